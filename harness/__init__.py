@@ -1,0 +1,1 @@
+"""Runs a plan: settings, servers, load, sampling, store. Knows no engine, workload or chart."""

@@ -1,0 +1,67 @@
+"""Every error that bench raises on purpose, as one tree.
+
+BenchError                  one line to the user; anything else is a bug and shows a traceback
+  UserError        exit 2   a mistake in what was asked: names the key, the value and what would work
+  CellError        exit 1   one cell or start failed; it is recorded and the run goes on
+    ServerError             the server did not start, did not become ready, or died
+    LoadError               the load process failed
+  MissingError     exit 2   something that must be installed or prepared first; names the command
+  StoreError       exit 2   a results directory that cannot be read
+"""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """Base of all expected errors; `str(error)` is the one line that the user reads."""
+
+    exit_code = 1
+
+
+class UserError(BenchError):
+    """The user asked for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class CellError(BenchError):
+    """One cell or start failed; the run records the reason and goes on."""
+
+    exit_code = 1
+
+
+class ServerError(CellError):
+    """A server exited, timed out or answered wrongly. `log_tail` holds the end of its log."""
+
+    def __init__(self, message: str, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+
+class LoadError(CellError):
+    """The load process ended without a usable result."""
+
+
+class MissingError(BenchError):
+    """Something must be installed or prepared before this can work."""
+
+    exit_code = 2
+
+
+class StoreError(BenchError):
+    """A results directory is absent, incomplete beyond use, or of a newer schema."""
+
+    exit_code = 2
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. Not an Exception, so that no handler of failures swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal_number
