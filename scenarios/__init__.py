@@ -1,0 +1,11 @@
+"""What users say and when: pure, seeded generators of conversations, one file each."""
+
+from __future__ import annotations
+
+from harness.contracts import Scenario
+from scenarios import chat_multi_turn, file
+
+SCENARIOS: dict[str, Scenario] = {
+    "chat_multi_turn": chat_multi_turn.SCENARIO,
+    "file": file.SCENARIO,
+}

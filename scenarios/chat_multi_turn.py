@@ -1,0 +1,127 @@
+"""Chat with a growing history: a shared system prompt, then short questions that refer back.
+
+The words are plain English of a fixed vocabulary, so that any tokenizer splits them alike; what varies is
+their order, by the rng. Knows no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class ChatMultiTurnOptions(ScenarioOptions):
+    """Lengths are means; each turn draws its own within `spread` around it (0.5: from half to one and a half).
+
+    `system_words` is the length of the system prompt, the same in all conversations; 0 leaves it out.
+    """
+
+    turns: int = 4
+    system_words: int = 60
+    input_words: int = 24
+    output_tokens: int = 32
+    spread: float = 0.5
+    think_time_s: float = 0.2
+
+
+_TOPICS = (
+    "a kitchen garden",
+    "a night train",
+    "an old bridge",
+    "a harbour town",
+    "a public library",
+    "a small bakery",
+    "a mountain path",
+    "a school orchestra",
+    "a wooden boat",
+    "a winter market",
+    "a weather station",
+    "a bicycle workshop",
+)
+_OPENINGS = (
+    "Tell me about {topic}.",
+    "I am planning {topic} and need advice.",
+    "Explain how {topic} works.",
+    "Describe {topic} to a child.",
+)
+_FOLLOW_UPS = (
+    "Go on from there.",
+    "Say more about your last point.",
+    "Why is that so?",
+    "What would you do first?",
+    "Give another example.",
+    "What could go wrong with that?",
+    "Put it in other words.",
+)
+_WORDS = (
+    "about above after again along always because before better between both bring build careful change clear "
+    "close common cover early easy every example family few field find first follow food friend garden give good "
+    "great green group hand heavy help high house keep kind large later learn leave light little long look make "
+    "many morning mother mountain move name near need never night number often open order other paper part people "
+    "place plant point quick quiet reason river round school season second seem short simple small sound start "
+    "still stone story strong summer table think three today together town travel tree under until useful visit "
+    "voice walk warm water weather week white window winter without wood word work world write year young"
+).split()
+
+
+def _phrase(rng: Random, words: int) -> str:
+    return " ".join(rng.choice(_WORDS) for _ in range(words))
+
+
+def _around(rng: Random, mean: int, spread: float) -> int:
+    return max(1, round(rng.uniform(mean * (1 - spread), mean * (1 + spread))))
+
+
+@dataclass(frozen=True)
+class ChatMultiTurn:
+    name: str = "chat_multi_turn"
+    description: str = "a shared system prompt, then turns that grow one history"
+    options: type[ScenarioOptions] = ChatMultiTurnOptions
+
+    def conversations(self, options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
+        """Conversations without end; each has `turns` turns and its own topic."""
+        _check(options)
+        # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
+        system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)
+        while True:
+            yield _conversation(options, system, Random(rng.getrandbits(64)))
+
+
+def _check(options: ChatMultiTurnOptions) -> None:
+    for key in ("turns", "input_words", "output_tokens"):
+        if getattr(options, key) < 1:
+            raise UserError(f"scenario.{key}={getattr(options, key)}: must be 1 or more")
+    if options.system_words < 0:
+        raise UserError(f"scenario.system_words={options.system_words}: must be 0 or more")
+    if not 0 <= options.spread < 1:
+        raise UserError(f"scenario.spread={options.spread}: must be at least 0 and below 1")
+    if options.think_time_s < 0:
+        raise UserError(f"scenario.think_time={options.think_time_s}: must be 0 or more seconds")
+
+
+def _conversation(options: ChatMultiTurnOptions, system: str, rng: Random) -> Conversation:
+    topic = rng.choice(_TOPICS)
+    turns = []
+    for index in range(options.turns):
+        lead = rng.choice(_FOLLOW_UPS) if index else rng.choice(_OPENINGS).format(topic=topic)
+        user = Message("user", f"{lead} {_phrase(rng, _around(rng, options.input_words, options.spread))}")
+        first = (Message("system", system),) if index == 0 and options.system_words else ()
+        max_tokens = _around(rng, options.output_tokens, options.spread)
+        turns.append(
+            Turn(
+                messages=(*first, user),
+                max_tokens=max_tokens,
+                think_time_s=rng.uniform(0.5, 1.5) * options.think_time_s if index else 0.0,
+                # About three words for four tokens; only scripted histories use it.
+                answer=_phrase(rng, max(1, max_tokens * 3 // 4)),
+            )
+        )
+    return Conversation(tuple(turns))
+
+
+SCENARIO = ChatMultiTurn()
