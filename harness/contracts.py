@@ -79,9 +79,12 @@ class ScenarioOptions:
 class Scenario(Protocol):
     """A seeded generator of conversations: one file in scenarios/, `SCENARIO = ...`."""
 
-    name: str
-    description: str
-    options: type[ScenarioOptions]
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def options(self) -> type[ScenarioOptions]: ...
 
     def conversations(self, options: Any, rng: Random) -> Iterator[Conversation]:
         """Yield conversations, without end unless the source ends; the same for the same rng state.
@@ -162,7 +165,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Weights:
-    """Local files that an engine needs: a model at a quantization in a file format (`gguf`, `safetensors`)."""
+    """Local files that an engine needs: a model at a quantization, as `gguf` or `safetensors`."""
 
     model: str
     quantization: str
@@ -239,34 +242,42 @@ class Hint:
 
 
 class Engine(Protocol):
-    """A serving program: one file in engines/, `ENGINE = ...`. All methods are pure."""
+    """A serving program: one file in engines/, `ENGINE = ...`. All methods are pure.
 
-    name: str
-    description: str
-    options: type  # frozen dataclass of this engine's own keys; sweeping one multiplies this engine only
-    hints: Sequence[Hint]
+    `options` is the frozen dataclass of this engine's own keys; sweeping one multiplies this engine only.
+    `fact_paths` are the server's JSON pages that `resolved` wants to see.
+    """
 
-    def weights(self, deployment: Deployment) -> Weights | None | Reason:
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def options(self) -> type: ...
+    @property
+    def hints(self) -> Sequence[Hint]: ...
+    @property
+    def fact_paths(self) -> Sequence[str]: ...
+
+    def weights(self, deployment: Deployment) -> Weights | Reason | None:
         """The files it needs; None: needs none; Reason: why this engine x quantization does not exist."""
         ...
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec: ...
 
-    def install(self, device: str) -> InstallSpec | None | Reason:
+    def install(self, device: str) -> InstallSpec | Reason | None:
         """Its environment on a `cpu` or `cuda` device; None where bench's own environment serves it."""
         ...
 
-    def request_fields(self, turn: Turn) -> Mapping[str, Any]:
+    def request_fields(self, turn: Turn, options: Any) -> Mapping[str, Any]:
         """Fields of the chat request beyond model, messages, max_tokens, stream and temperature; among
-        them what forces the output length."""
+        them what forces the output length. `options` is this engine's own dataclass."""
         ...
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         """What the server says that it really uses, by common term, from its log and from `facts`: the
         JSON answers of `fact_paths` by path (those that answered)."""
         ...
-
-    fact_paths: Sequence[str]
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -328,6 +339,7 @@ class LoadJob:
     model: str
     api_key_env: str
     engine: str
+    engine_options: Mapping[str, Any]
     scenario: str
     scenario_options: Mapping[str, Any]
     load: Load

@@ -16,7 +16,7 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class ChatMultiTurnOptions(ScenarioOptions):
-    """Lengths are means; each turn draws its own within `spread` around it (0.5: from half to one and a half).
+    """Lengths are means; each turn draws its own within `spread` of it (0.5: half to one and a half).
 
     `system_words` is the length of the system prompt, the same in all conversations; 0 leaves it out.
     """
@@ -58,15 +58,16 @@ _FOLLOW_UPS = (
     "What could go wrong with that?",
     "Put it in other words.",
 )
-_WORDS = (
-    "about above after again along always because before better between both bring build careful change clear "
-    "close common cover early easy every example family few field find first follow food friend garden give good "
-    "great green group hand heavy help high house keep kind large later learn leave light little long look make "
-    "many morning mother mountain move name near need never night number often open order other paper part people "
-    "place plant point quick quiet reason river round school season second seem short simple small sound start "
-    "still stone story strong summer table think three today together town travel tree under until useful visit "
-    "voice walk warm water weather week white window winter without wood word work world write year young"
-).split()
+_WORDS = """
+    about above after again along always because before better between both bring build careful
+    change clear close common cover early easy every example family few field find first follow food
+    friend garden give good great green group hand heavy help high house keep kind large later learn
+    leave light little long look make many morning mother mountain move name near need never night
+    number often open order other paper part people place plant point quick quiet reason river round
+    school season second seem short simple small sound start still stone story strong summer table
+    think three today together town travel tree under until useful visit voice walk warm water
+    weather week white window winter without wood word work world write year young
+""".split()  # noqa: SIM905 - a list of 120 quoted words reads worse
 
 
 def _phrase(rng: Random, words: int) -> str:

@@ -1,7 +1,7 @@
 """Your own prompts: one conversation a line in a JSON Lines file.
 
 A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": "..."}, with an optional
-"max_tokens" and "think_time_s". Each message of a user ends a turn; what stands between two turns as `assistant`
+"max_tokens" and "think_time_s". Each message of a user ends a turn; an assistant's message between two turns
 is the scripted answer of the first.
 """
 
