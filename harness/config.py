@@ -1,0 +1,286 @@
+"""Choices of each key -> typed, frozen Settings: the one place that knows every key, its unit and its range.
+
+A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s. Knows what
+engines and scenarios exist through their dicts alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from random import Random
+from typing import Any
+
+import msgspec
+
+from engines import ALIASES, ENGINES, QUANTIZATIONS
+from harness import units
+from harness.contracts import EngineTerms, Load, Scalar, ScenarioChoice
+from harness.errors import UserError
+from harness.overrides import Choices, as_text
+from scenarios import SCENARIOS
+
+DEFAULT_MODEL = "gemma3-270m"
+DEFAULTS: dict[str, tuple[Scalar, ...]] = {
+    "model": (DEFAULT_MODEL,),
+    "engine": ("llama_cpp",),
+    "quantization": ("gguf-q4_k_m", "fp16", "gguf-q8_0"),
+    "scenario": ("chat_multi_turn",),
+    "load.concurrency": (1, 4),
+    "device": ("auto",),
+    "repeats": (2,),
+    "seed": (1,),
+}
+_SINGLE = ("device", "repeats", "seed")
+_UNITS = {"_s": units.duration_s, "_bytes": units.size_bytes, "_share": units.share}
+# What the fields' types cannot say: the smallest value that makes sense.
+_MINIMUM = {
+    "repeats": 1,
+    "seed": 0,
+    "load.concurrency": 1,
+    "load.warmup": 0,
+    "load.duration": 0.1,
+    "load.conversations": 1,
+    "load.timeout": 0.1,
+    "engine.context_length": 16,
+    "engine.concurrent_sequences": 1,
+    "engine.start_timeout": 0.1,
+}
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A decoded section of keys. `differs`: those of its keys that are swept, with this point's value."""
+
+    value: Any
+    differs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    name: str
+    points: tuple[Varied, ...]  # of the engine's own options
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run as asked for; each tuple is an axis that the plan multiplies. `given` holds what the user
+    set, as text that parses again."""
+
+    models: tuple[str, ...]
+    engines: tuple[EngineChoice, ...]
+    quantizations: tuple[str, ...]
+    terms: tuple[Varied, ...]
+    scenarios: tuple[ScenarioChoice, ...]
+    loads: tuple[Load, ...]
+    device: str
+    repeats: int
+    seed: int
+    given: Mapping[str, tuple[str, ...]]
+
+    @property
+    def is_attached(self) -> bool:
+        return any(point.value.base_url for point in self.terms)
+
+
+def settings(given: Choices) -> Settings:
+    """Check and type all choices. Raises UserError: the key, the value, and what would work."""
+    _check_keys(given)
+    choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
+    attached = bool(choices.get("engine.base_url", (None,))[0])
+    if attached and "quantization" not in given:
+        choices["quantization"] = ("-",)
+    for key in _SINGLE:
+        _check_single(key, choices[key])
+    engines = _names("engine", choices["engine"], ENGINES)
+    made = Settings(
+        models=tuple(_text("model", value) for value in choices["model"]),
+        engines=tuple(EngineChoice(name, _points(name, ENGINES[name].options, choices)) for name in engines),
+        quantizations=_quantizations(choices["quantization"]),
+        terms=_points("engine", EngineTerms, choices),
+        scenarios=_scenarios(choices),
+        loads=tuple(point.value for point in _points("load", Load, choices)),
+        device=str(choices["device"][0]),
+        repeats=_decode("repeats", int, choices["repeats"][0]),
+        seed=_decode("seed", int, choices["seed"][0]),
+        given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
+    )
+    _check_attached(made)
+    return made
+
+
+def known_keys() -> list[str]:
+    """Every key that bench knows, sorted."""
+    return sorted({"model", *DEFAULTS, "load.rate", *_all_section_keys()})
+
+
+def _all_section_keys() -> set[str]:
+    sections: list[tuple[str, type]] = [("engine", EngineTerms), ("load", Load)]
+    sections += [(name, engine.options) for name, engine in ENGINES.items()]
+    sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
+    return {key for prefix, kind in sections for key in _fields_by_key(prefix, kind)}
+
+
+def _fields_by_key(prefix: str, kind: type) -> dict[str, tuple[str, str | None]]:
+    """Dotted key -> (field, unit suffix) of a dataclass."""
+    found = {}
+    for field in fields(kind):
+        suffix = next((s for s in _UNITS if field.name.endswith(s)), None)
+        found[f"{prefix}.{field.name.removesuffix(suffix or '')}"] = (field.name, suffix)
+    return found
+
+
+def _check_keys(given: Choices) -> None:
+    known = known_keys()
+    for key, values in given.items():
+        if key not in known:
+            raise UserError(f"{key}={as_text(values[0])}: no such key; {_nearest(key, known, 'keys')}")
+    if "load.rate" in given:
+        rate = as_text(given["load.rate"][0])
+        if "load.concurrency" in given:
+            concurrency = as_text(given["load.concurrency"][0])
+            raise UserError(
+                f"load.concurrency={concurrency}, load.rate={rate}: closed and open loop exclude each other; "
+                "give one of them"
+            )
+        raise UserError(
+            f"load.rate={rate}: bench has no open loop yet; give load.concurrency=N, a number of users"
+        )
+    _check_sections(given)
+
+
+def _check_sections(given: Choices) -> None:
+    """A key of an engine or scenario that is not in this run would have no effect: say so."""
+    engines = {str(value) for value in given.get("engine", DEFAULTS["engine"])}
+    chosen = [str(value) for value in given.get("scenario", DEFAULTS["scenario"])]
+    scenario_keys = {
+        key
+        for name in chosen
+        if name in SCENARIOS
+        for key in _fields_by_key("scenario", SCENARIOS[name].options)
+    }
+    for key, values in given.items():
+        prefix = key.partition(".")[0]
+        what = f"{key}={as_text(values[0])}"
+        if "." in key and prefix in ENGINES and prefix not in engines:
+            raise UserError(f"{what}: engine {prefix} is not in this run; add it with engine={prefix}")
+        if prefix == "scenario" and "." in key and scenario_keys and key not in scenario_keys:
+            options = ", ".join(sorted(scenario_keys))
+            raise UserError(f"{what}: scenario {','.join(chosen)} has no such option; it has {options}")
+
+
+def _check_single(key: str, values: Sequence[Scalar]) -> None:
+    if len(values) > 1:
+        listed = ",".join(as_text(value) for value in values)
+        hint = f" (several devices for one server: '{key}=\"{listed}\"')" if key == "device" else ""
+        raise UserError(f"{key}={listed}: cannot be swept; give one value{hint}")
+
+
+def _check_attached(made: Settings) -> None:
+    if not made.is_attached:
+        return
+    url = made.terms[0].value.base_url
+    if len(made.terms) > 1 and any("engine.base_url" in point.differs for point in made.terms):
+        raise UserError("engine.base_url: cannot be swept; measure one running server per run")
+    for key, values in (("engine", [e.name for e in made.engines]), ("quantization", made.quantizations)):
+        if len(values) > 1:
+            raise UserError(
+                f"{key}={','.join(values)}: a running server ({url}) is one {key}; give one, or none"
+                if key == "quantization"
+                else f"{key}={','.join(values)}: a running server ({url}) is one engine; give one"
+            )
+    if "model" not in made.given:
+        raise UserError(
+            f"engine.base_url={url}: give model=NAME, the name by which the server knows its model"
+        )
+
+
+def _nearest(value: str, known: Iterable[str], what: str) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+    if not near and "." in value:
+        near = [key for key in known if key.startswith(value.partition(".")[0] + ".")][:6]
+    return f"nearest {what}: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
+
+
+def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:
+    for value in values:
+        if value not in known:
+            raise UserError(f"{key}={as_text(value)}: no such {key}; choose from {', '.join(sorted(known))}")
+    return tuple(dict.fromkeys(str(value) for value in values))
+
+
+def _quantizations(values: Sequence[Scalar]) -> tuple[str, ...]:
+    resolved = [ALIASES.get(str(value), str(value)) for value in values]
+    return _names("quantization", resolved, {**QUANTIZATIONS, "-": None})
+
+
+def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
+    made = []
+    for name in _names("scenario", choices["scenario"], SCENARIOS):
+        scenario = SCENARIOS[name]
+        for point in _points("scenario", scenario.options, choices):
+            # Its first conversation tells whether its options can work, before anything is started.
+            next(iter(scenario.conversations(point.value, Random(0))))
+            label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
+            made.append(ScenarioChoice(name, point.value, label))
+    return tuple(made)
+
+
+def _points(prefix: str, kind: type, choices: Choices) -> tuple[Varied, ...]:
+    """The product of a section's values, each decoded into `kind`."""
+    keys = [key for key in _fields_by_key(prefix, kind) if key in choices]
+    return tuple(
+        _point(prefix, kind, dict(zip(keys, values, strict=True)), choices)
+        for values in itertools.product(*(choices[key] for key in keys))
+    )
+
+
+def _point(prefix: str, kind: type, values: Mapping[str, Scalar], choices: Choices) -> Varied:
+    by_key = _fields_by_key(prefix, kind)
+    hints = typing.get_type_hints(kind)
+    decoded = {}
+    for key, value in values.items():
+        name, suffix = by_key[key]
+        decoded[name] = _decode(key, hints[name], value, suffix)
+    differs = {key: as_text(value) for key, value in values.items() if len(choices[key]) > 1}
+    return Varied(kind(**decoded), differs)
+
+
+def _text(key: str, value: Scalar) -> str:
+    text: str = _decode(key, str, value)
+    return text
+
+
+def _decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
+    optional = isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
+    if value is None:
+        if optional:
+            return None
+        raise UserError(f"{key}=null: needs a value")
+    try:
+        if suffix is not None:
+            value = _UNITS[suffix](str(value))
+        elif kind is str or (optional and str in typing.get_args(kind)):
+            value = value if isinstance(value, str) else as_text(value)
+        decoded = msgspec.convert(value, kind, strict=not isinstance(value, str))
+    except (ValueError, msgspec.ValidationError) as error:
+        raise UserError(f"{key}={as_text(value)}: {_wanted(kind, error)}") from error
+    least = _MINIMUM.get(key)
+    if least is not None and decoded is not None and decoded < least:
+        raise UserError(f"{key}={as_text(value)}: must be {least} or more")
+    return decoded
+
+
+def _wanted(kind: Any, error: Exception) -> str:
+    if not isinstance(error, msgspec.ValidationError):
+        return str(error)
+    if typing.get_origin(kind) is typing.Literal:
+        return f"choose from {', '.join(map(str, typing.get_args(kind)))}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return "must be " + " or ".join(names.get(part, "null") for part in parts)

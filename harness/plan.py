@@ -1,0 +1,132 @@
+"""Settings -> the ordered starts and cells of a run, and what is left out, with its reason. Pure.
+
+Knows no engine: whether a pair exists is asked of the engine's own file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engines import ENGINES
+from harness.config import EngineChoice, Settings, Varied
+from harness.contracts import (
+    Deployment,
+    Load,
+    Place,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Reason,
+    ScenarioChoice,
+    Skip,
+)
+
+NO_QUANTIZATION = "-"
+# What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
+_START_S = 6.0
+_CELL_S = 2.5
+
+
+def make(settings: Settings) -> Plan:
+    """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike."""
+    deployments, skips = _deployments(settings)
+    starts: list[PlannedStart] = []
+    cell_numbers = itertools.count(1)
+    for repeat in range(settings.repeats):
+        for deployment in deployments if repeat % 2 == 0 else reversed(deployments):
+            cells = tuple(_cells(settings, repeat, cell_numbers))
+            starts.append(PlannedStart(len(starts) + 1, deployment, repeat, cells))
+    return Plan(tuple(starts), tuple(skips), estimate_s(starts))
+
+
+def estimate_s(starts: Sequence[PlannedStart]) -> float:
+    """Expected seconds: warm-up and window of each cell, plus a flat share per start and cell."""
+    return sum(
+        (_START_S if start.deployment.terms.base_url is None else 1.0)
+        + sum(cell.load.warmup_s + cell.load.duration_s + _CELL_S for cell in start.cells)
+        for start in starts
+    )
+
+
+def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> Iterator[PlannedCell]:
+    for scenario in settings.scenarios:
+        for load in settings.loads:
+            seed = cell_seed(settings.seed, scenario, load, repeat)
+            yield PlannedCell(next(numbers), scenario, load, repeat, seed)
+
+
+def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int) -> int:
+    """The same for every deployment, so that all see the same conversations."""
+    text = f"{run_seed}|{scenario.label}|{load}|{repeat}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def _deployments(settings: Settings) -> tuple[list[Deployment], list[Skip]]:
+    found: list[Deployment] = []
+    skips: list[Skip] = []
+    for candidate in _candidates(settings):
+        reason = _why_not(candidate)
+        if reason is None:
+            found.append(candidate)
+        else:
+            skips.append(Skip(candidate.label, reason.text))
+    return found, skips
+
+
+def _why_not(deployment: Deployment) -> Reason | None:
+    if deployment.terms.base_url:
+        return None  # the server runs already; what it serves is the user's word
+    engine = ENGINES[deployment.engine]
+    needed = engine.weights(deployment)
+    if isinstance(needed, Reason):
+        return needed
+    if needed is None:
+        # Pure, and raises UserError where the options cannot work; better now than after other starts.
+        engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path()))
+    return None
+
+
+def _candidates(settings: Settings) -> Iterator[Deployment]:
+    """Every combination asked for, once; an engine that needs no weights has no quantization to sweep."""
+    seen: set[Deployment] = set()
+    slots = max(load.concurrency for load in settings.loads)
+    for engine, model, quantization, terms in itertools.product(
+        settings.engines, settings.models, settings.quantizations, settings.terms
+    ):
+        for options in engine.points:
+            candidate = _candidate(settings, engine, model, quantization, terms, options, slots)
+            if candidate not in seen:
+                seen.add(candidate)
+                yield candidate
+
+
+def _candidate(
+    settings: Settings,
+    engine: EngineChoice,
+    model: str,
+    quantization: str,
+    terms: Varied,
+    options: Varied,
+    slots: int,
+) -> Deployment:
+    filled = replace(terms.value, concurrent_sequences=terms.value.concurrent_sequences or slots)
+    bare = Deployment(engine.name, model, quantization, filled, options.value, "")
+    if not filled.base_url and ENGINES[engine.name].weights(bare) is None:
+        bare = replace(bare, model=NO_QUANTIZATION, quantization=NO_QUANTIZATION)
+    return replace(bare, label=_label(settings, bare, terms, options))
+
+
+def _label(settings: Settings, deployment: Deployment, terms: Varied, options: Varied) -> str:
+    """Engine and quantization, then only what tells it from the others of this run."""
+    words = [deployment.engine]
+    if len(settings.models) > 1 and deployment.model != NO_QUANTIZATION:
+        words.append(Path(deployment.model).name)
+    if deployment.quantization != NO_QUANTIZATION:
+        words.append(deployment.quantization)
+    varied = {**terms.differs, **options.differs}
+    words += [f"{key.rpartition('.')[2]}={value}" for key, value in varied.items()]
+    return " ".join(words)

@@ -1,0 +1,35 @@
+"""Values with units, as a person writes them: `500ms`, `24GiB`, `5%`. Used by harness/config.py alone."""
+
+from __future__ import annotations
+
+import re
+
+_DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SIZES_BYTES = {"B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for suffix, base in (("B", 1000), ("iB", 1024))
+}
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%]*)")
+
+
+def duration_s(text: str) -> float:
+    """Seconds of `20s`, `500ms`, `2m`, `1.5h`; a bare number is seconds. ValueError says what would work."""
+    return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
+
+
+def size_bytes(text: str) -> int:
+    """Bytes of `24GiB`, `512MB`; a bare number is bytes. ValueError says what would work."""
+    return round(_value(text, _SIZES_BYTES, 1, "a size such as 24GiB or 512MB"))
+
+
+def share(text: str) -> float:
+    """0.05 of `5%`; a bare number is a share already. ValueError says what would work."""
+    return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
+
+
+def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wanted: str) -> float:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or (match[2] and match[2] not in units):
+        raise ValueError(f"must be {wanted}")
+    return float(match[1]) * (units[match[2]] if match[2] else bare)
