@@ -1,0 +1,626 @@
+"""The reference engine's server: an OpenAI-compatible server with known send times, and faults on demand.
+
+Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
+bench. engines/reference.py writes its command line; engines/reference_sends.py reads what it records.
+
+DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32
+version 1, u32 record size 48), then records of 48 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,
+padded with zeros), u32 number of the content chunk within its answer, u64 CLOCK_MONOTONIC nanoseconds just
+before the chunk was handed to the kernel.
+
+Faults, `NAME[@K][/N]`; K counts content chunks, and `/N` strikes every Nth generation only:
+  reset@K      TCP reset            stall@K     silence, the connection stays open
+  truncate@K   the connection closes cleanly in the middle of the body
+  end@K        the body ends properly, without finish_reason, usage and [DONE]
+  error@K      an error event under HTTP 200, then [DONE]
+  garbage@K    an event that is not JSON, then the rest of the answer
+  exit@K       the process exits with code 3
+  http@STATUS  this status and a JSON error, no generation      no_done   all but [DONE]
+  no_generation   healthy, but each generation answers 500      ignore_term   SIGTERM does nothing
+All but http and no_generation strike streamed answers only. A K beyond the answer's length never strikes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from random import Random
+from typing import Any
+
+HEAD_LIMIT_BYTES = 64 * 1024
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+DEFAULT_MAX_TOKENS = 16
+DURATION_LIMIT_S = 86400.0
+FLUSH_PERIOD_S = 1.0
+to_json = json.JSONEncoder(separators=(",", ":")).encode  # once: json.dumps would make one for each token
+CHUNK_KIND = "chat.completion.chunk"
+
+FAULTS_AFTER_K = ("reset", "stall", "truncate", "end", "error", "garbage", "exit")
+FAULTS_OF_PROCESS = ("no_generation", "ignore_term")
+FAULTS = (*(f"{kind}@K" for kind in FAULTS_AFTER_K), "http@STATUS", "no_done", *FAULTS_OF_PROCESS)
+
+SENDS_HEADER = struct.Struct("<8sII")
+SENDS_RECORD = struct.Struct("<36sIQ")
+
+REQUEST_LINE = re.compile(r"([A-Z]+) (/[!-~]*) HTTP/1\.1")
+HEADER_LINE = re.compile(r"([!#-'*+.0-9A-Z^-z|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+
+WORDS = (
+    "amber birch cedar delta ember fjord grove harbor island kernel lantern meadow north orchid pebble river"
+)
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    kind: str
+    at: int
+    every: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line; a request's `reference` object replaces the fields of OVERRIDES for itself."""
+
+    model: str
+    port: int
+    sends: Path | None
+    context_length: int
+    ttft_s: float
+    itl_s: float
+    output_tokens: int | None
+    slots: int
+    start_delay_s: float
+    fault: Fault | None
+    label: str
+    tokens_per_chunk: int
+    prefill_per_token_s: float
+    memory_bytes: int
+    role_chunk: bool
+
+
+def read_fault(text: str | None) -> Fault | None:
+    """Raises ValueError with one line that names the choices."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([a-z_]+)(?:@([0-9]{1,9}))?(?:/([1-9][0-9]{0,8}))?", text)
+    kind, at, every = match.groups() if match else (text, None, None)
+    has_number = kind in FAULTS_AFTER_K or kind == "http"
+    is_known = has_number or kind == "no_done" or kind in FAULTS_OF_PROCESS
+    is_complete = has_number == (at is not None) and (kind != "http" or 400 <= int(at or 0) <= 599)
+    if not match or not is_known or not is_complete:
+        raise ValueError(f"fault={text}: no such fault; choose from {', '.join(FAULTS)}, each with /N or not")
+    return Fault(kind, int(at or 0), int(every or 1))
+
+
+def seconds(value: str | float) -> float:
+    number = float(value)
+    if not 0 <= number <= DURATION_LIMIT_S:
+        raise ValueError(f"{value}: must be from 0 to {DURATION_LIMIT_S:.0f} seconds")
+    return number
+
+
+def count(value: str | float) -> int:
+    number = int(value)
+    if number != float(value) or number < 1:
+        raise ValueError(f"{value}: must be a whole number from 1")
+    return number
+
+
+OVERRIDES = {"ttft_s": seconds, "itl_s": seconds, "output_tokens": count, "fault": read_fault}
+
+
+def overridden(options: Options, wanted: Any) -> Options:
+    """The options for one request, from its `reference` object (None: as they are)."""
+    if not isinstance(wanted, dict | None) or not (wanted or {}).keys() <= OVERRIDES.keys():
+        raise HttpError(400, f"reference: must be an object with some of {', '.join(OVERRIDES)}")
+    changes: dict[str, Any] = {}
+    for name, value in (wanted or {}).items():
+        try:
+            changes[name] = OVERRIDES[name](value)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise HttpError(400, f"reference.{name}: {error}") from error
+    if changes.get("fault") and changes["fault"].kind == "ignore_term":
+        raise HttpError(400, "reference.fault=ignore_term: a fault of the process, not of one request")
+    return replace(options, **changes)
+
+
+def read_arguments() -> Options:
+    parser = argparse.ArgumentParser(usage="%(prog)s [options]", allow_abbrev=False)
+    parser.add_argument("--model", default="reference", help="name in /v1/models")
+    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: any free one")
+    parser.add_argument("--sends", type=Path, metavar="DIR", help="record send times in DIR/sends.bin")
+    parser.add_argument("--context-length", type=count, default=131072, help="prompt and output, tokens")
+    parser.add_argument("--ttft-s", type=seconds, default=0.05, help="from the start in a slot to chunk 0")
+    parser.add_argument("--itl-s", type=seconds, default=0.01, help="between chunks, on an absolute schedule")
+    parser.add_argument("--output-tokens", type=count, help="of each answer, at most max_tokens")
+    parser.add_argument("--slots", type=count, default=64, help="generations at once; others wait")
+    parser.add_argument("--start-delay-s", type=seconds, default=0.0, help="before it listens")
+    parser.add_argument("--fault", help=", ".join(FAULTS))
+    parser.add_argument("--label", default="", help="shown in /info")
+    parser.add_argument("--tokens-per-chunk", type=count, default=1)
+    parser.add_argument("--prefill-per-token-s", type=seconds, default=0.0, help="added to the TTFT")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="hold that much memory")
+    parser.add_argument("--role-chunk", action="store_true", help="begin with a role-only chunk at once")
+    arguments = vars(parser.parse_args())
+    try:
+        arguments["fault"] = read_fault(arguments["fault"])
+    except ValueError as error:
+        sys.exit(f"reference_server: {error}")
+    return Options(**arguments)
+
+
+# --- HTTP ----------------------------------------------------------------------------------------
+
+
+class HttpError(Exception):
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    arrived_s: float
+
+
+def take_request(buffer: bytearray, arrived_s: float) -> Request | None:
+    """Take the first request off the buffer; None while it is incomplete."""
+    end = buffer.find(b"\r\n\r\n")
+    if end < 0 and len(buffer) <= HEAD_LIMIT_BYTES:
+        return None
+    if not 0 <= end <= HEAD_LIMIT_BYTES:
+        raise HttpError(431, "the request's head is too long")
+    first, *lines = buffer[:end].decode("latin-1").split("\r\n")
+    target = REQUEST_LINE.fullmatch(first)
+    fields = [HEADER_LINE.fullmatch(line) for line in lines]
+    headers = {field[1].lower(): field[2] for field in fields if field}
+    length = headers.get("content-length", "0")
+    if not target or None in fields or not re.fullmatch("[0-9]{1,18}", length):
+        raise HttpError(400, "not an HTTP/1.1 request")
+    if "transfer-encoding" in headers:
+        raise HttpError(411, "the request needs a Content-Length")
+    if int(length) > BODY_LIMIT_BYTES:
+        raise HttpError(413, f"the body is longer than {BODY_LIMIT_BYTES} bytes")
+    stop = end + 4 + int(length)
+    if len(buffer) < stop:
+        return None
+    body = bytes(buffer[end + 4 : stop])
+    del buffer[:stop]
+    return Request(target[1], target[2].partition("?")[0], headers, body, arrived_s)
+
+
+def head(status: int, content_type: str, framing: str, request_id: str | None = None) -> bytes:
+    phrase = next((known.phrase for known in HTTPStatus if known == status), "Error")
+    lines = [f"HTTP/1.1 {status} {phrase}", f"Content-Type: {content_type}", framing]
+    lines += [f"X-Request-Id: {request_id}"] if request_id else []
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def framed(data: str) -> bytes:
+    """One server-sent event as one chunk of the chunked transfer encoding."""
+    event = f"data: {data}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def error_json(message: str, status: int, code: str | None = None) -> str:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return json.dumps({"error": {"message": message, "type": kind, "code": code or status}})
+
+
+class Connection(asyncio.Protocol):
+    """One client. Its requests are answered one after the other; an answer ends when the client goes.
+
+    asyncio sets TCP_NODELAY, and a write goes to the kernel at once unless the client has stopped reading.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.buffer = bytearray()
+        self.task: asyncio.Task[None] | None = None
+        self.is_writable = asyncio.Event()
+        self.is_writable.set()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_writable.set()
+        if self.task:
+            self.task.cancel()
+
+    def pause_writing(self) -> None:
+        self.is_writable.clear()
+
+    def resume_writing(self) -> None:
+        self.is_writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.task:
+            self.answer_next()
+        elif len(self.buffer) > BODY_LIMIT_BYTES:
+            self.transport.abort()
+
+    def answer_next(self) -> None:
+        try:
+            request = take_request(self.buffer, asyncio.get_running_loop().time())
+        except HttpError as error:
+            # Where the next request begins is not known: the connection cannot be kept.
+            self.write_error(error)
+            self.transport.close()
+            return
+        self.task = asyncio.create_task(self.answer(request)) if request else None
+
+    async def answer(self, request: Request) -> None:
+        try:
+            await answer(self, request)
+        except HttpError as error:
+            self.write_error(error)
+        except BaseException:
+            self.transport.abort()
+            raise
+        self.task = None
+        if request.headers.get("connection", "").lower() == "close":
+            self.transport.close()
+        if not self.transport.is_closing():
+            self.answer_next()
+
+    def write_whole(self, status: int, content_type: str, text: str, request_id: str | None = None) -> None:
+        body = text.encode()
+        self.transport.write(head(status, content_type, f"Content-Length: {len(body)}", request_id) + body)
+
+    def write_error(self, error: HttpError) -> None:
+        self.write_whole(error.status, "application/json", error_json(str(error), error.status, error.code))
+
+    def reset(self) -> None:
+        linger = struct.pack("ii", 1, 0)  # on, for 0 s: close() then sends RST instead of FIN
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.transport.abort()
+
+
+# --- generation ----------------------------------------------------------------------------------
+
+
+class Sends:
+    """sends.bin, or nothing where no directory was given. Kept in memory until flush()."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self.pending = bytearray()
+        self.file = None
+        if directory:
+            self.file = (directory / "sends.bin").open("ab", buffering=0)
+            if self.file.tell() == 0:
+                self.pending += SENDS_HEADER.pack(b"RFSENDS\n", 1, SENDS_RECORD.size)
+
+    def add(self, request_id: bytes, chunk: int, sent_ns: int) -> None:
+        if self.file:
+            self.pending += SENDS_RECORD.pack(request_id, chunk, sent_ns)
+
+    def flush(self) -> None:
+        while self.file and self.pending:
+            del self.pending[: self.file.write(self.pending)]
+
+
+class State:
+    """What all connections share: the options, the slots, the counts of /metrics, and the record."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.slots = asyncio.Semaphore(options.slots)
+        self.sends = Sends(options.sends)
+        self.generations = self.running = self.waiting = self.prompt_tokens = self.output_tokens = 0
+        # Written, not only reserved: every page is resident.
+        self.ballast = bytearray(b"\1") * options.memory_bytes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One generation that was asked for, checked."""
+
+    request_id: str
+    created: int
+    model: str
+    is_streamed: bool
+    has_usage: bool
+    options: Options
+    fault: Fault | None
+    seed: str
+    prompt_tokens: int
+    output_tokens: int
+    finish_reason: str
+
+    def usage(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.output_tokens,
+            "total_tokens": self.prompt_tokens + self.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        }
+
+    def envelope(self, kind: str, choice: dict[str, Any] | None, usage: dict[str, Any] | None = None) -> str:
+        choices = [{"index": 0, "finish_reason": None, **choice}] if choice else []
+        answer = {"id": f"chatcmpl-{self.request_id}", "object": kind, "created": self.created}
+        answer |= {"model": self.model, "choices": choices}
+        return to_json(answer | {"usage": usage} if usage else answer)
+
+    def texts(self) -> Iterator[tuple[str, int]]:
+        """The text and number of tokens of each chunk; a token is a word. The same for the same messages."""
+        rng, words = Random(self.seed), WORDS.split()
+        for first in range(0, self.output_tokens, self.options.tokens_per_chunk):
+            tokens = min(self.options.tokens_per_chunk, self.output_tokens - first)
+            yield "".join(f"{rng.choice(words)} " for _ in range(tokens)), tokens
+
+
+def read_job(request: Request, state: State) -> Job:
+    """Raises HttpError where the request cannot be served."""
+    body = read_body(request.body)
+    options = overridden(state.options, body.get("reference"))
+    prompt_tokens = prompt_tokens_of(body.get("messages"))
+    limit = max_tokens_of(body, options.output_tokens or DEFAULT_MAX_TOKENS)
+    wanted = options.output_tokens or limit
+    if prompt_tokens + limit > options.context_length:
+        text = f"{prompt_tokens} + {limit} tokens exceed the context length of {options.context_length}"
+        raise HttpError(400, text, "context_length_exceeded")
+    fault = options.fault
+    return Job(
+        request_id=request.headers.get("x-request-id") or f"reference-{state.generations}",
+        created=int(time.time()),
+        model=str(body.get("model") or options.model),
+        is_streamed=flag(body, "stream"),
+        has_usage=flag(body.get("stream_options") or {}, "include_usage"),
+        options=options,
+        fault=fault if fault and state.generations % fault.every == 0 else None,
+        seed=json.dumps(body["messages"]),
+        prompt_tokens=prompt_tokens,
+        output_tokens=min(wanted, limit),
+        finish_reason="stop" if wanted < limit else "length",
+    )
+
+
+def read_body(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HttpError(400, f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise HttpError(400, "the body is not a JSON object")
+    return fields
+
+
+def flag(fields: Any, name: str) -> bool:
+    value = fields.get(name) or False if isinstance(fields, dict) else None
+    if not isinstance(value, bool):
+        raise HttpError(400, f"{name}: must be true or false")
+    return value
+
+
+def max_tokens_of(body: dict[str, Any], default: int) -> int:
+    name = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+    value = body.get(name)
+    if value is None:
+        return default
+    if type(value) is not int or value < 1:
+        raise HttpError(400, f"{name}: must be a whole number from 1")
+    return value
+
+
+def prompt_tokens_of(messages: Any) -> int:
+    """A token is 4 bytes of a message's text, rounded up message by message."""
+    if not isinstance(messages, list) or not messages:
+        raise HttpError(400, "messages: must be a list with one message at least")
+    return sum(-(-len(text_of(message).encode(errors="replace")) // 4) for message in messages)
+
+
+def text_of(message: Any) -> str:
+    fields = message if isinstance(message, dict) else {}
+    content = fields.get("content")
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    if not isinstance(fields.get("role"), str) or not all(isinstance(text, str) for text in texts):
+        raise HttpError(400, "messages: each needs a role, and text as its content")
+    return "".join(map(str, texts))
+
+
+async def generate(connection: Connection, state: State, request: Request) -> None:
+    state.generations += 1
+    job = read_job(request, state)
+    if job.fault and job.fault.kind in ("http", "no_generation"):
+        raise HttpError(job.fault.at or 500, f"fault {job.fault.kind}")
+    is_free = not state.slots.locked()
+    state.waiting += 1
+    try:
+        await state.slots.acquire()
+    finally:
+        state.waiting -= 1
+    start_s = request.arrived_s if is_free else asyncio.get_running_loop().time()
+    state.running += 1
+    state.prompt_tokens += job.prompt_tokens
+    try:
+        await (stream if job.is_streamed else write_at_once)(connection, state, job, start_s)
+    finally:
+        state.running -= 1
+        state.slots.release()
+
+
+async def write_at_once(connection: Connection, state: State, job: Job, start_s: float) -> None:
+    texts = list(job.texts())
+    await until(due_s(job, start_s, len(texts) - 1))
+    state.output_tokens += job.output_tokens
+    message = {"role": "assistant", "content": "".join(text for text, _ in texts)}
+    choice = {"message": message, "finish_reason": job.finish_reason}
+    answer = job.envelope("chat.completion", choice, job.usage())
+    connection.write_whole(200, "application/json", answer, job.request_id)
+
+
+async def stream(connection: Connection, state: State, job: Job, start_s: float) -> None:
+    write = connection.transport.write
+    write(head(200, "text/event-stream", "Transfer-Encoding: chunked", job.request_id))
+    if job.options.role_chunk:
+        write(framed(delta(job, {"role": "assistant", "content": None})))
+    record_id = job.request_id.encode("ascii", "replace")
+    chunk = 0
+    for chunk, (text, tokens) in enumerate(job.texts()):
+        if await strike(connection, state, job.fault, chunk):
+            return
+        event = framed(delta(job, {"content": text}))
+        await until(due_s(job, start_s, chunk))
+        await connection.is_writable.wait()
+        sent_ns = time.monotonic_ns()
+        write(event)
+        state.sends.add(record_id, chunk, sent_ns)
+        state.output_tokens += tokens
+    if not await strike(connection, state, job.fault, chunk + 1):
+        write_end(connection, job)
+
+
+def write_end(connection: Connection, job: Job) -> None:
+    write = connection.transport.write
+    write(framed(delta(job, {}, job.finish_reason)))
+    if job.has_usage:
+        write(framed(job.envelope(CHUNK_KIND, None, job.usage())))
+    if not (job.fault and job.fault.kind == "no_done"):
+        write(framed("[DONE]"))
+    write(LAST_CHUNK)
+
+
+def delta(job: Job, fields: dict[str, Any], finish_reason: str | None = None) -> str:
+    return job.envelope(CHUNK_KIND, {"delta": fields, "finish_reason": finish_reason})
+
+
+def due_s(job: Job, start_s: float, chunk: int) -> float:
+    """On the loop's clock. Absolute, so that a late chunk does not delay those after it."""
+    options = job.options
+    ttft_s = options.ttft_s + options.prefill_per_token_s * job.prompt_tokens
+    return start_s + ttft_s + chunk * options.itl_s
+
+
+async def until(instant_s: float) -> None:
+    await asyncio.sleep(max(0.0, instant_s - asyncio.get_running_loop().time()))
+
+
+async def strike(connection: Connection, state: State, fault: Fault | None, sent: int) -> bool:
+    """Let the fault happen if it is due after `sent` chunks; True: the answer is over."""
+    if not fault or fault.kind not in FAULTS_AFTER_K or fault.at != sent:
+        return False
+    match fault.kind:
+        case "garbage":
+            connection.transport.write(framed('{"choices": [this is not JSON'))
+            return False
+        case "reset":
+            connection.reset()
+        case "stall":
+            await asyncio.get_running_loop().create_future()  # cancelled when the client goes
+        case "truncate":
+            connection.transport.close()
+        case "end":
+            connection.transport.write(LAST_CHUNK)
+        case "error":
+            error = framed(error_json("fault error", 500))
+            connection.transport.write(error + framed("[DONE]") + LAST_CHUNK)
+        case "exit":
+            state.sends.flush()
+            os._exit(3)
+    return True
+
+
+# --- other pages and the process -----------------------------------------------------------------
+
+
+def models(state: State) -> tuple[str, str]:
+    model = {"id": state.options.model, "object": "model", "created": 0, "owned_by": "reference"}
+    return "application/json", json.dumps({"object": "list", "data": [model]})
+
+
+def health(state: State) -> tuple[str, str]:
+    return "application/json", '{"status": "ok"}'
+
+
+def info(state: State) -> tuple[str, str]:
+    return "application/json", json.dumps(asdict(state.options), default=str)
+
+
+def metrics(state: State) -> tuple[str, str]:
+    rows = (
+        ("requests_running", "gauge", state.running),
+        ("requests_waiting", "gauge", state.waiting),
+        ("requests_total", "counter", state.generations),
+        ("prompt_tokens_total", "counter", state.prompt_tokens),
+        ("output_tokens_total", "counter", state.output_tokens),
+    )
+    lines = [f"# TYPE reference:{name} {kind}\nreference:{name} {value}\n" for name, kind, value in rows]
+    return "text/plain; version=0.0.4; charset=utf-8", "".join(lines)
+
+
+PAGES = {"/v1/models": models, "/health": health, "/info": info, "/metrics": metrics}
+CHAT_PATH = "/v1/chat/completions"
+
+
+async def answer(connection: Connection, request: Request) -> None:
+    page = PAGES.get(request.path)
+    if not page and request.path != CHAT_PATH:
+        raise HttpError(404, f"{request.path}: no such path; there are {', '.join([CHAT_PATH, *PAGES])}")
+    if request.method != ("GET" if page else "POST"):
+        raise HttpError(405, f"{request.method}: not for {request.path}")
+    if page:
+        connection.write_whole(200, *page(connection.state))
+    else:
+        await generate(connection, connection.state, request)
+
+
+async def serve(options: Options) -> None:
+    """Returns after SIGTERM or SIGINT; streams that run are cut."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if options.fault and options.fault.kind == "ignore_term":
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    state = State(options)
+    if not await set_within(stop, options.start_delay_s):
+        server = await loop.create_server(lambda: Connection(state), "127.0.0.1", options.port, backlog=1024)
+        print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        while not await set_within(stop, FLUSH_PERIOD_S):
+            state.sends.flush()
+    state.sends.flush()
+
+
+async def set_within(event: asyncio.Event, limit_s: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)
+    return event.is_set()
+
+
+def main() -> None:
+    options = read_arguments()
+    try:
+        asyncio.run(serve(options))
+    except OSError as error:
+        sys.exit(f"reference_server: {error}")
+
+
+if __name__ == "__main__":
+    main()

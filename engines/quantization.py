@@ -1,0 +1,38 @@
+"""Quantizations: facts that belong to no engine. Which engine serves which is the engines' own affair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What weights were reduced to. `bits_per_weight` counts scales; for the mixed kinds (_k_) it moves a
+    little with the model. `file_format` is None for a precision: each engine takes it in its own format."""
+
+    name: str
+    bits_per_weight: float
+    file_format: Literal["gguf", "safetensors"] | None
+    description: str
+
+
+# Bits of the mixed kinds: Llama 3.1 8B in llama.cpp's tools/quantize/README.md. Of the others: their block
+# layout; Q8_0 is 32 weights of 8 bits and a scale of 16, AWQ and GPTQ are groups of 128 weights of 4 bits, a
+# scale of 16 and a zero of 4.
+QUANTIZATIONS = {
+    "fp16": Quantization("fp16", 16.0, None, "16-bit floating point"),
+    "bf16": Quantization("bf16", 16.0, None, "16-bit floating point with the range of 32 bits"),
+    "fp8": Quantization("fp8", 8.0, "safetensors", "8-bit floating point (E4M3)"),
+    "awq": Quantization("awq", 4.156, "safetensors", "4-bit, scaled by the activations (groups of 128)"),
+    "gptq": Quantization(
+        "gptq", 4.156, "safetensors", "4-bit, errors corrected column by column (groups of 128)"
+    ),
+    "gguf-q8_0": Quantization("gguf-q8_0", 8.5, "gguf", "8-bit blocks of 32"),
+    "gguf-q6_k": Quantization("gguf-q6_k", 6.563, "gguf", "6-bit"),
+    "gguf-q5_k_m": Quantization("gguf-q5_k_m", 5.704, "gguf", "5-bit, some tensors at 6"),
+    "gguf-q4_k_m": Quantization("gguf-q4_k_m", 4.894, "gguf", "4-bit, some tensors at 6"),
+    "gguf-q4_0": Quantization("gguf-q4_0", 4.5, "gguf", "4-bit blocks of 32"),
+}
+
+ALIASES = {"gguf": "gguf-q4_k_m"}

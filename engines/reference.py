@@ -1,0 +1,117 @@
+"""The reference engine: a server with known send times and faults on demand, the measuring standard.
+
+The server is engines/inside/reference_server.py; this file knows its command line, not how it works.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import Deployment, Hint, LaunchSpec, NativeSpec, Place, Scalar, Turn
+from harness.errors import UserError
+
+_SERVER = Path(__file__).parent / "inside" / "reference_server.py"
+_DEFAULT_SLOTS = 64
+_FAULT = re.compile(
+    r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"
+    r"(/[1-9]\d{0,8})?"
+)
+_FAULTS = (
+    "reset@K, stall@K, truncate@K, end@K, error@K, garbage@K, exit@K, http@STATUS, no_done, no_generation, "
+    "ignore_term, each with /N or not"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Each field is an argument of the server of the same name; faults are described there.
+
+    `ttft_s` counts from a request's start in a slot to its first chunk, with `prefill_per_token_s` for each
+    token of its prompt on top. `output_tokens`: of each answer, at most max_tokens (None: max_tokens).
+    `slots`: generations at once, further ones wait (None: engine.concurrent_sequences, else 64). `label`
+    tells equal deployments apart. `memory_bytes` are held from the start. `role_chunk`: each stream begins
+    at once with a chunk without content.
+    """
+
+    ttft_s: float = 0.05
+    itl_s: float = 0.01
+    output_tokens: int | None = None
+    slots: int | None = None
+    start_delay_s: float = 0.0
+    fault: str | None = None
+    label: str = ""
+    tokens_per_chunk: int = 1
+    prefill_per_token_s: float = 0.0
+    memory_bytes: int = 0
+    role_chunk: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fault is not None and not _FAULT.fullmatch(self.fault):
+            raise UserError(f"reference.fault={self.fault}: no such fault; choose from {_FAULTS}")
+        for name in ("output_tokens", "slots", "tokens_per_chunk"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"reference.{name}={value}: must be 1 or more")
+        for name in ("ttft_s", "itl_s", "start_delay_s", "prefill_per_token_s", "memory_bytes"):
+            if getattr(self, name) < 0:
+                key = name.removesuffix("_s").removesuffix("_bytes")
+                raise UserError(f"reference.{key}={getattr(self, name)}: must not be negative")
+
+
+class Reference:
+    """See harness.contracts.Engine."""
+
+    name: str = "reference"
+    description: str = "a server with known send times and faults on demand; measures bench itself"
+    options: type = Options
+    hints: Sequence[Hint] = ()
+    fact_paths: Sequence[str] = ("/info",)
+
+    def weights(self, deployment: Deployment) -> None:
+        return None
+
+    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
+        return NativeSpec(
+            argv=(str(place.python or sys.executable), "-P", str(_SERVER), *_arguments(deployment, place)),
+            base_url=f"http://127.0.0.1:{place.port}/v1",
+            served_model=deployment.model,
+            ready_path="/health",
+        )
+
+    def install(self, device: str) -> None:
+        return None
+
+    def request_fields(self, turn: Turn, options: Options) -> Mapping[str, Any]:
+        return {}
+
+    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
+        info = facts.get("/info")
+        if not isinstance(info, Mapping):
+            return {}
+        return {"context_length": info.get("context_length"), "concurrent_sequences": info.get("slots")}
+
+
+def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
+    """The server's command line. One word per option, so that a value may begin with a dash."""
+    terms, options = deployment.terms, deployment.options
+    yield f"--model={deployment.model}"
+    yield f"--port={place.port}"
+    yield f"--sends={place.scratch}"
+    yield f"--context-length={terms.context_length}"
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name == "slots":
+            value = value or terms.concurrent_sequences or _DEFAULT_SLOTS
+        argument = f"--{field.name.replace('_', '-')}"
+        if value is True:
+            yield argument
+        elif value is not None and value is not False:
+            yield f"{argument}={value}"
+
+
+ENGINE = Reference()
