@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,10 @@ from harness.contracts import (
     Reason,
     ScenarioChoice,
     Skip,
+    Weights,
 )
+
+CanPrepare = Callable[[Weights], Reason | None]
 
 NO_QUANTIZATION = "-"
 # What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
@@ -31,9 +34,12 @@ _START_S = 6.0
 _CELL_S = 2.5
 
 
-def make(settings: Settings) -> Plan:
-    """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike."""
-    deployments, skips = _deployments(settings)
+def make(settings: Settings, can_prepare: CanPrepare) -> Plan:
+    """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike.
+
+    `can_prepare` says why weights cannot be had on this machine, None where they can.
+    """
+    deployments, skips = _deployments(settings, can_prepare)
     starts: list[PlannedStart] = []
     cell_numbers = itertools.count(1)
     for repeat in range(settings.repeats):
@@ -65,11 +71,11 @@ def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int) 
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def _deployments(settings: Settings) -> tuple[list[Deployment], list[Skip]]:
+def _deployments(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Deployment], list[Skip]]:
     found: list[Deployment] = []
     skips: list[Skip] = []
     for candidate in _candidates(settings):
-        reason = _why_not(candidate)
+        reason = _why_not(candidate, can_prepare)
         if reason is None:
             found.append(candidate)
         else:
@@ -77,7 +83,7 @@ def _deployments(settings: Settings) -> tuple[list[Deployment], list[Skip]]:
     return found, skips
 
 
-def _why_not(deployment: Deployment) -> Reason | None:
+def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine = ENGINES[deployment.engine]
@@ -87,7 +93,8 @@ def _why_not(deployment: Deployment) -> Reason | None:
     if needed is None:
         # Pure, and raises UserError where the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path()))
-    return None
+        return None
+    return can_prepare(needed)
 
 
 def _candidates(settings: Settings) -> Iterator[Deployment]:

@@ -293,3 +293,9 @@ def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) 
 def existing_runs(parent: Path) -> Iterable[Path]:
     """Directories below `parent` that hold a run, oldest name first."""
     return sorted(path.parent for path in parent.glob("*/run.json"))
+
+
+def as_mapping(options: Any) -> dict[str, Any]:
+    """A frozen dataclass of options, or a mapping read back from a file, as plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(options)
+    return plain

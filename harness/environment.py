@@ -1,0 +1,55 @@
+"""Facts of the machine and the software, recorded with each run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import gpu, host
+from harness.contracts import Reason
+
+_PACKAGES = (
+    "serving-bench",
+    "locust",
+    "gevent",
+    "pyarrow",
+    "pandas",
+    "plotly",
+    "msgspec",
+    "psutil",
+    "nvidia-ml-py",
+)
+
+
+def facts() -> dict[str, Any]:
+    """Machine, devices, packages, git commit, and both clocks at one moment."""
+    devices = gpu.devices()
+    return {
+        "machine": host.machine_facts(),
+        "devices": devices.text if isinstance(devices, Reason) else [asdict(device) for device in devices],
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git_commit": git_commit(),
+        "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, `-dirty` behind it where files differ; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

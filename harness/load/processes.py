@@ -1,0 +1,83 @@
+"""Starts the load process of one cell and hears of its progress. Imports neither locust nor gevent: they live in that
+process (harness/load/worker.py).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.contracts import LoadJob, LoadSummary
+from harness.errors import LoadError
+from harness.running import supervised
+
+# Beyond warm-up, window and the drain of running requests: start, decode and write.
+_SLACK_S = 60.0
+# TERM makes the load process write what it has; that takes a moment with many users.
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a load process said: seconds since its start, requests ended well and badly, in flight now."""
+
+    t_s: float
+    requests: int
+    failed: int
+    in_flight: int
+    phase: str
+
+
+def run_load(
+    job: LoadJob,
+    directory: Path,
+    state_dir: Path,
+    on_progress: Callable[[Progress], None],
+    check: Callable[[], None],
+) -> LoadSummary:
+    """Play one cell's load, blocking until it has ended; its rows are in job.rows_path.
+
+    `check` runs about once a second and may raise to end the load early (the server died). Raises LoadError
+    where the load process gives no summary. Whatever is raised, the rows so far are on disk.
+    """
+    job_path = directory / "job.json"
+    job_path.write_bytes(msgspec.json.encode(job))
+    log_path = directory / "load.log"
+    limit_s = job.load.warmup_s + job.load.duration_s + job.load.timeout_s + _SLACK_S
+    deadline = time.monotonic() + limit_s
+    with supervised(
+        [sys.executable, "-m", "harness.load.worker", str(job_path)],
+        label=f"load of cell {job.cell}",
+        state_dir=state_dir,
+        log_path=log_path,
+        grace_s=_GRACE_S,
+        pass_stdout=True,
+    ) as process:
+        for line in process.lines(timeout_s=1.0):
+            if line:
+                on_progress(msgspec.json.decode(line, type=Progress))
+            check()
+            if time.monotonic() > deadline:
+                raise LoadError(f"the load process did not end within {limit_s:.0f} s; see {log_path}")
+        code = process.wait(_GRACE_S)
+    return _summary(job, code, log_path)
+
+
+def _summary(job: LoadJob, code: int | None, log_path: Path) -> LoadSummary:
+    path = Path(job.summary_path)
+    if code != 0 or not path.is_file():
+        lines = log_path.read_text(errors="replace").splitlines()
+        last = lines[-1][:300] if lines else "(empty)"
+        raise LoadError(f"the load process ended with code {code}; the end of {log_path}: {last}")
+    return msgspec.json.decode(path.read_bytes(), type=LoadSummary)
+
+
+def read_summary(job: LoadJob) -> LoadSummary | None:
+    """The summary of a load that was ended early; None where it did not come to write one."""
+    path = Path(job.summary_path)
+    return msgspec.json.decode(path.read_bytes(), type=LoadSummary) if path.is_file() else None

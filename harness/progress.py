@@ -1,0 +1,93 @@
+"""Shows a run in the terminal: a live line on a terminal, plain lines elsewhere, nothing with --quiet.
+
+Everything goes to stderr; stdout is for results.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from harness.contracts import Plan, PlannedCell, PlannedStart
+from harness.load.processes import Progress as LoadProgress
+from harness.store import CellRecord
+
+
+class Show:
+    """A run's Observer (harness/run.py), and `line` for everything else; a `with` block holds the live line."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._live.add_task("", total=None, left="")
+        self._left_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def line(self, text: str) -> None:
+        self.console.print(escape(text))
+
+    def begin(self, plan: Plan) -> None:
+        """The plan is about to run: the bar spans its estimated seconds."""
+        self._left_s = plan.estimate_s
+        self._live.update(self._task, total=plan.estimate_s)
+
+    def start_begins(self, start: PlannedStart) -> None:
+        self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting")
+
+    def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
+        took = f" after {launch_s:.1f} s" if launch_s is not None else ""
+        self.line(f"{start.name}: ready{took}")
+
+    def start_failed(self, start: PlannedStart, error: str) -> None:
+        self.line(f"{start.name}: failed: {error}")
+
+    def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
+        self._describe(start.deployment.label, cell, "")
+
+    def cell_progress(self, cell: PlannedCell, progress: LoadProgress) -> None:
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        text = f"{progress.phase}: {progress.requests} requests{failed}, {progress.in_flight} in flight"
+        self._live.update(self._task, advance=1, left=text)
+
+    def _describe(self, label: str, cell: PlannedCell, left: str) -> None:
+        text = f"{escape(label)}, {users(cell)}"
+        self._live.update(self._task, description=text, left=left)
+
+    def cell_ends(self, start: PlannedStart, record: CellRecord) -> None:
+        count = f"{record.summary.requests} requests" if record.summary else "no requests"
+        said = (
+            f"{record.status}, {count}"
+            if record.status == "completed"
+            else f"{record.status}: {record.error}"
+        )
+        doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
+        self.line(
+            f"  cell {record.number:03d} {record.deployment}, {_users(record.load.concurrency)}: {said}{doubt}"
+        )
+
+
+def users(cell: PlannedCell) -> str:
+    return _users(cell.load.concurrency)
+
+
+def _users(count: int) -> str:
+    return f"{count} user" if count == 1 else f"{count} users"

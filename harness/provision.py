@@ -1,0 +1,127 @@
+"""What a plan's deployments need on this machine, an environment and weights, found or made.
+
+`bench run` makes what is missing itself where it is small; else the error names the command. Knows no
+engine: InstallSpec and Weights say all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from engines import ENGINES
+from harness import gpu, install
+from harness.contracts import Deployment, InstallSpec, Reason, Weights, WeightsFile
+from harness.errors import MissingError
+
+OnLine = Callable[[str], None]
+
+# Up to here `bench run` installs or prepares by itself.
+SMALL_BYTES = 2 << 30
+# Conversions of weights run in this engine's environment, which has the gguf package.
+CONVERTER = "llama_cpp"
+
+
+class WeightsStore(Protocol):
+    """engines/weights.py, handed in by the command line: harness may not import it."""
+
+    def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
+    def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
+    def prepare(self, weights: Weights, cache: Path, python: Path, on_line: OnLine) -> WeightsFile: ...
+
+
+@dataclass(frozen=True)
+class Provisions:
+    """`pythons`: engine -> interpreter of its environment. `weights`: what each deployment's files are.
+    `versions`: engine -> distribution -> version."""
+
+    pythons: Mapping[str, Path] = field(default_factory=dict)
+    weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def weights_of(self, deployment: Deployment) -> WeightsFile | None:
+        needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
+        return self.weights[needed] if isinstance(needed, Weights) else None
+
+    def devices_of(self, deployment: Deployment, devices: Sequence[int]) -> Sequence[int]:
+        """The devices that a deployment uses: none where its build serves on the CPU."""
+        if deployment.terms.base_url:
+            return devices
+        return devices if isinstance(ENGINES[deployment.engine].install("cuda"), InstallSpec) else ()
+
+
+def select_devices(device: str) -> tuple[int, ...]:
+    """Indices of the devices to use; `auto` is the first one, or none where there is none."""
+    if device != "auto":
+        return gpu.select(device)
+    return () if isinstance(gpu.devices(), Reason) else (0,)
+
+
+def install_spec(engine: str, *, has_device: bool) -> InstallSpec | Reason | None:
+    """The engine's environment here: for CUDA where there is a device and such a build, else for the CPU."""
+    spec = ENGINES[engine].install("cuda") if has_device else None
+    return spec if isinstance(spec, InstallSpec) else ENGINES[engine].install("cpu")
+
+
+def provide(
+    deployments: Iterable[Deployment], store: WeightsStore, cache: Path, on_line: OnLine, *, has_device: bool
+) -> Provisions:
+    """Find or make everything; blocks. Raises MissingError naming the command where that is too much."""
+    started = [deployment for deployment in deployments if not deployment.terms.base_url]
+    environments = {}
+    for engine in dict.fromkeys(deployment.engine for deployment in started):
+        if found := _environment(engine, cache, on_line, has_device=has_device):
+            environments[engine] = found
+    weights = {}
+    for deployment in started:
+        needed = ENGINES[deployment.engine].weights(deployment)
+        if isinstance(needed, Weights) and needed not in weights:
+            weights[needed] = provide_weights(needed, store, cache, on_line)
+    return Provisions(
+        pythons={engine: found.python for engine, found in environments.items()},
+        weights=weights,
+        versions={engine: found.versions for engine, found in environments.items()},
+    )
+
+
+def _environment(
+    engine: str, cache: Path, on_line: OnLine, *, has_device: bool
+) -> install.InstalledEnvironment | None:
+    spec = install_spec(engine, has_device=has_device)
+    if spec is None:
+        return None
+    if isinstance(spec, Reason):
+        raise MissingError(f"engine={engine}: {spec.text}")
+    found = install.installed(cache, spec)
+    if found:
+        return found
+    if spec.size_bytes > SMALL_BYTES:
+        size = f"{spec.size_bytes / 2**30:.1f} GiB"
+        raise MissingError(f"engine={engine}: not installed; run `bench install {engine}` ({size})")
+    on_line(f"{engine} is not installed; installing it ({spec.size_bytes / 2**20:.0f} MiB)")
+    return install.install(cache, spec, on_line)
+
+
+def provide_weights(
+    needed: Weights,
+    store: WeightsStore,
+    cache: Path,
+    on_line: OnLine,
+    *,
+    limit_bytes: int | None = SMALL_BYTES,
+) -> WeightsFile:
+    """Find or make a weights file; no limit where limit_bytes is None."""
+    found = store.find(needed, cache)
+    if found:
+        return found
+    missing = store.missing_bytes(needed, cache)
+    if missing is not None and limit_bytes is not None and missing > limit_bytes:
+        command = f"bench prepare model={needed.model} quantization={needed.quantization}"
+        raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`")
+    size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
+    on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
+    python = _environment(CONVERTER, cache, on_line, has_device=False)
+    assert python is not None
+    return store.prepare(needed, cache, python.python, on_line)

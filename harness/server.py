@@ -1,0 +1,176 @@
+"""The lifetime of one server: a free port, start, readiness by a real generation, its end, and what its log
+says when it fails.
+
+Knows no engine: it is told the argv, the paths and the hints. What keeps it from being left behind is
+harness/running.py and harness/watchdog.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import probe
+from harness.contracts import Hint, NativeSpec
+from harness.errors import ServerError
+from harness.running import supervised
+from harness.supervise import Supervised
+
+_POLL_S = 0.1
+_HEALTH_TIMEOUT_S = 5.0
+_TAIL_BYTES = 256 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`)."""
+
+    engine: str
+    spec: NativeSpec
+    log_path: Path
+    hints: tuple[Hint, ...]
+    process: Supervised
+    started_ns: int
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Seconds from the start until ready_path answered 200, and until the first generation had ended."""
+
+    listening_s: float
+    ready_s: float
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on at this moment; it stays ours only once a server has bound it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probing:
+        probing.bind((host, 0))
+        return int(probing.getsockname()[1])
+
+
+@contextmanager
+def running_server(
+    spec: NativeSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
+) -> Iterator[Server]:
+    """A server for a `with` block, its output in log_path; it and all that it started are gone after it.
+
+    Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError where the program cannot
+    be started. See wait_ready.
+    """
+    started_ns = time.monotonic_ns()
+    with ExitStack() as stack:
+        running = supervised(
+            spec.argv,
+            label=engine,
+            state_dir=state_dir,
+            log_path=log_path,
+            environment=spec.environment,
+            grace_s=spec.stop_grace_s,
+        )
+        try:
+            process = stack.enter_context(running)
+        except OSError as error:
+            raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
+        yield Server(engine, spec, log_path, tuple(hints), process, started_ns)
+
+
+def wait_ready(server: Server, timeout_s: float) -> Startup:
+    """Block until the server has answered ready_path with 200 and then a real generation.
+
+    Raises ServerError when it exits first or timeout_s (engine.start_timeout, from the start on) has passed;
+    ending it is then up to the `with` block.
+    """
+    listening_s: float | None = None
+    while True:
+        left_s = max(_POLL_S, timeout_s - _age_s(server))
+        problem = None
+        if listening_s is None:
+            problem = _health_problem(server, left_s)
+            listening_s = None if problem else _age_s(server)
+        if listening_s is not None:
+            problem = _generation_problem(server, left_s)
+            if problem is None:
+                return Startup(listening_s, _age_s(server))
+        server.process.wait(_POLL_S)
+        _raise_if_ended(server, ", before it was ready")
+        if _age_s(server) >= timeout_s:
+            raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
+
+
+def check_alive(server: Server) -> None:
+    """Raise ServerError if the server has exited, with how and the end of its log. Does not block."""
+    _raise_if_ended(server, "")
+
+
+def _health_problem(server: Server, left_s: float) -> str | None:
+    path = server.spec.ready_path
+    answer = probe.request(
+        "GET", probe.root_of(server.spec.base_url) + path, timeout_s=min(_HEALTH_TIMEOUT_S, left_s)
+    )
+    if answer.status == 200:
+        return None
+    return f"{path} {'got' if answer.status is None else 'answered'} {answer}"
+
+
+def _generation_problem(server: Server, left_s: float) -> str | None:
+    problem = probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
+    return problem and f"{server.spec.ready_path} answered 200, {problem}"
+
+
+def _raise_if_ended(server: Server, when: str) -> None:
+    code = server.process.poll()
+    if code is not None:
+        raise _failure(server, f"{_how(code)} after {_age_s(server):.1f} s{when}")
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    names = {number.value: f" ({number.name})" for number in signal.Signals}
+    return f"was killed by signal {-returncode}{names.get(-returncode, '')}"
+
+
+def _failure(server: Server, what: str) -> ServerError:
+    tail = log_tail(server.log_path)
+    last = tail.rstrip().rpartition("\n")[2].strip()[:300] or "(empty)"
+    advice = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints))
+    return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{advice}", tail)
+
+
+def _age_s(server: Server) -> float:
+    return (time.monotonic_ns() - server.started_ns) / 1e9
+
+
+def log_tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a log, without terminal colours; a progress bar's states count as lines. Empty
+    where there is no log."""
+    return "\n".join(_end_of(path).splitlines()[-lines:])
+
+
+def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
+    """The remedies of the hints whose pattern is found in the end of the log, each once.
+    In a pattern, ^ and $ are those of a line."""
+    text = _end_of(path)
+    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return _ESCAPES.sub("", log.read().decode(errors="replace"))
+    except FileNotFoundError:
+        return ""

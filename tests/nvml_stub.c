@@ -1,0 +1,100 @@
+/* A small libnvidia-ml.so.1 for tests: two made-up devices behind the real Python bindings.
+ *
+ * FAULT_<FUNCTION>=<code>, read at each call, makes that function return the code (3 not supported, 4 no
+ * permission, 9 driver not loaded, 15 device lost); FAULT_DEVICE=<index> limits that to one device.
+ * NVML_PROCESSES="pid:bytes pid:bytes" (bytes "-": not available) are device 0's, NVML_COUNT its devices.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned gpu, memory; } utilization;
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process;
+
+static int indices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+
+static int fault(const char *function, const void *device) {
+    char name[128];
+    snprintf(name, sizeof name, "FAULT_%s", function);
+    const char *code = getenv(name), *only = getenv("FAULT_DEVICE");
+    if (device && only && atoi(only) != *(const int *)device) return 0;
+    return code ? atoi(code) : 0;
+}
+#define FAULT(device) do { int code = fault(__func__, device); if (code) return code; } while (0)
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; FAULT(NULL); return 0; }
+int nvmlShutdown(void) { FAULT(NULL); return 0; }
+const char *nvmlErrorString(int code) {
+    return code == 3 ? "Not Supported" : code == 4 ? "Insufficient Permissions" : code == 9 ? "Driver Not Loaded"
+         : code == 15 ? "GPU is lost" : "Unknown Error";
+}
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { FAULT(NULL); snprintf(text, size, "575.57.08"); return 0; }
+int nvmlSystemGetCudaDriverVersion(int *version) { FAULT(NULL); *version = 12090; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    FAULT(NULL);
+    *count = getenv("NVML_COUNT") ? atoi(getenv("NVML_COUNT")) : 2;
+    return 0;
+}
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+    *device = &indices[index];
+    FAULT(*device);
+    return 0;
+}
+int nvmlDeviceGetName(void *device, char *text, unsigned size) {
+    FAULT(device);
+    snprintf(text, size, "Test GPU %d", *(int *)device);
+    return 0;
+}
+int nvmlDeviceGetUUID(void *device, char *text, unsigned size) {
+    FAULT(device);
+    snprintf(text, size, "GPU-0000-%d", *(int *)device);
+    return 0;
+}
+int nvmlDeviceGetMemoryInfo_v2(void *device, memory_v2 *memory) {
+    FAULT(device);
+    if (memory->version != 0x02000028) return 25;
+    memory->total = 80ull << 30;
+    memory->reserved = 1ull << 30;
+    memory->used = getenv("NVML_USED") ? strtoull(getenv("NVML_USED"), NULL, 10) : (5ull + *(int *)device) << 30;
+    memory->free = memory->total - memory->reserved - memory->used;
+    return 0;
+}
+int nvmlDeviceGetUtilizationRates(void *device, utilization *rates) {
+    FAULT(device);
+    rates->gpu = 87;
+    rates->memory = 41;
+    return 0;
+}
+int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) { FAULT(device); *milliwatts = 312500; return 0; }
+int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts) { FAULT(device); *milliwatts = 700000; return 0; }
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules) {
+    FAULT(device);
+    *millijoules = 5000000000ull; /* more than 32 bits hold */
+    return 0;
+}
+int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {
+    FAULT(device);
+    if (sensor != 0) return 2;
+    *celsius = 64;
+    return 0;
+}
+int nvmlDeviceGetClockInfo(void *device, unsigned type, unsigned *mhz) { FAULT(device); *mhz = type == 1 ? 1755 : 0; return 0; }
+int nvmlDeviceGetMaxClockInfo(void *device, unsigned type, unsigned *mhz) { FAULT(device); *mhz = type == 1 ? 1980 : 0; return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) { FAULT(device); *major = 9; *minor = 0; return 0; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process *processes) {
+    FAULT(device);
+    const char *list = *(int *)device == 0 ? getenv("NVML_PROCESSES") : NULL;
+    char copy[1024];
+    unsigned found = 0, room = processes ? *count : 0;
+    snprintf(copy, sizeof copy, "%s", list ? list : "");
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "), found++) {
+        if (found >= room) continue;
+        const char *bytes = strchr(word, ':') + 1;
+        memset(&processes[found], 0, sizeof *processes);
+        processes[found].pid = atoi(word);
+        processes[found].used = *bytes == '-' ? ~0ull : strtoull(bytes, NULL, 10);
+    }
+    *count = found;
+    return found > room ? 7 : 0;
+}

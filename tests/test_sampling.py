@@ -1,0 +1,128 @@
+"""The periodic thread, its record of itself, and the wait for the idle baseline."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+from waiting import wait_until
+
+from harness.sampling import Sampling, median_bytes, wait_until_back
+
+
+def test_rows_come_at_the_rate_asked_for() -> None:
+    with Sampling(lambda: [time.monotonic_ns()], hz=50) as sampling:
+        wait_until(lambda: len(sampling.rows()) >= 26)
+    rows = sampling.rows()[:26]
+    # 25 intervals of 20 ms; never faster than asked, whatever the machine does.
+    assert rows[25] - rows[0] >= 0.45e9
+    timing = sampling.timing()
+    assert timing.samples == len(sampling.rows())
+    assert timing.interval_max_s
+    assert timing.interval_p99_s
+    assert timing.interval_max_s >= timing.interval_p99_s >= 0.015
+    assert 0 < timing.cpu_s < 1
+
+
+def test_no_rows_are_added_after_the_block() -> None:
+    with Sampling(lambda: [1], hz=100) as sampling:
+        wait_until(sampling.rows)
+    assert not [thread for thread in threading.enumerate() if thread.name == "sampler"]
+
+
+def test_samples_that_were_due_during_a_slow_one_are_counted_and_not_made_up_for() -> None:
+    slow = threading.Event()
+
+    def read() -> list[int]:
+        slow.wait(0.25)
+        return [time.monotonic_ns()]
+
+    with Sampling(read, hz=10) as sampling:
+        wait_until(lambda: len(sampling.rows()) >= 3)
+    first, second, third = sampling.rows()[:3]
+    assert second - first >= 0.25e9
+    assert third - second >= 0.25e9
+    assert sampling.timing().missed >= 4
+
+
+def test_after_a_slow_sample_the_others_keep_their_distance() -> None:
+    delays = iter([0.35])
+    pause = threading.Event()
+
+    def read() -> list[int]:
+        pause.wait(next(delays, 0.0))
+        return [time.monotonic_ns()]
+
+    with Sampling(read, hz=10) as sampling:
+        wait_until(lambda: len(sampling.rows()) >= 4)
+    _, second, third, fourth = sampling.rows()[:4]
+    # Made up for, the three that were missed would come at once.
+    assert fourth - second >= 0.12e9
+    assert third > second
+
+
+def test_an_error_is_kept_and_sampling_goes_on() -> None:
+    calls = iter(range(1000))
+
+    def read() -> list[int]:
+        number = next(calls)
+        if number in (1, 2):
+            raise ValueError(f"no {number}")
+        return [number]
+
+    with Sampling(read, hz=100) as sampling:
+        assert sampling.error is None or "no 1" in sampling.error
+        wait_until(lambda: len(sampling.rows()) >= 3)
+    assert sampling.rows()[:3] == [0, 3, 4]
+    assert sampling.error == "2 samples could not be read; the first: ValueError: no 1"
+
+
+def test_a_mark_keeps_its_instant_and_adds_a_sample_of_its_own() -> None:
+    with Sampling(lambda: ["plain"], hz=100, read_at_mark=lambda: ["thorough"]) as sampling:
+        before_ns = time.monotonic_ns()
+        sampling.mark("warm-up")
+        after_ns = time.monotonic_ns()
+    [(phase, t_ns)] = sampling.phases()
+    assert phase == "warm-up"
+    assert before_ns <= t_ns <= after_ns
+    assert sampling.rows().count("thorough") == 1
+
+
+def test_the_thread_takes_no_signals() -> None:
+    masks: list[set[int]] = []
+    with Sampling(lambda: masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))) or [0], hz=100):
+        wait_until(lambda: masks)
+    assert {signal.SIGINT, signal.SIGTERM} <= masks[0]
+
+
+def test_the_baseline_is_the_median() -> None:
+    values = iter([5, 100, 6, 4, 7])
+    assert median_bytes(lambda: next(values), hz=1000, duration_s=0.005) == 6
+
+
+def test_the_baseline_of_what_cannot_be_read_is_none() -> None:
+    assert median_bytes(lambda: None, hz=1000, duration_s=0.005) is None
+
+
+def test_the_return_to_the_baseline_is_waited_for() -> None:
+    values = iter([300, 150, 105])
+    back = wait_until_back(lambda: next(values), 100, tolerance_bytes=10, timeout_s=10)
+    assert (back.returned, back.difference_bytes) == (True, 5)
+    assert back.waited_s > 0
+
+
+def test_below_the_baseline_is_a_return() -> None:
+    assert wait_until_back(lambda: 50, 100, 10, 0).returned
+
+
+def test_memory_that_stays_is_reported_with_its_size() -> None:
+    back = wait_until_back(lambda: 300, 100, tolerance_bytes=10, timeout_s=0.15)
+    assert (back.returned, back.difference_bytes) == (False, 200)
+    assert back.waited_s >= 0.15
+
+
+def test_without_a_baseline_there_is_no_wait() -> None:
+    back = wait_until_back(lambda: 300, None, 10, 60)
+    assert (back.returned, back.difference_bytes) == (False, None)
+    assert back.waited_s < 5

@@ -1,0 +1,37 @@
+"""Waiting on conditions in tests, with a deadline."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def wait_until(condition: Callable[[], Value], limit_s: float = 10.0) -> Value:
+    """The first true value of `condition()`; fails the test after limit_s."""
+    deadline = time.monotonic() + limit_s
+    never = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s"
+        never.wait(0.02)
+    return value
+
+
+def number_in(path: Path) -> int:
+    """The whole number that another process writes to path, followed by a newline."""
+    return int(wait_until(lambda: path.exists() and path.read_text().endswith("\n") and path.read_text()))
+
+
+def is_running(pid: int) -> bool:
+    """False for a zombie, too."""
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
