@@ -118,6 +118,15 @@ def known_keys() -> list[str]:
     return sorted({"model", *DEFAULTS, "load.rate", *_all_section_keys()})
 
 
+def option_keys(prefix: str, kind: type) -> list[str]:
+    """`key=default` of each option of a dataclass whose fields all have defaults; durations in seconds."""
+    defaults = kind()
+    return [
+        f"{key}={as_text(getattr(defaults, name))}{'s' if suffix == '_s' else ''}"
+        for key, (name, suffix) in _fields_by_key(prefix, kind).items()
+    ]
+
+
 def _all_section_keys() -> set[str]:
     sections: list[tuple[str, type]] = [("engine", EngineTerms), ("load", Load)]
     sections += [(name, engine.options) for name, engine in ENGINES.items()]

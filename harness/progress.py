@@ -18,7 +18,7 @@ from harness.store import CellRecord
 
 
 class Show:
-    """A run's Observer (harness/run.py), and `line` for everything else; a `with` block holds the live line."""
+    """A run's Observer (harness/run.py), and `line` for all else; a `with` block holds the live line."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -80,9 +80,8 @@ class Show:
             else f"{record.status}: {record.error}"
         )
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
-        self.line(
-            f"  cell {record.number:03d} {record.deployment}, {_users(record.load.concurrency)}: {said}{doubt}"
-        )
+        cell = f"cell {record.number:03d} {record.deployment}, {_users(record.load.concurrency)}"
+        self.line(f"  {cell}: {said}{doubt}")
 
 
 def users(cell: PlannedCell) -> str:

@@ -50,7 +50,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place: its directory, the state directory shared by all runs, the devices' indices."""
+    """Where a run takes place: its directory, the state directory that all runs share, device indices."""
 
     run_dir: Path
     state_dir: Path
@@ -60,7 +60,7 @@ class Site:
 def run_starts(
     starts: Sequence[PlannedStart], provisions: Provisions, site: Site, observer: Observer
 ) -> list[CellRecord]:
-    """Measure the cells of all starts, in order; returns their records. Raises Interrupted, all being stored."""
+    """Measure the cells of all starts, in order; returns their records. Raises Interrupted."""
     records: list[CellRecord] = []
     for start in starts:
         observer.start_begins(start)
@@ -245,12 +245,12 @@ def _run_cell(
     site: Site,
     observer: Observer,
 ) -> CellRecord:
-    """Play one cell and store it; its record says how it went. Raises Interrupted and nothing else expected."""
+    """Play one cell and store it; its record says how it went. Raises Interrupted, stored."""
     directory = store.begin_cell(site.run_dir, cell.number)
     job = _job(start, cell, spec, directory)
     record = _cell_record(start, cell)
     observer.cell_begins(start, cell)
-    watch.mark(f"cell {cell.number}")
+    watch.mark(f"cell {cell.number:03d} warm-up")
     try:
         summary = run_load(
             job,
@@ -265,7 +265,8 @@ def _run_cell(
     except Interrupted:
         _keep(site, job, replace(record, status="interrupted", error="interrupted"), None, observer, start)
         raise
-    watch.mark(f"cell {cell.number} ended", summary.window_end_ns)
+    watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
+    watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
     return _keep(site, job, record, summary, observer, start)
 
 

@@ -1,20 +1,24 @@
-"""Starts the load process of one cell and hears of its progress. Imports neither locust nor gevent: they live in that
-process (harness/load/worker.py).
+"""Starts the load process of one cell and hears of its progress.
+
+Imports neither locust nor gevent: they live in that process (harness/load/worker.py).
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from harness.contracts import LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.running import supervised
+from harness.supervise import Supervised
 
 # Beyond warm-up, window and the drain of running requests: start, decode and write.
 _SLACK_S = 60.0
@@ -50,7 +54,7 @@ def run_load(
     log_path = directory / "load.log"
     limit_s = job.load.warmup_s + job.load.duration_s + job.load.timeout_s + _SLACK_S
     deadline = time.monotonic() + limit_s
-    with supervised(
+    with _started(
         [sys.executable, "-m", "harness.load.worker", str(job_path)],
         label=f"load of cell {job.cell}",
         state_dir=state_dir,
@@ -66,6 +70,18 @@ def run_load(
                 raise LoadError(f"the load process did not end within {limit_s:.0f} s; see {log_path}")
         code = process.wait(_GRACE_S)
     return _summary(job, code, log_path)
+
+
+@contextmanager
+def _started(argv: Sequence[str], **options: Any) -> Iterator[Supervised]:
+    try:
+        running = supervised(argv, **options)
+        process = running.__enter__()
+    except OSError as error:
+        raise LoadError(f"the load process cannot be started: {error}") from error
+    with ExitStack() as stack:
+        stack.push(running)
+        yield process
 
 
 def _summary(job: LoadJob, code: int | None, log_path: Path) -> LoadSummary:

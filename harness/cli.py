@@ -1,0 +1,280 @@
+"""The command line: reads arguments, calls what does the work, prints results. May import anything; owns
+exit codes and signals, no logic of measuring."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from harness import config, install, listing, overrides, plan, session, store
+from harness.config import Settings
+from harness.contracts import Plan, Reason, Weights
+from harness.errors import BenchError, Interrupted, UserError
+from harness.progress import Show
+
+app = typer.Typer(
+    help="Which engine, at which quantization, should serve your language model on your device.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="What is measured, such as load.concurrency=1,8"),
+]
+Study = Annotated[
+    Path | None, typer.Option("--from", metavar="STUDY.yaml", help="A file of the same keys; arguments win.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+
+
+def _example(text: str) -> str:
+    return f"Example:  {text}"
+
+
+@app.command(
+    epilog=_example("bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8")
+)
+def run(
+    changes: Overrides = None,
+    study: Study = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Directory of this run; new or empty.", show_default="results/<time>")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Measure what failed or is missing in a run.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Start each server in turn, play the same conversations at it, and write one report."""
+    if resume is not None:
+        if changes or study or output:
+            raise UserError("--resume takes the run's own settings; give no keys, --from or --output with it")
+        _measure(resume, store.read_run(resume), quiet)
+        return
+    settings = config.settings(overrides.parse(changes or [], study))
+    directory = output or session.new_run_dir(Path("results"), settings)
+    session.check_output(directory)
+    _measure(directory, None, quiet, settings)
+
+
+def _measure(
+    directory: Path, record: store.RunRecord | None, quiet: bool, settings: Settings | None = None
+) -> None:
+    from engines import weights
+
+    settings = settings or session.settings_of(_known(record))
+    whole = plan.make(settings, weights.can_prepare)
+    starts = session.missing_starts(directory, record, whole) if record else list(whole.starts)
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for skip in whole.skips:
+            show.line(f"skipped {skip.what}: {skip.reason}")
+        if not whole.starts:
+            raise UserError("nothing to run: every combination was skipped")
+        cells = _measure_and_report(directory, record, settings, whole, starts, show)
+    out.print(escape(str(directory / "report.html")))
+    if any(cell.status != "completed" for cell in cells):
+        raise typer.Exit(1)
+
+
+def _known(record: store.RunRecord | None) -> store.RunRecord:
+    assert record is not None
+    return record
+
+
+def _measure_and_report(
+    directory: Path,
+    record: store.RunRecord | None,
+    settings: Settings,
+    whole: Plan,
+    starts: Sequence[Any],
+    show: Show,
+) -> list[store.CellRecord]:
+    from engines import weights
+
+    if not starts:
+        show.line(f"{directory}: every cell is completed; nothing to measure")
+    provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
+    record = record or session.begin(directory, settings, whole)
+    try:
+        return session.measure(directory, record, starts, provisions, site, show)
+    finally:
+        # Also after Ctrl-C: what was measured is reported.
+        show.line("writing the report")
+        _write_report(directory)
+
+
+def _write_report(directory: Path) -> Path:
+    from reports import write_report
+
+    return write_report(directory)
+
+
+@app.command("plan", epilog=_example("bench plan engine=llama_cpp,reference load.concurrency=1,4"))
+def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+    """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
+    from engines import weights
+
+    settings = config.settings(overrides.parse(changes or [], study))
+    whole = plan.make(settings, weights.can_prepare)
+    if as_json:
+        _print_json(whole)
+    else:
+        listing.print_plan(out, whole)
+    if not whole.starts:
+        raise UserError("nothing to run: every combination was skipped")
+
+
+@app.command(epilog=_example("bench report results/20261125-101500-chat_multi_turn"))
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
+    ] = None,
+) -> None:
+    """Write a run's report again. Needs the directory alone."""
+    from reports import write_report
+
+    out.print(escape(str(write_report(directory, output))))
+
+
+@app.command(epilog=_example("bench compare results/before results/after"))
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    b: Annotated[Path, typer.Argument(metavar="DIR", help="Another.")],
+    as_json: Json = False,
+) -> None:
+    """Put the values of two runs side by side, after what differs in how they were made."""
+    from reports import compare_runs
+
+    comparison = compare_runs(a, b)
+    if as_json:
+        _print_json(comparison)
+    else:
+        listing.print_comparison(out, comparison)
+
+
+@app.command("install", epilog=_example("bench install llama_cpp"))
+def install_command(
+    engine: Annotated[str, typer.Argument(help="An engine's name, as in `bench list engines`.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an engine's own environment in the user's cache directory. Goes on where it was cut short."""
+    spec = listing.spec_of(engine)
+    if spec is None:
+        out.print(f"{engine} needs no environment of its own")
+        return
+    if isinstance(spec, Reason):
+        raise UserError(f"{engine}: {spec.text}")
+    if remove:
+        freed = install.remove(install.cache_dir(), spec)
+        out.print(
+            f"removed {engine}: {freed / 2**20:.0f} MiB freed" if freed else f"{engine} is not installed"
+        )
+        return
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        made = install.install(install.cache_dir(), spec, show.line)
+    out.print(f"{engine} is installed in {escape(str(made.python.parent.parent))}")
+
+
+@app.command(epilog=_example("bench prepare quantization=fp16,gguf-q8_0,gguf-q4_0"))
+def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False) -> None:
+    """Find or make the weights that a run with the same keys would need."""
+    from engines import ENGINES, weights
+    from harness.provision import provide_weights
+
+    settings = config.settings(overrides.parse(changes or [], study))
+    whole = plan.make(settings, weights.can_prepare)
+    needed = [ENGINES[start.deployment.engine].weights(start.deployment) for start in whole.starts]
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for skip in whole.skips:
+            show.line(f"skipped {skip.what}: {skip.reason}")
+        wanted = list(dict.fromkeys(item for item in needed if isinstance(item, Weights)))
+        cache = install.cache_dir()
+        made = [provide_weights(w, weights, cache, show.line, limit_bytes=None) for w in wanted]
+    for file in made:
+        out.print(f"{escape(str(file.path))}  {file.size_bytes / 2**20:.0f} MiB")
+        if file.note:
+            out.print(f"  {escape(file.note)}")
+    if not made:
+        raise UserError("nothing to prepare: no deployment of these settings needs weights that can be had")
+
+
+@app.command("list", epilog=_example("bench list quantizations"))
+def list_command(
+    what: Annotated[
+        str, typer.Argument(help="engines, scenarios, quantizations, models or metrics")
+    ] = "engines",
+    as_json: Json = False,
+) -> None:
+    """List what bench knows, with what is available here and why not."""
+    rows = listing.rows_of(what)
+    if as_json:
+        _print_json(rows)
+    else:
+        listing.print_rows(out, rows)
+
+
+@app.command(epilog=_example("bench doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Look whether this machine is fit to measure on, and say what to do where it is not."""
+    from harness.doctor import examine
+
+    findings = examine(install.cache_dir(), Path("results"))
+    if as_json:
+        _print_json(findings)
+    else:
+        listing.print_findings(out, findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises Interrupted; later ones are ignored while all is stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    """The `bench` command. Exit codes: 0 fine, 1 a cell failed, 2 a mistake, 130 and 143 signals."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app()
+    except Interrupted as interrupted:
+        errors.print("interrupted")
+        sys.exit(interrupted.exit_code)
+    except BenchError as error:
+        errors.print(escape(str(error)))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,129 @@
+"""Is this machine fit to measure on? One finding per question, each with what to do about it."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engines import ENGINES
+from harness import gpu, host, install, server
+from harness.contracts import InstallSpec, Reason
+from harness.provision import install_spec
+
+State = Literal["ok", "note", "problem"]
+_LOW_DISK_BYTES = 5 << 30
+_LOW_FILES = 4096
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`note`: works, but know this; `problem`: something will not work. `remedy` is a sentence or empty."""
+
+    topic: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def examine(cache: Path, results: Path) -> list[Finding]:
+    """All findings, in a fixed order. Starts nothing but `docker version`."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _machine,
+        _devices,
+        lambda: _engines(cache),
+        _docker,
+        _ports,
+        lambda: _disk("cache", cache),
+        lambda: _disk("results", results),
+        _files,
+    )
+    return [finding for check in checks for finding in check()]
+
+
+def _machine() -> Iterator[Finding]:
+    facts = host.machine_facts()
+    memory = int(facts["memory_bytes"] or 0) / 2**30
+    text = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory:.1f} GiB, {facts['os']}"
+    yield Finding("machine", "ok", text)
+    cores, load = float(facts["cores_usable"] or 1), float(facts["load_1min"] or 0)
+    if load > cores / 2:
+        yield Finding(
+            "load", "note", f"load average {load:.1f} on {cores:.0f} cores", "Wait until it is idle."
+        )
+
+
+def _devices() -> Iterator[Finding]:
+    found = gpu.devices()
+    if isinstance(found, Reason):
+        yield Finding("gpu", "note", found.text, "Runs measure host memory and the CPU.")
+        return
+    for device in found:
+        yield Finding("gpu", "ok", f"{device.index}: {device.name}")
+
+
+def _engines(cache: Path) -> Iterator[Finding]:
+    has_device = not isinstance(gpu.devices(), Reason)
+    for name in ENGINES:
+        spec = install_spec(name, has_device=has_device)
+        if isinstance(spec, InstallSpec):
+            found = install.installed(cache, spec)
+            if found:
+                yield Finding(f"engine {name}", "ok", f"installed in {found.python.parent.parent}")
+            else:
+                yield Finding(f"engine {name}", "note", "not installed", f"Run `bench install {name}`.")
+        elif isinstance(spec, Reason):
+            yield Finding(f"engine {name}", "note", spec.text)
+        else:
+            yield Finding(f"engine {name}", "ok", "needs no environment of its own")
+
+
+def _docker() -> Iterator[Finding]:
+    program = shutil.which("docker")
+    if program is None:
+        yield Finding("docker", "note", "not installed", "No engine needs it yet.")
+        return
+    command = [program, "version", "--format", "{{.Server.Version}}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Finding("docker", "note", f"does not answer ({error})", "No engine needs it yet.")
+        return
+    if done.returncode:
+        why = " ".join(done.stderr.split())[:160]
+        yield Finding("docker", "note", f"its daemon does not answer: {why}", "No engine needs it yet.")
+    else:
+        yield Finding("docker", "ok", f"server {done.stdout.strip()}")
+
+
+def _ports() -> Iterator[Finding]:
+    try:
+        port = server.free_port()
+    except OSError as error:
+        yield Finding("ports", "problem", f"no port of 127.0.0.1 can be bound ({error})")
+        return
+    yield Finding("ports", "ok", f"127.0.0.1 has free ports, such as {port}")
+
+
+def _disk(what: str, path: Path) -> Iterator[Finding]:
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 2**30:.1f} GiB free for {path}"
+    if free < _LOW_DISK_BYTES:
+        yield Finding(f"disk of {what}", "problem", text, "Free some, or choose another place.")
+    else:
+        yield Finding(f"disk of {what}", "ok", text)
+
+
+def _files() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if limit < _LOW_FILES:
+        text = f"at most {limit} open files: fewer than {limit} users"
+        yield Finding("file descriptors", "note", text, f"Raise it: ulimit -n {_LOW_FILES}")
+    else:
+        yield Finding("file descriptors", "ok", f"{soft} now, up to {limit} for the load")

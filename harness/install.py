@@ -1,0 +1,195 @@
+"""Makes, finds and removes the environments of engines: a venv each, from a lock file, by pip.
+
+Knows no engine: an InstallSpec says all. The only place that knows where bench's cache is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from harness.contracts import InstallSpec
+from harness.errors import MissingError, UserError
+
+OnLine = Callable[[str], None]
+
+MARKER = "installed.json"
+TAIL_LINES = 15
+LIST_VERSIONS = (
+    "import importlib.metadata as m, json; "
+    "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
+)
+
+
+@dataclass(frozen=True)
+class InstalledEnvironment:
+    """`versions`: distribution name -> version. `installed`: ISO 8601, UTC."""
+
+    python: Path
+    versions: Mapping[str, str]
+    size_bytes: int
+    installed: str
+
+
+def cache_dir() -> Path:
+    """Where environments and weights are kept: BENCH_CACHE_DIR, else the user's cache directory."""
+    given = os.environ.get("BENCH_CACHE_DIR")
+    return Path(given).expanduser().absolute() if given else user_cache_path("serving-bench")
+
+
+def environment_dir(cache: Path, spec: InstallSpec) -> Path:
+    return cache / "engines" / spec.environment
+
+
+def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
+    """The environment; None where it is absent, unfinished, or made from another lock. Starts nothing."""
+    folder = environment_dir(cache, spec)
+    python = _python(folder)
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        if marker.pop("lock_sha256") != _lock_sha256(spec) or not python.exists():
+            return None
+        return InstalledEnvironment(python=python, **marker)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def install(cache: Path, spec: InstallSpec, on_line: OnLine) -> InstalledEnvironment:
+    """Make the environment unless it is there; blocks, for seconds to minutes. `on_line` gets pip's lines.
+
+    What was cut short is made anew (pip's cache keeps the downloads). Waits for another install of the
+    same. Raises MissingError with the end of the output where it fails, UserError where the disk is full.
+    """
+    with _exclusive(cache, spec, on_line):
+        found = installed(cache, spec)
+        if found is None:
+            _check_disk(cache, spec)
+            _make(cache, spec, on_line)
+            found = installed(cache, spec)
+    if found is None:
+        raise MissingError(f"{spec.environment} was made but is not usable: {environment_dir(cache, spec)}")
+    return found
+
+
+def remove(cache: Path, spec: InstallSpec) -> int:
+    """Delete the environment, whole or half; bytes freed, 0 where there was none."""
+    folder = environment_dir(cache, spec)
+    if not folder.exists():
+        return 0
+    with _exclusive(cache, spec, lambda line: None):
+        freed = _size_bytes(folder)
+        (folder / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    return freed
+
+
+def _make(cache: Path, spec: InstallSpec, on_line: OnLine) -> None:
+    # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
+    folder = environment_dir(cache, spec)
+    (folder / MARKER).unlink(missing_ok=True)
+    lock_sha256 = _lock_sha256(spec)
+    on_line(f"making {folder}")
+    _run(
+        [sys.executable, "-I", "-m", "venv", "--clear", str(folder)], on_line, f"{spec.environment}: no venv"
+    )
+    python = _python(folder)
+    # -I: this process's PYTHONPATH is none of the environment's business; pip's own settings still count.
+    pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    pip += ["--require-hashes", "-r", str(spec.lock)]
+    _run(pip, on_line, f"{spec.environment} could not be installed")
+    _run(
+        [str(python), "-I", "-c", spec.check], on_line, f"{spec.environment} was installed but does not work"
+    )
+    versions = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
+    made = InstalledEnvironment(
+        python=python,
+        versions=json.loads(versions.stdout),
+        size_bytes=_size_bytes(folder),
+        installed=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    _write_marker(folder, made, lock_sha256)
+
+
+def _write_marker(folder: Path, made: InstalledEnvironment, lock_sha256: str) -> None:
+    marker = asdict(made) | {"lock_sha256": lock_sha256}
+    del marker["python"]
+    part = folder / (MARKER + ".part")
+    with part.open("w", encoding="utf-8") as out:
+        json.dump(marker, out, indent=2)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(folder / MARKER)
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _lock_sha256(spec: InstallSpec) -> str:
+    return hashlib.sha256(spec.lock.read_bytes()).hexdigest()
+
+
+def _size_bytes(folder: Path) -> int:
+    """Bytes of all files below, links counted as links."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def _check_disk(cache: Path, spec: InstallSpec) -> None:
+    # The folder exists: the lock file beside it does. What a cut-short install left is removed before.
+    free = shutil.disk_usage(cache).free
+    if free < spec.size_bytes:
+        raise UserError(
+            f"{spec.environment} needs about {spec.size_bytes / 1e9:.1f} GB under {cache}, where "
+            f"{free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
+        )
+
+
+@contextmanager
+def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None]:
+    """Hold the environment's lock; waits while another process installs or removes it."""
+    folder = environment_dir(cache, spec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_line(f"waiting for another process that installs {spec.environment}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(argv: Sequence[str], on_line: OnLine, failure: str) -> None:
+    """Run to the end, passing lines on; MissingError with the last ones if it fails. It dies with us."""
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                tail.append(line.rstrip())
+                on_line(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise MissingError(
+            "\n".join([f"{failure} (exit code {process.returncode}); the end of its output:", *tail])
+        )

@@ -1,0 +1,133 @@
+"""One `bench run` from settings to a finished results directory: new, or resumed.
+
+Knows no terminal and no report: cli hands in who shows progress and who finds weights.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from harness import config, environment, overrides, plan, store
+from harness.config import Settings
+from harness.contracts import Plan, PlannedStart
+from harness.errors import Interrupted, StoreError, UserError
+from harness.progress import Show
+from harness.provision import Provisions, WeightsStore, provide, select_devices
+from harness.run import Site, run_starts
+from harness.running import reap
+from harness.store import CellRecord, RunRecord
+
+
+def new_run_dir(parent: Path, settings: Settings) -> Path:
+    """A directory name that sorts by time and says what is in it; not made yet."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = "-".join([stamp, *(scenario.name for scenario in settings.scenarios)])
+    path = parent / name[:80]
+    return path if not path.exists() else path.with_name(f"{path.name}-{secrets.token_hex(2)}")
+
+
+def check_output(directory: Path) -> None:
+    """Raise UserError where a new run cannot be written."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(
+            f"--output {directory}: exists and is not empty; continue a run with --resume {directory}"
+        )
+    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output {directory}: {existing} is not a directory")
+
+
+def begin(directory: Path, settings: Settings, planned: Plan) -> RunRecord:
+    """Write run.json of a new run."""
+    record = RunRecord(
+        schema_version=store.SCHEMA_VERSION,
+        run_id=directory.name,
+        created_at=_now(),
+        argv=tuple(sys.argv),
+        settings=settings.given,
+        plan=planned,
+        environment=environment.facts(),
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    store.write_record(directory / "run.json", record)
+    return record
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[PlannedStart]:
+    """The starts to make for what is not completed, numbered on from the ones that are there.
+
+    Raises StoreError where today's bench would plan this run otherwise than the one that began it.
+    """
+    was = [(start.deployment.label, [cell.seed for cell in start.cells]) for start in record.plan.starts]
+    now = [(start.deployment.label, [cell.seed for cell in start.cells]) for start in whole.starts]
+    if was != now:
+        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+    done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
+    index = _last_index(directory, len(whole.starts))
+    remaining = []
+    for start in whole.starts:
+        cells = tuple(cell for cell in start.cells if cell.number not in done)
+        if not cells:
+            continue
+        begun = (directory / "starts" / start.name).exists()
+        index += begun
+        remaining.append(replace(start, cells=cells, index=index if begun else start.index))
+    return remaining
+
+
+def _last_index(directory: Path, planned: int) -> int:
+    names = (path.name for path in directory.glob("starts/*"))
+    return max([planned, *(int(m[0]) for name in names if (m := re.match(r"\d+", name)))])
+
+
+def settings_of(record: RunRecord) -> Settings:
+    """The settings that a run was begun with."""
+    lines = [f"{key}={','.join(values)}" for key, values in record.settings.items()]
+    return config.settings(overrides.parse(lines))
+
+
+def provision(
+    settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, show: Show
+) -> tuple[Provisions, Site]:
+    """End what killed runs left, then find or make all that the starts need. Blocks; raises MissingError."""
+    state_dir = cache / "running"
+    for said in reap(state_dir):
+        show.line(said)
+    devices = select_devices(settings.device)
+    deployments = [start.deployment for start in starts]
+    found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
+    return found, Site(Path(), state_dir, devices)
+
+
+def measure(
+    directory: Path,
+    record: RunRecord,
+    starts: Sequence[PlannedStart],
+    provisions: Provisions,
+    site: Site,
+    show: Show,
+) -> list[CellRecord]:
+    """Run the starts and write the run's end. Raises Interrupted when all is stored."""
+    engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
+    facts = {**record.environment, "engine_packages": engines}
+    record = replace(record, environment=facts, status="running", ended_at=None)
+    store.write_record(directory / "run.json", record)
+    show.begin(replace(record.plan, estimate_s=plan.estimate_s(starts)))
+    try:
+        records = run_starts(starts, provisions, replace(site, run_dir=directory), show)
+    except Interrupted:
+        store.end_run(directory, record, "interrupted", _now())
+        raise
+    store.end_run(directory, record, "completed", _now())
+    return records
