@@ -272,17 +272,23 @@ def _decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> An
             return None
         raise UserError(f"{key}=null: needs a value")
     try:
-        if suffix is not None:
-            value = _UNITS[suffix](str(value))
-        elif kind is str or (optional and str in typing.get_args(kind)):
-            value = value if isinstance(value, str) else as_text(value)
-        decoded = msgspec.convert(value, kind, strict=not isinstance(value, str))
+        plain = _plain(kind, value, suffix, optional=optional)
+        decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
     except (ValueError, msgspec.ValidationError) as error:
         raise UserError(f"{key}={as_text(value)}: {_wanted(kind, error)}") from error
     least = _MINIMUM.get(key)
-    if least is not None and decoded is not None and decoded < least:
+    if least is not None and decoded < least:
         raise UserError(f"{key}={as_text(value)}: must be {least} or more")
     return decoded
+
+
+def _plain(kind: Any, value: Scalar, suffix: str | None, *, optional: bool) -> Scalar:
+    """The value as msgspec takes it: units read, text as text though it looks like a number."""
+    if suffix is not None:
+        return _UNITS[suffix](str(value))
+    if kind is str or (optional and str in typing.get_args(kind)):
+        return value if isinstance(value, str) else as_text(value)
+    return value
 
 
 def _wanted(kind: Any, error: Exception) -> str:

@@ -1,0 +1,172 @@
+"""Finds the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
+
+Reads no socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping
+
+MAX_HEAD_BYTES = 65536
+MAX_SIZE_LINE_BYTES = 1024
+CRLF = b"\r\n"
+BLANK_LINE = b"\r\n\r\n"
+_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
+
+
+class FramingError(ValueError):
+    """These bytes are not an HTTP/1.1 response."""
+
+
+class Framing:
+    """Where one response's body lies in `raw`, which its owner appends to.
+
+    `status` is None until the head is complete; `headers` have lower-case names.
+    """
+
+    def __init__(self, raw: bytearray) -> None:
+        self.raw = raw
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.is_complete = False
+        self._keeps_alive = False
+        self._body_start = 0
+        self._length: int | None = None
+        self._is_chunked = False
+        self._at = 0  # where the next head or chunk size line begins
+        self._starts = array("q")  # the chunks' payloads in raw
+        self._sizes = array("q")
+        self._end = 0
+
+    def advance(self) -> bool:
+        """Look at what was added to `raw`; True once the response is complete. Raises FramingError."""
+        if self.status is None and not self._read_head():
+            return False
+        if self._is_chunked:
+            self.is_complete = self._walk_chunks()
+        elif self._length is not None:
+            self._end = self._body_start + self._length
+            self.is_complete = len(self.raw) >= self._end
+        return self.is_complete
+
+    def close(self) -> bool:
+        """The connection has ended; True if that is how this response ends."""
+        if self.status is not None and not self._is_chunked and self._length is None:
+            self._end = len(self.raw)
+            self.is_complete = True
+        return self.is_complete
+
+    @property
+    def keeps_alive(self) -> bool:
+        """True if another request may follow on the connection: complete, and nothing behind it."""
+        return self._keeps_alive and self.is_complete and len(self.raw) == self._end
+
+    def body(self) -> bytes:
+        """The body so far, without chunk framing."""
+        if self.status is None:
+            return b""
+        if not self._is_chunked:
+            return bytes(self.raw[self._body_start : self._end if self.is_complete else None])
+        view = memoryview(self.raw)
+        try:
+            return b"".join(
+                view[start : start + size] for start, size in zip(self._starts, self._sizes, strict=True)
+            )
+        finally:
+            view.release()
+
+    def body_offsets(self, raw_offsets: array[int]) -> list[int]:
+        """How many bytes of the body lie before each offset into `raw` (ascending)."""
+        if self.status is None:
+            return [0] * len(raw_offsets)
+        if not self._is_chunked:
+            length = (self._end if self.is_complete else len(self.raw)) - self._body_start
+            return [min(max(offset - self._body_start, 0), length) for offset in raw_offsets]
+        before = [0]
+        for size in self._sizes:
+            before.append(before[-1] + size)
+        return [self._offset_in_chunks(offset, before) for offset in raw_offsets]
+
+    def _offset_in_chunks(self, offset: int, before: list[int]) -> int:
+        number = bisect_left(self._starts, offset) - 1  # the last chunk whose payload starts before it
+        if number < 0:
+            return 0
+        return before[number] + min(offset - self._starts[number], self._sizes[number])
+
+    def _read_head(self) -> bool:
+        """Parse the head once it is there, skipping interim (1xx) ones."""
+        while (end := self.raw.find(BLANK_LINE, self._at)) >= 0:
+            lines = bytes(self.raw[self._at : end]).split(CRLF)
+            line = _STATUS_LINE.fullmatch(lines[0])
+            if line is None:
+                raise FramingError(f"not an HTTP/1.1 response: {lines[0][:60]!r}")
+            self._at = end + len(BLANK_LINE)
+            if not line[2].startswith(b"1"):
+                self._take_head(line, lines[1:])
+                return True
+        start = bytes(self.raw[self._at : self._at + 7])
+        if not b"HTTP/1.".startswith(start):
+            raise FramingError(f"not an HTTP/1.1 response: {bytes(self.raw[self._at : self._at + 60])!r}")
+        if len(self.raw) - self._at > MAX_HEAD_BYTES:
+            raise FramingError(f"response headers longer than {MAX_HEAD_BYTES} bytes")
+        return False
+
+    def _take_head(self, status_line: re.Match[bytes], lines: list[bytes]) -> None:
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.decode("latin-1").partition(":")
+            if not colon:
+                raise FramingError(f"not a header line: {line[:60]!r}")
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        self.headers, self.status, self._body_start = headers, int(status_line[2]), self._at
+        self._is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._length = None if self._is_chunked else self._stated_length(headers)
+        tokens = headers.get("connection", "").lower()
+        self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
+
+    def _stated_length(self, headers: Mapping[str, str]) -> int | None:
+        if self.status in (204, 304):
+            return 0
+        text = headers.get("content-length")
+        if text is None:
+            return None
+        values = {value.strip() for value in text.split(",")}
+        if len(values) != 1 or not (value := values.pop()).isascii() or not value.isdigit():
+            raise FramingError(f"Content-Length: {text[:60]} is no length")
+        return int(value)
+
+    def _walk_chunks(self) -> bool:
+        raw, length = self.raw, len(self.raw)
+        while self._at <= length:
+            # Each payload ends in CRLF, which may be the only part of it that has not come yet.
+            if self._starts and raw[self._at - 2 : self._at] != CRLF:
+                raise FramingError("a chunk is longer than it said")
+            line = _SIZE_LINE.match(raw, self._at)
+            if line is None:
+                self._check_partial_size()
+                return False
+            size, start = int(line[1], 16), line.end()
+            if size == 0:
+                return self._read_trailers(start)
+            self._starts.append(start)
+            self._sizes.append(size)
+            self._at = start + size + 2
+        return False
+
+    def _check_partial_size(self) -> None:
+        rest = bytes(self.raw[self._at : self._at + MAX_SIZE_LINE_BYTES + 2])
+        if CRLF in rest or len(rest) > MAX_SIZE_LINE_BYTES:
+            raise FramingError(f"not a chunk size: {rest[:30]!r}")
+
+    def _read_trailers(self, at: int) -> bool:
+        if self.raw[at : at + 2] == CRLF:
+            self._end = at + 2
+            return True
+        end = self.raw.find(BLANK_LINE, at)
+        self._end = end + len(BLANK_LINE)
+        return end >= 0

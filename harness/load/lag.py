@@ -1,0 +1,95 @@
+"""How late the load process itself is: bounded histograms, a timer that watches the loop, gc pauses.
+
+Knows no request: it says how far the client's own readings can be trusted.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil, log2
+from typing import Any
+
+import gevent
+
+BINS_PER_OCTAVE = 8
+TIMER_S = 0.01
+
+
+class LagHistogram:
+    """Durations in bins whose edges are 9 % apart; its memory does not grow."""
+
+    def __init__(self) -> None:
+        self._counts = array("q", bytes(8 * 64 * BINS_PER_OCTAVE))
+        self._max_ns = 0
+        self._count = 0
+
+    def add(self, lag_ns: int) -> None:
+        lag_ns = max(lag_ns, 0)
+        self._counts[int(log2(lag_ns + 1) * BINS_PER_OCTAVE)] += 1
+        self._count += 1
+        self._max_ns = max(self._max_ns, lag_ns)
+
+    def summary_s(self) -> tuple[float, float, float] | None:
+        """Median, p99 (upper edges of their bins: at most 9 % high) and the exact maximum; None if empty."""
+        if not self._count:
+            return None
+        return (self._percentile_ns(0.5) / 1e9, self._percentile_ns(0.99) / 1e9, self._max_ns / 1e9)
+
+    def _percentile_ns(self, share: float) -> float:
+        wanted, seen = ceil(share * self._count), 0
+        for number, count in enumerate(self._counts):
+            seen += count
+            if seen >= wanted:
+                return min(2 ** ((number + 1) / BINS_PER_OCTAVE) - 1, self._max_ns)
+        return self._max_ns
+
+
+@contextmanager
+def loop_lag() -> Iterator[LagHistogram]:
+    """Measure how late a 10 ms timer of gevent's loop is while the block runs.
+
+    libev rounds a wait up to whole milliseconds, so about 1 ms is the floor on an idle machine.
+    """
+    histogram = LagHistogram()
+
+    def watch() -> None:
+        while True:
+            due_ns = time.monotonic_ns() + int(TIMER_S * 1e9)
+            gevent.sleep(TIMER_S)
+            histogram.add(time.monotonic_ns() - due_ns)
+
+    timer = gevent.spawn(watch)
+    try:
+        yield histogram
+    finally:
+        timer.kill()
+
+
+class GcPauses:
+    """Sum of the garbage collector's pauses so far, in seconds."""
+
+    def __init__(self) -> None:
+        self.total_s = 0.0
+        self._began_ns = 0
+
+    def notice(self, phase: str, _info: dict[str, Any]) -> None:
+        """A callback for gc.callbacks."""
+        if phase == "start":
+            self._began_ns = time.monotonic_ns()
+        else:
+            self.total_s += (time.monotonic_ns() - self._began_ns) / 1e9
+
+
+@contextmanager
+def gc_pauses() -> Iterator[GcPauses]:
+    """Add up the collector's pauses while the block runs."""
+    pauses = GcPauses()
+    gc.callbacks.append(pauses.notice)
+    try:
+        yield pauses
+    finally:
+        gc.callbacks.remove(pauses.notice)

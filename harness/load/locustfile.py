@@ -1,0 +1,98 @@
+"""The same users under Locust's own command line and web UI, against any OpenAI-compatible server:
+
+    locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
+
+The key comes from OPENAI_API_KEY. Locust decides how many users there are and when it ends; its bucketed
+statistics are for watching. For a record of each request give --rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from locust import events
+
+from engines import ENGINES
+from harness.contracts import Load, LoadJob
+from harness.errors import UserError
+from harness.load.client import endpoint
+from harness.load.receive import Receiver
+from harness.load.traffic import Traffic
+from harness.load.users import ConversationUser
+from scenarios import SCENARIOS
+
+KEY_ENV = "OPENAI_API_KEY"
+
+
+class ChatUser(ConversationUser):
+    """What a test's start fills in; a fresh Traffic for each test."""
+
+    lifetime = ExitStack()
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def add_arguments(parser: Any) -> None:
+    """Our own arguments; they also stand in the web UI's form, but for the file name."""
+    parser.add_argument("--model", default="default", help="the model's name at the server")
+    parser.add_argument(
+        "--scenario", default="chat_multi_turn", choices=sorted(SCENARIOS), help="what users say"
+    )
+    parser.add_argument("--scenario-options", default="{}", help='as JSON: {"turns": 3}')
+    parser.add_argument("--scenario-seed", type=int, default=0, help="the same seed, the same conversations")
+    parser.add_argument(
+        "--engine", default="openai", choices=sorted(ENGINES), help="whose request fields to send"
+    )
+    parser.add_argument("--rows", default="", include_in_web_ui=False, help="append a JSON line per request")
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def open_traffic(environment: Any, **_: Any) -> None:
+    """Begin the conversations anew for each test. Locust prints what a listener raises and goes on."""
+    try:
+        _open(environment)
+    except (UserError, msgspec.ValidationError, msgspec.DecodeError, OSError) as error:
+        logging.getLogger(__name__).error("%s", error)
+        environment.process_exit_code = 2
+        if environment.parsed_options.headless:
+            raise SystemExit(2) from error
+        environment.runner.quit()
+
+
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
+def close_traffic(environment: Any, **_: Any) -> None:
+    """All users have ended: close what the test opened."""
+    traffic = getattr(ChatUser, "traffic", None)
+    if traffic is not None and traffic.failure:
+        environment.process_exit_code = 1
+    ChatUser.lifetime.close()
+
+
+def _open(environment: Any) -> None:
+    options = environment.parsed_options
+    host = environment.host or ""
+    base_url = host if urlsplit(host).path.strip("/") else host.rstrip("/") + "/v1"
+    job = LoadJob(
+        cell="locust",
+        base_url=base_url,
+        model=options.model,
+        api_key_env=KEY_ENV,
+        engine=options.engine,
+        engine_options={},
+        scenario=options.scenario,
+        scenario_options=msgspec.json.decode(options.scenario_options, type=dict[str, Any]),
+        load=Load(warmup_s=0.0),
+        # Locust's worker processes play different conversations.
+        seed=options.scenario_seed + getattr(environment.runner, "worker_index", 0),
+        rows_path=options.rows,
+        summary_path="",
+    )
+    ChatUser.endpoint = endpoint(base_url, os.environ.get(KEY_ENV))
+    ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
+    rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
+    ChatUser.lifetime.push(rows)
+    ChatUser.traffic = Traffic(job, SCENARIOS[job.scenario], ENGINES[job.engine], rows.write)

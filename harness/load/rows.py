@@ -1,0 +1,96 @@
+"""What is sent for a turn, and the record of a request made from its exchange. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from harness.contracts import Message, Outcome, RequestRow, Turn
+from harness.load.decode import Decoded, classify
+from harness.load.response import Exchange
+
+RAW_BYTES = 65536
+
+
+def request_body(
+    model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
+) -> bytes:
+    """The JSON of a streamed chat completion; `engine_fields` are added, and win."""
+    fields = {
+        "model": model,
+        "messages": [{"role": message.role, "content": message.content} for message in history],
+        "max_tokens": turn.max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **engine_fields,
+    }
+    return orjson.dumps(fields)
+
+
+def masked(text: str, key: str | None) -> str:
+    """`text` without the API key, which a server may repeat in what it answers."""
+    if not key:
+        return text
+    in_json = orjson.dumps(key).decode()[1:-1]
+    return text.replace(key, "***").replace(in_json, "***")
+
+
+def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | None]:
+    """The transport's outcome, unless the server said more: an error that it sent before it broke off."""
+    if exchange.outcome == "ok" and exchange.status is not None:
+        return classify(exchange.status, exchange.body, decoded)
+    if exchange.outcome == "reset" and exchange.status is not None:
+        outcome, error = classify(exchange.status, exchange.body, decoded)
+        if outcome in ("http_error", "server_error"):
+            return outcome, error
+    return exchange.outcome, exchange.error
+
+
+def request_row(
+    *,
+    request_id: str,
+    user: int,
+    conversation: int,
+    turn_number: int,
+    turn: Turn,
+    scheduled_ns: int,
+    exchange: Exchange,
+    decoded: Decoded,
+    key: str | None,
+) -> RequestRow:
+    """The record of one request."""
+    outcome, error = outcome_of(exchange, decoded)
+    has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
+    return RequestRow(
+        request_id=request_id,
+        user=user,
+        conversation=conversation,
+        turn=turn_number,
+        outcome=outcome,
+        error=None if error is None else masked(error, key),
+        http_status=exchange.status,
+        scheduled_ns=scheduled_ns,
+        sent_ns=exchange.sent_ns,
+        first_content_ns=decoded.chunk_ns[0] if decoded.chunk_ns else None,
+        last_content_ns=decoded.chunk_ns[-1] if decoded.chunk_ns else None,
+        end_ns=exchange.end_ns,
+        chunk_ns=decoded.chunk_ns,
+        input_tokens=decoded.input_tokens,
+        output_tokens=decoded.output_tokens,
+        cached_tokens=decoded.cached_tokens,
+        token_source="server" if has_tokens else None,
+        max_tokens=turn.max_tokens,
+        finish_reason=decoded.finish_reason,
+        output_text=masked(decoded.text, key),
+        raw_response=None if outcome == "ok" else _raw(exchange, key),
+    )
+
+
+def _raw(exchange: Exchange, key: str | None) -> str | None:
+    """The first 64 KiB of a failed response; None if nothing came."""
+    # The key must not survive in halves at the cut, so it is masked before.
+    start = (exchange.raw or exchange.body)[: RAW_BYTES + 4096]
+    return masked(start.decode("utf-8", "replace"), key)[:RAW_BYTES] if start else None

@@ -1,0 +1,143 @@
+"""The Locust user: plays whole conversations, one request at a time, and records each.
+
+Importing this imports Locust, which monkey-patches the standard library unless told not to: only a load
+process may do it. Locust's statistics see every request; the record is the RequestRow.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import gevent
+from locust import User, task
+from locust.exception import StopUser
+
+from harness.contracts import Conversation, Message, RequestRow, Turn
+from harness.load.client import Client, Endpoint
+from harness.load.decode import decode
+from harness.load.receive import Receiver
+from harness.load.rows import request_body, request_row
+from harness.load.traffic import Traffic
+
+FIRST_BACK_OFF_S = 0.2
+LAST_BACK_OFF_S = 1.0
+
+
+class RequestError(Exception):
+    """A failed request as Locust's statistics group it."""
+
+
+class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
+    """Plays the traffic's conversations until there are no more; a failed turn ends its conversation.
+
+    Its three class attributes are set before Locust makes a user of it. After a failure it waits, longer
+    while failures go on, so that a dead server does not make a busy loop.
+    """
+
+    abstract = True
+    traffic: Traffic
+    endpoint: Endpoint
+    receiver: Receiver
+
+    def on_start(self) -> None:
+        """Wait for this user's share of the stagger."""
+        self.number, delay_s = self.traffic.admit(gevent.getcurrent())
+        self.client = Client(self.endpoint, self.receiver)
+        self.back_off_s = FIRST_BACK_OFF_S
+        self.has_begun = False
+        self.free_ns = time.monotonic_ns() + int(delay_s * 1e9)
+        self._wait_until(self.free_ns)
+
+    def on_stop(self) -> None:
+        """Close the connection; Locust calls this however the user ends."""
+        self.client.close()
+
+    @task  # type: ignore[untyped-decorator]
+    def converse(self) -> None:
+        """Play the next conversation."""
+        try:
+            begun = self.traffic.next_conversation()
+            if begun is None:
+                raise StopUser
+            self._play(*begun)
+        except StopUser:
+            raise
+        except Exception as failure:
+            # Locust would print it and go on, and the cell would look complete.
+            logging.getLogger(__name__).error("a user failed", exc_info=failure)
+            self.traffic.fail(failure)
+            raise StopUser from failure
+
+    def _play(self, number: int, conversation: Conversation) -> None:
+        history: list[Message] = []
+        for turn_number, turn in enumerate(conversation.turns):
+            # Nothing comes before a user's first turn that it could think about.
+            think_ns = int(turn.think_time_s * 1e9) if self.has_begun else 0
+            self.has_begun = True
+            due_ns = self.free_ns + think_ns
+            self._wait_until(due_ns)
+            history.extend(turn.messages)
+            row, answer = self._request(number, turn_number, turn, history, due_ns)
+            self.free_ns = row.end_ns
+            if row.outcome != "ok":
+                return self._back_off(row)
+            self.back_off_s = FIRST_BACK_OFF_S
+            history.append(Message("assistant", answer))
+        return None
+
+    def _request(
+        self, number: int, turn_number: int, turn: Turn, history: list[Message], due_ns: int
+    ) -> tuple[RequestRow, str]:
+        """Send one turn, record it; its row and the answer that goes back into the history."""
+        job = self.traffic.job
+        request_id = f"{job.cell}-c{number}-t{turn_number}"
+        body = request_body(job.model, turn, history, self.traffic.engine_fields(turn))
+        with self.traffic.request_in_flight():
+            exchange = self.client.stream(body, request_id, job.load.timeout_s)
+        decoded = decode(exchange.body, tuple(zip(exchange.read_ns, exchange.read_lengths, strict=True)))
+        row = request_row(
+            request_id=request_id,
+            user=self.number,
+            conversation=number,
+            turn_number=turn_number,
+            turn=turn,
+            scheduled_ns=due_ns,
+            exchange=exchange,
+            decoded=decoded,
+            key=self.endpoint.key,
+        )
+        self.traffic.record(row)
+        self._tell_locust(row, len(exchange.body))
+        is_scripted = self.traffic.is_scripted and turn.answer is not None
+        return row, (turn.answer or "") if is_scripted else decoded.text
+
+    def _tell_locust(self, row: RequestRow, length: int) -> None:
+        if row.outcome == "cancelled":  # its own users say nothing either when it stops them
+            return
+        began_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=self.endpoint.path,
+            response_time=(row.end_ns - began_ns) / 1e6,
+            response_length=length,
+            exception=None if row.outcome == "ok" else RequestError(row.outcome),
+            context={},
+        )
+
+    def _back_off(self, row: RequestRow) -> None:
+        if row.outcome == "cancelled":
+            raise StopUser
+        self.free_ns = row.end_ns + int(self.back_off_s * 1e9)
+        self.back_off_s = min(self.back_off_s * 2, LAST_BACK_OFF_S)
+        self._wait_until(self.free_ns)
+
+    def _wait_until(self, due_ns: int) -> None:
+        if not self.traffic.wait_until(due_ns):
+            raise StopUser
+
+
+def user_class(traffic: Traffic, endpoint: Endpoint, receiver: Receiver) -> type[ConversationUser]:
+    """A class of users for one traffic, ready for Locust."""
+    fields = {"abstract": False, "traffic": traffic, "endpoint": endpoint, "receiver": receiver}
+    return type("LoadUser", (ConversationUser,), fields)

@@ -1,0 +1,98 @@
+"""Choices become typed settings, or one line that says what would work."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import config, overrides
+from harness.config import Settings
+from harness.errors import UserError
+
+
+def settings(*lines: str) -> Settings:
+    return config.settings(overrides.parse(list(lines)))
+
+
+def test_defaults_are_the_main_job() -> None:
+    made = settings()
+    assert [engine.name for engine in made.engines] == ["llama_cpp"]
+    assert made.quantizations == ("gguf-q4_k_m", "fp16", "gguf-q8_0")
+    assert [load.concurrency for load in made.loads] == [1, 4]
+    assert made.repeats == 2
+    assert made.given == {}
+
+
+def test_units_are_read_into_fields_that_carry_them() -> None:
+    made = settings(
+        "load.duration=500ms", "load.warmup=1m", "engine.start_timeout=90", "scenario.think_time=50ms"
+    )
+    assert made.loads[0].duration_s == 0.5
+    assert made.loads[0].warmup_s == 60
+    assert made.terms[0].value.start_timeout_s == 90
+    assert made.scenarios[0].options.think_time_s == pytest.approx(0.05)
+
+
+def test_sweeping_several_keys_gives_their_product() -> None:
+    made = settings("load.concurrency=1,2", "load.duration=1s,2s", "scenario.turns=1,3")
+    assert [(load.concurrency, load.duration_s) for load in made.loads] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [scenario.label for scenario in made.scenarios] == [
+        "chat_multi_turn turns=1",
+        "chat_multi_turn turns=3",
+    ]
+
+
+def test_gguf_is_resolved() -> None:
+    assert settings("quantization=gguf,gguf-q4_k_m").quantizations == ("gguf-q4_k_m",)
+
+
+def test_given_settings_parse_again_to_the_same() -> None:
+    lines = ["load.concurrency=1,2", "load.duration=1s", "engine=reference", "reference.label=a,b"]
+    made = settings(*lines)
+    again = settings(*(f"{key}={','.join(values)}" for key, values in made.given.items()))
+    assert again == made
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["engin=vllm"], "engin=vllm: no such key; nearest keys: engine"),
+        (["load.concurency=3"], "load.concurency=3: no such key; nearest keys: load.concurrency"),
+        (["engine=vlm"], "engine=vlm: no such engine; choose from llama_cpp, openai, reference"),
+        (["scenario=chat"], "scenario=chat: no such scenario; choose from chat_multi_turn, file"),
+        (["quantization=int3"], "quantization=int3: no such quantization; choose from "),
+        (["load.concurrency=many"], "load.concurrency=many: must be a whole number"),
+        (["load.concurrency=0"], "load.concurrency=0: must be 1 or more"),
+        (["load.concurrency=1.5"], "load.concurrency=1.5: must be a whole number"),
+        (["load.duration=20x"], "load.duration=20x: must be a duration such as 20s"),
+        (["load.duration=0"], "load.duration=0: must be 0.1 or more"),
+        (["load.warmup=-1s"], "load.warmup=-1s: must be 0 or more"),
+        (["load.concurrency=2", "load.rate=3"], "closed and open loop exclude each other"),
+        (["load.rate=3"], "load.rate=3: bench has no open loop yet"),
+        (["repeats=1,2"], "repeats=1,2: cannot be swept"),
+        (["device=0,1"], "'device=\"0,1\"'"),
+        (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
+        (["scenario.turns=0"], "scenario.turns=0: must be 1 or more"),
+        (["scenario.path=x"], "scenario.path=x: scenario chat_multi_turn has no such option"),
+        (["scenario=file"], "scenario=file needs scenario.path=FILE"),
+        (["scenario=file", "scenario.path=/nowhere"], "scenario.path=/nowhere: cannot be read"),
+        (["reference.slots=2"], "reference.slots=2: engine reference is not in this run"),
+        (["engine=reference", "reference.slots=0"], "reference.slots=0: must be 1 or more"),
+        (["load.timeout=null"], "load.timeout=null: needs a value"),
+        (["engine=openai", "engine.base_url=http://h/v1"], "give model=NAME"),
+        (
+            ["engine=openai,reference", "engine.base_url=http://h/v1", "model=m"],
+            "engine=openai,reference: a running server (http://h/v1) is one engine",
+        ),
+        (
+            ["engine=openai", "engine.base_url=http://h/v1", "model=m", "quantization=fp16,awq"],
+            "quantization=fp16,awq: a running server (http://h/v1) is one quantization",
+        ),
+        (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings(*lines)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2

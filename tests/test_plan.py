@@ -1,0 +1,98 @@
+"""The plan: order, pairs that do not exist, seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines import weights
+from harness import config, overrides, plan
+from harness.contracts import Plan
+from harness.errors import UserError
+
+
+def made(*lines: str) -> Plan:
+    return plan.make(config.settings(overrides.parse(list(lines))), weights.can_prepare)
+
+
+def test_repeats_are_separate_starts_in_turned_order() -> None:
+    whole = made("quantization=gguf-q4_k_m,fp16", "repeats=3", "load.concurrency=1,4")
+    assert [(start.deployment.quantization, start.repeat) for start in whole.starts] == [
+        ("gguf-q4_k_m", 0),
+        ("fp16", 0),
+        ("fp16", 1),
+        ("gguf-q4_k_m", 1),
+        ("gguf-q4_k_m", 2),
+        ("fp16", 2),
+    ]
+    assert [cell.number for start in whole.starts for cell in start.cells] == list(range(1, 13))
+
+
+def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
+    whole = made("engine=llama_cpp,reference", "quantization=gguf-q4_k_m,awq")
+    assert {start.deployment.label for start in whole.starts} == {"llama_cpp gguf-q4_k_m", "reference"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("llama_cpp awq", "llama.cpp serves GGUF files; awq is stored as safetensors")
+    ]
+
+
+def test_weights_that_cannot_be_made_are_skipped_with_the_reason() -> None:
+    whole = made("quantization=gguf-q5_k_m")
+    assert not whole.starts
+    assert "llama-quantize" in whole.skips[0].reason
+
+
+def test_an_engine_without_weights_is_planned_once_whatever_is_swept() -> None:
+    whole = made("engine=reference", "quantization=fp16,awq,gguf", "repeats=1")
+    assert [start.deployment.label for start in whole.starts] == ["reference"]
+    assert whole.starts[0].deployment.quantization == "-"
+
+
+def test_a_label_makes_two_equal_deployments() -> None:
+    whole = made("engine=reference", "reference.label=a,b", "repeats=1")
+    assert [start.deployment.label for start in whole.starts] == ["reference label=a", "reference label=b"]
+
+
+def test_every_deployment_sees_the_same_conversations_and_each_cell_its_own() -> None:
+    whole = made("quantization=gguf-q4_k_m,fp16", "load.concurrency=1,4", "repeats=2")
+    seeds: dict[tuple[int, int], set[int]] = {}
+    for start in whole.starts:
+        for cell in start.cells:
+            seeds.setdefault((start.repeat, cell.load.concurrency), set()).add(cell.seed)
+    assert all(len(found) == 1 for found in seeds.values())
+    assert len(set.union(*seeds.values())) == 4
+
+
+def test_the_run_seed_changes_all_conversations() -> None:
+    one, two = made("seed=1"), made("seed=2")
+    assert one.starts[0].cells[0].seed != two.starts[0].cells[0].seed
+
+
+def test_concurrent_sequences_are_the_largest_load_unless_given() -> None:
+    assert made("load.concurrency=1,8").starts[0].deployment.terms.concurrent_sequences == 8
+    given = made("load.concurrency=1,8", "engine.concurrent_sequences=2")
+    assert given.starts[0].deployment.terms.concurrent_sequences == 2
+
+
+def test_a_server_that_runs_needs_a_url() -> None:
+    with pytest.raises(UserError, match=r"engine=openai needs engine.base_url=URL"):
+        made("engine=openai", "model=m")
+
+
+def test_an_attached_server_is_one_deployment_with_blocks() -> None:
+    whole = made("engine=openai", "model=m", "engine.base_url=http://127.0.0.1:1/v1", "repeats=2")
+    assert [start.deployment.label for start in whole.starts] == ["openai", "openai"]
+    assert whole.starts[0].deployment.quantization == "-"
+
+
+def test_a_model_that_is_a_missing_path_says_so() -> None:
+    whole = made("model=/nowhere/x.gguf", "quantization=fp16")
+    assert not whole.starts
+    assert "/nowhere/x.gguf" in whole.skips[0].reason
+
+
+def test_start_names_are_file_names() -> None:
+    for start in made("engine=reference", "reference.label=a,b").starts:
+        assert Path(start.name).name == start.name
+        assert " " not in start.name

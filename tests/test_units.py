@@ -1,0 +1,35 @@
+"""Durations, sizes and shares as a person writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.units import duration_s, share, size_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20s", 20), ("500ms", 0.5), ("2m", 120), ("1.5h", 5400), ("7", 7), ("1e-3", 0.001)]
+)
+def test_durations_are_seconds(text: str, seconds: float) -> None:
+    assert duration_s(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("24GiB", 24 << 30), ("512MB", 512_000_000), ("10", 10), ("1 kB", None)]
+)
+def test_sizes_are_bytes(text: str, size: int | None) -> None:
+    if size is None:
+        with pytest.raises(ValueError, match="a size such as"):
+            size_bytes(text)
+    else:
+        assert size_bytes(text) == size
+
+
+def test_shares_take_percent() -> None:
+    assert share("5%") == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("text", ["", "s", "20 sec", "nan", "inf", "1,5s", "20s20s"])
+def test_what_is_no_duration_says_what_would_be(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration such as 20s"):
+        duration_s(text)
