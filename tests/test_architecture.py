@@ -1,0 +1,122 @@
+"""The rules between the folders, held on the syntax tree (ARCHITECTURE.md)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"harness", "engines", "scenarios", "reports"}
+SHARED = {"harness.contracts", "harness.errors"}
+HOMES = {
+    "hydra": {"harness/overrides.py"},
+    "yaml": {"harness/overrides.py"},
+    "pynvml": {"harness/gpu.py"},
+    "psutil": {"harness/host.py", "harness/watchdog.py"},
+    "locust": {"harness/load/"},
+    "gevent": {"harness/load/"},
+    "orjson": {"harness/load/"},
+    "pyarrow": {"harness/store.py", "reports/"},
+    "pandas": {"reports/"},
+    "plotly": {"reports/"},
+    "numpy": {"reports/"},
+    "typer": {"harness/cli.py"},
+    "rich": {"harness/cli.py", "harness/listing.py", "harness/progress.py"},
+    "platformdirs": {"harness/install.py"},
+}
+# Only in engines/inside, where an engine's own environment has them.
+ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf"}
+# The command line and what it prints may import anything.
+COMMAND_LINE = {"harness/cli.py", "harness/listing.py"}
+
+
+def sources() -> list[str]:
+    found = (path for folder in sorted(OURS) for path in sorted((ROOT / folder).rglob("*.py")))
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+def imports(name: str) -> Iterator[str]:
+    """Every module that a file imports, `a.b` for `from a import b` where that is a module of ours."""
+    for node in ast.walk(ast.parse((ROOT / name).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if _is_module(inner) else node.module
+
+
+def _is_module(dotted: str) -> bool:
+    path = ROOT.joinpath(*dotted.split("."))
+    return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", [n for n in sources() if not n.startswith("engines/inside/")])
+def test_each_library_is_imported_in_its_home_only(name: str) -> None:
+    strays = [
+        module
+        for module in imports(name)
+        if (homes := HOMES.get(top(module))) and not any(name.startswith(home) for home in homes)
+    ]
+    assert not strays
+
+
+@pytest.mark.parametrize("name", sources())
+def test_engines_own_packages_stay_inside(name: str) -> None:
+    if not name.startswith("engines/inside/"):
+        assert not [module for module in imports(name) if top(module) in ENGINES_OWN]
+
+
+@pytest.mark.parametrize("name", [n for n in sources() if n.startswith(("engines/", "scenarios/"))])
+def test_engines_and_scenarios_see_the_contracts_and_themselves(name: str) -> None:
+    if name.startswith("engines/inside/"):
+        return
+    own = top(name.replace("/", "."))
+    allowed = SHARED | {"harness"}
+    for module in imports(name):
+        if top(module) in OURS:
+            assert top(module) == own or module in allowed, module
+        else:
+            assert top(module) in sys.stdlib_module_names, module
+
+
+@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("engines/inside/")])
+def test_programs_inside_an_environment_import_nothing_of_ours(name: str) -> None:
+    assert not [module for module in imports(name) if top(module) in OURS]
+
+
+@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("reports/")])
+def test_reports_read_the_store_alone(name: str) -> None:
+    for module in imports(name):
+        if top(module) in OURS - {"reports"}:
+            assert module in SHARED | {"harness.store"}, module
+
+
+@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("harness/")])
+def test_harness_knows_engines_and_scenarios_by_their_dicts(name: str) -> None:
+    if name in COMMAND_LINE:
+        return
+    for module in imports(name):
+        if top(module) in {"engines", "scenarios", "reports"}:
+            assert module in {"engines", "scenarios"}, module
+
+
+@pytest.mark.parametrize("name", ["harness/contracts.py", "harness/errors.py"])
+def test_contracts_and_errors_import_the_standard_library_only(name: str) -> None:
+    assert all(top(module) in sys.stdlib_module_names for module in imports(name))
+
+
+def test_locust_is_imported_by_the_load_process_only() -> None:
+    """Importing it patches the standard library: nothing that bench itself imports may pull it in."""
+    patched = {"harness/load/worker.py", "harness/load/users.py", "harness/load/locustfile.py"}
+    for name in sources():
+        if any(top(module) == "locust" for module in imports(name)):
+            assert name in patched

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from harness.load.framing import MAX_HEAD_BYTES, Framing, FramingError
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+RESPONSES = {
+    "chunked": (CHUNKED + b"3\r\nabc\r\n00A ;x=y\r\n0123\r\n6789\r\n0\r\n\r\n", b"abc0123\r\n6789"),
+    "trailers": (CHUNKED + b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n", b"a"),
+    "empty chunked": (CHUNKED + b"0\r\n\r\n", b""),
+    "chunk that looks like the end": (CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", b"\r\n0\r\n\r\n"),
+    "length": (b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 5\r\n\r\nhello", b"hello"),
+    "no length at all": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    "zero length": (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b""),
+    "no reason": (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nx", b"x"),
+    "after 100 continue": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+    ),
+}
+
+
+def fed(*parts: bytes) -> Framing:
+    raw = bytearray()
+    framing = Framing(raw)
+    for part in parts:
+        raw += part
+        framing.advance()
+    return framing
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_the_end_is_found_at_the_last_byte_and_not_before(name: str) -> None:
+    response, body = RESPONSES[name]
+    raw = bytearray()
+    framing = Framing(raw)
+    found = []
+    for byte in response:
+        raw.append(byte)
+        found.append(framing.advance())
+    assert found == [False] * (len(response) - 1) + [True]
+    assert framing.body() == body
+    assert framing.keeps_alive
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_every_cut_in_two_gives_the_same_body(name: str) -> None:
+    response, body = RESPONSES[name]
+    for at in range(1, len(response)):
+        framing = fed(response[:at], response[at:])
+        assert framing.is_complete, at
+        assert framing.body() == body, at
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_offsets_into_the_body_count_its_bytes_alone(name: str) -> None:
+    response, body = RESPONSES[name]
+    offsets = fed(response).body_offsets(array("q", range(1, len(response) + 1)))
+    assert offsets[-1] == len(body)
+    assert [b - a for a, b in zip([0, *offsets], offsets, strict=False) if b != a] == [1] * len(body)
+    reached = [offsets.index(number) for number in range(1, len(body) + 1)]
+    assert bytes(response[at] for at in reached) == body
+
+
+def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    framing = fed(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\nhel", b"lo")
+    assert not framing.is_complete
+    assert framing.close()
+    assert framing.body() == b"hello"
+    assert not framing.keeps_alive
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", CHUNKED + b"3\r\nabc\r\n"],
+)
+def test_the_connections_end_does_not_end_an_unfinished_response(cut: bytes) -> None:
+    assert not fed(cut).close()
+
+
+def test_half_a_chunk_counts_as_far_as_it_came() -> None:
+    framing = fed(CHUNKED + b"a\r\nhello")
+    assert framing.body() == b"hello"
+    assert framing.body_offsets(array("q", [len(CHUNKED), len(CHUNKED) + 5, len(CHUNKED) + 8])) == [0, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("head", "keeps_alive"),
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: close", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: Keep-Alive", True),
+        (b"HTTP/1.0 200 OK", False),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive", True),
+    ],
+)
+def test_the_connection_header_decides_on_reuse(head: bytes, keeps_alive: bool) -> None:
+    assert fed(head + b"\r\nContent-Length: 0\r\n\r\n").keeps_alive is keeps_alive
+
+
+def test_bytes_behind_the_response_forbid_reuse() -> None:
+    framing = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy")
+    assert framing.is_complete
+    assert framing.body() == b"x"
+    assert not framing.keeps_alive
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"SSH-2.0-OpenSSH",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n",
+        CHUNKED + b"xyz\r\n",
+        CHUNKED + b"-5\r\n",
+        CHUNKED + b"\r\n",
+        CHUNKED + b"1" * 2000,
+        CHUNKED + b"3\r\nabcdef\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * (MAX_HEAD_BYTES + 1),
+    ],
+)
+def test_other_bytes_are_refused(wrong: bytes) -> None:
+    with pytest.raises(FramingError):
+        fed(wrong)

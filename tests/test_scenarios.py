@@ -1,0 +1,122 @@
+"""Scenarios: seeded, whole, and clear about what they cannot read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from harness.contracts import Conversation, Message
+from harness.errors import UserError
+from scenarios.chat_multi_turn import SCENARIO as CHAT
+from scenarios.chat_multi_turn import ChatMultiTurnOptions
+from scenarios.file import SCENARIO as FILE
+from scenarios.file import FileOptions
+
+
+def chats(options: ChatMultiTurnOptions, seed: int, count: int = 5) -> list[Conversation]:
+    return list(itertools.islice(CHAT.conversations(options, Random(seed)), count))
+
+
+def test_the_same_seed_gives_the_same_conversations() -> None:
+    assert chats(ChatMultiTurnOptions(), 3) == chats(ChatMultiTurnOptions(), 3)
+    assert chats(ChatMultiTurnOptions(), 3) != chats(ChatMultiTurnOptions(), 4)
+
+
+def test_conversations_of_one_seed_differ() -> None:
+    assert len(set(chats(ChatMultiTurnOptions(), 3, 20))) == 20
+
+
+def test_the_system_prompt_opens_each_conversation_and_is_shared() -> None:
+    first = [
+        chat.turns[0].messages for chat in chats(ChatMultiTurnOptions(), 1) + chats(ChatMultiTurnOptions(), 2)
+    ]
+    assert {messages[0].role for messages in first} == {"system"}
+    assert len({messages[0].content for messages in first}) == 1
+
+
+def test_lengths_stay_within_the_spread() -> None:
+    options = ChatMultiTurnOptions(turns=3, output_tokens=100, spread=0.25, think_time_s=1.0)
+    turns = [turn for chat in chats(options, 1, 40) for turn in chat.turns]
+    assert all(75 <= turn.max_tokens <= 125 for turn in turns)
+    assert min(turn.max_tokens for turn in turns) < 90
+    assert max(turn.max_tokens for turn in turns) > 110
+    assert all(len(chat.turns) == 3 for chat in chats(options, 1))
+
+
+def test_the_first_turn_waits_for_nobody() -> None:
+    for chat in chats(ChatMultiTurnOptions(think_time_s=1.0), 1):
+        assert chat.turns[0].think_time_s == 0
+        assert all(0.5 <= turn.think_time_s <= 1.5 for turn in chat.turns[1:])
+
+
+def test_no_system_prompt_where_it_has_no_words() -> None:
+    assert chats(ChatMultiTurnOptions(system_words=0), 1)[0].turns[0].messages[0].role == "user"
+
+
+def written(path: Path, *records: object) -> FileOptions:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return FileOptions(path=str(path), output_tokens=9)
+
+
+def test_a_file_is_played_in_its_order_over_and_over(tmp_path: Path) -> None:
+    options = written(tmp_path / "chats.jsonl", {"prompt": "one"}, {"prompt": "two", "max_tokens": 5})
+    played = list(itertools.islice(FILE.conversations(options, Random(0)), 3))
+    assert [chat.turns[0].messages[0].content for chat in played] == ["one", "two", "one"]
+    assert [chat.turns[0].max_tokens for chat in played] == [9, 5, 9]
+
+
+def test_an_assistant_message_is_the_scripted_answer_of_the_turn_before(tmp_path: Path) -> None:
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u1"},
+        {"role": "assistant", "content": "a1"},
+        {"role": "user", "content": "u2"},
+    ]
+    options = written(tmp_path / "chats.jsonl", {"messages": messages})
+    (first, second) = next(FILE.conversations(options, Random(0))).turns
+    assert first.messages == (Message("system", "s"), Message("user", "u1"))
+    assert first.answer == "a1"
+    assert second.messages == (Message("user", "u2"),)
+    assert second.answer is None
+
+
+def test_shuffle_keeps_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    written(path, *({"prompt": str(n)} for n in range(20)))
+    options = FileOptions(path=str(path), shuffle=True)
+    played = list(itertools.islice(FILE.conversations(options, Random(0)), 20))
+    texts = [chat.turns[0].messages[0].content for chat in played]
+    assert texts != sorted(texts, key=int)
+    assert sorted(texts, key=int) == [str(n) for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2: not JSON"),
+        ("[]", "line 2: must be an object"),
+        ("{}", "line 2: must have messages"),
+        ('{"messages": [{"role": "user"}]}', "line 2: each message needs a role"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: has no message of a user"),
+        ('{"prompt": "x", "max_tokens": 0}', "line 2: max_tokens=0: must be 1 or more"),
+        ('{"prompt": "x", "max_tokens": "9"}', "line 2: max_tokens='9': must be a whole number"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f'{{"prompt": "good"}}\n{line}\n')
+    with pytest.raises(UserError) as caught:
+        FILE.conversations(FileOptions(path=str(path)), Random(0))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "has no conversation"), (b"\xff\xfe", "not UTF-8 text")])
+def test_a_file_that_holds_nothing_says_so(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        FILE.conversations(FileOptions(path=str(path)), Random(0))

@@ -1,0 +1,79 @@
+"""A load process with a scenario of its own, for tests: `python tests/tiny_load.py DRAIN_S JOB.json`.
+
+The job's scenario options choose what it does; see TinyOptions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from harness.contracts import Conversation, LoadJob, Message, ScenarioOptions, Turn
+from harness.errors import UserError
+from harness.load.worker import run_job
+
+
+@dataclass(frozen=True)
+class TinyOptions(ScenarioOptions):
+    turns: int = 2
+    think_time_s: float = 0.0
+    conversations: int | None = None  # the source ends after so many
+    mistake: str | None = None
+
+
+class TinyScenario:
+    name = "tiny"
+    description = "for tests"
+    options = TinyOptions
+
+    def conversations(self, options: TinyOptions, rng: Random) -> Iterator[Conversation]:
+        number = 0
+        while options.conversations is None or number < options.conversations:
+            if options.mistake:
+                raise UserError(options.mistake)
+            word = rng.randrange(1_000_000)
+            yield Conversation(
+                tuple(
+                    Turn(
+                        (Message("user", f"c{number} t{turn} {word}"),),
+                        max_tokens=turn + 4,
+                        think_time_s=options.think_time_s,
+                        answer=f"scripted {turn}",
+                    )
+                    for turn in range(options.turns)
+                )
+            )
+            number += 1
+
+
+@dataclass(frozen=True)
+class TinyEngineOptions:
+    min_tokens: int = 0
+
+
+class TinyEngine:
+    name = "tiny"
+    options = TinyEngineOptions
+
+    def request_fields(self, turn: Turn, options: TinyEngineOptions) -> Mapping[str, Any]:
+        return {"ignore_eos": True, "min_tokens": options.min_tokens}
+
+
+def main(drain_s: str, path: str) -> int:
+    job = msgspec.json.decode(Path(path).read_bytes(), type=LoadJob)
+    try:
+        run_job(job, TinyScenario(), TinyEngine(), float(drain_s))  # type: ignore[arg-type]
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""Small wheels made on the spot, so that pip installs something real without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def make_wheel(folder: Path, name: str, files: Mapping[str, str]) -> Path:
+    """A pure wheel of version 1.0 with these files (path -> text)."""
+    about = f"{name}-1.0.dist-info"
+    contents = {
+        **files,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*contents, f"{about}/RECORD"])
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in {**contents, f"{about}/RECORD": record}.items():
+            archive.writestr(path, text)
+    return wheel
+
+
+def make_lock(folder: Path, name: str, wheel: Path, digest: str | None = None) -> Path:
+    """A requirements file that pins the wheel by its hash (or by a given one)."""
+    lock = folder / f"{name}.txt"
+    digest = digest or hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(f"{name} @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    return lock
