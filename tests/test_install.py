@@ -1,0 +1,155 @@
+"""Environments of engines: real venvs and pip, on a wheel made here."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+from wheels import make_lock, make_wheel
+
+from harness.contracts import InstallSpec
+from harness.errors import MissingError, UserError
+from harness.install import InstalledEnvironment, cache_dir, environment_dir, install, installed, remove
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_wheel(tmp_path_factory.mktemp("wheel"), "tinything", {"tinything.py": "ANSWER = 42\n"})
+
+
+@pytest.fixture
+def spec(tmp_path: Path, wheel: Path) -> InstallSpec:
+    lock = make_lock(tmp_path, "tinything", wheel)
+    return InstallSpec("tiny-cpu", lock, "import tinything; assert tinything.ANSWER == 42", 1_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    cache: Path
+    spec: InstallSpec
+    environment: InstalledEnvironment
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    spec = InstallSpec("tiny-cpu", make_lock(folder, "tinything", wheel), "import tinything", 1_000)
+    lines: list[str] = []
+    return Made(folder / "cache", spec, install(folder / "cache", spec, lines.append), lines)
+
+
+def test_installed_package_can_be_imported_by_the_new_interpreter(made: Made) -> None:
+    code = "import tinything; print(tinything.ANSWER)"
+    done = subprocess.run([made.environment.python, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "42\n"
+
+
+def test_environment_says_what_is_in_it(made: Made) -> None:
+    assert made.environment.versions["tinything"] == "1.0"
+    assert made.environment.size_bytes > 1_000_000  # pip alone is more
+    assert made.environment.python.is_relative_to(made.cache / "engines" / "tiny-cpu")
+
+
+def test_pip_output_is_passed_on_line_by_line(made: Made) -> None:
+    assert any("Successfully installed tinything-1.0" in line for line in made.lines)
+
+
+def test_installed_again_does_nothing(made: Made) -> None:
+    lines: list[str] = []
+    assert install(made.cache, made.spec, lines.append) == made.environment
+    assert lines == []
+
+
+def test_another_lock_means_not_installed(made: Made, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(made.spec.lock.read_text() + "# changed\n")
+    assert installed(made.cache, made.spec) == made.environment
+    assert installed(made.cache, dataclasses.replace(made.spec, lock=other)) is None
+
+
+def test_second_install_waits_for_the_first(made: Made) -> None:
+    lines: list[str] = []
+    found: list[InstalledEnvironment] = []
+    with (made.cache / "engines" / "tiny-cpu.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = threading.Thread(
+            target=lambda: found.append(install(made.cache, made.spec, lines.append)), daemon=True
+        )
+        second.start()
+        wait_until(lambda: lines)
+        assert "waiting" in lines[0]
+        assert found == []
+    second.join(timeout=10)
+    assert found == [made.environment]
+
+
+def test_nothing_is_installed_at_first(tmp_path: Path, spec: InstallSpec) -> None:
+    assert installed(tmp_path, spec) is None
+
+
+def test_failed_check_is_not_installed_and_is_made_good_later(tmp_path: Path, spec: InstallSpec) -> None:
+    broken = dataclasses.replace(spec, check="raise SystemExit('no such instruction')")
+    with pytest.raises(MissingError, match=r"does not work \(exit code 1\)[\s\S]*no such instruction"):
+        install(tmp_path, broken, ignore)
+    assert installed(tmp_path, spec) is None
+    install(tmp_path, spec, ignore)
+    assert installed(tmp_path, spec) is not None
+    assert remove(tmp_path, spec) > 1_000_000
+    assert installed(tmp_path, spec) is None
+    assert not environment_dir(tmp_path, spec).exists()
+
+
+def test_wrong_hash_is_refused_with_pips_words(tmp_path: Path, spec: InstallSpec, wheel: Path) -> None:
+    wrong = dataclasses.replace(spec, lock=make_lock(tmp_path, "tinything", wheel, digest="0" * 64))
+    with pytest.raises(MissingError, match=r"could not be installed[\s\S]*HASHES"):
+        install(tmp_path, wrong, ignore)
+    assert installed(tmp_path, wrong) is None
+
+
+def test_interrupted_install_does_not_count(tmp_path: Path, spec: InstallSpec) -> None:
+    def interrupt(line: str) -> None:
+        if line.startswith("Processing"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        install(tmp_path, spec, interrupt)
+    assert environment_dir(tmp_path, spec).exists()
+    assert installed(tmp_path, spec) is None
+
+
+def test_marker_that_was_cut_short_does_not_count(made: Made, tmp_path: Path) -> None:
+    folder = environment_dir(tmp_path, made.spec)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+    whole = (environment_dir(made.cache, made.spec) / "installed.json").read_text()
+    (folder / "installed.json").write_text(whole)
+    assert installed(tmp_path, made.spec) is not None
+    (folder / "installed.json").write_text(whole[: len(whole) // 2])
+    assert installed(tmp_path, made.spec) is None
+
+
+def test_too_small_disk_is_said_before_anything_is_made(tmp_path: Path, spec: InstallSpec) -> None:
+    with pytest.raises(UserError, match=r"tiny-cpu needs about 1000000000\.0 GB under .*BENCH_CACHE_DIR"):
+        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), ignore)
+    assert not environment_dir(tmp_path, spec).exists()
+
+
+def test_removing_what_is_not_there_frees_nothing(tmp_path: Path, spec: InstallSpec) -> None:
+    assert remove(tmp_path, spec) == 0
+
+
+def test_cache_dir_follows_the_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("BENCH_CACHE_DIR")
+    assert cache_dir().name == "serving-bench"

