@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
+
+from harness.errors import UserError
+from harness.load import response
+from harness.load.client import Client, Endpoint, endpoint
+from harness.load.receive import Receiver, has_kernel_stamps
+from harness.load.response import Exchange
+
+MS = 1_000_000
+LIMIT_S = 10.0
+needs_kernel_stamps = pytest.mark.skipif(
+    not has_kernel_stamps(), reason="this system's kernel does not stamp"
+)
+
+
+@contextmanager
+def client_of(where: Server | Endpoint, use_kernel: bool = True) -> Iterator[Client]:
+    target = endpoint(where.url) if isinstance(where, Server) else where
+    with Receiver(use_kernel) as receiver, Client(target, receiver) as client:
+        yield client
+
+
+def one_exchange(play: Callable[[Link], object], timeout_s: float = LIMIT_S) -> Exchange:
+    with serving(play) as server, client_of(server) as client:
+        return client.stream(b"{}", "r1", timeout_s)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Let the client's loop run until a condition holds."""
+    with gevent.Timeout(LIMIT_S):
+        while not condition():
+            Event().wait(0.005)
+
+
+def answering(*parts: bytes) -> Callable[[Link], None]:
+    def play(link: Link) -> None:
+        while link.request() is not None:
+            for part in parts:
+                link.send(part)
+
+    return play
+
+
+def test_the_request_on_the_wire() -> None:
+    with serving(answering(answer("hi"))) as server:
+        target = endpoint(f"http://127.0.0.1:{server.port}/some/v1/?api=2", "sk-1")
+        with client_of(target) as client:
+            client.stream(b'{"a": 1}', "cell-c0-t0", LIMIT_S)
+    head, body = server.links[0].requests[0]
+    assert head.decode().split("\r\n") == [
+        "POST /some/v1/chat/completions?api=2 HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: serving-bench",
+        "Accept: text/event-stream",
+        "Content-Type: application/json",
+        "Content-Length: 8",
+        "X-Request-Id: cell-c0-t0",
+        "Authorization: Bearer sk-1",
+    ]
+    assert body == b'{"a": 1}'
+
+
+def test_without_a_key_nothing_is_authorized() -> None:
+    with serving(answering(answer("hi"))) as server, client_of(server) as client:
+        client.stream(b"{}", "r", LIMIT_S)
+    assert b"authorization" not in server.links[0].requests[0][0].lower()
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://host/v1", "http://", "http://host:port/v1", "http://hö/"]
+)
+def test_a_url_that_cannot_work_is_a_users_mistake(url: str) -> None:
+    with pytest.raises(UserError, match="base_url="):
+        endpoint(url)
+
+
+@pytest.mark.parametrize("key", ["sk\r\nX-Evil: 1", "schlüssel"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(UserError) as refused:
+        endpoint("http://127.0.0.1/v1", key)
+    assert key not in str(refused.value)
+
+
+def test_a_response_in_single_bytes_is_read_whole() -> None:
+    whole = answer("a", "b")
+    exchange = one_exchange(answering(*(whole[at : at + 1] for at in range(len(whole)))))
+    assert (exchange.outcome, exchange.status, exchange.error) == ("ok", 200, None)
+    assert exchange.body.endswith(b"data: [DONE]\n\n")
+    assert sum(exchange.read_lengths) == len(exchange.body)
+    assert list(exchange.read_ns) == sorted(exchange.read_ns)
+    assert exchange.headers["content-type"] == "text/event-stream"
+
+
+def test_a_response_with_a_length_and_one_that_ends_with_the_connection() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello")
+        link.request()
+        link.send(b"HTTP/1.0 200 OK\r\n\r\nwor")
+        link.send(b"ld")
+
+    with serving(play) as server, client_of(server) as client:
+        first, second = (client.stream(b"{}", "r", LIMIT_S) for _ in range(2))
+    assert (first.outcome, first.status, first.body) == ("ok", 500, b"hello")
+    assert (second.outcome, second.status, second.body) == ("ok", 200, b"world")
+    assert len(server.links) == 1
+
+
+def test_large_requests_and_responses_pass_whole() -> None:
+    body = b"x" * 8_000_000
+
+    def play(link: Link) -> None:
+        assert link.request() == body
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with serving(play) as server, client_of(server) as client:
+        exchange = client.stream(body, "r", LIMIT_S)
+    assert exchange.outcome == "ok"
+    assert exchange.body == body
+
+
+def test_an_answer_that_comes_before_the_request_was_read_counts() -> None:
+    def play(link: Link) -> None:
+        link.socket.recv(1000)
+        link.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        # Closing with bytes unread would reset the connection: wait for the client to close it.
+        while link.socket.recv(65536):
+            pass
+
+    with serving(play) as server, client_of(server) as client:
+        exchange = client.stream(b"x" * 30_000_000, "r", LIMIT_S)
+    assert (exchange.outcome, exchange.status, exchange.body) == ("ok", 413, b"big")
+
+
+def test_a_reset_in_the_stream_keeps_what_came() -> None:
+    def resetting(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED + chunk(b"hello"))
+        seen.wait(LIMIT_S)
+        link.reset()
+
+    seen = threading.Event()
+    with (
+        serving(resetting) as server,
+        Receiver() as receiver,
+        Client(endpoint(server.url), receiver) as client,
+    ):
+        sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
+        wait_for(lambda: receiver.stamped_reads + receiver.unstamped_reads > 0)
+        seen.set()
+        exchange = sent.get()
+    assert exchange.outcome == "reset"
+    assert "reset" in str(exchange.error)
+    assert exchange.body == b"hello"
+    assert exchange.raw == CHUNKED + chunk(b"hello")
+    assert exchange.end_ns > exchange.read_ns[0]
+
+
+def test_a_connection_that_closes_early_is_a_reset() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED + chunk(b"hello"))
+
+    exchange = one_exchange(play)
+    assert exchange.outcome == "reset"
+    assert exchange.error == f"the server closed the connection after {len(exchange.raw)} bytes, " + (
+        "before the response's end"
+    )
+
+
+def test_a_new_connection_that_closes_without_an_answer_is_not_tried_again() -> None:
+    with serving(Link.request) as server, client_of(server) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "reset"
+    assert exchange.error == "the server closed the connection without a response"
+    assert len(server.links) == 1
+
+
+def test_a_stall_ends_as_timeout_with_what_came() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED + chunk(b"hello"))
+        link.request()  # returns when the client closes
+
+    began_ns = time.monotonic_ns()
+    exchange = one_exchange(play, timeout_s=0.2)
+    assert exchange.outcome == "timeout"
+    assert exchange.error == "not finished after 0.2 s"
+    assert exchange.body == b"hello"
+    assert 200 * MS <= exchange.end_ns - began_ns < 2000 * MS
+
+
+def test_connecting_counts_towards_the_timeout() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        # Connections beyond the backlog get no answer, as from a host that drops packets.
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        with client_of(endpoint(f"http://127.0.0.1:{port}/v1")) as client:
+            exchange = client.stream(b"{}", "r", 0.2)
+        for each in waiting:
+            each.close()
+    assert exchange.outcome == "timeout"
+    assert exchange.sent_ns is None
+
+
+def test_no_server_is_a_connect_error() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with client_of(endpoint(f"http://127.0.0.1:{port}/v1")) as client:
+            exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "connect_error"
+    assert exchange.error == f"127.0.0.1:{port}: [Errno 111] Connection refused"
+    assert (exchange.sent_ns, exchange.status, exchange.body) == (None, None, b"")
+
+
+def test_bytes_that_are_not_http_are_a_protocol_error() -> None:
+    exchange = one_exchange(answering(b"SSH-2.0-OpenSSH_9.9\r\n"))
+    assert exchange.outcome == "protocol_error"
+    assert exchange.raw == b"SSH-2.0-OpenSSH_9.9\r\n"
+
+
+def test_a_response_without_bounds_is_a_protocol_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "MAX_RESPONSE_BYTES", 1000)
+    exchange = one_exchange(answering(CHUNKED + chunk(b"x" * 2000)))
+    assert (exchange.outcome, exchange.error) == ("protocol_error", "the response is longer than 1000 bytes")
+
+
+class BrokenReceiver(Receiver):
+    def read(self, socket: object) -> tuple[int, memoryview]:
+        raise RuntimeError("a bug in the hub")
+
+
+def test_an_exception_in_the_hub_reaches_the_waiting_user() -> None:
+    with (
+        serving(answering(answer("a"))) as server,
+        BrokenReceiver() as receiver,
+        Client(endpoint(server.url), receiver) as client,
+        pytest.raises(RuntimeError, match="a bug in the hub"),
+    ):
+        client.stream(b"{}", "r", LIMIT_S)
+
+
+def test_a_killed_greenlet_gets_its_exchange_as_cancelled() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED + chunk(b"hello"))
+        link.request()
+
+    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+        sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
+        wait_for(lambda: receiver.stamped_reads + receiver.unstamped_reads > 0)
+        sent.kill()
+        exchange = sent.get()
+    assert exchange.outcome == "cancelled"
+    assert exchange.body == b"hello"
+
+
+def test_requests_share_a_connection_until_the_server_says_close() -> None:
+    def play(link: Link) -> None:
+        for _ in range(2):
+            link.request()
+            link.send(answer("a"))
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx")
+
+    with serving(play) as server, client_of(server) as client:
+        outcomes = [client.stream(b"{}", "r", LIMIT_S).outcome for _ in range(4)]
+    assert outcomes == ["ok"] * 4
+    assert [len(link.requests) for link in server.links] == [3, 1]
+
+
+def test_a_failed_exchange_does_not_leave_its_connection_to_the_next() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED if len(server.links) == 1 else answer("b"))
+        link.request()
+
+    with serving(play) as server, client_of(server) as client:
+        first = client.stream(b"{}", "r", 0.1)
+        second = client.stream(b"{}", "r", LIMIT_S)
+    assert (first.outcome, second.outcome) == ("timeout", "ok")
+    assert [len(link.requests) for link in server.links] == [1, 1]
+
+
+def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("a"))
+        if len(server.links) == 1:
+            # Once the client has read its answer: these bytes must not be taken for the next one's.
+            answered.wait(LIMIT_S)
+            link.send(answer("nobody asked"))
+            written.set()
+        link.request()
+
+    answered, written = threading.Event(), threading.Event()
+    with serving(play) as server, client_of(server) as client:
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        answered.set()
+        assert written.wait(LIMIT_S)
+        second = client.stream(b"{}", "r", LIMIT_S)
+    assert b"nobody asked" not in second.body
+    assert [len(link.requests) for link in server.links] == [1, 1]
+
+
+def test_a_connection_closed_between_requests_is_replaced_unseen() -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("a"))
+        link.socket.shutdown(socket.SHUT_RDWR)
+        closed.set()
+
+    closed = threading.Event()
+    with serving(play) as server, client_of(server) as client:
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        assert closed.wait(LIMIT_S)
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+    assert [len(link.requests) for link in server.links] == [1, 1]
+
+
+@pytest.mark.parametrize("end", [Link.reset, lambda link: None], ids=["reset", "closed"])
+def test_a_connection_lost_as_we_send_is_tried_once_more(end: Callable[[Link], object]) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        if len(server.links) == 1:
+            link.send(answer("a"))
+            link.request()
+        end(link)
+
+    with serving(play) as server, client_of(server) as client:
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        before_ns = time.monotonic_ns()
+        second = client.stream(b"{}", "r", LIMIT_S)
+    # The first connection took the request and ended; so did the second, and then it is over.
+    assert second.outcome == "reset"
+    assert [len(link.requests) for link in server.links] == [2, 1]
+    assert second.sent_ns is not None
+    assert second.sent_ns > before_ns
+
+
+@needs_kernel_stamps
+def test_stamps_are_those_of_the_sends() -> None:
+    sends: list[int] = []
+
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED)
+        began_ns = time.monotonic_ns()
+        for number in range(10):
+            wait_until_ns(began_ns + number * 5 * MS)
+            sends.append(link.send(chunk(b"x")))
+        link.send(LAST_CHUNK)
+
+    exchange = one_exchange(play)
+    assert exchange.stamp_source == "kernel"
+    assert exchange.read_lengths == (1,) * 10
+    late_ns = [read - sent for read, sent in zip(exchange.read_ns, sends, strict=True)]
+    assert min(late_ns) >= 0
+    assert sorted(late_ns)[5] < 3 * MS
+    assert exchange.sent_ns is not None
+    assert exchange.sent_ns < sends[0]
+    assert sends[-1] < exchange.end_ns
+
+
+@needs_kernel_stamps
+def test_stamps_are_true_while_the_client_is_busy() -> None:
+    """What a stamp after the read gets wrong: here by the 0.3 s for which the loop is blocked."""
+    sends: list[int] = []
+
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED)
+        started.set()
+        blocked.wait(LIMIT_S)
+        sends.append(link.send(chunk(b"x") + LAST_CHUNK))
+
+    started, blocked, never = threading.Event(), threading.Event(), threading.Event()
+    late_ms = {}
+    for use_kernel in (True, False):
+        started.clear()
+        blocked.clear()
+        with serving(play) as server, client_of(server, use_kernel) as client:
+            sent = gevent.spawn(client.stream, b"{}", "r", LIMIT_S)
+            wait_for(started.is_set)
+            blocked.set()
+            never.wait(0.3)
+            exchange = sent.get()
+        late_ms[exchange.stamp_source] = (exchange.read_ns[0] - sends[-1]) / MS
+    assert late_ms["kernel"] < 100
+    assert late_ms["read"] > 200
+
+
+def test_without_kernel_stamps_the_source_says_so() -> None:
+    with serving(answering(answer("a"))) as server, client_of(server, use_kernel=False) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "ok"
+    assert exchange.stamp_source == "read"
+    assert exchange.sent_ns is not None
+    assert exchange.sent_ns < exchange.read_ns[0] <= time.monotonic_ns()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a certificate of its own for 127.0.0.1."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl command to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    making = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=bench"
+    subprocess.run(
+        [*making.split(), "-keyout", path, "-out", f"{path}.crt", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+def secure(server: Server) -> Endpoint:
+    return endpoint(f"https://127.0.0.1:{server.port}/v1")
+
+
+def tls_of(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_tls_streams_on_one_connection_with_true_stamps(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(link: Link) -> None:
+        for _ in range(2):
+            link.request()
+            link.send(CHUNKED)
+            sends.append(link.send(chunk(b"x" * 50_000)))
+            link.send(LAST_CHUNK)
+
+    sends: list[int] = []
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(play, tls_of(certificate)) as server, client_of(secure(server)) as client:
+        exchanges = [client.stream(b"{}" * 50_000, "r", LIMIT_S) for _ in range(2)]
+    assert [exchange.outcome for exchange in exchanges] == ["ok", "ok"]
+    assert [exchange.body for exchange in exchanges] == [b"x" * 50_000] * 2
+    assert len(server.links) == 1
+    for exchange, sent_ns in zip(exchanges, sends, strict=True):
+        assert 0 <= exchange.read_ns[0] - sent_ns < 100 * MS
+        assert exchange.stamp_source == ("kernel" if has_kernel_stamps() else "read")
+
+
+def test_a_tls_connection_that_ends_early_is_a_reset(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(CHUNKED + chunk(b"hello"))
+        if isinstance(link.socket, ssl.SSLSocket):
+            link.socket.unwrap()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(play, tls_of(certificate)) as server, client_of(secure(server)) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert (exchange.outcome, exchange.body) == ("reset", b"hello")
+
+
+def test_an_unknown_certificate_is_refused(certificate: Path) -> None:
+    with serving(Link.request, tls_of(certificate)) as server, client_of(secure(server)) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "connect_error"
+    assert "CERTIFICATE_VERIFY_FAILED" in str(exchange.error)
+
+
+def test_tls_to_a_plain_server_is_a_connect_error() -> None:
+    def play(link: Link) -> None:
+        link.socket.recv(10)
+        link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with serving(play) as server, client_of(secure(server)) as client:
+        exchange = client.stream(b"{}", "r", LIMIT_S)
+    assert exchange.outcome == "connect_error"

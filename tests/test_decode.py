@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from timeline_server import DONE, event, finish
+
+from harness.load.decode import Decoded, classify, decode, events
+
+USAGE = {
+    "prompt_tokens": 11,
+    "completion_tokens": 3,
+    "prompt_tokens_details": {"cached_tokens": 5},
+}
+
+
+def read_once(body: bytes, arrival_ns: int = 7) -> Decoded:
+    return decode(body, [(arrival_ns, len(body))])
+
+
+def outcome(body: bytes, status: int = 200) -> tuple[str, str | None]:
+    return classify(status, body, read_once(body))
+
+
+def data(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def test_a_chat_stream_as_openai_sends_it() -> None:
+    body = (
+        event(role="assistant", content="")
+        + event(content="Hel")
+        + event(content="lo")
+        + finish("length")
+        + data({"choices": [], "usage": USAGE})
+        + DONE
+    )
+    assert read_once(body) == Decoded(
+        chunk_ns=(7, 7),
+        text="Hello",
+        finish_reason="length",
+        input_tokens=11,
+        output_tokens=3,
+        cached_tokens=5,
+        saw_done=True,
+    )
+    assert outcome(body) == ("ok", None)
+
+
+def test_a_chat_stream_as_llama_cpp_sends_it() -> None:
+    """Role with null content, usage beside timings in the last chunk; the timings alone serve too."""
+    timings = {"prompt_n": 6, "cache_n": 5, "predicted_n": 3, "predicted_ms": 12.5}
+    start = event(role="assistant", content=None) + event(content="a") + finish()
+    whole = read_once(start + data({"choices": [], "usage": USAGE, "timings": {**timings, "prompt_n": 1}}))
+    assert (whole.input_tokens, whole.output_tokens, whole.cached_tokens) == (11, 3, 5)
+    old = read_once(start + data({"choices": [], "timings": timings}) + DONE)
+    assert (old.input_tokens, old.output_tokens, old.cached_tokens) == (11, 3, 5)
+    assert old.chunk_ns == (7,)
+
+
+def test_each_chunk_has_the_arrival_of_the_read_that_completed_it() -> None:
+    role, one, two = event(role="assistant"), event(content="one"), event(content="two")
+    end = finish() + DONE
+    body = role + one + two + end
+    reads = [
+        (10, len(role)),
+        (20, len(one) - 1),  # all of `one` but its last byte
+        (30, 1 + 5),  # which comes with the start of `two`
+        (40, len(two) - 5 + len(end)),
+    ]
+    assert decode(body, reads).chunk_ns == (30, 40)
+    assert decode(body, [(50, len(body))]).chunk_ns == (50, 50)
+
+
+@pytest.mark.parametrize(
+    ("delta", "counts"),
+    [
+        ({"role": "assistant"}, False),
+        ({"role": "assistant", "content": ""}, False),
+        ({"content": None}, False),
+        ({}, False),
+        ({"reasoning_content": ""}, False),
+        ({"tool_calls": []}, False),
+        ({"content": " "}, True),
+        ({"reasoning_content": "hm"}, True),
+        ({"reasoning": "hm"}, True),
+        ({"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}, True),
+    ],
+)
+def test_only_content_counts_as_a_chunk(delta: dict[str, Any], counts: bool) -> None:
+    assert len(read_once(event(**delta)).chunk_ns) == counts
+
+
+def test_reasoning_is_kept_apart_from_text() -> None:
+    body = (
+        event(reasoning_content="think ") + event(reasoning="more") + event(content="say") + finish() + DONE
+    )
+    decoded = read_once(body)
+    assert (decoded.reasoning, decoded.text) == ("think more", "say")
+
+
+def test_counts_that_are_no_counts_are_unknown() -> None:
+    body = data({"choices": [], "usage": {"prompt_tokens": "11", "completion_tokens": -1}})
+    assert read_once(body) == Decoded()
+    assert read_once(data({"usage": {"prompt_tokens": True, "completion_tokens": 1.5}})) == Decoded()
+
+
+def test_usage_in_every_chunk_ends_with_the_last() -> None:
+    body = b"".join(
+        data(
+            {"choices": [{"delta": {"content": "x"}}], "usage": {"prompt_tokens": 4, "completion_tokens": n}}
+        )
+        for n in (1, 2, 3)
+    )
+    decoded = read_once(body + data({"choices": [], "usage": None}))
+    assert (decoded.input_tokens, decoded.output_tokens, decoded.cached_tokens) == (4, 3, None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'data: {"a": 1}'],
+        [b'data:{"a": 1}'],
+        [b": a comment", b'data: {"a": 1}', b"id: 4", b"retry: 10", b"unknown"],
+        [b'data: {"a":', b"data: 1}"],
+    ],
+)
+def test_lines_of_an_event(lines: list[bytes], end: bytes) -> None:
+    body = end.join([*lines, b"", b"data: 2", b"", b""])
+    first, second = events(body)
+    assert json.loads(first.data) == {"a": 1}
+    assert second.data == b"2"
+    # Complete with the first byte of the blank line's end, for its LF may come later.
+    assert first.end == len(end.join(lines) + end) + 1
+    assert second.end == len(body) - len(end) + 1
+
+
+def test_comments_blank_lines_and_a_byte_order_mark_are_no_events() -> None:
+    assert list(events(b"\xef\xbb\xbf: hello\n\n\n\r\n\r: bye\n\nevent: x\n\n")) == []
+    assert [found.data for found in events(b"\xef\xbb\xbfdata: x\n\n")] == [b"x"]
+
+
+def test_any_cut_into_reads_gives_the_same_answer() -> None:
+    parts = [event(role="assistant", content="")]
+    parts += [
+        b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False).encode() + end
+        for text, end in [("Grüße", b"\n\n"), ("🙂🙃", b"\r\n\r\n"), ("日本", b"\r\r"), ("x", b"\n\n")]
+    ]
+    body = b"".join([*parts, b": ping\n\n", finish(usage=USAGE), DONE])
+    ends = [sum(map(len, parts[: number + 1])) for number in range(1, len(parts))]
+    # A CRLF blank line completes its event with its CR, the byte before the last.
+    ends[1] -= 1
+    rng = Random(7)
+    for _ in range(300):
+        cuts = sorted(rng.sample(range(1, len(body)), rng.randrange(0, 40)))
+        reads = [(100 + at, end - start) for at, (start, end) in enumerate(pairwise([0, *cuts, len(body)]))]
+        decoded = decode(body, reads)
+        assert decoded.text == "Grüße🙂🙃日本x"
+        assert (decoded.output_tokens, decoded.finish_reason, decoded.saw_done) == (3, "stop", True)
+        assert decoded.chunk_ns == tuple(100 + sum(cut < end for cut in cuts) for end in ends)
+
+
+def test_an_event_that_the_end_cuts_off_counts_if_it_is_whole() -> None:
+    body = event(content="a") + b"data: [DONE]"
+    assert read_once(body).saw_done
+    assert outcome(body) == ("ok", None)
+    assert read_once(event(content="a").rstrip()).text == "a"
+
+
+def test_half_an_event_at_the_end_is_a_protocol_error() -> None:
+    body = event(content="a") + event(content="b")[:-10]
+    decoded = read_once(body)
+    assert decoded.text == "a"
+    assert outcome(body)[0] == "protocol_error"
+    assert str(decoded.malformed).startswith("not JSON in an event: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (data({"error": {"message": "out of memory", "code": 500}}), "out of memory"),
+        (data({"error": "overloaded", "error_type": "x"}), "overloaded"),
+        (data({"object": "error", "message": "bad"}), "bad"),
+        (b'event: error\ndata: {"message": "gone"}\n\n', "gone"),
+        (b"event: error\ndata: it broke\n\n", "it broke"),
+        (b'error: {"code": 500, "message": "llama"}\n\n', "llama"),
+        (b'{"error": {"message": "no such model"}}', "no such model"),
+        (data({"error": {"code": 3}}), '{"error": {"code": 3}}'),
+    ],
+)
+def test_errors_under_http_200_are_server_errors(body: bytes, message: str) -> None:
+    assert outcome(body) == ("server_error", message)
+    if body.startswith(b"data"):
+        late = event(content="a") + body + event(content="b") + DONE
+        assert outcome(late) == ("server_error", message)
+        assert read_once(late).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (event(content="a"), "the answer is cut: neither a finish_reason nor [DONE] came"),
+        (event(role="assistant") + finish() + DONE, "the answer has no content"),
+        (DONE, "the answer has no content"),
+        (b"", "the response is empty"),
+        (b"<html>\n  <body>hi", "not an event stream: <html> <body>hi"),
+        (b'{"choices": []}', 'the answer was not streamed: {"choices": []}'),
+        (b"data: 3\n\n", "not a chunk in an event: 3"),
+    ],
+)
+def test_answers_that_are_none_are_protocol_errors(body: bytes, error: str) -> None:
+    assert outcome(body) == ("protocol_error", error)
+
+
+def test_either_end_mark_is_enough() -> None:
+    assert outcome(event(content="a") + finish())[0] == "ok"
+    assert outcome(event(content="a") + DONE)[0] == "ok"
+
+
+def test_http_errors_are_named_with_their_message() -> None:
+    assert outcome(b'{"error": {"message": "no slot"}}', 503) == ("http_error", "HTTP 503: no slot")
+    assert outcome(b"<h1>Bad Gateway</h1>", 502) == ("http_error", "HTTP 502: <h1>Bad Gateway</h1>")
+    assert outcome(b"moved", 307)[0] == "protocol_error"
+
+
+def test_invalid_utf8_is_a_protocol_error() -> None:
+    assert outcome(b'data: {"choices": "\xff"}\n\n')[0] == "protocol_error"
+
+
+def test_no_bytes_make_it_raise() -> None:
+    rng = Random(11)
+    good = event(role="assistant") + event(content="é🙂") + finish(usage=USAGE) + data({"timings": {}}) + DONE
+    strange: list[Any] = [
+        None,
+        3,
+        "x",
+        [],
+        [3],
+        {},
+        {"delta": 3},
+        [{"delta": 3}],
+        [{"delta": {"content": 3}}],
+    ]
+    bodies = [data({"choices": value, "usage": value, "timings": value, "error": value}) for value in strange]
+    bodies += [data({"error": json.loads("[" * 400 + "]" * 400)}), b"data: " + b"[" * 5000 + b"\n\n"]
+    for _ in range(2000):
+        mangled = bytearray(good)
+        for _ in range(rng.randrange(1, 12)):
+            at = rng.randrange(len(mangled))
+            mangled[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        bodies.append(bytes(mangled[: rng.randrange(len(mangled) + 1)]))
+    outcomes = {outcome(body)[0] for body in bodies}
+    assert outcomes <= {"ok", "protocol_error", "server_error"}
+    assert len(outcomes) > 1

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from timeline_server import CHUNKED, Link, Server, answer, chunk, event, serving, wait_until_ns
+from waiting import wait_until
+
+from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
+from harness.load.receive import has_kernel_stamps
+
+ROOT = Path(__file__).parents[1]
+TINY = (str(ROOT / "tests" / "tiny_load.py"), "30")
+WORKER = ("-m", "harness.load.worker")
+LIMIT_S = 30.0
+MS = 1_000_000
+USAGE = {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+
+
+def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
+    fields: dict[str, Any] = {
+        "cell": "007",
+        "base_url": server.url,
+        "model": "some-model",
+        "api_key_env": "TEST_KEY",
+        "engine": "tiny",
+        "engine_options": {},
+        "scenario": "tiny",
+        "scenario_options": {},
+        "load": load,
+        "seed": 7,
+        "rows_path": str(folder / "rows.jsonl"),
+        "summary_path": str(folder / "summary.json"),
+    }
+    return LoadJob(**{**fields, **changes})
+
+
+@contextmanager
+def working(
+    job: LoadJob, program: tuple[str, ...] = TINY, key: str | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    path = Path(job.rows_path).with_name("job.json")
+    path.write_bytes(msgspec.json.encode(job))
+    environment = {**os.environ, **({"TEST_KEY": key} if key else {})}
+    with subprocess.Popen(
+        [sys.executable, *program, str(path)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def rows_of(job: LoadJob) -> list[RequestRow]:
+    lines = Path(job.rows_path).read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=RequestRow) for line in lines]
+
+
+def summary_of(job: LoadJob) -> LoadSummary:
+    return msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
+
+
+def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary, str]:
+    """Run a job to its end; rows, summary and what it printed."""
+    with working(job, **options) as process:
+        said, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, logged
+    return rows_of(job), summary_of(job), said
+
+
+def answering(*responses: bytes, delay_ns: int = 0) -> Callable[[Link], None]:
+    """Play the responses in a circle, one per request of a connection."""
+
+    def play(link: Link) -> None:
+        number = 0
+        while link.request() is not None:
+            wait_until_ns(time.monotonic_ns() + delay_ns)
+            link.send(responses[number % len(responses)])
+            number += 1
+
+    return play
+
+
+def bodies_of(server: Server) -> list[dict[str, Any]]:
+    return [json.loads(body) for link in server.links for _, body in link.requests]
+
+
+def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:
+    load = Load(concurrency=1, warmup_s=0.0, conversations=2)
+    with serving(answering(answer("Hel", "lo", **USAGE))) as server:
+        job = job_of(server, tmp_path, load, engine_options={"min_tokens": 3})
+        rows, summary, _ = played(job)
+    first, second, third, _ = bodies_of(server)
+    user = first["messages"][0]["content"]
+    assert user.startswith("c0 t0 ")
+    assert first == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": user}],
+        "max_tokens": 4,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+        "min_tokens": 3,
+    }
+    assert [(message["role"], message["content"][:5]) for message in second["messages"]] == [
+        ("user", "c0 t0"),
+        ("assistant", "Hello"),
+        ("user", "c0 t1"),
+    ]
+    assert second["max_tokens"] == 5
+    assert [message["content"][:5] for message in third["messages"]] == ["c1 t0"]
+    assert [row.request_id for row in rows] == ["007-c0-t0", "007-c0-t1", "007-c1-t0", "007-c1-t1"]
+    heads = [head for link in server.links for head, _ in link.requests]
+    assert [f"X-Request-Id: {row.request_id}".encode() in head for row, head in zip(rows, heads, strict=True)]
+    assert len(server.links) == 1
+    assert (summary.ended_by, summary.conversations_begun, summary.requests) == ("conversations", 2, 4)
+
+
+def test_a_row_holds_what_happened(tmp_path: Path) -> None:
+    sends: list[int] = []
+
+    def play(link: Link) -> None:
+        while link.request() is not None:
+            link.send(CHUNKED)
+            began_ns = time.monotonic_ns()
+            for number in range(3):
+                wait_until_ns(began_ns + number * 30 * MS)
+                sends.append(link.send(chunk(event(content="x"))))
+            link.send(answer("y", **USAGE)[len(CHUNKED) :])
+
+    with serving(play) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, conversations=1), scenario_options={"turns": 1})
+        (row,), summary, _ = played(job)
+    assert (row.outcome, row.error, row.http_status, row.finish_reason) == ("ok", None, 200, "stop")
+    assert (row.user, row.conversation, row.turn, row.max_tokens) == (0, 0, 0, 4)
+    assert (row.input_tokens, row.output_tokens, row.cached_tokens, row.token_source) == (
+        9,
+        2,
+        None,
+        "server",
+    )
+    assert (row.output_text, row.raw_response) == ("xxxy", None)
+    assert row.sent_ns is not None
+    assert summary.started_ns <= row.scheduled_ns <= row.sent_ns < sends[0]
+    assert len(row.chunk_ns) == 4
+    assert (row.first_content_ns, row.last_content_ns) == (row.chunk_ns[0], row.chunk_ns[-1])
+    late_ms = [(arrival - sent) / MS for arrival, sent in zip(row.chunk_ns, sends, strict=False)]
+    assert min(late_ms) >= 0
+    assert sorted(late_ms)[1] < 5
+    assert row.chunk_ns[-1] <= row.end_ns <= summary.ended_ns
+
+
+def test_scripted_answers_go_back_instead_of_the_models(tmp_path: Path) -> None:
+    with serving(answering(answer("Hello"))) as server:
+        job = job_of(
+            server, tmp_path, Load(warmup_s=0.0, conversations=1), scenario_options={"history": "scripted"}
+        )
+        rows, _, _ = played(job)
+    assert bodies_of(server)[1]["messages"][1] == {"role": "assistant", "content": "scripted 0"}
+    assert rows[0].output_text == "Hello"
+
+
+def test_conversations_are_the_same_whoever_plays_them(tmp_path: Path) -> None:
+    said = []
+    for number, users in enumerate((1, 3)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with serving(answering(answer("x"))) as server:
+            job = job_of(server, folder, Load(concurrency=users, warmup_s=0.0, conversations=6))
+            rows, _, _ = played(job, program=TINY)
+        said.append({body["messages"][0]["content"] for body in bodies_of(server)})
+        assert {row.user for row in rows} <= set(range(users))
+        assert {row.conversation for row in rows} == set(range(6))
+    assert said[0] == said[1]
+
+
+def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
+    load = Load(concurrency=2, warmup_s=0.4, duration_s=0.8)
+    with serving(answering(answer("a", **USAGE), delay_ns=50 * MS)) as server:
+        job = job_of(server, tmp_path, load, scenario_options={"turns": 3, "think_time_s": 0.05})
+        rows, summary, said = played(job)
+    assert summary.window_start_ns - summary.started_ns == 400 * MS
+    assert summary.window_end_ns - summary.window_start_ns == 800 * MS
+    assert (summary.ended_by, summary.users, summary.requests) == ("duration", 2, len(rows))
+    sends = [row.sent_ns or 0 for row in rows]
+    assert min(sends) < summary.window_start_ns
+    assert max(sends) < summary.window_end_ns + 50 * MS
+    assert {row.outcome for row in rows} == {"ok"}
+    # The second user begins half of the warm-up later.
+    first_sends = [min(row.sent_ns or 0 for row in rows if row.user == user) for user in range(2)]
+    assert 150 * MS < first_sends[1] - first_sends[0] < 350 * MS
+    progress = [json.loads(line) for line in said.splitlines()]
+    assert [line["phase"] for line in progress] == ["window"]
+    assert 0 < progress[0]["requests"] <= len(rows)
+    assert (progress[0]["failed"], 0 <= progress[0]["in_flight"] <= 2) == (0, True)
+
+
+def test_a_turn_is_due_its_think_time_after_the_end_of_the_one_before(tmp_path: Path) -> None:
+    with serving(answering(answer("a"))) as server:
+        job = job_of(
+            server,
+            tmp_path,
+            Load(warmup_s=0.0, conversations=2),
+            scenario_options={"turns": 2, "think_time_s": 0.1},
+        )
+        rows, summary, _ = played(job)
+    # Not before the first turn of all: nothing came before it.
+    assert rows[0].scheduled_ns - summary.started_ns < 50 * MS
+    for before, after in pairwise(rows):
+        assert after.scheduled_ns - before.end_ns == 100 * MS
+        assert after.sent_ns is not None
+        assert after.sent_ns >= after.scheduled_ns
+
+
+def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
+    with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
+        _, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=0.3)))
+    assert summary.stamp_source == ("kernel" if has_kernel_stamps() else "read")
+    if has_kernel_stamps():
+        assert summary.stamp_lag_s is not None
+        assert 0 < summary.stamp_lag_s[0] <= summary.stamp_lag_s[1] <= summary.stamp_lag_s[2] < 5
+        assert 0 < (summary.clock_uncertainty_ns or 0) < MS
+    assert summary.loop_lag_s is not None
+    assert 0 < summary.loop_lag_s[0] < 0.1
+    assert 0.05 < summary.cpu_s < 10
+    assert 0 <= summary.gc_pause_s < 1
+
+
+def test_a_failed_turn_ends_its_conversation(tmp_path: Path) -> None:
+    error = b'{"error": {"message": "no slot for sk-secret-77"}}'
+    failing = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%b" % (len(error), error)
+    with serving(answering(answer("sk-secret-77"), failing)) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, conversations=2), scenario_options={"turns": 3})
+        with working(job, key="sk-secret-77") as process:
+            said, logged = process.communicate(timeout=LIMIT_S)
+        rows = rows_of(job)
+    assert [(row.conversation, row.turn, row.outcome) for row in rows] == [
+        (0, 0, "ok"),
+        (0, 1, "http_error"),
+        (1, 0, "ok"),
+        (1, 1, "http_error"),
+    ]
+    assert rows[1].error == "HTTP 503: no slot for ***"
+    assert rows[1].http_status == 503
+    assert rows[1].raw_response == '{"error": {"message": "no slot for ***"}}'
+    # After a failure the user waits, so that a dead server makes no busy loop.
+    assert rows[2].scheduled_ns - rows[1].end_ns == 200 * MS
+    # The server saw the key; nothing that was written has it.
+    assert b"Authorization: Bearer sk-secret-77" in server.links[0].requests[0][0]
+    written = [path.read_text() for path in tmp_path.iterdir()]
+    assert not any("sk-secret-77" in text for text in [*written, said, logged])
+
+
+def test_users_of_a_dead_server_back_off(tmp_path: Path) -> None:
+    with serving(Link.request) as server:
+        pass
+    job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=1.9))
+    rows, summary, _ = played(job)
+    assert {row.outcome for row in rows} == {"connect_error"}
+    assert {row.sent_ns for row in rows} == {None}
+    # Each user: at once, after 0.2 s, after 0.4 s more, after 0.8 s more.
+    assert [sum(row.user == user for row in rows) for user in range(2)] == [4, 4]
+    assert summary.ended_by == "duration"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_with_what_there_is(tmp_path: Path, number: signal.Signals) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("first"))
+        link.request()
+        link.send(CHUNKED + chunk(event(content="half")))
+        link.request()
+
+    with serving(play) as server:
+        job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=60.0))
+        with working(job) as process:
+            wait_until(lambda: len(bodies_of(server)) == 4)
+            process.send_signal(number)
+            began = time.monotonic()
+            process.communicate(timeout=LIMIT_S)
+            took_s = time.monotonic() - began
+    rows, summary = rows_of(job), summary_of(job)
+    assert process.returncode == 0
+    assert took_s < 5
+    assert sorted(row.outcome for row in rows) == ["cancelled", "cancelled", "ok", "ok"]
+    assert (summary.ended_by, summary.requests) == ("interrupted", 4)
+    assert summary.window_end_ns - summary.started_ns < 20_000 * MS
+
+
+def stalling(link: Link) -> None:
+    link.request()
+    link.send(CHUNKED + chunk(event(content="half")))
+    link.request()
+
+
+def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> None:
+    load = Load(warmup_s=0.0, duration_s=0.2, timeout_s=0.6)
+    with serving(stalling) as server:
+        (row,), summary, _ = played(job_of(server, tmp_path, load))
+    assert (row.outcome, row.output_text) == ("timeout", "half")
+    assert summary.ended_by == "duration"
+    assert row.raw_response is not None
+    assert row.raw_response.startswith("HTTP/1.1 200 OK")
+
+
+def test_requests_that_outlive_the_drain_are_cancelled(tmp_path: Path) -> None:
+    with serving(stalling) as server:
+        job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=0.2))
+        rows, summary, _ = played(job, program=(TINY[0], "0.3"))
+    assert [(row.outcome, row.output_text) for row in rows] == [("cancelled", "half")] * 2
+    assert summary.ended_by == "duration"
+    assert 300 * MS <= rows[0].end_ns - summary.window_end_ns < 3000 * MS
+
+
+def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
+    with serving(answering(answer("a"))) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0), scenario_options={"conversations": 3})
+        rows, summary, _ = played(job)
+    assert len(rows) == 6
+    assert summary.ended_by == "conversations"
+    assert rows[-1].end_ns <= summary.window_end_ns <= summary.ended_ns
+
+
+def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> None:
+    with serving(answering(answer("a"))) as server:
+        _, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=5.0, conversations=1)))
+    assert summary.window_start_ns == summary.window_end_ns
+    assert summary.ended_ns < summary.window_start_ns
+
+
+def test_a_mistake_in_the_scenario_fails_the_process(tmp_path: Path) -> None:
+    with serving(answering(answer("a"))) as server:
+        job = job_of(server, tmp_path, Load(), scenario_options={"mistake": "scenario.path=x: no such file"})
+        with working(job) as process:
+            _, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2
+    assert logged.splitlines()[-1] == "scenario.path=x: no such file"
+    assert not Path(job.summary_path).exists()
+
+
+def test_nobody_reading_its_progress_ends_it(tmp_path: Path) -> None:
+    with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=60.0))
+        with working(job) as process:
+            assert process.stdout
+            process.stdout.close()
+            process.wait(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert summary_of(job).ended_by == "interrupted"
+
+
+def test_the_worker_plays_the_scenarios_and_engines_that_there_are(tmp_path: Path) -> None:
+    with serving(answering(answer("a", **USAGE))) as server:
+        job = job_of(
+            server,
+            tmp_path,
+            Load(warmup_s=0.0, conversations=1),
+            engine="openai",
+            scenario="chat_multi_turn",
+            scenario_options={"turns": 2, "think_time_s": 0.0},
+        )
+        began_ns = time.monotonic_ns()
+        rows, summary, _ = played(job, program=WORKER)
+    assert [row.outcome for row in rows] == ["ok", "ok"]
+    assert summary.requests == 2
+    # 0.2 to 0.35 s on a quiet machine, Locust's imports for the most part.
+    assert (rows[0].sent_ns or 0) - began_ns < 3000 * MS
+
+
+def test_an_engine_that_there_is_not_is_one_line(tmp_path: Path) -> None:
+    with (
+        serving(answering(answer("a"))) as server,
+        working(job_of(server, tmp_path, Load()), WORKER) as process,
+    ):
+        _, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert logged == "no scenario tiny or no engine tiny in this version\n"
+
+
+def test_locust_runs_the_same_users_by_itself(tmp_path: Path) -> None:
+    rows_path = tmp_path / "rows.jsonl"
+    with serving(answering(answer("a", **USAGE), delay_ns=20 * MS)) as server:
+        arguments = [
+            "-f",
+            "harness/load/locustfile.py",
+            "--host",
+            f"http://127.0.0.1:{server.port}",
+            "--headless",
+        ]
+        arguments += ["-u", "2", "-r", "2", "-t", "1s", "--model", "m", "--rows", str(rows_path)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "locust", *arguments, "--scenario-options", '{"think_time_s": 0}'],
+            cwd=ROOT,
+            env={**os.environ, "OPENAI_API_KEY": "sk-secret-78"},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert "/v1/chat/completions" in ended.stdout + ended.stderr
+    rows = [msgspec.json.decode(line, type=RequestRow) for line in rows_path.read_bytes().splitlines()]
+    assert len(rows) > 10
+    assert {row.outcome for row in rows} <= {"ok", "cancelled"}
+    assert {row.user for row in rows} == {0, 1}
+    assert bodies_of(server)[0]["model"] == "m"
+    assert b"Authorization: Bearer sk-secret-78" in server.links[0].requests[0][0]
+    assert "sk-secret-78" not in ended.stdout + ended.stderr + rows_path.read_text()
