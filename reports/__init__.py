@@ -1,0 +1,21 @@
+"""What a results directory says: frames, values side by side, and one self-contained HTML page.
+
+Reads results through harness.store only; starts nothing and measures nothing.
+"""
+
+from __future__ import annotations
+
+from reports.compare import Comparison, compare_runs, to_builtins
+from reports.frames import Run, open_run
+from reports.metrics import METRICS
+from reports.page import write_report
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Run",
+    "compare_runs",
+    "open_run",
+    "to_builtins",
+    "write_report",
+]

@@ -1,0 +1,127 @@
+"""Charts as plain data for plotly.js: one idea each, drawn by the page in its theme's colours.
+
+A colour is the name of a style variable (`--c-blue`), which page.js resolves. Text from outside is escaped:
+plotly reads labels as HTML. Knows no run.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reports.looks import Look
+from reports.markup import Html, details, paragraph, table, tag
+
+POINTS_AT_MOST = 1000
+STEPS_AT_MOST = 500
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`columns` and `rows` are its table view; `note` says what is drawn."""
+
+    id: str
+    title: str
+    traces: Sequence[dict[str, Any]]
+    layout: dict[str, Any]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Html | str]]
+    note: str = ""
+    height_px: int = 300
+
+    def to_builtins(self) -> dict[str, Any]:
+        """What page.js draws."""
+        return {"traces": list(self.traces), "layout": {"height": self.height_px, **self.layout}}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its heading, its markup and the charts that the markup places."""
+
+    title: str
+    body: Html
+    charts: Sequence[Chart] = field(default_factory=tuple)
+
+
+def figure(chart: Chart) -> Html:
+    """The place of a chart, with its title, note and table view."""
+    place = tag(
+        "div",
+        class_="chart",
+        data_chart=chart.id,
+        role="img",
+        aria_label=f"{chart.title}; data in the table below",
+        style=f"min-height:{chart.height_px}px",
+    )
+    note = [paragraph(chart.note)] if chart.note else []
+    view = details("Table", table(chart.columns, chart.rows, "plain"))
+    return tag("figure", tag("figcaption", chart.title), place, *note, view)
+
+
+def grid(charts: Sequence[Chart]) -> Html:
+    """Charts side by side where there is room."""
+    return tag("div", *(figure(chart) for chart in charts), class_="grid")
+
+
+def label(value: str) -> str:
+    """Text for plotly, which reads labels as HTML."""
+    return html.escape(value)
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, **more}
+
+
+def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
+    """A line with markers in the deployment's look."""
+    marker = look.marker + ("-open" if look.is_open else "")
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label(look.label),
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": look.colour, "dash": look.dash, "width": 2},
+        "marker": {"color": look.colour, "symbol": marker, "size": 8},
+        "hovertemplate": "%{fullData.name}<br>%{x}: %{y:.4~g}<extra></extra>",
+        **more,
+    }
+
+
+def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None]) -> Any:
+    """Error bars from the least to the greatest start."""
+
+    def gap(a: float | None, b: float | None) -> float:
+        return abs(a - b) if a is not None and b is not None else 0.0
+
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [gap(high, mean) for high, mean in zip(highs, means, strict=True)],
+        "arrayminus": [gap(low, mean) for low, mean in zip(lows, means, strict=True)],
+        "thickness": 1,
+        "width": 4,
+    }
+
+
+def downsample(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most POINTS_AT_MOST points in which each stretch keeps its lowest and highest y."""
+    if len(x) <= POINTS_AT_MOST:
+        return x, y
+    kept = {0, len(x) - 1}
+    for part in np.array_split(np.arange(len(x)), POINTS_AT_MOST // 2 - 1):
+        kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
+    order = sorted(kept)
+    return x[order], y[order]
+
+
+def cumulative(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the empirical distribution: sorted values and the share at or below each; at most
+    STEPS_AT_MOST of them, evenly by rank, ends kept."""
+    values = np.sort(observations)
+    ranks = np.unique(np.linspace(0, len(values) - 1, min(len(values), STEPS_AT_MOST)).round().astype(int))
+    return values[ranks], (ranks + 1) / len(values)

@@ -1,0 +1,357 @@
+"""Reasons to distrust a run: one function each, from a run to its findings.
+
+A finding says what was seen, with its numbers, and what would help. Draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from reports.frames import Cell, Group, Run
+from reports.markup import number, plural, shown
+from reports.opening import flat
+
+LENGTHS_DIFFER = 0.02
+FEW_REQUESTS = 100
+SHORT_WINDOW_S = 30.0
+LATE_LOOP_S = 0.005
+WARM_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`text` says what was seen; `remedy` what would help."""
+
+    check: str
+    title: str
+    text: str
+    remedy: str
+
+
+def findings(run: Run) -> list[Finding]:
+    """All findings, in the order of CHECKS."""
+    return [finding for check in CHECKS for finding in check(run)]
+
+
+def _names(values: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    named = list(dict.fromkeys(values))
+    return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+
+
+def _measured(run: Run) -> list[Cell]:
+    return [cell for cell in run.planned_cells if cell.counts]
+
+
+def _cell_name(cell: Cell) -> str:
+    return f"{cell.label} at {cell.load_label}"
+
+
+def cells_missing(run: Run) -> Iterator[Finding]:
+    """Cells that failed, were interrupted or never measured."""
+    missing = [cell for cell in run.planned_cells if cell.status != "completed"]
+    if missing:
+        yield Finding(
+            "cells_missing",
+            "Cells are missing",
+            f"{len(missing)} of {plural(len(run.planned_cells), 'cell')} gave no values "
+            f"({_names([f'{_cell_name(cell)}: {cell.status}' for cell in missing])}).",
+            "See Errors for the reasons; bench run --resume measures them again.",
+        )
+
+
+def cells_marked(run: Run) -> Iterator[Finding]:
+    """Cells that the run itself called suspect or invalid."""
+    for kind in ("suspect", "invalid"):
+        cells = [cell for cell in run.planned_cells if cell.validity == kind]
+        if cells:
+            reasons = [f"{_cell_name(cell)}: {cell.reason or 'no reason given'}" for cell in cells]
+            yield Finding(
+                f"cells_{kind}",
+                f"Cells are {kind}",
+                f"{plural(len(cells), 'cell')} ({_names(reasons)}).",
+                "They are left out of the values." if kind == "invalid" else "They count, and are marked.",
+            )
+
+
+def requests_failed(run: Run) -> Iterator[Finding]:
+    """Requests of the windows that failed: what is left may be the easy ones."""
+    said = []
+    for group in run.groups:
+        sent = [run.window_requests(cell.number) for cell in group.counted]
+        count = sum(int((frame["outcome"] != "ok").sum()) for frame in sent)
+        total = sum(map(len, sent))
+        if count:
+            said.append(f"{group.deployment} at {group.load}: {count:,} of {total:,}")
+    if said:
+        yield Finding(
+            "requests_failed",
+            "Requests failed",
+            f"{_names(said)}; latencies are of the others.",
+            "See Errors; a slow server that drops requests looks fast.",
+        )
+
+
+def single_repeat(run: Run) -> Iterator[Finding]:
+    """One start per deployment: its luck is not told from its speed."""
+    alone = [group.deployment for group in run.groups if len(group.counted) == 1]
+    if alone:
+        yield Finding(
+            "single_repeat",
+            "A single start",
+            f"{_names(alone)} {'was' if len(set(alone)) == 1 else 'were'} measured on one start "
+            "only; start-up "
+            "luck and drift cannot be told from the engine.",
+            "repeats=3 or more.",
+        )
+    if any(record.attached for record in run.start_records):
+        yield Finding(
+            "attached",
+            "The server was not started by bench",
+            "Repeats are blocks on one start, and its settings, load and memory are not known.",
+            "Let bench start the engine.",
+        )
+
+
+def few_requests(run: Run) -> Iterator[Finding]:
+    """Windows with too few requests for a tail percentile."""
+    counts = [len(run.observations(cell.number, "e2e_s")) for cell in _measured(run)]
+    few = [n for n in counts if n < FEW_REQUESTS]
+    if few:
+        yield Finding(
+            "few_requests",
+            "Few requests",
+            f"{len(few)} of {plural(len(counts), 'cell')} have fewer than {FEW_REQUESTS} ok "
+            "requests in the window "
+            f"(the fewest: {min(few):,}); no tail percentile, and a median that moves.",
+            "A longer load.duration.",
+        )
+
+
+def short_windows(run: Run) -> Iterator[Finding]:
+    """Windows too short to see drift."""
+    lengths = [
+        (cell.record.summary.window_end_ns - cell.record.summary.window_start_ns) / 1e9
+        for cell in _measured(run)
+        if cell.record and cell.record.summary
+    ]
+    short = [length for length in lengths if length < SHORT_WINDOW_S]
+    if short:
+        yield Finding(
+            "short_windows",
+            "Short windows",
+            f"{len(short)} of {plural(len(lengths), 'window')} are shorter than "
+            f"{SHORT_WINDOW_S:.0f} s (the shortest: "
+            f"{number(min(short))} s); throttling and drift take longer to show.",
+            "load.duration=60s.",
+        )
+
+
+def _by_case(run: Run) -> Iterator[tuple[str, list[Group]]]:
+    cases = dict.fromkeys((group.scenario, group.load) for group in run.groups)
+    for scenario, load in cases:
+        yield load, [group for group in run.groups if (group.scenario, group.load) == (scenario, load)]
+
+
+def output_lengths_differ(run: Run) -> Iterator[Finding]:
+    """Deployments whose answers differ in length at the same load."""
+    said = []
+    for load, groups in _by_case(run):
+        found = [(g.deployment, run.aggregate(g, "output_tokens").mean) for g in groups]
+        known = sorted((mean, name) for name, mean in found if mean is not None)
+        if len(known) > 1 and known[-1][0] > known[0][0] * (1 + LENGTHS_DIFFER):
+            low, high = known[0], known[-1]
+            said.append(
+                f"at {load} {low[1]} {number(low[0])} against {high[1]} {number(high[0])} tokens per request"
+            )
+    if said:
+        yield Finding(
+            "output_lengths_differ",
+            "Output lengths differ",
+            f"{_names(said)}.",
+            "Compare figures per token only, not E2E or requests/s.",
+        )
+
+
+def input_lengths_differ(run: Run) -> Iterator[Finding]:
+    """Deployments whose prompts differ in tokens, turn by turn, at the same load."""
+    said = []
+    for load, groups in _by_case(run):
+        means = {group.deployment: _input_by_turn(run, group) for group in groups}
+        for turn in sorted({turn for found in means.values() for turn in found}):
+            known = sorted((found[turn], name) for name, found in means.items() if turn in found)
+            if len(known) > 1 and known[-1][0] > known[0][0] * (1 + LENGTHS_DIFFER):
+                low, high = known[0], known[-1]
+                said.append(
+                    f"at {load}, turn {turn}: {low[1]} {number(low[0])}, {high[1]} {number(high[0])} tokens"
+                )
+                break
+    if said:
+        yield Finding(
+            "input_lengths_differ",
+            "Input tokens differ",
+            f"{_names(said)}: another tokenizer, another chat template, or other answers in the history.",
+            "scenario.history=scripted sends the same text to all.",
+        )
+
+
+def _input_by_turn(run: Run, group: Group) -> dict[int, float]:
+    sums: dict[int, list[float]] = {}
+    for cell in group.counted:
+        sent = run.window_requests(cell.number)
+        ok = sent[(sent["outcome"] == "ok") & sent["input_tokens"].notna()]
+        for turn, tokens in zip(ok["turn"], ok["input_tokens"], strict=True):
+            sums.setdefault(int(turn), []).append(float(tokens))
+    return {turn: sum(values) / len(values) for turn, values in sums.items()}
+
+
+def client_late(run: Run) -> Iterator[Finding]:
+    """The load process itself was late."""
+    lags = [
+        (cell.record.summary.loop_lag_s[1], cell)
+        for cell in _measured(run)
+        if cell.record and cell.record.summary and cell.record.summary.loop_lag_s
+    ]
+    late = [pair for pair in lags if pair[0] > LATE_LOOP_S]
+    if late:
+        worst, cell = max(late, key=lambda pair: pair[0])
+        yield Finding(
+            "client_late",
+            "The client was late",
+            f"In {len(late)} of {plural(len(lags), 'cell')} the load process's 10 ms timer was more than "
+            f"{number(LATE_LOOP_S * 1e3, 0)} ms late at p99 (worst: {number(worst * 1e3)} ms, "
+            f"{_cell_name(cell)}); "
+            "requests left that much later.",
+            "Free cores for the client, or fewer users.",
+        )
+
+
+def stamps_not_kernel(run: Run) -> Iterator[Finding]:
+    """Arrivals stamped by the client after reading, not by the kernel."""
+    cells = [
+        cell
+        for cell in _measured(run)
+        if cell.record and cell.record.summary and cell.record.summary.stamp_source != "kernel"
+    ]
+    if cells:
+        yield Finding(
+            "stamps_not_kernel",
+            "Arrivals are stamped after reading",
+            f"In {plural(len(cells), 'cell')} the system gave no receive times; a busy client adds "
+            "its own lag to "
+            "every latency.",
+            "Linux gives them for plain HTTP.",
+        )
+
+
+def warm_cache(run: Run) -> Iterator[Finding]:
+    """First turns that found much of their input in the cache."""
+    said = []
+    for group in run.groups:
+        cached = total = 0.0
+        for cell in group.counted:
+            sent = run.window_requests(cell.number)
+            first = sent[(sent["turn"] == sent["turn"].min()) & (sent["outcome"] == "ok")]
+            known = first[first["cached_tokens"].notna() & first["input_tokens"].notna()]
+            cached += float(known["cached_tokens"].sum())
+            total += float(known["input_tokens"].sum())
+        if total and cached / total > WARM_SHARE:
+            said.append(f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %")
+    if said:
+        yield Finding(
+            "warm_cache",
+            "The prefix cache was warm",
+            f"Share of the first turns' input that was cached already: {_names(said)}. TTFT is "
+            "that of cached "
+            "prompts, as with a system prompt that all users share.",
+            "Compare TTFT only between deployments with like shares.",
+        )
+
+
+def quality_not_measured(run: Run) -> Iterator[Finding]:
+    """Several quantizations, and nobody looked at the answers."""
+    found = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
+    if len(found) > 1:
+        yield Finding(
+            "quality_not_measured",
+            "Quality is not measured",
+            f"{_names(found)} may answer differently well; speed and memory alone do not choose "
+            "between them.",
+            "Judge the answers on a task of yours.",
+        )
+
+
+def weights_noted(run: Run) -> Iterator[Finding]:
+    """What the origin of the weights means for the comparison."""
+    notes: dict[str, list[str]] = {}
+    for record in run.start_records:
+        if note := record.weights.get("note"):
+            notes.setdefault(str(note), []).append(record.deployment.label)
+    for note, labels in notes.items():
+        remedy = "Speed and memory are those of the format; quality is not."
+        yield Finding("weights_noted", "Origin of the weights", f"{_names(labels)}: {note}", remedy)
+
+
+def cores_shared(run: Run) -> Iterator[Finding]:
+    """Client and server on the same processor."""
+    if any(record.memory_kind == "host" and not record.attached for record in run.start_records):
+        yield Finding(
+            "cores_shared",
+            "Client and server share the cores",
+            "The servers ran on the processor that also ran the load, so each slows the other, "
+            "more so with more users.",
+            "Figures of one machine, and of this arrangement only.",
+        )
+
+
+def memory_not_returned(run: Run) -> Iterator[Finding]:
+    """Memory that was not back after a server had stopped."""
+    stuck = [record for record in run.start_records if record.returned_to_baseline is False]
+    if stuck:
+        above = [
+            f"{r.name}: {shown('memory_peak_bytes', r.after_bytes - r.baseline_bytes)} GiB above"
+            for r in stuck
+            if r.after_bytes is not None and r.baseline_bytes is not None
+        ]
+        yield Finding(
+            "memory_not_returned",
+            "Memory was not back at its baseline",
+            f"after {plural(len(stuck), 'start')} ({_names(above or [r.name for r in stuck])}); "
+            "the next start began "
+            "with less.",
+            "Look for other programs, and measure again.",
+        )
+
+
+def machine_busy(run: Run) -> Iterator[Finding]:
+    """Other work on the machine when the run began."""
+    facts = {key.rpartition(".")[2]: value for key, value in flat(run.record.environment)}
+    load, cores = facts.get("load_1min"), facts.get("cores_usable") or facts.get("cores_logical")
+    if isinstance(load, int | float) and isinstance(cores, int) and load > 0.5 * cores:
+        yield Finding(
+            "machine_busy",
+            "The machine was busy",
+            f"Its load was {number(load)} on {plural(cores, 'core')} when the run began.",
+            "Measure on a quiet machine.",
+        )
+
+
+CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
+    cells_missing,
+    cells_marked,
+    requests_failed,
+    output_lengths_differ,
+    input_lengths_differ,
+    single_repeat,
+    few_requests,
+    short_windows,
+    client_late,
+    stamps_not_kernel,
+    warm_cache,
+    cores_shared,
+    machine_busy,
+    memory_not_returned,
+    weights_noted,
+    quality_not_measured,
+)

@@ -1,0 +1,99 @@
+"""Small pieces of HTML, and numbers as a person reads them. All text that comes in is escaped here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reports.frames import Aggregate
+from reports.metrics import Value, metric_of, why_missing
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Html:
+    """Markup that is safe to put into a page as it is."""
+
+    text: str
+
+
+def text(value: object) -> Html:
+    """Any value as escaped text; `–` for None."""
+    return Html(NOTHING if value is None else html.escape(str(value)))
+
+
+def tag(name: str, *content: Html | str, **attributes: str) -> Html:
+    """An element; strings are escaped. `class_` for class, `_` for `-` in an attribute's name."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
+    )
+    return Html(f"<{name}{given}>{join(content).text}</{name}>")
+
+
+def join(parts: Iterable[Html | str]) -> Html:
+    """Parts one after the other; strings are escaped."""
+    return Html("".join(part.text if isinstance(part, Html) else html.escape(part) for part in parts))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Html | str]], class_: str = "") -> Html:
+    """A table in a box that scrolls by itself; the first column heads its row."""
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
+    body = tag(
+        "tbody",
+        *(tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows),
+    )
+    # Scrolls inside its box, so the box takes the keyboard's focus.
+    whole = tag("table", head, body, class_=class_)
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label="table")
+
+
+def details(title: str, *content: Html) -> Html:
+    return tag("details", tag("summary", title), *content)
+
+
+def paragraph(content: Html | str, class_: str = "note") -> Html:
+    return tag("p", content, class_=class_)
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.{digits + 1 if digits and 0 < abs(value) < 10 and digits == 1 else digits}f}"
+
+
+def shown(name: str, value: float | None) -> str:
+    """A stored value of a metric in the unit that a person reads, without the unit."""
+    metric = metric_of(name)
+    return number(None if value is None else value * metric.shown_scale, metric.digits)
+
+
+def with_unit(name: str, value: float | None) -> str:
+    return NOTHING if value is None else f"{shown(name, value)} {metric_of(name).shown_unit}"
+
+
+def aggregate_cell(name: str, found: Aggregate) -> Html:
+    """The starts' mean, their range where there are several, and in a tooltip the n or why there is none."""
+    if found.mean is None:
+        per_start = found.n // max(len(found.values), 1)
+        return tag("span", NOTHING, title=why_missing(name, per_start), class_="none", tabindex="0")
+    each = ", ".join(shown(name, value) for value in found.values)
+    main = tag("span", shown(name, found.mean), title=f"n = {found.n}; by start: {each}")
+    if len(found.values) < 2:
+        return main
+    low, high = shown(name, found.low), shown(name, found.high)
+    spread = low if low == high else f"{low}–{high}"
+    return join([main, tag("span", spread, class_="range")])
+
+
+def value_cell(name: str, found: Value | None) -> Html:
+    """One cell's value, with its n in a tooltip."""
+    if found is None or found.value is None:
+        return tag("span", NOTHING, title=why_missing(name, found.n if found else 0), class_="none")
+    return tag("span", shown(name, found.value), title=f"n = {found.n}")
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" + ("" if count == 1 else "s")

@@ -1,0 +1,107 @@
+"""The top of the page: the question, what was run in plain words, and whether the run was cut short."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports.frames import Run
+from reports.markup import Html, join, paragraph, plural, tag
+
+
+def question(run: Run) -> str:
+    """The run's question: what was compared, of which model, on which device."""
+    starts = run.record.plan.starts
+    deployments = {start.deployment.label: start.deployment for start in starts}.values()
+    engines = {d.engine for d in deployments}
+    quantizations = {d.quantization for d in deployments if d.quantization != "-"}
+    models = " and ".join(dict.fromkeys(d.model for d in deployments)) or "no model"
+    where = f"for {models} on {device(run)}?"
+    if len(engines) > 1 and len(quantizations) > 1:
+        return f"Which engine, at which quantization, {where}"
+    if len(engines) > 1:
+        return f"Which engine {where}"
+    if len(quantizations) > 1:
+        return f"Which quantization, served by {next(iter(engines))}, {where}"
+    if len(deployments) > 1:
+        return f"Which options of {next(iter(engines))} {where}"
+    name = next((d.label for d in deployments), "a server")
+    return f"How does {name} serve {models} on {device(run)}?"
+
+
+def device(run: Run) -> str:
+    """The device in words: the card's name where the run used one, else the processor's."""
+    facts = dict(flat(run.record.environment))
+    on_card = any(record.memory_kind == "device" for record in run.start_records)
+    wanted = ("name",) if on_card else ("cpu_model",)
+    for key, value in facts.items():
+        is_device = not on_card or any(word in key for word in ("device", "gpu"))
+        if key.rpartition(".")[2] in wanted and is_device and value:
+            return str(value)
+    return "one device" if on_card else "this processor"
+
+
+def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings and lists with their dotted keys, in order."""
+    if isinstance(facts, Mapping):
+        items = [(str(key), value) for key, value in facts.items()]
+    elif isinstance(facts, list | tuple):
+        items = [(str(index), value) for index, value in enumerate(facts)]
+    else:
+        yield prefix, facts
+        return
+    for key, value in items:
+        yield from flat(value, f"{prefix}.{key}" if prefix else key)
+
+
+def opening(run: Run) -> Html:
+    """The heading block of the page."""
+    parts = [tag("h1", question(run)), paragraph(what_was_run(run), "sub")]
+    if cut := _cut(run):
+        parts.append(tag("div", tag("b", "This run was cut short. "), cut, class_="cut", role="alert"))
+    said = "Values stand side by side; a difference is said only with its interval, and this page has none."
+    return join([*parts, paragraph(said, "answer")])
+
+
+def what_was_run(run: Run) -> str:
+    """Scenario, users, starts, windows and date in one line."""
+    cells = run.planned_cells
+    scenarios = ", ".join(dict.fromkeys(cell.planned.scenario.label for cell in cells)) or "nothing planned"
+    users = sorted({cell.planned.load.concurrency for cell in cells})
+    repeats = len({cell.planned.repeat for cell in cells})
+    windows = sorted({cell.planned.load.duration_s for cell in cells})
+    parts = [scenarios]
+    if users:
+        parts.append(f"{', '.join(map(str, users))} user" + ("" if users == [1] else "s"))
+        attached = any(record.attached for record in run.start_records)
+        blocks = "on a server that was running already" if attached else "each"
+        word = "block" if attached else "start"
+        parts.append(f"{plural(repeats, word)} {blocks}" + (", interleaved" if repeats > 1 else ""))
+        parts.append(f"windows of {', '.join(f'{w:g} s' for w in windows)}")
+    done = sum(cell.status == "completed" for cell in cells)
+    parts.append(f"{done} of {plural(len(cells), 'cell')} measured")
+    return " · ".join([*parts, run.record.created_at[:16].replace("T", " ")])
+
+
+def _cut(run: Run) -> str | None:
+    """What is missing of a run that did not reach its end; None where it did."""
+    if run.record.status == "completed":
+        return None
+    how = {
+        "running": "It has no end on record: bench was killed, or is still running.",
+        "interrupted": "It was interrupted.",
+    }[run.record.status]
+    groups = {
+        status: [f"{cell.number:03d}" for cell in run.planned_cells if cell.status == status]
+        for status in ("in flight", "interrupted", "not measured")
+    }
+    said = [
+        f"{status.capitalize()}: {plural(len(numbers), 'cell')} ({', '.join(numbers)})."
+        for status, numbers in groups.items()
+        if numbers
+    ]
+    path = run.path
+    return " ".join(
+        [how, *said, f"bench run --resume {shlex.quote(str(path))} measures what is missing." if said else ""]
+    )

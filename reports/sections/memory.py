@@ -1,0 +1,145 @@
+"""Memory over time: a chart per deployment, a line per start, the windows shaded and the peak labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.store import StartRecord
+from reports.charts import Chart, Section, axis, downsample, grid, line
+from reports.frames import Memory, Run, memory_over_time
+from reports.looks import Look, looks
+from reports.markup import Html, join, number, paragraph
+from reports.metrics import BY_NAME
+
+_GIB = BY_NAME["memory_peak_bytes"].shown_scale
+
+
+def section(run: Run) -> Section | None:
+    """None where no start has samples of its server's memory."""
+    by_label: dict[str, list[tuple[StartRecord, Memory]]] = {}
+    for record in run.start_records:
+        memory = memory_over_time(run, record)
+        if len(memory.t_ns):
+            by_label.setdefault(record.deployment.label, []).append((record, memory))
+    if not by_label:
+        return None
+    top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * _GIB
+    found = looks(run)
+    charts = [
+        _chart(run, found[label], starts, top, index)
+        for index, (label, starts) in enumerate(by_label.items())
+    ]
+    kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
+    note = paragraph(
+        f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line "
+        "per start (the first is bold), "
+        "the same scale in every chart. Shaded: the windows that were measured in the first start, "
+        "with their users (u); dotted: its "
+        "first good generation. At most 1,000 points per line; lows and highs are kept."
+    )
+    return Section("Memory over time", join([note, grid(charts)]), charts)
+
+
+def _chart(
+    run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], top: float, index: int
+) -> Chart:
+    traces = []
+    for position, (record, memory) in enumerate(starts):
+        zero_ns = _zero_ns(record, memory)
+        t_s = (memory.t_ns - zero_ns) / 1e9
+        x, y = downsample(t_s, memory.size_bytes * _GIB)
+        style = {"color": look.colour, "dash": "solid", "width": 2 if position == 0 else 1}
+        traces.append(
+            line(
+                look,
+                [round(float(v), 2) for v in x],
+                [float(f"{v:.5g}") for v in y],
+                mode="lines",
+                line=style,
+                opacity=1 if position == 0 else 0.55,
+                hovertemplate=f"start {record.repeat + 1}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
+            )
+        )
+    shapes, notes = _phases(run, *starts[0])
+    layout = {
+        "xaxis": axis("seconds since spawn", rangemode="tozero"),
+        "yaxis": axis("GiB", range=[0, top * 1.18]),
+        "shapes": shapes,
+        "annotations": [*notes, _peak(starts)],
+    }
+    rows = [row for record, memory in starts for row in _rows(record, memory)]
+    columns = ["start", "instant", "seconds since spawn", "GiB"]
+    return Chart(f"memory-{index}", look.label, traces, layout, columns, rows, height_px=250)
+
+
+def _zero_ns(record: StartRecord, memory: Memory) -> float:
+    return float(record.spawned_ns if record.spawned_ns is not None else memory.t_ns[0])
+
+
+def _peak(starts: Sequence[tuple[StartRecord, Memory]]) -> dict[str, Any]:
+    """The highest sample of all starts, labelled where it is."""
+    record, memory = max(starts, key=lambda pair: float(pair[1].size_bytes.max()))
+    at = memory.peak
+    return {
+        "x": (float(memory.t_ns[at]) - _zero_ns(record, memory)) / 1e9,
+        "y": float(memory.size_bytes[at]) * _GIB,
+        "text": f"peak {number(float(memory.size_bytes[at]) * _GIB, 2)}",
+        "showarrow": False,
+        "yshift": 9,
+        "font": {"color": "--fg", "size": 12},
+    }
+
+
+def _phases(
+    run: Run, record: StartRecord, memory: Memory
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    zero_ns = _zero_ns(record, memory)
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    tall = {"yref": "paper", "y0": 0, "y1": 1}
+    if record.ready_ns is not None and record.spawned_ns is not None:
+        x = (record.ready_ns - zero_ns) / 1e9
+        dotted = {"color": "--mut", "dash": "dot", "width": 1}
+        shapes.append({"type": "line", "x0": x, "x1": x, "line": dotted, **tall})
+    for cell in run.planned_cells:
+        summary = cell.record.summary if cell.record and cell.record.start == record.name else None
+        if summary is None:
+            continue
+        x0, x1 = ((ns - zero_ns) / 1e9 for ns in (summary.window_start_ns, summary.window_end_ns))
+        shapes.append(
+            {"type": "rect", "x0": x0, "x1": x1, "fillcolor": "--shade", "line": {"width": 0}, **tall}
+        )
+        notes.append(
+            {
+                "x": (x0 + x1) / 2,
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "top",
+                "showarrow": False,
+                "text": f"{cell.planned.load.concurrency:,} u",
+                "font": {"color": "--mut", "size": 10.5},
+                "hovertext": cell.load_label,
+            }
+        )
+    return shapes, notes
+
+
+def _rows(record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:
+    """Memory at each named instant (the nearest sample within a second), and the peak."""
+    zero_ns = _zero_ns(record, memory)
+    rows: list[Sequence[Html | str]] = []
+    for phase in record.phases:
+        away = np.abs(memory.t_ns - phase.t_ns)
+        near = float(memory.size_bytes[away.argmin()]) * _GIB if away.min() < 1e9 else None
+        seconds = number((phase.t_ns - zero_ns) / 1e9)
+        rows.append([str(record.repeat + 1), phase.name, seconds, number(near, 2)])
+    at = memory.peak
+    seconds = number((float(memory.t_ns[at]) - zero_ns) / 1e9)
+    return [*rows, [str(record.repeat + 1), "peak", seconds, number(float(memory.size_bytes[at]) * _GIB, 2)]]
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

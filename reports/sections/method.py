@@ -1,0 +1,39 @@
+"""Each metric's definition, unit and source, and the rules that hold for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.charts import Section
+from reports.frames import Run
+from reports.markup import Html, join, table, tag
+from reports.metrics import METRICS, PERCENTILES, needed
+
+_RULES = (
+    "The window runs from the end of the warm-up to the first user's stop. A request belongs to it "
+    "if it was sent "
+    "in it; one that never got onto the wire belongs where it was due. Requests outside it are "
+    "stored, and enter no "
+    "statistic but the tokens that arrived in it and the requests that ended in it.",
+    "Latency counts from the moment a request was sent: the load is a closed loop, each user with "
+    "one request in "
+    "flight at most. Failed requests are left out of latencies and counted by kind.",
+    "A value is computed per start and then averaged over starts; its range is the least and the "
+    "greatest start. "
+    "Invalid cells are shown and left out; suspect ones are marked and count.",
+    "A percentile p is shown from 5 / (1 - p) observations up, so that about five lie beyond it: "
+    + ", ".join(f"p{level} from {needed(level)}" for level in PERCENTILES)
+    + " (p50 is the exception). Between two observations it is interpolated linearly.",
+    "“–” is a number that is not known. It is never a zero.",
+)
+
+
+def section(run: Run) -> Section | None:
+    """The same in every report."""
+    rows: list[Sequence[Html | str]] = [
+        [m.title, tag("code", m.name), m.unit, m.better, m.formula, m.source] for m in METRICS
+    ]
+    columns = ["metric", "name", "unit", "better", "definition", "source"]
+    rules = tag("ul", *(tag("li", rule) for rule in _RULES))
+    stored = tag("p", "Stored in seconds and bytes, shown in ms and GiB (1 GiB = 2^30 bytes).", class_="note")
+    return Section("Method", join([rules, table(columns, rows, "words method"), stored]))

@@ -1,0 +1,23 @@
+"""How to run the same again."""
+
+from __future__ import annotations
+
+import shlex
+
+from reports.charts import Section
+from reports.frames import Run
+from reports.markup import join, paragraph, tag
+
+
+def section(run: Run) -> Section | None:
+    """The command that asks for the same settings, quoted for a shell."""
+    given = tag("code", shlex.join(run.record.argv)) if run.record.argv else "not recorded"
+    asked = tag("p", "Given as: ", given, class_="note")
+    note = paragraph("The same settings and seed give the same conversations to every deployment.")
+    return Section("Run it again", join([tag("pre", tag("code", command(run))), asked, note]))
+
+
+def command(run: Run) -> str:
+    """`bench run key=value,value ...`; each value is the text that was given, which parses again."""
+    overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
+    return shlex.join(["bench", "run", *overrides])

@@ -1,0 +1,13 @@
+"""What was asked for and not run, with each reason."""
+
+from __future__ import annotations
+
+from reports.charts import Section
+from reports.frames import Run
+from reports.markup import table
+
+
+def section(run: Run) -> Section | None:
+    """None where nothing was skipped."""
+    rows = [[skip.what, skip.reason] for skip in run.record.plan.skips]
+    return Section("Skipped", table(["what", "why"], rows, "words")) if rows else None

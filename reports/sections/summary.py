@@ -1,0 +1,105 @@
+"""The summary table: a row per deployment and load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.charts import Section
+from reports.frames import Group, Run
+from reports.looks import Look, looks, named
+from reports.markup import (
+    Html,
+    aggregate_cell,
+    details,
+    join,
+    paragraph,
+    plural,
+    table,
+    tag,
+    text,
+    value_cell,
+)
+
+_COLUMNS = (
+    ("output_tokens_per_s", "output tokens/s"),
+    ("requests_per_s", "requests/s"),
+    ("ttft_s.p50", "TTFT p50 ms"),
+    ("ttft_s.p95", "TTFT p95 ms"),
+    ("tpot_s.p50", "TPOT p50 ms"),
+    ("e2e_s.p50", "E2E p50 ms"),
+    ("memory_peak_bytes", "peak memory GiB"),
+    ("launch_s", "launch s"),
+)
+
+
+def section(run: Run) -> Section | None:
+    """Each value is the mean over starts, with their range below it."""
+    if not run.groups:
+        return None
+    found = looks(run)
+    columns = ["deployment", "load", *(title for _, title in _COLUMNS), "ok / failed", "starts"]
+    parts = []
+    for scenario in dict.fromkeys(group.scenario for group in run.groups):
+        rows = [
+            _row(run, group, found[group.deployment]) for group in run.groups if group.scenario == scenario
+        ]
+        parts += [tag("h3", scenario), table(columns, rows, "summary")]
+    note = paragraph(
+        "Mean over starts; the range of the starts' values is below it. “–”: not measured, or too "
+        "few requests "
+        "for that percentile; the tooltip says which, and the n. ▲ suspect, ✕ invalid or failed."
+    )
+    return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
+
+
+def _row(run: Run, group: Group, look: Look) -> list[Html | str]:
+    values = [aggregate_cell(name, run.aggregate(group, name)) for name, _ in _COLUMNS]
+    return [join([named(look), _marks(group)]), group.load, *values, _counts(run, group), _starts(group)]
+
+
+def _counts(run: Run, group: Group) -> Html:
+    sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
+    ok = sum(int((frame["outcome"] == "ok").sum()) for frame in sent)
+    failed = sum(len(frame) for frame in sent) - ok
+    return tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else "")
+
+
+def _starts(group: Group) -> str:
+    return f"{len(group.counted)} of {len(group.cells)}"
+
+
+def _marks(group: Group) -> Html:
+    """What is wrong with a row's cells, in words."""
+    said: list[Html] = []
+    for cell in group.cells:
+        if cell.status != "completed":
+            said.append(_mark("✕", f"start {cell.planned.repeat + 1} {cell.status}", cell.reason, "bad"))
+        elif cell.validity != "valid":
+            sign, kind = ("▲", "warn") if cell.validity == "suspect" else ("✕", "bad")
+            said.append(_mark(sign, f"start {cell.planned.repeat + 1} {cell.validity}", cell.reason, kind))
+    return join(said)
+
+
+def _mark(sign: str, words: str, reason: str | None, kind: str) -> Html:
+    return tag("span", f"{sign} {words}", title=reason or words, class_=f"said {kind}")
+
+
+def _cells(run: Run, found: dict[str, Look]) -> Html:
+    columns = ["deployment", "cell", "load", "start", "status", *(title for _, title in _COLUMNS), "why"]
+    rows: list[Sequence[Html | str]] = []
+    for cell in run.planned_cells:
+        values = run.values.get(cell.number, {})
+        status = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
+        rows.append(
+            [
+                named(found[cell.label]),
+                f"{cell.number:03d}",
+                cell.load_label,
+                str(cell.planned.repeat + 1),
+                tag("span", status, class_="" if status == "completed" else "bad"),
+                *(value_cell(name, values.get(name)) for name, _ in _COLUMNS),
+                tag("span", text(cell.reason), class_="why"),
+            ]
+        )
+    note = paragraph(f"{plural(len(rows), 'cell')}, in the order of the plan's numbers.")
+    return join([table(columns, rows, "summary"), note])

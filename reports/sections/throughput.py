@@ -1,0 +1,19 @@
+"""Throughput against the number of users: tokens/s and requests/s, a chart each."""
+
+from __future__ import annotations
+
+from reports.charts import Section, grid
+from reports.frames import Run
+from reports.looks import key
+from reports.markup import join, paragraph
+from reports.sections.by_load import by_load_charts
+
+
+def section(run: Run) -> Section | None:
+    """None where nothing was measured."""
+    names = ("output_tokens_per_s", "requests_per_s")
+    charts = [chart for name in names for chart in by_load_charts(run, name)]
+    if not charts:
+        return None
+    note = paragraph("Higher is better. Points are means over starts; bars span the starts' values.")
+    return Section("Throughput by users", join([note, key(run), grid(charts)]), charts)

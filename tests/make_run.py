@@ -1,0 +1,217 @@
+"""Writes a results directory with known contents, through harness.store's own functions."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import store
+from harness.contracts import (
+    Deployment,
+    EngineTerms,
+    Load,
+    LoadSummary,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    RequestRow,
+    ScenarioChoice,
+    Skip,
+)
+from harness.host import HostSample
+from harness.store import CellRecord, Phase, RunRecord, StartRecord
+
+S = 1_000_000_000
+MS = 1_000_000
+GIB = 2**30
+HOSTILE = (
+    "</script><script>document.title='pwned'</script>"
+    "<img src=x onerror=\"document.title='pwned'\"> <!-- \u2028 & ' \""
+)
+
+
+def row(number: int, sent_ns: int, **changes) -> RequestRow:
+    """An ok request: first chunk after 100 ms, five chunks 20 ms apart, ten tokens; end 10 ms later."""
+    chunks = tuple(sent_ns + 100 * MS + k * 20 * MS for k in range(5))
+    plain = RequestRow(
+        request_id=f"r{number}", user=0, conversation=number // 2, turn=1 + number % 2, outcome="ok",
+        error=None, http_status=200, scheduled_ns=sent_ns - MS, sent_ns=sent_ns, first_content_ns=chunks[0],
+        last_content_ns=chunks[-1], end_ns=chunks[-1] + 10 * MS, chunk_ns=chunks, input_tokens=50,
+        output_tokens=10, cached_tokens=5, token_source="server", max_tokens=10, finish_reason="length",
+        output_text=HOSTILE,
+    )  # fmt: skip
+    changed = replace(plain, **changes)
+    if "chunk_ns" in changes:
+        ends = (changed.chunk_ns[0], changed.chunk_ns[-1]) if changed.chunk_ns else (None, None)
+        changed = replace(changed, first_content_ns=ends[0], last_content_ns=ends[1])
+    return changed
+
+
+def failed_row(
+    number: int, sent_ns: int, outcome: str = "http_error", error: str = "status 500"
+) -> RequestRow:
+    return row(
+        number, sent_ns, outcome=outcome, error=error, http_status=500, chunk_ns=(), output_tokens=None,
+        input_tokens=None, cached_tokens=None, token_source=None, finish_reason=None, raw_response=HOSTILE,
+    )  # fmt: skip
+
+
+def summary(started_ns: int, warmup_s: float = 2.0, duration_s: float = 8.0, **changes) -> LoadSummary:
+    begin_ns = started_ns + int(warmup_s * S)
+    end_ns = begin_ns + int(duration_s * S)
+    plain = LoadSummary(
+        started_ns=started_ns, window_start_ns=begin_ns, window_end_ns=end_ns, ended_ns=end_ns + S // 2,
+        ended_by="duration", users=1, conversations_begun=10, requests=20, stamp_source="kernel",
+        clock_uncertainty_ns=2000, stamp_lag_s=(1e-5, 1e-4, 1e-3), loop_lag_s=(1e-4, 5e-4, 2e-3), cpu_s=1.0,
+        gc_pause_s=0.0,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def deployment(engine: str, quantization: str, model: str = "tiny-lm") -> Deployment:
+    return Deployment(engine, model, quantization, EngineTerms(), {}, f"{engine} {quantization}".rstrip(" -"))
+
+
+def plan_of(deployments, loads, repeats: int = 1, skips: tuple[Skip, ...] = ()) -> Plan:
+    """Every repeat starts each deployment once, with a cell per load."""
+    numbers = itertools.count()
+    scenario = ScenarioChoice("chat_multi_turn", {"history": "model", "turns": 2}, "chat_multi_turn")
+    starts = []
+    for index, (repeat, item) in enumerate(itertools.product(range(repeats), deployments)):
+        cells = tuple(PlannedCell(next(numbers), scenario, load, repeat, 7) for load in loads)
+        starts.append(PlannedStart(index, item, repeat, cells))
+    return Plan(tuple(starts), skips, 100.0)
+
+
+def run_record(plan: Plan, **changes) -> RunRecord:
+    plain = RunRecord(
+        schema_version=store.SCHEMA_VERSION, run_id="r1", created_at="2026-01-02T03:04:05+00:00",
+        argv=("bench", "run"), plan=plan,
+        settings={"engine": ("llama_cpp", "vllm"), "load.concurrency": ("1", "4"), "model": ("tiny lm",)},
+        environment={"machine": {"cpu_model": "Test CPU", "memory_bytes": 8 * GIB}, "host": {"boot_id": "b"}},
+        status="completed", ended_at="2026-01-02T03:14:05+00:00",
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def start_record(planned: PlannedStart, spawned_ns: int, **changes) -> StartRecord:
+    ready_ns = spawned_ns + 3 * S
+    plain = StartRecord(
+        name=planned.name, index=planned.index, deployment=planned.deployment, repeat=planned.repeat,
+        status="completed", spawned_ns=spawned_ns, ready_ns=ready_ns, stopped_ns=spawned_ns + 60 * S, pid=1,
+        exit_code=0, baseline_bytes=2 * GIB, after_bytes=2 * GIB, returned_to_baseline=True,
+        phases=(Phase("spawned", spawned_ns), Phase("ready", ready_ns)),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[HostSample]:
+    """Ten a second: rises to the peak at the middle, and stays at nine tenths of it."""
+    samples = []
+    for step in range(seconds * 10):
+        share = min(1.0, step / (seconds * 5)) if step <= seconds * 5 else 0.9
+        samples.append(
+            HostSample(
+                spawned_ns + step * S // 10, int(peak_bytes * share), step / 20, 4, 1, 0, None, 4 * GIB, 50.0
+            )
+        )
+    return samples
+
+
+def write_cell(
+    run_dir: Path, planned: PlannedCell, start: PlannedStart, rows, load_summary, **changes
+) -> None:
+    record = CellRecord(
+        number=planned.number, start=start.name, deployment=start.deployment.label, repeat=planned.repeat,
+        scenario=planned.scenario, load=planned.load, seed=planned.seed, status="completed",
+        summary=load_summary,
+    )  # fmt: skip
+    path = store.begin_cell(run_dir, planned.number)
+    store.write_requests(path, rows, load_summary)
+    store.write_record(path / "cell.json", replace(record, **changes))
+
+
+def write_start(run_dir: Path, record: StartRecord, samples=()) -> None:
+    path = run_dir / "starts" / record.name
+    store.write_record(path / "start.json", record)
+    store.write_samples(path / "host.parquet", samples)
+
+
+@dataclass(frozen=True)
+class OneCell:
+    """A run of one cell: its window is from 2 s to 10 s after `started_ns`."""
+
+    path: Path
+    started_ns: int = 100 * S
+
+
+def one_cell_run(path: Path, rows, load_summary: LoadSummary | None = None, **cell_changes) -> OneCell:
+    made = OneCell(path)
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
+    store.write_record(path / "run.json", run_record(plan))
+    start = plan.starts[0]
+    write_start(
+        path, start_record(start, made.started_ns - 10 * S), host_samples(made.started_ns - 10 * S, GIB)
+    )
+    write_cell(path, start.cells[0], start, rows, load_summary or summary(made.started_ns), **cell_changes)
+    return made
+
+
+def empty_run(path: Path) -> Path:
+    """Planned, and ended before the first start."""
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
+    store.write_record(path / "run.json", run_record(plan, status="interrupted"))
+    return path
+
+
+def all_failed_run(path: Path) -> Path:
+    """Two starts that never became ready, one of them with its cell recorded as failed."""
+    plan = plan_of([deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], [Load(concurrency=1)])
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        record = start_record(start, S, status="failed", ready_ns=None, error=f"exited with code 1 {HOSTILE}")
+        write_start(path, record)
+    first = plan.starts[0]
+    write_cell(path, first.cells[0], first, [], None, status="failed", error="exited with code 1")
+    return path
+
+
+def full_run(path: Path) -> Path:
+    """2 engines x 2 quantizations x 2 loads x 2 starts, one failed cell, one skip, hostile texts."""
+    loads = [Load(concurrency=1), Load(concurrency=4)]
+    deployments = [deployment(e, q) for e in ("llama_cpp", "vllm") for q in ("fp16", "gguf-q4_k_m")]
+    plan = plan_of(deployments, loads, 2, (Skip("tgi awq", f"no such pair {HOSTILE}"),))
+    environment = {"machine": {"cpu_model": f"CPU {HOSTILE}"}, "host": {"cores_logical": 2}}
+    record = run_record(plan, environment=environment)
+    settings = {**record.settings, "scenario.path": (f"it's {HOSTILE}",)}
+    store.write_record(path / "run.json", replace(record, settings=settings))
+    for start in plan.starts:
+        _write_full_start(path, start)
+    return path
+
+
+def _write_full_start(path: Path, start: PlannedStart) -> None:
+    spawned_ns = (1000 + 100 * start.index) * S
+    slow = 1.0 + 0.4 * (start.index % 4)
+    record = start_record(start, spawned_ns, weights={"note": f"converted {HOSTILE}"})
+    write_start(path, record, host_samples(spawned_ns, int(slow * GIB)))
+    for position, cell in enumerate(start.cells):
+        load_summary = summary(spawned_ns + (5 + 15 * position) * S)
+        if cell.number == 5:
+            write_cell(path, cell, start, [], None, status="failed", error=f"the server died {HOSTILE}")
+            continue
+        rows = _rows(load_summary, 60 * cell.load.concurrency, slow * cell.load.concurrency**0.3)
+        rows.append(failed_row(900, load_summary.window_start_ns + S, error=f"boom {HOSTILE}"))
+        write_cell(path, cell, start, rows, load_summary)
+
+
+def _rows(load_summary: LoadSummary, count: int, slow: float) -> list[RequestRow]:
+    rows = []
+    for k in range(count):
+        sent_ns = load_summary.started_ns + k * 10 * S // count
+        first_ns = sent_ns + int((60 + (k * 37) % 50) * MS * slow)
+        gap_ns = int((8 + (k * 13) % 7) * MS * slow)
+        rows.append(row(k, sent_ns, chunk_ns=tuple(first_ns + j * gap_ns for j in range(10))))
+        rows[-1] = replace(rows[-1], end_ns=rows[-1].last_content_ns + MS)
+    return rows

@@ -1,0 +1,136 @@
+"""The page in a real browser: drawn, quiet, without network, in both themes and on a narrow screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from make_run import full_run
+
+from reports import write_report
+
+pytestmark = pytest.mark.browser
+
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
+)
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_DRIVER = shutil.which("chromedriver")
+_BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
+_UNDRAWN = """
+    return [...document.querySelectorAll('.chart')]
+      .filter((place) => !place.querySelector('svg.main-svg .trace, svg.main-svg .point'))
+      .map((place) => place.dataset.chart)"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (_CHROMIUM and _DRIVER):
+        message = "no chromium with chromedriver here: the page is not looked at"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = _CHROMIUM
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_report(full_run(tmp_path_factory.mktemp("full")))
+
+
+def show(browser, path, width: int = 1280, theme: str = "light") -> None:
+    set_theme(browser, theme)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(path.as_uri())
+
+
+def set_theme(browser, theme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def open_all(browser) -> None:
+    """Open what is folded, and wait until its charts are there (their toggle events come later)."""
+    browser.execute_script("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
+    browser.set_script_timeout(10)
+    browser.execute_async_script(
+        "const done = arguments[0]; const look = () => { const undrawn = (() => {" + _UNDRAWN + "})();"
+        "undrawn.length ? setTimeout(look, 50) : done(); }; look();"
+    )
+
+
+def requested(browser) -> list[str]:
+    """Addresses that the page asked for, by the browser's own log."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [params["request"]["url"] for params in sent]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_chart_is_drawn_and_the_console_is_silent(browser, path, width, theme):
+    browser.get_log("browser")
+    show(browser, path, width, theme)
+    open_all(browser)
+    assert browser.execute_script(_UNDRAWN) == []
+    assert browser.execute_script("return document.querySelectorAll('.chart').length") > 15
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_needs_no_network(browser, path):
+    browser.get_log("performance")
+    show(browser, path)
+    open_all(browser)
+    asked = [url for url in requested(browser) if not url.startswith(("data:", "blob:"))]
+    assert asked == [path.as_uri()]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_does_not_scroll_sideways(browser, path, width):
+    show(browser, path, width)
+    open_all(browser)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script(
+        "return [...document.querySelectorAll('.chart')].every("
+        "(place) => place.getBoundingClientRect().right <= innerWidth)"
+    )
+
+
+def test_hostile_text_runs_nothing(browser, path):
+    show(browser, path)
+    open_all(browser)
+    assert browser.execute_script("return document.title") != "pwned"
+    assert browser.execute_script("return document.querySelectorAll('main img').length") == 0
+
+
+def test_charts_follow_the_theme_while_the_page_is_open(browser, path):
+    show(browser, path, theme="light")
+    colour = (
+        "return document.querySelector('[data-chart] .lines path, [data-chart] path.js-line').style.stroke"
+    )
+    light = browser.execute_script(_BACKGROUND), browser.execute_script(colour)
+    set_theme(browser, "dark")
+    dark = browser.execute_script(_BACKGROUND), browser.execute_script(colour)
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+
+
+def test_folded_parts_and_tables_take_the_keyboard(browser, path):
+    show(browser, path)
+    focusable = "return [...document.querySelectorAll('.scroll')].every((box) => box.tabIndex === 0)"
+    assert browser.execute_script(focusable)
+    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 11

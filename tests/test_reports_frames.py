@@ -1,0 +1,134 @@
+"""Reading a run: what became of each planned cell, and repeats side by side."""
+
+from __future__ import annotations
+
+import pytest
+from make_run import (
+    GIB,
+    MS,
+    S,
+    all_failed_run,
+    deployment,
+    empty_run,
+    full_run,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness import store
+from harness.contracts import Load
+from harness.errors import StoreError
+from harness.gpu import DeviceSample
+from reports import open_run
+from reports.frames import load_labels, memory_over_time
+
+T0 = 102 * S
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return open_run(full_run(tmp_path_factory.mktemp("full")))
+
+
+def test_a_directory_without_a_run_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match="no run here"):
+        open_run(tmp_path)
+
+
+def test_every_planned_cell_has_a_row(full):
+    assert len(full.cells) == 16
+    assert full.cells["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}
+    assert len(full.starts) == 8
+    assert len(full.groups) == 8
+
+
+def test_a_failed_cell_has_its_reason_and_no_values(full):
+    failed = full.cells[full.cells["status"] == "failed"].iloc[0]
+    assert failed["number"] == 5
+    assert failed["reason"].startswith("the server died")
+    assert 5 not in full.values
+
+
+def test_lists_of_chunks_and_texts_stay_out_of_the_frame(full):
+    assert not {"chunk_ns", "output_text", "raw_response"} & set(full.requests.columns)
+    assert full.requests["cell"].nunique() == 15
+
+
+def test_cells_of_an_empty_run_are_not_measured(tmp_path):
+    run = open_run(empty_run(tmp_path))
+    assert run.cells["status"].tolist() == ["not measured"]
+    assert run.cells["reason"].tolist() == ["its server was not started"]
+    assert run.requests.empty
+    assert "ttft_s" in run.requests
+    assert run.host is None
+
+
+def test_cells_of_a_failed_start_have_its_error(tmp_path):
+    run = open_run(all_failed_run(tmp_path))
+    assert run.cells["status"].tolist() == ["failed", "not measured"]
+    assert run.cells["reason"][1].startswith("exited with code 1")
+
+
+def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
+    store.begin_cell(empty_run(tmp_path), 0)
+    assert open_run(tmp_path).cells["status"].tolist() == ["in flight"]
+
+
+def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_path):
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=3)
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start, first_ms, validity in zip(
+        plan.starts, (100, 300, 900), ("valid", "suspect", "invalid"), strict=True
+    ):
+        write_start(tmp_path, start_record(start, 90 * S))
+        rows = [row(k, T0 + k * S, chunk_ns=(T0 + k * S + first_ms * MS,)) for k in range(5)]
+        write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S), validity=validity)
+    run = open_run(tmp_path)
+    found = run.aggregate(run.groups[0], "ttft_s.p50")
+    assert found.mean == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.1, 0.3))
+    assert (found.k, found.n) == (2, 10)
+
+
+def test_a_value_that_no_start_has_is_none(full):
+    found = full.aggregate(full.groups[0], "ttft_s.p99")
+    assert (found.mean, found.low, found.high, found.k) == (None, None, None, 0)
+
+
+def test_loads_are_named_by_users_and_by_what_else_differs():
+    loads = [Load(concurrency=1), Load(concurrency=4), Load(concurrency=4, duration_s=20.0)]
+    assert list(load_labels(loads).values()) == [
+        "1 user",
+        "4 users, duration_s 8.0",
+        "4 users, duration_s 20.0",
+    ]
+
+
+def device_sample(t_ns: int, device: int, used_bytes: int, process_bytes: int | None) -> DeviceSample:
+    return DeviceSample(t_ns, device, used_bytes, process_bytes, 50, 10, 100.0, None, 40, 1000)
+
+
+@pytest.mark.parametrize(
+    ("own", "what", "peak"),
+    [
+        (GIB, "device memory of the server's processes", 2 * GIB),
+        (None, "device memory in use (all processes)", 6 * GIB),
+    ],
+)
+def test_device_memory_adds_devices_and_says_whose_it_is(tmp_path, own, what, peak):
+    made = one_cell_run(tmp_path, [row(0, T0)])
+    start = open_run(made.path).record.plan.starts[0]
+    samples = [device_sample(T0 + k * MS, device, 3 * GIB, own) for k in range(4) for device in (0, 1)]
+    store.write_samples(tmp_path / "starts" / start.name / "device.parquet", samples)
+    write_start(tmp_path, start_record(start, 90 * S, memory_kind="device"))
+    run = open_run(tmp_path)
+    memory = memory_over_time(run, run.start_records[0])
+    assert memory.what == what
+    assert memory.size_bytes.tolist() == [peak] * 4
+    assert run.values[0]["memory_peak_bytes"].value == peak

@@ -1,0 +1,154 @@
+"""Each metric against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from make_run import MS, S, failed_row, one_cell_run, row, summary
+
+from reports import METRICS, open_run
+from reports.metrics import needed, percentile_values, why_missing
+
+# The window of one_cell_run is [102 s, 110 s).
+T0 = 102 * S
+
+
+def values_of(path, rows, **changes):
+    made = one_cell_run(path, rows, **changes)
+    return open_run(made.path).values[0]
+
+
+def test_latencies_count_from_sent_to_each_instant(tmp_path):
+    made = one_cell_run(tmp_path, [row(0, T0)])
+    request = open_run(made.path).requests.iloc[0]
+    assert request["ttft_s"] == pytest.approx(0.100)  # first of five chunks, 20 ms apart
+    assert request["tpot_s"] == pytest.approx(0.080 / 9)  # 80 ms between the ends, ten tokens
+    assert request["e2e_s"] == pytest.approx(0.190)
+    assert request["send_lag_s"] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("tokens", "is_defined"), [(None, False), (0, False), (1, False), (2, True)])
+def test_tpot_is_undefined_below_two_tokens(tmp_path, tokens, is_defined):
+    made = one_cell_run(tmp_path, [row(0, T0, output_tokens=tokens)])
+    tpot_s = open_run(made.path).requests["tpot_s"]
+    assert tpot_s.notna().tolist() == [is_defined]
+
+
+def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
+    rows = [
+        row(0, T0, chunk_ns=(T0 + 10 * MS, T0 + 15 * MS, T0 + 35 * MS)),
+        row(1, T0 + S, chunk_ns=(T0 + S + 5 * MS,)),
+        row(2, T0 + 2 * S, chunk_ns=()),
+        row(3, T0 + 3 * S, outcome="reset", chunk_ns=(T0 + 3 * S, T0 + 4 * S)),
+        row(4, T0 + 5 * S, chunk_ns=(T0 + 6 * S, T0 + 6 * S + 7 * MS)),
+        row(5, T0 - S, chunk_ns=(T0 + S, T0 + 2 * S)),  # sent in the warm-up
+    ]
+    made = one_cell_run(tmp_path, rows)
+    assert open_run(made.path).itl_s(0).tolist() == pytest.approx([0.005, 0.020, 0.007])
+
+
+def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
+    end_ns = T0 + 8 * S
+    rows = [
+        # 6 tokens on 3 chunks, 2 of them in the window: 4 tokens
+        row(0, T0 - S, chunk_ns=(T0 - 1, T0, T0 + 1), output_tokens=6),
+        # 10 tokens on 4 chunks, 1 in the window: 2.5 tokens
+        row(
+            1,
+            end_ns - S,
+            chunk_ns=(end_ns - 1, end_ns, end_ns + 1, end_ns + 2),
+            output_tokens=10,
+        ),
+        # all of 12 tokens in it
+        row(2, T0 + S, chunk_ns=(T0 + 2 * S, T0 + 3 * S), output_tokens=12),
+        # a failed request without a count is left out
+        row(3, T0 + S, outcome="reset", chunk_ns=(T0 + 2 * S,), output_tokens=None),
+    ]
+    value = values_of(tmp_path, rows)["output_tokens_per_s"]
+    assert value.value == pytest.approx((4 + 2.5 + 12) / 8)
+
+
+def test_tokens_are_unknown_where_an_ok_request_has_no_count(tmp_path):
+    rows = [row(0, T0), row(1, T0 + S, output_tokens=None)]
+    assert values_of(tmp_path, rows)["output_tokens_per_s"].value is None
+
+
+def test_an_ok_request_without_a_count_outside_the_window_does_not_matter(tmp_path):
+    rows = [row(0, T0), row(1, T0 - 2 * S, output_tokens=None)]
+    assert values_of(tmp_path, rows)["output_tokens_per_s"].value == pytest.approx(10 / 8)
+
+
+def test_requests_per_s_counts_ok_requests_that_ended_in_the_window(tmp_path):
+    end_ns = T0 + 8 * S
+    rows = [
+        row(0, T0 - S, end_ns=T0 - 1),
+        row(1, T0 - S, end_ns=T0),
+        row(2, T0 + S),
+        row(3, end_ns - S, end_ns=end_ns),
+        failed_row(4, T0 + S),
+    ]
+    assert values_of(tmp_path, rows)["requests_per_s"].value == pytest.approx(2 / 8)
+
+
+def test_success_and_tokens_are_of_requests_sent_in_the_window(tmp_path):
+    rows = [
+        row(0, T0 - S, input_tokens=1000),
+        row(1, T0, input_tokens=10, cached_tokens=None),
+        row(2, T0 + S, input_tokens=20, cached_tokens=None),
+        failed_row(3, T0 + S),
+        row(4, T0 + 2 * S, input_tokens=30, output_tokens=40, cached_tokens=None),
+    ]
+    values = values_of(tmp_path, rows)
+    assert values["success_share"].value == pytest.approx(3 / 4)
+    assert values["input_tokens"].value == pytest.approx(20)
+    assert values["output_tokens"].value == pytest.approx(20)
+    assert (values["cached_tokens"].value, values["cached_tokens"].n) == (None, 0)
+
+
+def test_a_request_that_was_never_sent_counts_as_failed_where_it_was_due(tmp_path):
+    rows = [
+        row(0, T0),
+        failed_row(1, T0 + S, outcome="connect_error"),
+    ]
+    rows[1] = replace(rows[1], sent_ns=None)
+    assert values_of(tmp_path, rows)["success_share"].value == pytest.approx(1 / 2)
+
+
+def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_path):
+    # Samples rise to 1 GiB at 110 s (spawn 90 s + 20 s); this cell ends at 105 s, at 15/20 of it.
+    short = summary(100 * S, duration_s=2.5)
+    values = values_of(tmp_path, [row(0, T0)], load_summary=short)
+    assert short.ended_ns == 105 * S
+    assert values["memory_peak_bytes"].value == pytest.approx(2**30 * 0.75, abs=1)
+    assert open_run(tmp_path).starts["memory_peak_bytes"].tolist() == [2**30]
+
+
+def test_launch_time_is_the_starts(tmp_path):
+    assert values_of(tmp_path, [row(0, T0)])["launch_s"].value == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("level", "count"), [(50, 5), (90, 50), (95, 100), (99, 500)])
+def test_percentiles_need_their_count(level, count):
+    assert needed(level) == count
+    name = f"x.p{level}"
+    assert percentile_values("x", np.arange(count - 1.0))[name].value is None
+    assert percentile_values("x", np.arange(float(count)))[name].value == pytest.approx(
+        (count - 1) * level / 100
+    )
+    assert percentile_values("x", np.arange(count - 1.0))[name].n == count - 1
+
+
+def test_a_missing_percentile_says_what_it_needs():
+    assert why_missing("ttft_s.p95", 48) == "p95 needs n of 100 or more, here n = 48"
+
+
+def test_every_metric_says_what_it_is():
+    for metric in METRICS:
+        assert metric.name
+        assert metric.title
+        assert metric.unit
+        assert metric.formula
+        assert metric.source
+        assert metric.better in ("higher", "lower", "-")
