@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXAMPLE := docs/examples/chat_multi_turn
+EXAMPLE := results/example
 
 .PHONY: install run test check report-example clean
 
@@ -28,10 +28,13 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The report that the README shows, made anew from a real run.
+# A real run's report, and the screenshot of it that the README shows (needs Chromium).
 report-example: install
 	rm -rf $(EXAMPLE)
 	$(BIN)/bench run scenario=chat_multi_turn --output $(EXAMPLE)
+	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,1400 \
+	  --virtual-time-budget=5000 --screenshot=docs/report.png file://$(CURDIR)/$(EXAMPLE)/report.html
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
