@@ -418,7 +418,7 @@ def test_locust_runs_the_same_users_by_itself(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "/v1/chat/completions" in ended.stdout + ended.stderr
     rows = [msgspec.json.decode(line, type=RequestRow) for line in rows_path.read_bytes().splitlines()]
-    assert len(rows) > 10
+    assert len(rows) > 2
     assert {row.outcome for row in rows} <= {"ok", "cancelled"}
     assert {row.user for row in rows} == {0, 1}
     assert bodies_of(server)[0]["model"] == "m"
