@@ -111,8 +111,8 @@ class ScenarioChoice:
 class Load:
     """Closed loop: `concurrency` users, each with at most one request in flight.
 
-    The cell ends `duration_s` after the warm-up, or when `conversations` (counted from the start of the
-    cell) have begun and one user has no more to begin, whichever comes first. A request that runs longer
+    The cell ends `duration_s` after the warm-up, or when `conversations` (counted from the end of the
+    warm-up) have begun and one user has no more to begin, whichever comes first. A request that runs longer
     than `timeout_s` is ended as `timeout`.
     """
 

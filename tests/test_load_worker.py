@@ -339,9 +339,20 @@ def test_a_scenario_that_ends_ends_the_window(tmp_path: Path) -> None:
     assert rows[-1].end_ns <= summary.window_end_ns <= summary.ended_ns
 
 
+def test_conversations_count_from_the_end_of_the_warm_up(tmp_path: Path) -> None:
+    with serving(answering(answer("a"))) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.5, conversations=2)))
+    first = {row.conversation: row for row in reversed(rows)}
+    begun = [row for row in first.values() if (row.sent_ns or 0) >= summary.window_start_ns]
+    assert summary.ended_by == "conversations"
+    assert len(begun) == 2
+    assert len(first) > 2
+
+
 def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> None:
     with serving(answering(answer("a"))) as server:
-        _, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=5.0, conversations=1)))
+        job = job_of(server, tmp_path, Load(warmup_s=5.0), scenario_options={"conversations": 1})
+        _, summary, _ = played(job)
     assert summary.window_start_ns == summary.window_end_ns
     assert summary.ended_ns < summary.window_start_ns
 

@@ -39,6 +39,8 @@ class Traffic:
         self.is_scripted = options.history == "scripted"
         self.users: list[gevent.Greenlet] = []
         self.conversations_begun = 0
+        self.window_start_ns = 0  # set when the warm-up begins; conversations count from here on
+        self._counted = 0
         self.ok = 0
         self.failed = 0
         self.in_flight = 0
@@ -60,11 +62,13 @@ class Traffic:
         """The next conversation and its index; None, and closed, when there are no more to begin."""
         if self.closed.is_set():
             return None
+        counts = time.monotonic_ns() >= self.window_start_ns
         limit = self.job.load.conversations
-        if limit is None or self.conversations_begun < limit:
+        if limit is None or not counts or self._counted < limit:
             conversation = next(self._conversations, None)
             if conversation is not None:
                 self.conversations_begun += 1
+                self._counted += counts
                 return self.conversations_begun - 1, conversation
         self.close("conversations")
         return None

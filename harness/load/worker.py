@@ -75,6 +75,7 @@ def _play(traffic: Traffic, runner: Any, receiver: Receiver, drain_s: float) -> 
     """Run Locust's users over warm-up, window and drain; the instant at which they started."""
     load = traffic.job.load
     started_ns = time.monotonic_ns()
+    traffic.window_start_ns = started_ns + int(load.warmup_s * 1e9)
     runner.start(load.concurrency, spawn_rate=load.concurrency)
     progress = gevent.spawn(_report_progress, traffic, receiver, started_ns)
     try:
