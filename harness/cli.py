@@ -29,7 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False, soft_wrap=True)
+# Without a terminal, rich would fold tables into 80 columns.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 Overrides = Annotated[
     list[str] | None,
@@ -159,11 +160,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put the values of two runs side by side, after what differs in how they were made."""
-    from reports import compare_runs
+    from reports import compare_runs, to_builtins
 
     comparison = compare_runs(a, b)
     if as_json:
-        _print_json(comparison)
+        _print_json(to_builtins(comparison))
     else:
         listing.print_comparison(out, comparison)
 

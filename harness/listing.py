@@ -130,6 +130,7 @@ def _metrics() -> list[Row]:
             "unit": metric.unit,
             "better": metric.better,
             "formula": metric.formula,
+            "source": metric.source,
         }
         for metric in METRICS
     ]
@@ -191,22 +192,16 @@ def print_findings(out: Console, findings: Sequence[Finding]) -> None:
 
 def print_comparison(out: Console, comparison: Any) -> None:
     """What differs between two runs, then their values side by side."""
+    names = ("deployment", "scenario", "load", "metric", "unit", "A", "B")
+    out.print(f"A: {escape(str(comparison.a))}\nB: {escape(str(comparison.b))}\n")
     if comparison.differences:
         out.print("What differs in how they were made:")
-        print_rows(out, [{"what": d.what, "A": d.a, "B": d.b} for d in comparison.differences])
+        print_rows(out, [_row(("what", "A", "B"), each.cells()) for each in comparison.differences])
         out.print()
-    print_rows(
-        out,
-        [
-            {
-                "deployment": row.deployment,
-                "scenario": row.scenario,
-                "load": row.load,
-                "metric": row.metric,
-                "A": row.a,
-                "B": row.b,
-            }
-            for row in comparison.rows
-        ],
-    )
+    if comparison.rows:
+        print_rows(out, [_row(names, each.cells()) for each in comparison.rows])
     out.print("Values stand side by side; a difference needs an interval, which bench does not give yet.")
+
+
+def _row(names: Sequence[str], cells: Sequence[str]) -> Row:
+    return dict(zip(names, cells, strict=True))

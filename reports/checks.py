@@ -155,16 +155,12 @@ def _by_case(run: Run) -> Iterator[tuple[str, list[Group]]]:
 
 
 def output_lengths_differ(run: Run) -> Iterator[Finding]:
-    """Deployments whose answers differ in length at the same load."""
+    """Deployments whose answers to the same turns differ in length at the same load."""
     said = []
     for load, groups in _by_case(run):
-        found = [(g.deployment, run.aggregate(g, "output_tokens").mean) for g in groups]
-        known = sorted((mean, name) for name, mean in found if mean is not None)
-        if len(known) > 1 and known[-1][0] > known[0][0] * (1 + LENGTHS_DIFFER):
-            low, high = known[0], known[-1]
-            said.append(
-                f"at {load} {low[1]} {number(low[0])} against {high[1]} {number(high[0])} tokens per request"
-            )
+        means = {name: _mean(found) for name, found in _same_turns(run, groups, "output_tokens").items()}
+        if pair := _differing(means):
+            said.append(f"at {load} {pair} tokens per request")
     if said:
         yield Finding(
             "output_lengths_differ",
@@ -175,17 +171,17 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
 
 
 def input_lengths_differ(run: Run) -> Iterator[Finding]:
-    """Deployments whose prompts differ in tokens, turn by turn, at the same load."""
+    """Deployments whose prompts of the same turns differ in tokens, at the same load."""
     said = []
     for load, groups in _by_case(run):
-        means = {group.deployment: _input_by_turn(run, group) for group in groups}
-        for turn in sorted({turn for found in means.values() for turn in found}):
-            known = sorted((found[turn], name) for name, found in means.items() if turn in found)
-            if len(known) > 1 and known[-1][0] > known[0][0] * (1 + LENGTHS_DIFFER):
-                low, high = known[0], known[-1]
-                said.append(
-                    f"at {load}, turn {turn}: {low[1]} {number(low[0])}, {high[1]} {number(high[0])} tokens"
-                )
+        shared = _same_turns(run, groups, "input_tokens")
+        for turn in sorted({key[2] for found in shared.values() for key in found}):
+            means = {
+                name: _mean({key: value for key, value in found.items() if key[2] == turn})
+                for name, found in shared.items()
+            }
+            if pair := _differing(means):
+                said.append(f"at {load}, turn {turn + 1}: {pair} tokens")
                 break
     if said:
         yield Finding(
@@ -196,14 +192,34 @@ def input_lengths_differ(run: Run) -> Iterator[Finding]:
         )
 
 
-def _input_by_turn(run: Run, group: Group) -> dict[int, float]:
-    sums: dict[int, list[float]] = {}
-    for cell in group.counted:
-        sent = run.window_requests(cell.number)
-        ok = sent[(sent["outcome"] == "ok") & sent["input_tokens"].notna()]
-        for turn, tokens in zip(ok["turn"], ok["input_tokens"], strict=True):
-            sums.setdefault(int(turn), []).append(float(tokens))
-    return {turn: sum(values) / len(values) for turn, values in sums.items()}
+_Turn = tuple[int, int, int]  # repeat, conversation, turn
+
+
+def _same_turns(run: Run, groups: Sequence[Group], column: str) -> dict[str, dict[_Turn, float]]:
+    """Per deployment, a token count of the turns that all of them answered; the fast ones play more turns,
+    and those would be no comparison."""
+    found: dict[str, dict[_Turn, float]] = {}
+    for group in groups:
+        for cell in group.counted:
+            rows = run.requests[run.requests["cell"] == cell.number]
+            ok = rows[(rows["outcome"] == "ok") & rows[column].notna()]
+            values = zip(ok["conversation"], ok["turn"], ok[column], strict=True)
+            turns = {(cell.planned.repeat, int(number), int(turn)): float(tokens) for number, turn, tokens in values}
+            found.setdefault(group.deployment, {}).update(turns)
+    shared = set.intersection(*(set(turns) for turns in found.values())) if found else set()
+    return {name: {key: turns[key] for key in shared} for name, turns in found.items()}
+
+
+def _mean(found: dict[_Turn, float]) -> float | None:
+    return sum(found.values()) / len(found) if found else None
+
+
+def _differing(means: dict[str, float | None]) -> str | None:
+    """The least and the greatest, where they differ by more than LENGTHS_DIFFER."""
+    known = sorted((mean, name) for name, mean in means.items() if mean is not None)
+    if len(known) < 2 or known[-1][0] <= known[0][0] * (1 + LENGTHS_DIFFER):
+        return None
+    return f"{known[0][1]} {number(known[0][0])} against {known[-1][1]} {number(known[-1][0])}"
 
 
 def client_late(run: Run) -> Iterator[Finding]:
@@ -290,7 +306,9 @@ def weights_noted(run: Run) -> Iterator[Finding]:
             notes.setdefault(str(note), []).append(record.deployment.label)
     for note, labels in notes.items():
         remedy = "Speed and memory are those of the format; quality is not."
-        yield Finding("weights_noted", "Origin of the weights", f"{_names(labels)}: {note}", remedy)
+        yield Finding(
+            "weights_noted", "Origin of the weights", f"{_names(labels)}: {note.rstrip('.')}.", remedy
+        )
 
 
 def cores_shared(run: Run) -> Iterator[Finding]:

@@ -95,7 +95,11 @@ def _differences(first: Run, second: Run) -> list[Difference]:
 
 def _facts(run: Run) -> dict[str, str]:
     settings = {f"settings.{key}": ",".join(values) for key, values in run.record.settings.items()}
-    environment = {f"environment.{key}": str(value) for key, value in flat(run.record.environment)}
+    environment = {
+        f"environment.{key}": str(value)
+        for key, value in flat(run.record.environment)
+        if not key.startswith("clock.")
+    }
     return {**settings, **environment, "status": run.record.status}
 
 

@@ -6,7 +6,7 @@ Reads a results directory through tables; computes on reading, stores nothing, d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,12 @@ class Run:
 
     def window_requests(self, number: int) -> pd.DataFrame:
         """A cell's requests that were sent in its window, whatever became of them."""
-        frame = self.requests
-        return frame[(frame["cell"] == number) & frame["in_window"].fillna(False).astype(bool)]
+        return self._by_cell.get(number, self.requests.iloc[:0])
+
+    @cached_property
+    def _by_cell(self) -> dict[int, pd.DataFrame]:
+        inside = self.requests[self.requests["in_window"].fillna(False).astype(bool)]
+        return {int(str(number)): frame for number, frame in inside.groupby("cell")}
 
     def aggregate(self, group: Group, name: str) -> Aggregate:
         """The value of a name over the group's starts that count."""
@@ -302,7 +306,8 @@ class Memory:
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
     """A start's memory, empty where nothing was sampled.
 
-    On a device, the server's own memory where NVML attributes every sample, else all memory in use.
+    On a device, the server's own memory where NVML ever attributes it (samples without are left out), else
+    all memory in use.
     """
     if start.memory_kind == "host":
         what, column, frame = "host memory (RSS of the server's process tree)", "rss_bytes", run.host
@@ -311,7 +316,7 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     if frame is None:
         return Memory(what, np.empty(0), np.empty(0))
     own = frame[frame["start"] == start.name]
-    if start.memory_kind != "host" and len(_known(own["process_bytes"])) < len(own):
+    if start.memory_kind != "host" and not len(_known(own["process_bytes"])):
         what, column = "device memory in use (all processes)", "used_bytes"
     # A server on several devices: the devices' samples of one reading are added.
     reading = own.groupby("device").cumcount() if "device" in own else np.arange(len(own))
@@ -363,9 +368,3 @@ def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
     found = {start.deployment.label: start.deployment for start in run.record.plan.starts}
     for label, deployment in found.items():
         yield label, deployment.engine, deployment.quantization
-
-
-def scenario_options(cell: Cell) -> dict[str, Any]:
-    """The scenario's options by name, whether they were read back or not."""
-    options = cell.planned.scenario.options
-    return dict(options) if isinstance(options, dict) else asdict(options) if options is not None else {}

@@ -61,7 +61,7 @@ def number(value: float | None, digits: int = 1) -> str:
     """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart."""
     if value is None:
         return NOTHING
-    return f"{value:,.{digits + 1 if digits and 0 < abs(value) < 10 and digits == 1 else digits}f}"
+    return f"{value:,.{digits + 1 if digits == 1 and abs(value) < 10 else digits}f}"
 
 
 def shown(name: str, value: float | None) -> str:
@@ -70,12 +70,9 @@ def shown(name: str, value: float | None) -> str:
     return number(None if value is None else value * metric.shown_scale, metric.digits)
 
 
-def with_unit(name: str, value: float | None) -> str:
-    return NOTHING if value is None else f"{shown(name, value)} {metric_of(name).shown_unit}"
-
-
 def aggregate_cell(name: str, found: Aggregate) -> Html:
-    """The starts' mean, their range where there are several, and in a tooltip the n or why there is none."""
+    """The starts' mean, their range (or how many of them have a value), and a tooltip with the n, or why
+    there is none."""
     if found.mean is None:
         per_start = found.n // max(len(found.values), 1)
         return tag("span", NOTHING, title=why_missing(name, per_start), class_="none", tabindex="0")
@@ -83,6 +80,8 @@ def aggregate_cell(name: str, found: Aggregate) -> Html:
     main = tag("span", shown(name, found.mean), title=f"n = {found.n}; by start: {each}")
     if len(found.values) < 2:
         return main
+    if found.k < len(found.values):
+        return join([main, tag("span", f"{found.k} of {len(found.values)} starts", class_="range")])
     low, high = shown(name, found.low), shown(name, found.high)
     spread = low if low == high else f"{low}–{high}"
     return join([main, tag("span", spread, class_="range")])

@@ -16,18 +16,18 @@ def question(run: Run) -> str:
     deployments = {start.deployment.label: start.deployment for start in starts}.values()
     engines = {d.engine for d in deployments}
     quantizations = {d.quantization for d in deployments if d.quantization != "-"}
-    models = " and ".join(dict.fromkeys(d.model for d in deployments)) or "no model"
-    where = f"for {models} on {device(run)}?"
+    models = " and ".join(dict.fromkeys(d.model for d in deployments if d.model != "-"))
+    where = f"for {models} on {device(run)}?" if models else f"on {device(run)}?"
     if len(engines) > 1 and len(quantizations) > 1:
         return f"Which engine, at which quantization, {where}"
     if len(engines) > 1:
         return f"Which engine {where}"
     if len(quantizations) > 1:
-        return f"Which quantization, served by {next(iter(engines))}, {where}"
+        return f"Which quantization {where[:-1]}, served by {next(iter(engines))}?"
     if len(deployments) > 1:
         return f"Which options of {next(iter(engines))} {where}"
     name = next((d.label for d in deployments), "a server")
-    return f"How does {name} serve {models} on {device(run)}?"
+    return f"How does {name} serve {where.removeprefix('for ')}"
 
 
 def device(run: Run) -> str:

@@ -13,8 +13,8 @@
 
   function layout(own, style) {
     const colour = (name) => style.getPropertyValue(name).trim();
-    const axis = { automargin: true, gridcolor: colour("--line"), linecolor: colour("--line"),
-      zerolinecolor: colour("--line"), tickfont: { color: colour("--mut"), size: 11.5 } };
+    const axis = { automargin: true, gridcolor: colour("--line"), linecolor: colour("--line"), exponentformat: "none", separatethousands: true,
+      zerolinecolor: colour("--line"), exponentformat: "none", separatethousands: true, tickfont: { color: colour("--mut"), size: 11.5 } };
     const titled = (given) => ({ ...axis, ...given,
       title: { standoff: 8, font: { color: colour("--mut"), size: 12.5 }, ...(given || {}).title } });
     return { showlegend: false, margin: { l: 8, r: 12, t: 10, b: 8 }, autosize: true, separators: ".,",

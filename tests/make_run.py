@@ -35,7 +35,7 @@ def row(number: int, sent_ns: int, **changes) -> RequestRow:
     """An ok request: first chunk after 100 ms, five chunks 20 ms apart, ten tokens; end 10 ms later."""
     chunks = tuple(sent_ns + 100 * MS + k * 20 * MS for k in range(5))
     plain = RequestRow(
-        request_id=f"r{number}", user=0, conversation=number // 2, turn=1 + number % 2, outcome="ok",
+        request_id=f"r{number}", user=0, conversation=number // 2, turn=number % 2, outcome="ok",
         error=None, http_status=200, scheduled_ns=sent_ns - MS, sent_ns=sent_ns, first_content_ns=chunks[0],
         last_content_ns=chunks[-1], end_ns=chunks[-1] + 10 * MS, chunk_ns=chunks, input_tokens=50,
         output_tokens=10, cached_tokens=5, token_source="server", max_tokens=10, finish_reason="length",

@@ -103,6 +103,11 @@ def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
     assert write_pair(tmp_path, **changes) == {}
 
 
+def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_path):
+    long = [row(k, T0 + k * 100 * MS, output_tokens=90, input_tokens=900) for k in range(120, 240)]
+    assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
+
+
 def test_findings_carry_their_numbers(tmp_path):
     found = write_pair(tmp_path, second=good_rows(output_tokens=11))
     assert "llama_cpp fp16 10.0 against vllm fp16 11.0" in found["output_lengths_differ"].text

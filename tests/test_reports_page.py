@@ -20,10 +20,14 @@ from make_run import (
     plan_of,
     row,
     run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
 )
 
 from harness import store
-from harness.contracts import Plan
+from harness.contracts import Load, Plan
 from reports import open_run, write_report
 from reports.charts import POINTS_AT_MOST, cumulative, downsample
 from reports.page import script_json
@@ -53,8 +57,8 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ids == re.findall(r'<a href="#(\w+)"', page)
     assert ids == [
-        "summary", "distrust", "throughput", "latency", "memory", "startup", "errors", "skipped", "environment",
-        "method", "rerun",
+        "summary", "distrust", "throughput", "latency", "memory", "startup", "errors", "skipped",
+        "environment", "method", "rerun",
     ]  # fmt: skip
 
 
@@ -71,6 +75,23 @@ def test_hostile_text_stays_text(page):
     assert "<script>document" not in page
     assert "<img" not in page.partition("<body>")[2].partition("<script>")[0]
     assert "&lt;script&gt;document.title" in page
+
+
+def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
+    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
+    for path in [made.path / "run.json", *made.path.glob("*/*/start.json"), *made.path.glob("*/*/cell.json")]:
+        path.write_text(path.read_text().replace('"llama_cpp fp16"', '"llama_cpp <a href=x>y</a>"'))
+    page = write_report(made.path).read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    names = {trace["name"] for chart in data.values() for trace in chart["traces"] if "name" in trace}
+    assert names == {"llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"}
+    assert data["startup"]["traces"][0]["y"] == ["llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"]
+
+
+def test_the_traffic_is_told(page):
+    text = plain(page)
+    assert "history model, turns 2" in text
+    assert "warm-up 2 s, window 8 s, a request at most 120 s" in text
 
 
 def test_json_in_a_script_cannot_end_it():
@@ -133,16 +154,29 @@ def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
     assert 'title="p95 needs n of 100 or more, here n = 99"' in page
 
 
+def test_a_value_of_some_starts_only_says_how_many(tmp_path):
+    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=2)
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start, count in zip(plan.starts, (3, 6), strict=True):
+        write_start(tmp_path, start_record(start, 90 * S))
+        rows = [row(k, T0 + k * S) for k in range(count)]
+        write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S))
+    assert "1 of 2 starts" in plain(write_report(tmp_path).read_text(encoding="utf-8"))
+
+
 def test_the_question_names_what_was_compared(tmp_path):
     pairs = {
         "How does vllm awq serve": [("vllm", "awq")],
-        "Which quantization, served by vllm,": [("vllm", "awq"), ("vllm", "fp16")],
+        "Which quantization for tiny-lm on Test CPU, served by vllm?": [("vllm", "awq"), ("vllm", "fp16")],
         "Which engine for tiny-lm": [("vllm", "awq"), ("tgi", "awq")],
         "Which engine, at which quantization,": [("vllm", "awq"), ("tgi", "fp16")],
+        "How does reference serve on Test CPU?": [("reference", "-")],
     }
     for index, (expected, deployments) in enumerate(pairs.items()):
         path = tmp_path / str(index)
-        plan = plan_of([deployment(*pair) for pair in deployments], [])
+        models = {"reference": "-"}
+        planned = [deployment(*pair, models.get(pair[0], "tiny-lm")) for pair in deployments]
+        plan = plan_of(planned, [Load()])
         store.write_record(path / "run.json", run_record(plan))
         assert f"<h1>{expected}" in write_report(path).read_text(encoding="utf-8")
 

@@ -117,7 +117,10 @@ def _log_ticks(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
         steps = (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [step * 10.0**decade for decade in decades for step in steps]
-    return {"tickvals": values, "ticktext": [f"{value:,.4g}" for value in values]}
+    return {
+        "tickvals": values,
+        "ticktext": [f"{value:,.0f}" if value >= 10 else f"{value:.4g}" for value in values],
+    }
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -147,6 +150,7 @@ def _by_turn(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
 
 
 def _turn_medians(run: Run, group: Group) -> list[tuple[int, float | None, int]]:
+    """Turn as a person counts, from 1; median in ms; n."""
     by_turn: dict[int, list[float]] = {}
     for cell in group.counted:
         sent = run.window_requests(cell.number)
@@ -154,6 +158,6 @@ def _turn_medians(run: Run, group: Group) -> list[tuple[int, float | None, int]]
         for turn, ttft_s in zip(ok["turn"], ok["ttft_s"], strict=True):
             by_turn.setdefault(int(turn), []).append(float(ttft_s))
     return [
-        (turn, float(np.median(values)) * 1e3 if len(values) >= needed(50) else None, len(values))
+        (turn + 1, float(np.median(values)) * 1e3 if len(values) >= needed(50) else None, len(values))
         for turn, values in sorted(by_turn.items())
     ]

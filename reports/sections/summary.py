@@ -45,7 +45,8 @@ def section(run: Run) -> Section | None:
         ]
         parts += [tag("h3", scenario), table(columns, rows, "summary")]
     note = paragraph(
-        "Mean over starts; the range of the starts' values is below it. “–”: not measured, or too "
+        "Mean over starts; below it the range of their values, or how many of them have one. “–”: "
+        "not measured, or too "
         "few requests "
         "for that percentile; the tooltip says which, and the n. ▲ suspect, ✕ invalid or failed."
     )
