@@ -29,9 +29,10 @@ class Show:
             console=self.console,
             disable=quiet or not self.console.is_terminal,
             transient=True,
+            refresh_per_second=2,  # it is drawn while we measure, on the same machine
         )
-        self._task = self._live.add_task("", total=None, left="")
-        self._left_s = 0.0
+        self._task = self._live.add_task("", total=None, left="", visible=False)
+        self._ended_cells = 0
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -46,12 +47,12 @@ class Show:
         self.console.print(escape(text))
 
     def begin(self, plan: Plan) -> None:
-        """The plan is about to run: the bar spans its estimated seconds."""
-        self._left_s = plan.estimate_s
-        self._live.update(self._task, total=plan.estimate_s)
+        """The starts of this plan are about to run: the bar spans their cells."""
+        cells = sum(len(start.cells) for start in plan.starts)
+        self._live.update(self._task, total=cells, visible=True)
 
     def start_begins(self, start: PlannedStart) -> None:
-        self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting")
+        self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting", left="")
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""
@@ -66,13 +67,16 @@ class Show:
     def cell_progress(self, cell: PlannedCell, progress: LoadProgress) -> None:
         failed = f", {progress.failed} failed" if progress.failed else ""
         text = f"{progress.phase}: {progress.requests} requests{failed}, {progress.in_flight} in flight"
-        self._live.update(self._task, advance=1, left=text)
+        share = min(1.0, progress.t_s / (cell.load.warmup_s + cell.load.duration_s))
+        self._live.update(self._task, completed=self._ended_cells + share, left=text)
 
     def _describe(self, label: str, cell: PlannedCell, left: str) -> None:
         text = f"{escape(label)}, {users(cell)}"
         self._live.update(self._task, description=text, left=left)
 
     def cell_ends(self, start: PlannedStart, record: CellRecord) -> None:
+        self._ended_cells += 1
+        self._live.update(self._task, completed=self._ended_cells, left="")
         count = f"{record.summary.requests} requests" if record.summary else "no requests"
         said = (
             f"{record.status}, {count}"

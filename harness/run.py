@@ -150,9 +150,10 @@ def _measure_start(
                 _check(running)
                 cells.append(_run_cell(start, cell, spec, running, watch, site, observer))
                 watch.save()
+            _check(running)  # one that died in the last cell did not complete its start
             watch.mark("stopping")
     if running:
-        _after_stop(keeper, running, baseline, devices)
+        _after_stop(keeper, baseline, devices)
 
 
 def _launch_spec(start: PlannedStart, provisions: Provisions, directory: Path) -> LaunchSpec:
@@ -184,15 +185,20 @@ def _serving(
         return
     assert isinstance(spec, NativeSpec)
     engine = start.deployment.engine
-    with server.running_server(
-        spec,
-        engine=start.deployment.label,
-        log_path=directory / "server.log",
-        state_dir=site.state_dir,
-        hints=ENGINES[engine].hints,
-    ) as running:
-        keeper.update(spawned_ns=running.started_ns, pid=running.pid)
-        yield running
+    running: server.Server | None = None
+    try:
+        with server.running_server(
+            spec,
+            engine=start.deployment.label,
+            log_path=directory / "server.log",
+            state_dir=site.state_dir,
+            hints=ENGINES[engine].hints,
+        ) as running:
+            keeper.update(spawned_ns=running.started_ns, pid=running.pid)
+            yield running
+    finally:
+        if running and (ended := running.process.ended):
+            keeper.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code)
 
 
 def _key(start: PlannedStart) -> str | None:
@@ -217,11 +223,7 @@ def _baseline_bytes(devices: Sequence[int]) -> int | None:
     return gpu.baseline_bytes(devices) if devices else host.baseline_bytes()
 
 
-def _after_stop(
-    keeper: _Keeper, running: server.Server, baseline: int | None, devices: Sequence[int]
-) -> None:
-    ended = running.process.ended
-    keeper.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code if ended else None)
+def _after_stop(keeper: _Keeper, baseline: int | None, devices: Sequence[int]) -> None:
     tolerance = max(64 << 20, int(0.02 * (baseline or 0)))
     back = (
         gpu.wait_for_baseline(devices, baseline, tolerance, 10.0)
@@ -265,9 +267,15 @@ def _run_cell(
     except Interrupted:
         _keep(site, job, replace(record, status="interrupted", error="interrupted"), None, observer, start)
         raise
-    watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
-    watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
-    return _keep(site, job, record, summary, observer, start)
+    try:
+        watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
+        watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
+        return _keep(site, job, record, summary, observer, start)
+    except Interrupted:
+        # The load had ended well: what it measured is kept, though the interrupt came while it was written.
+        if not (directory / "cell.json").is_file():
+            _keep(site, job, record, summary, observer, start)
+        raise
 
 
 def _job(start: PlannedStart, cell: PlannedCell, spec: LaunchSpec, directory: Path) -> LoadJob:

@@ -5,6 +5,7 @@ Knows no terminal and no report: cli hands in who shows progress and who finds w
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sys
@@ -14,9 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from harness import config, environment, overrides, plan, store
+from harness import config, environment, overrides, plan, probe, store
 from harness.config import Settings
-from harness.contracts import Plan, PlannedStart
+from harness.contracts import AttachSpec, Plan, PlannedStart
 from harness.errors import Interrupted, StoreError, UserError
 from harness.progress import Show
 from harness.provision import Provisions, WeightsStore, provide, select_devices
@@ -100,14 +101,25 @@ def settings_of(record: RunRecord) -> Settings:
 def provision(
     settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, show: Show
 ) -> tuple[Provisions, Site]:
-    """End what killed runs left, then find or make all that the starts need. Blocks; raises MissingError."""
+    """End what killed runs left, then find or make all that the starts need, which for a running server is
+    that it answers. Blocks; raises MissingError and UserError."""
     state_dir = cache / "running"
     for said in reap(state_dir):
         show.line(said)
+    _check_attached(starts)
     devices = select_devices(settings.device)
     deployments = [start.deployment for start in starts]
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     return found, Site(Path(), state_dir, devices)
+
+
+def _check_attached(starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError where a server to attach to cannot be measured: better now than in a failed run."""
+    deployments = [start.deployment for start in starts]
+    asked = dict.fromkeys((d.model, d.terms.base_url, d.terms.api_key_env) for d in deployments)
+    for model, base_url, api_key_env in asked:
+        if base_url:
+            probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), os.environ.get(api_key_env))
 
 
 def measure(
@@ -123,7 +135,7 @@ def measure(
     facts = {**record.environment, "engine_packages": engines}
     record = replace(record, environment=facts, status="running", ended_at=None)
     store.write_record(directory / "run.json", record)
-    show.begin(replace(record.plan, estimate_s=plan.estimate_s(starts)))
+    show.begin(replace(record.plan, starts=tuple(starts), estimate_s=plan.estimate_s(starts)))
     try:
         records = run_starts(starts, provisions, replace(site, run_dir=directory), show)
     except Interrupted:

@@ -246,7 +246,7 @@ def read_run(run_dir: Path) -> RunRecord:
                 f"{path}: schema version {version}, this bench reads {sorted(SCHEMA_HISTORY)}; update bench"
             )
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.MsgspecError, AttributeError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
 
 

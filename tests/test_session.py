@@ -1,0 +1,96 @@
+"""What a run is called, where it may be written, and what of it is left to measure."""
+
+from __future__ import annotations
+
+import make_run
+import pytest
+from make_run import S
+
+from harness import config, overrides, plan, session, store
+from harness.errors import StoreError, UserError
+
+WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
+
+
+def settings_of(*words: str):
+    return config.settings(overrides.parse(words))
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run's directory, record and plan; nothing is measured yet."""
+    settings = settings_of(*WORDS)
+    planned = plan.make(settings, lambda weights: None)
+    directory = tmp_path / "run"
+    return directory, session.begin(directory, settings, planned), planned
+
+
+def keep(directory, start, cell, status="completed") -> None:
+    make_run.write_start(directory, make_run.start_record(start, S))
+    make_run.write_cell(directory, cell, start, [], make_run.summary(S), status=status)
+
+
+def cells_of(starts) -> list[tuple[str, list[int]]]:
+    return [(start.name, [cell.number for cell in start.cells]) for start in starts]
+
+
+def test_a_new_run_has_its_plan_and_settings_on_record(begun):
+    directory, _, planned = begun
+    read = store.read_run(directory)
+    assert (read.status, read.run_id, read.ended_at) == ("running", "run", None)
+    assert [start.deployment.label for start in read.plan.starts] == [
+        s.deployment.label for s in planned.starts
+    ]
+    assert read.environment
+    assert plan.make(session.settings_of(read), lambda weights: None) == planned
+
+
+@pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
+def test_settings_on_record_parse_again(tmp_path, value):
+    settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
+    session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
+    assert session.settings_of(store.read_run(tmp_path / "run")) == settings
+
+
+def test_all_starts_are_missing_at_first(begun):
+    directory, record, planned = begun
+    assert session.missing_starts(directory, record, planned) == list(planned.starts)
+
+
+def test_completed_cells_are_not_measured_again_and_begun_starts_get_new_numbers(begun):
+    directory, record, planned = begun
+    first, second = planned.starts[:2]
+    keep(directory, first, first.cells[0])
+    keep(directory, first, first.cells[1], "failed")
+    keep(directory, second, second.cells[0])
+    keep(directory, second, second.cells[1])
+    missing = session.missing_starts(directory, record, planned)
+    assert cells_of(missing) == [
+        ("05-reference-label-a", [2]),
+        ("03-reference-label-b", [5, 6]),
+        ("04-reference-label-a", [7, 8]),
+    ]
+
+
+def test_another_plan_is_refused(begun):
+    directory, record, _ = begun
+    other = plan.make(settings_of(*WORDS[:-1], "seed=4"), lambda weights: None)
+    with pytest.raises(StoreError, match="planned by another bench"):
+        session.missing_starts(directory, record, other)
+
+
+def test_directories_sort_by_time_and_are_new(tmp_path):
+    settings = settings_of(*WORDS)
+    first = session.new_run_dir(tmp_path, settings)
+    assert first.name.endswith("-chat_multi_turn")
+    assert not first.exists()
+
+
+def test_output_must_be_new_or_empty(tmp_path):
+    session.check_output(tmp_path / "new" / "below")
+    session.check_output(tmp_path)
+    (tmp_path / "file").write_text("x")
+    for wrong in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="--output"):
+            session.check_output(wrong)
+    assert (tmp_path / "file").read_text() == "x"
