@@ -24,11 +24,13 @@ from harness.progress import Show
 
 app = typer.Typer(
     help="Which engine, at which quantization, should serve your language model on your device.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Every mistake in a command's own arguments; Typer exports only this subclass of it.
+UsageError: Any = typer.BadParameter.__mro__[1]
 # Without a terminal, rich would fold tables into 80 columns.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
@@ -41,6 +43,12 @@ Study = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+
+
+@app.callback()
+def _without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def _example(text: str) -> str:
@@ -111,12 +119,13 @@ def _measure_and_report(
         show.line(f"{directory}: every cell is completed; nothing to measure")
     provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
     record = record or session.begin(directory, settings, whole)
-    try:
-        return session.measure(directory, record, starts, provisions, site, show)
-    finally:
-        # Also after Ctrl-C: what was measured is reported.
-        show.line("writing the report")
-        _write_report(directory)
+    with session.sole_writer(directory):
+        try:
+            return session.measure(directory, record, starts, provisions, site, show)
+        finally:
+            # Also after Ctrl-C: what was measured is reported.
+            show.line("writing the report")
+            _write_report(directory)
 
 
 def _write_report(directory: Path) -> Path:
@@ -270,7 +279,10 @@ def main() -> None:
     """The `bench` command. Exit codes: 0 fine, 1 a cell failed, 2 a mistake, 130 and 143 signals."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as mistake:
+        errors.print(escape(f"{mistake.format_message()} See `bench --help`."))
+        sys.exit(2)
     except Interrupted as interrupted:
         errors.print("interrupted")
         sys.exit(interrupted.exit_code)

@@ -224,7 +224,7 @@ def _baseline_bytes(devices: Sequence[int]) -> int | None:
 
 
 def _after_stop(keeper: _Keeper, baseline: int | None, devices: Sequence[int]) -> None:
-    tolerance = max(64 << 20, int(0.02 * (baseline or 0)))
+    tolerance = max(128 << 20, int(0.02 * (baseline or 0)))
     back = (
         gpu.wait_for_baseline(devices, baseline, tolerance, 10.0)
         if devices

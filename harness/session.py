@@ -5,12 +5,14 @@ Knows no terminal and no report: cli hands in who shows progress and who finds w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +61,19 @@ def begin(directory: Path, settings: Settings, planned: Plan) -> RunRecord:
     directory.mkdir(parents=True, exist_ok=True)
     store.write_record(directory / "run.json", record)
     return record
+
+
+@contextmanager
+def sole_writer(directory: Path) -> Iterator[None]:
+    """Hold a run's directory; a killed bench holds nothing. Raises UserError where another one does."""
+    with (directory / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{directory}: another bench is measuring this run; wait until it ends"
+            ) from error
+        yield
 
 
 def _now() -> str:

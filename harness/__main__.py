@@ -1,0 +1,17 @@
+"""Where `bench` begins: importing the rest takes a moment, and Ctrl-C in it should end quietly."""
+
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    # Python's own handler would show a traceback; harness.cli installs one where there is something to stop.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from harness.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()
