@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,7 +22,7 @@ from engines import ALIASES, ENGINES, QUANTIZATIONS
 from harness import units
 from harness.contracts import EngineTerms, Load, Scalar, ScenarioChoice
 from harness.errors import UserError
-from harness.overrides import Choices, as_text
+from harness.overrides import Choices, as_text, shown
 from scenarios import SCENARIOS
 
 DEFAULT_MODEL = "gemma3-270m"
@@ -49,6 +50,16 @@ _MINIMUM = {
     "engine.context_length": 16,
     "engine.concurrent_sequences": 1,
     "engine.start_timeout": 0.1,
+}
+_DAY_S = 86400
+_MAXIMUM = {
+    "repeats": 1000,
+    "seed": 2**63 - 1,
+    "load.concurrency": 100_000,
+    "load.warmup": _DAY_S,
+    "load.duration": _DAY_S,
+    "load.timeout": _DAY_S,
+    "engine.start_timeout": _DAY_S,
 }
 
 
@@ -98,7 +109,7 @@ def settings(given: Choices) -> Settings:
         _check_single(key, choices[key])
     engines = _names("engine", choices["engine"], ENGINES)
     made = Settings(
-        models=tuple(_text("model", value) for value in choices["model"]),
+        models=tuple(dict.fromkeys(_text("model", value) for value in choices["model"])),
         engines=tuple(EngineChoice(name, _points(name, ENGINES[name].options, choices)) for name in engines),
         quantizations=_quantizations(choices["quantization"]),
         terms=_points("engine", EngineTerms, choices),
@@ -122,7 +133,7 @@ def option_keys(prefix: str, kind: type) -> list[str]:
     """`key=default` of each option of a dataclass whose fields all have defaults; durations in seconds."""
     defaults = kind()
     return [
-        f"{key}={as_text(getattr(defaults, name))}{'s' if suffix == '_s' else ''}"
+        f"{key}={shown(getattr(defaults, name))}{'s' if suffix == '_s' else ''}"
         for key, (name, suffix) in _fields_by_key(prefix, kind).items()
     ]
 
@@ -147,11 +158,11 @@ def _check_keys(given: Choices) -> None:
     known = known_keys()
     for key, values in given.items():
         if key not in known:
-            raise UserError(f"{key}={as_text(values[0])}: no such key; {_nearest(key, known, 'keys')}")
+            raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known, 'keys')}")
     if "load.rate" in given:
-        rate = as_text(given["load.rate"][0])
+        rate = shown(given["load.rate"][0])
         if "load.concurrency" in given:
-            concurrency = as_text(given["load.concurrency"][0])
+            concurrency = shown(given["load.concurrency"][0])
             raise UserError(
                 f"load.concurrency={concurrency}, load.rate={rate}: closed and open loop exclude each other; "
                 "give one of them"
@@ -174,7 +185,7 @@ def _check_sections(given: Choices) -> None:
     }
     for key, values in given.items():
         prefix = key.partition(".")[0]
-        what = f"{key}={as_text(values[0])}"
+        what = f"{key}={shown(values[0])}"
         if "." in key and prefix in ENGINES and prefix not in engines:
             raise UserError(f"{what}: engine {prefix} is not in this run; add it with engine={prefix}")
         if prefix == "scenario" and "." in key and scenario_keys and key not in scenario_keys:
@@ -184,7 +195,7 @@ def _check_sections(given: Choices) -> None:
 
 def _check_single(key: str, values: Sequence[Scalar]) -> None:
     if len(values) > 1:
-        listed = ",".join(as_text(value) for value in values)
+        listed = ",".join(shown(value) for value in values)
         hint = f" (several devices for one server: '{key}=\"{listed}\"')" if key == "device" else ""
         raise UserError(f"{key}={listed}: cannot be swept; give one value{hint}")
 
@@ -193,6 +204,7 @@ def _check_attached(made: Settings) -> None:
     if not made.is_attached:
         return
     url = made.terms[0].value.base_url
+    _check_url(url)
     if len(made.terms) > 1 and any("engine.base_url" in point.differs for point in made.terms):
         raise UserError("engine.base_url: cannot be swept; measure one running server per run")
     for key, values in (("engine", [e.name for e in made.engines]), ("quantization", made.quantizations)):
@@ -208,6 +220,16 @@ def _check_attached(made: Settings) -> None:
         )
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        right = False
+    if not right:
+        raise UserError(f"engine.base_url={url}: must be of the form http://HOST:PORT/v1")
+
+
 def _nearest(value: str, known: Iterable[str], what: str) -> str:
     known = list(known)
     near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
@@ -219,7 +241,7 @@ def _nearest(value: str, known: Iterable[str], what: str) -> str:
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:
     for value in values:
         if value not in known:
-            raise UserError(f"{key}={as_text(value)}: no such {key}; choose from {', '.join(sorted(known))}")
+            raise UserError(f"{key}={shown(value)}: no such {key}; choose from {', '.join(sorted(known))}")
     return tuple(dict.fromkeys(str(value) for value in values))
 
 
@@ -245,7 +267,7 @@ def _points(prefix: str, kind: type, choices: Choices) -> tuple[Varied, ...]:
     keys = [key for key in _fields_by_key(prefix, kind) if key in choices]
     return tuple(
         _point(prefix, kind, dict(zip(keys, values, strict=True)), choices)
-        for values in itertools.product(*(choices[key] for key in keys))
+        for values in itertools.product(*(dict.fromkeys(choices[key]) for key in keys))
     )
 
 
@@ -256,7 +278,7 @@ def _point(prefix: str, kind: type, values: Mapping[str, Scalar], choices: Choic
     for key, value in values.items():
         name, suffix = by_key[key]
         decoded[name] = _decode(key, hints[name], value, suffix)
-    differs = {key: as_text(value) for key, value in values.items() if len(choices[key]) > 1}
+    differs = {key: shown(value) for key, value in values.items() if len(set(choices[key])) > 1}
     return Varied(kind(**decoded), differs)
 
 
@@ -275,10 +297,13 @@ def _decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> An
         plain = _plain(kind, value, suffix, optional=optional)
         decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
     except (ValueError, msgspec.ValidationError) as error:
-        raise UserError(f"{key}={as_text(value)}: {_wanted(kind, error)}") from error
+        raise UserError(f"{key}={shown(value)}: {_wanted(kind, error)}") from error
     least = _MINIMUM.get(key)
     if least is not None and decoded < least:
-        raise UserError(f"{key}={as_text(value)}: must be {least} or more")
+        raise UserError(f"{key}={shown(value)}: must be {least} or more")
+    most = _MAXIMUM.get(key)
+    if most is not None and decoded is not None and decoded > most:
+        raise UserError(f"{key}={shown(value)}: must be {most} or less")
     return decoded
 
 
@@ -287,7 +312,7 @@ def _plain(kind: Any, value: Scalar, suffix: str | None, *, optional: bool) -> S
     if suffix is not None:
         return _UNITS[suffix](str(value))
     if kind is str or (optional and str in typing.get_args(kind)):
-        return value if isinstance(value, str) else as_text(value)
+        return value if isinstance(value, str) else shown(value)
     return value
 
 

@@ -6,6 +6,7 @@ Knows no key; harness/config.py does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,22 @@ def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
     return choices
 
 
+# Strings that the grammar reads back as the same string without quotes.
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
+_WORDS = ("null", "true", "false", "nan", "inf")
+
+
 def as_text(value: Scalar) -> str:
-    """The value as it can be given on a command line again."""
+    """The value as it can be given on a command line again, and means the same."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
-    if isinstance(value, str) and _needs_quotes(text):
-        escaped = text.replace('"', '\\"')
-        return f'"{escaped}"'
-    return text
+    if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return str(value)
+    # In Hydra's quotes a backslash is itself, but before a quote it escapes, and is escaped by another.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    return f'"{escaped}"'
 
 
-def _needs_quotes(text: str) -> bool:
-    return any(c in text for c in ",=[]{}()~'\"") or text != text.strip() or not text
+def shown(value: Scalar) -> str:
+    """The value as a message shows it: text without quotes."""
+    return value if isinstance(value, str) else as_text(value)

@@ -131,7 +131,9 @@ def _label(settings: Settings, deployment: Deployment, terms: Varied, options: V
     """Engine and quantization, then only what tells it from the others of this run."""
     words = [deployment.engine]
     if len(settings.models) > 1 and deployment.model != NO_QUANTIZATION:
-        words.append(Path(deployment.model).name)
+        names = [Path(model).name for model in settings.models]
+        name = Path(deployment.model).name
+        words.append(name if names.count(name) == 1 else deployment.model)
     if deployment.quantization != NO_QUANTIZATION:
         words.append(deployment.quantization)
     varied = {**terms.differs, **options.differs}

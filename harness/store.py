@@ -11,7 +11,7 @@ in `rows.jsonl` only while their cell runs. Knows no statistics: instants and co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -161,11 +161,12 @@ def requests_table(rows: Sequence[RequestRow], summary: LoadSummary | None) -> p
     columns: dict[str, list[Any]] = {
         name: [getattr(row, name) for row in ordered] for name in _REQUEST_TYPES if name != "in_window"
     }
-    columns["in_window"] = [_in_window(row, summary) for row in ordered]
+    columns["in_window"] = [in_window(row, summary) for row in ordered]
     return pa.table(columns, schema=REQUEST_SCHEMA)
 
 
-def _in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
+def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
+    """Whether a request was sent in the window; None without a summary."""
     if summary is None:
         return None
     # A request that never got onto the wire belongs where it was due: a dead server must not look idle.
@@ -252,12 +253,15 @@ def read_run(run_dir: Path) -> RunRecord:
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
     """All start records, in order; starts that were only planned are not among them."""
-    return [_decode(path, StartRecord) for path in sorted(run_dir.glob("starts/*/start.json"))]
+    records: list[StartRecord] = [_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")]
+    return sorted(records, key=lambda record: record.index)
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
     """The newest record of each cell that was begun, by number; earlier attempts are in <nnn>.attempt<k>."""
-    return [_decode(path, CellRecord) for path in sorted(run_dir.glob("cells/[0-9][0-9][0-9]/cell.json"))]
+    paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
+    records: list[CellRecord] = [_decode(path, CellRecord) for path in paths]
+    return sorted(records, key=lambda record: record.number)
 
 
 def _decode(path: Path, kind: type[Any]) -> Any:
@@ -288,11 +292,6 @@ def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) 
     ended = replace(record, status=status, ended_at=ended_at)
     write_record(run_dir / "run.json", ended)
     return ended
-
-
-def existing_runs(parent: Path) -> Iterable[Path]:
-    """Directories below `parent` that hold a run, oldest name first."""
-    return sorted(path.parent for path in parent.glob("*/run.json"))
 
 
 def as_mapping(options: Any) -> dict[str, Any]:

@@ -96,3 +96,23 @@ def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: 
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("load.concurrency=1000000000", "load.concurrency=1000000000: must be 100000 or less"),
+        ("load.warmup=1e300", "load.warmup=1e300: must be 86400 or less"),
+        ("engine.base_url=ftp://h/v1", "engine.base_url=ftp://h/v1: must be of the form http://HOST:PORT/v1"),
+        ("engine.base_url=http://h:99999/v1", "must be of the form http://HOST:PORT/v1"),
+    ],
+)
+def test_what_no_machine_can_do_is_refused(line: str, said: str) -> None:
+    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+        settings(line, "model=m")
+
+
+def test_a_value_given_twice_counts_once() -> None:
+    made = settings("load.concurrency=1,1,4", "model=a,a")
+    assert [load.concurrency for load in made.loads] == [1, 4]
+    assert made.models == ("a",)

@@ -85,3 +85,19 @@ def test_a_missing_study_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, True, 3, 0.5, "a,b", "~/x", 'say "hi"', "http://h/v1?a=b", "plain"])
 def test_text_of_a_value_parses_back_to_it(value: str | int | float | bool | None) -> None:
     assert parse([f"key={as_text(value)}"])["key"] == (value,)
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(32, 127)] + ["é", "\t", "日"])
+def test_text_with_any_character_parses_back(character: str) -> None:
+    for value in (f"a{character}b", f"{character}a", f"a{character}", f"{character}{character}"):
+        assert parse([f"key={as_text(value)}"])["key"] == (value,), value
+
+
+@pytest.mark.parametrize(
+    "value", ["null", "true", "1.50", "007", "nan", "a\\", 'a\\"b', "1e5", "", "20s", "5%", "24GiB"]
+)
+def test_text_that_looks_like_something_else_stays_text(value: str) -> None:
+    assert parse([f"key={as_text(value)}", f"both={as_text(value)},{as_text('x')}"]) == {
+        "key": (value,),
+        "both": (value, "x"),
+    }

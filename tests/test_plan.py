@@ -96,3 +96,9 @@ def test_start_names_are_file_names() -> None:
     for start in made("engine=reference", "reference.label=a,b").starts:
         assert Path(start.name).name == start.name
         assert " " not in start.name
+
+
+def test_models_of_one_file_name_have_labels_of_their_own(tmp_path: Path) -> None:
+    model = 'model="/a/m.gguf","/b/m.gguf"'
+    whole = plan.make(config.settings(overrides.parse([model, "quantization=fp16"])), lambda weights: None)
+    assert len({start.deployment.label for start in whole.starts}) == 2

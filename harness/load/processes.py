@@ -55,7 +55,8 @@ def run_load(
     limit_s = job.load.warmup_s + job.load.duration_s + job.load.timeout_s + _SLACK_S
     deadline = time.monotonic() + limit_s
     with _started(
-        [sys.executable, "-m", "harness.load.worker", str(job_path)],
+        # -P: a folder of the user's that is called as one of ours must not be imported instead.
+        [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)],
         label=f"load of cell {job.cell}",
         state_dir=state_dir,
         log_path=log_path,
@@ -64,7 +65,7 @@ def run_load(
     ) as process:
         for line in process.lines(timeout_s=1.0):
             if line:
-                on_progress(msgspec.json.decode(line, type=Progress))
+                on_progress(_progress(line, log_path))
             check()
             if time.monotonic() > deadline:
                 raise LoadError(f"the load process did not end within {limit_s:.0f} s; see {log_path}")
@@ -82,6 +83,13 @@ def _started(argv: Sequence[str], **options: Any) -> Iterator[Supervised]:
     with ExitStack() as stack:
         stack.push(running)
         yield process
+
+
+def _progress(line: str, log_path: Path) -> Progress:
+    try:
+        return msgspec.json.decode(line, type=Progress)
+    except msgspec.MsgspecError as error:
+        raise LoadError(f"the load process said {line[:100]!r}, not its progress; see {log_path}") from error
 
 
 def _summary(job: LoadJob, code: int | None, log_path: Path) -> LoadSummary:
