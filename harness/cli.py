@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,9 +19,10 @@ from rich.markup import escape
 
 from harness import config, install, listing, overrides, plan, session, store
 from harness.config import Settings
-from harness.contracts import Plan, Reason, Weights
+from harness.contracts import Reason, Weights
 from harness.errors import BenchError, Interrupted, UserError
 from harness.progress import Show
+from harness.provision import check_builds, select_devices
 
 app = typer.Typer(
     help="Which engine, at which quantization, should serve your language model on your device.",
@@ -73,59 +75,49 @@ def run(
     if resume is not None:
         if changes or study or output:
             raise UserError("--resume takes the run's own settings; give no keys, --from or --output with it")
-        _measure(resume, store.read_run(resume), quiet)
+        record = store.read_run(resume)
+        _measure(resume, record, quiet, session.settings_of(record))
         return
     settings = config.settings(overrides.parse(changes or [], study))
-    directory = output or session.new_run_dir(Path("results"), settings)
-    session.check_output(directory)
-    _measure(directory, None, quiet, settings)
+    if output is not None:
+        session.check_output(output)
+    _measure(output, None, quiet, settings)
 
 
-def _measure(
-    directory: Path, record: store.RunRecord | None, quiet: bool, settings: Settings | None = None
-) -> None:
+def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool, settings: Settings) -> None:
+    """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
 
-    settings = settings or session.settings_of(_known(record))
     whole = plan.make(settings, weights.can_prepare)
-    starts = session.missing_starts(directory, record, whole) if record else list(whole.starts)
+    starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
         for skip in whole.skips:
             show.line(f"skipped {skip.what}: {skip.reason}")
         if not whole.starts:
             raise UserError("nothing to run: every combination was skipped")
-        cells = _measure_and_report(directory, record, settings, whole, starts, show)
+        if not starts:
+            show.line("every cell is completed; nothing to measure")
+        provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
+        directory = directory or session.new_run_dir(Path("results"), settings)
+        with session.sole_writer(directory):
+            record = record or session.begin(directory, settings, whole)
+            try:
+                cells = session.measure(directory, record, starts, provisions, site, show) if starts else []
+            finally:
+                _report_whatever_happened(directory, show)
     out.print(escape(str(directory / "report.html")))
     if any(cell.status != "completed" for cell in cells):
         raise typer.Exit(1)
 
 
-def _known(record: store.RunRecord | None) -> store.RunRecord:
-    assert record is not None
-    return record
-
-
-def _measure_and_report(
-    directory: Path,
-    record: store.RunRecord | None,
-    settings: Settings,
-    whole: Plan,
-    starts: Sequence[Any],
-    show: Show,
-) -> list[store.CellRecord]:
-    from engines import weights
-
-    if not starts:
-        show.line(f"{directory}: every cell is completed; nothing to measure")
-    provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
-    record = record or session.begin(directory, settings, whole)
-    with session.sole_writer(directory):
+def _report_whatever_happened(directory: Path, show: Show) -> None:
+    """Write the report also after Ctrl-C, undisturbed by another; a failure here must not hide the first."""
+    show.line("writing the report")
+    with signals_ignored():
         try:
-            return session.measure(directory, record, starts, provisions, site, show)
-        finally:
-            # Also after Ctrl-C: what was measured is reported.
-            show.line("writing the report")
             _write_report(directory)
+        except (BenchError, OSError) as error:
+            show.line(f"the report could not be written: {error}; try `bench report {directory}`")
 
 
 def _write_report(directory: Path) -> Path:
@@ -140,7 +132,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     from engines import weights
 
     settings = config.settings(overrides.parse(changes or [], study))
+    select_devices(settings.device)
     whole = plan.make(settings, weights.can_prepare)
+    check_builds(settings.device, [start.deployment for start in whole.starts])
     if as_json:
         _print_json(whole)
     else:
@@ -228,7 +222,7 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
 @app.command("list", epilog=_example("bench list quantizations"))
 def list_command(
     what: Annotated[
-        str, typer.Argument(help="engines, scenarios, quantizations, models or metrics")
+        str, typer.Argument(help="engines, scenarios, quantizations, models, metrics or keys")
     ] = "engines",
     as_json: Json = False,
 ) -> None:
@@ -258,21 +252,40 @@ def _print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A second Ctrl-C while all is being stopped would only cut that short; one much later is meant anew.
+_PATIENCE_S = 60.0
+
+
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises Interrupted; later ones are ignored while all is stopped."""
+    """SIGINT and SIGTERM raise Interrupted, once; again only after _PATIENCE_S."""
+    last_s = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        nonlocal last_s
+        if time.monotonic() - last_s > _PATIENCE_S:
+            last_s = time.monotonic()
+            raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def main() -> None:
@@ -291,3 +304,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        errors.print(escape(f"{error.filename}: {error.strerror}"))
+        sys.exit(2)

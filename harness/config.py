@@ -129,6 +129,19 @@ def known_keys() -> list[str]:
     return sorted({"model", *DEFAULTS, "load.rate", *_all_section_keys()})
 
 
+def default_of_keys() -> dict[str, str]:
+    """Every key with its default as it would be given; `scenario.*` keys of all scenarios."""
+    sections: list[tuple[str, type]] = [("load", Load), ("engine", EngineTerms)]
+    sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
+    sections += [(name, engine.options) for name, engine in ENGINES.items()]
+    found = {key: ",".join(as_text(value) for value in values) for key, values in DEFAULTS.items()}
+    for prefix, kind in sections:
+        for line in option_keys(prefix, kind):
+            key, _, default = line.partition("=")
+            found.setdefault(key, default)
+    return found
+
+
 def option_keys(prefix: str, kind: type) -> list[str]:
     """`key=default` of each option of a dataclass whose fields all have defaults; durations in seconds."""
     defaults = kind()

@@ -23,7 +23,7 @@ Outcome = Literal[
     "protocol_error",  # bytes that are not the protocol: half a body, no content, not JSON
     "timeout",  # load.timeout passed
     "reset",  # the connection broke before the response's end
-    "cancelled",  # bench ended it: an interrupt, or the drain limit after the window
+    "cancelled",  # bench ended it on an interrupt
     "lost",  # a load worker died with it
 ]
 CellStatus = Literal["completed", "failed", "interrupted", "skipped"]

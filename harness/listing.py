@@ -11,7 +11,7 @@ from rich.table import Table
 
 from engines import ALIASES, ENGINES, QUANTIZATIONS, models
 from harness import gpu, install
-from harness.config import option_keys
+from harness.config import default_of_keys, option_keys
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Plan, Reason, Weights
 from harness.doctor import Finding
 from harness.errors import UserError
@@ -36,6 +36,7 @@ def rows_of(what: str) -> list[Row]:
         "quantizations": _quantizations,
         "models": _models,
         "metrics": _metrics,
+        "keys": _keys,
     }
     if what not in lists:
         raise UserError(f"list {what}: no such list; choose from {', '.join(lists)}")
@@ -118,6 +119,10 @@ def _models() -> list[Row]:
             }
         )
     return rows
+
+
+def _keys() -> list[Row]:
+    return [{"key": key, "default": default} for key, default in default_of_keys().items()]
 
 
 def _metrics() -> list[Row]:

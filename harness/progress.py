@@ -77,10 +77,10 @@ class Show:
     def cell_ends(self, start: PlannedStart, record: CellRecord) -> None:
         self._ended_cells += 1
         self._live.update(self._task, completed=self._ended_cells, left="")
-        count = f"{record.summary.requests} requests" if record.summary else "no requests"
+        count = _counted(record.summary.requests, "request") if record.summary else "no requests"
         said = (
             f"{record.status}, {count}"
-            if record.status == "completed"
+            if record.status == "completed" or record.error == record.status
             else f"{record.status}: {record.error}"
         )
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
@@ -93,4 +93,8 @@ def users(cell: PlannedCell) -> str:
 
 
 def _users(count: int) -> str:
-    return f"{count} user" if count == 1 else f"{count} users"
+    return _counted(count, "user")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -14,7 +14,7 @@ from typing import Protocol
 from engines import ENGINES
 from harness import gpu, install
 from harness.contracts import Deployment, InstallSpec, Reason, Weights, WeightsFile
-from harness.errors import MissingError
+from harness.errors import MissingError, UserError
 
 OnLine = Callable[[str], None]
 
@@ -57,6 +57,17 @@ def select_devices(device: str) -> tuple[int, ...]:
     if device != "auto":
         return gpu.select(device)
     return () if isinstance(gpu.devices(), Reason) else (0,)
+
+
+def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
+    """Raise UserError where a device was asked for by name and an engine's build here cannot use one."""
+    if device in ("auto", "cpu"):
+        return
+    for deployment in deployments:
+        engine = ENGINES[deployment.engine]
+        spec = engine.install("cuda")
+        if not deployment.terms.base_url and isinstance(spec, Reason):
+            raise UserError(f"device={device}: {deployment.engine}: {spec.text}; use device=cpu")
 
 
 def install_spec(engine: str, *, has_device: bool) -> InstallSpec | Reason | None:

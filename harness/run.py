@@ -28,7 +28,7 @@ from harness.contracts import (
     RequestRow,
     WeightsFile,
 )
-from harness.errors import CellError, Interrupted, ServerError, UserError
+from harness.errors import BenchError, Interrupted, ServerError, UserError
 from harness.load.processes import Progress, read_summary, run_load
 from harness.provision import Provisions
 from harness.store import CellRecord, StartRecord
@@ -78,7 +78,8 @@ def _run_start(
     try:
         _measure_start(start, provisions, site, observer, keeper, cells)
         keeper.update(status="completed")
-    except CellError as error:
+    except (BenchError, OSError) as error:
+        # Not only the server's errors: a device that is lost or a full disk ends this start, not the run.
         tail = error.log_tail if isinstance(error, ServerError) else None
         keeper.update(status="failed", error=str(error), log_tail=tail)
         observer.start_failed(start, str(error))
@@ -86,6 +87,8 @@ def _run_start(
     except Interrupted:
         keeper.update(status="interrupted")
         raise
+    if keeper.record.stopped_ns is not None:
+        _after_stop(keeper, provisions.devices_of(start.deployment, site.devices))
     return cells
 
 
@@ -152,8 +155,6 @@ def _measure_start(
                 watch.save()
             _check(running)  # one that died in the last cell did not complete its start
             watch.mark("stopping")
-    if running:
-        _after_stop(keeper, baseline, devices)
 
 
 def _launch_spec(start: PlannedStart, provisions: Provisions, directory: Path) -> LaunchSpec:
@@ -223,7 +224,9 @@ def _baseline_bytes(devices: Sequence[int]) -> int | None:
     return gpu.baseline_bytes(devices) if devices else host.baseline_bytes()
 
 
-def _after_stop(keeper: _Keeper, baseline: int | None, devices: Sequence[int]) -> None:
+def _after_stop(keeper: _Keeper, devices: Sequence[int]) -> None:
+    """Wait for the memory to come back, which matters most after a server that crashed."""
+    baseline = keeper.record.baseline_bytes
     tolerance = max(128 << 20, int(0.02 * (baseline or 0)))
     back = (
         gpu.wait_for_baseline(devices, baseline, tolerance, 10.0)
@@ -262,7 +265,7 @@ def _run_cell(
             lambda: _check(running),
         )
         _check(running)
-    except CellError as error:
+    except (BenchError, OSError) as error:
         return _keep(site, job, replace(record, status="failed", error=str(error)), None, observer, start)
     except Interrupted:
         _keep(site, job, replace(record, status="interrupted", error="interrupted"), None, observer, start)
@@ -331,16 +334,23 @@ def _keep(
 
 
 def _judge(record: CellRecord, rows: Sequence[RequestRow]) -> CellRecord:
-    """A cell without one good request has measured nothing: it failed, with the commonest reason."""
-    if record.status != "completed":
+    """A cell without one good request in its window has measured nothing: it failed, and says why."""
+    if record.status != "completed" or record.summary is None:
         return record
-    failed = [row for row in rows if row.outcome != "ok"]
-    if len(failed) == len(rows):
-        reasons = [f"{row.outcome}: {row.error}" for row in failed] or ["no request was sent"]
+    if record.summary.ended_by == "interrupted":
+        return replace(record, status="failed", error="the load process was ended by a signal")
+    sent = [row for row in rows if store.in_window(row, record.summary)]
+    failed = [row for row in sent if row.outcome != "ok"]
+    if not sent:
+        return replace(
+            record, status="failed", error="no request was sent in the window; a longer load.duration"
+        )
+    if len(failed) == len(sent):
+        reasons = [f"{row.outcome}: {row.error}" for row in failed]
         commonest = max(set(reasons), key=reasons.count)
-        return replace(record, status="failed", error=f"no request succeeded; {commonest}")
+        return replace(record, status="failed", error=f"no request in the window succeeded; {commonest}")
     if failed:
-        text = f"{len(failed)} of {len(rows)} requests failed"
+        text = f"{len(failed)} of {len(sent)} requests in the window failed"
         return replace(record, validity="suspect", reasons=(*record.reasons, text))
     return record
 

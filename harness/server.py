@@ -70,7 +70,6 @@ def running_server(
     Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError where the program cannot
     be started. See wait_ready.
     """
-    started_ns = time.monotonic_ns()
     with ExitStack() as stack:
         running = supervised(
             spec.argv,
@@ -84,7 +83,7 @@ def running_server(
             process = stack.enter_context(running)
         except OSError as error:
             raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
-        yield Server(engine, spec, log_path, tuple(hints), process, started_ns)
+        yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns)
 
 
 def wait_ready(server: Server, timeout_s: float) -> Startup:

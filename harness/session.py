@@ -17,28 +17,37 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from harness import config, environment, overrides, plan, probe, store
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart
-from harness.errors import Interrupted, StoreError, UserError
+from harness.errors import StoreError, UserError
 from harness.progress import Show
-from harness.provision import Provisions, WeightsStore, provide, select_devices
+from harness.provision import Provisions, WeightsStore, check_builds, provide, select_devices
 from harness.run import Site, run_starts
 from harness.running import reap
 from harness.store import CellRecord, RunRecord
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
-    """A directory name that sorts by time and says what is in it; not made yet."""
+    """Make a directory whose name sorts by time and says what is in it; never one that is there already."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = "-".join([stamp, *(scenario.name for scenario in settings.scenarios)])
+    name = "-".join(dict.fromkeys([stamp, *(scenario.name for scenario in settings.scenarios)]))
     path = parent / name[:80]
-    return path if not path.exists() else path.with_name(f"{path.name}-{secrets.token_hex(2)}")
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            path = path.with_name(f"{name[:80]}-{secrets.token_hex(2)}")
 
 
 def check_output(directory: Path) -> None:
     """Raise UserError where a new run cannot be written."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--output {directory}: is not a directory")
+    if directory.exists() and any(directory.iterdir()):
         raise UserError(
             f"--output {directory}: exists and is not empty; continue a run with --resume {directory}"
         )
@@ -58,15 +67,15 @@ def begin(directory: Path, settings: Settings, planned: Plan) -> RunRecord:
         plan=planned,
         environment=environment.facts(),
     )
-    directory.mkdir(parents=True, exist_ok=True)
     store.write_record(directory / "run.json", record)
     return record
 
 
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Hold a run's directory; a killed bench holds nothing. Raises UserError where another one does."""
-    with (directory / "run.lock").open("w") as lock:
+    """Make and hold a run's directory; a killed bench holds nothing. Raises UserError where another does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -89,6 +98,7 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
     now = [(start.deployment.label, [cell.seed for cell in start.cells]) for start in whole.starts]
     if was != now:
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+    _check_machine(directory, record)
     done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
     index = _last_index(directory, len(whole.starts))
     remaining = []
@@ -100,6 +110,29 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
         index += begun
         remaining.append(replace(start, cells=cells, index=index if begun else start.index))
     return remaining
+
+
+# Facts without which the cells of one run could not stand side by side.
+_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
+
+
+def _check_machine(directory: Path, record: RunRecord) -> None:
+    """Raise StoreError where the run was begun on another machine."""
+    now = environment.facts()
+    was, is_now = record.environment.get("machine", {}), now["machine"]
+    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
+    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
+        changed.append("devices")
+    if changed:
+        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+
+
+def _check_versions(directory: Path, record: RunRecord, provisions: Provisions) -> None:
+    """Raise StoreError where an engine's environment is not the one that the run was begun with."""
+    for engine, was in record.environment.get("engine_packages", {}).items():
+        now = provisions.versions.get(engine)
+        if now is not None and dict(was) != dict(now):
+            raise StoreError(f"{directory}: {engine} has other package versions now; begin a new run")
 
 
 def _last_index(directory: Path, planned: int) -> int:
@@ -124,6 +157,7 @@ def provision(
     _check_attached(starts)
     devices = select_devices(settings.device)
     deployments = [start.deployment for start in starts]
+    check_builds(settings.device, deployments)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     return found, Site(Path(), state_dir, devices)
 
@@ -146,14 +180,16 @@ def measure(
     show: Show,
 ) -> list[CellRecord]:
     """Run the starts and write the run's end. Raises Interrupted when all is stored."""
+    _check_versions(directory, record, provisions)
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
-    facts = {**record.environment, "engine_packages": engines}
+    known = record.environment.get("engine_packages", {})
+    facts = {**record.environment, "engine_packages": {**known, **engines}}
     record = replace(record, environment=facts, status="running", ended_at=None)
     store.write_record(directory / "run.json", record)
     show.begin(replace(record.plan, starts=tuple(starts), estimate_s=plan.estimate_s(starts)))
     try:
         records = run_starts(starts, provisions, replace(site, run_dir=directory), show)
-    except Interrupted:
+    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
         store.end_run(directory, record, "interrupted", _now())
         raise
     store.end_run(directory, record, "completed", _now())

@@ -73,8 +73,9 @@ class Lines:
 class Supervised:
     """A running process and its lifeline. Leaving the `with` block ends it and all that it started.
 
-    `pid` is the program's own, not the watchdog's; `start_time_s` as in watchdog.start_time_s. The lifeline
-    is a pipe that closes with this object or this process, whatever happens first, so no interrupt at any
+    `pid` is the program's own, not the watchdog's; `start_time_s` as in watchdog.start_time_s;
+    `spawned_ns` is the instant just before its spawn. The lifeline is a pipe that closes with this object or
+    this process, whatever happens first, so no interrupt at any
     point leaves the program running. Not for use by several threads.
     """
 
@@ -99,6 +100,7 @@ class Supervised:
         started = self._first_event()
         self.pid = int(started["pid"])
         self.start_time_s = float(started["start_time_s"] or 0.0)
+        self.spawned_ns = int(started["spawned_ns"])
 
     @property
     def watchdog_pid(self) -> int:
@@ -135,14 +137,25 @@ class Supervised:
     def stop(self) -> Ended:
         """End it and its descendants: TERM, KILL after the grace period; blocks until they are gone.
 
-        An exception out of here (a second Ctrl-C) leaves the watchdog at work: it needs no more of us.
+        An interrupt does not end the waiting, it is raised after it. The watchdog needs no more of us, but
+        who reads that bench has stopped may rely on the server being gone.
         """
         if self.ended is None:
             self._lifeline.close()
-            self._drain(self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S)
-            self.ended = self._how_it_ended()
-            self._close()
+            limit_s = self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S
+            try:
+                self._drain(limit_s)
+            except BaseException:
+                self._drain(limit_s)
+                self._finish()
+                raise
+            self._finish()
+        assert self.ended is not None
         return self.ended
+
+    def _finish(self) -> None:
+        self.ended = self._how_it_ended()
+        self._close()
 
     def _drain(self, limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

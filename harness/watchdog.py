@@ -122,12 +122,13 @@ def main() -> int:
         return 1  # bench was gone before it had said what to start
     wake = _wakeup_pipe()
     environment = os.environ | json.loads(setup)["environment"]
+    spawned_ns = time.monotonic_ns()
     try:
         child = _spawn(options.argv, environment, options.stdout_fd)
     except OSError as error:
         _report(event="failed", errno=error.errno, strerror=error.strerror)
         return 127
-    _report(event="started", pid=child.pid, start_time_s=start_time_s(child.pid))
+    _report(event="started", pid=child.pid, start_time_s=start_time_s(child.pid), spawned_ns=spawned_ns)
     statuses = _watch(child.pid, wake)
     _finish(child.pid, environment[MARK], statuses, options.grace, wake)
     return 0

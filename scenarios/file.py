@@ -56,7 +56,7 @@ def read_conversations(options: FileOptions) -> list[Conversation]:
         raise UserError("scenario=file needs scenario.path=FILE, a JSON Lines file of conversations")
     path = Path(options.path).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"scenario.path={options.path}: cannot be read ({cause})") from error
@@ -77,6 +77,12 @@ def _conversation(line: str, where: str, options: FileOptions) -> Conversation:
         raise UserError(f"{where}: not JSON ({error})") from error
     if not isinstance(record, dict):
         raise UserError(f"{where}: must be an object with messages or prompt")
+    if unknown := set(record) - {"messages", "prompt", "max_tokens", "think_time_s"}:
+        raise UserError(
+            f"{where}: {min(unknown)}: no such field; there are messages, prompt, max_tokens, think_time_s"
+        )
+    if "messages" in record and "prompt" in record:
+        raise UserError(f"{where}: give messages or prompt, not both")
     max_tokens = _number(record, "max_tokens", options.output_tokens, int, where)
     if max_tokens < 1:
         raise UserError(f"{where}: max_tokens={max_tokens}: must be 1 or more")

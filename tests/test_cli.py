@@ -201,7 +201,7 @@ def test_plan_is_json_and_starts_nothing(here):
     assert "01-reference-label-a" in bench(here, "plan", *quick("reference.label=a,b")).stdout
 
 
-@pytest.mark.parametrize("what", ["engines", "scenarios", "quantizations", "models", "metrics"])
+@pytest.mark.parametrize("what", ["engines", "scenarios", "quantizations", "models", "metrics", "keys"])
 def test_lists_are_json(what):
     done = CliRunner().invoke(app, ["list", what, "--json"])
     assert (done.exit_code, done.stderr) == (0, "")

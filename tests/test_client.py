@@ -16,6 +16,7 @@ from gevent.event import Event
 from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
 
 from harness.errors import UserError
+from harness.load import client as client_module
 from harness.load import response
 from harness.load.client import Client, Endpoint, endpoint
 from harness.load.receive import Receiver, has_kernel_stamps
@@ -339,24 +340,67 @@ def test_a_connection_closed_between_requests_is_replaced_unseen() -> None:
     assert [len(link.requests) for link in server.links] == [1, 1]
 
 
-@pytest.mark.parametrize("end", [Link.reset, lambda link: None], ids=["reset", "closed"])
-def test_a_connection_lost_as_we_send_is_tried_once_more(end: Callable[[Link], object]) -> None:
+lost = pytest.mark.parametrize("end", [Link.reset, lambda link: None], ids=["reset", "closed"])
+
+
+@lost
+def test_a_kept_connection_lost_at_once_is_tried_again_and_the_first_try_counts(
+    end: Callable[[Link], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(link: Link) -> None:
+        if link.request() is not None and len(server.links) == 1:
+            link.send(answer("a"))
+            link.request()
+            requested_ns.append(time.monotonic_ns())
+            return end(link)
+        link.send(answer("b"))
+        return None
+
+    requested_ns: list[int] = []
+    monkeypatch.setattr(client_module, "CLOSED_BEFORE_S", LIMIT_S)  # not a matter of this machine's speed
+    with serving(play) as server, client_of(server) as client:
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        before_ns = time.monotonic_ns()
+        second = client.stream(b"{}", "r", LIMIT_S)
+    assert second.outcome == "ok"
+    assert b'"b"' in second.body
+    assert [len(link.requests) for link in server.links] == [2, 1]
+    assert second.sent_ns is not None
+    assert before_ns < second.sent_ns < requested_ns[0] < second.read_ns[0]
+
+
+def test_the_second_try_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     def play(link: Link) -> None:
         link.request()
         if len(server.links) == 1:
             link.send(answer("a"))
             link.request()
-        end(link)
+        link.reset()
+
+    monkeypatch.setattr(client_module, "CLOSED_BEFORE_S", LIMIT_S)
+    with serving(play) as server, client_of(server) as client:
+        assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
+        second = client.stream(b"{}", "r", LIMIT_S)
+    assert second.outcome == "reset"
+    assert [len(link.requests) for link in server.links] == [2, 1]
+
+
+@lost
+def test_a_server_that_breaks_off_after_some_work_has_failed(end: Callable[[Link], object]) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("a"))
+        if link.request() is not None:
+            wait_until_ns(time.monotonic_ns() + 200 * MS)
+            end(link)
 
     with serving(play) as server, client_of(server) as client:
         assert client.stream(b"{}", "r", LIMIT_S).outcome == "ok"
-        before_ns = time.monotonic_ns()
         second = client.stream(b"{}", "r", LIMIT_S)
-    # The first connection took the request and ended; so did the second, and then it is over.
-    assert second.outcome == "reset"
-    assert [len(link.requests) for link in server.links] == [2, 1]
+    assert (second.outcome, second.body) == ("reset", b"")
+    assert [len(link.requests) for link in server.links] == [2]
     assert second.sent_ns is not None
-    assert second.sent_ns > before_ns
+    assert second.end_ns - second.sent_ns >= 200 * MS
 
 
 @needs_kernel_stamps

@@ -84,6 +84,13 @@ def test_an_assistant_message_is_the_scripted_answer_of_the_turn_before(tmp_path
     assert second.answer is None
 
 
+def test_a_byte_order_mark_and_a_line_separator_within_text_are_no_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + '{"prompt": "a\u2028b"}\r\n'.encode())
+    played = next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
+    assert played.turns[0].messages[0].content == "a\u2028b"
+
+
 def test_shuffle_keeps_every_line(tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     written(path, *({"prompt": str(n)} for n in range(20)))
@@ -102,6 +109,8 @@ def test_shuffle_keeps_every_line(tmp_path: Path) -> None:
         ("{}", "line 2: must have messages"),
         ('{"messages": [{"role": "user"}]}', "line 2: each message needs a role"),
         ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: has no message of a user"),
+        ('{"prompt": "x", "max_token": 3}', "line 2: max_token: no such field"),
+        ('{"prompt": "x", "messages": []}', "line 2: give messages or prompt, not both"),
         ('{"prompt": "x", "max_tokens": 0}', "line 2: max_tokens=0: must be 1 or more"),
         ('{"prompt": "x", "max_tokens": "9"}', "line 2: max_tokens='9': must be a whole number"),
     ],

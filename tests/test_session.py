@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import make_run
 import pytest
 from make_run import S
@@ -81,9 +83,29 @@ def test_another_plan_is_refused(begun):
 
 def test_directories_sort_by_time_and_are_new(tmp_path):
     settings = settings_of(*WORDS)
-    first = session.new_run_dir(tmp_path, settings)
-    assert first.name.endswith("-chat_multi_turn")
-    assert not first.exists()
+    made = [session.new_run_dir(tmp_path / "results", settings) for _ in range(4)]
+    assert made[0].name.endswith("-chat_multi_turn")
+    assert len({path for path in made if path.is_dir()}) == 4
+
+
+def test_a_run_is_measured_by_one_bench_at_a_time(tmp_path):
+    with (
+        session.sole_writer(tmp_path / "run"),
+        pytest.raises(UserError, match="another bench is measuring this run"),
+        session.sole_writer(tmp_path / "run"),
+    ):
+        pytest.fail("two benches hold one run")
+
+
+def test_a_run_of_another_machine_is_not_resumed(tmp_path):
+    settings = settings_of(*WORDS)
+    whole = plan.make(settings, lambda weights: None)
+    record = session.begin(tmp_path, settings, whole)
+    assert len(session.missing_starts(tmp_path, record, whole)) == len(whole.starts)
+    machine = {**record.environment["machine"], "cpu_model": "another"}
+    moved = replace(record, environment={**record.environment, "machine": machine})
+    with pytest.raises(StoreError, match=r"begun on another machine .*cpu_model"):
+        session.missing_starts(tmp_path, moved, whole)
 
 
 def test_output_must_be_new_or_empty(tmp_path):

@@ -1,22 +1,22 @@
-"""A load process with a scenario of its own, for tests: `python tests/tiny_load.py DRAIN_S JOB.json`.
+"""A load process with a scenario of its own, for tests: `python tests/tiny_load.py JOB.json`.
 
 The job's scenario options choose what it does; see TinyOptions.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import msgspec
-
-from harness.contracts import Conversation, LoadJob, Message, ScenarioOptions, Turn
+from engines import ENGINES
+from harness.contracts import Conversation, Message, ScenarioOptions, Turn
 from harness.errors import UserError
-from harness.load.worker import run_job
+from harness.load.worker import main
+from scenarios import SCENARIOS
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class TinyOptions(ScenarioOptions):
     think_time_s: float = 0.0
     conversations: int | None = None  # the source ends after so many
     mistake: str | None = None
+    prints: str | None = None  # to stdout, by print and by descriptor, with each conversation
 
 
 class TinyScenario:
@@ -37,6 +38,9 @@ class TinyScenario:
         while options.conversations is None or number < options.conversations:
             if options.mistake:
                 raise UserError(options.mistake)
+            if options.prints:
+                print(options.prints)
+                os.write(1, options.prints.encode() + b"\n")
             word = rng.randrange(1_000_000)
             yield Conversation(
                 tuple(
@@ -65,15 +69,7 @@ class TinyEngine:
         return {"ignore_eos": True, "min_tokens": options.min_tokens}
 
 
-def main(drain_s: str, path: str) -> int:
-    job = msgspec.json.decode(Path(path).read_bytes(), type=LoadJob)
-    try:
-        run_job(job, TinyScenario(), TinyEngine(), float(drain_s))  # type: ignore[arg-type]
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    SCENARIOS["tiny"] = TinyScenario()
+    ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
+    sys.exit(main(sys.argv))

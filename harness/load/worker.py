@@ -1,8 +1,8 @@
 """The load process: `python -m harness.load.worker JOB.json` plays one cell's load and records it.
 
-Rows and summary go to the files that the job names, one JSON line of progress per second to stdout, what
-Locust and we have to say to stderr. SIGINT and SIGTERM end it at once, with what there is, and exit code 0.
-Knows no server process and no plan.
+Rows and summary go to the files that the job names, one JSON line of progress per second to stdout, and
+nothing else; what Locust, scenarios and we have to say goes to stderr. SIGINT and SIGTERM end it at once,
+with what there is, and exit code 0. Knows no server process and no plan.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ import gevent
 import msgspec
 import orjson
 
-from harness.contracts import Engine, LoadJob, LoadSummary, Scenario
+from harness.contracts import Engine, Load, LoadJob, LoadSummary, Scenario
 from harness.errors import BenchError, LoadError
 from harness.load.client import Endpoint, endpoint
 from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
 from harness.load.receive import Receiver
 from harness.load.traffic import Traffic
 
-DRAIN_S = 30.0
-# How long a cancelled user may take to write its row and end.
-CANCEL_S = 5.0
+# How long a user may take to write its row and end, once its request has.
+LAST_ROW_S = 5.0
 
 
-def run_job(job: LoadJob, scenario: Scenario, engine: Engine, drain_s: float = DRAIN_S) -> LoadSummary:
+def run_job(job: LoadJob, scenario: Scenario, engine: Engine, progress_fd: int) -> LoadSummary:
     """Play a job's load, blocking until its last request has ended, and write its rows and summary.
 
-    Requests still running `drain_s` after the window are cancelled.
+    A request of the window may run to its own timeout. Progress goes to the descriptor `progress_fd`.
     Raises what the scenario raises, UserError among it; the rows so far are written then too.
     """
     target = endpoint(job.base_url, os.environ.get(job.api_key_env))
@@ -50,7 +49,7 @@ def run_job(job: LoadJob, scenario: Scenario, engine: Engine, drain_s: float = D
             gc.collect()
             gc.freeze()
             with gc_pauses() as pauses, loop_lag() as lag:
-                started_ns = _play(traffic, runner, receiver, drain_s)
+                started_ns = _play(traffic, runner, receiver, progress_fd)
             summary = _summary(traffic, receiver, lag, pauses, started_ns)
     if traffic.failure:
         raise traffic.failure
@@ -71,23 +70,31 @@ def interrupts(traffic: Traffic) -> Iterator[None]:
             handler.cancel()
 
 
-def _play(traffic: Traffic, runner: Any, receiver: Receiver, drain_s: float) -> int:
+def _play(traffic: Traffic, runner: Any, receiver: Receiver, progress_fd: int) -> int:
     """Run Locust's users over warm-up, window and drain; the instant at which they started."""
     load = traffic.job.load
     started_ns = time.monotonic_ns()
     traffic.window_start_ns = started_ns + int(load.warmup_s * 1e9)
     runner.start(load.concurrency, spawn_rate=load.concurrency)
-    progress = gevent.spawn(_report_progress, traffic, receiver, started_ns)
+    progress = gevent.spawn(_report_progress, traffic, receiver, started_ns, progress_fd)
     try:
         traffic.wait_until(started_ns + int((load.warmup_s + load.duration_s) * 1e9))
         traffic.close("duration")
-        gevent.joinall(traffic.users, timeout=min(load.timeout_s, drain_s))
+        gevent.joinall(traffic.users, timeout=drain_limit_s(load))
         traffic.cancel()
-        gevent.joinall(traffic.users, timeout=CANCEL_S)
+        gevent.joinall(traffic.users, timeout=LAST_ROW_S)
     finally:
         progress.kill()
         runner.quit()
     return started_ns
+
+
+def drain_limit_s(load: Load) -> float:
+    """Seconds after the window within which each request has ended by itself, by its timeout if need be.
+
+    Ending it earlier would make a slow answer look like a failure of the server's.
+    """
+    return load.timeout_s + LAST_ROW_S
 
 
 def _runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
@@ -102,7 +109,7 @@ def _runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
     return environment.create_local_runner()
 
 
-def _report_progress(traffic: Traffic, receiver: Receiver, started_ns: int) -> None:
+def _report_progress(traffic: Traffic, receiver: Receiver, started_ns: int, progress_fd: int) -> None:
     window_ns = started_ns + int(traffic.job.load.warmup_s * 1e9)
     while True:
         gevent.sleep(1)
@@ -117,17 +124,17 @@ def _report_progress(traffic: Traffic, receiver: Receiver, started_ns: int) -> N
             "phase": phase,
         }
         try:
-            _print_unless_full(orjson.dumps(line) + b"\n")
+            _write_unless_full(progress_fd, orjson.dumps(line) + b"\n")
         except OSError:
             # Nobody reads any more: who started this process is gone.
             traffic.interrupt()
             return
 
 
-def _print_unless_full(line: bytes) -> None:
-    """Write to stdout, but drop the line rather than hold up every stream while nobody reads."""
-    if select.select([], [1], [], 0)[1]:
-        os.write(1, line)
+def _write_unless_full(descriptor: int, line: bytes) -> None:
+    """Drop the line rather than hold up every stream while nobody reads."""
+    if select.select([], [descriptor], [], 0)[1]:
+        os.write(descriptor, line)
 
 
 def _summary(
@@ -177,8 +184,20 @@ def _raise_file_limit() -> None:
         logging.getLogger(__name__).info("file descriptors stay as they are: %s", error)
 
 
+def take_stdout() -> int:
+    """A descriptor of this process's stdout; from now on, whoever else prints writes to stderr."""
+    # Our reader takes each line for JSON, and a print in a scenario or a library must not end the cell.
+    # Not undone at the end: what is printed on the way out must not come between either.
+    sys.stdout.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return descriptor
+
+
 def main(argv: list[str]) -> int:
-    """Run the job in the file argv[1]; the exit code. A BenchError is one line on stderr."""
+    """Run the job in the file argv[1]; the exit code. A BenchError is one line on stderr. Takes stdout."""
+    progress_fd = take_stdout()
     from engines import ENGINES
     from scenarios import SCENARIOS
 
@@ -187,7 +206,7 @@ def main(argv: list[str]) -> int:
         job = msgspec.json.decode(Path(argv[1]).read_bytes(), type=LoadJob)
         if job.scenario not in SCENARIOS or job.engine not in ENGINES:
             raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")
-        run_job(job, SCENARIOS[job.scenario], ENGINES[job.engine])
+        run_job(job, SCENARIOS[job.scenario], ENGINES[job.engine], progress_fd)
     except BenchError as error:
         print(error, file=sys.stderr)
         return error.exit_code
