@@ -25,7 +25,9 @@ LABELS = ["reference label=a", "reference label=b", "reference label=b", "refere
 
 
 def clean_run(place: Place) -> Place:
-    """Two equal deployments, each started twice, at two loads."""
+    """Two equal deployments, each started twice, at two loads; from a directory with names of our packages."""
+    for name in ("scenarios", "engines", "harness"):
+        (place.path / name).mkdir()
     done = bench(
         place, "run", *quick("reference.label=a,b", "load.concurrency=1,4", "repeats=2"),
         "scenario.think_time=50ms", "--output", "run", "--quiet",

@@ -61,7 +61,7 @@ def load_killed_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
 
 
 def is_load(process: psutil.Process) -> bool:
-    return process.cmdline()[1:3] == ["-m", "harness.load.worker"]
+    return process.cmdline()[1:4] == ["-P", "-m", "harness.load.worker"]
 
 
 STORIES = {"failing": failing_run, "killed": killed_run, "load": load_killed_run}
