@@ -25,7 +25,7 @@ LABELS = ["reference label=a", "reference label=b", "reference label=b", "refere
 
 
 def clean_run(place: Place) -> Place:
-    """Two equal deployments, each started twice, at two loads; from a directory with names of our packages."""
+    """Two equal deployments, each started twice, at two loads; beside folders called as our packages are."""
     for name in ("scenarios", "engines", "harness"):
         (place.path / name).mkdir()
     done = bench(
