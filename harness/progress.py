@@ -54,6 +54,9 @@ class Show:
     def start_begins(self, start: PlannedStart) -> None:
         self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting", left="")
 
+    def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
+        self.line(f"{start.name}: not ready after {age_s:.0f} s: {problem}")
+
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""
         self.line(f"{start.name}: ready{took}")

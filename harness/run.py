@@ -41,6 +41,7 @@ class Observer(Protocol):
     """Who shows a run's progress. All calls come from the thread that runs it."""
 
     def start_begins(self, start: PlannedStart) -> None: ...
+    def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None: ...
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
     def start_failed(self, start: PlannedStart, error: str) -> None: ...
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None: ...
@@ -144,7 +145,11 @@ def _measure_start(
         with watch_memory(pid, devices, directory, keeper) as watch:
             watch.mark("spawned")
             if running:
-                server.wait_ready(running, start.deployment.terms.start_timeout_s)
+                server.wait_ready(
+                    running,
+                    start.deployment.terms.start_timeout_s,
+                    lambda age_s, problem: observer.start_waits(start, age_s, problem),
+                )
             keeper.update(ready_ns=time.monotonic_ns())
             watch.mark("ready")
             observer.start_ready(start, keeper.record.launch_s)

@@ -12,7 +12,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.running import supervised
 from harness.supervise import Supervised
 
 _POLL_S = 0.1
+_SAY_EVERY_S = 15.0
 _HEALTH_TIMEOUT_S = 5.0
 _TAIL_BYTES = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -86,13 +87,17 @@ def running_server(
         yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns)
 
 
-def wait_ready(server: Server, timeout_s: float) -> Startup:
+def wait_ready(
+    server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
+) -> Startup:
     """Block until the server has answered ready_path with 200 and then a real generation.
 
+    `on_wait` hears every 15 s how long it has been and what is still missing.
     Raises ServerError when it exits first or timeout_s (engine.start_timeout, from the start on) has passed;
     ending it is then up to the `with` block.
     """
     listening_s: float | None = None
+    said_s = 0.0
     while True:
         left_s = max(_POLL_S, timeout_s - _age_s(server))
         problem = None
@@ -103,6 +108,9 @@ def wait_ready(server: Server, timeout_s: float) -> Startup:
             problem = _generation_problem(server, left_s)
             if problem is None:
                 return Startup(listening_s, _age_s(server))
+        if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
+            said_s = _age_s(server)
+            on_wait(said_s, problem or "")
         server.process.wait(_POLL_S)
         _raise_if_ended(server, ", before it was ready")
         if _age_s(server) >= timeout_s:
