@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.frames import Cell, Group, Run
-from reports.markup import number, plural, shown
+from reports.markup import number, plural, several, shown
 from reports.opening import flat
+from reports.processor import foreign_share
 
 LENGTHS_DIFFER = 0.02
 FEW_REQUESTS = 100
 SHORT_WINDOW_S = 30.0
 LATE_LOOP_S = 0.005
 WARM_SHARE = 0.2
+STARTS_DIFFER = 0.2
+FOREIGN_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,6 @@ class Finding:
 def findings(run: Run) -> list[Finding]:
     """All findings, in the order of CHECKS."""
     return [finding for check in CHECKS for finding in check(run)]
-
-
-def _names(values: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    named = list(dict.fromkeys(values))
-    return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
 
 
 def _measured(run: Run) -> list[Cell]:
@@ -56,7 +53,7 @@ def cells_missing(run: Run) -> Iterator[Finding]:
             "cells_missing",
             "Cells are missing",
             f"{len(missing)} of {plural(len(run.planned_cells), 'cell')} gave no values "
-            f"({_names([f'{_cell_name(cell)}: {cell.status}' for cell in missing])}).",
+            f"({several([f'{_cell_name(cell)}: {cell.status}' for cell in missing])}).",
             "See Errors for the reasons; bench run --resume measures them again.",
         )
 
@@ -70,7 +67,7 @@ def cells_marked(run: Run) -> Iterator[Finding]:
             yield Finding(
                 f"cells_{kind}",
                 f"Cells are {kind}",
-                f"{plural(len(cells), 'cell')} ({_names(reasons)}).",
+                f"{plural(len(cells), 'cell')} ({several(reasons)}).",
                 "They are left out of the values." if kind == "invalid" else "They count, and are marked.",
             )
 
@@ -88,7 +85,7 @@ def requests_failed(run: Run) -> Iterator[Finding]:
         yield Finding(
             "requests_failed",
             "Requests failed",
-            f"{_names(said)}; latencies are of the others.",
+            f"{several(said)}; latencies are of the others.",
             "See Errors; a slow server that drops requests looks fast.",
         )
 
@@ -100,7 +97,7 @@ def single_repeat(run: Run) -> Iterator[Finding]:
         yield Finding(
             "single_repeat",
             "A single start",
-            f"{_names(alone)} {'was' if len(set(alone)) == 1 else 'were'} measured on one start "
+            f"{several(alone)} {'was' if len(set(alone)) == 1 else 'were'} measured on one start "
             "only; start-up "
             "luck and drift cannot be told from the engine.",
             "repeats=3 or more.",
@@ -131,11 +128,7 @@ def few_requests(run: Run) -> Iterator[Finding]:
 
 def short_windows(run: Run) -> Iterator[Finding]:
     """Windows too short to see drift."""
-    lengths = [
-        (cell.record.summary.window_end_ns - cell.record.summary.window_start_ns) / 1e9
-        for cell in _measured(run)
-        if cell.record and cell.record.summary
-    ]
+    lengths = [cell.window_s for cell in _measured(run) if cell.window_s is not None]
     short = [length for length in lengths if length < SHORT_WINDOW_S]
     if short:
         yield Finding(
@@ -165,7 +158,7 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
         yield Finding(
             "output_lengths_differ",
             "Output lengths differ",
-            f"{_names(said)}.",
+            f"{several(said)}.",
             "Compare figures per token only, not E2E or requests/s.",
         )
 
@@ -187,7 +180,7 @@ def input_lengths_differ(run: Run) -> Iterator[Finding]:
         yield Finding(
             "input_lengths_differ",
             "Input tokens differ",
-            f"{_names(said)}: another tokenizer, another chat template, or other answers in the history.",
+            f"{several(said)}: another tokenizer, another chat template, or other answers in the history.",
             "scenario.history=scripted sends the same text to all.",
         )
 
@@ -204,7 +197,10 @@ def _same_turns(run: Run, groups: Sequence[Group], column: str) -> dict[str, dic
             rows = run.requests[run.requests["cell"] == cell.number]
             ok = rows[(rows["outcome"] == "ok") & rows[column].notna()]
             values = zip(ok["conversation"], ok["turn"], ok[column], strict=True)
-            turns = {(cell.planned.repeat, int(number), int(turn)): float(tokens) for number, turn, tokens in values}
+            turns = {
+                (cell.planned.repeat, int(number), int(turn)): float(tokens)
+                for number, turn, tokens in values
+            }
             found.setdefault(group.deployment, {}).update(turns)
     shared = set.intersection(*(set(turns) for turns in found.values())) if found else set()
     return {name: {key: turns[key] for key in shared} for name, turns in found.items()}
@@ -225,9 +221,9 @@ def _differing(means: dict[str, float | None]) -> str | None:
 def client_late(run: Run) -> Iterator[Finding]:
     """The load process itself was late."""
     lags = [
-        (cell.record.summary.loop_lag_s[1], cell)
+        (cell.summary.loop_lag_s[1], cell)
         for cell in _measured(run)
-        if cell.record and cell.record.summary and cell.record.summary.loop_lag_s
+        if cell.summary and cell.summary.loop_lag_s
     ]
     late = [pair for pair in lags if pair[0] > LATE_LOOP_S]
     if late:
@@ -245,11 +241,7 @@ def client_late(run: Run) -> Iterator[Finding]:
 
 def stamps_not_kernel(run: Run) -> Iterator[Finding]:
     """Arrivals stamped by the client after reading, not by the kernel."""
-    cells = [
-        cell
-        for cell in _measured(run)
-        if cell.record and cell.record.summary and cell.record.summary.stamp_source != "kernel"
-    ]
+    cells = [cell for cell in _measured(run) if cell.summary and cell.summary.stamp_source != "kernel"]
     if cells:
         yield Finding(
             "stamps_not_kernel",
@@ -268,7 +260,7 @@ def warm_cache(run: Run) -> Iterator[Finding]:
         cached = total = 0.0
         for cell in group.counted:
             sent = run.window_requests(cell.number)
-            first = sent[(sent["turn"] == sent["turn"].min()) & (sent["outcome"] == "ok")]
+            first = sent[(sent["turn"] == 0) & (sent["outcome"] == "ok")]
             known = first[first["cached_tokens"].notna() & first["input_tokens"].notna()]
             cached += float(known["cached_tokens"].sum())
             total += float(known["input_tokens"].sum())
@@ -278,7 +270,7 @@ def warm_cache(run: Run) -> Iterator[Finding]:
         yield Finding(
             "warm_cache",
             "The prefix cache was warm",
-            f"Share of the first turns' input that was cached already: {_names(said)}. TTFT is "
+            f"Share of the first turns' input that was cached already: {several(said)}. TTFT is "
             "that of cached "
             "prompts, as with a system prompt that all users share.",
             "Compare TTFT only between deployments with like shares.",
@@ -292,7 +284,7 @@ def quality_not_measured(run: Run) -> Iterator[Finding]:
         yield Finding(
             "quality_not_measured",
             "Quality is not measured",
-            f"{_names(found)} may answer differently well; speed and memory alone do not choose "
+            f"{several(found)} may answer differently well; speed and memory alone do not choose "
             "between them.",
             "Judge the answers on a task of yours.",
         )
@@ -307,7 +299,7 @@ def weights_noted(run: Run) -> Iterator[Finding]:
     for note, labels in notes.items():
         remedy = "Speed and memory are those of the format; quality is not."
         yield Finding(
-            "weights_noted", "Origin of the weights", f"{_names(labels)}: {note.rstrip('.')}.", remedy
+            "weights_noted", "Origin of the weights", f"{several(labels)}: {note.rstrip('.')}.", remedy
         )
 
 
@@ -323,6 +315,45 @@ def cores_shared(run: Run) -> Iterator[Finding]:
         )
 
 
+def repeats_disagree(run: Run) -> Iterator[Finding]:
+    """Starts of one deployment at one load whose values lie far apart."""
+    said = []
+    for group in run.groups:
+        for name, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50 ms")):
+            found = run.aggregate(group, name)
+            if found.mean is None or found.low is None or found.high is None or found.k < 2:
+                continue
+            share = (found.high - found.low) / found.mean if found.mean else 0.0
+            if share > STARTS_DIFFER:
+                values = f"{shown(name, found.low)} to {shown(name, found.high)}"
+                text = (
+                    f"{group.deployment} at {group.load}: {title} {values} ({100 * share:.0f} % of the mean)"
+                )
+                said.append((share, text))
+    if said:
+        yield Finding(
+            "repeats_disagree",
+            "Starts disagree",
+            f"{several([text for _, text in sorted(said, reverse=True)], '; ')}.",
+            "More repeats, and a quiet machine.",
+        )
+
+
+def foreign_load(run: Run) -> Iterator[Finding]:
+    """Processor time in the windows that neither the server nor the load process used."""
+    shares = [(share, cell) for cell in _measured(run) if (share := foreign_share(run, cell)) is not None]
+    busy = sorted((pair for pair in shares if pair[0] > FOREIGN_SHARE), key=lambda pair: -pair[0])
+    if busy:
+        said = [f"{_cell_name(cell)}, start {cell.planned.repeat + 1}: {100 * s:.0f} %" for s, cell in busy]
+        yield Finding(
+            "foreign_load",
+            "Other programs used the processor",
+            f"In {len(busy)} of {plural(len(shares), 'cell')} more than {100 * FOREIGN_SHARE:.0f} % of the "
+            f"machine went to neither the server nor the client ({several(said, '; ')}).",
+            "Stop other programs, and measure again.",
+        )
+
+
 def memory_not_returned(run: Run) -> Iterator[Finding]:
     """Memory that was not back after a server had stopped."""
     stuck = [record for record in run.start_records if record.returned_to_baseline is False]
@@ -335,7 +366,7 @@ def memory_not_returned(run: Run) -> Iterator[Finding]:
         yield Finding(
             "memory_not_returned",
             "Memory was not back at its baseline",
-            f"after {plural(len(stuck), 'start')} ({_names(above or [r.name for r in stuck])}); "
+            f"after {plural(len(stuck), 'start')} ({several(above or [r.name for r in stuck])}); "
             "the next start began "
             "with less.",
             "Look for other programs, and measure again.",
@@ -362,6 +393,7 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     output_lengths_differ,
     input_lengths_differ,
     single_repeat,
+    repeats_disagree,
     few_requests,
     short_windows,
     client_late,
@@ -369,6 +401,7 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     warm_cache,
     cores_shared,
     machine_busy,
+    foreign_load,
     memory_not_returned,
     weights_noted,
     quality_not_measured,

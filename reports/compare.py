@@ -26,13 +26,15 @@ VALUE_NAMES = tuple(
 
 @dataclass(frozen=True)
 class Side:
-    """One run's value: the mean over k starts, their range, and n observations; None or 0 where absent."""
+    """One run's value: the mean over k starts, their range, and their n observations; None or 0 where absent,
+    and `why` then says why, where a start was measured."""
 
     mean: float | None
     low: float | None
     high: float | None
     k: int
     n: int
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,12 @@ def _groups(run: Run) -> Mapping[tuple[str, str, str], Group]:
 
 def _side(run: Run, group: Group | None, name: str) -> Side:
     found = run.aggregate(group, name) if group else Aggregate(None, None, None, 0, 0, ())
-    return Side(found.mean, found.low, found.high, found.k, found.n)
+    return Side(found.mean, found.low, found.high, found.k, found.n, found.why)
 
 
 def _side_text(name: str, side: Side) -> str:
     if side.mean is None:
-        return NOTHING
+        return f"{NOTHING} ({side.why})" if side.why else NOTHING
     text = shown(name, side.mean)
     if side.k > 1:
         text += f" ({shown(name, side.low)}–{shown(name, side.high)} over {plural(side.k, 'start')})"

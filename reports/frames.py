@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from harness import store
-from harness.contracts import Load, PlannedCell, PlannedStart
+from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
 from harness.store import CellRecord, RunRecord, StartRecord
 from reports import tables
-from reports.metrics import METRICS, Value, mean_value, percentile_values
+from reports.metrics import METRICS, Value, is_percentile, mean_value, percentile_values, why_no_mean
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,24 @@ class Cell:
     @property
     def validity(self) -> str:
         return self.record.validity if self.record else "valid"
+
+    @property
+    def summary(self) -> LoadSummary | None:
+        return self.record.summary if self.record else None
+
+    @property
+    def window_s(self) -> float | None:
+        """Length of its window; None without one."""
+        if self.summary is None or self.summary.window_end_ns <= self.summary.window_start_ns:
+            return None
+        return (self.summary.window_end_ns - self.summary.window_start_ns) / 1e9
+
+    @property
+    def client_cores(self) -> float | None:
+        """Cores that its load process kept busy, on average, at most: its CPU time includes its start-up."""
+        if self.summary is None or self.summary.ended_ns <= self.summary.started_ns:
+            return None
+        return self.summary.cpu_s / ((self.summary.ended_ns - self.summary.started_ns) / 1e9)
 
     @property
     def counts(self) -> bool:
@@ -74,7 +92,11 @@ class Group:
 @dataclass(frozen=True)
 class Aggregate:
     """Starts' values of one metric: their mean, least and greatest, over k starts; n is the observations of
-    all starts together. None where no start has a value."""
+    those k together (of that many requests, where one gives several).
+
+    A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
+    leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    """
 
     mean: float | None
     low: float | None
@@ -82,6 +104,8 @@ class Aggregate:
     k: int
     n: int
     values: tuple[float | None, ...]
+    requests: int | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,16 +165,35 @@ class Run:
         groups = [_group(cells) for cells in by_key.values()]
         return tuple(sorted(groups, key=lambda g: (g.scenario, order.index(g.deployment), g.concurrency)))
 
-    def itl_s(self, number: int) -> np.ndarray:
-        """Gaps between content chunks of a cell's ok requests in the window, in seconds; read each time."""
-        return tables.chunk_gaps_s(self.path, number)
+    def gaps(self, number: int) -> tables.Gaps:
+        """Gaps between content chunks of a cell's ok requests in the window; read each time."""
+        return tables.chunk_gaps(self.path, number)
 
     def observations(self, number: int, name: str) -> np.ndarray:
         """A cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window."""
         if name == "itl_s":
-            return self.itl_s(number)
+            return self.gaps(number).seconds
         kept = self.window_requests(number)
         return _known(kept.loc[kept["outcome"] == "ok", name])
+
+    def by_turn(self, number: int, name: str) -> pd.DataFrame:
+        """A cell's observations of a latency with the request and the turn (from 0) of each, in the columns
+        `seconds`, `request` and `turn`."""
+        if name == "itl_s":
+            gaps = self.gaps(number)
+            return pd.DataFrame({"seconds": gaps.seconds, "request": gaps.request, "turn": gaps.turn})
+        kept = self.window_requests(number)
+        ok = kept[(kept["outcome"] == "ok") & kept[name].notna()]
+        seconds, turn = ok[name].to_numpy(dtype=float), ok["turn"].to_numpy(dtype=int)
+        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(ok)), "turn": turn})
+
+    def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
+        """The samples (`host` or `device`) of the cell's start that were taken in its window."""
+        if frame is None or cell.record is None or cell.summary is None:
+            return pd.DataFrame()
+        begin_ns, end_ns = cell.summary.window_start_ns, cell.summary.window_end_ns
+        inside = (frame["t_ns"] >= begin_ns) & (frame["t_ns"] < end_ns)
+        return frame[inside & (frame["start"] == cell.record.start)]
 
     def window_requests(self, number: int) -> pd.DataFrame:
         """A cell's requests that were sent in its window, whatever became of them."""
@@ -164,14 +207,21 @@ class Run:
     def aggregate(self, group: Group, name: str) -> Aggregate:
         """The value of a name over the group's starts that count."""
         found = [self.values[cell.number].get(name, Value(None, 0)) for cell in group.counted]
-        known = [value.value for value in found if value.value is not None]
+        values = tuple(value.value for value in found)
+        used = [value for value in found if value.value is not None]
+        if not used or (is_percentile(name) and len(used) < len(found)):
+            why = why_no_mean(name, found) if found else None
+            return Aggregate(None, None, None, 0, 0, values, why=why)
+        known = [value for value in values if value is not None]
+        requests = [value.requests for value in used if value.requests is not None]
         return Aggregate(
-            mean=sum(known) / len(known) if known else None,
-            low=min(known, default=None),
-            high=max(known, default=None),
-            k=len(known),
-            n=sum(value.n for value in found),
-            values=tuple(value.value for value in found),
+            mean=sum(known) / len(known),
+            low=min(known),
+            high=max(known),
+            k=len(used),
+            n=sum(value.n for value in used),
+            values=values,
+            requests=sum(requests) if requests else None,
         )
 
     def start_of(self, cell: Cell) -> StartRecord | None:
@@ -248,7 +298,10 @@ def _known(series: pd.Series[Any]) -> np.ndarray:
 def _cell_values(run: Run, cell: Cell) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for metric in METRICS:
-        if metric.is_distribution:
+        if metric.name == "itl_s":
+            gaps = run.gaps(cell.number)
+            values |= percentile_values(metric.name, gaps.seconds, gaps.requests)
+        elif metric.is_distribution:
             values |= percentile_values(metric.name, run.observations(cell.number, metric.name))
     sent = run.window_requests(cell.number)
     ok = sent[sent["outcome"] == "ok"]
@@ -264,11 +317,10 @@ def _cell_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def _rates(run: Run, cell: Cell) -> dict[str, Value]:
-    summary = cell.record.summary if cell.record else None
-    if summary is None or summary.window_end_ns <= summary.window_start_ns:
+    summary, window_s = cell.summary, cell.window_s
+    if summary is None or window_s is None:
         return {"output_tokens_per_s": Value(None, 0), "requests_per_s": Value(None, 0)}
     begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
-    window_s = (end_ns - begin_ns) / 1e9
     frame = run.requests
     ok = frame[(frame["cell"] == cell.number) & (frame["outcome"] == "ok")]
     ended = int(((ok["end_ns"] >= begin_ns) & (ok["end_ns"] < end_ns)).sum())
@@ -280,8 +332,7 @@ def _rates(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def _peak_in(run: Run, cell: Cell) -> Value:
-    summary = cell.record.summary if cell.record else None
-    start = run.start_of(cell)
+    summary, start = cell.summary, run.start_of(cell)
     if summary is None or start is None:
         return Value(None, 0)
     memory = memory_over_time(run, start)
@@ -326,7 +377,7 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
 
 
 def _cell_row(run: Run, cell: Cell) -> dict[str, Any]:
-    deployment, summary = cell.start.deployment, cell.record.summary if cell.record else None
+    deployment = cell.start.deployment
     return {
         "number": cell.number,
         "start": cell.record.start if cell.record else cell.start.name,
@@ -341,7 +392,7 @@ def _cell_row(run: Run, cell: Cell) -> dict[str, Any]:
         "status": cell.status,
         "validity": cell.validity,
         "reason": cell.reason,
-        "window_s": (summary.window_end_ns - summary.window_start_ns) / 1e9 if summary else None,
+        "window_s": cell.window_s,
         **{name: value.value for name, value in run.values.get(cell.number, {}).items()},
     }
 

@@ -1,5 +1,6 @@
-"""How a deployment looks on the page: a colour per engine, a dash and a marker per quantization, everywhere.
+"""How a deployment looks on the page: a hue per engine, with a shade, a dash and a marker per quantization.
 
+A run of one engine has a hue per quantization instead.
 Colours are names of the style sheet's variables, so that a chart follows the page's theme.
 """
 
@@ -19,6 +20,10 @@ _COLOURS = {
     "openai": "--c-sky",
     "reference": "--c-grey",
 }
+# Hues of the Okabe-Ito palette, for the quantizations of a run's only engine.
+_HUES = ("--c-blue", "--c-vermilion", "--c-green", "--c-purple", "--c-orange", "--c-sky", "--c-grey")
+# Endings of a hue's variables: an engine's own, then its further shades.
+_SHADES = ("", "-2", "-3")
 # dash, dash as an SVG pattern, marker; the same on every page
 _SHAPES = {
     "fp16": ("solid", "", "circle"),
@@ -63,14 +68,32 @@ def looks(run: Run) -> dict[str, Look]:
     found: dict[str, Look] = {}
     others = sorted({q for _, _, q in deployments(run)} - _SHAPES.keys())
     seen: set[tuple[str, str]] = set()
+    colours = _colours(run)
     for label, engine, quantization in deployments(run):
         shape = _SHAPES.get(quantization)
         if shape is None:
             shape = _OTHER_SHAPES[others.index(quantization) % len(_OTHER_SHAPES)]
-        colour = _COLOURS.get(engine, "--c-other")
-        found[label] = Look(label, engine, colour, *shape, is_open=(engine, quantization) in seen)
+        found[label] = Look(
+            label, engine, colours[engine, quantization], *shape, is_open=(engine, quantization) in seen
+        )
         seen.add((engine, quantization))
     return found
+
+
+def _colours(run: Run) -> dict[tuple[str, str], str]:
+    """By engine and quantization, in the plan's order."""
+    pairs = list(dict.fromkeys((engine, quantization) for _, engine, quantization in deployments(run)))
+    if has_one_engine(run) and len(pairs) > 1:
+        return {pair: _HUES[index % len(_HUES)] for index, pair in enumerate(pairs)}
+    colours: dict[tuple[str, str], str] = {}
+    for engine, quantization in pairs:
+        earlier = sum(engine == other for other, _ in colours)
+        colours[engine, quantization] = _COLOURS.get(engine, "--c-other") + _SHADES[earlier % len(_SHADES)]
+    return colours
+
+
+def has_one_engine(run: Run) -> bool:
+    return len({engine for _, engine, _ in deployments(run)}) == 1
 
 
 def mark(look: Look) -> Html:
@@ -94,4 +117,13 @@ def named(look: Look) -> Html:
 
 def key(run: Run) -> Html:
     """The legend of a section's charts."""
-    return tag("p", *(named(look) for look in looks(run).values()), class_="key")
+    found = looks(run).values()
+    names = [named(look) for look in found]
+    if len({look.colour for look in found}) == 1:
+        return tag("p", *names, class_="key")
+    said = (
+        "One engine, so a colour is a quantization (hues of the Okabe-Ito palette)."
+        if has_one_engine(run)
+        else "A hue is an engine; its shade, dash and marker are the quantization."
+    )
+    return tag("p", *names, tag("span", said, class_="caption"), class_="key")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.frames import Aggregate
-from reports.metrics import Value, metric_of, why_missing
+from reports.metrics import Value, counted, metric_of, why_missing
 
 NOTHING = "–"
 
@@ -74,10 +74,12 @@ def aggregate_cell(name: str, found: Aggregate) -> Html:
     """The starts' mean, their range (or how many of them have a value), and a tooltip with the n, or why
     there is none."""
     if found.mean is None:
-        per_start = found.n // max(len(found.values), 1)
-        return tag("span", NOTHING, title=why_missing(name, per_start), class_="none", tabindex="0")
+        why = found.why or why_missing(name, 0)
+        return tag("span", NOTHING, title=why, class_="none", tabindex="0")
     each = ", ".join(shown(name, value) for value in found.values)
-    main = tag("span", shown(name, found.mean), title=f"n = {found.n}; by start: {each}")
+    main = tag(
+        "span", shown(name, found.mean), title=f"n = {counted(found.n, found.requests)}; by start: {each}"
+    )
     if len(found.values) < 2:
         return main
     if found.k < len(found.values):
@@ -90,8 +92,16 @@ def aggregate_cell(name: str, found: Aggregate) -> Html:
 def value_cell(name: str, found: Value | None) -> Html:
     """One cell's value, with its n in a tooltip."""
     if found is None or found.value is None:
-        return tag("span", NOTHING, title=why_missing(name, found.n if found else 0), class_="none")
-    return tag("span", shown(name, found.value), title=f"n = {found.n}")
+        why = why_missing(name, found.n, found.requests) if found else why_missing(name, 0)
+        return tag("span", NOTHING, title=why, class_="none")
+    return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
+
+
+def several(names: Sequence[str], between: str = ", ") -> str:
+    """The first four different names, and how many more there are."""
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+    return between.join(different[:4]) + more
 
 
 def plural(count: int, word: str) -> str:

@@ -6,12 +6,14 @@ A percentile is given only where the count supports it. Knows no chart and no co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 PERCENTILES = (50, 90, 95, 99)
+# Gaps of one request are not independent: a percentile of gaps needs requests, too.
+REQUESTS_NEEDED = 5
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,12 @@ def metric_of(name: str) -> Metric:
 
 @dataclass(frozen=True)
 class Value:
-    """A cell's value of one metric, None where it is not defined, over n observations."""
+    """A cell's value of one metric, None where it is not defined, over n observations. `requests`: how many
+    requests they come from, where one request gives several (gaps)."""
 
     value: float | None
     n: int
+    requests: int | None = None
 
 
 def needed(percentile: int) -> int:
@@ -169,22 +173,51 @@ def needed(percentile: int) -> int:
     return 5 if percentile == 50 else math.ceil(500 / (100 - percentile))
 
 
-def why_missing(name: str, n: int) -> str:
+def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
+    """Whether n observations, of that many requests where a request gives several, support a percentile."""
+    return n >= needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
+
+
+def why_missing(name: str, n: int, requests: int | None = None) -> str:
     """A sentence on why a value of this name is not shown, given its n."""
     _, _, level = name.partition(".p")
     if n == 0:
         return "no observation"
-    return (
-        f"p{level} needs n of {needed(int(level))} or more, here n = {n}" if level else f"not known; n = {n}"
-    )
+    if not level:
+        return f"not known; n = {n}"
+    wants = f" of {REQUESTS_NEEDED} requests" if requests is not None else ""
+    return f"p{level} needs n of {needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
 
 
-def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
-    """Percentiles of a distribution (numpy's linear rule), None where n does not support one."""
+def is_percentile(name: str) -> bool:
+    """Whether a value's name is that of a percentile (`ttft_s.p95`)."""
+    return ".p" in name
+
+
+def why_no_mean(name: str, found: Sequence[Value]) -> str:
+    """A sentence on why the starts' values have no mean: some lack theirs, or, of the start with the most
+    observations, why all do."""
+    have = sum(value.value is not None for value in found)
+    if have:
+        verb = "has" if have == 1 else "have"
+        return f"only {have} of {len(found)} starts {verb} enough requests"
+    most = max(found, key=lambda value: value.n)
+    return why_missing(name, most.n, most.requests)
+
+
+def counted(n: int, requests: int | None = None) -> str:
+    """An n in words: `90`, or `90 of 10 requests`."""
+    return f"{n:,}" if requests is None else f"{n:,} of {requests:,} request{'' if requests == 1 else 's'}"
+
+
+def percentile_values(name: str, observations: np.ndarray, requests: int | None = None) -> dict[str, Value]:
+    """Percentiles of a distribution (numpy's linear rule), None where the counts do not support one."""
     n = len(observations)
     return {
         f"{name}.p{level}": Value(
-            float(np.percentile(observations, level)) if n >= needed(level) else None, n
+            float(np.percentile(observations, level)) if is_supported(level, n, requests) else None,
+            n,
+            requests,
         )
         for level in PERCENTILES
     }

@@ -60,7 +60,7 @@ def opening(run: Run) -> Html:
     parts = [tag("h1", question(run)), paragraph(what_was_run(run), "sub")]
     if cut := _cut(run):
         parts.append(tag("div", tag("b", "This run was cut short. "), cut, class_="cut", role="alert"))
-    said = "Values stand side by side; a difference is said only with its interval, and this page has none."
+    said = "No winner is named: a difference needs a confidence interval, which bench does not compute yet."
     return join([*parts, paragraph(said, "answer")])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from harness.errors import UserError
 from reports.charts import Chart, Section
 from reports.frames import Run, open_run
 from reports.markup import Html, join, paragraph, tag
@@ -30,12 +31,21 @@ _POLICY = (
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
-    Works on a run that is cut short, failed or empty. Raises StoreError where it cannot be read.
+    Works on a run that is cut short, failed or empty. Raises StoreError where it cannot be read, UserError
+    where the page cannot be written.
     """
     path = out or run_dir / "report.html"
+    run = open_run(run_dir)
+    if path.is_dir() or not path.parent.is_dir():
+        missing = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise UserError(f"the report cannot be written: {missing}; give a file in a directory that exists")
+    whole = page(run)
     part = path.with_name(path.name + ".part")
-    part.write_text(page(open_run(run_dir)), encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(whole, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
     return path
 
 

@@ -5,7 +5,9 @@ Lists of chunks end here, as numpy arrays; pandas never sees them. Knows no metr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness import store
+from harness.errors import StoreError
 
 _LEFT_OUT = ("chunk_ns", "output_text", "raw_response")
 REQUEST_COLUMNS = tuple(name for name in store.REQUEST_SCHEMA.names if name not in _LEFT_OUT)
@@ -24,6 +27,22 @@ _NULLABLE = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says in one line which file cannot be read: cut short, or not ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{path}: damaged ({first_line})") from error
+
+
+def _read_requests(run_dir: Path, number: int, columns: Sequence[str]) -> Any:
+    path = store.cell_dir(run_dir, number)
+    with _reading(path / "requests.parquet"):
+        return store.read_requests(path, columns)
 
 
 def requests_frame(run_dir: Path, numbers: Iterable[int]) -> pd.DataFrame:
@@ -36,7 +55,7 @@ def requests_frame(run_dir: Path, numbers: Iterable[int]) -> pd.DataFrame:
 
 
 def _with_latencies(run_dir: Path, number: int) -> Any:
-    return _latencies(store.read_requests(store.cell_dir(run_dir, number), REQUEST_COLUMNS), number)
+    return _latencies(_read_requests(run_dir, number, REQUEST_COLUMNS), number)
 
 
 def _latencies(table: Any, number: int) -> Any:
@@ -66,14 +85,30 @@ def _chunks(table: Any) -> tuple[np.ndarray, np.ndarray]:
     return values, np.repeat(np.arange(len(lengths)), lengths)
 
 
-def chunk_gaps_s(run_dir: Path, number: int) -> np.ndarray:
-    """Gaps between successive content chunks of the ok requests in the window, in seconds."""
-    table = store.read_requests(store.cell_dir(run_dir, number), ["chunk_ns", "outcome", "in_window"])
+@dataclass(frozen=True)
+class Gaps:
+    """Gaps between successive content chunks, and for each its request (a row's number) and its turn."""
+
+    seconds: np.ndarray
+    request: np.ndarray
+    turn: np.ndarray
+
+    @property
+    def requests(self) -> int:
+        """How many requests have a gap."""
+        return len(np.unique(self.request))
+
+
+def chunk_gaps(run_dir: Path, number: int) -> Gaps:
+    """The gaps of a cell's ok requests in the window."""
+    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "in_window", "turn"])
     kept = table.filter(pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False)))
     if kept.num_rows == 0:
-        return np.empty(0)
+        return Gaps(np.empty(0), np.empty(0, int), np.empty(0, int))
     values, rows = _chunks(kept)
-    return np.asarray(np.diff(values)[np.diff(rows) == 0] / 1e9)
+    is_gap = np.diff(rows) == 0
+    request = rows[1:][is_gap]
+    return Gaps(np.diff(values)[is_gap] / 1e9, request, kept["turn"].to_numpy()[request])
 
 
 def tokens_arrived(run_dir: Path, number: int, start_ns: int, end_ns: int) -> float | None:
@@ -82,7 +117,7 @@ def tokens_arrived(run_dir: Path, number: int, start_ns: int, end_ns: int) -> fl
     A request's tokens are spread evenly over its content chunks, so a request that was sent before the
     window counts with its chunks in it. None where an ok request with chunks in the window has no count.
     """
-    table = store.read_requests(store.cell_dir(run_dir, number), ["chunk_ns", "outcome", "output_tokens"])
+    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "output_tokens"])
     if table.num_rows == 0:
         return 0.0
     values, rows = _chunks(table)
@@ -99,7 +134,9 @@ def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.Dat
     """host.parquet or device.parquet of all starts, with the column `start`; None where no start has one."""
     tables = []
     for name in names:
-        table = store.read_samples(run_dir / "starts" / name / file_name)
+        path = run_dir / "starts" / name / file_name
+        with _reading(path):
+            table = store.read_samples(path)
         if table is not None and table.num_rows:
             tables.append(table.add_column(0, "start", pa.array([name] * table.num_rows)))
     if not tables:

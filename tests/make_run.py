@@ -76,7 +76,9 @@ def deployment(engine: str, quantization: str, model: str = "tiny-lm") -> Deploy
 def plan_of(deployments, loads, repeats: int = 1, skips: tuple[Skip, ...] = ()) -> Plan:
     """Every repeat starts each deployment once, with a cell per load."""
     numbers = itertools.count()
-    scenario = ScenarioChoice("chat_multi_turn", {"history": "model", "turns": 2}, "chat_multi_turn")
+    scenario = ScenarioChoice(
+        "chat_multi_turn", {"history": "model", "turns": 2, "think_time_s": 0.2}, "chat_multi_turn"
+    )
     starts = []
     for index, (repeat, item) in enumerate(itertools.product(range(repeats), deployments)):
         cells = tuple(PlannedCell(next(numbers), scenario, load, repeat, 7) for load in loads)

@@ -133,4 +133,44 @@ def test_folded_parts_and_tables_take_the_keyboard(browser, path):
     show(browser, path)
     focusable = "return [...document.querySelectorAll('.scroll')].every((box) => box.tabIndex === 0)"
     assert browser.execute_script(focusable)
-    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 11
+    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 12
+
+
+@pytest.mark.parametrize(("width", "is_said"), [(1280, False), (390, True)])
+def test_a_narrow_screen_says_that_the_main_table_scrolls(browser, path, width, is_said):
+    show(browser, path, width)
+    hint = "return getComputedStyle(document.querySelector('#summary .scroll'), '::before').content"
+    assert ("scroll" in browser.execute_script(hint)) is is_said
+
+
+def test_a_narrow_screen_shows_the_first_two_values_of_the_main_table(browser, path):
+    show(browser, path, 390)
+    edge = (
+        "return document.querySelector('#summary tbody td:nth-child(4) span').getBoundingClientRect().right"
+    )
+    assert browser.execute_script(edge) <= 390
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_of_facts_are_not_cut_inside_a_word(browser, path, width):
+    show(browser, path, width)
+    open_all(browser)
+    cut = """
+      const cells = [...document.querySelectorAll('.words tbody th')].filter((cell) => cell.firstChild);
+      return cells.flatMap((cell) =>
+        [...cell.firstChild.textContent.matchAll(/\\w+/g)].filter((word) => {
+          const range = document.createRange();
+          range.setStart(cell.firstChild, word.index);
+          range.setEnd(cell.firstChild, word.index + word[0].length);
+          return range.getClientRects().length > 1;
+        }).map((word) => word[0]))"""
+    assert browser.execute_script(cut) == []
+
+
+def test_no_row_of_charts_ends_with_an_empty_half(browser, path):
+    show(browser, path)
+    open_all(browser)
+    gaps = """
+      return [...document.querySelectorAll('.grid')].map((grid) =>
+        grid.getBoundingClientRect().right - grid.lastElementChild.getBoundingClientRect().right)"""
+    assert max(browser.execute_script(gaps)) < 1

@@ -24,6 +24,7 @@ from make_run import (
 
 from harness import store
 from harness.contracts import Load
+from harness.host import HostSample
 from reports import open_run
 from reports.checks import CHECKS, findings
 
@@ -108,6 +109,61 @@ def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_pat
     assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
 
 
+def test_the_cache_is_judged_by_first_turns_alone(tmp_path):
+    later = good_rows(cached_tokens=50, turn=3)
+    assert "warm_cache" not in write_pair(tmp_path / "none", first=later)
+    first = row(200, T0 + S, turn=0, cached_tokens=0)
+    assert "warm_cache" not in write_pair(tmp_path / "cold", first=[*later, first])
+    warm = row(200, T0 + S, turn=0, cached_tokens=20)
+    assert "40 %" in write_pair(tmp_path / "warm", first=[*later, warm])["warm_cache"].text
+
+
+def write_starts(path, rows_by_start, samples=(), environment=None):
+    """One deployment, a start per list of rows, samples for each."""
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=len(rows_by_start))
+    store.write_record(path / "run.json", replace(run_record(plan), environment=environment or {}))
+    for start, rows in zip(plan.starts, rows_by_start, strict=True):
+        write_start(path, start_record(start, 90 * S, memory_kind="device"), samples)
+        write_cell(path, start.cells[0], start, rows, summary(100 * S, duration_s=LONG))
+    return {finding.check: finding for finding in findings(open_run(path))}
+
+
+def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
+    # 120 requests of 10 tokens in 60 s: 20 tokens/s; with 13 tokens: 26; 6 / 23 is 26 %.
+    found = write_starts(tmp_path / "far", [good_rows(), good_rows(output_tokens=13)])
+    text = "llama_cpp fp16 at 1 user: output tokens/s 20.0 to 26.0 (26 % of the mean)."
+    assert found["repeats_disagree"].text == text
+    # 20 and 24: 18 %.
+    assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12)]) == {}
+
+
+def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
+    late = [
+        row(k, T0 + k * 100 * MS, chunk_ns=tuple(T0 + k * 100 * MS + (150 + 20 * j) * MS for j in range(5)))
+        for k in range(120)
+    ]
+    found = write_starts(tmp_path, [good_rows(), late])
+    assert (
+        found["repeats_disagree"].text
+        == "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (40 % of the mean)."
+    )
+
+
+@pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
+def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, machine_pct, share):
+    # The server uses one of two cores; the client 1 s of 62.5 s, 0.8 % of the machine.
+    samples = [
+        HostSample(90 * S + k * S // 10, GIB, k / 10, 4, 1, 0, None, 4 * GIB, machine_pct) for k in range(750)
+    ]
+    rows = [good_rows(), good_rows()]
+    found = write_starts(tmp_path, rows, samples, {"machine": {"cores_logical": 2}})
+    if share is None:
+        assert found == {}
+    else:
+        assert list(found) == ["foreign_load"]
+        assert f"llama_cpp fp16 at 1 user, start 1: {share}" in found["foreign_load"].text
+
+
 def test_findings_carry_their_numbers(tmp_path):
     found = write_pair(tmp_path, second=good_rows(output_tokens=11))
     assert "llama_cpp fp16 10.0 against vllm fp16 11.0" in found["output_lengths_differ"].text
@@ -125,5 +181,5 @@ def test_missing_cells_are_a_finding(tmp_path):
 
 def test_every_check_can_find_something():
     found = {check.__name__ for check in CHECKS}
-    by_hand = {"cells_missing", "single_repeat", "cells_marked"}
+    by_hand = {"cells_missing", "single_repeat", "cells_marked", "repeats_disagree", "foreign_load"}
     assert found - by_hand <= CASES.keys()

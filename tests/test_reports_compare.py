@@ -6,9 +6,23 @@ import json
 from dataclasses import replace
 
 import pytest
-from make_run import MS, S, empty_run, one_cell_run, row
+from make_run import (
+    MS,
+    S,
+    deployment,
+    empty_run,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)  # fmt: skip
 
 from harness import store
+from harness.contracts import Load
 from reports import compare_runs, to_builtins
 
 T0 = 102 * S
@@ -58,3 +72,17 @@ def test_a_run_without_values_shows_dashes_on_its_side(tmp_path):
     found = compare_runs(tmp_path / "a", tmp_path / "b")
     assert {line.cells()[-1] for line in found.rows} == {"–"}
     assert {line.b.mean for line in found.rows} == {None}
+
+
+def test_a_percentile_that_a_start_lacks_is_a_dash_with_its_reason(tmp_path):
+    one_cell_run(tmp_path / "a", [row(k, T0 + k * S) for k in range(6)])
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)], repeats=2)
+    store.write_record(tmp_path / "b" / "run.json", run_record(plan))
+    for start, count in zip(plan.starts, (6, 3), strict=True):
+        write_start(tmp_path / "b", start_record(start, 90 * S))
+        rows = [row(k, T0 + k * S) for k in range(count)]
+        write_cell(tmp_path / "b", start.cells[0], start, rows, summary(100 * S))
+    rows = compare_runs(tmp_path / "a", tmp_path / "b").rows
+    found = {line.metric: line for line in rows}["ttft_s.p50"]
+    assert found.cells()[5:] == ("100.0, n = 6", "– (only 1 of 2 starts has enough requests)")
+    assert (found.b.mean, found.b.k, found.b.n) == (None, 0, 0)

@@ -25,7 +25,7 @@ from harness import store
 from harness.contracts import Load
 from harness.errors import StoreError
 from harness.gpu import DeviceSample
-from reports import open_run
+from reports import open_run, write_report
 from reports.frames import load_labels, memory_over_time
 
 T0 = 102 * S
@@ -96,6 +96,38 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
     assert (found.k, found.n) == (2, 10)
 
 
+def run_of_starts(path, *starts_rows):
+    """A run of one deployment with a start per list of rows."""
+    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(starts_rows))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, rows in zip(plan.starts, starts_rows, strict=True):
+        write_start(path, start_record(start, 90 * S))
+        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    return open_run(path)
+
+
+def test_a_percentile_has_no_mean_where_a_start_has_too_few_requests(tmp_path):
+    fast, slow = ([row(k, T0 + k * S) for k in range(count)] for count in (6, 4))
+    run = run_of_starts(tmp_path, fast, slow, fast)
+    found = run.aggregate(run.groups[0], "ttft_s.p50")
+    assert (found.mean, found.low, found.high, found.k, found.n) == (None, None, None, 0, 0)
+    assert found.why == "only 2 of 3 starts have enough requests"
+
+
+def test_other_values_are_of_the_starts_that_have_one_and_so_is_their_n(tmp_path):
+    counted = [row(k, T0 + k * S, cached_tokens=8) for k in range(3)]
+    run = run_of_starts(tmp_path, counted, [row(0, T0, cached_tokens=None)])
+    found = run.aggregate(run.groups[0], "cached_tokens")
+    assert (found.mean, found.k, found.n, found.values) == (8.0, 1, 3, (8.0, None))
+
+
+def test_a_value_that_no_start_has_says_why_of_the_start_with_most_requests(tmp_path):
+    few, more = ([row(k, T0 + k * S) for k in range(count)] for count in (2, 4))
+    run = run_of_starts(tmp_path, few, more)
+    found = run.aggregate(run.groups[0], "ttft_s.p50")
+    assert found.why == "p50 needs n of 5 or more, here n = 4"
+
+
 def test_a_value_that_no_start_has_is_none(full):
     found = full.aggregate(full.groups[0], "ttft_s.p99")
     assert (found.mean, found.low, found.high, found.k) == (None, None, None, 0)
@@ -108,6 +140,28 @@ def test_loads_are_named_by_users_and_by_what_else_differs():
         "4 users, duration_s 8.0",
         "4 users, duration_s 20.0",
     ]
+
+
+def test_gaps_know_their_turn(tmp_path):
+    rows = [
+        row(0, T0, turn=0, chunk_ns=(T0, T0 + 10 * MS)),
+        row(1, T0 + S, turn=1, chunk_ns=(T0 + S, T0 + S + 30 * MS, T0 + S + 50 * MS)),
+    ]
+    found = open_run(one_cell_run(tmp_path, rows).path).by_turn(0, "itl_s")
+    assert found["seconds"].tolist() == pytest.approx([0.01, 0.03, 0.02])
+    assert found["turn"].tolist() == [0, 1, 1]
+    assert found["request"].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["cells/000/requests.parquet", "starts/00-llama_cpp-fp16/host.parquet"])
+def test_a_table_that_was_cut_short_is_one_line_with_its_name(tmp_path, name):
+    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
+    path = made.path / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match="damaged") as caught:
+        write_report(made.path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def device_sample(t_ns: int, device: int, used_bytes: int, process_bytes: int | None) -> DeviceSample:

@@ -46,7 +46,7 @@ def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
         row(5, T0 - S, chunk_ns=(T0 + S, T0 + 2 * S)),  # sent in the warm-up
     ]
     made = one_cell_run(tmp_path, rows)
-    assert open_run(made.path).itl_s(0).tolist() == pytest.approx([0.005, 0.020, 0.007])
+    assert open_run(made.path).gaps(0).seconds.tolist() == pytest.approx([0.005, 0.020, 0.007])
 
 
 def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
@@ -138,6 +138,29 @@ def test_percentiles_need_their_count(level, count):
         (count - 1) * level / 100
     )
     assert percentile_values("x", np.arange(count - 1.0))[name].n == count - 1
+
+
+def gap_rows(requests: int, gaps: int):
+    return [
+        row(k, T0 + k * S, chunk_ns=tuple(T0 + k * S + (100 + j) * MS for j in range(gaps + 1)))
+        for k in range(requests)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "gaps", "shown"),
+    [(4, 150, []), (5, 1, ["p50"]), (5, 10, ["p50", "p90"]), (5, 100, ["p50", "p90", "p95", "p99"])],
+)
+def test_percentiles_of_gaps_need_five_requests_as_well(tmp_path, requests, gaps, shown):
+    values = values_of(tmp_path, gap_rows(requests, gaps))
+    found = {level: values[f"itl_s.{level}"] for level in ("p50", "p90", "p95", "p99")}
+    assert [level for level, value in found.items() if value.value is not None] == shown
+    assert {(value.n, value.requests) for value in found.values()} == {(requests * gaps, requests)}
+
+
+def test_a_missing_percentile_of_gaps_says_what_it_needs():
+    said = "p95 needs n of 100 or more of 5 requests, here n = 600 of 4 requests"
+    assert why_missing("itl_s.p95", 600, 4) == said
 
 
 def test_a_missing_percentile_says_what_it_needs():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
 from make_run import (
+    GIB,
     HOSTILE,
     S,
     all_failed_run,
     deployment,
     empty_run,
     full_run,
+    host_samples,
     one_cell_run,
     plan_of,
     row,
@@ -28,9 +32,13 @@ from make_run import (
 
 from harness import store
 from harness.contracts import Load, Plan
+from harness.errors import UserError
+from harness.gpu import DeviceSample
 from reports import open_run, write_report
 from reports.charts import POINTS_AT_MOST, cumulative, downsample
+from reports.looks import looks
 from reports.page import script_json
+from reports.sections.by_load import aside
 from reports.sections.rerun import command
 
 T0 = 102 * S
@@ -39,6 +47,22 @@ T0 = 102 * S
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     return write_report(full_run(tmp_path_factory.mktemp("full"))).read_text(encoding="utf-8")
+
+
+def charts_of(page: str):
+    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+
+
+def uneven_run(path, counts):
+    """A run whose starts of each deployment have these numbers of requests."""
+    plan = plan_of([deployment(*label.split()) for label in counts], [Load()], repeats=2)
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        write_start(path, start_record(start, 90 * S))
+        count = counts[start.deployment.label][start.repeat]
+        rows = [row(k, T0 + k * S // 4) for k in range(count)]
+        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    return path
 
 
 def plain(page: str) -> str:
@@ -57,8 +81,8 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ids == re.findall(r'<a href="#(\w+)"', page)
     assert ids == [
-        "summary", "distrust", "throughput", "latency", "memory", "startup", "errors", "skipped",
-        "environment", "method", "rerun",
+        "summary", "distrust", "throughput", "latency", "memory", "startup", "client", "errors",
+        "skipped", "environment", "method", "rerun",
     ]  # fmt: skip
 
 
@@ -90,7 +114,7 @@ def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
 
 def test_the_traffic_is_told(page):
     text = plain(page)
-    assert "history model, turns 2" in text
+    assert "history model, turns 2, think time 0.20 s" in text
     assert "warm-up 2 s, window 8 s, a request at most 120 s" in text
 
 
@@ -154,14 +178,195 @@ def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
     assert 'title="p95 needs n of 100 or more, here n = 99"' in page
 
 
+def test_a_percentile_that_a_start_lacks_is_a_dash_that_says_why(tmp_path):
+    starts = {"vllm awq": (3, 6), "vllm fp16": (6, 6)}
+    page = write_report(uneven_run(tmp_path, starts)).read_text(encoding="utf-8")
+    reason = "only 1 of 2 starts has enough requests"
+    assert f'title="{reason}"' in page
+    assert f"No value: vllm awq at 1 user ({reason})." in plain(page)
+    drawn = charts_of(page)["ttft_s-p50-0"]["traces"]
+    assert [trace["name"] for trace in drawn] == ["vllm fp16"]
+
+
 def test_a_value_of_some_starts_only_says_how_many(tmp_path):
-    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=2)
+    path = uneven_run(tmp_path, {"vllm awq": (6, 6)})
+    start = open_run(path).record.plan.starts[1]
+    rows = [row(k, T0 + k * S, cached_tokens=None) for k in range(6)]
+    write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    assert "1 of 2 starts" in plain(write_report(path).read_text(encoding="utf-8"))
+
+
+def test_a_chart_by_turn_names_who_has_no_value(tmp_path):
+    page = write_report(uneven_run(tmp_path, {"vllm awq": (1, 1), "vllm fp16": (12, 12)}))
+    text = plain(page.read_text(encoding="utf-8"))
+    assert "requests together, from 5 requests up. No value: vllm awq." in text
+
+
+def test_the_page_names_no_winner_first(page):
+    said = "No winner is named: a difference needs a confidence interval, which bench does not compute yet."
+    assert said in plain(page)
+
+
+def test_points_of_deployments_at_the_same_load_stand_side_by_side(page):
+    traces = charts_of(page)["output_tokens_per_s-0"]["traces"]
+    places = [trace["x"] for trace in traces]
+    for at in range(2):
+        here = [x[at] for x in places if len(x) == 2]
+        assert len(set(here)) == len(here) > 2
+        assert max(here) - min(here) < 0.4
+    assert traces[0]["customdata"] == ["1 user", "4 users"]
+
+
+@pytest.mark.parametrize("users", [[1], [1, 2], [1, 2, 4, 64]])
+def test_points_stay_nearest_to_their_own_users(users):
+    is_log = users[-1] > 8 * users[0]
+    for shift in (-4.5, 4.5):  # the outermost of ten deployments
+        for count, place in aside(users, 10, shift, is_log).items():
+            assert min(users, key=lambda other: abs(other - place)) == count
+
+
+def test_a_distribution_begins_at_zero_and_ends_inside_the_plot(page):
+    chart = charts_of(page)["ecdf-ttft_s-0"]
+    left, right = chart["layout"]["xaxis"]["range"]
+    for trace in chart["traces"]:
+        assert (trace["y"][0], trace["y"][-1]) == (0.0, 1.0)
+        assert np.log10(trace["x"][0]) == pytest.approx(left, abs=1e-3)
+        assert trace["x"][1] > trace["x"][0]
+        assert np.log10(trace["x"][-1]) < right
+    assert chart["layout"]["yaxis"]["range"][1] > 1.0
+
+
+def colours_of(path, *pairs):
+    plan = plan_of([deployment(*pair) for pair in pairs], [Load()])
+    store.write_record(path / "run.json", run_record(plan))
+    return [look.colour for look in looks(open_run(path)).values()]
+
+
+def test_quantizations_of_the_only_engine_have_a_hue_each(tmp_path):
+    colours = colours_of(tmp_path, ("llama_cpp", "fp16"), ("llama_cpp", "gguf-q8_0"), ("llama_cpp", "q4"))
+    assert colours == ["--c-blue", "--c-vermilion", "--c-green"]
+
+
+def test_quantizations_of_one_engine_of_several_have_a_shade_each(tmp_path):
+    colours = colours_of(tmp_path, ("vllm", "fp16"), ("vllm", "awq"), ("vllm", "fp8"), ("tgi", "awq"))
+    assert colours == ["--c-blue", "--c-blue-2", "--c-blue-3", "--c-green"]
+
+
+def test_every_colour_stands_out_in_both_themes():
+    style = resources.files("reports").joinpath("style.css").read_text(encoding="utf-8")
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+    for theme in (light.partition("}")[0], dark.partition("}")[0]):
+        colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
+        hues = [name for name in colours if re.fullmatch(r"c-[a-z]+", name)]
+        assert len(hues) == 8
+        for hue in hues:
+            shades = [luminance(colours[name]) for name in (hue, f"{hue}-2", f"{hue}-3")]
+            assert all(contrast(shade, luminance(colours["card"])) >= 3 for shade in shades)
+            assert all(contrast(a, b) > 1.3 for a, b in itertools.combinations(shades, 2))
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: float, b: float) -> float:
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_the_client_and_the_tokens_are_shown(tmp_path):
+    rows = [row(k, T0 + k * S) for k in range(6)]
+    load_summary = summary(100 * S, gc_pause_s=0.0125)
+    made = one_cell_run(tmp_path, rows, load_summary)
+    planned = open_run(made.path).record.plan.starts[0]
+    counts = {"host_samples": 397, "host_missed": 3, "host_cpu_s": 0.2}
+    write_start(made.path, start_record(planned, 90 * S, sampler=counts))
+    page = write_report(made.path).read_text(encoding="utf-8")
+    section = plain(page.partition('<section id="client">')[2].partition("</section>")[0])
+    # tokens; send lag 1 ms; loop and stamp lag p99; 2000 ns; 12.5 ms; 1 s of 10.5 s; missed samples
+    expected = "1 user 50.0 10.0 5.00 1.0"
+    assert expected in section
+    assert "0.50 0.10 kernel 2.00 12.50 10 3 of 400" in section
+
+
+def test_power_and_utilization_are_means_over_the_windows(tmp_path):
+    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
+    start = open_run(made.path).record.plan.starts[0]
+    samples = [
+        DeviceSample(at, device, GIB, GIB, busy, 10, power_w, None, 40, 1000)
+        for at, busy, power_w in ((T0 - S, 0, 900.0), (T0 + S, 40, 100.0), (T0 + 2 * S, 60, 150.0))
+        for device in (0, 1)
+    ]
+    store.write_samples(made.path / "starts" / start.name / "device.parquet", samples)
+    text = plain(write_report(made.path).read_text(encoding="utf-8"))
+    # the sample before the window is left out; two devices: 250 W together
+    assert "llama_cpp fp16 1 user 50 250 4 1" in text
+
+
+def test_every_latency_has_its_medians_by_turn_and_only_ttft_is_open(page):
+    section = page.partition('<section id="latency">')[2].partition("</section>")[0]
+    turns = section.partition("By turn of the conversation")[2]
+    shown, _, folded = turns.partition(
+        "<summary>ITL, TPOT, E2E by turn at 4 users, chat_multi_turn</summary>"
+    )
+    assert re.findall(r'data-chart="(\w+-\w+)', shown) == ["turns-ttft_s"] * 2
+    names = ["turns-itl_s", "turns-tpot_s", "turns-e2e_s"]
+    assert re.findall(r'data-chart="(\w+-\w+)', folded) == names * 2
+
+
+def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
+    run = empty_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"there is no directory .*absent"):
+        write_report(run, tmp_path / "absent" / "out.html")
+    with pytest.raises(UserError, match="is a directory"):
+        write_report(run, tmp_path)
+
+
+def test_facts_have_readable_units_and_no_clocks(tmp_path):
+    made = one_cell_run(tmp_path, [row(0, T0)])
+    environment = {
+        "machine": {
+            "memory_bytes": 24 * GIB,
+            "swap_bytes": 0,
+            "boot_id": "b-1-2",
+            "load_1min": 1.31396484375,
+        },
+        "clock": {"monotonic_ns": 6774910755662},
+        "packages": {"nvidia-ml-py": "13.6"},
+        "engine_packages": {"llama_cpp": {"typing_extensions": "4.1"}},
+    }
+    record = replace(store.read_run(made.path), environment=environment)
+    store.write_record(made.path / "run.json", record)
+    page = write_report(made.path).read_text(encoding="utf-8")
+    section = page.partition('<section id="environment">')[2].partition("</section>")[0]
+    text = plain(section)
+    assert "memory 24.00 GiB swap 0 bytes load 1min 1.31" in text
+    assert "b-1-2" not in text
+    assert "6774910755662" not in text
+    assert re.findall(r"<details><summary>([^<]*)", section) == ["bench&#x27;s packages", "engine packages"]
+    assert "llama_cpp.typing_extensions 4.1" in text
+
+
+def test_cells_of_every_validity_share_a_page(tmp_path):
+    plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=4)
     store.write_record(tmp_path / "run.json", run_record(plan))
-    for start, count in zip(plan.starts, (3, 6), strict=True):
-        write_start(tmp_path, start_record(start, 90 * S))
-        rows = [row(k, T0 + k * S) for k in range(count)]
-        write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S))
-    assert "1 of 2 starts" in plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    kinds = [
+        {"validity": "valid"},
+        {"validity": "suspect", "reasons": ("clocks fell",)},
+        {"validity": "invalid", "reasons": ("another server answered",)},
+        {"status": "failed", "error": "no request was sent in the window"},
+    ]
+    for start, kind in zip(plan.starts, kinds, strict=True):
+        write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+        rows = [row(k, T0 + k * S) for k in range(6)] if "validity" in kind else []
+        for cell in start.cells:
+            write_cell(tmp_path, cell, start, rows, summary(100 * S), **kind)
+    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    for said in ("▲ start 2 suspect", "✕ start 3 invalid", "✕ start 4 failed", "18 / 0", "2 of 4"):
+        assert said in text
+    assert "no request was sent in the window" in text
 
 
 def test_the_question_names_what_was_compared(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reports.charts import Section
 from reports.frames import Run
 from reports.sections import (
+    client,
     distrust,
     environment,
     errors,
@@ -28,6 +29,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Run], Section | None]]] = {
     "latency": ("Latency", latency.section),
     "memory": ("Memory", memory.section),
     "startup": ("Start-up", startup.section),
+    "client": ("Client", client.section),
     "errors": ("Errors", errors.section),
     "skipped": ("Skipped", skipped.section),
     "environment": ("Environment", environment.section),

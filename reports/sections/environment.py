@@ -7,10 +7,13 @@ from typing import Any
 
 from reports.charts import Section
 from reports.frames import Run
-from reports.markup import NOTHING, Html, details, join, number, table, tag, text
+from reports.markup import NOTHING, Html, details, join, number, table, tag
 from reports.opening import flat
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")
+_TITLES = {"packages": "bench's packages"}
+# They serve to compare instants and boots, and say nothing to a reader.
+_NOT_SHOWN = ("clock", "boot_id")
 
 
 def section(run: Run) -> Section | None:
@@ -18,7 +21,9 @@ def section(run: Run) -> Section | None:
     by_topic: dict[str, list[list[Html | str]]] = _traffic(run)
     for key, value in flat(run.record.environment):
         topic, _, name = key.partition(".")
-        by_topic.setdefault(topic, []).append([name or topic, _value(key, value)])
+        if topic not in _NOT_SHOWN and name not in _NOT_SHOWN:
+            title = (name or topic) if topic.endswith("packages") else _name(name or topic)
+            by_topic.setdefault(topic, []).append([title, _value(key, value)])
     parts = [_topic(topic, rows) for topic, rows in by_topic.items()]
     for title, field in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
         by_label = {r.deployment.label: getattr(r, field) for r in run.start_records if getattr(r, field)}
@@ -31,7 +36,8 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
     """Options of each scenario and terms of each load, as planned."""
     rows: list[list[Html | str]] = []
     for label, cell in {cell.planned.scenario.label: cell for cell in run.planned_cells}.items():
-        said = ", ".join(f"{key} {value}" for key, value in flat(cell.planned.scenario.options))
+        options = flat(cell.planned.scenario.options)
+        said = ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)
         rows.append([label, said or NOTHING])
     for label, cell in {cell.load_label: cell for cell in run.planned_cells}.items():
         load = cell.planned.load
@@ -42,21 +48,43 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
 
 
 def _topic(topic: str, rows: list[list[Html | str]]) -> Html:
-    facts, title = table(["fact", "value"], rows, "words facts"), topic.replace("_", " ")
+    facts, title = table(["fact", "value"], rows, "words facts"), _TITLES.get(topic, topic.replace("_", " "))
     return join([tag("h3", title), facts]) if topic in _OPEN_TOPICS else details(title, facts)
 
 
 def _side_by_side(by_label: Mapping[str, Mapping[str, Any]]) -> Html:
     keys = list(dict.fromkeys(key for facts in by_label.values() for key in facts))
     rows: list[Sequence[Html | str]] = [
-        [key, *(_value(key, facts.get(key)) for facts in by_label.values())] for key in keys
+        [_name(key), *(_value(key, facts.get(key)) for facts in by_label.values())] for key in keys
     ]
     return table(["", *by_label], rows, "words")
 
 
-def _value(key: str, value: Any) -> Html | str:
+# ending of a key, and the unit that a person reads
+_UNITS = {"_s": "s", "_pct": "%", "_w": "W", "_mhz": "MHz", "_mib": "MiB"}
+
+
+def _name(key: str) -> str:
+    """A key in words; its unit goes to the value."""
+    for ending in ("_bytes", *_UNITS):
+        key = key.removesuffix(ending)
+    return key.replace("_", " ").replace(".", " ")
+
+
+def _value(key: str, value: Any) -> str:
     if value is None:
         return NOTHING
-    if key.endswith("_bytes") and isinstance(value, int | float) and value >= 2**20:
-        return f"{number(value / 2**30, 2)} GiB"
-    return text(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if key.endswith("_bytes"):
+        return _size(value)
+    unit = next((f" {unit}" for ending, unit in _UNITS.items() if key.endswith(ending)), "")
+    return f"{value:,}{unit}" if isinstance(value, int) else f"{number(value, 2)}{unit}"
+
+
+def _size(size_bytes: float) -> str:
+    if size_bytes >= 2**30:
+        return f"{number(size_bytes / 2**30, 2)} GiB"
+    return f"{size_bytes / 2**20:,.0f} MiB" if size_bytes >= 2**20 else f"{size_bytes:,.0f} bytes"

@@ -1,20 +1,30 @@
-"""Latency: percentiles by users, distributions, and the time to first token by turn."""
+"""Latency: percentiles by users, distributions, and medians by turn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reports.charts import Chart, Section, axis, cumulative, grid, line
 from reports.frames import Group, Run
 from reports.looks import key, looks
-from reports.markup import Html, details, join, number, paragraph, tag
-from reports.metrics import LATENCIES, metric_of, needed, percentile_values
+from reports.markup import Html, details, join, number, paragraph, several, tag
+from reports.metrics import (
+    LATENCIES,
+    REQUESTS_NEEDED,
+    Value,
+    counted,
+    is_supported,
+    metric_of,
+    percentile_values,
+)
 from reports.sections.by_load import by_load_charts
 
+_OPEN_TURNS = "turns-ttft_s"
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 
 
@@ -26,13 +36,14 @@ def section(run: Run) -> Section | None:
     cases.sort(key=lambda case: (case[0], -case[2]))
     spreads = [(case, _distributions(run, *case[:2], index)) for index, case in enumerate(cases)]
     spreads = [(case, charts) for case, charts in spreads if charts]
-    turns = [c for index, case in enumerate(cases) for c in _by_turn(run, *case[:2], index)]
-    charts = [*by_load, *(c for _, found in spreads for c in found), *turns]
+    turns = [(case, _turn_charts(run, *case[:2], index)) for index, case in enumerate(cases)]
+    turns = [(case, found) for case, found in turns if found]
+    charts = [*by_load, *(c for _, found in (*spreads, *turns) for c in found)]
     if not charts:
         return None
     note = paragraph(
         "Lower is better. Points are means over starts of each start's percentile; bars span the starts. A "
-        "point is missing where the starts had too few requests for that percentile (see Method)."
+        "point is missing where a start had too few requests for that percentile (see Method)."
     )
     parts = [note, key(run), grid(by_load), *_spread_parts(run, spreads), *_turn_parts(run, turns)]
     return Section("Latency", join(parts), charts)
@@ -59,15 +70,29 @@ def _spread_parts(run: Run, spreads: Sequence[tuple[Any, list[Chart]]]) -> list[
     return parts
 
 
-def _turn_parts(run: Run, turns: Sequence[Chart]) -> list[Html]:
+def _turn_parts(run: Run, turns: Sequence[tuple[Any, list[Chart]]]) -> list[Html]:
+    """TTFT open, the others folded."""
     if not turns:
         return []
-    return [tag("h3", "By turn of the conversation"), key(run), grid(turns)]
+    parts: list[Html] = [tag("h3", "By turn of the conversation"), key(run)]
+    parts.append(grid([c for _, charts in turns for c in charts if c.id.startswith(_OPEN_TURNS)]))
+    for (scenario, load, _), charts in turns:
+        others = [chart for chart in charts if not chart.id.startswith(_OPEN_TURNS)]
+        if others:
+            names = ", ".join(chart.title.partition(",")[0] for chart in others)
+            parts.append(details(f"{names} by turn at {load}, {scenario}", grid(others)))
+    return parts
 
 
-def _pooled(run: Run, group: Group, name: str) -> np.ndarray:
-    found = [run.observations(cell.number, name) for cell in group.counted]
-    return np.concatenate(found) if found else np.empty(0)
+def _pooled(run: Run, group: Group, name: str) -> tuple[np.ndarray, int | None]:
+    """The starts' observations together; for gaps, how many requests they come from."""
+    if name == "itl_s":
+        gaps = [run.gaps(cell.number) for cell in group.counted]
+        seconds = [found.seconds for found in gaps]
+        return np.concatenate([np.empty(0), *seconds]), sum(found.requests for found in gaps)
+    return np.concatenate(
+        [np.empty(0), *(run.observations(cell.number, name) for cell in group.counted)]
+    ), None
 
 
 def _at(run: Run, scenario: str, load: str) -> list[Group]:
@@ -77,41 +102,59 @@ def _at(run: Run, scenario: str, load: str) -> list[Group]:
 def _distributions(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
     charts = []
     for name in LATENCIES:
-        pooled = [(group, _pooled(run, group, name)) for group in _at(run, scenario, load)]
-        if any(len(values) >= needed(50) for _, values in pooled):
+        pooled = [(group, *_pooled(run, group, name)) for group in _at(run, scenario, load)]
+        if any(is_supported(50, len(values), requests) for _, values, requests in pooled):
             charts.append(_distribution(run, name, load, pooled, f"ecdf-{name}-{index}"))
     return charts
 
 
 def _distribution(
-    run: Run, name: str, load: str, pooled: Sequence[tuple[Group, np.ndarray]], chart_id: str
+    run: Run, name: str, load: str, pooled: Sequence[tuple[Group, np.ndarray, int | None]], chart_id: str
 ) -> Chart:
     metric, found = metric_of(name), looks(run)
     traces: list[dict[str, Any]] = []
     rows: list[Sequence[Html | str]] = []
-    for group, values in pooled:
-        levels = percentile_values(name, values)
+    drawn = [values for _, values, requests in pooled if is_supported(50, len(values), requests)]
+    low, high = (
+        _on_log(np.array([end(float(end(v)) for v in drawn)]), metric.shown_scale)[0] for end in (min, max)
+    )
+    left, right = low / _edge(low, high), high * _edge(low, high)
+    for group, values, requests in pooled:
+        levels = percentile_values(name, values, requests)
         shown = [None if v.value is None else v.value * metric.shown_scale for v in levels.values()]
-        rows.append([group.deployment, f"{len(values):,}", *(number(value) for value in shown)])
-        if len(values) < needed(50):
+        rows.append([group.deployment, counted(len(values), requests), *(number(value) for value in shown)])
+        if not is_supported(50, len(values), requests):
             continue
         x, share = cumulative(values)
         look = found[group.deployment]
         steps = {"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"}
-        x_ms = np.maximum(x * metric.shown_scale, 1e-3)  # a log axis has no zero
-        traces.append(line(look, _rounded(x_ms), _rounded(share), mode="lines", line=steps))
+        x_ms, y = [left, *_on_log(x, metric.shown_scale)], [0.0, *share]
+        traces.append(line(look, _rounded(x_ms), _rounded(y), mode="lines", line=steps))
     layout = {
-        "xaxis": axis(f"{metric.shown_unit} (log scale)", type="log", **_log_ticks(traces)),
-        "yaxis": axis("share", range=[0, 1.02], tickformat=".0%"),
+        "xaxis": axis(
+            f"{metric.shown_unit} (log scale)",
+            type="log",
+            range=[math.log10(left), math.log10(right)],
+            **_log_ticks(low, high),
+        ),
+        "yaxis": axis("share", range=[-0.02, 1.04], tickformat=".0%"),
     }
     columns = ["deployment", "n", *(f"p{level} {metric.shown_unit}" for level in (50, 90, 95, 99))]
     return Chart(chart_id, f"{_SHORT[name]} at {load}", traces, layout, columns, rows)
 
 
-def _log_ticks(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _on_log(values: np.ndarray, scale: float) -> np.ndarray:
+    """Values to draw on a log axis, which has no zero."""
+    return np.maximum(values * scale, 1e-3)
+
+
+def _edge(low: float, high: float) -> float:
+    """Factor by which an axis reaches beyond its values, so that no line lies on the frame."""
+    return max(math.pow(high / low, 0.03), 1.02)
+
+
+def _log_ticks(low: float, high: float) -> dict[str, Any]:
     """Ticks at 1, 2, 5 of each decade, or closer where the values span less; plotly's own lack the decade."""
-    low = min(min(trace["x"]) for trace in traces)
-    high = max(max(trace["x"]) for trace in traces)
     steps: tuple[float, ...] = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
     if high > 1000 * low:
         steps = (1,)
@@ -123,20 +166,30 @@ def _log_ticks(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _by_turn(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
-    """Median TTFT by turn, where there is more than one."""
-    found = looks(run)
-    traces, rows = [], []
+def _turn_charts(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
+    return [chart for name in LATENCIES for chart in _by_turn(run, scenario, load, name, index)]
+
+
+def _by_turn(run: Run, scenario: str, load: str, name: str, index: int) -> list[Chart]:
+    """Medians of a latency by turn, where there is more than one."""
+    found, short, scale = looks(run), _SHORT[name], metric_of(name).shown_scale
+    traces, rows, absent = [], [], []
     for group in _at(run, scenario, load):
-        medians = _turn_medians(run, group)
-        rows += [[group.deployment, str(turn), number(ms), f"{n:,}"] for turn, ms, n in medians]
-        known = [(turn, ms) for turn, ms, _ in medians if ms is not None]
+        medians = _turn_medians(run, group, name)
+        shown = [(turn, v.value * scale if v.value is not None else None) for turn, v in medians.items()]
+        rows += [
+            [group.deployment, str(turn), number(ms), counted(medians[turn].n, medians[turn].requests)]
+            for turn, ms in shown
+        ]
+        known = [(turn, ms) for turn, ms in shown if ms is not None]
         if known:
             traces.append(line(found[group.deployment], [t for t, _ in known], [ms for _, ms in known]))
+        else:
+            absent.append(group.deployment)
     turns = {turn for trace in traces for turn in trace["x"]}
     if len(turns) < 2:
         return []
@@ -144,20 +197,23 @@ def _by_turn(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
         "xaxis": axis("turn of the conversation", dtick=1 if len(turns) < 15 else None),
         "yaxis": axis("ms", rangemode="tozero"),
     }
-    columns = ["deployment", "turn", "median TTFT ms", "n"]
-    note = f"Median over the starts' requests together, from {needed(50)} requests up."
-    return [Chart(f"turns-{index}", f"TTFT, median, at {load}", traces, layout, columns, rows, note)]
-
-
-def _turn_medians(run: Run, group: Group) -> list[tuple[int, float | None, int]]:
-    """Turn as a person counts, from 1; median in ms; n."""
-    by_turn: dict[int, list[float]] = {}
-    for cell in group.counted:
-        sent = run.window_requests(cell.number)
-        ok = sent[(sent["outcome"] == "ok") & sent["ttft_s"].notna()]
-        for turn, ttft_s in zip(ok["turn"], ok["ttft_s"], strict=True):
-            by_turn.setdefault(int(turn), []).append(float(ttft_s))
+    columns = ["deployment", "turn", f"median {short} ms", "n"]
+    note = f"Median over the starts' requests together, from {REQUESTS_NEEDED} requests up."
+    if absent:
+        note += f" No value: {several(absent, '; ')}."
     return [
-        (turn + 1, float(np.median(values)) * 1e3 if len(values) >= needed(50) else None, len(values))
-        for turn, values in sorted(by_turn.items())
+        Chart(f"turns-{name}-{index}", f"{short}, median, at {load}", traces, layout, columns, rows, note)
     ]
+
+
+def _turn_medians(run: Run, group: Group, name: str) -> dict[int, Value]:
+    """By the turn as a person counts, from 1."""
+    frames = [run.by_turn(cell.number, name).assign(cell=cell.number) for cell in group.counted]
+    if not frames:
+        return {}
+    medians = {}
+    for turn, frame in pd.concat(frames).groupby("turn"):
+        requests = len(frame[["cell", "request"]].drop_duplicates()) if name == "itl_s" else None
+        values = percentile_values(name, frame["seconds"].to_numpy(dtype=float), requests)
+        medians[int(str(turn)) + 1] = values[f"{name}.p50"]
+    return medians

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness.store import StartRecord
 from reports.charts import Chart, Section, axis, downsample, grid, line
 from reports.frames import Memory, Run, memory_over_time
 from reports.looks import Look, looks
-from reports.markup import Html, join, number, paragraph
+from reports.markup import Html, join, number, paragraph, table, tag
 from reports.metrics import BY_NAME
 
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
@@ -40,7 +41,42 @@ def section(run: Run) -> Section | None:
         "with their users (u); dotted: its "
         "first good generation. At most 1,000 points per line; lows and highs are kept."
     )
-    return Section("Memory over time", join([note, grid(charts)]), charts)
+    return Section("Memory over time", join([note, grid(charts), *_device_parts(run)]), charts)
+
+
+def _device_parts(run: Run) -> list[Html]:
+    """Utilization and power of the devices by deployment and load; nothing where no device was sampled."""
+    rows: list[Sequence[Html | str]] = []
+    for group in run.groups:
+        samples = [run.window_samples(run.device, cell) for cell in group.counted]
+        each = [device_means(found) for found in samples if len(found)]
+        if each:
+            busy, power_w = (_mean([means[k] for means in each]) for k in (0, 1))
+            n = f"{sum(map(len, samples)):,}"
+            rows.append(
+                [group.deployment, group.load, number(busy, 0), number(power_w, 0), n, str(len(each))]
+            )
+    if not rows:
+        return []
+    note = paragraph(
+        "Means over the windows, then over starts. Power is of all the server's devices together."
+    )
+    columns = ["deployment", "load", "utilization %", "power W", "samples", "starts"]
+    return [tag("h3", "Devices in the windows"), note, table(columns, rows, "plain")]
+
+
+def device_means(samples: pd.DataFrame) -> tuple[float | None, float | None]:
+    """Utilization in percent (mean over devices) and power in watts (sum over devices) of a window's samples;
+    None where not known."""
+    known = samples[["device", "utilization_pct", "power_w"]].astype(float)
+    by_device = known.groupby("device").mean()
+    busy, power_w = by_device["utilization_pct"].mean(), by_device["power_w"].sum(min_count=len(by_device))
+    return (None if pd.isna(busy) else float(busy), None if pd.isna(power_w) else float(power_w))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _chart(
@@ -105,7 +141,7 @@ def _phases(
         dotted = {"color": "--mut", "dash": "dot", "width": 1}
         shapes.append({"type": "line", "x0": x, "x1": x, "line": dotted, **tall})
     for cell in run.planned_cells:
-        summary = cell.record.summary if cell.record and cell.record.start == record.name else None
+        summary = cell.summary if cell.record and cell.record.start == record.name else None
         if summary is None:
             continue
         x0, x1 = ((ns - zero_ns) / 1e9 for ns in (summary.window_start_ns, summary.window_end_ns))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import Html, join, table, tag
-from reports.metrics import METRICS, PERCENTILES, needed
+from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
 
 _RULES = (
     "The window runs from the end of the warm-up to the first user's stop. A request belongs to it "
@@ -20,10 +20,12 @@ _RULES = (
     "flight at most. Failed requests are left out of latencies and counted by kind.",
     "A value is computed per start and then averaged over starts; its range is the least and the "
     "greatest start. "
-    "Invalid cells are shown and left out; suspect ones are marked and count.",
+    "A percentile has a mean only if every start that counts has it: the start with too few requests is the "
+    "slow one. Invalid cells are shown and left out; suspect ones are marked and count.",
     "A percentile p is shown from 5 / (1 - p) observations up, so that about five lie beyond it: "
     + ", ".join(f"p{level} from {needed(level)}" for level in PERCENTILES)
-    + " (p50 is the exception). Between two observations it is interpolated linearly.",
+    + " (p50 is the exception). Gaps of one request are not independent, so percentiles of gaps also need "
+    f"{REQUESTS_NEEDED} requests. Between two observations it is interpolated linearly.",
     "“–” is a number that is not known. It is never a zero.",
 )
 

@@ -45,10 +45,10 @@ def section(run: Run) -> Section | None:
         ]
         parts += [tag("h3", scenario), table(columns, rows, "summary")]
     note = paragraph(
-        "Mean over starts; below it the range of their values, or how many of them have one. “–”: "
-        "not measured, or too "
-        "few requests "
-        "for that percentile; the tooltip says which, and the n. ▲ suspect, ✕ invalid or failed."
+        "Mean over starts; below it the least and the greatest start, or how many have one if not "
+        "all have. “–”: not measured, or a start has too few requests for that percentile (it has a mean "
+        "only if every start that counts has it); the tooltip says which, and the n. ▲ suspect, ✕ invalid or "
+        "failed."
     )
     return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
 
