@@ -38,7 +38,10 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="What is measured, such as load.concurrency=1,8"),
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="What is measured, such as load.concurrency=1,8 (see `bench list keys`)",
+    ),
 ]
 Study = Annotated[
     Path | None, typer.Option("--from", metavar="STUDY.yaml", help="A file of the same keys; arguments win.")

@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "seed": (1,),
 }
 _SINGLE = ("device", "repeats", "seed")
+_PATHS = ("scenario.path",)  # kept absolute, so that --resume finds them from anywhere
 _UNITS = {"_s": units.duration_s, "_bytes": units.size_bytes, "_share": units.share}
 # What the fields' types cannot say: the smallest value that makes sense.
 _MINIMUM = {
@@ -101,6 +103,7 @@ class Settings:
 def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError: the key, the value, and what would work."""
     _check_keys(given)
+    given = {key: _absolute(values) if key in _PATHS else values for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     attached = bool(choices.get("engine.base_url", (None,))[0])
     if attached and "quantization" not in given:
@@ -122,6 +125,12 @@ def settings(given: Choices) -> Settings:
     )
     _check_attached(made)
     return made
+
+
+def _absolute(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    return tuple(
+        str(Path(value).expanduser().absolute()) if isinstance(value, str) else value for value in values
+    )
 
 
 def known_keys() -> list[str]:

@@ -1,6 +1,6 @@
 """The results directory: what a run leaves on disk, how it is written, and how it is read back.
 
-    results/<run>/run.json                     RunRecord
+    results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log, {host,device}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness import config, overrides
@@ -115,3 +117,10 @@ def test_a_value_given_twice_counts_once() -> None:
     made = settings("load.concurrency=1,1,4", "model=a,a")
     assert [load.concurrency for load in made.loads] == [1, 4]
     assert made.models == ("a",)
+
+
+def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chats.jsonl").write_text('{"prompt": "x"}\n')
+    monkeypatch.chdir(tmp_path)
+    made = settings("scenario=file", "scenario.path=chats.jsonl")
+    assert made.given["scenario.path"] == (str(tmp_path / "chats.jsonl"),)
