@@ -115,18 +115,14 @@ def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool
 
 def _report_whatever_happened(directory: Path, show: Show) -> None:
     """Write the report also after Ctrl-C, undisturbed by another; a failure here must not hide the first."""
+    from reports import write_report
+
     show.line("writing the report")
     with signals_ignored():
         try:
-            _write_report(directory)
+            write_report(directory)
         except (BenchError, OSError) as error:
             show.line(f"the report could not be written: {error}; try `bench report {directory}`")
-
-
-def _write_report(directory: Path) -> Path:
-    from reports import write_report
-
-    return write_report(directory)
 
 
 @app.command("plan", epilog=_example("bench plan engine=llama_cpp,reference load.concurrency=1,4"))

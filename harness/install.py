@@ -172,7 +172,9 @@ def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None
 
 
 def _run(argv: Sequence[str], on_line: OnLine, failure: str) -> None:
-    """Run to the end, passing lines on; MissingError with the last ones if it fails. It dies with us."""
+    """Run to the end, passing lines on; MissingError with the last ones if it fails.
+
+    An exception here kills it. After a kill -9 of bench it goes on until its next line finds no reader."""
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with subprocess.Popen(
         argv,

@@ -74,7 +74,7 @@ class Show:
         self._live.update(self._task, completed=self._ended_cells + share, left=text)
 
     def _describe(self, label: str, cell: PlannedCell, left: str) -> None:
-        text = f"{escape(label)}, {users(cell)}"
+        text = f"{escape(label)}, {_users(cell.load.concurrency)}"
         self._live.update(self._task, description=text, left=left)
 
     def cell_ends(self, start: PlannedStart, record: CellRecord) -> None:
@@ -89,10 +89,6 @@ class Show:
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
         cell = f"cell {record.number:03d} {record.deployment}, {_users(record.load.concurrency)}"
         self.line(f"  {cell}: {said}{doubt}")
-
-
-def users(cell: PlannedCell) -> str:
-    return _users(cell.load.concurrency)
 
 
 def _users(count: int) -> str:

@@ -135,6 +135,7 @@ def test_measured_times_are_the_servers_own(clean):
 
 def test_nothing_of_a_run_remains(clean):
     clean.wait_until_empty()
+    assert not clean.processes()
 
 
 def own_prompts(place: Place) -> None:

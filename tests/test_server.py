@@ -157,6 +157,7 @@ def test_a_free_port_can_be_bound() -> None:
     port = free_port("127.0.0.1")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+        assert probe.getsockname() == ("127.0.0.1", port)
 
 
 def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from harness.contracts import LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.running import supervised
-from harness.supervise import Supervised
 
 # Beyond warm-up, window and the drain of running requests: start, decode and write.
 _SLACK_S = 60.0
@@ -54,15 +52,20 @@ def run_load(
     log_path = directory / "load.log"
     limit_s = job.load.warmup_s + job.load.duration_s + job.load.timeout_s + _SLACK_S
     deadline = time.monotonic() + limit_s
-    with _started(
-        # -P: a folder of the user's that is called as one of ours must not be imported instead.
-        [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)],
-        label=f"load of cell {job.cell}",
-        state_dir=state_dir,
-        log_path=log_path,
-        grace_s=_GRACE_S,
-        pass_stdout=True,
-    ) as process:
+    with ExitStack() as stack:
+        running = supervised(
+            # -P: a folder of the user's that is called as one of ours must not be imported instead.
+            [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)],
+            label=f"load of cell {job.cell}",
+            state_dir=state_dir,
+            log_path=log_path,
+            grace_s=_GRACE_S,
+            pass_stdout=True,
+        )
+        try:
+            process = stack.enter_context(running)
+        except OSError as error:
+            raise LoadError(f"the load process cannot be started: {error}") from error
         for line in process.lines(timeout_s=1.0):
             if line:
                 on_progress(_progress(line, log_path))
@@ -71,18 +74,6 @@ def run_load(
                 raise LoadError(f"the load process did not end within {limit_s:.0f} s; see {log_path}")
         code = process.wait(_GRACE_S)
     return _summary(job, code, log_path)
-
-
-@contextmanager
-def _started(argv: Sequence[str], **options: Any) -> Iterator[Supervised]:
-    try:
-        running = supervised(argv, **options)
-        process = running.__enter__()
-    except OSError as error:
-        raise LoadError(f"the load process cannot be started: {error}") from error
-    with ExitStack() as stack:
-        stack.push(running)
-        yield process
 
 
 def _progress(line: str, log_path: Path) -> Progress:
