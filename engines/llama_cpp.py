@@ -107,7 +107,7 @@ class LlamaCpp:
             stop_grace_s=STOP_GRACE_S,
         )
 
-    def install(self, device: str) -> InstallSpec | Reason:
+    def install(self, program: str | None, device: str) -> InstallSpec | Reason:
         if device != "cpu":
             return Reason("the prebuilt xllamacpp wheel that bench installs serves on the CPU only")
         return InstallSpec(

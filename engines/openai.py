@@ -43,7 +43,7 @@ class OpenAI:
             raise UserError(f"engine.base_url={base_url}: must begin with http:// or https://; {example}")
         return AttachSpec(base_url=base_url.rstrip("/"), served_model=deployment.model)
 
-    def install(self, device: str) -> None:
+    def install(self, program: str | None, device: str) -> None:
         return None
 
     def request_fields(self, turn: Turn, options: Options) -> Mapping[str, Any]:

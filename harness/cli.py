@@ -17,12 +17,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness import config, install, listing, overrides, plan, session, store
+from harness import config, install, known_error, limits, listing, overrides, plan, selftest, session, store
 from harness.config import Settings
 from harness.contracts import Reason, Weights
 from harness.errors import BenchError, Interrupted, UserError
 from harness.progress import Show
 from harness.provision import check_builds, select_devices
+from harness.running import reap
 
 app = typer.Typer(
     help="Which engine, at which quantization, should serve your language model on your device.",
@@ -103,7 +104,9 @@ def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool
         provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
         directory = directory or session.new_run_dir(Path("results"), settings)
         with session.sole_writer(directory):
-            record = record or session.begin(directory, settings, whole)
+            record = record or session.begin(
+                directory, settings, whole, known_error.find(install.cache_dir())
+            )
             try:
                 cells = session.measure(directory, record, starts, provisions, site, show) if starts else []
             finally:
@@ -134,6 +137,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     select_devices(settings.device)
     whole = plan.make(settings, weights.can_prepare)
     check_builds(settings.device, [start.deployment for start in whole.starts])
+    limits.check_files(whole.starts)
     if as_json:
         _print_json(whole)
     else:
@@ -174,11 +178,14 @@ def compare(
 @app.command("install", epilog=_example("bench install llama_cpp"))
 def install_command(
     engine: Annotated[str, typer.Argument(help="An engine's name, as in `bench list engines`.")],
+    program: Annotated[
+        str | None, typer.Option(help="Which of its programs; by default the first that needs installing.")
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Make an engine's own environment in the user's cache directory. Goes on where it was cut short."""
-    spec = listing.spec_of(engine)
+    spec = listing.spec_of(engine, program)
     if spec is None:
         out.print(f"{engine} needs no environment of its own")
         return
@@ -192,7 +199,7 @@ def install_command(
         return
     with signals_interrupt(), Show(quiet=quiet) as show:
         made = install.install(install.cache_dir(), spec, show.line)
-    out.print(f"{engine} is installed in {escape(str(made.python.parent.parent))}")
+    out.print(f"{engine} is installed in {escape(str(made.folder))}")
 
 
 @app.command(epilog=_example("bench prepare quantization=fp16,gguf-q8_0,gguf-q4_0"))
@@ -245,6 +252,74 @@ def doctor(as_json: Json = False) -> None:
         listing.print_findings(out, findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command("selftest", epilog=_example("bench selftest --quick"))
+def selftest_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
+    loads: Annotated[
+        str | None,
+        typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
+    from engines.reference_sends import read_sends
+
+    cache = install.cache_dir()
+    native = selftest.find_reference("native", cache, read_sends)
+    reference = native or selftest.find_reference("python", cache, read_sends)
+    assert reference is not None
+    ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for said in reap(cache / "running"):
+            show.line(said)
+        if not native:
+            show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
+        show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
+        result = selftest.run(
+            reference,
+            ladder,
+            cache / "running",
+            lambda rung, progress: show.rung(ladder, rung, progress),
+            lambda step: show.line(listing.step_in_short(step)),
+        )
+        show.line(f"kept in {known_error.keep(cache, result)}")
+    if as_json:
+        _print_json(result)
+    else:
+        listing.print_selftest(out, result)
+    if any(step.failed for step in result.steps):
+        raise typer.Exit(1)
+
+
+@app.command("worker", epilog=_example("bench worker --master 10.0.0.5:5557"))
+def worker_command(
+    master: Annotated[
+        str,
+        typer.Option(metavar="HOST[:PORT]", help="The machine that measures, and the port of its load.bind."),
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Play one cell, then exit.")] = False,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="The variable with the server's API key on this machine.")
+    ] = "OPENAI_API_KEY",
+) -> None:
+    """Play a share of the load of another machine's runs, cell after cell, until Ctrl-C.
+
+    There, start it with `bench run load.workers=N load.bind=0.0.0.0:5557 ...`.
+
+    Here it needs the same version of bench, and what a scenario reads at the same path.
+
+    The connection is neither encrypted nor authenticated: keep the port within a trusted network.
+    """
+    from harness.load.address import parse_address
+    from harness.load.standby import stand_by
+
+    address = parse_address("--master", master)
+    with signals_interrupt():
+        code = stand_by(address, api_key_env, once=once, tell=lambda line: print(line, flush=True))
+    raise typer.Exit(code)
 
 
 def _print_json(value: object) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engines import ALIASES, ENGINES, QUANTIZATIONS
-from harness import units
+from harness import loads, units
 from harness.contracts import EngineTerms, Load, Scalar, ScenarioChoice
 from harness.errors import UserError
 from harness.overrides import Choices, as_text, shown
@@ -38,13 +38,26 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "seed": (1,),
 }
 _SINGLE = ("device", "repeats", "seed")
-_PATHS = ("scenario.path",)  # kept absolute, so that --resume finds them from anywhere
-_UNITS = {"_s": units.duration_s, "_bytes": units.size_bytes, "_share": units.share}
+_PATHS = ("scenario.path", "load.tokenizer")  # kept absolute, so that --resume finds them from anywhere
+_UNITS = {
+    "_per_s": units.rate_per_s,
+    "_s": units.duration_s,
+    "_bytes": units.size_bytes,
+    "_share": units.share,
+}
 # What the fields' types cannot say: the smallest value that makes sense.
 _MINIMUM = {
     "repeats": 1,
     "seed": 0,
     "load.concurrency": 1,
+    "load.rate": 0.001,
+    "load.burstiness": 0.01,
+    "load.speedup": 0.001,
+    "load.ramp_up": 0,
+    "load.ramp_down": 0,
+    "load.ramp_steps": 1,
+    "load.max_failed": 0,
+    "load.workers": 1,
     "load.warmup": 0,
     "load.duration": 0.1,
     "load.conversations": 1,
@@ -58,6 +71,14 @@ _MAXIMUM = {
     "repeats": 1000,
     "seed": 2**63 - 1,
     "load.concurrency": 100_000,
+    "load.rate": 100_000,
+    "load.burstiness": 1000,
+    "load.speedup": 1_000_000,
+    "load.ramp_up": _DAY_S,
+    "load.ramp_down": _DAY_S,
+    "load.ramp_steps": 1000,
+    "load.max_failed": 1,
+    "load.workers": 256,
     "load.warmup": _DAY_S,
     "load.duration": _DAY_S,
     "load.timeout": _DAY_S,
@@ -111,13 +132,14 @@ def settings(given: Choices) -> Settings:
     for key in _SINGLE:
         _check_single(key, choices[key])
     engines = _names("engine", choices["engine"], ENGINES)
+    scenarios = _scenarios(choices)
     made = Settings(
         models=tuple(dict.fromkeys(_text("model", value) for value in choices["model"])),
         engines=tuple(EngineChoice(name, _points(name, ENGINES[name].options, choices)) for name in engines),
         quantizations=_quantizations(choices["quantization"]),
         terms=_points("engine", EngineTerms, choices),
-        scenarios=_scenarios(choices),
-        loads=tuple(point.value for point in _points("load", Load, choices)),
+        scenarios=scenarios,
+        loads=loads.loads(choices, given, scenarios, lambda chosen: _points("load", Load, chosen)),
         device=str(choices["device"][0]),
         repeats=_decode("repeats", int, choices["repeats"][0]),
         seed=_decode("seed", int, choices["seed"][0]),
@@ -135,7 +157,7 @@ def _absolute(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
 
 def known_keys() -> list[str]:
     """Every key that bench knows, sorted."""
-    return sorted({"model", *DEFAULTS, "load.rate", *_all_section_keys()})
+    return sorted({"model", *DEFAULTS, *_all_section_keys()})
 
 
 def default_of_keys() -> dict[str, str]:
@@ -169,9 +191,12 @@ def _all_section_keys() -> set[str]:
 
 def _fields_by_key(prefix: str, kind: type) -> dict[str, tuple[str, str | None]]:
     """Dotted key -> (field, unit suffix) of a dataclass."""
+    hints = typing.get_type_hints(kind)
     found = {}
     for field in fields(kind):
-        suffix = next((s for s in _UNITS if field.name.endswith(s)), None)
+        # A choice has no unit: load.keep_bytes=true.
+        is_number = hints[field.name] is not bool
+        suffix = next((s for s in _UNITS if is_number and field.name.endswith(s)), None)
         found[f"{prefix}.{field.name.removesuffix(suffix or '')}"] = (field.name, suffix)
     return found
 
@@ -181,17 +206,6 @@ def _check_keys(given: Choices) -> None:
     for key, values in given.items():
         if key not in known:
             raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known, 'keys')}")
-    if "load.rate" in given:
-        rate = shown(given["load.rate"][0])
-        if "load.concurrency" in given:
-            concurrency = shown(given["load.concurrency"][0])
-            raise UserError(
-                f"load.concurrency={concurrency}, load.rate={rate}: closed and open loop exclude each other; "
-                "give one of them"
-            )
-        raise UserError(
-            f"load.rate={rate}: bench has no open loop yet; give load.concurrency=N, a number of users"
-        )
     _check_sections(given)
 
 
@@ -280,7 +294,7 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
             # Its first conversation tells whether its options can work, before anything is started.
             next(iter(scenario.conversations(point.value, Random(0))))
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
-            made.append(ScenarioChoice(name, point.value, label))
+            made.append(ScenarioChoice(name, point.value, label, scenario.span_s(point.value)))
     return tuple(made)
 
 

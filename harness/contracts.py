@@ -65,7 +65,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
+    """`arrival_s`: when it begins, in seconds from the start of the trace it comes from; None: whenever."""
+
     turns: tuple[Turn, ...]
+    arrival_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,33 +97,88 @@ class Scenario(Protocol):
         """
         ...
 
+    def span_s(self, options: Any) -> float | None:
+        """Seconds between the first and the last conversation's `arrival_s`; None where they have none.
+
+        Reads the whole source, and raises UserError where it cannot be played to its end.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class ScenarioChoice:
-    """A scenario with its options decoded into its own dataclass (a mapping when read back from a file)."""
+    """A scenario with its options decoded into its own dataclass (a mapping when read back from a file).
+
+    `span_s`: how long it goes on, for one that has arrival times.
+    """
 
     name: str
     options: Any
     label: str
+    span_s: float | None = None
 
 
 # --- how they arrive -----------------------------------------------------------------------------
 
 
+Arrival = Literal["constant", "poisson", "gamma", "trace"]
+
+
 @dataclass(frozen=True)
 class Load:
-    """Closed loop: `concurrency` users, each with at most one request in flight.
+    """How conversations arrive; the field's unit is no part of its key (`load.rate=2/s`).
 
-    The cell ends `duration_s` after the warm-up, or when `conversations` (counted from the end of the
-    warm-up) have begun and one user has no more to begin, whichever comes first. A request that runs longer
-    than `timeout_s` is ended as `timeout`.
+    Closed loop: `concurrency` users, each with at most one request in flight. Open loop: `rate_per_s`
+    conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
+    `burstiness` is the shape of `gamma` (1: Poisson; below: burstier; above: more even). With the arrival
+    `trace` each conversation begins at its own `arrival_s`, divided by `speedup`. Exactly one of the three:
+    `concurrency` is None in the other two.
+
+    A cell is ramp-up, warm-up, window, ramp-down, drain. Over `ramp_up_s` users or rate grow from nothing
+    to the load, over `ramp_down_s` they shrink again, `linear` or in `ramp_steps` equal `steps`. The window
+    ends after `duration_s` (None: no bound), or when `conversations` (counted from its start) have begun and
+    there are no more to begin, whichever comes first. A request that runs longer than `timeout_s` is ended
+    as `timeout`. Once more than `max_failed_share` of the last requests failed, the cell is ended.
+
+    `workers` load processes share the load; with `bind` (HOST:PORT) they are awaited there, started by
+    `bench worker` on other machines. `tokenizer`: a tokenizer.json that counts output tokens beside the
+    server. `keep_bytes` keeps each response as it came, not only failed ones.
     """
 
-    concurrency: int = 1
+    concurrency: int | None = 1
+    rate_per_s: float | None = None
+    arrival: Arrival = "poisson"
+    burstiness: float = 1.0
+    speedup: float = 1.0
+    ramp_up_s: float = 0.0
+    ramp_down_s: float = 0.0
+    ramp: Literal["linear", "steps"] = "linear"
+    ramp_steps: int = 4
     warmup_s: float = 2.0
-    duration_s: float = 8.0
+    duration_s: float | None = 8.0
     conversations: int | None = None
     timeout_s: float = 120.0
+    max_failed_share: float | None = None
+    workers: int = 1
+    bind: str | None = None
+    tokenizer: str | None = None
+    keep_bytes: bool = False
+
+    @property
+    def kind(self) -> Literal["closed", "open", "trace"]:
+        if self.arrival == "trace":
+            return "trace"
+        return "closed" if self.rate_per_s is None else "open"
+
+    @property
+    def label(self) -> str:
+        """What people call it: `8 users`, `2.5/s poisson`, `trace x2`."""
+        if self.kind == "trace":
+            return f"trace x{self.speedup:g}"
+        if self.rate_per_s is not None:
+            shape = f" {self.burstiness:g}" if self.arrival == "gamma" else ""
+            return f"{self.rate_per_s:g}/s {self.arrival}{shape}"
+        return f"{self.concurrency} user" + ("" if self.concurrency == 1 else "s")
 
 
 # --- what serves them ----------------------------------------------------------------------------
@@ -185,13 +243,15 @@ class WeightsFile:
 @dataclass(frozen=True)
 class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
-    `scratch`: the start's own directory, for files that the server writes."""
+    `scratch`: the start's own directory, for files that the server writes. `program`: what its environment
+    was compiled to, None where nothing was."""
 
     python: Path | None
     weights: Path | None
     host: str
     port: int
     scratch: Path
+    program: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -224,13 +284,16 @@ LaunchSpec = NativeSpec | AttachSpec
 @dataclass(frozen=True)
 class InstallSpec:
     """How an engine's environment is made: `lock` (requirements with hashes) into a fresh venv called
-    `environment` (a file name), then `check`, Python source that must run in it. `size_bytes` is roughly
-    what lands on disk."""
+    `environment` (a file name), then `check`, Python source that must run in it; None: no venv. `size_bytes`
+    is roughly what lands on disk. `sources`: C files, and the headers beside them, that the system's
+    compiler makes one program of, `bin/program` in the environment (made anew when they change); only ever
+    when the user asks for it."""
 
     environment: str
-    lock: Path
+    lock: Path | None
     check: str
     size_bytes: int
+    sources: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,8 +328,11 @@ class Engine(Protocol):
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec: ...
 
-    def install(self, device: str) -> InstallSpec | Reason | None:
-        """Its environment on a `cpu` or `cuda` device; None where bench's own environment serves it."""
+    def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
+        """Its environment on a `cpu` or `cuda` device; None where bench's own environment serves it.
+
+        `program`: a value of the engine's own option of that name, None where it has no such option.
+        """
         ...
 
     def request_fields(self, turn: Turn, options: Any) -> Mapping[str, Any]:
@@ -331,7 +397,8 @@ class LoadJob:
     """All that a load process is told; written to a JSON file.
 
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
-    `summary_path` the LoadSummary at the end. The key of `api_key_env` is read from the environment.
+    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. The key of
+    `api_key_env` is read from the environment.
     """
 
     cell: str
@@ -346,17 +413,33 @@ class LoadJob:
     seed: int
     rows_path: str
     summary_path: str
+    begun_path: str
+
+
+@dataclass(frozen=True)
+class BegunRow:
+    """A request that is about to be sent. One without a RequestRow was lost with its load process."""
+
+    request_id: str
+    worker: int
+    user: int
+    conversation: int
+    turn: int
+    scheduled_ns: int
+    max_tokens: int
 
 
 @dataclass(frozen=True)
 class RequestRow:
-    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds.
+    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds of the machine that runs `bench`.
 
     `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
     byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content;
     `first_content_ns` and `last_content_ns` repeat its ends. `end_ns`: end of the response body, or of the
-    attempt. Token counts are the server's, None where it gave none; `token_source` says where they come
-    from. `raw_response`: the first 64 KiB of a failed response.
+    attempt. `token_source` says whose count `output_tokens` is; the other counts are the server's, None
+    where it gave none. `tokenizer_tokens`: of `reasoning_text` and `output_text`, where a tokenizer was
+    given. `worker`: the load process. `is_resent`: sent a second time on a new connection. `raw_response`:
+    the first 64 KiB of a failed response, or all with load.keep_bytes.
     """
 
     request_id: str
@@ -375,29 +458,59 @@ class RequestRow:
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
-    token_source: Literal["server"] | None
+    token_source: Literal["server", "tokenizer"] | None
     max_tokens: int
     finish_reason: str | None
     output_text: str
     raw_response: str | None = None
+    reasoning_text: str = ""
+    tokenizer_tokens: int | None = None
+    worker: int = 0
+    is_resent: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerSummary:
+    """What one load process says of itself, for one cell.
+
+    `stamp_source`, `clock_uncertainty_ns`, `stamp_lag_s`, `loop_lag_s`: see LoadSummary. `offset_ns` was
+    added to its instants to bring them onto the clock of the machine that runs `bench`, within
+    `offset_uncertainty_ns` (both 0 on that machine). `lost_ns`: when it was heard of last, None if it
+    ended well; its numbers are then what it had said by then.
+    """
+
+    number: int
+    host: str
+    pid: int
+    requests: int
+    stamp_source: Literal["kernel", "read"]
+    clock_uncertainty_ns: int | None
+    stamp_lag_s: tuple[float, float, float] | None
+    loop_lag_s: tuple[float, float, float] | None
+    cpu_s: float
+    gc_pause_s: float
+    offset_ns: int = 0
+    offset_uncertainty_ns: int = 0
+    lost_ns: int | None = None
 
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What a load process says of one cell, itself included.
+    """What the load processes say of one cell, themselves included.
 
     A request is in the window if window_start_ns <= sent_ns < window_end_ns. `ended_by` is what ended the
-    window. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
-    `clock_uncertainty_ns`) or `read` (stamped after the read). `stamp_lag_s`: from the kernel's stamp to
-    our reading of it: median, p99, maximum (None without kernel stamps). `loop_lag_s`: lateness of a
-    10 ms timer in the load process: median, p99, maximum.
+    window. `users`: of all workers; in open loop the most that were needed at once. `stamp_source`: `kernel`
+    (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within `clock_uncertainty_ns`) or `read` (stamped after the
+    read). `stamp_lag_s`: from the kernel's stamp to our reading of it: median, p99, maximum (None without
+    kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
+    several workers these are the worst one's, `cpu_s` and `gc_pause_s` are sums; `workers` has each.
     """
 
     started_ns: int
     window_start_ns: int
     window_end_ns: int
     ended_ns: int
-    ended_by: Literal["duration", "conversations", "interrupted"]
+    ended_by: Literal["duration", "conversations", "failures", "interrupted"]
     users: int
     conversations_begun: int
     requests: int
@@ -407,3 +520,52 @@ class LoadSummary:
     loop_lag_s: tuple[float, float, float] | None
     cpu_s: float
     gc_pause_s: float
+    workers: tuple[WorkerSummary, ...] = ()
+
+
+# --- what bench knows of its own error -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SelfTestStep:
+    """One load of the self-test: `streams` at once, each offered `chunks_per_s`, one event per segment.
+
+    Errors are what the client reported minus what the server did, paired per request (ITL: per gap):
+    (median, p99), both of the absolute value, in seconds; None where no request could be paired. `failed`:
+    of `requests`, those that went wrong or of which the server knows something else than the client.
+    `server_late_s`: how late the server itself sent a chunk: median, p99. `server_kept_up`: it sent the
+    median chunk before the next one was due. `cpu_s_per_chunk`: processor time of the load process, decoding
+    and writing included.
+    """
+
+    streams: int
+    chunks_per_s: float
+    requests: int
+    failed: int
+    chunks: int
+    reached_chunks_per_s: float
+    ttft_error_s: tuple[float, float] | None
+    itl_error_s: tuple[float, float] | None
+    e2e_error_s: tuple[float, float] | None
+    server_late_s: tuple[float, float] | None
+    server_kept_up: bool
+    cpu_s_per_chunk: float | None
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
+
+    `largest`: (streams, chunks per second of each) of the largest load at which, as at all smaller ones,
+    the p99 error of TTFT stays under 1 ms; None where no load does. `stopped`: a sentence on why no larger
+    load was tried, None at the ladder's end. `machine`: facts that must be the same for the result to hold.
+    """
+
+    created_at: str  # ISO 8601 with offset
+    bench_version: str
+    program: str
+    stamp_source: Literal["kernel", "read"]
+    machine: Mapping[str, Scalar]
+    steps: tuple[SelfTestStep, ...]
+    largest: tuple[int, float] | None
+    stopped: str | None = None

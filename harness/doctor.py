@@ -13,7 +13,7 @@ from typing import Literal
 from engines import ENGINES
 from harness import gpu, host, install, server
 from harness.contracts import InstallSpec, Reason
-from harness.provision import install_spec
+from harness.provision import default_program, install_spec
 
 State = Literal["ok", "note", "problem"]
 _LOW_DISK_BYTES = 5 << 30
@@ -69,11 +69,11 @@ def _devices() -> Iterator[Finding]:
 def _engines(cache: Path) -> Iterator[Finding]:
     has_device = not isinstance(gpu.devices(), Reason)
     for name in ENGINES:
-        spec = install_spec(name, has_device=has_device)
+        spec = install_spec(name, default_program(name), has_device=has_device)
         if isinstance(spec, InstallSpec):
             found = install.installed(cache, spec)
             if found:
-                yield Finding(f"engine {name}", "ok", f"installed in {found.python.parent.parent}")
+                yield Finding(f"engine {name}", "ok", f"installed in {found.folder}")
             else:
                 yield Finding(f"engine {name}", "note", "not installed", f"Run `bench install {name}`.")
         elif isinstance(spec, Reason):

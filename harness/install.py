@@ -1,4 +1,5 @@
-"""Makes, finds and removes the environments of engines: a venv each, from a lock file, by pip.
+"""Makes, finds and removes the environments of engines: a venv from a lock file, by pip, or a program from C
+files, by the system's compiler.
 
 Knows no engine: an InstallSpec says all. The only place that knows where bench's cache is.
 """
@@ -9,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -27,6 +30,10 @@ from harness.errors import MissingError, UserError
 OnLine = Callable[[str], None]
 
 MARKER = "installed.json"
+# In the marker: the hash of all that the environment is made from. Its name is older than sources are.
+MADE_FROM = "lock_sha256"
+PROGRAM = Path("bin", "program")
+COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
 TAIL_LINES = 15
 LIST_VERSIONS = (
     "import importlib.metadata as m, json; "
@@ -36,9 +43,12 @@ LIST_VERSIONS = (
 
 @dataclass(frozen=True)
 class InstalledEnvironment:
-    """`versions`: distribution name -> version. `installed`: ISO 8601, UTC."""
+    """`versions`: distribution name -> version; `cc`: the compiler's. `installed`: ISO 8601, UTC. `python`
+    and `program` are None where the environment has none."""
 
-    python: Path
+    folder: Path
+    python: Path | None
+    program: Path | None
     versions: Mapping[str, str]
     size_bytes: int
     installed: str
@@ -55,23 +65,27 @@ def environment_dir(cache: Path, spec: InstallSpec) -> Path:
 
 
 def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
-    """The environment; None where it is absent, unfinished, or made from another lock. Starts nothing."""
+    """The environment; None where it is absent, unfinished, or made from another lock or other sources.
+    Starts nothing."""
     folder = environment_dir(cache, spec)
-    python = _python(folder)
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if marker.pop("lock_sha256") != _lock_sha256(spec) or not python.exists():
+        if marker.pop(MADE_FROM) != _made_from_sha256(spec):
             return None
-        return InstalledEnvironment(python=python, **marker)
+        found = _environment(folder, spec, **marker)
+        parts = [part for part in (found.python, found.program) if part]
+        return found if all(part.exists() for part in parts) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def install(cache: Path, spec: InstallSpec, on_line: OnLine) -> InstalledEnvironment:
-    """Make the environment unless it is there; blocks, for seconds to minutes. `on_line` gets pip's lines.
+    """Make the environment unless it is there; blocks, for seconds to minutes. `on_line` gets pip's lines
+    and the compiler's.
 
     What was cut short is made anew (pip's cache keeps the downloads). Waits for another install of the
-    same. Raises MissingError with the end of the output where it fails, UserError where the disk is full.
+    same. Raises MissingError with the end of the output where it fails or no compiler is here, UserError
+    where the disk is full.
     """
     with _exclusive(cache, spec, on_line):
         found = installed(cache, spec)
@@ -100,32 +114,70 @@ def _make(cache: Path, spec: InstallSpec, on_line: OnLine) -> None:
     # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
     folder = environment_dir(cache, spec)
     (folder / MARKER).unlink(missing_ok=True)
-    lock_sha256 = _lock_sha256(spec)
+    made_from_sha256 = _made_from_sha256(spec)
     on_line(f"making {folder}")
+    versions: dict[str, str] = {}
+    if spec.lock is not None:
+        versions |= _make_venv(folder, spec, spec.lock, on_line)
+    if spec.sources:
+        versions |= {"cc": build(spec.sources, folder / PROGRAM, on_line)}
+    size_bytes, now = _size_bytes(folder), datetime.now(UTC).isoformat(timespec="seconds")
+    made = _environment(folder, spec, versions=versions, size_bytes=size_bytes, installed=now)
+    _write_marker(folder, made, made_from_sha256)
+
+
+def _environment(folder: Path, spec: InstallSpec, **facts: Any) -> InstalledEnvironment:
+    python = _python(folder) if spec.lock else None
+    program = folder / PROGRAM if spec.sources else None
+    return InstalledEnvironment(folder=folder, python=python, program=program, **facts)
+
+
+def compiler() -> list[str]:
+    """The system's C compiler as a command: CC, which may hold arguments, else cc. MissingError: none."""
+    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(command[0]) is None:
+        raise MissingError(
+            f"{command[0]}: no C compiler here; install one (on Debian: apt-get install gcc libc6-dev)"
+        )
+    return command
+
+
+def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
+    """Compile C files to a program; headers among them only count for `installed`. The compiler's version.
+
+    Blocks for seconds. Raises MissingError with the end of its output where it fails."""
+    command = compiler()
+    said = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
+    units = [str(path) for path in sources if path.suffix == ".c"]
+    program.parent.mkdir(parents=True, exist_ok=True)
+    argv = [*command, *COMPILE, "-o", str(program), *units]
+    on_line(shlex.join(argv))
+    _run(argv, on_line, f"{program.name} could not be built")
+    return (said.stdout.splitlines() or ["unknown"])[0]
+
+
+def _make_venv(folder: Path, spec: InstallSpec, lock: Path, on_line: OnLine) -> dict[str, str]:
+    """A fresh venv with what the lock names; the versions of its packages."""
     _run(
         [sys.executable, "-I", "-m", "venv", "--clear", str(folder)], on_line, f"{spec.environment}: no venv"
     )
     python = _python(folder)
     # -I: this process's PYTHONPATH is none of the environment's business; pip's own settings still count.
     pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
-    pip += ["--require-hashes", "-r", str(spec.lock)]
+    pip += ["--require-hashes", "-r", str(lock)]
     _run(pip, on_line, f"{spec.environment} could not be installed")
     _run(
         [str(python), "-I", "-c", spec.check], on_line, f"{spec.environment} was installed but does not work"
     )
-    versions = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
-    made = InstalledEnvironment(
-        python=python,
-        versions=json.loads(versions.stdout),
-        size_bytes=_size_bytes(folder),
-        installed=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    _write_marker(folder, made, lock_sha256)
+    listed = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
+    versions: dict[str, str] = json.loads(listed.stdout)
+    return versions
 
 
-def _write_marker(folder: Path, made: InstalledEnvironment, lock_sha256: str) -> None:
-    marker = asdict(made) | {"lock_sha256": lock_sha256}
-    del marker["python"]
+def _write_marker(folder: Path, made: InstalledEnvironment, made_from_sha256: str) -> None:
+    marker = asdict(made) | {MADE_FROM: made_from_sha256}
+    for path in ("folder", "python", "program"):
+        del marker[path]
     part = folder / (MARKER + ".part")
     with part.open("w", encoding="utf-8") as out:
         json.dump(marker, out, indent=2)
@@ -138,8 +190,13 @@ def _python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _lock_sha256(spec: InstallSpec) -> str:
-    return hashlib.sha256(spec.lock.read_bytes()).hexdigest()
+def _made_from_sha256(spec: InstallSpec) -> str:
+    """Of the lock and the sources, with what they are compiled with."""
+    parts = [spec.lock.read_bytes()] if spec.lock else []
+    if spec.sources:
+        parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in spec.sources]
+        parts.append(" ".join(COMPILE).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _size_bytes(folder: Path) -> int:
@@ -148,7 +205,7 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _check_disk(cache: Path, spec: InstallSpec) -> None:
-    # The folder exists: the lock file beside it does. What a cut-short install left is removed before.
+    # The folder exists: the lock of flock beside it does. What a cut-short install left is removed before.
     free = shutil.disk_usage(cache).free
     if free < spec.size_bytes:
         raise UserError(

@@ -12,20 +12,41 @@ from rich.table import Table
 from engines import ALIASES, ENGINES, QUANTIZATIONS, models
 from harness import gpu, install
 from harness.config import default_of_keys, option_keys
-from harness.contracts import Deployment, EngineTerms, InstallSpec, Plan, Reason, Weights
+from harness.contracts import (
+    Deployment,
+    EngineTerms,
+    InstallSpec,
+    Load,
+    Plan,
+    Reason,
+    SelfTest,
+    SelfTestStep,
+    Weights,
+)
 from harness.doctor import Finding
 from harness.errors import UserError
-from harness.provision import install_spec
+from harness.provision import install_spec, programs_of
+from harness.selftest import Rung
 from scenarios import SCENARIOS
 
 Row = dict[str, str]
 
 
-def spec_of(engine: str) -> InstallSpec | Reason | None:
-    """An engine's environment on this machine. Raises UserError for an unknown name."""
+def spec_of(engine: str, program: str | None = None) -> InstallSpec | Reason | None:
+    """A program's environment on this machine; without one, of the engine's first that needs any.
+
+    Raises UserError for an unknown name.
+    """
     if engine not in ENGINES:
         raise UserError(f"{engine}: no such engine; choose from {', '.join(sorted(ENGINES))}")
-    return install_spec(engine, has_device=not isinstance(gpu.devices(), Reason))
+    programs = programs_of(engine)
+    if program is not None and program not in programs:
+        choices = ", ".join(filter(None, programs)) or "none: it has one program"
+        raise UserError(f"--program {program}: {engine} has no such program; choose from {choices}")
+    has_device = not isinstance(gpu.devices(), Reason)
+    wanted = programs if program is None else (program,)
+    specs = (install_spec(engine, each, has_device=has_device) for each in wanted)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def rows_of(what: str) -> list[Row]:
@@ -51,15 +72,27 @@ def _engines() -> list[Row]:
 
 
 def _engine_state(name: str) -> str:
-    spec = spec_of(name)
+    first, *others = programs_of(name)
+    states = [_program_state(name, first, f"bench install {name}")]
+    for program in others:
+        states.append(
+            f"{program}: {_program_state(name, program, f'bench install {name} --program {program}')}"
+        )
+    return "; ".join(states)
+
+
+def _program_state(engine: str, program: str | None, command: str) -> str:
+    spec = install_spec(engine, program, has_device=not isinstance(gpu.devices(), Reason))
     if isinstance(spec, Reason):
         return spec.text
     if spec is None:
         return "yes"
     found = install.installed(install.cache_dir(), spec)
     if found is None:
-        return f"no: run `bench install {name}` ({spec.size_bytes / 2**20:.0f} MiB)"
-    return f"installed, {found.size_bytes / 2**20:.0f} MiB"
+        return f"no: run `{command}` (" + (
+            "compiles)" if spec.sources else f"{spec.size_bytes / 2**20:.0f} MiB)"
+        )
+    return f"installed, {found.size_bytes / 2**20:.1f} MiB"
 
 
 def _scenarios() -> list[Row]:
@@ -161,8 +194,8 @@ def print_plan(out: Console, plan: Plan) -> None:
             "repeat": str(cell.repeat + 1),
             "cell": f"{cell.number:03d}",
             "scenario": cell.scenario.label,
-            "users": str(cell.load.concurrency),
-            "warm-up + window": f"{cell.load.warmup_s:g} s + {cell.load.duration_s:g} s",
+            "load": cell.load.label,
+            "ramp-up + warm-up + window + ramp-down": _phases(cell.load),
         }
         for start in plan.starts
         for position, cell in enumerate(start.cells)
@@ -174,6 +207,17 @@ def print_plan(out: Console, plan: Plan) -> None:
     cells = len(rows)
     if cells:
         out.print(f"{len(plan.starts)} starts, {cells} cells, about {_minutes(plan.estimate_s)}")
+
+
+def _phases(load: Load) -> str:
+    """Each phase that there is, in order; the window with what bounds it."""
+    bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
+    if load.conversations is not None:
+        bounds.append(f"{load.conversations} conversations")
+    window = " or ".join(bounds) or "the whole trace"
+    before = [load.ramp_up_s, load.warmup_s] if load.ramp_up_s else [load.warmup_s]
+    after = [load.ramp_down_s] if load.ramp_down_s else []
+    return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
 
 
 def _minutes(seconds: float) -> str:
@@ -206,6 +250,63 @@ def print_comparison(out: Console, comparison: Any) -> None:
     if comparison.rows:
         print_rows(out, [_row(names, each.cells()) for each in comparison.rows])
     out.print("Values stand side by side; a difference needs an interval, which bench does not give yet.")
+
+
+def step_in_short(step: SelfTestStep) -> str:
+    """One load of the self-test, in a line."""
+    rung = Rung(step.streams, step.chunks_per_s).label
+    if step.ttft_error_s is None:
+        return f"  {rung}: no request could be judged, {step.failed} of {step.requests} failed"
+    middle, p99 = map(_error, step.ttft_error_s)
+    return f"  {rung}: TTFT error p50 {middle}, p99 {p99}; {step.requests} requests, {step.failed} failed"
+
+
+def print_selftest(out: Console, result: SelfTest) -> None:
+    """The errors at each load, then up to where they are small."""
+    print_rows(out, [_step_row(step) for step in result.steps])
+    out.print("error: what the client reported minus what the server did, of each request (ITL: each gap)")
+    if result.stamp_source == "read":
+        out.print("arrivals were stamped after the read: this system gives no kernel stamps")
+    if result.stopped:
+        out.print(escape(result.stopped))
+    out.print(escape(verdict(result)))
+
+
+def _step_row(step: SelfTestStep) -> Row:
+    late, cpu_s = "" if step.server_kept_up else " (fell behind)", step.cpu_s_per_chunk
+    return {
+        "streams": str(step.streams),
+        "chunks/s each": f"{step.chunks_per_s:g}",
+        "reached, all": f"{step.reached_chunks_per_s:,.0f}/s",
+        "requests": f"{step.requests}" + (f" ({step.failed} failed)" if step.failed else ""),
+        "TTFT error p50, p99": _errors(step.ttft_error_s),
+        "ITL error p50, p99": _errors(step.itl_error_s),
+        "E2E error p50, p99": _errors(step.e2e_error_s),
+        "server late p50, p99": _errors(step.server_late_s) + late,
+        "CPU per chunk, start included": "-" if cpu_s is None else _error(cpu_s),
+    }
+
+
+def _errors(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else ", ".join(map(_error, pair))
+
+
+def _error(seconds: float) -> str:
+    """In the unit that people read such times in: us below a millisecond."""
+    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def verdict(result: SelfTest) -> str:
+    """The sentence that the self-test comes to."""
+    server = f"({result.program} reference server)"
+    if result.largest is None:
+        first = Rung(result.steps[0].streams, result.steps[0].chunks_per_s).label
+        return f"TTFT's p99 error is not under 1 ms even at {first} {server}"
+    largest = Rung(*result.largest)
+    last = result.steps[-1]
+    is_last = (last.streams, last.chunks_per_s) == result.largest
+    beyond = ", the largest load tried" if is_last else ""
+    return f"TTFT's p99 error stays under 1 ms up to {largest.label} {server}{beyond}"
 
 
 def _row(names: Sequence[str], cells: Sequence[str]) -> Row:

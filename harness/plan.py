@@ -32,6 +32,10 @@ NO_QUANTIZATION = "-"
 # What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
 _START_S = 6.0
 _CELL_S = 2.5
+# What a window without a duration or a known rate is guessed to take.
+_WINDOW_S = 60.0
+# Requests that a server is told to serve at once where no number of users says it.
+OPEN_LOOP_SEQUENCES = 64
 
 
 def make(settings: Settings, can_prepare: CanPrepare) -> Plan:
@@ -50,12 +54,27 @@ def make(settings: Settings, can_prepare: CanPrepare) -> Plan:
 
 
 def estimate_s(starts: Sequence[PlannedStart]) -> float:
-    """Expected seconds: warm-up and window of each cell, plus a flat share per start and cell."""
+    """Expected seconds: what each cell's load takes, plus a flat share per start and cell."""
     return sum(
         (_START_S if start.deployment.terms.base_url is None else 1.0)
-        + sum(cell.load.warmup_s + cell.load.duration_s + _CELL_S for cell in start.cells)
+        + sum(load_s(cell.load, cell.scenario) + _CELL_S for cell in start.cells)
         for start in starts
     )
+
+
+def load_s(load: Load, scenario: ScenarioChoice) -> float:
+    """Expected seconds of a load's ramps, warm-up and window.
+
+    Where load.duration does not say it: a trace's length, in open loop load.conversations at their rate,
+    else one minute, a guess.
+    """
+    around_s = load.ramp_up_s + load.warmup_s + load.ramp_down_s
+    bounds_s = [] if load.duration_s is None else [load.duration_s]
+    if load.kind == "trace" and scenario.span_s is not None:
+        bounds_s.append(max(0.0, scenario.span_s / load.speedup - load.warmup_s))
+    if load.conversations is not None and load.rate_per_s is not None:
+        bounds_s.append(load.conversations / load.rate_per_s)
+    return around_s + min(bounds_s, default=_WINDOW_S)
 
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> Iterator[PlannedCell]:
@@ -66,9 +85,20 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> Iterator[
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int) -> int:
-    """The same for every deployment, so that all see the same conversations."""
-    text = f"{run_seed}|{scenario.label}|{load}|{repeat}"
+    """The same for every deployment, so that all see the same conversations, whatever the load's bounds,
+    ramps and processes are."""
+    text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def _traffic(load: Load) -> str:
+    """What tells one kind and size of traffic from another."""
+    if load.kind == "trace":
+        return "trace"
+    if load.kind == "open":
+        shape = f" {load.burstiness}" if load.arrival == "gamma" else ""
+        return f"rate={load.rate_per_s} {load.arrival}{shape}"
+    return f"concurrency={load.concurrency}"
 
 
 def _deployments(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Deployment], list[Skip]]:
@@ -92,7 +122,7 @@ def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
         return needed
     if needed is None:
         # Pure, and raises UserError where the options cannot work; better now than after other starts.
-        engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path()))
+        engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
         return None
     return can_prepare(needed)
 
@@ -100,7 +130,7 @@ def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
 def _candidates(settings: Settings) -> Iterator[Deployment]:
     """Every combination asked for, once; an engine that needs no weights has no quantization to sweep."""
     seen: set[Deployment] = set()
-    slots = max(load.concurrency for load in settings.loads)
+    slots = max(load.concurrency or OPEN_LOOP_SEQUENCES for load in settings.loads)
     for engine, model, quantization, terms in itertools.product(
         settings.engines, settings.models, settings.quantizations, settings.terms
     ):

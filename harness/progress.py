@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from harness import plan as planning
 from harness.contracts import Plan, PlannedCell, PlannedStart
 from harness.load.processes import Progress as LoadProgress
+from harness.selftest import Ladder, Rung
 from harness.store import CellRecord
 
 
@@ -33,6 +35,7 @@ class Show:
         )
         self._task = self._live.add_task("", total=None, left="", visible=False)
         self._ended_cells = 0
+        self._awaited_at: str | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -66,15 +69,30 @@ class Show:
 
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
         self._describe(start.deployment.label, cell, "")
+        if cell.load.bind and cell.load.bind != self._awaited_at:
+            self._awaited_at = cell.load.bind
+            others = _counted(cell.load.workers, "load worker")
+            port = cell.load.bind.rpartition(":")[2]
+            command = f"`bench worker --master HOST:{port}`"
+            self.line(f"waiting for {others}: start each with {command} (this machine)")
 
     def cell_progress(self, cell: PlannedCell, progress: LoadProgress) -> None:
         failed = f", {progress.failed} failed" if progress.failed else ""
         text = f"{progress.phase}: {progress.requests} requests{failed}, {progress.in_flight} in flight"
-        share = min(1.0, progress.t_s / (cell.load.warmup_s + cell.load.duration_s))
+        expected_s = max(1.0, planning.load_s(cell.load, cell.scenario))
+        share = min(1.0, progress.t_s / expected_s)
         self._live.update(self._task, completed=self._ended_cells + share, left=text)
 
+    def rung(self, ladder: Ladder, rung: Rung, progress: LoadProgress | None) -> None:
+        """Where on its ladder the self-test is; `progress` as the load runs."""
+        left = f"{progress.phase}: {progress.requests} requests" if progress else "starting"
+        done, total = ladder.rungs.index(rung), len(ladder.rungs)
+        self._live.update(
+            self._task, description=rung.label, completed=done, total=total, visible=True, left=left
+        )
+
     def _describe(self, label: str, cell: PlannedCell, left: str) -> None:
-        text = f"{escape(label)}, {_users(cell.load.concurrency)}"
+        text = f"{escape(label)}, {cell.load.label}"
         self._live.update(self._task, description=text, left=left)
 
     def cell_ends(self, start: PlannedStart, record: CellRecord) -> None:
@@ -87,12 +105,8 @@ class Show:
             else f"{record.status}: {record.error}"
         )
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
-        cell = f"cell {record.number:03d} {record.deployment}, {_users(record.load.concurrency)}"
+        cell = f"cell {record.number:03d} {record.deployment}, {record.load.label}"
         self.line(f"  {cell}: {said}{doubt}")
-
-
-def _users(count: int) -> str:
-    return _counted(count, "user")
 
 
 def _counted(count: int, what: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args, get_type_hints
 
 from engines import ENGINES
 from harness import gpu, install
@@ -34,12 +34,22 @@ class WeightsStore(Protocol):
 
 @dataclass(frozen=True)
 class Provisions:
-    """`pythons`: engine -> interpreter of its environment. `weights`: what each deployment's files are.
-    `versions`: engine -> distribution -> version."""
+    """`environments`: by engine and program, of those that need one. `weights`: what each deployment's files
+    are."""
 
-    pythons: Mapping[str, Path] = field(default_factory=dict)
+    environments: Mapping[tuple[str, str | None], install.InstalledEnvironment] = field(default_factory=dict)
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
-    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def versions(self) -> Mapping[str, Mapping[str, str]]:
+        """Engine -> distribution -> version; a program that is not the engine's first is named with it."""
+        return {
+            engine if program == default_program(engine) else f"{engine} {program}": found.versions
+            for (engine, program), found in self.environments.items()
+        }
+
+    def environment_of(self, deployment: Deployment) -> install.InstalledEnvironment | None:
+        return self.environments.get((deployment.engine, program_of(deployment)))
 
     def weights_of(self, deployment: Deployment) -> WeightsFile | None:
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
@@ -49,7 +59,24 @@ class Provisions:
         """The devices that a deployment uses: none where its build serves on the CPU."""
         if deployment.terms.base_url:
             return devices
-        return devices if isinstance(ENGINES[deployment.engine].install("cuda"), InstallSpec) else ()
+        spec = ENGINES[deployment.engine].install(program_of(deployment), "cuda")
+        return devices if isinstance(spec, InstallSpec) else ()
+
+
+def program_of(deployment: Deployment) -> str | None:
+    """The engine's own option `program`, where it has one."""
+    return getattr(deployment.options, "program", None)
+
+
+def default_program(engine: str) -> str | None:
+    return getattr(ENGINES[engine].options(), "program", None)
+
+
+def programs_of(engine: str) -> tuple[str | None, ...]:
+    """The values of an engine's own option `program`, the default first; just None where it has none."""
+    first = default_program(engine)
+    others = get_args(get_type_hints(ENGINES[engine].options).get("program"))
+    return first, *(program for program in others if program != first)
 
 
 def select_devices(device: str) -> tuple[int, ...]:
@@ -65,15 +92,15 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
         return
     for deployment in deployments:
         engine = ENGINES[deployment.engine]
-        spec = engine.install("cuda")
+        spec = engine.install(program_of(deployment), "cuda")
         if not deployment.terms.base_url and isinstance(spec, Reason):
             raise UserError(f"device={device}: {deployment.engine}: {spec.text}; use device=cpu")
 
 
-def install_spec(engine: str, *, has_device: bool) -> InstallSpec | Reason | None:
-    """The engine's environment here: for CUDA where there is a device and such a build, else for the CPU."""
-    spec = ENGINES[engine].install("cuda") if has_device else None
-    return spec if isinstance(spec, InstallSpec) else ENGINES[engine].install("cpu")
+def install_spec(engine: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
+    """The program's environment here: for CUDA where there is a device and such a build, else for the CPU."""
+    spec = ENGINES[engine].install(program, "cuda") if has_device else None
+    return spec if isinstance(spec, InstallSpec) else ENGINES[engine].install(program, "cpu")
 
 
 def provide(
@@ -82,25 +109,21 @@ def provide(
     """Find or make everything; blocks. Raises MissingError naming the command where that is too much."""
     started = [deployment for deployment in deployments if not deployment.terms.base_url]
     environments = {}
-    for engine in dict.fromkeys(deployment.engine for deployment in started):
-        if found := _environment(engine, cache, on_line, has_device=has_device):
-            environments[engine] = found
+    for engine, program in dict.fromkeys((each.engine, program_of(each)) for each in started):
+        if found := _environment(engine, program, cache, on_line, has_device=has_device):
+            environments[engine, program] = found
     weights = {}
     for deployment in started:
         needed = ENGINES[deployment.engine].weights(deployment)
         if isinstance(needed, Weights) and needed not in weights:
             weights[needed] = provide_weights(needed, store, cache, on_line)
-    return Provisions(
-        pythons={engine: found.python for engine, found in environments.items()},
-        weights=weights,
-        versions={engine: found.versions for engine, found in environments.items()},
-    )
+    return Provisions(environments, weights)
 
 
 def _environment(
-    engine: str, cache: Path, on_line: OnLine, *, has_device: bool
+    engine: str, program: str | None, cache: Path, on_line: OnLine, *, has_device: bool
 ) -> install.InstalledEnvironment | None:
-    spec = install_spec(engine, has_device=has_device)
+    spec = install_spec(engine, program, has_device=has_device)
     if spec is None:
         return None
     if isinstance(spec, Reason):
@@ -108,6 +131,9 @@ def _environment(
     found = install.installed(cache, spec)
     if found:
         return found
+    if spec.sources:
+        command = f"bench install {engine} --program {program}"
+        raise MissingError(f"{engine}.program={program}: not built, or from other sources; run `{command}`")
     if spec.size_bytes > SMALL_BYTES:
         size = f"{spec.size_bytes / 2**30:.1f} GiB"
         raise MissingError(f"engine={engine}: not installed; run `bench install {engine}` ({size})")
@@ -133,6 +159,7 @@ def provide_weights(
         raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`")
     size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    python = _environment(CONVERTER, cache, on_line, has_device=False)
-    assert python is not None
-    return store.prepare(needed, cache, python.python, on_line)
+    converter = _environment(CONVERTER, default_program(CONVERTER), cache, on_line, has_device=False)
+    assert converter is not None
+    assert converter.python is not None
+    return store.prepare(needed, cache, converter.python, on_line)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engines import ENGINES
-from harness import gpu, host, probe, server, store
+from harness import gpu, host, judge, probe, server, store, tokens
 from harness.contracts import (
     AttachSpec,
     LaunchSpec,
@@ -25,10 +25,10 @@ from harness.contracts import (
     Place,
     PlannedCell,
     PlannedStart,
-    RequestRow,
     WeightsFile,
 )
 from harness.errors import BenchError, Interrupted, ServerError, UserError
+from harness.load.lost import append_lost
 from harness.load.processes import Progress, read_summary, run_load
 from harness.provision import Provisions
 from harness.store import CellRecord, StartRecord
@@ -167,12 +167,14 @@ def _launch_spec(start: PlannedStart, provisions: Provisions, directory: Path) -
     if deployment.terms.base_url:
         return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
     weights = provisions.weights_of(deployment)
+    environment = provisions.environment_of(deployment)
     place = Place(
-        python=provisions.pythons.get(deployment.engine),
+        python=environment.python if environment else None,
         weights=weights.path if weights else None,
         host=_HOST,
         port=server.free_port(_HOST),
         scratch=directory,
+        program=environment.program if environment else None,
     )
     return ENGINES[deployment.engine].launch(deployment, place)
 
@@ -301,6 +303,7 @@ def _job(start: PlannedStart, cell: PlannedCell, spec: LaunchSpec, directory: Pa
         seed=cell.seed,
         rows_path=str(directory / "rows.jsonl"),
         summary_path=str(directory / "summary.json"),
+        begun_path=str(directory / "begun.jsonl"),
     )
 
 
@@ -328,36 +331,15 @@ def _keep(
     """Store a cell: its requests as a table, then its record, which makes it exist."""
     directory = store.cell_dir(site.run_dir, record.number)
     summary = summary or read_summary(job)
-    rows = store.read_rows(Path(job.rows_path))
-    store.write_requests(directory, rows, summary)
-    judged = _judge(replace(record, summary=summary), rows)
+    append_lost(job)
+    count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
+    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens)
+    judged = judge.judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", judged)
-    for path in (job.rows_path, job.summary_path, directory / "job.json"):
+    for path in (job.rows_path, job.summary_path, job.begun_path, directory / "job.json"):
         Path(path).unlink(missing_ok=True)
     observer.cell_ends(start, judged)
     return judged
-
-
-def _judge(record: CellRecord, rows: Sequence[RequestRow]) -> CellRecord:
-    """A cell without one good request in its window has measured nothing: it failed, and says why."""
-    if record.status != "completed" or record.summary is None:
-        return record
-    if record.summary.ended_by == "interrupted":
-        return replace(record, status="failed", error="the load process was ended by a signal")
-    sent = [row for row in rows if store.in_window(row, record.summary)]
-    failed = [row for row in sent if row.outcome != "ok"]
-    if not sent:
-        return replace(
-            record, status="failed", error="no request was sent in the window; a longer load.duration"
-        )
-    if len(failed) == len(sent):
-        reasons = [f"{row.outcome}: {row.error}" for row in failed]
-        commonest = max(set(reasons), key=reasons.count)
-        return replace(record, status="failed", error=f"no request in the window succeeded; {commonest}")
-    if failed:
-        text = f"{len(failed)} of {len(sent)} requests in the window failed"
-        return replace(record, validity="suspect", reasons=(*record.reasons, text))
-    return record
 
 
 def _fail_rest(

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-from harness import config, environment, overrides, plan, probe, store
+from harness import config, environment, limits, overrides, plan, probe, store, tokens
 from harness.config import Settings
-from harness.contracts import AttachSpec, Plan, PlannedStart
+from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest
 from harness.errors import StoreError, UserError
 from harness.progress import Show
 from harness.provision import Provisions, WeightsStore, check_builds, provide, select_devices
@@ -56,8 +56,13 @@ def check_output(directory: Path) -> None:
         raise UserError(f"--output {directory}: {existing} is not a directory")
 
 
-def begin(directory: Path, settings: Settings, planned: Plan) -> RunRecord:
-    """Write run.json of a new run."""
+def begin(
+    directory: Path, settings: Settings, planned: Plan, known_error: SelfTest | None = None
+) -> RunRecord:
+    """Write run.json of a new run; `known_error` is what bench knows of its own error on this machine."""
+    facts = environment.facts()
+    if known_error:
+        facts["selftest"] = msgspec.to_builtins(known_error)
     record = RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
@@ -65,7 +70,7 @@ def begin(directory: Path, settings: Settings, planned: Plan) -> RunRecord:
         argv=tuple(sys.argv),
         settings=settings.given,
         plan=planned,
-        environment=environment.facts(),
+        environment=facts,
     )
     store.write_record(directory / "run.json", record)
     return record
@@ -151,6 +156,8 @@ def provision(
 ) -> tuple[Provisions, Site]:
     """End what killed runs left, then find or make all that the starts need, which for a running server is
     that it answers. Blocks; raises MissingError and UserError."""
+    limits.check_files(starts)
+    _check_tokenizers(starts)
     state_dir = cache / "running"
     for said in reap(state_dir):
         show.line(said)
@@ -160,6 +167,13 @@ def provision(
     check_builds(settings.device, deployments)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     return found, Site(Path(), state_dir, devices)
+
+
+def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError where a load.tokenizer cannot count: better now than when its load has ended."""
+    for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
+        if path:
+            tokens.counter(path)
 
 
 def _check_attached(starts: Sequence[PlannedStart]) -> None:

@@ -5,7 +5,8 @@
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
 
 Every file is written beside its name and moved into place, so a reader never sees half of one; requests are
-in `rows.jsonl` only while their cell runs. Knows no statistics: instants and counts are the record.
+in `rows.jsonl` only while their cell runs (request_table turns them into the table). Knows no statistics:
+instants and counts are the record.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from harness.contracts import (
     Load,
     LoadSummary,
     Plan,
-    RequestRow,
     RunStatus,
     Scalar,
     ScenarioChoice,
@@ -34,9 +34,15 @@ from harness.contracts import (
     Validity,
 )
 from harness.errors import StoreError
+from harness.request_table import DEFAULTS, CountTokens, Tally, write_table
+from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
+from harness.request_table import read_rows as read_rows
 
-SCHEMA_VERSION = 1
-SCHEMA_HISTORY = {1: "first format"}
+SCHEMA_VERSION = 2
+SCHEMA_HISTORY = {
+    1: "first format",
+    2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers",
+}
 
 
 @dataclass(frozen=True)
@@ -121,86 +127,36 @@ class CellRecord:
 
 # --- tables ----------------------------------------------------------------------------------------
 
-_REQUEST_TYPES: dict[str, pa.DataType] = {
-    "request_id": pa.string(),
-    "user": pa.int32(),
-    "conversation": pa.int32(),
-    "turn": pa.int16(),
-    "outcome": pa.string(),
-    "error": pa.string(),
-    "http_status": pa.int16(),
-    "scheduled_ns": pa.int64(),
-    "sent_ns": pa.int64(),
-    "first_content_ns": pa.int64(),
-    "last_content_ns": pa.int64(),
-    "end_ns": pa.int64(),
-    "chunk_ns": pa.list_(pa.int64()),
-    "input_tokens": pa.int32(),
-    "output_tokens": pa.int32(),
-    "cached_tokens": pa.int32(),
-    "token_source": pa.string(),
-    "max_tokens": pa.int32(),
-    "finish_reason": pa.string(),
-    "output_text": pa.string(),
-    "raw_response": pa.string(),
-    "in_window": pa.bool_(),
-}
-REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _REQUEST_TYPES.items()])
-_DELTA_COLUMNS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
-_COLUMN_ENCODING = dict.fromkeys((*_DELTA_COLUMNS, "chunk_ns.list.element"), "DELTA_BINARY_PACKED")
-# Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
-_DICTIONARY = ["outcome", "error", "token_source", "finish_reason"]
 
-
-def requests_table(rows: Sequence[RequestRow], summary: LoadSummary | None) -> pa.Table:
-    """Rows as an Arrow table of REQUEST_SCHEMA, in the order of sending.
-
-    `in_window` is null without a summary.
-    """
-    ordered = sorted(rows, key=lambda row: row.sent_ns if row.sent_ns is not None else row.scheduled_ns)
-    columns: dict[str, list[Any]] = {
-        name: [getattr(row, name) for row in ordered] for name in _REQUEST_TYPES if name != "in_window"
-    }
-    columns["in_window"] = [in_window(row, summary) for row in ordered]
-    return pa.table(columns, schema=REQUEST_SCHEMA)
-
-
-def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
-    """Whether a request was sent in the window; None without a summary."""
-    if summary is None:
-        return None
-    # A request that never got onto the wire belongs where it was due: a dead server must not look idle.
-    at_ns = row.sent_ns if row.sent_ns is not None else row.scheduled_ns
-    return summary.window_start_ns <= at_ns < summary.window_end_ns
-
-
-def write_requests(cell_dir: Path, rows: Sequence[RequestRow], summary: LoadSummary | None) -> None:
-    """Write requests.parquet of a cell."""
-    table = requests_table(rows, summary)
-
-    def write(path: Path) -> None:
-        pq.write_table(
-            table, path, compression="zstd", use_dictionary=_DICTIONARY, column_encoding=_COLUMN_ENCODING
-        )
-
-    _replace(cell_dir / "requests.parquet", write)
+def write_requests(
+    cell_dir: Path, rows_path: Path, summary: LoadSummary | None, count_tokens: CountTokens | None = None
+) -> Tally:
+    """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
+    request_table.write_table."""
+    path = cell_dir / "requests.parquet"
+    part = _part(path)
+    tally = write_table(rows_path, part, summary, count_tokens)
+    os.replace(part, path)
+    return tally
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """requests.parquet of a cell, or an empty table of the same schema where there is none."""
+    """requests.parquet of a cell, or an empty table of the same schema where there is none.
+
+    Columns that an older schema version lacks are null, or what was always so then.
+    """
     path = cell_dir / "requests.parquet"
+    names = list(columns) if columns is not None else REQUEST_SCHEMA.names
     if not path.is_file():
-        empty = REQUEST_SCHEMA.empty_table()
-        return empty.select(list(columns)) if columns is not None else empty
-    return pq.read_table(path, columns=list(columns) if columns is not None else None)
-
-
-def read_rows(path: Path) -> list[RequestRow]:
-    """The rows that a load process wrote so far; a last line cut by a kill is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [msgspec.json.decode(line, type=RequestRow) for line in lines if line]
+        return REQUEST_SCHEMA.empty_table().select(names)
+    with pq.ParquetFile(path) as file:
+        stored = set(file.schema_arrow.names)
+        table = file.read(columns=[name for name in names if name in stored])
+    for name in names:
+        if name not in stored:
+            value = pa.scalar(DEFAULTS.get(name), REQUEST_SCHEMA.field(name).type)
+            table = table.append_column(REQUEST_SCHEMA.field(name), pa.repeat(value, table.num_rows))
+    return table.select(names)
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
@@ -227,8 +183,12 @@ def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> No
     _replace(path, lambda part: part.write_bytes(data + b"\n"))
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     write(part)
     os.replace(part, path)
 
@@ -289,7 +249,8 @@ def begin_cell(run_dir: Path, number: int) -> Path:
 
 def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) -> RunRecord:
     """Write the run's end and return the new record."""
-    ended = replace(record, status=status, ended_at=ended_at)
+    # A run that was begun with an older bench has cells of this version by now.
+    ended = replace(record, status=status, ended_at=ended_at, schema_version=SCHEMA_VERSION)
     write_record(run_dir / "run.json", ended)
     return ended
 

@@ -1,4 +1,4 @@
-"""Values with units, as a person writes them: `500ms`, `24GiB`, `5%`. Used by harness/config.py alone."""
+"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`. Used by harness/config.py alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIZES_BYTES = {"B": 1} | {
     for power, prefix in enumerate("KMGT", 1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%]*)")
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%]*)")
 
 
 def duration_s(text: str) -> float:
@@ -26,6 +26,12 @@ def size_bytes(text: str) -> int:
 def share(text: str) -> float:
     """0.05 of `5%`; a bare number is a share already. ValueError says what would work."""
     return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
+
+
+def rate_per_s(text: str) -> float:
+    """Per second of `2.5/s`, `120/min`; a bare number is per second. ValueError says what would work."""
+    units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+    return _value(text, units, 1.0, "a rate such as 2.5/s or 120/min")
 
 
 def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wanted: str) -> float:

@@ -15,6 +15,7 @@ import argparse
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -28,6 +29,7 @@ import psutil
 
 MARK = "SERVING_BENCH_CHILD"  # in the environment of the child and, unless they clear it, its descendants
 KILL_LIMIT_S = 10.0  # a process in uninterruptible sleep survives KILL; do not wait for it for ever
+MOST_FILES = 1 << 20  # of a child
 _TICK_S = 0.1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -180,12 +182,23 @@ def _spawn(
         stdout=2 if stdout_fd is None else stdout_fd,
         stderr=2,
         start_new_session=True,
-        # Should this watchdog itself be killed, the kernel ends the child.
-        preexec_fn=(lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)) if prctl else None,
+        preexec_fn=lambda: _in_child(prctl),
     )
     if stdout_fd is not None:
         os.close(stdout_fd)  # so that the reader sees the end when the child's side closes
     return child
+
+
+def _in_child(prctl: Callable[..., object] | None) -> None:
+    """Between fork and exec: open files up to the hard limit, for a server and its users have a connection
+    each; and should this watchdog itself be killed, the kernel ends the child."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if prctl:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _watch(child_pid: int, wake: int) -> dict[int, int]:

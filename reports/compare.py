@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.frames import Aggregate, Group, Run, open_run
+from reports.cells import Aggregate, Group
+from reports.frames import Run, open_run
 from reports.markup import NOTHING, plural, shown
 from reports.metrics import METRICS, PERCENTILES, metric_of
 from reports.opening import flat
@@ -100,7 +101,7 @@ def _facts(run: Run) -> dict[str, str]:
     environment = {
         f"environment.{key}": str(value)
         for key, value in flat(run.record.environment)
-        if not key.startswith("clock.")
+        if not key.startswith(("clock.", "selftest."))
     }
     return {**settings, **environment, "status": run.record.status}
 

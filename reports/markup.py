@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.frames import Aggregate
+from reports.cells import Aggregate
 from reports.metrics import Value, counted, metric_of, why_missing
 
 NOTHING = "–"

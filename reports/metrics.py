@@ -41,13 +41,19 @@ def _latency(name: str, title: str, formula: str, source: str) -> Metric:
 
 _STAMPS = "client's stamps in requests.parquet"
 _USAGE = "the server's usage figures"
+_ORIGIN = (
+    "the origin is the moment it was sent in closed loop, the moment it was due in open loop and in a trace "
+    "(coordinated omission)"
+)
+# A server that sends a chunk per token gives 1 (or a little less: an empty token has none).
+SEVERAL_TOKENS = 1.05
 
 METRICS: tuple[Metric, ...] = (
     _latency(
         "ttft_s",
         "time to first token (TTFT)",
-        "from the sending of a request to its first chunk that bears content (text, reasoning or a "
-        "tool call)",
+        f"from a request's origin to its first chunk that bears content (text, reasoning or a tool call); "
+        f"{_ORIGIN}",
         _STAMPS,
     ),
     _latency(
@@ -63,8 +69,18 @@ METRICS: tuple[Metric, ...] = (
         "(last content - first content) / (output tokens - 1); undefined below two tokens",
         f"{_STAMPS}; {_USAGE}",
     ),
-    _latency("e2e_s", "end-to-end time (E2E)", "from the sending to the end of the response body", _STAMPS),
-    _latency("send_lag_s", "send lag", "sent - scheduled: how late the client was", _STAMPS),
+    _latency(
+        "e2e_s",
+        "end-to-end time (E2E)",
+        f"from a request's origin to the end of the response body; {_ORIGIN}",
+        _STAMPS,
+    ),
+    _latency(
+        "send_lag_s",
+        "send lag",
+        "sent - scheduled: how late the client was; in open loop a part of TTFT and E2E",
+        _STAMPS,
+    ),
     Metric(
         "output_tokens_per_s",
         "output tokens per second",
@@ -111,8 +127,8 @@ METRICS: tuple[Metric, ...] = (
         "output tokens",
         "tokens",
         "-",
-        "mean over the window's ok requests for which the server gave it",
-        _USAGE,
+        "mean over the window's ok requests for which the server, or else load.tokenizer, gave it",
+        f"{_USAGE}; tokenizer",
         "tokens per request",
     ),
     Metric(
@@ -123,6 +139,17 @@ METRICS: tuple[Metric, ...] = (
         "mean over the window's ok requests for which the server gave it",
         _USAGE,
         "tokens per request",
+    ),
+    Metric(
+        "tokens_per_chunk",
+        "tokens per chunk",
+        "tokens",
+        "-",
+        "output tokens / content chunks of the window's ok requests whose tokens are known; above 1, ITL is "
+        "the gap between several tokens and the next several",
+        f"{_STAMPS}; {_USAGE}",
+        "tokens per chunk",
+        digits=2,
     ),
     Metric(
         "memory_peak_bytes",

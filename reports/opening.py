@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.contracts import Load
 from reports.frames import Run
 from reports.markup import Html, join, paragraph, plural, tag
 
@@ -68,20 +69,34 @@ def what_was_run(run: Run) -> str:
     """Scenario, users, starts, windows and date in one line."""
     cells = run.planned_cells
     scenarios = ", ".join(dict.fromkeys(cell.planned.scenario.label for cell in cells)) or "nothing planned"
-    users = sorted({cell.planned.load.concurrency for cell in cells})
+    loads = list(dict.fromkeys(cell.load for cell in cells))
     repeats = len({cell.planned.repeat for cell in cells})
-    windows = sorted({cell.planned.load.duration_s for cell in cells})
     parts = [scenarios]
-    if users:
-        parts.append(f"{', '.join(map(str, users))} user" + ("" if users == [1] else "s"))
+    if loads:
+        parts.append(_loads(loads))
         attached = any(record.attached for record in run.start_records)
         blocks = "on a server that was running already" if attached else "each"
         word = "block" if attached else "start"
         parts.append(f"{plural(repeats, word)} {blocks}" + (", interleaved" if repeats > 1 else ""))
-        parts.append(f"windows of {', '.join(f'{w:g} s' for w in windows)}")
+        parts.append(f"windows of {', '.join(dict.fromkeys(map(window_bound, loads)))}")
     done = sum(cell.status == "completed" for cell in cells)
     parts.append(f"{done} of {plural(len(cells), 'cell')} measured")
     return " · ".join([*parts, run.record.created_at[:16].replace("T", " ")])
+
+
+def _loads(loads: Sequence[Load]) -> str:
+    """`1, 4 users, 2/s poisson`: all loads, users together."""
+    users = sorted({load.concurrency or 0 for load in loads if load.kind == "closed"})
+    closed = [", ".join(map(str, users)) + (" user" if users == [1] else " users")] if users else []
+    return ", ".join([*closed, *dict.fromkeys(load.label for load in loads if load.kind != "closed")])
+
+
+def window_bound(load: Load) -> str:
+    """What ends a load's window: `8 s`, `100 conversations`, `8 s or 100 conversations`."""
+    ends = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
+    if load.conversations is not None:
+        ends.append(plural(load.conversations, "conversation"))
+    return " or ".join(ends) or "the whole trace"
 
 
 def _cut(run: Run) -> str | None:

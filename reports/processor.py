@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reports.frames import Cell, Run
+from reports.cells import Cell
+from reports.frames import Run
 
 
 def foreign_share(run: Run, cell: Cell) -> float | None:
@@ -16,7 +17,7 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     window; None where one of the three, or the number of cores, is not known."""
     cores = _cores(run.record.environment)
     samples = run.window_samples(run.host, cell)
-    if not cores or cell.client_cores is None or not len(samples):
+    if not cores or cell.client_cores_here is None or not len(samples):
         return None
     machine = samples["machine_cpu_pct"].dropna().astype(float)
     server = samples[["t_ns", "cpu_s"]].dropna().astype(float)
@@ -24,7 +25,7 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
         return None
     used = server.iloc[-1] - server.iloc[0]
     server_cores = float(used["cpu_s"] / (used["t_ns"] / 1e9))
-    return float(machine.mean()) / 100 - (server_cores + cell.client_cores) / cores
+    return float(machine.mean()) / 100 - (server_cores + cell.client_cores_here) / cores
 
 
 def _cores(environment: Mapping[str, Any]) -> int | None:

@@ -5,9 +5,10 @@ Lists of chunks end here, as numpy arrays; pandas never sees them. Knows no metr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from harness import store
 from harness.errors import StoreError
 
-_LEFT_OUT = ("chunk_ns", "output_text", "raw_response")
+_LEFT_OUT = ("chunk_ns", "output_text", "reasoning_text", "raw_response")
 REQUEST_COLUMNS = tuple(name for name in store.REQUEST_SCHEMA.names if name not in _LEFT_OUT)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
@@ -45,27 +46,30 @@ def _read_requests(run_dir: Path, number: int, columns: Sequence[str]) -> Any:
         return store.read_requests(path, columns)
 
 
-def requests_frame(run_dir: Path, numbers: Iterable[int]) -> pd.DataFrame:
-    """The cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests."""
-    tables = [_with_latencies(run_dir, number) for number in numbers]
+def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
+    """The cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests.
+
+    `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
+    """
+    tables = [
+        _latencies(_read_requests(run_dir, number, REQUEST_COLUMNS), number, origin)
+        for number, origin in origins.items()
+    ]
     if not tables:
-        tables = [_latencies(store.REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS)), 0)]
+        empty = store.REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
+        tables = [_latencies(empty, 0, "sent_ns")]
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas(types_mapper=_NULLABLE.get)
     return frame
 
 
-def _with_latencies(run_dir: Path, number: int) -> Any:
-    return _latencies(_read_requests(run_dir, number, REQUEST_COLUMNS), number)
-
-
-def _latencies(table: Any, number: int) -> Any:
+def _latencies(table: Any, number: int, origin: str) -> Any:
     content_s = _seconds(table["first_content_ns"], table["last_content_ns"])
     gaps = pc.cast(pc.subtract(table["output_tokens"], 1), pa.float64())
     per_token_s = pc.divide(content_s, pc.if_else(pc.greater_equal(gaps, 1.0), gaps, None))
     columns = {
-        "ttft_s": _seconds(table["sent_ns"], table["first_content_ns"]),
+        "ttft_s": _seconds(table[origin], table["first_content_ns"]),
         "tpot_s": per_token_s,
-        "e2e_s": _seconds(table["sent_ns"], table["end_ns"]),
+        "e2e_s": _seconds(table[origin], table["end_ns"]),
         "send_lag_s": _seconds(table["scheduled_ns"], table["sent_ns"]),
     }
     for name, values in columns.items():
@@ -75,14 +79,6 @@ def _latencies(table: Any, number: int) -> Any:
 
 def _seconds(begin_ns: Any, end_ns: Any) -> Any:
     return pc.divide(pc.cast(pc.subtract(end_ns, begin_ns), pa.float64(), safe=False), 1e9)
-
-
-def _chunks(table: Any) -> tuple[np.ndarray, np.ndarray]:
-    """All chunk instants (ns) and, for each, the row that it belongs to."""
-    lists = table["chunk_ns"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    values = lists.flatten().to_numpy(zero_copy_only=False)
-    return values, np.repeat(np.arange(len(lengths)), lengths)
 
 
 @dataclass(frozen=True)
@@ -99,35 +95,64 @@ class Gaps:
         return len(np.unique(self.request))
 
 
-def chunk_gaps(run_dir: Path, number: int) -> Gaps:
-    """The gaps of a cell's ok requests in the window."""
-    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "in_window", "turn"])
-    kept = table.filter(pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False)))
-    if kept.num_rows == 0:
-        return Gaps(np.empty(0), np.empty(0, int), np.empty(0, int))
-    values, rows = _chunks(kept)
-    is_gap = np.diff(rows) == 0
-    request = rows[1:][is_gap]
-    return Gaps(np.diff(values)[is_gap] / 1e9, request, kept["turn"].to_numpy()[request])
+@dataclass(frozen=True)
+class Chunks:
+    """All content chunks of a cell (`at_ns`, and the `row` of its request for each), and by request its turn,
+    its output tokens (NaN where not known), whether it is ok, and whether it was sent in the window."""
+
+    at_ns: np.ndarray
+    row: np.ndarray
+    turn: np.ndarray
+    tokens: np.ndarray
+    is_ok: np.ndarray
+    in_window: np.ndarray
+
+    @cached_property
+    def per_request(self) -> np.ndarray:
+        """How many content chunks each request has."""
+        return np.bincount(self.row, minlength=len(self.turn))
 
 
-def tokens_arrived(run_dir: Path, number: int, start_ns: int, end_ns: int) -> float | None:
-    """Output tokens that arrived in [start_ns, end_ns), of all requests whose token count is known.
+def read_chunks(run_dir: Path, number: int) -> Chunks:
+    """The chunks of a cell's requests, from one reading of its lists."""
+    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"])
+    lists = table["chunk_ns"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return Chunks(
+        at_ns=lists.flatten().to_numpy(zero_copy_only=False),
+        row=np.repeat(np.arange(len(lengths)), lengths),
+        turn=table["turn"].to_numpy(),
+        tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
+        is_ok=_flags(pc.equal(table["outcome"], "ok")),
+        in_window=_flags(pc.fill_null(table["in_window"], False)),
+    )
+
+
+def _flags(column: Any) -> np.ndarray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def chunk_gaps(chunks: Chunks) -> Gaps:
+    """The gaps of the ok requests in the window."""
+    kept = (chunks.is_ok & chunks.in_window)[chunks.row]
+    at_ns, row = chunks.at_ns[kept], chunks.row[kept]
+    is_gap = np.diff(row) == 0
+    request = row[1:][is_gap]
+    return Gaps(np.diff(at_ns)[is_gap] / 1e9, request, chunks.turn[request])
+
+
+def tokens_arrived(chunks: Chunks, edges_ns: np.ndarray) -> np.ndarray | None:
+    """Output tokens that arrived between successive instants, of all requests whose token count is known.
 
     A request's tokens are spread evenly over its content chunks, so a request that was sent before the
-    window counts with its chunks in it. None where an ok request with chunks in the window has no count.
+    window counts with its chunks in it. None where an ok request with chunks in there has no count.
     """
-    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "output_tokens"])
-    if table.num_rows == 0:
-        return 0.0
-    values, rows = _chunks(table)
-    tokens = pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False)
-    is_ok = pc.equal(table["outcome"], "ok").to_numpy(zero_copy_only=False).astype(bool)
-    per_chunk = tokens / np.maximum(np.bincount(rows, minlength=len(tokens)), 1)
-    inside = rows[(values >= start_ns) & (values < end_ns)]
-    if np.isnan(tokens[inside][is_ok[inside]]).any():
+    is_inside = (chunks.at_ns >= edges_ns[0]) & (chunks.at_ns < edges_ns[-1])
+    at_ns, row = chunks.at_ns[is_inside], chunks.row[is_inside]
+    if np.isnan(chunks.tokens[row][chunks.is_ok[row]]).any():
         return None
-    return float(np.nansum(per_chunk[inside]))
+    per_chunk = np.nan_to_num(chunks.tokens) / np.maximum(chunks.per_request, 1)
+    return np.histogram(at_ns, edges_ns, weights=per_chunk[row])[0]
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.contracts import Scenario
-from scenarios import chat_multi_turn, file
+from scenarios import chat_multi_turn, file, trace
 
 SCENARIOS: dict[str, Scenario] = {
     "chat_multi_turn": chat_multi_turn.SCENARIO,
     "file": file.SCENARIO,
+    "trace": trace.SCENARIO,
 }

@@ -12,6 +12,7 @@ from random import Random
 
 from harness.contracts import Conversation, Message, ScenarioOptions, Turn
 from harness.errors import UserError
+from scenarios.words import WORDS
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,10 @@ _FOLLOW_UPS = (
     "What could go wrong with that?",
     "Put it in other words.",
 )
-_WORDS = """
-    about above after again along always because before better between both bring build careful
-    change clear close common cover early easy every example family few field find first follow food
-    friend garden give good great green group hand heavy help high house keep kind large later learn
-    leave light little long look make many morning mother mountain move name near need never night
-    number often open order other paper part people place plant point quick quiet reason river round
-    school season second seem short simple small sound start still stone story strong summer table
-    think three today together town travel tree under until useful visit voice walk warm water
-    weather week white window winter without wood word work world write year young
-""".split()  # noqa: SIM905 - a list of 120 quoted words reads worse
 
 
 def _phrase(rng: Random, words: int) -> str:
-    return " ".join(rng.choice(_WORDS) for _ in range(words))
+    return " ".join(rng.choice(WORDS) for _ in range(words))
 
 
 def _around(rng: Random, mean: int, spread: float) -> int:
@@ -91,6 +82,9 @@ class ChatMultiTurn:
         system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)
         while True:
             yield _conversation(options, system, Random(rng.getrandbits(64)))
+
+    def span_s(self, options: ChatMultiTurnOptions) -> None:
+        return None
 
 
 def _check(options: ChatMultiTurnOptions) -> None:

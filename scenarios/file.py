@@ -41,6 +41,9 @@ class FileScenario:
             raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
         return _cycle(read_conversations(options), options, rng)
 
+    def span_s(self, options: FileOptions) -> None:
+        return None
+
 
 def _cycle(conversations: list[Conversation], options: FileOptions, rng: Random) -> Iterator[Conversation]:
     while True:

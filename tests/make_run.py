@@ -6,6 +6,8 @@ import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from harness import store
 from harness.contracts import (
     Deployment,
@@ -17,9 +19,13 @@ from harness.contracts import (
     PlannedStart,
     RequestRow,
     ScenarioChoice,
+    SelfTest,
+    SelfTestStep,
     Skip,
+    WorkerSummary,
 )
 from harness.host import HostSample
+from harness.request_table import Tally
 from harness.store import CellRecord, Phase, RunRecord, StartRecord
 
 S = 1_000_000_000
@@ -121,6 +127,19 @@ def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[Ho
     return samples
 
 
+def write_rows(path: Path, rows) -> Path:
+    """As a load process does: a line of JSON per request."""
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return path
+
+
+def write_requests(cell_dir: Path, rows, load_summary, count_tokens=None) -> Tally:
+    lines = write_rows(cell_dir / "rows.jsonl", rows)
+    tally = store.write_requests(cell_dir, lines, load_summary, count_tokens)
+    lines.unlink()
+    return tally
+
+
 def write_cell(
     run_dir: Path, planned: PlannedCell, start: PlannedStart, rows, load_summary, **changes
 ) -> None:
@@ -130,7 +149,7 @@ def write_cell(
         summary=load_summary,
     )  # fmt: skip
     path = store.begin_cell(run_dir, planned.number)
-    store.write_requests(path, rows, load_summary)
+    write_requests(path, rows, load_summary)
     store.write_record(path / "cell.json", replace(record, **changes))
 
 
@@ -217,3 +236,86 @@ def _rows(load_summary: LoadSummary, count: int, slow: float) -> list[RequestRow
         rows.append(row(k, sent_ns, chunk_ns=tuple(first_ns + j * gap_ns for j in range(10))))
         rows[-1] = replace(rows[-1], end_ns=rows[-1].last_content_ns + MS)
     return rows
+
+
+def worker(number: int, **changes) -> WorkerSummary:
+    plain = WorkerSummary(
+        number=number, host=f"load-{number}", pid=4000 + number, requests=40, stamp_source="kernel",
+        clock_uncertainty_ns=2000, stamp_lag_s=(1e-5, 1e-4, 1e-3), loop_lag_s=(1e-4, 5e-4, 2e-3), cpu_s=1.0,
+        gc_pause_s=0.001, offset_ns=number * 3 * MS, offset_uncertainty_ns=number * 50_000,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def selftest(largest: tuple[int, float] | None = (64, 100.0)) -> SelfTest:
+    """Three loads; bench's error grows from 0.03 to 8 ms."""
+    steps = tuple(
+        SelfTestStep(
+            streams=streams, chunks_per_s=rate, requests=10 * streams, failed=0, chunks=1280 * streams,
+            reached_chunks_per_s=streams * rate, ttft_error_s=error_s, itl_error_s=(1e-6, 2e-5),
+            e2e_error_s=error_s, server_late_s=(2e-5, 3e-4), server_kept_up=True, cpu_s_per_chunk=9e-6,
+        )
+        for streams, rate, error_s in (
+            (1, 100.0, (3e-5, 1e-4)), (64, 100.0, (3e-5, 2e-4)), (256, 400.0, (4e-5, 8e-3)),
+        )
+    )  # fmt: skip
+    return SelfTest(
+        created_at="2026-01-01T00:00:00+00:00", bench_version="0.1.0", program="native",
+        stamp_source="kernel", machine={"cpu_model": "Test CPU"}, steps=steps, largest=largest,
+    )  # fmt: skip
+
+
+def every_load_run(path: Path) -> Path:
+    """Users, two open loops and a trace, on two deployments: workers, one of them lost with its requests; an
+    overload whose queue only grows; a self-test."""
+    loads = [
+        Load(concurrency=4), Load(concurrency=16),
+        Load(concurrency=None, rate_per_s=5.0, duration_s=30.0), Load(concurrency=None, rate_per_s=40.0),
+        Load(concurrency=None, rate_per_s=5.0, arrival="constant", duration_s=None, conversations=200),
+        Load(concurrency=None, arrival="trace", speedup=2.0, duration_s=None, workers=2),
+    ]  # fmt: skip
+    plan = plan_of([deployment("llama_cpp", "fp16"), deployment("vllm", "awq")], loads, 2)
+    environment = {"machine": {"cpu_model": "Test CPU"}, "selftest": msgspec.to_builtins(selftest())}
+    store.write_record(path / "run.json", run_record(plan, environment=environment))
+    for start in plan.starts:
+        spawned_ns = (1000 + 500 * start.index) * S
+        write_start(path, start_record(start, spawned_ns), host_samples(spawned_ns, GIB))
+        for position, cell in enumerate(start.cells):
+            _write_load_cell(path, cell, start, spawned_ns + (10 + 45 * position) * S)
+    return path
+
+
+def _write_load_cell(path: Path, cell: PlannedCell, start: PlannedStart, started_ns: int) -> None:
+    load, slow = cell.load, 1.0 + 0.5 * (start.index % 2)
+    made = summary(started_ns, duration_s=30.0, ended_by="duration" if load.duration_s else "conversations")
+    count = int(30 * {"closed": load.concurrency or 0, "open": load.rate_per_s or 0, "trace": 8}[load.kind])
+    is_overload = (load.rate_per_s or 0) > 10
+    rows = []
+    for k in range(count):
+        sent_ns = made.started_ns + k * 32 * S // count
+        wait_ns = int((80 + (k * 37) % 60 + (5000 * k // count if is_overload else 0)) * MS * slow)
+        chunks = tuple(sent_ns + wait_ns + j * int((9 + (k * 13) % 5) * MS * slow) for j in range(9))
+        late_ns = (4 if load.kind == "trace" else 1) * (1 + k % 7) * MS // 4
+        changes = {
+            "chunk_ns": chunks,
+            "scheduled_ns": sent_ns - late_ns,
+            "worker": k % 2,
+            "is_resent": k == 9,
+        }
+        rows.append(row(k, sent_ns, end_ns=chunks[-1] + MS, **changes))
+    workers: tuple[WorkerSummary, ...] = ()
+    reasons: tuple[str, ...] = ()
+    if load.workers > 1:
+        workers = (worker(0), worker(1, lost_ns=made.started_ns + 20 * S))
+        rows += [lost_row(900 + k, made.started_ns + 20 * S + k) for k in range(3)]
+        reasons = ("load worker 1 (load-1, pid 4001) was lost 20.0 s after the load began",)
+    validity = "suspect" if reasons else "valid"
+    write_cell(path, cell, start, rows, replace(made, workers=workers), validity=validity, reasons=reasons)
+
+
+def lost_row(number: int, scheduled_ns: int) -> RequestRow:
+    """A request whose load process died with it."""
+    changed = failed_row(number, scheduled_ns, "lost", "load worker 1 was lost")
+    return replace(
+        changed, sent_ns=None, scheduled_ns=scheduled_ns, http_status=None, raw_response=None, worker=1
+    )

@@ -1,4 +1,4 @@
-"""Starts the real reference server for tests, and speaks to it over sockets that show every byte."""
+"""Starts the real reference servers for tests, and speaks to them over sockets that show every byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from engines.reference import ENGINE
+from harness import install
+from harness.contracts import InstallSpec
+from harness.errors import MissingError
+
 SERVER = Path(__file__).parents[1] / "engines" / "inside" / "reference_server.py"
+PYTHON = (sys.executable, "-P", str(SERVER))
 LIMIT_S = 20.0
 FAST: dict[str, Any] = {"ttft_s": 0.0, "itl_s": 0.0}
 MESSAGES = [{"role": "user", "content": "hello there"}]
@@ -26,6 +34,25 @@ LAST_CHUNK = b"0\r\n\r\n"
 class Server:
     process: subprocess.Popen[str]
     port: int
+
+
+def native_program(factory: pytest.TempPathFactory) -> Path:
+    """The compiled server, built once for all tests; they are skipped where no compiler is."""
+    spec = ENGINE.install("native", "cpu")
+    assert isinstance(spec, InstallSpec)
+    try:
+        install.compiler()
+    except MissingError as error:
+        pytest.skip(str(error))
+    program = factory.getbasetemp() / "reference-native"
+    if not program.exists():
+        install.build(spec.sources, program, lambda line: None)
+    return program
+
+
+def command_of(program: str, factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """What starts the `python` or the `native` server, without its arguments."""
+    return PYTHON if program == "python" else (str(native_program(factory)),)
 
 
 @contextmanager
@@ -44,8 +71,8 @@ def start_line(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def serving(*arguments: object) -> Iterator[Server]:
-    with spawned((sys.executable, "-P", str(SERVER), *map(str, arguments))) as process:
+def serving(*arguments: object, command: tuple[str, ...] = PYTHON) -> Iterator[Server]:
+    with spawned((*command, *map(str, arguments))) as process:
         line = start_line(process)
         assert line.startswith("listening on http://127.0.0.1:"), (line, process.stderr)
         yield Server(process, int(line.rpartition(":")[2]))
@@ -131,5 +158,5 @@ def struck(port: int, fault: str, limit_s: float = LIMIT_S) -> tuple[bytes, str]
     return received(sent_raw(port, body({"fault": fault}, stream_options={"include_usage": True}), limit_s))
 
 
-def contents(answer: bytes) -> int:
+def contents(answer: bytes | bytearray) -> int:
     return answer.count(b'"delta":{"content":')

@@ -20,7 +20,8 @@ HOMES = {
     "locust": {"harness/load/"},
     "gevent": {"harness/load/"},
     "orjson": {"harness/load/"},
-    "pyarrow": {"harness/store.py", "reports/"},
+    "pyarrow": {"harness/store.py", "harness/request_table.py", "reports/"},
+    "tokenizers": {"harness/tokens.py"},
     "pandas": {"reports/"},
     "plotly": {"reports/"},
     "numpy": {"reports/"},
@@ -116,7 +117,7 @@ def test_contracts_and_errors_import_the_standard_library_only(name: str) -> Non
 
 def test_locust_is_imported_by_the_load_process_only() -> None:
     """Importing it patches the standard library: nothing that bench itself imports may pull it in."""
-    patched = {"harness/load/worker.py", "harness/load/users.py", "harness/load/locustfile.py"}
+    patched = {f"harness/load/{name}.py" for name in ("play", "users", "runners", "locustfile")}
     for name in sources():
         if any(top(module) == "locust" for module in imports(name)):
             assert name in patched

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import time
+from array import array
+
+import pytest
 
 from harness.load.clock import ClockMap
 
@@ -51,6 +54,48 @@ def test_a_step_of_the_time_of_day_is_followed() -> None:
         at_ns = clocks.now_ns
         mapped_ns = clock.to_monotonic_ns(at_ns + clocks.apart_ns, at_ns + 10_000)
         assert abs(mapped_ns - at_ns) <= clock.uncertainty_ns
+
+
+def stamped(*realtimes_ns: int) -> array[int]:
+    """Seconds and nanoseconds of each, as the kernel gives them."""
+    return array("q", [part for at_ns in realtimes_ns for part in divmod(at_ns, SECOND_NS)])
+
+
+def test_many_stamps_are_mapped_as_each_by_itself() -> None:
+    clocks = Clocks(apart_ns=1_700_000_000 * SECOND_NS)
+    clock = ClockMap(clocks.monotonic_ns, clocks.realtime_ns)
+    at_ns = [clocks.now_ns + number * 1_000_000 for number in range(5)]
+    read_ns = [at + 30_000 for at in at_ns]
+    stamps = stamped(*(at + clocks.apart_ns for at in at_ns))
+    instants, lags = clock.all_to_monotonic_ns(stamps, read_ns)
+    assert instants == [
+        clock.to_monotonic_ns(at + clocks.apart_ns, read) for at, read in zip(at_ns, read_ns, strict=True)
+    ]
+    assert max(abs(instant - at) for instant, at in zip(instants, at_ns, strict=True)) <= clock.uncertainty_ns
+    assert lags == [read - instant for read, instant in zip(read_ns, instants, strict=True)]
+    assert clock.all_to_monotonic_ns(stamped(), []) == ([], [])
+
+
+@pytest.mark.parametrize("step_ns", [3600 * SECOND_NS, -3600 * SECOND_NS, 50_000_000, -50_000_000])
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_stamps_on_both_sides_of_a_step_are_mapped_by_the_offset_of_their_time(
+    step_ns: int, is_noticed: bool
+) -> None:
+    clocks = Clocks(apart_ns=10 * SECOND_NS)
+    clock = ClockMap(clocks.monotonic_ns, clocks.realtime_ns)
+    before_ns = [clocks.now_ns + 1_000, clocks.now_ns + 2_000]
+    stamps = stamped(*(at + clocks.apart_ns for at in before_ns))
+    clocks.apart_ns += step_ns
+    clocks.now_ns += 100_000_000
+    if is_noticed or abs(step_ns) < SECOND_NS:  # a small one shows only when the clocks are read again
+        clock.refresh()
+    after_ns = [clocks.now_ns + 1_000]
+    stamps += stamped(*(at + clocks.apart_ns for at in after_ns))
+    all_ns = before_ns + after_ns
+    instants, _ = clock.all_to_monotonic_ns(stamps, [at + 500 for at in all_ns])
+    assert [abs(a - b) <= clock.uncertainty_ns + 500 for a, b in zip(instants, all_ns, strict=True)] == [
+        True
+    ] * 3
 
 
 def test_a_stamp_is_never_later_than_its_reading() -> None:

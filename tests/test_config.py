@@ -47,8 +47,9 @@ def test_gguf_is_resolved() -> None:
     assert settings("quantization=gguf,gguf-q4_k_m").quantizations == ("gguf-q4_k_m",)
 
 
-def test_given_settings_parse_again_to_the_same() -> None:
-    lines = ["load.concurrency=1,2", "load.duration=1s", "engine=reference", "reference.label=a,b"]
+@pytest.mark.parametrize("load", ["load.concurrency=1,2", "load.rate=2.5/s,120/min"])
+def test_given_settings_parse_again_to_the_same(load: str) -> None:
+    lines = [load, "load.duration=1s", "load.max_failed=10%", "engine=reference", "reference.label=a,b"]
     made = settings(*lines)
     again = settings(*(f"{key}={','.join(values)}" for key, values in made.given.items()))
     assert again == made
@@ -69,7 +70,10 @@ def test_given_settings_parse_again_to_the_same() -> None:
         (["load.duration=0"], "load.duration=0: must be 0.1 or more"),
         (["load.warmup=-1s"], "load.warmup=-1s: must be 0 or more"),
         (["load.concurrency=2", "load.rate=3"], "closed and open loop exclude each other"),
-        (["load.rate=3"], "load.rate=3: bench has no open loop yet"),
+        (["load.rate=3x"], "load.rate=3x: must be a rate such as 2.5/s or 120/min"),
+        (["load.rate=0"], "load.rate=0: must be 0.001 or more"),
+        (["load.max_failed=10x"], "load.max_failed=10x: must be a share such as 5% or 0.05"),
+        (["load.max_failed=120%"], "load.max_failed=120%: must be 1 or less"),
         (["repeats=1,2"], "repeats=1,2: cannot be swept"),
         (["device=0,1"], "'device=\"0,1\"'"),
         (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Any
 
 import pytest
 from timeline_server import DONE, event, finish
 
-from harness.load.decode import Decoded, classify, decode, events
+from harness.load.decode import Decoded, classify, decode
+from harness.load.events import events
 
 USAGE = {
     "prompt_tokens": 11,
@@ -18,7 +20,12 @@ USAGE = {
 
 
 def read_once(body: bytes, arrival_ns: int = 7) -> Decoded:
-    return decode(body, [(arrival_ns, len(body))])
+    return decode(body, [arrival_ns], [len(body)])
+
+
+def read_in_parts(body: bytes, parts: Sequence[tuple[int, int]]) -> Decoded:
+    """`parts`: (arrival_ns, length)."""
+    return decode(body, [at for at, _ in parts], list(accumulate(length for _, length in parts)))
 
 
 def outcome(body: bytes, status: int = 200) -> tuple[str, str | None]:
@@ -71,8 +78,8 @@ def test_each_chunk_has_the_arrival_of_the_read_that_completed_it() -> None:
         (30, 1 + 5),  # which comes with the start of `two`
         (40, len(two) - 5 + len(end)),
     ]
-    assert decode(body, reads).chunk_ns == (30, 40)
-    assert decode(body, [(50, len(body))]).chunk_ns == (50, 50)
+    assert read_in_parts(body, reads).chunk_ns == (30, 40)
+    assert read_in_parts(body, [(50, len(body))]).chunk_ns == (50, 50)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +165,7 @@ def test_any_cut_into_reads_gives_the_same_answer() -> None:
     for _ in range(300):
         cuts = sorted(rng.sample(range(1, len(body)), rng.randrange(0, 40)))
         reads = [(100 + at, end - start) for at, (start, end) in enumerate(pairwise([0, *cuts, len(body)]))]
-        decoded = decode(body, reads)
+        decoded = read_in_parts(body, reads)
         assert decoded.text == "Grüße🙂🙃日本x"
         assert (decoded.output_tokens, decoded.finish_reason, decoded.saw_done) == (3, "stop", True)
         assert decoded.chunk_ns == tuple(100 + sum(cut < end for cut in cuts) for end in ends)

@@ -17,7 +17,7 @@ from bench_command import Place, begun, bench, ended, made, quick, side_by_side
 from reference_serving import serving
 from waiting import wait_until
 
-from engines.reference_sends import read_sends
+from engines.reference_sends import chunk_sends, read_sends
 from harness import store
 
 MS = 1_000_000
@@ -113,9 +113,9 @@ def test_measured_times_are_the_servers_own(clean):
     first_lags_ms, itl_errors_ms = [], []
     for start in store.read_starts(clean.run_dir):
         sent: dict[str, list[int]] = {}
-        for request_id, chunk, sent_ns in read_sends(clean.run_dir / "starts" / start.name / "sends.bin"):
-            sent.setdefault(request_id, []).append(sent_ns)
-            assert chunk == len(sent[request_id]) - 1
+        for send in chunk_sends(read_sends(clean.run_dir / "starts" / start.name / "sends.bin")):
+            sent.setdefault(send.request_id, []).append(send.sent_ns)
+            assert send.chunk == len(sent[send.request_id]) - 1
         for cell in (cell for cell in store.read_cells(clean.run_dir) if cell.start == start.name):
             assert cell.summary is not None
             slack_ns = cell.summary.clock_uncertainty_ns or 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from array import array
 
 import pytest
@@ -105,6 +106,34 @@ def test_bytes_behind_the_response_forbid_reuse() -> None:
     assert framing.is_complete
     assert framing.body() == b"x"
     assert not framing.keeps_alive
+
+
+def test_a_second_end_behind_the_first_forbids_reuse() -> None:
+    framing = fed(CHUNKED + b"0\r\n\r\n0\r\n\r\n")
+    assert framing.is_complete
+    assert not framing.keeps_alive
+
+
+def test_a_wrong_chunk_is_found_at_the_latest_when_asked() -> None:
+    framing = fed(CHUNKED + b"3\r\nabc\r\n", b"3\r\nabcdef\r\n")
+    with pytest.raises(FramingError, match="longer than it said"):
+        framing.check()
+    assert framing.body() == b"abcabc"
+
+
+def test_looking_for_the_end_costs_no_second_look_at_the_rest() -> None:
+    """A body that seems to end with every read: each is looked at once, not all of them again and again."""
+    part = b"d\r\nxx\r\n0\r\n\r\n\r\n\r\n\r\n"
+    raw = bytearray(CHUNKED)
+    framing = Framing(raw)
+    framing.advance()
+    began_s = time.process_time()
+    for _ in range(20_000):
+        raw += part
+        assert not framing.advance()
+    assert time.process_time() - began_s < 5
+    raw += b"0\r\n\r\n"
+    assert framing.advance()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from wheels import make_lock, make_wheel
 
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
-from harness.install import InstalledEnvironment, cache_dir, environment_dir, install, installed, remove
+from harness.install import (
+    InstalledEnvironment,
+    cache_dir,
+    compiler,
+    environment_dir,
+    install,
+    installed,
+    remove,
+)
 
 
 def ignore(line: str) -> None:
@@ -50,6 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Made:
 
 def test_installed_package_can_be_imported_by_the_new_interpreter(made: Made) -> None:
     code = "import tinything; print(tinything.ANSWER)"
+    assert made.environment.python is not None
     done = subprocess.run([made.environment.python, "-I", "-c", code], capture_output=True, text=True)
     assert done.stdout == "42\n"
 
@@ -57,7 +66,10 @@ def test_installed_package_can_be_imported_by_the_new_interpreter(made: Made) ->
 def test_environment_says_what_is_in_it(made: Made) -> None:
     assert made.environment.versions["tinything"] == "1.0"
     assert made.environment.size_bytes > 1_000_000  # pip alone is more
-    assert made.environment.python.is_relative_to(made.cache / "engines" / "tiny-cpu")
+    assert made.environment.folder == made.cache / "engines" / "tiny-cpu"
+    assert made.environment.python is not None
+    assert made.environment.python.is_relative_to(made.environment.folder)
+    assert made.environment.program is None
 
 
 def test_pip_output_is_passed_on_line_by_line(made: Made) -> None:
@@ -72,6 +84,7 @@ def test_installed_again_does_nothing(made: Made) -> None:
 
 def test_another_lock_means_not_installed(made: Made, tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
+    assert made.spec.lock is not None
     other.write_text(made.spec.lock.read_text() + "# changed\n")
     assert installed(made.cache, made.spec) == made.environment
     assert installed(made.cache, dataclasses.replace(made.spec, lock=other)) is None
@@ -142,6 +155,68 @@ def test_too_small_disk_is_said_before_anything_is_made(tmp_path: Path, spec: In
     with pytest.raises(UserError, match=r"tiny-cpu needs about 1000000000\.0 GB under .*BENCH_CACHE_DIR"):
         install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), ignore)
     assert not environment_dir(tmp_path, spec).exists()
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> tuple[Path, ...]:
+    try:
+        compiler()
+    except MissingError as error:
+        pytest.skip(str(error))
+    content = {
+        "main.c": '#include "answer.h"\n#include <stdio.h>\n'
+        'int main(void) { return !printf("%d", ANSWER + more()); }\n',
+        "more.c": "int more(void) { return 2; }\n",
+        "answer.h": "#define ANSWER 40\nint more(void);\n",
+    }
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+    return tuple(tmp_path / name for name in content)
+
+
+def test_sources_become_a_program_that_is_made_anew_when_one_changes(
+    tmp_path: Path, sources: tuple[Path, ...]
+) -> None:
+    spec = InstallSpec("tiny-native", None, "", 1_000, sources)
+    lines: list[str] = []
+    first = install(tmp_path, spec, lines.append)
+    assert first.python is None
+    assert first.program == tmp_path / "engines" / "tiny-native" / "bin" / "program"
+    assert subprocess.check_output([first.program], text=True) == "42"
+    assert first.versions["cc"]
+    assert any(line.endswith(f"{sources[0]} {sources[1]}") for line in lines)
+    assert installed(tmp_path, spec) == first
+    sources[2].write_text("#define ANSWER 50\nint more(void);\n")
+    assert installed(tmp_path, spec) is None
+    again = install(tmp_path, spec, ignore)
+    assert again.program is not None
+    assert subprocess.check_output([again.program], text=True) == "52"
+    assert remove(tmp_path, spec) > 1_000
+    assert installed(tmp_path, spec) is None
+    assert not first.folder.exists()
+
+
+def test_sources_that_do_not_compile_are_refused_with_the_compilers_words(
+    tmp_path: Path, sources: tuple[Path, ...]
+) -> None:
+    sources[1].write_text("int more(void) { return two; }\n")
+    spec = InstallSpec("tiny-native", None, "", 1_000, sources)
+    with pytest.raises(MissingError, match=r"program could not be built[\s\S]*two"):
+        install(tmp_path, spec, ignore)
+    assert installed(tmp_path, spec) is None
+
+
+def test_without_a_compiler_one_line_says_what_would_help(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler -m64")
+    source = tmp_path / "main.c"
+    source.write_text("int main(void) { return 0; }\n")
+    with pytest.raises(
+        MissingError, match=r"^no-such-compiler: no C compiler .*apt-get install gcc"
+    ) as raised:
+        install(tmp_path, InstallSpec("tiny-native", None, "", 1_000, (source,)), ignore)
+    assert "\n" not in str(raised.value)
 
 
 def test_removing_what_is_not_there_frees_nothing(tmp_path: Path, spec: InstallSpec) -> None:

@@ -37,6 +37,23 @@ def test_values_of_any_size_fit() -> None:
     assert (histogram.summary_s() or (0, 0, 0))[2] == pytest.approx(1e6)
 
 
+def test_a_sample_of_many_has_their_percentiles_and_exact_maximum() -> None:
+    histogram = LagHistogram()
+    lags = [1000] * 990 + [50_000] * 9 + [777_777]
+    for start in range(0, len(lags), 10):
+        histogram.sample(lags[start : start + 10])
+    median_s, _, max_s = histogram.summary_s() or (0, 0, 0)
+    assert 1e-6 <= median_s <= 1.1e-6
+    assert max_s == 777_777e-9
+
+
+def test_even_a_few_values_are_sampled() -> None:
+    histogram = LagHistogram()
+    histogram.sample([])
+    histogram.sample([3000])
+    assert histogram.summary_s() == (3e-6, 3e-6, 3e-6)
+
+
 def test_a_blocked_loop_shows_as_lag() -> None:
     with loop_lag() as lag:
         gevent.sleep(0.03)

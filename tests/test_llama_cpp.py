@@ -108,7 +108,7 @@ def test_running_server_is_attached_to_and_needs_no_weights() -> None:
 
 
 def test_cpu_environment_is_pinned_with_hashes_and_no_address() -> None:
-    spec = ENGINE.install("cpu")
+    spec = ENGINE.install("xllamacpp", "cpu")
     assert isinstance(spec, InstallSpec)
     lock = spec.lock.read_text()
     assert "xllamacpp==" in lock
@@ -119,7 +119,7 @@ def test_cpu_environment_is_pinned_with_hashes_and_no_address() -> None:
 
 
 def test_cuda_environment_has_a_reason_not_to_exist() -> None:
-    reason = ENGINE.install("cuda")
+    reason = ENGINE.install("xllamacpp", "cuda")
     assert isinstance(reason, Reason)
     assert "CPU only" in reason.text
 

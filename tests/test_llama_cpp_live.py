@@ -81,7 +81,7 @@ class Live:
 
 @pytest.fixture(scope="module")
 def environment() -> InstalledEnvironment:
-    spec = ENGINE.install("cpu")
+    spec = ENGINE.install("xllamacpp", "cpu")
     assert isinstance(spec, InstallSpec)
     found = installed(cache_dir(), spec)
     assert found is not None, "run `bench install llama_cpp` first"

@@ -6,100 +6,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from timeline_server import CHUNKED, Link, Server, answer, chunk, event, serving, wait_until_ns
+from load_process import (
+    LIMIT_S,
+    MS,
+    ROOT,
+    TINY,
+    USAGE,
+    WORKER,
+    answering,
+    bodies_of,
+    holds_signals,
+    job_of,
+    played,
+    rows_of,
+    summary_of,
+    working,
+)
+from timeline_server import CHUNKED, Link, answer, chunk, event, serving, wait_until_ns
 from waiting import wait_until
 
-from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
+from harness.contracts import Load, RequestRow
+from harness.load.play import drain_limit_s
 from harness.load.receive import has_kernel_stamps
-from harness.load.worker import drain_limit_s
-
-ROOT = Path(__file__).parents[1]
-TINY = (str(ROOT / "tests" / "tiny_load.py"),)
-WORKER = ("-m", "harness.load.worker")
-LIMIT_S = 30.0
-MS = 1_000_000
-USAGE = {"usage": {"prompt_tokens": 9, "completion_tokens": 2}}
-
-
-def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
-    fields: dict[str, Any] = {
-        "cell": "007",
-        "base_url": server.url,
-        "model": "some-model",
-        "api_key_env": "TEST_KEY",
-        "engine": "tiny",
-        "engine_options": {},
-        "scenario": "tiny",
-        "scenario_options": {},
-        "load": load,
-        "seed": 7,
-        "rows_path": str(folder / "rows.jsonl"),
-        "summary_path": str(folder / "summary.json"),
-    }
-    return LoadJob(**{**fields, **changes})
-
-
-@contextmanager
-def working(
-    job: LoadJob, program: tuple[str, ...] = TINY, key: str | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    path = Path(job.rows_path).with_name("job.json")
-    path.write_bytes(msgspec.json.encode(job))
-    environment = {**os.environ, **({"TEST_KEY": key} if key else {})}
-    with subprocess.Popen(
-        [sys.executable, *program, str(path)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def rows_of(job: LoadJob) -> list[RequestRow]:
-    lines = Path(job.rows_path).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=RequestRow) for line in lines]
-
-
-def summary_of(job: LoadJob) -> LoadSummary:
-    return msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
-
-
-def played(job: LoadJob, **options: Any) -> tuple[list[RequestRow], LoadSummary, str]:
-    """Run a job to its end; rows, summary and what it printed."""
-    with working(job, **options) as process:
-        said, logged = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, logged
-    return rows_of(job), summary_of(job), said
-
-
-def answering(*responses: bytes, delay_ns: int = 0) -> Callable[[Link], None]:
-    """Play the responses in a circle, one per request of a connection."""
-
-    def play(link: Link) -> None:
-        number = 0
-        while link.request() is not None:
-            wait_until_ns(time.monotonic_ns() + delay_ns)
-            link.send(responses[number % len(responses)])
-            number += 1
-
-    return play
-
-
-def bodies_of(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(body) for link in server.links for _, body in link.requests]
 
 
 def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:
@@ -260,7 +193,9 @@ def test_a_failed_turn_ends_its_conversation(tmp_path: Path) -> None:
     ]
     assert rows[1].error == "HTTP 503: no slot for ***"
     assert rows[1].http_status == 503
-    assert rows[1].raw_response == '{"error": {"message": "no slot for ***"}}'
+    assert rows[1].raw_response is not None
+    assert rows[1].raw_response.startswith("HTTP/1.1 503 Busy")
+    assert rows[1].raw_response.endswith('{"error": {"message": "no slot for ***"}}')
     # After a failure the user waits, so that a dead server makes no busy loop.
     assert rows[2].scheduled_ns - rows[1].end_ns == 200 * MS
     # The server saw the key; nothing that was written has it.
@@ -341,6 +276,20 @@ def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(t
     assert [(row.outcome, row.output_text) for row in rows] == [("cancelled", "half")] * 2
     assert summary.ended_by == "duration"
     assert summary.window_end_ns - summary.started_ns == 200 * MS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_load_begins_is_not_missed(tmp_path: Path, number: int) -> None:
+    with serving(answering(answer("a"))) as server:
+        job = job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=60.0))
+        with working(job) as process:
+            wait_until(lambda: holds_signals(process.pid))
+            process.send_signal(number)
+            _, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, logged
+    assert summary_of(job).ended_by == "interrupted"
+    assert {row.outcome for row in rows_of(job)} <= {"cancelled"}
+    assert bodies_of(server) == []
 
 
 def test_what_a_scenario_prints_does_not_come_between_the_progress(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_url_without_a_scheme_is_a_mistake() -> None:
 def test_it_needs_no_weights_and_no_installation() -> None:
     deployment = Deployment("openai", "some-model", "-", EngineTerms(), Options(), "openai")
     assert ENGINE.weights(deployment) is None
-    assert ENGINE.install("cuda") is None
+    assert ENGINE.install(None, "cuda") is None
 
 
 def test_lengths_are_forced_only_where_asked() -> None:

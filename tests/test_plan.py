@@ -8,8 +8,11 @@ import pytest
 
 from engines import weights
 from harness import config, overrides, plan
-from harness.contracts import Plan
+from harness.contracts import Load, Plan, ScenarioChoice
 from harness.errors import UserError
+
+CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
+TRACE = ScenarioChoice("trace", None, "trace", span_s=100.0)
 
 
 def made(*lines: str) -> Plan:
@@ -56,7 +59,7 @@ def test_a_label_makes_two_equal_deployments() -> None:
 
 def test_every_deployment_sees_the_same_conversations_and_each_cell_its_own() -> None:
     whole = made("quantization=gguf-q4_k_m,fp16", "load.concurrency=1,4", "repeats=2")
-    seeds: dict[tuple[int, int], set[int]] = {}
+    seeds: dict[tuple[int, int | None], set[int]] = {}
     for start in whole.starts:
         for cell in start.cells:
             seeds.setdefault((start.repeat, cell.load.concurrency), set()).add(cell.seed)
@@ -102,3 +105,47 @@ def test_models_of_one_file_name_have_labels_of_their_own(tmp_path: Path) -> Non
     model = 'model="/a/m.gguf","/b/m.gguf"'
     whole = plan.make(config.settings(overrides.parse([model, "quantization=fp16"])), lambda weights: None)
     assert len({start.deployment.label for start in whole.starts}) == 2
+
+
+def seeds(*lines: str) -> list[int]:
+    return [cell.seed for cell in made("engine=reference", "repeats=1", *lines).starts[0].cells]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["load.timeout=9s", "load.warmup=9s", "load.duration=9s", "load.ramp_up=9s", "load.workers=2",
+     "load.max_failed=10%", "load.keep_bytes=true", "load.conversations=9"],
+)  # fmt: skip
+def test_what_changes_no_traffic_changes_no_seed(line: str) -> None:
+    assert seeds("load.concurrency=4") == seeds("load.concurrency=4", line)
+    assert seeds("load.rate=4") == seeds("load.rate=4", line)
+
+
+def test_every_traffic_has_its_own_seed() -> None:
+    found = seeds("load.rate=1,4", "load.arrival=poisson,constant")
+    found += seeds("load.rate=1,4", "load.arrival=gamma", "load.burstiness=0.5,2")
+    found += seeds("load.concurrency=1,4")
+    assert len(set(found)) == 4 + 4 + 2
+
+
+def test_an_open_loop_tells_the_server_a_fixed_number_of_sequences() -> None:
+    assert made("load.rate=4").starts[0].deployment.terms.concurrent_sequences == 64
+    given = made("load.rate=4", "engine.concurrent_sequences=2")
+    assert given.starts[0].deployment.terms.concurrent_sequences == 2
+
+
+@pytest.mark.parametrize(
+    ("load", "scenario", "expected_s"),
+    [
+        (Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4), CHAT, 19),
+        (Load(None, rate_per_s=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 5),
+        (Load(None, rate_per_s=4, warmup_s=2, duration_s=3, conversations=20), CHAT, 2 + 3),
+        (Load(None, arrival="trace", warmup_s=0, speedup=2, duration_s=None), TRACE, 50),
+        (Load(None, arrival="trace", warmup_s=0, duration_s=30), TRACE, 30),
+        (Load(concurrency=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 60),
+    ],
+)
+def test_a_loads_length_is_what_is_known_of_it(
+    load: Load, scenario: ScenarioChoice, expected_s: float
+) -> None:
+    assert plan.load_s(load, scenario) == pytest.approx(expected_s)

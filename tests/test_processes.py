@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psutil
 import pytest
 from reference_serving import serving
 
@@ -22,6 +23,7 @@ def job(directory, port: int, **changes) -> LoadJob:
         "scenario": "chat_multi_turn", "scenario_options": CHAT,
         "load": Load(concurrency=1, warmup_s=0.1, duration_s=0.3), "seed": 1,
         "rows_path": str(directory / "rows.jsonl"), "summary_path": str(directory / "summary.json"),
+        "begun_path": str(directory / "begun.jsonl"),
     }  # fmt: skip
     return LoadJob(**(fields | changes))
 
@@ -77,6 +79,52 @@ def test_a_check_that_raises_ends_the_load_and_keeps_its_rows(tmp_path, port):
     assert summary is not None
     assert summary.ended_by == "interrupted"
     assert store.read_rows(tmp_path / "rows.jsonl")
+
+
+def test_what_a_killed_load_process_had_begun_is_lost(tmp_path):
+    with serving("--ttft-s=0.005", "--itl-s=60") as slow:
+        made = job(tmp_path, slow.port, load=Load(concurrency=3, warmup_s=0.0, duration_s=60))
+        begun = tmp_path / "begun.jsonl"
+
+        def kill_once_all_have_begun() -> None:
+            if begun.exists() and len(begun.read_bytes().splitlines()) == 3:
+                for child in psutil.Process().children(recursive=True):
+                    if "harness.load.worker" in child.cmdline()[1:4]:
+                        child.kill()
+
+        with pytest.raises(LoadError, match="ended with code -9"):
+            play(tmp_path, made, kill_once_all_have_begun)
+    rows = store.read_rows(tmp_path / "rows.jsonl")
+    assert [(row.outcome, row.error) for row in rows] == [("lost", "load worker 0 was lost")] * 3
+    assert {row.user for row in rows} == {0, 1, 2}
+
+
+def test_several_workers_share_a_load_and_leave_nothing_behind(tmp_path, port):
+    heard: list[Progress] = []
+    made = job(tmp_path, port, load=Load(concurrency=2, workers=2, warmup_s=0.1, duration_s=1.5))
+    summary = play(tmp_path, made, hear=heard.append)
+    rows = store.read_rows(tmp_path / "rows.jsonl")
+    assert summary.requests == len(rows) > 2
+    assert {row.worker for row in rows} == {0, 1}
+    assert heard[-1].requests > 0
+    assert read_summary(made) == summary
+    assert list((tmp_path / "running").iterdir()) == []
+    assert not [worker.pid for worker in summary.workers if psutil.pid_exists(worker.pid)]
+
+
+def test_a_check_that_raises_ends_several_workers_and_keeps_their_rows(tmp_path, port):
+    made = job(tmp_path, port, load=Load(concurrency=2, workers=2, warmup_s=0.1, duration_s=60))
+
+    def check() -> None:
+        if {row.worker for row in store.read_rows(tmp_path / "rows.jsonl")} == {0, 1}:
+            raise ServerError("the server died")
+
+    with pytest.raises(ServerError, match="the server died"):
+        play(tmp_path, made, check)
+    summary = read_summary(made)
+    assert summary is not None
+    assert summary.ended_by == "interrupted"
+    assert summary.requests == len(store.read_rows(tmp_path / "rows.jsonl"))
 
 
 def test_an_early_end_without_a_summary_is_none(tmp_path, port):

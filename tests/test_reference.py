@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from reference_serving import Server, body, page, serving, spawned, start_line, whole
+from reference_serving import Server, body, native_program, page, serving, spawned, start_line, whole
 
 from engines.reference import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, Message, NativeSpec, Place, Turn
+from harness import install
+from harness.contracts import Deployment, EngineTerms, InstallSpec, Message, NativeSpec, Place, Reason, Turn
 from harness.errors import UserError
 
 
@@ -21,15 +24,21 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def spec_of(options: Options, scratch: Path, terms: EngineTerms | None = None) -> NativeSpec:
+def spec_of(
+    options: Options, scratch: Path, terms: EngineTerms | None = None, program: Path | None = None
+) -> NativeSpec:
     deployment = Deployment("reference", "a model", "-", terms or EngineTerms(), options, "reference")
-    spec = ENGINE.launch(deployment, Place(None, None, "127.0.0.1", 0, scratch))
+    spec = ENGINE.launch(deployment, Place(None, None, "127.0.0.1", 0, scratch, program))
     assert isinstance(spec, NativeSpec)
     return spec
 
 
-def test_every_option_reaches_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["python", "native"])
+def test_every_option_reaches_the_server(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, program: Literal["python", "native"]
+) -> None:
     options = Options(
+        program=program,
         ttft_s=0.1,
         itl_s=0.02,
         output_tokens=7,
@@ -42,8 +51,10 @@ def test_every_option_reaches_the_server(tmp_path: Path) -> None:
         memory_bytes=4096,
         role_chunk=True,
     )
-    assert all(value != getattr(Options(), name) for name, value in asdict(options).items())
-    with spawned(spec_of(options, tmp_path).argv) as process:
+    changed = {name for name, value in asdict(options).items() if value != getattr(Options(), name)}
+    assert changed | {"program"} == asdict(options).keys()
+    path = native_program(tmp_path_factory) if program == "native" else None
+    with spawned(spec_of(options, tmp_path, program=path).argv) as process:
         port = int(start_line(process).rpartition(":")[2])
         facts = {"/info": json.loads(page(port, "/info"))}
     info = facts["/info"]
@@ -58,6 +69,36 @@ def test_slots_follow_the_common_term_unless_given(tmp_path: Path) -> None:
     assert "--slots=64" in spec_of(Options(), tmp_path).argv
     assert "--slots=9" in spec_of(Options(), tmp_path, terms).argv
     assert "--slots=2" in spec_of(Options(slots=2), tmp_path, terms).argv
+
+
+def test_only_the_native_program_is_installed_and_it_names_all_its_files() -> None:
+    assert ENGINE.install("python", "cpu") is None
+    assert isinstance(ENGINE.install("native", "cuda"), Reason)
+    spec = ENGINE.install("native", "cpu")
+    assert isinstance(spec, InstallSpec)
+    assert spec.lock is None
+    names = {path.name for path in spec.sources}
+    assert {"reference_server.c", "reference.h"} < names
+    for path in spec.sources:
+        included = re.findall(r'#include "(.+)"', path.read_text())
+        assert set(included) <= names
+
+
+def test_the_native_program_is_never_started_without_being_built(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs the program"):
+        spec_of(Options(program="native"), tmp_path)
+
+
+def test_the_sources_compile_without_a_warning(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    native_program(tmp_path_factory)  # skips where no compiler is
+    spec = ENGINE.install("native", "cpu")
+    assert isinstance(spec, InstallSpec)
+    lines: list[str] = []
+    install.build(spec.sources, tmp_path / "program", lines.append)
+    assert lines[0].startswith(" ".join(install.compiler()))
+    assert lines[1:] == []
 
 
 def test_requests_need_no_further_fields() -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from make_run import full_run
+from make_run import every_load_run, full_run
 
 from reports import write_report
 
@@ -49,6 +49,11 @@ def browser():
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return write_report(full_run(tmp_path_factory.mktemp("full")))
+
+
+@pytest.fixture(scope="module")
+def every_load(tmp_path_factory):
+    return write_report(every_load_run(tmp_path_factory.mktemp("loads")))
 
 
 def show(browser, path, width: int = 1280, theme: str = "light") -> None:
@@ -100,7 +105,9 @@ def test_the_page_needs_no_network(browser, path):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_does_not_scroll_sideways(browser, path, width):
+@pytest.mark.parametrize("which", ["path", "every_load"])
+def test_the_page_does_not_scroll_sideways(browser, request, which, width):
+    path = request.getfixturevalue(which)
     show(browser, path, width)
     open_all(browser)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -133,7 +140,7 @@ def test_folded_parts_and_tables_take_the_keyboard(browser, path):
     show(browser, path)
     focusable = "return [...document.querySelectorAll('.scroll')].every((box) => box.tabIndex === 0)"
     assert browser.execute_script(focusable)
-    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 12
+    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 13
 
 
 @pytest.mark.parametrize(("width", "is_said"), [(1280, False), (390, True)])

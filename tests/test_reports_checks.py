@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 from make_run import (
     GIB,
@@ -16,8 +18,10 @@ from make_run import (
     plan_of,
     row,
     run_record,
+    selftest,
     start_record,
     summary,
+    worker,
     write_cell,
     write_start,
 )
@@ -32,8 +36,15 @@ T0 = 102 * S
 LONG = 60.0
 
 
-def good_rows(**changes):
-    return [row(k, T0 + k * 100 * MS, **changes) for k in range(120)]
+def chunks_of(sent_ns: int, count: int = 10, first_ms: int = 100) -> tuple[int, ...]:
+    return tuple(sent_ns + (first_ms + 10 * j) * MS for j in range(count))
+
+
+def good_rows(over_s: float = 60, **changes):
+    """120 requests over so many seconds, each of ten tokens or what is asked for, a chunk per token."""
+    sent = [T0 + int(k * over_s * S / 120) for k in range(120)]
+    tokens = changes.get("output_tokens", 10)
+    return [row(k, at, **{"chunk_ns": chunks_of(at, tokens), **changes}) for k, at in enumerate(sent)]
 
 
 def write_pair(
@@ -44,11 +55,12 @@ def write_pair(
     start_changes=None,
     quantizations=("fp16", "fp16"),
     environment=None,
+    load=None,
     **cell_changes,
 ):
     """Two deployments, two starts each, nothing to distrust but what is asked for."""
     deployments = [deployment("llama_cpp", quantizations[0]), deployment("vllm", quantizations[1])]
-    plan = plan_of(deployments, [Load()], repeats=2)
+    plan = plan_of(deployments, [load or Load()], repeats=2)
     record = run_record(plan)
     store.write_record(path / "run.json", replace(record, environment=environment or {}))
     for start in plan.starts:
@@ -63,14 +75,59 @@ def test_a_good_run_has_no_finding(tmp_path):
     assert write_pair(tmp_path) == {}
 
 
+OPEN = Load(concurrency=None, rate_per_s=2.0)
+
+
+def late_rows(lag_ms: float):
+    """Each left so much after it was due, 100 ms or a little more before its first chunk."""
+    return [replace(each, scheduled_ns=each.sent_ns - int(lag_ms * MS)) for each in good_rows()]
+
+
+def falling_rows():
+    """Twice as many in the first half of a minute as in the second."""
+    sent = [T0 + k * 375 * MS for k in range(80)] + [T0 + 30 * S + k * 750 * MS for k in range(40)]
+    return [row(k, at, chunk_ns=chunks_of(at)) for k, at in enumerate(sent)]
+
+
+def queued_rows():
+    """Two come in a second and one is answered: the k-th waits for k/2 seconds."""
+    sent = [T0 + k * 500 * MS for k in range(120)]
+    return [
+        row(k, at, chunk_ns=chunks_of(at, first_ms=100 + 500 * k), end_ns=at + (300 + 500 * k) * MS)
+        for k, at in enumerate(sent)
+    ]
+
+
+def known_error(**changes):
+    return {"selftest": msgspec.to_builtins(replace(selftest(), **changes))}
+
+
+# Its p99 error at one stream is 11 ms, and the TTFT 100.
+LOUD = known_error(steps=tuple(replace(step, ttft_error_s=(1e-4, 0.011)) for step in selftest().steps))
+APART = summary(100 * S, duration_s=LONG, workers=(worker(0), worker(1, offset_uncertainty_ns=1_100_000)))
 LATE = summary(100 * S, duration_s=LONG, loop_lag_s=(0.001, 0.006, 0.01))
 READ = summary(100 * S, duration_s=LONG, stamp_source="read", stamp_lag_s=None, clock_uncertainty_ns=None)
 CASES = {
     "requests_failed": {"first": [*good_rows(), failed_row(200, T0 + S)]},
     "output_lengths_differ": {"second": good_rows(output_tokens=11)},
     "input_lengths_differ": {"second": good_rows(input_tokens=52)},
+    "token_counts_differ": {"second": good_rows(tokenizer_tokens=11)},
+    "chunks_of_several_tokens": {
+        "first": [replace(each, output_tokens=11) for each in good_rows()],
+        "second": [replace(each, output_tokens=11) for each in good_rows()],
+    },
+    "not_steady": {"first": falling_rows()},
+    "queue_only_grew": {"first": queued_rows(), "second": queued_rows(), "load": OPEN},
+    "schedule_not_kept": {"second": late_rows(10.2), "load": OPEN},
+    "clocks_apart": {"load_summary": APART},
+    "beyond_selftest": {"environment": known_error(largest=None)},
+    "error_not_small": {"first": good_rows(), "environment": LOUD},
     "few_requests": {"first": good_rows()[:99]},
-    "short_windows": {"load_summary": summary(100 * S, duration_s=29.0)},
+    "short_windows": {
+        "load_summary": summary(100 * S, duration_s=29.0),
+        "first": good_rows(over_s=29),
+        "second": good_rows(over_s=29),
+    },
     "client_late": {"load_summary": LATE},
     "stamps_not_kernel": {"load_summary": READ},
     "warm_cache": {"first": good_rows(cached_tokens=11)},
@@ -97,7 +154,15 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check):
     [
         {"second": good_rows(input_tokens=51)},
         {"first": good_rows(cached_tokens=10)},
-        {"load_summary": summary(100 * S, duration_s=30.0)},
+        {"second": good_rows(tokenizer_tokens=10)},
+        {"second": late_rows(9.8), "load": OPEN},
+        {"first": late_rows(200), "second": late_rows(200)},  # a closed loop has no schedule to keep
+        {"environment": known_error()},
+        {
+            "load_summary": summary(100 * S, duration_s=30.0),
+            "first": good_rows(over_s=30),
+            "second": good_rows(over_s=30),
+        },
     ],
 )
 def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
@@ -105,7 +170,11 @@ def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
 
 
 def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_path):
-    long = [row(k, T0 + k * 100 * MS, output_tokens=90, input_tokens=900) for k in range(120, 240)]
+    sent = [T0 + k * 500 * MS for k in range(120)]
+    long = [
+        row(120 + k, at, chunk_ns=chunks_of(at, 90), output_tokens=90, input_tokens=900)
+        for k, at in enumerate(sent)
+    ]
     assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
 
 
@@ -138,10 +207,8 @@ def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
 
 
 def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
-    late = [
-        row(k, T0 + k * 100 * MS, chunk_ns=tuple(T0 + k * 100 * MS + (150 + 20 * j) * MS for j in range(5)))
-        for k in range(120)
-    ]
+    sent = [T0 + k * 500 * MS for k in range(120)]
+    late = [row(k, at, chunk_ns=chunks_of(at, first_ms=150)) for k, at in enumerate(sent)]
     found = write_starts(tmp_path, [good_rows(), late])
     assert (
         found["repeats_disagree"].text
@@ -183,3 +250,45 @@ def test_every_check_can_find_something():
     found = {check.__name__ for check in CHECKS}
     by_hand = {"cells_missing", "single_repeat", "cells_marked", "repeats_disagree", "foreign_load"}
     assert found - by_hand <= CASES.keys()
+
+
+def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):
+    """Falling throughput with nothing in flight is no queue."""
+    found = write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=OPEN)
+    assert list(found) == ["not_steady"]
+    # 2.67 requests/s of ten tokens in the first 20 s, 1.33 in the last.
+    assert re.search(r"tokens/s 26\.\d to 13\.\d \(-\d\d %\)", found["not_steady"].text)
+    assert "(n = 120 requests)" in found["not_steady"].text
+
+
+def test_a_trace_has_the_drift_that_it_has(tmp_path):
+    trace = Load(concurrency=None, arrival="trace")
+    assert write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=trace) == {}
+
+
+def test_the_queue_is_told_with_its_figures(tmp_path):
+    found = write_pair(tmp_path, first=queued_rows(), second=queued_rows(), load=OPEN)
+    # After t seconds 2t have come and t - 0.3 are answered; the thirds' middles are 10 s and 50 s.
+    assert "10.3 in flight in the window's first third, 50.3 in its last" in found["queue_only_grew"].text
+
+
+def test_the_self_test_is_quoted_where_a_cell_went_beyond_it(tmp_path):
+    quiet = known_error(steps=selftest().steps[:1], largest=(1, 100.0))
+    sent = [T0 + k * 125 * MS for k in range(480)]
+    crowded = [
+        row(k, at, chunk_ns=chunks_of(at, 50), output_tokens=50, end_ns=at + 600 * MS)
+        for k, at in enumerate(sent)
+    ]
+    text = write_pair(tmp_path, first=crowded, second=crowded, environment=quiet)["beyond_selftest"].text
+    # Eight a second, each 0.6 s in flight: 4.8 streams of 100 chunks/s.
+    assert "llama_cpp fp16 at 1 user (5 streams x 100 chunks/s): more than any load of the self-test" in text
+    said = (
+        "at the nearest load tested (1 stream x 100 chunks/s) bench's own TTFT error was p50 0.03 ms, p99 0.1"
+    )
+    assert said in text
+
+
+def test_a_load_of_other_machines_is_not_compared_with_this_ones_self_test(tmp_path):
+    workers = (worker(0), worker(1))
+    elsewhere = summary(100 * S, duration_s=LONG, workers=workers)
+    assert write_pair(tmp_path, load_summary=elsewhere, environment=LOUD) == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from make_run import (
     GIB,
@@ -10,11 +12,13 @@ from make_run import (
     all_failed_run,
     deployment,
     empty_run,
+    every_load_run,
     full_run,
     one_cell_run,
     plan_of,
     row,
     run_record,
+    selftest,
     start_record,
     summary,
     write_cell,
@@ -26,7 +30,8 @@ from harness.contracts import Load
 from harness.errors import StoreError
 from harness.gpu import DeviceSample
 from reports import open_run, write_report
-from reports.frames import load_labels, memory_over_time
+from reports.cells import load_family, load_labels, load_level
+from reports.memory_samples import memory_over_time
 
 T0 = 102 * S
 
@@ -140,6 +145,60 @@ def test_loads_are_named_by_users_and_by_what_else_differs():
         "4 users, duration_s 8.0",
         "4 users, duration_s 20.0",
     ]
+
+
+def test_open_loads_and_traces_are_named_too():
+    loads = [
+        Load(concurrency=None, rate_per_s=2.5),
+        Load(concurrency=None, rate_per_s=2.5, ramp_up_s=5.0),
+        Load(concurrency=None, rate_per_s=2.5, arrival="gamma", burstiness=0.5),
+        Load(concurrency=None, arrival="trace", speedup=2.0),
+    ]
+    assert list(load_labels(loads).values()) == [
+        "2.5/s poisson, ramp_up_s 0.0",
+        "2.5/s poisson, ramp_up_s 5.0",
+        "2.5/s gamma 0.5",
+        "trace x2",
+    ]
+
+
+def test_loads_that_share_an_axis_are_of_one_family():
+    families = {
+        "closed loop": [Load(concurrency=1), Load(concurrency=8)],
+        "open loop, poisson": [Load(concurrency=None, rate_per_s=rate) for rate in (1.0, 8.0)],
+        "open loop, gamma 0.5": [
+            Load(concurrency=None, rate_per_s=rate, arrival="gamma", burstiness=0.5) for rate in (1.0, 8.0)
+        ],
+        "trace": [Load(concurrency=None, arrival="trace", speedup=speed) for speed in (1.0, 8.0)],
+    }
+    for family, loads in families.items():
+        assert [load_family(load) for load in loads] == [family, family]
+        assert [load_level(load) for load in loads] == [1.0, 8.0]
+
+
+def test_groups_of_every_kind_of_load_stand_in_order(tmp_path):
+    run = open_run(every_load_run(tmp_path))
+    first = [(group.load, group.level) for group in run.groups if group.engine == "llama_cpp"]
+    assert first == [
+        ("4 users", 4.0),
+        ("16 users", 16.0),
+        ("5/s constant", 5.0),
+        ("5/s poisson", 5.0),
+        ("40/s poisson", 40.0),
+        ("trace x2", 2.0),
+    ]
+    assert run.cells["rate_per_s"].dropna().unique().tolist() == [5.0, 40.0]
+
+
+def test_a_self_test_is_read_back_and_a_damaged_one_is_one_line(tmp_path):
+    path = every_load_run(tmp_path)
+    assert open_run(path).selftest == selftest()
+    record = store.read_run(path)
+    store.write_record(path / "run.json", replace(record, environment={"selftest": {"steps": 3}}))
+    with pytest.raises(StoreError, match=r"damaged \(environment\.selftest"):
+        open_run(path).selftest  # noqa: B018
+    store.write_record(path / "run.json", replace(record, environment={}))
+    assert open_run(path).selftest is None
 
 
 def test_gaps_know_their_turn(tmp_path):

@@ -6,8 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from make_run import MS, S, failed_row, one_cell_run, row, summary
+from make_run import (
+    MS,
+    S,
+    deployment,
+    failed_row,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
 
+from harness import store
+from harness.contracts import Load
 from reports import METRICS, open_run
 from reports.metrics import needed, percentile_values, why_missing
 
@@ -27,6 +42,46 @@ def test_latencies_count_from_sent_to_each_instant(tmp_path):
     assert request["tpot_s"] == pytest.approx(0.080 / 9)  # 80 ms between the ends, ten tokens
     assert request["e2e_s"] == pytest.approx(0.190)
     assert request["send_lag_s"] == pytest.approx(0.001)
+
+
+def of_load(path, load: Load):
+    """One request that was due a second before it was sent, in a cell of this load."""
+    plan = plan_of([deployment("vllm", "awq")], [load])
+    store.write_record(path / "run.json", run_record(plan))
+    late = replace(row(0, T0), scheduled_ns=T0 - S)
+    write_start(path, start_record(plan.starts[0], 90 * S))
+    write_cell(path, plan.starts[0].cells[0], plan.starts[0], [late], summary(100 * S))
+    return open_run(path).requests.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("load", "late_s"),
+    [
+        (Load(), 0.0),
+        (Load(concurrency=None, rate_per_s=2.0), 1.0),
+        (Load(concurrency=None, arrival="trace"), 1.0),
+    ],
+    ids=lambda each: each.kind if isinstance(each, Load) else "",
+)
+def test_a_load_with_a_schedule_counts_from_when_a_request_was_due(tmp_path, load, late_s):
+    request = of_load(tmp_path, load)
+    assert request["ttft_s"] == pytest.approx(late_s + 0.100)
+    assert request["e2e_s"] == pytest.approx(late_s + 0.190)
+    assert request["tpot_s"] == pytest.approx(0.080 / 9)
+    assert request["send_lag_s"] == pytest.approx(1.0)
+
+
+def test_tokens_per_chunk_are_of_ok_requests_whose_tokens_are_known(tmp_path):
+    rows = [
+        row(0, T0),  # 10 tokens in 5 chunks
+        row(1, T0 + S, output_tokens=5),  # 5 in 5
+        row(2, T0 + S, output_tokens=None),
+        row(3, T0 + S, output_tokens=7, chunk_ns=()),
+        row(4, T0 + S, output_tokens=90, outcome="reset"),
+        row(5, T0 - S, output_tokens=90),  # sent in the warm-up
+    ]
+    found = values_of(tmp_path, rows)["tokens_per_chunk"]
+    assert (found.value, found.n, found.requests) == (pytest.approx(1.5), 10, 2)
 
 
 @pytest.mark.parametrize(("tokens", "is_defined"), [(None, False), (0, False), (1, False), (2, True)])

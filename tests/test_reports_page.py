@@ -18,6 +18,7 @@ from make_run import (
     all_failed_run,
     deployment,
     empty_run,
+    every_load_run,
     full_run,
     host_samples,
     one_cell_run,
@@ -47,6 +48,15 @@ T0 = 102 * S
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     return write_report(full_run(tmp_path_factory.mktemp("full"))).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def every_load(tmp_path_factory):
+    return write_report(every_load_run(tmp_path_factory.mktemp("loads"))).read_text(encoding="utf-8")
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
 
 
 def charts_of(page: str):
@@ -81,7 +91,8 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ids == re.findall(r'<a href="#(\w+)"', page)
     assert ids == [
-        "summary", "distrust", "throughput", "latency", "memory", "startup", "client", "errors",
+        "summary", "distrust", "throughput", "latency", "memory", "startup", "steadiness", "client",
+        "errors",
         "skipped", "environment", "method", "rerun",
     ]  # fmt: skip
 
@@ -285,10 +296,11 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     write_start(made.path, start_record(planned, 90 * S, sampler=counts))
     page = write_report(made.path).read_text(encoding="utf-8")
     section = plain(page.partition('<section id="client">')[2].partition("</section>")[0])
-    # tokens; send lag 1 ms; loop and stamp lag p99; 2000 ns; 12.5 ms; 1 s of 10.5 s; missed samples
-    expected = "1 user 50.0 10.0 5.00 1.0"
+    # tokens, 2 per chunk; send lag 1 ms; loop and stamp lag p99; 2000 ns; 12.5 ms; 1 s of 10.5 s;
+    # none re-sent or lost; missed samples
+    expected = "1 user 50.0 10.0 5.00 2.00 1.0"
     assert expected in section
-    assert "0.50 0.10 kernel 2.00 12.50 10 3 of 400" in section
+    assert "0.50 0.10 kernel 2.00 12.50 10 0 0 3 of 400" in section
 
 
 def test_power_and_utilization_are_means_over_the_windows(tmp_path):
@@ -407,3 +419,88 @@ def test_the_distribution_is_of_shares_at_or_below():
     x, share = cumulative(np.array([3.0, 1.0, 2.0, 2.0]))
     assert x.tolist() == [1.0, 2.0, 2.0, 3.0]
     assert share.tolist() == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
+    charts = charts_of(every_load)
+    found = {
+        name: [trace["customdata"] for trace in chart["traces"]]
+        for name, chart in charts.items()
+        if name.startswith("output_tokens_per_s")
+    }
+    assert list(found.values()) == [
+        [["4 users", "16 users"]] * 2,
+        [["5/s constant"]] * 2,
+        [["5/s poisson", "40/s poisson"]] * 2,
+        [["trace x2"]] * 2,
+    ]
+    axes = [charts[name]["layout"]["xaxis"] for name in found]
+    assert [axis["title"]["text"] for axis in axes] == [
+        "users",
+        "conversations begun per second",
+        "conversations begun per second",
+        "speed of the trace",
+    ]
+    assert axes[3]["ticktext"] == ["x2"]
+    assert "<figcaption>Output tokens per second: open loop, poisson</figcaption>" in every_load
+
+
+def test_loads_are_told_in_words(every_load):
+    text = plain(every_load)
+    assert "4, 16 users, 5/s poisson, 40/s poisson, 5/s constant, trace x2" in text
+    assert "windows of 8 s, 30 s, 200 conversations, the whole trace" in text
+    assert "warm-up 2 s, window 200 conversations, a request at most 120 s" in text
+
+
+def test_the_origin_of_latencies_is_told(every_load, page):
+    assert "count from the moment a request was sent (users), or was due (rates and traces)." in plain(
+        section_of(every_load, "latency")
+    )
+    assert "count from the moment a request was sent." in plain(section_of(page, "latency"))
+
+
+def test_gaps_between_chunks_of_several_tokens_are_called_so(every_load):
+    said = "Gaps are between chunks of several tokens (llama_cpp fp16: 1.11, vllm awq: 1.11)."
+    assert plain(section_of(every_load, "latency")).count(said) == 8
+
+
+def test_load_processes_have_a_row_each_with_clock_and_end(every_load):
+    text = plain(section_of(every_load, "client"))
+    assert "1 0 load-0, pid 4000 40 0.000 0.000 0.50 0.10 kernel 1.00 3 well" in text
+    assert "1 1 load-1, pid 4001 40 3.000 0.050 0.50 0.10 kernel – – lost after 20.0 s" in text
+    # re-sent once in each start's warm-up or window; lost three times in each
+    assert "trace x2 50.0 50.0" in text
+    assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 6 –", text)
+
+
+def test_lost_requests_are_listed_by_kind(every_load):
+    text = plain(section_of(every_load, "errors"))
+    assert "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost" in text
+
+
+def test_windows_are_shown_with_their_drift(every_load):
+    text = plain(section_of(every_load, "steadiness"))
+    assert re.search(r"40/s poisson queue grew 1 .*? 41\.9, 143\.2", text)
+    assert "as its trace" in text
+    assert section_of(every_load, "steadiness").count('<svg class="spark"') == 2 * 24
+
+
+def test_the_self_test_is_quoted_beside_each_load_and_its_ladder_is_there(every_load):
+    text = plain(section_of(every_load, "client"))
+    assert "the p99 error of TTFT stays under 1 ms up to 64 streams x 100 chunks/s" in text
+    assert re.search(r"vllm awq 40/s poisson 130\.1 60\.6 64 streams x 100 chunks/s 0\.03 / 0\.2", text)
+    assert "256 400 2,560 0 102,400 0.04 / 8 0.001 / 0.02 0.04 / 8 0.02 / 0.3 yes 9.00" in text
+    assert "selftest" not in plain(section_of(every_load, "environment"))
+
+
+def test_without_a_self_test_the_page_says_how_to_get_one(page):
+    said = "Not measured on this machine: run `bench selftest`, and later runs quote it here."
+    assert said in plain(section_of(page, "client"))
+    assert "selftest" not in plain(section_of(page, "distrust"))
+
+
+@pytest.mark.parametrize("level", [0.05, 2.5, 400.0])
+def test_a_single_rate_has_room_on_its_axis(level):
+    places = [aside([level], 4, shift, False)[level] for shift in (-1.5, 1.5)]
+    assert places[0] < level < places[1]
+    assert places[1] < level + 0.4 * min(level, 1.0)

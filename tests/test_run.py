@@ -12,6 +12,7 @@ import psutil
 import pytest
 from bench_command import Place, begun, bench, ended, quick, side_by_side
 from reference_serving import serving
+from tiny_tokenizer import train
 from waiting import wait_until
 
 from harness import config, overrides, plan, run, store
@@ -64,7 +65,27 @@ def is_load(process: psutil.Process) -> bool:
     return process.cmdline()[1:4] == ["-P", "-m", "harness.load.worker"]
 
 
-STORIES = {"failing": failing_run, "killed": killed_run, "load": load_killed_run}
+def tokenized_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
+    """A server that counts its tokens, beside a tokenizer that knows no word."""
+    path = train(["a b"], place.path / "tokenizer.json")
+    return place, bench(place, "run", *quick(f"load.tokenizer={path}"), "--output", "run")
+
+
+def failed_share_run(place: Place) -> tuple[Place, CompletedProcess[str]]:
+    """A server that answers 500 to every third request, and a load that bears a tenth of that."""
+    words = quick(
+        "reference.fault=http@500/3", "load.max_failed=10%", "load.concurrency=4", "load.duration=20s"
+    )
+    return place, bench(place, "run", *words, "--output", "run")
+
+
+STORIES = {
+    "failing": failing_run,
+    "killed": killed_run,
+    "load": load_killed_run,
+    "tokenized": tokenized_run,
+    "failed share": failed_share_run,
+}
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +211,26 @@ def test_load_process_killed_in_a_cell_fails_that_cell_only(runs):
     assert store.read_requests(store.cell_dir(place.run_dir, 1)).num_rows >= 3
     assert "the load process ended with code -9" in place.report()
     place.wait_until_empty()
+
+
+def test_tokens_are_counted_beside_the_server_and_the_report_tells_the_difference(runs):
+    place, done = runs["tokenized"].result()
+    assert done.returncode == 0, done.stderr
+    [row, *_] = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
+    assert (row["token_source"], row["output_tokens"] > 0) == ("server", True)
+    assert row["tokenizer_tokens"] > 2 * row["output_tokens"], "a byte each, nearly"
+    assert "Server and tokenizer count differently" in place.report()
+
+
+def test_a_load_with_too_many_failures_ends_and_keeps_what_it_measured(runs):
+    place, done = runs["failed share"].result()
+    assert done.returncode == 1
+    cell = place.cells()[1]
+    assert (cell["status"], cell["summary"]["ended_by"]) == ("failed", "failures")
+    assert "requests failed (load.max_failed=10%); commonest: http_error: " in cell["error"]
+    rows = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
+    assert {"ok", "http_error"} <= {row["outcome"] for row in rows}
+    assert (cell["summary"]["window_end_ns"] - cell["summary"]["window_start_ns"]) / 1e9 < 15
 
 
 class InterruptedAfterTheLoad:

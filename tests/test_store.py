@@ -59,7 +59,7 @@ def test_request_rows_are_read_back_with_unknown_values_as_null(tmp_path):
     never_sent = replace(
         make_run.failed_row(2, 5), sent_ns=None, outcome="connect_error", http_status=None, raw_response=None
     )
-    store.write_requests(tmp_path, [known, never_sent], None)
+    make_run.write_requests(tmp_path, [known, never_sent], None)
     rows = store.read_requests(tmp_path).to_pylist()
     assert [row.pop("in_window") for row in rows] == [None, None]
     as_written = [json.loads(msgspec.json.encode(row)) for row in (never_sent, known)]
@@ -73,13 +73,14 @@ def test_a_request_is_in_the_window_by_when_it_was_sent(tmp_path):
     at = [2 * S - 1, 2 * S, 10 * S - 1, 10 * S]
     rows = [make_run.row(k, sent) for k, sent in enumerate(at)]
     rows.append(replace(make_run.failed_row(9, S), scheduled_ns=3 * S, sent_ns=None))
-    table = store.requests_table(rows, summary)
+    make_run.write_requests(tmp_path, rows, summary)
+    table = store.read_requests(tmp_path)
     found = dict(zip(table["request_id"].to_pylist(), table["in_window"].to_pylist(), strict=True))
     assert found == {"r0": False, "r1": True, "r2": True, "r3": False, "r9": True}
 
 
 def test_instants_are_stored_as_deltas(tmp_path):
-    store.write_requests(tmp_path, [make_run.row(1, S)], None)
+    make_run.write_requests(tmp_path, [make_run.row(1, S)], None)
     group = pq.ParquetFile(tmp_path / "requests.parquet").metadata.row_group(0)
     encodings = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
     for column in ("sent_ns", "end_ns", "chunk_ns.list.element"):
@@ -89,7 +90,7 @@ def test_instants_are_stored_as_deltas(tmp_path):
 def test_no_requests_and_some_columns(tmp_path):
     assert store.read_requests(tmp_path).schema == store.REQUEST_SCHEMA
     assert store.read_requests(tmp_path, ["turn"]).num_rows == 0
-    store.write_requests(tmp_path, [], None)
+    make_run.write_requests(tmp_path, [], None)
     assert store.read_requests(tmp_path).schema == store.REQUEST_SCHEMA
     assert store.read_requests(tmp_path, ["turn", "outcome"]).column_names == ["turn", "outcome"]
 
@@ -104,6 +105,30 @@ def test_last_line_cut_by_a_kill_is_left_out(tmp_path):
     path.write_bytes(lines[0][:20])
     assert store.read_rows(path) == []
     assert store.read_rows(tmp_path / "absent") == []
+
+
+def test_a_run_of_the_first_format_is_read_with_what_it_did_not_say(run):
+    path = run.path / "cells" / "000" / "requests.parquet"
+    added = {"worker", "is_resent", "reasoning_text", "tokenizer_tokens"}
+    table = pq.read_table(path)
+    pq.write_table(table.select([name for name in table.column_names if name not in added]), path)
+    record = json.loads((run.path / "run.json").read_text()) | {"schema_version": 1}
+    for start in record["plan"]["starts"]:
+        for cell in start["cells"]:
+            cell["load"] = {"concurrency": 3, "warmup_s": 2.0, "duration_s": 8.0, "timeout_s": 120.0}
+    (run.path / "run.json").write_text(json.dumps(record))
+    [cell] = store.read_run(run.path).plan.starts[0].cells
+    assert (cell.load.kind, cell.load.label, cell.load.workers) == ("closed", "3 users", 1)
+    read = store.read_requests(path.parent)
+    assert read.schema == store.REQUEST_SCHEMA
+    [row] = read.to_pylist()
+    assert [row[name] for name in sorted(added)] == [False, "", None, 0]
+    assert store.read_requests(path.parent, ["worker", "turn"]).to_pylist() == [{"worker": 0, "turn": 1}]
+
+
+def test_a_run_that_goes_on_is_of_this_format(run):
+    record = replace(store.read_run(run.path), schema_version=1)
+    assert store.end_run(run.path, record, "completed", "x").schema_version == store.SCHEMA_VERSION
 
 
 def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.units import duration_s, share, size_bytes
+from harness.units import duration_s, rate_per_s, share, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,14 @@ def test_shares_take_percent() -> None:
 def test_what_is_no_duration_says_what_would_be(text: str) -> None:
     with pytest.raises(ValueError, match="a duration such as 20s"):
         duration_s(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("2", 2), ("2.5/s", 2.5), ("120/min", 2), ("3600/h", 1)])
+def test_rates_are_per_second(text: str, rate: float) -> None:
+    assert rate_per_s(text) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("text", ["2 per second", "2/d", "2/", "/s", "2s"])
+def test_what_is_no_rate_says_what_would_be(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a rate such as 2\.5/s or 120/min"):
+        rate_per_s(text)

@@ -168,3 +168,18 @@ def test_end_tells_how_many_outlived_the_grace_period(tmp_path: Path) -> None:
 
 def test_the_boot_id_is_the_kernels() -> None:
     assert watchdog.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_the_child_may_open_as_many_files_as_the_system_allows(tmp_path: Path) -> None:
+    said = tmp_path / "limits"
+    script = (
+        f"import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE), file=open({str(said)!r}, 'w'))"
+    )
+    watch = [sys.executable, "-P", watchdog.__file__, "--", sys.executable, "-c", script]
+    shell = ["sh", "-c", 'ulimit -Sn 100; ulimit -Hn 300; exec "$@"', "sh", *watch]
+    with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(SETUP)
+        process.stdin.flush()
+        assert process.wait(20) == 0
+    assert said.read_text().split() == ["300", "300"]

@@ -55,6 +55,9 @@ class TinyScenario:
             )
             number += 1
 
+    def span_s(self, options: TinyOptions) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class TinyEngineOptions:
@@ -69,7 +72,12 @@ class TinyEngine:
         return {"ignore_eos": True, "min_tokens": options.min_tokens}
 
 
-if __name__ == "__main__":
+def register() -> None:
+    """Let this process know them."""
     SCENARIOS["tiny"] = TinyScenario()
     ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    register()
     sys.exit(main(sys.argv))

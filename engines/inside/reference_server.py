@@ -2,11 +2,15 @@
 
 Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
 bench. engines/reference.py writes its command line; engines/reference_sends.py reads what it records.
+reference_server.c and the C files beside it are the same server for higher rates: same command line, pages,
+faults and record, other words in its answers.
 
 DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32
-version 1, u32 record size 48), then records of 48 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,
-padded with zeros), u32 number of the content chunk within its answer, u64 CLOCK_MONOTONIC nanoseconds just
-before the chunk was handed to the kernel.
+version 2, u32 record size 56), then records of 56 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,
+padded with zeros), u32 number of the content chunk within its answer, u64 due_ns, when the chunk should have
+been sent, u64 sent_ns, just before it was handed to the kernel; both CLOCK_MONOTONIC. Two numbers are no
+chunks, and have a due_ns of 0: 0xFFFFFFFF, the request had been read, head and body; 0xFFFFFFFE, the end of
+its answer's body was handed over. The second is missing for errors by status and for answers that were cut.
 
 Faults, `NAME[@K][/N]`; K counts content chunks, and `/N` strikes every Nth generation only:
   reset@K      TCP reset            stall@K     silence, the connection stays open
@@ -27,6 +31,9 @@ import asyncio
 import json
 import os
 import re
+import resource
+import select
+import selectors
 import signal
 import socket
 import struct
@@ -45,6 +52,7 @@ BODY_LIMIT_BYTES = 16 * 1024 * 1024
 DEFAULT_MAX_TOKENS = 16
 DURATION_LIMIT_S = 86400.0
 FLUSH_PERIOD_S = 1.0
+BACKLOG = 8192
 to_json = json.JSONEncoder(separators=(",", ":")).encode  # once: json.dumps would make one for each token
 CHUNK_KIND = "chat.completion.chunk"
 
@@ -53,7 +61,10 @@ FAULTS_OF_PROCESS = ("no_generation", "ignore_term")
 FAULTS = (*(f"{kind}@K" for kind in FAULTS_AFTER_K), "http@STATUS", "no_done", *FAULTS_OF_PROCESS)
 
 SENDS_HEADER = struct.Struct("<8sII")
-SENDS_RECORD = struct.Struct("<36sIQ")
+SENDS_RECORD = struct.Struct("<36sIQQ")
+SENDS_VERSION = 2
+ARRIVAL = 0xFFFFFFFF
+END = 0xFFFFFFFE
 
 REQUEST_LINE = re.compile(r"([A-Z]+) (/[!-~]*) HTTP/1\.1")
 HEADER_LINE = re.compile(r"([!#-'*+.0-9A-Z^-z|~-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
@@ -132,6 +143,8 @@ def overridden(options: Options, wanted: Any) -> Options:
     changes: dict[str, Any] = {}
     for name, value in (wanted or {}).items():
         try:
+            if isinstance(value, bool):
+                raise TypeError(f"{value}: true and false are no numbers")
             changes[name] = OVERRIDES[name](value)
         except (ValueError, TypeError, OverflowError) as error:
             raise HttpError(400, f"reference.{name}: {error}") from error
@@ -181,10 +194,10 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
-    arrived_s: float
+    arrived_ns: int
 
 
-def take_request(buffer: bytearray, arrived_s: float) -> Request | None:
+def take_request(buffer: bytearray) -> Request | None:
     """Take the first request off the buffer; None while it is incomplete."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0 and len(buffer) <= HEAD_LIMIT_BYTES:
@@ -207,7 +220,7 @@ def take_request(buffer: bytearray, arrived_s: float) -> Request | None:
         return None
     body = bytes(buffer[end + 4 : stop])
     del buffer[:stop]
-    return Request(target[1], target[2].partition("?")[0], headers, body, arrived_s)
+    return Request(target[1], target[2].partition("?")[0], headers, body, time.monotonic_ns())
 
 
 def head(status: int, content_type: str, framing: str, request_id: str | None = None) -> bytes:
@@ -267,7 +280,7 @@ class Connection(asyncio.Protocol):
 
     def answer_next(self) -> None:
         try:
-            request = take_request(self.buffer, asyncio.get_running_loop().time())
+            request = take_request(self.buffer)
         except HttpError as error:
             # Where the next request begins is not known: the connection cannot be kept.
             self.write_error(error)
@@ -312,13 +325,17 @@ class Sends:
         self.pending = bytearray()
         self.file = None
         if directory:
-            self.file = (directory / "sends.bin").open("ab", buffering=0)
-            if self.file.tell() == 0:
-                self.pending += SENDS_HEADER.pack(b"RFSENDS\n", 1, SENDS_RECORD.size)
+            self.file = (directory / "sends.bin").open("ab+", buffering=0)
+            self.file.seek(0)
+            header = SENDS_HEADER.pack(b"RFSENDS\n", SENDS_VERSION, SENDS_RECORD.size)
+            found = self.file.read(len(header))
+            if found not in (b"", header):
+                raise OSError(f"{self.file.name}: not a record of version {SENDS_VERSION}; move it away")
+            self.pending += b"" if found else header
 
-    def add(self, request_id: bytes, chunk: int, sent_ns: int) -> None:
+    def add(self, request_id: bytes, chunk: int, due_ns: int, sent_ns: int) -> None:
         if self.file:
-            self.pending += SENDS_RECORD.pack(request_id, chunk, sent_ns)
+            self.pending += SENDS_RECORD.pack(request_id, chunk, due_ns, sent_ns)
 
     def flush(self) -> None:
         while self.file and self.pending:
@@ -342,6 +359,7 @@ class Job:
     """One generation that was asked for, checked."""
 
     request_id: str
+    record_id: bytes
     created: int
     model: str
     is_streamed: bool
@@ -375,7 +393,11 @@ class Job:
             yield "".join(f"{rng.choice(words)} " for _ in range(tokens)), tokens
 
 
-def read_job(request: Request, state: State) -> Job:
+def record_id_of(request_id: str) -> bytes:
+    return request_id.encode("ascii", "replace")
+
+
+def read_job(request: Request, request_id: str, state: State) -> Job:
     """Raises HttpError where the request cannot be served."""
     body = read_body(request.body)
     options = overridden(state.options, body.get("reference"))
@@ -387,7 +409,8 @@ def read_job(request: Request, state: State) -> Job:
         raise HttpError(400, text, "context_length_exceeded")
     fault = options.fault
     return Job(
-        request_id=request.headers.get("x-request-id") or f"reference-{state.generations}",
+        request_id=request_id,
+        record_id=record_id_of(request_id),
         created=int(time.time()),
         model=str(body.get("model") or options.model),
         is_streamed=flag(body, "stream"),
@@ -447,7 +470,9 @@ def text_of(message: Any) -> str:
 
 async def generate(connection: Connection, state: State, request: Request) -> None:
     state.generations += 1
-    job = read_job(request, state)
+    request_id = request.headers.get("x-request-id") or f"reference-{state.generations}"
+    state.sends.add(record_id_of(request_id), ARRIVAL, 0, request.arrived_ns)
+    job = read_job(request, request_id, state)
     if job.fault and job.fault.kind in ("http", "no_generation"):
         raise HttpError(job.fault.at or 500, f"fault {job.fault.kind}")
     is_free = not state.slots.locked()
@@ -456,74 +481,75 @@ async def generate(connection: Connection, state: State, request: Request) -> No
         await state.slots.acquire()
     finally:
         state.waiting -= 1
-    start_s = request.arrived_s if is_free else asyncio.get_running_loop().time()
+    start_ns = request.arrived_ns if is_free else time.monotonic_ns()
     state.running += 1
     state.prompt_tokens += job.prompt_tokens
     try:
-        await (stream if job.is_streamed else write_at_once)(connection, state, job, start_s)
+        await (stream if job.is_streamed else write_at_once)(connection, state, job, start_ns)
     finally:
         state.running -= 1
         state.slots.release()
 
 
-async def write_at_once(connection: Connection, state: State, job: Job, start_s: float) -> None:
+async def write_at_once(connection: Connection, state: State, job: Job, start_ns: int) -> None:
     texts = list(job.texts())
-    await until(due_s(job, start_s, len(texts) - 1))
+    await until(due_ns_of(job, start_ns, len(texts) - 1))
     state.output_tokens += job.output_tokens
     message = {"role": "assistant", "content": "".join(text for text, _ in texts)}
     choice = {"message": message, "finish_reason": job.finish_reason}
     answer = job.envelope("chat.completion", choice, job.usage())
+    state.sends.add(job.record_id, END, 0, time.monotonic_ns())
     connection.write_whole(200, "application/json", answer, job.request_id)
 
 
-async def stream(connection: Connection, state: State, job: Job, start_s: float) -> None:
+async def stream(connection: Connection, state: State, job: Job, start_ns: int) -> None:
     write = connection.transport.write
     write(head(200, "text/event-stream", "Transfer-Encoding: chunked", job.request_id))
     if job.options.role_chunk:
         write(framed(delta(job, {"role": "assistant", "content": None})))
-    record_id = job.request_id.encode("ascii", "replace")
     chunk = 0
     for chunk, (text, tokens) in enumerate(job.texts()):
-        if await strike(connection, state, job.fault, chunk):
+        if await strike(connection, state, job, chunk):
             return
+        due_ns = due_ns_of(job, start_ns, chunk)
         event = framed(delta(job, {"content": text}))
-        await until(due_s(job, start_s, chunk))
+        await until(due_ns)
         await connection.is_writable.wait()
         sent_ns = time.monotonic_ns()
         write(event)
-        state.sends.add(record_id, chunk, sent_ns)
+        state.sends.add(job.record_id, chunk, due_ns, sent_ns)
         state.output_tokens += tokens
-    if not await strike(connection, state, job.fault, chunk + 1):
-        write_end(connection, job)
+    if not await strike(connection, state, job, chunk + 1):
+        write(framed(delta(job, {}, job.finish_reason)))
+        if job.has_usage:
+            write(framed(job.envelope(CHUNK_KIND, None, job.usage())))
+        has_done = not (job.fault and job.fault.kind == "no_done")
+        write_end(connection, state, job, framed("[DONE]") if has_done else b"")
 
 
-def write_end(connection: Connection, job: Job) -> None:
-    write = connection.transport.write
-    write(framed(delta(job, {}, job.finish_reason)))
-    if job.has_usage:
-        write(framed(job.envelope(CHUNK_KIND, None, job.usage())))
-    if not (job.fault and job.fault.kind == "no_done"):
-        write(framed("[DONE]"))
-    write(LAST_CHUNK)
+def write_end(connection: Connection, state: State, job: Job, last_event: bytes = b"") -> None:
+    state.sends.add(job.record_id, END, 0, time.monotonic_ns())
+    connection.transport.write(last_event + LAST_CHUNK)
 
 
 def delta(job: Job, fields: dict[str, Any], finish_reason: str | None = None) -> str:
     return job.envelope(CHUNK_KIND, {"delta": fields, "finish_reason": finish_reason})
 
 
-def due_s(job: Job, start_s: float, chunk: int) -> float:
-    """On the loop's clock. Absolute, so that a late chunk does not delay those after it."""
+def due_ns_of(job: Job, start_ns: int, chunk: int) -> int:
+    """Absolute, so that a late chunk does not delay those after it."""
     options = job.options
     ttft_s = options.ttft_s + options.prefill_per_token_s * job.prompt_tokens
-    return start_s + ttft_s + chunk * options.itl_s
+    return start_ns + int((ttft_s + chunk * options.itl_s) * 1e9)
 
 
-async def until(instant_s: float) -> None:
-    await asyncio.sleep(max(0.0, instant_s - asyncio.get_running_loop().time()))
+async def until(instant_ns: int) -> None:
+    await asyncio.sleep(max(0.0, (instant_ns - time.monotonic_ns()) / 1e9))
 
 
-async def strike(connection: Connection, state: State, fault: Fault | None, sent: int) -> bool:
+async def strike(connection: Connection, state: State, job: Job, sent: int) -> bool:
     """Let the fault happen if it is due after `sent` chunks; True: the answer is over."""
+    fault = job.fault
     if not fault or fault.kind not in FAULTS_AFTER_K or fault.at != sent:
         return False
     match fault.kind:
@@ -537,10 +563,10 @@ async def strike(connection: Connection, state: State, fault: Fault | None, sent
         case "truncate":
             connection.transport.close()
         case "end":
-            connection.transport.write(LAST_CHUNK)
+            write_end(connection, state, job)
         case "error":
             error = framed(error_json("fault error", 500))
-            connection.transport.write(error + framed("[DONE]") + LAST_CHUNK)
+            write_end(connection, state, job, error + framed("[DONE]"))
         case "exit":
             state.sends.flush()
             os._exit(3)
@@ -560,7 +586,7 @@ def health(state: State) -> tuple[str, str]:
 
 
 def info(state: State) -> tuple[str, str]:
-    return "application/json", json.dumps(asdict(state.options), default=str)
+    return "application/json", json.dumps({"program": "python"} | asdict(state.options), default=str)
 
 
 def metrics(state: State) -> tuple[str, str]:
@@ -601,11 +627,23 @@ async def serve(options: Options) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     state = State(options)
     if not await set_within(stop, options.start_delay_s):
-        server = await loop.create_server(lambda: Connection(state), "127.0.0.1", options.port, backlog=1024)
+        server = await loop.create_server(
+            lambda: Connection(state), "127.0.0.1", options.port, backlog=BACKLOG
+        )
         print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         while not await set_within(stop, FLUSH_PERIOD_S):
             state.sends.flush()
     state.sends.flush()
+
+
+class Selector(selectors.DefaultSelector):
+    """Waits for what asyncio asks, not up to 1 ms more: epoll counts whole milliseconds."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is not None and timeout > 0 and hasattr(self, "fileno"):
+            select.select([self.fileno()], [], [], timeout)
+            timeout = 0
+        return super().select(timeout)
 
 
 async def set_within(event: asyncio.Event, limit_s: float) -> bool:
@@ -614,10 +652,18 @@ async def set_within(event: asyncio.Event, limit_s: float) -> bool:
     return event.is_set()
 
 
+def raise_file_limit() -> None:
+    with suppress(ValueError, OSError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     options = read_arguments()
+    raise_file_limit()
     try:
-        asyncio.run(serve(options))
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Selector())) as runner:
+            runner.run(serve(options))
     except OSError as error:
         sys.exit(f"reference_server: {error}")
 

@@ -6,10 +6,13 @@ Knows no socket and no request.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
+from operator import sub
 
 FIRST_PAIRS = 1000
 REFRESH_PAIRS = 100
+SECOND_NS = 1_000_000_000
 # A stamp that looks older than this is checked against a new reading of both clocks before it is believed.
 SUSPICIOUS_LAG_NS = 200_000_000
 
@@ -30,23 +33,55 @@ class ClockMap:
         self._realtime_ns = realtime_ns
         self._offset_ns, self._offset_uncertainty_ns = self._best_pair(FIRST_PAIRS)
         self.uncertainty_ns = self._offset_uncertainty_ns
+        self._former: list[tuple[int, int]] = []  # offsets before a step, and when each was found outdated
 
     def refresh(self) -> None:
         """Read both clocks again; takes about 50 us. Call it now and then, so that a step is found."""
         offset_ns, uncertainty_ns = self._best_pair(REFRESH_PAIRS)
         is_step = abs(offset_ns - self._offset_ns) > uncertainty_ns + self._offset_uncertainty_ns
+        if is_step:
+            self._former.append((self._monotonic_ns(), self._offset_ns))
+            self.uncertainty_ns = max(self.uncertainty_ns, uncertainty_ns)
         if is_step or uncertainty_ns < self._offset_uncertainty_ns:
             self._offset_ns, self._offset_uncertainty_ns = offset_ns, uncertainty_ns
-        if is_step:
-            self.uncertainty_ns = max(self.uncertainty_ns, uncertainty_ns)
 
-    def to_monotonic_ns(self, realtime_ns: int, now_ns: int) -> int:
-        """The instant of a stamp that was read at `now_ns`; never later than that."""
-        instant_ns = realtime_ns + self._offset_ns
-        if not -self.uncertainty_ns <= now_ns - instant_ns <= SUSPICIOUS_LAG_NS:
+    def to_monotonic_ns(self, realtime_ns: int, read_ns: int) -> int:
+        """The instant of a stamp that was read at `read_ns`; never later than that."""
+        instant_ns = self._likeliest_ns(realtime_ns, read_ns)
+        if not -self.uncertainty_ns <= read_ns - instant_ns <= SUSPICIOUS_LAG_NS:
             self.refresh()
-            instant_ns = realtime_ns + self._offset_ns
-        return min(instant_ns, now_ns)
+            instant_ns = self._likeliest_ns(realtime_ns, read_ns)
+        return min(instant_ns, read_ns)
+
+    def all_to_monotonic_ns(self, stamps: array[int], read_ns: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The instants of many stamps, each seconds and nanoseconds, and how long after each it was read.
+
+        As `to_monotonic_ns` for each, at a tenth of the cost. `read_ns` must ascend.
+        """
+        offset_ns = self._offset_ns
+        pairs = zip(stamps[::2], stamps[1::2], strict=True)
+        instants = [seconds * SECOND_NS + rest_ns + offset_ns for seconds, rest_ns in pairs]
+        lags = list(map(sub, read_ns, instants))
+        if not lags:
+            return instants, lags
+        was_outdated = bool(self._former) and read_ns[0] <= self._former[-1][0]
+        if was_outdated or min(lags) < 0 or max(lags) > SUSPICIOUS_LAG_NS:
+            realtimes = [instant - offset_ns for instant in instants]
+            instants = list(map(self.to_monotonic_ns, realtimes, read_ns))
+            lags = list(map(sub, read_ns, instants))
+        return instants, lags
+
+    def _likeliest_ns(self, realtime_ns: int, read_ns: int) -> int:
+        """By the offset that was in force: of those in question, the one that makes the stamp the newest."""
+        newest_ns = realtime_ns + self._offset_ns
+        for outdated_ns, offset_ns in reversed(self._former):
+            if read_ns > outdated_ns:
+                break
+            instant_ns = realtime_ns + offset_ns
+            is_too_new = newest_ns > read_ns + self.uncertainty_ns
+            if is_too_new or newest_ns < instant_ns <= read_ns + self.uncertainty_ns:
+                newest_ns = instant_ns
+        return newest_ns
 
     def _best_pair(self, pairs: int) -> tuple[int, int]:
         """The reading of one clock between two of the other that took the least time."""

@@ -5,19 +5,17 @@ Pure: knows no socket, clock or engine. No bytes make it raise; what is wrong wi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import orjson
 
 from harness.contracts import Outcome
+from harness.load.events import BLANK, DATA, events
 
-# https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5: three kinds of line ends.
-_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SHOWN_CHARACTERS = 200
 
 Tokens = tuple[int | None, int | None, int | None]  # input, output, cached
@@ -45,53 +43,31 @@ class Decoded:
     saw_done: bool = False
 
 
-class Event(NamedTuple):
-    """One server-sent event. `end`: the offset behind the byte that completed it."""
-
-    kind: str
-    data: bytes
-    end: int
-
-
-def events(body: bytes) -> Iterator[Event]:
-    """The events of a body, in order; one that the body's end cuts off comes last, if it holds data.
-
-    `kind` is the event field (`message` where there is none), or `error` for a line `error: ...` as
-    older llama.cpp servers send it.
-    """
-    kind, data = "message", list[bytes]()
-    # The last line is empty wherever the body ends, so an event that the end cuts off comes out too.
-    for line in _LINE.finditer(body, len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0):
-        content = line[1]
-        if not content:
-            if data:
-                # A blank line's CR completes the event; the LF behind it may come in another read.
-                yield Event(kind, b"\n".join(data), min(line.start(2) + 1, len(body)))
-            kind, data = "message", []
-            continue
-        name, _, value = content.partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
-            data.append(value)
-        elif name == b"event":
-            kind = value.decode("utf-8", "replace")
-        elif name == b"error":
-            kind = "error"
-            data.append(value)
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
 
 
-class _Arrivals:
-    """Finds the read that brought a byte; offsets must not descend."""
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
 
-    def __init__(self, reads: Sequence[tuple[int, int]]) -> None:
-        self._ends = list(accumulate(length for _, length in reads))
-        self._reads = reads
-        self._at = 0
 
-    def of(self, end: int) -> int | None:
-        while self._at < len(self._ends) and self._ends[self._at] < end:
-            self._at += 1
-        return self._reads[self._at][0] if self._at < len(self._ends) else None
+class _Chunk(msgspec.Struct, gc=False):
+    """What is read of a chunk. Errors and fields of other types are left to `_Answer._take_strange`."""
+
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    timings: dict[str, Any] | None = None
+    error: None = None
+    object: str | None = None
+
+
+# Half the time of a decoder that makes all fields: 0.3 us for a chunk of 200 bytes. It skips the others'
+# strings unseen, so whoever uses it must know that all is UTF-8.
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class _Answer:
@@ -108,30 +84,61 @@ class _Answer:
         self.malformed: str | None = None
         self.saw_done = False
 
-    def take(self, event: Event, arrivals: _Arrivals) -> bool:
+    def take(self, data: bytes, arrival_ns: int | None, kind: str = "message") -> bool:
         """Add one event; False if nothing after it counts."""
-        if event.data.strip() == b"[DONE]":
+        if data.strip() == b"[DONE]":
             self.saw_done = True
             return False
         try:
-            chunk = orjson.loads(event.data)
+            data.decode()
+            chunk = _decode_chunk(data)
+        except ValueError:  # of msgspec's too
+            return self._take_strange(data, arrival_ns, kind)
+        if kind == "error" or chunk.object == "error":
+            return self._take_strange(data, arrival_ns, kind)
+        self.take_chunk(chunk, arrival_ns)
+        return True
+
+    def take_chunk(self, chunk: _Chunk, arrival_ns: int | None) -> None:
+        """Add what a chunk says that is no error."""
+        has_content = False
+        for choice in chunk.choices or ():
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+            if (delta := choice.delta) is not None:
+                if delta.content:
+                    self.text.append(delta.content)
+                    has_content = True
+                if reasoning := delta.reasoning_content or delta.reasoning:
+                    self.reasoning.append(reasoning)
+                    has_content = True
+                has_content = has_content or bool(delta.tool_calls)
+        if has_content and arrival_ns is not None:
+            self.chunk_ns.append(arrival_ns)
+        if chunk.usage is not None:
+            self.usage = _later(self.usage, _usage(chunk.usage))
+        if chunk.timings is not None:
+            self.timings = _later(self.timings, _timings(chunk.timings))
+
+    def _take_strange(self, data: bytes, arrival_ns: int | None, kind: str) -> bool:
+        """Add an event that is an error, no chunk, or one with fields of unusual types."""
+        try:
+            chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            if event.kind == "error":
-                self.server_error = _shown(event.data)
+            if kind == "error":
+                self.server_error = _shown(data)
             else:
-                self.malformed = f"not JSON in an event: {error}: {_shown(event.data)}"
+                self.malformed = f"not JSON in an event: {error}: {_shown(data)}"
             return False
-        message = _error_message(chunk, event.kind, event.data)
+        message = _error_message(chunk, kind, data)
         if message is not None:
             self.server_error = message
             return False
         if not isinstance(chunk, dict):
-            self.malformed = f"not a chunk in an event: {_shown(event.data)}"
+            self.malformed = f"not a chunk in an event: {_shown(data)}"
             return False
-        if self._take_choices(chunk.get("choices")):
-            arrival_ns = arrivals.of(event.end)
-            if arrival_ns is not None:
-                self.chunk_ns.append(arrival_ns)
+        if self._take_choices(chunk.get("choices")) and arrival_ns is not None:
+            self.chunk_ns.append(arrival_ns)
         self.usage = _later(self.usage, _usage(chunk.get("usage")))
         self.timings = _later(self.timings, _timings(chunk.get("timings")))
         return True
@@ -175,23 +182,66 @@ class _Answer:
         )
 
 
-def decode(body: bytes, reads: Sequence[tuple[int, int]]) -> Decoded:
-    """Decode a response's body, without transfer framing; `reads` are (arrival_ns, length) of its parts.
+def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
+    """Decode a response's body, without transfer framing.
 
-    Also for a body that is cut off: what came of it is in the result.
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it. Also for a body that is
+    cut off: what came of it is in the result.
     """
-    arrivals, answer, count = _Arrivals(reads), _Answer(), 0
+    return _decode_regular(body, read_ns, read_ends) or _decode_any(body, read_ns, read_ends)
+
+
+def _decode_any(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
+    answer, count = _Answer(), 0
     for event in events(body):
         count += 1
-        if not answer.take(event, arrivals):
+        number = bisect_left(read_ends, event.end)
+        arrival_ns = read_ns[number] if number < len(read_ns) else None
+        if not answer.take(event.data, arrival_ns, event.kind):
             break
     if not count:
         return _without_events(body)
     return answer.decoded()
 
 
-def classify(status: int, body: bytes, decoded: Decoded) -> tuple[Outcome, str | None]:
-    """The outcome of a response that came whole, and a sentence on it unless it is ok."""
+def _decode_regular(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded | None:
+    """The same for a body that is nothing but `data: {chunk}` and blank lines, at a third of the cost.
+
+    None for all others. A chunk with a line end in it would be one to JSON, and none to the event stream.
+    """
+    is_whole = body.startswith(DATA) and body.endswith(BLANK) and len(read_ends) == len(read_ns)
+    if not is_whole or b"\r" in body or read_ends[-1] < len(body):
+        return None
+    parts = body[len(DATA) : -len(BLANK)].split(BLANK + DATA)
+    if body.count(b"\n") != len(BLANK) * len(parts):
+        return None
+    answer, end, number = _Answer(), 0, 0
+    if parts[-1] == b"[DONE]":
+        parts.pop()
+        answer.saw_done = True
+    try:
+        body.decode()
+        for part in parts:
+            end += len(part) + len(DATA) + len(BLANK)
+            while read_ends[number] < end:
+                number += 1
+            chunk = _decode_chunk(part)
+            if chunk.object == "error":
+                return None
+            answer.take_chunk(chunk, read_ns[number])
+    except ValueError:  # of msgspec's too
+        return None
+    return answer.decoded()
+
+
+def classify(
+    status: int, body: bytes, decoded: Decoded, content_type: str | None = None
+) -> tuple[Outcome, str | None]:
+    """The outcome of a response that came whole, and a sentence on it unless it is ok.
+
+    A good stream under another content type is none to a browser (WHATWG, section 9.2.2), though most
+    clients for language models do not look at it. Without any it passes.
+    """
     if status >= 400:
         return "http_error", f"HTTP {status}: {decoded.server_error or _shown(body)}"
     if status != 200:
@@ -204,6 +254,9 @@ def classify(status: int, body: bytes, decoded: Decoded) -> tuple[Outcome, str |
         return "protocol_error", "the answer is cut: neither a finish_reason nor [DONE] came"
     if not decoded.chunk_ns:
         return "protocol_error", "the answer has no content"
+    kind = (content_type or "").partition(";")[0].strip()
+    if kind and kind.lower() != "text/event-stream":
+        return "protocol_error", f"the content type is {kind[:SHOWN_CHARACTERS]}, not text/event-stream"
     return "ok", None
 
 

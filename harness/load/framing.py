@@ -1,20 +1,26 @@
 """Finds the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
 
-Reads no socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
+While a body grows only its end is looked for; its chunks are taken apart once, when it has ended. Reads no
+socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
 """
 
 from __future__ import annotations
 
 import re
-from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 MAX_HEAD_BYTES = 65536
 MAX_SIZE_LINE_BYTES = 1024
 CRLF = b"\r\n"
 BLANK_LINE = b"\r\n\r\n"
+# Where the last chunk begins: behind the CRLF of the chunk before it, or of the head.
+LAST_CHUNK_START = b"\r\n0"
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 _SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_PARTIAL_SIZE_LINE = re.compile(rb"(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
 
 
@@ -25,7 +31,8 @@ class FramingError(ValueError):
 class Framing:
     """Where one response's body lies in `raw`, which its owner appends to.
 
-    `status` is None until the head is complete; `headers` have lower-case names.
+    `status` is None until the head is complete; `headers` have lower-case names. `searched`: no last chunk of
+    a chunked body begins before this offset.
     """
 
     def __init__(self, raw: bytearray) -> None:
@@ -36,29 +43,45 @@ class Framing:
         self._keeps_alive = False
         self._body_start = 0
         self._length: int | None = None
-        self._is_chunked = False
+        self.is_chunked = False
+        self._is_irregular = False  # the chunks cannot be taken apart at once
+        self.searched = 0
         self._at = 0  # where the next head or chunk size line begins
-        self._starts = array("q")  # the chunks' payloads in raw
-        self._sizes = array("q")
+        self._starts: list[int] = []  # the chunks' payloads in raw
+        self._sizes: list[int] = []
         self._end = 0
 
     def advance(self) -> bool:
-        """Look at what was added to `raw`; True once the response is complete. Raises FramingError."""
+        """Look at what was added to `raw`; True once the response is complete.
+
+        Raises FramingError; for a wrong chunk perhaps not before `check`.
+        """
+        if self.is_chunked:
+            if self.raw.find(LAST_CHUNK_START, self.searched) < 0:
+                self.searched = max(self.searched, len(self.raw) - 2)
+                return False
+            return self._look_at_chunks()
         if self.status is None and not self._read_head():
             return False
-        if self._is_chunked:
-            self.is_complete = self._walk_chunks()
-        elif self._length is not None:
+        if self.is_chunked:
+            return self._look_at_chunks()
+        if self._length is not None:
             self._end = self._body_start + self._length
             self.is_complete = len(self.raw) >= self._end
         return self.is_complete
 
     def close(self) -> bool:
-        """The connection has ended; True if that is how this response ends."""
-        if self.status is not None and not self._is_chunked and self._length is None:
+        """The connection has ended; True if that is how this response ends. Raises FramingError."""
+        self.check()
+        if self.status is not None and not self.is_chunked and self._length is None:
             self._end = len(self.raw)
             self.is_complete = True
         return self.is_complete
+
+    def check(self) -> None:
+        """Look at all chunks of an unfinished body, so that they count. Raises FramingError."""
+        if self.is_chunked and not self.is_complete:
+            self._walk_chunks()
 
     @property
     def keeps_alive(self) -> bool:
@@ -66,30 +89,33 @@ class Framing:
         return self._keeps_alive and self.is_complete and len(self.raw) == self._end
 
     def body(self) -> bytes:
-        """The body so far, without chunk framing."""
+        """The body so far (of an unfinished one: as `check` left it), without chunk framing."""
         if self.status is None:
             return b""
-        if not self._is_chunked:
-            return bytes(self.raw[self._body_start : self._end if self.is_complete else None])
-        view = memoryview(self.raw)
-        try:
-            return b"".join(
-                view[start : start + size] for start, size in zip(self._starts, self._sizes, strict=True)
-            )
-        finally:
-            view.release()
+        with memoryview(self.raw) as view:
+            if not self.is_chunked:
+                return bytes(view[self._body_start : self._end if self.is_complete else None])
+            chunks = zip(self._starts, self._sizes, strict=True)
+            return b"".join([view[start : start + size] for start, size in chunks])
 
-    def body_offsets(self, raw_offsets: array[int]) -> list[int]:
+    def body_offsets(self, raw_offsets: Sequence[int]) -> list[int]:
         """How many bytes of the body lie before each offset into `raw` (ascending)."""
         if self.status is None:
             return [0] * len(raw_offsets)
-        if not self._is_chunked:
+        if not self.is_chunked:
             length = (self._end if self.is_complete else len(self.raw)) - self._body_start
             return [min(max(offset - self._body_start, 0), length) for offset in raw_offsets]
-        before = [0]
-        for size in self._sizes:
-            before.append(before[-1] + size)
-        return [self._offset_in_chunks(offset, before) for offset in raw_offsets]
+        before = list(accumulate(self._sizes, initial=0))
+        chunks = zip(self._starts, self._sizes, before[1:], strict=True)
+        known = {start + size + 2: body_end for start, size, body_end in chunks}
+        known[self._body_start] = 0
+        if self.is_complete:
+            known[self._end] = before[-1]
+        try:
+            # Each read ended with a chunk, as they do where every event is one segment.
+            return [known[offset] for offset in raw_offsets]
+        except KeyError:
+            return [self._offset_in_chunks(offset, before) for offset in raw_offsets]
 
     def _offset_in_chunks(self, offset: int, before: list[int]) -> int:
         number = bisect_left(self._starts, offset) - 1  # the last chunk whose payload starts before it
@@ -124,8 +150,8 @@ class Framing:
             name, value = name.strip().lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers, self.status, self._body_start = headers, int(status_line[2]), self._at
-        self._is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        self._length = None if self._is_chunked else self._stated_length(headers)
+        self.is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._length = None if self.is_chunked else self._stated_length(headers)
         tokens = headers.get("connection", "").lower()
         self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
 
@@ -140,7 +166,35 @@ class Framing:
             raise FramingError(f"Content-Length: {text[:60]} is no length")
         return int(value)
 
+    def _look_at_chunks(self) -> bool:
+        """True if the last chunk is there, and not only something that looks like it."""
+        self.is_complete = self._take_apart() or self._walk_chunks()
+        self.searched = self._at - 2
+        return self.is_complete
+
+    def _take_apart(self) -> bool:
+        """Find all chunks in one pass; False if this is not the end, or not that simple.
+
+        Where every size is that of the bytes between two CRLFs, walking from size to size gives the same.
+        """
+        if self._is_irregular or not self.raw.endswith(LAST_CHUNK):
+            return False
+        with memoryview(self.raw) as view:
+            parts = bytes(view[self._body_start :]).split(CRLF)
+        heads, sizes = parts[:-3:2], list(map(len, parts[1:-3:2]))
+        meant = {head: int(head, 16) for head in set(heads) if _SIZE.fullmatch(head)}
+        # Tried once: a body that only looks ended again and again must not cost its square.
+        self._is_irregular = parts[-3] != b"0" or 0 in sizes or [meant.get(head) for head in heads] != sizes
+        if self._is_irregular:
+            return False
+        lengths = [len(head) + size + 4 for head, size in zip(heads, sizes, strict=True)]
+        begins = accumulate(lengths, initial=self._body_start)
+        self._starts = [begin + len(head) + 2 for begin, head in zip(begins, heads, strict=False)]
+        self._sizes, self._end = sizes, len(self.raw)
+        return True
+
     def _walk_chunks(self) -> bool:
+        """Go on from size to size as far as the bytes go; True if the last chunk is there."""
         raw, length = self.raw, len(self.raw)
         while self._at <= length:
             # Each payload ends in CRLF, which may be the only part of it that has not come yet.
@@ -160,7 +214,7 @@ class Framing:
 
     def _check_partial_size(self) -> None:
         rest = bytes(self.raw[self._at : self._at + MAX_SIZE_LINE_BYTES + 2])
-        if CRLF in rest or len(rest) > MAX_SIZE_LINE_BYTES:
+        if not _PARTIAL_SIZE_LINE.fullmatch(rest) or len(rest) > MAX_SIZE_LINE_BYTES:
             raise FramingError(f"not a chunk size: {rest[:30]!r}")
 
     def _read_trailers(self, at: int) -> bool:

@@ -22,7 +22,7 @@ from harness.contracts import Load, LoadJob
 from harness.errors import UserError
 from harness.load.client import endpoint
 from harness.load.receive import Receiver
-from harness.load.traffic import Traffic
+from harness.load.traffic import Outlet, Traffic
 from harness.load.users import ConversationUser
 from scenarios import SCENARIOS
 
@@ -90,9 +90,13 @@ def _open(environment: Any) -> None:
         seed=options.scenario_seed + getattr(environment.runner, "worker_index", 0),
         rows_path=options.rows,
         summary_path="",
+        begun_path="",
     )
     ChatUser.endpoint = endpoint(base_url, os.environ.get(KEY_ENV))
     ChatUser.receiver = ChatUser.lifetime.enter_context(Receiver())
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     ChatUser.lifetime.push(rows)
-    ChatUser.traffic = Traffic(job, SCENARIOS[job.scenario], ENGINES[job.engine], rows.write)
+    ChatUser.traffic = traffic = Traffic(
+        job, SCENARIOS[job.scenario], ENGINES[job.engine], Outlet(lambda line: None, rows.write)
+    )
+    ChatUser.lifetime.callback(traffic.alarm.close)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts import Outcome
-from harness.load.framing import Framing
+from harness.load.framing import LAST_CHUNK_START, Framing, FramingError
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+_NO_STAMP = bytes(16)
 
 
 class ExchangeError(Exception):
@@ -29,71 +30,102 @@ class ExchangeError(Exception):
 class Exchange:
     """One request and what came of it, as far as the transport knows.
 
-    `read_ns` and `read_lengths`: when each read arrived that brought bytes of the body, and how many.
-    `end_ns`: arrival of the response's last byte, or the end of the attempt. `outcome` is ok whatever the
-    HTTP status, as long as the response is complete. `raw`: all bytes as they came, headers included.
+    `read_ns`: when each read arrived, ascending; `read_ends`: the offset in the body behind it. `end_ns`:
+    arrival of the response's last byte, or the end of the attempt. `outcome` is ok whatever the HTTP status,
+    as long as the response is complete. `raw`: all bytes as they came, headers included. `is_resent`: sent
+    a second time, on a new connection.
     """
 
     status: int | None
     headers: Mapping[str, str]
     body: bytes
-    raw: bytes
-    read_ns: tuple[int, ...]
-    read_lengths: tuple[int, ...]
+    raw: bytearray
+    read_ns: Sequence[int]
+    read_ends: Sequence[int]
     sent_ns: int | None
     end_ns: int
     outcome: Outcome
     error: str | None
     stamp_source: Literal["kernel", "read"]
+    is_resent: bool
 
 
 class Response:
-    """A response as it grows: bytes in one buffer, (arrival, offset) of each read in two flat arrays."""
+    """A response as it grows: bytes in one buffer, and of each read in flat arrays: the kernel's stamp
+    (seconds and nanoseconds; zeros where it gave none), the instant we read it, the offset behind it.
+
+    `closed_ns`: when the connection ended, if it did.
+    """
 
     def __init__(self) -> None:
         self.sent_ns: int | None = None
-        self.end_ns: int | None = None
+        self.closed_ns: int | None = None
+        self.is_resent = False
         self.raw = bytearray()
         self.framing = Framing(self.raw)
-        self._arrivals = array("q")
-        self._offsets = array("q")
+        self.stamps = array("q")
+        self.read_ns = array("q")
+        self.offsets = array("q")
 
-    def add(self, arrival_ns: int, data: bytes | memoryview) -> bool:
-        """Keep what arrived; True once the response is complete. Raises ExchangeError, FramingError."""
+    def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
+        """Keep what arrived, nothing at the stream's end; True once the response is complete.
+
+        `stamp`: the kernel's timespec, or nothing. Raises ExchangeError, FramingError.
+        """
+        if not data:
+            return self.close(read_ns)
+        self.stamps.frombytes(stamp or _NO_STAMP)
+        self.read_ns.append(read_ns)
         self.raw += data
-        self._arrivals.append(arrival_ns)
-        self._offsets.append(len(self.raw))
-        if len(self.raw) > MAX_RESPONSE_BYTES:
+        size = len(self.raw)
+        self.offsets.append(size)
+        if size > MAX_RESPONSE_BYTES:
             raise ExchangeError("protocol_error", f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
-        if self.framing.advance():
-            self.end_ns = arrival_ns
-            return True
-        return False
+        framing = self.framing
+        if framing.is_chunked and self.raw.find(LAST_CHUNK_START, framing.searched) < 0:
+            framing.searched = size - 2  # as `advance` does, without the call: this runs once per token
+            return False
+        return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """The server has ended the connection; True if that ends the response. Raises ExchangeError."""
+        """The server has ended the connection; True if that ends the response.
+
+        Raises ExchangeError, FramingError.
+        """
+        self.closed_ns = now_ns
         if self.framing.close():
-            self.end_ns = now_ns
             return True
         where = (
             f"after {len(self.raw)} bytes, before the response's end" if self.raw else "without a response"
         )
         raise ExchangeError("reset", f"the server closed the connection {where}")
 
-    def exchange(self, outcome: Outcome, error: str | None, source: Literal["kernel", "read"]) -> Exchange:
-        offsets = self.framing.body_offsets(self._offsets)
-        lengths = [offset - before for before, offset in zip([0, *offsets], offsets, strict=False)]
-        reads = [(at, length) for at, length in zip(self._arrivals, lengths, strict=True) if length]
+    def exchange(
+        self,
+        outcome: Outcome,
+        error: str | None,
+        arrivals_ns: Sequence[int],
+        source: Literal["kernel", "read"],
+    ) -> Exchange:
+        """What came of it; `arrivals_ns`: the reads' instants, made of `stamps` and `read_ns`."""
+        try:
+            self.framing.check()
+        except FramingError as wrong:
+            # What was wrong before it may have made the server's silence, or ours.
+            if outcome in ("timeout", "reset"):
+                outcome, error = "protocol_error", str(wrong)
+        last_ns = arrivals_ns[-1] if self.framing.is_complete and arrivals_ns else time.monotonic_ns()
         return Exchange(
             status=self.framing.status,
             headers=self.framing.headers,
             body=self.framing.body(),
-            raw=bytes(self.raw) if outcome != "ok" else b"",
-            read_ns=tuple(at for at, _ in reads),
-            read_lengths=tuple(length for _, length in reads),
+            raw=self.raw,
+            read_ns=arrivals_ns,
+            read_ends=self.framing.body_offsets(self.offsets),
             sent_ns=self.sent_ns,
-            end_ns=self.end_ns or time.monotonic_ns(),
+            end_ns=self.closed_ns or last_ns,
             outcome=outcome,
             error=error,
             stamp_source=source,
+            is_resent=self.is_resent,
         )

@@ -40,10 +40,11 @@ def masked(text: str, key: str | None) -> str:
 
 def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | None]:
     """The transport's outcome, unless the server said more: an error that it sent before it broke off."""
+    content_type = exchange.headers.get("content-type")
     if exchange.outcome == "ok" and exchange.status is not None:
-        return classify(exchange.status, exchange.body, decoded)
+        return classify(exchange.status, exchange.body, decoded, content_type)
     if exchange.outcome == "reset" and exchange.status is not None:
-        outcome, error = classify(exchange.status, exchange.body, decoded)
+        outcome, error = classify(exchange.status, exchange.body, decoded, content_type)
         if outcome in ("http_error", "server_error"):
             return outcome, error
     return exchange.outcome, exchange.error
@@ -52,6 +53,7 @@ def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | Non
 def request_row(
     *,
     request_id: str,
+    worker: int,
     user: int,
     conversation: int,
     turn_number: int,
@@ -60,8 +62,9 @@ def request_row(
     exchange: Exchange,
     decoded: Decoded,
     key: str | None,
+    keep_bytes: bool = False,
 ) -> RequestRow:
-    """The record of one request."""
+    """The record of one request; `keep_bytes`: with the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
@@ -85,12 +88,16 @@ def request_row(
         max_tokens=turn.max_tokens,
         finish_reason=decoded.finish_reason,
         output_text=masked(decoded.text, key),
-        raw_response=None if outcome == "ok" else _raw(exchange, key),
+        reasoning_text=masked(decoded.reasoning, key),
+        worker=worker,
+        is_resent=exchange.is_resent,
+        raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome != "ok" else None,
     )
 
 
-def _raw(exchange: Exchange, key: str | None) -> str | None:
-    """The first 64 KiB of a failed response; None if nothing came."""
+def _raw(exchange: Exchange, key: str | None, is_whole: bool) -> str | None:
+    """The response as it came, or its first 64 KiB; None if nothing came."""
     # The key must not survive in halves at the cut, so it is masked before.
-    start = (exchange.raw or exchange.body)[: RAW_BYTES + 4096]
-    return masked(start.decode("utf-8", "replace"), key)[:RAW_BYTES] if start else None
+    start = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + 4096]
+    text = masked(start.decode("utf-8", "replace"), key)
+    return (text if is_whole else text[:RAW_BYTES]) or None

@@ -7,13 +7,12 @@ process may do it. Locust's statistics see every request; the record is the Requ
 from __future__ import annotations
 
 import logging
-import time
 
 import gevent
 from locust import User, task
 from locust.exception import StopUser
 
-from harness.contracts import Conversation, Message, RequestRow, Turn
+from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
 from harness.load.client import Client, Endpoint
 from harness.load.decode import decode
 from harness.load.receive import Receiver
@@ -31,8 +30,8 @@ class RequestError(Exception):
 class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
     """Plays the traffic's conversations until there are no more; a failed turn ends its conversation.
 
-    Its three class attributes are set before Locust makes a user of it. After a failure it waits, longer
-    while failures go on, so that a dead server does not make a busy loop.
+    Its three class attributes are set before Locust makes a user of it. In a closed loop it waits after a
+    failure, longer while failures go on, so that a dead server does not make a busy loop.
     """
 
     abstract = True
@@ -41,13 +40,11 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     receiver: Receiver
 
     def on_start(self) -> None:
-        """Wait for this user's share of the stagger."""
-        self.number, delay_s = self.traffic.admit(gevent.getcurrent())
+        """Become one of the traffic's users."""
+        self.number, self.free_ns, self.ends_ns = self.traffic.admit(gevent.getcurrent())
         self.client = Client(self.endpoint, self.receiver)
         self.back_off_s = FIRST_BACK_OFF_S
         self.has_begun = False
-        self.free_ns = time.monotonic_ns() + int(delay_s * 1e9)
-        self._wait_until(self.free_ns)
 
     def on_stop(self) -> None:
         """Close the connection; Locust calls this however the user ends."""
@@ -57,10 +54,15 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def converse(self) -> None:
         """Play the next conversation."""
         try:
-            begun = self.traffic.next_conversation()
-            if begun is None:
+            self._wait_until(self.free_ns)
+            if self.free_ns >= self.ends_ns:
                 raise StopUser
-            self._play(*begun)
+            begun = self.traffic.next_conversation()
+            if begun is None or begun.conversation is None:
+                raise StopUser
+            if begun.due_ns is not None:  # it came by itself, not after this user's last one
+                self.free_ns, self.has_begun = begun.due_ns, False
+            self._play(begun.number, begun.conversation)
         except StopUser:
             raise
         except Exception as failure:
@@ -76,6 +78,8 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             think_ns = int(turn.think_time_s * 1e9) if self.has_begun else 0
             self.has_begun = True
             due_ns = self.free_ns + think_ns
+            if due_ns >= self.ends_ns:
+                raise StopUser
             self._wait_until(due_ns)
             history.extend(turn.messages)
             row, answer = self._request(number, turn_number, turn, history, due_ns)
@@ -93,11 +97,17 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         job = self.traffic.job
         request_id = f"{job.cell}-c{number}-t{turn_number}"
         body = request_body(job.model, turn, history, self.traffic.engine_fields(turn))
+        self.traffic.begin(
+            BegunRow(
+                request_id, self.traffic.worker, self.number, number, turn_number, due_ns, turn.max_tokens
+            )
+        )
         with self.traffic.request_in_flight():
             exchange = self.client.stream(body, request_id, job.load.timeout_s)
-        decoded = decode(exchange.body, tuple(zip(exchange.read_ns, exchange.read_lengths, strict=True)))
+        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
         row = request_row(
             request_id=request_id,
+            worker=self.traffic.worker,
             user=self.number,
             conversation=number,
             turn_number=turn_number,
@@ -106,6 +116,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             exchange=exchange,
             decoded=decoded,
             key=self.endpoint.key,
+            keep_bytes=job.load.keep_bytes,
         )
         self.traffic.record(row)
         self._tell_locust(row, len(exchange.body))
@@ -128,9 +139,10 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _back_off(self, row: RequestRow) -> None:
         if row.outcome == "cancelled":
             raise StopUser
+        if self.traffic.open_loop:  # others begin meanwhile anyway
+            return
         self.free_ns = row.end_ns + int(self.back_off_s * 1e9)
         self.back_off_s = min(self.back_off_s * 2, LAST_BACK_OFF_S)
-        self._wait_until(self.free_ns)
 
     def _wait_until(self, due_ns: int) -> None:
         if not self.traffic.wait_until(due_ns):

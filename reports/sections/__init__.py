@@ -17,6 +17,7 @@ from reports.sections import (
     rerun,
     skipped,
     startup,
+    steadiness,
     summary,
     throughput,
 )
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Run], Section | None]]] = {
     "latency": ("Latency", latency.section),
     "memory": ("Memory", memory.section),
     "startup": ("Start-up", startup.section),
+    "steadiness": ("Steadiness", steadiness.section),
     "client": ("Client", client.section),
     "errors": ("Errors", errors.section),
     "skipped": ("Skipped", skipped.section),

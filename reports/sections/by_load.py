@@ -1,4 +1,4 @@
-"""One metric against the number of users, a line per deployment: the chart that several sections draw."""
+"""One metric against the load, a line per deployment: the chart that several sections draw."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.cells import Aggregate, Group, level_axis, level_text
 from reports.charts import Chart, axis, line, spread
 from reports.charts import label as text_of
-from reports.frames import Aggregate, Group, Run
+from reports.frames import Run
 from reports.looks import Look, looks
-from reports.markup import NOTHING, Html, aggregate_cell, several
-from reports.metrics import counted, metric_of
+from reports.markup import NOTHING, Html, aggregate_cell, several, shown
+from reports.metrics import SEVERAL_TOKENS, counted, metric_of
 
 
 def by_load_charts(run: Run, name: str) -> list[Chart]:
-    """A chart per scenario of a value by its name (`ttft_s.p50`); none where no start has the value."""
-    scenarios = list(dict.fromkeys(group.scenario for group in run.groups))
+    """A chart per scenario and family of loads (users, rates of one arrival process, a trace) of a value by
+    its name (`ttft_s.p50`); none where no start has the value."""
+    axes = list(dict.fromkeys((group.scenario, group.family) for group in run.groups))
     charts = []
-    for scenario in scenarios:
-        groups = [group for group in run.groups if group.scenario == scenario]
+    for number, (scenario, family) in enumerate(axes):
+        groups = [group for group in run.groups if (group.scenario, group.family) == (scenario, family)]
         found = [(group, run.aggregate(group, name)) for group in groups]
         if any(aggregate.mean is not None for _, aggregate in found):
-            suffix = f": {scenario}" if len(scenarios) > 1 else ""
-            charts.append(_chart(run, name, found, suffix, scenarios.index(scenario)))
+            charts.append(_chart(run, name, found, _suffix(axes, scenario, family), number))
     return charts
+
+
+def _suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> str:
+    """What tells a chart's title from the others' of the same value."""
+    scenarios, families = ({pair[at] for pair in axes} for at in (0, 1))
+    said = ([scenario] if len(scenarios) > 1 else []) + ([family] if len(families) > 1 else [])
+    return f": {', '.join(said)}" if said else ""
 
 
 def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix: str, number: int) -> Chart:
     metric = metric_of(name)
     level = name.partition(".")[2]
     quantity = f"{metric.title}{f', {level}' if level else ''}"
-    users = sorted({group.concurrency for group, _ in found})
-    is_log = max(users) > 8 * min(users)
+    family = found[0][0].family
+    levels = sorted({group.level for group, _ in found})
+    is_log = max(levels) > 8 * min(levels) > 0
     labels = list(dict.fromkeys(group.deployment for group, _ in found))
     traces = []
     for label in labels:
         pairs = [pair for pair in found if pair[0].deployment == label]
         shift = labels.index(label) - (len(labels) - 1) / 2
-        if trace := _trace(looks(run)[label], name, pairs, aside(users, len(labels), shift, is_log)):
+        if trace := _trace(looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
             traces.append(trace)
     rows: list[Sequence[Html | str]] = [
         [
@@ -52,12 +61,10 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         for group, value in found
     ]
     layout = {
-        "xaxis": axis("users (log scale)", type="log", tickvals=users, ticktext=[f"{u:,}" for u in users])
-        if is_log
-        else axis("users", tickvals=users, range=_room(users)),
+        "xaxis": _level_axis(family, levels, is_log),
         "yaxis": axis(metric.shown_unit, rangemode="tozero"),
     }
-    note = _missing(name, found)
+    note = " ".join(part for part in (_several_tokens(run, name, found), _missing(name, found)) if part)
     columns = ["deployment", "load", metric.shown_unit, "n", "starts"]
     return Chart(
         f"{name}-{number}".replace(".", "-"),
@@ -68,6 +75,19 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         rows,
         note,
     )
+
+
+def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
+    """For gaps between chunks: of how many tokens a chunk is, where it is clearly more than one."""
+    if not name.startswith("itl_s"):
+        return ""
+    each = [(group, run.aggregate(group, "tokens_per_chunk").mean) for group, _ in found]
+    most: dict[str, float] = {}
+    for group, tokens in each:
+        if tokens is not None and tokens > SEVERAL_TOKENS:
+            most[group.deployment] = max(tokens, most.get(group.deployment, 0.0))
+    said = [f"{deployment}: {shown('tokens_per_chunk', tokens)}" for deployment, tokens in most.items()]
+    return f"Gaps are between chunks of several tokens ({several(said)})." if said else ""
 
 
 def _missing(name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
@@ -93,29 +113,42 @@ def _why_partial(value: Aggregate) -> str:
     return f" ({value.why})" if is_partial and value.why else ""
 
 
-def aside(users: Sequence[int], deployments: int, shift: float, is_log: bool) -> dict[int, float]:
-    """Where each number of users is drawn for a deployment that stands `shift` steps beside the middle one:
+def _level_axis(family: str, levels: Sequence[float], is_log: bool) -> dict[str, Any]:
+    title, ticks = level_axis(family), [level_text(family, level) for level in levels]
+    if is_log:
+        return axis(f"{title} (log scale)", type="log", tickvals=levels, ticktext=ticks)
+    return axis(title, tickvals=levels, ticktext=ticks, range=_room(levels))
+
+
+def aside(levels: Sequence[float], deployments: int, shift: float, is_log: bool) -> dict[float, float]:
+    """Where each level of the load is drawn for a deployment that stands `shift` steps beside the middle one:
     side by side, so that error bars do not cover each other."""
-    places = [math.log10(count) if is_log else float(count) for count in users]
+    places = [math.log10(level) if is_log else level for level in levels]
     if len(places) > 1:
         nearest = min(b - a for a, b in itertools.pairwise(places))
         whole = places[-1] - places[0]
         step = min(0.018 * whole, 0.14 * whole / deployments, 0.4 * nearest / deployments)
     else:
-        step = min(0.06, 0.6 / deployments)
+        step = _alone(levels) * min(0.06, 0.6 / deployments)
     moved = [place + shift * step for place in places]
     return {
-        count: round(10**place if is_log else place, 4) for count, place in zip(users, moved, strict=True)
+        level: float(f"{10**place if is_log else place:.6g}")
+        for level, place in zip(levels, moved, strict=True)
     }
 
 
-def _room(users: Sequence[int]) -> list[float]:
-    margin = max(0.08 * (users[-1] - users[0]), 0.4)
-    return [users[0] - margin, users[-1] + margin]
+def _alone(levels: Sequence[float]) -> float:
+    """The length that stands for one unit where there is a single level."""
+    return min(1.0, levels[0]) if len(levels) == 1 else 1.0
+
+
+def _room(levels: Sequence[float]) -> list[float]:
+    margin = max(0.08 * (levels[-1] - levels[0]), 0.4 * _alone(levels) if len(levels) == 1 else 0.0)
+    return [levels[0] - margin, levels[-1] + margin]
 
 
 def _trace(
-    look: Look, name: str, pairs: Sequence[tuple[Group, Aggregate]], places: Mapping[int, float]
+    look: Look, name: str, pairs: Sequence[tuple[Group, Aggregate]], places: Mapping[float, float]
 ) -> dict[str, Any] | None:
     known = [(group, value) for group, value in pairs if value.mean is not None]
     if not known:
@@ -126,7 +159,7 @@ def _trace(
     )
     return line(
         look,
-        [places[group.concurrency] for group, _ in known],
+        [places[group.level] for group, _ in known],
         means,
         error_y=spread(means, lows, highs),
         customdata=[text_of(group.load) for group, _ in known],

@@ -1,22 +1,27 @@
-"""What a request was, in tokens, and how well the client kept up: a row per deployment and load."""
+"""What a request was, in tokens, and how well the client kept up: a row per deployment and load, and one per
+load process where a load had several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.contracts import LoadSummary
+from harness.contracts import LoadSummary, WorkerSummary
+from reports.cells import Cell, Group
 from reports.charts import Section
-from reports.frames import Group, Run
+from reports.frames import Run
 from reports.looks import looks, named
 from reports.markup import NOTHING, Html, aggregate_cell, join, number, paragraph, shown, table, tag
+from reports.metrics import Value
+from reports.sections.own_error import own_error
 
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "tokens_per_chunk")
 _COLUMNS = (
     "deployment",
     "load",
     "input tokens",
     "output tokens",
     "cached tokens",
+    "tokens per chunk",
     "send lag p50 / max ms",
     "loop lag p99 ms",
     "stamp lag p99 ms",
@@ -24,14 +29,35 @@ _COLUMNS = (
     "clock ± µs",
     "GC ms",
     "CPU % of a core",
+    "re-sent",
+    "lost",
     "samples missed",
 )
+_WORKER_COLUMNS = (
+    "deployment",
+    "load",
+    "start",
+    "worker",
+    "machine",
+    "requests",
+    "clock offset ms",
+    "± ms",
+    "loop lag p99 ms",
+    "stamp lag p99 ms",
+    "stamps",
+    "GC ms",
+    "CPU % of a core",
+    "ended",
+)
 _NOTE = (
-    "Tokens: means per ok request, as the server counts them. Send lag: how late a request left. Loop lag: "
-    "lateness of a 10 ms timer in the load process. Stamp lag: from the kernel's receive stamp to our "
-    "reading of it. Clock: uncertainty of mapping the stamps onto the one time axis. GC and CPU: of the load "
-    "process. Samples missed: of the starts' memory and processor. Over several starts, tokens and the send "
-    "lag's p50 are means; the rest is the worst start's."
+    "Tokens: means per ok request, as the server counts them, or load.tokenizer where it does not. Tokens"
+    " per chunk: where above 1, the gaps of ITL are between chunks of so many tokens. Send lag: how late "
+    "a request left. Loop lag: lateness of a 10 ms timer in the load process. Stamp lag: from the "
+    "kernel's receive stamp to our reading of it. Clock: uncertainty of mapping the stamps onto the one "
+    "time axis. GC and CPU: of the load processes together. Re-sent: requests whose kept-alive connection"
+    " had been closed, and that were sent once more. Lost: requests that a load process died with. "
+    "Samples missed: of the starts' memory and processor. Over several starts, tokens and the send lag's "
+    "p50 are means; re-sent and lost are sums; the rest is the worst start's."
 )
 
 
@@ -44,6 +70,7 @@ def section(run: Run) -> Section | None:
     for scenario in dict.fromkeys(group.scenario for group in groups):
         rows = [_row(run, group) for group in groups if group.scenario == scenario]
         parts += [tag("h3", scenario), table(_COLUMNS, rows, "plain client")]
+    parts += [*_workers(run), *own_error(run)]
     return Section("Client and tokens", join(parts))
 
 
@@ -61,6 +88,7 @@ def _row(run: Run, group: Group) -> list[Html | str]:
         _worst((s.clock_uncertainty_ns / 1e3 for s in summaries if s.clock_uncertainty_ns is not None), 2),
         _worst((s.gc_pause_s * 1e3 for s in summaries), 2),
         _worst((100 * share for share in cores), 0),
+        *_resent_and_lost(run, group),
         _missed(run, group),
     ]
 
@@ -69,8 +97,67 @@ def _send_lag(run: Run, group: Group) -> Html:
     lags = [run.observations(cell.number, "send_lag_s") for cell in group.counted]
     found = run.aggregate(group, "send_lag_s.p50")
     worst = _worst((float(lag.max()) * 1e3 for lag in lags if len(lag)), 2)
-    title = found.why or f"p50: n = {found.n:,}"
+    late = _worst((1e3 * v.value for v in _p99s(run, group) if v.value is not None), 2)
+    title = f"{found.why or f'p50: n = {found.n:,}'}; p99 of the worst start: {late} ms"
     return tag("span", f"{shown('send_lag_s.p50', found.mean)} / {worst}", title=title)
+
+
+def _p99s(run: Run, group: Group) -> list[Value]:
+    return [run.values[cell.number]["send_lag_s.p99"] for cell in group.counted]
+
+
+def _resent_and_lost(run: Run, group: Group) -> tuple[str, Html]:
+    """Of the windows of all the group's cells that have requests."""
+    sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
+    resent = sum(int(frame["is_resent"].fillna(False).sum()) for frame in sent)
+    lost = sum(int((frame["outcome"] == "lost").sum()) for frame in sent)
+    return f"{resent:,}", tag("span", f"{lost:,}", class_="bad" if lost else "")
+
+
+def _workers(run: Run) -> list[Html]:
+    """A row per load process, where a cell had several."""
+    rows = [
+        _worker_row(run, cell, worker)
+        for group in run.groups
+        for cell in group.cells
+        if cell.summary and len(cell.summary.workers) > 1
+        for worker in cell.summary.workers
+    ]
+    if not rows:
+        return []
+    note = paragraph(
+        "Clock offset: what was added to a worker's instants to bring them onto the clock of the machine "
+        "that ran bench; ±: how well it is known. A worker that was lost did not come to say the rest."
+    )
+    return [tag("h3", "Load processes"), note, table(_WORKER_COLUMNS, rows, "plain client")]
+
+
+def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> list[Html | str]:
+    is_lost = worker.lost_ns is not None
+    cpu = None if is_lost or cell.load_s is None else 100 * worker.cpu_s / cell.load_s
+    return [
+        named(looks(run)[cell.label]),
+        cell.load_label,
+        str(cell.planned.repeat + 1),
+        str(worker.number),
+        f"{worker.host}, pid {worker.pid}",
+        f"{worker.requests:,}",
+        number(worker.offset_ns / 1e6, 3),
+        number(worker.offset_uncertainty_ns / 1e6, 3),
+        number(worker.loop_lag_s[1] * 1e3 if worker.loop_lag_s else None, 2),
+        number(worker.stamp_lag_s[1] * 1e3 if worker.stamp_lag_s else None, 2),
+        worker.stamp_source,
+        number(None if is_lost else worker.gc_pause_s * 1e3, 2),
+        number(cpu, 0),
+        _ended(cell, worker),
+    ]
+
+
+def _ended(cell: Cell, worker: WorkerSummary) -> Html | str:
+    if worker.lost_ns is None or cell.summary is None:
+        return "well"
+    after_s = (worker.lost_ns - cell.summary.started_ns) / 1e9
+    return tag("span", f"lost after {number(after_s)} s", class_="bad")
 
 
 def _stamps(summaries: Sequence[LoadSummary]) -> str:

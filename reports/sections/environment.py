@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.contracts import Load
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import NOTHING, Html, details, join, number, table, tag
-from reports.opening import flat
+from reports.opening import flat, window_bound
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")
 _TITLES = {"packages": "bench's packages"}
-# They serve to compare instants and boots, and say nothing to a reader.
-_NOT_SHOWN = ("clock", "boot_id")
+# They serve to compare instants and boots, and say nothing to a reader; the self-test is in Client.
+_NOT_SHOWN = ("clock", "boot_id", "selftest")
 
 
 def section(run: Run) -> Section | None:
@@ -40,11 +41,24 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
         said = ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)
         rows.append([label, said or NOTHING])
     for label, cell in {cell.load_label: cell for cell in run.planned_cells}.items():
-        load = cell.planned.load
-        ends = f" or {load.conversations:,} conversations" if load.conversations is not None else ""
-        terms = f"warm-up {load.warmup_s:g} s, window {load.duration_s:g} s{ends}"
-        rows.append([label, f"{terms}, a request at most {load.timeout_s:g} s"])
+        rows.append([label, _terms(cell.load)])
     return {"traffic": rows} if rows else {}
+
+
+def _terms(load: Load) -> str:
+    """A load's phases and bounds; what is left at its default and does nothing is not said."""
+    shape = "linear" if load.ramp == "linear" else f"{load.ramp_steps} steps"
+    parts = [f"ramp-up {load.ramp_up_s:g} s ({shape})"] if load.ramp_up_s else []
+    parts += [f"warm-up {load.warmup_s:g} s", f"window {window_bound(load)}"]
+    parts += [f"ramp-down {load.ramp_down_s:g} s ({shape})"] if load.ramp_down_s else []
+    parts.append(f"a request at most {load.timeout_s:g} s")
+    if load.max_failed_share is not None:
+        parts.append(f"ended above {100 * load.max_failed_share:g} % failed")
+    if load.workers > 1:
+        parts.append(f"{load.workers} load processes")
+    if load.tokenizer:
+        parts.append(f"tokens counted by {load.tokenizer}")
+    return ", ".join(parts)
 
 
 def _topic(topic: str, rows: list[list[Html | str]]) -> Html:

@@ -1,4 +1,4 @@
-"""Latency: percentiles by users, distributions, and medians by turn."""
+"""Latency: percentiles by load, distributions, and medians by turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.cells import Group
 from reports.charts import Chart, Section, axis, cumulative, grid, line
-from reports.frames import Group, Run
+from reports.frames import Run
 from reports.looks import key, looks
 from reports.markup import Html, details, join, number, paragraph, several, tag
 from reports.metrics import (
@@ -32,8 +33,8 @@ def section(run: Run) -> Section | None:
     """None where no request gave a latency."""
     levels = ("p50", "p95")
     by_load = [chart for m in LATENCIES for level in levels for chart in by_load_charts(run, f"{m}.{level}")]
-    cases = list(dict.fromkeys((g.scenario, g.load, g.concurrency) for g in run.groups))
-    cases.sort(key=lambda case: (case[0], -case[2]))
+    cases = list(dict.fromkeys((g.scenario, g.load, g.family, g.level) for g in run.groups))
+    cases.sort(key=lambda case: (case[0], case[2], -case[3]))
     spreads = [(case, _distributions(run, *case[:2], index)) for index, case in enumerate(cases)]
     spreads = [(case, charts) for case, charts in spreads if charts]
     turns = [(case, _turn_charts(run, *case[:2], index)) for index, case in enumerate(cases)]
@@ -43,10 +44,22 @@ def section(run: Run) -> Section | None:
         return None
     note = paragraph(
         "Lower is better. Points are means over starts of each start's percentile; bars span the starts. A "
-        "point is missing where a start had too few requests for that percentile (see Method)."
+        "point is missing where a start had too few requests for that percentile (see Method). "
+        + _origins(run)
     )
     parts = [note, key(run), grid(by_load), *_spread_parts(run, spreads), *_turn_parts(run, turns)]
     return Section("Latency", join(parts), charts)
+
+
+def _origins(run: Run) -> str:
+    """Where TTFT and E2E count from, for the loads that this run has."""
+    kinds = {cell.load.kind for cell in run.planned_cells}
+    said = "TTFT and E2E count from the moment a request was {}."
+    if "closed" not in kinds:
+        return said.format("due: a late sending is part of them (see Method)")
+    if kinds == {"closed"}:
+        return said.format("sent")
+    return said.format("sent (users), or was due (rates and traces)")
 
 
 def _spread_parts(run: Run, spreads: Sequence[tuple[Any, list[Chart]]]) -> list[Html]:
@@ -60,7 +73,7 @@ def _spread_parts(run: Run, spreads: Sequence[tuple[Any, list[Chart]]]) -> list[
     )
     parts = [tag("h3", "Distributions"), note, key(run)]
     first_of: set[str] = set()
-    for (scenario, load, _), charts in spreads:
+    for (scenario, load, *_), charts in spreads:
         title = f"At {load}, {scenario}"
         if scenario in first_of:
             parts.append(details(title, grid(charts)))
@@ -76,7 +89,7 @@ def _turn_parts(run: Run, turns: Sequence[tuple[Any, list[Chart]]]) -> list[Html
         return []
     parts: list[Html] = [tag("h3", "By turn of the conversation"), key(run)]
     parts.append(grid([c for _, charts in turns for c in charts if c.id.startswith(_OPEN_TURNS)]))
-    for (scenario, load, _), charts in turns:
+    for (scenario, load, *_), charts in turns:
         others = [chart for chart in charts if not chart.id.startswith(_OPEN_TURNS)]
         if others:
             names = ", ".join(chart.title.partition(",")[0] for chart in others)

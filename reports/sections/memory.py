@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from harness.store import StartRecord
+from reports.cells import short_load
 from reports.charts import Chart, Section, axis, downsample, grid, line
-from reports.frames import Memory, Run, memory_over_time
+from reports.frames import Run
 from reports.looks import Look, looks
 from reports.markup import Html, join, number, paragraph, table, tag
+from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
 
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
@@ -38,7 +40,7 @@ def section(run: Run) -> Section | None:
         f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line "
         "per start (the first is bold), "
         "the same scale in every chart. Shaded: the windows that were measured in the first start, "
-        "with their users (u); dotted: its "
+        "with their loads (u: users, /s: conversations per second, x: speed of a trace); dotted: its "
         "first good generation. At most 1,000 points per line; lows and highs are kept."
     )
     return Section("Memory over time", join([note, grid(charts), *_device_parts(run)]), charts)
@@ -155,7 +157,7 @@ def _phases(
                 "y": 1,
                 "yanchor": "top",
                 "showarrow": False,
-                "text": f"{cell.planned.load.concurrency:,} u",
+                "text": short_load(cell.load),
                 "font": {"color": "--mut", "size": 10.5},
                 "hovertext": cell.load_label,
             }

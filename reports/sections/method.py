@@ -10,14 +10,17 @@ from reports.markup import Html, join, table, tag
 from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
 
 _RULES = (
-    "The window runs from the end of the warm-up to the first user's stop. A request belongs to it "
+    "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it "
     "if it was sent "
     "in it; one that never got onto the wire belongs where it was due. Requests outside it are "
     "stored, and enter no "
     "statistic but the tokens that arrived in it and the requests that ended in it.",
-    "Latency counts from the moment a request was sent: the load is a closed loop, each user with "
-    "one request in "
-    "flight at most. Failed requests are left out of latencies and counted by kind.",
+    "Latency counts from a request's origin. Closed loop (users, each with one request in flight at most): "
+    "the moment it was sent. Open loop and traces, which keep a schedule whether or not the server keeps up: "
+    "the moment it was due, so that a late sending cannot hide a wait (coordinated omission); the send lag "
+    "is shown by itself. Failed requests are left out of latencies and counted by kind.",
+    "Whether a window was steady (requests in flight and throughput, its first third against its last) is "
+    "checked and shown; it never chooses the window.",
     "A value is computed per start and then averaged over starts; its range is the least and the "
     "greatest start. "
     "A percentile has a mean only if every start that counts has it: the start with too few requests is the "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.cells import Group
 from reports.charts import Section
-from reports.frames import Group, Run
+from reports.frames import Run
 from reports.looks import Look, looks, named
 from reports.markup import (
     Html,

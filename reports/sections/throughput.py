@@ -1,4 +1,4 @@
-"""Throughput against the number of users: tokens/s and requests/s, a chart each."""
+"""Throughput against the load: tokens/s and requests/s, a chart each."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def section(run: Run) -> Section | None:
     if not charts:
         return None
     note = paragraph("Higher is better. Points are means over starts; bars span the starts' values.")
-    return Section("Throughput by users", join([note, key(run), grid(charts)]), charts)
+    return Section("Throughput by load", join([note, key(run), grid(charts)]), charts)

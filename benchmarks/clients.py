@@ -1,0 +1,134 @@
+"""The load generators that load.py compares: how each is started, and what it reported of its requests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.contracts import Load, LoadJob
+from harness.request_table import read_rows
+
+_HERE = Path(__file__).parent
+WARMUP_S = 2.0
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Streams at once, the tokens per second of each, and how long requests begin once all have started."""
+
+    streams: int
+    tokens_per_s: int
+    window_s: float
+    tokens: int = 128
+
+    @property
+    def name(self) -> str:
+        return f"{self.streams} x {self.tokens_per_s}"
+
+    @property
+    def request_s(self) -> float:
+        """How long an answer takes, its first token after 50 ms."""
+        return 0.05 + (self.tokens - 1) / self.tokens_per_s
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A request as its client has it, on CLOCK_MONOTONIC. `start_ns`: where it counts latency from."""
+
+    request_id: str
+    is_ok: bool
+    start_ns: int
+    chunk_ns: Sequence[int]
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Client:
+    """A load generator: its command line against a base URL, which writes into a folder, and how to read
+    that. `good_codes`: its exit codes when it has done its work."""
+
+    name: str
+    argv: Callable[[Case, str, Path], list[str]]
+    environment: Callable[[Case, Path], Mapping[str, str]]
+    read: Callable[[Path], Iterator[Reported]]
+    good_codes: tuple[int, ...] = (0,)
+
+
+def _ours_argv(case: Case, base_url: str, folder: Path) -> list[str]:
+    job = load_job(
+        base_url,
+        Load(case.streams, warmup_s=WARMUP_S, duration_s=case.window_s, timeout_s=_TIMEOUT_S),
+        case.tokens,
+        folder,
+    )
+    return worker_argv(job, folder)
+
+
+def worker_argv(job: LoadJob, folder: Path) -> list[str]:
+    """The load process of `bench run`, for one job."""
+    path = folder / "job.json"
+    path.write_bytes(msgspec.json.encode(job))
+    return [sys.executable, "-P", "-m", "harness.load.worker", str(path)]
+
+
+def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:
+    """Chats of one turn with answers of so many tokens, one after the other."""
+    return LoadJob(
+        cell="b",
+        base_url=base_url,
+        model="reference",
+        api_key_env="",
+        engine="reference",
+        engine_options={},
+        scenario="chat_multi_turn",
+        scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
+        load=load,
+        seed=0,
+        rows_path=str(folder / "rows.jsonl"),
+        summary_path=str(folder / "summary.json"),
+        begun_path=str(folder / "begun.jsonl"),
+    )
+
+
+def _ours_read(folder: Path) -> Iterator[Reported]:
+    for row in read_rows(folder / "rows.jsonl"):
+        start_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
+        yield Reported(row.request_id, row.outcome == "ok", start_ns, row.chunk_ns, row.end_ns)
+
+
+def _locust(file: str) -> Callable[[Case, str, Path], list[str]]:
+    def argv(case: Case, base_url: str, folder: Path) -> list[str]:
+        users = ["-u", str(case.streams), "-r", str(case.streams)]
+        until = ["-t", f"{WARMUP_S + case.window_s:g}s", "--stop-timeout", f"{case.request_s + 30:.0f}"]
+        host = ["--host", base_url.removesuffix("/v1"), "--only-summary"]
+        program = [sys.executable, "-m", "locust", "-f", str(_HERE / file), "--headless"]
+        return [*program, *users, *until, *host]
+
+    return argv
+
+
+def _locust_environment(case: Case, folder: Path) -> Mapping[str, str]:
+    return {"BENCH_RECORD": str(folder / "record.jsonl"), "BENCH_TOKENS": str(case.tokens)}
+
+
+def _locust_read(folder: Path) -> Iterator[Reported]:
+    with (folder / "record.jsonl").open() as lines:
+        for line in lines:
+            said = json.loads(line)
+            chunks = [int(at_s * 1e9) for at_s in said["chunks_s"]]
+            start_ns, end_ns = int(said["start_s"] * 1e9), int(said["end_s"] * 1e9)
+            yield Reported(said["request_id"], said["ok"], start_ns, chunks, end_ns)
+
+
+# Locust's code is 1 where a request failed; load.py counts those itself.
+CLIENTS = (
+    Client("bench", _ours_argv, lambda case, folder: {}, _ours_read),
+    Client("Locust HttpUser", _locust("locust_http.py"), _locust_environment, _locust_read, (0, 1)),
+    Client("Locust FastHttpUser", _locust("locust_fast.py"), _locust_environment, _locust_read, (0, 1)),
+)

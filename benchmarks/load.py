@@ -1,0 +1,129 @@
+"""How true and how cheap the load generator is, beside plain Locust: a server with known send times on one
+core, one client after the other on another, in several passes.
+
+    python benchmarks/load.py                      all cases, three passes, about ten minutes
+    python benchmarks/load.py --memory 1000000     the load process's memory over that many requests
+
+README.md has the results and what the columns mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pinned
+from clients import CLIENTS, WARMUP_S, Case, Client
+from compare import Measured, compare
+from memory import measure_memory
+from server import serving
+from table import markdown, memory_table
+
+from engines.reference_sends import read_sends
+from harness import install, selftest, truth
+from harness.errors import BenchError, MissingError, UserError
+from harness.selftest import Reference
+
+CLIENT_CORE = 1
+# Beyond its load: how long a client may take to start, drain and write.
+SLACK_S = 90.0
+CASES = (
+    Case(64, 100, 8.0),
+    Case(256, 100, 8.0),
+    Case(256, 400, 6.0),
+    Case(256, 800, 6.0),
+    Case(4096, 10, 14.0),
+)
+
+
+def measure(client: Client, case: Case, number: int, reference: Reference) -> Measured:
+    """Run one client against a fresh server and pair what both say."""
+    # In memory where there is such a place: a slow disk would hold up the server that writes its record.
+    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bench-load-", dir=parent) as folder:
+        scratch = Path(folder)
+        with serving(
+            reference, scratch, itl_s=1 / case.tokens_per_s, ttft_s=0.05, slots=case.streams + 1
+        ) as url:
+            cost = pinned.run(
+                client.argv(case, url, scratch),
+                CLIENT_CORE,
+                scratch / "client.log",
+                limit_s=WARMUP_S + case.window_s + case.request_s + SLACK_S,
+                environment=client.environment(case, scratch),
+            )
+        if cost.exit_code not in client.good_codes:
+            said = (scratch / "client.log").read_text(errors="replace")[-2000:]
+            raise BenchError(f"{client.name} ended with code {cost.exit_code}: {said}")
+        answers = truth.served(read_sends(scratch / "sends.bin"))
+        return compare(client.name, case, number, list(client.read(scratch)), answers, cost)
+
+
+def in_turns(
+    cases: Sequence[Case], clients: Sequence[Client], passes: int
+) -> Iterator[tuple[int, Case, Client]]:
+    """A B C, C B A, ...: drift of the machine lands on all clients alike."""
+    for number in range(passes):
+        for case in cases:
+            for client in clients if number % 2 == 0 else reversed(clients):
+                yield number, case, client
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    names = [case.name.replace(" ", "") for case in CASES]
+    parser.add_argument("--passes", type=int, default=3, help="3 unless given")
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, help="all unless given")
+    parser.add_argument("--only", action="append", choices=[c.name for c in CLIENTS], help="one client")
+    parser.add_argument(
+        "--memory", type=int, metavar="N", help="instead: memory over N requests x 200 tokens"
+    )
+    parser.add_argument("--program", choices=["native", "python"], default="native", help="of the server")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all passes there as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    if len(os.sched_getaffinity(0)) < 2:
+        raise UserError("the server and the client each need a core of their own; this machine gives one")
+    reference = selftest.find_reference(given.program, install.cache_dir(), read_sends)
+    if reference is None:
+        raise MissingError(f"the native reference server is not built; run `{selftest.BUILD}`")
+    if given.memory:
+        print(memory_table(measure_memory(reference, given.memory, CLIENT_CORE)))
+        return
+    cases = [case for case in CASES if case.name.replace(" ", "") in given.cases]
+    clients = [client for client in CLIENTS if not given.only or client.name in given.only]
+    measured: list[Measured] = []
+    for number, case, client in in_turns(cases, clients, given.passes):
+        one = measure(client, case, number, reference)
+        measured.append(one)
+        print(f"pass {number + 1}, {case.name}, {client.name}: {_in_short(one)}", file=sys.stderr, flush=True)
+        if given.json:
+            given.json.write_text(json.dumps([asdict(each) for each in measured], indent=1) + "\n")
+    print(markdown(measured, reference.program))
+    if not pinned.may_go_first():
+        print("\nWithout root: server and clients had no more priority than what else ran.")
+
+
+def _in_short(one: Measured) -> str:
+    ttft = "no pair" if one.ttft_error_s is None else f"TTFT error p99 {one.ttft_error_s[1] * 1e3:.3f} ms"
+    cpu = "-" if one.cpu_s_per_token is None else f"{one.cpu_s_per_token * 1e6:.1f} us/token"
+    return f"{one.requests} requests, {one.failed} failed, {ttft}, {cpu}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,64 @@
+"""What a cell's requests make of it: failed, or suspect, with the reason. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from harness.contracts import WorkerSummary
+from harness.request_table import Tally
+from harness.store import CellRecord
+
+
+def judged(record: CellRecord, tally: Tally) -> CellRecord:
+    """The record with what its requests say: a cell without one good request in its window has measured
+    nothing; one that lost requests or a load process did not measure what was asked for."""
+    if record.status != "completed" or record.summary is None:
+        return record
+    if error := _failure(record, tally):
+        return replace(record, status="failed", error=error)
+    reasons = [*_failed_requests(tally), *_lost_workers(record)]
+    if reasons:
+        return replace(record, validity="suspect", reasons=(*record.reasons, *reasons))
+    return record
+
+
+def _failure(record: CellRecord, tally: Tally) -> str | None:
+    assert record.summary is not None
+    if record.summary.ended_by == "interrupted":
+        return "the load process was ended by a signal"
+    if record.summary.ended_by == "failures":
+        return _stopped(record, tally)
+    if not tally.sent:
+        return "no request was sent in the window; a longer load.duration"
+    if tally.failed == tally.sent:
+        return f"no request in the window succeeded; {commonest(tally.window_messages)}"
+    return None
+
+
+def _stopped(record: CellRecord, tally: Tally) -> str:
+    share = record.load.max_failed_share
+    limit = f"load.max_failed={100 * share:g}%" if share is not None else "load.max_failed"
+    text = f"stopped: {tally.last_failed} of the last {tally.last} requests failed ({limit})"
+    return f"{text}; commonest: {commonest(tally.messages)}" if tally.messages else text
+
+
+def commonest(messages: Mapping[str, int]) -> str:
+    return max(messages, key=lambda message: messages[message])
+
+
+def _failed_requests(tally: Tally) -> list[str]:
+    return [f"{tally.failed} of {tally.sent} requests in the window failed"] if tally.failed else []
+
+
+def _lost_workers(record: CellRecord) -> list[str]:
+    assert record.summary is not None
+    return [_lost(worker, record.summary.started_ns) for worker in record.summary.workers if worker.lost_ns]
+
+
+def _lost(worker: WorkerSummary, started_ns: int) -> str:
+    after_s = ((worker.lost_ns or 0) - started_ns) / 1e9
+    return (
+        f"load worker {worker.number} ({worker.host}, pid {worker.pid}) was lost {after_s:.1f} s after the "
+        "load began; its requests in flight count as lost, and the load was smaller from then on"
+    )

@@ -1,0 +1,143 @@
+"""When a cell's conversations begin and its users come and go, in seconds from its start. Pure.
+
+A cell is ramp-up, warm-up, window, ramp-down. Knows no clock, no process and no request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate, repeat
+from math import inf, sqrt
+from random import Random
+from typing import NamedTuple
+
+from harness.contracts import Load
+
+# Users that begin together are spread over at most this long, so that they do not run in step.
+STAGGER_S = 1.0
+
+
+class Phases(NamedTuple):
+    """Ends of the parts of a cell, in seconds from its start; `window_end_s` and `end_s` are infinite where
+    no duration bounds the window."""
+
+    ramp_up_end_s: float
+    window_start_s: float
+    window_end_s: float
+    end_s: float
+
+
+def phases(load: Load) -> Phases:
+    window_start_s = load.ramp_up_s + load.warmup_s
+    window_end_s = inf if load.duration_s is None else window_start_s + load.duration_s
+    return Phases(load.ramp_up_s, window_start_s, window_end_s, window_end_s + load.ramp_down_s)
+
+
+# --- open loop -----------------------------------------------------------------------------------
+
+
+class Stretch(NamedTuple):
+    """A time in which the rate goes evenly from one value to another, in arrivals per second."""
+
+    length_s: float
+    from_per_s: float
+    to_per_s: float
+
+    @property
+    def arrivals(self) -> float:
+        """How many are expected in it."""
+        mean_per_s = (self.from_per_s + self.to_per_s) / 2
+        return self.length_s * mean_per_s if mean_per_s else 0.0
+
+    def after_s(self, arrivals: float) -> float:
+        """When so many are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
+        slope = (self.to_per_s - self.from_per_s) / self.length_s
+        # The root of the quadratic that loses no digits, and is right for an even rate, too.
+        root = self.from_per_s + sqrt(max(0.0, self.from_per_s**2 + 2 * slope * arrivals))
+        return 2 * arrivals / root if arrivals else 0.0
+
+
+def stretches(load: Load) -> Iterator[Stretch]:
+    """The rate over a cell of an open loop. Without a duration the last stretch has no end."""
+    rate, ends = load.rate_per_s or 0.0, phases(load)
+    steps = load.ramp_steps
+    if load.ramp_up_s and load.ramp == "linear":
+        yield Stretch(load.ramp_up_s, 0.0, rate)
+    elif load.ramp_up_s:
+        yield from (
+            Stretch(load.ramp_up_s / steps, level, level)
+            for level in (rate * (step + 1) / steps for step in range(steps))
+        )
+    yield Stretch(ends.window_end_s - ends.ramp_up_end_s, rate, rate)
+    if load.ramp_down_s and load.ramp == "linear":
+        yield Stretch(load.ramp_down_s, rate, 0.0)
+    elif load.ramp_down_s:
+        yield from (
+            Stretch(load.ramp_down_s / steps, level, level)
+            for level in (rate * (steps - 1 - step) / steps for step in range(steps))
+        )
+
+
+def schedule(load: Load, rng: Random) -> Iterator[float]:
+    """The instants of an open loop's arrivals, ascending, without end unless a ramp-down ends them.
+
+    A renewal process of rate 1 is drawn, and its k-th point u becomes the time t at which u arrivals are
+    expected: the integral of the rate up to t equals u. So a ramp keeps the kind of spacing. For Poisson
+    arrivals this is exact. Source: Gerhardt and Nelson, Transforming renewal processes for simulation of
+    nonstationary arrival processes, INFORMS Journal on Computing 21 (2009), the inversion method.
+    """
+    points = accumulate(_gaps(load, rng))
+    point = next(points)
+    begin_s = before = 0.0
+    for stretch in stretches(load):
+        while point - before < stretch.arrivals:
+            yield begin_s + stretch.after_s(point - before)
+            point = next(points)
+        before += stretch.arrivals
+        begin_s += stretch.length_s
+
+
+def _gaps(load: Load, rng: Random) -> Iterator[float]:
+    """Gaps of mean 1. `constant` begins at once, the others with a gap.
+
+    Gamma with shape `burstiness`, so that its coefficient of variation is burstiness ** -0.5.
+    Source: vLLM benchmarks/serve.py, get_request.
+    """
+    if load.arrival == "constant":
+        yield 0.0
+        yield from repeat(1.0)
+    shape = load.burstiness if load.arrival == "gamma" else 1.0
+    while True:
+        yield rng.expovariate(1.0) if shape == 1.0 else rng.gammavariate(shape, 1.0 / shape)
+
+
+# --- closed loop ---------------------------------------------------------------------------------
+
+
+def user_begins_s(load: Load, user: int) -> float:
+    """When a closed loop's user begins: in a ramp-up at its turn, else staggered over the warm-up's first
+    second. Users of one step are spread over a second, at most a quarter of the step."""
+    users = load.concurrency or 1
+    if not load.ramp_up_s:
+        return min(load.warmup_s, STAGGER_S) * (user / users)
+    if load.ramp == "linear":
+        return load.ramp_up_s * user / users
+    step, place = divmod(user * load.ramp_steps, users)
+    length_s = load.ramp_up_s / load.ramp_steps
+    return step * length_s + place / users * min(STAGGER_S, length_s / 4)
+
+
+def user_ends_s(load: Load, user: int) -> float:
+    """When a closed loop's user begins no more requests: in a ramp-down at its turn, else at the end."""
+    ends = phases(load)
+    if not load.ramp_down_s:
+        return ends.end_s
+    users = load.concurrency or 1
+    if load.ramp == "linear":
+        return ends.window_end_s + load.ramp_down_s * (user + 1) / users
+    return ends.window_end_s + load.ramp_down_s * (user * load.ramp_steps // users) / load.ramp_steps
+
+
+def share(items: int, workers: int, worker: int) -> int:
+    """How many of `items` fall to one of several workers, which take every `workers`-th."""
+    return len(range(worker, items, workers))

@@ -1,0 +1,229 @@
+"""Plays one job's load in this process: users over ramps, warm-up, window and drain, and what is said of it.
+
+Used by every kind of load process; knows neither how rows leave this process nor who started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from math import inf
+from typing import Any
+
+import gevent
+
+from harness.contracts import Load, LoadSummary, WorkerSummary
+from harness.load import arrivals
+from harness.load.client import Endpoint
+from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
+from harness.load.openloop import OpenLoop
+from harness.load.receive import Receiver
+from harness.load.traffic import Traffic
+
+# How long a user may take to write its row and end, once its request has.
+LAST_ROW_S = 5.0
+# Open loop: one keeps watch, one is idle; then some more whenever none is.
+FIRST_USERS = 2
+MOST_USERS_AT_ONCE = 8
+# Descriptors of a load process that are no user's connection, and then some.
+OTHER_FILES = 64
+
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+def play(
+    traffic: Traffic, receiver: Receiver, runner: Any, on_progress: OnProgress, start_ns: int | None = None
+) -> LoadSummary:
+    """Play the traffic's load, blocking until its last request has ended.
+
+    A request of the window may run to its own timeout. `runner` is a Locust runner whose users are
+    `user_class(traffic, target, receiver)`; `on_progress` hears once a second how far it is. `start_ns`:
+    when to begin, so that all workers of a cell do at once (None: now). Raises what the scenario or our own
+    code raised in a user.
+    """
+    gc.collect()
+    gc.freeze()
+    with gc_pauses() as pauses, loop_lag() as lag:
+        started_ns = _play(traffic, runner, receiver, on_progress, start_ns)
+    if traffic.failure:
+        raise traffic.failure
+    return _summary(traffic, receiver, lag, pauses, started_ns)
+
+
+def _play(
+    traffic: Traffic, runner: Any, receiver: Receiver, on_progress: OnProgress, start_ns: int | None
+) -> int:
+    """Run Locust's users over all phases of the cell; the instant at which it started."""
+    load = traffic.job.load
+    name = runner.environment.user_classes[0].__name__
+    # Users are made before the start, and wait for their instants: making thousands takes a while.
+    runner.spawn_users({name: FIRST_USERS if traffic.open_loop else _users(traffic)})
+    started_ns = start_ns or time.monotonic_ns()
+    traffic.start(started_ns)
+    with ExitStack() as stack:
+        stack.callback(traffic.alarm.close)
+        stack.callback(runner.quit)
+        stack.callback(gevent.spawn(_report_progress, traffic, receiver, started_ns, on_progress).kill)
+        if traffic.open_loop:
+            stack.callback(gevent.spawn(_add_users, traffic, traffic.open_loop, runner, name).kill)
+        _wait_for_the_end(traffic, started_ns)
+        gevent.joinall(traffic.users, timeout=drain_limit_s(load))
+        traffic.cancel()
+        gevent.joinall(traffic.users, timeout=LAST_ROW_S)
+    _tell_what_was_left_out(traffic)
+    return started_ns
+
+
+def _users(traffic: Traffic) -> int:
+    load = traffic.job.load
+    return arrivals.share(load.concurrency or 0, load.workers, traffic.worker)
+
+
+def _wait_for_the_end(traffic: Traffic, started_ns: int) -> None:
+    """Block until no request is to begin any more."""
+    ends = arrivals.phases(traffic.job.load)
+    if ends.end_s == inf:
+        traffic.closed.wait()
+        return
+    window_end_ns = started_ns + int(ends.window_end_s * 1e9)
+    if traffic.wait_until(window_end_ns):
+        traffic.end_window("duration", window_end_ns)
+        traffic.wait_until(started_ns + int(ends.end_s * 1e9))
+        traffic.close("duration")
+
+
+def _tell_what_was_left_out(traffic: Traffic) -> None:
+    if traffic.open_loop is None or traffic.ended_by != "duration" or traffic.window_end_ns is None:
+        return
+    if count := traffic.open_loop.left_out(traffic.window_end_ns):
+        logging.getLogger(__name__).warning(
+            "%d conversations were due in the window and had not begun at its end", count
+        )
+
+
+def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
+    """Make a user, or a few at once, whenever nobody is idle; as many as there can be connections."""
+    count, limit = FIRST_USERS, most_users()
+    while True:
+        open_loop.wanted.wait()
+        open_loop.wanted.clear()
+        if traffic.closed.is_set():
+            return
+        # Locust looks at all users to make one: making several at once keeps that small.
+        more = min(1 + count // 8, MOST_USERS_AT_ONCE, limit - count)
+        if more > 0:
+            runner.spawn_users({name: more})
+            count += more
+        elif more == 0:
+            limit -= 1  # so that it is said once
+            logging.getLogger(__name__).warning(
+                "all %d users that this process has file descriptors for (ulimit -n) are in use: "
+                "conversations now wait for one, and are late",
+                count,
+            )
+
+
+def most_users() -> int:
+    """How many users can have a connection at once in this process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(FIRST_USERS, (2**31 if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES)
+
+
+def drain_limit_s(load: Load) -> float:
+    """Seconds after the window within which each request has ended by itself, by its timeout if need be.
+
+    Ending it earlier would make a slow answer look like a failure of the server's.
+    """
+    return load.timeout_s + LAST_ROW_S
+
+
+def _report_progress(traffic: Traffic, receiver: Receiver, started_ns: int, on_progress: OnProgress) -> None:
+    while True:
+        gevent.sleep(1)
+        receiver.clock.refresh()
+        now_ns = time.monotonic_ns()
+        line = {
+            "t_s": round((now_ns - started_ns) / 1e9, 1),
+            "requests": traffic.ok,
+            "failed": traffic.failed,
+            "in_flight": traffic.in_flight,
+            "phase": _phase(traffic, now_ns),
+        }
+        try:
+            on_progress(line)
+        except OSError:
+            # Nobody listens any more: who started this process is gone.
+            traffic.interrupt()
+            return
+
+
+def _phase(traffic: Traffic, now_ns: int) -> str:
+    if traffic.closed.is_set():
+        return "drain"
+    if traffic.ended_by:
+        return "ramp-down"
+    if now_ns >= traffic.window_start_ns:
+        return "window"
+    is_warm_up = now_ns >= traffic.window_start_ns - int(traffic.job.load.warmup_s * 1e9)
+    return "warmup" if is_warm_up else "ramp-up"
+
+
+def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
+    """A Locust runner of this process alone."""
+    # Our client is gevent's by construction; patching the standard library would only cost time.
+    os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+    from locust.env import Environment
+
+    from harness.load.users import user_class
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    environment = Environment(user_classes=[user_class(traffic, target, receiver)])
+    return environment.create_local_runner()
+
+
+def _summary(
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses, started_ns: int
+) -> LoadSummary:
+    worker = _of_this_process(traffic, receiver, lag, pauses)
+    return LoadSummary(
+        started_ns=started_ns,
+        window_start_ns=traffic.window_start_ns,
+        window_end_ns=max(traffic.window_end_ns or 0, traffic.window_start_ns),  # empty, never negative
+        ended_ns=time.monotonic_ns(),
+        ended_by=traffic.ended_by or "interrupted",
+        users=traffic.open_loop.most_users if traffic.open_loop else _users(traffic),
+        conversations_begun=traffic.conversations_begun,
+        requests=traffic.ok + traffic.failed,
+        stamp_source=worker.stamp_source,
+        clock_uncertainty_ns=worker.clock_uncertainty_ns,
+        stamp_lag_s=worker.stamp_lag_s,
+        loop_lag_s=worker.loop_lag_s,
+        cpu_s=worker.cpu_s,
+        gc_pause_s=worker.gc_pause_s,
+        workers=(worker,),
+    )
+
+
+def _of_this_process(
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses
+) -> WorkerSummary:
+    is_kernel = receiver.stamp_source == "kernel"
+    return WorkerSummary(
+        number=traffic.worker,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        requests=traffic.ok + traffic.failed,
+        stamp_source=receiver.stamp_source,
+        clock_uncertainty_ns=receiver.clock.uncertainty_ns if is_kernel else None,
+        stamp_lag_s=receiver.lag.summary_s() if is_kernel else None,
+        loop_lag_s=lag.summary_s(),
+        cpu_s=time.process_time(),
+        gc_pause_s=pauses.total_s,
+    )

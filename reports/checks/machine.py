@@ -1,0 +1,74 @@
+"""The machine: who else used it, and what was left on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.checks.finding import Finding, cell_name, measured_cells
+from reports.frames import Run
+from reports.markup import number, plural, several, shown
+from reports.opening import flat
+from reports.processor import foreign_share
+
+FOREIGN_SHARE = 0.15
+
+
+def cores_shared(run: Run) -> Iterator[Finding]:
+    """Client and server on the same processor."""
+    if any(record.memory_kind == "host" and not record.attached for record in run.start_records):
+        yield Finding(
+            "cores_shared",
+            "Client and server share the cores",
+            "The servers ran on the processor that also ran the load, so each slows the other, "
+            "more so with more users.",
+            "Figures of one machine, and of this arrangement only.",
+        )
+
+
+def machine_busy(run: Run) -> Iterator[Finding]:
+    """Other work on the machine when the run began."""
+    facts = {key.rpartition(".")[2]: value for key, value in flat(run.record.environment)}
+    load, cores = facts.get("load_1min"), facts.get("cores_usable") or facts.get("cores_logical")
+    if isinstance(load, int | float) and isinstance(cores, int) and load > 0.5 * cores:
+        yield Finding(
+            "machine_busy",
+            "The machine was busy",
+            f"Its load was {number(load)} on {plural(cores, 'core')} when the run began.",
+            "Measure on a quiet machine.",
+        )
+
+
+def foreign_load(run: Run) -> Iterator[Finding]:
+    """Processor time in the windows that neither the server nor the load process used."""
+    shares = [
+        (share, cell) for cell in measured_cells(run) if (share := foreign_share(run, cell)) is not None
+    ]
+    busy = sorted((pair for pair in shares if pair[0] > FOREIGN_SHARE), key=lambda pair: -pair[0])
+    if busy:
+        said = [f"{cell_name(cell)}, start {cell.planned.repeat + 1}: {100 * s:.0f} %" for s, cell in busy]
+        yield Finding(
+            "foreign_load",
+            "Other programs used the processor",
+            f"In {len(busy)} of {plural(len(shares), 'cell')} more than {100 * FOREIGN_SHARE:.0f} % of the "
+            f"machine went to neither the server nor the client ({several(said, '; ')}).",
+            "Stop other programs, and measure again.",
+        )
+
+
+def memory_not_returned(run: Run) -> Iterator[Finding]:
+    """Memory that was not back after a server had stopped."""
+    stuck = [record for record in run.start_records if record.returned_to_baseline is False]
+    if stuck:
+        above = [
+            f"{r.name}: {shown('memory_peak_bytes', r.after_bytes - r.baseline_bytes)} GiB above"
+            for r in stuck
+            if r.after_bytes is not None and r.baseline_bytes is not None
+        ]
+        yield Finding(
+            "memory_not_returned",
+            "Memory was not back at its baseline",
+            f"after {plural(len(stuck), 'start')} ({several(above or [r.name for r in stuck])}); "
+            "the next start began "
+            "with less.",
+            "Look for other programs, and measure again.",
+        )

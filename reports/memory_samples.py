@@ -1,0 +1,50 @@
+"""A server's memory over time, from the samples of its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from harness.store import StartRecord
+
+if TYPE_CHECKING:
+    from reports.frames import Run
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A server's memory over time: known samples only. `what` says in words whose memory it is."""
+
+    what: str
+    t_ns: np.ndarray
+    size_bytes: np.ndarray
+
+    @property
+    def peak(self) -> int:
+        """Index of the highest sample."""
+        return int(self.size_bytes.argmax())
+
+
+def memory_over_time(run: Run, start: StartRecord) -> Memory:
+    """A start's memory, empty where nothing was sampled.
+
+    On a device, the server's own memory where NVML ever attributes it (samples without are left out), else
+    all memory in use.
+    """
+    if start.memory_kind == "host":
+        what, column, frame = "host memory (RSS of the server's process tree)", "rss_bytes", run.host
+    else:
+        what, column, frame = "device memory of the server's processes", "process_bytes", run.device
+    if frame is None:
+        return Memory(what, np.empty(0), np.empty(0))
+    own = frame[frame["start"] == start.name]
+    if start.memory_kind != "host" and not len(own["process_bytes"].dropna()):
+        what, column = "device memory in use (all processes)", "used_bytes"
+    # A server on several devices: the devices' samples of one reading are added.
+    reading = own.groupby("device").cumcount() if "device" in own else np.arange(len(own))
+    kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column], "reading": reading}).dropna()
+    samples = kept.astype(float).groupby("reading").agg({"t_ns": "min", "bytes": "sum"})
+    return Memory(what, samples["t_ns"].to_numpy(), samples["bytes"].to_numpy())

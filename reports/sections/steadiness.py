@@ -1,0 +1,96 @@
+"""Whether each window was steady: requests in flight and throughput over it, a row per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reports.cells import Cell
+from reports.charts import Section
+from reports.frames import Run
+from reports.looks import Look, looks, named
+from reports.markup import Html, join, number, paragraph, table, tag
+from reports.steadiness import (
+    DRIFT_ERRORS,
+    DRIFT_SHARE,
+    GROWTH,
+    PARTS,
+    REQUESTS_NEEDED,
+    Series,
+    Steadiness,
+)
+
+_COLUMNS = (
+    "deployment", "load", "window", "start", "in flight", "first, last third", "tokens/s",
+    "first, last third", "drift", "requests",
+)  # fmt: skip
+_NOTE = (
+    f"Each window in {PARTS} equal parts, drawn from zero; its first third against its last. Not steady: "
+    f"output or requests in flight drift by more than {100 * DRIFT_SHARE:.0f} % and by more than "
+    f"{DRIFT_ERRORS:.0f} standard errors (from how the parts vary within their thirds, or from random "
+    f"arrivals), from {REQUESTS_NEEDED} requests up. The queue only grew, in open loop: requests in flight "
+    f"rise by {100 * (GROWTH - 1):.0f} % or more, part by part. It is a check: the window was fixed before "
+    "the run."
+)
+_WIDTH, _HEIGHT = 104, 26
+
+
+def section(run: Run) -> Section | None:
+    """None where no cell has a window."""
+    rows = [
+        _row(cell, looks(run)[cell.label], found)
+        for group in run.groups
+        for cell in group.cells
+        if cell.number in run.measured and (found := run.measured[cell.number].steadiness)
+    ]
+    if not rows:
+        return None
+    body = join([paragraph(_NOTE), table(_COLUMNS, rows, "plain client")])
+    return Section("Steadiness of the windows", body)
+
+
+def _row(cell: Cell, look: Look, found: Steadiness) -> Sequence[Html | str]:
+    return [
+        named(look),
+        cell.load_label,
+        _verdict(cell, found),
+        str(cell.planned.repeat + 1),
+        _sparkline(found.in_flight, look, "requests in flight"),
+        _thirds(found.in_flight),
+        _sparkline(found.throughput, look, found.unit),
+        _thirds(found.throughput) + ("" if found.tokens else f" {found.unit}"),
+        f"{round(100 * found.throughput.drift) or 0:+d} %",
+        f"{found.requests:,}",
+    ]
+
+
+def _thirds(series: Series) -> str:
+    first, _, last = series.thirds
+    return f"{number(first)}, {number(last)}"
+
+
+def _verdict(cell: Cell, found: Steadiness) -> Html | str:
+    if cell.load.kind == "open" and found.is_growing:
+        return tag("span", "queue grew", class_="bad")
+    if cell.load.kind == "trace":
+        return "as its trace"
+    if not found.is_judged:
+        return "few requests"
+    return tag("span", "not steady", class_="warn") if found.drifts else "steady"
+
+
+def _sparkline(series: Series, look: Look, what: str) -> Html:
+    """Steps over the window, from zero to its highest part."""
+    top = float(series.parts.max()) or 1.0
+    heights = _HEIGHT - 2 - (_HEIGHT - 4) * np.clip(series.parts, 0, None) / top
+    xs = np.linspace(0, _WIDTH, PARTS + 1)
+    points = " ".join(
+        f"{left:.0f},{y:.1f} {right:.0f},{y:.1f}" for left, right, y in zip(xs, xs[1:], heights, strict=False)
+    )
+    said = f"{what} over the window, {number(float(series.parts.min()))} to {number(top)}"
+    return Html(
+        f'<svg class="spark" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
+        f'aria-label="{said}"><title>{said}</title><line x1="0" x2="{_WIDTH}" y1="{_HEIGHT - 1}" '
+        f'y2="{_HEIGHT - 1}"/><polyline points="{points}" style="stroke:var({look.colour})"/></svg>'
+    )

@@ -1,0 +1,124 @@
+"""Replays a trace of real traffic: its instants, its prompt lengths, its answer lengths; the text is made up.
+
+A prompt has about one common word for each token of its row; how many tokens a model made of it is what
+the server says, and stands in the report. Prompts that share blocks in the trace share text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.errors import UserError
+from scenarios.trace_rows import BLOCK_TOKENS, Row, rows
+from scenarios.words import WORDS
+
+# Of this many blocks the text is kept: about 25 MiB.
+_KEPT_BLOCKS = 8192
+
+
+@dataclass(frozen=True)
+class TraceOptions(ScenarioOptions):
+    """`path`: the trace, CSV or JSON Lines. `format`: its columns (auto: by their names). `limit`: play so
+    many rows only. `words_per_token`: how many words stand for a token of a prompt."""
+
+    path: str | None = None
+    format: Literal["auto", "mooncake", "azure", "burstgpt"] = "auto"
+    limit: int | None = None
+    words_per_token: float = 1.0
+
+
+@dataclass(frozen=True)
+class Trace:
+    name: str = "trace"
+    description: str = "a trace's instants and lengths: Mooncake, Azure LLM or BurstGPT (scenario.path=FILE)"
+    options: type[ScenarioOptions] = TraceOptions
+
+    def conversations(self, options: TraceOptions, rng: Random) -> Iterator[Conversation]:
+        """One conversation of one turn per row, in the file's order, until its end.
+
+        Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
+        """
+        prompts = _Prompts(options.words_per_token, rng)
+        first_s: float | None = None
+        for row in _played(options):
+            first_s = row.at_s if first_s is None else first_s
+            turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
+            yield Conversation((turn,), arrival_s=row.at_s - first_s)
+
+    def span_s(self, options: TraceOptions) -> float:
+        """See harness.contracts.Scenario. A million rows take some seconds."""
+        first_s = last_s = None
+        for row in _played(options):
+            first_s = row.at_s if first_s is None else first_s
+            last_s = row.at_s
+        if first_s is None or last_s is None:
+            raise UserError(f"scenario.path={options.path}: has no row with output tokens")
+        return last_s - first_s
+
+
+def _played(options: TraceOptions) -> Iterator[Row]:
+    """The rows that are played: those with output tokens, up to the limit."""
+    if options.path is None:
+        raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"scenario.limit={options.limit}: must be 1 or more")
+    if not 0.01 <= options.words_per_token <= 100:
+        raise UserError(f"scenario.words_per_token={options.words_per_token:g}: must be from 0.01 to 100")
+    return islice(_with_output(options), options.limit)
+
+
+def _with_output(options: TraceOptions) -> Iterator[Row]:
+    skipped = 0
+    where = f"scenario.path={options.path}"
+    for row in rows(Path(str(options.path)).expanduser(), where, options.format):
+        if row.output_tokens:
+            yield row
+        else:
+            skipped += 1
+    if skipped:
+        logging.getLogger(__name__).info("%s: %d rows without output tokens are left out", where, skipped)
+
+
+class _Prompts:
+    """Makes the text of prompts; equal blocks of one cell have equal text, those of two cells do not, so
+    that no cell finds its prompts in a server's cache already."""
+
+    def __init__(self, words_per_token: float, rng: Random) -> None:
+        self._words_per_token = words_per_token
+        self._rng = rng
+        seed = rng.getrandbits(64)
+        words = self._words(BLOCK_TOKENS)
+        self._block = lru_cache(_KEPT_BLOCKS)(lambda number: _phrase(Random(f"{seed} {number}"), words))
+
+    def of(self, row: Row) -> str:
+        """A prompt of the row's length: its blocks in order, the last one cut; own words for what is left."""
+        rng = Random(self._rng.getrandbits(64))
+        length, whole = self._words(row.input_tokens), self._words(BLOCK_TOKENS)
+        parts = []
+        for number in row.blocks or ():
+            if length <= 0:
+                break
+            text = self._block(number)
+            parts.append(text if length >= whole else " ".join(text.split(" ", length)[:length]))
+            length -= whole
+        if length > 0:
+            parts.append(_phrase(rng, length))
+        return " ".join(parts)
+
+    def _words(self, tokens: int) -> int:
+        return max(1, round(tokens * self._words_per_token))
+
+
+def _phrase(rng: Random, words: int) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+SCENARIO = Trace()

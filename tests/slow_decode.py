@@ -1,0 +1,146 @@
+"""The decoder once more, slow and plain: byte by byte, as the WHATWG text tells it.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html, sections 9.2.5 and 9.2.6. It differs in two
+things: an event that the body's end cuts off counts, and a line `error: ...` is data of an error event.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class SlowAnswer:
+    chunk_ns: list[int] = field(default_factory=list)
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    tokens: list[int | None] = field(default_factory=lambda: [None, None, None])
+    timed_tokens: list[int | None] = field(default_factory=lambda: [None, None, None])
+    saw_done: bool = False
+    is_error: bool = False
+    is_malformed: bool = False
+    has_events: bool = False
+
+
+def slow_events(body: bytes, arrival_ns: list[int]) -> list[tuple[str, bytes, int]]:
+    """(kind, data, arrival of the byte that completed it) of each event; `arrival_ns`: of each byte."""
+    if body[:3] == b"\xef\xbb\xbf":
+        body, arrival_ns = body[3:], arrival_ns[3:]
+    found: list[tuple[str, bytes, int]] = []
+    line, kind, data = b"", "", b""
+    after_cr = False
+    for number in range(len(body)):
+        byte = body[number : number + 1]
+        if byte == b"\n" and after_cr:
+            after_cr = False
+            continue
+        after_cr = byte == b"\r"
+        if byte not in (b"\r", b"\n"):
+            line += byte
+        elif line:
+            kind, data = process(line, kind, data)
+            line = b""
+        else:
+            if data:
+                found.append((kind or "message", data[:-1], arrival_ns[number]))
+            kind, data = "", b""
+    if line:
+        kind, data = process(line, kind, data)
+    if data:
+        found.append((kind or "message", data[:-1], arrival_ns[-1]))
+    return found
+
+
+def process(line: bytes, kind: str, data: bytes) -> tuple[str, bytes]:
+    name, value = line, b""
+    if b":" in line:
+        name, value = line[: line.index(b":")], line[line.index(b":") + 1 :]
+        if value[:1] == b" ":
+            value = value[1:]
+    if name == b"event":
+        return value.decode("utf-8", "replace"), data
+    if name == b"data":
+        return kind, data + value + b"\n"
+    if name == b"error":
+        return "error", data + value + b"\n"
+    return kind, data
+
+
+def slow_decode(body: bytes, arrival_ns: list[int]) -> SlowAnswer:
+    answer = SlowAnswer()
+    for kind, data, arrived_ns in slow_events(body, arrival_ns):
+        answer.has_events = True
+        if data.strip() == b"[DONE]":
+            answer.saw_done = True
+            break
+        try:
+            chunk = read_json(data)
+        except (ValueError, RecursionError):
+            answer.is_error, answer.is_malformed = kind == "error", kind != "error"
+            break
+        is_dict = isinstance(chunk, dict)
+        if kind == "error" or (is_dict and (chunk.get("error") or chunk.get("object") == "error")):
+            answer.is_error = True
+            break
+        if not is_dict:
+            answer.is_malformed = True
+            break
+        if take_choices(answer, chunk.get("choices")):
+            answer.chunk_ns.append(arrived_ns)
+        take_counts(answer, chunk)
+    return answer
+
+
+def read_json(data: bytes) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    value = json.loads(data.decode(), parse_constant=refuse)
+    json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    return value
+
+
+def take_choices(answer: SlowAnswer, choices: Any) -> bool:
+    has_content = False
+    for choice in choices if isinstance(choices, list) else []:
+        if not isinstance(choice, dict):
+            continue
+        if isinstance(choice.get("finish_reason"), str):
+            answer.finish_reason = choice["finish_reason"]
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            continue
+        text = delta.get("content")
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(text, str) and text:
+            answer.text += text
+            has_content = True
+        if isinstance(reasoning, str) and reasoning:
+            answer.reasoning += reasoning
+            has_content = True
+        if delta.get("tool_calls"):
+            has_content = True
+    return has_content
+
+
+def take_counts(answer: SlowAnswer, chunk: dict[str, Any]) -> None:
+    usage, timings = chunk.get("usage"), chunk.get("timings")
+    if isinstance(usage, dict):
+        details = usage.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        for number, value in enumerate([usage.get("prompt_tokens"), usage.get("completion_tokens"), cached]):
+            if is_count(value):
+                answer.tokens[number] = value
+    if isinstance(timings, dict):
+        evaluated, cached = timings.get("prompt_n"), timings.get("cache_n")
+        inputs = evaluated + cached if is_count(evaluated) and is_count(cached) else None
+        for number, value in enumerate([inputs, timings.get("predicted_n"), cached]):
+            if is_count(value):
+                answer.timed_tokens[number] = value
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53

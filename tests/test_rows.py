@@ -1,0 +1,206 @@
+"""What becomes of a request, from real sockets to its row."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
+
+from harness.contracts import Outcome, RequestRow, Turn
+from harness.load import client as client_module
+from harness.load.client import Client, endpoint
+from harness.load.decode import decode
+from harness.load.receive import Receiver
+from harness.load.response import MAX_RESPONSE_BYTES, Exchange
+from harness.load.rows import RAW_BYTES, request_row
+
+LIMIT_S = 20.0
+KEY = "sk-secret-1"
+ONE = CHUNKED + chunk(event(content="one"))
+Play = Callable[[Link], object]
+
+
+def row_of(exchange: Exchange, keep_bytes: bool = False) -> RequestRow:
+    return request_row(
+        request_id="r",
+        worker=0,
+        user=0,
+        conversation=0,
+        turn_number=0,
+        turn=Turn((), max_tokens=8),
+        scheduled_ns=0,
+        exchange=exchange,
+        decoded=decode(exchange.body, exchange.read_ns, exchange.read_ends),
+        key=KEY,
+        keep_bytes=keep_bytes,
+    )
+
+
+def asked(play: Play, timeout_s: float = LIMIT_S, keep_bytes: bool = False) -> RequestRow:
+    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+        return row_of(client.stream(b"{}", "r", timeout_s), keep_bytes)
+
+
+def sending(*parts: bytes) -> Play:
+    """Answer a request with these bytes, then close the connection."""
+
+    def play(link: Link) -> None:
+        link.request()
+        for part in parts:
+            link.send(part)
+
+    return play
+
+
+def holding(*parts: bytes) -> Play:
+    """Answer with these bytes, then stay silent."""
+
+    def play(link: Link) -> None:
+        sending(*parts)(link)
+        link.request()  # returns when the client closes
+
+    return play
+
+
+def resetting(link: Link) -> None:
+    sending(ONE)(link)
+    link.reset()
+
+
+def dripping(link: Link) -> None:
+    sending(ONE)(link)
+    stop = threading.Event()
+    while not stop.wait(0.01):  # until the client closes: sending then fails, which ends the thread
+        link.send(chunk(b": still here\n\n"))
+
+
+def whole(status: bytes, kind: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (status, kind, len(body))
+    return head + body
+
+
+STREAM = event(content="one") + event(content="two") + finish() + DONE
+SSE, JSON = b"text/event-stream", b"application/json"
+FAULTS: dict[str, tuple[Play, Outcome, str, int]] = {
+    "400": (sending(whole(b"400 Bad", JSON, b'{"error": "too long"}')), "http_error", "too long", 0),
+    "503": (sending(whole(b"503 Busy", b"text/html", b"<h1>Busy</h1>")), "http_error", "<h1>Busy</h1>", 0),
+    "HTML": (sending(whole(b"200 OK", b"text/html", b"<p>hi")), "protocol_error", "not an event stream", 0),
+    "nothing": (sending(), "reset", "without a response", 0),
+    "an empty body": (sending(whole(b"200 OK", SSE, b"")), "protocol_error", "the response is empty", 0),
+    "half an event": (
+        sending(whole(b"200 OK", SSE, STREAM[:-40])), "protocol_error", "not JSON in an event", 2
+    ),
+    "invalid UTF-8": (
+        sending(whole(b"200 OK", SSE, event(content="one") + b'data: {"id": "\xff"}\n\n')),
+        "protocol_error", "not JSON in an event", 1,
+    ),
+    "a stream called HTML": (
+        sending(whole(b"200 OK", b"text/html; charset=utf-8", STREAM)),
+        "protocol_error", "the content type is text/html, not text/event-stream", 2,
+    ),
+    "a stream called JSON": (
+        sending(whole(b"200 OK", JSON, STREAM)),
+        "protocol_error", "the content type is application/json, not text/event-stream", 2,
+    ),
+    "an error event": (
+        sending(ONE, chunk(b'data: {"error": {"message": "out of memory"}}\n\n'), LAST_CHUNK),
+        "server_error", "out of memory", 1,
+    ),
+    "an error, then the end": (sending(ONE, chunk(b'data: {"error": "x"}\n\n')), "server_error", "x", 1),
+    "a body that stops early": (sending(ONE, LAST_CHUNK), "protocol_error", "the answer is cut", 1),
+    "a connection that stops early": (sending(ONE), "reset", "before the response's end", 1),
+    "a reset": (resetting, "reset", "the connection broke", 1),
+    "a stall": (holding(ONE), "timeout", "not finished after 0.5 s", 1),
+    "no end": (dripping, "timeout", "not finished after 0.5 s", 1),
+    "a wrong chunk, then silence": (holding(ONE, b"3\r\nabcd\r\n"), "protocol_error", "than it said", 1),
+    "a wrong chunk, then the end": (sending(ONE, b"zzz\r\n"), "protocol_error", "not a chunk size", 1),
+    "no chunks at all": (holding(CHUNKED + STREAM), "protocol_error", "not a chunk size", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_failed_request_with_its_reason_and_times(name: str) -> None:
+    play, outcome, reason, chunks = FAULTS[name]
+    row = asked(play, timeout_s=0.5 if outcome == "timeout" or "silence" in name else LIMIT_S)
+    assert row.outcome == outcome
+    assert reason in str(row.error)
+    assert len(row.chunk_ns) == chunks
+    assert row.sent_ns is not None
+    assert [row.sent_ns, *row.chunk_ns, row.end_ns] == sorted([row.sent_ns, *row.chunk_ns, row.end_ns])
+    assert (row.first_content_ns, row.last_content_ns) == (
+        (row.chunk_ns[0], row.chunk_ns[-1]) if chunks else (None, None)
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n",
+        CHUNKED + b"6400000\r\n",
+    ],
+)
+def test_100_mb_in_one_line_end_at_the_limit_in_bounded_memory(head: bytes) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(head + b"data: ")
+        for _ in range(100):
+            link.send(b"x" * 1_048_576)
+
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began_s = time.monotonic()
+    row = asked(play)
+    assert (row.outcome, row.error) == (
+        "protocol_error",
+        f"the response is longer than {MAX_RESPONSE_BYTES} bytes",
+    )
+    assert len(row.raw_response or "") == RAW_BYTES
+    assert time.monotonic() - began_s < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 5 * MAX_RESPONSE_BYTES / 1024
+
+
+def test_a_good_stream_is_ok_with_either_end_mark_and_without_a_content_type() -> None:
+    for body in (event(content="one") + finish(), event(content="one") + DONE):
+        row = asked(sending(b"HTTP/1.1 200 OK\r\n\r\n" + body))
+        assert (row.outcome, row.error, row.raw_response) == ("ok", None, None)
+
+
+def test_all_bytes_are_kept_where_wanted() -> None:
+    response = answer("x" * 100_000)
+    row = asked(sending(response), keep_bytes=True)
+    assert row.outcome == "ok"
+    assert row.raw_response == response.decode()
+    assert asked(sending(response)).raw_response is None
+
+
+def test_the_key_is_masked_in_all_that_is_kept() -> None:
+    row = asked(
+        sending(CHUNKED + chunk(event(content=KEY, reasoning=KEY) + finish()) + LAST_CHUNK), keep_bytes=True
+    )
+    assert (row.output_text, row.reasoning_text) == ("***", "***")
+    assert KEY not in str(row)
+    failed = asked(sending(whole(b"401 No", SSE, b"x" * (RAW_BYTES - 100) + KEY.encode() * 20)))
+    assert "sk-" not in str(failed)
+
+
+def test_a_request_that_was_sent_twice_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(link: Link) -> None:
+        link.request()
+        link.send(answer("a"))
+        if len(server.links) == 1:
+            link.request()  # and close without an answer
+
+    monkeypatch.setattr(client_module, "CLOSED_BEFORE_S", LIMIT_S)
+    with serving(play) as server, Receiver() as receiver, Client(endpoint(server.url), receiver) as client:
+        rows = [row_of(client.stream(b"{}", "r", LIMIT_S)) for _ in range(2)]
+    assert [(row.outcome, row.is_resent) for row in rows] == [("ok", False), ("ok", True)]
+
+
+def test_no_proxy_is_used_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert asked(sending(answer("a"))).outcome == "ok"
