@@ -503,7 +503,8 @@ class LoadSummary:
     (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within `clock_uncertainty_ns`) or `read` (stamped after the
     read). `stamp_lag_s`: from the kernel's stamp to our reading of it: median, p99, maximum (None without
     kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
-    several workers these are the worst one's, `cpu_s` and `gc_pause_s` are sums; `workers` has each.
+    several workers these are the worst one's, `cpu_s` (from the start of the load on) and
+    `gc_pause_s` are sums; `workers` has each.
     """
 
     started_ns: int

@@ -283,7 +283,7 @@ def _step_row(step: SelfTestStep) -> Row:
         "ITL error p50, p99": _errors(step.itl_error_s),
         "E2E error p50, p99": _errors(step.e2e_error_s),
         "server late p50, p99": _errors(step.server_late_s) + late,
-        "CPU per chunk, start included": "-" if cpu_s is None else _error(cpu_s),
+        "CPU per chunk": "-" if cpu_s is None else _error(cpu_s),
     }
 
 

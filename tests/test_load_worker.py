@@ -173,7 +173,7 @@ def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
         assert 0 < (summary.clock_uncertainty_ns or 0) < MS
     assert summary.loop_lag_s is not None
     assert 0 < summary.loop_lag_s[0] < 0.1
-    assert 0.05 < summary.cpu_s < 10
+    assert 0 < summary.cpu_s < 0.2  # of the load alone: importing took longer
     assert 0 <= summary.gc_pause_s < 1
 
 

@@ -50,11 +50,13 @@ def play(
     """
     gc.collect()
     gc.freeze()
+    began_cpu_s = time.process_time()
     with gc_pauses() as pauses, loop_lag() as lag:
         started_ns = _play(traffic, runner, receiver, on_progress, start_ns)
     if traffic.failure:
         raise traffic.failure
-    return _summary(traffic, receiver, lag, pauses, started_ns)
+    worker = _of_this_process(traffic, receiver, lag, pauses, time.process_time() - began_cpu_s)
+    return _summary(traffic, worker, started_ns)
 
 
 def _play(
@@ -188,10 +190,7 @@ def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
     return environment.create_local_runner()
 
 
-def _summary(
-    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses, started_ns: int
-) -> LoadSummary:
-    worker = _of_this_process(traffic, receiver, lag, pauses)
+def _summary(traffic: Traffic, worker: WorkerSummary, started_ns: int) -> LoadSummary:
     return LoadSummary(
         started_ns=started_ns,
         window_start_ns=traffic.window_start_ns,
@@ -212,7 +211,7 @@ def _summary(
 
 
 def _of_this_process(
-    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses, cpu_s: float
 ) -> WorkerSummary:
     is_kernel = receiver.stamp_source == "kernel"
     return WorkerSummary(
@@ -224,6 +223,6 @@ def _of_this_process(
         clock_uncertainty_ns=receiver.clock.uncertainty_ns if is_kernel else None,
         stamp_lag_s=receiver.lag.summary_s() if is_kernel else None,
         loop_lag_s=lag.summary_s(),
-        cpu_s=time.process_time(),
+        cpu_s=cpu_s,
         gc_pause_s=pauses.total_s,
     )

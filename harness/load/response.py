@@ -57,15 +57,15 @@ class Response:
     `closed_ns`: when the connection ended, if it did.
     """
 
+    __slots__ = ("_marks", "closed_ns", "framing", "is_resent", "raw", "sent_ns")
+
     def __init__(self) -> None:
         self.sent_ns: int | None = None
         self.closed_ns: int | None = None
         self.is_resent = False
         self.raw = bytearray()
         self.framing = Framing(self.raw)
-        self.stamps = array("q")
-        self.read_ns = array("q")
-        self.offsets = array("q")
+        self._marks = array("q")  # four numbers of each read
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
         """Keep what arrived, nothing at the stream's end; True once the response is complete.
@@ -74,11 +74,12 @@ class Response:
         """
         if not data:
             return self.close(read_ns)
-        self.stamps.frombytes(stamp or _NO_STAMP)
-        self.read_ns.append(read_ns)
+        marks = self._marks
+        marks.frombytes(stamp or _NO_STAMP)
+        marks.append(read_ns)
         self.raw += data
         size = len(self.raw)
-        self.offsets.append(size)
+        marks.append(size)
         if size > MAX_RESPONSE_BYTES:
             raise ExchangeError("protocol_error", f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
         framing = self.framing
@@ -86,6 +87,20 @@ class Response:
             framing.searched = size - 2  # as `advance` does, without the call: this runs once per token
             return False
         return framing.advance()
+
+    @property
+    def stamps(self) -> array[int]:
+        found = array("q", bytes(len(self._marks) * 4))
+        found[0::2], found[1::2] = self._marks[0::4], self._marks[1::4]
+        return found
+
+    @property
+    def read_ns(self) -> array[int]:
+        return self._marks[2::4]
+
+    @property
+    def offsets(self) -> array[int]:
+        return self._marks[3::4]
 
     def close(self, now_ns: int) -> bool:
         """The server has ended the connection; True if that ends the response.

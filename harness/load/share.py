@@ -69,10 +69,11 @@ def _key(job: LoadJob, key_env: str) -> str | None:
 def _play_from_go(post: Post, runner: Any, traffic: Traffic, receiver: Receiver) -> LoadSummary:
     gc.collect()
     gc.freeze()  # `play` does it again, which then takes no time between Go and the start
+    began_cpu_s = time.process_time()
     with gc_pauses() as pauses:
 
         def report(line: dict[str, Any]) -> None:
-            post.send(_state(line, receiver, pauses.total_s))
+            post.send(_state(line, receiver, time.process_time() - began_cpu_s, pauses.total_s))
 
         report({"t_s": 0.0, "requests": 0, "failed": 0, "in_flight": 0, "phase": "ready"})
         post.send(Ready())
@@ -81,7 +82,7 @@ def _play_from_go(post: Post, runner: Any, traffic: Traffic, receiver: Receiver)
         return play(traffic, receiver, runner, report, post.go.start_ns)
 
 
-def _state(line: dict[str, Any], receiver: Receiver, gc_pause_s: float) -> State:
+def _state(line: dict[str, Any], receiver: Receiver, cpu_s: float, gc_pause_s: float) -> State:
     is_kernel = receiver.stamp_source == "kernel"
     return State(
         t_s=line["t_s"],
@@ -91,7 +92,7 @@ def _state(line: dict[str, Any], receiver: Receiver, gc_pause_s: float) -> State
         phase=line["phase"],
         stamp_source=receiver.stamp_source,
         clock_uncertainty_ns=receiver.clock.uncertainty_ns if is_kernel else None,
-        cpu_s=time.process_time(),
+        cpu_s=cpu_s,
         gc_pause_s=gc_pause_s,
     )
 
