@@ -87,7 +87,7 @@ def _is_pair(here: Reported, answers: dict[str, truth.Served]) -> bool:
 def _ttft_errors(pairs: Sequence[Pair]) -> Iterator[float]:
     """Seconds from a client's own start to its first token, minus from the arrival to the sending of it."""
     for here, there in pairs:
-        yield ((here.chunk_ns[0] - here.start_ns) - (there.sent_ns[0] - (there.arrived_ns or 0))) / 1e9
+        yield truth.error_s((here.start_ns, here.chunk_ns[0]), (there.arrived_ns or 0, there.sent_ns[0]))
 
 
 def _itl_errors(pairs: Sequence[Pair]) -> Iterator[float]:
@@ -97,7 +97,7 @@ def _itl_errors(pairs: Sequence[Pair]) -> Iterator[float]:
 
 def _e2e_errors(pairs: Sequence[Pair]) -> Iterator[float]:
     for here, there in pairs:
-        yield ((here.end_ns - here.start_ns) - ((there.ended_ns or 0) - (there.arrived_ns or 0))) / 1e9
+        yield truth.error_s((here.start_ns, here.end_ns), (there.arrived_ns or 0, there.ended_ns or 0))
 
 
 def _lateness(pairs: Sequence[Pair]) -> Iterator[float]:

@@ -1,7 +1,7 @@
 """How true and how cheap the load generator is, beside plain Locust: a server with known send times on one
 core, one client after the other on another, in several passes.
 
-    python benchmarks/load.py                      all cases, three passes, about ten minutes
+    python benchmarks/load.py                      all cases, three passes, about eleven minutes
     python benchmarks/load.py --memory 1000000     the load process's memory over that many requests
 
 README.md has the results and what the columns mean.

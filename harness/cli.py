@@ -285,7 +285,8 @@ def selftest_command(
             lambda rung, progress: show.rung(ladder, rung, progress),
             lambda step: show.line(listing.step_in_short(step)),
         )
-        show.line(f"kept in {known_error.keep(cache, result)}")
+        kept = known_error.keep(cache, result)
+        show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
     if as_json:
         _print_json(result)
     else:
@@ -307,7 +308,8 @@ def worker_command(
 ) -> None:
     """Play a share of the load of another machine's runs, cell after cell, until Ctrl-C.
 
-    There, start it with `bench run load.workers=N load.bind=0.0.0.0:5557 ...`.
+    There, start it with `bench run load.workers=N load.bind=0.0.0.0:5557 engine.base_url=http://HOST:PORT/v1
+    ...`: a running server, by an address that this machine reaches.
 
     Here it needs the same version of bench, and what a scenario reads at the same path.
 

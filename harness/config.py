@@ -146,6 +146,7 @@ def settings(given: Choices) -> Settings:
         given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
     )
     _check_attached(made)
+    loads.check_bind(made.loads, made.terms[0].value.base_url)
     return made
 
 

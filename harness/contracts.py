@@ -26,6 +26,8 @@ Outcome = Literal[
     "cancelled",  # bench ended it on an interrupt
     "lost",  # a load worker died with it
 ]
+# What ended a cell's window.
+EndedBy = Literal["duration", "conversations", "failures", "interrupted"]
 CellStatus = Literal["completed", "failed", "interrupted", "skipped"]
 Validity = Literal["valid", "suspect", "invalid"]
 StartStatus = Literal["running", "completed", "failed", "interrupted"]
@@ -188,9 +190,10 @@ class Load:
 class EngineTerms:
     """Terms common to all engines (`engine.*`); each engine's file maps them to its own flags.
 
-    `context_length`: tokens of one conversation. `concurrent_sequences`: requests served at once (the
-    plan sets it to the largest load.concurrency unless it is given). `base_url`: attach to this running
-    server instead of starting one. `api_key_env`: name of the environment variable that holds its key.
+    `context_length`: tokens of one conversation. `concurrent_sequences`: requests served at once (unless it
+    is given, the plan sets it to the largest load.concurrency, for open loops and traces to a small fixed
+    number). `base_url`: attach to this running server instead of starting one. `api_key_env`: name of the
+    environment variable that holds its key.
     """
 
     context_length: int = 4096
@@ -504,14 +507,15 @@ class LoadSummary:
     read). `stamp_lag_s`: from the kernel's stamp to our reading of it: median, p99, maximum (None without
     kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
     several workers these are the worst one's, `cpu_s` (from the start of the load on) and
-    `gc_pause_s` are sums; `workers` has each.
+    `gc_pause_s` are sums; `workers` has each. `left_out`: conversations of an open loop or a trace that were
+    due before the window's end and never began.
     """
 
     started_ns: int
     window_start_ns: int
     window_end_ns: int
     ended_ns: int
-    ended_by: Literal["duration", "conversations", "failures", "interrupted"]
+    ended_by: EndedBy
     users: int
     conversations_begun: int
     requests: int
@@ -522,6 +526,7 @@ class LoadSummary:
     cpu_s: float
     gc_pause_s: float
     workers: tuple[WorkerSummary, ...] = ()
+    left_out: int = 0
 
 
 # --- what bench knows of its own error -----------------------------------------------------------
@@ -532,7 +537,8 @@ class SelfTestStep:
     """One load of the self-test: `streams` at once, each offered `chunks_per_s`, one event per segment.
 
     Errors are what the client reported minus what the server did, paired per request (ITL: per gap):
-    (median, p99), both of the absolute value, in seconds; None where no request could be paired. `failed`:
+    (median, p99), both of the absolute value, in seconds; None where no request could be paired. TTFT and E2E
+    count from each side's own start: the client's `sent_ns`, the request's arrival at the server. `failed`:
     of `requests`, those that went wrong or of which the server knows something else than the client.
     `server_late_s`: how late the server itself sent a chunk: median, p99. `server_kept_up`: it sent the
     median chunk before the next one was due. `cpu_s_per_chunk`: processor time of the load process, decoding
@@ -556,6 +562,7 @@ class SelfTestStep:
 @dataclass(frozen=True)
 class SelfTest:
     """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
+    `steps`: what is kept holds each load as it was measured last, `created_at` is of the last time.
 
     `largest`: (streams, chunks per second of each) of the largest load at which, as at all smaller ones,
     the p99 error of TTFT stays under 1 ms; None where no load does. `stopped`: a sentence on why no larger

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.contracts import WorkerSummary
+from harness.contracts import LoadSummary, WorkerSummary
 from harness.request_table import Tally
 from harness.store import CellRecord
 
 
 def judged(record: CellRecord, tally: Tally) -> CellRecord:
     """The record with what its requests say: a cell without one good request in its window has measured
-    nothing; one that lost requests or a load process did not measure what was asked for."""
+    nothing; one that lost requests, conversations or a load process did not measure what was asked for."""
     if record.status != "completed" or record.summary is None:
         return record
     if error := _failure(record, tally):
         return replace(record, status="failed", error=error)
-    reasons = [*_failed_requests(tally), *_lost_workers(record)]
+    reasons = [*_failed_requests(tally), *_left_out(record.summary), *_lost_workers(record)]
     if reasons:
         return replace(record, validity="suspect", reasons=(*record.reasons, *reasons))
     return record
@@ -37,9 +37,14 @@ def _failure(record: CellRecord, tally: Tally) -> str | None:
 
 
 def _stopped(record: CellRecord, tally: Tally) -> str:
-    share = record.load.max_failed_share
-    limit = f"load.max_failed={100 * share:g}%" if share is not None else "load.max_failed"
-    text = f"stopped: {tally.last_failed} of the last {tally.last} requests failed ({limit})"
+    most, workers = f"{100 * (record.load.max_failed_share or 0.0):g}%", record.load.workers
+    # Each load process judges its own last requests; those of the whole cell may say something else.
+    text = (
+        f"stopped: {tally.last_failed} of the last {tally.last} requests failed (load.max_failed={most})"
+        if workers == 1
+        else f"stopped: more than {most} of the last requests of one of {workers} load workers failed "
+        f"(load.max_failed={most})"
+    )
     return f"{text}; commonest: {commonest(tally.messages)}" if tally.messages else text
 
 
@@ -49,6 +54,13 @@ def commonest(messages: Mapping[str, int]) -> str:
 
 def _failed_requests(tally: Tally) -> list[str]:
     return [f"{tally.failed} of {tally.sent} requests in the window failed"] if tally.failed else []
+
+
+def _left_out(summary: LoadSummary) -> list[str]:
+    count = summary.left_out
+    were = "conversation was" if count == 1 else "conversations were"
+    text = f"{count} {were} due before the window's end and never began; less came than was asked for"
+    return [text] if count else []
 
 
 def _lost_workers(record: CellRecord) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from harness.contracts import Load, PlannedStart
 from harness.errors import UserError
+from harness.load.arrivals import share
 
 # Files of a load process or a server beyond its connections.
 _OTHER_FILES = 64
@@ -22,20 +23,33 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
         return
     for start in starts:
         for cell in start.cells:
-            needed = files_needed(cell.load, has_server_here=start.deployment.terms.base_url is None)
+            has_server_here = start.deployment.terms.base_url is None
+            needed = files_needed(cell.load, has_server_here=has_server_here)
             if needed > hard:
-                raise UserError(_message(cell.load, needed, hard))
+                raise UserError(_message(cell.load, needed, hard, has_server_here=has_server_here))
+
+
+def check_share_files(load: Load, worker: int) -> None:
+    """Raise UserError where this process may not have a connection for each user of one worker's share."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _OTHER_FILES + share(load.concurrency or 0, load.workers, worker)
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        raise UserError(_message(load, needed, soft, has_server_here=False))
 
 
 def files_needed(load: Load, *, has_server_here: bool) -> int:
-    """Open files of the process that needs the most: the server, else a load process."""
+    """Open files of the process of this machine that needs the most: the server, else a load process, where
+    they are not those of other machines."""
     users = load.concurrency or 0
-    return _OTHER_FILES + (users if has_server_here else -(-users // load.workers))
+    if has_server_here:
+        return _OTHER_FILES + users
+    return _OTHER_FILES + (0 if load.bind else -(-users // load.workers))
 
 
-def _message(load: Load, needed: int, hard: int) -> str:
+def _message(load: Load, needed: int, limit: int, *, has_server_here: bool) -> str:
+    users = max(1, limit - _OTHER_FILES) * (1 if has_server_here else load.workers)
     return (
         f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this system allows "
-        f"{hard}; raise the limit (as root: `ulimit -n {needed}` in the shell that starts bench), or give "
-        f"load.concurrency={max(1, hard - _OTHER_FILES)} or less"
+        f"{limit}; raise the limit (as root: `ulimit -n {needed}` in the shell that starts bench), or give "
+        f"load.concurrency={users} or less"
     )

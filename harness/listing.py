@@ -25,6 +25,7 @@ from harness.contracts import (
 )
 from harness.doctor import Finding
 from harness.errors import UserError
+from harness.plan import OPEN_LOOP_SEQUENCES
 from harness.provision import install_spec, programs_of
 from harness.selftest import Rung
 from scenarios import SCENARIOS
@@ -155,7 +156,9 @@ def _models() -> list[Row]:
 
 
 def _keys() -> list[Row]:
-    return [{"key": key, "default": default} for key, default in default_of_keys().items()]
+    found = default_of_keys()
+    found["engine.concurrent_sequences"] = f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}"
+    return [{"key": key, "default": default} for key, default in found.items()]
 
 
 def _metrics() -> list[Row]:
@@ -204,9 +207,17 @@ def print_plan(out: Console, plan: Plan) -> None:
         print_rows(out, rows)
     for skip in plan.skips:
         out.print(f"skipped {escape(skip.what)}: {escape(skip.reason)}")
+    for count in sorted(_sequences(plan)):
+        out.print(f"requests that a server serves at once: {count} (engine.concurrent_sequences); more wait")
     cells = len(rows)
     if cells:
         out.print(f"{len(plan.starts)} starts, {cells} cells, about {_minutes(plan.estimate_s)}")
+
+
+def _sequences(plan: Plan) -> set[int]:
+    """What the servers that bench starts are told; they may have an option of their own that says else."""
+    terms = [start.deployment.terms for start in plan.starts]
+    return {each.concurrent_sequences for each in terms if each.concurrent_sequences and not each.base_url}
 
 
 def _phases(load: Load) -> str:
@@ -264,7 +275,8 @@ def step_in_short(step: SelfTestStep) -> str:
 def print_selftest(out: Console, result: SelfTest) -> None:
     """The errors at each load, then up to where they are small."""
     print_rows(out, [_step_row(step) for step in result.steps])
-    out.print("error: what the client reported minus what the server did, of each request (ITL: each gap)")
+    out.print("error: what the client reported minus what the server did, of each request (ITL: each gap);")
+    out.print("TTFT and E2E: the client's from sending the request, the server's from that request's arrival")
     if result.stamp_source == "read":
         out.print("arrivals were stamped after the read: this system gives no kernel stamps")
     if result.stopped:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,10 @@ _START_S = 6.0
 _CELL_S = 2.5
 # What a window without a duration or a known rate is guessed to take.
 _WINDOW_S = 60.0
-# Requests that a server is told to serve at once where no number of users says it.
-OPEN_LOOP_SEQUENCES = 64
+# Requests that a server is told to serve at once where no number of users says it. Few, since some engines
+# reserve a whole engine.context_length for each: llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M
+# parameters, and tens of GiB at 8B. Where more come at once they queue; `bench plan` says this number.
+OPEN_LOOP_SEQUENCES = 8
 
 
 def make(settings: Settings, can_prepare: CanPrepare) -> Plan:
@@ -79,15 +82,22 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> Iterator[PlannedCell]:
     for scenario in settings.scenarios:
+        seen: Counter[str] = Counter()
         for load in settings.loads:
-            seed = cell_seed(settings.seed, scenario, load, repeat)
+            place = seen[_traffic(load)]
+            seen[_traffic(load)] += 1
+            seed = cell_seed(settings.seed, scenario, load, repeat, place)
             yield PlannedCell(next(numbers), scenario, load, repeat, seed)
 
 
-def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int) -> int:
+def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
     """The same for every deployment, so that all see the same conversations, whatever the load's bounds,
-    ramps and processes are."""
-    text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}"
+    ramps and processes are.
+
+    `place`: of a load among those of one traffic in a run. Each has conversations of its own, since those of
+    the cell before would be in the server's cache.
+    """
+    text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}" + (f"|{place}" if place else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 

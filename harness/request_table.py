@@ -6,6 +6,7 @@ cell and no directory. Counts what a cell is judged by while the rows pass.
 
 from __future__ import annotations
 
+import logging
 import os
 from array import array
 from collections import Counter
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.contracts import LoadSummary, RequestRow
+from harness.load.failures import LAST_REQUESTS
 
 _TYPES: dict[str, pa.DataType] = {
     "request_id": pa.string(),
@@ -62,9 +64,8 @@ _BATCH_ROWS = 2048
 _BATCH_BYTES = 8 << 20
 # Different messages that are counted; with more (a port in each, say) the first ones stand for all.
 _MESSAGES = 1000
-# As many as load.max_failed looks at (harness/load/traffic.py).
-LAST_REQUESTS = 100
 
+_log = logging.getLogger(__name__)
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
@@ -119,8 +120,9 @@ def write_table(
     """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
 
     Two passes over the lines, in bounded memory (32 bytes per request, and one batch). A last line cut by a
-    kill is left out; a file that is not there is an empty one. `in_window` is null without a summary.
-    `count_tokens` fills tokenizer_tokens, and output_tokens where the server of an ok request gave none.
+    kill is left out, and so is a damaged one, which is told; a file that is not there is an empty one.
+    `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
+    server of an ok request gave none.
     """
     counting = _Counting(summary)
     with pq.ParquetWriter(
@@ -208,17 +210,24 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _places(path: Path) -> tuple[array[int], array[int], array[int]]:
-    """Of each whole line: when its request was sent, and where it begins and ends."""
+    """Of each whole line: when its request was sent, and where it begins and ends. Tells of damaged ones."""
     at_ns, begins, ends = array("q"), array("q"), array("q")
     decoder = msgspec.json.Decoder(_Sent)
-    end = 0
+    end = damaged = 0
     with path.open("rb", buffering=1 << 20) as lines:
         for line in lines:
             begin, end = end, end + len(line)
             if line.endswith(b"\n") and len(line) > 1:
-                at_ns.append(_at_ns(decoder.decode(line)))
+                try:
+                    sent = decoder.decode(line)
+                except msgspec.MsgspecError:
+                    damaged += 1
+                    continue
+                at_ns.append(_at_ns(sent))
                 begins.append(begin)
                 ends.append(end)
+    if damaged:
+        _log.warning("%s: rows that are damaged and were left out: %d", path, damaged)
     return at_ns, begins, ends
 
 

@@ -28,7 +28,6 @@ from harness.contracts import (
     WeightsFile,
 )
 from harness.errors import BenchError, Interrupted, ServerError, UserError
-from harness.load.lost import append_lost
 from harness.load.processes import Progress, read_summary, run_load
 from harness.provision import Provisions
 from harness.store import CellRecord, StartRecord
@@ -331,7 +330,6 @@ def _keep(
     """Store a cell: its requests as a table, then its record, which makes it exist."""
     directory = store.cell_dir(site.run_dir, record.number)
     summary = summary or read_summary(job)
-    append_lost(job)
     count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
     tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens)
     judged = judge.judged(replace(record, summary=summary), tally)

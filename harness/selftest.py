@@ -35,8 +35,6 @@ from harness.contracts import (
 from harness.errors import CellError, UserError
 from harness.load.processes import Progress, run_load
 
-# The error that a latency of some ms can bear.
-LIMIT_S = 1e-3
 _TTFT_S = 0.05
 _START_TIMEOUT_S = 30.0
 _TIMEOUT_S = 30.0
@@ -265,27 +263,6 @@ def step(
     )
 
 
-def largest(steps: Sequence[SelfTestStep]) -> tuple[int, float] | None:
-    """The load with the most chunks per second among those at which, and at all steps with neither more
-    streams nor a higher rate, the p99 of TTFT's error is under LIMIT_S and nothing failed."""
-    held = [
-        here
-        for here in steps
-        if all(
-            _holds(low)
-            for low in steps
-            if low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s
-        )
-    ]
-    most = max(held, key=lambda here: (here.streams * here.chunks_per_s, here.streams), default=None)
-    return (most.streams, most.chunks_per_s) if most else None
-
-
-def _holds(step: SelfTestStep) -> bool:
-    is_exact = step.ttft_error_s is not None and step.ttft_error_s[1] < LIMIT_S
-    return is_exact and step.failed == 0 and step.server_kept_up
-
-
 def _result(
     reference: Reference, steps: Sequence[SelfTestStep], summaries: Sequence[LoadSummary], stopped: str | None
 ) -> SelfTest:
@@ -296,6 +273,6 @@ def _result(
         stamp_source="kernel" if all(each.stamp_source == "kernel" for each in summaries) else "read",
         machine=known_error.machine(),
         steps=tuple(steps),
-        largest=largest(steps),
+        largest=known_error.largest(steps),
         stopped=stopped,
     )

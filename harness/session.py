@@ -99,9 +99,7 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
 
     Raises StoreError where today's bench would plan this run otherwise than the one that began it.
     """
-    was = [(start.deployment.label, [cell.seed for cell in start.cells]) for start in record.plan.starts]
-    now = [(start.deployment.label, [cell.seed for cell in start.cells]) for start in whole.starts]
-    if was != now:
+    if _measured(record.plan) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
     _check_machine(directory, record)
     done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
@@ -115,6 +113,19 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
         index += begun
         remaining.append(replace(start, cells=cells, index=index if begun else start.index))
     return remaining
+
+
+def _measured(planned: Plan) -> list[object]:
+    """What a plan is going to measure, its defaults included, as it is when read back from a file."""
+    measured = [
+        (
+            start.deployment.label,
+            start.deployment.terms,
+            [(cell.seed, cell.load, cell.scenario) for cell in start.cells],
+        )
+        for start in planned.starts
+    ]
+    return list(msgspec.json.decode(msgspec.json.encode(measured)))
 
 
 # Facts without which the cells of one run could not stand side by side.

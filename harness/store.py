@@ -41,7 +41,8 @@ from harness.request_table import read_rows as read_rows
 SCHEMA_VERSION = 2
 SCHEMA_HISTORY = {
     1: "first format",
-    2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers",
+    2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
+    "cpu_s of a load process without its start-up, which version 1 includes",
 }
 
 

@@ -1,6 +1,6 @@
 """Counts the tokens of texts with a tokenizer.json: beside the server's count, or where it gives none.
 
-The only importer of `tokenizers`, which is optional (`pip install serving-bench[tokenizer]`).
+The only importer of `tokenizers`, which is optional (`pip install tokenizers`).
 """
 
 from __future__ import annotations

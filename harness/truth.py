@@ -18,6 +18,8 @@ from harness.contracts import RequestRow
 Send = tuple[str, int, int, int]
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
+# Two instants in nanoseconds, from and to.
+Span = tuple[int, int]
 # The server keeps no more of a request's id.
 ID_LENGTH = 36
 
@@ -51,9 +53,10 @@ def served(sends: Iterable[Send]) -> dict[str, Served]:
 
 @dataclass
 class Errors:
-    """Client minus server, in seconds, signed: of each request's first chunk and end, of each gap between
-    chunks. `late_s`: how late the server sent each chunk. `unpaired`: good requests of which the server knows
-    nothing, or another number of chunks."""
+    """Client minus server, in seconds, signed: of each request's TTFT (on the server from the request's
+    arrival to the first chunk's sending) and E2E, of each gap between chunks. `late_s`: how late the server
+    sent each chunk. `unpaired`: good requests of which the server knows nothing, or another number of
+    chunks."""
 
     ttft_s: list[float] = field(default_factory=list)
     itl_s: list[float] = field(default_factory=list)
@@ -69,27 +72,44 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
         if row.outcome != "ok":
             continue
         answer = answers.get(row.request_id[:ID_LENGTH])
-        if not answer or answer.ended_ns is None or len(answer.sent_ns) != len(row.chunk_ns):
+        span = _span(answer) if answer else None
+        if not answer or not span or len(answer.sent_ns) != len(row.chunk_ns):
             found.unpaired += 1
             continue
-        _add(found, row, answer, answer.ended_ns)
+        _add(found, row, answer, span)
     return found
 
 
-def _add(found: Errors, row: RequestRow, answer: Served, ended_ns: int) -> None:
-    # Instants, not durations from the send on: what the request took to reach the server is in neither.
-    found.ttft_s.append((row.chunk_ns[0] - answer.sent_ns[0]) / 1e9)
-    found.e2e_s.append((row.end_ns - ended_ns) / 1e9)
+def _span(answer: Served) -> Span | None:
+    """From the request's arrival to the answer's end; None where one of them is missing."""
+    if answer.arrived_ns is None or answer.ended_ns is None:
+        return None
+    return answer.arrived_ns, answer.ended_ns
+
+
+def _add(found: Errors, row: RequestRow, answer: Served, span: Span) -> None:
+    """`span`: from the request's arrival at the server to the answer's end."""
+    assert row.sent_ns is not None
+    found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (span[0], answer.sent_ns[0])))
+    found.e2e_s.append(error_s((row.sent_ns, row.end_ns), span))
     found.itl_s.extend(gap_errors_s(row.chunk_ns, answer.sent_ns))
     found.late_s.extend(
         (sent_ns - due_ns) / 1e9 for sent_ns, due_ns in zip(answer.sent_ns, answer.due_ns, strict=True)
     )
 
 
+def error_s(here: Span, there: Span) -> float:
+    """A duration as the client has it minus the server's, in seconds.
+
+    Each from its own start: a latency's are the sending of the request and its arrival at the server. So a
+    client that sets its start wrongly is wrong, and what the request travels counts against it.
+    """
+    return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
+
+
 def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
     """Each gap between chunks as the client has it minus the server's, in seconds."""
-    gaps = zip(pairwise(reported_ns), pairwise(sent_ns), strict=True)
-    return [((here[1] - here[0]) - (there[1] - there[0])) / 1e9 for here, there in gaps]
+    return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
 
 
 def quantiles(values: Iterable[float]) -> tuple[float, float] | None:

@@ -64,7 +64,8 @@ class Cell:
 
     @property
     def client_cores(self) -> float | None:
-        """Cores that its load processes kept busy, on average, at most: their CPU time includes start-up."""
+        """Cores that its load processes kept busy, on average. In runs of schema version 1 their CPU time
+        includes start-up."""
         if self.summary is None or self.load_s is None:
             return None
         return self.summary.cpu_s / self.load_s

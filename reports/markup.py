@@ -58,10 +58,14 @@ def paragraph(content: Html | str, class_: str = "note") -> Html:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart."""
+    """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart; what
+    would be rounded to zero and is none is `<` the last digit."""
     if value is None:
         return NOTHING
-    return f"{value:,.{digits + 1 if digits == 1 and abs(value) < 10 else digits}f}"
+    places = digits + 1 if digits == 1 and abs(value) < 10 else digits
+    if 0 < value < 0.5 * 10.0**-places:
+        return f"<{10.0**-places:.{places}f}"
+    return f"{value:,.{places}f}"
 
 
 def shown(name: str, value: float | None) -> str:

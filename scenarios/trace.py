@@ -52,6 +52,8 @@ class Trace:
             first_s = row.at_s if first_s is None else first_s
             turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
             yield Conversation((turn,), arrival_s=row.at_s - first_s)
+        if first_s is None:
+            raise _nothing_to_play(options)
 
     def span_s(self, options: TraceOptions) -> float:
         """See harness.contracts.Scenario. A million rows take some seconds."""
@@ -60,8 +62,12 @@ class Trace:
             first_s = row.at_s if first_s is None else first_s
             last_s = row.at_s
         if first_s is None or last_s is None:
-            raise UserError(f"scenario.path={options.path}: has no row with output tokens")
+            raise _nothing_to_play(options)
         return last_s - first_s
+
+
+def _nothing_to_play(options: TraceOptions) -> UserError:
+    return UserError(f"scenario.path={options.path}: has no row with output tokens")
 
 
 def _played(options: TraceOptions) -> Iterator[Row]:

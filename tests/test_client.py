@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from bisect import bisect_left
@@ -551,3 +552,42 @@ def test_tls_to_a_plain_server_is_a_connect_error() -> None:
     with serving(play) as server, client_of(secure(server)) as client:
         exchange = client.stream(b"{}", "r", LIMIT_S)
     assert exchange.outcome == "connect_error"
+
+
+def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def two_addresses(host: str, port: int, *_: int) -> list[tuple[object, ...]]:
+        return [(255, socket.SOCK_STREAM, 0, "", (host, port)),
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]  # fmt: skip
+
+    monkeypatch.setattr("gevent.socket.getaddrinfo", two_addresses)
+    assert one_exchange(answering(answer("a"))).outcome == "ok"
+
+
+def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
+    program = (
+        "import resource, socket, sys\n"
+        "from harness.load.client import Client, endpoint\n"
+        "from harness.load.receive import Receiver\n"
+        "with Receiver() as receiver, Client(endpoint(sys.argv[1]), receiver) as client:\n"
+        "    print(client.stream(b'{}', 'r1', 10).outcome)\n"
+        "    client.close()\n"
+        "    with socket.socket() as next_one:\n"
+        "        free = next_one.fileno()\n"
+        "    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))\n"
+        "    exchange = client.stream(b'{}', 'r2', 10)\n"
+        "print(exchange.outcome, exchange.error)\n"
+    )
+    with serving(answering(answer("a"))) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", program, server.url],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    first, second = done.stdout.splitlines() or ["", done.stderr]
+    assert first == "ok"
+    assert second == f"connect_error 127.0.0.1:{server.port}: [Errno 24] Too many open files"

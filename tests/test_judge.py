@@ -57,6 +57,21 @@ def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():
     assert found.error == said
 
 
+def test_what_one_of_several_workers_stopped_for_is_said_of_that_one():
+    """It judged its own last requests; those of the whole cell may have failed less often."""
+    stopped = record(make_run.summary(S, ended_by="failures"), Load(4, max_failed_share=0.1, workers=2))
+    found = judged(stopped, replace(GOOD, failed=11, messages={REFUSED: 11}, last_failed=6))
+    said = "stopped: more than 10% of the last requests of one of 2 load workers failed (load.max_failed=10%)"
+    assert found.error == f"{said}; commonest: {REFUSED}"
+
+
+def test_conversations_that_never_began_make_it_suspect():
+    found = judged(record(make_run.summary(S, left_out=12)), GOOD)
+    assert (found.status, found.validity) == ("completed", "suspect")
+    [reason] = found.reasons
+    assert reason.startswith("12 conversations were due before the window's end and never began")
+
+
 def test_a_load_that_a_signal_ended_is_a_failure():
     found = judged(record(make_run.summary(S, ended_by="interrupted")), GOOD)
     assert found.error == "the load process was ended by a signal"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness import config, overrides, plan
-from harness.listing import print_plan
+from harness.listing import print_plan, rows_of
 
 
 def printed(*lines: str) -> str:
@@ -32,6 +32,24 @@ def printed(*lines: str) -> str:
 def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: list[str]) -> None:
     text = printed(*lines)
     assert all(part in text for part in said), text
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        (["load.concurrency=1,4"], 4),
+        (["load.rate=9"], 8),
+        (["load.rate=9", "engine.concurrent_sequences=3"], 3),
+    ],
+)
+def test_a_plan_says_how_many_requests_are_served_at_once(lines: list[str], count: int) -> None:
+    said = f"requests that a server serves at once: {count} (engine.concurrent_sequences)"
+    assert said in printed(*lines)
+
+
+def test_the_keys_say_what_decides_over_the_requests_served_at_once() -> None:
+    (default,) = [row["default"] for row in rows_of("keys") if row["key"] == "engine.concurrent_sequences"]
+    assert default == "largest load.concurrency; without one 8"
 
 
 def test_a_trace_is_played_whole(tmp_path) -> None:

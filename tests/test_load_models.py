@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import pytest
@@ -102,8 +102,16 @@ def test_a_constant_rate_keeps_its_schedule_though_the_server_does_not(tmp_path:
     ends_s = [(row.end_ns - played.summary.started_ns) / S for row in played.rows]
     assert max(ends_s) > 2.9
     assert (played.summary.ended_by, played.summary.conversations_begun) == ("duration", len(played.rows))
+    assert played.summary.left_out == 75 - len(played.rows)
     # As many users as there are waiting; the last ones find the queue of those before them.
     assert 30 < played.summary.users <= 60
+
+
+def test_a_window_is_as_long_as_its_duration_though_the_last_arrival_was_long_ago(tmp_path: Path) -> None:
+    played = play(tmp_path, open_loop(0.5, duration_s=1.0))
+    assert played.scheduled_s() == [0]
+    assert played.summary.ended_by == "duration"
+    assert played.summary.window_end_ns - played.summary.window_start_ns == S
 
 
 def test_poisson_arrivals_are_the_seeded_ones(tmp_path: Path) -> None:
@@ -114,6 +122,20 @@ def test_poisson_arrivals_are_the_seeded_ones(tmp_path: Path) -> None:
     assert median(played.late_ms()) < LATE_MS
     by_number = sorted(played.rows, key=lambda row: row.conversation)
     assert [row.scheduled_ns for row in by_number] == sorted(row.scheduled_ns for row in played.rows)
+
+
+@pytest.mark.parametrize(("burstiness", "least", "most"), [(0.2, 1.4, 4.0), (16.0, 0.1, 0.6)])
+def test_gamma_arrivals_come_to_the_server_as_bursty_as_asked(
+    tmp_path: Path, burstiness: float, least: float, most: float
+) -> None:
+    played = play(tmp_path, open_loop(80, arrival="gamma", burstiness=burstiness))
+    assert median(played.late_ms()) < LATE_MS
+    at_s = sorted(arrived_ns / S for arrived_ns in played.arrived_ns.values())
+    gaps_s = [after - before for before, after in pairwise(at_s)]
+    # Gamma's coefficient of variation is burstiness ** -0.5: 2.2 and 0.25; Poisson's would be 1.
+    assert least < stdev(gaps_s) / mean(gaps_s) < most
+    # 120 are due on average; with a shape of 0.2 the standard deviation is (120 / 0.2) ** 0.5 = 24.
+    assert 50 < len(at_s) < 200
 
 
 def test_a_ramp_of_the_rate_is_seen_at_the_server(tmp_path: Path) -> None:
@@ -152,6 +174,21 @@ def test_users_come_and_go_in_steps(tmp_path: Path) -> None:
     # Half of them stop with the window's end, at 1.4 s, the others 0.4 s later.
     assert max(last_s[:4]) < 1.4 < min(last_s[4:]) < max(last_s[4:]) < 1.8
     assert median(played.late_ms()) < LATE_MS
+
+
+def test_users_come_one_by_one_in_a_linear_ramp_as_the_server_saw_it(tmp_path: Path) -> None:
+    load = Load(concurrency=8, ramp_up_s=1.6, warmup_s=0.0, duration_s=0.3, ramp_down_s=0.8)
+    played = play(tmp_path, load, ("--ttft-s=0.02", "--itl-s=0.001"))
+    started_ns = played.summary.started_ns
+    users = [
+        [(played.arrived_ns[row.request_id] - started_ns) / S for row in rows]
+        for rows in played.begun_in_turn()
+    ]
+    # One every 0.2 s; the window ends at 1.9 s, and then one goes every 0.1 s, the first one first.
+    for number, arrived_s in enumerate(users):
+        assert 0 <= arrived_s[0] - 0.2 * number < LATE_MS / 1000
+        assert -0.15 < arrived_s[-1] - (1.9 + 0.1 * (number + 1)) < LATE_MS / 1000
+    assert len(users) == 8
 
 
 def test_a_trace_is_replayed_at_its_instants_divided_by_the_speedup(tmp_path: Path) -> None:
@@ -212,6 +249,8 @@ def test_without_a_descriptor_for_another_user_conversations_wait_and_are_late(t
     assert played.log.count("all 16 users that this process has file descriptors for") == 1
     # The 16 take 16 conversations in the first 0.16 s, and the next of them 0.3 s after that, all late.
     assert 16 < len(played.rows) <= 48
+    # 50 were due, at 0, 0.01, ... 0.49 s.
+    assert played.summary.left_out == 50 - len(played.rows) > 0
     assert max(played.late_ms()) > 130
     assert min(played.late_ms()) < LATE_MS
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -126,12 +127,12 @@ def test_conversations_are_the_same_whoever_plays_them(tmp_path: Path) -> None:
 
 
 def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
-    load = Load(concurrency=2, warmup_s=0.4, duration_s=0.8)
+    load = Load(concurrency=2, warmup_s=0.5, duration_s=1.25)
     with serving(answering(answer("a", **USAGE), delay_ns=50 * MS)) as server:
         job = job_of(server, tmp_path, load, scenario_options={"turns": 3, "think_time_s": 0.05})
         rows, summary, said = played(job)
-    assert summary.window_start_ns - summary.started_ns == 400 * MS
-    assert summary.window_end_ns - summary.window_start_ns == 800 * MS
+    assert summary.window_start_ns - summary.started_ns == 500 * MS
+    assert summary.window_end_ns - summary.window_start_ns == 1250 * MS
     assert (summary.ended_by, summary.users, summary.requests) == ("duration", 2, len(rows))
     sends = [row.sent_ns or 0 for row in rows]
     assert min(sends) < summary.window_start_ns
@@ -141,7 +142,9 @@ def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
     first_sends = [min(row.sent_ns or 0 for row in rows if row.user == user) for user in range(2)]
     assert 150 * MS < first_sends[1] - first_sends[0] < 350 * MS
     progress = [json.loads(line) for line in said.splitlines()]
-    assert [line["phase"] for line in progress] == ["window"]
+    # After a second, 0.75 s before the window's end; another one only where it took long to come to its end.
+    assert progress[0]["phase"] == "window"
+    assert {line["phase"] for line in progress[1:]} <= {"window", "drain"}
     assert 0 < progress[0]["requests"] <= len(rows)
     assert (progress[0]["failed"], 0 <= progress[0]["in_flight"] <= 2) == (0, True)
 
@@ -163,7 +166,14 @@ def test_a_turn_is_due_its_think_time_after_the_end_of_the_one_before(tmp_path: 
         assert after.sent_ns >= after.scheduled_ns
 
 
+def children_cpu_s() -> float:
+    """Of all that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
+    before_s = children_cpu_s()
     with serving(answering(answer("a"), delay_ns=20 * MS)) as server:
         _, summary, _ = played(job_of(server, tmp_path, Load(warmup_s=0.0, duration_s=0.3)))
     assert summary.stamp_source == ("kernel" if has_kernel_stamps() else "read")
@@ -173,7 +183,8 @@ def test_the_client_reports_its_own_lag(tmp_path: Path) -> None:
         assert 0 < (summary.clock_uncertainty_ns or 0) < MS
     assert summary.loop_lag_s is not None
     assert 0 < summary.loop_lag_s[0] < 0.1
-    assert 0 < summary.cpu_s < 0.2  # of the load alone: importing took longer
+    # Of the load alone: starting and importing took most of the process's time, on a busy machine too.
+    assert 0 < summary.cpu_s < (children_cpu_s() - before_s) / 2
     assert 0 <= summary.gc_pause_s < 1
 
 

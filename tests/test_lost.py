@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from load_process import row
 
 from harness.contracts import BegunRow, Load, LoadJob, RequestRow
@@ -74,6 +75,16 @@ def test_a_first_line_that_was_cut_short_leaves_an_empty_file(tmp_path: Path) ->
     write(made.begun_path, [], cut=b'{"request')
     assert append_lost(made) == 0
     assert Path(made.begun_path).read_bytes() == b""
+
+
+def test_a_damaged_line_is_passed_over_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = job(tmp_path)
+    good = msgspec.json.encode(begun(1))
+    Path(made.begun_path).write_bytes(b'{"request_id":"1-c0\0\0\n' + good + b"\n[]\n")
+    write(made.rows_path, [])
+    assert append_lost(made) == 1
+    assert [each.request_id for each in rows_of(made)] == ["1-c1-t0"]
+    assert caplog.messages == [f"{made.begun_path}: lines that are damaged and were passed over: 2"]
 
 
 def test_a_process_that_never_began_has_lost_nothing(tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ def test_counts_are_sums_and_lags_the_worst_workers() -> None:
     assert whole.workers == (A, B)
 
 
+def test_what_each_worker_left_out_is_left_out_of_the_whole() -> None:
+    assert merged([summary(A, left_out=3), summary(B, left_out=4)], [A, B]).left_out == 7
+
+
 def test_one_worker_without_kernel_stamps_makes_the_cell_so() -> None:
     plain = replace(B, stamp_source="read", clock_uncertainty_ns=None, stamp_lag_s=None)
     whole = merged([summary(A), summary(plain)], [A, plain])
@@ -62,14 +66,17 @@ def test_a_lost_worker_counts_with_what_it_had_said() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
-        (("duration", 900), ("conversations", 700), ("duration", 900)),
-        (("conversations", 600), ("conversations", 700), ("conversations", 700)),
+        (("duration", 900), ("conversations", 700), ("conversations", 700)),
+        (("conversations", 600), ("conversations", 700), ("conversations", 600)),
+        (("duration", 900), ("duration", 901), ("duration", 900)),
         (("failures", 410), ("failures", 405), ("failures", 405)),
-        (("interrupted", 300), ("failures", 405), ("failures", 405)),
         (("interrupted", 300), ("duration", 900), ("interrupted", 300)),
+        # A stop is the reason even where another was done before it.
+        (("conversations", 300), ("failures", 405), ("failures", 300)),
+        (("interrupted", 300), ("failures", 405), ("failures", 300)),
     ],
 )
-def test_what_ended_the_window_first_ended_it(
+def test_the_window_is_that_in_which_all_of_the_load_was_there(
     a: tuple[str, int], b: tuple[str, int], expected: tuple[str, int]
 ) -> None:
     parts = [summary(w, ended_by=said, window_end_ns=end) for w, (said, end) in ((A, a), (B, b))]

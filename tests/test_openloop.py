@@ -77,9 +77,39 @@ def test_the_last_row_of_a_trace_has_a_moment_to_be_sent() -> None:
     assert offsets(list(planned(TRACE, 7, talks([0.0]), START_NS, 0))) == [0.0, 0.1]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_a_duration_ends_the_arrivals_nothing_but_it_ends_the_window(workers: int) -> None:
+    load = replace(POISSON, rate_per_s=0.5, warmup_s=2.0, duration_s=60.0, workers=workers)
+    for seed in range(400):
+        for worker in range(workers):
+            assert all(begun.conversation for begun in planned(load, seed, talks(), START_NS, worker))
+
+
+def test_an_open_loop_that_runs_out_of_conversations_ends_when_the_next_would_have_begun() -> None:
+    load = replace(POISSON, duration_s=60.0)
+    *played, end = planned(load, 7, talks([0.0] * 5), START_NS, 0)
+    assert len(played) == 5
+    assert (end.number, end.conversation) == (5, None)
+    due_s = list(islice(schedule(load, Random("7 arrivals")), 6))
+    assert offsets([*played, end]) == pytest.approx(due_s, abs=1e-8)
+
+
 def test_a_scenario_without_instants_is_no_trace() -> None:
     with pytest.raises(UserError, match="no arrival times"):
         next(planned(TRACE, 7, talks(), START_NS, 0))
+
+
+def test_where_no_more_are_due_the_user_on_watch_waits_for_the_traffic_to_be_closed() -> None:
+    closed = Event()
+    loop = OpenLoop(lambda due_ns: True, closed)
+    users = [gevent.spawn(loop.take, 2) for _ in range(2)]
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert not any(user.ready() for user in users)
+    closed.set()
+    loop.release()
+    gevent.joinall(users, timeout=5)
+    assert [user.ready() and user.value for user in users] == [None, None]
 
 
 def test_one_user_keeps_watch_the_others_are_idle_and_all_go_at_the_end() -> None:

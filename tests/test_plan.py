@@ -121,6 +121,30 @@ def test_what_changes_no_traffic_changes_no_seed(line: str) -> None:
     assert seeds("load.rate=4") == seeds("load.rate=4", line)
 
 
+@pytest.mark.parametrize(
+    "line", ["load.workers=1,2,4", "load.duration=5s,9s", "load.warmup=1s,2s", "load.ramp_up=0s,9s"]
+)
+def test_loads_of_one_traffic_have_conversations_of_their_own(line: str) -> None:
+    swept = seeds("load.concurrency=4,8", line)
+    assert len(set(swept)) == len(swept) > 2
+    # The first of each traffic is what it is alone.
+    assert set(seeds("load.concurrency=4") + seeds("load.concurrency=8")) < set(swept)
+
+
+def test_a_trace_replayed_faster_has_prompts_of_its_own_but_the_same_for_every_deployment(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"timestamp": 0, "input_length": 5, "output_length": 2}\n')
+    whole = made(
+        "engine=reference", "reference.label=a,b", "repeats=1", "scenario=trace", f"scenario.path={path}",
+        "load.speedup=1,2,4",
+    )  # fmt: skip
+    first, second = ([cell.seed for cell in start.cells] for start in whole.starts)
+    assert first == second
+    assert len(set(first)) == 3
+
+
 def test_every_traffic_has_its_own_seed() -> None:
     found = seeds("load.rate=1,4", "load.arrival=poisson,constant")
     found += seeds("load.rate=1,4", "load.arrival=gamma", "load.burstiness=0.5,2")
@@ -128,8 +152,9 @@ def test_every_traffic_has_its_own_seed() -> None:
     assert len(set(found)) == 4 + 4 + 2
 
 
-def test_an_open_loop_tells_the_server_a_fixed_number_of_sequences() -> None:
-    assert made("load.rate=4").starts[0].deployment.terms.concurrent_sequences == 64
+def test_an_open_loop_tells_the_server_a_fixed_small_number_of_sequences() -> None:
+    # Memory for each is reserved at the full context by some engines.
+    assert made("load.rate=4").starts[0].deployment.terms.concurrent_sequences == 8
     given = made("load.rate=4", "engine.concurrent_sequences=2")
     assert given.starts[0].deployment.terms.concurrent_sequences == 2
 

@@ -99,6 +99,32 @@ def test_what_a_killed_load_process_had_begun_is_lost(tmp_path):
     assert {row.user for row in rows} == {0, 1, 2}
 
 
+def test_lost_requests_that_cannot_be_written_do_not_hide_why_the_load_ended(tmp_path, port, caplog):
+    made = job(tmp_path, port, load=Load(concurrency=1, warmup_s=0.1, duration_s=60))
+
+    def die() -> None:
+        """Kill the load process, and put a device that is always full in its rows' place."""
+        if store.read_rows(tmp_path / "rows.jsonl"):
+            for child in psutil.Process().children(recursive=True):
+                if "harness.load.worker" in child.cmdline()[1:4]:
+                    child.kill()
+            begun = (tmp_path / "begun.jsonl").read_bytes().splitlines(keepends=True)[-1]
+            (tmp_path / "begun.jsonl").write_bytes(begun.replace(b'"001-c', b'"001-never-c'))
+            (tmp_path / "rows.jsonl").unlink()
+            (tmp_path / "rows.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(LoadError, match="ended with code -9"):
+        play(tmp_path, made, die)
+    assert [message for message in caplog.messages if "No space left" in message] == [
+        f"{made.rows_path}: which requests were lost could not be written: [Errno 28] No space left on device"
+    ]
+
+
+def test_a_summary_that_was_cut_short_is_none(tmp_path, port):
+    (tmp_path / "summary.json").write_bytes(b'{"started_ns": 1')
+    assert read_summary(job(tmp_path, port)) is None
+
+
 def test_several_workers_share_a_load_and_leave_nothing_behind(tmp_path, port):
     heard: list[Progress] = []
     made = job(tmp_path, port, load=Load(concurrency=2, workers=2, warmup_s=0.1, duration_s=1.5))

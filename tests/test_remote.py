@@ -185,6 +185,24 @@ def test_no_master_can_ask_for_another_variable_than_the_user_named(tmp_path: Pa
     assert server.links == []
 
 
+def test_a_worker_that_may_not_open_its_share_of_connections_says_so_before_the_load(tmp_path: Path) -> None:
+    bind = free_address()
+    few = ("sh", "-c", 'ulimit -n 90; exec "$@"', "sh")
+    with serving(answering(answer("a", **USAGE))) as server:
+        job = bound_job(server, tmp_path, bind, load={"concurrency": 100})
+        with working(job, MASTER_OF_TINY) as master, other_worker(bind, few) as worker:
+            _, logged = master.communicate(timeout=LIMIT_S)
+            told, _ = worker.communicate(timeout=LIMIT_S)
+    assert (master.returncode, worker.returncode) == (2, 2)
+    line = next(line for line in told.splitlines() if "open files" in line)
+    assert line.startswith(
+        "load.concurrency=100: one process needs 164 open files, and this system allows 90"
+    )
+    assert "load.concurrency=26 or less" in line
+    assert logged.splitlines()[-1].endswith(line)
+    assert server.links == []
+
+
 def test_another_version_of_bench_is_refused_on_both_sides(tmp_path: Path) -> None:
     bind = free_address()
     with serving(answering(answer("a", **USAGE), delay_ns=5 * MS)) as server:
@@ -226,10 +244,11 @@ def test_noise_on_the_port_is_a_line_in_the_log(tmp_path: Path) -> None:
     assert "a message of x is left out: Hello" in logged
 
 
-def test_a_worker_that_is_interrupted_ends_the_cell_with_what_there_is(tmp_path: Path) -> None:
+def test_the_others_go_on_where_a_worker_is_interrupted(tmp_path: Path) -> None:
     bind = free_address()
+    load = {"workers": 2, "duration_s": 3.0, "timeout_s": 1.0}
     with serving(half) as server:
-        job = bound_job(server, tmp_path, bind, load={"workers": 2, "duration_s": 60.0})
+        job = bound_job(server, tmp_path, bind, load=load)
         with working(job, MASTER_OF_TINY) as master, other_worker(bind) as one, other_worker(bind) as two:
             wait_until(lambda: len(ids_of(server)) == 4, LIMIT_S)
             one.send_signal(signal.SIGINT)
@@ -237,8 +256,13 @@ def test_a_worker_that_is_interrupted_ends_the_cell_with_what_there_is(tmp_path:
             codes = [process.wait(LIMIT_S) for process in (one, two)]
     assert master.returncode == 0, logged
     assert codes == [130, 0]
-    assert summary_of(job).ended_by == "interrupted"
-    assert sorted(row.outcome for row in rows_of(job)) == ["cancelled", "cancelled", "ok", "ok"]
+    summary = summary_of(job)
+    assert summary.ended_by == "duration"
+    (left,) = [worker for worker in summary.workers if worker.lost_ns is not None]
+    rows = rows_of(job)
+    assert sorted(row.outcome for row in rows if row.worker == left.number) == ["cancelled", "ok"]
+    sent = [row.sent_ns for row in rows if row.worker != left.number and row.sent_ns]
+    assert max(sent) > left.lost_ns
 
 
 def has_ipv6() -> bool:

@@ -266,6 +266,21 @@ def test_a_trace_has_the_drift_that_it_has(tmp_path):
     assert write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=trace) == {}
 
 
+def test_conversations_that_never_began_are_told_with_their_number(tmp_path):
+    dropped = summary(100 * S, duration_s=LONG, left_out=1234)
+    found = write_pair(tmp_path, load_summary=dropped, load=OPEN)
+    assert list(found) == ["schedule_not_kept"]
+    text = found["schedule_not_kept"].text
+    assert "never began" in text
+    assert "llama_cpp fp16 at 2/s poisson: 1,234 conversations" in text
+
+
+def test_one_read_without_a_stamp_is_told_as_what_it_is(tmp_path):
+    found = write_pair(tmp_path, load_summary=READ)["stamps_not_kernel"]
+    assert "the kernel gave no receive time for at least one read" in found.text
+    assert "timed when bench read it" in found.text
+
+
 def test_the_queue_is_told_with_its_figures(tmp_path):
     found = write_pair(tmp_path, first=queued_rows(), second=queued_rows(), load=OPEN)
     # After t seconds 2t have come and t - 0.3 are answered; the thirds' middles are 10 s and 50 s.

@@ -24,7 +24,9 @@ from make_run import (
 from harness import store
 from harness.contracts import Load
 from reports import METRICS, open_run
+from reports.markup import number
 from reports.metrics import needed, percentile_values, why_missing
+from reports.sections.latency import _log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S
@@ -230,3 +232,24 @@ def test_every_metric_says_what_it_is():
         assert metric.formula
         assert metric.source
         assert metric.better in ("higher", "lower", "-")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(None, 2, "–"), (0.0, 2, "0.00"), (0.004, 2, "<0.01"), (0.006, 2, "0.01"), (3.21, 1, "3.21")],
+)
+def test_a_number_that_is_not_zero_is_not_shown_as_zero(value: float | None, digits: int, said: str) -> None:
+    assert number(value, digits) == said
+
+
+@pytest.mark.parametrize(("low", "high"), [(48.0, 56.0), (9.7, 11.2), (50.01, 50.3), (3.0, 20.0), (1.0, 9e3)])
+def test_a_log_axis_has_three_different_ticks_at_least(low: float, high: float) -> None:
+    ticks = _log_ticks(low, high)
+    inside = [
+        text for text, at in zip(ticks["ticktext"], ticks["tickvals"], strict=True) if low <= at <= high
+    ]
+    assert len(set(inside)) == len(inside) >= 3
+
+
+def test_one_value_has_a_log_axis_too() -> None:
+    assert 7.0 in _log_ticks(7.0, 7.0)["tickvals"]

@@ -39,6 +39,17 @@ def test_long_requests_end_a_batch_early(tmp_path):
     assert (file.metadata.num_row_groups, file.metadata.num_rows) == (2, 5)
 
 
+def test_a_damaged_line_is_left_out_and_told(tmp_path, caplog):
+    lines = make_run.write_rows(tmp_path / "rows.jsonl", [make_run.row(k, k * S) for k in range(3)])
+    first, second, third = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + second[:40] + b"\0\0\n" + third)
+    tally = request_table.write_table(lines, tmp_path / "t.parquet", None)
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table["request_id"].to_pylist() == ["r0", "r2"]
+    assert tally.requests == 2
+    assert caplog.messages == [f"{lines}: rows that are damaged and were left out: 1"]
+
+
 _CONVERT = """
 import sys
 from pathlib import Path

@@ -81,6 +81,30 @@ def test_another_plan_is_refused(begun):
         session.missing_starts(directory, record, other)
 
 
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("load", {"timeout_s": 60.0}),
+        ("scenario", {"options": {"turns": 9}}),
+        ("terms", {"context_length": 1}),
+    ],
+)
+def test_a_plan_whose_defaults_have_changed_is_refused(begun, what, changes):
+    directory, _, planned = begun
+    record = store.read_run(directory)
+    assert session.missing_starts(directory, record, planned) == list(planned.starts)
+    start = planned.starts[-1]
+    if what == "terms":
+        terms = replace(start.deployment.terms, **changes)
+        changed = replace(start, deployment=replace(start.deployment, terms=terms))
+    else:
+        cell = start.cells[-1]
+        cell = replace(cell, **{what: replace(getattr(cell, what), **changes)})
+        changed = replace(start, cells=(*start.cells[:-1], cell))
+    with pytest.raises(StoreError, match="planned by another bench"):
+        session.missing_starts(directory, record, replace(planned, starts=(*planned.starts[:-1], changed)))
+
+
 def test_directories_sort_by_time_and_are_new(tmp_path):
     settings = settings_of(*WORDS)
     made = [session.new_run_dir(tmp_path / "results", settings) for _ in range(4)]

@@ -127,3 +127,8 @@ def test_options_that_cannot_work_are_refused(options: TraceOptions, said: str) 
 def test_a_trace_without_a_row_to_play_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no row with output tokens"):
         SCENARIO.span_s(jsonl(tmp_path / "t", mooncake(0, 9, output=0)))
+
+
+def test_a_trace_without_a_row_to_play_has_no_first_conversation(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no row with output tokens"):
+        played(jsonl(tmp_path / "t", mooncake(0, 9, output=0)))

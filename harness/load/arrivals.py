@@ -79,7 +79,8 @@ def stretches(load: Load) -> Iterator[Stretch]:
 
 
 def schedule(load: Load, rng: Random) -> Iterator[float]:
-    """The instants of an open loop's arrivals, ascending, without end unless a ramp-down ends them.
+    """The instants of an open loop's arrivals, ascending, up to the cell's end; without end where no duration
+    bounds it.
 
     A renewal process of rate 1 is drawn, and its k-th point u becomes the time t at which u arrivals are
     expected: the integral of the rate up to t equals u. So a ramp keeps the kind of spacing. For Poisson

@@ -9,12 +9,13 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from harness import watchdog
-from harness.contracts import LoadJob, LoadSummary
+from harness.contracts import LoadJob, LoadSummary, WorkerSummary
 from harness.errors import BenchError, LoadError
 from harness.load.address import parse_address
 from harness.load.crew import Crew, Member, worker_summary
@@ -205,13 +206,12 @@ class Chief:
                 _log.error("load worker %d (%s) is lost: %s", member.number, member.hello.host, how)
 
     def _close_others(self, done: set[str]) -> None:
-        """One that stopped early stops all: what the others would measure is not the load that was asked."""
-        reasons: tuple[Literal["failures", "interrupted"], ...] = ("failures", "interrupted")
-        for ended_by in reasons:
-            said = [m for m in self._members if m.closed and m.closed.ended_by == ended_by]
-            if said and ended_by not in done:
-                done.add(ended_by)
-                self.tell_all(Close(ended_by))
+        """One that too many failures stopped stops all: what the others would measure is not the load."""
+        if "failures" not in done and any(
+            m.closed and m.closed.ended_by == "failures" for m in self._members
+        ):
+            done.add("failures")
+            self.tell_all(Close("failures"))
 
     def finish(self) -> LoadSummary:
         """Put all together. Raises LoadError where no worker has come to its end."""
@@ -220,10 +220,23 @@ class Chief:
             if member.summary and member.offset.uncertainty_ns and (pings := self._pings(member)):
                 member.offset = with_drift(member.offset, offset_of(pings))
         self.crew.write_lost()
-        summaries = [member.summary for member in self._members if member.summary]
+        summaries = [m.summary for m in self._members if m.summary and not self._has_left(m)]
         if not summaries:
             raise LoadError(f"all {self.crew.wanted} load workers were lost")
-        return merged(summaries, [worker_summary(member) for member in self._members])
+        return merged(summaries, [self._summary_of(member) for member in self._members])
+
+    def _has_left(self, member: Member) -> bool:
+        """It was ended where it runs, by a signal that was not for the whole load."""
+        return not self.is_interrupted and bool(member.summary and member.summary.ended_by == "interrupted")
+
+    def _summary_of(self, member: Member) -> WorkerSummary:
+        said = worker_summary(member)
+        # The load without it is as good as with one that was killed; the others have gone on.
+        return (
+            replace(said, lost_ns=member.summary.ended_ns)
+            if self._has_left(member) and member.summary
+            else said
+        )
 
     def dismiss(self) -> None:
         """Let the workers go; after a failure they come to an end first."""

@@ -181,18 +181,21 @@ def _connect(endpoint: Endpoint) -> Any:
     except OSError as error:
         raise ExchangeError("connect_error", f"{where}: {error}") from error
     for family, kind, _, _, address in addresses:
-        socket = plain_socket(family, kind)
         try:
-            _finish_connecting(socket, address)
-        except OSError as error:
-            socket.close()
+            return _connected(family, kind, address)
+        except OSError as error:  # of making the socket too: no such family here, no descriptor left
             failure = str(error)
-        except BaseException:
-            socket.close()
-            raise
-        else:
-            return socket
     raise ExchangeError("connect_error", f"{where}: {failure}")
+
+
+def _connected(family: int, kind: int, address: Any) -> Any:
+    socket = plain_socket(family, kind)
+    try:
+        _finish_connecting(socket, address)
+    except BaseException:
+        socket.close()
+        raise
+    return socket
 
 
 def _finish_connecting(socket: Any, address: Any) -> None:

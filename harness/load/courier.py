@@ -1,4 +1,4 @@
-"""Brings a worker's lines to its master in batches, off the path of the streams.
+"""Brings a worker's lines to its master: what begins before it is sent, rows in batches.
 
 Knows no connection: `send` takes a message.
 """
@@ -18,25 +18,22 @@ ROWS_BYTES = 256 * 1024
 
 
 class Courier:
-    """Collects lines and sends them; `flush` when there are no more. Counts the lines of either kind.
+    """Sends lines; `flush` when there are no more. Counts the lines of either kind.
 
-    What begins is sent in the same turn of gevent's loop, so that hardly any of it is missed if this process
-    dies; rows can wait.
+    What begins is handed to the connection at once, before its request is sent, so that it is not missed if
+    this process dies; rows can wait.
     """
 
     def __init__(self, send: Callable[[Any], object]) -> None:
         self._send = send
-        self._begun: list[bytes] = []
         self._rows: list[bytes] = []
         self._rows_bytes = 0
         self.begun_lines = 0
         self.row_lines = 0
 
     def begun(self, line: bytes) -> None:
-        if not self._begun:
-            gevent.get_hub().loop.run_callback(self._flush_begun)
-        self._begun.append(line)
         self.begun_lines += 1
+        self._send(Begun(line))
 
     def row(self, line: bytes) -> None:
         if not self._rows:
@@ -49,12 +46,6 @@ class Courier:
 
     def flush(self) -> None:
         """Send what there is, at once."""
-        self._flush_begun()
         lines, self._rows, self._rows_bytes = self._rows, [], 0
         if lines:
             self._send(Rows(b"".join(lines)))
-
-    def _flush_begun(self) -> None:
-        lines, self._begun = self._begun, []
-        if lines:
-            self._send(Begun(b"".join(lines)))

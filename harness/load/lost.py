@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from harness.contracts import BegunRow, LoadJob, RequestRow
+
+_Line = TypeVar("_Line")
+_log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -65,8 +70,8 @@ def lost_row(begun: BegunRow, end_ns: int, error: str) -> RequestRow:
     )
 
 
-class _Ended(msgspec.Struct):
-    """What counts of a RequestRow here; the rest of the line is skipped."""
+class Ended(msgspec.Struct):
+    """What counts of a RequestRow for a ledger; the rest of the line is skipped."""
 
     request_id: str
     end_ns: int
@@ -76,8 +81,8 @@ def append_lost(job: LoadJob) -> int:
     """Add a `lost` row to job.rows_path for each request that began and has none; how many.
 
     For a load process that is gone. They end at the last instant in either file, when it was heard of last. A
-    last line that was cut short is removed first. Doing it again adds nothing. Raises msgspec.MsgspecError
-    where any other line is damaged.
+    last line that was cut short is removed first, any other damaged one is passed over. Doing it again adds
+    nothing. Raises OSError.
     """
     rows_path, begun_path = Path(job.rows_path), Path(job.begun_path)
     for path in (rows_path, begun_path):
@@ -85,13 +90,11 @@ def append_lost(job: LoadJob) -> int:
     ledger = Ledger()
     heard_ns = 0
     # In step, since both grow together: nothing is held but what is open.
-    for begun_line, row_line in zip_longest(_lines(begun_path), _lines(rows_path)):
-        if begun_line is not None:
-            begun = msgspec.json.decode(begun_line, type=BegunRow)
+    for begun, ended in zip_longest(_read(begun_path, BegunRow), _read(rows_path, Ended)):
+        if begun is not None:
             ledger.begin(begun)
             heard_ns = max(heard_ns, begun.scheduled_ns)
-        if row_line is not None:
-            ended = msgspec.json.decode(row_line, type=_Ended)
+        if ended is not None:
             ledger.end(ended.request_id)
             heard_ns = max(heard_ns, ended.end_ns)
     lost = [lost_row(begun, heard_ns, f"load worker {begun.worker} was lost") for begun in ledger.open]
@@ -101,10 +104,19 @@ def append_lost(job: LoadJob) -> int:
     return len(lost)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    if path.is_file():
-        with open(path, "rb") as file:
-            yield from file
+def _read(path: Path, kind: type[_Line]) -> Iterator[_Line]:
+    """The file's lines, but for damaged ones, of which their number is told."""
+    if not path.is_file():
+        return
+    damaged = 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                yield msgspec.json.decode(line, type=kind)
+            except msgspec.MsgspecError:
+                damaged += 1
+    if damaged:
+        _log.warning("%s: lines that are damaged and were passed over: %d", path, damaged)
 
 
 def _remove_cut_line(path: Path) -> None:

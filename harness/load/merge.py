@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from harness.contracts import LoadSummary, WorkerSummary
-from harness.load.messages import EndedBy
+from harness.contracts import EndedBy, LoadSummary, WorkerSummary
 
 Lag = tuple[float, float, float]
 Value = TypeVar("Value")
@@ -14,15 +13,18 @@ Value = TypeVar("Value")
 
 def merged(summaries: Sequence[LoadSummary], workers: Sequence[WorkerSummary]) -> LoadSummary:
     """`summaries`: of the workers that ended well (one at least), their instants on one clock; `workers`:
-    of all, the lost ones too. They began at one instant."""
-    ended_by = _ended_by(summaries)
+    of all, the lost ones too. They began at one instant.
+
+    The window ends with that of the first worker: from then on a part of the load is missing. (In open loop
+    all know the instant at which the conversations run out; one that is late may say its duration instead.)
+    """
     is_kernel = all(worker.stamp_source == "kernel" for worker in workers)
     return LoadSummary(
         started_ns=min(summary.started_ns for summary in summaries),
         window_start_ns=min(summary.window_start_ns for summary in summaries),
-        window_end_ns=_window_end_ns(summaries, ended_by),
+        window_end_ns=min(summary.window_end_ns for summary in summaries),
         ended_ns=max(summary.ended_ns for summary in summaries),
-        ended_by=ended_by,
+        ended_by=_ended_by(summaries),
         users=sum(summary.users for summary in summaries),
         conversations_begun=sum(summary.conversations_begun for summary in summaries),
         requests=sum(worker.requests for worker in workers),
@@ -35,20 +37,16 @@ def merged(summaries: Sequence[LoadSummary], workers: Sequence[WorkerSummary]) -
         cpu_s=sum(worker.cpu_s for worker in workers),
         gc_pause_s=sum(worker.gc_pause_s for worker in workers),
         workers=tuple(sorted(workers, key=lambda worker: worker.number)),
+        left_out=sum(summary.left_out for summary in summaries),
     )
 
 
 def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
-    """What weighs most of what ended any worker's window; only if all ran out of conversations did they."""
+    """What stopped any of them; else what ended the first window."""
     said = {summary.ended_by for summary in summaries}
-    order: tuple[EndedBy, ...] = ("failures", "interrupted", "duration", "conversations")
-    return next(reason for reason in order if reason in said)
-
-
-def _window_end_ns(summaries: Sequence[LoadSummary], ended_by: EndedBy) -> int:
-    """The first that was ended early ended the load as it was planned; the last to run out did otherwise."""
-    ends_ns = [summary.window_end_ns for summary in summaries if summary.ended_by == ended_by]
-    return min(ends_ns) if ended_by in ("failures", "interrupted") else max(ends_ns)
+    stops: tuple[EndedBy, ...] = ("failures", "interrupted")
+    first = min(summaries, key=lambda summary: summary.window_end_ns)
+    return next((stop for stop in stops if stop in said), first.ended_by)
 
 
 def _worst(lags: Iterable[Lag | None]) -> Lag | None:

@@ -11,7 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-EndedBy = Literal["duration", "conversations", "failures", "interrupted"]
+from harness.contracts import EndedBy
+
+# A peer that says nothing for so long is gone. Heartbeats, their answers and a worker's state come once a
+# second; a worker is lost unless it is heard of again before the cell's end.
+SILENT_S = 10.0
 
 
 # --- from a worker -------------------------------------------------------------------------------

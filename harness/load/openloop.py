@@ -18,8 +18,8 @@ from harness.contracts import Conversation, Load
 from harness.errors import UserError
 from harness.load import arrivals
 
-# A source that ends: the window goes on for the mean gap of its arrivals, but for so long at least, so that
-# the last of them is in it.
+# A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least, so
+# that the last of them is in it.
 LAST_GAP_S = 0.1
 
 
@@ -35,39 +35,49 @@ class Beginning(NamedTuple):
 def planned(
     load: Load, seed: int, conversations: Iterator[Conversation], started_ns: int, worker: int
 ) -> Iterator[Beginning]:
-    """A worker's share of a cell's beginnings, in order, then the end if there is one.
+    """A worker's share of a cell's beginnings, in order, then the end where the conversations run out, by
+    load.conversations or by themselves.
 
-    load.conversations counts those that are due in the window, over all workers.
+    load.conversations counts those that are due in the window, over all workers. Where load.duration ends
+    the arrivals no end comes: the window is as long as that, however long ago the last arrival was.
     """
     window_start_s = arrivals.phases(load).window_start_s
-    counted = number = 0
-    last_s = 0.0
+    counted = 0
     for number, (due_s, conversation) in enumerate(_timed(load, seed, conversations)):
         due_ns = started_ns + int(due_s * 1e9)
         if load.conversations is not None and due_s >= window_start_s:
             if counted == load.conversations:
-                yield Beginning(number, None, due_ns)
-                return
+                conversation = None
             counted += 1
+        if conversation is None:
+            yield Beginning(number, None, due_ns)
+            return
         if number % load.workers == worker:
             yield Beginning(number, conversation, due_ns)
-        last_s = due_s
-    gap_s = max(LAST_GAP_S, last_s / number if number else 0.0)
-    yield Beginning(number + 1, None, started_ns + int((last_s + gap_s) * 1e9))
 
 
 def _timed(
     load: Load, seed: int, conversations: Iterator[Conversation]
-) -> Iterator[tuple[float, Conversation]]:
-    """All conversations of a cell with their instants, in seconds from its start."""
-    if load.kind == "open":
-        # Drawn apart from the conversations, so that each is what it is without the other.
-        yield from zip(arrivals.schedule(load, Random(f"{seed} arrivals")), conversations, strict=False)
+) -> Iterator[tuple[float, Conversation | None]]:
+    """All conversations of a cell with their instants, in seconds from its start. Where they run out, None
+    with the instant at which the next one would have begun."""
+    if load.kind == "trace":
+        yield from _traced(load, conversations)
         return
-    for conversation in conversations:
+    # Drawn apart from the conversations, so that each is what it is without the other.
+    for due_s in arrivals.schedule(load, Random(f"{seed} arrivals")):
+        yield due_s, next(conversations, None)
+
+
+def _traced(load: Load, conversations: Iterator[Conversation]) -> Iterator[tuple[float, Conversation | None]]:
+    """The conversations of a trace at their own instants; what would have come next is a mean gap later."""
+    last_s, gaps = 0.0, 0
+    for place, conversation in enumerate(conversations):
         if conversation.arrival_s is None:
             raise UserError("load.arrival=trace: the scenario has no arrival times; use scenario=trace")
-        yield conversation.arrival_s / load.speedup, conversation
+        last_s, gaps = conversation.arrival_s / load.speedup, place
+        yield last_s, conversation
+    yield last_s + max(LAST_GAP_S, last_s / gaps if gaps else 0.0), None
 
 
 class OpenLoop:
@@ -100,7 +110,10 @@ class OpenLoop:
         if self._closed.is_set():
             return None
         begun = next(self.beginnings, None)
-        if begun is None or begun.due_ns is None:
+        if begun is None:  # the duration ends it, not the last arrival
+            self._closed.wait()
+            return None
+        if begun.due_ns is None:
             return None
         if not self._wait_until(begun.due_ns):
             self.beginnings = chain([begun], self.beginnings)
@@ -119,7 +132,7 @@ class OpenLoop:
             self.wanted.set()
 
     def left_out(self, until_ns: int) -> int:
-        """How many of a closed traffic's conversations were due before an instant, and have not begun."""
+        """How many of a closed traffic's conversations were due before an instant, and never began."""
         due = takewhile(lambda begun: begun.due_ns is not None and begun.due_ns < until_ns, self.beginnings)
         return sum(begun.conversation is not None for begun in due)
 

@@ -10,7 +10,6 @@ import logging
 import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from harness.load import arrivals
 from harness.load.client import Endpoint
 from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
 from harness.load.openloop import OpenLoop
+from harness.load.process import prepare_locust
 from harness.load.receive import Receiver
 from harness.load.traffic import Traffic
 
@@ -79,7 +79,6 @@ def _play(
         gevent.joinall(traffic.users, timeout=drain_limit_s(load))
         traffic.cancel()
         gevent.joinall(traffic.users, timeout=LAST_ROW_S)
-    _tell_what_was_left_out(traffic)
     return started_ns
 
 
@@ -101,13 +100,16 @@ def _wait_for_the_end(traffic: Traffic, started_ns: int) -> None:
         traffic.close("duration")
 
 
-def _tell_what_was_left_out(traffic: Traffic) -> None:
-    if traffic.open_loop is None or traffic.ended_by != "duration" or traffic.window_end_ns is None:
-        return
-    if count := traffic.open_loop.left_out(traffic.window_end_ns):
+def _left_out(traffic: Traffic) -> int:
+    """How many conversations were due before the window's end and never began; also said in the log."""
+    if traffic.open_loop is None or traffic.window_end_ns is None:
+        return 0
+    count = traffic.open_loop.left_out(traffic.window_end_ns)
+    if count:
         logging.getLogger(__name__).warning(
-            "%d conversations were due in the window and had not begun at its end", count
+            "%d conversations were due before the window's end and never began", count
         )
+    return count
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
@@ -179,13 +181,11 @@ def _phase(traffic: Traffic, now_ns: int) -> str:
 
 def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
     """A Locust runner of this process alone."""
-    # Our client is gevent's by construction; patching the standard library would only cost time.
-    os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+    prepare_locust()
     from locust.env import Environment
 
     from harness.load.users import user_class
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     environment = Environment(user_classes=[user_class(traffic, target, receiver)])
     return environment.create_local_runner()
 
@@ -207,6 +207,7 @@ def _summary(traffic: Traffic, worker: WorkerSummary, started_ns: int) -> LoadSu
         cpu_s=worker.cpu_s,
         gc_pause_s=worker.gc_pause_s,
         workers=(worker,),
+        left_out=_left_out(traffic),
     )
 
 

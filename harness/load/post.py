@@ -12,11 +12,8 @@ from typing import Any
 from gevent.event import Event
 
 from harness.errors import LoadError
-from harness.load.messages import Close, End, Go, Ping, Play, Pong, Refused
+from harness.load.messages import SILENT_S, Close, End, Go, Ping, Play, Pong, Refused
 from harness.load.traffic import Traffic
-
-# A master that says nothing for so long is gone; its answers to heartbeats come once a second.
-SILENT_S = 10.0
 
 
 class MasterGoneError(LoadError):

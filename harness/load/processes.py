@@ -6,6 +6,7 @@ workers share the load harness/load/master.py.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ _SLACK_S = 150.0
 _SILENT_S = 120.0
 # TERM makes the load process write what it has; that takes a moment with many users.
 _GRACE_S = 10.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,22 @@ def run_load(
 
     `check` runs about once a second and may raise to end the load early (the server died). Raises LoadError
     where the load process gives no summary. Whatever is raised, the rows so far are on disk, and those that
-    the load process took with it are there as `lost`.
+    the load process took with it are there as `lost`, if the disk takes them.
     """
     try:
         return _run(job, directory, state_dir, on_progress, check)
     except BaseException:
+        _keep_lost(job)
+        raise
+
+
+def _keep_lost(job: LoadJob) -> None:
+    """Add what was lost, where there is no summary; a failure of that is told, and hides no other."""
+    try:
         if read_summary(job) is None:
             append_lost(job)
-        raise
+    except OSError as error:
+        _log.error("%s: which requests were lost could not be written: %s", job.rows_path, error)
 
 
 def _run(
@@ -114,15 +124,17 @@ def _progress(line: str, log_path: Path) -> Progress:
 
 
 def _summary(job: LoadJob, code: int | None, log_path: Path) -> LoadSummary:
-    path = Path(job.summary_path)
-    if code != 0 or not path.is_file():
+    summary = read_summary(job)
+    if code != 0 or summary is None:
         lines = log_path.read_text(errors="replace").splitlines()
         last = lines[-1][:300] if lines else "(empty)"
         raise LoadError(f"the load process ended with code {code}; the end of {log_path}: {last}")
-    return msgspec.json.decode(path.read_bytes(), type=LoadSummary)
+    return summary
 
 
 def read_summary(job: LoadJob) -> LoadSummary | None:
-    """The summary of a load that was ended early; None where it did not come to write one."""
-    path = Path(job.summary_path)
-    return msgspec.json.decode(path.read_bytes(), type=LoadSummary) if path.is_file() else None
+    """The summary of a load that was ended early; None where it did not come to write a whole one."""
+    try:
+        return msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None

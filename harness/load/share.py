@@ -14,12 +14,13 @@ import msgspec
 
 from harness.contracts import LoadJob, LoadSummary
 from harness.errors import UserError
+from harness.limits import check_share_files
 from harness.load.client import endpoint
 from harness.load.courier import Courier
 from harness.load.lag import gc_pauses
-from harness.load.messages import Closed, Done, Ready, State
+from harness.load.messages import SILENT_S, Closed, Done, Ready, State
 from harness.load.play import play
-from harness.load.post import SILENT_S, Post
+from harness.load.post import Post
 from harness.load.receive import Receiver
 from harness.load.traffic import Outlet, Traffic
 from harness.load.users import user_class
@@ -31,13 +32,14 @@ _log = logging.getLogger(__name__)
 def play_share(post: Post, runner: Any, key_env: str, tell: Callable[[str], None]) -> None:
     """Play the job that `post` was given, from ready to the last row sent.
 
-    Raises CalledOff before the load began, MasterGoneError, and whatever the scenario or our own code raises;
-    the rows so far are sent then too.
+    Raises UserError where this process may not open the files that it takes, CalledOff before the load began,
+    MasterGoneError, and whatever the scenario or our own code raises; the rows so far are sent then too.
     """
     assert post.play
     number = post.play.worker
     job, scenario, engine = with_parts(msgspec.json.decode(post.play.job, type=LoadJob))
     target = endpoint(job.base_url, _key(job, key_env))
+    check_share_files(job.load, number)
     courier = Courier(post.send)
     with Receiver() as receiver:
         traffic = Traffic(job, scenario, engine, Outlet(courier.begun, courier.row), worker=number)

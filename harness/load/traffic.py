@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import gevent
 import msgspec
@@ -22,6 +22,7 @@ from gevent.event import Event
 from harness.contracts import (
     BegunRow,
     Conversation,
+    EndedBy,
     Engine,
     LoadJob,
     RequestRow,
@@ -31,13 +32,8 @@ from harness.contracts import (
 )
 from harness.load import arrivals
 from harness.load.alarm import Alarm
+from harness.load.failures import FEWEST_REQUESTS, LAST_REQUESTS
 from harness.load.openloop import Beginning, OpenLoop, planned
-
-# load.max_failed looks at so many of the last requests, and at no fewer than the second number.
-LAST_REQUESTS = 100
-FEWEST_REQUESTS = 20
-
-EndedBy = Literal["duration", "conversations", "failures", "interrupted"]
 
 
 @dataclass(frozen=True)

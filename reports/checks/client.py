@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from reports.cells import Cell
 from reports.checks.finding import Finding, cell_name, measured_cells
 from reports.frames import Run
 from reports.markup import number, plural, several
@@ -47,19 +48,44 @@ def stamps_not_kernel(run: Run) -> Iterator[Finding]:
         yield Finding(
             "stamps_not_kernel",
             "Arrivals are stamped after reading",
-            f"In {plural(len(cells), 'cell')} the system gave no receive times; a busy client adds "
-            "its own lag to "
-            "every latency.",
-            "Linux gives them for plain HTTP.",
+            f"In {plural(len(cells), 'cell')} the kernel gave no receive time for at least one read; such an "
+            "answer is timed when bench read it, and a busy client adds its own lag to that.",
+            "Linux gives them, with TLS too.",
         )
 
 
 def schedule_not_kept(run: Run) -> Iterator[Finding]:
-    """Open loops and traces whose requests left late: a part of their latency is the client's."""
+    """Open loops and traces whose requests left late: a part of their latency is the client's; or whose
+    conversations never began."""
+    cells = [cell for cell in measured_cells(run) if cell.load.kind != "closed"]
+    parts = []
+    if late := _late_sends(run, cells):
+        parts.append(
+            f"Requests left later than they were due: {several(late, '; ')}. The lag is a part of their TTFT "
+            "and E2E."
+        )
+    if missing := [
+        f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}"
+        for cell in cells
+        if cell.summary and cell.summary.left_out
+    ]:
+        parts.append(
+            f"Conversations that were due before the window's end never began: {several(missing, '; ')}. "
+            "Less came than was asked for."
+        )
+    if parts:
+        yield Finding(
+            "schedule_not_kept",
+            "The schedule was not kept",
+            " ".join(parts),
+            "Free cores for the client, a higher limit of open files, or load.workers=2.",
+        )
+
+
+def _late_sends(run: Run, cells: Iterable[Cell]) -> list[str]:
+    """What is said of each cell whose requests left late."""
     said = []
-    for cell in measured_cells(run):
-        if cell.load.kind == "closed":
-            continue
+    for cell in cells:
         lags_s = run.observations(cell.number, "send_lag_s")
         ttft_s = run.observations(cell.number, "ttft_s")
         if not len(lags_s) or not len(ttft_s):
@@ -70,14 +96,7 @@ def schedule_not_kept(run: Run) -> Iterator[Finding]:
                 f"{cell_name(cell)}: p99 {number(lag_s * 1e3)} ms of a median TTFT of "
                 f"{number(median_s * 1e3)} ms (n = {len(lags_s):,})"
             )
-    if said:
-        yield Finding(
-            "schedule_not_kept",
-            "The schedule was not kept",
-            f"Requests left later than they were due: {several(said, '; ')}. The lag is a part of their TTFT "
-            "and E2E.",
-            "Free cores for the client, or load.workers=2.",
-        )
+    return said
 
 
 def clocks_apart(run: Run) -> Iterator[Finding]:

@@ -42,7 +42,24 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
         rows.append([label, said or NOTHING])
     for label, cell in {cell.load_label: cell for cell in run.planned_cells}.items():
         rows.append([label, _terms(cell.load)])
+    if sequences := _sequences(run):
+        rows.append(["requests served at once", sequences])
     return {"traffic": rows} if rows else {}
+
+
+def _sequences(run: Run) -> str:
+    """What the servers that bench starts are told, and who chose it; they may say otherwise of themselves."""
+    terms = [start.deployment.terms for start in run.record.plan.starts]
+    counts = {each.concurrent_sequences for each in terms if each.concurrent_sequences and not each.base_url}
+    if not counts:
+        return ""
+    if "engine.concurrent_sequences" in run.record.settings:
+        origin = "as engine.concurrent_sequences says"
+    elif any(cell.load.kind == "closed" for cell in run.planned_cells):
+        origin = "the largest load.concurrency"
+    else:
+        origin = "the default without load.concurrency; engine.concurrent_sequences sets it"
+    return f"{', '.join(map(str, sorted(counts)))} ({origin})"
 
 
 def _terms(load: Load) -> str:

@@ -166,6 +166,10 @@ def _edge(low: float, high: float) -> float:
     return max(math.pow(high / low, 0.03), 1.02)
 
 
+# Fewer do not show how far apart values are.
+FEWEST_TICKS = 3
+
+
 def _log_ticks(low: float, high: float) -> dict[str, Any]:
     """Ticks at 1, 2, 5 of each decade, or closer where the values span less; plotly's own lack the decade."""
     steps: tuple[float, ...] = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -173,10 +177,22 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
         steps = (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [step * 10.0**decade for decade in decades for step in steps]
+    places = None
+    if low < high and sum(low <= value <= high for value in values) < FEWEST_TICKS:
+        step = 10.0 ** math.floor(math.log10((high - low) / FEWEST_TICKS))
+        step *= next(factor for factor in (10, 5, 2, 1) if (high - low) / (factor * step) >= FEWEST_TICKS)
+        values = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        places = max(0, -math.floor(math.log10(step)))
     return {
         "tickvals": values,
-        "ticktext": [f"{value:,.0f}" if value >= 10 else f"{value:.4g}" for value in values],
+        "ticktext": [_tick(value, places) for value in values],
     }
+
+
+def _tick(value: float, places: int | None) -> str:
+    if places is not None:
+        return f"{value:,.{places}f}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.4g}"
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

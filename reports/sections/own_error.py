@@ -45,7 +45,8 @@ def _origin(selftest: SelfTest) -> str:
         reach = f"the p99 error of TTFT stays under 1 ms up to {load}"
     stopped = f" {selftest.stopped}" if selftest.stopped else ""
     return (
-        "What bench reports minus what a server with known send times did, paired per request, on this "
+        "What bench reports minus what a server with known send times did, paired per request (TTFT and E2E: "
+        "bench's from its sending of the request, the server's from that request's arrival), on this "
         f"machine ({selftest.created_at[:16].replace('T', ' ')}, bench {selftest.bench_version}, "
         f"{selftest.program} server, {selftest.stamp_source} stamps): {reach}.{stopped} "
         "Beside each load stands the nearest one tested; over several starts, of the one that streamed most."
