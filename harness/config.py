@@ -45,6 +45,13 @@ _UNITS = {
     "_bytes": units.size_bytes,
     "_share": units.share,
 }
+_UNIT_EXAMPLES = {
+    "_per_s": "a rate, such as 2/s or 90/min",
+    "_s": "a duration, such as 500ms or 20s",
+    "_bytes": "a size, such as 24GiB",
+    "_share": "a share, such as 10%",
+}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # What the fields' types cannot say: the smallest value that makes sense.
 _MINIMUM = {
     "repeats": 1,
@@ -161,13 +168,34 @@ def known_keys() -> list[str]:
     return sorted({"model", *DEFAULTS, *_all_section_keys()})
 
 
-def default_of_keys() -> dict[str, str]:
-    """Every key with its default as it would be given; `scenario.*` keys of all scenarios."""
+def _sections() -> list[tuple[str, type]]:
+    """Prefix and dataclass of each section of keys."""
     sections: list[tuple[str, type]] = [("load", Load), ("engine", EngineTerms)]
     sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
-    sections += [(name, engine.options) for name, engine in ENGINES.items()]
+    return sections + [(name, engine.options) for name, engine in ENGINES.items()]
+
+
+def takes_of_keys() -> dict[str, str]:
+    """What each key of a section takes: `duration`, `whole number`, `linear or steps` ..."""
+    return {
+        key: _takes(typing.get_type_hints(kind)[name], suffix)
+        for prefix, kind in reversed(_sections())
+        for key, (name, suffix) in _fields_by_key(prefix, kind).items()
+    }
+
+
+def _takes(kind: Any, suffix: str | None) -> str:
+    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    first = next(part for part in parts if part is not type(None))
+    if typing.get_origin(first) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(first)))
+    return _UNIT_EXAMPLES[suffix] if suffix else _TYPE_NAMES.get(first, "text")
+
+
+def default_of_keys() -> dict[str, str]:
+    """Every key with its default as it would be given; `scenario.*` keys of all scenarios."""
     found = {key: ",".join(as_text(value) for value in values) for key, values in DEFAULTS.items()}
-    for prefix, kind in sections:
+    for prefix, kind in _sections():
         for line in option_keys(prefix, kind):
             key, _, default = line.partition("=")
             found.setdefault(key, default)
@@ -184,10 +212,7 @@ def option_keys(prefix: str, kind: type) -> list[str]:
 
 
 def _all_section_keys() -> set[str]:
-    sections: list[tuple[str, type]] = [("engine", EngineTerms), ("load", Load)]
-    sections += [(name, engine.options) for name, engine in ENGINES.items()]
-    sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
-    return {key for prefix, kind in sections for key in _fields_by_key(prefix, kind)}
+    return {key for prefix, kind in _sections() for key in _fields_by_key(prefix, kind)}
 
 
 def _fields_by_key(prefix: str, kind: type) -> dict[str, tuple[str, str | None]]:
@@ -358,6 +383,5 @@ def _wanted(kind: Any, error: Exception) -> str:
         return str(error)
     if typing.get_origin(kind) is typing.Literal:
         return f"choose from {', '.join(map(str, typing.get_args(kind)))}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    return "must be " + " or ".join(names.get(part, "null") for part in parts)
+    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null") for part in parts)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from engines import ALIASES, ENGINES, QUANTIZATIONS, models
 from harness import gpu, install
-from harness.config import default_of_keys, option_keys
+from harness.config import default_of_keys, option_keys, takes_of_keys
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -158,7 +158,8 @@ def _models() -> list[Row]:
 def _keys() -> list[Row]:
     found = default_of_keys()
     found["engine.concurrent_sequences"] = f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}"
-    return [{"key": key, "default": default} for key, default in found.items()]
+    takes = takes_of_keys()
+    return [{"key": key, "default": default, "takes": takes.get(key, "")} for key, default in found.items()]
 
 
 def _metrics() -> list[Row]:
@@ -276,7 +277,10 @@ def print_selftest(out: Console, result: SelfTest) -> None:
     """The errors at each load, then up to where they are small."""
     print_rows(out, [_step_row(step) for step in result.steps])
     out.print("error: what the client reported minus what the server did, of each request (ITL: each gap);")
-    out.print("TTFT and E2E: the client's from sending the request, the server's from that request's arrival")
+    out.print(
+        "TTFT and E2E: the client's from sending the request, the server's from that request's arrival;"
+    )
+    out.print("of fewer than 100 the p99 is the largest")
     if result.stamp_source == "read":
         out.print("arrivals were stamped after the read: this system gives no kernel stamps")
     if result.stopped:

@@ -147,10 +147,9 @@ def _problems_of_bounds(load: Load, scenarios: Sequence[ScenarioChoice]) -> Iter
 def _problems_of_workers(load: Load) -> Iterator[str]:
     most = load.concurrency if load.conversations is None else load.conversations
     if most is not None and load.workers > min(most, load.concurrency or most):
-        yield (
-            f"load.workers={load.workers}: more load processes than users or conversations; "
-            f"{min(most, load.concurrency or most)} at most"
-        )
+        fewest = min(most, load.concurrency or most)
+        key = "concurrency" if load.concurrency == fewest else "conversations"
+        yield f"load.workers={load.workers}: more load processes than load.{key}={fewest} gives work to"
     if load.bind is not None and _bound_host(load.bind) is None:
         yield f"load.bind={load.bind}: must be HOST:PORT, such as 0.0.0.0:5557 or [::]:5557"
     if load.tokenizer is not None and not Path(load.tokenizer).is_file():

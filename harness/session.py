@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from harness import config, environment, limits, overrides, plan, probe, store, 
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest
 from harness.errors import StoreError, UserError
+from harness.load.address import parse_address
 from harness.progress import Show
 from harness.provision import Provisions, WeightsStore, check_builds, provide, select_devices
 from harness.run import Site, run_starts
@@ -172,6 +174,7 @@ def provision(
     state_dir = cache / "running"
     for said in reap(state_dir):
         show.line(said)
+    _check_binds(starts)
     _check_attached(starts)
     devices = select_devices(settings.device)
     deployments = [start.deployment for start in starts]
@@ -185,6 +188,21 @@ def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:
     for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
         if path:
             tokens.counter(path)
+
+
+def _check_binds(starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError where load workers could not be awaited at load.bind."""
+    loads = [cell.load for start in starts for cell in start.cells]
+    for bind in dict.fromkeys(load.bind for load in loads if load.bind):
+        address = parse_address("load.bind", bind)
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        try:
+            socket.create_server((address.host, address.port), family=family).close()
+        except OSError as error:
+            raise UserError(
+                f"load.bind={bind}: cannot be listened on ({error.strerror}); "
+                "give an address of this machine and a free port"
+            ) from error
 
 
 def _check_attached(starts: Sequence[PlannedStart]) -> None:

@@ -96,7 +96,8 @@ def _rates(found: Steadiness | None) -> dict[str, Value]:
         return {"output_tokens_per_s": Value(None, 0), "requests_per_s": Value(None, 0)}
     return {
         "output_tokens_per_s": Value(found.tokens.mean if found.tokens else None, found.requests),
-        "requests_per_s": Value(found.ended.mean, found.requests),
+        # Where none ended in it, the window was too short to say how many do.
+        "requests_per_s": Value(found.ended.mean if found.requests else None, found.requests),
     }
 
 

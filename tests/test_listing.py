@@ -59,3 +59,12 @@ def test_a_trace_is_played_whole(tmp_path) -> None:
     assert "trace x2" in text
     assert "0 s + the whole trace" in text
     assert "about 10 s" in text  # the start, 2 s of trace, and what a cell takes
+
+
+def test_the_keys_say_what_they_take() -> None:
+    takes = {row["key"]: row["takes"] for row in rows_of("keys")}
+    assert takes["load.ramp"] == "linear or steps"
+    assert takes["load.rate"] == "a rate, such as 2/s or 90/min"
+    assert takes["load.warmup"] == "a duration, such as 500ms or 20s"
+    assert takes["load.conversations"] == "a whole number"
+    assert takes["load.keep_bytes"] == "true or false"

@@ -115,7 +115,10 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.ramp_up=2s", "load.ramp=steep"], "load.ramp=steep: choose from linear, steps"),
         (["load.ramp_down=2s", "load.conversations=9"], "load.ramp_down=2s: needs to know when the window"),
         (["load.duration=null"], "load.duration=null: nothing would end it"),
-        (["load.concurrency=2", "load.workers=3"], "load.workers=3: more load processes than users"),
+        (
+            ["load.concurrency=2", "load.workers=3"],
+            "load.workers=3: more load processes than load.concurrency=2",
+        ),
         (["load.rate=2", "load.conversations=2", "load.workers=3"], "load.workers=3: more load processes"),
         (["load.bind=5557"], "load.bind=5557: must be HOST:PORT"),
         (["load.bind=host:70000"], "load.bind=host:70000: must be HOST:PORT"),

@@ -25,7 +25,7 @@ def few_requests(run: Run) -> Iterator[Finding]:
             f"{len(few)} of {plural(len(counts), 'cell')} have fewer than {FEW_REQUESTS} ok "
             "requests in the window "
             f"(the fewest: {min(few):,}); no tail percentile, and a median that moves.",
-            "A longer load.duration.",
+            "A longer window: load.duration=60s, or a longer trace.",
         )
 
 
@@ -40,7 +40,7 @@ def short_windows(run: Run) -> Iterator[Finding]:
             f"{len(short)} of {plural(len(lengths), 'window')} are shorter than "
             f"{SHORT_WINDOW_S:.0f} s (the shortest: "
             f"{number(min(short))} s); throttling and drift take longer to show.",
-            "load.duration=60s.",
+            "A longer window: load.duration=60s, or a longer trace.",
         )
 
 
