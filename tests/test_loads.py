@@ -117,7 +117,7 @@ def test_a_tokenizer_is_a_file_kept_absolute(tmp_path: Path, monkeypatch: pytest
         (["load.duration=null"], "load.duration=null: nothing would end it"),
         (
             ["load.concurrency=2", "load.workers=3"],
-            "load.workers=3: more load processes than load.concurrency=2",
+            "load.workers=3: more load processes than load.concu",
         ),
         (["load.rate=2", "load.conversations=2", "load.workers=3"], "load.workers=3: more load processes"),
         (["load.bind=5557"], "load.bind=5557: must be HOST:PORT"),
