@@ -229,7 +229,8 @@ try:
     argv = [sys.executable, "-c", child, str(tmp / "pid")]
     with supervise(argv, log_path=tmp / "log", grace_s=1.0) as process:
         print("up", flush=True)
-        signal.pause()
+        while True:
+            signal.sigtimedwait([], 0.05)  # a signal just before signal.pause() would leave it waiting
 except KeyboardInterrupt:
     print("out", process.ended, flush=True)
 signal.pause()  # bench lives on: what ended the child is the lifeline, not bench's exit
