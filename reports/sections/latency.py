@@ -148,7 +148,7 @@ def _distribution(
             f"{metric.shown_unit} (log scale)",
             type="log",
             range=[math.log10(left), math.log10(right)],
-            **_log_ticks(low, high),
+            **_log_ticks(left, right),
         ),
         "yaxis": axis("share", range=[-0.02, 1.04], tickformat=".0%"),
     }
