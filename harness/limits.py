@@ -9,8 +9,8 @@ from harness.contracts import Load, PlannedStart
 from harness.errors import UserError
 from harness.load.arrivals import share
 
-# Files of a load process or a server beyond its connections.
-_OTHER_FILES = 64
+# Open files of a load process or a server beyond its connections, and then some.
+OTHER_FILES = 64
 
 
 def check_files(starts: Iterable[PlannedStart]) -> None:
@@ -32,7 +32,7 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
 def check_share_files(load: Load, worker: int) -> None:
     """Raise UserError where this process may not have a connection for each user of one worker's share."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _OTHER_FILES + share(load.concurrency or 0, load.workers, worker)
+    needed = OTHER_FILES + share(load.concurrency or 0, load.workers, worker)
     if soft != resource.RLIM_INFINITY and needed > soft:
         raise UserError(_message(load, needed, soft, has_server_here=False))
 
@@ -42,12 +42,12 @@ def files_needed(load: Load, *, has_server_here: bool) -> int:
     they are not those of other machines."""
     users = load.concurrency or 0
     if has_server_here:
-        return _OTHER_FILES + users
-    return _OTHER_FILES + (0 if load.bind else -(-users // load.workers))
+        return OTHER_FILES + users
+    return OTHER_FILES + (0 if load.bind else -(-users // load.workers))
 
 
 def _message(load: Load, needed: int, limit: int, *, has_server_here: bool) -> str:
-    users = max(1, limit - _OTHER_FILES) * (1 if has_server_here else load.workers)
+    users = max(1, limit - OTHER_FILES) * (1 if has_server_here else load.workers)
     return (
         f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this system allows "
         f"{limit}; raise the limit (as root: `ulimit -n {needed}` in the shell that starts bench), or give "

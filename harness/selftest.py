@@ -7,9 +7,7 @@ they like, as in a run. Knows the reference engine as it is handed in, and no te
 from __future__ import annotations
 
 import re
-import resource
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +31,8 @@ from harness.contracts import (
     SelfTestStep,
 )
 from harness.errors import CellError, UserError
+from harness.limits import OTHER_FILES
+from harness.load.process import raise_file_limit
 from harness.load.processes import Progress, run_load
 
 _TTFT_S = 0.05
@@ -40,8 +40,6 @@ _START_TIMEOUT_S = 30.0
 _TIMEOUT_S = 30.0
 # What gives the program that can judge the largest loads.
 BUILD = "bench install reference --program native"
-# Descriptors of a process beyond its streams' sockets.
-_OTHER_FILES = 64
 _MODEL = "reference"
 
 
@@ -166,19 +164,10 @@ def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
             "no request could be judged" if before.chunks == 0 else "the server could not keep its schedule"
         )
         return f"{what} at {last}; no larger load was tried"
-    limit = _file_limit()
-    if rung.streams + _OTHER_FILES > limit:
-        return f"{rung.label} needs {rung.streams + _OTHER_FILES} open files, the limit here is {limit}"
+    limit = raise_file_limit()  # for the children
+    if rung.streams + OTHER_FILES > limit:
+        return f"{rung.label} needs {rung.streams + OTHER_FILES} open files, the limit here is {limit}"
     return None
-
-
-def _file_limit() -> int:
-    """The limit of open files that our children inherit, raised as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # macOS refuses an unlimited one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return hard
-    return soft
 
 
 def _measure(

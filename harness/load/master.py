@@ -23,11 +23,11 @@ from typing import Any
 import msgspec
 
 from harness.contracts import LoadJob, LoadSummary
-from harness.errors import BenchError, LoadError
+from harness.errors import LoadError
 from harness.load import signals
 from harness.load.address import Address, parse_address
 from harness.load.messages import FROM_WORKER
-from harness.load.process import prepare_locust, raise_file_limit, say, take_stdout, write_whole
+from harness.load.process import carry_out, prepare_locust, say, write_whole
 from harness.load.worker import read_job
 
 # How long a worker process may take to exit when it has been let go.
@@ -118,18 +118,14 @@ def run_crew(job: LoadJob, progress_fd: int) -> LoadSummary:
 
 
 def main(argv: list[str]) -> int:
-    """Run the job in the file argv[1]; the exit code. A BenchError is one line on stderr. Takes stdout."""
-    signals.hold()
-    progress_fd = take_stdout()
-    raise_file_limit()
-    prepare_locust()
-    try:
+    """Run the job in the file argv[1]; the exit code."""
+
+    def lead(progress_fd: int) -> None:
+        prepare_locust()
         job, _, _ = read_job(Path(argv[1]))
         run_crew(job, progress_fd)
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    return carry_out(lead)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import gevent
 
 from harness.contracts import Load, LoadSummary, WorkerSummary
+from harness.limits import OTHER_FILES
 from harness.load import arrivals
 from harness.load.client import Endpoint
 from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
@@ -32,8 +33,6 @@ LAST_ROW_S = 5.0
 # Open loop: one keeps watch, one is idle; then some more whenever none is.
 FIRST_USERS = 2
 MOST_USERS_AT_ONCE = 8
-# Descriptors of a load process that are no user's connection, and then some.
-OTHER_FILES = 64
 
 OnProgress = Callable[[dict[str, Any]], None]
 

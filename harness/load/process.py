@@ -10,8 +10,11 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from harness.errors import BenchError
+from harness.load import signals
 
 _PR_SET_PDEATHSIG = 1
 LOG_FORMAT = "%(asctime)s %(name)s: %(message)s"
@@ -49,13 +52,31 @@ def write_whole(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def raise_file_limit() -> None:
-    """Each user has a socket: take as many descriptors as the system gives."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_file_limit() -> int:
+    """Each user has a socket: take as many descriptors as the system gives, for children too. How many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:  # macOS refuses an unlimited one
         logging.getLogger(__name__).info("file descriptors stay as they are: %s", error)
+        hard = soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def carry_out(work: Callable[[int], object]) -> int:
+    """Do what a load process is for; the exit code. A BenchError is one line on stderr.
+
+    `work` takes the descriptor of stdout, which nobody else writes to from now on.
+    """
+    signals.hold()
+    progress_fd = take_stdout()
+    raise_file_limit()
+    try:
+        work(progress_fd)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def prepare_locust() -> None:

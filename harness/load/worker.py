@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from harness.contracts import Engine, LoadJob, LoadSummary, Scenario
-from harness.errors import BenchError, LoadError
+from harness.errors import LoadError
 from harness.load import signals
-from harness.load.process import raise_file_limit, say, take_stdout, write_whole
+from harness.load.process import carry_out, say, write_whole
 
 
 def run_job(job: LoadJob, scenario: Scenario, engine: Engine, progress_fd: int) -> LoadSummary:
@@ -61,16 +61,8 @@ def with_parts(job: LoadJob) -> tuple[LoadJob, Scenario, Engine]:
 
 
 def main(argv: list[str]) -> int:
-    """Run the job in the file argv[1]; the exit code. A BenchError is one line on stderr. Takes stdout."""
-    signals.hold()
-    progress_fd = take_stdout()
-    raise_file_limit()
-    try:
-        run_job(*read_job(Path(argv[1])), progress_fd)
-    except BenchError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    """Run the job in the file argv[1]; the exit code."""
+    return carry_out(lambda progress_fd: run_job(*read_job(Path(argv[1])), progress_fd))
 
 
 if __name__ == "__main__":
