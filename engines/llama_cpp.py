@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.contracts import (
-    AttachSpec,
     Deployment,
+    EngineTerms,
+    Fairness,
     Hint,
     InstallSpec,
+    Launcher,
     LaunchSpec,
     NativeSpec,
     Place,
     Reason,
     Scalar,
+    Stage,
+    Tuned,
     Turn,
     Weights,
 )
@@ -38,13 +42,12 @@ def _mebibytes(text: str) -> int:
 @dataclass(frozen=True)
 class Options:
     """`threads`: CPU threads (llama.cpp's choice unless given). `batch`, `ubatch`: tokens of a logical and
-    of a physical batch. `cache_prompt`: reuse the KV cache of a shared beginning."""
+    of a physical batch."""
 
     program: Literal["xllamacpp"] = "xllamacpp"
     threads: int | None = None
     batch: int | None = None
     ubatch: int | None = None
-    cache_prompt: bool = True
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch", "ubatch"):
@@ -59,6 +62,11 @@ class LlamaCpp:
     name: str = "llama_cpp"
     description: str = "llama.cpp's own HTTP server on GGUF files (xllamacpp wheel, CPU)"
     options: type = Options
+    programs: Sequence[str | None] = ("xllamacpp",)
+    launchers: Sequence[Launcher] = ("native",)
+    stages: Sequence[Stage] = ()
+    tuned: Tuned | None = None
+    forces_length: bool = True
     fact_paths: Sequence[str] = ("/props",)
     hints: Sequence[Hint] = (
         Hint(
@@ -82,25 +90,22 @@ class LlamaCpp:
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization
-        if deployment.terms.base_url:
-            return None
         if quantization in ("fp16", "bf16") or quantization.startswith("gguf-"):
             return Weights(deployment.model, quantization, "gguf")
         return Reason(f"llama.cpp serves GGUF files; {quantization} is stored as safetensors")
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        if deployment.terms.base_url:
-            return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
         if place.python is None or place.weights is None:
             raise ValueError("llama_cpp needs the Python of its environment and a weights file")
-        slots = deployment.terms.concurrent_sequences or 1
+        terms = deployment.terms
+        slots = terms.concurrent_sequences or 1
         argv = [str(place.python), "-P", str(SERVER)]
         argv += ["--model", str(place.weights), "--alias", deployment.model]
         argv += ["--host", place.host, "--port", str(place.port)]
         # llama.cpp divides its context by the slots; the term is the length of one conversation.
-        argv += ["--ctx", str(deployment.terms.context_length * slots), "--parallel", str(slots)]
+        argv += ["--ctx", str((terms.context_length or 0) * slots), "--parallel", str(slots)]
         return NativeSpec(
-            argv=(*argv, *_option_flags(deployment.options)),
+            argv=(*argv, *_option_flags(deployment.options, terms)),
             base_url=f"http://{place.host}:{place.port}/v1",
             served_model=deployment.model,
             ready_path="/health",
@@ -117,22 +122,25 @@ class LlamaCpp:
             size_bytes=220_000_000,
         )
 
-    def request_fields(self, turn: Turn, options: Options) -> Mapping[str, Any]:
-        # The server's own default of cache_prompt follows the option, so no request needs to name it.
+    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+        # The server's own default of cache_prompt follows its flag, so no request needs to name it.
         return {"ignore_eos": True}
+
+    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
+        return {}
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         props = facts.get("/props")
         return {**_from_log(log), **_from_props(props if isinstance(props, Mapping) else {})}
 
 
-def _option_flags(options: Options) -> list[str]:
+def _option_flags(options: Options, terms: EngineTerms) -> list[str]:
     flags: list[str] = []
     for name in ("threads", "batch", "ubatch"):
         value = getattr(options, name)
         if value is not None:
             flags += [f"--{name}", str(value)]
-    return flags if options.cache_prompt else [*flags, "--no-cache-prompt"]
+    return [*flags, "--no-cache-prompt"] if terms.prefix_cache is False else flags
 
 
 def _from_props(props: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -9,7 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import AttachSpec, Deployment, Hint, LaunchSpec, Place, Scalar, Turn
+from harness.contracts import (
+    Deployment,
+    Fairness,
+    Hint,
+    Launcher,
+    LaunchSpec,
+    Place,
+    Scalar,
+    Stage,
+    Tuned,
+    Turn,
+)
 from harness.errors import UserError
 
 
@@ -27,6 +38,11 @@ class OpenAI:
     name: str = "openai"
     description: str = "any running OpenAI-compatible server (engine.base_url=URL)"
     options: type = Options
+    programs: Sequence[str | None] = (None,)
+    launchers: Sequence[Launcher] = ()
+    stages: Sequence[Stage] = ()
+    tuned: Tuned | None = None
+    forces_length: bool = False
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ()
 
@@ -34,20 +50,20 @@ class OpenAI:
         return None
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        """Raises UserError where engine.base_url is missing or no URL of HTTP."""
-        base_url = deployment.terms.base_url
-        example = "for example engine.base_url=http://127.0.0.1:8000/v1"
-        if not base_url:
-            raise UserError(f"engine=openai needs engine.base_url=URL of a running server; {example}")
-        if not base_url.startswith(("http://", "https://")):
-            raise UserError(f"engine.base_url={base_url}: must begin with http:// or https://; {example}")
-        return AttachSpec(base_url=base_url.rstrip("/"), served_model=deployment.model)
+        """Raises UserError: there is nothing to start."""
+        raise UserError(
+            "engine=openai needs engine.base_url=URL of a running server; "
+            "for example engine.base_url=http://127.0.0.1:8000/v1"
+        )
 
     def install(self, program: str | None, device: str) -> None:
         return None
 
-    def request_fields(self, turn: Turn, options: Options) -> Mapping[str, Any]:
+    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         return {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
+
+    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
+        return {}
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return {}

@@ -16,13 +16,17 @@ from typing import Any, Literal
 
 from harness.contracts import (
     Deployment,
+    Fairness,
     Hint,
     InstallSpec,
+    Launcher,
     LaunchSpec,
     NativeSpec,
     Place,
     Reason,
     Scalar,
+    Stage,
+    Tuned,
     Turn,
 )
 from harness.errors import UserError
@@ -30,6 +34,18 @@ from harness.errors import UserError
 _INSIDE = Path(__file__).parent / "inside"
 _SERVER = _INSIDE / "reference_server.py"
 _DEFAULT_SLOTS = 64
+_DEFAULT_CONTEXT = 4096
+# Common terms that mean nothing to a server without a model.
+_NOT_A_MODEL = (
+    "kv_cache_tokens",
+    "prefix_cache",
+    "chunked_prefill",
+    "dtype",
+    "seed",
+    "graphs",
+    "speculative_tokens",
+    "chat_template",
+)
 _FAULT = re.compile(
     r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"
     r"(/[1-9]\d{0,8})?"
@@ -86,6 +102,11 @@ class Reference:
     name: str = "reference"
     description: str = "a server with known send times and faults on demand; measures bench itself"
     options: type = Options
+    programs: Sequence[str | None] = ("python", "native")
+    launchers: Sequence[Launcher] = ("native",)
+    stages: Sequence[Stage] = ()
+    tuned: Tuned | None = None
+    forces_length: bool = True
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ("/info",)
 
@@ -110,8 +131,13 @@ class Reference:
         sources = sorted(path for path in _INSIDE.iterdir() if path.suffix in (".c", ".h"))
         return InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
 
-    def request_fields(self, turn: Turn, options: Options) -> Mapping[str, Any]:
+    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         return {}
+
+    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
+        terms = deployment.terms
+        asked = {name: getattr(terms, name) for name in _NOT_A_MODEL}
+        return {name: "it has no model" for name, value in asked.items() if value is not None}
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         info = facts.get("/info")
@@ -134,7 +160,7 @@ def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
     yield f"--model={deployment.model}"
     yield f"--port={place.port}"
     yield f"--sends={place.scratch}"
-    yield f"--context-length={terms.context_length}"
+    yield f"--context-length={terms.context_length or _DEFAULT_CONTEXT}"
     for field in fields(options):
         if field.name == "program":
             continue

@@ -20,11 +20,19 @@ from typing import Any
 
 from engines.gguf_file import file_quantization
 from engines.models import MODELS, Model
-from harness.contracts import Reason, Weights, WeightsFile
+from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 
 OnLine = Callable[[str], None]
+# Makes an environment, or finds it: its directory.
+Tool = Callable[[InstallSpec], Path]
 
+CONVERTER = InstallSpec(
+    environment="llama_cpp-xllamacpp-cpu",
+    lock=Path(__file__).parent / "locks" / "llama_cpp-xllamacpp-cpu.txt",
+    check="import gguf, xllamacpp; xllamacpp.CommonParams()",
+    size_bytes=220_000_000,
+)
 CONVERT = Path(__file__).parent / "inside" / "convert_gguf.py"
 # Raised when convert_gguf.py writes something else than before: older files are then made again.
 RECIPE = 1
@@ -104,10 +112,10 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
 # --- making it -----------------------------------------------------------------------------------
 
 
-def prepare(weights: Weights, cache: Path, python: Path, on_line: OnLine) -> WeightsFile:
+def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile:
     """Find the file or make it, downloading its source if need be; blocks, for seconds to minutes.
 
-    `python` is the llama_cpp environment's. `on_line` gets progress, one line at a time. Raises
+    `tool` makes the environments whose programs it takes. `on_line` gets progress, one line at a time. Raises
     MissingError where it cannot be made, UserError where the disk is too small.
     """
     reason = can_prepare(weights)
@@ -123,6 +131,7 @@ def prepare(weights: Weights, cache: Path, python: Path, on_line: OnLine) -> Wei
         found = find(weights, cache)  # another process may have made it while we waited
         if found is None:
             _check_disk(weights, cache)
+            python = tool(CONVERTER) / "bin" / "python"
             source = _prepare_source(model, cache, python, on_line)
             if weights.quantization != model.source.quantization:
                 _convert(model, weights.quantization, source, cache, python, on_line)

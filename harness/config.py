@@ -38,7 +38,11 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "seed": (1,),
 }
 _SINGLE = ("device", "repeats", "seed")
-_PATHS = ("scenario.path", "load.tokenizer")  # kept absolute, so that --resume finds them from anywhere
+# Kept absolute, so that --resume finds them from anywhere. Of an engine's program only what is a path.
+_PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
+_PATHS_OF_ENGINES = ("environment", "program")
+# Short for the key that holds it.
+_SHORT = {"fairness": "engine.fairness"}
 _UNITS = {
     "_per_s": units.rate_per_s,
     "_s": units.duration_s,
@@ -71,6 +75,11 @@ _MINIMUM = {
     "load.timeout": 0.1,
     "engine.context_length": 16,
     "engine.concurrent_sequences": 1,
+    "engine.kv_cache_tokens": 16,
+    "engine.tensor_parallel": 1,
+    "engine.seed": 0,
+    "engine.speculative_tokens": 1,
+    "engine.memory_limit": 1 << 20,
     "engine.start_timeout": 0.1,
 }
 _DAY_S = 86400
@@ -131,7 +140,7 @@ class Settings:
 def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError: the key, the value, and what would work."""
     _check_keys(given)
-    given = {key: _absolute(values) if key in _PATHS else values for key, values in given.items()}
+    given = {_spelled_out(key, given): _absolute(key, values) for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     attached = bool(choices.get("engine.base_url", (None,))[0])
     if attached and "quantization" not in given:
@@ -157,15 +166,28 @@ def settings(given: Choices) -> Settings:
     return made
 
 
-def _absolute(values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+def _spelled_out(key: str, given: Choices) -> str:
+    whole = _SHORT.get(key, key)
+    if whole != key and whole in given:
+        raise UserError(f"{key} and {whole} are one key; give one of them")
+    return whole
+
+
+def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    """The values of a key, paths among them as they are from anywhere."""
+    engine, _, name = key.partition(".")
+    may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(
-        str(Path(value).expanduser().absolute()) if isinstance(value, str) else value for value in values
+        str(Path(value).expanduser().absolute())
+        if isinstance(value, str) and (key in _PATHS or (may_be_path and ("/" in value or name != "program")))
+        else value
+        for value in values
     )
 
 
 def known_keys() -> list[str]:
     """Every key that bench knows, sorted."""
-    return sorted({"model", *DEFAULTS, *_all_section_keys()})
+    return sorted({"model", *DEFAULTS, *_SHORT, *_all_section_keys()})
 
 
 def _sections() -> list[tuple[str, type]]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engines import ENGINES
 from harness.config import EngineChoice, Settings, Varied
 from harness.contracts import (
     Deployment,
+    EngineTerms,
     Load,
     Place,
     Plan,
@@ -30,6 +32,9 @@ from harness.contracts import (
 CanPrepare = Callable[[Weights], Reason | None]
 
 NO_QUANTIZATION = "-"
+# Tokens of one conversation, where neither the user nor fairness=stock says otherwise.
+CONTEXT_LENGTH = 4096
+_LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
 # What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
 _START_S = 6.0
 _CELL_S = 2.5
@@ -127,6 +132,13 @@ def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine = ENGINES[deployment.engine]
+    launcher = deployment.terms.launcher
+    if launcher is not None and engine.launchers and launcher not in engine.launchers:
+        return Reason(
+            f"{engine.name} cannot be started with launcher={launcher}: it has no {_LAUNCHED[launcher]}"
+        )
+    if deployment.terms.fairness == "tuned" and engine.tuned is None:
+        return Reason(f"{engine.name} has no tuned set of options")
     needed = engine.weights(deployment)
     if isinstance(needed, Reason):
         return needed
@@ -160,11 +172,37 @@ def _candidate(
     options: Varied,
     slots: int,
 ) -> Deployment:
-    filled = replace(terms.value, concurrent_sequences=terms.value.concurrent_sequences or slots)
-    bare = Deployment(engine.name, model, quantization, filled, options.value, "")
+    filled = terms.value if terms.value.base_url else _filled(terms.value, engine.name, slots)
+    chosen = _tuned(settings, engine.name, options.value) if filled.fairness == "tuned" else options.value
+    bare = Deployment(engine.name, model, quantization, filled, chosen, "")
     if not filled.base_url and ENGINES[engine.name].weights(bare) is None:
         bare = replace(bare, model=NO_QUANTIZATION, quantization=NO_QUANTIZATION)
     return replace(bare, label=_label(settings, bare, terms, options))
+
+
+def _filled(terms: EngineTerms, engine: str, slots: int) -> EngineTerms:
+    """The terms as this engine is told them: with fairness=stock only those that were given."""
+    launchers = ENGINES[engine].launchers
+    launcher = terms.launcher or (launchers[0] if launchers else None)
+    if terms.fairness == "stock":
+        return replace(terms, launcher=launcher)
+    context_length = terms.context_length or CONTEXT_LENGTH
+    sequences = terms.concurrent_sequences or slots
+    return replace(
+        terms,
+        launcher=launcher,
+        context_length=context_length,
+        concurrent_sequences=sequences,
+        kv_cache_tokens=terms.kv_cache_tokens or context_length * sequences,
+        prefix_cache=True if terms.prefix_cache is None else terms.prefix_cache,
+    )
+
+
+def _tuned(settings: Settings, engine: str, options: Any) -> Any:
+    """An engine's options with its tuned set, where the user gave nothing else."""
+    tuned = ENGINES[engine].tuned
+    changes = tuned.options if tuned else {}
+    return replace(options, **{k: v for k, v in changes.items() if f"{engine}.{k}" not in settings.given})
 
 
 def _label(settings: Settings, deployment: Deployment, terms: Varied, options: Varied) -> str:
@@ -176,6 +214,20 @@ def _label(settings: Settings, deployment: Deployment, terms: Varied, options: V
         words.append(name if names.count(name) == 1 else deployment.model)
     if deployment.quantization != NO_QUANTIZATION:
         words.append(deployment.quantization)
+    words += _unusual(deployment, {*terms.differs, *options.differs})
     varied = {**terms.differs, **options.differs}
     words += [f"{key.rpartition('.')[2]}={value}" for key, value in varied.items()]
     return " ".join(words)
+
+
+def _unusual(deployment: Deployment, swept: Collection[str]) -> Iterator[str]:
+    """Program, launcher and fairness where they are not the engine's first: two runs must not be confused."""
+    engine, terms = ENGINES[deployment.engine], deployment.terms
+    program = getattr(deployment.options, "program", None)
+    if program not in (None, engine.programs[0]) and f"{engine.name}.program" not in swept:
+        yield Path(program).name
+    is_usual = terms.launcher is None or terms.launcher in engine.launchers[:1]
+    if terms.launcher and not is_usual and "engine.launcher" not in swept:
+        yield terms.launcher
+    if terms.fairness != "matched" and "engine.fairness" not in swept:
+        yield terms.fairness

@@ -17,11 +17,11 @@ from harness.contracts import Deployment, InstallSpec, Reason, Weights, WeightsF
 from harness.errors import MissingError, UserError
 
 OnLine = Callable[[str], None]
+# Makes the environment of a tool, or finds it: its directory.
+Tool = Callable[[InstallSpec], Path]
 
 # Up to here `bench run` installs or prepares by itself.
 SMALL_BYTES = 2 << 30
-# Conversions of weights run in this engine's environment, which has the gguf package.
-CONVERTER = "llama_cpp"
 
 
 class WeightsStore(Protocol):
@@ -29,7 +29,7 @@ class WeightsStore(Protocol):
 
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
-    def prepare(self, weights: Weights, cache: Path, python: Path, on_line: OnLine) -> WeightsFile: ...
+    def prepare(self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile: ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,16 @@ def provide_weights(
         raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`")
     size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    converter = _environment(CONVERTER, default_program(CONVERTER), cache, on_line, has_device=False)
-    assert converter is not None
-    assert converter.python is not None
-    return store.prepare(needed, cache, converter.python, on_line)
+    return store.prepare(needed, cache, lambda spec: _tool(spec, cache, on_line, limit_bytes), on_line)
+
+
+def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:
+    """Its environment's directory, made if it is missing. Raises MissingError where that is too much."""
+    found = install.installed(cache, spec)
+    if found is None:
+        size = f"{spec.size_bytes / 2**20:.0f} MiB"
+        if limit_bytes is not None and (spec.is_built or spec.size_bytes > limit_bytes):
+            raise MissingError(f"{spec.environment} is needed for this and not installed ({size})")
+        on_line(f"{spec.environment} is not installed; installing it ({size})")
+        found = install.install(cache, spec, on_line)
+    return found.folder

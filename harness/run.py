@@ -296,6 +296,7 @@ def _job(start: PlannedStart, cell: PlannedCell, spec: LaunchSpec, directory: Pa
         api_key_env=deployment.terms.api_key_env,
         engine=deployment.engine,
         engine_options=store.as_mapping(deployment.options),
+        fairness=deployment.terms.fairness,
         scenario=cell.scenario.name,
         scenario_options=store.as_mapping(cell.scenario.options),
         load=cell.load,

@@ -208,6 +208,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
         api_key_env="",
         engine=reference.engine.name,
         engine_options={},
+        fairness="matched",
         scenario="chat_multi_turn",
         scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
         load=Load(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import probe
-from harness.contracts import Hint, NativeSpec
+from harness.contracts import ContainerSpec, Hint, NativeSpec
 from harness.errors import ServerError
 from harness.running import supervised
 from harness.supervise import Supervised
@@ -32,18 +32,21 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Server:
-    """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`)."""
+    """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`); for one in
+    a container it is docker's client, and `container_pid` the container's first process."""
 
     engine: str
-    spec: NativeSpec
+    spec: NativeSpec | ContainerSpec
     log_path: Path
     hints: tuple[Hint, ...]
     process: Supervised
     started_ns: int
+    container_pid: int | None = None
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The root of the processes that serve."""
+        return self.container_pid or self.process.pid
 
 
 @dataclass(frozen=True)

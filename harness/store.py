@@ -38,11 +38,13 @@ from harness.request_table import DEFAULTS, CountTokens, Tally, write_table
 from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
 from harness.request_table import read_rows as read_rows
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA_HISTORY = {
     1: "first format",
     2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
     "cpu_s of a load process without its start-up, which version 1 includes",
+    3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
+    "options of all engines",
 }
 
 
@@ -76,6 +78,12 @@ class StartRecord:
 
     `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
     `returned_to_baseline` compares the two. `launch_s` runs from the spawn to the first good generation.
+    `argv` is the command line, a container's with docker's; `environment` what was set for the server
+    and what of ours bears on it, without secrets. `version`: as the environment or the image says.
+    `stages`: instants at which steps of the start were over, of process_up, weights_loaded, engine_ready,
+    listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted
+    for fixed short prompts, by the prompt's name (harness/prompts.py); `unmatched`: common terms that the
+    engine could not be told, and why. `forces_length`: answers have the length asked for.
     """
 
     name: str
@@ -100,6 +108,13 @@ class StartRecord:
     resolved: Mapping[str, Scalar] = field(default_factory=dict)
     sampler: Mapping[str, Scalar] = field(default_factory=dict)
     weights: Mapping[str, Scalar] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    stages: Mapping[str, int] = field(default_factory=dict)
+    prompt_tokens: Mapping[str, int] = field(default_factory=dict)
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    forces_length: bool = True
 
     @property
     def launch_s(self) -> float | None:

@@ -9,7 +9,6 @@ import pytest
 
 from engines.llama_cpp import ENGINE, SERVER, Options
 from harness.contracts import (
-    AttachSpec,
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -77,7 +76,7 @@ def test_one_slot_where_nothing_says_how_many() -> None:
 
 
 def test_options_become_flags() -> None:
-    spec = launched(options=Options(threads=3, batch=1024, ubatch=256, cache_prompt=False))
+    spec = launched(EngineTerms(prefix_cache=False), Options(threads=3, batch=1024, ubatch=256))
     assert spec.argv[-7:] == (
         "--threads", "3", "--batch", "1024", "--ubatch", "256", "--no-cache-prompt",
     )  # fmt: skip
@@ -101,12 +100,6 @@ def test_formats_that_are_no_gguf_have_a_reason(quantization: str) -> None:
     )
 
 
-def test_running_server_is_attached_to_and_needs_no_weights() -> None:
-    attached = deployment(terms=EngineTerms(base_url="http://127.0.0.1:9/v1/"))
-    assert ENGINE.weights(attached) is None
-    assert ENGINE.launch(attached, PLACE) == AttachSpec("http://127.0.0.1:9/v1", "gemma3-270m")
-
-
 def test_cpu_environment_is_pinned_with_hashes_and_no_address() -> None:
     spec = ENGINE.install("xllamacpp", "cpu")
     assert isinstance(spec, InstallSpec)
@@ -125,7 +118,7 @@ def test_cuda_environment_has_a_reason_not_to_exist() -> None:
 
 
 def test_requests_force_the_output_length() -> None:
-    assert ENGINE.request_fields(Turn((), max_tokens=8), Options()) == {"ignore_eos": True}
+    assert ENGINE.request_fields(Turn((), max_tokens=8), Options(), "matched") == {"ignore_eos": True}
 
 
 def test_resolved_values_come_from_the_log_and_the_servers_page() -> None:

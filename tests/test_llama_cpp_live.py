@@ -70,7 +70,7 @@ class Live:
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **ENGINE.request_fields(Turn((), max_tokens), Options()),
+            **ENGINE.request_fields(Turn((), max_tokens), Options(), "matched"),
         }
         status, answer = self.request("POST", "/v1/chat/completions", body)
         assert status == 200, answer

@@ -7,29 +7,16 @@ from pathlib import Path
 import pytest
 
 from engines.openai import ENGINE, Options
-from harness.contracts import AttachSpec, Deployment, EngineTerms, LaunchSpec, Message, Place, Turn
+from harness.contracts import Deployment, EngineTerms, Message, Place, Turn
 from harness.errors import UserError
 
 TURN = Turn(messages=(Message("user", "hello"),), max_tokens=24)
 
 
-def launch(base_url: str | None) -> LaunchSpec:
-    deployment = Deployment("openai", "some-model", "-", EngineTerms(base_url=base_url), Options(), "openai")
-    return ENGINE.launch(deployment, Place(None, None, "127.0.0.1", 0, Path()))
-
-
-def test_it_attaches_to_the_url_with_the_named_model() -> None:
-    assert launch("http://127.0.0.1:8000/v1/") == AttachSpec("http://127.0.0.1:8000/v1", "some-model")
-
-
 def test_without_a_url_the_message_names_the_key_and_an_example() -> None:
+    deployment = Deployment("openai", "some-model", "-", EngineTerms(), Options(), "openai")
     with pytest.raises(UserError, match=r"engine=openai needs engine\.base_url=URL .*http://127"):
-        launch(None)
-
-
-def test_a_url_without_a_scheme_is_a_mistake() -> None:
-    with pytest.raises(UserError, match=r"engine\.base_url=127\.0\.0\.1:8000: must begin with http://"):
-        launch("127.0.0.1:8000")
+        ENGINE.launch(deployment, Place(None, None, "127.0.0.1", 0, Path()))
 
 
 def test_it_needs_no_weights_and_no_installation() -> None:
@@ -39,5 +26,8 @@ def test_it_needs_no_weights_and_no_installation() -> None:
 
 
 def test_lengths_are_forced_only_where_asked() -> None:
-    assert ENGINE.request_fields(TURN, Options()) == {}
-    assert ENGINE.request_fields(TURN, Options(ignore_eos=True)) == {"ignore_eos": True, "min_tokens": 24}
+    assert ENGINE.request_fields(TURN, Options(), "matched") == {}
+    assert ENGINE.request_fields(TURN, Options(ignore_eos=True), "matched") == {
+        "ignore_eos": True,
+        "min_tokens": 24,
+    }

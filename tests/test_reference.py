@@ -103,7 +103,7 @@ def test_the_sources_compile_without_a_warning(
 
 def test_requests_need_no_further_fields() -> None:
     turn = Turn(messages=(Message("user", "hello"),), max_tokens=24)
-    assert ENGINE.request_fields(turn, Options(output_tokens=5)) == {}
+    assert ENGINE.request_fields(turn, Options(output_tokens=5), "matched") == {}
 
 
 def test_nothing_is_resolved_where_the_server_told_nothing() -> None:

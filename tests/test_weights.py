@@ -18,10 +18,15 @@ from wheels import make_lock, make_wheel
 from engines import weights as weights_module
 from engines.models import MODELS, Model
 from engines.weights import can_prepare, find, missing_bytes, prepare
-from harness.contracts import Reason, Weights, WeightsFile
+from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 
-PYTHON = Path(sys.executable)
+
+def this_python(spec: InstallSpec) -> Path:
+    """Every tool's environment is the one that runs the tests."""
+    return Path(sys.prefix)
+
+
 DATA = gguf_of_type(15)
 DEFAULT = Weights("gemma3-270m", "gguf-q4_k_m", "gguf")
 TINY = Weights("tiny", "gguf-q4_k_m", "gguf")
@@ -102,7 +107,7 @@ def test_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     path.write_bytes(gguf_of_type(7))
     weights = Weights(str(path), "gguf-q8_0", "gguf")
     assert find(weights, tmp_path / "cache") == WeightsFile(path, len(gguf_of_type(7)))
-    assert prepare(weights, tmp_path / "cache", PYTHON, ignore).path == path
+    assert prepare(weights, tmp_path / "cache", this_python, ignore).path == path
     assert missing_bytes(weights, tmp_path / "cache") == 0
 
 
@@ -113,7 +118,7 @@ def test_local_file_of_another_quantization_says_what_it_is(tmp_path: Path) -> N
     assert reason_text(weights) == f"model={path} is gguf-q8_0, not gguf-q4_k_m"
     assert find(weights, tmp_path) is None
     with pytest.raises(MissingError, match="is gguf-q8_0"):
-        prepare(weights, tmp_path, PYTHON, ignore)
+        prepare(weights, tmp_path, this_python, ignore)
 
 
 def test_local_file_that_is_absent_broken_or_silent_has_a_reason(tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -
     lines: list[str] = []
     assert find(TINY, cache) is None
     assert missing_bytes(TINY, cache) == 1_000 + len(DATA)
-    made = prepare(TINY, cache, PYTHON, lines.append)
+    made = prepare(TINY, cache, this_python, lines.append)
     assert made.path == cache / "weights" / "tiny" / "tiny-q4_k_m.gguf"
     assert made.path.read_bytes() == DATA
     assert (made.sha256, made.size_bytes, made.note) == (tiny.source.sha256, len(DATA), None)
@@ -149,7 +154,7 @@ def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -
 
 
 def test_a_file_without_its_manifest_or_of_another_size_is_not_finished(tiny: Model, tmp_path: Path) -> None:
-    made = prepare(TINY, tmp_path, PYTHON, ignore)
+    made = prepare(TINY, tmp_path, this_python, ignore)
     manifest = made.path.with_name(made.path.name + ".json")
     whole = manifest.read_text()
     manifest.write_text(whole[:20])
@@ -167,7 +172,7 @@ def test_wrong_hash_is_refused_and_nothing_stays(
 ) -> None:
     use_source(monkeypatch, tiny, sha256="0" * 64)
     with pytest.raises(MissingError, match=f"has sha256 {tiny.source.sha256}, but should have 000"):
-        prepare(TINY, tmp_path / "cache", PYTHON, ignore)
+        prepare(TINY, tmp_path / "cache", this_python, ignore)
     assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
 
 
@@ -178,12 +183,12 @@ def test_failed_step_shows_the_end_of_its_output_and_leaves_no_part(
     dying.write_text(ASSEMBLE_AND_DIE)
     use_source(monkeypatch, tiny, assemble=dying)
     with pytest.raises(MissingError, match=r"put together \(exit code 1\)[\s\S]*the disk is on fire"):
-        prepare(TINY, tmp_path / "cache", PYTHON, ignore)
+        prepare(TINY, tmp_path / "cache", this_python, ignore)
     assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
 
 
 def test_conversion_of_another_source_or_recipe_is_not_current(tiny: Model, tmp_path: Path) -> None:
-    source = prepare(TINY, tmp_path, PYTHON, ignore)
+    source = prepare(TINY, tmp_path, this_python, ignore)
     path = source.path.with_name("tiny-q8_0.gguf")
     path.write_bytes(DATA)
     manifest = {
@@ -204,7 +209,7 @@ def test_conversion_counts_its_source_only_where_that_is_missing(tiny: Model, tm
     # 1,000 parameters of two bytes, and the allowance for metadata
     alone = 2_000 + weights_module.METADATA_BYTES
     assert missing_bytes(weights, tmp_path) == alone + 1_000 + len(DATA)
-    prepare(TINY, tmp_path, PYTHON, ignore)
+    prepare(TINY, tmp_path, this_python, ignore)
     assert missing_bytes(weights, tmp_path) == alone
     assert missing_bytes(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path) is None
 
@@ -214,7 +219,7 @@ def test_too_small_disk_is_said_before_anything_is_fetched(
 ) -> None:
     use_source(monkeypatch, tiny, size_bytes=10**18)
     with pytest.raises(UserError, match=r"tiny at gguf-q4_k_m needs about 2000000000\.0 GB"):
-        prepare(TINY, tmp_path, PYTHON, ignore)
+        prepare(TINY, tmp_path, this_python, ignore)
 
 
 def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> None:
@@ -225,7 +230,7 @@ def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> 
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = threading.Thread(
-            target=lambda: found.append(prepare(TINY, tmp_path, PYTHON, lines.append)), daemon=True
+            target=lambda: found.append(prepare(TINY, tmp_path, this_python, lines.append)), daemon=True
         )
         second.start()
         wait_until(lambda: lines)

@@ -83,6 +83,7 @@ def _open(environment: Any) -> None:
         api_key_env=KEY_ENV,
         engine=options.engine,
         engine_options={},
+        fairness="matched",
         scenario=options.scenario,
         scenario_options=msgspec.json.decode(options.scenario_options, type=dict[str, Any]),
         load=Load(warmup_s=0.0),

@@ -132,7 +132,7 @@ class Traffic:
 
     def engine_fields(self, turn: Turn) -> Mapping[str, Any]:
         """What this engine's requests hold beyond the common fields."""
-        return self._engine.request_fields(turn, self._engine_options)
+        return self._engine.request_fields(turn, self._engine_options, self.job.fairness)
 
     @contextmanager
     def request_in_flight(self) -> Iterator[None]:

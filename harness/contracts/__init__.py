@@ -1,0 +1,84 @@
+"""The types that cross a boundary between folders. Standard library only; no behaviour.
+
+Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration in seconds, `_bytes` a size.
+A value that is not known is None, never 0.
+"""
+
+from harness.contracts.deployments import (
+    AttachSpec,
+    ContainerSpec,
+    Deployment,
+    EngineTerms,
+    Fairness,
+    InstallSpec,
+    Launcher,
+    LaunchSpec,
+    ModelFacts,
+    NativeSpec,
+    Place,
+    Weights,
+    WeightsFile,
+)
+from harness.contracts.engines import Engine, Hint, Stage, Tuned
+from harness.contracts.loads import Arrival, Load
+from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
+from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
+from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
+from harness.contracts.selftests import SelfTest, SelfTestStep
+from harness.contracts.words import (
+    CellStatus,
+    EndedBy,
+    Outcome,
+    Reason,
+    RunStatus,
+    Scalar,
+    StartStatus,
+    Validity,
+)
+
+__all__ = [
+    "Arrival",
+    "AttachSpec",
+    "BegunRow",
+    "CellStatus",
+    "ContainerSpec",
+    "Conversation",
+    "Deployment",
+    "EndedBy",
+    "Engine",
+    "EngineTerms",
+    "Fairness",
+    "Hint",
+    "InstallSpec",
+    "LaunchSpec",
+    "Launcher",
+    "Load",
+    "LoadJob",
+    "LoadSummary",
+    "Message",
+    "ModelFacts",
+    "NativeSpec",
+    "Outcome",
+    "Place",
+    "Plan",
+    "PlannedCell",
+    "PlannedStart",
+    "Reason",
+    "RequestRow",
+    "RunStatus",
+    "Scalar",
+    "Scenario",
+    "ScenarioChoice",
+    "ScenarioOptions",
+    "SelfTest",
+    "SelfTestStep",
+    "Skip",
+    "Stage",
+    "StartStatus",
+    "Tuned",
+    "Turn",
+    "Validity",
+    "Weights",
+    "WeightsFile",
+    "WorkerSummary",
+]

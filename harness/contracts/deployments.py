@@ -1,0 +1,204 @@
+"""What serves them: a deployment, its weights, what is started and installed. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+# How a server is started: as a process of this machine, or as a container.
+Launcher = Literal["native", "docker"]
+# matched: the common terms are the same for all engines; stock: each engine's own defaults; tuned: matched,
+# with the engine's own named set of options on top.
+Fairness = Literal["matched", "stock", "tuned"]
+
+
+@dataclass(frozen=True)
+class EngineTerms:
+    """Terms common to all engines (`engine.*`); each engine's file maps them to its own flags.
+
+    None leaves a term to the engine. With fairness `matched` and `tuned` the plan fills those that were not
+    given: `context_length` (tokens of one conversation), `concurrent_sequences` (requests served at once:
+    the largest load.concurrency, for open loops and traces a small fixed number), `kv_cache_tokens` (tokens
+    that the KV cache holds in all: the product of the two), `prefix_cache` (on). With `stock` it fills none.
+
+    `launcher`: None is the engine's first. `chunked_prefill`: long prompts are read in parts, between the
+    tokens of others. `dtype`: of activations and unquantized weights. `tensor_parallel`: devices that share
+    the model. `seed`: the server's. `graphs`: captured or compiled ones; false: eager. `speculative_tokens`:
+    proposed at once from n-grams of the text so far. `chat_template`: a Jinja file instead of the model's.
+    `memory_limit_bytes`: of a container. `base_url`: attach to this running server instead of starting one.
+    `api_key_env`: name of the environment variable that holds its key.
+    """
+
+    fairness: Fairness = "matched"
+    launcher: Launcher | None = None
+    context_length: int | None = None
+    concurrent_sequences: int | None = None
+    kv_cache_tokens: int | None = None
+    prefix_cache: bool | None = None
+    chunked_prefill: bool | None = None
+    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+    tensor_parallel: int = 1
+    seed: int | None = None
+    graphs: bool | None = None
+    speculative_tokens: int | None = None
+    chat_template: str | None = None
+    memory_limit_bytes: int | None = None
+    start_timeout_s: float = 600.0
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One engine serving one model at one quantization with fixed options.
+
+    `options` is the engine's own frozen dataclass (a mapping when read back from a file). `label` is unique
+    in a plan, short, and shown to people; `slug` names files.
+    """
+
+    engine: str
+    model: str
+    quantization: str
+    terms: EngineTerms
+    options: Any
+    label: str
+
+    @property
+    def slug(self) -> str:
+        kept = (c if c.isalnum() or c in "._-" else "-" for c in self.label)
+        return "".join(kept)[:80]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Local files that an engine needs: a model at a quantization, as `gguf` (one file, or the first of
+    several) or `safetensors` (a directory as Hugging Face lays it out)."""
+
+    model: str
+    quantization: str
+    file_format: str
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's config.json says of its shape. `architecture` is its model_type. `sliding_layers` of the
+    `layers` keep no more than `sliding_window` tokens in their KV cache."""
+
+    architecture: str
+    layers: int
+    kv_heads: int
+    head_size: int
+    context_length: int
+    parameters: int | None = None
+    sliding_window: int | None = None
+    sliding_layers: int = 0
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Weights found on this machine: a file, or a directory. `note` says what their origin means for a
+    comparison, if anything. `facts` and `chat_template` (a Jinja file that every engine is to use, where the
+    model's own files disagree or have none) are None where they are not known."""
+
+    path: Path
+    size_bytes: int
+    sha256: str | None = None
+    note: str | None = None
+    facts: ModelFacts | None = None
+    chat_template: Path | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
+    `scratch`: the start's own directory, for files that the server writes. `program`: what its environment
+    was compiled to, or the user's own program; None where there is none. `devices`: indices of the devices
+    to use; none on the CPU. `facts` and `chat_template` are the weights'. `cache`: a directory that one
+    program keeps between its starts (compiled kernels)."""
+
+    python: Path | None
+    weights: Path | None
+    host: str
+    port: int
+    scratch: Path
+    program: Path | None = None
+    devices: tuple[int, ...] = ()
+    facts: ModelFacts | None = None
+    chat_template: Path | None = None
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class NativeSpec:
+    """A server process. `base_url` ends in /v1; `served_model` goes into each request's `model`.
+
+    `ready_path` (from the server's root) answers 200 once the server listens; readiness itself is a real
+    generation. `environment` is added to a copy of ours.
+    """
+
+    argv: tuple[str, ...]
+    base_url: str
+    served_model: str
+    ready_path: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_grace_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """A server in a container on the host's network; it must listen on 127.0.0.1 and the place's port.
+
+    `arguments` follow the image's entrypoint (or `entrypoint`). `secrets`: names of environment variables
+    that are passed on where they are set, by name, so that no value is in a process list. `mounts`: a path
+    here and one in the container, read-only. `devices`: of `docker run --gpus device=`; none on the CPU.
+    Else as NativeSpec.
+    """
+
+    image: str
+    arguments: tuple[str, ...]
+    base_url: str
+    served_model: str
+    ready_path: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    mounts: tuple[tuple[Path, str], ...] = ()
+    devices: tuple[int, ...] = ()
+    shm_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    entrypoint: str | None = None
+    stop_grace_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class AttachSpec:
+    """A server that is already running and that bench neither starts nor stops."""
+
+    base_url: str
+    served_model: str
+
+
+LaunchSpec = NativeSpec | ContainerSpec | AttachSpec
+
+
+@dataclass(frozen=True)
+class InstallSpec:
+    """How an engine's environment is made: `lock` (all its packages, with hashes) into a fresh venv called
+    `environment` (a file name), then `mend`, scripts of engines/inside that its Python runs, then `check`,
+    Python source that must run in it; None: no venv. `size_bytes` is roughly what lands on disk. `sources`:
+    C files, and the headers beside them, that the system's compiler makes one program of, `bin/program` in
+    the environment (made anew when they change). `program`: a file in the environment that is the server,
+    where no Python starts it. `is_built`: packages or sources are compiled here, which takes minutes: only
+    ever when the user asks for it. `needs`: a sentence on what pip needs to find or build the packages, said
+    when it fails."""
+
+    environment: str
+    lock: Path | None
+    check: str
+    size_bytes: int
+    sources: tuple[Path, ...] = ()
+    mend: tuple[Path, ...] = ()
+    program: str | None = None
+    is_built: bool = False
+    needs: str | None = None

@@ -1,0 +1,146 @@
+"""Between a run and its load processes: the job, and what comes back. Standard library only; no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.contracts.deployments import Fairness
+from harness.contracts.loads import Load
+from harness.contracts.words import EndedBy, Outcome
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """All that a load process is told; written to a JSON file.
+
+    `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
+    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. The key of
+    `api_key_env` is read from the environment.
+    """
+
+    cell: str
+    base_url: str
+    model: str
+    api_key_env: str
+    engine: str
+    engine_options: Mapping[str, Any]
+    fairness: Fairness
+    scenario: str
+    scenario_options: Mapping[str, Any]
+    load: Load
+    seed: int
+    rows_path: str
+    summary_path: str
+    begun_path: str
+
+
+@dataclass(frozen=True)
+class BegunRow:
+    """A request that is about to be sent. One without a RequestRow was lost with its load process."""
+
+    request_id: str
+    worker: int
+    user: int
+    conversation: int
+    turn: int
+    scheduled_ns: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class RequestRow:
+    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds of the machine that runs `bench`.
+
+    `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
+    byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content;
+    `first_content_ns` and `last_content_ns` repeat its ends. `end_ns`: end of the response body, or of the
+    attempt. `token_source` says whose count `output_tokens` is; the other counts are the server's, None
+    where it gave none. `tokenizer_tokens`: of `reasoning_text` and `output_text`, where a tokenizer was
+    given. `worker`: the load process. `is_resent`: sent a second time on a new connection. `raw_response`:
+    the first 64 KiB of a failed response, or all with load.keep_bytes.
+    """
+
+    request_id: str
+    user: int
+    conversation: int
+    turn: int
+    outcome: Outcome
+    error: str | None
+    http_status: int | None
+    scheduled_ns: int
+    sent_ns: int | None
+    first_content_ns: int | None
+    last_content_ns: int | None
+    end_ns: int
+    chunk_ns: tuple[int, ...]
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    token_source: Literal["server", "tokenizer"] | None
+    max_tokens: int
+    finish_reason: str | None
+    output_text: str
+    raw_response: str | None = None
+    reasoning_text: str = ""
+    tokenizer_tokens: int | None = None
+    worker: int = 0
+    is_resent: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerSummary:
+    """What one load process says of itself, for one cell.
+
+    `stamp_source`, `clock_uncertainty_ns`, `stamp_lag_s`, `loop_lag_s`: see LoadSummary. `offset_ns` was
+    added to its instants to bring them onto the clock of the machine that runs `bench`, within
+    `offset_uncertainty_ns` (both 0 on that machine). `lost_ns`: when it was heard of last, None if it
+    ended well; its numbers are then what it had said by then.
+    """
+
+    number: int
+    host: str
+    pid: int
+    requests: int
+    stamp_source: Literal["kernel", "read"]
+    clock_uncertainty_ns: int | None
+    stamp_lag_s: tuple[float, float, float] | None
+    loop_lag_s: tuple[float, float, float] | None
+    cpu_s: float
+    gc_pause_s: float
+    offset_ns: int = 0
+    offset_uncertainty_ns: int = 0
+    lost_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class LoadSummary:
+    """What the load processes say of one cell, themselves included.
+
+    A request is in the window if window_start_ns <= sent_ns < window_end_ns. `ended_by` is what ended the
+    window. `users`: of all workers; in open loop the most that were needed at once. `stamp_source`: `kernel`
+    (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within `clock_uncertainty_ns`) or `read` (stamped after the
+    read). `stamp_lag_s`: from the kernel's stamp to our reading of it: median, p99, maximum (None without
+    kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
+    several workers these are the worst one's, `cpu_s` (from the start of the load on) and
+    `gc_pause_s` are sums; `workers` has each. `left_out`: conversations of an open loop or a trace that were
+    due before the window's end and never began.
+    """
+
+    started_ns: int
+    window_start_ns: int
+    window_end_ns: int
+    ended_ns: int
+    ended_by: EndedBy
+    users: int
+    conversations_begun: int
+    requests: int
+    stamp_source: Literal["kernel", "read"]
+    clock_uncertainty_ns: int | None
+    stamp_lag_s: tuple[float, float, float] | None
+    loop_lag_s: tuple[float, float, float] | None
+    cpu_s: float
+    gc_pause_s: float
+    workers: tuple[WorkerSummary, ...] = ()
+    left_out: int = 0

@@ -1,0 +1,56 @@
+"""What bench knows of its own error. Standard library only; no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.contracts.words import Scalar
+
+
+@dataclass(frozen=True)
+class SelfTestStep:
+    """One load of the self-test: `streams` at once, each offered `chunks_per_s`, one event per segment.
+
+    Errors are what the client reported minus what the server did, paired per request (ITL: per gap):
+    (median, p99), both of the absolute value, in seconds; None where no request could be paired. TTFT and E2E
+    count from each side's own start: the client's `sent_ns`, the request's arrival at the server. `failed`:
+    of `requests`, those that went wrong or of which the server knows something else than the client.
+    `server_late_s`: how late the server itself sent a chunk: median, p99. `server_kept_up`: it sent the
+    median chunk before the next one was due. `cpu_s_per_chunk`: processor time of the load process, decoding
+    and writing included.
+    """
+
+    streams: int
+    chunks_per_s: float
+    requests: int
+    failed: int
+    chunks: int
+    reached_chunks_per_s: float
+    ttft_error_s: tuple[float, float] | None
+    itl_error_s: tuple[float, float] | None
+    e2e_error_s: tuple[float, float] | None
+    server_late_s: tuple[float, float] | None
+    server_kept_up: bool
+    cpu_s_per_chunk: float | None
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
+    `steps`: what is kept holds each load as it was measured last, `created_at` is of the last time.
+
+    `largest`: (streams, chunks per second of each) of the largest load at which, as at all smaller ones,
+    the p99 error of TTFT stays under 1 ms; None where no load does. `stopped`: a sentence on why no larger
+    load was tried, None at the ladder's end. `machine`: facts that must be the same for the result to hold.
+    """
+
+    created_at: str  # ISO 8601 with offset
+    bench_version: str
+    program: str
+    stamp_source: Literal["kernel", "read"]
+    machine: Mapping[str, Scalar]
+    steps: tuple[SelfTestStep, ...]
+    largest: tuple[int, float] | None
+    stopped: str | None = None
