@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import gpu, host
 from harness.contracts import Reason
+
+# Names of variables that bear on a server, by their beginnings; and words in names whose values are secret.
+_OF_SERVERS = (
+    "ATTENTION", "CUDA_", "DOCKER_HOST", "GGML_", "GOMP_", "HF_HOME", "HF_HUB_", "KMP_", "LD_", "LLAMA_",
+    "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
+    "TORCH", "TRITON_", "VLLM_",
+)  # fmt: skip
+_SECRET = re.compile(r"TOKEN(?!IZER)|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 
 _PACKAGES = (
     "serving-bench",
@@ -35,6 +46,13 @@ def facts() -> dict[str, Any]:
         "git_commit": git_commit(),
         "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()},
     }
+
+
+def of_server(added: Mapping[str, str]) -> dict[str, str]:
+    """What is set for a server, and what of our own environment bears on it; no value of a secret."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(_OF_SERVERS)}
+    whole = {**ours, **added}
+    return {name: "***" if _SECRET.search(name) else whole[name] for name in sorted(whole)}
 
 
 def _version(package: str) -> str | None:

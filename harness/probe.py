@@ -12,7 +12,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from harness.contracts import AttachSpec
 from harness.errors import UserError
+
+OnLine = Callable[[bytes], None]
 
 _BODY_LIMIT_BYTES = 8 * 2**20
 _GENERATION_TOKENS = 8
@@ -47,9 +49,17 @@ def root_of(base_url: str) -> str:
 
 
 def request(
-    method: str, url: str, *, timeout_s: float, body: object = None, key: str | None = None
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    body: object = None,
+    key: str | None = None,
+    on_line: OnLine | None = None,
 ) -> Answer:
-    """One request on a connection of its own. Blocks for timeout_s, twice that if bytes keep trickling in."""
+    """One request on a connection of its own. Blocks for timeout_s, twice that if bytes keep trickling in.
+
+    `on_line` hears each line of the body as soon as it has been read."""
     parts = urlsplit(url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     content = None if body is None else json.dumps(body).encode()
@@ -59,18 +69,24 @@ def request(
         with closing(_connection(parts, timeout_s)) as connection:
             connection.request(method, parts.path or "/", content, headers)
             response = connection.getresponse()
-            return Answer(response.status, _without(key, _read(response, timeout_s)))
+            return Answer(response.status, _without(key, _read(response, timeout_s, on_line)))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(None, _without(key, _why(error)))
 
 
-def _read(response: http.client.HTTPResponse, timeout_s: float) -> str:
+def _read(response: http.client.HTTPResponse, timeout_s: float, on_line: OnLine | None) -> str:
     deadline = time.monotonic() + timeout_s
     body = b""
+    heard = 0
     while piece := response.read1(65536):
         body += piece
         if time.monotonic() > deadline or len(body) > _BODY_LIMIT_BYTES:
             raise TimeoutError
+        while on_line and (end := body.find(b"\n", heard)) >= 0:
+            on_line(body[heard:end])
+            heard = end + 1
+    if on_line and heard < len(body):
+        on_line(body[heard:])
     return body.decode(errors="replace")
 
 
@@ -99,8 +115,18 @@ def _without(key: str | None, text: str) -> str:
     return text.replace(key, "***") if key else text
 
 
-def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = None) -> str | None:
-    """Ask for a few streamed tokens; None if any came, else what came instead, as a clause."""
+@dataclass(frozen=True)
+class Generation:
+    """`problem`: None if tokens came, else what came instead, as a clause. `first_token_ns`: CLOCK_MONOTONIC,
+    when the first event that bears content had been read. `status`: of HTTP, None where nothing came."""
+
+    problem: str | None
+    first_token_ns: int | None = None
+    status: int | None = None
+
+
+def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = None) -> Generation:
+    """Ask for a few streamed tokens; blocks until their end."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "Count from one to ten."}],
@@ -109,8 +135,19 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    first_ns: list[int] = []
+
+    def hear(line: bytes) -> None:
+        if not first_ns and any(map(_bears_content, _events(line.decode(errors="replace")))):
+            first_ns.append(time.monotonic_ns())
+
     url = f"{base_url.rstrip('/')}/chat/completions"
-    answer = request("POST", url, timeout_s=timeout_s, body=body, key=key)
+    answer = request("POST", url, timeout_s=timeout_s, body=body, key=key, on_line=hear)
+    problem = _generation_problem(answer)
+    return Generation(problem, None if problem or not first_ns else first_ns[0], answer.status)
+
+
+def _generation_problem(answer: Answer) -> str | None:
     if answer.status is None:
         return f"a generation got {answer}"
     if answer.status != 200:
@@ -179,8 +216,9 @@ def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0
         raise UserError(
             f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"
         )
-    if problem := generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key):
-        raise UserError(f"{at}: model {spec.served_model} cannot be measured: {problem}")
+    generation = generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key)
+    if generation.problem:
+        raise UserError(f"{at}: model {spec.served_model} cannot be measured: {generation.problem}")
 
 
 def _model_names(listed: Answer) -> Sequence[str]:

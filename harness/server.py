@@ -26,6 +26,9 @@ from harness.supervise import Supervised
 _POLL_S = 0.1
 _SAY_EVERY_S = 15.0
 _HEALTH_TIMEOUT_S = 5.0
+# A server that is still loading answers 503, 429 or 404; these say that it never will generate.
+_REFUSALS = (200, 400, 401, 403, 422, 500)
+_REFUSING_S = 30.0
 _TAIL_BYTES = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -51,10 +54,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Startup:
-    """Seconds from the start until ready_path answered 200, and until the first generation had ended."""
+    """Instants (CLOCK_MONOTONIC): ready_path answered 200; the first token of the first good generation; its
+    end; the first token of the generation after it, which meets nothing that is done only once."""
 
-    listening_s: float
-    ready_s: float
+    listening_ns: int
+    first_token_ns: int | None
+    ready_ns: int
+    steady_token_ns: int | None
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -93,24 +99,31 @@ def running_server(
 def wait_ready(
     server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
 ) -> Startup:
-    """Block until the server has answered ready_path with 200 and then a real generation.
+    """Block until the server has answered ready_path with 200 and then two real generations.
 
     `on_wait` hears every 15 s how long it has been and what is still missing.
-    Raises ServerError when it exits first or timeout_s (engine.start_timeout, from the start on) has passed;
-    ending it is then up to the `with` block.
+    Raises ServerError when it exits first, when it listens and answers every generation with an error of its
+    own for _REFUSING_S, or when timeout_s (engine.start_timeout, from the start on) has passed; ending it is
+    then up to the `with` block.
     """
-    listening_s: float | None = None
+    listening_ns = refusing_s = None
     said_s = 0.0
     while True:
         left_s = max(_POLL_S, timeout_s - _age_s(server))
         problem = None
-        if listening_s is None:
+        if listening_ns is None:
             problem = _health_problem(server, left_s)
-            listening_s = None if problem else _age_s(server)
-        if listening_s is not None:
-            problem = _generation_problem(server, left_s)
-            if problem is None:
-                return Startup(listening_s, _age_s(server))
+            listening_ns = None if problem else time.monotonic_ns()
+        if listening_ns is not None:
+            generation = _generation(server, left_s)
+            if generation.problem is None:
+                ready_ns = time.monotonic_ns()
+                steady = _generation(server, max(_POLL_S, timeout_s - _age_s(server)))
+                _raise_if_ended(server, ", after its first generation")
+                return Startup(listening_ns, generation.first_token_ns, ready_ns, steady.first_token_ns)
+            problem = f"{server.spec.ready_path} answered 200, {generation.problem}"
+            is_refusal = generation.status in _REFUSALS
+            refusing_s = (refusing_s or _age_s(server)) if is_refusal else None
         if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
             said_s = _age_s(server)
             on_wait(said_s, problem or "")
@@ -118,6 +131,8 @@ def wait_ready(
         _raise_if_ended(server, ", before it was ready")
         if _age_s(server) >= timeout_s:
             raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
+        if refusing_s is not None and _age_s(server) - refusing_s >= _REFUSING_S:
+            raise _failure(server, f"listens but does not generate, for {_REFUSING_S:g} s ({problem})")
 
 
 def check_alive(server: Server) -> None:
@@ -135,9 +150,8 @@ def _health_problem(server: Server, left_s: float) -> str | None:
     return f"{path} {'got' if answer.status is None else 'answered'} {answer}"
 
 
-def _generation_problem(server: Server, left_s: float) -> str | None:
-    problem = probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
-    return problem and f"{server.spec.ready_path} answered 200, {problem}"
+def _generation(server: Server, left_s: float) -> probe.Generation:
+    return probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
 
 
 def _raise_if_ended(server: Server, when: str) -> None:

@@ -21,13 +21,14 @@ from pathlib import Path
 import msgspec
 
 from harness import config, environment, limits, overrides, plan, probe, store, tokens
+from harness.cells import Site
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest
 from harness.errors import StoreError, UserError
 from harness.load.address import parse_address
 from harness.progress import Show
 from harness.provision import Provisions, WeightsStore, check_builds, provide, select_devices
-from harness.run import Site, run_starts
+from harness.run import run_starts
 from harness.running import reap
 from harness.store import CellRecord, RunRecord
 
@@ -180,7 +181,7 @@ def provision(
     deployments = [start.deployment for start in starts]
     check_builds(settings.device, deployments)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
-    return found, Site(Path(), state_dir, devices)
+    return found, Site(Path(), cache, devices)
 
 
 def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:

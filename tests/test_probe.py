@@ -99,7 +99,7 @@ def test_a_server_that_does_not_generate_is_refused(mode: str, problem: str) -> 
 
 def test_a_stream_that_never_ends_is_given_up() -> None:
     with fake("drip") as url:
-        assert probe.generate(url, "tiny", timeout_s=0.5) == "a generation got no answer in time"
+        assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer in time"
 
 
 def test_a_redirect_is_not_followed() -> None:

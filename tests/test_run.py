@@ -15,7 +15,7 @@ from reference_serving import serving
 from tiny_tokenizer import train
 from waiting import wait_until
 
-from harness import config, overrides, plan, run, store
+from harness import cells, config, overrides, plan, store
 from harness.contracts import AttachSpec
 from harness.errors import Interrupted
 
@@ -251,11 +251,11 @@ class Silent:
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
     [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
-    site = run.Site(tmp_path, tmp_path / "running", ())
+    site = cells.Site(tmp_path, tmp_path, ())
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
         with pytest.raises(Interrupted):
-            run._run_cell(start, start.cells[0], spec, None, InterruptedAfterTheLoad(), site, Silent())
+            cells.run_cell(start, start.cells[0], spec, None, InterruptedAfterTheLoad(), site, Silent())
     [cell] = store.read_cells(tmp_path)
     assert cell.status == "completed"
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0

@@ -50,7 +50,11 @@ def program(source: str) -> list[str]:
 def test_a_server_that_generates_is_ready(tmp_path: Path, mode: str) -> None:
     with started(tmp_path, spec_for(mode)) as server:
         startup = wait_ready(server, 20)
-        assert 0 < startup.listening_s <= startup.ready_s < 20
+        assert startup.first_token_ns is not None
+        assert startup.steady_token_ns is not None
+        begun_ns = server.started_ns
+        assert begun_ns < startup.listening_ns < startup.first_token_ns <= startup.ready_ns
+        assert startup.ready_ns < startup.steady_token_ns < begun_ns + 20e9
         check_alive(server)
     assert not is_running(server.pid)
     assert server.process.ended
@@ -112,6 +116,26 @@ def test_a_server_that_does_not_generate_is_not_ready(tmp_path: Path, mode: str,
     with started(tmp_path, spec_for(mode)) as server, pytest.raises(ServerError) as caught:
         wait_ready(server, 2.0)
     assert str(caught.value).startswith(f"vllm was not ready within engine.start_timeout=2s ({seen}")
+
+
+def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.server._REFUSING_S", 0.5)
+    with started(tmp_path, spec_for("healthy")) as server, pytest.raises(ServerError) as caught:
+        wait_ready(server, 60)
+    assert str(caught.value).startswith(
+        "vllm listens but does not generate, for 0.5 s (/health answered 200, a generation answered 500: "
+    )
+
+
+def test_a_server_that_is_still_loading_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.server._REFUSING_S", 0.1)
+    with (
+        started(tmp_path, spec_for("loading")) as server,
+        pytest.raises(ServerError, match=r"not ready within engine\.start_timeout=1s"),
+    ):
+        wait_ready(server, 1.0)
 
 
 def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:

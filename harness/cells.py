@@ -1,0 +1,156 @@
+"""One cell: its load is played against a server that is ready, and what came of it is stored.
+
+Knows no engine and no statistic; a cell's record is what makes it exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from harness import judge, server, store, tokens
+from harness.contracts import LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
+from harness.errors import BenchError, Interrupted
+from harness.load.processes import Progress, read_summary, run_load
+from harness.store import CellRecord
+from harness.watch import Watch
+
+
+class Observer(Protocol):
+    """Who shows a cell's progress. All calls come from the thread that runs it."""
+
+    def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None: ...
+    def cell_progress(self, cell: PlannedCell, progress: Progress) -> None: ...
+    def cell_ends(self, start: PlannedStart, record: CellRecord) -> None: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a run takes place: its directory, bench's cache directory, device indices."""
+
+    run_dir: Path
+    cache_dir: Path
+    devices: tuple[int, ...]
+
+    @property
+    def state_dir(self) -> Path:
+        """Records of what runs, shared by all runs."""
+        return self.cache_dir / "running"
+
+
+def check(running: server.Server | None) -> None:
+    """Raise ServerError if a server of ours has exited."""
+    if running:
+        server.check_alive(running)
+
+
+def run_cell(
+    start: PlannedStart,
+    cell: PlannedCell,
+    spec: LaunchSpec,
+    running: server.Server | None,
+    watch: Watch,
+    site: Site,
+    observer: Observer,
+) -> CellRecord:
+    """Play one cell and store it; its record says how it went. Raises Interrupted, stored."""
+    directory = store.begin_cell(site.run_dir, cell.number)
+    job = _job(start, cell, spec, directory)
+    record = _cell_record(start, cell)
+    observer.cell_begins(start, cell)
+    watch.mark(f"cell {cell.number:03d} warm-up")
+    try:
+        summary = run_load(
+            job,
+            directory,
+            site.state_dir,
+            lambda progress: observer.cell_progress(cell, progress),
+            lambda: check(running),
+        )
+        check(running)
+    except (BenchError, OSError) as error:
+        return _keep(site, job, replace(record, status="failed", error=str(error)), None, observer, start)
+    except Interrupted:
+        _keep(site, job, replace(record, status="interrupted", error="interrupted"), None, observer, start)
+        raise
+    try:
+        watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
+        watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
+        return _keep(site, job, record, summary, observer, start)
+    except Interrupted:
+        # The load had ended well: what it measured is kept, though the interrupt came while it was written.
+        if not (directory / "cell.json").is_file():
+            _keep(site, job, record, summary, observer, start)
+        raise
+
+
+def _job(start: PlannedStart, cell: PlannedCell, spec: LaunchSpec, directory: Path) -> LoadJob:
+    deployment = start.deployment
+    return LoadJob(
+        cell=f"{cell.number:03d}",
+        base_url=spec.base_url,
+        model=spec.served_model,
+        api_key_env=deployment.terms.api_key_env,
+        engine=deployment.engine,
+        engine_options=store.as_mapping(deployment.options),
+        fairness=deployment.terms.fairness,
+        scenario=cell.scenario.name,
+        scenario_options=store.as_mapping(cell.scenario.options),
+        load=cell.load,
+        seed=cell.seed,
+        rows_path=str(directory / "rows.jsonl"),
+        summary_path=str(directory / "summary.json"),
+        begun_path=str(directory / "begun.jsonl"),
+    )
+
+
+def _cell_record(start: PlannedStart, cell: PlannedCell) -> CellRecord:
+    return CellRecord(
+        number=cell.number,
+        start=start.name,
+        deployment=start.deployment.label,
+        repeat=cell.repeat,
+        scenario=cell.scenario,
+        load=cell.load,
+        seed=cell.seed,
+        status="completed",
+    )
+
+
+def _keep(
+    site: Site,
+    job: LoadJob,
+    record: CellRecord,
+    summary: LoadSummary | None,
+    observer: Observer,
+    start: PlannedStart,
+) -> CellRecord:
+    """Store a cell: its requests as a table, then its record, which makes it exist."""
+    directory = store.cell_dir(site.run_dir, record.number)
+    summary = summary or read_summary(job)
+    count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
+    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens)
+    judged = judge.judged(replace(record, summary=summary), tally)
+    store.write_record(directory / "cell.json", judged)
+    for path in (job.rows_path, job.summary_path, job.begun_path, directory / "job.json"):
+        Path(path).unlink(missing_ok=True)
+    observer.cell_ends(start, judged)
+    return judged
+
+
+def fail_rest(
+    start: PlannedStart, site: Site, done: Sequence[CellRecord], error: str, observer: Observer
+) -> list[CellRecord]:
+    """Record the cells of a start that could not be measured, with the start's reason."""
+    numbers = {record.number for record in done}
+    failed = []
+    for cell in start.cells:
+        if cell.number not in numbers:
+            record = replace(_cell_record(start, cell), status="failed", error=error)
+            directory = store.begin_cell(site.run_dir, cell.number)
+            store.write_record(directory / "cell.json", record)
+            observer.cell_ends(start, record)
+            failed.append(record)
+    return failed
