@@ -27,8 +27,9 @@ class EngineTerms:
     tokens of others. `dtype`: of activations and unquantized weights. `tensor_parallel`: devices that share
     the model. `seed`: the server's. `graphs`: captured or compiled ones; false: eager. `speculative_tokens`:
     proposed at once from n-grams of the text so far. `chat_template`: a Jinja file instead of the model's.
-    `memory_limit_bytes`: of a container. `base_url`: attach to this running server instead of starting one.
-    `api_key_env`: name of the environment variable that holds its key.
+    `memory_limit_bytes`: of a container. `trust_remote_code`: the engine may run Python code that comes with
+    the model. `base_url`: attach to this running server instead of starting one. `api_key_env`: name
+    of the environment variable that holds its key.
     """
 
     fairness: Fairness = "matched"
@@ -45,6 +46,7 @@ class EngineTerms:
     speculative_tokens: int | None = None
     chat_template: str | None = None
     memory_limit_bytes: int | None = None
+    trust_remote_code: bool = False
     start_timeout_s: float = 600.0
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
