@@ -106,6 +106,11 @@ class Group:
     cells: tuple[Cell, ...]
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """Its cells' key."""
+        return self.deployment, self.scenario, self.load
+
+    @property
     def counted(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.counts]
 

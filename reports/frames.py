@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from harness import store
-from harness.contracts import PlannedCell, PlannedStart, SelfTest
+from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest
 from harness.errors import StoreError
 from harness.store import CellRecord, RunRecord, StartRecord
-from reports import tables, values
+from reports import equal_work, tables, values
 from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
+from reports.equal_work import Work
 from reports.memory_samples import memory_over_time
-from reports.metrics import Value, is_percentile, why_no_mean
+from reports.metrics import Value, is_percentile, metric_of, why_no_mean
 from reports.values import Measured
 
 
@@ -32,7 +33,8 @@ class Run:
 
     `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
     the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined).
-    `host` and `device`: samples as stored, with the column `start`; None where there are none.
+    `host` and `device`: samples as stored, with the column `start`; None where there are none. The frames
+    have every value that was measured, `aggregate` those that may stand side by side.
     """
 
     path: Path
@@ -84,6 +86,16 @@ class Run:
     def groups(self) -> tuple[Group, ...]:
         """Deployments in the plan's order, and their loads within."""
         return groups_of(self.planned_cells)
+
+    @cached_property
+    def deployments(self) -> dict[str, Deployment]:
+        """By label, in the plan's order."""
+        return {start.deployment.label: start.deployment for start in self.record.plan.starts}
+
+    @cached_property
+    def work(self) -> Work:
+        """Which deployments did the same work."""
+        return equal_work.work_of(self)
 
     @cached_property
     def selftest(self) -> SelfTest | None:
@@ -144,7 +156,10 @@ class Run:
         return {int(str(number)): frame for number, frame in inside.groupby("cell")}
 
     def aggregate(self, group: Group, name: str) -> Aggregate:
-        """The value of a name over the group's starts that count."""
+        """The value of a name over the group's starts that count; none where the group's answers have not the
+        length that it needs."""
+        if why := self.withheld(group.key, name):
+            return Aggregate(None, None, None, 0, 0, (), why=why)
         found = [self.values[cell.number].get(name, Value(None, 0)) for cell in group.counted]
         by_start = tuple(value.value for value in found)
         used = [value for value in found if value.value is not None]
@@ -162,6 +177,14 @@ class Run:
             values=by_start,
             requests=sum(requests) if requests else None,
         )
+
+    def withheld(self, key: tuple[str, str, str], name: str) -> str | None:
+        """Why a value is not offered for the cells of this key (deployment, scenario, load); None: it is."""
+        return self.work.per_token_only.get(key) if metric_of(name).needs_equal_lengths else None
+
+    def starts_of(self, label: str) -> list[StartRecord]:
+        """The records of a deployment's starts, in order."""
+        return [record for record in self.start_records if record.deployment.label == label]
 
     def start_of(self, cell: Cell) -> StartRecord | None:
         """The record of the start that the cell was or would be measured on."""
@@ -242,6 +265,5 @@ def _start_row(run: Run, record: StartRecord) -> dict[str, Any]:
 
 def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
     """Label, engine and quantization of each deployment, in the plan's order."""
-    found = {start.deployment.label: start.deployment for start in run.record.plan.starts}
-    for label, deployment in found.items():
+    for label, deployment in run.deployments.items():
         yield label, deployment.engine, deployment.quantization

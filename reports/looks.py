@@ -1,4 +1,5 @@
-"""How a deployment looks on the page: a hue per engine, with a shade, a dash and a marker per quantization.
+"""How a deployment looks on the page: a hue per engine, a marker and a shade per quantization, a dash of its
+own within its engine.
 
 A run of one engine has a hue per quantization instead.
 Colours are names of the style sheet's variables, so that a chart follows the page's theme.
@@ -6,8 +7,11 @@ Colours are names of the style sheet's variables, so that a chart follows the pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from reports.caveats import stand_ins, too_few_at_once
 from reports.frames import Run, deployments
 from reports.markup import Html, join, tag, text
 
@@ -20,39 +24,63 @@ _COLOURS = {
     "openai": "--c-sky",
     "reference": "--c-grey",
 }
-# Hues of the Okabe-Ito palette, for the quantizations of a run's only engine.
+# Hues after the Okabe-Ito palette, for the quantizations of a run's only engine.
 _HUES = ("--c-blue", "--c-vermilion", "--c-green", "--c-purple", "--c-orange", "--c-sky", "--c-grey")
 # Endings of a hue's variables: an engine's own, then its further shades.
 _SHADES = ("", "-2", "-3")
-# dash, dash as an SVG pattern, marker; the same on every page
+# dash, and the same as an SVG pattern
+_DASHES = {
+    "solid": "",
+    "dash": "7 4",
+    "dot": "2 3",
+    "dashdot": "7 3 2 3",
+    "longdash": "11 4",
+    "longdashdot": "11 3 2 3",
+}
+# dash (the next free one where its engine has it already), marker; the same on every page
 _SHAPES = {
-    "fp16": ("solid", "", "circle"),
-    "bf16": ("solid", "", "square"),
-    "awq": ("dash", "7 4", "diamond"),
-    "gptq": ("dash", "7 4", "cross"),
-    "fp8": ("longdash", "11 4", "triangle-up"),
-    "gguf-q8_0": ("dash", "7 4", "square"),
-    "gguf-q4_k_m": ("dot", "2 3", "diamond"),
-    "gguf-q4_0": ("dashdot", "7 3 2 3", "triangle-up"),
-    "-": ("solid", "", "circle"),
+    "fp16": ("solid", "circle"),
+    "bf16": ("solid", "square"),
+    "awq": ("dash", "diamond"),
+    "gptq": ("dash", "cross"),
+    "fp8": ("longdash", "triangle-up"),
+    "gguf-q8_0": ("dash", "pentagon"),
+    "gguf-q4_k_m": ("dot", "diamond"),
+    "gguf-q4_0": ("dashdot", "triangle-up"),
+    "-": ("solid", "circle"),
 }
 _OTHER_SHAPES = (
-    ("longdashdot", "11 3 2 3", "triangle-down"),
-    ("longdash", "11 4", "pentagon"),
-    ("dashdot", "7 3 2 3", "hexagon"),
+    ("longdashdot", "triangle-down"),
+    ("longdash", "hexagon"),
+    ("dashdot", "star"),
 )
 _SVG_MARKERS = {
     "circle": '<circle cx="14" cy="6" r="4"/>',
     "square": '<rect x="10.5" y="2.5" width="7" height="7"/>',
     "diamond": '<path d="M14 1l5 5-5 5-5-5z"/>',
+    "cross": '<path d="M12.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"/>',
     "triangle-up": '<path d="M14 1l5 9H9z"/>',
+    "triangle-down": '<path d="M14 11l5-9H9z"/>',
+    "pentagon": '<path d="M14 1l5 3.7-1.9 5.8h-6.2L9 4.7z"/>',
+    "hexagon": '<path d="M11.5 1.7h5L19 6l-2.5 4.3h-5L9 6z"/>',
+    "star": '<path d="M14 .6l1.5 3.5 3.9.3-3 2.5.9 3.8-3.3-2-3.3 2 .9-3.8-3-2.5 3.9-.3z"/>',
 }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a reader has to know of a deployment wherever its figures stand: in words, why in a tooltip.
+    `kind`: bad, warn, or quiet for what is only said."""
+
+    words: str
+    why: str
+    kind: Literal["bad", "warn", "quiet"] = "warn"
 
 
 @dataclass(frozen=True)
 class Look:
     """`colour` is a style variable; `is_open`: drawn hollow, as a second deployment of an engine and
-    quantization."""
+    quantization (another program, launcher or option)."""
 
     label: str
     engine: str
@@ -61,23 +89,41 @@ class Look:
     pattern: str
     marker: str
     is_open: bool
+    marks: tuple[Mark, ...] = ()
 
 
 def looks(run: Run) -> dict[str, Look]:
     """The look of each deployment by its label, in the plan's order."""
     found: dict[str, Look] = {}
     others = sorted({q for _, _, q in deployments(run)} - _SHAPES.keys())
-    seen: set[tuple[str, str]] = set()
-    colours = _colours(run)
+    shapes = {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(others)} | _SHAPES
+    taken: dict[str, list[str]] = {}
+    pairs: set[tuple[str, str]] = set()
+    colours, marks = _colours(run), _marks(run)
     for label, engine, quantization in deployments(run):
-        shape = _SHAPES.get(quantization)
-        if shape is None:
-            shape = _OTHER_SHAPES[others.index(quantization) % len(_OTHER_SHAPES)]
+        shape = shapes[quantization]
+        kept_for = [shapes[q][0] for _, other, q in deployments(run) if other == engine]
+        dash = _free(shape[0], taken.setdefault(engine, []), kept_for)
+        taken[engine].append(dash)
         found[label] = Look(
-            label, engine, colours[engine, quantization], *shape, is_open=(engine, quantization) in seen
+            label,
+            engine,
+            colours[engine, quantization],
+            dash,
+            _DASHES[dash],
+            shape[1],
+            is_open=(engine, quantization) in pairs,
+            marks=tuple(marks.get(label, ())),
         )
-        seen.add((engine, quantization))
+        pairs.add((engine, quantization))
     return found
+
+
+def _free(wanted: str, taken: Sequence[str], kept_for: Sequence[str]) -> str:
+    """The dash that is wanted, or one that the engine's deployments have least often and do not want."""
+    if wanted not in taken:
+        return wanted
+    return min(_DASHES, key=lambda dash: (taken.count(dash), dash in kept_for))
 
 
 def _colours(run: Run) -> dict[tuple[str, str], str]:
@@ -96,10 +142,28 @@ def has_one_engine(run: Run) -> bool:
     return len({engine for _, engine, _ in deployments(run)}) == 1
 
 
+def _marks(run: Run) -> dict[str, list[Mark]]:
+    marks: dict[str, list[Mark]] = {}
+    for label, what in stand_ins(run).items():
+        why = f"{what}: no speed of {run.deployments[label].engine}"
+        marks.setdefault(label, []).append(Mark("✕ stand-in kernels", why, "bad"))
+    for label in run.deployments:
+        if label in run.work.unlike:
+            letter = run.work.prompt_class(label)
+            why = f"comparable with prompts {letter} only: {run.work.why_unlike(label)}"
+            is_most = letter == "A"
+            mark = Mark(f"{'' if is_most else '≠ '}prompts {letter}", why, "quiet" if is_most else "warn")
+            marks.setdefault(label, []).append(mark)
+    for label, each in too_few_at_once(run).items():
+        words = "▲ one request at a time" if each.is_one else "▲ requests at once not as asked"
+        marks.setdefault(label, []).append(Mark(words, each.clause or "as its server says"))
+    return marks
+
+
 def mark(look: Look) -> Html:
     """The line and marker of a deployment as a small picture."""
     line = f'<line x1="0" x2="28" y1="6" y2="6" stroke-width="2" stroke-dasharray="{look.pattern}"/>'
-    shape = _SVG_MARKERS.get(look.marker, _SVG_MARKERS["circle"])
+    shape = _SVG_MARKERS[look.marker]
     style = f"stroke:var({look.colour});fill:{'var(--card)' if look.is_open else f'var({look.colour})'}"
     return Html(
         f'<svg class="mark" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" style="{style}">'
@@ -108,22 +172,28 @@ def mark(look: Look) -> Html:
 
 
 def named(look: Look) -> Html:
-    """A deployment's mark and name."""
+    """A deployment's picture, name and marks."""
     engine, _, rest = look.label.partition(" ")
-    return tag(
-        "span", mark(look), join([tag("b", text(engine)), " ", tag("span", rest, class_="q")]), class_="dep"
-    )
+    name = join([tag("b", text(engine)), " ", tag("span", rest, class_="q")])
+    return join([tag("span", mark(look), name, class_="dep"), *map(_said, look.marks)])
+
+
+def _said(found: Mark) -> Html:
+    return tag("span", found.words, title=found.why, class_=f"said {found.kind}")
 
 
 def key(run: Run) -> Html:
     """The legend of a section's charts."""
     found = looks(run).values()
-    names = [named(look) for look in found]
-    if len({look.colour for look in found}) == 1:
-        return tag("p", *names, class_="key")
-    said = (
-        "One engine, so a colour is a quantization (hues of the Okabe-Ito palette)."
-        if has_one_engine(run)
-        else "A hue is an engine; its shade, dash and marker are the quantization."
-    )
-    return tag("p", *names, tag("span", said, class_="caption"), class_="key")
+    names = [tag("span", named(look)) for look in found]
+    said = []
+    if len({look.colour for look in found}) > 1:
+        said.append(
+            "One engine, so a colour is a quantization (hues after the Okabe-Ito palette)."
+            if has_one_engine(run)
+            else "A hue is an engine; shade and marker are the quantization; a dash is one deployment."
+        )
+    if run.work.unlike:
+        said.append("Only deployments with the same letter had the same prompts, and compare.")
+    caption = [tag("span", " ".join(said), class_="caption")] if said else []
+    return tag("p", *names, *caption, class_="key")

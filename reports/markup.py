@@ -10,6 +10,8 @@ from reports.cells import Aggregate
 from reports.metrics import Value, counted, metric_of, why_missing
 
 NOTHING = "–"
+# In a table of many columns a longer word, as a path or a hash, may break anywhere.
+LONG_WORD = 18
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def join(parts: Iterable[Html | str]) -> Html:
     return Html("".join(part.text if isinstance(part, Html) else html.escape(part) for part in parts))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Html | str]], class_: str = "") -> Html:
+def table(columns: Sequence[Html | str], rows: Iterable[Sequence[Html | str]], class_: str = "") -> Html:
     """A table in a box that scrolls by itself; the first column heads its row."""
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
     body = tag(
@@ -93,10 +95,10 @@ def aggregate_cell(name: str, found: Aggregate) -> Html:
     return join([main, tag("span", spread, class_="range")])
 
 
-def value_cell(name: str, found: Value | None) -> Html:
-    """One cell's value, with its n in a tooltip."""
-    if found is None or found.value is None:
-        why = why_missing(name, found.n, found.requests) if found else why_missing(name, 0)
+def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
+    """One cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
+    if withheld or found is None or found.value is None:
+        why = withheld or (why_missing(name, found.n, found.requests) if found else why_missing(name, 0))
         return tag("span", NOTHING, title=why, class_="none")
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
 

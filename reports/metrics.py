@@ -20,7 +20,8 @@ REQUESTS_NEEDED = 5
 class Metric:
     """`name` is the stored name (a distribution's values are `<name>.p50` ...); `better`: higher, lower or -.
 
-    `shown_unit` and `shown_scale`: what a person reads is value * shown_scale.
+    `shown_unit` and `shown_scale`: what a person reads is value * shown_scale. `needs_equal_lengths`: it
+    depends on how long the answers are, so it is no comparison where they have not the length asked for.
     """
 
     name: str
@@ -33,10 +34,11 @@ class Metric:
     shown_scale: float = 1.0
     digits: int = 1
     is_distribution: bool = False
+    needs_equal_lengths: bool = False
 
 
-def _latency(name: str, title: str, formula: str, source: str) -> Metric:
-    return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True)
+def _latency(name: str, title: str, formula: str, source: str, **more: bool) -> Metric:
+    return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
 
 
 _STAMPS = "client's stamps in requests.parquet"
@@ -74,6 +76,7 @@ METRICS: tuple[Metric, ...] = (
         "end-to-end time (E2E)",
         f"from a request's origin to the end of the response body; {_ORIGIN}",
         _STAMPS,
+        needs_equal_lengths=True,
     ),
     _latency(
         "send_lag_s",
@@ -102,6 +105,7 @@ METRICS: tuple[Metric, ...] = (
         _STAMPS,
         "requests/s",
         digits=2,
+        needs_equal_lengths=True,
     ),
     Metric(
         "success_share",

@@ -319,3 +319,126 @@ def lost_row(number: int, scheduled_ns: int) -> RequestRow:
     return replace(
         changed, sent_ns=None, scheduled_ns=scheduled_ns, http_status=None, raw_response=None, worker=1
     )
+
+
+def served(engine: str, quantization: str, program: str = "", **terms) -> Deployment:
+    """A deployment as the plan makes one with fairness=matched and 4 users, `terms` on top."""
+    matched = EngineTerms(
+        launcher="native",
+        context_length=2048,
+        concurrent_sequences=4,
+        kv_cache_tokens=8192,
+        prefix_cache=True,
+    )
+    label = " ".join(part for part in (engine, program and f"({program})", quantization) if part)
+    options = {"program": program} if program else {}
+    return Deployment(engine, "tiny-lm", quantization, replace(matched, **terms), options, label)
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a deployment of `engines_run` says of itself. `slow` stretches its latencies."""
+
+    deployment: Deployment
+    slow: float = 1.0
+    resolved: dict[str, object] | None = None
+    prompt_tokens: tuple[int, int, int] = (18, 34, 41)
+    unmatched: dict[str, str] | None = None
+    forces_length: bool = True
+    output_tokens: int = 10
+    stages_s: tuple[float, ...] = (0.4, 1.5, 2.2, 2.4, 2.6, 2.9)
+    first_slower: float = 1.0
+    argv: tuple[str, ...] = ()
+
+
+STAGES = ("process_up", "weights_loaded", "engine_ready", "listening", "first_token", "steady_token")
+ALIKE = {"context_length": 2048, "concurrent_sequences": 4, "kv_cache_tokens": 8192, "prefix_cache": True}
+
+
+def servers() -> list[Server]:
+    """Eight deployments of five engines, each with something that a report has to say."""
+    vllm = {**ALIKE, "kv_cache_tokens": 8576, "kv_cache_bytes": 256 << 20, "dtype": "torch.bfloat16"}
+    vllm |= {
+        "chunked_prefill": True,
+        "graphs": True,
+        "attention_backend": "CPU_ATTN",
+        "engine_version": "0.32.0",
+    }
+    llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "f16", "chat_template": "given"}
+    one = {"concurrent_sequences": "it serves one request at a time"}
+    return [
+        Server(served("llama_cpp", "bf16", "xllamacpp", chat_template="/models/gemma.jinja"), 1.0, llama),
+        Server(
+            served("llama_cpp", "gguf-q4_k_m", "llama-server", chat_template="/models/gemma.jinja"), 0.7,
+            {**llama, "context_length": 1024, "engine_version": "b11434"},
+        ),
+        Server(
+            served("llama_cpp", "gguf-q4_k_m", "llama-cpp-python"), 1.6, {"context_length": 2048},
+            prompt_tokens=(19, 35, 42), unmatched=one,
+        ),
+        Server(
+            served("vllm", "bf16", seed=0), 1.3, {**vllm, "seed": 0},
+            stages_s=(6.0, 14.0, 31.0, 33.0, 34.0, 35.0), first_slower=3.5,
+            argv=("vllm", "serve", "/models/tiny-lm", "--api-key", "sk-verysecretvalue0123456789"),
+        ),
+        Server(
+            served("vllm", "awq"), 1.5,
+            {**vllm, "quantization_kernel": "CPUWNA16LinearKernel", "dtype": "float16"},
+            stages_s=(6.0, 15.0, 30.0, 33.0, 34.0, 35.0), first_slower=3.2,
+        ),
+        Server(
+            served("sglang", "bf16"), 4.0,
+            {**ALIKE, "kv_cache_tokens": 16384, "attention_backend": "torch_native", "chunked_prefill": False,
+             "kernel_stand_in": "a pure Python sgl_kernel", "engine_version": "0.5.23"},
+            stages_s=(9.0, 20.0, 41.0, 44.0, 46.0, 48.0),
+        ),
+        Server(
+            served("transformers", "bf16"), 2.5, {"dtype": "bfloat16"}, prompt_tokens=(18, 18, 41),
+            unmatched={**one, "kv_cache_tokens": "it has no limit", "prefix_cache": "it keeps none"},
+        ),
+        Server(
+            served("tgi", "awq", launcher="docker"), 1.2, {**ALIKE, "kv_cache_tokens": 7000}, output_tokens=8,
+            forces_length=False, stages_s=(1.0, 12.0, 25.0, 26.0, 27.0, 28.0),
+        ),
+    ]  # fmt: skip
+
+
+def engines_run(path: Path, given: list[Server] | None = None) -> Path:
+    """A run of many deployments of one model (see `servers`), 1 and 4 users, two starts each."""
+    given = servers() if given is None else given
+    plan = plan_of([server.deployment for server in given], [Load(concurrency=1), Load(concurrency=4)], 2)
+    store.write_record(path / "run.json", run_record(plan))
+    by_label = {server.deployment.label: server for server in given}
+    for start in plan.starts:
+        _write_server(path, start, by_label[start.deployment.label])
+    return path
+
+
+def _write_server(path: Path, start: PlannedStart, server: Server) -> None:
+    spawned_ns = (1000 + 200 * start.index) * S
+    slower = server.first_slower if start.repeat == 0 else 1.0
+    instants = [spawned_ns + int(seconds * slower * S) for seconds in server.stages_s]
+    is_docker = server.deployment.terms.launcher == "docker"
+    argv = server.argv or (server.deployment.engine, "serve", "--port", str(40000 + start.index))
+    record = start_record(
+        start,
+        spawned_ns,
+        ready_ns=instants[-2],
+        resolved=server.resolved or {},
+        version=(server.resolved or {}).get("engine_version"),
+        stages=dict(zip(STAGES, instants, strict=False)),
+        prompt_tokens=dict(zip(("user", "system", "turns"), server.prompt_tokens, strict=True)),
+        unmatched=server.unmatched or {},
+        forces_length=server.forces_length,
+        argv=("docker", "run", "--rm", *argv) if is_docker else argv,
+        environment={"OMP_NUM_THREADS": "2", "HF_TOKEN": "hf_averysecretvalue0123456789", "NOTE": HOSTILE},
+    )
+    write_start(path, record, host_samples(spawned_ns, int((0.5 + server.slow) * GIB), 180))
+    for position, cell in enumerate(start.cells):
+        load_summary = summary(instants[-1] + (5 + 15 * position) * S)
+        slow = server.slow * cell.load.concurrency**0.3
+        rows = [
+            replace(each, output_tokens=server.output_tokens, input_tokens=server.prompt_tokens[0] + 32)
+            for each in _rows(load_summary, 60 * cell.load.concurrency, slow)
+        ]
+        write_cell(path, cell, start, rows, load_summary)

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from make_run import every_load_run, full_run
+from make_run import engines_run, every_load_run, full_run
 
 from reports import write_report
 
@@ -56,6 +56,11 @@ def every_load(tmp_path_factory):
     return write_report(every_load_run(tmp_path_factory.mktemp("loads")))
 
 
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    return write_report(engines_run(tmp_path_factory.mktemp("engines")))
+
+
 def show(browser, path, width: int = 1280, theme: str = "light") -> None:
     set_theme(browser, theme)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -87,7 +92,9 @@ def requested(browser) -> list[str]:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_chart_is_drawn_and_the_console_is_silent(browser, path, width, theme):
+@pytest.mark.parametrize("which", ["path", "engines"])
+def test_every_chart_is_drawn_and_the_console_is_silent(browser, request, which, width, theme):
+    path = request.getfixturevalue(which)
     browser.get_log("browser")
     show(browser, path, width, theme)
     open_all(browser)
@@ -105,7 +112,7 @@ def test_the_page_needs_no_network(browser, path):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", ["path", "every_load"])
+@pytest.mark.parametrize("which", ["path", "every_load", "engines"])
 def test_the_page_does_not_scroll_sideways(browser, request, which, width):
     path = request.getfixturevalue(which)
     show(browser, path, width)
@@ -156,6 +163,47 @@ def test_a_narrow_screen_shows_the_first_two_values_of_the_main_table(browser, p
         "return document.querySelector('#summary tbody td:nth-child(4) span').getBoundingClientRect().right"
     )
     assert browser.execute_script(edge) <= 390
+
+
+def test_the_ledger_scrolls_in_its_box_and_its_terms_stay(browser, engines):
+    show(browser, engines, 390)
+    moved = """
+      const box = document.querySelector('#fairness .scroll'), term = box.querySelector('tbody th');
+      const before = term.getBoundingClientRect().left;
+      box.scrollLeft = 400;
+      const shift = term.getBoundingClientRect().left - before;
+      return [box.scrollLeft, shift, getComputedStyle(term).backgroundColor];"""
+    scrolled, shift, background = browser.execute_script(moved)
+    assert (scrolled, shift) == (400, 0)
+    assert "rgba" not in background  # what scrolls below it must not show
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_is_off_in_the_ledger_is_red_and_said(browser, engines, width):
+    show(browser, engines, width)
+    cells = browser.execute_script("""
+      return [...document.querySelectorAll('#fairness td')].filter((cell) => cell.querySelector('.off'))
+        .map((cell) => [cell.innerText.includes('\u2715'), getComputedStyle(cell).backgroundColor]);""")
+    plain = browser.execute_script(
+        "return getComputedStyle(document.querySelector('#fairness td:not(:has(.off))')).backgroundColor"
+    )
+    assert len(cells) > 4
+    assert all(is_said and background != plain for is_said, background in cells)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_and_figures_of_start_up_stay_inside_its_chart(browser, engines, width):
+    show(browser, engines, width)
+    outside = """
+      const frame = document.querySelector('[data-chart=startup]').getBoundingClientRect();
+      const texts = ['.annotation-text', '.textpoint'].map((kind) => `[data-chart=startup] ${kind}`);
+      return [...document.querySelectorAll(texts.join())]
+        .filter((text) => text.getBoundingClientRect().right > frame.right + 1 ||
+          text.getBoundingClientRect().left < frame.left - 1).map((text) => text.textContent);"""
+    assert browser.execute_script(outside) == []
+    for kind in (".annotation-text", ".textpoint"):
+        count = f"return document.querySelectorAll('[data-chart=startup] {kind}').length"
+        assert browser.execute_script(count) == 16
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -53,6 +53,7 @@ def write_pair(
     second=None,
     load_summary=None,
     start_changes=None,
+    second_start=None,
     quantizations=("fp16", "fp16"),
     environment=None,
     load=None,
@@ -64,7 +65,10 @@ def write_pair(
     record = run_record(plan)
     store.write_record(path / "run.json", replace(record, environment=environment or {}))
     for start in plan.starts:
-        write_start(path, start_record(start, 90 * S, **{"memory_kind": "device", **(start_changes or {})}))
+        changes = {"memory_kind": "device", **(start_changes or {})}
+        if second_start and start.deployment.engine == "vllm":
+            changes |= second_start
+        write_start(path, start_record(start, 90 * S, **changes))
         rows = (first if start.deployment.engine == "llama_cpp" else second) or good_rows()
         cell_summary = load_summary or summary(100 * S, duration_s=LONG)
         write_cell(path, start.cells[0], start, rows, cell_summary, **cell_changes)
@@ -110,7 +114,19 @@ READ = summary(100 * S, duration_s=LONG, stamp_source="read", stamp_lag_s=None, 
 CASES = {
     "requests_failed": {"first": [*good_rows(), failed_row(200, T0 + S)]},
     "output_lengths_differ": {"second": good_rows(output_tokens=11)},
-    "input_lengths_differ": {"second": good_rows(input_tokens=52)},
+    "prompts_differ": {"second": good_rows(input_tokens=52)},
+    "system_prompt_dropped": {"start_changes": {"prompt_tokens": {"user": 18, "system": 18, "turns": 41}}},
+    "chat_templates_differ": {
+        "start_changes": {"resolved": {"chat_template": "gemma"}},
+        "second_start": {"resolved": {"chat_template": "chatml"}},
+    },
+    "lengths_not_forced": {"second_start": {"forces_length": False}},
+    "terms_not_matched": {"second_start": {"resolved": {"tensor_parallel": 2}}},
+    "served_one_at_a_time": {
+        "load": Load(concurrency=4),
+        "second_start": {"resolved": {"concurrent_sequences": 1}},
+    },
+    "kernels_stand_in": {"second_start": {"resolved": {"kernel_stand_in": "a module in pure Python"}}},
     "token_counts_differ": {"second": good_rows(tokenizer_tokens=11)},
     "chunks_of_several_tokens": {
         "first": [replace(each, output_tokens=11) for each in good_rows()],
@@ -152,7 +168,9 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"second": good_rows(input_tokens=51)},
+        {"second": [replace(r, input_tokens=51 if k % 4 else 50) for k, r in enumerate(good_rows())]},
+        {"start_changes": {"prompt_tokens": {"user": 18, "system": 34}}},
+        {"load": Load(concurrency=4), "start_changes": {"resolved": {"concurrent_sequences": 4}}},
         {"first": good_rows(cached_tokens=10)},
         {"second": good_rows(tokenizer_tokens=10)},
         {"second": late_rows(9.8), "load": OPEN},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from reports.checks import answers, cells, client, machine, selftest, tokens, window
+from reports.checks import answers, cells, client, equal_work, machine, selftest, tokens, window
 from reports.checks.finding import Finding
 from reports.frames import Run
 
@@ -15,8 +15,14 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     cells.cells_missing,
     cells.cells_marked,
     cells.requests_failed,
-    tokens.output_lengths_differ,
-    tokens.input_lengths_differ,
+    equal_work.kernels_stand_in,
+    equal_work.prompts_differ,
+    equal_work.system_prompt_dropped,
+    equal_work.chat_templates_differ,
+    equal_work.lengths_not_forced,
+    equal_work.output_lengths_differ,
+    equal_work.terms_not_matched,
+    equal_work.served_one_at_a_time,
     tokens.token_counts_differ,
     tokens.chunks_of_several_tokens,
     cells.single_repeat,

@@ -64,7 +64,7 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         "xaxis": _level_axis(family, levels, is_log),
         "yaxis": axis(metric.shown_unit, rangemode="tozero"),
     }
-    note = " ".join(part for part in (_several_tokens(run, name, found), _missing(name, found)) if part)
+    note = " ".join(part for part in (_several_tokens(run, name, found), _missing(run, name, found)) if part)
     columns = ["deployment", "load", metric.shown_unit, "n", "starts"]
     return Chart(
         f"{name}-{number}".replace(".", "-"),
@@ -90,13 +90,17 @@ def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]
     return f"Gaps are between chunks of several tokens ({several(said)})." if said else ""
 
 
-def _missing(name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
-    """Which points are not drawn, and which cells behind the drawn ones failed."""
+def _missing(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
+    """Which points are not drawn, whose are no comparison, and which cells behind the drawn ones failed."""
     absent = [
         f"{group.deployment} at {group.load}{_why_partial(value)}"
         for group, value in found
-        if value.mean is None
+        if value.mean is None and not run.withheld(group.key, name)
     ]
+    withheld: dict[str, list[str]] = {}
+    for group, _ in found:
+        if why := run.withheld(group.key, name):
+            withheld.setdefault(group.deployment, []).append(why)
     failed = [
         f"{cell.label} at {cell.load_label}, start {cell.planned.repeat + 1}: {cell.status}"
         for group, _ in found
@@ -104,6 +108,9 @@ def _missing(name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
         if cell.status != "completed"
     ]
     said = [f"No value: {several(absent, '; ')}."] if absent else []
+    if withheld:
+        whys = [f"{deployment} ({several(found)})" for deployment, found in withheld.items()]
+        said.append(f"Not compared: {several(whys, '; ')}.")
     return " ".join([*said, f"Left out: {several(failed, '; ')}."] if failed else said)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from harness.contracts import Load
 from reports.charts import Section
 from reports.frames import Run
-from reports.markup import NOTHING, Html, details, join, number, table, tag
+from reports.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
 from reports.opening import flat, window_bound
+from reports.secrets import MASK, is_secret, masked
+from reports.sections.servers import servers
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")
 _TITLES = {"packages": "bench's packages"}
@@ -24,8 +26,9 @@ def section(run: Run) -> Section | None:
         topic, _, name = key.partition(".")
         if topic not in _NOT_SHOWN and name not in _NOT_SHOWN:
             title = (name or topic) if topic.endswith("packages") else _name(name or topic)
-            by_topic.setdefault(topic, []).append([title, _value(key, value)])
+            by_topic.setdefault(topic, []).append([title, masked(_value(key, value))])
     parts = [_topic(topic, rows) for topic, rows in by_topic.items()]
+    parts += servers(run)
     for title, field in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
         by_label = {r.deployment.label: getattr(r, field) for r in run.start_records if getattr(r, field)}
         if by_label:
@@ -86,9 +89,15 @@ def _topic(topic: str, rows: list[list[Html | str]]) -> Html:
 def _side_by_side(by_label: Mapping[str, Mapping[str, Any]]) -> Html:
     keys = list(dict.fromkeys(key for facts in by_label.values() for key in facts))
     rows: list[Sequence[Html | str]] = [
-        [_name(key), *(_value(key, facts.get(key)) for facts in by_label.values())] for key in keys
+        [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
     ]
-    return table(["", *by_label], rows, "words")
+    return table(["", *by_label], rows, "ledger")
+
+
+def _fact(key: str, value: Any) -> Html | str:
+    said = MASK if is_secret(key) else masked(_value(key, value))
+    is_long = max(map(len, said.split()), default=0) > LONG_WORD
+    return tag("span", said, class_="long") if is_long else said
 
 
 # ending of a key, and the unit that a person reads

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import NOTHING, Html, details, join, paragraph, table, tag, text
+from reports.secrets import masked
 
 
 def section(run: Run) -> Section | None:
@@ -53,7 +54,9 @@ def _starts(run: Run) -> list[Html]:
         join(
             [
                 paragraph(f"{record.name}: {record.error or record.status}", "plain-text"),
-                details("End of the server's log", tag("pre", record.log_tail)) if record.log_tail else "",
+                details("End of the server's log", tag("pre", masked(record.log_tail)))
+                if record.log_tail
+                else "",
             ]
         )
         for record in failed

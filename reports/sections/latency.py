@@ -108,14 +108,16 @@ def _pooled(run: Run, group: Group, name: str) -> tuple[np.ndarray, int | None]:
     ), None
 
 
-def _at(run: Run, scenario: str, load: str) -> list[Group]:
-    return [group for group in run.groups if group.scenario == scenario and group.load == load]
+def _at(run: Run, scenario: str, load: str, name: str) -> list[Group]:
+    """The groups whose values of a latency may stand side by side."""
+    groups = [group for group in run.groups if (group.scenario, group.load) == (scenario, load)]
+    return [group for group in groups if not run.withheld(group.key, name)]
 
 
 def _distributions(run: Run, scenario: str, load: str, index: int) -> list[Chart]:
     charts = []
     for name in LATENCIES:
-        pooled = [(group, *_pooled(run, group, name)) for group in _at(run, scenario, load)]
+        pooled = [(group, *_pooled(run, group, name)) for group in _at(run, scenario, load, name)]
         if any(is_supported(50, len(values), requests) for _, values, requests in pooled):
             charts.append(_distribution(run, name, load, pooled, f"ecdf-{name}-{index}"))
     return charts
@@ -207,7 +209,7 @@ def _by_turn(run: Run, scenario: str, load: str, name: str, index: int) -> list[
     """Medians of a latency by turn, where there is more than one."""
     found, short, scale = looks(run), _SHORT[name], metric_of(name).shown_scale
     traces, rows, absent = [], [], []
-    for group in _at(run, scenario, load):
+    for group in _at(run, scenario, load, name):
         medians = _turn_medians(run, group, name)
         shown = [(turn, v.value * scale if v.value is not None else None) for turn, v in medians.items()]
         rows += [

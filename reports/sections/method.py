@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.charts import Section
+from reports.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
 from reports.markup import Html, join, table, tag
 from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
@@ -25,6 +26,11 @@ _RULES = (
     "greatest start. "
     "A percentile has a mean only if every start that counts has it: the start with too few requests is the "
     "slow one. Invalid cells are shown and left out; suspect ones are marked and count.",
+    "E2E and requests/s depend on how long answers are. Beside other deployments they are not shown for an "
+    "engine that cannot be made to give the length asked for, nor where answers to the same turns are more "
+    f"than {100 * LENGTHS_DIFFER:.0f} % shorter or longer than asked and than the others'; figures per token "
+    "are. Deployments of one model whose servers count other tokens for the same prompts are marked: their "
+    "figures are not comparable.",
     "A percentile p is shown from 5 / (1 - p) observations up, so that about five lie beyond it: "
     + ", ".join(f"p{level} from {needed(level)}" for level in PERCENTILES)
     + " (p50 is the exception). Gaps of one request are not independent, so percentiles of gaps also need "

@@ -1,51 +1,208 @@
-"""Start-up: from the spawn of each server to its first good generation."""
+"""Start-up: from the spawn of each server to its first tokens, split by the stages that were seen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.store import StartRecord
 from reports.charts import Chart, Section, axis, figure, label
 from reports.frames import Run
+from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of
 from reports.looks import looks
-from reports.markup import join, number, paragraph
+from reports.markup import Html, join, number, paragraph, tag
+
+# One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
+_FILLS = {
+    "process_up": ("--s-1", ""),
+    "weights_loaded": ("--s-2", "/"),
+    "engine_ready": ("--s-3", ""),
+    "listening": ("--s-4", "\\"),
+    "first_token": ("--s-5", ""),
+    "ready": ("--s-5", "x"),
+    "steady_token": ("--s-6", "."),
+}
+_OTHER_FILL = ("--mut", "-")
+_ROW_PX = 48
+_BAR = 0.42
 
 
 def section(run: Run) -> Section | None:
     """None where no server was started by us, or none became ready."""
-    found = {
-        look: [r for r in run.start_records if r.deployment.label == name and r.launch_s is not None]
-        for name, look in looks(run).items()
-    }
-    found = {look: records for look, records in found.items() if records}
+    found = launches_of(run)
     if not found:
         return None
-    names = [label(look.label) for look in found]
-    means = [sum(r.launch_s or 0.0 for r in records) / len(records) for records in found.values()]
-    colours = [look.colour for look in found]
-    bars = {
-        "type": "bar", "orientation": "h", "y": names, "x": means,
-        "marker": {"color": colours, "opacity": 0.75},
-        "text": [number(mean, 2) for mean in means], "textposition": "inside", "insidetextanchor": "start",
-        "textfont": {"color": "--bg"}, "width": 0.6, "hovertemplate": "mean %{x:.2f} s<extra></extra>",
-    }  # fmt: skip
-    each = {
-        "type": "scatter", "mode": "markers", "hovertemplate": "a start: %{x:.2f} s<extra></extra>",
-        "y": [label(look.label) for look, records in found.items() for _ in records],
-        "x": [r.launch_s for records in found.values() for r in records],
-        "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 12, "line": {"width": 2}},
-    }  # fmt: skip
-    layout = {
-        "xaxis": axis("seconds", rangemode="tozero"),
-        "yaxis": {"autorange": "reversed", "type": "category", "title": {"text": ""}},
-    }
+    if not any(record.stages for launch in found for record in launch.records):
+        chart = _whole(run, found)
+        note = paragraph("Files may be in the system's cache from the second start on.")
+        return Section("Start-up", join([note, figure(chart)]), [chart])
+    chart = _split(found)
+    note = paragraph(
+        "Each step ends with the stage that it is named by; one that was not seen is part of the next. "
+        "Stages come from the server's log, its port and its first answers. A first start may compile, and "
+        "reads its files for the first time: it stands apart from later ones, which find both done."
+    )
+    return Section("Start-up", join([note, _key(found), figure(chart)]), [chart])
+
+
+def _key(found: Sequence[Launch]) -> Html:
+    steps = [step.stage for launch in found for step in launch.steps]
+    named = (tag("span", _swatch(stage), _title(stage)) for stage in _in_order(steps))
+    return tag("p", *named, class_="key")
+
+
+def _swatch(stage: str) -> Html:
+    colour, pattern = _FILLS.get(stage, _OTHER_FILL)
+    return tag("i", class_="swatch striped" if pattern else "swatch", style=f"--fill:var({colour})")
+
+
+def _title(stage: str) -> str:
+    return STAGES.get(stage, stage.replace("_", " "))
+
+
+def _in_order(stages: Iterable[str]) -> list[str]:
+    """Each stage once, known ones first in their order."""
+    seen = dict.fromkeys(stages)
+    return [name for name in STAGES if name in seen] + [name for name in seen if name not in STAGES]
+
+
+def _split(found: Sequence[Launch]) -> Chart:
+    """A bar per deployment and kind of start, of its steps one after the other."""
+    names = [_name(launch, found) for launch in found]
+    steps = [step.stage for launch in found for step in launch.steps]
+    traces = [_steps(stage, found, names) for stage in _in_order(steps)]
+    ends_s = [launch.steps[-1].end_s for launch in found]
+    columns, rows = _each_start(found)
+    return Chart(
+        "startup",
+        "From the spawn to the first steady token",
+        [*traces, _starts(found, names), _totals(names, ends_s)],
+        _layout(names, 1.25 * max(ends_s)),
+        columns,
+        rows,
+        "Steps and figures are means over a bar's starts; a tick is one start. The table has each start, in "
+        "seconds since its spawn; launch: to the first good generation.",
+        height_px=80 + _ROW_PX * len(found),
+    )
+
+
+def _each_start(found: Sequence[Launch]) -> tuple[list[str], list[list[str]]]:
+    records = [(launch, record, instants_s(record)) for launch in found for record in launch.records]
+    stages = _in_order(stage for _, _, instants in records for stage in instants)
     rows = [
-        [look.label, str(r.repeat + 1), number(r.launch_s, 2), r.status]
-        for look, records in found.items()
+        [
+            record.deployment.label,
+            str(record.repeat + 1),
+            launch.which,
+            *(number(instants.get(stage), 2) for stage in stages),
+            number(record.launch_s, 2),
+            record.status,
+        ]
+        for launch, record, instants in records
+    ]
+    return ["deployment", "start", "which", *(f"{_title(s)} s" for s in stages), "launch s", "status"], rows
+
+
+def _name(launch: Launch, found: Sequence[Launch]) -> str:
+    """What a bar is called: with its kind of start where its deployment has both."""
+    if sum(other.label == launch.label for other in found) == 1:
+        return label(launch.label)
+    count = len(launch.records)
+    later = "later start" if count == 1 else f"{count} later starts"
+    return f"{label(launch.label)}, {launch.which if launch.which == FIRST else later}"
+
+
+def _steps(stage: str, found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
+    pairs = [
+        (name, step)
+        for name, launch in zip(names, found, strict=True)
+        for step in launch.steps
+        if step.stage == stage
+    ]
+    colour, pattern = _FILLS.get(stage, _OTHER_FILL)
+    return {
+        "type": "bar", "orientation": "h", "name": label(_title(stage)), "y": [name for name, _ in pairs],
+        "x": [round(step.length_s, 4) for _, step in pairs],
+        "base": [round(step.begin_s, 4) for _, step in pairs],
+        "marker": {"color": colour, "line": {"color": "--card", "width": 1},
+                   "pattern": {"shape": pattern, "fillmode": "overlay", "fgcolor": "--card", "size": 7,
+                               "solidity": 0.18}},
+        "width": _BAR, "customdata": [round(step.end_s, 2) for _, step in pairs],
+        "hovertemplate": "%{fullData.name}: %{x:.2f} s, over after %{customdata} s<extra></extra>",
+    }  # fmt: skip
+
+
+def _starts(found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
+    """A tick per start at its last stage."""
+    pairs = [
+        (name, max(instants_s(record).values()))
+        for name, launch in zip(names, found, strict=True)
+        for record in launch.records
+    ]
+    return _ticks([name for name, _ in pairs], [round(end_s, 4) for _, end_s in pairs])
+
+
+def _ticks(names: Sequence[str], at_s: Sequence[float | None]) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "hovertemplate": "a start: %{x:.2f} s<extra></extra>",
+        "y": list(names), "x": list(at_s),
+        "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
+    }  # fmt: skip
+
+
+def _totals(names: Sequence[str], ends_s: Sequence[float]) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "text", "y": list(names), "x": [round(end_s, 4) for end_s in ends_s],
+        "text": [f"  {number(end_s, 2)} s" for end_s in ends_s], "textposition": "middle right",
+        "hoverinfo": "skip", "cliponaxis": False,
+    }  # fmt: skip
+
+
+def _layout(names: Sequence[str], most_s: float) -> dict[str, Any]:
+    """Names stand above their bars: beside them they would leave a narrow screen no room."""
+    above = [
+        {"xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 0.37 * _ROW_PX, "showarrow": False,
+         "text": name, "font": {"size": 11.5}}
+        for name in names
+    ]  # fmt: skip
+    return {
+        "xaxis": axis("seconds since the spawn", range=[0, most_s]),
+        "yaxis": {"autorange": "reversed", "type": "category", "title": {"text": ""}, "showticklabels": False,
+                  "showgrid": False, "automargin": False},
+        "margin": {"l": 4, "r": 4, "t": 10, "b": 8},
+        "annotations": above,
+        "barmode": "overlay",
+    }  # fmt: skip
+
+
+def _whole(run: Run, found: Sequence[Launch]) -> Chart:
+    """A bar per deployment, of runs whose stages were not recorded."""
+    by_label: dict[str, list[StartRecord]] = {}
+    for launch in found:
+        by_label.setdefault(launch.label, []).extend(launch.records)
+    names = [label(name) for name in by_label]
+    means_s = [sum(r.launch_s or 0.0 for r in records) / len(records) for records in by_label.values()]
+    longest_s = max(r.launch_s or 0.0 for records in by_label.values() for r in records)
+    bars = {
+        "type": "bar", "orientation": "h", "y": names, "x": means_s,
+        "marker": {"color": [looks(run)[name].colour for name in by_label], "opacity": 0.75},
+        "text": [number(mean_s, 2) for mean_s in means_s], "textposition": "inside",
+        "insidetextanchor": "start", "textfont": {"color": "--bg"}, "width": _BAR,
+        "hovertemplate": "mean %{x:.2f} s<extra></extra>",
+    }  # fmt: skip
+    each = [(label(name), r) for name, records in by_label.items() for r in records]
+    rows = [
+        [name, str(r.repeat + 1), number(r.launch_s, 2), r.status]
+        for name, records in by_label.items()
         for r in records
     ]
-    chart = Chart(
-        "startup", "Launch time: spawn to first good generation", [bars, each], layout,
-        ["deployment", "start", "seconds", "status"], rows,
+    return Chart(
+        "startup",
+        "Launch time: spawn to first good generation",
+        [bars, _ticks([name for name, _ in each], [r.launch_s for _, r in each])],
+        _layout(names, 1.05 * longest_s),
+        ["deployment", "start", "seconds", "status"],
+        rows,
         "Bars are means over starts; a tick is one start.",
-        height_px=90 + 38 * len(found),
-    )  # fmt: skip
-    note = paragraph("Files may be in the system's cache from the second start on.")
-    return Section("Start-up", join([note, figure(chart)]), [chart])
+        height_px=80 + _ROW_PX * len(names),
+    )

@@ -48,15 +48,15 @@ def section(run: Run) -> Section | None:
     note = paragraph(
         "Mean over starts; below it the least and the greatest start, or how many have one if not "
         "all have. “–”: not measured, or a start has too few requests for that percentile (it has a mean "
-        "only if every start that counts has it); the tooltip says which, and the n. ▲ suspect, ✕ invalid or "
-        "failed."
+        "only if every start that counts has it); the tooltip says which, and the n. E2E and requests/s need "
+        "answers of the length asked for. ▲ suspect, ✕ invalid or failed, ≠ other prompts."
     )
     return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
 
 
 def _row(run: Run, group: Group, look: Look) -> list[Html | str]:
     values = [aggregate_cell(name, run.aggregate(group, name)) for name, _ in _COLUMNS]
-    return [join([named(look), _marks(group)]), group.load, *values, _counts(run, group), _starts(group)]
+    return [join([named(look), _marks(run, group)]), group.load, *values, _counts(run, group), _starts(group)]
 
 
 def _counts(run: Run, group: Group) -> Html:
@@ -70,9 +70,11 @@ def _starts(group: Group) -> str:
     return f"{len(group.counted)} of {len(group.cells)}"
 
 
-def _marks(group: Group) -> Html:
+def _marks(run: Run, group: Group) -> Html:
     """What is wrong with a row's cells, in words."""
     said: list[Html] = []
+    if why := run.work.per_token_only.get(group.key):
+        said.append(_mark("▲", "per-token figures only", why, "warn"))
     for cell in group.cells:
         if cell.status != "completed":
             said.append(_mark("✕", f"start {cell.planned.repeat + 1} {cell.status}", cell.reason, "bad"))
@@ -99,7 +101,7 @@ def _cells(run: Run, found: dict[str, Look]) -> Html:
                 cell.load_label,
                 str(cell.planned.repeat + 1),
                 tag("span", status, class_="" if status == "completed" else "bad"),
-                *(value_cell(name, values.get(name)) for name, _ in _COLUMNS),
+                *(value_cell(name, values.get(name), run.withheld(cell.key, name)) for name, _ in _COLUMNS),
                 tag("span", text(cell.reason), class_="why"),
             ]
         )

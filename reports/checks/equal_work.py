@@ -1,0 +1,164 @@
+"""Whether deployments did the same work: common terms, prompts, answers' lengths, and real kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.caveats import stand_ins, too_few_at_once
+from reports.checks.finding import Finding
+from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean, same_turns
+from reports.frames import Run, deployments
+from reports.ledger import Entry, ledger_of, template_name
+from reports.markup import number, plural, several
+
+
+def terms_not_matched(run: Run) -> Iterator[Finding]:
+    """Common terms of which a server got something else than was asked, or could not be told."""
+    by_words: dict[str, list[str]] = {}
+    alone = too_few_at_once(run)
+    for row in ledger_of(run).rows:
+        for label, entry in row.entries.items():
+            is_told_apart = row.term.name == "concurrent_sequences" and label in alone
+            if (entry.is_off or entry.is_more) and not is_told_apart:
+                by_words.setdefault(f"{row.title} {_asked_and_got(entry)}", []).append(label)
+    if by_words:
+        said = [f"{', '.join(labels)}: {words}" for words, labels in by_words.items()]
+        count = sum(map(len, by_words.values()))
+        yield Finding(
+            "terms_not_matched",
+            "Not all terms are the same",
+            f"{plural(count, 'value')} could not be matched ({several(said, '; ')}).",
+            "See Fairness; a term that all of them can be given makes it equal.",
+        )
+
+
+def _asked_and_got(entry: Entry) -> str:
+    return f"asked {entry.asked_text}, got {entry.got_text}" + (f", {entry.clause}" if entry.clause else "")
+
+
+def prompts_differ(run: Run) -> Iterator[Finding]:
+    """Deployments of one model whose prompts are not the same; the tables mark them by letters."""
+    work = run.work
+    if not work.differences:
+        return
+    classes: dict[tuple[str, str], list[str]] = {}
+    for label, deployment in run.deployments.items():
+        if label in work.unlike:
+            classes.setdefault((deployment.model, work.prompt_class(label)), []).append(label)
+    said = []
+    for (_, letter), labels in sorted(classes.items()):
+        why = "" if letter == "A" else f": {work.why_unlike(labels[0])}"
+        said.append(f"prompts {letter}, {', '.join(labels)}{why}")
+    yield Finding(
+        "prompts_differ",
+        "Prompts are not the same, and such pairs not comparable",
+        f"{'; '.join(said)}. Tables and legends bear the letters: only figures with equal letters compare.",
+        "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
+    )
+
+
+def system_prompt_dropped(run: Run) -> Iterator[Finding]:
+    """Servers for which a system message adds nothing to the prompt."""
+    said = []
+    for label, _, _ in deployments(run):
+        counts = counted_prompts(run.starts_of(label))
+        if drops_system(counts):
+            said.append(f"{label}: {counts['system']:,} tokens with it, {counts['user']:,} without")
+    if said:
+        yield Finding(
+            "system_prompt_dropped",
+            "A system prompt is dropped",
+            f"{several(said, '; ')}. The chat template leaves it out.",
+            "A chat template with a system prompt: engine.chat_template=FILE.",
+        )
+
+
+def chat_templates_differ(run: Run) -> Iterator[Finding]:
+    """Servers of one model that name different chat templates, unless all count the fixed prompts alike."""
+    by_model: dict[str, dict[str, list[str]]] = {}
+    for start in run.record.plan.starts:
+        label = start.deployment.label
+        for record in run.starts_of(label):
+            if said := record.resolved.get("chat_template"):
+                name = template_name(start.deployment, said)
+                labels = by_model.setdefault(start.deployment.model, {}).setdefault(name, [])
+                labels += [] if label in labels else [label]
+    for names in by_model.values():
+        counts = [counted_prompts(run.starts_of(label)) for found in names.values() for label in found]
+        is_same = all(counts) and all(each == counts[0] for each in counts)
+        if len(names) > 1 and not is_same:
+            each = [f"{several(found)}: {name}" for name, found in names.items()]
+            yield Finding(
+                "chat_templates_differ",
+                "Chat templates differ",
+                f"{several(each, '; ')}. The same conversation is another prompt.",
+                "engine.chat_template=FILE gives all of them one.",
+            )
+
+
+def output_lengths_differ(run: Run) -> Iterator[Finding]:
+    """Deployments whose answers to the same turns differ in length at the same load."""
+    said = []
+    for groups in by_case(run):
+        found = same_turns(run, groups, "output_tokens")
+        means = {name: value for name, turns in found.items() if (value := mean(turns.values())) is not None}
+        if differ(list(means.values())):
+            (low, first), (high, second) = (
+                (end(means.values()), end(means, key=lambda name: means[name])) for end in (min, max)
+            )
+            pair = f"{first} {number(low)} against {second} {number(high)}"
+            said.append(f"at {groups[0].load} {pair} tokens per request")
+    if said:
+        yield Finding(
+            "output_lengths_differ",
+            "Output lengths differ",
+            f"{several(said)}.",
+            "Compare figures per token only: E2E and requests/s of answers that are not as long as asked are "
+            "left out.",
+        )
+
+
+def lengths_not_forced(run: Run) -> Iterator[Finding]:
+    """Engines that stop where the model stops, beside others."""
+    labels = [label for label, _, _ in deployments(run)]
+    free = [
+        label
+        for label in labels
+        if (records := run.starts_of(label)) and not all(record.forces_length for record in records)
+    ]
+    if free and len(labels) > 1:
+        yield Finding(
+            "lengths_not_forced",
+            "Answers have the length that they come to",
+            f"{several(free)} cannot be made to give the length asked for.",
+            "Compare figures per token only (ITL, TPOT, output tokens/s): E2E and requests/s are left out.",
+        )
+
+
+def served_one_at_a_time(run: Run) -> Iterator[Finding]:
+    """Servers that answer fewer requests at once than were asked for."""
+    found = too_few_at_once(run)
+    said = [
+        f"{label}: asked {each.asked:,}" + (f", {each.clause}" if each.clause else "")
+        for label, each in found.items()
+    ]
+    if said:
+        are_one = all(each.is_one for each in found.values())
+        yield Finding(
+            "served_one_at_a_time",
+            "One request at a time" if are_one else "Requests served at once are not as asked",
+            f"{several(said, '; ')}. Others wait: with several users TTFT is mostly the queue.",
+            "Compare at load.concurrency=1.",
+        )
+
+
+def kernels_stand_in(run: Run) -> Iterator[Finding]:
+    """Servers that ran with replacements for their own kernels."""
+    said = [f"{label}: {what}" for label, what in stand_ins(run).items()]
+    if said:
+        yield Finding(
+            "kernels_stand_in",
+            "Stand-ins for an engine's kernels",
+            f"{several(said, '; ')}. These are no speeds of that engine.",
+            "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
+        )

@@ -1,0 +1,67 @@
+"""Keeps secrets off the page: the records should have none, and the page does not rely on that.
+
+Goes by the names of variables and flags, and by the shape of well-known tokens. Draws nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+MASK = "***"
+# As whole parts of a name: HF_TOKEN and --api-key, not TOKENIZERS_PARALLELISM or --max-total-tokens.
+_SECRET_PARTS = frozenset(
+    {
+        "apikey",
+        "auth",
+        "authorization",
+        "bearer",
+        "credential",
+        "credentials",
+        "key",
+        "passwd",
+        "password",
+        "pat",
+        "secret",
+        "token",
+    }
+)
+# A name that ends so says where a secret is, not what it is.
+_HARMLESS_ENDS = frozenset({"dir", "env", "file", "mode", "name", "parallelism", "path", "type"})
+_TOKEN = re.compile(
+    r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|eyJ[\w-]{10,}\.[\w.-]+)"
+)
+_BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable or flag of this name holds a secret."""
+    parts = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip("-")).lower())
+    return bool(_SECRET_PARTS & set(parts)) and parts[-1] not in _HARMLESS_ENDS
+
+
+def masked(text: str) -> str:
+    """A text without well-known tokens, without what follows `Bearer`, and without the user of a URL."""
+    return _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
+
+
+def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: MASK if is_secret(name) else masked(value) for name, value in environment.items()}
+
+
+def masked_argv(argv: Sequence[str]) -> tuple[str, ...]:
+    """A command line without the values of `--api-key X`, `--api-key=X` and `-e HF_TOKEN=X`."""
+    found: list[str] = []
+    hides_next = False
+    for argument in argv:
+        assigned = _ASSIGNED.fullmatch(argument)
+        if hides_next and not argument.startswith("--"):
+            found.append(MASK)
+        elif assigned and is_secret(assigned["name"]):
+            found.append(f"{assigned['name']}={MASK}")
+        else:
+            found.append(masked(argument))
+        hides_next = argument.startswith("-") and "=" not in argument and is_secret(argument)
+    return tuple(found)

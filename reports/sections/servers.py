@@ -1,0 +1,115 @@
+"""How each server was started: version, launcher, command line and environment, per deployment and start."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from harness.contracts import Deployment
+from harness.store import StartRecord, as_mapping
+from reports.frames import Run
+from reports.looks import Look, looks, named
+from reports.markup import NOTHING, Html, details, join, paragraph, several, table, tag
+from reports.secrets import masked, masked_argv, masked_environment
+
+
+def servers(run: Run) -> list[Html]:
+    """A table of what was started, and below it each command line, folded; nothing without a start."""
+    found = {label: run.starts_of(label) for label in run.deployments}
+    found = {label: records for label, records in found.items() if any(_is_told(r) for r in records)}
+    if not found:
+        return []
+    columns = ["deployment", "version", "launcher", "image", "options"]
+    rows = [_row(looks(run)[label], run.deployments[label], records) for label, records in found.items()]
+    note = paragraph(
+        "Options are the engine's own. Command lines and environments are of the first start, and of the "
+        "others what is not the same. Values of secrets are not shown."
+    )
+    blocks = [details(f"Command of {label}", *_commands(records)) for label, records in found.items()]
+    return [tag("h3", "How each server was started"), note, table(columns, rows, "words started"), *blocks]
+
+
+def _is_told(record: StartRecord) -> bool:
+    return bool(record.argv or record.version or record.environment)
+
+
+def _row(look: Look, deployment: Deployment, records: Sequence[StartRecord]) -> Sequence[Html | str]:
+    options = as_mapping(deployment.options)
+    versions = [record.version for record in records if record.version]
+    given = {key: value for key, value in options.items() if value is not None and key != "image"}
+    said = masked(", ".join(f"{key}={value}" for key, value in given.items()))
+    return [
+        named(look),
+        several(versions) or NOTHING,
+        _launcher(deployment, records),
+        masked(str(options.get("image") or NOTHING)),
+        said or NOTHING,
+    ]
+
+
+def _launcher(deployment: Deployment, records: Sequence[StartRecord]) -> str:
+    if deployment.terms.base_url:
+        return "attached"
+    begun = next((record.argv[0] for record in records if record.argv), "")
+    return deployment.terms.launcher or ("docker" if begun.rpartition("/")[2] == "docker" else "native")
+
+
+def _commands(records: Sequence[StartRecord]) -> list[Html]:
+    """The first start's command line and environment, then what other starts have different."""
+    parts: list[Html] = []
+    first: StartRecord | None = None
+    for record in records:
+        if not _is_told(record):
+            continue
+        if first is None:
+            first = record
+            parts += _whole(record)
+        else:
+            parts.append(_changes(first, record))
+    return parts
+
+
+def _whole(record: StartRecord) -> list[Html]:
+    environment = masked_environment(record.environment)
+    lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    parts = [
+        paragraph(f"Start {record.repeat + 1}: command line"),
+        _code(shlex.join(masked_argv(record.argv))),
+    ]
+    if lines:
+        parts += [
+            paragraph("Environment: what was set for it, and what of bench's bears on it"),
+            _code("\n".join(lines)),
+        ]
+    return parts
+
+
+def _code(content: str) -> Html:
+    return tag("pre", tag("code", content or NOTHING), class_="command", tabindex="0")
+
+
+def _changes(first: StartRecord, record: StartRecord) -> Html:
+    """What differs from the first start, in one line; the whole command line where its shape does."""
+    name = f"Start {record.repeat + 1}: "
+    a, b = masked_argv(first.argv), masked_argv(record.argv)
+    said = _changed(masked_environment(first.environment), masked_environment(record.environment))
+    if len(a) != len(b):
+        return join([paragraph(f"{name}command line"), _code(shlex.join(b)), *map(paragraph, said)])
+    flags = [
+        f"{b[at - 1]} {new}" if at and b[at - 1].startswith("-") else new
+        for at, (old, new) in enumerate(zip(a, b, strict=True))
+        if old != new
+    ]
+    if not flags and not said:
+        return paragraph(f"{name}the same.")
+    code = tag("code", "  ".join([*map(str, flags), *said]))
+    return tag("p", f"{name}the same but for ", code, class_="note")
+
+
+def _changed(first: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    names = dict.fromkeys([*first, *other])
+    return [
+        f"{name}={other[name]}" if name in other else f"without {name}"
+        for name in names
+        if first.get(name) != other.get(name)
+    ]

@@ -1,0 +1,158 @@
+"""The split of start-up: each step by hand, the first start apart from later ones."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from make_run import HOSTILE, S, deployment, engines_run, plan_of, run_record, start_record, write_start
+
+from harness import store
+from harness.contracts import Load
+from reports import open_run, write_report
+from reports.launches import instants_s, launches_of
+
+STAGES = {
+    "process_up": 1.0,
+    "weights_loaded": 4.0,
+    "engine_ready": 9.0,
+    "listening": 9.5,
+    "first_token": 10.0,
+}
+
+
+def run_of(path, *starts, **changes):
+    """Starts of one deployment, each by the seconds of its stages; None: it never became ready."""
+    plan = plan_of([deployment("vllm", "bf16")], [Load()], repeats=len(starts))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, stages in zip(plan.starts, starts, strict=True):
+        spawned_ns = (100 + 100 * start.index) * S
+        stamps = {name: spawned_ns + int(seconds * S) for name, seconds in (stages or {}).items()}
+        ready_ns = None if stages is None else spawned_ns + 10 * S
+        write_start(path, start_record(start, spawned_ns, stages=stamps, ready_ns=ready_ns, **changes))
+    return open_run(path)
+
+
+def steps(launch):
+    return [(step.stage, pytest.approx(step.length_s)) for step in launch.steps]
+
+
+def test_a_step_goes_from_one_stage_to_the_next(tmp_path):
+    (first,) = launches_of(run_of(tmp_path, STAGES))
+    assert steps(first) == [
+        ("process_up", 1.0), ("weights_loaded", 3.0), ("engine_ready", 5.0), ("listening", 0.5),
+        ("first_token", 0.5),
+    ]  # fmt: skip
+
+
+def test_stages_come_in_the_order_in_which_they_were_seen(tmp_path):
+    # A server may listen before it has loaded anything.
+    (first,) = launches_of(run_of(tmp_path, {**STAGES, "listening": 1.5}))
+    assert steps(first)[:3] == [("process_up", 1.0), ("listening", 0.5), ("weights_loaded", 2.5)]
+
+
+def test_a_stage_that_was_not_seen_is_part_of_the_next(tmp_path):
+    (first,) = launches_of(run_of(tmp_path, {"weights_loaded": 4.0, "first_token": 10.0}))
+    assert steps(first) == [("weights_loaded", 4.0), ("first_token", 6.0)]
+
+
+def test_the_first_good_generation_ends_a_start_whose_first_token_was_not_seen(tmp_path):
+    run = run_of(tmp_path, {"process_up": 1.0})
+    assert instants_s(run.start_records[0]) == {"process_up": 1.0, "ready": 10.0}
+
+
+def test_the_first_start_stands_apart_and_later_ones_are_averaged(tmp_path):
+    quick = {name: seconds / 2 for name, seconds in STAGES.items()}
+    slower = {name: seconds * 0.7 for name, seconds in STAGES.items()}
+    first, later = launches_of(run_of(tmp_path, STAGES, quick, slower))
+    assert (first.which, len(first.records)) == ("first start", 1)
+    assert (later.which, len(later.records)) == ("later starts", 2)
+    # Means of 0.5 and 0.7 of each step.
+    assert steps(later) == [
+        ("process_up", 0.6), ("weights_loaded", 1.8), ("engine_ready", 3.0), ("listening", 0.3),
+        ("first_token", 0.3),
+    ]  # fmt: skip
+
+
+def test_a_mean_has_only_the_stages_that_all_its_starts_have(tmp_path):
+    lacking = {name: seconds for name, seconds in STAGES.items() if name != "weights_loaded"}
+    _, later = launches_of(run_of(tmp_path, STAGES, STAGES, lacking))
+    assert steps(later)[:2] == [("process_up", 1.0), ("engine_ready", 8.0)]
+
+
+def test_after_a_first_start_that_failed_the_next_is_a_later_one(tmp_path):
+    (only,) = launches_of(run_of(tmp_path, None, STAGES))
+    assert only.which == "later starts"
+
+
+def chart_of(path):
+    page = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])["startup"]
+
+
+def test_bars_stand_one_after_the_other(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES).path))
+    bars = [trace for trace in chart["traces"] if trace["type"] == "bar"]
+    of_first = [(bar["name"], bar["base"][0], bar["x"][0]) for bar in bars]
+    assert sorted(of_first, key=lambda bar: bar[1]) == [
+        ("process up", 0, 1), ("weights loaded", 1, 3), ("graphs and KV cache ready", 4, 5),
+        ("listening", 9, 0.5), ("first token", 9.5, 0.5),
+    ]  # fmt: skip
+    assert bars[0]["y"] == ["vllm bf16, first start", "vllm bf16, later start"]
+
+
+def test_each_start_is_in_the_table(tmp_path):
+    path = write_report(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}).path)
+    section = path.read_text(encoding="utf-8").partition('<section id="startup">')[2]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
+    assert "vllm bf16 1 first start 1.00 4.00 9.00 9.50 10.00 10.00 completed" in text
+    assert "vllm bf16 2 later starts 1.00 4.00 9.00 9.50 12.00 10.00 completed" in text
+
+
+def test_a_run_without_stages_has_one_bar_per_deployment(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, {}, {}).path))
+    assert chart["traces"][0]["x"] == [10.0]
+    assert chart["traces"][0]["y"] == ["vllm bf16"]
+    assert chart["traces"][1]["x"] == [10.0, 10.0]
+
+
+def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, {**STAGES, "kernels_tuned": 5.0}).path))
+    assert "kernels tuned" in [trace.get("name") for trace in chart["traces"]]
+
+
+# --- what each start was ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    page = write_report(engines_run(tmp_path_factory.mktemp("engines"))).read_text(encoding="utf-8")
+    return page.partition('<section id="environment">')[2].partition("</section>")[0]
+
+
+def test_command_line_environment_version_and_launcher_are_told(engines):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", engines))
+    assert "Command of sglang bf16 Start 1: command line sglang serve --port 40005 Environment" in text
+    assert "OMP_NUM_THREADS=2" in text
+    assert re.search(r"vllm awq .*? 0\.32\.0 native", text)
+    assert re.search(r"tgi awq \S* ?\S* ?– docker", text)
+    assert "docker run --rm tgi serve --port 40007" in text
+
+
+def test_of_later_starts_only_what_is_not_the_same_is_told(engines):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", engines))
+    assert "Start 2: the same but for --port 40013" in text
+    assert text.count("Start 2: the same.") == 1  # vllm bf16, whose command has no port
+
+
+def test_no_secret_is_on_the_page(engines):
+    assert "verysecret" not in engines
+    assert "--api-key &#x27;***&#x27;" in engines
+    assert "HF_TOKEN=&#x27;***&#x27;" in engines
+
+
+def test_hostile_values_stay_text(engines):
+    assert "<script>document" not in engines
+    assert HOSTILE[:9] not in engines
+    assert "&lt;/script&gt;" in engines
