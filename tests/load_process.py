@@ -41,6 +41,7 @@ def job_of(server: Server, folder: Path, load: Load, **changes: Any) -> LoadJob:
         "api_key_env": "TEST_KEY",
         "engine": "tiny",
         "engine_options": {},
+        "fairness": "matched",
         "scenario": "tiny",
         "scenario_options": {},
         "load": load,

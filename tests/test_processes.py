@@ -19,7 +19,7 @@ CHAT = {"turns": 1, "output_tokens": 4, "think_time_s": 0.0}
 def job(directory, port: int, **changes) -> LoadJob:
     fields = {
         "cell": "001", "base_url": f"http://127.0.0.1:{port}/v1", "model": "reference",
-        "api_key_env": "OPENAI_API_KEY", "engine": "reference", "engine_options": {},
+        "api_key_env": "OPENAI_API_KEY", "engine": "reference", "engine_options": {}, "fairness": "matched",
         "scenario": "chat_multi_turn", "scenario_options": CHAT,
         "load": Load(concurrency=1, warmup_s=0.1, duration_s=0.3), "seed": 1,
         "rows_path": str(directory / "rows.jsonl"), "summary_path": str(directory / "summary.json"),

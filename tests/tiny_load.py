@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from engines import ENGINES
-from harness.contracts import Conversation, Message, ScenarioOptions, Turn
+from harness.contracts import Conversation, Fairness, Message, ScenarioOptions, Turn
 from harness.errors import UserError
 from harness.load.worker import main
 from scenarios import SCENARIOS
@@ -68,7 +68,7 @@ class TinyEngine:
     name = "tiny"
     options = TinyEngineOptions
 
-    def request_fields(self, turn: Turn, options: TinyEngineOptions) -> Mapping[str, Any]:
+    def request_fields(self, turn: Turn, options: TinyEngineOptions, fairness: Fairness) -> Mapping[str, Any]:
         return {"ignore_eos": True, "min_tokens": options.min_tokens}
 
 

@@ -83,8 +83,8 @@ class Engine(Protocol):
         ...
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        """What to start. Never asked of a deployment with engine.base_url. Raises UserError where options
-        cannot work together."""
+        """What to start; pure: a plan asks, too, with a place that stands for one. Never asked of a deployment
+        with engine.base_url. Raises UserError where options cannot work together."""
         ...
 
     def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
