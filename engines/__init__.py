@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from engines import llama_cpp, openai, reference
+from engines import llama_cpp, openai, reference, sglang, tgi, transformers, vllm
 from engines.quantization import ALIASES, QUANTIZATIONS
+from engines.tools import TOOLS
 from harness.contracts import Engine
 
-__all__ = ["ALIASES", "ENGINES", "QUANTIZATIONS"]
+__all__ = ["ALIASES", "ENGINES", "QUANTIZATIONS", "TOOLS"]
 
 ENGINES: dict[str, Engine] = {
     "llama_cpp": llama_cpp.ENGINE,
     "openai": openai.ENGINE,
     "reference": reference.ENGINE,
+    "sglang": sglang.ENGINE,
+    "tgi": tgi.ENGINE,
+    "transformers": transformers.ENGINE,
+    "vllm": vllm.ENGINE,
 }

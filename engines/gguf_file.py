@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.contracts import ModelFacts
 from harness.errors import UserError
 
 # general.file_type of a GGUF file. Source: llama.cpp, include/llama.h, enum llama_ftype.
@@ -75,6 +76,27 @@ def file_quantization(path: Path) -> str | None:
     """
     number = gguf_metadata(path).get("general.file_type")
     return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
+
+
+def gguf_facts(path: Path) -> ModelFacts | None:
+    """The model's shape; None where the header has it in lists, one number for each layer, or lacks it.
+
+    Of layers with a sliding window it says nothing, so none are counted: memory is then over-estimated.
+    """
+    metadata = gguf_metadata(path)
+    architecture = metadata.get("general.architecture")
+    try:
+        heads = int(metadata[f"{architecture}.attention.head_count"])
+        width = int(metadata[f"{architecture}.embedding_length"])
+        return ModelFacts(
+            architecture=str(architecture),
+            layers=int(metadata[f"{architecture}.block_count"]),
+            kv_heads=int(metadata.get(f"{architecture}.attention.head_count_kv", heads)),
+            head_size=int(metadata.get(f"{architecture}.attention.key_length", width // heads)),
+            context_length=int(metadata[f"{architecture}.context_length"]),
+        )
+    except (KeyError, ValueError):
+        return None
 
 
 def gguf_metadata(path: Path) -> Mapping[str, int | float | bool | str]:

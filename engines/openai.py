@@ -16,6 +16,7 @@ from harness.contracts import (
     Launcher,
     LaunchSpec,
     Place,
+    ReadFacts,
     Scalar,
     Stage,
     Tuned,
@@ -42,7 +43,7 @@ class OpenAI:
     launchers: Sequence[Launcher] = ()
     stages: Sequence[Stage] = ()
     tuned: Tuned | None = None
-    forces_length: bool = False
+    read_facts: ReadFacts | None = None
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ()
 
@@ -61,6 +62,9 @@ class OpenAI:
 
     def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         return {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
+
+    def forces_length(self, deployment: Deployment) -> bool:
+        return bool(deployment.options.ignore_eos)
 
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         return {}

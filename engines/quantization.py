@@ -32,7 +32,9 @@ QUANTIZATIONS = {
     "gguf-q6_k": Quantization("gguf-q6_k", 6.563, "gguf", "6-bit"),
     "gguf-q5_k_m": Quantization("gguf-q5_k_m", 5.704, "gguf", "5-bit, some tensors at 6"),
     "gguf-q4_k_m": Quantization("gguf-q4_k_m", 4.894, "gguf", "4-bit, some tensors at 6"),
+    "gguf-q4_k_s": Quantization("gguf-q4_k_s", 4.667, "gguf", "4-bit, few tensors at 5"),
     "gguf-q4_0": Quantization("gguf-q4_0", 4.5, "gguf", "4-bit blocks of 32"),
+    "gguf-q2_k": Quantization("gguf-q2_k", 3.159, "gguf", "2-bit, some tensors at 3 and 4"),
 }
 
 ALIASES = {"gguf": "gguf-q4_k_m"}

@@ -23,6 +23,7 @@ from harness.contracts import (
     LaunchSpec,
     NativeSpec,
     Place,
+    ReadFacts,
     Reason,
     Scalar,
     Stage,
@@ -106,7 +107,7 @@ class Reference:
     launchers: Sequence[Launcher] = ("native",)
     stages: Sequence[Stage] = ()
     tuned: Tuned | None = None
-    forces_length: bool = True
+    read_facts: ReadFacts | None = None
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ("/info",)
 
@@ -133,6 +134,9 @@ class Reference:
 
     def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         return {}
+
+    def forces_length(self, deployment: Deployment) -> bool:
+        return deployment.options.output_tokens is None
 
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         terms = deployment.terms

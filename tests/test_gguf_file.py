@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from gguf_bytes import entry, gguf, gguf_of_type, text
 
-from engines.gguf_file import file_quantization, gguf_metadata
+from engines.gguf_file import file_quantization, gguf_facts, gguf_metadata
+from harness.contracts import ModelFacts
 from harness.errors import UserError
 
 
@@ -59,3 +60,31 @@ def test_file_without_a_file_type_has_no_quantization(tmp_path: Path) -> None:
 def test_what_is_no_whole_gguf_file_is_refused_with_its_name(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(UserError, match=r"model\.gguf: not a GGUF file"):
         file_quantization(written(tmp_path, data))
+
+
+def shape_entries(**changes: int) -> list[bytes]:
+    numbers = {
+        "block_count": 18,
+        "embedding_length": 640,
+        "attention.head_count": 4,
+        "attention.head_count_kv": 1,
+        "attention.key_length": 256,
+        "context_length": 32_768,
+    } | changes
+    return [entry(f"tiny.{key}", 4, struct.pack("<I", number)) for key, number in numbers.items() if number]
+
+
+def test_shape_is_read_from_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(gguf(entry("general.architecture", 8, text("tiny")), *shape_entries()))
+    assert gguf_facts(path) == ModelFacts("tiny", 18, 1, 256, 32_768)
+    # Without them: as many KV heads as heads, 640 / 4 wide.
+    entries = shape_entries(**{"attention.head_count_kv": 0, "attention.key_length": 0})
+    path.write_bytes(gguf(entry("general.architecture", 8, text("tiny")), *entries))
+    assert gguf_facts(path) == ModelFacts("tiny", 18, 4, 160, 32_768)
+
+
+def test_shape_that_the_header_lacks_is_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(gguf(entry("general.architecture", 8, text("tiny")), *shape_entries(block_count=0)))
+    assert gguf_facts(path) is None

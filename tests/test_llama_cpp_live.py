@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,9 @@ def source() -> WeightsFile:
 
 @contextmanager
 def serving(
-    environment: InstalledEnvironment, weights: Path, folder: Path, options: Options | None = None
+    environment: InstalledEnvironment, weights: Path, folder: Path, terms: EngineTerms = TERMS
 ) -> Iterator[Live]:
-    live = started(environment, weights, folder, options)
+    live = started(environment, weights, folder, terms)
     try:
         wait_until(live.is_healthy, limit_s=60)
         yield live
@@ -109,9 +109,9 @@ def serving(
 
 
 def started(
-    environment: InstalledEnvironment, weights: Path, folder: Path, options: Options | None = None
+    environment: InstalledEnvironment, weights: Path, folder: Path, terms: EngineTerms = TERMS
 ) -> Live:
-    deployment = Deployment("llama_cpp", MODEL, "gguf-q4_k_m", TERMS, options or Options(), "label")
+    deployment = Deployment("llama_cpp", MODEL, "gguf-q4_k_m", terms, Options(), "label")
     port = free_port()
     spec = ENGINE.launch(deployment, Place(environment.python, weights, "127.0.0.1", port, folder))
     assert isinstance(spec, NativeSpec)
@@ -161,10 +161,10 @@ def test_repeated_prompt_comes_from_the_cache(server: Live) -> None:
     assert again["prompt_tokens_details"]["cached_tokens"] > first["prompt_tokens"] // 2
 
 
-def test_cache_prompt_off_evaluates_each_prompt_anew(
+def test_prefix_cache_off_evaluates_each_prompt_anew(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path
 ) -> None:
-    with serving(environment, source.path, tmp_path, Options(cache_prompt=False)) as live:
+    with serving(environment, source.path, tmp_path, replace(TERMS, prefix_cache=False)) as live:
         live.chat("The same words", 4)
         usage = live.chat("The same words", 4)[-1]["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == 0
@@ -178,8 +178,9 @@ def test_server_says_what_it_really_uses(server: Live, environment: InstalledEnv
         "context_length": TERMS.context_length,
         "concurrent_sequences": TERMS.concurrent_sequences,
         "weights_type": "Q4_K - Medium",
+        "kv_cache_tokens": TERMS.context_length * TERMS.concurrent_sequences,
         "kv_cache_type": "f16",
-        "flash_attention": True,
+        "attention_backend": "flash",
         "chat_template": "chatml (the file has none)",
     }
     assert {term: resolved[term] for term in expected} == expected

@@ -1,0 +1,160 @@
+"""llama-cpp-python's own HTTP server. Runs in its environment (`python -P`) and takes its arguments.
+
+What its command line and its streams lack, and a measurement needs, is added here: a chat template from a
+file, tokens counted in the last chunk of a stream, `min_tokens` that holds back all tokens that end an
+answer (not the EOS alone), any X-Request-Id, and a prompt cache that can be turned off. How it generates is
+its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import uvicorn
+from llama_cpp import Llama
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from llama_cpp.server import __main__ as server
+from llama_cpp.server import app
+from llama_cpp.server.model import LlamaProxy
+from llama_cpp.server.settings import Settings
+
+# How long a stopped server waits for a running answer.
+GRACE_S = 1
+
+
+@dataclass
+class Counts:
+    """Tokens of the running request: there is only ever one."""
+
+    prompt: int = 0
+    evaluated: int | None = None  # of the prompt
+    answer: int = 0
+
+
+class HoldBackEnds:
+    """In place of MinTokensLogitsProcessor: no token that ends an answer among the first `min_tokens`."""
+
+    ends: np.ndarray[Any, Any] = np.empty(0, np.intc)
+
+    def __init__(self, min_tokens: int, token_eos: int) -> None:
+        self.left = min_tokens
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self.left > 0:
+            scores[self.ends] = -np.inf
+        self.left -= 1
+        return scores
+
+
+def ending_tokens(llama: Llama) -> np.ndarray[Any, Any]:
+    vocabulary = llama._model.vocab
+    is_end = (llama_cpp.llama_vocab_is_eog(vocabulary, token) for token in range(llama.n_vocab()))
+    return np.flatnonzero(np.fromiter(is_end, bool))
+
+
+def template_handler(llama: Llama, template: str) -> Any:
+    """As Llama itself makes one of the template in a model's file."""
+    bos, eos = (
+        llama._model.token_get_text(token) if token != -1 else ""
+        for token in (llama.token_bos(), llama.token_eos())
+    )
+    formatter = Jinja2ChatFormatter(
+        template=template, bos_token=bos, eos_token=eos, stop_token_ids=[llama.token_eos()]
+    )
+    return formatter.to_chat_handler()
+
+
+def adapt_loading(template: str | None) -> None:
+    load = LlamaProxy.load_llama_from_model_settings
+
+    def loaded(settings: Any) -> Llama:
+        llama = load(settings)
+        print(f"threads: {llama.n_threads}", flush=True)
+        HoldBackEnds.ends = ending_tokens(llama)
+        if template is not None:
+            llama.chat_handler = template_handler(llama, template)
+        return llama
+
+    LlamaProxy.load_llama_from_model_settings = staticmethod(loaded)
+    llama_cpp.MinTokensLogitsProcessor = HoldBackEnds
+
+
+def count_tokens(keeps_prefix: bool) -> None:
+    """Have each stream end with a chunk that has `usage` and no choices, as OpenAI's do."""
+    generate, evaluate, complete = Llama.generate, Llama.eval, Llama.create_chat_completion
+    counts = Counts()
+
+    def generated(self: Llama, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]:
+        nonlocal counts
+        if not keeps_prefix:
+            self.reset()
+        counts = Counts(prompt=len(tokens))
+        for token in generate(self, tokens, *args, **kwargs):
+            if not llama_cpp.llama_vocab_is_eog(self._model.vocab, token):
+                counts.answer += 1
+            yield token
+
+    def evaluated(self: Llama, tokens: Sequence[int]) -> None:
+        if counts.evaluated is None:
+            counts.evaluated = len(tokens)
+        evaluate(self, tokens)
+
+    def completed(self: Llama, *args: Any, **kwargs: Any) -> Any:
+        answer = complete(self, *args, **kwargs)
+        return with_usage(answer, lambda: counts) if kwargs.get("stream") else answer
+
+    Llama.generate, Llama.eval, Llama.create_chat_completion = generated, evaluated, completed
+
+
+def with_usage(chunks: Iterator[dict[str, Any]], counts: Callable[[], Counts]) -> Iterator[dict[str, Any]]:
+    chunk: dict[str, Any] = {}
+    for chunk in chunks:
+        yield chunk
+    counted = counts()
+    cached = counted.prompt - (counted.evaluated or 0)
+    usage = {
+        "prompt_tokens": counted.prompt,
+        "completion_tokens": counted.answer,
+        "total_tokens": counted.prompt + counted.answer,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    yield {**chunk, "choices": [], "usage": usage}
+
+
+def forget_environment() -> None:
+    """The server takes every setting that it was not given, host and port even if it was, from there."""
+    settings = {name.lower() for name in Settings.model_fields} | {"config_file"}
+    for name in [name for name in os.environ if name.lower() in settings]:
+        del os.environ[name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--chat-template-file", type=Path)
+    parser.add_argument("--no-prefix-cache", action="store_true")
+    args, servers = parser.parse_known_args()
+    print(f"llama-cpp-python {llama_cpp.__version__}", flush=True)
+    if args.chat_template_file:
+        print(f"chat template: {args.chat_template_file}", flush=True)
+    adapt_loading(args.chat_template_file.read_text() if args.chat_template_file else None)
+    count_tokens(keeps_prefix=not args.no_prefix_cache)
+    forget_environment()
+    # Else a request whose X-Request-Id is no UUID is answered with an empty 400.
+    app.RequestIdPlugin = functools.partial(app.RequestIdPlugin, validate=False)
+    # Else a stopped server waits for the end of a running answer, however long.
+    uvicorn.run = functools.partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+    sys.argv[1:] = servers
+    server.main()
+
+
+if __name__ == "__main__":
+    main()

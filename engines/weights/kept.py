@@ -1,0 +1,144 @@
+"""Finished weights in the cache directory: a file or a directory, and a manifest beside it, written last.
+
+What has no manifest, or another size than it says, does not count. Knows not how weights are made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`manifest`: size_bytes, sha256 and note, where it comes from, and for a directory its `files`: name ->
+    size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+
+def read(path: Path) -> Kept | None:
+    """None where it is absent or unfinished. Quick: compares sizes, not hashes."""
+    try:
+        manifest = json.loads(manifest_path(path).read_text(encoding="utf-8"))
+        is_whole = {"sha256", "size_bytes", "note"} <= manifest.keys()
+        if is_whole and _sizes_agree(path, manifest):
+            return Kept(path, manifest)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        pass
+    return None
+
+
+def finish(part: Path, path: Path, facts: Mapping[str, Any]) -> None:
+    """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
+
+    Blocks while all of it is hashed."""
+    manifest = {**facts, **_measured(part), "made": datetime.now(UTC).isoformat(timespec="seconds")}
+    _sync(part)
+    manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count
+    if path.is_dir():
+        shutil.rmtree(path)
+    part.replace(path)
+    _sync(path.parent)
+    _write_whole(manifest_path(path), json.dumps(manifest, indent=2) + "\n")
+
+
+def manifest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def part_path(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """Where a file or a directory is written before it gets its name; what is left there is removed, also
+    what a killed run left."""
+    part = part_path(path)
+    _remove(part)
+    try:
+        yield part
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def exclusive(folder: Path, on_line: OnLine) -> Iterator[None]:
+    """Hold the folder's lock; waits while another process prepares the same model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_line(f"waiting for another process that prepares {folder.name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _measured(part: Path) -> dict[str, Any]:
+    if not part.is_dir():
+        return {"size_bytes": part.stat().st_size, "sha256": sha256_of(part)}
+    files = {
+        path.relative_to(part).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in files_below(part)
+    }
+    lines = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(files.items()))
+    return {
+        "size_bytes": sum(file["size_bytes"] for file in files.values()),
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "files": files,
+    }
+
+
+def _sizes_agree(path: Path, manifest: Mapping[str, Any]) -> bool:
+    if "files" not in manifest:
+        return path.is_file() and path.stat().st_size == manifest["size_bytes"]
+    return all((path / name).stat().st_size == file["size_bytes"] for name, file in manifest["files"].items())
+
+
+def _sync(path: Path) -> None:
+    """Bytes and names onto the disk."""
+    for each in [path, *(path.rglob("*") if path.is_dir() else ())]:
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    with part_of(path) as part:
+        with part.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,253 @@
+"""Downloads with the real huggingface_hub against a server on this machine that speaks its API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkpoint_files import CONFIG, safetensors
+from gguf_bytes import gguf_of_type
+from hub_server import COMMIT, Hub, serving
+
+from engines.weights import calls_hub, can_prepare, find, missing_bytes, prepare
+from harness.contracts import InstallSpec, Weights
+from harness.errors import MissingError
+
+BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
+FILES = {
+    "config.json": json.dumps(CONFIG).encode(),
+    "tokenizer.json": b'{"version": "1.0"}',
+    "model.safetensors": BIG,
+    "consolidated.safetensors": BIG,
+    "pytorch_model.bin": b"a pickle",
+    "modeling_tiny.py": b"print('code')",
+    "original/model.safetensors": BIG,
+    "README.md": b"about",
+}
+MODEL = "hf:org/tiny"
+CHECKPOINT = Weights(MODEL, "bf16", "safetensors")
+
+
+class StoppedError(Exception):
+    pass
+
+
+def no_tool(spec: InstallSpec) -> Path:
+    raise AssertionError(f"a download needs no {spec.environment}")
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with serving(Hub("org/tiny", FILES)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield server
+
+
+def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    lines: list[str] = []
+    assert can_prepare(CHECKPOINT) is None
+    assert find(CHECKPOINT, cache) is None
+    assert calls_hub(CHECKPOINT, cache)
+    assert missing_bytes(CHECKPOINT, cache) is None
+    assert not hub.seen  # so far nobody called the hub
+
+    made = prepare(CHECKPOINT, cache, no_tool, lines.append)
+    assert made.path == cache / "weights/hub/org--tiny@main/tiny"
+    assert sorted(path.name for path in made.path.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    assert (made.path / "model.safetensors").read_bytes() == BIG
+    assert made.facts is not None
+    assert (made.facts.layers, made.facts.parameters) == (4, 400_064)
+    assert f"org/tiny at {COMMIT[:12]}: 3 files, 1 MB" in lines
+
+    seen = len(hub.seen)
+    assert find(CHECKPOINT, cache) == made
+    assert prepare(CHECKPOINT, cache, no_tool, ignore) == made
+    assert missing_bytes(CHECKPOINT, cache) == 0
+    assert not calls_hub(CHECKPOINT, cache)
+    assert len(hub.seen) == seen
+
+
+def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_path: Path) -> None:
+    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    manifest = json.loads(made.path.with_name("tiny.json").read_text())
+    assert (manifest["repo"], manifest["revision"], manifest["commit"]) == ("org/tiny", "main", COMMIT)
+    assert manifest["quantization"] == "bf16"
+    assert set(manifest["files"]) == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert all(len(each["sha256"]) == 64 for each in manifest["files"].values())
+
+
+def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path: Path) -> None:
+    prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    cast = find(Weights(MODEL, "fp16", "safetensors"), tmp_path)
+    assert cast is not None
+    assert cast.note == "stored as bf16, cast to fp16 on load"
+
+
+def test_repository_of_another_quantization_says_what_it_is(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="hf:org/tiny is bf16, not gptq"):
+        prepare(Weights(MODEL, "gptq", "safetensors"), tmp_path, no_tool, ignore)
+
+
+def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.is_stalled = True
+
+    def stop_at_progress(line: str) -> None:
+        if " of " in line:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        prepare(CHECKPOINT, tmp_path, no_tool, stop_at_progress)
+    folder = tmp_path / "weights/hub/org--tiny@main"
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "tiny.part"]
+    assert find(CHECKPOINT, tmp_path) is None
+
+    hub.is_stalled = False
+    hub.released.set()
+    hub.seen.clear()
+    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert (made.path / "model.safetensors").read_bytes() == BIG
+    assert find(CHECKPOINT, tmp_path) == made
+    assert not list(made.path.rglob("*.incomplete"))
+    fetched = [path.rpartition("/")[2] for method, path, _ in hub.seen if "/resolve/" in path]
+    assert set(fetched) == {"model.safetensors"}  # the others were here already
+
+
+def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.lies_about = "model.safetensors"
+    with pytest.raises(MissingError, match=r"model\.safetensors has hash [0-9a-f]{64}, but should have"):
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert find(CHECKPOINT, tmp_path) is None
+
+
+def test_pickles_alone_are_refused_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"config.json": FILES["config.json"], "pytorch_model.bin": b"a pickle"}
+    with pytest.raises(MissingError, match="pickles only, which can run code"):
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert not [path for _, path, _ in hub.seen if "/resolve/" in path]
+
+
+def test_gguf_file_is_chosen_by_its_kind(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {
+        "tiny-Q8_0.gguf": gguf_of_type(7),
+        "tiny-Q4_K_M.gguf": gguf_of_type(15),
+        "mmproj-tiny-Q8_0.gguf": b"eyes",
+    }
+    made = prepare(Weights(MODEL, "gguf-q8_0", "gguf"), tmp_path, no_tool, ignore)
+    assert made.path == tmp_path / "weights/hub/org--tiny@main/q8_0/tiny-Q8_0.gguf"
+    assert find(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path) is None
+    with pytest.raises(MissingError, match=r"no q5_k_m file; there are: tiny-Q8_0\.gguf, tiny-Q4_K_M\.gguf"):
+        prepare(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path, no_tool, ignore)
+
+
+def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {
+        "tiny-q4_k_m-00001-of-00002.gguf": gguf_of_type(15),
+        "tiny-q4_k_m-00002-of-00002.gguf": b"GGUF and the rest",
+    }
+    made = prepare(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path, no_tool, ignore)
+    assert made.path.name == "tiny-q4_k_m-00001-of-00002.gguf"
+    assert made.path.with_name("tiny-q4_k_m-00002-of-00002.gguf").is_file()
+    assert made.size_bytes == sum(map(len, hub.files.values()))
+
+
+def test_file_that_lies_about_its_kind_is_not_taken(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"tiny-Q8_0.gguf": gguf_of_type(15)}
+    weights = Weights(MODEL, "gguf-q8_0", "gguf")
+    with pytest.raises(MissingError, match="says that it is gguf-q4_k_m, not gguf-q8_0"):
+        prepare(weights, tmp_path, no_tool, ignore)
+    assert find(weights, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (401, "GatedRepo", "is gated: accept its terms"),
+        (404, "RepoNotFound", "no such repository, or a private one that needs HF_TOKEN"),
+        (404, "RevisionNotFound", "org/tiny has no revision main"),
+        (418, "", r"answered 418 \(org/tiny\)"),
+    ],
+)
+def test_refusal_of_the_hub_is_one_sentence(
+    hub: Hub, tmp_path: Path, status: int, code: str, said: str
+) -> None:
+    hub.status, hub.error_code = status, code
+    with pytest.raises(MissingError, match=said) as caught:
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_hub_that_is_not_there_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(MissingError, match=r"http://127\.0\.0\.1:9") as caught:
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_offline_never_calls_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids"):
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    assert not hub.seen
+
+
+def test_token_comes_from_the_environment_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text("hf_of_a_login")
+    prepare(CHECKPOINT, tmp_path / "one", no_tool, ignore)
+    assert set(hub.tokens) == {None}
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    prepare(CHECKPOINT, tmp_path / "two", no_tool, ignore)
+    assert hub.tokens[-1] == "Bearer hf_mine"
+
+
+def test_row_of_the_table_is_fetched_by_its_repository(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repo = "Qwen/Qwen2.5-0.5B-Instruct"
+    weights = Weights("qwen2.5-0.5b-instruct", "fp16", "safetensors")
+    assert missing_bytes(weights, tmp_path) == 494_032_768 * 2
+    lines: list[str] = []
+    made = prepare(weights, tmp_path, no_tool, lines.append)
+    assert made.path == tmp_path / "weights/qwen2.5-0.5b-instruct/Qwen2.5-0.5B-Instruct"
+    assert made.facts is not None
+    assert made.facts.architecture == "qwen2"  # the row's
+    assert lines[0].endswith("its use is under the Apache License 2.0")
+
+
+def test_awq_of_a_repository_that_is_not_quantized_asks_for_autoawq(hub: Hub, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def only_asked(spec: InstallSpec) -> Path:
+        asked.append(spec.environment)
+        raise MissingError(f"run `bench install {spec.environment}`")
+
+    with pytest.raises(MissingError, match="bench install autoawq"):
+        prepare(Weights(MODEL, "awq", "safetensors"), tmp_path, only_asked, ignore)
+    assert find(CHECKPOINT, tmp_path) is not None
+    assert asked[0].startswith("autoawq-")
+
+
+@pytest.mark.parametrize("model", ["hf:tiny", "hf:../x/y", "hf:a/b/c", "hf:a/b@../x", "hf:"])
+def test_what_names_no_repository_is_refused(model: str) -> None:
+    reason = can_prepare(Weights(model, "bf16", "safetensors"))
+    assert reason is not None
+    assert "hf:organisation/name" in reason.text
