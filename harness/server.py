@@ -36,7 +36,8 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 @dataclass(frozen=True)
 class Server:
     """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`); for one in
-    a container it is docker's client, and `container_pid` the container's first process."""
+    a container it is docker's client, and `container_pid` the container's first process. `cause` is asked
+    when it has ended: what else is known of why, a clause. `argv`: what was run, docker's included."""
 
     engine: str
     spec: NativeSpec | ContainerSpec
@@ -44,7 +45,9 @@ class Server:
     hints: tuple[Hint, ...]
     process: Supervised
     started_ns: int
+    argv: tuple[str, ...] = ()
     container_pid: int | None = None
+    cause: Callable[[], str | None] | None = None
 
     @property
     def pid(self) -> int:
@@ -93,7 +96,7 @@ def running_server(
             process = stack.enter_context(running)
         except OSError as error:
             raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
-        yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns)
+        yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns, spec.argv)
 
 
 def wait_ready(
@@ -157,7 +160,9 @@ def _generation(server: Server, left_s: float) -> probe.Generation:
 def _raise_if_ended(server: Server, when: str) -> None:
     code = server.process.poll()
     if code is not None:
-        raise _failure(server, f"{_how(code)} after {_age_s(server):.1f} s{when}")
+        cause = server.cause() if server.cause else None
+        known = f" ({cause})" if cause else ""
+        raise _failure(server, f"{_how(code)} after {_age_s(server):.1f} s{known}{when}")
 
 
 def _how(returncode: int) -> str:

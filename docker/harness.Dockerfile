@@ -1,0 +1,27 @@
+# bench itself: it plans, plays the load and writes reports, against servers that it attaches to or that it
+# starts in this container (`bench install` works in it). From the project's root:
+#   docker build -f docker/harness.Dockerfile -t serving-bench/harness:0.1.0 .
+# pip's own settings, where a machine needs any: --secret id=pip,src=/path/to/pip.conf
+ARG BASE=python:3.11-slim-trixie
+
+FROM ${BASE} AS build
+COPY docker/requirements.lock /opt/serving-bench/docker/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r /opt/serving-bench/docker/requirements.lock
+COPY . /opt/serving-bench
+# In place, so that docker/ and engines/ are found beside each other as in a checkout.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/venv/bin/pip install --no-cache-dir --no-deps --editable /opt/serving-bench
+
+FROM ${BASE}
+COPY --from=build /opt /opt
+# Any user may run it (docker run --user), so that files in a mounted results directory are that user's.
+RUN useradd --uid 10001 --create-home bench \
+    && install --directory --mode=1777 /cache /work
+ENV PATH=/opt/venv/bin:$PATH BENCH_CACHE_DIR=/cache PYTHONUNBUFFERED=1
+USER 10001
+WORKDIR /work
+VOLUME /cache
+ENTRYPOINT ["bench"]
+CMD ["--help"]
