@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXAMPLE := results/example
 
-.PHONY: install run test check report-example clean
+include docker/versions.env
+comma := ,
+BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
+
+.PHONY: install run test check test-engines test-docker images sglang-cpu-env report-example clean
 
 install: $(READY)
 
@@ -22,6 +26,27 @@ test: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare quantization=gguf-q4_k_m,gguf-q8_0 --quiet
 	$(BIN)/python -m pytest
+
+# Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
+# hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
+test-engines: install
+	$(BIN)/python tests/live_engines.py
+
+# SGLang on a CPU without its kernels: a fixture for tests, no part of `bench install`. DIR=... elsewhere.
+sglang-cpu-env: install
+	$(BIN)/python tests/sglang_cpu/make_environment.py $(DIR)
+
+# This project's own images (docker/README.md). PIP_CONF=file: your pip settings; WHEELS=dir: wheels made before.
+images:
+	$(BUILD) -f docker/harness.Dockerfile -t $(HARNESS_IMAGE) .
+	$(BUILD) $(if $(WHEELS),--build-context wheels=$(WHEELS)) -f docker/llama_cpp.Dockerfile -t $(LLAMA_CPP_CPU_IMAGE) .
+	$(BUILD) $(if $(WHEELS),--build-context wheels=$(WHEELS)) --build-arg HARNESS=$(HARNESS_IMAGE) -f docker/vllm.Dockerfile \
+	  -t $(VLLM_CPU_IMAGE) .
+
+# Containers for real: as root on Debian with docker.io docker-cli docker-buildx docker-compose debootstrap. It starts a
+# Docker daemon of its own, and makes a base image without a registry.
+test-docker: install
+	$(BIN)/python -m pytest -m docker tests/test_container_live.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -17,12 +17,25 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness import config, install, known_error, limits, listing, overrides, plan, selftest, session, store
+from harness import (
+    config,
+    install,
+    known_error,
+    limits,
+    listing,
+    overrides,
+    plan,
+    preparing,
+    selftest,
+    session,
+    store,
+)
 from harness.config import Settings
-from harness.contracts import Reason, Weights
+from harness.contracts import Reason
 from harness.errors import BenchError, Interrupted, UserError
+from harness.plan_text import skip_lines
 from harness.progress import Show
-from harness.provision import check_builds, select_devices
+from harness.provision import check_builds, why_not_here
 from harness.running import reap
 
 app = typer.Typer(
@@ -92,11 +105,11 @@ def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool
     """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
 
-    whole = plan.make(settings, weights.can_prepare)
+    whole = plan.make(settings, weights.can_prepare, why_not_here(settings.device))
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
-        for skip in whole.skips:
-            show.line(f"skipped {skip.what}: {skip.reason}")
+        for line in skip_lines(whole.skips):
+            show.line(line)
         if not whole.starts:
             raise UserError("nothing to run: every combination was skipped")
         if not starts:
@@ -134,8 +147,7 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     from engines import weights
 
     settings = config.settings(overrides.parse(changes or [], study))
-    select_devices(settings.device)
-    whole = plan.make(settings, weights.can_prepare)
+    whole = plan.make(settings, weights.can_prepare, why_not_here(settings.device))
     check_builds(settings.device, [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
@@ -177,67 +189,79 @@ def compare(
 
 @app.command("install", epilog=_example("bench install llama_cpp"))
 def install_command(
-    engine: Annotated[str, typer.Argument(help="An engine's name, as in `bench list engines`.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="An engine, as in `bench list engines`, or a tool, as in `bench list tools`."),
+    ],
     program: Annotated[
         str | None, typer.Option(help="Which of its programs; by default the first that needs installing.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make an engine's own environment in the user's cache directory. Goes on where it was cut short."""
-    spec = listing.spec_of(engine, program)
+    """Make an engine's own environment in the user's cache directory, with your own pip settings.
+
+    An install that was cut short begins anew, without downloading again what pip has kept."""
+    spec = listing.spec_of(name, program)
+    what = name if program is None else f"{name} ({program})"
     if spec is None:
-        out.print(f"{engine} needs no environment of its own")
+        out.print(f"{what} needs no environment of its own")
         return
     if isinstance(spec, Reason):
-        raise UserError(f"{engine}: {spec.text}")
+        raise UserError(f"{what}: {spec.text}")
+    cache = install.cache_dir()
     if remove:
-        freed = install.remove(install.cache_dir(), spec)
-        out.print(
-            f"removed {engine}: {freed / 2**20:.0f} MiB freed" if freed else f"{engine} is not installed"
-        )
+        freed = install.remove(cache, spec)
+        out.print(f"removed {what}: {freed / 2**20:.0f} MiB freed" if freed else f"{what} is not installed")
         return
     with signals_interrupt(), Show(quiet=quiet) as show:
-        made = install.install(install.cache_dir(), spec, show.line)
-    out.print(f"{engine} is installed in {escape(str(made.folder))}")
+        made = install.install(cache, spec, show.line)
+    out.print(f"{what} is installed in {escape(str(made.folder))} ({made.size_bytes / 2**20:,.0f} MiB)")
 
 
-@app.command(epilog=_example("bench prepare quantization=fp16,gguf-q8_0,gguf-q4_0"))
+@app.command(epilog=_example("bench prepare quantization=fp16,gguf-q8_0,awq"))
 def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False) -> None:
-    """Find or make the weights that a run with the same keys would need."""
-    from engines import ENGINES, weights
+    """Find or make the weights that a run with the same keys would need.
+
+    With engine=... in the files that these engines take. Without it each quantization in its own format,
+    whichever engine takes it: awq as safetensors, gguf-q8_0 as GGUF; fp16 and bf16, which have none of their
+    own, in that of the default engine.
+    """
+    from engines import weights
     from harness.provision import provide_weights
 
-    settings = config.settings(overrides.parse(changes or [], study))
-    whole = plan.make(settings, weights.can_prepare)
-    needed = [ENGINES[start.deployment.engine].weights(start.deployment) for start in whole.starts]
+    wanted, skips = preparing.wanted(
+        config.settings(overrides.parse(changes or [], study)), weights.can_prepare
+    )
+    reasons = {skip.reason for skip in skips}
+    if not wanted and len(reasons) == 1:
+        raise UserError(reasons.pop())
     with signals_interrupt(), Show(quiet=quiet) as show:
-        for skip in whole.skips:
-            show.line(f"skipped {skip.what}: {skip.reason}")
-        wanted = list(dict.fromkeys(item for item in needed if isinstance(item, Weights)))
+        for line in skip_lines(skips):
+            show.line(line)
+        if not wanted:
+            raise UserError("nothing to prepare: none of these settings needs weights that can be had")
         cache = install.cache_dir()
-        made = [provide_weights(w, weights, cache, show.line, limit_bytes=None) for w in wanted]
-    for file in made:
-        out.print(f"{escape(str(file.path))}  {file.size_bytes / 2**20:.0f} MiB")
-        if file.note:
-            out.print(f"  {escape(file.note)}")
-    if not made:
-        raise UserError("nothing to prepare: no deployment of these settings needs weights that can be had")
+        for needed in wanted:
+            file = provide_weights(needed, weights, cache, show.line, limit_bytes=None)
+            size = f"{file.size_bytes / 2**20:.0f} MiB"
+            out.print(f"{needed.model} {needed.quantization}: {escape(str(file.path))}  {size}")
+            if file.note:
+                out.print(f"  {escape(file.note)}")
 
 
 @app.command("list", epilog=_example("bench list quantizations"))
 def list_command(
     what: Annotated[
-        str, typer.Argument(help="engines, scenarios, quantizations, models, metrics or keys")
+        str, typer.Argument(help="engines, tools, scenarios, quantizations, models, metrics or keys")
     ] = "engines",
     as_json: Json = False,
 ) -> None:
     """List what bench knows, with what is available here and why not."""
-    rows = listing.rows_of(what)
     if as_json:
-        _print_json(rows)
+        _print_json(listing.facts_of(what))
     else:
-        listing.print_rows(out, rows)
+        listing.print_list(out, what)
 
 
 @app.command(epilog=_example("bench doctor --json"))

@@ -162,6 +162,7 @@ def settings(given: Choices) -> Settings:
         given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
     )
     _check_attached(made)
+    _check_templates(made)
     loads.check_bind(made.loads, made.terms[0].value.base_url)
     return made
 
@@ -199,16 +200,21 @@ def _sections() -> list[tuple[str, type]]:
 
 def takes_of_keys() -> dict[str, str]:
     """What each key of a section takes: `duration`, `whole number`, `linear or steps` ..."""
-    return {
+    found = {
         key: _takes(typing.get_type_hints(kind)[name], suffix)
         for prefix, kind in reversed(_sections())
         for key, (name, suffix) in _fields_by_key(prefix, kind).items()
     }
+    for name, engine in ENGINES.items():
+        if found.get(f"{name}.program") == "text":
+            found[f"{name}.program"] = " or ".join([*filter(None, engine.programs), "a path"])
+        if f"{name}.environment" in found:
+            found[f"{name}.environment"] = "a directory"
+    return found
 
 
 def _takes(kind: Any, suffix: str | None) -> str:
-    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    first = next(part for part in parts if part is not type(None))
+    first = next(part for part in _parts(kind) if part is not type(None))
     if typing.get_origin(first) is typing.Literal:
         return " or ".join(map(str, typing.get_args(first)))
     return _UNIT_EXAMPLES[suffix] if suffix else _TYPE_NAMES.get(first, "text")
@@ -284,11 +290,21 @@ def _check_single(key: str, values: Sequence[Scalar]) -> None:
         raise UserError(f"{key}={listed}: cannot be swept; give one value{hint}")
 
 
+def _check_templates(made: Settings) -> None:
+    for path in dict.fromkeys(point.value.chat_template for point in made.terms):
+        if path is not None and not Path(path).is_file():
+            why = "is not a file" if Path(path).exists() else "no such file"
+            raise UserError(f"engine.chat_template={path}: {why}; give a Jinja file")
+
+
 def _check_attached(made: Settings) -> None:
     if not made.is_attached:
         return
     url = made.terms[0].value.base_url
     _check_url(url)
+    if "engine.launcher" in made.given:
+        value = made.given["engine.launcher"][0]
+        raise UserError(f"engine.launcher={value}: a running server ({url}) is not started; give one of them")
     if len(made.terms) > 1 and any("engine.base_url" in point.differs for point in made.terms):
         raise UserError("engine.base_url: cannot be swept; measure one running server per run")
     for key, values in (("engine", [e.name for e in made.engines]), ("quantization", made.quantizations)):
@@ -372,7 +388,7 @@ def _text(key: str, value: Scalar) -> str:
 
 
 def _decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
-    optional = isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
+    optional = type(None) in _parts(kind)
     if value is None:
         if optional:
             return None
@@ -395,7 +411,7 @@ def _plain(kind: Any, value: Scalar, suffix: str | None, *, optional: bool) -> S
     """The value as msgspec takes it: units read, text as text though it looks like a number."""
     if suffix is not None:
         return _UNITS[suffix](str(value))
-    if kind is str or (optional and str in typing.get_args(kind)):
+    if kind is str or (optional and str in _parts(kind)):
         return value if isinstance(value, str) else shown(value)
     return value
 
@@ -403,7 +419,13 @@ def _plain(kind: Any, value: Scalar, suffix: str | None, *, optional: bool) -> S
 def _wanted(kind: Any, error: Exception) -> str:
     if not isinstance(error, msgspec.ValidationError):
         return str(error)
-    if typing.get_origin(kind) is typing.Literal:
-        return f"choose from {', '.join(map(str, typing.get_args(kind)))}"
-    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null") for part in parts)
+    choices = [part for part in _parts(kind) if typing.get_origin(part) is typing.Literal]
+    if choices:
+        return f"choose from {', '.join(map(str, typing.get_args(choices[0])))}"
+    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null") for part in _parts(kind))
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The alternatives of a type; a union with a Literal is another class than one of plain types."""
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return typing.get_args(kind) if is_union else (kind,)

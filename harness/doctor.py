@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from engines import ENGINES
-from harness import gpu, host, install, server
-from harness.contracts import InstallSpec, Reason
-from harness.provision import default_program, install_spec
+from harness import gpu, host, inventory, server
+from harness.contracts import Reason
 
 State = Literal["ok", "note", "problem"]
 _LOW_DISK_BYTES = 5 << 30
@@ -67,35 +66,40 @@ def _devices() -> Iterator[Finding]:
 
 
 def _engines(cache: Path) -> Iterator[Finding]:
-    has_device = not isinstance(gpu.devices(), Reason)
-    for name in ENGINES:
-        spec = install_spec(name, default_program(name), has_device=has_device)
-        if isinstance(spec, InstallSpec):
-            found = install.installed(cache, spec)
-            if found:
-                yield Finding(f"engine {name}", "ok", f"installed in {found.folder}")
-            else:
-                yield Finding(f"engine {name}", "note", "not installed", f"Run `bench install {name}`.")
-        elif isinstance(spec, Reason):
-            yield Finding(f"engine {name}", "note", spec.text)
+    """Of each engine's first program, and how it is started."""
+    for engine in inventory.engines_here(cache, has_device=not isinstance(gpu.devices(), Reason)):
+        topic, first = f"engine {engine.engine}", engine.programs[0]
+        if not engine.launchers:
+            yield Finding(topic, "ok", "is never started: it runs already")
+        elif engine.launchers[0] == "docker":
+            yield Finding(topic, "ok", "is started as a container")
+        elif first.state == "ready":
+            yield Finding(topic, "ok", "needs no environment of its own")
+        elif first.state == "none":
+            yield Finding(topic, "note", first.reason or "")
+        elif first.state == "installed":
+            yield Finding(topic, "ok", " ".join(filter(None, ("installed", first.version))))
         else:
-            yield Finding(f"engine {name}", "ok", "needs no environment of its own")
+            yield Finding(topic, "note", "not installed", f"Run `{first.install}`.")
 
 
 def _docker() -> Iterator[Finding]:
+    by_docker = [name for name, engine in ENGINES.items() if engine.launchers[:1] == ("docker",)]
+    needed_by = ["engine.launcher=docker", *(f"engine={name}" for name in by_docker)]
+    remedy = f"It is needed by {' and '.join(needed_by)}."
     program = shutil.which("docker")
     if program is None:
-        yield Finding("docker", "note", "not installed", "No engine needs it yet.")
+        yield Finding("docker", "note", "not installed", remedy)
         return
     command = [program, "version", "--format", "{{.Server.Version}}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("docker", "note", f"does not answer ({error})", "No engine needs it yet.")
+        yield Finding("docker", "note", f"does not answer ({error})", remedy)
         return
     if done.returncode:
         why = " ".join(done.stderr.split())[:160]
-        yield Finding("docker", "note", f"its daemon does not answer: {why}", "No engine needs it yet.")
+        yield Finding("docker", "note", f"its daemon does not answer: {why}", remedy)
     else:
         yield Finding("docker", "ok", f"server {done.stdout.strip()}")
 

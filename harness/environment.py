@@ -48,9 +48,10 @@ def facts() -> dict[str, Any]:
     }
 
 
-def of_server(added: Mapping[str, str]) -> dict[str, str]:
-    """What is set for a server, and what of our own environment bears on it; no value of a secret."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(_OF_SERVERS)}
+def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
+    """What is set for a server, and, where it `inherits` our own environment, what of that bears on it; no
+    value of a secret."""
+    ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     whole = {**ours, **added}
     return {name: "***" if _SECRET.search(name) else whole[name] for name in sorted(whole)}
 

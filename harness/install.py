@@ -1,5 +1,5 @@
-"""Makes, finds and removes the environments of engines: a venv from a lock file, by pip, or a program from C
-files, by the system's compiler.
+"""Makes, finds and removes the environments of engines: a venv from a lock file, by pip, mended by scripts,
+or a program from C files, by the system's compiler.
 
 Knows no engine: an InstallSpec says all. The only place that knows where bench's cache is.
 """
@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import deque
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,15 +26,16 @@ from platformdirs import user_cache_path
 
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
-
-OnLine = Callable[[str], None]
+from harness.install_step import OnLine, Step
+from harness.pip import PipProgress, packages_of, why_it_failed
 
 MARKER = "installed.json"
 # In the marker: the hash of all that the environment is made from. Its name is older than sources are.
 MADE_FROM = "lock_sha256"
 PROGRAM = Path("bin", "program")
 COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
-TAIL_LINES = 15
+# In an environment while it is made, for pip: a small /tmp does not matter, and nothing is left there.
+SCRATCH = "tmp"
 LIST_VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -80,16 +81,17 @@ def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
 
 
 def install(cache: Path, spec: InstallSpec, on_line: OnLine) -> InstalledEnvironment:
-    """Make the environment unless it is there; blocks, for seconds to minutes. `on_line` gets pip's lines
-    and the compiler's.
+    """Make the environment unless it is there; blocks, for seconds to many minutes. `on_line` gets few lines
+    on how far it is; all output goes to log_path.
 
-    What was cut short is made anew (pip's cache keeps the downloads). Waits for another install of the
-    same. Raises MissingError with the end of the output where it fails or no compiler is here, UserError
-    where the disk is full.
+    What was cut short is made anew (pip's cache keeps the downloads, and what it built). Waits for another
+    install of the same. However it ends, no process is left. Raises MissingError with the end of the output
+    where it fails or no compiler is here, UserError where the disk is full.
     """
     with _exclusive(cache, spec, on_line):
         found = installed(cache, spec)
         if found is None:
+            _clear(environment_dir(cache, spec))
             _check_disk(cache, spec)
             _make(cache, spec, on_line)
             found = installed(cache, spec)
@@ -105,30 +107,45 @@ def remove(cache: Path, spec: InstallSpec) -> int:
         return 0
     with _exclusive(cache, spec, lambda line: None):
         freed = _size_bytes(folder)
-        (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        _clear(folder)
+        log_path(cache, spec).unlink(missing_ok=True)
     return freed
+
+
+def log_path(cache: Path, spec: InstallSpec) -> Path:
+    """All that the last install of it printed."""
+    folder = environment_dir(cache, spec)
+    return folder.with_name(folder.name + ".log")
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        (folder / MARKER).unlink(missing_ok=True)  # first: what is half gone does not count
+        shutil.rmtree(folder)
 
 
 def _make(cache: Path, spec: InstallSpec, on_line: OnLine) -> None:
     # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
     folder = environment_dir(cache, spec)
-    (folder / MARKER).unlink(missing_ok=True)
+    log = log_path(cache, spec)
+    log.write_bytes(b"")
     made_from_sha256 = _made_from_sha256(spec)
     on_line(f"making {folder}")
     versions: dict[str, str] = {}
     if spec.lock is not None:
-        versions |= _make_venv(folder, spec, spec.lock, on_line)
+        versions |= _make_venv(folder, spec, spec.lock, log, on_line)
     if spec.sources:
         versions |= {"cc": build(spec.sources, folder / PROGRAM, on_line)}
     size_bytes, now = _size_bytes(folder), datetime.now(UTC).isoformat(timespec="seconds")
     made = _environment(folder, spec, versions=versions, size_bytes=size_bytes, installed=now)
+    if made.program is not None and not made.program.exists():
+        raise MissingError(f"{spec.environment} was installed without {made.program.relative_to(folder)}")
     _write_marker(folder, made, made_from_sha256)
 
 
 def _environment(folder: Path, spec: InstallSpec, **facts: Any) -> InstalledEnvironment:
-    python = _python(folder) if spec.lock else None
-    program = folder / PROGRAM if spec.sources else None
+    python = python_of(folder) if spec.lock else None
+    program = folder / spec.program if spec.program else folder / PROGRAM if spec.sources else None
     return InstalledEnvironment(folder=folder, python=python, program=program, **facts)
 
 
@@ -152,26 +169,45 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
     program.parent.mkdir(parents=True, exist_ok=True)
     argv = [*command, *COMPILE, "-o", str(program), *units]
     on_line(shlex.join(argv))
-    _run(argv, on_line, f"{program.name} could not be built")
+    Step(f"building {program.name}", f"{program.name} could not be built", on_line).run(argv)
     return (said.stdout.splitlines() or ["unknown"])[0]
 
 
-def _make_venv(folder: Path, spec: InstallSpec, lock: Path, on_line: OnLine) -> dict[str, str]:
-    """A fresh venv with what the lock names; the versions of its packages."""
-    _run(
-        [sys.executable, "-I", "-m", "venv", "--clear", str(folder)], on_line, f"{spec.environment}: no venv"
-    )
-    python = _python(folder)
-    # -I: this process's PYTHONPATH is none of the environment's business; pip's own settings still count.
-    pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
-    pip += ["--require-hashes", "-r", str(lock)]
-    _run(pip, on_line, f"{spec.environment} could not be installed")
-    _run(
-        [str(python), "-I", "-c", spec.check], on_line, f"{spec.environment} was installed but does not work"
-    )
+def _make_venv(folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine) -> dict[str, str]:
+    """A fresh venv with what the lock names, mended and checked; the versions of its packages."""
+    name, python = spec.environment, str(python_of(folder))
+
+    def step(doing: str, failure: str, **more: Any) -> Step:
+        return Step(doing, f"{name} {failure}", on_line, log=log, **more)
+
+    venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
+    step("making a virtual environment", "got no virtual environment").run(venv)
+    _install_packages(folder, spec, lock, step)
+    # -I: this process's PYTHONPATH is none of the environment's business.
+    for script in spec.mend:
+        on_line(f"mending: {script.name}")
+        step(script.name, f"could not be mended by {script.name}").run([python, "-I", str(script)])
+    step("trying it", "was installed but does not work").run([python, "-I", "-c", spec.check])
     listed = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
     versions: dict[str, str] = json.loads(listed.stdout)
     return versions
+
+
+def _install_packages(folder: Path, spec: InstallSpec, lock: Path, step: Callable[..., Step]) -> None:
+    """By the user's own pip settings. The lock is the whole of it, so pip looks for no dependencies."""
+    pip = [str(python_of(folder)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    pip += ["--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", str(lock)]
+    scratch = folder / SCRATCH
+    scratch.mkdir()
+    progress = PipProgress(packages_of(lock.read_text(encoding="utf-8")), time.monotonic)
+    step(
+        "pip",
+        "could not be installed",
+        environment={"TMPDIR": str(scratch)},
+        progress=progress,
+        explain=lambda lines: why_it_failed(lines, spec.needs),
+    ).run(pip)
+    shutil.rmtree(scratch)
 
 
 def _write_marker(folder: Path, made: InstalledEnvironment, made_from_sha256: str) -> None:
@@ -186,15 +222,16 @@ def _write_marker(folder: Path, made: InstalledEnvironment, made_from_sha256: st
     part.replace(folder / MARKER)
 
 
-def _python(folder: Path) -> Path:
+def python_of(folder: Path) -> Path:
+    """The interpreter of an environment."""
     return folder / "bin" / "python"
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
-    """Of the lock and the sources, with what they are compiled with."""
+    """Of the lock, the mending scripts and the sources, with what they are compiled with."""
     parts = [spec.lock.read_bytes()] if spec.lock else []
+    parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in (*spec.mend, *spec.sources)]
     if spec.sources:
-        parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in spec.sources]
         parts.append(" ".join(COMPILE).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -205,7 +242,7 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _check_disk(cache: Path, spec: InstallSpec) -> None:
-    # The folder exists: the lock of flock beside it does. What a cut-short install left is removed before.
+    # The folder exists: the lock of flock beside it does.
     free = shutil.disk_usage(cache).free
     if free < spec.size_bytes:
         raise UserError(
@@ -214,41 +251,32 @@ def _check_disk(cache: Path, spec: InstallSpec) -> None:
         )
 
 
+def is_busy(cache: Path, spec: InstallSpec) -> bool:
+    """Whether a process installs or removes it right now."""
+    try:
+        with _lock_path(cache, spec).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_path(cache: Path, spec: InstallSpec) -> Path:
+    folder = environment_dir(cache, spec)
+    return folder.with_name(folder.name + ".lock")
+
+
 @contextmanager
 def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None]:
     """Hold the environment's lock; waits while another process installs or removes it."""
-    folder = environment_dir(cache, spec)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as file:
+    path = _lock_path(cache, spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             on_line(f"waiting for another process that installs {spec.environment}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _run(argv: Sequence[str], on_line: OnLine, failure: str) -> None:
-    """Run to the end, passing lines on; MissingError with the last ones if it fails.
-
-    An exception here kills it. After a kill -9 of bench it goes on until its next line finds no reader."""
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                tail.append(line.rstrip())
-                on_line(line.rstrip())
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode != 0:
-        raise MissingError(
-            "\n".join([f"{failure} (exit code {process.returncode}); the end of its output:", *tail])
-        )

@@ -2,60 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engines import ALIASES, ENGINES, QUANTIZATIONS, models
-from harness import gpu, install
-from harness.config import default_of_keys, option_keys, takes_of_keys
-from harness.contracts import (
-    Deployment,
-    EngineTerms,
-    InstallSpec,
-    Load,
-    Plan,
-    Reason,
-    SelfTest,
-    SelfTestStep,
-    Weights,
-)
+from engines import QUANTIZATIONS, models
+from harness import gpu, install, inventory
+from harness.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
+from harness.config import DEFAULT_MODEL, default_of_keys, option_keys, takes_of_keys
+from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
 from harness.doctor import Finding
 from harness.errors import UserError
-from harness.plan import OPEN_LOOP_SEQUENCES
-from harness.provision import install_spec, programs_of
+from harness.inventory import ModelHere, QuantizationServed
+from harness.inventory_rows import Row, engine_rows, model_rows, quantization_rows, tool_rows
+from harness.plan_text import plan_lines, plan_rows
 from harness.selftest import Rung
 from scenarios import SCENARIOS
 
-Row = dict[str, str]
+# Whose architecture the matrix is about.
+_MATRIX_MODEL = DEFAULT_MODEL
 
 
-def spec_of(engine: str, program: str | None = None) -> InstallSpec | Reason | None:
-    """A program's environment on this machine; without one, of the engine's first that needs any.
-
-    Raises UserError for an unknown name.
-    """
-    if engine not in ENGINES:
-        raise UserError(f"{engine}: no such engine; choose from {', '.join(sorted(ENGINES))}")
-    programs = programs_of(engine)
-    if program is not None and program not in programs:
-        choices = ", ".join(filter(None, programs)) or "none: it has one program"
-        raise UserError(f"--program {program}: {engine} has no such program; choose from {choices}")
-    has_device = not isinstance(gpu.devices(), Reason)
-    wanted = programs if program is None else (program,)
-    specs = (install_spec(engine, each, has_device=has_device) for each in wanted)
-    return next((spec for spec in specs if spec is not None), None)
+def spec_of(name: str, program: str | None = None) -> InstallSpec | Reason | None:
+    """See inventory.spec_of, for this machine."""
+    return inventory.spec_of(name, program, has_device=_has_device())
 
 
-def rows_of(what: str) -> list[Row]:
-    """The rows of one list. Raises UserError for an unknown one."""
-    lists = {
-        "engines": _engines,
+def _has_device() -> bool:
+    return not isinstance(gpu.devices(), Reason)
+
+
+def facts_of(what: str) -> list[Any]:
+    """One list, as `--json` prints it. Raises UserError for an unknown one."""
+    cache = install.cache_dir()
+    lists: dict[str, Callable[[], list[Any]]] = {
+        "engines": lambda: inventory.engines_here(cache, has_device=_has_device()),
+        "tools": lambda: inventory.tools_here(cache),
         "scenarios": _scenarios,
-        "quantizations": _quantizations,
+        "quantizations": lambda: inventory.quantizations_served(_MATRIX_MODEL),
         "models": _models,
         "metrics": _metrics,
         "keys": _keys,
@@ -65,35 +52,30 @@ def rows_of(what: str) -> list[Row]:
     return lists[what]()
 
 
-def _engines() -> list[Row]:
-    return [
-        {"engine": name, "here": _engine_state(name), "description": engine.description}
-        for name, engine in ENGINES.items()
-    ]
+def print_list(out: Console, what: str) -> None:
+    """The same for people."""
+    facts = facts_of(what)
+    if what == "quantizations":
+        _print_matrix(out, facts)
+        return
+    rows_of: dict[str, Callable[[list[Any]], list[Row]]] = {
+        "engines": engine_rows,
+        "tools": tool_rows,
+        "models": model_rows,
+    }
+    print_rows(out, rows_of[what](facts) if what in rows_of else facts)
 
 
-def _engine_state(name: str) -> str:
-    first, *others = programs_of(name)
-    states = [_program_state(name, first, f"bench install {name}")]
-    for program in others:
-        states.append(
-            f"{program}: {_program_state(name, program, f'bench install {name} --program {program}')}"
-        )
-    return "; ".join(states)
-
-
-def _program_state(engine: str, program: str | None, command: str) -> str:
-    spec = install_spec(engine, program, has_device=not isinstance(gpu.devices(), Reason))
-    if isinstance(spec, Reason):
-        return spec.text
-    if spec is None:
-        return "yes"
-    found = install.installed(install.cache_dir(), spec)
-    if found is None:
-        return f"no: run `{command}` (" + (
-            "compiles)" if spec.sources else f"{spec.size_bytes / 2**20:.0f} MiB)"
-        )
-    return f"installed, {found.size_bytes / 2**20:.1f} MiB"
+def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
+    """A number in a cell is the reason below it."""
+    rows, reasons = quantization_rows(served)
+    print_rows(out, rows)
+    out.print()
+    for number, reason in enumerate(reasons, start=1):
+        out.print(f"{number:2}  {escape(reason)}", soft_wrap=False)
+    out.print(
+        f"Of {_MATRIX_MODEL}, as each engine is first started; `bench plan` says what this machine can."
+    )
 
 
 def _scenarios() -> list[Row]:
@@ -107,57 +89,34 @@ def _scenarios() -> list[Row]:
     ]
 
 
-def _quantizations() -> list[Row]:
-    """The engine x quantization matrix, derived from the engines' own files."""
-    aliases = {target: alias for alias, target in ALIASES.items()}
-    rows = []
-    for name, facts in QUANTIZATIONS.items():
-        row = {
-            "quantization": f"{name} ({aliases[name]})" if name in aliases else name,
-            "bits per weight": f"{facts.bits_per_weight:g}",
-            "format": facts.file_format or "the engine's own",
-        }
-        row |= {engine: _served(engine, name) for engine in ENGINES}
-        rows.append(row)
-    return rows
-
-
-def _served(engine: str, quantization: str) -> str:
-    deployment = Deployment(
-        engine, next(iter(models.MODELS)), quantization, EngineTerms(), ENGINES[engine].options(), ""
-    )
-    needed = ENGINES[engine].weights(deployment)
-    if isinstance(needed, Reason):
-        return f"no: {needed.text}"
-    return "yes" if isinstance(needed, Weights) else "-"
-
-
-def _models() -> list[Row]:
+def _models() -> list[ModelHere]:
     from engines import weights
 
+    cache = install.cache_dir()
     rows = []
     for name, model in models.MODELS.items():
-        here: list[str] = []
-        possible: list[str] = []
-        for quantization in QUANTIZATIONS:
-            wanted = Weights(name, quantization, "gguf")
-            if weights.can_prepare(wanted) is None:
-                found = weights.find(wanted, install.cache_dir())
-                (here if found else possible).append(quantization)
-        rows.append(
-            {
-                "model": name,
-                "prepared": ", ".join(here) or "-",
-                "can be prepared": ", ".join(possible) or "-",
-                "licence": model.licence,
-            }
-        )
+        had = [each for each in _weights_of(name) if weights.can_prepare(each) is None]
+        here = tuple(each for each in had if weights.find(each, cache))
+        rest = tuple(each for each in had if each not in here)
+        rows.append(ModelHere(name, model.licence, model.is_gated, model.facts, here, rest))
     return rows
+
+
+def _weights_of(model: str) -> Iterator[Weights]:
+    """Every pair of quantization and file format."""
+    for name, facts in QUANTIZATIONS.items():
+        for file_format in [facts.file_format] if facts.file_format else ["gguf", "safetensors"]:
+            yield Weights(model, name, file_format)
 
 
 def _keys() -> list[Row]:
-    found = default_of_keys()
-    found["engine.concurrent_sequences"] = f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}"
+    found = default_of_keys() | {
+        "engine.launcher": "each engine's first",
+        "engine.context_length": str(CONTEXT_LENGTH),
+        "engine.concurrent_sequences": f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}",
+        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences",
+        "engine.prefix_cache": "true",
+    }
     takes = takes_of_keys()
     return [{"key": key, "default": default, "takes": takes.get(key, "")} for key, default in found.items()]
 
@@ -192,48 +151,10 @@ def print_rows(out: Console, rows: Sequence[Row]) -> None:
 
 
 def print_plan(out: Console, plan: Plan) -> None:
-    rows = [
-        {
-            "start": start.name if position == 0 else "",
-            "repeat": str(cell.repeat + 1),
-            "cell": f"{cell.number:03d}",
-            "scenario": cell.scenario.label,
-            "load": cell.load.label,
-            "ramp-up + warm-up + window + ramp-down": _phases(cell.load),
-        }
-        for start in plan.starts
-        for position, cell in enumerate(start.cells)
-    ]
-    if rows:
+    if rows := plan_rows(plan):
         print_rows(out, rows)
-    for skip in plan.skips:
-        out.print(f"skipped {escape(skip.what)}: {escape(skip.reason)}")
-    for count in sorted(_sequences(plan)):
-        out.print(f"requests that a server serves at once: {count} (engine.concurrent_sequences); more wait")
-    cells = len(rows)
-    if cells:
-        out.print(f"{len(plan.starts)} starts, {cells} cells, about {_minutes(plan.estimate_s)}")
-
-
-def _sequences(plan: Plan) -> set[int]:
-    """What the servers that bench starts are told; they may have an option of their own that says else."""
-    terms = [start.deployment.terms for start in plan.starts]
-    return {each.concurrent_sequences for each in terms if each.concurrent_sequences and not each.base_url}
-
-
-def _phases(load: Load) -> str:
-    """Each phase that there is, in order; the window with what bounds it."""
-    bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
-    if load.conversations is not None:
-        bounds.append(f"{load.conversations} conversations")
-    window = " or ".join(bounds) or "the whole trace"
-    before = [load.ramp_up_s, load.warmup_s] if load.ramp_up_s else [load.warmup_s]
-    after = [load.ramp_down_s] if load.ramp_down_s else []
-    return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+    for line in plan_lines(plan):
+        out.print(escape(line))
 
 
 def print_findings(out: Console, findings: Sequence[Finding]) -> None:

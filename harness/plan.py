@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from engines import ENGINES
-from harness.config import EngineChoice, Settings, Varied
+from harness.candidates import candidates, check_heeded
+from harness.config import Settings
 from harness.contracts import (
     Deployment,
-    EngineTerms,
     Load,
     Place,
     Plan,
@@ -30,28 +28,26 @@ from harness.contracts import (
 )
 
 CanPrepare = Callable[[Weights], Reason | None]
+# Says why this machine cannot start a deployment; None where it can.
+WhyNotHere = Callable[[Deployment], Reason | None]
 
-NO_QUANTIZATION = "-"
-# Tokens of one conversation, where neither the user nor fairness=stock says otherwise.
-CONTEXT_LENGTH = 4096
 _LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
 # What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
 _START_S = 6.0
 _CELL_S = 2.5
 # What a window without a duration or a known rate is guessed to take.
 _WINDOW_S = 60.0
-# Requests that a server is told to serve at once where no number of users says it. Few, since some engines
-# reserve a whole engine.context_length for each: llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M
-# parameters, and tens of GiB at 8B. Where more come at once they queue; `bench plan` says this number.
-OPEN_LOOP_SEQUENCES = 8
 
 
-def make(settings: Settings, can_prepare: CanPrepare) -> Plan:
+def make(
+    settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere = lambda deployment: None
+) -> Plan:
     """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike.
 
-    `can_prepare` says why weights cannot be had on this machine, None where they can.
+    `can_prepare` says why weights cannot be had on this machine, None where they can. Raises UserError for
+    options that none of the deployments could heed.
     """
-    deployments, skips = _deployments(settings, can_prepare)
+    deployments, skips = _deployments(settings, can_prepare, why_not_here)
     starts: list[PlannedStart] = []
     cell_numbers = itertools.count(1)
     for repeat in range(settings.repeats):
@@ -116,11 +112,15 @@ def _traffic(load: Load) -> str:
     return f"concurrency={load.concurrency}"
 
 
-def _deployments(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Deployment], list[Skip]]:
+def _deployments(
+    settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere
+) -> tuple[list[Deployment], list[Skip]]:
     found: list[Deployment] = []
     skips: list[Skip] = []
-    for candidate in _candidates(settings):
-        reason = _why_not(candidate, can_prepare)
+    asked = list(candidates(settings))
+    check_heeded(settings, asked)
+    for candidate in asked:
+        reason = _why_not(candidate, can_prepare, why_not_here)
         if reason is None:
             found.append(candidate)
         else:
@@ -128,7 +128,7 @@ def _deployments(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Depl
     return found, skips
 
 
-def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
+def _why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine = ENGINES[deployment.engine]
@@ -145,89 +145,5 @@ def _why_not(deployment: Deployment, can_prepare: CanPrepare) -> Reason | None:
     if needed is None:
         # Pure, and raises UserError where the options cannot work; better now than after other starts.
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
-        return None
-    return can_prepare(needed)
-
-
-def _candidates(settings: Settings) -> Iterator[Deployment]:
-    """Every combination asked for, once; an engine that needs no weights has no quantization to sweep."""
-    seen: set[Deployment] = set()
-    slots = max(load.concurrency or OPEN_LOOP_SEQUENCES for load in settings.loads)
-    for engine, model, quantization, terms in itertools.product(
-        settings.engines, settings.models, settings.quantizations, settings.terms
-    ):
-        for options in engine.points:
-            candidate = _candidate(settings, engine, model, quantization, terms, options, slots)
-            if candidate not in seen:
-                seen.add(candidate)
-                yield candidate
-
-
-def _candidate(
-    settings: Settings,
-    engine: EngineChoice,
-    model: str,
-    quantization: str,
-    terms: Varied,
-    options: Varied,
-    slots: int,
-) -> Deployment:
-    filled = terms.value if terms.value.base_url else _filled(terms.value, engine.name, slots)
-    chosen = _tuned(settings, engine.name, options.value) if filled.fairness == "tuned" else options.value
-    bare = Deployment(engine.name, model, quantization, filled, chosen, "")
-    if not filled.base_url and ENGINES[engine.name].weights(bare) is None:
-        bare = replace(bare, model=NO_QUANTIZATION, quantization=NO_QUANTIZATION)
-    return replace(bare, label=_label(settings, bare, terms, options))
-
-
-def _filled(terms: EngineTerms, engine: str, slots: int) -> EngineTerms:
-    """The terms as this engine is told them: with fairness=stock only those that were given."""
-    launchers = ENGINES[engine].launchers
-    launcher = terms.launcher or (launchers[0] if launchers else None)
-    if terms.fairness == "stock":
-        return replace(terms, launcher=launcher)
-    context_length = terms.context_length or CONTEXT_LENGTH
-    sequences = terms.concurrent_sequences or slots
-    return replace(
-        terms,
-        launcher=launcher,
-        context_length=context_length,
-        concurrent_sequences=sequences,
-        kv_cache_tokens=terms.kv_cache_tokens or context_length * sequences,
-        prefix_cache=True if terms.prefix_cache is None else terms.prefix_cache,
-    )
-
-
-def _tuned(settings: Settings, engine: str, options: Any) -> Any:
-    """An engine's options with its tuned set, where the user gave nothing else."""
-    tuned = ENGINES[engine].tuned
-    changes = tuned.options if tuned else {}
-    return replace(options, **{k: v for k, v in changes.items() if f"{engine}.{k}" not in settings.given})
-
-
-def _label(settings: Settings, deployment: Deployment, terms: Varied, options: Varied) -> str:
-    """Engine and quantization, then only what tells it from the others of this run."""
-    words = [deployment.engine]
-    if len(settings.models) > 1 and deployment.model != NO_QUANTIZATION:
-        names = [Path(model).name for model in settings.models]
-        name = Path(deployment.model).name
-        words.append(name if names.count(name) == 1 else deployment.model)
-    if deployment.quantization != NO_QUANTIZATION:
-        words.append(deployment.quantization)
-    words += _unusual(deployment, {*terms.differs, *options.differs})
-    varied = {**terms.differs, **options.differs}
-    words += [f"{key.rpartition('.')[2]}={value}" for key, value in varied.items()]
-    return " ".join(words)
-
-
-def _unusual(deployment: Deployment, swept: Collection[str]) -> Iterator[str]:
-    """Program, launcher and fairness where they are not the engine's first: two runs must not be confused."""
-    engine, terms = ENGINES[deployment.engine], deployment.terms
-    program = getattr(deployment.options, "program", None)
-    if program not in (None, engine.programs[0]) and f"{engine.name}.program" not in swept:
-        yield Path(program).name
-    is_usual = terms.launcher is None or terms.launcher in engine.launchers[:1]
-    if terms.launcher and not is_usual and "engine.launcher" not in swept:
-        yield terms.launcher
-    if terms.fairness != "matched" and "engine.fairness" not in swept:
-        yield terms.fairness
+        return why_not_here(deployment)
+    return why_not_here(deployment) or can_prepare(needed)

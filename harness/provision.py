@@ -1,20 +1,32 @@
 """What a plan's deployments need on this machine, an environment and weights, found or made.
 
-`bench run` makes what is missing itself where it is small; else the error names the command. Knows no
-engine: InstallSpec and Weights say all.
+`bench run` makes what is missing itself where it is small; else the error names the command. What is the
+user's own is looked at and never changed. Knows no engine: InstallSpec and Weights say all.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, get_args, get_type_hints
+from typing import Protocol
 
 from engines import ENGINES
-from harness import gpu, install
-from harness.contracts import Deployment, InstallSpec, Reason, Weights, WeightsFile
+from harness import gpu, install, own
+from harness.builds import Build, build_of, install_line, install_spec, is_process, tools, uses_devices
+from harness.contracts import (
+    ContainerSpec,
+    Deployment,
+    InstallSpec,
+    LaunchSpec,
+    Place,
+    Reason,
+    Weights,
+    WeightsFile,
+)
 from harness.errors import MissingError, UserError
+from harness.overrides import as_text
 
 OnLine = Callable[[str], None]
 # Makes the environment of a tool, or finds it: its directory.
@@ -25,58 +37,48 @@ SMALL_BYTES = 2 << 30
 
 
 class WeightsStore(Protocol):
-    """engines/weights.py, handed in by the command line: harness may not import it."""
+    """engines/weights, handed in by the command line: harness may not import it."""
 
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
+    def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
     def prepare(self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile: ...
 
 
 @dataclass(frozen=True)
-class Provisions:
-    """`environments`: by engine and program, of those that need one. `weights`: what each deployment's files
-    are."""
+class Environment:
+    """A build on this machine. `versions`: distribution -> version, of what is installed; for a program of
+    the user's its hash, so that a run is not resumed with another."""
 
-    environments: Mapping[tuple[str, str | None], install.InstalledEnvironment] = field(default_factory=dict)
+    python: Path | None
+    program: Path | None
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Provisions:
+    """`environments`: of the builds that need one. `weights`: what each deployment's files are."""
+
+    environments: Mapping[Build, Environment] = field(default_factory=dict)
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
 
     @property
     def versions(self) -> Mapping[str, Mapping[str, str]]:
-        """Engine -> distribution -> version; a program that is not the engine's first is named with it."""
-        return {
-            engine if program == default_program(engine) else f"{engine} {program}": found.versions
-            for (engine, program), found in self.environments.items()
-        }
+        """Build -> distribution -> version."""
+        return {build.label: found.versions for build, found in self.environments.items()}
 
-    def environment_of(self, deployment: Deployment) -> install.InstalledEnvironment | None:
-        return self.environments.get((deployment.engine, program_of(deployment)))
+    def environment_of(self, deployment: Deployment) -> Environment | None:
+        """None where it needs none: a container, a running server, a program of bench's own."""
+        return self.environments.get(build_of(deployment)) if is_process(deployment) else None
 
     def weights_of(self, deployment: Deployment) -> WeightsFile | None:
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
 
     def devices_of(self, deployment: Deployment, devices: Sequence[int]) -> Sequence[int]:
-        """The devices that a deployment uses: none where its build serves on the CPU."""
-        if deployment.terms.base_url:
-            return devices
-        spec = ENGINES[deployment.engine].install(program_of(deployment), "cuda")
-        return devices if isinstance(spec, InstallSpec) else ()
-
-
-def program_of(deployment: Deployment) -> str | None:
-    """The engine's own option `program`, where it has one."""
-    return getattr(deployment.options, "program", None)
-
-
-def default_program(engine: str) -> str | None:
-    return getattr(ENGINES[engine].options(), "program", None)
-
-
-def programs_of(engine: str) -> tuple[str | None, ...]:
-    """The values of an engine's own option `program`, the default first; just None where it has none."""
-    first = default_program(engine)
-    others = get_args(get_type_hints(ENGINES[engine].options).get("program"))
-    return first, *(program for program in others if program != first)
+        """The devices that a deployment uses: none where its build serves on the CPU. A container, and what
+        the user brought, is taken to use those that were asked for."""
+        return devices if uses_devices(deployment) else ()
 
 
 def select_devices(device: str) -> tuple[int, ...]:
@@ -86,21 +88,67 @@ def select_devices(device: str) -> tuple[int, ...]:
     return () if isinstance(gpu.devices(), Reason) else (0,)
 
 
+def why_not_here(device: str) -> Callable[[Deployment], Reason | None]:
+    """A function that says why this machine cannot start a deployment, whatever gets installed; None where it
+    can, as far as is known. It looks at no file. Raises UserError for a `device` that is not here."""
+    devices = select_devices(device)
+
+    def why_not(deployment: Deployment) -> Reason | None:
+        if deployment.terms.base_url:
+            return None
+        return _no_build(device, devices, deployment) or _no_launch(devices, deployment)
+
+    return why_not
+
+
+def _no_build(device: str, devices: Sequence[int], deployment: Deployment) -> Reason | None:
+    build = build_of(deployment)
+    if not is_process(deployment) or build.is_own:
+        return None
+    spec = install_spec(build.engine, build.program, has_device=bool(devices))
+    if isinstance(spec, Reason):
+        return spec
+    for_device = None if device in ("auto", "cpu") else ENGINES[build.engine].install(build.program, "cuda")
+    return Reason(f"{for_device.text}; device=cpu would do") if isinstance(for_device, Reason) else None
+
+
+def _no_launch(devices: Sequence[int], deployment: Deployment) -> Reason | None:
+    """What the engine's file says to the launch itself."""
+    try:
+        _launch_somewhere(devices, deployment)
+    except UserError as error:
+        return Reason(str(error))
+    return None
+
+
+def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
+    """Its launch at a place that stands for any."""
+    path = Path("program")
+    somewhere = Place(path, Path("/weights"), "127.0.0.1", 0, Path(), program=path, devices=tuple(devices))
+    return ENGINES[deployment.engine].launch(deployment, somewhere)
+
+
+def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list[str]:
+    """The images that the deployments' containers are made of, each once."""
+    docker = [each for each in deployments if not each.terms.base_url and each.terms.launcher == "docker"]
+    specs = [_launch_somewhere(devices, deployment) for deployment in docker]
+    return list(dict.fromkeys(spec.image for spec in specs if isinstance(spec, ContainerSpec)))
+
+
 def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
-    """Raise UserError where a device was asked for by name and an engine's build here cannot use one."""
-    if device in ("auto", "cpu"):
-        return
+    """Raise UserError where what the user brought is not there, or a server would need more devices than
+    were asked for."""
+    count = len(select_devices(device))
     for deployment in deployments:
-        engine = ENGINES[deployment.engine]
-        spec = engine.install(program_of(deployment), "cuda")
-        if not deployment.terms.base_url and isinstance(spec, Reason):
-            raise UserError(f"device={device}: {deployment.engine}: {spec.text}; use device=cpu")
-
-
-def install_spec(engine: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
-    """The program's environment here: for CUDA where there is a device and such a build, else for the CPU."""
-    spec = ENGINES[engine].install(program, "cuda") if has_device else None
-    return spec if isinstance(spec, InstallSpec) else ENGINES[engine].install(program, "cpu")
+        if is_process(deployment):
+            own.check(build_of(deployment).program, build_of(deployment).environment, deployment.engine)
+        wanted = deployment.terms.tensor_parallel
+        if count and wanted > count and deployment.terms.base_url is None:
+            listed = ",".join(map(str, range(wanted)))
+            raise UserError(
+                f"engine.tensor_parallel={wanted}: device={device} is {count} of them; "
+                f"name as many, such as 'device=\"{listed}\"'"
+            )
 
 
 def provide(
@@ -109,36 +157,56 @@ def provide(
     """Find or make everything; blocks. Raises MissingError naming the command where that is too much."""
     started = [deployment for deployment in deployments if not deployment.terms.base_url]
     environments = {}
-    for engine, program in dict.fromkeys((each.engine, program_of(each)) for each in started):
-        if found := _environment(engine, program, cache, on_line, has_device=has_device):
-            environments[engine, program] = found
+    for build in dict.fromkeys(build_of(each) for each in started if is_process(each)):
+        if found := _environment(build, cache, on_line, has_device=has_device):
+            environments[build] = found
     weights = {}
     for deployment in started:
         needed = ENGINES[deployment.engine].weights(deployment)
         if isinstance(needed, Weights) and needed not in weights:
-            weights[needed] = provide_weights(needed, store, cache, on_line)
+            weights[needed] = provide_weights(needed, store, cache, on_line, engine=deployment.engine)
     return Provisions(environments, weights)
 
 
-def _environment(
-    engine: str, program: str | None, cache: Path, on_line: OnLine, *, has_device: bool
-) -> install.InstalledEnvironment | None:
-    spec = install_spec(engine, program, has_device=has_device)
+def _environment(build: Build, cache: Path, on_line: OnLine, *, has_device: bool) -> Environment | None:
+    if build.is_own:
+        return _own(build, has_device=has_device)
+    spec = install_spec(build.engine, build.program, has_device=has_device)
     if spec is None:
         return None
     if isinstance(spec, Reason):
-        raise MissingError(f"engine={engine}: {spec.text}")
+        raise MissingError(f"engine={build.engine}: {spec.text}")
     found = install.installed(cache, spec)
-    if found:
-        return found
-    if spec.sources:
-        command = f"bench install {engine} --program {program}"
-        raise MissingError(f"{engine}.program={program}: not built, or from other sources; run `{command}`")
+    if found is None:
+        _refuse_large(build, spec)
+        on_line(f"{build.label} is not installed; installing it ({spec.size_bytes / 2**20:.0f} MiB)")
+        found = install.install(cache, spec, on_line)
+    return Environment(found.python, found.program, found.versions)
+
+
+def _refuse_large(build: Build, spec: InstallSpec) -> None:
+    """Raise MissingError, with the command, where bench does not make it without being asked."""
+    command = install_line(build.engine, build.program)
+    if spec.is_built or spec.sources:
+        raise MissingError(f"{build.label}: not built here, or from another version; run `{command}`")
     if spec.size_bytes > SMALL_BYTES:
         size = f"{spec.size_bytes / 2**30:.1f} GiB"
-        raise MissingError(f"engine={engine}: not installed; run `bench install {engine}` ({size})")
-    on_line(f"{engine} is not installed; installing it ({spec.size_bytes / 2**20:.0f} MiB)")
-    return install.install(cache, spec, on_line)
+        raise MissingError(f"{build.label}: not installed; run `{command}` ({size})")
+
+
+def _own(build: Build, *, has_device: bool) -> Environment:
+    """What the user brought, as it is. Raises UserError where it is not there or does not run."""
+    own.check(build.program, build.environment, build.engine)
+    if build.environment is None:
+        given = Path(build.program or "")
+        return Environment(None, given, own.hash_of(given))
+    folder = Path(build.environment)
+    spec = install_spec(build.engine, build.program, has_device=has_device)
+    program = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
+    if program is not None and not os.access(program, os.X_OK):
+        raise UserError(f"{build.engine}.environment={folder}: has no {program.relative_to(folder)}")
+    versions = own.versions_of(folder, f"{build.engine}.environment")
+    return Environment(install.python_of(folder), program, versions)
 
 
 def provide_weights(
@@ -147,16 +215,22 @@ def provide_weights(
     cache: Path,
     on_line: OnLine,
     *,
+    engine: str | None = None,
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
-    """Find or make a weights file; no limit where limit_bytes is None."""
+    """Find or make weights; no limit where limit_bytes is None. `engine`: who needs them, for the command
+    that an error names."""
     found = store.find(needed, cache)
     if found:
         return found
     missing = store.missing_bytes(needed, cache)
-    if missing is not None and limit_bytes is not None and missing > limit_bytes:
-        command = f"bench prepare model={needed.model} quantization={needed.quantization}"
-        raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`")
+    is_big = missing is None or (limit_bytes is not None and missing > limit_bytes)
+    # A run never asks a hub; nor does it fetch gigabytes by itself.
+    if limit_bytes is not None and (is_big or store.calls_hub(needed, cache)):
+        command = " ".join(filter(None, ("bench prepare", engine and f"engine={engine}")))
+        command += f" model={as_text(needed.model)} quantization={needed.quantization}"
+        size = "" if missing is None else f" ({missing / 2**30:.1f} GiB to download and write)"
+        raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`{size}")
     size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
     return store.prepare(needed, cache, lambda spec: _tool(spec, cache, on_line, limit_bytes), on_line)
@@ -167,8 +241,21 @@ def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | No
     found = install.installed(cache, spec)
     if found is None:
         size = f"{spec.size_bytes / 2**20:.0f} MiB"
-        if limit_bytes is not None and (spec.is_built or spec.size_bytes > limit_bytes):
-            raise MissingError(f"{spec.environment} is needed for this and not installed ({size})")
+        if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
+            raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
         on_line(f"{spec.environment} is not installed; installing it ({size})")
         found = install.install(cache, spec, on_line)
     return found.folder
+
+
+def _tool_line(spec: InstallSpec) -> str:
+    """The command that installs an environment that a tool or an engine's program has."""
+    for name, tool in tools().items():
+        if tool.environment == spec.environment:
+            return f"bench install {name}"
+    for name, engine in ENGINES.items():
+        for program in engine.programs:
+            made = (engine.install(program, device) for device in ("cpu", "cuda"))
+            if any(isinstance(each, InstallSpec) and each.environment == spec.environment for each in made):
+                return install_line(name, program)
+    raise ValueError(f"{spec.environment} belongs to no engine and no tool")

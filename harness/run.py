@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from engines import ENGINES
 from harness import cells, environment, gpu, host, probe, prompts, server, store
+from harness.builds import program_of
 from harness.cells import Site
-from harness.contracts import AttachSpec, LaunchSpec, NativeSpec, Place, PlannedStart, WeightsFile
+from harness.container import running_container
+from harness.contracts import (
+    AttachSpec,
+    ContainerSpec,
+    LaunchSpec,
+    NativeSpec,
+    Place,
+    PlannedStart,
+    WeightsFile,
+)
+from harness.docker_cli import image_facts
 from harness.errors import BenchError, Interrupted, ServerError, UserError
+from harness.inventory import version_of
 from harness.provision import Provisions
 from harness.startup import watched_stages
 from harness.store import CellRecord, StartRecord
@@ -26,6 +38,7 @@ from harness.watch import watch_memory
 
 _HOST = "127.0.0.1"
 _PROMPT_TIMEOUT_S = 60.0
+_FACTS_TIMEOUT_S = 5.0
 
 
 class Observer(cells.Observer, Protocol):
@@ -104,7 +117,7 @@ def _first_record(start: PlannedStart, weights: WeightsFile | None) -> StartReco
         attached=start.deployment.terms.base_url is not None,
         weights=described,
         unmatched=dict(engine.unmatched(start.deployment)),
-        forces_length=engine.forces_length,
+        forces_length=engine.forces_length(start.deployment),
     )
 
 
@@ -130,7 +143,7 @@ def _measure_start(
         _await(start, running, directory, observer, keeper)
         watch.mark("ready")
         observer.start_ready(start, keeper.record.launch_s)
-        keeper.update(**_said_by_server(start, spec, directory))
+        keeper.update(**_said_by_server(start, spec, directory, provisions))
         for cell in start.cells:
             cells.check(running)
             done.append(cells.run_cell(start, cell, spec, running, watch, site, observer))
@@ -215,22 +228,15 @@ def _serving(
             raise ServerError(str(error)) from error
         yield None
         return
-    assert isinstance(spec, NativeSpec)
-    engine = start.deployment.engine
     running: server.Server | None = None
     try:
-        with server.running_server(
-            spec,
-            engine=start.deployment.label,
-            log_path=directory / "server.log",
-            state_dir=site.state_dir,
-            hints=ENGINES[engine].hints,
-        ) as running:
+        with _started(start, spec, directory / "server.log", site) as running:
             keeper.update(
                 spawned_ns=running.started_ns,
                 pid=running.pid,
-                argv=spec.argv,
-                environment=environment.of_server(spec.environment),
+                argv=running.argv,
+                environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
+                image=image_facts(spec.image) if isinstance(spec, ContainerSpec) else {},
             )
             yield running
     finally:
@@ -238,17 +244,33 @@ def _serving(
             keeper.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code)
 
 
+def _started(
+    start: PlannedStart, spec: NativeSpec | ContainerSpec, log_path: Path, site: Site
+) -> AbstractContextManager[server.Server]:
+    """A server of ours, by the launcher that its specification is of."""
+    label, hints = start.deployment.label, ENGINES[start.deployment.engine].hints
+    if isinstance(spec, ContainerSpec):
+        return running_container(spec, engine=label, log_path=log_path, state_dir=site.state_dir, hints=hints)
+    return server.running_server(spec, engine=label, log_path=log_path, state_dir=site.state_dir, hints=hints)
+
+
 def _key(start: PlannedStart) -> str | None:
     return os.environ.get(start.deployment.terms.api_key_env)
 
 
-def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> dict[str, object]:
-    """What a ready server says of itself: resolved values, and its count of fixed prompts."""
+def _said_by_server(
+    start: PlannedStart, spec: LaunchSpec, directory: Path, provisions: Provisions
+) -> dict[str, object]:
+    """What a ready server says of itself: resolved values, and its count of fixed prompts. Where it does not
+    know its version, its environment may."""
     engine = ENGINES[start.deployment.engine]
     log = directory / "server.log"
-    facts = probe.fetch_facts(spec.base_url, engine.fact_paths, key=_key(start))
+    facts = _facts(start, spec)
     resolved = dict(engine.resolved(log.read_text(errors="replace") if log.is_file() else "", facts))
+    installed = provisions.environment_of(start.deployment)
     version = resolved.get("engine_version")
+    if version is None and installed:
+        version = version_of(engine.name, program_of(start.deployment), installed.versions)
     counted = prompts.count_prompt_tokens(
         spec.base_url, spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=_key(start)
     )
@@ -257,6 +279,14 @@ def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> d
         "version": None if version is None else str(version),
         "prompt_tokens": counted,
     }
+
+
+def _facts(start: PlannedStart, spec: LaunchSpec) -> dict[str, Any]:
+    """The server's JSON pages by path: by the engine's own client, and what that did not get, over HTTP."""
+    engine, key = ENGINES[start.deployment.engine], _key(start)
+    read = dict(engine.read_facts(spec.base_url, key, _FACTS_TIMEOUT_S)) if engine.read_facts else {}
+    missing = [path for path in engine.fact_paths if path not in read]
+    return read | probe.fetch_facts(spec.base_url, missing, timeout_s=_FACTS_TIMEOUT_S, key=key)
 
 
 def _baseline_bytes(devices: Sequence[int]) -> int | None:

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import msgspec
 
-from harness import config, environment, limits, overrides, plan, probe, store, tokens
+from harness import config, container, docker_cli, environment, limits, overrides, plan, probe, store, tokens
 from harness.cells import Site
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest
 from harness.errors import StoreError, UserError
 from harness.load.address import parse_address
 from harness.progress import Show
-from harness.provision import Provisions, WeightsStore, check_builds, provide, select_devices
+from harness.provision import Provisions, WeightsStore, check_builds, images_of, provide, select_devices
 from harness.run import run_starts
 from harness.running import reap
 from harness.store import CellRecord, RunRecord
@@ -173,13 +173,15 @@ def provision(
     limits.check_files(starts)
     _check_tokenizers(starts)
     state_dir = cache / "running"
-    for said in reap(state_dir):
+    for said in [*reap(state_dir), *container.reap()]:
         show.line(said)
     _check_binds(starts)
     _check_attached(starts)
     devices = select_devices(settings.device)
     deployments = [start.deployment for start in starts]
     check_builds(settings.device, deployments)
+    if images := images_of(deployments, devices):
+        docker_cli.check(images)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     return found, Site(Path(), cache, devices)
 

@@ -80,6 +80,7 @@ class StartRecord:
     `returned_to_baseline` compares the two. `launch_s` runs from the spawn to the first good generation.
     `argv` is the command line, a container's with docker's; `environment` what was set for the server
     and what of ours bears on it, without secrets. `version`: as the environment or the image says.
+    `image`: of a container, what identifies it (docker_cli.image_facts).
     `stages`: instants at which steps of the start were over, of process_up, weights_loaded, engine_ready,
     listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted
     for fixed short prompts, by the prompt's name (harness/prompts.py); `unmatched`: common terms that the
@@ -111,6 +112,7 @@ class StartRecord:
     argv: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
+    image: Mapping[str, str | None] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
     unmatched: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Installs every engine that this machine can have, makes what its live tests serve, and runs them.
 
-Prints time and disk for each, and why one was skipped; its exit code is 1 if a test failed. `make test-engines`.
+Prints time and disk for each, and why one was skipped; ends with 1 if a test failed. `make test-engines`.
 """
 
 from __future__ import annotations

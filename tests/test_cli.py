@@ -163,7 +163,12 @@ def test_nothing_to_run_gives_the_reasons(here):
 
 
 @pytest.mark.parametrize("words", [("report", "full"), ("compare", "full", "full"), ("list", "nonesuch"),
-                                   ("install", "nonesuch")])  # fmt: skip
+                                   ("install", "nonesuch"), ("install", "openai", "--program", "x"),
+                                   ("prepare", "model=nonesuch"), ("prepare", "engine=reference"),
+                                   ("prepare", "quantization=int3"), ("plan", "device=cuda"),
+                                   ("plan", "engine=llama_cpp", "llama_cpp.program=/absent/server"),
+                                   ("plan", "engine=openai"), ("plan", "engine.memory_limit=8GiB"),
+                                   ("plan", "engine.chat_template=absent.jinja")])  # fmt: skip
 def test_mistakes_of_other_commands_are_one_line(here, words):
     done = bench(here, *words)
     assert (done.returncode, done.stdout) == (2, "")
@@ -201,7 +206,9 @@ def test_plan_is_json_and_starts_nothing(here):
     assert "01-reference-label-a" in bench(here, "plan", *quick("reference.label=a,b")).stdout
 
 
-@pytest.mark.parametrize("what", ["engines", "scenarios", "quantizations", "models", "metrics", "keys"])
+@pytest.mark.parametrize(
+    "what", ["engines", "tools", "scenarios", "quantizations", "models", "metrics", "keys"]
+)
 def test_lists_are_json(what):
     done = CliRunner().invoke(app, ["list", what, "--json"])
     assert (done.exit_code, done.stderr) == (0, "")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_engine import Toy
 
+from engines import ENGINES
 from harness import config, overrides
 from harness.config import Settings
 from harness.errors import UserError
@@ -94,6 +96,22 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
             "quantization=fp16,awq: a running server (http://h/v1) is one quantization",
         ),
         (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
+        (["engine.launcher=podman"], "engine.launcher=podman: choose from native, docker"),
+        (["engine.dtype=int8"], "engine.dtype=int8: choose from float16, bfloat16, float32"),
+        (["fairness=even"], "engine.fairness=even: choose from matched, stock, tuned"),
+        (["fairness=stock", "engine.fairness=tuned"], "fairness and engine.fairness are one key"),
+        (["engine.chat_template=/nowhere.jinja"], "engine.chat_template=/nowhere.jinja: no such file"),
+        (["engine.chat_template=/"], "engine.chat_template=/: is not a file"),
+        (["engine.memory_limit=8"], "engine.memory_limit=8: must be 1048576 or more"),
+        (["engine.memory_limit=many"], "engine.memory_limit=many: must be a size such as 24GiB or 512MB"),
+        (["engine.tensor_parallel=0"], "engine.tensor_parallel=0: must be 1 or more"),
+        (["engine.prefix_cache=maybe"], "engine.prefix_cache=maybe: must be true or false"),
+        (["engine=reference", "reference.program=/opt/server"], "choose from python, native"),
+        (["engine=reference", "reference.environment=/opt"], "reference.environment=/opt: no such key"),
+        (
+            ["engine=openai", "engine.base_url=http://h/v1", "model=m", "engine.launcher=docker"],
+            "engine.launcher=docker: a running server (http://h/v1) is not started",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: str) -> None:
@@ -121,6 +139,39 @@ def test_a_value_given_twice_counts_once() -> None:
     made = settings("load.concurrency=1,1,4", "model=a,a")
     assert [load.concurrency for load in made.loads] == [1, 4]
     assert made.models == ("a",)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def test_a_program_that_an_engine_does_not_have_is_refused_with_those_it_has(toy: Toy) -> None:
+    with pytest.raises(UserError, match=r"toy\.program=third: .*first, second or give a path"):
+        settings("engine=toy", "toy.program=third")
+
+
+def test_programs_and_environments_are_kept_as_paths_that_mean_the_same_anywhere(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = settings("engine=toy", "toy.program=second,./server", "toy.environment=env")
+    assert made.given["toy.program"] == ("second", str(tmp_path / "server"))
+    assert made.given["toy.environment"] == (str(tmp_path / "env"),)
+    assert settings(*(f"{key}={','.join(values)}" for key, values in made.given.items())) == made
+
+
+def test_fairness_is_short_for_its_whole_key() -> None:
+    made = settings("fairness=stock,matched")
+    assert [point.value.fairness for point in made.terms] == ["stock", "matched"]
+    assert made.given == {"engine.fairness": ("stock", "matched")}
+
+
+def test_null_leaves_a_term_to_the_engine() -> None:
+    [point] = settings("engine.dtype=null", "engine.launcher=null").terms
+    assert (point.value.dtype, point.value.launcher) == (None, None)
 
 
 def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

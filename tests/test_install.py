@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import subprocess
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.install import (
     environment_dir,
     install,
     installed,
+    log_path,
     remove,
 )
 
@@ -72,14 +74,94 @@ def test_environment_says_what_is_in_it(made: Made) -> None:
     assert made.environment.program is None
 
 
-def test_pip_output_is_passed_on_line_by_line(made: Made) -> None:
-    assert any("Successfully installed tinything-1.0" in line for line in made.lines)
+def test_progress_counts_packages_and_the_log_keeps_what_pip_said(made: Made) -> None:
+    assert made.lines[1:] == ["package 1 of 1: tinything-1.0", "unpacking 1 package"]
+    assert "Successfully installed tinything-1.0" in log_path(made.cache, made.spec).read_text()
+    assert not (made.environment.folder / "tmp").exists()
 
 
 def test_installed_again_does_nothing(made: Made) -> None:
     lines: list[str] = []
     assert install(made.cache, made.spec, lines.append) == made.environment
     assert lines == []
+
+
+def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_it(
+    tmp_path: Path, spec: InstallSpec
+) -> None:
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text("import tinything\nopen(tinything.__file__, 'a').write('ANSWER = 43\\n')\n")
+    mended = dataclasses.replace(spec, mend=(mend,), check="import tinything; assert tinything.ANSWER == 43")
+    lines: list[str] = []
+    install(tmp_path, mended, lines.append)
+    assert "mending: mend_tiny.py" in lines
+    assert installed(tmp_path, spec) is None
+    mend.write_text(mend.read_text() + "# more\n")
+    assert installed(tmp_path, mended) is None
+
+
+def test_mending_that_fails_is_not_installed(tmp_path: Path, spec: InstallSpec) -> None:
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text("raise SystemExit('nothing to mend here')\n")
+    broken = dataclasses.replace(spec, mend=(mend,))
+    with pytest.raises(MissingError, match=r"mended by mend_tiny\.py \(exit code 1\)[\s\S]*nothing to mend"):
+        install(tmp_path, broken, ignore)
+    assert installed(tmp_path, broken) is None
+
+
+def test_program_of_the_spec_is_the_environments(tmp_path: Path, spec: InstallSpec) -> None:
+    made = install(tmp_path, dataclasses.replace(spec, program="bin/pip"), ignore)
+    assert made.program == made.folder / "bin" / "pip"
+    assert made.python is not None
+
+
+def test_program_that_the_lock_does_not_bring_is_said(tmp_path: Path, spec: InstallSpec) -> None:
+    with pytest.raises(MissingError, match=r"tiny-cpu was installed without bin/server$"):
+        install(tmp_path, dataclasses.replace(spec, program="bin/server"), ignore)
+
+
+def test_what_pip_needs_is_said_when_it_fails(tmp_path: Path, spec: InstallSpec) -> None:
+    lock = tmp_path / "absent.txt"
+    lock.write_text(f"tinything-absent==1.0 --hash=sha256:{'0' * 64}\n")
+    absent = dataclasses.replace(spec, lock=lock, needs="an index that has tinything")
+    with pytest.raises(
+        MissingError,
+        match=r"pip finds no tinything-absent 1\.0 for Python 3[\s\S]*an index that has tinything",
+    ):
+        install(tmp_path, absent, ignore)
+
+
+def test_a_package_for_another_python_is_said(
+    tmp_path: Path, spec: InstallSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_wheel(tmp_path, "tinything_later", {"tinything_later.py": ""}, requires_python=">=4.1")
+    lock = tmp_path / "later.txt"
+    lock.write_text(f"tinything-later==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(MissingError, match=r"wrong Python: tinything-later needs Python >=4\.1, this is 3"):
+        install(tmp_path, dataclasses.replace(spec, lock=lock), ignore)
+
+
+def test_the_lock_is_the_whole_of_it_and_dependencies_are_not_looked_for(
+    tmp_path: Path, spec: InstallSpec
+) -> None:
+    wheel = make_wheel(tmp_path, "tinyleaning", {"tinyleaning.py": ""}, requires="absent-thing==3")
+    leaning = dataclasses.replace(
+        spec, lock=make_lock(tmp_path, "tinyleaning", wheel), check="import tinyleaning"
+    )
+    assert install(tmp_path, leaning, ignore).versions["tinyleaning"] == "1.0"
+
+
+def test_what_an_earlier_install_left_is_removed_before_the_disk_is_checked(
+    tmp_path: Path, spec: InstallSpec
+) -> None:
+    left = environment_dir(tmp_path, spec) / "lib" / "large"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    with pytest.raises(UserError, match="needs about"):
+        install(tmp_path, dataclasses.replace(spec, size_bytes=10**18), ignore)
+    assert not left.exists()
 
 
 def test_another_lock_means_not_installed(made: Made, tmp_path: Path) -> None:
@@ -131,7 +213,7 @@ def test_wrong_hash_is_refused_with_pips_words(tmp_path: Path, spec: InstallSpec
 
 def test_interrupted_install_does_not_count(tmp_path: Path, spec: InstallSpec) -> None:
     def interrupt(line: str) -> None:
-        if line.startswith("Processing"):
+        if line.startswith("package 1 of 1"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,20 +1,57 @@
-"""What `bench plan` says of each cell's load."""
+"""What `bench plan` and `bench list` say."""
 
 from __future__ import annotations
 
+import fcntl
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from toy_engine import Toy
 
+import engines
+from engines import ENGINES
 from harness import config, overrides, plan
-from harness.listing import print_plan, rows_of
+from harness.contracts import InstallSpec
+from harness.errors import UserError
+from harness.install import environment_dir
+from harness.inventory import engines_here, quantizations_served, spec_of, tools_here, version_of
+from harness.listing import facts_of, print_list, print_plan
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def _spec(environment: str, *, is_built: bool = False) -> InstallSpec:
+    lock = Path(__file__)  # any file: nothing is installed from it
+    return InstallSpec(environment, lock, "", 2 << 20, is_built=is_built)
 
 
 def printed(*lines: str) -> str:
-    settings = config.settings(overrides.parse(["engine=reference", "repeats=1", *lines]))
+    return planned_text("engine=reference", "repeats=1", *lines)
+
+
+def planned_text(*lines: str) -> str:
+    settings = config.settings(overrides.parse(list(lines)))
     out = io.StringIO()
     print_plan(Console(file=out, width=200), plan.make(settings, lambda weights: None))
+    return out.getvalue()
+
+
+def listed(what: str) -> str:
+    out = io.StringIO()
+    print_list(Console(file=out, width=100, soft_wrap=True), what)
     return out.getvalue()
 
 
@@ -43,12 +80,11 @@ def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: l
     ],
 )
 def test_a_plan_says_how_many_requests_are_served_at_once(lines: list[str], count: int) -> None:
-    said = f"requests that a server serves at once: {count} (engine.concurrent_sequences)"
-    assert said in printed(*lines)
+    assert f", engine.concurrent_sequences={count}, " in printed(*lines)
 
 
 def test_the_keys_say_what_decides_over_the_requests_served_at_once() -> None:
-    (default,) = [row["default"] for row in rows_of("keys") if row["key"] == "engine.concurrent_sequences"]
+    (default,) = [row["default"] for row in facts_of("keys") if row["key"] == "engine.concurrent_sequences"]
     assert default == "largest load.concurrency; without one 8"
 
 
@@ -62,9 +98,104 @@ def test_a_trace_is_played_whole(tmp_path) -> None:
 
 
 def test_the_keys_say_what_they_take() -> None:
-    takes = {row["key"]: row["takes"] for row in rows_of("keys")}
+    takes = {row["key"]: row["takes"] for row in facts_of("keys")}
     assert takes["load.ramp"] == "linear or steps"
     assert takes["load.rate"] == "a rate, such as 2/s or 90/min"
     assert takes["load.warmup"] == "a duration, such as 500ms or 20s"
     assert takes["load.conversations"] == "a whole number"
     assert takes["load.keep_bytes"] == "true or false"
+    assert takes["engine.launcher"] == "native or docker"
+
+
+def test_the_keys_of_an_engine_say_which_programs_there_are(toy: Toy) -> None:
+    takes = {row["key"]: row["takes"] for row in facts_of("keys")}
+    assert takes["toy.program"] == "first or second or a path"
+    assert takes["toy.environment"] == "a directory"
+
+
+def test_a_plan_says_what_is_told_alike_and_what_cannot_be_matched(toy: Toy) -> None:
+    words = ["engine=toy", "quantization=fp16", "load.concurrency=2", "engine.context_length=512"]
+    text = planned_text(*words, "fairness=matched,stock")
+    assert (
+        "fairness=matched: engine.context_length=512, engine.concurrent_sequences=2, "
+        "engine.kv_cache_tokens=1024, engine.prefix_cache=true; more requests wait"
+    ) in text
+    assert "fairness=stock: engine.context_length=512\n" in text
+    not_matched = "not matched, toy fp16 fairness=matched: engine.kv_cache_tokens, toys remember nothing"
+    assert text.count("not matched") == 1
+    assert not_matched in text
+
+
+def test_a_plan_of_each_engines_own_defaults_says_so() -> None:
+    assert "fairness=stock: each engine's own defaults" in printed("fairness=stock")
+
+
+def test_engines_say_what_is_here_and_what_would_install_the_rest(tmp_path: Path, toy: Toy) -> None:
+    first, second = _spec("toy-first-cpu"), _spec("toy-second-cpu", is_built=True)
+    toy.installs = {("first", "cpu"): first, ("second", "cpu"): second}
+    environment_dir(tmp_path, second).mkdir(parents=True)
+    [here] = [each for each in engines_here(tmp_path, has_device=False) if each.engine == "toy"]
+    assert here.launchers == ("native", "docker")
+    assert [(each.state, each.install, each.compiles) for each in here.programs] == [
+        ("not installed", "bench install toy", False),
+        ("other", "bench install toy --program second", True),
+    ]
+    with environment_dir(tmp_path, first).with_name("toy-first-cpu.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        [here] = [each for each in engines_here(tmp_path, has_device=False) if each.engine == "toy"]
+    assert [each.state for each in here.programs] == ["installing", "other"]
+    toy.installs = {}
+    [here] = [each for each in engines_here(tmp_path, has_device=True) if each.engine == "toy"]
+    assert [each.state for each in here.programs] == ["none", "none"]
+    assert here.programs[0].reason == "there is no first toy for a cpu device"
+
+
+def test_engines_are_a_table_that_fits_a_terminal(toy: Toy, cache: Path) -> None:
+    toy.installs = {("first", "cpu"): _spec("toy-first-cpu")}
+    text = listed("engines")
+    assert "not installed: `bench install toy` (2.0 MiB)" in text
+    assert "no: there is no second toy for a cpu device" in text
+    assert "process, container" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_tools_are_listed_with_what_installs_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "TOOLS", {"sharpener": _spec("tool-sharpener-cpu")})
+    [tool] = tools_here(cache)
+    assert (tool.tool, tool.here.state) == ("sharpener", "not installed")
+    assert "not installed: `bench install sharpener` (2.0 MiB)" in listed("tools")
+
+
+def test_a_tool_is_found_by_its_name_with_and_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = _spec("sharpener-cpu"), _spec("sharpener-cuda")
+    monkeypatch.setattr(engines, "TOOLS", {"sharpener-cpu": cpu, "sharpener-cuda": cuda})
+    assert spec_of("sharpener", None, has_device=False) == cpu
+    assert spec_of("sharpener", None, has_device=True) == cuda
+    assert spec_of("sharpener-cpu", None, has_device=True) == cpu
+    with pytest.raises(UserError, match=r"no such engine or tool; choose from .*, sharpener-cpu"):
+        spec_of("hone", None, has_device=False)
+    with pytest.raises(UserError, match="sharpener is one program"):
+        spec_of("sharpener", "second", has_device=False)
+
+
+def test_the_version_of_an_engine_is_that_of_the_distribution_with_its_name() -> None:
+    versions = {"torch": "2.13.0", "Toy_Engine": "3", "toy-second": "4", "pip": "1"}
+    assert version_of("toy.engine", "other", versions) == "3"
+    assert version_of("toy", "toy_second", versions) == "4"
+    assert version_of("toy", "other", versions) == "3"
+    assert version_of("cart", None, versions) is None
+
+
+def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) -> None:
+    [fp8] = [row for row in quantizations_served("m") if row.quantization == "fp8"]
+    assert fp8.engines["toy"] == "toys read no fp8"
+    assert "reference" not in fp8.engines
+    text = listed("quantizations")
+    header, *rows = text.splitlines()
+    assert header.split()[:3] == ["quantization", "bits", "format"]
+    line = next(row for row in rows if row.startswith("fp8"))
+    number = line.rpartition("no ")[2].strip()
+    reasons = [row for row in rows if row.startswith(f"{number:>2}  toys read no bf16, fp8, gptq, ")]
+    assert len(reasons) == 1
+    assert all(name in text for name in (" or ", "`bench plan` says what this machine can"))
+    assert max(map(len, text.splitlines())) <= 100

@@ -285,7 +285,7 @@ def test_who_is_missing_is_said_with_what_to_start() -> None:
     crew.hear("a", HELLO)
     crew.hear("b", Hello("2", "old", 8, "boot"))
     load = Load(workers=2, bind="0.0.0.0:6000")
-    job = LoadJob("1", "", "", "", "", {}, "", {}, load, 1, "", "", "")
+    job = LoadJob("1", "", "", "", "", {}, "matched", "", {}, load, 1, "", "", "")
     heard: list[dict[str, Any]] = []
     chief = Chief(job, crew, lambda node, message: None, heard.append, {}, connect_limit_s=1.2)
     with pytest.raises(LoadError) as caught:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_engine import Toy
 
-from engines import weights
+from engines import ENGINES, weights
 from harness import config, overrides, plan
-from harness.contracts import Load, Plan, ScenarioChoice
+from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
 from harness.errors import UserError
 
 CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
@@ -41,9 +42,10 @@ def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
 
 
 def test_weights_that_cannot_be_made_are_skipped_with_the_reason() -> None:
-    whole = made("quantization=gguf-q5_k_m")
-    assert not whole.starts
-    assert "llama-quantize" in whole.skips[0].reason
+    settings = config.settings(overrides.parse(["quantization=fp16,gguf"]))
+    whole = plan.make(settings, lambda each: Reason("is gone") if each.quantization == "fp16" else None)
+    assert {start.deployment.quantization for start in whole.starts} == {"gguf-q4_k_m"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [("llama_cpp fp16", "is gone")]
 
 
 def test_an_engine_without_weights_is_planned_once_whatever_is_swept() -> None:
@@ -174,3 +176,133 @@ def test_a_loads_length_is_what_is_known_of_it(
     load: Load, scenario: ScenarioChoice, expected_s: float
 ) -> None:
     assert plan.load_s(load, scenario) == pytest.approx(expected_s)
+
+
+# --- launchers, programs, fairness ----------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def planned(*lines: str) -> Plan:
+    words = ["engine=toy", "quantization=fp16", "repeats=1", *lines]
+    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+
+
+def labels(*lines: str) -> list[str]:
+    return [start.deployment.label for start in planned(*lines).starts]
+
+
+def terms(*lines: str) -> EngineTerms:
+    [start] = planned(*lines).starts
+    return start.deployment.terms
+
+
+def test_matched_fills_the_common_terms_and_stock_leaves_them(toy: Toy) -> None:
+    matched = terms("load.concurrency=1,4", "engine.context_length=1024")
+    assert (matched.context_length, matched.concurrent_sequences) == (1024, 4)
+    assert (matched.kv_cache_tokens, matched.prefix_cache, matched.launcher) == (4096, True, "native")
+    stock = terms("load.concurrency=1,4", "fairness=stock", "engine.context_length=1024")
+    assert (stock.context_length, stock.concurrent_sequences, stock.kv_cache_tokens) == (1024, None, None)
+    assert (stock.prefix_cache, stock.launcher) == (None, "native")
+
+
+def test_tuned_takes_the_engines_set_where_the_user_says_nothing(toy: Toy) -> None:
+    toy.tuned = Tuned("large batches", {"batch": 64}, "the toys' handbook")
+    [tuned] = planned("fairness=tuned").starts
+    assert (tuned.deployment.options.batch, tuned.deployment.terms.concurrent_sequences) == (64, 4)
+    [given] = planned("fairness=tuned", "toy.batch=8").starts
+    assert given.deployment.options.batch == 8
+
+
+def test_tuned_is_skipped_where_the_engine_has_no_set(toy: Toy) -> None:
+    whole = planned("fairness=matched,stock,tuned")
+    assert [start.deployment.label for start in whole.starts] == [
+        "toy fp16 fairness=matched",
+        "toy fp16 fairness=stock",
+    ]
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("toy fp16 fairness=tuned", "toy has no tuned set of options")
+    ]
+
+
+def test_labels_name_program_launcher_and_fairness_where_they_are_not_the_first(toy: Toy) -> None:
+    assert labels() == ["toy fp16"]
+    assert labels("toy.program=second") == ["toy fp16 second"]
+    assert labels("toy.program=/opt/toys/server") == ["toy fp16 server"]
+    assert labels("engine.launcher=docker", "fairness=stock") == ["toy fp16 docker stock"]
+    assert labels("engine.launcher=native,docker") == ["toy fp16 launcher=native", "toy fp16 launcher=docker"]
+
+
+def test_what_is_given_to_start_says_how_it_is_started(toy: Toy) -> None:
+    assert terms("toy.image=toys:2").launcher == "docker"
+    toy.launchers = ("docker", "native")
+    assert terms().launcher == "docker"
+    assert terms("toy.program=/opt/toys/server").launcher == "native"
+    assert terms("toy.environment=/opt/toys").launcher == "native"
+
+
+def test_a_container_is_planned_once_whatever_programs_are_swept(toy: Toy) -> None:
+    assert labels("engine.launcher=native,docker", "toy.program=first,second") == [
+        "toy fp16 launcher=native program=first",
+        "toy fp16 launcher=native program=second",
+        "toy fp16 launcher=docker",
+    ]
+
+
+def test_a_launcher_that_an_engine_lacks_is_skipped_with_the_reason(toy: Toy) -> None:
+    toy.launchers = ("native",)
+    whole = planned("engine.launcher=docker")
+    assert [skip.reason for skip in whole.skips] == [
+        "toy cannot be started with launcher=docker: it has no container image"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["engine.memory_limit=8GiB"],
+            "toy fp16 is started as a process; start all with engine.launcher=docker",
+        ),
+        (
+            ["engine.memory_limit=8GiB", "engine.launcher=native,docker"],
+            "toy fp16 launcher=native is started as a process",
+        ),
+        (
+            ["engine.launcher=docker", "toy.environment=/opt/toys"],
+            "toy.environment=/opt/toys: has no effect, since toy is started as a container in this run",
+        ),
+        (["engine.launcher=native", "toy.image=toys:2"], "toy.image=toys:2: has no effect"),
+        (
+            ["engine.base_url=http://h/v1", "model=m", "quantization=-", "toy.program=second"],
+            "toy.program=second: has no effect, since toy is a running server in this run",
+        ),
+    ],
+)
+def test_a_key_that_nothing_heeds_is_the_users_mistake(toy: Toy, lines: list[str], said: str) -> None:
+    words = {line.partition("=")[0]: line for line in ["engine=toy", "quantization=fp16", *lines]}
+    with pytest.raises(UserError) as caught:
+        plan.make(config.settings(overrides.parse(list(words.values()))), lambda weights: None)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(toy: Toy) -> None:
+    settings = config.settings(overrides.parse(["engine=toy,reference", "quantization=fp16,gguf"]))
+    asked: list[Weights] = []
+
+    def can_prepare(weights: Weights) -> None:
+        asked.append(weights)
+
+    whole = plan.make(settings, can_prepare, lambda each: Reason("no") if each.engine == "toy" else None)
+    assert {start.deployment.engine for start in whole.starts} == {"reference"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("toy fp16", "no"),
+        ("toy gguf-q4_k_m", "toys read no gguf-q4_k_m"),
+    ]
+    assert asked == []

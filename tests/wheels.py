@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, files: Mapping[str, str]) -> Path:
+def make_wheel(
+    folder: Path,
+    name: str,
+    files: Mapping[str, str],
+    requires: str | None = None,
+    requires_python: str | None = None,
+) -> Path:
     """A pure wheel of version 1.0 with these files (path -> text)."""
     about = f"{name}-1.0.dist-info"
+    more = f"Requires-Dist: {requires}\n" if requires else ""
+    more += f"Requires-Python: {requires_python}\n" if requires_python else ""
     contents = {
         **files,
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{more}",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in [*contents, f"{about}/RECORD"])

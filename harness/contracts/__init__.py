@@ -19,7 +19,7 @@ from harness.contracts.deployments import (
     Weights,
     WeightsFile,
 )
-from harness.contracts.engines import Engine, Hint, Stage, Tuned
+from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
@@ -63,6 +63,7 @@ __all__ = [
     "Plan",
     "PlannedCell",
     "PlannedStart",
+    "ReadFacts",
     "Reason",
     "RequestRow",
     "RunStatus",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,10 @@ class Tuned:
     source: str
 
 
+# Base URL, key, seconds for each -> what the server's pages say, by path, of those that answered.
+ReadFacts = Callable[[str, str | None, float], Mapping[str, Any]]
+
+
 class Engine(Protocol):
     """A serving program: one file in engines/, `ENGINE = ...`. All methods are pure.
 
@@ -54,7 +58,8 @@ class Engine(Protocol):
     own), `environment` (a directory, instead of the one that bench installs), `image` (of a container).
     `programs`: what bench knows, the default first; just None where there is no choice. `launchers`: how it
     can be started, the default first; none where it can only be attached to. `fact_paths` are the server's
-    JSON pages that `resolved` wants to see. `forces_length`: an answer has as many tokens as was asked for.
+    JSON pages that `resolved` wants to see. `read_facts`
+    reads them by the engine's own client; None: as JSON over HTTP.
     """
 
     @property
@@ -76,15 +81,15 @@ class Engine(Protocol):
     @property
     def fact_paths(self) -> Sequence[str]: ...
     @property
-    def forces_length(self) -> bool: ...
+    def read_facts(self) -> ReadFacts | None: ...
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         """The files it needs; None: needs none; Reason: why this engine x quantization does not exist."""
         ...
 
     def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        """What to start; pure: a plan asks, too, with a place that stands for one. Never asked of a deployment
-        with engine.base_url. Raises UserError where options cannot work together."""
+        """What to start; pure: a plan asks as well, with a place that stands for one. Never asked of a
+        deployment with engine.base_url. Raises UserError where options cannot work together."""
         ...
 
     def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
@@ -98,6 +103,10 @@ class Engine(Protocol):
         """Fields of the chat request beyond model, messages, max_tokens, stream and temperature; among
         them what forces the output length and, unless `fairness` is stock, every sampling parameter whose
         default the engine or the model's files would choose. `options` is this engine's own dataclass."""
+        ...
+
+    def forces_length(self, deployment: Deployment) -> bool:
+        """Whether each answer has as many tokens as was asked for."""
         ...
 
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:

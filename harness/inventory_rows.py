@@ -1,0 +1,97 @@
+"""`bench list` of engines, tools, quantizations and models as rows that a person reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engines import QUANTIZATIONS
+from harness.contracts import Weights
+from harness.inventory import EngineHere, Installable, ModelHere, QuantizationServed, ToolHere
+
+Row = dict[str, str]
+
+_LAUNCHERS = {"native": "process", "docker": "container"}
+
+
+def engine_rows(engines: Sequence[EngineHere]) -> list[Row]:
+    """Each engine with what it is; below, its programs, what is here of them, and how they are started."""
+    rows = []
+    for engine in engines:
+        how = ", ".join(_LAUNCHERS[each] for each in engine.launchers) or "runs already"
+        rows.append({"engine": engine.engine, "here": engine.description, "started as": how})
+        for program in engine.programs:
+            rows.append({"engine": f"  {program.program or ''}", "here": _state(program), "started as": ""})
+    return rows
+
+
+def tool_rows(tools: Sequence[ToolHere]) -> list[Row]:
+    return [{"tool": each.tool, "here": _state(each.here)} for each in tools]
+
+
+def _state(item: Installable) -> str:
+    if item.state == "ready":
+        return "needs nothing"
+    if item.state == "installing":
+        return "is being installed"
+    if item.state == "none":
+        return f"no: {item.reason}"
+    size = f"{(item.size_bytes or 0) / 2**20:,.1f} MiB"
+    if item.state == "installed":
+        return ", ".join(filter(None, (f"installed {item.version or ''}".strip(), size)))
+    said = "not installed" if item.state == "not installed" else "unfinished, or of another version"
+    return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
+
+
+def quantization_rows(served: Sequence[QuantizationServed]) -> tuple[list[Row], list[str]]:
+    """The engine x quantization matrix, and the reasons that the numbers in it count from 1."""
+    names: dict[str, list[str]] = {}  # of the quantizations that have a reason, their own name in it left out
+    rows = []
+    for row in served:
+        cells = {}
+        for engine, said in row.engines.items():
+            if said == "yes":
+                cells[engine] = said
+                continue
+            reason = said.replace(row.quantization, _NAME)
+            names.setdefault(reason, []).append(row.quantization)
+            cells[engine] = f"no {list(names).index(reason) + 1}"
+        first = {
+            "quantization": f"{row.quantization} ({row.alias})" if row.alias else row.quantization,
+            "bits": f"{row.bits_per_weight:g}",
+            "format": row.file_format or "any",
+        }
+        rows.append(first | cells)
+    return rows, [reason.replace(_NAME, _or(each)) for reason, each in names.items()]
+
+
+# Stands in a reason for the quantization that it is about.
+_NAME = "\0"
+
+
+def _or(names: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def model_rows(models: Sequence[ModelHere]) -> list[Row]:
+    """Each model with its facts; below, what is prepared of it and what can be."""
+    rows = []
+    for each in models:
+        facts = (
+            f"{_parameters(each.facts.parameters)} parameters, context {each.facts.context_length:,} tokens"
+        )
+        gated = ", to be accepted on the hub" if each.is_gated else ""
+        rows.append({"model": each.model, "facts": f"{facts}; {each.licence}{gated}"})
+        rows.append({"model": "  prepared", "facts": ", ".join(map(_kind, each.prepared)) or "-"})
+        rows.append({"model": "  can be prepared", "facts": ", ".join(map(_kind, each.possible)) or "-"})
+    return rows
+
+
+def _kind(weights: Weights) -> str:
+    """A precision is named with the file format that it is in."""
+    is_plain = QUANTIZATIONS[weights.quantization].file_format is None
+    return f"{weights.quantization} ({weights.file_format})" if is_plain else weights.quantization
+
+
+def _parameters(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e9:.2g} B" if count >= 999.5e6 else f"{count / 1e6:.0f} M"

@@ -1,0 +1,99 @@
+"""A plan as a person reads it: rows of its cells, and what holds for all of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from engines import ENGINES
+from harness import overrides
+from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip
+
+
+def plan_rows(plan: Plan) -> list[dict[str, str]]:
+    """A row for each cell; what its start is called stands at the start's first."""
+    return [
+        {
+            "start": start.name if position == 0 else "",
+            "repeat": str(cell.repeat + 1),
+            "cell": f"{cell.number:03d}",
+            "scenario": cell.scenario.label,
+            "load": cell.load.label,
+            "ramp-up + warm-up + window + ramp-down": _phases(cell.load),
+        }
+        for start in plan.starts
+        for position, cell in enumerate(start.cells)
+    ]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
+    deployments = list(dict.fromkeys(start.deployment for start in plan.starts))
+    lines = [*skip_lines(plan.skips), *_fairness(deployments), *_unmatched(deployments)]
+    cells = sum(len(start.cells) for start in plan.starts)
+    if cells:
+        starts = _counted(len(plan.starts), "start")
+        lines.append(f"{starts}, {_counted(cells, 'cell')}, about {_minutes(plan.estimate_s)}")
+    return lines
+
+
+def skip_lines(skips: Sequence[Skip]) -> list[str]:
+    """What is left out, those of one reason in a line."""
+    return [
+        f"skipped {what}: {reason}" for reason, what in _grouped((skip.reason, skip.what) for skip in skips)
+    ]
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Each reason once, in order of appearance, with the names that have it."""
+    names: dict[str, list[str]] = {}
+    for reason, name in pairs:
+        names.setdefault(reason, []).append(name)
+    return [(reason, ", ".join(each)) for reason, each in names.items()]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _fairness(deployments: Sequence[Deployment]) -> list[str]:
+    """What the servers that bench starts are told alike; they may have options of their own that say else."""
+    terms = dict.fromkeys(each.terms for each in deployments if each.terms.base_url is None)
+    said = dict.fromkeys((each.fairness, _told(each)) for each in terms)
+    return [f"fairness={fairness}: {told}" for fairness, told in said]
+
+
+_EQUAL_TERMS = ("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache")
+
+
+def _told(terms: EngineTerms) -> str:
+    asked = {name: value for name in _EQUAL_TERMS if (value := getattr(terms, name)) is not None}
+    told = ", ".join(f"engine.{name}={overrides.as_text(value)}" for name, value in asked.items())
+    if "concurrent_sequences" in asked:
+        told += "; more requests wait"
+    return told or "each engine's own defaults"
+
+
+def _unmatched(deployments: Sequence[Deployment]) -> list[str]:
+    """What cannot be told to a server, each once, so that a reader knows before the run."""
+    found = (
+        (f"engine.{term}, {why}", deployment.label)
+        for deployment in deployments
+        if deployment.terms.base_url is None
+        for term, why in ENGINES[deployment.engine].unmatched(deployment).items()
+    )
+    return [f"not matched, {labels}: {what}" for what, labels in _grouped(found)]
+
+
+def _phases(load: Load) -> str:
+    """Each phase that there is, in order; the window with what bounds it."""
+    bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
+    if load.conversations is not None:
+        bounds.append(f"{load.conversations} conversations")
+    window = " or ".join(bounds) or "the whole trace"
+    before = [load.ramp_up_s, load.warmup_s] if load.ramp_up_s else [load.warmup_s]
+    after = [load.ramp_down_s] if load.ramp_down_s else []
+    return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"

@@ -1,0 +1,50 @@
+"""What `bench doctor` says of engines and Docker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_engine import Toy
+
+from engines import ENGINES
+from harness.contracts import InstallSpec
+from harness.doctor import Finding, examine
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def finding(tmp_path: Path, topic: str) -> Finding:
+    [found] = [each for each in examine(tmp_path, tmp_path) if each.topic == topic]
+    return found
+
+
+def test_an_engine_that_is_not_installed_has_its_command(tmp_path: Path, toy: Toy) -> None:
+    toy.installs = {("first", "cpu"): InstallSpec("toy-first-cpu", Path(__file__), "", 1)}
+    found = finding(tmp_path, "engine toy")
+    assert (found.state, found.text, found.remedy) == ("note", "not installed", "Run `bench install toy`.")
+
+
+def test_an_engine_without_a_build_for_this_machine_says_why(tmp_path: Path, toy: Toy) -> None:
+    assert finding(tmp_path, "engine toy").text == "there is no first toy for a cpu device"
+
+
+def test_an_engine_that_is_a_container_needs_docker(
+    tmp_path: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.launchers = ("docker", "native")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert finding(tmp_path, "engine toy").text == "is started as a container"
+    docker = finding(tmp_path, "docker")
+    assert (docker.state, docker.text) == ("note", "not installed")
+    assert docker.remedy.startswith("It is needed by engine.launcher=docker and ")
+    assert "engine=toy" in docker.remedy
+
+
+def test_an_engine_that_is_only_attached_to_needs_nothing(tmp_path: Path) -> None:
+    assert finding(tmp_path, "engine openai").state == "ok"

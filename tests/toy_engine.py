@@ -1,0 +1,93 @@
+"""An engine of the tests' own: every way of starting, and installs of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.contracts import (
+    ContainerSpec,
+    Deployment,
+    Fairness,
+    Hint,
+    InstallSpec,
+    Launcher,
+    LaunchSpec,
+    NativeSpec,
+    Place,
+    ReadFacts,
+    Reason,
+    Scalar,
+    Stage,
+    Tuned,
+    Turn,
+    Weights,
+)
+from harness.errors import UserError
+
+PROGRAMS = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Options:
+    program: str = "first"
+    environment: str | None = None
+    image: str | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.program not in PROGRAMS and "/" not in self.program:
+            listed = ", ".join(PROGRAMS)
+            raise UserError(
+                f"toy.program={self.program}: no such program; choose from {listed} or give a path"
+            )
+
+
+@dataclass
+class Toy:
+    """See harness.contracts.Engine. `installs`: program and device -> what it says; else a Reason."""
+
+    installs: Mapping[tuple[str | None, str], InstallSpec | None] = field(default_factory=dict)
+    launchers: Sequence[Launcher] = ("native", "docker")
+    tuned: Tuned | None = None
+    name: str = "toy"
+    description: str = "an engine of the tests"
+    options: type = Options
+    programs: Sequence[str | None] = PROGRAMS
+    stages: Sequence[Stage] = ()
+    hints: Sequence[Hint] = ()
+    fact_paths: Sequence[str] = ()
+    read_facts: ReadFacts | None = None
+
+    def weights(self, deployment: Deployment) -> Weights | Reason | None:
+        quantization = deployment.quantization
+        if quantization in ("fp16", "awq"):
+            return Weights(deployment.model, quantization, "safetensors")
+        return Reason(f"toys read no {quantization}")
+
+    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
+        url, model = f"http://127.0.0.1:{place.port}/v1", deployment.model
+        if deployment.terms.launcher == "docker":
+            image = deployment.options.image
+            if image is None and not place.devices:
+                raise UserError("toys have no image for the CPU; give toy.image=IMAGE")
+            return ContainerSpec(image or "toy", (), url, model, "/health")
+        return NativeSpec((str(place.program or place.python),), url, model, "/health")
+
+    def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
+        missing = Reason(f"there is no {program} toy for a {device} device")
+        return self.installs.get((program, device), missing)
+
+    def request_fields(self, turn: Turn, options: Any, fairness: Fairness) -> Mapping[str, Any]:
+        return {}
+
+    def forces_length(self, deployment: Deployment) -> bool:
+        return True
+
+    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
+        given = deployment.terms.kv_cache_tokens is not None
+        return {"kv_cache_tokens": "toys remember nothing"} if given else {}
+
+    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
+        return {}
