@@ -119,6 +119,7 @@ VALUES = (
     "kv_cache_dtype",
     "quantization",
 )
+TORCH_NATIVE = "torch_native"
 SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
 
 
@@ -272,7 +273,12 @@ def _device_flags(deployment: Deployment, place: Place) -> Iterator[str]:
         # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
         yield from ("--device=cpu", "--disable-overlap-schedule")
         if deployment.terms.launcher != "docker":
-            backend = backend or "torch_native"
+            backend = backend or TORCH_NATIVE
+            if backend == TORCH_NATIVE and deployment.quantization not in DTYPES:
+                raise UserError(
+                    f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
+                    "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
+                )
     if backend is not None:
         yield f"--attention-backend={backend}"
 

@@ -134,6 +134,15 @@ def test_remote_code_is_run_only_when_asked_for() -> None:
     assert "--trust-remote-code" not in native(terms=EngineTerms(launcher="native"), place=GPU).argv
 
 
+@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8"])
+def test_quantized_kernels_are_not_on_a_cpu_without_its_own_build(quantization: str) -> None:
+    with pytest.raises(UserError, match=f"no kernels for {quantization} with torch_native"):
+        native(quantization, EngineTerms(launcher="native"), place=CPU)
+    own = Options(attention_backend="intel_amx")
+    argv = native(quantization, EngineTerms(launcher="native"), own, CPU).argv
+    assert "--attention-backend=intel_amx" in argv
+
+
 def test_what_sglang_does_anyway_needs_no_flag() -> None:
     said = EngineTerms(prefix_cache=True, chunked_prefill=True, graphs=True, launcher="native")
     assert native(terms=said, place=GPU).argv == native(terms=EngineTerms(launcher="native"), place=GPU).argv
