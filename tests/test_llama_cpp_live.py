@@ -250,7 +250,9 @@ def test_new_conversion_serves(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path, quantization: str, said: str
 ) -> None:
     cache = cache_with(source, tmp_path)
-    made = prepare(Weights(MODEL, quantization, "gguf"), cache, environment.python, lambda line: None)
+    made = prepare(
+        Weights(MODEL, quantization, "gguf"), cache, lambda spec: environment.folder, lambda line: None
+    )
     assert_serves(environment, made, tmp_path, said)
     made.path.unlink()  # half a gigabyte
 
@@ -274,7 +276,7 @@ def test_interrupted_conversion_is_not_taken_for_finished(
     cache = cache_with(source, tmp_path)
     weights = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(KeyboardInterrupt):
-        prepare(weights, cache, environment.python, interrupt)
+        prepare(weights, cache, lambda spec: environment.folder, interrupt)
     assert find(weights, cache) is None
     assert not list((cache / "weights" / MODEL).glob("*.part"))
 
@@ -284,4 +286,4 @@ def test_conversion_without_the_gguf_package_says_so(source: WeightsFile, tmp_pa
     weights = Weights(MODEL, "fp16", "gguf")
     # bench's own interpreter has no gguf package
     with pytest.raises(MissingError, match=r"could not be made[\s\S]*No module named"):
-        prepare(weights, cache, Path(sys.executable), lambda line: None)
+        prepare(weights, cache, lambda spec: Path(sys.prefix), lambda line: None)
