@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import gpu, host
-from harness.contracts import Reason
+from harness.contracts import Reason, masked_environment
 
-# Names of variables that bear on a server, by their beginnings; and words in names whose values are secret.
+# Names of variables that bear on a server, by their beginnings.
 _OF_SERVERS = (
     "ATTENTION", "CUDA_", "DOCKER_HOST", "GGML_", "GOMP_", "HF_HOME", "HF_HUB_", "KMP_", "LD_", "LLAMA_",
     "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
     "TORCH", "TRITON_", "VLLM_",
 )  # fmt: skip
-_SECRET = re.compile(r"TOKEN(?!IZER)|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 
 _PACKAGES = (
     "serving-bench",
@@ -50,10 +48,10 @@ def facts() -> dict[str, Any]:
 
 def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
     """What is set for a server, and, where it `inherits` our own environment, what of that bears on it; no
-    value of a secret."""
+    secret (harness/contracts/secrets.py)."""
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     whole = {**ours, **added}
-    return {name: "***" if _SECRET.search(name) else whole[name] for name in sorted(whole)}
+    return masked_environment({name: whole[name] for name in sorted(whole)})
 
 
 def _version(package: str) -> str | None:

@@ -78,7 +78,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
     """A line with markers in the deployment's look."""
-    marker = look.marker + ("-open" if look.is_open else "")
+    marker = look.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[look.fill]
     return {
         "type": "scatter",
         "mode": "lines+markers",

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from harness import store
-from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest
+from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest, masked_values
 from harness.errors import StoreError
 from harness.store import CellRecord, RunRecord, StartRecord
 from reports import equal_work, tables, values
@@ -193,10 +193,14 @@ class Run:
 
 
 def open_run(run_dir: Path) -> Run:
-    """Read a results directory that `bench run` made. Raises StoreError where it cannot be read."""
-    record = store.read_run(run_dir)
-    starts = tuple(store.read_starts(run_dir))
-    records = {cell.number: cell for cell in store.read_cells(run_dir)}
+    """Read a results directory that `bench run` made, without the secrets that a server's texts may have.
+
+    Raises StoreError where it cannot be read.
+    """
+    record: RunRecord = _without_secrets(store.read_run(run_dir))
+    starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
+    cell_records: list[CellRecord] = list(map(_without_secrets, store.read_cells(run_dir)))
+    records = {cell.number: cell for cell in cell_records}
     planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
     labels = load_labels([cell.load for _, cell in planned])
     cells = []
@@ -205,6 +209,12 @@ def open_run(run_dir: Path) -> Run:
         status, reason = _status(run_dir, start, cell, found, starts)
         cells.append(Cell(cell.number, cell, start, found, status, labels[cell.load], reason))
     return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda c: c.number)))
+
+
+def _without_secrets(record: Any) -> Any:
+    """A record of the same type. Many of its fields embed a server's text (an error, a reason, a log's end),
+    so all are masked."""
+    return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
 
 
 def _status(

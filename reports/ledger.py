@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from harness.contracts import Deployment, Scalar
 from harness.store import StartRecord
@@ -29,18 +29,20 @@ State = Literal["same", "less", "more", "other", "untold"]
 
 @dataclass(frozen=True)
 class Term:
-    """A row of the ledger: `name` in EngineTerms or in what a server resolved; `is_asked`: a common term."""
+    """A row of the ledger: `name` in EngineTerms or in what a server resolved; `is_asked`: a common term.
+    `is_work`: deployments that do the same work have it equal."""
 
     name: str
     title: str
     is_asked: bool = True
+    is_work: bool = True
 
 
 TERMS = (
     Term("context_length", "context length"),
     Term("concurrent_sequences", "concurrent sequences"),
     Term("kv_cache_tokens", "KV cache, tokens"),
-    Term("kv_cache_bytes", "KV cache, bytes", False),
+    Term("kv_cache_bytes", "KV cache, bytes", False, False),
     Term("prefix_cache", "prefix cache"),
     Term("chunked_prefill", "chunked prefill"),
     Term("dtype", "dtype"),
@@ -51,22 +53,25 @@ TERMS = (
     Term("chat_template", "chat template"),
 )
 KERNELS = (
-    Term("quantization_kernel", "quantization kernel", False),
-    Term("attention_backend", "attention backend", False),
-    Term("kv_cache_type", "KV cache type", False),
-    Term("kernel_stand_in", "stand-in for kernels", False),
-    Term("engine_version", "engine version", False),
+    Term("threads", "threads", False),
+    Term("quantization_kernel", "quantization kernel", False, False),
+    Term("attention_backend", "attention backend", False, False),
+    Term("kv_cache_type", "KV cache type", False, False),
+    Term("kernel_stand_in", "stand-in for kernels", False, False),
+    Term("engine_version", "engine version", False, False),
 )
 
 
 @dataclass(frozen=True)
 class Entry:
     """One deployment's side of a row. `got`: what its starts say, each different value once with its starts
-    (from 1); none where they say nothing. `asked_text`: None where the row is no common term. `state` is of
-    the worst start. `clause`: why it could not be told, or not exactly."""
+    (from 1); none where they say nothing; `values`: the same, as they were said. `asked_text`: None where the
+    row is no common term. `state` is of the worst start. `clause`: why it could not be told, or not
+    exactly."""
 
     asked_text: str | None
     got: tuple[tuple[str, tuple[int, ...]], ...]
+    values: tuple[Scalar, ...]
     state: State
     share_above: float | None = None
     clause: str | None = None
@@ -106,9 +111,13 @@ class Row:
 
     @property
     def is_uneven(self) -> bool:
-        """Whether servers say different things of a common term, asked or not."""
+        """Whether servers say different things of what should be equal, asked or not."""
         texts = {text for entry in self.entries.values() for text, _ in entry.got}
-        return self.term.is_asked and len(texts) > 1
+        if self.term.name == "kv_cache_tokens":  # rounded to blocks
+            values = [value for entry in self.entries.values() for value in entry.values]
+            if least := min((float(value) for value in values if _is_number(value)), default=None):
+                return any(_compare_kv_cache(least, value)[0] != "same" for value in values)
+        return self.term.is_work and len(texts) > 1
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def _entries(run: Run, term: Term) -> Iterator[tuple[str, Entry]]:
         if term.is_asked:
             text = _asked_text(term, asked, deployment.terms.fairness, is_attached)
         shown = tuple((value_text(term.name, value), starts) for value, starts in got)
-        yield label, Entry(text, shown, state, above, clause)
+        yield label, Entry(text, shown, tuple(value for value, _ in got), state, above, clause)
 
 
 def _got(
@@ -233,10 +242,10 @@ def _compare_dtype(asked: Any, got: Scalar) -> tuple[State, float | None]:
 
 
 def template_name(deployment: Deployment, said: Scalar) -> str:
-    """What a server's chat template is called. Servers that were given a file say its path, or `given`;
-    without engine.chat_template it is one that comes with the model's weights."""
+    """What a server's chat template is called. Servers that were given a file say its path or its name, or
+    `given`; without engine.chat_template it is one that comes with the model's weights."""
     asked = deployment.terms.chat_template
-    if said != _GIVEN and "/" not in str(said):
+    if said != _GIVEN and "/" not in str(said) and not str(said).endswith(".jinja"):
         return str(said)
     if asked is None:
         return "the file given with the model"
@@ -258,7 +267,7 @@ _COMPARE: Mapping[str, Callable[[Any, Scalar], tuple[State, float | None]]] = {
 }
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

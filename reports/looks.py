@@ -7,6 +7,7 @@ Colours are names of the style sheet's variables, so that a chart follows the pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -54,6 +55,7 @@ _OTHER_SHAPES = (
     ("longdash", "hexagon"),
     ("dashdot", "star"),
 )
+_FILLS: Sequence[Literal["full", "open", "dotted"]] = ("full", "open", "dotted")
 _SVG_MARKERS = {
     "circle": '<circle cx="14" cy="6" r="4"/>',
     "square": '<rect x="10.5" y="2.5" width="7" height="7"/>',
@@ -79,8 +81,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class Look:
-    """`colour` is a style variable; `is_open`: drawn hollow, as a second deployment of an engine and
-    quantization (another program, launcher or option)."""
+    """`colour` is a style variable; `fill`: of the marker, open for the second deployment of an engine and
+    quantization (another program, launcher or option), dotted for further ones."""
 
     label: str
     engine: str
@@ -88,7 +90,7 @@ class Look:
     dash: str
     pattern: str
     marker: str
-    is_open: bool
+    fill: Literal["full", "open", "dotted"]
     marks: tuple[Mark, ...] = ()
 
 
@@ -98,7 +100,7 @@ def looks(run: Run) -> dict[str, Look]:
     others = sorted({q for _, _, q in deployments(run)} - _SHAPES.keys())
     shapes = {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(others)} | _SHAPES
     taken: dict[str, list[str]] = {}
-    pairs: set[tuple[str, str]] = set()
+    pairs: Counter[tuple[str, str]] = Counter()
     colours, marks = _colours(run), _marks(run)
     for label, engine, quantization in deployments(run):
         shape = shapes[quantization]
@@ -112,10 +114,10 @@ def looks(run: Run) -> dict[str, Look]:
             dash,
             _DASHES[dash],
             shape[1],
-            is_open=(engine, quantization) in pairs,
+            fill=_FILLS[min(pairs[engine, quantization], len(_FILLS) - 1)],
             marks=tuple(marks.get(label, ())),
         )
-        pairs.add((engine, quantization))
+        pairs[engine, quantization] += 1
     return found
 
 
@@ -162,11 +164,14 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
 
 def mark(look: Look) -> Html:
     """The line and marker of a deployment as a small picture."""
-    line = f'<line x1="0" x2="28" y1="6" y2="6" stroke-width="2" stroke-dasharray="{look.pattern}"/>'
-    shape = _SVG_MARKERS[look.marker]
-    style = f"stroke:var({look.colour});fill:{'var(--card)' if look.is_open else f'var({look.colour})'}"
+    line = f'<line x1="-6" x2="34" y1="6" y2="6" stroke-width="2" stroke-dasharray="{look.pattern}"/>'
+    dot = '<circle cx="14" cy="6" r=".5"/>' if look.fill == "dotted" else ""
+    shape = _SVG_MARKERS[look.marker] + dot
+    style = (
+        f"stroke:var({look.colour});fill:{f'var({look.colour})' if look.fill == 'full' else 'var(--card)'}"
+    )
     return Html(
-        f'<svg class="mark" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" style="{style}">'
+        f'<svg class="mark" viewBox="-6 0 40 12" width="40" height="12" aria-hidden="true" style="{style}">'
         f"{line}{shape}</svg>"
     )
 
@@ -174,8 +179,13 @@ def mark(look: Look) -> Html:
 def named(look: Look) -> Html:
     """A deployment's picture, name and marks."""
     engine, _, rest = look.label.partition(" ")
-    name = join([tag("b", text(engine)), " ", tag("span", rest, class_="q")])
+    name = join([tag("b", text(engine)), " ", tag("span", _breakable(rest), class_="q")])
     return join([tag("span", mark(look), name, class_="dep"), *map(_said, look.marks)])
+
+
+def _breakable(rest: str) -> Html:
+    """A name that a narrow column may break behind `program=`, not within a word."""
+    return Html(text(rest).text.replace("=", "=<wbr>"))
 
 
 def _said(found: Mark) -> Html:

@@ -6,10 +6,23 @@ import re
 from dataclasses import replace
 
 import pytest
-from make_run import S, engines_run, plan_of, run_record, served, start_record, write_start
+from make_run import (
+    GIB,
+    S,
+    engines_run,
+    plan_of,
+    row,
+    run_record,
+    served,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
 
 from harness import store
 from harness.contracts import Load
+from harness.host import HostSample
 from reports import open_run, write_report
 from reports.caveats import too_few_at_once
 from reports.checks import findings
@@ -95,7 +108,7 @@ def test_a_chat_template_that_was_asked_for_is_known_by_its_file(tmp_path, got, 
     assert (found.got_text, found.is_off) == (shown, is_off)
 
 
-@pytest.mark.parametrize("got", ["/models/gemma3.jinja", "given"])
+@pytest.mark.parametrize("got", ["/models/gemma3.jinja", "gemma3.jinja", "given"])
 def test_a_chat_template_that_comes_with_the_model_has_one_name(tmp_path, got):
     found = entry(tmp_path, "chat_template", got)
     assert (found.asked_text, found.got_text) == ("not asked", "the file given with the model")
@@ -199,9 +212,9 @@ def test_the_page_has_a_column_per_deployment_and_marks_what_is_off_in_words(eng
     table = fairness(engines)
     assert table.count('<th scope="col">') == 1 + 8
     cells = {}
-    for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]:
-        title = plain(re.search(r'<th scope="row">(.*?)</th>', row, re.S)[1]).strip()
-        cells[title] = re.findall(r"<td>(.*?)</td>", row, re.S)
+    for line in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]:
+        title = plain(re.search(r'<th scope="row">(.*?)</th>', line, re.S)[1]).strip()
+        cells[title] = re.findall(r"<td>(.*?)</td>", line, re.S)
     context = cells["context length not the same everywhere"]
     assert [plain(cell).strip() for cell in context[:2]] == [
         "2,048 → 2,048",
@@ -230,6 +243,12 @@ def test_what_could_not_be_matched_is_a_finding_with_its_numbers(tmp_path):
     )
 
 
+def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
+    run = run_of(tmp_path, [{"unmatched": {"kv_cache_tokens": "it grows"}}])
+    found = {finding.check: finding for finding in findings(run)}["terms_not_matched"]
+    assert "KV cache, tokens asked 8,192, could not be told: it grows" in found.text
+
+
 def test_values_of_several_deployments_are_told_once(tmp_path):
     plan = plan_of([served("vllm", "bf16"), served("vllm", "awq")], [Load()])
     store.write_record(tmp_path / "run.json", run_record(plan))
@@ -238,6 +257,67 @@ def test_values_of_several_deployments_are_told_once(tmp_path):
     found = {finding.check: finding for finding in findings(open_run(tmp_path))}["terms_not_matched"]
     said = "2 values could not be matched (vllm bf16, vllm awq: prefix cache asked on, got off)."
     assert found.text == said
+
+
+def two_servers(path, *resolved):
+    plan = plan_of([served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
+    store.write_record(path / "run.json", run_record(plan))
+    for start, said in zip(plan.starts, resolved, strict=True):
+        write_start(path, start_record(start, 90 * S, resolved=said))
+    return open_run(path)
+
+
+@pytest.mark.parametrize(("tokens", "is_uneven"), [(8448, False), (16384, True)])
+def test_kv_caches_that_differ_by_their_rounding_are_the_same_everywhere(tmp_path, tokens, is_uneven):
+    run = two_servers(tmp_path, {"kv_cache_tokens": 8192}, {"kv_cache_tokens": tokens})
+    row = next(row for row in ledger_of(run).rows if row.term.name == "kv_cache_tokens")
+    assert row.is_uneven is is_uneven
+
+
+def test_unequal_threads_are_a_finding_and_marked(tmp_path):
+    run = two_servers(tmp_path / "unlike", {"threads": 1}, {"threads": 2})
+    assert processor_use(run) == (
+        "threads as they say (1: vllm bf16; 2: sglang bf16). One that is faster may only use more of it."
+    )
+    assert "threads not the same everywhere" in plain(fairness(write_report(tmp_path / "unlike")))
+    assert processor_use(two_servers(tmp_path / "alike", {"threads": 2}, {"threads": 2})) is None
+    assert processor_use(two_servers(tmp_path / "silent", {"threads": 2}, {})) is None
+
+
+@pytest.mark.parametrize(("second_cores", "is_found"), [(1.4, False), (1.9, True)])
+def test_unequal_use_of_the_processor_is_a_finding_and_in_a_table(tmp_path, second_cores, is_found):
+    run = two_servers(tmp_path, {}, {})
+    for start, cores in zip(run.record.plan.starts, (1.0, second_cores), strict=True):
+        samples = [
+            HostSample(90 * S + k * S // 10, GIB, k / 10 * cores, 4, 1, 0, None, 4 * GIB, 97.0)
+            for k in range(250)
+        ]
+        write_start(tmp_path, start_record(start, 90 * S), samples)
+        write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)], summary(100 * S))
+    found = processor_use(open_run(tmp_path))
+    said = "at 1 user they kept from 1.0 (vllm bf16) to 1.9 (sglang bf16) cores busy."
+    assert found is not None and found.startswith(said) if is_found else found is None
+    page = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert f"sglang bf16 1 user {second_cores}" in page.partition("Processor in the windows")[2]
+
+
+def test_programs_built_for_other_instructions_are_a_finding(tmp_path):
+    plain_build, wide = "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0", "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 1"
+    programs = [served("llama_cpp", "bf16", "xllamacpp"), served("llama_cpp", "bf16", "llama-server")]
+    plan = plan_of([*programs, served("vllm", "bf16")], [Load()])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start, said in zip(plan.starts, (plain_build, wide, None), strict=True):
+        resolved = {"cpu_features": said} if said else {}
+        write_start(tmp_path, start_record(start, 90 * S, resolved=resolved))
+    found = {finding.check: finding.text for finding in findings(open_run(tmp_path))}
+    assert found["builds_differ"].startswith("llama_cpp (xllamacpp) bf16: without AVX512, which")
+    write_start(tmp_path, start_record(plan.starts[0], 90 * S, resolved={"cpu_features": wide}))
+    assert "builds_differ" not in {finding.check for finding in findings(open_run(tmp_path))}
+
+
+def processor_use(run) -> str | None:
+    found = {finding.check: finding.text for finding in findings(run)}
+    return found.get("processor_use_differs")
 
 
 def test_stand_ins_and_single_requests_are_marked_wherever_a_deployment_is_named(engines):

@@ -50,8 +50,10 @@ def test_programs_of_one_engine_have_a_dash_each(tmp_path):
     wanted = [served("llama_cpp", "gguf-q4_k_m", program) for program in programs]
     found = list(looks_of(tmp_path, *wanted, deployment("vllm", "awq")).values())[:3]
     assert len({look.dash for look in found}) == 3
-    assert [look.is_open for look in found] == [False, True, True]
+    assert [look.fill for look in found] == ["full", "open", "dotted"]
     assert len({look.marker for look in found}) == 1
+    drawn = {re.sub(r"<line[^>]*>", "", mark(look).text) for look in found}
+    assert len(drawn) == 3
 
 
 def test_a_dash_that_a_quantization_has_is_not_lent_to_another_program(tmp_path):

@@ -6,7 +6,20 @@ import json
 import re
 
 import pytest
-from make_run import HOSTILE, S, deployment, engines_run, plan_of, run_record, start_record, write_start
+from make_run import (
+    HOSTILE,
+    S,
+    deployment,
+    engines_run,
+    failed_row,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
 
 from harness import store
 from harness.contracts import Load
@@ -150,6 +163,53 @@ def test_no_secret_is_on_the_page(engines):
     assert "verysecret" not in engines
     assert "--api-key &#x27;***&#x27;" in engines
     assert "HF_TOKEN=&#x27;***&#x27;" in engines
+
+
+LEAK = "refused http://user:sesame@host/v1 with --api-key sesame, Bearer sesame and api_key='sesame'"
+
+
+def test_no_secret_of_a_servers_text_is_on_the_page(tmp_path):
+    plan = plan_of([deployment("vllm", "bf16"), deployment("sglang", "bf16")], [Load()])
+    settings = {"engine.base_url": ("http://user:sesame@host/v1",)}
+    argv = ("bench", "run", "engine.base_url=http://user:sesame@host/v1")
+    store.write_record(tmp_path / "run.json", run_record(plan, settings=settings, argv=argv))
+    first, second = plan.starts
+    failed = {"status": "failed", "ready_ns": None, "error": f"exited: {LEAK}", "log_tail": LEAK}
+    write_start(tmp_path, start_record(first, 90 * S, **failed))
+    resolved = {"chat_template": LEAK, "attention_backend": LEAK, "kernel_stand_in": LEAK}
+    said = {"resolved": resolved, "unmatched": {"prefix_cache": LEAK}, "weights": {"note": LEAK}}
+    write_start(tmp_path, start_record(second, 90 * S, **said))
+    rows = [row(0, 103 * S), failed_row(1, 104 * S, error="x" * 290 + LEAK)]
+    suspect = {"validity": "suspect", "reasons": (LEAK,)}
+    write_cell(tmp_path, first.cells[0], first, [], None, status="failed", error=LEAK)
+    write_cell(tmp_path, second.cells[0], second, rows, summary(100 * S), **suspect)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "sesame" not in page
+    assert page.count("--api-key ***") > 5
+
+
+def test_a_container_s_image_is_identified(tmp_path):
+    image = {
+        "image": "upstream/vllm:v0.32.0", "image_id": "sha256:" + "a" * 64,
+        "image_digest": "sha256:" + "0123456789ab" + "c" * 52, "image_created": "2026-01-02T03:04:05Z",
+        "image_version": "0.32.0", "docker_version": "26.1.5",
+    }  # fmt: skip
+    built = {**image, "image": "serving-bench/vllm:1", "image_digest": None}
+    for name, facts, told in (
+        ("upstream", image, "upstream/vllm:v0.32.0 digest 0123456789ab, made 2026-01-02, Docker 26.1.5"),
+        ("built", built, "serving-bench/vllm:1 id aaaaaaaaaaaa, made 2026-01-02, Docker 26.1.5"),
+    ):
+        run_of(tmp_path / name, STAGES, image=facts, argv=("docker", "run"))
+        page = write_report(tmp_path / name).read_text(encoding="utf-8")
+        started = page.partition("How each server was started")[2]
+        assert "launcher image options" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+        assert told in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+
+
+def test_without_a_container_there_is_no_column_for_images(tmp_path):
+    page = write_report(run_of(tmp_path, STAGES, argv=("vllm", "serve")).path).read_text(encoding="utf-8")
+    started = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("How each server was started")[2]))
+    assert "version launcher options vllm bf16 – native –" in started
 
 
 def test_hostile_values_stay_text(engines):

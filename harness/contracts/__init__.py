@@ -1,4 +1,5 @@
-"""The types that cross a boundary between folders. Standard library only; no behaviour.
+"""The types that cross a boundary between folders, and what a secret is. Standard library only; no other
+behaviour.
 
 Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration in seconds, `_bytes` a size.
 A value that is not known is None, never 0.
@@ -24,6 +25,7 @@ from harness.contracts.loads import Arrival, Load
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
+from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
 from harness.contracts.selftests import SelfTest, SelfTestStep
 from harness.contracts.words import (
     CellStatus,
@@ -37,6 +39,7 @@ from harness.contracts.words import (
 )
 
 __all__ = [
+    "MASK",
     "Arrival",
     "AttachSpec",
     "BegunRow",
@@ -82,4 +85,9 @@ __all__ = [
     "Weights",
     "WeightsFile",
     "WorkerSummary",
+    "is_secret",
+    "masked",
+    "masked_argv",
+    "masked_environment",
+    "masked_values",
 ]

@@ -118,7 +118,7 @@ class Place:
     `scratch`: the start's own directory, for files that the server writes. `program`: what its environment
     was compiled to, or the user's own program; None where there is none. `devices`: indices of the devices
     to use; none on the CPU. `facts` and `chat_template` are the weights'. `cache`: a directory that one
-    program keeps between its starts (compiled kernels)."""
+    program keeps between its starts (compiled kernels); a container has its own (ContainerSpec.cache)."""
 
     python: Path | None
     weights: Path | None
@@ -152,10 +152,10 @@ class NativeSpec:
 class ContainerSpec:
     """A server in a container on the host's network; it must listen on 127.0.0.1 and the place's port.
 
-    `arguments` follow the image's entrypoint (or `entrypoint`). `secrets`: names of environment variables
-    that are passed on where they are set, by name, so that no value is in a process list. `mounts`: a path
-    here and one in the container, read-only. `devices`: of `docker run --gpus device=`; none on the CPU.
-    Else as NativeSpec.
+    `arguments` follow the image's entrypoint (or `entrypoint`). `mounts`: a path here and one in the
+    container, read-only. `cache`: a directory of the image, writable by its user, that a Docker volume keeps
+    between the starts of that image. `devices`: of `docker run --gpus device=`; none on the CPU. Nothing of
+    our environment is passed on. Else as NativeSpec.
     """
 
     image: str
@@ -164,8 +164,8 @@ class ContainerSpec:
     served_model: str
     ready_path: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
     mounts: tuple[tuple[Path, str], ...] = ()
+    cache: str | None = None
     devices: tuple[int, ...] = ()
     shm_bytes: int | None = None
     memory_limit_bytes: int | None = None

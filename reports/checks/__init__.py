@@ -22,6 +22,8 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     equal_work.lengths_not_forced,
     equal_work.output_lengths_differ,
     equal_work.terms_not_matched,
+    equal_work.processor_use_differs,
+    equal_work.builds_differ,
     equal_work.served_one_at_a_time,
     tokens.token_counts_differ,
     tokens.chunks_of_several_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from reports.caveats import stand_ins, too_few_at_once
@@ -10,6 +11,11 @@ from reports.equal_work import by_case, counted_prompts, differ, drops_system, m
 from reports.frames import Run, deployments
 from reports.ledger import Entry, ledger_of, template_name
 from reports.markup import number, plural, several
+from reports.processor import group_cores
+
+# Cores by which servers' use of the processor may lie apart: half of one is another machine.
+CORES_DIFFER = 0.5
+_FEATURE = re.compile(r"(\w+) = 1\b")  # as llama.cpp says it: `AVX2 = 1 | AVX512 = 0`
 
 
 def terms_not_matched(run: Run) -> Iterator[Finding]:
@@ -28,12 +34,13 @@ def terms_not_matched(run: Run) -> Iterator[Finding]:
             "terms_not_matched",
             "Not all terms are the same",
             f"{plural(count, 'value')} could not be matched ({several(said, '; ')}).",
-            "See Fairness; a term that all of them can be given makes it equal.",
+            "See Fairness; ask for what all of them can be given, or compare those that got it.",
         )
 
 
 def _asked_and_got(entry: Entry) -> str:
-    return f"asked {entry.asked_text}, got {entry.got_text}" + (f", {entry.clause}" if entry.clause else "")
+    got = f"got {entry.got_text}" if entry.got else "could not be told"
+    return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
 
 
 def prompts_differ(run: Run) -> Iterator[Finding]:
@@ -132,6 +139,66 @@ def lengths_not_forced(run: Run) -> Iterator[Finding]:
             "Answers have the length that they come to",
             f"{several(free)} cannot be made to give the length asked for.",
             "Compare figures per token only (ITL, TPOT, output tokens/s): E2E and requests/s are left out.",
+        )
+
+
+def processor_use_differs(run: Run) -> Iterator[Finding]:
+    """Servers on the processor that keep different numbers of cores busy, or say so of their threads."""
+    if any(record.memory_kind != "host" for record in run.start_records):
+        return
+    said = [*_cores_differ(run), *_threads_differ(run)]
+    if said:
+        yield Finding(
+            "processor_use_differs",
+            "Servers do not use the processor alike",
+            f"{'; '.join(said)}. One that is faster may only use more of it.",
+            "Give each engine the same threads by its own options, and see the cores under Memory.",
+        )
+
+
+def _cores_differ(run: Run) -> Iterator[str]:
+    for groups in by_case(run):
+        means = {group.deployment: mean(group_cores(run, group)) for group in groups}
+        known = {label: cores for label, cores in means.items() if cores is not None}
+        if len(known) < 2:
+            continue
+        least, most = (end(known, key=lambda label: known[label]) for end in (min, max))
+        if known[most] - known[least] > CORES_DIFFER:
+            pair = f"{known[least]:.1f} ({least}) to {known[most]:.1f} ({most})"
+            yield f"at {groups[0].load} they kept from {pair} cores busy"
+
+
+def _threads_differ(run: Run) -> Iterator[str]:
+    row = next((row for row in ledger_of(run).kernels if row.term.name == "threads"), None)
+    by_count: dict[str, list[str]] = {}
+    for label, entry in row.entries.items() if row else ():
+        if entry.got:
+            by_count.setdefault(entry.got_text, []).append(label)
+    if len(by_count) > 1:
+        each = [f"{count}: {several(labels)}" for count, labels in by_count.items()]
+        yield f"threads as they say ({'; '.join(each)})"
+
+
+def builds_differ(run: Run) -> Iterator[Finding]:
+    """Programs of one engine that say that they were built for other instructions of the processor."""
+    by_engine: dict[str, dict[str, frozenset[str]]] = {}
+    for label, engine, _ in deployments(run):
+        for record in run.starts_of(label):
+            if said := record.resolved.get("cpu_features"):
+                by_engine.setdefault(engine, {})[label] = frozenset(_FEATURE.findall(str(said)))
+    lacking: dict[str, list[str]] = {}
+    for found in by_engine.values():
+        every = frozenset[str]().union(*found.values())
+        for label, features in found.items():
+            if features < every:
+                lacking.setdefault(", ".join(sorted(every - features)), []).append(label)
+    if lacking:
+        said = "; ".join(f"{several(labels)}: without {names}" for names, labels in lacking.items())
+        yield Finding(
+            "builds_differ",
+            "Programs of an engine are built differently",
+            f"{said}, which its other programs use: a difference between them may be the build's.",
+            "Compare programs that are built for the same instructions.",
         )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Load
+from harness.contracts import MASK, Load, is_secret, masked
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
 from reports.opening import flat, window_bound
-from reports.secrets import MASK, is_secret, masked
 from reports.sections.servers import servers
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")

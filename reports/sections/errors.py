@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.contracts import masked
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import NOTHING, Html, details, join, paragraph, table, tag, text
-from reports.secrets import masked
 
 
 def section(run: Run) -> Section | None:
@@ -28,7 +28,7 @@ def _requests(run: Run) -> list[Html]:
     rows: list[Sequence[Html | str]] = []
     for (deployment, load, outcome), group in keyed.groupby(["deployment", "load", "outcome"], sort=False):
         inside = int(group["in_window"].fillna(False).astype(bool).sum())
-        messages = group["error"].dropna().value_counts()
+        messages = group["error"].dropna().map(masked).value_counts()
         example = messages.index[0] if len(messages) else NOTHING
         more = f" (and {len(messages) - 1} other messages)" if len(messages) > 1 else ""
         example = join([tag("code", str(example)[:300]), more])
@@ -54,9 +54,7 @@ def _starts(run: Run) -> list[Html]:
         join(
             [
                 paragraph(f"{record.name}: {record.error or record.status}", "plain-text"),
-                details("End of the server's log", tag("pre", masked(record.log_tail)))
-                if record.log_tail
-                else "",
+                details("End of the server's log", tag("pre", record.log_tail)) if record.log_tail else "",
             ]
         )
         for record in failed

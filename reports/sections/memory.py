@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from harness.store import StartRecord
-from reports.cells import short_load
+from reports.cells import Group, short_load
 from reports.charts import Chart, Section, axis, downsample, grid, line
 from reports.frames import Run
 from reports.looks import Look, looks
 from reports.markup import Html, join, number, paragraph, table, tag
 from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
+from reports.processor import foreign_share, group_cores
 
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
 
@@ -43,7 +44,9 @@ def section(run: Run) -> Section | None:
         "with their loads (u: users, /s: conversations per second, x: speed of a trace); dotted: its "
         "first good generation. At most 1,000 points per line; lows and highs are kept."
     )
-    return Section("Memory over time", join([note, grid(charts), *_device_parts(run)]), charts)
+    return Section(
+        "Memory over time", join([note, grid(charts), *_device_parts(run), *_processor_parts(run)]), charts
+    )
 
 
 def _device_parts(run: Run) -> list[Html]:
@@ -65,6 +68,37 @@ def _device_parts(run: Run) -> list[Html]:
     )
     columns = ["deployment", "load", "utilization %", "power W", "samples", "starts"]
     return [tag("h3", "Devices in the windows"), note, table(columns, rows, "plain")]
+
+
+def _processor_parts(run: Run) -> list[Html]:
+    """Cores by deployment and load, where the servers ran on the processor."""
+    if any(record.memory_kind != "host" for record in run.start_records):
+        return []
+    each = [(group, group_cores(run, group)) for group in run.groups]
+    rows: list[Sequence[Html | str]] = [
+        [
+            group.deployment,
+            group.load,
+            number(_mean(cores), 1),
+            number(_foreign_pct(run, group), 0),
+            str(len(cores)),
+        ]
+        for group, cores in each
+        if cores
+    ]
+    if not rows:
+        return []
+    note = paragraph(
+        "Cores that the server's processes kept busy in the windows, and the share of the machine that went "
+        "to neither the server nor the client; means over starts."
+    )
+    columns = ["deployment", "load", "server's cores", "others %", "starts"]
+    return [tag("h3", "Processor in the windows"), note, table(columns, rows, "plain")]
+
+
+def _foreign_pct(run: Run, group: Group) -> float | None:
+    shares = [foreign_share(run, cell) for cell in group.counted]
+    return _mean([None if share is None else 100 * max(share, 0.0) for share in shares])
 
 
 def device_means(samples: pd.DataFrame) -> tuple[float | None, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from harness.contracts import masked_argv
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import join, paragraph, tag
@@ -11,7 +12,7 @@ from reports.markup import join, paragraph, tag
 
 def section(run: Run) -> Section | None:
     """The command that asks for the same settings, quoted for a shell."""
-    given = tag("code", shlex.join(run.record.argv)) if run.record.argv else "not recorded"
+    given = tag("code", shlex.join(masked_argv(run.record.argv))) if run.record.argv else "not recorded"
     asked = tag("p", "Given as: ", given, class_="note")
     note = paragraph("The same settings and seed give the same conversations to every deployment.")
     return Section("Run it again", join([tag("pre", tag("code", command(run))), asked, note]))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from harness.contracts import Deployment
+from harness.contracts import Deployment, masked_argv, masked_environment
 from harness.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.looks import Look, looks, named
 from reports.markup import NOTHING, Html, details, join, paragraph, several, table, tag
-from reports.secrets import masked, masked_argv, masked_environment
+
+_IMAGE = 3  # its column; without a container there is none
 
 
 def servers(run: Run) -> list[Html]:
@@ -21,6 +23,9 @@ def servers(run: Run) -> list[Html]:
         return []
     columns = ["deployment", "version", "launcher", "image", "options"]
     rows = [_row(looks(run)[label], run.deployments[label], records) for label, records in found.items()]
+    if all(row[_IMAGE] == NOTHING for row in rows):
+        del columns[_IMAGE]
+        rows = [[*row[:_IMAGE], *row[_IMAGE + 1 :]] for row in rows]
     note = paragraph(
         "Options are the engine's own. Command lines and environments are of the first start, and of the "
         "others what is not the same. Values of secrets are not shown."
@@ -37,12 +42,12 @@ def _row(look: Look, deployment: Deployment, records: Sequence[StartRecord]) -> 
     options = as_mapping(deployment.options)
     versions = [record.version for record in records if record.version]
     given = {key: value for key, value in options.items() if value is not None and key != "image"}
-    said = masked(", ".join(f"{key}={value}" for key, value in given.items()))
+    said = ", ".join(f"{key}={value}" for key, value in given.items())
     return [
         named(look),
         several(versions) or NOTHING,
         _launcher(deployment, records),
-        masked(str(options.get("image") or NOTHING)),
+        _image(records, options),
         said or NOTHING,
     ]
 
@@ -52,6 +57,31 @@ def _launcher(deployment: Deployment, records: Sequence[StartRecord]) -> str:
         return "attached"
     begun = next((record.argv[0] for record in records if record.argv), "")
     return deployment.terms.launcher or ("docker" if begun.rpartition("/")[2] == "docker" else "native")
+
+
+def _image(records: Sequence[StartRecord], options: Mapping[str, Any]) -> Html | str:
+    """The container's image and what identifies it, of all starts; what was asked for where none says."""
+    found = list(dict.fromkeys(_image_words(record.image) for record in records if record.image))
+    if not found:
+        return str(options.get("image") or NOTHING)
+    return join(join([name, tag("span", facts, class_="range")]) for name, facts in found)
+
+
+def _image_words(image: Mapping[str, str | None]) -> tuple[str, str]:
+    """Its name; and its digest, or its id where it was built here, its age, and Docker's version."""
+    digest, identity = image.get("image_digest"), image.get("image_id")
+    created, docker = image.get("image_created"), image.get("docker_version")
+    facts = [
+        f"digest {_short(digest)}" if digest else f"id {_short(identity)}" if identity else "",
+        f"made {created[:10]}" if created else "",
+        f"Docker {docker}" if docker else "",
+    ]
+    return image.get("image") or NOTHING, ", ".join(filter(None, facts))
+
+
+def _short(digest: str) -> str:
+    """As Docker shows it: the first twelve digits."""
+    return digest.rpartition(":")[2][:12]
 
 
 def _commands(records: Sequence[StartRecord]) -> list[Html]:

@@ -40,9 +40,15 @@ def section(run: Run) -> Section | None:
     note = paragraph(
         "Each step ends with the stage that it is named by; one that was not seen is part of the next. "
         "Stages come from the server's log, its port and its first answers. A first start may compile, and "
-        "reads its files for the first time: it stands apart from later ones, which find both done."
+        "may read its files for the first time" + _later(found)
     )
     return Section("Start-up", join([note, _key(found), figure(chart)]), [chart])
+
+
+def _later(found: Sequence[Launch]) -> str:
+    if any(launch.which != FIRST for launch in found):
+        return ": it stands apart from later ones, which find both done."
+    return "; what an earlier run compiled, and what the system has read before, is not done again."
 
 
 def _key(found: Sequence[Launch]) -> Html:

@@ -1,28 +1,34 @@
-"""Keeps secrets off the page: the records should have none, and the page does not rely on that.
+"""What a secret is, and texts without it: the one rule, for what is recorded and for what is shown.
 
-Goes by the names of variables and flags, and by the shape of well-known tokens. Draws nothing.
+Goes by the names of variables and flags, and by the shape of well-known tokens.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 MASK = "***"
 # As whole parts of a name: HF_TOKEN and --api-key, not TOKENIZERS_PARALLELISM or --max-total-tokens.
 _SECRET_PARTS = frozenset(
     {
         "apikey",
+        "apikeys",
         "auth",
         "authorization",
         "bearer",
         "credential",
         "credentials",
         "key",
+        "keys",
+        "passphrase",
         "passwd",
         "password",
+        "passwords",
         "pat",
         "secret",
+        "secrets",
         "token",
     }
 )
@@ -32,8 +38,17 @@ _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|eyJ[\w-]{10,}\.[\w.-]+)"
 )
 _BEARER = re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# Up to the last @ before the path: a password may have one.
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s\"'<>`]+(?=@)")
 _ASSIGNED = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
+# In prose a `key` or a `token` is mostly none, so there only names that say more. A server prints its
+# arguments as `--api-key X`, `api_key='X'` or `'api_key': ['X']`.
+_SAID = re.compile(
+    r"(?P<name>(?:api[_-]?keys?|passw(?:or)?d|secret|(?:access|auth|hf|hub|hub_access)[_-]?token)"
+    r"(?:(?<=api-key)\s+|['\"]?\s*[=:]\s*)[\['\"]*)"
+    r"(?!(?:None|null)\b)[^\s'\",;)\]}]+",
+    re.IGNORECASE,
+)
 
 
 def is_secret(name: str) -> bool:
@@ -43,11 +58,25 @@ def is_secret(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """A text without well-known tokens, without what follows `Bearer`, and without the user of a URL."""
-    return _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
+    """A text without well-known tokens, what follows `Bearer`, the user of a URL, and what `api_key=` and the
+    like are said to be."""
+    found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
+    return _SAID.sub(rf"\g<name>{MASK}", found)
+
+
+def masked_values(value: Any, name: str = "") -> Any:
+    """Mappings and lists with each text in them masked, and none under a secret's name."""
+    if isinstance(value, str):
+        return MASK if is_secret(name) else masked(value)
+    if isinstance(value, Mapping):
+        return {key: masked_values(each, str(key)) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_values(each, name) for each in value]
+    return value
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables in their order, without secrets in their values."""
     return {name: MASK if is_secret(name) else masked(value) for name, value in environment.items()}
 
 
