@@ -6,7 +6,6 @@ Must not know the harness: it says what to start and install, and reads what the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from engines import images, llama_cpp_log
 from engines.llama_cpp_flags import KV_CACHE_TYPES, Served, python_arguments, server_arguments
+from engines.mounts import weights_mount
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -39,8 +39,6 @@ _HERE = Path(__file__).parent
 _INSIDE = _HERE / "inside"
 _SCRIPTS = {XLLAMACPP: _INSIDE / "xllamacpp_server.py", PYTHON: _INSIDE / "llama_cpp_python_server.py"}
 _STOP_GRACE_S = 5.0
-# The first of several files of one model; the server finds the others beside it.
-_FIRST_OF_SEVERAL = re.compile(r"-00001-of-\d{5}\.gguf$")
 # Sent because llama.cpp takes their defaults from its flags and from the model's file. As the temperature is
 # 0, keeping one candidate is what is asked for.
 _SAMPLING: Mapping[str, float] = {
@@ -127,10 +125,8 @@ class LlamaCpp:
     fact_paths: Sequence[str] = ("/props",)
     hints: Sequence[Hint] = llama_cpp_log.HINTS
 
-    def weights(self, deployment: Deployment) -> Weights | Reason | None:
+    def weights(self, deployment: Deployment) -> Weights | Reason:
         quantization = deployment.quantization
-        if deployment.terms.launcher == "docker" and deployment.options.program == PYTHON:
-            return Reason(f"the container of llama.cpp has llama-server in it, not {PYTHON}")
         if quantization in ("fp16", "bf16") or quantization.startswith("gguf-"):
             return Weights(deployment.model, quantization, "gguf")
         return Reason(f"llama.cpp serves GGUF files; {quantization} is stored as safetensors")
@@ -189,8 +185,8 @@ class LlamaCpp:
                 "the GGUF file's types are used as they are; only the KV cache's can be told "
                 "(llama_cpp.kv_cache_type)"
             )
-        if terms.graphs:
-            found["graphs"] = "it has graphs on CUDA devices only"
+        if terms.trust_remote_code:
+            found["trust_remote_code"] = "a GGUF file has no code with it"
         if deployment.options.program == PYTHON:
             return {**found, **_unmatched_of_python(deployment)}
         if terms.chunked_prefill is False:
@@ -246,17 +242,13 @@ def _native(deployment: Deployment, place: Place) -> NativeSpec:
 
 def _container(deployment: Deployment, place: Place) -> ContainerSpec:
     assert place.weights is not None
-    is_several = _FIRST_OF_SEVERAL.search(place.weights.name) is not None
-    mounts = [
-        (place.weights.parent, "/weights")
-        if is_several
-        else (place.weights, f"/weights/{place.weights.name}")
-    ]
+    mount, weights = weights_mount(place.weights)
+    mounts = [mount]
     template = _template(deployment, place)
     if template:
         mounts.append((template, f"/templates/{template.name}"))
     served = Served(
-        weights=f"/weights/{place.weights.name}",
+        weights=weights,
         host="127.0.0.1",
         port=place.port,
         template=f"/templates/{template.name}" if template else None,

@@ -71,6 +71,8 @@ LOG_TERMS: tuple[tuple[str, str, Callable[[str], Scalar]], ...] = (
     ("engine_version", r"^(?:xllamacpp|llama-cpp-python) (\S+)", str),
     ("threads", r"(?:system_info: n_threads = |^threads: )(\d+)", int),
     ("cpu_features", r"(?:\| |^)(CPU : .*?)[ |]*$", str),
+    # Of a build with CUDA the log does not say whether its graphs are used.
+    ("graphs", r"^(?!.*USE_GRAPHS = 1).*(system_info: |^CPU : )", lambda said: False),
     ("weights_type", r"print_info: file type += (.+?) *$", str),
     ("context_length", r"llama_context: n_ctx_seq += (\d+)", int),
     ("concurrent_sequences", r"llama_context: n_seq_max += (\d+)", int),

@@ -1,7 +1,8 @@
 """SGLang: `python -m sglang.launch_server` on a Hugging Face checkpoint, in an environment or an image.
 
 Knows SGLang's command line, not how it works; what its log and pages say is in sglang_log.py. The flags are
-those of 0.5.23, which the lock pins. On a CPU it runs only in an environment of the user's own.
+those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CPU it runs only in an
+environment of the user's own.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import sglang_log
+from engines.checkpoint_terms import DTYPES, PLAIN_SAMPLING, architecture_of, cast_reason, code_reason
 from engines.images import image_of
-from engines.models import MODELS
+from engines.mounts import weights_mount
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -38,11 +40,12 @@ HERE = Path(__file__).parent
 MODULE = ("-P", "-m", "sglang.launch_server")
 # The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
 IN_IMAGE = ("python3", "-m", "sglang.launch_server")
-DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
 OVERFLOW_FLOAT16 = frozenset({"gemma3", "gemma3_text"})
 # On SIGTERM it first lets the requests end that are running; without any it took 8 to 11 s on a busy CPU.
 STOP_GRACE_S = 30.0
+# Whatever user an image has may write there.
+CACHE_IN_IMAGE = Path("/var/tmp")
 # What its processes talk through, at most (SGLang's docs, Install: --shm-size 32g).
 SHM_BYTES = 32 * 2**30
 # The sum of the wheels, of which CUDA's libraries are the most, unpacked.
@@ -52,15 +55,6 @@ NO_CPU_BUILD = (
     "there is no CPU build of SGLang's kernels (sglang-kernel) to install; sglang.environment=DIR uses an "
     "environment that has them"
 )
-# A model's generation_config may set each of these; an attached server takes them from there.
-PLAIN_SAMPLING: Mapping[str, Any] = {
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
 
 
 @dataclass(frozen=True)
@@ -147,10 +141,9 @@ class Sglang:
             return Reason("SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them")
         if quantization not in (*DTYPES, "fp8", "awq", "gptq"):
             return Reason(f"SGLang has no {quantization} checkpoints; it serves fp16, bf16, fp8, awq, gptq")
-        if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
-            return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
-        model = MODELS.get(deployment.model)
-        architecture = model.facts.architecture if model else None
+        if reason := cast_reason(deployment) or code_reason(deployment):
+            return reason
+        architecture = architecture_of(deployment.model)
         if "float16" in (dtype, DTYPES.get(quantization)) and architecture in OVERFLOW_FLOAT16:
             return Reason(f"in float16 SGLang answers with padding alone for {architecture}; bf16 works")
         return Weights(deployment.model, quantization, "safetensors")
@@ -169,7 +162,7 @@ class Sglang:
             base_url=f"http://{place.host}:{place.port}/v1",
             served_model=deployment.model,
             ready_path="/health",
-            environment={**_environment(place), **_caches(place)},
+            environment={**_environment(place), **_caches(place.cache)},
             stop_grace_s=STOP_GRACE_S,
         )
 
@@ -186,7 +179,7 @@ class Sglang:
     def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         # No min_tokens: it makes SGLang add a penalty to each token's logits, which costs time.
         forced = {"ignore_eos": True}
-        return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING}
+        return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING, "top_k": -1}
 
     def forces_length(self, deployment: Deployment) -> bool:
         return True
@@ -213,8 +206,8 @@ def _template(deployment: Deployment, place: Place) -> Path | None:
 
 def _container(deployment: Deployment, place: Place, weights: Path, template: Path | None) -> ContainerSpec:
     options = deployment.options
-    inside = f"/weights/{weights.name}"
-    mounts = [(weights, inside)]
+    mount, inside = weights_mount(weights)
+    mounts = [mount]
     template_inside = f"/templates/{template.name}" if template else None
     if template and template_inside:
         mounts.append((template, template_inside))
@@ -224,8 +217,9 @@ def _container(deployment: Deployment, place: Place, weights: Path, template: Pa
         base_url=f"http://{place.host}:{place.port}/v1",
         served_model=deployment.model,
         ready_path="/health",
-        environment=_environment(place),
+        environment={**_environment(place), **_caches(CACHE_IN_IMAGE)},
         mounts=tuple(mounts),
+        cache=str(CACHE_IN_IMAGE),
         devices=place.devices,
         shm_bytes=SHM_BYTES,
         memory_limit_bytes=deployment.terms.memory_limit_bytes,
@@ -239,15 +233,15 @@ def _environment(place: Place) -> dict[str, str]:
     return found if place.devices else {**found, "SGLANG_USE_CPU_ENGINE": "1"}
 
 
-def _caches(place: Place) -> dict[str, str]:
+def _caches(folder: Path | None) -> dict[str, str]:
     """What was compiled is kept for later starts."""
-    if place.cache is None:
+    if folder is None:
         return {}
     return {
-        "SGLANG_CACHE_DIR": str(place.cache),
-        "FLASHINFER_WORKSPACE_BASE": str(place.cache),
-        "TORCHINDUCTOR_CACHE_DIR": str(place.cache / "inductor"),
-        "TRITON_CACHE_DIR": str(place.cache / "triton"),
+        "SGLANG_CACHE_DIR": str(folder),
+        "FLASHINFER_WORKSPACE_BASE": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
     }
 
 

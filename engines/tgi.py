@@ -1,20 +1,24 @@
 """Hugging Face's Text Generation Inference: its container, a launcher of the user's own, or attached to.
 
 Facts on its flags, log and pages are of its source as of 2026-01-08, after tag v3.3.7; upstream has it in
-maintenance. Must not know the harness: it says what to start, and reads what the server says.
+maintenance. It generates an answer of more than 1,024 tokens in pieces of that many: each begins with a
+prefill of all before it, and the last is not cut to max_tokens. Must not know the harness: it says what to
+start, and reads what the server says.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 from engines import tgi_log
+from engines.checkpoint_terms import DTYPES, architecture_of, cast_reason, code_reason
 from engines.images import image_of
-from engines.models import MODELS
+from engines.mounts import weights_mount
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -37,7 +41,6 @@ from harness.errors import UserError
 
 # Any other name in a request is taken for a LoRA adapter's.
 SERVED_MODEL = "tgi"
-DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
 OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
 QUANTIZED = ("awq", "gptq", "fp8")
@@ -83,7 +86,10 @@ class Tgi:
     """See harness.contracts.Engine."""
 
     name: str = "tgi"
-    description: str = "Hugging Face Text Generation Inference: its container, your own launcher, or attached"
+    description: str = (
+        "Hugging Face Text Generation Inference: its container, your own launcher, or attached; generates "
+        "answers of more than 1,024 tokens in pieces, each with a prefill of its own"
+    )
     options: type = Options
     programs: Sequence[str | None] = (None,)
     launchers: Sequence[Launcher] = ("docker", "native")
@@ -93,29 +99,24 @@ class Tgi:
     hints: Sequence[Hint] = tgi_log.HINTS
 
     def read_facts(self, base_url: str, key: str | None, timeout_s: float) -> Mapping[str, Any]:
-        """/info by huggingface_hub's client; nothing where it does not answer."""
-        from huggingface_hub import InferenceClient, errors
-
-        root = base_url.rstrip("/").removesuffix("/v1")
-        token = (
-            key or "none"
-        )  # without one, the client would send the hub token that the user is logged in with
+        """/info by huggingface_hub's client; nothing where it does not answer within timeout_s."""
+        # The client's own timeout does not hold for this page: it waits for as long as the server is silent.
+        found: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+        Thread(target=lambda: found.put(_info(base_url, key)), name="tgi /info", daemon=True).start()
         try:
-            with InferenceClient(root, provider="hf-inference", token=token, timeout=timeout_s) as client:
-                return {"/info": client.get_endpoint_info()}
-        except (OSError, ValueError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled):
+            return found.get(timeout=timeout_s)
+        except Empty:
             return {}
 
     def weights(self, deployment: Deployment) -> Weights | Reason:
-        quantization, dtype = deployment.quantization, deployment.terms.dtype
+        quantization = deployment.quantization
         if deployment.terms.launcher == "native" and deployment.options.program is None:
             return Reason(NOT_INSTALLED)
         if quantization not in (*DTYPES, *QUANTIZED):
             return Reason(f"TGI's own engine reads safetensors; {quantization} is stored as GGUF")
-        if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
-            return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
-        model = MODELS.get(deployment.model)
-        architecture = model.facts.architecture if model else None
+        if reason := cast_reason(deployment) or code_reason(deployment):
+            return reason
+        architecture = architecture_of(deployment.model)
         if quantization == "fp16" and architecture in OVERFLOW_FLOAT16:
             return Reason(
                 f"{architecture} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works"
@@ -172,9 +173,10 @@ UNMATCHED = {
 def _native(deployment: Deployment, place: Place, weights: Path) -> NativeSpec:
     if place.program is None:
         raise UserError(NOT_INSTALLED)
-    # The router writes the tokenizer to ./out. The socket's path must be short; the default is every TGI's.
+    # The router writes the tokenizer to ./out. The path of a shard's socket must be absolute and short, and
+    # its default is every TGI's; the launcher's children have its working directory.
     argv = ["/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(place.program.absolute())]
-    socket = f"--shard-uds-path=/tmp/bench-tgi-{place.port}"
+    socket = "--shard-uds-path=/proc/self/cwd/shard"
     return NativeSpec(
         argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
         base_url=f"http://{place.host}:{place.port}/v1",
@@ -191,8 +193,8 @@ def _container(deployment: Deployment, place: Place, weights: Path) -> Container
         raise UserError(
             "engine=tgi: its image serves on a GPU; tgi.image= names another, such as its -intel-cpu one"
         )
-    # The image's entrypoint splits its arguments at spaces.
-    inside = "/weights/" + re.sub(r"[^\w.-]", "-", weights.name)
+    # The image's entrypoint splits its arguments at spaces; a mount has none in its name.
+    mount, inside = weights_mount(weights)
     return ContainerSpec(
         image=options.image or image_of("tgi", "cuda"),
         arguments=tuple(_arguments(deployment, place, inside)),
@@ -200,7 +202,7 @@ def _container(deployment: Deployment, place: Place, weights: Path) -> Container
         served_model=SERVED_MODEL,
         ready_path="/health",
         environment=_environment(terms),
-        mounts=((weights, inside),),
+        mounts=(mount,),
         devices=place.devices,
         shm_bytes=SHM_BYTES,
         memory_limit_bytes=terms.memory_limit_bytes,
@@ -259,6 +261,21 @@ def _queue(terms: EngineTerms, options: Options) -> int | None:
 def _dtype(deployment: Deployment) -> str | None:
     """None where TGI chooses: for quantized weights it takes no --dtype."""
     return None if deployment.options.quantize else DTYPES.get(deployment.quantization)
+
+
+def _info(base_url: str, key: str | None) -> Mapping[str, Any]:
+    """The page by its path; nothing where it cannot be had: bench then asks for it itself. Blocks without a
+    limit."""
+    from huggingface_hub import InferenceClient
+
+    root = base_url.rstrip("/").removesuffix("/v1")
+    # Without one, the client would send the hub token that the user is logged in with.
+    token = key or "none"
+    try:
+        with InferenceClient(root, provider="hf-inference", token=token) as client:
+            return {"/info": client.get_endpoint_info()}
+    except Exception:  # of the HTTP library that this release of the client uses; which one, changes
+        return {}
 
 
 def _from_info(info: Mapping[str, Any]) -> dict[str, Scalar]:

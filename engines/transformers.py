@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.models import MODELS
+from engines.checkpoint_terms import DTYPES, architecture_of, cast_reason
 from harness.contracts import (
     Deployment,
     Fairness,
@@ -33,7 +33,6 @@ from harness.errors import UserError
 
 HERE = Path(__file__).parent
 SERVER = HERE / "inside" / "transformers_server.py"
-DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
 OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 STOP_GRACE_S = 5.0
@@ -106,7 +105,7 @@ class Transformers:
     )
 
     def weights(self, deployment: Deployment) -> Weights | Reason:
-        quantization, dtype = deployment.quantization, deployment.terms.dtype
+        quantization = deployment.quantization
         if quantization.startswith("gguf-"):
             return Reason("transformers turns a GGUF file back into 16 bits as it loads it")
         if quantization not in DTYPES:
@@ -114,10 +113,9 @@ class Transformers:
                 f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
                 "of other packages"
             )
-        if dtype not in (None, DTYPES[quantization]):
-            return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
-        model = MODELS.get(deployment.model)
-        architecture = model.facts.architecture if model else None
+        if reason := cast_reason(deployment):
+            return reason
+        architecture = architecture_of(deployment.model)
         if quantization == "fp16" and architecture in OVERFLOW_FLOAT16:
             return Reason(f"{architecture} overflows float16 and answers with nothing; bf16 works")
         return Weights(deployment.model, quantization, "safetensors")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import vllm_log
+from engines.checkpoint_terms import DTYPES, PLAIN_SAMPLING, architecture_of, cast_reason, code_reason
 from engines.images import image_of
-from engines.models import MODELS
+from engines.mounts import weights_mount
 from engines.vllm_cache import cache_blocks, cache_bytes, cache_shape
 from harness.contracts import (
     ContainerSpec,
@@ -40,11 +41,12 @@ from harness.errors import UserError
 HERE = Path(__file__).parent
 # The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
 MODULE = ("-P", "-m", "vllm.entrypoints.cli.main")
-DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 # vllm/config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS: "Numerical instability."
 REFUSE_FLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
 STOP_GRACE_S = 20.0
+# Whatever user an image has may write there.
+CACHE_IN_IMAGE = Path("/var/tmp")
 # What its processes talk through; the 64 MiB of a container are too little (vLLM's docs, Using Docker).
 SHM_BYTES = 4 * 2**30
 # Measured for the CPU; for CUDA an estimate from the sizes of its wheels.
@@ -118,10 +120,9 @@ class Vllm:
             return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
         if quantization not in (*DTYPES, "fp8", "awq", "gptq"):
             return Reason(f"vLLM has no {quantization} checkpoints; it serves fp16, bf16, fp8, awq, gptq")
-        if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
-            return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
-        model = MODELS.get(deployment.model)
-        architecture = model.facts.architecture if model else None
+        if reason := cast_reason(deployment) or code_reason(deployment):
+            return reason
+        architecture = architecture_of(deployment.model)
         if "float16" in (dtype, DTYPES.get(quantization)) and architecture in REFUSE_FLOAT16:
             return Reason(f"vLLM refuses float16 for {architecture} as unstable; bf16 works")
         return Weights(deployment.model, quantization, "safetensors")
@@ -136,11 +137,11 @@ class Vllm:
         template = deployment.terms.chat_template or place.chat_template
         arguments = _arguments(deployment, place, str(place.weights), str(template) if template else None)
         return NativeSpec(
-            argv=(str(place.python), *MODULE, "serve", *arguments),
+            argv=(*_own_cache_size(deployment, place), str(place.python), *MODULE, "serve", *arguments),
             base_url=f"http://{place.host}:{place.port}/v1",
             served_model=deployment.model,
             ready_path="/health",
-            environment={**_environment(deployment, place), **_caches(place)},
+            environment={**_environment(deployment, place), **_caches(place.cache)},
             stop_grace_s=STOP_GRACE_S,
         )
 
@@ -158,7 +159,7 @@ class Vllm:
     def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
         # Without min_tokens an answer with too little room left in the context ends early and looks whole.
         forced = {"ignore_eos": True, "min_tokens": turn.max_tokens}
-        return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING}
+        return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING, "top_k": 0}
 
     def forces_length(self, deployment: Deployment) -> bool:
         return True
@@ -170,21 +171,10 @@ class Vllm:
         return vllm_log.resolved(log, facts)
 
 
-# A model's generation_config may set each of these; an attached server takes them from there.
-PLAIN_SAMPLING: Mapping[str, Any] = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-
-
 def _container(deployment: Deployment, place: Place, weights: Path) -> ContainerSpec:
     terms, options = deployment.terms, deployment.options
-    inside = f"/weights/{weights.name}"
-    mounts = [(weights, inside)]
+    mount, inside = weights_mount(weights)
+    mounts = [mount]
     template = terms.chat_template or place.chat_template
     if template is not None:
         template = Path(template).absolute()
@@ -197,8 +187,9 @@ def _container(deployment: Deployment, place: Place, weights: Path) -> Container
         base_url=f"http://{place.host}:{place.port}/v1",
         served_model=deployment.model,
         ready_path="/health",
-        environment=_environment(deployment, place),
+        environment={**_environment(deployment, place), **_caches(CACHE_IN_IMAGE)},
         mounts=tuple(mounts),
+        cache=str(CACHE_IN_IMAGE),
         devices=place.devices,
         shm_bytes=SHM_BYTES,
         memory_limit_bytes=terms.memory_limit_bytes,
@@ -219,14 +210,21 @@ def _environment(deployment: Deployment, place: Place) -> dict[str, str]:
     return found
 
 
-def _caches(place: Place) -> dict[str, str]:
+def _own_cache_size(deployment: Deployment, place: Place) -> tuple[str, ...]:
+    """The user's VLLM_CPU_KVCACHE_SPACE would win over the flag; empty, it ends 0.32.0 with a ValueError."""
+    if place.devices or deployment.terms.kv_cache_tokens is None:
+        return ()
+    return ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE")
+
+
+def _caches(folder: Path | None) -> dict[str, str]:
     """What was compiled is kept for later starts."""
-    if place.cache is None:
+    if folder is None:
         return {}
     return {
-        "VLLM_CACHE_ROOT": str(place.cache),
-        "TORCHINDUCTOR_CACHE_DIR": str(place.cache / "inductor"),
-        "TRITON_CACHE_DIR": str(place.cache / "triton"),
+        "VLLM_CACHE_ROOT": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
     }
 
 

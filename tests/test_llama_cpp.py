@@ -159,8 +159,8 @@ def test_container_sees_all_files_of_a_model_in_several() -> None:
         Place(None, first, "127.0.0.1", 8123, Path("/scratch")),
     )
     assert isinstance(spec, ContainerSpec)
-    assert spec.mounts == ((Path("/w/big"), "/weights"),)
-    assert spec.arguments[:2] == ("--model", "/weights/big-00001-of-00003.gguf")
+    assert spec.mounts == ((Path("/w/big"), "/weights/big"),)
+    assert spec.arguments[:2] == ("--model", "/weights/big/big-00001-of-00003.gguf")
 
 
 def test_container_on_a_device_puts_all_layers_there() -> None:
@@ -311,12 +311,6 @@ def test_formats_that_are_no_gguf_have_a_reason(quantization: str) -> None:
     )
 
 
-def test_llama_cpp_python_has_no_container() -> None:
-    options = Options(program="llama-cpp-python")
-    reason = ENGINE.weights(deployment(terms=EngineTerms(launcher="docker"), options=options))
-    assert reason == Reason("the container of llama.cpp has llama-server in it, not llama-cpp-python")
-
-
 @pytest.mark.parametrize(
     ("program", "package"),
     [
@@ -401,8 +395,12 @@ def test_matched_terms_can_all_be_told_to_llama_cpps_own_server() -> None:
 
 
 def test_terms_that_llama_cpp_cannot_be_told_are_named() -> None:
-    terms = EngineTerms(dtype="float16", graphs=True, chunked_prefill=False)
-    assert set(ENGINE.unmatched(deployment(terms=terms))) == {"dtype", "graphs", "chunked_prefill"}
+    terms = EngineTerms(dtype="float16", trust_remote_code=True, chunked_prefill=False)
+    assert set(ENGINE.unmatched(deployment(terms=terms))) == {"dtype", "trust_remote_code", "chunked_prefill"}
+
+
+def test_graphs_are_left_to_the_log_as_the_device_decides() -> None:
+    assert ENGINE.unmatched(deployment(terms=EngineTerms(graphs=True))) == {}
 
 
 def test_llama_cpp_python_says_that_it_serves_one_request_at_a_time() -> None:

@@ -32,6 +32,7 @@ from harness.contracts import (
 )
 from harness.errors import MissingError
 from harness.install import InstalledEnvironment, cache_dir, installed
+from harness.install_step import run_supervised
 from harness.server import free_port
 
 pytestmark = pytest.mark.live
@@ -250,9 +251,8 @@ def test_new_conversion_serves(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path, quantization: str, said: str
 ) -> None:
     cache = cache_with(source, tmp_path)
-    made = prepare(
-        Weights(MODEL, quantization, "gguf"), cache, lambda spec: environment.folder, lambda line: None
-    )
+    weights = Weights(MODEL, quantization, "gguf")
+    made = prepare(weights, cache, lambda spec: environment.folder, lambda line: None, run_supervised)
     assert_serves(environment, made, tmp_path, said)
     made.path.unlink()  # half a gigabyte
 
@@ -276,7 +276,7 @@ def test_interrupted_conversion_is_not_taken_for_finished(
     cache = cache_with(source, tmp_path)
     weights = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(KeyboardInterrupt):
-        prepare(weights, cache, lambda spec: environment.folder, interrupt)
+        prepare(weights, cache, lambda spec: environment.folder, interrupt, run_supervised)
     assert find(weights, cache) is None
     assert not list((cache / "weights" / MODEL).glob("*.part"))
 
@@ -286,4 +286,4 @@ def test_conversion_without_the_gguf_package_says_so(source: WeightsFile, tmp_pa
     weights = Weights(MODEL, "fp16", "gguf")
     # bench's own interpreter has no gguf package
     with pytest.raises(MissingError, match=r"could not be made[\s\S]*No module named"):
-        prepare(weights, cache, lambda spec: Path(sys.prefix), lambda line: None)
+        prepare(weights, cache, lambda spec: Path(sys.prefix), lambda line: None, run_supervised)

@@ -55,6 +55,7 @@ def test_values_of_xllamacpp() -> None:
         "attention_backend": "flash",
         "quantization_kernel": "CPU_REPACK",
         "chat_template": "given",
+        "graphs": False,
     }
 
 
@@ -79,6 +80,7 @@ def test_values_of_llama_cpp_python() -> None:
         "attention_backend": "plain",
         "quantization_kernel": "CPU_REPACK",
         "chat_template": "given",
+        "graphs": False,
     }
 
 
@@ -96,6 +98,13 @@ def test_seed_is_told_unless_it_is_random() -> None:
     page = props_of(LLAMA_SERVER)["/props"]
     page["default_generation_settings"]["params"]["seed"] = 7
     assert ENGINE.resolved("", {"/props": page})["seed"] == 7
+
+
+def test_graphs_of_a_build_with_cuda_are_not_told() -> None:
+    # As ggml-cuda.cu lists its features; the second stands where graphs were compiled in.
+    line = "system_info: n_threads = 8 | CUDA : ARCHS = 900 | USE_GRAPHS = 1 | CPU : SSE3 = 1 |\n"
+    assert "graphs" not in ENGINE.resolved(line, {})
+    assert ENGINE.resolved(line.replace("USE_GRAPHS = 1 | ", ""), {})["graphs"] is False
 
 
 def test_speculation_is_told() -> None:

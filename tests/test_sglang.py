@@ -215,7 +215,12 @@ def test_a_container_sees_weights_and_template_read_only() -> None:
     assert spec.devices == (0,)
     assert spec.shm_bytes == 32 * 2**30
     assert spec.memory_limit_bytes == 2**33
-    assert spec.environment == {"HF_HUB_OFFLINE": "1", "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0"}
+    assert spec.cache == "/var/tmp"
+    assert spec.environment == {
+        "HF_HUB_OFFLINE": "1", "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
+        "SGLANG_CACHE_DIR": "/var/tmp", "FLASHINFER_WORKSPACE_BASE": "/var/tmp",
+        "TORCHINDUCTOR_CACHE_DIR": "/var/tmp/inductor", "TRITON_CACHE_DIR": "/var/tmp/triton",
+    }  # fmt: skip
 
 
 def test_a_container_takes_the_upstream_image_unless_one_is_given() -> None:

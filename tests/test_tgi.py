@@ -190,7 +190,7 @@ def test_own_launcher_runs_where_it_may_write() -> None:
         "/opt/text-generation-launcher",
         f"--model-id={WEIGHTS}",
     )
-    assert spec.argv[-1] == "--shard-uds-path=/tmp/bench-tgi-8123"
+    assert spec.argv[-1] == "--shard-uds-path=/proc/self/cwd/shard"
     assert "--max-total-tokens=512" in spec.argv
     assert spec.environment["HF_HUB_OFFLINE"] == "1"
     assert spec.stop_grace_s > 10  # what TGI is given to end its requests

@@ -6,11 +6,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,6 +282,61 @@ def test_hugging_faces_client_and_bench_read_the_same_info(tgi: Tgi) -> None:
     }
 
 
+@contextmanager
+def listening(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
+    """The address of a server that does this with each connection; None: it takes none."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while answer:
+                    with listener.accept()[0] as connection:
+                        connection.recv(65536)
+                        answer(connection)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def cut(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+def no_page(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
+def no_json(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{")
+
+
+@pytest.mark.parametrize("answer", [reset, cut, no_page, no_json])
+def test_no_facts_are_read_of_a_server_that_breaks_off(answer: Callable[[socket.socket], None]) -> None:
+    with listening(answer) as url:
+        assert ENGINE.read_facts(url, None, 10.0) == {}
+
+
+def test_no_facts_are_read_where_nothing_listens() -> None:
+    assert ENGINE.read_facts(f"http://127.0.0.1:{free_port()}/v1", None, 10.0) == {}
+
+
+def test_a_silent_server_is_waited_for_no_longer_than_told() -> None:
+    with listening(None) as url:
+        begun_s = time.monotonic()
+        assert ENGINE.read_facts(url, None, 0.2) == {}
+        assert time.monotonic() - begun_s < 5
+
+
 def test_a_whole_run_measures_a_running_server(tmp_path: Path) -> None:
     with serving("--answer-tokens=20") as tgi:
         place = made(tmp_path / "place")
@@ -308,7 +366,7 @@ def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path) -> N
     launcher = tmp_path / "text-generation-launcher"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "tgi_server.py"} "$@"\n')
     launcher.chmod(0o755)
-    scratch = tmp_path / "scratch"
+    scratch = tmp_path / ("long" * 30)  # longer than the path of a socket may be
     scratch.mkdir()
     terms = EngineTerms(
         launcher="native", context_length=512, concurrent_sequences=2, prefix_cache=True, graphs=False
@@ -342,3 +400,4 @@ def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path) -> N
         "max_concurrent_requests": 4096,
     }
     assert (scratch / "out" / "tokenizer.json").is_file()
+    assert (scratch / "shard-0").is_socket()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def cache_of(place: Place, terms: EngineTerms = MATCHED, options: Options | None
 def test_matched_on_a_cpu() -> None:
     spec = native()
     assert spec.argv == (
-        *SERVE, "/w/gemma3-270m-bf16",
+        "/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE", *SERVE, "/w/gemma3-270m-bf16",
         "--served-model-name=gemma3-270m", "--host=127.0.0.1", "--port=8123",
         "--enable-prompt-tokens-details", "--generation-config=vllm", "--chat-template=/w/gemma3.jinja",
         "--dtype=bfloat16", "--max-model-len=2048", "--max-num-seqs=4", "--enable-prefix-caching",
@@ -156,6 +158,17 @@ def test_every_option_has_its_flag() -> None:
     assert spec.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-7"
 
 
+@pytest.mark.parametrize(("tokens", "seen"), [(8192, "None\n"), (None, "40\n")])
+def test_a_cache_size_in_our_environment_holds_only_where_none_is_asked_for(
+    tokens: int | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
+    argv = native(terms=replace(MATCHED, kv_cache_tokens=tokens)).argv
+    look = (sys.executable, "-c", "import os; print(os.environ.get('VLLM_CPU_KVCACHE_SPACE'))")
+    begins = argv[: argv.index("/env/bin/python")]
+    assert subprocess.run((*begins, *look), capture_output=True, text=True, check=True).stdout == seen
+
+
 def test_a_longer_start_is_waited_for_inside_too() -> None:
     spec = native(terms=replace(MATCHED, start_timeout_s=1800.0))
     assert spec.environment["VLLM_ENGINE_READY_TIMEOUT_S"] == "1800"
@@ -179,7 +192,8 @@ def test_container_sees_weights_and_template_where_they_are_mounted() -> None:
         (Path("/w/gemma3-270m-bf16"), "/weights/gemma3-270m-bf16"),
         (Path("/w/gemma3.jinja"), "/templates/gemma3.jinja"),
     )
-    assert "VLLM_CACHE_ROOT" not in spec.environment
+    assert spec.cache == spec.environment["VLLM_CACHE_ROOT"] == "/var/tmp"
+    assert spec.environment["TORCHINDUCTOR_CACHE_DIR"] == "/var/tmp/inductor"
     assert spec.environment["HF_HUB_OFFLINE"] == "1"
     assert spec.memory_limit_bytes == 8_000_000_000
     assert spec.devices == ()

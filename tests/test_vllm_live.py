@@ -74,7 +74,7 @@ def spec_of(
         scratch=folder,
         facts=weights.facts,
         chat_template=weights.chat_template,
-        cache=cache_dir() / "compiled" / "vllm",
+        cache=cache_dir() / "compiled" / "vllm-cpu",
     )
     spec = ENGINE.launch(Deployment("vllm", MODEL, quantization, terms, Options(), "label"), place)
     assert isinstance(spec, NativeSpec)

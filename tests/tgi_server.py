@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -422,6 +423,9 @@ def serving(args: argparse.Namespace) -> ThreadingHTTPServer:
 def main() -> None:
     args = arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    shard = socket.socket(socket.AF_UNIX)
+    if args.shard_uds_path:
+        shard.bind(f"{args.shard_uds_path}-0")  # each shard's has its rank
     say_what_is_used(args)
     serving(args).serve_forever()
 

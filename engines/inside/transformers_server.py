@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -409,9 +409,43 @@ async def collected(
     return answer.whole("".join(text) + answer.pieces.rest())
 
 
-def application(loaded: Loaded) -> FastAPI:
-    args, line = loaded.args, Line(loaded)
+def refusal(message: str, param: str | None = None, code: int = 400) -> JSONResponse:
+    return JSONResponse(error_body(message, "invalid_request_error", param), code)
 
+
+async def refuse(request: Request, error: Exception) -> JSONResponse:
+    return refusal(str(error))
+
+
+async def refuse_form(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    return refusal(f"{param or 'body'}: {first['msg']}", param)
+
+
+async def answered(
+    loaded: Loaded, line: Line, asked: ChatRequest, request: Request
+) -> StreamingResponse | JSONResponse:
+    """RefusedError where it cannot be served."""
+    alias = loaded.args.alias
+    if asked.model != alias:
+        return refusal(f"model {asked.model} is not served here; {alias} is", "model", 404)
+    ids = loaded.prompt_ids(asked.messages)
+    settings = settings_of(asked, loaded, len(ids))
+    answer = begun(loaded, asked, len(ids))
+    tokens = line.tokens(ids, settings, asked.seed)
+    if asked.stream:
+        return StreamingResponse(streamed(answer, tokens), media_type="text/event-stream")
+    try:
+        return JSONResponse(await collected(answer, tokens, request))
+    except Exception as error:
+        return JSONResponse(error_body(f"{type(error).__name__}: {error}", "server_error"), 500)
+    finally:
+        await tokens.aclose()
+
+
+def lifespan_of(args: argparse.Namespace) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Here, because uvicorn sets its own handlers before: those wait for the answers that are running.
@@ -420,37 +454,18 @@ def application(loaded: Loaded) -> FastAPI:
         print(f"ready to listen on {args.host}:{args.port}", flush=True)
         yield
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    return lifespan
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse_form(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"][1:]) or None
-        return JSONResponse(
-            error_body(f"{param or 'body'}: {first['msg']}", "invalid_request_error", param), 400
-        )
 
-    @app.exception_handler(RefusedError)
-    async def refuse(request: Request, error: RefusedError) -> JSONResponse:
-        return JSONResponse(error_body(str(error), "invalid_request_error"), 400)
+def application(loaded: Loaded) -> FastAPI:
+    line = Line(loaded)
+    app = FastAPI(lifespan=lifespan_of(loaded.args), openapi_url=None)
+    app.add_exception_handler(RequestValidationError, refuse_form)
+    app.add_exception_handler(RefusedError, refuse)
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(asked: ChatRequest, request: Request) -> StreamingResponse | JSONResponse:
-        if asked.model != args.alias:
-            message = f"model {asked.model} is not served here; {args.alias} is"
-            return JSONResponse(error_body(message, "invalid_request_error", "model"), 404)
-        ids = loaded.prompt_ids(asked.messages)
-        settings = settings_of(asked, loaded, len(ids))
-        answer = begun(loaded, asked, len(ids))
-        tokens = line.tokens(ids, settings, asked.seed)
-        if asked.stream:
-            return StreamingResponse(streamed(answer, tokens), media_type="text/event-stream")
-        try:
-            return JSONResponse(await collected(answer, tokens, request))
-        except Exception as error:
-            return JSONResponse(error_body(f"{type(error).__name__}: {error}", "server_error"), 500)
-        finally:
-            await tokens.aclose()
+        return await answered(loaded, line, asked, request)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -458,7 +473,7 @@ def application(loaded: Loaded) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        served = {"id": args.alias, "object": "model", "owned_by": "transformers"}
+        served = {"id": loaded.args.alias, "object": "model", "owned_by": "transformers"}
         return {"object": "list", "data": [{**served, "max_model_len": loaded.context_length}]}
 
     @app.get("/info")
