@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engines import ENGINES
-from harness import gpu, host, inventory, server
+from harness import docker_cli, gpu, host, inventory, server
 from harness.contracts import Reason
 
 State = Literal["ok", "note", "problem"]
@@ -34,7 +33,7 @@ def examine(cache: Path, results: Path) -> list[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _machine,
         _devices,
-        lambda: _engines(cache),
+        lambda: engine_findings(cache, has_device=not isinstance(gpu.devices(), Reason)),
         _docker,
         _ports,
         lambda: _disk("cache", cache),
@@ -65,10 +64,11 @@ def _devices() -> Iterator[Finding]:
         yield Finding("gpu", "ok", f"{device.index}: {device.name}")
 
 
-def _engines(cache: Path) -> Iterator[Finding]:
+def engine_findings(cache: Path, *, has_device: bool) -> Iterator[Finding]:
     """Of each engine's first program, and how it is started."""
-    for engine in inventory.engines_here(cache, has_device=not isinstance(gpu.devices(), Reason)):
+    for engine in inventory.engines_here(cache, has_device=has_device):
         topic, first = f"engine {engine.engine}", engine.programs[0]
+        for_device = ENGINES[engine.engine].install(first.program, "cuda") if has_device else None
         if not engine.launchers:
             yield Finding(topic, "ok", "is never started: it runs already")
         elif engine.launchers[0] == "docker":
@@ -77,6 +77,9 @@ def _engines(cache: Path) -> Iterator[Finding]:
             yield Finding(topic, "ok", "needs no environment of its own")
         elif first.state == "none":
             yield Finding(topic, "note", first.reason or "")
+        elif isinstance(for_device, Reason):
+            remedy = "A run on the device leaves it out; with device=cpu it does not."
+            yield Finding(topic, "note", for_device.text, remedy)
         elif first.state == "installed":
             yield Finding(topic, "ok", " ".join(filter(None, ("installed", first.version))))
         else:
@@ -87,21 +90,14 @@ def _docker() -> Iterator[Finding]:
     by_docker = [name for name, engine in ENGINES.items() if engine.launchers[:1] == ("docker",)]
     needed_by = ["engine.launcher=docker", *(f"engine={name}" for name in by_docker)]
     remedy = f"It is needed by {' and '.join(needed_by)}."
-    program = shutil.which("docker")
-    if program is None:
+    if shutil.which("docker") is None:
         yield Finding("docker", "note", "not installed", remedy)
         return
-    command = [program, "version", "--format", "{{.Server.Version}}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding("docker", "note", f"does not answer ({error})", remedy)
-        return
-    if done.returncode:
-        why = " ".join(done.stderr.split())[:160]
-        yield Finding("docker", "note", f"its daemon does not answer: {why}", remedy)
+    version = docker_cli.ask("version", "--format", "{{.Server.Version}}", timeout_s=10.0)
+    if version.code == 0:
+        yield Finding("docker", "ok", f"server {version.text}")
     else:
-        yield Finding("docker", "ok", f"server {done.stdout.strip()}")
+        yield Finding("docker", "note", f"its daemon does not answer: {version.error[:160]}", remedy)
 
 
 def _ports() -> Iterator[Finding]:

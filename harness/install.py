@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from platformdirs import user_cache_path
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 from harness.install_step import OnLine, Step
-from harness.pip import PipProgress, packages_of, why_it_failed
+from harness.pip import MendProgress, PipProgress, packages_of, why_it_failed
 
 MARKER = "installed.json"
 # In the marker: the hash of all that the environment is made from. Its name is older than sources are.
@@ -36,6 +36,8 @@ PROGRAM = Path("bin", "program")
 COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
 # In an environment while it is made, for pip: a small /tmp does not matter, and nothing is left there.
 SCRATCH = "tmp"
+# Tells mending scripts how many bytes they may add; absent where the user asked for the install.
+LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
 LIST_VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -65,6 +67,11 @@ def environment_dir(cache: Path, spec: InstallSpec) -> Path:
     return cache / "engines" / spec.environment
 
 
+def compiled_dir(cache: Path, environment: str) -> Path:
+    """Where the engine of an environment keeps what it compiled at a start, for the next; may be absent."""
+    return cache / "compiled" / environment
+
+
 def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
     """The environment; None where it is absent, unfinished, or made from another lock or other sources.
     Starts nothing."""
@@ -80,20 +87,23 @@ def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
         return None
 
 
-def install(cache: Path, spec: InstallSpec, on_line: OnLine) -> InstalledEnvironment:
+def install(
+    cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None
+) -> InstalledEnvironment:
     """Make the environment unless it is there; blocks, for seconds to many minutes. `on_line` gets few lines
     on how far it is; all output goes to log_path.
 
     What was cut short is made anew (pip's cache keeps the downloads, and what it built). Waits for another
-    install of the same. However it ends, no process is left. Raises MissingError with the end of the output
-    where it fails or no compiler is here, UserError where the disk is full.
+    install of the same. However it ends, no process is left. With `limit_bytes` a mending script that finds
+    that more is needed fails. Raises MissingError with the end of the output where it fails or no compiler is
+    here, UserError where the disk is full.
     """
     with _exclusive(cache, spec, on_line):
         found = installed(cache, spec)
         if found is None:
             _clear(environment_dir(cache, spec))
             _check_disk(cache, spec)
-            _make(cache, spec, on_line)
+            _make(cache, spec, on_line, limit_bytes)
             found = installed(cache, spec)
     if found is None:
         raise MissingError(f"{spec.environment} was made but is not usable: {environment_dir(cache, spec)}")
@@ -101,13 +111,15 @@ def install(cache: Path, spec: InstallSpec, on_line: OnLine) -> InstalledEnviron
 
 
 def remove(cache: Path, spec: InstallSpec) -> int:
-    """Delete the environment, whole or half; bytes freed, 0 where there was none."""
-    folder = environment_dir(cache, spec)
-    if not folder.exists():
+    """Delete the environment, whole or half, and what its engine compiled; bytes freed, 0 where there was
+    nothing."""
+    folder, compiled = environment_dir(cache, spec), compiled_dir(cache, spec.environment)
+    if not folder.exists() and not compiled.exists():
         return 0
     with _exclusive(cache, spec, lambda line: None):
-        freed = _size_bytes(folder)
+        freed = _size_bytes(folder) + _size_bytes(compiled)
         _clear(folder)
+        _clear(compiled)
         log_path(cache, spec).unlink(missing_ok=True)
     return freed
 
@@ -124,7 +136,7 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _make(cache: Path, spec: InstallSpec, on_line: OnLine) -> None:
+def _make(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None) -> None:
     # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
     folder = environment_dir(cache, spec)
     log = log_path(cache, spec)
@@ -133,7 +145,7 @@ def _make(cache: Path, spec: InstallSpec, on_line: OnLine) -> None:
     on_line(f"making {folder}")
     versions: dict[str, str] = {}
     if spec.lock is not None:
-        versions |= _make_venv(folder, spec, spec.lock, log, on_line)
+        versions |= _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
     if spec.sources:
         versions |= {"cc": build(spec.sources, folder / PROGRAM, on_line)}
     size_bytes, now = _size_bytes(folder), datetime.now(UTC).isoformat(timespec="seconds")
@@ -173,41 +185,47 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
     return (said.stdout.splitlines() or ["unknown"])[0]
 
 
-def _make_venv(folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine) -> dict[str, str]:
+def _make_venv(
+    folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine, limit_bytes: int | None
+) -> dict[str, str]:
     """A fresh venv with what the lock names, mended and checked; the versions of its packages."""
     name, python = spec.environment, str(python_of(folder))
+    scratch = folder / SCRATCH
+    environment = {"TMPDIR": str(scratch)} | ({} if limit_bytes is None else {LIMIT: str(limit_bytes)})
 
     def step(doing: str, failure: str, **more: Any) -> Step:
         return Step(doing, f"{name} {failure}", on_line, log=log, **more)
 
+    def explain(lines: Sequence[str]) -> Sequence[str]:
+        return why_it_failed(lines, spec.needs)
+
     venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
     step("making a virtual environment", "got no virtual environment").run(venv)
-    _install_packages(folder, spec, lock, step)
+    scratch.mkdir()
+    packages = PipProgress(packages_of(lock.read_text(encoding="utf-8")), time.monotonic)
+    common: dict[str, Any] = {"environment": environment, "explain": explain}
+    step("pip", "could not be installed", progress=packages, **common).run(_pip_command(python, lock))
     # -I: this process's PYTHONPATH is none of the environment's business.
     for script in spec.mend:
         on_line(f"mending: {script.name}")
-        step(script.name, f"could not be mended by {script.name}").run([python, "-I", str(script)])
+        mending = step(
+            script.name,
+            f"could not be mended by {script.name}",
+            progress=MendProgress(script.name),
+            **common,
+        )
+        mending.run([python, "-I", str(script)])
+    shutil.rmtree(scratch)
     step("trying it", "was installed but does not work").run([python, "-I", "-c", spec.check])
     listed = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
     versions: dict[str, str] = json.loads(listed.stdout)
     return versions
 
 
-def _install_packages(folder: Path, spec: InstallSpec, lock: Path, step: Callable[..., Step]) -> None:
+def _pip_command(python: str, lock: Path) -> list[str]:
     """By the user's own pip settings. The lock is the whole of it, so pip looks for no dependencies."""
-    pip = [str(python_of(folder)), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
-    pip += ["--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", str(lock)]
-    scratch = folder / SCRATCH
-    scratch.mkdir()
-    progress = PipProgress(packages_of(lock.read_text(encoding="utf-8")), time.monotonic)
-    step(
-        "pip",
-        "could not be installed",
-        environment={"TMPDIR": str(scratch)},
-        progress=progress,
-        explain=lambda lines: why_it_failed(lines, spec.needs),
-    ).run(pip)
-    shutil.rmtree(scratch)
+    pip = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
+    return [*pip, "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", str(lock)]
 
 
 def _write_marker(folder: Path, made: InstalledEnvironment, made_from_sha256: str) -> None:

@@ -50,24 +50,16 @@ class Step:
         """To its end; MissingError with its last lines if it fails. An exception here, or the end of bench
         by whatever signal, ends it with all that it started."""
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
-        began_s = time.monotonic()
-        with (
-            self.log.open("a", encoding="utf-8") as log,
-            supervise(
-                merged, log_path=Path(os.devnull), environment=self.environment, pass_stdout=True
-            ) as process,
-        ):
-            for line in process.lines(QUIET_S):
-                if line is None:
-                    self._say_alive(time.monotonic() - began_s)
-                    continue
+        with self.log.open("a", encoding="utf-8") as log:
+
+            def read(line: str) -> None:
                 log.write(line + "\n")
                 tail.append(line.rstrip())
                 said = self.progress.read(line) if self.progress else line.rstrip()
                 if said is not None:
                     self.on_line(said)
-            code = process.wait(None)
+
+            code = run_supervised(argv, self.environment or {}, read, self._say_alive)
         if code != 0:
             raise MissingError(self._failure(code, tail))
 
@@ -79,3 +71,20 @@ class Step:
         where = "" if self.log == Path(os.devnull) else f"; all of it: {self.log}"
         head = f"{self.failure} (exit code {code}); the end of its output{where}"
         return "\n".join([head + ":", *tail, *self.explain(tail)])
+
+
+def run_supervised(
+    argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: Callable[[float], None]
+) -> int | None:
+    """Run a command to its end and return its exit code. `read` gets each line of its output, `on_quiet` the
+    seconds so far whenever it says nothing for QUIET_S. An exception in these, or the end of bench by
+    whatever signal, ends it with all that it started."""
+    merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
+    began_s = time.monotonic()
+    with supervise(merged, log_path=Path(os.devnull), environment=environment, pass_stdout=True) as process:
+        for line in process.lines(QUIET_S):
+            if line is None:
+                on_quiet(time.monotonic() - began_s)
+            else:
+                read(line)
+        return process.wait(None)

@@ -13,32 +13,44 @@ Row = dict[str, str]
 _LAUNCHERS = {"native": "process", "docker": "container"}
 
 
-def engine_rows(engines: Sequence[EngineHere]) -> list[Row]:
-    """Each engine with what it is; below, its programs, what is here of them, and how they are started."""
-    rows = []
+def engine_rows(engines: Sequence[EngineHere]) -> tuple[list[Row], list[str]]:
+    """Each engine with what is here of it and how it is started; below, its programs where it has a choice.
+    Then the reasons that the numbers in it count from 1."""
+    rows: list[Row] = []
+    reasons: dict[str, None] = {}
     for engine in engines:
+        states = [_state(each, reasons) for each in engine.programs]
         how = ", ".join(_LAUNCHERS[each] for each in engine.launchers) or "runs already"
-        rows.append({"engine": engine.engine, "here": engine.description, "started as": how})
-        for program in engine.programs:
-            rows.append({"engine": f"  {program.program or ''}", "here": _state(program), "started as": ""})
-    return rows
+        has_choice = any(each.program for each in engine.programs)
+        here = _count(engine.programs) if has_choice else states[0]
+        rows.append({"engine": engine.engine, "here": here, "started as": how})
+        named = zip(engine.programs, states, strict=True) if has_choice else ()
+        rows += [{"engine": f"  {each.program}", "here": state, "started as": ""} for each, state in named]
+    return rows, list(reasons)
+
+
+def _count(programs: Sequence[Installable]) -> str:
+    here = sum(each.state in ("ready", "installed") for each in programs)
+    return f"{here} of {len(programs)} programs"
 
 
 def tool_rows(tools: Sequence[ToolHere]) -> list[Row]:
-    return [{"tool": each.tool, "here": _state(each.here)} for each in tools]
+    return [{"tool": each.tool, "here": _state(each.here, {})} for each in tools]
 
 
-def _state(item: Installable) -> str:
+def _state(item: Installable, reasons: dict[str, None]) -> str:
+    """In a line; a reason becomes its number among `reasons`."""
     if item.state == "ready":
         return "needs nothing"
     if item.state == "installing":
         return "is being installed"
     if item.state == "none":
-        return f"no: {item.reason}"
+        reasons.setdefault(item.reason or "")
+        return f"no {list(reasons).index(item.reason or '') + 1}"
     size = f"{(item.size_bytes or 0) / 2**20:,.1f} MiB"
     if item.state == "installed":
         return ", ".join(filter(None, (f"installed {item.version or ''}".strip(), size)))
-    said = "not installed" if item.state == "not installed" else "unfinished, or of another version"
+    said = "not installed" if item.state == "not installed" else "to be made anew"
     return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
 
 

@@ -16,7 +16,7 @@ from harness.config import DEFAULT_MODEL, default_of_keys, option_keys, takes_of
 from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
 from harness.doctor import Finding
 from harness.errors import UserError
-from harness.inventory import ModelHere, QuantizationServed
+from harness.inventory import EngineHere, ModelHere, QuantizationServed
 from harness.inventory_rows import Row, engine_rows, model_rows, quantization_rows, tool_rows
 from harness.plan_text import plan_lines, plan_rows
 from harness.selftest import Rung
@@ -55,15 +55,26 @@ def facts_of(what: str) -> list[Any]:
 def print_list(out: Console, what: str) -> None:
     """The same for people."""
     facts = facts_of(what)
-    if what == "quantizations":
-        _print_matrix(out, facts)
-        return
-    rows_of: dict[str, Callable[[list[Any]], list[Row]]] = {
-        "engines": engine_rows,
-        "tools": tool_rows,
-        "models": model_rows,
+    special: dict[str, Callable[[Console, list[Any]], None]] = {
+        "engines": _print_engines,
+        "quantizations": _print_matrix,
     }
+    if what in special:
+        special[what](out, facts)
+        return
+    rows_of: dict[str, Callable[[list[Any]], list[Row]]] = {"tools": tool_rows, "models": model_rows}
     print_rows(out, rows_of[what](facts) if what in rows_of else facts)
+
+
+def _print_engines(out: Console, here: list[EngineHere]) -> None:
+    """A number in the table is the reason below it; then what each engine is."""
+    rows, reasons = engine_rows(here)
+    print_rows(out, rows)
+    out.print()
+    if reasons:
+        _print_reasons(out, reasons)
+        out.print()
+    print_rows(out, [{"engine": each.engine, "what it is": each.description} for each in here])
 
 
 def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
@@ -71,11 +82,20 @@ def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
     rows, reasons = quantization_rows(served)
     print_rows(out, rows)
     out.print()
-    for number, reason in enumerate(reasons, start=1):
-        out.print(f"{number:2}  {escape(reason)}", soft_wrap=False)
+    _print_reasons(out, reasons)
     out.print(
         f"Of {_MATRIX_MODEL}, as each engine is first started; `bench plan` says what this machine can."
     )
+
+
+def _print_reasons(out: Console, reasons: Sequence[str]) -> None:
+    """Each with its number, further lines below its text."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(justify="right", min_width=2, no_wrap=True)
+    table.add_column()
+    for number, reason in enumerate(reasons, start=1):
+        table.add_row(str(number), escape(reason))
+    out.print(table, soft_wrap=False)
 
 
 def _scenarios() -> list[Row]:

@@ -15,6 +15,8 @@ LOCK_PYTHON = "3.11"
 # Lines on small packages come no closer than this; a file from here on is always said.
 PACE_S = 3.0
 LARGE_MB = 50.0
+# Before a line of pip's that a mending script (engines/inside) passes on.
+INDENT = "  "
 
 _PACKAGE = re.compile(
     r"^(?:Collecting|Processing|Requirement already satisfied:|Ignoring) ([^\s:]\S*?):?(?:\s|$)"
@@ -68,6 +70,21 @@ class PipProgress:
         return self.step
 
 
+class MendProgress:
+    """Passes on what a mending script says. Lines that it indents are pip's, for the log; `step` follows."""
+
+    def __init__(self, script: str) -> None:
+        self.step = script
+        self._script = script
+
+    def read(self, line: str) -> str | None:
+        if not line.startswith(INDENT):
+            return line.rstrip()
+        if match := _PACKAGE.match(line.removeprefix(INDENT)):
+            self.step = f"{self._script}: {_short(match[1])}"
+        return None
+
+
 def _short(requirement: str) -> str:
     """A package and its version, from a pin or from a file's path."""
     name = requirement.rpartition("/")[2]
@@ -75,7 +92,8 @@ def _short(requirement: str) -> str:
 
 
 def why_it_failed(lines: Sequence[str], needs: str | None, python: str | None = None) -> list[str]:
-    """Sentences on what would work, from pip's last lines. `python`: this one's version, such as 3.11."""
+    """Sentences on what would work, from pip's last lines; `needs` is one. `python`: this one's version, such
+    as 3.11."""
     python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
     text = "\n".join(lines)
     said = []
@@ -91,7 +109,7 @@ def why_it_failed(lines: Sequence[str], needs: str | None, python: str | None = 
             else f"pip finds no {name} {version} for Python {python} on {machine}"
         )
     if needs:
-        said.append(f"It needs: {needs}")
+        said.append(needs)
     if python != LOCK_PYTHON:
         said.append(
             f"The lock was made for Python {LOCK_PYTHON}, bench runs on {python}: "

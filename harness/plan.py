@@ -32,7 +32,7 @@ CanPrepare = Callable[[Weights], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
 
 _LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
-# What a start and a cell take beyond their own durations, until runs of this machine say otherwise.
+# What a start takes beyond the engine's own start-up (1 s to minutes), and a cell beyond its load: roughly.
 _START_S = 6.0
 _CELL_S = 2.5
 # What a window without a duration or a known rate is guessed to take.
@@ -58,7 +58,8 @@ def make(
 
 
 def estimate_s(starts: Sequence[PlannedStart]) -> float:
-    """Expected seconds: what each cell's load takes, plus a flat share per start and cell."""
+    """Expected seconds without the start-up of engines: what each cell's load takes, plus a flat share per
+    start and cell."""
     return sum(
         (_START_S if start.deployment.terms.base_url is None else 1.0)
         + sum(load_s(cell.load, cell.scenario) + _CELL_S for cell in start.cells)

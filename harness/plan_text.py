@@ -32,7 +32,13 @@ def plan_lines(plan: Plan) -> list[str]:
     cells = sum(len(start.cells) for start in plan.starts)
     if cells:
         starts = _counted(len(plan.starts), "start")
-        lines.append(f"{starts}, {_counted(cells, 'cell')}, about {_minutes(plan.estimate_s)}")
+        # A large engine takes a minute or more to start, which no constant could tell.
+        own = (
+            ", and each engine's own start-up"
+            if any(each.terms.base_url is None for each in deployments)
+            else ""
+        )
+        lines.append(f"{starts}, {_counted(cells, 'cell')}, about {_minutes(plan.estimate_s)}{own}")
     return lines
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from engines import ENGINES
 from harness import gpu, install, own
 from harness.builds import Build, build_of, install_line, install_spec, is_process, tools, uses_devices
+from harness.candidates import candidates
+from harness.config import Settings
 from harness.contracts import (
     ContainerSpec,
     Deployment,
@@ -26,11 +29,14 @@ from harness.contracts import (
     WeightsFile,
 )
 from harness.errors import MissingError, UserError
+from harness.install_step import run_supervised
 from harness.overrides import as_text
 
 OnLine = Callable[[str], None]
 # Makes the environment of a tool, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
+# Runs a command under a watchdog: see run_supervised.
+Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 # Up to here `bench run` installs or prepares by itself.
 SMALL_BYTES = 2 << 30
@@ -42,30 +48,39 @@ class WeightsStore(Protocol):
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
     def calls_hub(self, weights: Weights, cache: Path) -> bool: ...
-    def prepare(self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile: ...
+    def prepare(
+        self, weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
+    ) -> WeightsFile: ...
 
 
 @dataclass(frozen=True)
 class Environment:
     """A build on this machine. `versions`: distribution -> version, of what is installed; for a program of
-    the user's its hash, so that a run is not resumed with another."""
+    the user's its hash, so that a run is not resumed with another. `name`: of the environment that bench
+    installed (see install.compiled_dir); None where it is the user's own."""
 
     python: Path | None
     program: Path | None
     versions: Mapping[str, str]
+    name: str | None = None
 
 
 @dataclass(frozen=True)
 class Provisions:
-    """`environments`: of the builds that need one. `weights`: what each deployment's files are."""
+    """`environments`: of the builds that need one. `weights`: what each deployment's files are. `images`:
+    what identifies each container's image (docker_cli.image_facts), by its name."""
 
     environments: Mapping[Build, Environment] = field(default_factory=dict)
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
+    images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     @property
     def versions(self) -> Mapping[str, Mapping[str, str]]:
-        """Build -> distribution -> version."""
-        return {build.label: found.versions for build, found in self.environments.items()}
+        """Build -> distribution -> version; image -> its id."""
+        images = {
+            f"image {name}": {"image_id": str(facts["image_id"])} for name, facts in self.images.items()
+        }
+        return {build.label: found.versions for build, found in self.environments.items()} | images
 
     def environment_of(self, deployment: Deployment) -> Environment | None:
         """None where it needs none: a container, a running server, a program of bench's own."""
@@ -88,28 +103,57 @@ def select_devices(device: str) -> tuple[int, ...]:
     return () if isinstance(gpu.devices(), Reason) else (0,)
 
 
+def device_of(settings: Settings) -> str:
+    """The run's `device`: `cpu` instead of `auto` where nothing that was asked for could use another."""
+    if settings.device != "auto":
+        return settings.device
+    could = (_could_use_device(each) for each in candidates(settings))
+    return "auto" if any(could) else "cpu"
+
+
+def _could_use_device(deployment: Deployment) -> bool:
+    """Not a server without weights, which computes nothing, wherever it is."""
+    if deployment.terms.base_url:
+        return True
+    return uses_devices(deployment) and ENGINES[deployment.engine].weights(deployment) is not None
+
+
 def why_not_here(device: str) -> Callable[[Deployment], Reason | None]:
     """A function that says why this machine cannot start a deployment, whatever gets installed; None where it
     can, as far as is known. It looks at no file. Raises UserError for a `device` that is not here."""
-    devices = select_devices(device)
+    return why_not_on(select_devices(device))
+
+
+def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
+    """The same for these devices, none of them being the CPU."""
 
     def why_not(deployment: Deployment) -> Reason | None:
         if deployment.terms.base_url:
             return None
-        return _no_build(device, devices, deployment) or _no_launch(devices, deployment)
+        return _no_build(devices, deployment) or _no_launch(devices, deployment)
 
     return why_not
 
 
-def _no_build(device: str, devices: Sequence[int], deployment: Deployment) -> Reason | None:
+def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     build = build_of(deployment)
     if not is_process(deployment) or build.is_own:
         return None
     spec = install_spec(build.engine, build.program, has_device=bool(devices))
     if isinstance(spec, Reason):
         return spec
-    for_device = None if device in ("auto", "cpu") else ENGINES[build.engine].install(build.program, "cuda")
-    return Reason(f"{for_device.text}; device=cpu would do") if isinstance(for_device, Reason) else None
+    # A run is on one device. A server without weights computes nothing, wherever it is.
+    if not devices or ENGINES[build.engine].weights(deployment) is None:
+        return None
+    for_device = ENGINES[build.engine].install(build.program, "cuda")
+    return Reason(f"{for_device.text}; {_ways(build)} would do") if isinstance(for_device, Reason) else None
+
+
+def _ways(build: Build) -> str:
+    """What to give instead of a program that serves on the CPU only."""
+    engine = ENGINES[build.engine]
+    others = [each for each in engine.programs if isinstance(engine.install(each, "cuda"), InstallSpec)]
+    return " or ".join([*(f"{engine.name}.program={each}" for each in others[:1]), "device=cpu"])
 
 
 def _no_launch(devices: Sequence[int], deployment: Deployment) -> Reason | None:
@@ -180,8 +224,8 @@ def _environment(build: Build, cache: Path, on_line: OnLine, *, has_device: bool
     if found is None:
         _refuse_large(build, spec)
         on_line(f"{build.label} is not installed; installing it ({spec.size_bytes / 2**20:.0f} MiB)")
-        found = install.install(cache, spec, on_line)
-    return Environment(found.python, found.program, found.versions)
+        found = install.install(cache, spec, on_line, limit_bytes=SMALL_BYTES)
+    return Environment(found.python, found.program, found.versions, spec.environment)
 
 
 def _refuse_large(build: Build, spec: InstallSpec) -> None:
@@ -233,7 +277,8 @@ def provide_weights(
         raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`{size}")
     size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    return store.prepare(needed, cache, lambda spec: _tool(spec, cache, on_line, limit_bytes), on_line)
+    tool = partial(_tool, cache=cache, on_line=on_line, limit_bytes=limit_bytes)
+    return store.prepare(needed, cache, tool, on_line, run_supervised)
 
 
 def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:
@@ -244,7 +289,7 @@ def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | No
         if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
             raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
         on_line(f"{spec.environment} is not installed; installing it ({size})")
-        found = install.install(cache, spec, on_line)
+        found = install.install(cache, spec, on_line, limit_bytes=limit_bytes)
     return found.folder
 
 

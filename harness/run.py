@@ -27,8 +27,8 @@ from harness.contracts import (
     Place,
     PlannedStart,
     WeightsFile,
+    masked_argv,
 )
-from harness.docker_cli import image_facts
 from harness.errors import BenchError, Interrupted, ServerError, UserError
 from harness.inventory import version_of
 from harness.provision import Provisions
@@ -136,14 +136,14 @@ def _measure_start(
     baseline = _baseline_bytes(devices)
     keeper.update(memory_kind="device" if devices else "host", baseline_bytes=baseline)
     with (
-        _serving(start, spec, directory, site, keeper) as running,
+        _serving(start, spec, directory, site, provisions, keeper) as running,
         watch_memory(running.pid if running else None, devices, directory, keeper) as watch,
     ):
         watch.mark("spawned")
         _await(start, running, directory, observer, keeper)
         watch.mark("ready")
         observer.start_ready(start, keeper.record.launch_s)
-        keeper.update(**_said_by_server(start, spec, directory, provisions))
+        keeper.update(**_said_by_server(start, spec, directory))
         for cell in start.cells:
             cells.check(running)
             done.append(cells.run_cell(start, cell, spec, running, watch, site, observer))
@@ -190,8 +190,6 @@ def _launch_spec(
         return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
     weights = provisions.weights_of(deployment)
     installed = provisions.environment_of(deployment)
-    kept = site.cache_dir / "compiled" / deployment.engine
-    kept.mkdir(parents=True, exist_ok=True)
     place = Place(
         python=installed.python if installed else None,
         weights=weights.path if weights else None,
@@ -202,7 +200,7 @@ def _launch_spec(
         devices=tuple(devices),
         facts=weights.facts if weights else None,
         chat_template=weights.chat_template if weights else None,
-        cache=kept,
+        cache=site.cache_dir / "compiled" / ((installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)
     return _on_devices(spec, devices) if isinstance(spec, NativeSpec) else spec
@@ -218,7 +216,12 @@ def _on_devices(spec: NativeSpec, devices: Sequence[int]) -> NativeSpec:
 
 @contextmanager
 def _serving(
-    start: PlannedStart, spec: LaunchSpec, directory: Path, site: Site, keeper: _Keeper
+    start: PlannedStart,
+    spec: LaunchSpec,
+    directory: Path,
+    site: Site,
+    provisions: Provisions,
+    keeper: _Keeper,
 ) -> Iterator[server.Server | None]:
     """The started server, or None for one that runs already and answers."""
     if isinstance(spec, AttachSpec):
@@ -234,9 +237,10 @@ def _serving(
             keeper.update(
                 spawned_ns=running.started_ns,
                 pid=running.pid,
-                argv=running.argv,
+                argv=masked_argv(running.argv),
                 environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
-                image=image_facts(spec.image) if isinstance(spec, ContainerSpec) else {},
+                image=provisions.images.get(spec.image, {}) if isinstance(spec, ContainerSpec) else {},
+                version=_known_version(start, spec, provisions),
             )
             yield running
     finally:
@@ -258,27 +262,30 @@ def _key(start: PlannedStart) -> str | None:
     return os.environ.get(start.deployment.terms.api_key_env)
 
 
-def _said_by_server(
-    start: PlannedStart, spec: LaunchSpec, directory: Path, provisions: Provisions
-) -> dict[str, object]:
-    """What a ready server says of itself: resolved values, and its count of fixed prompts. Where it does not
-    know its version, its environment may."""
+def _known_version(
+    start: PlannedStart, spec: NativeSpec | ContainerSpec, provisions: Provisions
+) -> str | None:
+    """The version as the environment or the image has it."""
+    if isinstance(spec, ContainerSpec):
+        return provisions.images.get(spec.image, {}).get("image_version")
+    installed = provisions.environment_of(start.deployment)
+    versions = installed.versions if installed else {}
+    return version_of(start.deployment.engine, program_of(start.deployment), versions)
+
+
+def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> dict[str, object]:
+    """What a ready server says of itself: resolved values, its version if it knows it, and its count of fixed
+    prompts."""
     engine = ENGINES[start.deployment.engine]
     log = directory / "server.log"
     facts = _facts(start, spec)
     resolved = dict(engine.resolved(log.read_text(errors="replace") if log.is_file() else "", facts))
-    installed = provisions.environment_of(start.deployment)
-    version = resolved.get("engine_version")
-    if version is None and installed:
-        version = version_of(engine.name, program_of(start.deployment), installed.versions)
     counted = prompts.count_prompt_tokens(
         spec.base_url, spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=_key(start)
     )
-    return {
-        "resolved": resolved,
-        "version": None if version is None else str(version),
-        "prompt_tokens": counted,
-    }
+    said: dict[str, object] = {"resolved": resolved, "prompt_tokens": counted}
+    version = resolved.get("engine_version")
+    return said if version is None else {**said, "version": str(version)}
 
 
 def _facts(start: PlannedStart, spec: LaunchSpec) -> dict[str, Any]:

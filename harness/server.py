@@ -29,6 +29,7 @@ _HEALTH_TIMEOUT_S = 5.0
 # A server that is still loading answers 503, 429 or 404; these say that it never will generate.
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
+_KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
 _TAIL_BYTES = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -36,7 +37,8 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 @dataclass(frozen=True)
 class Server:
     """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`); for one in
-    a container it is docker's client, and `container_pid` the container's first process. `cause` is asked
+    a container it is docker's client, and `container_pid` the container's first process, None where Docker
+    runs it out of our sight (in a virtual machine, or bench is in a container itself). `cause` is asked
     when it has ended: what else is known of why, a clause. `argv`: what was run, docker's included."""
 
     engine: str
@@ -50,9 +52,9 @@ class Server:
     cause: Callable[[], str | None] | None = None
 
     @property
-    def pid(self) -> int:
-        """The root of the processes that serve."""
-        return self.container_pid or self.process.pid
+    def pid(self) -> int | None:
+        """The root of the processes that serve; None where they cannot be seen."""
+        return self.container_pid if isinstance(self.spec, ContainerSpec) else self.process.pid
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _raise_if_ended(server: Server, when: str) -> None:
     if code is not None:
         cause = server.cause() if server.cause else None
         known = f" ({cause})" if cause else ""
-        raise _failure(server, f"{_how(code)} after {_age_s(server):.1f} s{known}{when}")
+        what = f"{_how(code)} after {_age_s(server):.1f} s{known}{when}"
+        raise _failure(server, what, advice=[_KILLED] if code == -signal.SIGKILL else [])
 
 
 def _how(returncode: int) -> str:
@@ -172,11 +175,11 @@ def _how(returncode: int) -> str:
     return f"was killed by signal {-returncode}{names.get(-returncode, '')}"
 
 
-def _failure(server: Server, what: str) -> ServerError:
+def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
     last = tail.rstrip().rpartition("\n")[2].strip()[:300] or "(empty)"
-    advice = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints))
-    return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{advice}", tail)
+    said = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints) or advice)
+    return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
 
 
 def _age_s(server: Server) -> float:

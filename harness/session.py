@@ -23,11 +23,19 @@ import msgspec
 from harness import config, container, docker_cli, environment, limits, overrides, plan, probe, store, tokens
 from harness.cells import Site
 from harness.config import Settings
-from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest
+from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
 from harness.load.address import parse_address
 from harness.progress import Show
-from harness.provision import Provisions, WeightsStore, check_builds, images_of, provide, select_devices
+from harness.provision import (
+    Provisions,
+    WeightsStore,
+    check_builds,
+    device_of,
+    images_of,
+    provide,
+    select_devices,
+)
 from harness.run import run_starts
 from harness.running import reap
 from harness.store import CellRecord, RunRecord
@@ -70,7 +78,7 @@ def begin(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
         created_at=_now(),
-        argv=tuple(sys.argv),
+        argv=masked_argv(sys.argv),
         settings=settings.given,
         plan=planned,
         environment=facts,
@@ -147,11 +155,11 @@ def _check_machine(directory: Path, record: RunRecord) -> None:
 
 
 def _check_versions(directory: Path, record: RunRecord, provisions: Provisions) -> None:
-    """Raise StoreError where an engine's environment is not the one that the run was begun with."""
+    """Raise StoreError where an engine's environment or image is not the one that the run was begun with."""
     for engine, was in record.environment.get("engine_packages", {}).items():
         now = provisions.versions.get(engine)
         if now is not None and dict(was) != dict(now):
-            raise StoreError(f"{directory}: {engine} has other package versions now; begin a new run")
+            raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
 
 
 def _last_index(directory: Path, planned: int) -> int:
@@ -177,12 +185,15 @@ def provision(
         show.line(said)
     _check_binds(starts)
     _check_attached(starts)
-    devices = select_devices(settings.device)
+    device = device_of(settings)
+    devices = select_devices(device)
     deployments = [start.deployment for start in starts]
-    check_builds(settings.device, deployments)
-    if images := images_of(deployments, devices):
+    check_builds(device, deployments)
+    images = images_of(deployments, devices)
+    if images:
         docker_cli.check(images)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
+    found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
     return found, Site(Path(), cache, devices)
 
 

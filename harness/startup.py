@@ -31,6 +31,7 @@ class Stages:
         self._reached: dict[str, int] = {}
         self._offset = 0
         self._rest = b""
+        self._lock = threading.Lock()
 
     @property
     def reached(self) -> dict[str, int]:
@@ -42,6 +43,10 @@ class Stages:
 
     def look(self) -> None:
         """Read what was added to the log since the last look. A log that is not there yet is empty."""
+        with self._lock:
+            self._look()
+
+    def _look(self) -> None:
         now_ns = time.monotonic_ns()
         try:
             with self._path.open("rb") as log:

@@ -79,7 +79,7 @@ class StartRecord:
     `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
     `returned_to_baseline` compares the two. `launch_s` runs from the spawn to the first good generation.
     `argv` is the command line, a container's with docker's; `environment` what was set for the server
-    and what of ours bears on it, without secrets. `version`: as the environment or the image says.
+    and what of ours bears on it, without secrets. `version`: the server's word, else its environment's.
     `image`: of a container, what identifies it (docker_cli.image_facts).
     `stages`: instants at which steps of the start were over, of process_up, weights_loaded, engine_ready,
     listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted

@@ -61,7 +61,7 @@ class Watch:
         }
 
     def _note(self) -> str | None:
-        said = [] if self._has_server else ["the server is not ours: only the machine's memory is known"]
+        said = [] if self._has_server else ["the server is out of sight: only the machine's memory is known"]
         for name, sampler in self._samplers.items():
             said += [f"{name}: {field}: {reason}" for field, reason in sampler.notes.items()]
             said += [f"{name}: {sampler.error}"] if sampler.error else []

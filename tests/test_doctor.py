@@ -9,7 +9,7 @@ from toy_engine import Toy
 
 from engines import ENGINES
 from harness.contracts import InstallSpec
-from harness.doctor import Finding, examine
+from harness.doctor import Finding, engine_findings, examine
 
 
 @pytest.fixture
@@ -32,6 +32,15 @@ def test_an_engine_that_is_not_installed_has_its_command(tmp_path: Path, toy: To
 
 def test_an_engine_without_a_build_for_this_machine_says_why(tmp_path: Path, toy: Toy) -> None:
     assert finding(tmp_path, "engine toy").text == "there is no first toy for a cpu device"
+
+
+def test_an_engine_that_serves_on_the_cpu_only_is_said_where_there_is_a_device(
+    tmp_path: Path, toy: Toy
+) -> None:
+    toy.installs = {("first", "cpu"): InstallSpec("toy-first-cpu", Path(__file__), "", 1)}
+    [found] = [each for each in engine_findings(tmp_path, has_device=True) if each.topic == "engine toy"]
+    assert (found.state, found.text) == ("note", "there is no first toy for a cuda device")
+    assert found.remedy == "A run on the device leaves it out; with device=cpu it does not."
 
 
 def test_an_engine_that_is_a_container_needs_docker(

@@ -18,6 +18,7 @@ from harness.errors import MissingError, UserError
 from harness.install import (
     InstalledEnvironment,
     cache_dir,
+    compiled_dir,
     compiler,
     environment_dir,
     install,
@@ -98,6 +99,33 @@ def test_mending_scripts_run_in_the_environment_before_the_check_and_count_for_i
     assert installed(tmp_path, spec) is None
     mend.write_text(mend.read_text() + "# more\n")
     assert installed(tmp_path, mended) is None
+
+
+def test_what_an_environment_needs_is_said_when_its_mending_fails(tmp_path: Path, spec: InstallSpec) -> None:
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text("raise SystemExit('ERROR: No matching distribution found for torch==2.13.0')\n")
+    needing = dataclasses.replace(spec, mend=(mend,), needs="It needs torch 2.13.0.")
+    with pytest.raises(MissingError, match=r"pip finds no torch 2\.13\.0 for Python[^\n]*\nIt needs torch"):
+        install(tmp_path, needing, ignore)
+
+
+def test_mending_has_the_scratch_of_the_install_and_a_limit_unless_the_user_asked(
+    tmp_path: Path, spec: InstallSpec
+) -> None:
+    mend = tmp_path / "mend_tiny.py"
+    mend.write_text(
+        "import os, pathlib, sys, tempfile\n"
+        "assert pathlib.Path(tempfile.gettempdir()) == pathlib.Path(sys.prefix, 'tmp')\n"
+        "print('  of pip'); print('limit', os.environ.get('BENCH_INSTALL_LIMIT_BYTES'))\n"
+    )
+    mended = dataclasses.replace(spec, mend=(mend,))
+    lines: list[str] = []
+    made = install(tmp_path / "run", mended, lines.append, limit_bytes=7)
+    assert (lines[-1], "  of pip" in lines) == ("limit 7", False)
+    assert "  of pip\nlimit 7\n" in log_path(tmp_path / "run", mended).read_text()
+    assert not (made.folder / "tmp").exists()
+    install(tmp_path / "asked", mended, lines.append)
+    assert lines[-1] == "limit None"
 
 
 def test_mending_that_fails_is_not_installed(tmp_path: Path, spec: InstallSpec) -> None:
@@ -299,6 +327,19 @@ def test_without_a_compiler_one_line_says_what_would_help(
     ) as raised:
         install(tmp_path, InstallSpec("tiny-native", None, "", 1_000, (source,)), ignore)
     assert "\n" not in str(raised.value)
+
+
+def test_what_the_engine_compiled_is_removed_with_its_environment(tmp_path: Path, spec: InstallSpec) -> None:
+    compiled, others = compiled_dir(tmp_path, "tiny-cpu"), compiled_dir(tmp_path, "tiny-cuda")
+    for folder in (compiled / "inductor", others, environment_dir(tmp_path, spec)):
+        folder.mkdir(parents=True)
+        (folder / "kernel").write_bytes(b"x" * 1000)
+    assert remove(tmp_path, spec) == 2000
+    assert others.is_dir()
+    assert not compiled.exists()
+    compiled.mkdir()
+    (compiled / "kernel").write_bytes(b"x" * 10)
+    assert remove(tmp_path, spec) == 10
 
 
 def test_removing_what_is_not_there_frees_nothing(tmp_path: Path, spec: InstallSpec) -> None:

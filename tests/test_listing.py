@@ -126,6 +126,13 @@ def test_a_plan_says_what_is_told_alike_and_what_cannot_be_matched(toy: Toy) -> 
     assert not_matched in text
 
 
+def test_a_plan_says_that_start_up_is_not_in_its_time() -> None:
+    text = printed("load.concurrency=1")
+    assert "1 start, 1 cell, about 18 s, and each engine's own start-up\n" in text
+    text = planned_text("engine=openai", "engine.base_url=http://h/v1", "model=m", "repeats=1")
+    assert "start-up" not in text
+
+
 def test_a_plan_of_each_engines_own_defaults_says_so() -> None:
     assert "fairness=stock: each engine's own defaults" in printed("fairness=stock")
 
@@ -154,8 +161,12 @@ def test_engines_are_a_table_that_fits_a_terminal(toy: Toy, cache: Path) -> None
     toy.installs = {("first", "cpu"): _spec("toy-first-cpu")}
     text = listed("engines")
     assert "not installed: `bench install toy` (2.0 MiB)" in text
-    assert "no: there is no second toy for a cpu device" in text
-    assert "process, container" in text
+    lines = text.splitlines()
+    number = next(line for line in lines if line.startswith("  second")).split()[-1]
+    assert f"{number:>2}  there is no second toy for a cpu device" in [line.rstrip() for line in lines]
+    assert any(line.split() == ["toy", "0", "of", "2", "programs", "process,", "container"] for line in lines)
+    assert any(line.split() == ["openai", "needs", "nothing", "runs", "already"] for line in lines)
+    assert any(line.split() == ["toy", *toy.description.split()] for line in lines)
     assert max(map(len, text.splitlines())) <= 100
 
 

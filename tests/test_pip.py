@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.pip import LOCK_PYTHON, PipProgress, packages_of, why_it_failed
+from harness.pip import LOCK_PYTHON, MendProgress, PipProgress, packages_of, why_it_failed
 
 LOCK = """\
 colorama==0.4.6 ; sys_platform == 'win32' \\
@@ -59,6 +59,17 @@ def test_small_packages_in_quick_succession_are_not_all_said() -> None:
     assert progress.step == "package 50 of 50: package-49 1.0"
 
 
+def test_a_mending_script_speaks_for_itself_and_its_pips_lines_are_for_the_log() -> None:
+    progress = MendProgress("add_it.py")
+    lines = [
+        "no CPU build here",
+        "  Collecting torch==2.13.0 (from -r lock.txt)",
+        "   Downloading x (1.0 MB)",
+    ]
+    assert [text for line in lines if (text := progress.read(line))] == ["no CPU build here"]
+    assert progress.step == "add_it.py: torch 2.13.0"
+
+
 def test_a_package_for_another_python_says_which() -> None:
     lines = [
         "ERROR: Ignored the following versions that require a different python version: "
@@ -73,9 +84,9 @@ def test_a_package_for_another_python_says_which() -> None:
 
 def test_a_package_that_is_not_found_says_what_is_needed() -> None:
     lines = ["ERROR: No matching distribution found for torch==2.13.0+cpu"]
-    first, second = why_it_failed(lines, "an index with CPU builds of torch", LOCK_PYTHON)
+    first, second = why_it_failed(lines, "It needs an index with CPU builds of torch.", LOCK_PYTHON)
     assert first.startswith("pip finds no torch 2.13.0+cpu for Python 3.11 on ")
-    assert second == "It needs: an index with CPU builds of torch"
+    assert second == "It needs an index with CPU builds of torch."
 
 
 def test_other_failures_on_the_right_python_are_left_to_pips_own_words() -> None:

@@ -18,19 +18,24 @@ from wheels import make_lock, make_wheel
 import engines
 from engines import ENGINES, weights
 from engines.reference import Options
+from harness import config, overrides
 from harness import install as installing
 from harness.builds import Build, uses_devices
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Launcher, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 from harness.install import install
 from harness.provision import (
+    SMALL_BYTES,
     Environment,
     Provisions,
+    Run,
     Tool,
     check_builds,
+    device_of,
     provide,
     provide_weights,
     why_not_here,
+    why_not_on,
 )
 
 
@@ -66,7 +71,9 @@ def test_two_programs_of_one_engine_stand_side_by_side(
     made = install(tmp_path, spec, ignore)
     both = provided(tmp_path, PYTHON, NATIVE)
     assert both.environment_of(PYTHON) is None
-    assert both.environment_of(NATIVE) == Environment(None, made.program, made.versions)
+    assert both.environment_of(NATIVE) == Environment(
+        None, made.program, made.versions, "reference-native-cpu"
+    )
     assert both.versions == {"reference native": made.versions}
     assert both.devices_of(NATIVE, (0,)) == both.devices_of(PYTHON, (0,)) == ()
 
@@ -135,7 +142,7 @@ class Shelf:
         return False
 
     def prepare(
-        self, weights: Weights, cache: Path, tool: Tool, on_line: Callable[[str], None]
+        self, weights: Weights, cache: Path, tool: Tool, on_line: Callable[[str], None], run: Run
     ) -> WeightsFile:
         assert self.tool
         return WeightsFile(tool(self.tool), 1)
@@ -194,10 +201,11 @@ def test_environments_and_programs_of_the_users_stand_beside_benchs_own(
     ours, theirs = toy_of(), toy_of(environment=str(own_environment))
     alone, contained = toy_of(program=str(own_program)), toy_of("docker", image="toys:2")
     all_of_them = provided_toys(tmp_path, ours, theirs, alone, contained)
-    assert all_of_them.environment_of(ours) == Environment(made.python, None, made.versions)
+    assert all_of_them.environment_of(ours) == Environment(made.python, None, made.versions, "toy-first-cpu")
     found = all_of_them.environment_of(theirs)
     assert found is not None
     assert (found.python, found.program) == (own_environment / "bin" / "python", None)
+    assert found.name is None
     assert "tinything" not in found.versions
     found = all_of_them.environment_of(alone)
     assert found is not None
@@ -296,6 +304,17 @@ def test_a_small_environment_is_installed_by_the_run_itself(
     assert installing.installed(tmp_path, tiny) is not None
 
 
+def test_a_run_installs_no_more_than_its_limit_whatever_mending_finds_necessary(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec
+) -> None:
+    mend = tmp_path / "mend_toys.py"
+    mend.write_text("import os\nprint('limit', os.environ.get('BENCH_INSTALL_LIMIT_BYTES'))\n")
+    toy.installs = {("first", "cpu"): dataclasses.replace(tiny, mend=(mend,))}
+    lines: list[str] = []
+    provide([toy_of()], Shelf(tmp_path), tmp_path, lines.append, has_device=False)
+    assert f"limit {SMALL_BYTES}" in lines
+
+
 def test_a_tool_that_must_be_compiled_is_named_with_its_command(
     tmp_path: Path, toy: Toy, tiny: InstallSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +337,45 @@ def test_what_cannot_be_started_here_has_a_reason(toy: Toy, own_program: Path) -
     assert why_not(toy_of("docker", image="toys:2")) is None
     attached = dataclasses.replace(toy_of(program="second"), terms=EngineTerms(base_url="http://h/v1"))
     assert why_not(attached) is None
+
+
+def test_with_a_device_what_serves_on_the_cpu_only_is_left_out(
+    toy: Toy, tiny: InstallSpec, own_program: Path
+) -> None:
+    on_cpu, on_device = why_not_on(()), why_not_on((0,))
+    assert on_cpu(toy_of()) is None
+    assert on_device(toy_of()) == Reason("there is no first toy for a cuda device; device=cpu would do")
+    toy.installs = {**toy.installs, ("second", "cuda"): tiny}
+    assert on_device(toy_of()) == Reason(
+        "there is no first toy for a cuda device; toy.program=second or device=cpu would do"
+    )
+    elsewhere = [toy_of(program="second"), toy_of(program=str(own_program)), toy_of("docker")]
+    assert [on_device(each) for each in (*elsewhere, PYTHON, NATIVE)] == [None] * 5
+    attached = dataclasses.replace(toy_of(), terms=EngineTerms(base_url="http://h/v1"))
+    assert on_device(attached) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "device"),
+    [
+        (["engine=llama_cpp"], "cpu"),  # the default program serves on the CPU only
+        (["engine=llama_cpp,reference"], "cpu"),
+        (["engine=llama_cpp,vllm", "quantization=bf16"], "auto"),
+        (["engine=llama_cpp", "llama_cpp.program=llama-server"], "auto"),
+        (["engine=llama_cpp", "engine.launcher=docker"], "auto"),
+        (["engine=llama_cpp", "device=0"], "0"),
+    ],
+)
+def test_a_run_of_nothing_but_cpu_builds_is_on_the_cpu(asked: list[str], device: str) -> None:
+    assert device_of(config.settings(overrides.parse(asked))) == device
+
+
+def test_llama_cpp_with_a_device_names_the_program_that_uses_it() -> None:
+    options = ENGINES["llama_cpp"].options()
+    terms = EngineTerms(launcher="native")
+    reason = why_not_on((0,))(Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
+    assert reason is not None
+    assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu would do")
 
 
 def test_builds_are_told_apart_by_all_that_makes_them() -> None:
