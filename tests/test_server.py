@@ -56,7 +56,7 @@ def test_a_server_that_generates_is_ready(tmp_path: Path, mode: str) -> None:
         assert begun_ns < startup.listening_ns < startup.first_token_ns <= startup.ready_ns
         assert startup.ready_ns < startup.steady_token_ns < begun_ns + 20e9
         check_alive(server)
-    assert not is_running(server.pid)
+    assert not is_running(server.process.pid)
     assert server.process.ended
     assert server.process.ended.killed is False
     assert list((tmp_path / "s").iterdir()) == []
@@ -102,7 +102,7 @@ def test_a_server_that_never_listens_names_the_time_limit_and_what_was_seen(tmp_
     )
     assert str(caught.value).startswith(expected)
     assert str(caught.value).endswith(": thinking")
-    assert not is_running(server.pid)
+    assert not is_running(server.process.pid)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
         wait_ready(server, 20)
     assert server.process.ended
     assert server.process.ended.killed
-    assert not is_running(server.pid)
+    assert not is_running(server.process.pid)
 
 
 def test_a_server_that_dies_later_is_named_with_its_signal(tmp_path: Path) -> None:
     with started(tmp_path, spec_for("ok")) as server:
         wait_ready(server, 20)
-        os.kill(server.pid, signal.SIGKILL)
+        os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait(10)
         with pytest.raises(
             ServerError, match=r"^vllm was killed by signal 9 \(SIGKILL\) after .* s; the end"
@@ -173,7 +173,7 @@ def test_an_interrupt_while_waiting_ends_the_server(tmp_path: Path, number: sign
             wait_and_be_interrupted(server, number)
     finally:
         signal.signal(number, before)
-    assert not is_running(server.pid)
+    assert not is_running(server.process.pid)
     assert list((tmp_path / "s").iterdir()) == []
 
 
