@@ -24,7 +24,7 @@ run: install
 
 test: install
 	$(BIN)/bench install llama_cpp --quiet
-	$(BIN)/bench prepare quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
+	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
 	$(BIN)/python -m pytest
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an

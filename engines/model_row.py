@@ -39,9 +39,10 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class Model:
-    """`published`: quantization -> where it is; a plain precision is a checkpoint. What is not published is
-    made from `source`, or from the 16-bit checkpoint. `is_gated`: the hub gives it only to who has accepted
-    its terms. `chat_template`: for all engines alike, where the model's own files have none."""
+    """`published`: quantization -> where it is; a plain precision is a checkpoint. The rest is made: GGUF
+    files and a 16-bit checkpoint from `source`, AWQ from the 16-bit checkpoint. `is_gated`: the hub gives it
+    only to who has accepted its terms. `chat_template`: for all engines alike, where the model's own files
+    have none."""
 
     name: str
     licence: str

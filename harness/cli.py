@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ from harness.contracts import Reason
 from harness.errors import BenchError, Interrupted, UserError
 from harness.plan_text import skip_lines
 from harness.progress import Show
-from harness.provision import check_builds, why_not_here
+from harness.provision import check_builds, device_of, why_not_here
 from harness.running import reap
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app = typer.Typer(
 UsageError: Any = typer.BadParameter.__mro__[1]
 # Without a terminal, rich would fold tables into 80 columns.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Overrides = Annotated[
     list[str] | None,
@@ -105,7 +107,8 @@ def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool
     """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
 
-    whole = plan.make(settings, weights.can_prepare, why_not_here(settings.device))
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)))
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in skip_lines(whole.skips):
@@ -147,8 +150,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     from engines import weights
 
     settings = config.settings(overrides.parse(changes or [], study))
-    whole = plan.make(settings, weights.can_prepare, why_not_here(settings.device))
-    check_builds(settings.device, [start.deployment for start in whole.starts])
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)))
+    check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
         _print_json(whole)
@@ -219,13 +223,17 @@ def install_command(
     out.print(f"{what} is installed in {escape(str(made.folder))} ({made.size_bytes / 2**20:,.0f} MiB)")
 
 
-@app.command(epilog=_example("bench prepare quantization=fp16,gguf-q8_0,awq"))
+@app.command(epilog=_example("bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq"))
 def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False) -> None:
-    """Find or make the weights that a run with the same keys would need.
+    """Find or make the weights that a run with the same keys would need, and print where they are.
 
-    With engine=... in the files that these engines take. Without it each quantization in its own format,
-    whichever engine takes it: awq as safetensors, gguf-q8_0 as GGUF; fp16 and bf16, which have none of their
-    own, in that of the default engine.
+    With engine=... in the files that these engines take. Without it in each format that some engine takes:
+    awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both where the model can be had so.
+
+    model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of a
+    checkpoint's directory awq.
+
+    What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """
     from engines import weights
     from harness.provision import provide_weights
@@ -242,12 +250,21 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
         if not wanted:
             raise UserError("nothing to prepare: none of these settings needs weights that can be had")
         cache = install.cache_dir()
-        for needed in wanted:
-            file = provide_weights(needed, weights, cache, show.line, limit_bytes=None)
-            size = f"{file.size_bytes / 2**20:.0f} MiB"
-            out.print(f"{needed.model} {needed.quantization}: {escape(str(file.path))}  {size}")
-            if file.note:
-                out.print(f"  {escape(file.note)}")
+        provide = partial(provide_weights, store=weights, cache=cache, on_line=show.line, limit_bytes=None)
+        made, failed = [], []
+        for needed, outcome in preparing.in_turn(wanted, provide):
+            what = f"{needed.model} {needed.quantization}"
+            if isinstance(outcome, BenchError):
+                failed.append(needed)
+                complaints.print(escape(f"{what} as {needed.file_format}: {outcome}"))
+                continue
+            made.append(needed)
+            size = f"{outcome.size_bytes / 2**20:.0f} MiB"
+            out.print(escape(f"{what}: {outcome.path}  {size}"))
+            if outcome.note:
+                out.print(escape(f"  {outcome.note}"))
+    if preparing.failures(failed, made, partial(weights.can_prepare, cache=cache)):
+        raise typer.Exit(1)
 
 
 @app.command("list", epilog=_example("bench list quantizations"))
@@ -390,22 +407,21 @@ def _handling(handler: Any) -> Iterator[None]:
 
 def main() -> None:
     """The `bench` command. Exit codes: 0 fine, 1 a cell failed, 2 a mistake, 130 and 143 signals."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except UsageError as mistake:
-        errors.print(escape(f"{mistake.format_message()} See `bench --help`."))
+        complaints.print(escape(f"{mistake.format_message()} See `bench --help`."))
         sys.exit(2)
     except Interrupted as interrupted:
-        errors.print("interrupted")
+        complaints.print("interrupted")
         sys.exit(interrupted.exit_code)
     except BenchError as error:
-        errors.print(escape(str(error)))
+        complaints.print(escape(str(error)))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
-        errors.print(escape(f"{error.filename}: {error.strerror}"))
+        complaints.print(escape(f"{error.filename}: {error.strerror}"))
         sys.exit(2)

@@ -13,6 +13,7 @@ from engines.weights import can_prepare, find, missing_bytes, prepare
 from engines.weights.checkpoint import check_weights, facts_of, quantization_of
 from harness.contracts import InstallSpec, ModelFacts, Reason, Weights
 from harness.errors import MissingError, UserError
+from harness.install_step import run_supervised
 
 GEMMA3: dict[str, Any] = {
     "model_type": "gemma3_text",
@@ -82,12 +83,16 @@ def test_awq_is_made_of_a_directory_that_is_not_quantized(tmp_path: Path) -> Non
     assert can_prepare(weights) is None
     assert find(weights, tmp_path / "cache") is None
     with pytest.raises(MissingError, match="bench install autoawq-"):
-        prepare(weights, tmp_path / "cache", no_tool, lambda line: None)
+        prepare(weights, tmp_path / "cache", no_tool, lambda line: None, run_supervised)
 
 
 def test_directory_is_no_gguf_file_and_a_gguf_file_no_directory(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own")
-    assert "checkpoint's directory; gguf is a file" in reason_text(checkpoint(path, "bf16", "gguf"))
+    said = reason_text(checkpoint(path, "bf16", "gguf"))
+    assert said.startswith(
+        f"model={path} is a checkpoint's directory; bench makes GGUF files of GGUF files only"
+    )
+    assert "convert_hf_to_gguf.py" in said
 
 
 def test_pickles_are_refused_with_what_to_do(tmp_path: Path) -> None:

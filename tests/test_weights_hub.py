@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench_command import begun, bench, made
 from checkpoint_files import CONFIG, safetensors
 from gguf_bytes import gguf_of_type
 from hub_server import COMMIT, Hub, serving
+from waiting import is_running, wait_until
 
-from engines.weights import calls_hub, can_prepare, find, missing_bytes, prepare
+from engines.models import MODELS
+from engines.weights import calls_hub, can_prepare, choosing, find, missing_bytes, prepare
 from harness.contracts import InstallSpec, Weights
-from harness.errors import MissingError
+from harness.errors import MissingError, UserError
+from harness.install_step import run_supervised
 
 BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
 FILES = {
@@ -61,7 +67,7 @@ def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path
     assert missing_bytes(CHECKPOINT, cache) is None
     assert not hub.seen  # so far nobody called the hub
 
-    made = prepare(CHECKPOINT, cache, no_tool, lines.append)
+    made = prepare(CHECKPOINT, cache, no_tool, lines.append, run_supervised)
     assert made.path == cache / "weights/hub/org--tiny@main/tiny"
     assert sorted(path.name for path in made.path.iterdir()) == [
         "config.json",
@@ -75,14 +81,14 @@ def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path
 
     seen = len(hub.seen)
     assert find(CHECKPOINT, cache) == made
-    assert prepare(CHECKPOINT, cache, no_tool, ignore) == made
+    assert prepare(CHECKPOINT, cache, no_tool, ignore, run_supervised) == made
     assert missing_bytes(CHECKPOINT, cache) == 0
     assert not calls_hub(CHECKPOINT, cache)
     assert len(hub.seen) == seen
 
 
 def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_path: Path) -> None:
-    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     manifest = json.loads(made.path.with_name("tiny.json").read_text())
     assert (manifest["repo"], manifest["revision"], manifest["commit"]) == ("org/tiny", "main", COMMIT)
     assert manifest["quantization"] == "bf16"
@@ -91,7 +97,7 @@ def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_pat
 
 
 def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path: Path) -> None:
-    prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     cast = find(Weights(MODEL, "fp16", "safetensors"), tmp_path)
     assert cast is not None
     assert cast.note == "stored as bf16, cast to fp16 on load"
@@ -99,7 +105,7 @@ def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path
 
 def test_repository_of_another_quantization_says_what_it_is(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="hf:org/tiny is bf16, not gptq"):
-        prepare(Weights(MODEL, "gptq", "safetensors"), tmp_path, no_tool, ignore)
+        prepare(Weights(MODEL, "gptq", "safetensors"), tmp_path, no_tool, ignore, run_supervised)
 
 
 def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
@@ -112,7 +118,7 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        prepare(CHECKPOINT, tmp_path, no_tool, stop_at_progress)
+        prepare(CHECKPOINT, tmp_path, no_tool, stop_at_progress, run_supervised)
     folder = tmp_path / "weights/hub/org--tiny@main"
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "tiny.part"]
     assert find(CHECKPOINT, tmp_path) is None
@@ -120,7 +126,7 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
     hub.is_stalled = False
     hub.released.set()
     hub.seen.clear()
-    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     assert (made.path / "model.safetensors").read_bytes() == BIG
     assert find(CHECKPOINT, tmp_path) == made
     assert not list(made.path.rglob("*.incomplete"))
@@ -131,14 +137,14 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
 def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.lies_about = "model.safetensors"
     with pytest.raises(MissingError, match=r"model\.safetensors has hash [0-9a-f]{64}, but should have"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     assert find(CHECKPOINT, tmp_path) is None
 
 
 def test_pickles_alone_are_refused_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
     hub.files = {"config.json": FILES["config.json"], "pytorch_model.bin": b"a pickle"}
     with pytest.raises(MissingError, match="pickles only, which can run code"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     assert not [path for _, path, _ in hub.seen if "/resolve/" in path]
 
 
@@ -148,11 +154,11 @@ def test_gguf_file_is_chosen_by_its_kind(hub: Hub, tmp_path: Path) -> None:
         "tiny-Q4_K_M.gguf": gguf_of_type(15),
         "mmproj-tiny-Q8_0.gguf": b"eyes",
     }
-    made = prepare(Weights(MODEL, "gguf-q8_0", "gguf"), tmp_path, no_tool, ignore)
+    made = prepare(Weights(MODEL, "gguf-q8_0", "gguf"), tmp_path, no_tool, ignore, run_supervised)
     assert made.path == tmp_path / "weights/hub/org--tiny@main/q8_0/tiny-Q8_0.gguf"
     assert find(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path) is None
     with pytest.raises(MissingError, match=r"no q5_k_m file; there are: tiny-Q8_0\.gguf, tiny-Q4_K_M\.gguf"):
-        prepare(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path, no_tool, ignore)
+        prepare(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path, no_tool, ignore, run_supervised)
 
 
 def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_path: Path) -> None:
@@ -160,7 +166,7 @@ def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_pat
         "tiny-q4_k_m-00001-of-00002.gguf": gguf_of_type(15),
         "tiny-q4_k_m-00002-of-00002.gguf": b"GGUF and the rest",
     }
-    made = prepare(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path, no_tool, ignore)
+    made = prepare(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path, no_tool, ignore, run_supervised)
     assert made.path.name == "tiny-q4_k_m-00001-of-00002.gguf"
     assert made.path.with_name("tiny-q4_k_m-00002-of-00002.gguf").is_file()
     assert made.size_bytes == sum(map(len, hub.files.values()))
@@ -170,17 +176,17 @@ def test_file_that_lies_about_its_kind_is_not_taken(hub: Hub, tmp_path: Path) ->
     hub.files = {"tiny-Q8_0.gguf": gguf_of_type(15)}
     weights = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(MissingError, match="says that it is gguf-q4_k_m, not gguf-q8_0"):
-        prepare(weights, tmp_path, no_tool, ignore)
+        prepare(weights, tmp_path, no_tool, ignore, run_supervised)
     assert find(weights, tmp_path) is None
 
 
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (401, "GatedRepo", "is gated: accept its terms"),
+        (401, "GatedRepo", "it is gated: accept its terms"),
         (404, "RepoNotFound", "no such repository, or a private one that needs HF_TOKEN"),
-        (404, "RevisionNotFound", "org/tiny has no revision main"),
-        (418, "", r"answered 418 \(org/tiny\)"),
+        (404, "RevisionNotFound", "it has no revision main"),
+        (418, "", "answered 418"),
     ],
 )
 def test_refusal_of_the_hub_is_one_sentence(
@@ -188,21 +194,23 @@ def test_refusal_of_the_hub_is_one_sentence(
 ) -> None:
     hub.status, hub.error_code = status, code
     with pytest.raises(MissingError, match=said) as caught:
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
-    assert "Traceback" not in str(caught.value)
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+    assert str(caught.value).startswith("org/tiny could not be downloaded: ")
+    assert "\n" not in str(caught.value)
+    assert can_prepare(CHECKPOINT, tmp_path) is None  # another day it may answer
 
 
 def test_hub_that_is_not_there_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MissingError, match=r"http://127\.0\.0\.1:9") as caught:
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     assert "Traceback" not in str(caught.value)
 
 
 def test_offline_never_calls_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore)
+        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
     assert not hub.seen
 
 
@@ -212,10 +220,10 @@ def test_token_comes_from_the_environment_alone(
     home = tmp_path / "home"
     home.mkdir()
     (home / "token").write_text("hf_of_a_login")
-    prepare(CHECKPOINT, tmp_path / "one", no_tool, ignore)
+    prepare(CHECKPOINT, tmp_path / "one", no_tool, ignore, run_supervised)
     assert set(hub.tokens) == {None}
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    prepare(CHECKPOINT, tmp_path / "two", no_tool, ignore)
+    prepare(CHECKPOINT, tmp_path / "two", no_tool, ignore, run_supervised)
     assert hub.tokens[-1] == "Bearer hf_mine"
 
 
@@ -226,7 +234,7 @@ def test_row_of_the_table_is_fetched_by_its_repository(
     weights = Weights("qwen2.5-0.5b-instruct", "fp16", "safetensors")
     assert missing_bytes(weights, tmp_path) == 494_032_768 * 2
     lines: list[str] = []
-    made = prepare(weights, tmp_path, no_tool, lines.append)
+    made = prepare(weights, tmp_path, no_tool, lines.append, run_supervised)
     assert made.path == tmp_path / "weights/qwen2.5-0.5b-instruct/Qwen2.5-0.5B-Instruct"
     assert made.facts is not None
     assert made.facts.architecture == "qwen2"  # the row's
@@ -241,7 +249,7 @@ def test_awq_of_a_repository_that_is_not_quantized_asks_for_autoawq(hub: Hub, tm
         raise MissingError(f"run `bench install {spec.environment}`")
 
     with pytest.raises(MissingError, match="bench install autoawq"):
-        prepare(Weights(MODEL, "awq", "safetensors"), tmp_path, only_asked, ignore)
+        prepare(Weights(MODEL, "awq", "safetensors"), tmp_path, only_asked, ignore, run_supervised)
     assert find(CHECKPOINT, tmp_path) is not None
     assert asked[0].startswith("autoawq-")
 
@@ -251,3 +259,99 @@ def test_what_names_no_repository_is_refused(model: str) -> None:
     reason = can_prepare(Weights(model, "bf16", "safetensors"))
     assert reason is not None
     assert "hf:organisation/name" in reason.text
+
+
+# --- what a repository lacks
+
+
+GGUF = Weights(MODEL, "gguf-q8_0", "gguf")
+
+
+def refused(weights: Weights, cache: Path) -> str:
+    with pytest.raises(MissingError) as caught:
+        prepare(weights, cache, no_tool, ignore, run_supervised)
+    return str(caught.value)
+
+
+def test_what_a_repository_lacks_is_one_line_and_known_from_then_on(hub: Hub, tmp_path: Path) -> None:
+    said = refused(GGUF, tmp_path)
+    assert said == "org/tiny has no q8_0 file; there are: no GGUF files"
+    folder = tmp_path / "weights/hub/org--tiny@main"
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "q8_0.lacking"]
+    reason = can_prepare(GGUF, tmp_path)
+    assert reason is not None
+    assert reason.text.startswith(said)
+    assert "`bench prepare` asks again" in reason.text
+    assert can_prepare(CHECKPOINT, tmp_path) is None
+    assert can_prepare(GGUF, tmp_path / "another cache") is None
+    assert can_prepare(Weights(f"{MODEL}@v2", "gguf-q8_0", "gguf"), tmp_path) is None
+
+
+def test_what_a_repository_has_by_now_is_fetched_and_the_lack_forgotten(hub: Hub, tmp_path: Path) -> None:
+    refused(GGUF, tmp_path)
+    hub.files = {"tiny-Q8_0.gguf": gguf_of_type(7)}
+    made = prepare(GGUF, tmp_path, no_tool, ignore, run_supervised)
+    assert can_prepare(GGUF, tmp_path) is None
+    made.path.unlink()
+    assert can_prepare(GGUF, tmp_path) is None
+
+
+def test_checkpoint_of_another_quantization_is_known_from_then_on(hub: Hub, tmp_path: Path) -> None:
+    gptq = Weights(MODEL, "gptq", "safetensors")
+    assert can_prepare(gptq, tmp_path) is None
+    said = refused(gptq, tmp_path)
+    reason = can_prepare(gptq, tmp_path)
+    assert reason is not None
+    assert reason.text == said == "model=hf:org/tiny is bf16, not gptq"
+    assert can_prepare(CHECKPOINT, tmp_path) is None
+    assert can_prepare(Weights(MODEL, "awq", "safetensors"), tmp_path) is None  # made from it
+
+
+# --- disk
+
+
+def test_a_download_needs_its_size_once(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    row = MODELS["qwen2.5-0.5b-instruct"]
+    weights = Weights(row.name, "bf16", "safetensors")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for share, error, said in [(0.7, MissingError, "HF_HUB_OFFLINE"), (1.4, UserError, "GB are free")]:
+        repo = dataclasses.replace(row.published["bf16"], size_bytes=int(free * share))
+        changed = dataclasses.replace(row, published={"bf16": repo})
+        monkeypatch.setattr(choosing, "MODELS", {row.name: changed})
+        with pytest.raises(error, match=said):
+            prepare(weights, tmp_path, no_tool, ignore, run_supervised)
+
+
+# --- the command
+
+
+def test_command_goes_on_past_a_failure_and_keeps_what_it_made(hub: Hub, tmp_path: Path) -> None:
+    here = made(tmp_path / "here")
+    words = ("prepare", f"model={MODEL}", "quantization=gguf-q8_0,bf16")
+    done = bench(here, *words)
+    assert done.returncode == 1
+    path = here.cache / "weights/hub/org--tiny@main/tiny"
+    assert done.stdout == f"{MODEL} bf16: {path}  1 MiB\n"
+    complaints = [line for line in done.stderr.splitlines() if " as gguf: " in line]
+    assert complaints == [
+        f"{MODEL} gguf-q8_0 as gguf: org/tiny has no q8_0 file; there are: no GGUF files",
+        f"{MODEL} bf16 as gguf: org/tiny has no bf16 file; there are: no GGUF files",
+    ]
+    # bf16 is there as a checkpoint: that the repository has it in one format only is no failure.
+    assert bench(here, "prepare", f"model={MODEL}", "quantization=bf16").returncode == 0
+    planned = bench(here, "plan", f"model={MODEL}", "engine=llama_cpp", "quantization=gguf-q8_0")
+    assert "org/tiny has no q8_0 file" in planned.stdout + planned.stderr
+    assert planned.returncode == 2
+
+
+def test_download_ends_with_a_command_that_is_killed(hub: Hub, tmp_path: Path) -> None:
+    hub.is_stalled = True
+    here = made(tmp_path / "here")
+    with begun(here, "prepare", f"model={MODEL}", "quantization=bf16", "engine=vllm") as process:
+        wait_until(lambda: any(path.endswith("/model.safetensors") for _, path, _ in hub.seen), 30)
+        scripts = [each.pid for each in here.processes() if "download_hub.py" in " ".join(each.cmdline())]
+        assert scripts
+        process.kill()
+        wait_until(lambda: not any(map(is_running, scripts)), 20)
+        wait_until(lambda: not here.processes(), 20)

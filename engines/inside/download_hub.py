@@ -5,7 +5,8 @@ Arguments: repository, revision, output directory, what (`checkpoint`, or the ki
 q4_k_m), then file names if they are known. A download that was cut short goes on with the files that are
 missing in its output directory. Only safetensors, GGUF, JSON and tokenizer files are fetched: neither
 pickles nor code. Each file is checked against the hash that the hub has. The last line is JSON: the commit
-and the files' names.
+and the files' names. Where the repository lacks what is asked for it exits with 3, where nothing can be
+fetched with 4; the last line is then a sentence on why.
 
 The token comes from HF_TOKEN alone, never from the file that a login leaves; HF_ENDPOINT is another hub.
 """
@@ -36,9 +37,18 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoSibling
 
 PROGRESS_S = 2.0
+LACKS, REFUSED = 3, 4
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
 _PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt)")
 _SHARD = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
+
+
+class LackingError(Exception):
+    """The repository has not what was asked for; the words follow its name."""
+
+
+class RefusedError(Exception):
+    """Nothing is fetched; a sentence."""
 
 
 def choose_checkpoint(names: Sequence[str]) -> list[str]:
@@ -47,10 +57,10 @@ def choose_checkpoint(names: Sequence[str]) -> list[str]:
     plain = [name for name in weights if not name.startswith("consolidated")]
     if not plain:
         pickles = any(_PICKLES.fullmatch(name) for name in names)
-        raise SystemExit(
-            "it has pickles only, which can run code when they are loaded; bench takes safetensors and GGUF"
+        raise LackingError(
+            "has pickles only, which can run code when they are loaded; bench takes safetensors and GGUF"
             if pickles
-            else "it has no safetensors"
+            else "has no safetensors"
         )
     companions = [name for name in names if _COMPANIONS.fullmatch(name)]
     return plain + [name for name in companions if not name.startswith("consolidated")]
@@ -63,9 +73,9 @@ def choose_gguf(names: Sequence[str], kind: str) -> list[str]:
     singles = [name for name in found if not _SHARD.search(name)]
     chosen = singles or found
     if not chosen:
-        raise SystemExit(f"it has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}")
+        raise LackingError(f"has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}")
     if len(singles) > 1:
-        raise SystemExit(f"it has several {kind} files: {', '.join(singles)}")
+        raise LackingError(f"has several {kind} files: {', '.join(singles)}")
     return chosen
 
 
@@ -74,7 +84,7 @@ def choose(siblings: Sequence[RepoSibling], what: str, known: Sequence[str]) -> 
     if known:
         missing = sorted(set(known) - set(names))
         if missing:
-            raise SystemExit(f"it has no {missing[0]}")
+            raise LackingError(f"has no {missing[0]}")
         chosen = list(known)
     else:
         chosen = choose_checkpoint(names) if what == "checkpoint" else choose_gguf(names, what)
@@ -86,7 +96,7 @@ def check_disk(files: Sequence[RepoSibling], output: Path) -> None:
     needed = sum(each.size or 0 for each in files) - here
     free = shutil.disk_usage(output).free
     if free < needed:
-        raise SystemExit(f"{output} needs {needed / 1e9:.1f} GB, where {free / 1e9:.1f} GB are free")
+        raise RefusedError(f"{output} needs {needed / 1e9:.1f} GB, where {free / 1e9:.1f} GB are free")
 
 
 def bytes_below(folder: Path) -> int:
@@ -104,6 +114,8 @@ def progress(output: Path, total: int) -> Iterator[None]:
                 print(f"{bytes_below(output) / 1e6:.0f} of {total / 1e6:.0f} MB", flush=True)
             except FileNotFoundError:
                 continue  # renamed between the listing and the look at its size
+            except BrokenPipeError:
+                os._exit(1)  # nobody reads any more: not this thread alone, but the download is to end
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -119,7 +131,7 @@ def verify(each: RepoSibling, path: Path) -> None:
     size = path.stat().st_size
     if each.size is not None and size != each.size:
         path.unlink()
-        raise SystemExit(f"{each.rfilename} has {size} bytes, but should have {each.size}; try again")
+        raise RefusedError(f"{each.rfilename} has {size} bytes, but should have {each.size}; try again")
     wanted = each.lfs.sha256 if each.lfs else each.blob_id
     if wanted is None:
         return
@@ -129,7 +141,7 @@ def verify(each: RepoSibling, path: Path) -> None:
             digest.update(block)
     if (found := digest.hexdigest()) != wanted:
         path.unlink()
-        raise SystemExit(f"{each.rfilename} has hash {found}, but should have {wanted}; try again")
+        raise RefusedError(f"{each.rfilename} has hash {found}, but should have {wanted}; try again")
 
 
 def download(repo: str, revision: str, output: Path, what: str, known: Sequence[str]) -> dict[str, object]:
@@ -137,7 +149,7 @@ def download(repo: str, revision: str, output: Path, what: str, known: Sequence[
     api = HfApi(token=token)
     info = api.model_info(repo, revision=revision, files_metadata=True)
     if info.sha is None:
-        raise SystemExit("the hub names no commit")
+        raise RefusedError("the hub names no commit")
     files = choose(info.siblings or [], what, known)
     for half in output.glob(".cache/**/*.incomplete"):
         half.unlink()  # of a run that was killed; huggingface_hub begins each file anew
@@ -162,27 +174,41 @@ def download(repo: str, revision: str, output: Path, what: str, known: Sequence[
 
 def main() -> None:
     repo, revision, output, what, *known = sys.argv[1:]
-    endpoint = os.environ.get("HF_ENDPOINT", "the hub")
     Path(output).mkdir(parents=True, exist_ok=True)
     try:
-        made = download(repo, revision, Path(output), what, known)
+        made = explained(repo, revision, Path(output), what, known)
+    except LackingError as error:
+        print(f"{repo} {error}", flush=True)
+        sys.exit(LACKS)
+    except RefusedError as error:
+        print(f"{repo} could not be downloaded: {error}", flush=True)
+        sys.exit(REFUSED)
+    print(json.dumps(made), flush=True)
+
+
+def explained(repo: str, revision: str, output: Path, what: str, known: Sequence[str]) -> dict[str, object]:
+    """`download`, its errors in words."""
+    endpoint = os.environ.get("HF_ENDPOINT", "the hub")
+    try:
+        return download(repo, revision, output, what, known)
     except GatedRepoError:
-        raise SystemExit(
-            f"{repo} is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of yours"
+        raise RefusedError(
+            "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of yours"
         ) from None
     except RevisionNotFoundError:
-        raise SystemExit(f"{repo} has no revision {revision}") from None
+        raise RefusedError(f"it has no revision {revision}") from None
     except RepositoryNotFoundError:
-        raise SystemExit(f"{repo}: no such repository, or a private one that needs HF_TOKEN") from None
+        raise RefusedError("no such repository, or a private one that needs HF_TOKEN") from None
     except HfHubHTTPError as error:
-        raise SystemExit(f"{endpoint} answered {error.response.status_code} ({repo})") from None
+        raise RefusedError(f"{endpoint} answered {error.response.status_code}") from None
     except OSError as error:
-        raise SystemExit(f"{endpoint}: {error}") from None
+        raise RefusedError(f"{endpoint}: {error}") from None
+    except (LackingError, RefusedError):
+        raise
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
-        raise SystemExit(f"{endpoint} cannot be reached: {error}") from None
-    print(json.dumps(made), flush=True)
+        raise RefusedError(f"{endpoint} cannot be reached: {error}") from None
 
 
 if __name__ == "__main__":

