@@ -44,8 +44,9 @@ images:
 	  -t $(VLLM_CPU_IMAGE) .
 
 # Containers for real: as root on Debian with docker.io docker-cli docker-buildx docker-compose debootstrap. It starts a
-# Docker daemon of its own, and makes a base image without a registry.
+# Docker daemon of its own, and makes a base image without a registry: about 10 minutes and 20 GB, compiling llama.cpp extra.
 test-docker: install
+	$(BIN)/bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q4_k_m --quiet
 	$(BIN)/python -m pytest -m docker tests/test_container_live.py
 
 check: install

@@ -19,6 +19,7 @@ COPY --from=build /opt /opt
 # Any user may run it (docker run --user), so that files in a mounted results directory are that user's.
 RUN useradd --uid 10001 --create-home bench \
     && install --directory --mode=1777 /cache /work
+LABEL org.opencontainers.image.version=0.1.0
 ENV PATH=/opt/venv/bin:$PATH BENCH_CACHE_DIR=/cache PYTHONUNBUFFERED=1
 USER 10001
 WORKDIR /work

@@ -32,6 +32,7 @@ RUN apt-get update \
 COPY --from=unpack /llama.cpp /opt/llama.cpp
 # A missing library should end the build, not a run.
 RUN ["/opt/llama.cpp/llama-server", "--version"]
+LABEL org.opencontainers.image.version=11434.0.0
 USER 10001
 WORKDIR /home/server
 ENTRYPOINT ["/opt/llama.cpp/llama-server"]

