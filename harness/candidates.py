@@ -94,10 +94,17 @@ def _differs(options: Any, name: str) -> bool:
 
 
 def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
-    """The terms as an engine is told them: with fairness=stock only those that were given."""
+    """The terms as an engine is told them: with fairness=stock only those that were given.
+
+    Raises UserError for a KV cache that could not hold one conversation."""
     if terms.fairness == "stock":
         return terms
     context_length = terms.context_length or CONTEXT_LENGTH
+    if terms.kv_cache_tokens is not None and terms.kv_cache_tokens < context_length:
+        raise UserError(
+            f"engine.kv_cache_tokens={terms.kv_cache_tokens}: holds no conversation of "
+            f"engine.context_length={context_length}; give {context_length} or more, or a shorter context"
+        )
     sequences = terms.concurrent_sequences or slots
     return replace(
         terms,

@@ -125,10 +125,17 @@ def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool
             )
             try:
                 cells = session.measure(directory, record, starts, provisions, site, show) if starts else []
+            except Interrupted:
+                show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
+                raise
             finally:
                 _report_whatever_happened(directory, show)
     out.print(escape(str(directory / "report.html")))
-    if any(cell.status != "completed" for cell in cells):
+    failed = sum(cell.status != "completed" for cell in cells)
+    if failed:
+        show.line(
+            f"{failed} of {len(cells)} cells failed; `bench run --resume {directory}` measures them again"
+        )
         raise typer.Exit(1)
 
 

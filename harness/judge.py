@@ -30,10 +30,18 @@ def _failure(record: CellRecord, tally: Tally) -> str | None:
     if record.summary.ended_by == "failures":
         return _stopped(record, tally)
     if not tally.sent:
-        return "no request was sent in the window; a longer load.duration"
+        return _nothing_sent(record)
     if tally.failed == tally.sent:
         return f"no request in the window succeeded; {commonest(tally.window_messages)}"
     return None
+
+
+def _nothing_sent(record: CellRecord) -> str:
+    assert record.summary is not None
+    window_s = (record.summary.window_end_ns - record.summary.window_start_ns) / 1e9
+    why = "those begun before it outlasted it" if record.summary.requests else "none was due"
+    window = f"no request was sent in the window of {window_s:g} s"
+    return f"{window}: {why}; give a longer load.duration, such as 60s"
 
 
 def _stopped(record: CellRecord, tally: Tally) -> str:

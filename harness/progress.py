@@ -36,6 +36,7 @@ class Show:
         self._task = self._live.add_task("", total=None, left="", visible=False)
         self._ended_cells = 0
         self._awaited_at: str | None = None
+        self._said: str | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -49,6 +50,11 @@ class Show:
     def line(self, text: str) -> None:
         self.console.print(escape(text))
 
+    def _once(self, error: str) -> str:
+        """The error, unless it was the last one said: a server that dies fails its cells and its start."""
+        was, self._said = self._said, error
+        return "for the same reason" if error == was else error
+
     def begin(self, plan: Plan) -> None:
         """The starts of this plan are about to run: the bar spans their cells."""
         cells = sum(len(start.cells) for start in plan.starts)
@@ -58,14 +64,14 @@ class Show:
         self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting", left="")
 
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
-        self.line(f"{start.name}: not ready after {age_s:.0f} s: {problem}")
+        self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""
         self.line(f"{start.name}: ready{took}")
 
     def start_failed(self, start: PlannedStart, error: str) -> None:
-        self.line(f"{start.name}: failed: {error}")
+        self.line(f"{start.name}: failed: {self._once(error)}")
 
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
         self._describe(start.deployment.label, cell, "")
@@ -102,7 +108,7 @@ class Show:
         said = (
             f"{record.status}, {count}"
             if record.status == "completed" or record.error == record.status
-            else f"{record.status}: {record.error}"
+            else f"{record.status}: {self._once(record.error or '')}"
         )
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
         cell = f"cell {record.number:03d} {record.deployment}, {record.load.label}"

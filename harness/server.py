@@ -30,6 +30,7 @@ _HEALTH_TIMEOUT_S = 5.0
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
 _KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
+_NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _TAIL_BYTES = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -177,9 +178,16 @@ def _how(returncode: int) -> str:
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
-    last = tail.rstrip().rpartition("\n")[2].strip()[:300] or "(empty)"
+    last = _telling(tail)
     said = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints) or advice)
     return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
+
+
+def _telling(tail: str) -> str:
+    """Of the end of a log the last line that names an error, else the last; what ends well says more later."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if _NAMES_ERROR.search(line)]
+    return next(reversed(errors or lines), "(empty)")[:300]
 
 
 def _age_s(server: Server) -> float:

@@ -80,6 +80,13 @@ def test_concurrent_sequences_are_the_largest_load_unless_given() -> None:
     assert given.starts[0].deployment.terms.concurrent_sequences == 2
 
 
+def test_a_kv_cache_that_holds_no_conversation_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match=r"engine\.kv_cache_tokens=1000: holds no conversation of .*=4096"):
+        made("engine=llama_cpp", "engine.kv_cache_tokens=1000")
+    [start] = made("engine=llama_cpp", "quantization=gguf", "repeats=1", "engine.kv_cache_tokens=4096").starts
+    assert start.deployment.terms.kv_cache_tokens == 4096
+
+
 def test_a_server_that_runs_needs_a_url() -> None:
     with pytest.raises(UserError, match=r"engine=openai needs engine.base_url=URL"):
         made("engine=openai", "model=m")

@@ -138,6 +138,15 @@ def test_a_server_that_is_still_loading_is_awaited(tmp_path: Path, monkeypatch: 
         wait_ready(server, 1.0)
 
 
+def test_of_a_logs_end_the_line_that_names_an_error_is_told(tmp_path: Path) -> None:
+    source = "print('loading'); print('EngineDeadError: the core is gone'); print('a warning of the tracker')"
+    with (
+        started(tmp_path, spec_for("", argv=program(source))) as server,
+        pytest.raises(ServerError, match=r"server\.log: EngineDeadError: the core is gone$"),
+    ):
+        wait_ready(server, 20)
+
+
 def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
     with started(tmp_path, spec_for("stubborn", stop_grace_s=0.3)) as server:
         wait_ready(server, 20)
