@@ -184,7 +184,7 @@ def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerErr
 
 
 def _telling(tail: str) -> str:
-    """Of the end of a log the last line that names an error, else the last; what ends well says more later."""
+    """Of the end of a log the last line that names an error, else the last: warnings may come after it."""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line for line in lines if _NAMES_ERROR.search(line)]
     return next(reversed(errors or lines), "(empty)")[:300]
