@@ -10,7 +10,7 @@ import difflib
 import itertools
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
@@ -54,6 +54,16 @@ _UNIT_EXAMPLES = {
     "_s": "a duration, such as 500ms or 20s",
     "_bytes": "a size, such as 24GiB",
     "_share": "a share, such as 10%",
+}
+# Of the keys outside of the sections.
+_TAKES = {
+    "model": "a name of `bench list models`, a path, or hf:organisation/name",
+    "engine": "a name of `bench list engines`",
+    "quantization": "a name of `bench list quantizations`",
+    "scenario": "a name of `bench list scenarios`",
+    "device": 'auto, cpu, 0, or several as "0,1"',
+    "repeats": "a whole number",
+    "seed": "a whole number",
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # What the fields' types cannot say: the smallest value that makes sense.
@@ -199,8 +209,8 @@ def _sections() -> list[tuple[str, type]]:
 
 
 def takes_of_keys() -> dict[str, str]:
-    """What each key of a section takes: `duration`, `whole number`, `linear or steps` ..."""
-    found = {
+    """What each key takes: `a duration, such as 20s`, `a whole number`, `linear or steps` ..."""
+    found = _TAKES | {
         key: _takes(typing.get_type_hints(kind)[name], suffix)
         for prefix, kind in reversed(_sections())
         for key, (name, suffix) in _fields_by_key(prefix, kind).items()
@@ -259,8 +269,17 @@ def _check_keys(given: Choices) -> None:
     known = known_keys()
     for key, values in given.items():
         if key not in known:
-            raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known, 'keys')}")
+            raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known)}")
+    _check_short(given)
     _check_sections(given)
+
+
+def _check_short(given: Choices) -> None:
+    """A mistake in a short key's value is told by the key that was typed."""
+    hints = typing.get_type_hints(EngineTerms)
+    for key, whole in _SHORT.items():
+        for value in given.get(key, ()):
+            _decode(key, hints[whole.removeprefix("engine.")], value)
 
 
 def _check_sections(given: Choices) -> None:
@@ -330,12 +349,12 @@ def _check_url(url: str) -> None:
         raise UserError(f"engine.base_url={url}: must be of the form http://HOST:PORT/v1")
 
 
-def _nearest(value: str, known: Iterable[str], what: str) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
-    if not near and "." in value:
-        near = [key for key in known if key.startswith(value.partition(".")[0] + ".")][:6]
-    return f"nearest {what}: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
+def _nearest(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    if not near and "." in key:
+        near = [each for each in known if each.startswith(key.partition(".")[0] + ".")][:6]
+    rest = "`bench list keys` has all"
+    return f"nearest keys: {', '.join(near)}; {rest}" if near else rest
 
 
 def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tuple[str, ...]:

@@ -30,11 +30,13 @@ class Finding:
 
 def examine(cache: Path, results: Path) -> list[Finding]:
     """All findings, in a fixed order. Starts nothing but `docker version`."""
+    docker = _docker()
+    has_device, has_docker = not isinstance(gpu.devices(), Reason), docker.state == "ok"
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _machine,
         _devices,
-        lambda: engine_findings(cache, has_device=not isinstance(gpu.devices(), Reason)),
-        _docker,
+        lambda: engine_findings(cache, has_device=has_device, has_docker=has_docker),
+        lambda: iter([docker]),
         _ports,
         lambda: _disk("cache", cache),
         lambda: _disk("results", results),
@@ -64,13 +66,16 @@ def _devices() -> Iterator[Finding]:
         yield Finding("gpu", "ok", f"{device.index}: {device.name}")
 
 
-def engine_findings(cache: Path, *, has_device: bool) -> Iterator[Finding]:
-    """Of each engine's first program, and how it is started."""
+def engine_findings(cache: Path, *, has_device: bool, has_docker: bool) -> Iterator[Finding]:
+    """Of each engine's first program, and how it is started. `has_docker`: its daemon answers."""
     for engine in inventory.engines_here(cache, has_device=has_device):
         topic, first = f"engine {engine.engine}", engine.programs[0]
         for_device = ENGINES[engine.engine].install(first.program, "cuda") if has_device else None
         if not engine.launchers:
             yield Finding(topic, "ok", "is never started: it runs already")
+        elif engine.launchers[0] == "docker" and not has_docker:
+            remedy = "Docker cannot start one here: see its row."
+            yield Finding(topic, "note", "is started as a container", remedy)
         elif engine.launchers[0] == "docker":
             yield Finding(topic, "ok", "is started as a container")
         elif first.state == "ready":
@@ -86,18 +91,16 @@ def engine_findings(cache: Path, *, has_device: bool) -> Iterator[Finding]:
             yield Finding(topic, "note", "not installed", f"Run `{first.install}`.")
 
 
-def _docker() -> Iterator[Finding]:
+def _docker() -> Finding:
     by_docker = [name for name, engine in ENGINES.items() if engine.launchers[:1] == ("docker",)]
     needed_by = ["engine.launcher=docker", *(f"engine={name}" for name in by_docker)]
     remedy = f"It is needed by {' and '.join(needed_by)}."
     if shutil.which("docker") is None:
-        yield Finding("docker", "note", "not installed", remedy)
-        return
+        return Finding("docker", "note", "not installed", remedy)
     version = docker_cli.ask("version", "--format", "{{.Server.Version}}", timeout_s=10.0)
     if version.code == 0:
-        yield Finding("docker", "ok", f"server {version.text}")
-    else:
-        yield Finding("docker", "note", f"its daemon does not answer: {version.error[:160]}", remedy)
+        return Finding("docker", "ok", f"server {version.text}")
+    return Finding("docker", "note", f"its daemon does not answer: {version.error[:160]}", remedy)
 
 
 def _ports() -> Iterator[Finding]:

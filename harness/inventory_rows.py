@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engines import QUANTIZATIONS
 from harness.contracts import Weights
@@ -54,19 +54,23 @@ def _state(item: Installable, reasons: dict[str, None]) -> str:
     return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
 
 
-def quantization_rows(served: Sequence[QuantizationServed]) -> tuple[list[Row], list[str]]:
-    """The engine x quantization matrix, and the reasons that the numbers in it count from 1."""
+def quantization_rows(
+    served: Sequence[QuantizationServed], lacking: Mapping[tuple[str, str], str]
+) -> tuple[list[Row], list[str]]:
+    """The engine x quantization matrix, and the reasons that the numbers in it count from 1. `lacking`:
+    quantization and engine -> why an engine that serves the quantization has no weights to serve."""
     names: dict[str, list[str]] = {}  # of the quantizations that have a reason, their own name in it left out
     rows = []
     for row in served:
         cells = {}
         for engine, said in row.engines.items():
-            if said == "yes":
+            why = lacking.get((row.quantization, engine)) if said == "yes" else said
+            if why is None:
                 cells[engine] = said
                 continue
-            reason = said.replace(row.quantization, _NAME)
+            reason = why.replace(row.quantization, _NAME)
             names.setdefault(reason, []).append(row.quantization)
-            cells[engine] = f"no {list(names).index(reason) + 1}"
+            cells[engine] = f"{'yes' if said == 'yes' else 'no'} {list(names).index(reason) + 1}"
         first = {
             "quantization": f"{row.quantization} ({row.alias})" if row.alias else row.quantization,
             "bits": f"{row.bits_per_weight:g}",

@@ -9,11 +9,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engines import QUANTIZATIONS, models
+from engines import ENGINES, QUANTIZATIONS, models
 from harness import gpu, install, inventory
 from harness.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
 from harness.config import DEFAULT_MODEL, default_of_keys, option_keys, takes_of_keys
-from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
+from harness.contracts import (
+    Deployment,
+    EngineTerms,
+    InstallSpec,
+    Plan,
+    Reason,
+    SelfTest,
+    SelfTestStep,
+    Weights,
+)
 from harness.doctor import Finding
 from harness.errors import UserError
 from harness.inventory import EngineHere, ModelHere, QuantizationServed
@@ -79,13 +88,30 @@ def _print_engines(out: Console, here: list[EngineHere]) -> None:
 
 def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
     """A number in a cell is the reason below it."""
-    rows, reasons = quantization_rows(served)
+    rows, reasons = quantization_rows(served, _lacking(served))
     print_rows(out, rows)
     out.print()
     _print_reasons(out, reasons)
     out.print(
         f"Of {_MATRIX_MODEL}, as each engine is first started; `bench plan` says what this machine can."
     )
+
+
+def _lacking(served: Sequence[QuantizationServed]) -> dict[tuple[str, str], str]:
+    """Quantization and engine of each pair that is served but that the matrix's model lacks -> why."""
+    from engines import weights
+
+    found = {}
+    pairs = [
+        (row.quantization, name) for row in served for name, said in row.engines.items() if said == "yes"
+    ]
+    for quantization, name in pairs:
+        engine = ENGINES[name]
+        bare = Deployment(name, _MATRIX_MODEL, quantization, EngineTerms(), engine.options(), "")
+        needed = engine.weights(bare)
+        if isinstance(needed, Weights) and (reason := weights.can_prepare(needed)):
+            found[quantization, name] = f"served, but {reason.text}"
+    return found
 
 
 def _print_reasons(out: Console, reasons: Sequence[str]) -> None:

@@ -39,10 +39,23 @@ def _check_program(path: Path, what: str) -> None:
     if not path.is_file():
         raise UserError(f"{what}: is not a file; give the path of the program itself")
     if not os.access(path, os.X_OK):
-        raise UserError(f"{what}: cannot be executed; chmod +x would let it")
+        is_program = _begins_as_program(path)
+        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
+        raise UserError(f"{what}: cannot be executed; {remedy}")
+
+
+def _begins_as_program(path: Path) -> bool:
+    """As a binary (ELF, Mach-O's 64 bits) or a script."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith((b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!"))
+    except OSError:
+        return False
 
 
 def _check_environment(folder: Path, what: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{what}: is a file; give the directory that has bin/python")
     if not folder.is_dir():
         raise UserError(f"{what}: no such directory")
     if not os.access(install.python_of(folder), os.X_OK):

@@ -28,7 +28,8 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
 def plan_lines(plan: Plan) -> list[str]:
     """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
     deployments = list(dict.fromkeys(start.deployment for start in plan.starts))
-    lines = [*skip_lines(plan.skips), *_fairness(deployments), *_unmatched(deployments)]
+    alike = [*_fairness(deployments), *_tuned(deployments), *_unmatched(deployments)]
+    lines = [*skip_lines(plan.skips), *alike]
     cells = sum(len(start.cells) for start in plan.starts)
     if cells:
         starts = _counted(len(plan.starts), "start")
@@ -74,9 +75,29 @@ _EQUAL_TERMS = ("context_length", "concurrent_sequences", "kv_cache_tokens", "pr
 def _told(terms: EngineTerms) -> str:
     asked = {name: value for name in _EQUAL_TERMS if (value := getattr(terms, name)) is not None}
     told = ", ".join(f"engine.{name}={overrides.as_text(value)}" for name, value in asked.items())
-    if "concurrent_sequences" in asked:
-        told += "; more requests wait"
     return told or "each engine's own defaults"
+
+
+def _tuned(deployments: Sequence[Deployment]) -> list[str]:
+    """What each engine's tuned set adds, and who recommends it; a value that the user gave wins."""
+    lines = (
+        _tuned_set(each)
+        for each in deployments
+        if each.terms.fairness == "tuned" and each.terms.base_url is None
+    )
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def _tuned_set(deployment: Deployment) -> str | None:
+    engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
+    if tuned is None:
+        return None
+    values = {name: getattr(deployment.options, name) for name in tuned.options}
+    words = [
+        f"{engine}.{name}={overrides.as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
+        for name, value in values.items()
+    ]
+    return f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(words)}; source: {tuned.source}'
 
 
 def _unmatched(deployments: Sequence[Deployment]) -> list[str]:

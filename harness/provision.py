@@ -204,11 +204,13 @@ def provide(
     for build in dict.fromkeys(build_of(each) for each in started if is_process(each)):
         if found := _environment(build, cache, on_line, has_device=has_device):
             environments[build] = found
-    weights = {}
+    asked: dict[Weights, list[str]] = {}
     for deployment in started:
         needed = ENGINES[deployment.engine].weights(deployment)
-        if isinstance(needed, Weights) and needed not in weights:
-            weights[needed] = provide_weights(needed, store, cache, on_line, engine=deployment.engine)
+        if isinstance(needed, Weights):
+            asked.setdefault(needed, []).append(deployment.engine)
+    _refuse_weights(asked, store, cache, SMALL_BYTES)
+    weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
     return Provisions(environments, weights)
 
 
@@ -259,26 +261,46 @@ def provide_weights(
     cache: Path,
     on_line: OnLine,
     *,
-    engine: str | None = None,
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
-    """Find or make weights; no limit where limit_bytes is None. `engine`: who needs them, for the command
-    that an error names."""
+    """Find or make weights; no limit where limit_bytes is None."""
     found = store.find(needed, cache)
     if found:
         return found
+    if limit_bytes is not None:
+        _refuse_weights({needed: ()}, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
-    is_big = missing is None or (limit_bytes is not None and missing > limit_bytes)
-    # A run never asks a hub; nor does it fetch gigabytes by itself.
-    if limit_bytes is not None and (is_big or store.calls_hub(needed, cache)):
-        command = " ".join(filter(None, ("bench prepare", engine and f"engine={engine}")))
-        command += f" model={as_text(needed.model)} quantization={needed.quantization}"
-        size = "" if missing is None else f" ({missing / 2**30:.1f} GiB to download and write)"
-        raise MissingError(f"{needed.model} at {needed.quantization}: not here; run `{command}`{size}")
     size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
     tool = partial(_tool, cache=cache, on_line=on_line, limit_bytes=limit_bytes)
     return store.prepare(needed, cache, tool, on_line, run_supervised)
+
+
+def _refuse_weights(
+    asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path, limit_bytes: int
+) -> None:
+    """Raise MissingError, with one command for all, where some are too much to be made without being asked:
+    a run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each."""
+    sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
+    refused = {
+        each: size
+        for each, size in sizes.items()
+        if size is None or size > limit_bytes or store.calls_hub(each, cache)
+    }
+    if not refused:
+        return
+    words = {
+        "engine": [engine for each in refused for engine in asked[each]],
+        "model": [as_text(each.model) for each in refused],
+        "quantization": [each.quantization for each in refused],
+    }
+    keys = (f"{key}={','.join(dict.fromkeys(values))}" for key, values in words.items() if values)
+    what = ", ".join(dict.fromkeys(f"{each.model} at {each.quantization}" for each in refused))
+    known = [size for size in refused.values() if size is not None]
+    # Two may be made of one source, which the size of each has in it.
+    total = f"{'up to ' if len(refused) > 1 else ''}{sum(known) / 2**30:.1f} GiB"
+    cost = f" ({total} to download and write)" if len(known) == len(refused) else ""
+    raise MissingError(f"{what}: not here; run `bench prepare {' '.join(keys)}`{cost}")
 
 
 def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:

@@ -98,7 +98,7 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
         (["engine.launcher=podman"], "engine.launcher=podman: choose from native, docker"),
         (["engine.dtype=int8"], "engine.dtype=int8: choose from float16, bfloat16, float32"),
-        (["fairness=even"], "engine.fairness=even: choose from matched, stock, tuned"),
+        (["engine.fairness=even"], "engine.fairness=even: choose from matched, stock, tuned"),
         (["fairness=stock", "engine.fairness=tuned"], "fairness and engine.fairness are one key"),
         (["engine.chat_template=/nowhere.jinja"], "engine.chat_template=/nowhere.jinja: no such file"),
         (["engine.chat_template=/"], "engine.chat_template=/: is not a file"),
@@ -167,6 +167,24 @@ def test_fairness_is_short_for_its_whole_key() -> None:
     made = settings("fairness=stock,matched")
     assert [point.value.fairness for point in made.terms] == ["stock", "matched"]
     assert made.given == {"engine.fairness": ("stock", "matched")}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fairness=even", "fairness=even: choose from matched, stock, tuned"),
+        ("fairness=null", "fairness=null: needs a value"),
+        ("zzz=1", "zzz=1: no such key; `bench list keys` has all"),
+        (
+            "load.concurency=1",
+            "load.concurency=1: no such key; nearest keys: load.concurrency, load.conversations, load.workers; `bench list keys` has all",
+        ),
+    ],
+)
+def test_a_mistake_is_told_by_the_key_as_it_was_typed_and_shortly(line: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings(line)
+    assert str(caught.value) == said
 
 
 def test_null_leaves_a_term_to_the_engine() -> None:

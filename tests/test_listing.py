@@ -13,7 +13,7 @@ from toy_engine import Toy
 import engines
 from engines import ENGINES
 from harness import config, overrides, plan
-from harness.contracts import InstallSpec
+from harness.contracts import InstallSpec, Tuned
 from harness.errors import UserError
 from harness.install import environment_dir
 from harness.inventory import engines_here, quantizations_served, spec_of, tools_here, version_of
@@ -105,6 +105,8 @@ def test_the_keys_say_what_they_take() -> None:
     assert takes["load.conversations"] == "a whole number"
     assert takes["load.keep_bytes"] == "true or false"
     assert takes["engine.launcher"] == "native or docker"
+    assert takes["model"] == "a name of `bench list models`, a path, or hf:organisation/name"
+    assert [key for key, said in takes.items() if not said] == []
 
 
 def test_the_keys_of_an_engine_say_which_programs_there_are(toy: Toy) -> None:
@@ -118,12 +120,21 @@ def test_a_plan_says_what_is_told_alike_and_what_cannot_be_matched(toy: Toy) -> 
     text = planned_text(*words, "fairness=matched,stock")
     assert (
         "fairness=matched: engine.context_length=512, engine.concurrent_sequences=2, "
-        "engine.kv_cache_tokens=1024, engine.prefix_cache=true; more requests wait"
+        "engine.kv_cache_tokens=1024, engine.prefix_cache=true\n"
     ) in text
     assert "fairness=stock: engine.context_length=512\n" in text
     not_matched = "not matched, toy fp16 fairness=matched: engine.kv_cache_tokens, toys remember nothing"
     assert text.count("not matched") == 1
     assert not_matched in text
+
+
+def test_a_plan_says_what_a_tuned_set_adds_and_who_recommends_it(toy: Toy) -> None:
+    toy.tuned = Tuned("large batches", {"batch": 64}, "the toys' handbook")
+    words = ["engine=toy", "quantization=fp16", "fairness=tuned"]
+    said = 'fairness=tuned adds to toy "large batches": toy.batch=64{}; source: the toys\' handbook\n'
+    assert planned_text(*words).count(said.format("")) == 1
+    assert said.format("").replace("64", "8 (given)") in planned_text(*words, "toy.batch=8")
+    assert "adds to toy" not in planned_text("engine=toy", "quantization=fp16")
 
 
 def test_a_plan_says_that_start_up_is_not_in_its_time() -> None:
@@ -207,6 +218,11 @@ def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) ->
     line = next(row for row in rows if row.startswith("fp8"))
     number = line.rpartition("no ")[2].strip()
     reasons = [row for row in rows if row.startswith(f"{number:>2}  toys read no bf16, fp8, gptq, ")]
+    served = next(row for row in rows if row.startswith("gptq"))
+    number = served.partition("yes ")[2].split()[0]
+    lacking = "served, but gemma3-270m is not published as fp8 or gptq, and bench cannot make it"
+    assert f"{number:>2}  {lacking}" in [row.rstrip() for row in rows]
+    assert "yes  " in next(row for row in rows if row.startswith("awq"))
     assert len(reasons) == 1
     assert all(name in text for name in (" or ", "`bench plan` says what this machine can"))
     assert max(map(len, text.splitlines())) <= 100

@@ -237,7 +237,9 @@ def test_a_container_needs_nothing_installed(tmp_path: Path, toy: Toy) -> None:
         ({"environment": "{tmp}"}, r"is not a Python environment \(it has no bin/python\)"),
         ({"program": "{tmp}/absent"}, r"toy\.program=.*/absent: no such file"),
         ({"program": "{tmp}"}, "give the path of the program itself"),
-        ({"program": "{tmp}/plain"}, "cannot be executed; chmod"),
+        ({"environment": "{tmp}/plain"}, r"/plain: is a file; give the directory that has bin/python"),
+        ({"program": "{tmp}/plain"}, "cannot be executed; it is no program; give the path of the program"),
+        ({"program": "{tmp}/script"}, r"cannot be executed; chmod \+x would let it"),
         ({"program": "/bin/sh", "environment": "{tmp}"}, "give one of them"),
     ],
 )
@@ -245,6 +247,7 @@ def test_what_the_user_brought_is_looked_at_before_anything_starts(
     tmp_path: Path, toy: Toy, options: dict[str, str], said: str
 ) -> None:
     (tmp_path / "plain").write_text("text")
+    (tmp_path / "script").write_text("#!/bin/sh\n")
     deployment = toy_of(
         program=options.get("program", "first").format(tmp=tmp_path),
         environment=options["environment"].format(tmp=tmp_path) if "environment" in options else None,
@@ -293,6 +296,48 @@ def test_what_is_compiled_or_large_is_never_installed_without_being_asked_for(
     with pytest.raises(MissingError, match=said):
         provided_toys(tmp_path, toy_of(program="second"))
     assert not (tmp_path / "engines").exists()
+
+
+class HubShelf(Shelf):
+    """Some weights are there; the others are the hub's, each of a GiB."""
+
+    def find(self, weights: Weights, cache: Path) -> WeightsFile | None:
+        return WeightsFile(self.file, 1) if weights.quantization == "fp16" else None
+
+    def missing_bytes(self, weights: Weights, cache: Path) -> int | None:
+        return 1 << 30
+
+    def calls_hub(self, weights: Weights, cache: Path) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (
+            [("toy", "awq")],
+            "m at awq: not here; run `bench prepare engine=toy model=m quantization=awq` "
+            "(1.0 GiB to download and write)",
+        ),
+        (
+            [("toy", "awq"), ("toy", "awq"), ("vllm", "awq"), ("vllm", "gptq")],
+            "m at awq, m at gptq: not here; "
+            "run `bench prepare engine=toy,vllm model=m quantization=awq,gptq` "
+            "(up to 2.0 GiB to download and write)",
+        ),
+    ],
+)
+def test_all_weights_that_a_run_does_not_fetch_are_one_command(
+    tmp_path: Path, toy: Toy, lacking: list[tuple[str, str]], said: str
+) -> None:
+    here = toy_of("docker")
+    absent = [
+        Deployment(name, "m", quantization, here.terms, ENGINES[name].options(), "")
+        for name, quantization in lacking
+    ]
+    with pytest.raises(MissingError) as caught:
+        provide([here, *absent], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
+    assert str(caught.value) == said
 
 
 def test_a_small_environment_is_installed_by_the_run_itself(

@@ -31,6 +31,7 @@ from harness.contracts import Load
 from harness.host import HostSample
 from reports import open_run
 from reports.checks import CHECKS, findings
+from reports.checks.machine import memory_not_returned
 
 T0 = 102 * S
 LONG = 60.0
@@ -247,6 +248,50 @@ def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, mach
     else:
         assert list(found) == ["foreign_load"]
         assert f"llama_cpp fp16 at 1 user, start 1: {share}" in found["foreign_load"].text
+
+
+@pytest.mark.parametrize(
+    ("stuck", "said"),
+    [
+        ([0], "the next start began with less."),
+        ([0, 1], "the next starts began with less."),
+        ([1, 3], "the next start after 01-b began with less."),
+        ([0, 1, 3], "the next starts after 00-a, 01-b began with less."),
+        ([3], "no other start came after it."),
+    ],
+)
+def test_memory_that_was_not_returned_is_told_with_what_came_after(tmp_path, stuck, said):
+    write_pair(tmp_path)
+    run = open_run(tmp_path)
+    names = ("00-a", "01-b", "02-c", "03-d")
+    records = tuple(
+        replace(record, name=name, returned_to_baseline=number not in stuck)
+        for number, (name, record) in enumerate(zip(names, run.start_records, strict=True))
+    )
+    [found] = memory_not_returned(replace(run, start_records=records))
+    assert found.text.endswith(f"; {said}")
+
+
+def test_verbs_agree_with_their_number(tmp_path):
+    one = one_cell_run(tmp_path / "one", good_rows()[:99], summary(100 * S, duration_s=29.0))
+    told = {finding.check: finding.text for finding in findings(open_run(one.path))}
+    assert told["few_requests"].startswith("1 of 1 cell has fewer than 100 ok requests")
+    assert told["short_windows"].startswith("1 of 1 window is shorter than 30 s")
+    several = write_pair(tmp_path / "pair", load_summary=summary(100 * S, duration_s=29.0))
+    assert several["short_windows"].text.startswith("4 of 4 windows are shorter than 30 s")
+
+
+def test_the_origin_of_weights_is_told_once_with_what_differs(tmp_path):
+    origin = "made from the Q4_K_M file; its quality is not a reference"
+    found = write_pair(
+        tmp_path,
+        start_changes={"weights": {"note": origin}},
+        second_start={"weights": {"note": f"{origin}; cast to fp16 on load"}},
+    )
+    assert found["weights_noted"].text == (
+        "llama_cpp fp16, vllm fp16: made from the Q4_K_M file; its quality is not a reference. "
+        "vllm fp16: cast to fp16 on load."
+    )
 
 
 def test_findings_carry_their_numbers(tmp_path):

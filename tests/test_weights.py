@@ -152,7 +152,9 @@ def test_local_file_of_another_quantization_says_what_it_is(tmp_path: Path) -> N
 def test_local_file_that_is_absent_broken_or_silent_has_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "own.gguf"
     weights = Weights(str(path), "fp16", "gguf")
-    assert reason_text(weights).endswith("no such file or directory")
+    said = reason_text(weights)
+    assert said.startswith(f"model={path}: no such file or directory; give a .gguf file, ")
+    assert said.endswith("hf:organisation/name or a name of `bench list models`")
     path.write_bytes(b"not a model")
     assert "not a GGUF file" in reason_text(weights)
     path.write_bytes(gguf(entry("a", 8, text("b"))))

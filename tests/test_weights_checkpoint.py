@@ -90,15 +90,26 @@ def test_directory_is_no_gguf_file_and_a_gguf_file_no_directory(tmp_path: Path) 
     path = write_checkpoint(tmp_path / "own")
     said = reason_text(checkpoint(path, "bf16", "gguf"))
     assert said.startswith(
-        f"model={path} is a checkpoint's directory; bench makes GGUF files of GGUF files only"
+        f"model={path} is the directory of a bf16 checkpoint, and this engine reads GGUF files; "
+        "engine=vllm quantization=bf16 reads the directory. "
     )
     assert "convert_hf_to_gguf.py" in said
+
+
+def test_gguf_file_in_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.gguf").touch()
+    (tmp_path / "a.gguf").touch()
+    said = reason_text(checkpoint(tmp_path, "fp16", "gguf"))
+    assert said == f"model={tmp_path} is a directory; give a file in it, such as model={tmp_path / 'a.gguf'}"
 
 
 def test_pickles_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own")
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
-    assert "has pickles only (pytorch_model.bin), which can run code" in reason_text(checkpoint(path, "bf16"))
+    for file_format in ("safetensors", "gguf"):
+        said = reason_text(checkpoint(path, "bf16", file_format))
+        assert "has pickles only (pytorch_model.bin), which can run code" in said
+        assert said.endswith("; give a directory with safetensors, or a .gguf file")
 
 
 def test_incomplete_directory_names_what_is_missing(tmp_path: Path) -> None:

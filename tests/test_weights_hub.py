@@ -78,6 +78,7 @@ def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path
     assert made.facts is not None
     assert (made.facts.layers, made.facts.parameters) == (4, 400_064)
     assert f"org/tiny at {COMMIT[:12]}: 3 files, 1 MB" in lines
+    assert not [line for line in lines if line.startswith("{")]
 
     seen = len(hub.seen)
     assert find(CHECKPOINT, cache) == made
@@ -193,9 +194,12 @@ def test_refusal_of_the_hub_is_one_sentence(
     hub: Hub, tmp_path: Path, status: int, code: str, said: str
 ) -> None:
     hub.status, hub.error_code = status, code
+    lines: list[str] = []
     with pytest.raises(MissingError, match=said) as caught:
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+        prepare(CHECKPOINT, tmp_path, no_tool, lines.append, run_supervised)
     assert str(caught.value).startswith("org/tiny could not be downloaded: ")
+    assert str(caught.value).endswith("; a copy of it on this machine is model=/path")
+    assert lines == []  # it is the error alone that says so
     assert "\n" not in str(caught.value)
     assert can_prepare(CHECKPOINT, tmp_path) is None  # another day it may answer
 

@@ -44,7 +44,7 @@ def check_weights(folder: Path) -> None:
         if pickles:
             raise UserError(
                 f"{folder}: has pickles only ({pickles[0]}), which can run code when they are loaded; "
-                "bench takes safetensors"
+                "give a directory with safetensors, or a .gguf file"
             )
         raise UserError(f"{folder}: has no safetensors")
     missing = [name for name in _shards(folder) if not (folder / name).is_file()]

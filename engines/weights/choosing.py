@@ -33,10 +33,11 @@ from harness.errors import UserError
 _HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # The converter needs torch and transformers: an environment of over a gigabyte, which bench does not make.
-NO_GGUF_OF_CHECKPOINT = (
-    "bench makes GGUF files of GGUF files only: turn the checkpoint into an F16 one with llama.cpp's "
-    "convert_hf_to_gguf.py and give model=/path/MODEL-f16.gguf"
+_CONVERT = (
+    "llama.cpp's convert_hf_to_gguf.py makes an F16 file of a 16-bit checkpoint: give that as "
+    "model=/path/MODEL-f16.gguf"
 )
+NO_GGUF_OF_CHECKPOINT = f"bench makes GGUF files of GGUF files only. {_CONVERT}"
 
 
 def way_of(weights: Weights) -> Way | Reason:
@@ -104,15 +105,25 @@ def _local(weights: Weights) -> Way | Reason:
             return _local_gguf(path, weights)
     except UserError as error:
         return Reason(str(error))
-    return Reason(f"model={weights.model}: no such file or directory")
+    return Reason(
+        f"model={weights.model}: no such file or directory; give a .gguf file, a checkpoint's directory, "
+        "hf:organisation/name or a name of `bench list models`"
+    )
 
 
 def _local_checkpoint(path: Path, weights: Weights) -> Way | Reason:
-    if weights.file_format != "safetensors":
-        return Reason(f"model={weights.model} is a checkpoint's directory; {NO_GGUF_OF_CHECKPOINT}")
+    wants_file = weights.file_format != "safetensors"
+    if wants_file and (inside := next(iter(sorted(path.glob("*.gguf"))), None)):
+        return Reason(f"model={weights.model} is a directory; give a file in it, such as model={inside}")
     config = config_of(path)
     check_weights(path)
     found, wanted = quantization_of(config), weights.quantization
+    if wants_file:
+        served = found if found in QUANTIZATIONS else "bf16"
+        return Reason(
+            f"model={weights.model} is the directory of a {found} checkpoint, and this engine reads GGUF "
+            f"files; engine=vllm quantization={served} reads the directory. {_CONVERT}"
+        )
     local = Local(path, found, facts_of(config, path))
     if found == wanted or is_cast(found, wanted):
         return local

@@ -235,12 +235,18 @@ def _download(way: Published, means: Means) -> None:
 def _fetched(way: Published, part: Path, path: Path, means: Means) -> Mapping[str, Any]:
     """The commit and the files' names, of files that lie in `part`."""
     repo = way.repo
+
+    def tell(line: str) -> None:
+        # What it ends with becomes an error, or is for us alone.
+        if not line.startswith(("{", f"{repo.repo} has ", f"{repo.repo} could not be downloaded")):
+            means.on_line(line)
+
     what = "checkpoint" if way.file_format == "safetensors" else kind_of(way.quantization)
     arguments = (repo.repo, repo.revision, part, what, *repo.files)
     argv = script(Path(sys.executable), INSIDE / "download_hub.py", *arguments)
     fetch = Program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
     try:
-        said: Mapping[str, Any] = json.loads(fetch.run(means.run, means.on_line))
+        said: Mapping[str, Any] = json.loads(fetch.run(means.run, tell, means.on_line))
     except ProgramError as error:
         if error.exit_code_of_program not in (_LACKS, _REFUSED):
             raise
@@ -248,7 +254,8 @@ def _fetched(way: Published, part: Path, path: Path, means: Means) -> Mapping[st
             kept.write_lack(path, identity_of(way), error.last_line)
             with suppress(OSError):
                 part.rmdir()  # if nothing is in it
-        raise MissingError(error.last_line) from None
+            raise MissingError(error.last_line) from None
+        raise MissingError(f"{error.last_line}; a copy of it on this machine is model=/path") from None
     kept.forget_lack(path)
     return said
 

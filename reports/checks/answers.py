@@ -36,15 +36,22 @@ def warm_cache(run: Run) -> Iterator[Finding]:
 
 
 def weights_noted(run: Run) -> Iterator[Finding]:
-    """What the origin of the weights means for the comparison."""
-    notes: dict[str, list[str]] = {}
+    """What the origin of the weights means for the comparison: each clause once, with whose it is."""
+    labels_by_clause: dict[str, list[str]] = {}
     for record in run.start_records:
-        if note := record.weights.get("note"):
-            notes.setdefault(str(note), []).append(record.deployment.label)
-    for note, labels in notes.items():
-        remedy = "Speed and memory are those of the format; quality is not."
+        for clause in filter(None, str(record.weights.get("note") or "").rstrip(".").split("; ")):
+            labels = labels_by_clause.setdefault(clause, [])
+            labels += [] if record.deployment.label in labels else [record.deployment.label]
+    clauses_by_labels: dict[tuple[str, ...], list[str]] = {}
+    for clause, labels in labels_by_clause.items():
+        clauses_by_labels.setdefault(tuple(labels), []).append(clause)
+    if clauses_by_labels:
+        said = [f"{several(labels)}: {'; '.join(clauses)}." for labels, clauses in clauses_by_labels.items()]
         yield Finding(
-            "weights_noted", "Origin of the weights", f"{several(labels)}: {note.rstrip('.')}.", remedy
+            "weights_noted",
+            "Origin of the weights",
+            " ".join(said),
+            "Speed and memory are those of the format; quality is not.",
         )
 
 

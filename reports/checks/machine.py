@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from harness.store import StartRecord
 from reports.checks.finding import Finding, cell_name, measured_cells
 from reports.frames import Run
 from reports.markup import number, plural, several, shown
@@ -55,6 +56,16 @@ def foreign_load(run: Run) -> Iterator[Finding]:
         )
 
 
+def _next_began(run: Run, stuck: Sequence[StartRecord]) -> str:
+    """What that meant for the starts that came after them."""
+    followed = [record.name for record in stuck if record.name != run.start_records[-1].name]
+    if not followed:
+        return "no other start came after it"
+    after = "" if len(followed) == len(stuck) else f" after {several(followed)}"
+    starts = "start" if len(followed) == 1 else "starts"
+    return f"the next {starts}{after} began with less"
+
+
 def memory_not_returned(run: Run) -> Iterator[Finding]:
     """Memory that was not back after a server had stopped."""
     stuck = [record for record in run.start_records if record.returned_to_baseline is False]
@@ -68,7 +79,6 @@ def memory_not_returned(run: Run) -> Iterator[Finding]:
             "memory_not_returned",
             "Memory was not back at its baseline",
             f"after {plural(len(stuck), 'start')} ({several(above or [r.name for r in stuck])}); "
-            "the next start began "
-            "with less.",
+            f"{_next_began(run, stuck)}.",
             "Look for other programs, and measure again.",
         )

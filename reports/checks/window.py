@@ -22,7 +22,8 @@ def few_requests(run: Run) -> Iterator[Finding]:
         yield Finding(
             "few_requests",
             "Few requests",
-            f"{len(few)} of {plural(len(counts), 'cell')} have fewer than {FEW_REQUESTS} ok "
+            f"{len(few)} of {plural(len(counts), 'cell')} {'has' if len(few) == 1 else 'have'} "
+            f"fewer than {FEW_REQUESTS} ok "
             "requests in the window "
             f"(the fewest: {min(few):,}); no tail percentile, and a median that moves.",
             "A longer window: load.duration=60s, or a longer trace.",
@@ -37,7 +38,8 @@ def short_windows(run: Run) -> Iterator[Finding]:
         yield Finding(
             "short_windows",
             "Short windows",
-            f"{len(short)} of {plural(len(lengths), 'window')} are shorter than "
+            f"{len(short)} of {plural(len(lengths), 'window')} {'is' if len(short) == 1 else 'are'} "
+            "shorter than "
             f"{SHORT_WINDOW_S:.0f} s (the shortest: "
             f"{number(min(short))} s); throttling and drift take longer to show.",
             "A longer window: load.duration=60s, or a longer trace.",
