@@ -177,8 +177,8 @@ def test_fairness_is_short_for_its_whole_key() -> None:
         ("zzz=1", "zzz=1: no such key; `bench list keys` has all"),
         (
             "load.concurency=1",
-            "load.concurency=1: no such key; nearest keys: load.concurrency, load.conversations, load.workers; "
-            "`bench list keys` has all",
+            "load.concurency=1: no such key; nearest keys: load.concurrency, load.conversations, "
+            "load.workers; `bench list keys` has all",
         ),
     ],
 )
