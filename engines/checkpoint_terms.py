@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from engines.models import MODELS
 from harness.contracts import Deployment, Reason
@@ -42,3 +43,11 @@ def code_reason(deployment: Deployment) -> Reason | None:
             "model=/path to a checkpoint with its code"
         )
     return None
+
+
+def served_length(models: Any) -> int | None:
+    """Of the JSON of /v1/models, as vLLM and SGLang write it: tokens of context of the first model."""
+    served = models.get("data") if isinstance(models, Mapping) else None
+    first = served[0] if isinstance(served, list) and served else None
+    length = first.get("max_model_len") if isinstance(first, Mapping) else None
+    return length if isinstance(length, int) else None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from engines.checkpoint_terms import served_length
 from harness.contracts import Hint, Scalar, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
@@ -160,10 +161,8 @@ def _from_state(states: Any) -> dict[str, Scalar]:
 
 
 def _from_models(models: Any) -> dict[str, Scalar]:
-    served = models.get("data") if isinstance(models, Mapping) else None
-    first = served[0] if isinstance(served, list) and served else None
-    length = first.get("max_model_len") if isinstance(first, Mapping) else None
-    return {"context_length": length} if isinstance(length, int) else {}
+    length = served_length(models)
+    return {} if length is None else {"context_length": length}
 
 
 def _from_log(log: str) -> dict[str, Scalar]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engines.checkpoint_terms import served_length
 from harness.contracts import Hint, Scalar, Stage
 
 STAGES: Sequence[Stage] = (
@@ -164,12 +165,8 @@ def _from_facts(facts: Mapping[str, Any]) -> dict[str, Scalar]:
     version = facts.get("/version")
     if isinstance(version, Mapping) and isinstance(version.get("version"), str):
         found["engine_version"] = version["version"]
-    models = facts.get("/v1/models")
-    served = models.get("data") if isinstance(models, Mapping) else None
-    first = served[0] if isinstance(served, list) and served else None
-    if isinstance(first, Mapping) and isinstance(first.get("max_model_len"), int):
-        found["context_length"] = first["max_model_len"]
-    return found
+    length = served_length(facts.get("/v1/models"))
+    return found if length is None else {**found, "context_length": length}
 
 
 def _value(text: str) -> Scalar:

@@ -158,8 +158,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 
     settings = config.settings(overrides.parse(changes or [], study))
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)))
-    check_builds(device_of(settings), [start.deployment for start in whole.starts])
+    device = device_of(settings)
+    whole = plan.make(settings, can_prepare, why_not_here(device))
+    check_builds(device, [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
         _print_json(whole)

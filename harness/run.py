@@ -30,6 +30,7 @@ from harness.contracts import (
     masked_argv,
 )
 from harness.errors import BenchError, Interrupted, ServerError, UserError
+from harness.install import compiled_dir
 from harness.inventory import version_of
 from harness.provision import Provisions
 from harness.startup import watched_stages
@@ -200,7 +201,7 @@ def _launch_spec(
         devices=tuple(devices),
         facts=weights.facts if weights else None,
         chat_template=weights.chat_template if weights else None,
-        cache=site.cache_dir / "compiled" / ((installed and installed.name) or deployment.engine),
+        cache=compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)
     return _on_devices(spec, devices) if isinstance(spec, NativeSpec) else spec
