@@ -22,11 +22,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -122,6 +127,8 @@ class LlamaCpp:
         "the example presets in llama.cpp's docs/preset.md (batch-size and ubatch-size 2048)",
     )
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     fact_paths: Sequence[str] = ("/props",)
     hints: Sequence[Hint] = llama_cpp_log.HINTS
 
@@ -195,6 +202,12 @@ class LlamaCpp:
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return llama_cpp_log.resolved(log, facts)
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 def _unmatched_of_python(deployment: Deployment) -> dict[str, str]:

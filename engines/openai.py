@@ -15,9 +15,15 @@ from harness.contracts import (
     Hint,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     Place,
     ReadFacts,
+    Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -44,6 +50,8 @@ class OpenAI:
     stages: Sequence[Stage] = ()
     tuned: Tuned | None = None
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ()
 
@@ -71,6 +79,12 @@ class OpenAI:
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return {}
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 ENGINE = OpenAI()

@@ -21,11 +21,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -108,6 +113,8 @@ class Reference:
     stages: Sequence[Stage] = ()
     tuned: Tuned | None = None
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ("/info",)
 
@@ -148,6 +155,12 @@ class Reference:
         if not isinstance(info, Mapping):
             return {}
         return {"context_length": info.get("context_length"), "concurrent_sequences": info.get("slots")}
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 def _command(program: str, place: Place) -> tuple[str, ...]:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import sglang_log
-from engines.checkpoint_terms import DTYPES, PLAIN_SAMPLING, architecture_of, cast_reason, code_reason
+from engines.checkpoint_terms import (
+    DTYPES,
+    PLAIN_SAMPLING,
+    QUANTIZED,
+    architecture_of,
+    cast_reason,
+    code_reason,
+)
 from engines.images import image_of
 from engines.mounts import weights_mount
 from harness.contracts import (
@@ -24,11 +31,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -132,6 +144,8 @@ class Sglang:
         "SGLang's docs, Hyperparameter Tuning: longest prefix match where prompts share much, as turns do",
     )
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     fact_paths: Sequence[str] = ("/server_info", "/v1/models")
     hints: Sequence[Hint] = sglang_log.HINTS
 
@@ -139,8 +153,9 @@ class Sglang:
         quantization, dtype = deployment.quantization, deployment.terms.dtype
         if quantization.startswith("gguf-"):
             return Reason("SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them")
-        if quantization not in (*DTYPES, "fp8", "awq", "gptq"):
-            return Reason(f"SGLang has no {quantization} checkpoints; it serves fp16, bf16, fp8, awq, gptq")
+        if quantization not in (*DTYPES, *QUANTIZED):
+            served = ", ".join((*DTYPES, *QUANTIZED))
+            return Reason(f"SGLang has no {quantization} checkpoints; it serves {served}")
         if reason := cast_reason(deployment) or code_reason(deployment):
             return reason
         architecture = architecture_of(deployment.model)
@@ -189,6 +204,12 @@ class Sglang:
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return sglang_log.resolved(log, facts)
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 def _template(deployment: Deployment, place: Place) -> Path | None:

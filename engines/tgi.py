@@ -28,10 +28,15 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -43,7 +48,6 @@ from harness.errors import UserError
 SERVED_MODEL = "tgi"
 # TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
 OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
-QUANTIZED = ("awq", "gptq", "fp8")
 # Requests that run or wait; TGI refuses the next one, where other engines let it wait. Its default is 128.
 QUEUE = 4096
 SHUT_DOWN_S = 10
@@ -95,6 +99,8 @@ class Tgi:
     launchers: Sequence[Launcher] = ("docker", "native")
     stages: Sequence[Stage] = tgi_log.STAGES
     tuned: Tuned | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     fact_paths: Sequence[str] = ("/info",)
     hints: Sequence[Hint] = tgi_log.HINTS
 
@@ -158,6 +164,12 @@ class Tgi:
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         info = facts.get("/info")
         return {**tgi_log.resolved(log), **_from_info(info if isinstance(info, Mapping) else {})}
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 UNMATCHED = {

@@ -19,11 +19,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -67,6 +72,8 @@ class Transformers:
     )
     tuned: Tuned | None = None
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     fact_paths: Sequence[str] = ("/info",)
     hints: Sequence[Hint] = (
         Hint(
@@ -174,6 +181,12 @@ class Transformers:
             "chunked_prefill": False,
             "graphs": False,
         }
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 UNMATCHED = {

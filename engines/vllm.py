@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import vllm_log
-from engines.checkpoint_terms import DTYPES, PLAIN_SAMPLING, architecture_of, cast_reason, code_reason
+from engines.checkpoint_terms import (
+    DTYPES,
+    PLAIN_SAMPLING,
+    QUANTIZED,
+    architecture_of,
+    cast_reason,
+    code_reason,
+)
 from engines.images import image_of
 from engines.mounts import weights_mount
 from engines.vllm_cache import cache_blocks, cache_bytes, cache_shape
@@ -26,11 +33,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -111,6 +123,8 @@ class Vllm:
         "vLLM's docs, Optimization and Tuning (more than 8192 batched tokens), and its own throughput mode",
     )
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = {}
     fact_paths: Sequence[str] = ("/version", "/v1/models")
     hints: Sequence[Hint] = vllm_log.HINTS
 
@@ -118,8 +132,9 @@ class Vllm:
         quantization, dtype = deployment.quantization, deployment.terms.dtype
         if quantization.startswith("gguf-"):
             return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
-        if quantization not in (*DTYPES, "fp8", "awq", "gptq"):
-            return Reason(f"vLLM has no {quantization} checkpoints; it serves fp16, bf16, fp8, awq, gptq")
+        if quantization not in (*DTYPES, *QUANTIZED):
+            served = ", ".join((*DTYPES, *QUANTIZED))
+            return Reason(f"vLLM has no {quantization} checkpoints; it serves {served}")
         if reason := cast_reason(deployment) or code_reason(deployment):
             return reason
         architecture = architecture_of(deployment.model)
@@ -169,6 +184,12 @@ class Vllm:
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return vllm_log.resolved(log, facts)
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("not known")
 
 
 def _container(deployment: Deployment, place: Place, weights: Path) -> ContainerSpec:

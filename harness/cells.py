@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import judge, server, store, tokens
-from harness.contracts import LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import GuardMode, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.load.processes import Progress, read_summary, run_load
 from harness.store import CellRecord
@@ -28,11 +28,13 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place: its directory, bench's cache directory, device indices."""
+    """Where a run takes place: its directory, bench's cache directory, device indices; and what an unfit
+    machine means there."""
 
     run_dir: Path
     cache_dir: Path
     devices: tuple[int, ...]
+    guard: GuardMode = "mark"
 
     @property
     def state_dir(self) -> Path:

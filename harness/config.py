@@ -21,7 +21,7 @@ import msgspec
 
 from engines import ALIASES, ENGINES, QUANTIZATIONS
 from harness import loads, units
-from harness.contracts import EngineTerms, Load, Scalar, ScenarioChoice
+from harness.contracts import EngineTerms, GuardMode, Load, Price, Scalar, ScenarioChoice
 from harness.errors import UserError
 from harness.overrides import Choices, as_text, shown
 from scenarios import SCENARIOS
@@ -36,8 +36,9 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "device": ("auto",),
     "repeats": (2,),
     "seed": (1,),
+    "guard": ("mark",),
 }
-_SINGLE = ("device", "repeats", "seed")
+_SINGLE = ("device", "repeats", "seed", "guard", "price.gpu_hour", "price.currency")
 # Kept absolute, so that --resume finds them from anywhere. Of an engine's program only what is a path.
 _PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
 _PATHS_OF_ENGINES = ("environment", "program")
@@ -64,6 +65,7 @@ _TAKES = {
     "device": 'auto, cpu, 0, or several as "0,1"',
     "repeats": "a whole number",
     "seed": "a whole number",
+    "guard": "strict, mark or off",
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # What the fields' types cannot say: the smallest value that makes sense.
@@ -91,6 +93,7 @@ _MINIMUM = {
     "engine.speculative_tokens": 1,
     "engine.memory_limit": 1 << 20,
     "engine.start_timeout": 0.1,
+    "price.gpu_hour": 0,
 }
 _DAY_S = 86400
 _MAXIMUM = {
@@ -140,6 +143,8 @@ class Settings:
     device: str
     repeats: int
     seed: int
+    guard: GuardMode
+    price: Price
     given: Mapping[str, tuple[str, ...]]
 
     @property
@@ -156,7 +161,8 @@ def settings(given: Choices) -> Settings:
     if attached and "quantization" not in given:
         choices["quantization"] = ("-",)
     for key in _SINGLE:
-        _check_single(key, choices[key])
+        if key in choices:
+            _check_single(key, choices[key])
     engines = _names("engine", choices["engine"], ENGINES)
     scenarios = _scenarios(choices)
     made = Settings(
@@ -169,6 +175,8 @@ def settings(given: Choices) -> Settings:
         device=str(choices["device"][0]),
         repeats=_decode("repeats", int, choices["repeats"][0]),
         seed=_decode("seed", int, choices["seed"][0]),
+        guard=_decode("guard", GuardMode, choices["guard"][0]),
+        price=_points("price", Price, choices)[0].value,
         given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
     )
     _check_attached(made)
@@ -203,7 +211,7 @@ def known_keys() -> list[str]:
 
 def _sections() -> list[tuple[str, type]]:
     """Prefix and dataclass of each section of keys."""
-    sections: list[tuple[str, type]] = [("load", Load), ("engine", EngineTerms)]
+    sections: list[tuple[str, type]] = [("load", Load), ("engine", EngineTerms), ("price", Price)]
     sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
     return sections + [(name, engine.options) for name, engine in ENGINES.items()]
 

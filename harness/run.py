@@ -35,7 +35,7 @@ from harness.inventory import version_of
 from harness.provision import Provisions
 from harness.startup import watched_stages
 from harness.store import CellRecord, StartRecord
-from harness.watch import watch_memory
+from harness.watch import Watch, watch_memory
 
 _HOST = "127.0.0.1"
 _PROMPT_TIMEOUT_S = 60.0
@@ -119,6 +119,7 @@ def _first_record(start: PlannedStart, weights: WeightsFile | None) -> StartReco
         weights=described,
         unmatched=dict(engine.unmatched(start.deployment)),
         forces_length=engine.forces_length(start.deployment),
+        model_facts=weights.facts if weights else None,
     )
 
 
@@ -141,7 +142,7 @@ def _measure_start(
         watch_memory(running.pid if running else None, devices, directory, keeper) as watch,
     ):
         watch.mark("spawned")
-        _await(start, running, directory, observer, keeper)
+        _await(start, running, directory, observer, keeper, watch)
         watch.mark("ready")
         observer.start_ready(start, keeper.record.launch_s)
         keeper.update(**_said_by_server(start, spec, directory))
@@ -159,12 +160,14 @@ def _await(
     directory: Path,
     observer: Observer,
     keeper: _Keeper,
+    watch: Watch,
 ) -> None:
     """Block until a server of ours is ready; its record gets the instants, also of a start that fails."""
     if running is None:
         keeper.update(ready_ns=time.monotonic_ns())
         return
-    with watched_stages(directory / "server.log", ENGINES[start.deployment.engine].stages) as stages:
+    log, engine = directory / "server.log", ENGINES[start.deployment.engine]
+    with watched_stages(log, engine.stages, watch.mark) as stages:
         try:
             startup = server.wait_ready(
                 running,
@@ -280,11 +283,16 @@ def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> d
     engine = ENGINES[start.deployment.engine]
     log = directory / "server.log"
     facts = _facts(start, spec)
-    resolved = dict(engine.resolved(log.read_text(errors="replace") if log.is_file() else "", facts))
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    resolved = dict(engine.resolved(text, facts))
     counted = prompts.count_prompt_tokens(
         spec.base_url, spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=_key(start)
     )
-    said: dict[str, object] = {"resolved": resolved, "prompt_tokens": counted}
+    said: dict[str, object] = {
+        "resolved": resolved,
+        "prompt_tokens": counted,
+        "memory_said": {str(part): size for part, size in engine.memory_said(text, facts).items()},
+    }
     version = resolved.get("engine_version")
     return said if version is None else {**said, "version": str(version)}
 

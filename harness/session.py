@@ -194,7 +194,7 @@ def provision(
         docker_cli.check(images)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
-    return found, Site(Path(), cache, devices)
+    return found, Site(Path(), cache, devices, settings.guard)
 
 
 def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:

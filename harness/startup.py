@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,14 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Stages:
-    """`reached`: instant of each stage so far; `process_up` is the log's first line."""
+    """`reached`: instant of each stage so far; `process_up` is the log's first line. `on_stage` is called
+    with the name of each, by whoever looks."""
 
-    def __init__(self, log_path: Path, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+    ) -> None:
         self._path = log_path
+        self._on_stage = on_stage
         self._wanted = {stage.name: re.compile(stage.pattern) for stage in stages}
         self._reached: dict[str, int] = {}
         self._offset = 0
@@ -57,7 +61,8 @@ class Stages:
         if not added:
             return
         self._offset += len(added)
-        self._reached.setdefault(PROCESS_UP, now_ns)
+        if PROCESS_UP not in self._reached:
+            self._reach(PROCESS_UP, now_ns)
         # A progress bar's states end with a carriage return.
         *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
         self._rest = self._rest[-_LINE_LIMIT_BYTES:]
@@ -66,14 +71,21 @@ class Stages:
 
     def _match(self, line: str, now_ns: int) -> None:
         for name in [name for name, pattern in self._wanted.items() if pattern.search(line)]:
-            self._reached[name] = now_ns
             del self._wanted[name]
+            self._reach(name, now_ns)
+
+    def _reach(self, name: str, now_ns: int) -> None:
+        self._reached[name] = now_ns
+        self._on_stage(name)
 
 
 @contextmanager
-def watched_stages(log_path: Path, stages: Sequence[Stage]) -> Iterator[Stages]:
-    """Look every POLL_S while the block runs, until all stages are reached; once more at its end."""
-    watched = Stages(log_path, stages)
+def watched_stages(
+    log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+) -> Iterator[Stages]:
+    """Look every POLL_S while the block runs, until all stages are reached; once more at its end. `on_stage`
+    is called from another thread."""
+    watched = Stages(log_path, stages, on_stage)
     over = threading.Event()
     thread = threading.Thread(target=_look_on, args=(watched, over), name="stages", daemon=True)
     thread.start()

@@ -1,7 +1,8 @@
 """The results directory: what a run leaves on disk, how it is written, and how it is read back.
 
     results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
-                  starts/<nn>-<deployment>/    start.json (StartRecord), server.log, {host,device}.parquet
+                  starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
+                                               {host,device,server}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
 
 Every file is written beside its name and moved into place, so a reader never sees half of one; requests are
@@ -22,10 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.contracts import (
+    ApiPrice,
     CellStatus,
     Deployment,
+    GuardFinding,
     Load,
     LoadSummary,
+    ModelFacts,
     Plan,
     RunStatus,
     Scalar,
@@ -38,13 +42,15 @@ from harness.request_table import DEFAULTS, CountTokens, Tally, write_table
 from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
 from harness.request_table import read_rows as read_rows
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA_HISTORY = {
     1: "first format",
     2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
     "cpu_s of a load process without its start-up, which version 1 includes",
     3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
     "options of all engines",
+    4: "server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
+    "memory_said, memory_expected, idle_power_w; cells: guard",
 }
 
 
@@ -85,6 +91,11 @@ class StartRecord:
     listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted
     for fixed short prompts, by the prompt's name (harness/prompts.py); `unmatched`: common terms that the
     engine could not be told, and why. `forces_length`: answers have the length asked for.
+
+    `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).
+    `memory_expected`: what `bench fit` reckons for this deployment, in bytes: weights, kv_cache, overhead,
+    kv_bytes_per_token. `idle_power_w`: of the devices together, before the server was there.
+    `api_prices`: what providers asked for the same model.
     """
 
     name: str
@@ -117,6 +128,11 @@ class StartRecord:
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
     unmatched: Mapping[str, str] = field(default_factory=dict)
     forces_length: bool = True
+    model_facts: ModelFacts | None = None
+    memory_said: Mapping[str, int] = field(default_factory=dict)
+    memory_expected: Mapping[str, int] = field(default_factory=dict)
+    idle_power_w: float | None = None
+    api_prices: tuple[ApiPrice, ...] = ()
 
     @property
     def launch_s(self) -> float | None:
@@ -127,7 +143,8 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """cell.json. `start` names the directory of the start that it was measured on."""
+    """cell.json. `start` names the directory of the start that it was measured on; `guard` is what made the
+    machine unfit, with `reasons` saying so as well."""
 
     number: int
     start: str
@@ -141,6 +158,7 @@ class CellRecord:
     reasons: tuple[str, ...] = ()
     error: str | None = None
     summary: LoadSummary | None = None
+    guard: tuple[GuardFinding, ...] = ()
 
 
 # --- tables ----------------------------------------------------------------------------------------

@@ -14,11 +14,16 @@ from harness.contracts import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
+    ModelFacts,
     NativeSpec,
     Place,
     ReadFacts,
     Reason,
     Scalar,
+    ServerMetric,
+    ServerTerm,
     Stage,
     Tuned,
     Turn,
@@ -59,6 +64,8 @@ class Toy:
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ()
     read_facts: ReadFacts | None = None
+    metrics_path: str = "/metrics"
+    metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization
@@ -91,3 +98,9 @@ class Toy:
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return {}
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        return {}
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        return Reason("toys take no memory")

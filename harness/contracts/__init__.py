@@ -21,8 +21,11 @@ from harness.contracts.deployments import (
     WeightsFile,
 )
 from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
+from harness.contracts.guards import GuardFinding, GuardMode
 from harness.contracts.loads import Arrival, Load
+from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
+from harness.contracts.prices import ApiPrice, Price
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
 from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
@@ -40,6 +43,7 @@ from harness.contracts.words import (
 
 __all__ = [
     "MASK",
+    "ApiPrice",
     "Arrival",
     "AttachSpec",
     "BegunRow",
@@ -51,6 +55,8 @@ __all__ = [
     "Engine",
     "EngineTerms",
     "Fairness",
+    "GuardFinding",
+    "GuardMode",
     "Hint",
     "InstallSpec",
     "LaunchSpec",
@@ -58,6 +64,8 @@ __all__ = [
     "Load",
     "LoadJob",
     "LoadSummary",
+    "MemoryNeed",
+    "MemoryPart",
     "Message",
     "ModelFacts",
     "NativeSpec",
@@ -66,6 +74,7 @@ __all__ = [
     "Plan",
     "PlannedCell",
     "PlannedStart",
+    "Price",
     "ReadFacts",
     "Reason",
     "RequestRow",
@@ -76,6 +85,8 @@ __all__ = [
     "ScenarioOptions",
     "SelfTest",
     "SelfTestStep",
+    "ServerMetric",
+    "ServerTerm",
     "Skip",
     "Stage",
     "StartStatus",

@@ -85,8 +85,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model's config.json says of its shape. `architecture` is its model_type. `sliding_layers` of the
-    `layers` keep no more than `sliding_window` tokens in their KV cache."""
+    """What a model's config.json says of its shape. `architecture` is its model_type.
+
+    `sliding_layers` of the `layers` keep no more than `sliding_window` tokens in their KV cache,
+    `linear_layers` none: a state of fixed size. `latent_size`: numbers kept per token and layer by latent
+    attention (MLA), which keeps no keys and values of `kv_heads`. `vocabulary` and `hidden_size` are the
+    embedding's shape; where `ties_embeddings` the output layer is the same matrix.
+    """
 
     architecture: str
     layers: int
@@ -96,6 +101,11 @@ class ModelFacts:
     parameters: int | None = None
     sliding_window: int | None = None
     sliding_layers: int = 0
+    linear_layers: int = 0
+    latent_size: int | None = None
+    vocabulary: int | None = None
+    hidden_size: int | None = None
+    ties_embeddings: bool | None = None
 
 
 @dataclass(frozen=True)

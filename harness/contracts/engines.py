@@ -12,9 +12,11 @@ from harness.contracts.deployments import (
     InstallSpec,
     Launcher,
     LaunchSpec,
+    ModelFacts,
     Place,
     Weights,
 )
+from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.scenarios import Turn
 from harness.contracts.words import Reason, Scalar
 
@@ -30,7 +32,8 @@ class Hint:
 @dataclass(frozen=True)
 class Stage:
     """A step of a start: reached when the first line that `pattern` (a regular expression) is found in
-    appears in the server's log. Among the names: `weights_loaded`, `engine_ready` (graphs and KV cache)."""
+    appears in the server's log. Among the names, in their order: `weights_begin` (what came before is the
+    program), `weights_loaded`, `engine_ready` (graphs and KV cache)."""
 
     name: str
     pattern: str
@@ -59,7 +62,8 @@ class Engine(Protocol):
     `programs`: what bench knows, the default first; just None where there is no choice. `launchers`: how it
     can be started, the default first; none where it can only be attached to. `fact_paths` are the server's
     JSON pages that `resolved` wants to see. `read_facts`
-    reads them by the engine's own client; None: as JSON over HTTP.
+    reads them by the engine's own client; None: as JSON over HTTP. `metrics`: where the server's Prometheus
+    page, at `metrics_path` from its root, has the common terms; empty where it has no page.
     """
 
     @property
@@ -82,6 +86,10 @@ class Engine(Protocol):
     def fact_paths(self) -> Sequence[str]: ...
     @property
     def read_facts(self) -> ReadFacts | None: ...
+    @property
+    def metrics_path(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[ServerTerm, ServerMetric]: ...
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         """The files it needs; None: needs none; Reason: why this engine x quantization does not exist."""
@@ -122,4 +130,14 @@ class Engine(Protocol):
         weights_type, kv_cache_bytes, kv_cache_type, quantization_kernel, attention_backend, threads,
         chat_template. kv_cache_tokens is the capacity for text, as the server counts it.
         """
+        ...
+
+    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+        """Bytes that the server says its parts take, on all devices together; `log` and `facts` as for
+        `resolved`. What it does not say is left out."""
+        ...
+
+    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+        """What a deployment whose common terms are filled takes on a `cpu` or `cuda` device. Reason: it is
+        not known, or this engine does not serve it."""
         ...
