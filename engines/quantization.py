@@ -19,7 +19,7 @@ class Quantization:
 
 # Bits of the mixed kinds: Llama 3.1 8B in llama.cpp's tools/quantize/README.md. Of the others: their block
 # layout; Q8_0 is 32 weights of 8 bits and a scale of 16, AWQ and GPTQ are groups of 128 weights of 4 bits, a
-# scale of 16 and a zero of 4.
+# scale of 16 and a zero of 4; W4A16 of compressed-tensors has no zero.
 QUANTIZATIONS = {
     "fp16": Quantization("fp16", 16.0, None, "16-bit floating point"),
     "bf16": Quantization("bf16", 16.0, None, "16-bit floating point with the range of 32 bits"),
@@ -27,6 +27,12 @@ QUANTIZATIONS = {
     "awq": Quantization("awq", 4.156, "safetensors", "4-bit, scaled by the activations (groups of 128)"),
     "gptq": Quantization(
         "gptq", 4.156, "safetensors", "4-bit, errors corrected column by column (groups of 128)"
+    ),
+    "w4a16": Quantization(
+        "w4a16",
+        4.125,
+        "safetensors",
+        "4-bit, scaled by the activations (groups of 128, as compressed-tensors)",
     ),
     "gguf-q8_0": Quantization("gguf-q8_0", 8.5, "gguf", "8-bit blocks of 32"),
     "gguf-q6_k": Quantization("gguf-q6_k", 6.563, "gguf", "6-bit"),

@@ -19,6 +19,7 @@ _TORCH_NEEDS = {
     "cuda": None,
 }
 _AUTOAWQ_BYTES = {"cpu": 1_300_000_000, "cuda": 7_500_000_000}
+_LLMCOMPRESSOR_BYTES = {"cpu": 1_300_000_000, "cuda": 5_400_000_000}
 
 
 def _autoawq(device: str) -> InstallSpec:
@@ -33,19 +34,45 @@ def _autoawq(device: str) -> InstallSpec:
     )
 
 
+def _llmcompressor(device: str) -> InstallSpec:
+    return InstallSpec(
+        environment=f"llmcompressor-{device}",
+        lock=_LOCKS / f"llmcompressor-{device}.txt",
+        # On a CPU it warns three times that there is no GPU.
+        check="import os; os.environ['LLM_COMPRESSOR_LOG_LEVEL'] = 'ERROR'; "
+        "import llmcompressor.modifiers.transform.awq, transformers.models.gemma3",
+        size_bytes=_LLMCOMPRESSOR_BYTES[device],
+        needs=_TORCH_NEEDS[device],
+    )
+
+
 CHECKPOINT = InstallSpec(
     environment="tool-checkpoint-cpu",
     lock=_LOCKS / "tool-checkpoint-cpu.txt",
     check="import gguf.quants, tokenizers",
     size_bytes=150_000_000,
 )
+# llama.cpp's converter, which makes GGUF files of checkpoints.
+CONVERT = InstallSpec(
+    environment="tool-convert-cpu",
+    lock=_LOCKS / "tool-convert-cpu.txt",
+    check="import sys; sys.path[:0] = [sys.prefix + '/share/llama.cpp/gguf-py', sys.prefix + "
+    "'/share/llama.cpp']; import gguf, conversion, sentencepiece",
+    size_bytes=1_200_000_000,
+    mend=(Path(__file__).parent / "inside" / "unpack_converter.py",),
+    needs=_TORCH_NEEDS["cpu"],
+)
 AUTOAWQ: Mapping[str, InstallSpec] = {device: _autoawq(device) for device in ("cpu", "cuda")}
+LLMCOMPRESSOR: Mapping[str, InstallSpec] = {device: _llmcompressor(device) for device in ("cpu", "cuda")}
 
 # By the names that `bench install` knows.
 TOOLS: Mapping[str, InstallSpec] = {
     "checkpoint": CHECKPOINT,
+    "convert": CONVERT,
     "autoawq-cpu": AUTOAWQ["cpu"],
     "autoawq-cuda": AUTOAWQ["cuda"],
+    "llmcompressor-cpu": LLMCOMPRESSOR["cpu"],
+    "llmcompressor-cuda": LLMCOMPRESSOR["cuda"],
 }
 
 

@@ -22,7 +22,8 @@ LARGE_BYTES = 100_000  # from here on a file is stored as git's large files are
 class Hub:
     """`files`: of the one repository, by name. `status`: what all requests are answered with, if not 200.
     While `is_stalled`, a large file stops after half of it. `lies_about`: a file with another hash than it
-    has. `seen`: method, path and range of each request; `tokens`: their Authorization."""
+    has. `counted`: parameters by type, as the hub counts them in safetensors. `seen`: method, path and range
+    of each request; `tokens`: their Authorization."""
 
     repo: str
     files: Mapping[str, bytes]
@@ -30,6 +31,7 @@ class Hub:
     error_code: str | None = None
     is_stalled: bool = False
     lies_about: str | None = None
+    counted: Mapping[str, int] | None = None
     released: threading.Event = field(default_factory=threading.Event)
     seen: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
@@ -45,7 +47,10 @@ class Hub:
                 digest = hashlib.sha256(said).hexdigest()
                 each["lfs"] = {"size": len(data), "sha256": digest, "pointerSize": 134}
             siblings.append(each)
-        return json.dumps({"id": self.repo, "sha": COMMIT, "siblings": siblings}).encode()
+        about: dict[str, object] = {"id": self.repo, "sha": COMMIT, "siblings": siblings}
+        if self.counted is not None:
+            about["safetensors"] = {"parameters": self.counted, "total": sum(self.counted.values())}
+        return json.dumps(about).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):

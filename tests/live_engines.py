@@ -27,14 +27,14 @@ MODEL = "gemma3-270m"
 # What the tests serve or look at, by an engine that takes it in the file format that they want.
 QUANTIZATIONS: Mapping[str, Sequence[str]] = {
     "llama_cpp": ("gguf-q4_k_m", "gguf-q8_0", "gguf-q4_0", "fp16", "bf16"),
-    "vllm": ("bf16", "awq"),
+    "vllm": ("bf16", "awq", "w4a16"),
 }
 TESTS: Mapping[str, Sequence[str]] = {
     "llama_cpp": ("test_llama_cpp_programs_live.py",),
     "vllm": ("test_vllm_live.py",),
     "sglang": ("test_sglang_live.py",),
     "transformers": ("test_transformers_live.py",),
-    "weights": ("test_weights_live.py",),
+    "weights": ("test_weights_live.py", "test_weights_w4a16_live.py"),
 }
 # This machine cannot have a package: pip's words, and what bench makes of them.
 _CANNOT = re.compile(r"No matching distribution found.*|requires a different Python.*|wrong Python: .*")

@@ -77,11 +77,11 @@ def shape_entries(**changes: int) -> list[bytes]:
 def test_shape_is_read_from_the_header(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(gguf(entry("general.architecture", 8, text("tiny")), *shape_entries()))
-    assert gguf_facts(path) == ModelFacts("tiny", 18, 1, 256, 32_768)
+    assert gguf_facts(path) == ModelFacts("tiny", 18, 1, 256, 32_768, hidden_size=640)
     # Without them: as many KV heads as heads, 640 / 4 wide.
     entries = shape_entries(**{"attention.head_count_kv": 0, "attention.key_length": 0})
     path.write_bytes(gguf(entry("general.architecture", 8, text("tiny")), *entries))
-    assert gguf_facts(path) == ModelFacts("tiny", 18, 4, 160, 32_768)
+    assert gguf_facts(path) == ModelFacts("tiny", 18, 4, 160, 32_768, hidden_size=640)
 
 
 def test_shape_that_the_header_lacks_is_unknown(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_directory_is_used_where_it_is_with_its_facts(tmp_path: Path) -> None:
     assert found is not None
     assert (found.path, found.note) == (path, None)
     assert found.size_bytes == sum(each.stat().st_size for each in path.iterdir())
-    assert found.facts == ModelFacts("llama", 4, 2, 8, 2048, parameters=100)
+    assert found.facts == ModelFacts(
+        "llama", 4, 2, 8, 2048, parameters=100, hidden_size=64, ties_embeddings=False
+    )
     assert missing_bytes(checkpoint(path, "bf16"), tmp_path / "cache") == 0
 
 
@@ -87,13 +89,8 @@ def test_awq_is_made_of_a_directory_that_is_not_quantized(tmp_path: Path) -> Non
 
 
 def test_directory_is_no_gguf_file_and_a_gguf_file_no_directory(tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path / "own")
-    said = reason_text(checkpoint(path, "bf16", "gguf"))
-    assert said.startswith(
-        f"model={path} is the directory of a bf16 checkpoint, and this engine reads GGUF files; "
-        "engine=vllm quantization=bf16 reads the directory. "
-    )
-    assert "convert_hf_to_gguf.py" in said
+    gptq = write_checkpoint(tmp_path / "gptq", quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "this engine reads GGUF files" in reason_text(checkpoint(gptq, "gptq", "gguf"))
 
 
 def test_gguf_file_in_a_directory_is_named(tmp_path: Path) -> None:
@@ -168,7 +165,7 @@ def test_compressed_tensors_of_8_bit_floats_are_fp8(kind: str, bits: int, quanti
 
 def test_head_size_and_kv_heads_follow_from_the_others_where_they_are_not_named() -> None:
     config = {key: value for key, value in CONFIG.items() if key != "num_key_value_heads"}
-    assert facts_of(config) == ModelFacts("llama", 4, 8, 8, 2048)
+    assert facts_of(config) == ModelFacts("llama", 4, 8, 8, 2048, hidden_size=64, ties_embeddings=False)
 
 
 @pytest.mark.parametrize(

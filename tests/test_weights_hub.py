@@ -20,6 +20,7 @@ from engines.weights import calls_hub, can_prepare, choosing, find, missing_byte
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError, UserError
 from harness.install_step import run_supervised
+from harness.server import free_port
 
 BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
 FILES = {
@@ -95,6 +96,21 @@ def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_pat
     assert manifest["quantization"] == "bf16"
     assert set(manifest["files"]) == {"config.json", "model.safetensors", "tokenizer.json"}
     assert all(len(each["sha256"]) == 64 for each in manifest["files"].values())
+
+
+def test_manifest_of_an_older_version_knows_less_of_the_shape(hub: Hub, tmp_path: Path) -> None:
+    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+    assert made.facts is not None
+    assert (made.facts.hidden_size, made.facts.ties_embeddings) == (64, False)
+    path = made.path.with_name("tiny.json")
+    manifest = json.loads(path.read_text())
+    newer = ("linear_layers", "latent_size", "vocabulary", "hidden_size", "ties_embeddings")
+    for name in newer:
+        del manifest["facts"][name]
+    path.write_text(json.dumps(manifest))
+    found = find(CHECKPOINT, tmp_path)
+    assert found is not None
+    assert found.facts == dataclasses.replace(made.facts, hidden_size=None, ties_embeddings=None)
 
 
 def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path: Path) -> None:
@@ -179,6 +195,19 @@ def test_file_that_lies_about_its_kind_is_not_taken(hub: Hub, tmp_path: Path) ->
     with pytest.raises(MissingError, match="says that it is gguf-q4_k_m, not gguf-q8_0"):
         prepare(weights, tmp_path, no_tool, ignore, run_supervised)
     assert find(weights, tmp_path) is None
+
+
+def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(tmp_path: Path) -> None:
+    here, nowhere = made(tmp_path / "here"), f"http://127.0.0.1:{free_port()}"
+    words = ("prepare", f"model={MODEL}", "quantization=bf16,gguf-q8_0", "--quiet")
+    done = bench(here, *words, HF_ENDPOINT=nowhere)
+    assert (done.returncode, done.stdout) == (1, "")
+    kinds = ("bf16 as gguf", "bf16 as safetensors", "gguf-q8_0 as gguf")
+    assert done.stderr == (
+        f"{', '.join(f'{MODEL} {kind}' for kind in kinds)}: org/tiny could not be downloaded: {nowhere} "
+        "cannot be reached from here; connect this machine, or set HF_ENDPOINT to a mirror; a copy of it on "
+        "this machine is model=/path\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -278,20 +307,21 @@ def refused(weights: Weights, cache: Path) -> str:
 
 
 def test_what_a_repository_lacks_is_one_line_and_known_from_then_on(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"README.md": b"about"}
     said = refused(GGUF, tmp_path)
     assert said == "org/tiny has no q8_0 file; there are: no GGUF files"
     folder = tmp_path / "weights/hub/org--tiny@main"
-    assert sorted(path.name for path in folder.iterdir()) == ["lock", "q8_0.lacking"]
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "q8_0.lacking", "tiny.lacking"]
     reason = can_prepare(GGUF, tmp_path)
     assert reason is not None
     assert reason.text.startswith(said)
     assert "`bench prepare` asks again" in reason.text
-    assert can_prepare(CHECKPOINT, tmp_path) is None
     assert can_prepare(GGUF, tmp_path / "another cache") is None
     assert can_prepare(Weights(f"{MODEL}@v2", "gguf-q8_0", "gguf"), tmp_path) is None
 
 
 def test_what_a_repository_has_by_now_is_fetched_and_the_lack_forgotten(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"README.md": b"about"}
     refused(GGUF, tmp_path)
     hub.files = {"tiny-Q8_0.gguf": gguf_of_type(7)}
     made = prepare(GGUF, tmp_path, no_tool, ignore, run_supervised)
@@ -332,20 +362,24 @@ def test_a_download_needs_its_size_once(hub: Hub, tmp_path: Path, monkeypatch: p
 
 def test_command_goes_on_past_a_failure_and_keeps_what_it_made(hub: Hub, tmp_path: Path) -> None:
     here = made(tmp_path / "here")
-    words = ("prepare", f"model={MODEL}", "quantization=gguf-q8_0,bf16")
-    done = bench(here, *words)
+    done = bench(here, "prepare", f"model={MODEL}", "engine=vllm", "quantization=gptq,bf16")
     assert done.returncode == 1
     path = here.cache / "weights/hub/org--tiny@main/tiny"
     assert done.stdout == f"{MODEL} bf16: {path}  1 MiB\n"
-    complaints = [line for line in done.stderr.splitlines() if " as gguf: " in line]
-    assert complaints == [
-        f"{MODEL} gguf-q8_0 as gguf: org/tiny has no q8_0 file; there are: no GGUF files",
-        f"{MODEL} bf16 as gguf: org/tiny has no bf16 file; there are: no GGUF files",
-    ]
-    # bf16 is there as a checkpoint: that the repository has it in one format only is no failure.
-    assert bench(here, "prepare", f"model={MODEL}", "quantization=bf16").returncode == 0
-    planned = bench(here, "plan", f"model={MODEL}", "engine=llama_cpp", "quantization=gguf-q8_0")
-    assert "org/tiny has no q8_0 file" in planned.stdout + planned.stderr
+    assert f"{MODEL} gptq as safetensors: model={MODEL} is bf16, not gptq" in done.stderr
+    planned = bench(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=gptq")
+    assert f"model={MODEL} is bf16, not gptq" in planned.stdout + planned.stderr
+    assert planned.returncode == 2
+
+
+def test_model_that_is_had_in_one_format_only_is_no_failure(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"tiny-BF16.gguf": gguf_of_type(32)}
+    here = made(tmp_path / "here")
+    done = bench(here, "prepare", f"model={MODEL}", "quantization=bf16")
+    assert done.returncode == 0
+    assert f"{MODEL} bf16 as safetensors: org/tiny has " in done.stderr
+    planned = bench(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=bf16")
+    assert "org/tiny has " in planned.stdout + planned.stderr
     assert planned.returncode == 2
 
 

@@ -31,6 +31,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -189,6 +190,9 @@ def main() -> None:
 def explained(repo: str, revision: str, output: Path, what: str, known: Sequence[str]) -> dict[str, object]:
     """`download`, its errors in words."""
     endpoint = os.environ.get("HF_ENDPOINT", "the hub")
+    unreachable = (
+        f"{endpoint} cannot be reached from here; connect this machine, or set HF_ENDPOINT to a mirror"
+    )
     try:
         return download(repo, revision, output, what, known)
     except GatedRepoError:
@@ -201,14 +205,20 @@ def explained(repo: str, revision: str, output: Path, what: str, known: Sequence
         raise RefusedError("no such repository, or a private one that needs HF_TOKEN") from None
     except HfHubHTTPError as error:
         raise RefusedError(f"{endpoint} answered {error.response.status_code}") from None
+    except (ConnectionError, LocalEntryNotFoundError):
+        raise RefusedError(unreachable) from None
     except OSError as error:
-        raise RefusedError(f"{endpoint}: {error}") from None
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise RefusedError(what) from None
     except (LackingError, RefusedError):
         raise
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
-        raise RefusedError(f"{endpoint} cannot be reached: {error}") from None
+        if type(error).__name__.startswith("Connect"):  # ConnectError, ConnectTimeout
+            raise RefusedError(unreachable) from None
+        why = str(error) or type(error).__name__
+        raise RefusedError(f"{endpoint} stopped answering ({why}); the same command goes on") from None
 
 
 if __name__ == "__main__":

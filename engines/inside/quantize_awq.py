@@ -161,6 +161,7 @@ def main() -> None:
     print("awq: writing", flush=True)
     model.save_quantized(str(output))
     copy_companions(source, output)
+    print(f"awq: calibrated on {len(blocks)} blocks of {BLOCK_TOKENS} tokens", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TypeGuard
 
 from engines.model_row import Model
 from engines.weights import kept
+from engines.weights.checkpoint import stored_precision
 from engines.weights.child import OnLine, Run
-from engines.weights.choosing import way_of
+from engines.weights.choosing import gguf_of_checkpoint, way_of
 from engines.weights.making import Means, Tool, make
 from engines.weights.ways import (
+    CALIBRATED,
     SIXTEEN_BIT,
     Awq,
     Checkpoint,
@@ -32,6 +35,9 @@ from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 
 __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
+
+# A repository asked for a GGUF file, its checkpoint, a file of that, and one of another kind.
+_MOST_STEPS = 4
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
@@ -98,33 +104,71 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
 
 
 def _make_missing(way: Way, weights: Weights, means: Means) -> None:
-    for each in _missing_ways(way, means.cache):
-        make(each, means)
-    after = _as_it_turned_out(way, weights, means.cache)
-    if after != way:
-        make(after, means)
+    """One after the other: what a repository of the hub has, or lacks, may show another way."""
+    now, made = way, 0
+    if _is_gguf_of_hub(way):
+        kept.forget_lack(path_of(_checkpoint_of(way), means.cache))
+    while True:
+        missing = _missing_ways(now, means.cache)
+        try:
+            if missing:
+                make(missing[0], means)
+        except MissingError:
+            if _as_it_turned_out(way, weights, means.cache) == now:
+                raise
+        after = _as_it_turned_out(way, weights, means.cache)
+        made += 1
+        if after == now and (len(missing) < 2 or made > _MOST_STEPS):
+            return
+        now = after
 
 
 def _lack(way: Way, weights: Weights, cache: Path) -> Reason | None:
     if find(weights, cache) is not None:
         return None
-    missing = _missing_ways(way, cache)
+    after = _as_it_turned_out(way, weights, cache)
+    missing = _missing_ways(after, cache)
     for each in missing:
-        lack = kept.lack_of(path_of(each, cache), identity_of(each)) if isinstance(each, Published) else None
+        lack = _lack_of(each, cache) if isinstance(each, Published) else None
         if lack is not None:
             return Reason(f"{lack.text} (seen {lack.found}; `bench prepare` asks again)")
-    if missing or _as_it_turned_out(way, weights, cache) != way:
+    if missing or after != way:
         return None
     return Reason(_what_came_instead(way, weights, cache))
 
 
 def _as_it_turned_out(way: Way, weights: Weights, cache: Path) -> Way:
-    """AWQ that was asked of a repository of the hub whose checkpoint is not quantized is made from it."""
-    if isinstance(way, Published) and way.model is None and weights.quantization == "awq":
+    """What was asked of a repository of the hub is made from its checkpoint, if that is not quantized: a
+    GGUF file where it has none, AWQ and the like."""
+    if isinstance(way, Published) and way.model is None and weights.quantization in CALIBRATED:
         here = kept.read(path_of(way, cache))
         if here and here.manifest.get("quantization") in SIXTEEN_BIT:
-            return Awq(way)
+            return Awq(way, weights.quantization)
+    if _is_gguf_of_hub(way) and _lack_of(way, cache) is not None:
+        checkpoint = _checkpoint_of(way)
+        if _lack_of(checkpoint, cache) is None:
+            return _from_checkpoint(checkpoint, weights, cache) or way
     return way
+
+
+def _is_gguf_of_hub(way: Way) -> TypeGuard[Published]:
+    """Whether it is asked of a repository that no row says anything of."""
+    return isinstance(way, Published) and way.model is None and way.file_format == "gguf"
+
+
+def _checkpoint_of(way: Published) -> Published:
+    return Published(way.name, way.repo, "safetensors", "bf16")
+
+
+def _from_checkpoint(checkpoint: Published, weights: Weights, cache: Path) -> Way | None:
+    """None where it is quantized; bf16 until it is here to be looked at."""
+    is_here = _is_kept(checkpoint, cache)
+    stored = stored_precision(path_of(checkpoint, cache)) if is_here else "bf16"
+    return gguf_of_checkpoint(checkpoint, stored, weights.quantization) if stored else None
+
+
+def _lack_of(way: Published, cache: Path) -> kept.Lack | None:
+    return kept.lack_of(path_of(way, cache), identity_of(way))
 
 
 def _missing_ways(way: Way, cache: Path) -> list[Way]:

@@ -12,10 +12,21 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from engines.weights.shape import (
+    head_size_of,
+    latent_size_of,
+    linear_layers_of,
+    parameters_of,
+    sliding_of,
+    text_part,
+    ties_embeddings,
+)
 from harness.contracts import ModelFacts
 from harness.errors import UserError
 
 PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+# Of a safetensors header.
+_DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 _INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # A header that claims more is no safetensors file. Source: safetensors, tensor.rs, MAX_HEADER_SIZE.
@@ -55,8 +66,9 @@ def check_weights(folder: Path) -> None:
 
 
 def quantization_of(config: Mapping[str, Any]) -> str:
-    """awq, gptq, fp8, or the precision that the weights are stored in; of other methods their own name."""
-    stored = _text_part(config)
+    """awq, gptq, fp8, w4a16, or the precision that the weights are stored in; of other methods their own
+    name."""
+    stored = text_part(config)
     quantized = config.get("quantization_config") or stored.get("quantization_config")
     if not quantized:
         precision = str(stored.get("dtype") or stored.get("torch_dtype") or config.get("torch_dtype"))
@@ -64,27 +76,39 @@ def quantization_of(config: Mapping[str, Any]) -> str:
     method = str(quantized.get("quant_method", "unknown"))
     if method != "compressed-tensors":
         return method
-    weights = [group.get("weights") or {} for group in (quantized.get("config_groups") or {}).values()]
+    groups = list((quantized.get("config_groups") or {}).values())
+    weights = [group.get("weights") or {} for group in groups]
     kinds = {(each.get("type"), each.get("num_bits")) for each in weights}
-    return "fp8" if kinds == {("float", 8)} else method
+    if kinds == {("float", 8)}:
+        return "fp8"
+    formats = {group.get("format") or quantized.get("format") for group in groups}
+    is_weights_only = not any(group.get("input_activations") for group in groups)
+    is_w4a16 = kinds == {("int", 4)} and formats == {"pack-quantized"} and is_weights_only
+    return "w4a16" if is_w4a16 else method
 
 
 def facts_of(config: Mapping[str, Any], folder: Path | None = None) -> ModelFacts | None:
     """None where config.json names its shape in other words than usual. With `folder` the parameters of a
-    checkpoint that is not quantized are counted."""
-    text = _text_part(config)
+    checkpoint that is not quantized are counted; else they are worked out from the shape, where that is
+    possible."""
+    text = text_part(config)
     try:
         layers, heads = int(text["num_hidden_layers"]), int(text["num_attention_heads"])
-        window, sliding_layers = _sliding(text, layers)
+        window, sliding_layers = sliding_of(text, layers)
         return ModelFacts(
             architecture=str(config["model_type"]),
             layers=layers,
             kv_heads=int(text.get("num_key_value_heads") or heads),
-            head_size=int(text.get("head_dim") or int(text["hidden_size"]) // heads),
+            head_size=head_size_of(text),
             context_length=int(text["max_position_embeddings"]),
-            parameters=_parameters(config, folder) if folder else None,
+            parameters=(_parameters(config, folder) if folder else None) or parameters_of(config),
             sliding_window=window,
             sliding_layers=sliding_layers,
+            linear_layers=linear_layers_of(text, layers),
+            latent_size=latent_size_of(text),
+            vocabulary=int(text["vocab_size"]) if text.get("vocab_size") else None,
+            hidden_size=int(text["hidden_size"]) if text.get("hidden_size") else None,
+            ties_embeddings=ties_embeddings(config),
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -97,28 +121,26 @@ def tensor_shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield name, tuple(tensor["shape"])
 
 
-def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Models that see as well keep what concerns text in a part of their config."""
-    part = config.get("text_config")
-    return part if isinstance(part, Mapping) else config
-
-
-def _sliding(text: Mapping[str, Any], layers: int) -> tuple[int | None, int]:
-    window = text.get("sliding_window")
-    if not window or text.get("use_sliding_window") is False:
-        return None, 0
-    kinds = text.get("layer_types")
-    if isinstance(kinds, list):
-        return int(window), sum(kind == "sliding_attention" for kind in kinds)
-    pattern = text.get("sliding_window_pattern") or {"gemma2": 2, "gemma3_text": 6}.get(text["model_type"])
-    return int(window), layers - layers // int(pattern) if pattern else layers
+def stored_precision(folder: Path) -> str | None:
+    """fp16, bf16 or fp32: the least in which nothing of its matrices is lost, whatever config.json claims.
+    None where some are stored in another type."""
+    kinds = {str(tensor["dtype"]) for tensor in _tensors(folder) if len(tensor["shape"]) > 1}
+    if not kinds <= _DTYPES.keys():
+        return None
+    return _DTYPES[kinds.pop()] if len(kinds) == 1 else "fp32"
 
 
 def _parameters(config: Mapping[str, Any], folder: Path) -> int | None:
     if quantization_of(config) not in PRECISIONS.values():
         return None
-    names = _shards(folder) or [path.name for path in folder.glob("*.safetensors")]
-    return sum(prod(shape) for name in names for _, shape in tensor_shapes(folder / name)) or None
+    return sum(prod(tensor["shape"]) for tensor in _tensors(folder)) or None
+
+
+def _tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
+    for name in _shards(folder) or [path.name for path in folder.glob("*.safetensors")]:
+        for key, tensor in _header(folder / name).items():
+            if key != "__metadata__":
+                yield tensor
 
 
 def _shards(folder: Path) -> list[str]:

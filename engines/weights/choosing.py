@@ -12,14 +12,16 @@ from engines.gguf_file import file_quantization, gguf_facts, gguf_metadata
 from engines.model_row import HubRepo, Model
 from engines.models import MODELS
 from engines.quantization import QUANTIZATIONS
-from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of
+from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of, stored_precision
 from engines.weights.ways import (
+    CALIBRATED,
     CONVERSIONS,
     PLAIN_BITS,
     SIXTEEN_BIT,
     Awq,
     Checkpoint,
     Converted,
+    FromCheckpoint,
     Local,
     Packaged,
     Published,
@@ -30,14 +32,8 @@ from engines.weights.ways import (
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
 
-_HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-# The converter needs torch and transformers: an environment of over a gigabyte, which bench does not make.
-_CONVERT = (
-    "llama.cpp's convert_hf_to_gguf.py makes an F16 file of a 16-bit checkpoint: give that as "
-    "model=/path/MODEL-f16.gguf"
-)
-NO_GGUF_OF_CHECKPOINT = f"bench makes GGUF files of GGUF files only. {_CONVERT}"
 
 
 def way_of(weights: Weights) -> Way | Reason:
@@ -63,8 +59,8 @@ def _from_package(source: Packaged, weights: Weights) -> Way | Reason:
     if weights.file_format == "safetensors":
         if quantization in SIXTEEN_BIT:
             return Checkpoint(source)
-        if quantization == "awq":
-            return Awq(Checkpoint(source))
+        if quantization in CALIBRATED:
+            return Awq(Checkpoint(source), quantization)
         return Reason(f"{model.name} is not published as {quantization}, and bench cannot make it")
     if quantization == source.source.quantization:
         return source
@@ -77,18 +73,21 @@ def _of_table(model: Model, weights: Weights) -> Way | Reason:
     repo = model.published.get(wanted)
     if repo is not None and bool(repo.files) == is_gguf:
         return Published(model.name, repo, weights.file_format, wanted, model)
-    if not is_gguf and sixteen is not None and wanted in (*SIXTEEN_BIT, "awq"):
+    if not is_gguf and sixteen is not None and wanted in (*SIXTEEN_BIT, *CALIBRATED):
         checkpoint = Published(model.name, model.published[sixteen], "safetensors", sixteen, model)
-        return checkpoint if wanted in SIXTEEN_BIT else Awq(checkpoint)
+        return checkpoint if wanted in SIXTEEN_BIT else Awq(checkpoint, wanted)
+    if is_gguf and sixteen is not None:
+        checkpoint = Published(model.name, model.published[sixteen], "safetensors", sixteen, model)
+        if (made := gguf_of_checkpoint(checkpoint, sixteen, wanted)) is not None:
+            return made
     there = [name for name, each in model.published.items() if bool(each.files) == is_gguf]
     kind = "GGUF" if is_gguf else "a checkpoint"
     listed = ", ".join(there) or "nothing"
-    how = f"; {NO_GGUF_OF_CHECKPOINT}" if is_gguf else ""
-    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}{how}")
+    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}")
 
 
 def _on_hub(weights: Weights) -> Way | Reason:
-    match = _HUB.fullmatch(weights.model)
+    match = HUB_NAME.fullmatch(weights.model)
     if match is None or ".." in weights.model:
         return Reason(f"model={weights.model}: write hf:organisation/name or hf:organisation/name@revision")
     repo = HubRepo(match["repo"], revision=match["revision"] or "main")
@@ -115,21 +114,45 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way | Reason:
     wants_file = weights.file_format != "safetensors"
     if wants_file and (inside := next(iter(sorted(path.glob("*.gguf"))), None)):
         return Reason(f"model={weights.model} is a directory; give a file in it, such as model={inside}")
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        return Reason(
+            f"model={weights.model} is an adapter, which no engine serves alone; merge it into its base "
+            "model and give that directory"
+        )
     config = config_of(path)
     check_weights(path)
     found, wanted = quantization_of(config), weights.quantization
-    if wants_file:
-        served = found if found in QUANTIZATIONS else "bf16"
-        return Reason(
-            f"model={weights.model} is the directory of a {found} checkpoint, and this engine reads GGUF "
-            f"files; engine=vllm quantization={served} reads the directory. {_CONVERT}"
-        )
     local = Local(path, found, facts_of(config, path))
+    if wants_file:
+        return _gguf_of_local(local, weights)
     if found == wanted or is_cast(found, wanted):
         return local
-    if wanted == "awq" and found in (*SIXTEEN_BIT, "fp32"):
-        return Awq(local)
+    if wanted in CALIBRATED and found in (*SIXTEEN_BIT, "fp32"):
+        return Awq(local, wanted)
     return Reason(f"model={weights.model} is {found}, not {wanted}")
+
+
+def _gguf_of_local(local: Local, weights: Weights) -> Way | Reason:
+    found, wanted = local.quantization, weights.quantization
+    stored = stored_precision(local.path) if found in PLAIN_BITS else None
+    if stored is None:
+        kind = "partly quantized" if found in PLAIN_BITS else found
+        served = f"; engine=vllm quantization={found} reads the directory" if found in QUANTIZATIONS else ""
+        return Reason(
+            f"model={weights.model} is the directory of a {kind} checkpoint, and this engine reads GGUF "
+            f"files, which are made of an F16, BF16 or F32 checkpoint only{served}"
+        )
+    return gguf_of_checkpoint(local, stored, wanted) or Reason(
+        f"model={weights.model} cannot be made as {wanted}"
+    )
+
+
+def gguf_of_checkpoint(
+    source: Local | Published, stored: str, wanted: str
+) -> FromCheckpoint | Converted | Quantized | None:
+    """By way of a file in the precision that is stored, so that nothing is lost before the last step."""
+    whole = FromCheckpoint(source, stored)
+    return whole if stored == wanted else _from_gguf(whole, wanted)
 
 
 def _local_gguf(path: Path, weights: Weights) -> Way | Reason:
@@ -158,7 +181,7 @@ def _local_gguf(path: Path, weights: Weights) -> Way | Reason:
     return _from_gguf(local, wanted) or Reason(f"model={weights.model} cannot be made as {wanted}")
 
 
-def _from_gguf(source: Packaged | Local, wanted: str) -> Converted | Quantized | None:
+def _from_gguf(source: Packaged | Local | FromCheckpoint, wanted: str) -> Converted | Quantized | None:
     if wanted in CONVERSIONS:
         return Converted(source, wanted)
     if wanted.startswith("gguf-") and wanted in QUANTIZATIONS:

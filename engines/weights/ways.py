@@ -28,9 +28,11 @@ CONVERSIONS: Mapping[str, tuple[str, float]] = {
     "gguf-q4_0": ("q4_0", 8.5),
 }
 SIXTEEN_BIT = ("fp16", "bf16")
+# What is made by calibrating a 16-bit checkpoint.
+CALIBRATED = ("awq", "w4a16")
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
 # Raised when a script writes something else than before: what older ones wrote is then made again.
-RECIPES = {"convert": 1, "quantize": 1, "checkpoint": 1, "awq": 1}
+RECIPES = {"convert": 1, "quantize": 1, "from_checkpoint": 1, "checkpoint": 1, "awq": 1, "w4a16": 1}
 # A vocabulary of 262,144 tokens and the tensors that stay F32.
 METADATA_BYTES = 7_000_000
 
@@ -53,10 +55,18 @@ class Packaged:
 
 
 @dataclass(frozen=True)
+class FromCheckpoint:
+    """A GGUF file that llama.cpp's converter writes from a checkpoint, in the precision that is stored."""
+
+    source: Local | Published
+    quantization: str
+
+
+@dataclass(frozen=True)
 class Converted:
     """A GGUF file written anew by the gguf package."""
 
-    source: Packaged | Local
+    source: Packaged | Local | FromCheckpoint
     quantization: str
 
 
@@ -64,7 +74,7 @@ class Converted:
 class Quantized:
     """A GGUF file of a kind that only llama-quantize can make, from one that is not quantized."""
 
-    source: Converted | Local
+    source: Converted | Local | FromCheckpoint
     quantization: str
 
 
@@ -89,12 +99,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Awq:
-    """An AWQ checkpoint made from a 16-bit one."""
+    """A 4-bit checkpoint made from a 16-bit one with AWQ: `awq` by autoawq, `w4a16` by llm-compressor."""
 
     source: Checkpoint | Published | Local
+    quantization: str
 
 
-Way = Local | Packaged | Converted | Quantized | Checkpoint | Published | Awq
+Way = Local | Packaged | FromCheckpoint | Converted | Quantized | Checkpoint | Published | Awq
 
 
 def is_cast(stored: str, wanted: str) -> bool:
@@ -143,12 +154,14 @@ def name_of(way: Way) -> str:
         return model.name
     if local is not None:
         return local.path.stem if local.path.suffix == ".gguf" else local.path.name
-    assert isinstance(way, Published | Awq)
+    assert not isinstance(way, Local | Packaged)
     return way.repo.repo if isinstance(way, Published) else name_of(way.source)
 
 
 def kind_of(quantization: str) -> str:
     """What the GGUF world calls it."""
+    if quantization == "fp32":
+        return "f32"
     return CONVERSIONS.get(quantization, (quantization.removeprefix("gguf-"), 0.0))[0]
 
 
@@ -160,18 +173,19 @@ def path_of(way: Way, cache: Path) -> Path:
             return path
         case Packaged(model, source):
             return weights / model.name / f"{model.name}-{source.quantization.removeprefix('gguf-')}.gguf"
-        case Converted(source, quantization) | Quantized(source, quantization):
-            return _folder_of_model(way, cache) / f"{name_of(way)}-{kind_of(quantization)}.gguf"
+        case FromCheckpoint(_, quantization) | Converted(_, quantization) | Quantized(_, quantization):
+            name = name_of(way).rpartition("/")[2]  # of one on the hub without its organisation
+            return _folder_of_model(way, cache) / f"{name}-{kind_of(quantization)}.gguf"
         case Checkpoint(source):
             return path_of(source, cache).with_name(f"{source.model.name}-bf16")
         case Published(name, repo, file_format, quantization):
             is_gguf = file_format == "gguf"
             return weights / name / (quantization.removeprefix("gguf-") if is_gguf else _folder_of(repo))
-        case Awq(Local(path)):
-            return weights / "local" / f"{_marked(path)}-awq"
-        case Awq(source):
+        case Awq(Local(path), quantization):
+            return weights / "local" / f"{_marked(path)}-{quantization}"
+        case Awq(source, quantization):
             of_source = path_of(source, cache)
-            return of_source.with_name(of_source.name.removesuffix("-bf16") + "-awq")
+            return of_source.with_name(f"{of_source.name.removesuffix('-bf16')}-{quantization}")
 
 
 def identity_of(way: Way) -> Mapping[str, Any]:
@@ -183,11 +197,17 @@ def identity_of(way: Way) -> Mapping[str, Any]:
             return {"path": str(path), "seen": seen}
         case Packaged(_, source):
             return {"sha256": source.sha256}
+        case FromCheckpoint(source):
+            return {
+                "checkpoint": identity_of(source),
+                "seen_beside": _seen_beside(source.path) if isinstance(source, Local) else None,
+                "from_checkpoint_recipe": RECIPES["from_checkpoint"],
+            }
         case Converted(Packaged(_, source)):
             return {"source_sha256": source.sha256, "recipe": RECIPES["convert"]}
         case Converted(source):
             return {"made_from": identity_of(source), "recipe": RECIPES["convert"]}
-        case Quantized(Local() as source):
+        case Quantized(Local() | FromCheckpoint() as source):
             return {"made_from": identity_of(source), "quantize_recipe": RECIPES["quantize"]}
         case Quantized(source):
             return {**identity_of(source), "quantize_recipe": RECIPES["quantize"]}
@@ -200,10 +220,10 @@ def identity_of(way: Way) -> Mapping[str, Any]:
             }
         case Published(_, repo):
             return {"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)}
-        case Awq(source):
+        case Awq(source, quantization):
             return {
                 "made_from": identity_of(source),
-                "recipe": RECIPES["awq"],
+                "recipe": RECIPES[quantization],
                 "calibration_sha256": _sha256(CALIBRATION),
                 "calibration_seed": CALIBRATION_SEED,
             }
@@ -216,6 +236,9 @@ def written_bytes(way: Way) -> int | None:
             return 0
         case Packaged(_, source):
             return source.download_bytes + source.size_bytes
+        case FromCheckpoint(_, quantization):
+            parameters = parameters_of(way)
+            return int(parameters * PLAIN_BITS[quantization] / 8) + METADATA_BYTES if parameters else None
         case Converted(_, quantization):
             return int((parameters_of(way) or 0) * CONVERSIONS[quantization][1] / 8) + METADATA_BYTES
         case Published(_, repo, _, quantization, model):
@@ -238,8 +261,16 @@ def _folder_of_model(way: Way, cache: Path) -> Path:
     local, model = local_of(way), model_of(way)
     if local is not None:
         return cache / "weights" / "local" / _marked(local.path)
-    assert model is not None
-    return cache / "weights" / model.name
+    if model is not None:
+        return cache / "weights" / model.name
+    assert not isinstance(way, Local | Packaged)
+    return path_of(way, cache).parent if isinstance(way, Published) else _folder_of_model(way.source, cache)
+
+
+def _seen_beside(folder: Path) -> list[list[Any]]:
+    """What the converter reads besides the weights: the shape, the tokenizer, the chat template."""
+    files = [path for end in ("*.json", "*.jinja", "*.model", "*.txt") for path in folder.glob(end)]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
 
 
 def _marked(path: Path) -> str:
