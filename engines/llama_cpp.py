@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines import images, llama_cpp_log
+from engines import images, llama_cpp_log, llama_cpp_memory
 from engines.llama_cpp_flags import KV_CACHE_TYPES, Served, python_arguments, server_arguments
 from engines.mounts import weights_mount
 from harness.contracts import (
@@ -112,6 +112,19 @@ class Options:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache")
 
 
+# tools/server/server-context.cpp; llama-cpp-python has no such page. Its prompt tokens are those that were not
+# cached, its output tokens are counted when their request has ended.
+_PROMPTS = ServerMetric("llamacpp:prompt_tokens_total", also=("llamacpp:prompt_tokens_cached_total",))
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("llamacpp:requests_processing"),
+    "waiting": ServerMetric("llamacpp:requests_deferred"),
+    "prefix_query_tokens": _PROMPTS,
+    "prefix_hit_tokens": ServerMetric("llamacpp:prompt_tokens_cached_total"),
+    "prompt_tokens": _PROMPTS,
+    "generated_tokens": ServerMetric("llamacpp:tokens_predicted_total"),
+}
+
+
 class LlamaCpp:
     """See harness.contracts.Engine."""
 
@@ -128,7 +141,7 @@ class LlamaCpp:
     )
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     fact_paths: Sequence[str] = ("/props",)
     hints: Sequence[Hint] = llama_cpp_log.HINTS
 
@@ -204,10 +217,10 @@ class LlamaCpp:
         return llama_cpp_log.resolved(log, facts)
 
     def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
+        return llama_cpp_log.memory_said(log)
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        return llama_cpp_memory.memory_needed(deployment, facts, device)
 
 
 def _unmatched_of_python(deployment: Deployment) -> dict[str, str]:

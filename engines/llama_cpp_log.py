@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from harness.contracts import Hint, Scalar, Stage
+from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
-# The context is made once the weights are read. Slots are made last, after the KV cache and a warm-up run.
+# The vocabulary is read before the tensors and counts to the program. The context is made once the weights
+# are read; slots last, after the KV cache and a warm-up run.
 STAGES = (
+    Stage("weights_begin", r"load_tensors: loading model tensors"),
     Stage("weights_loaded", r"llama_context: constructing llama_context"),
     Stage("engine_ready", r"load_model: initializing, n_slots|Application startup complete"),
 )
@@ -96,6 +98,45 @@ def resolved(log: str, facts: Mapping[str, object]) -> Mapping[str, Scalar]:
     found = {**_from_log(log), **_from_props(props)}
     template = _template(log, props)
     return found if template is None else {**found, "chat_template": template}
+
+
+# A buffer of which part: the word before "buffer size". RS is the state of layers without keys and values.
+_PARTS: Mapping[str, MemoryPart] = {
+    "model": "weights",
+    "KV": "kv_cache",
+    "RS": "kv_cache",
+    "compute": "workspace",
+    "output": "workspace",
+}
+_BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+# Memory of the host: CPU, CPU_Mapped, CPU_REPACK, AMX, CUDA_Host ...
+_ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
+
+
+def memory_said(log: str) -> Mapping[MemoryPart, int]:
+    """See harness.contracts.Engine. The log has MiB of 2^20 bytes, two digits after the point.
+
+    Where weights are on devices, what is on the host beside them is not counted. On a CPU tensors that are
+    laid out anew (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
+    """
+    # A load that only finds out what fits comes before the real one.
+    lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
+    found = [match.groups() for match in _BUFFER.finditer(lines)]
+    if any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found):
+        found = [each for each in found if not _ON_HOST.match(each[0])]
+    # Compute buffers are laid out again when a context learns more of what it will compute: the last counts.
+    computing = {name: size for name, kind, size in found if kind == "compute"}
+    is_mapped = any(name.endswith("_Mapped") for name, _, _ in found)
+    lasting = [
+        ("compute" if kind == "model" and is_mapped and not name.endswith("_Mapped") else kind, size)
+        for name, kind, size in found
+        if kind != "compute"
+    ]
+    lasting += [("compute", size) for size in computing.values()]
+    sizes: dict[MemoryPart, int] = {}
+    for kind, mebibytes in lasting:
+        sizes[_PARTS[kind]] = sizes.get(_PARTS[kind], 0) + _mebibytes(mebibytes)
+    return sizes
 
 
 def _from_props(props: Mapping[str, object]) -> dict[str, Scalar]:

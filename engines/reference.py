@@ -102,6 +102,14 @@ class Options:
                 raise UserError(f"reference.{key}={getattr(self, name)}: must not be negative")
 
 
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("reference:requests_running"),
+    "waiting": ServerMetric("reference:requests_waiting"),
+    "prompt_tokens": ServerMetric("reference:prompt_tokens_total"),
+    "generated_tokens": ServerMetric("reference:output_tokens_total"),
+}
+
+
 class Reference:
     """See harness.contracts.Engine."""
 
@@ -114,7 +122,7 @@ class Reference:
     tuned: Tuned | None = None
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     hints: Sequence[Hint] = ()
     fact_paths: Sequence[str] = ("/info",)
 
@@ -160,7 +168,7 @@ class Reference:
         return {}
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        return Reason("it has no model; it holds reference.memory and little else")
 
 
 def _command(program: str, place: Place) -> tuple[str, ...]:

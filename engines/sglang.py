@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines import sglang_log
+from engines import sglang_log, sglang_memory
 from engines.checkpoint_terms import (
     DTYPES,
     PLAIN_SAMPLING,
@@ -129,6 +129,21 @@ TORCH_NATIVE = "torch_native"
 SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
 
 
+# srt/observability/metrics_collector.py; tokens are counted when their request has ended.
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("sglang:num_running_reqs"),
+    "waiting": ServerMetric("sglang:num_queue_reqs"),
+    "kv_cache_usage_share": ServerMetric("sglang:token_usage"),  # of the fullest of its pools
+    "prefix_query_tokens": ServerMetric("sglang:prompt_tokens_total"),
+    "prefix_hit_tokens": ServerMetric("sglang:cached_tokens_total", absent=0.0),
+    "preemptions": ServerMetric("sglang:num_retracted_requests_total", absent=0.0),
+    "prompt_tokens": ServerMetric("sglang:prompt_tokens_total"),
+    "generated_tokens": ServerMetric("sglang:generation_tokens_total"),
+    "queue_s": ServerMetric("sglang:queue_time_seconds_sum"),
+    "queued_requests": ServerMetric("sglang:queue_time_seconds_count"),
+}
+
+
 class Sglang:
     """See harness.contracts.Engine."""
 
@@ -145,7 +160,7 @@ class Sglang:
     )
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     fact_paths: Sequence[str] = ("/server_info", "/v1/models")
     hints: Sequence[Hint] = sglang_log.HINTS
 
@@ -206,10 +221,10 @@ class Sglang:
         return sglang_log.resolved(log, facts)
 
     def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
+        return sglang_log.memory_said(log, facts)
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        return sglang_memory.memory_needed(deployment, facts, device)
 
 
 def _template(deployment: Deployment, place: Place) -> Path | None:

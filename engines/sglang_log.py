@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engines.checkpoint_terms import served_length
-from harness.contracts import Hint, Scalar, Stage
+from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
 STAND_IN = r"^sgl_kernel is bench's stand-in without kernels"
 
 STAGES: Sequence[Stage] = (
+    Stage("weights_begin", r"Load weight begin\."),
     Stage("weights_loaded", r"Load weight end\."),
     # Said once, after the KV cache and the graphs.
     Stage("engine_ready", r"max_total_num_tokens=\d+, "),
@@ -115,6 +116,41 @@ def resolved(log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
     if "dtype" in found:
         found.setdefault("weights_type", found["dtype"])
     return found
+
+
+def memory_said(log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
+    """See harness.contracts.Engine. Its GB are 2^30 bytes; the page has thousandths, the log hundredths.
+
+    Weights and graphs are the memory that was free before less that after: on a device each rank says its
+    own. On a CPU that is the whole machine's, with what others took meanwhile, and counts for nothing here.
+    """
+    found: dict[MemoryPart, int] = {}
+    kv_cache = resolved(log, facts).get("kv_cache_bytes")
+    ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
+    if isinstance(kv_cache, int):
+        found["kv_cache"] = kv_cache * ranks
+    else:
+        # Keys and values, or a latent, which is one.
+        sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
+        sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
+        if sizes:
+            found["kv_cache"] = sum(sizes)
+    if "available_gpu_mem=" in log:
+        for part, pattern in _ON_DEVICE.items():
+            if sizes := _sizes(pattern, log):
+                found[part] = sum(sizes)
+    return found
+
+
+_ON_DEVICE: Mapping[MemoryPart, str] = {
+    "weights": r"Load weight end\..* mem usage=(-?[\d.]+) GB",
+    "graphs": r"Capture .* end\..* mem usage=(-?[\d.]+) GB",
+}
+
+
+def _sizes(pattern: str, log: str) -> list[int]:
+    numbers = [match.groups() for match in re.finditer(pattern, log)]
+    return [round(float(number) * 2**30) for groups in numbers for number in groups]
 
 
 def _from_info(info: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal
 
-from engines import tgi_log
-from engines.checkpoint_terms import DTYPES, architecture_of, cast_reason, code_reason
+from engines import tgi_log, tgi_memory
+from engines.checkpoint_terms import DTYPES, QUANTIZED, architecture_of, cast_reason, code_reason
 from engines.images import image_of
 from engines.mounts import weights_mount
 from harness.contracts import (
@@ -86,6 +86,17 @@ class Options:
                 raise UserError(f"tgi.{name}={value}: must be 1 or more")
 
 
+# router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums: of requests that went well.
+# No prompt_tokens: a request for more than 1,024 tokens has its input_length counted again for each 1,024.
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("tgi_batch_current_size"),
+    "waiting": ServerMetric("tgi_queue_size"),
+    "generated_tokens": ServerMetric("tgi_request_generated_tokens_sum"),
+    "queue_s": ServerMetric("tgi_request_queue_duration_sum"),
+    "queued_requests": ServerMetric("tgi_request_queue_duration_count"),
+}
+
+
 class Tgi:
     """See harness.contracts.Engine."""
 
@@ -100,7 +111,7 @@ class Tgi:
     stages: Sequence[Stage] = tgi_log.STAGES
     tuned: Tuned | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     fact_paths: Sequence[str] = ("/info",)
     hints: Sequence[Hint] = tgi_log.HINTS
 
@@ -169,7 +180,7 @@ class Tgi:
         return {}
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        return tgi_memory.memory_needed(deployment, facts, device)
 
 
 UNMATCHED = {

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from harness.contracts import Hint, Scalar, Stage
 
 STAGES: Sequence[Stage] = (
+    # Said by a shard as it begins, once its libraries are there.
+    Stage("weights_begin", r"Using Attention = "),
     Stage("weights_loaded", r"Shard ready in "),
     Stage("engine_ready", r"Setting max batch total tokens to \d+"),
 )

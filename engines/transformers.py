@@ -6,12 +6,21 @@ line of engines/inside/transformers_server.py, not how it works.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engines import kv_cache
 from engines.checkpoint_terms import DTYPES, architecture_of, cast_reason
+from engines.memory_overhead import (
+    ACTIVATION_SOURCE,
+    CONTEXT_SOURCE,
+    CUDA_CONTEXT_BYTES,
+    MEBIBYTE,
+    activation_bytes,
+)
 from harness.contracts import (
     Deployment,
     Fairness,
@@ -41,6 +50,9 @@ SERVER = HERE / "inside" / "transformers_server.py"
 # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
 OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 STOP_GRACE_S = 5.0
+# The most PSS of a run of its process, less weights and KV cache.
+CPU_BYTES = 800 * MEBIBYTE
+CPU_SOURCE = "measured: transformers 5.24.0, gemma3-270m, 2 cores"
 SIZE_BYTES = {"cpu": 1_050_000_000, "cuda": 4_900_000_000}
 
 
@@ -58,6 +70,17 @@ class Options:
             raise UserError(f"transformers.threads={self.threads}: must be 1 or more")
 
 
+# engines/inside/transformers_server.py.
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("transformers:requests_running"),
+    "waiting": ServerMetric("transformers:requests_waiting"),
+    "prompt_tokens": ServerMetric("transformers:prompt_tokens_total"),
+    "generated_tokens": ServerMetric("transformers:generated_tokens_total"),
+    "queue_s": ServerMetric("transformers:queue_seconds_sum"),
+    "queued_requests": ServerMetric("transformers:queue_seconds_count"),
+}
+
+
 class Transformers:
     """See harness.contracts.Engine."""
 
@@ -67,13 +90,14 @@ class Transformers:
     programs: Sequence[str | None] = (None,)
     launchers: Sequence[Launcher] = ("native",)
     stages: Sequence[Stage] = (
+        Stage("weights_begin", r"^loading weights$"),
         Stage("weights_loaded", r"^weights loaded: "),
         Stage("engine_ready", r"^ready to listen on "),
     )
     tuned: Tuned | None = None
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     fact_paths: Sequence[str] = ("/info",)
     hints: Sequence[Hint] = (
         Hint(
@@ -183,10 +207,23 @@ class Transformers:
         }
 
     def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
+        said = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
+        return {"weights": int(said[1])} if said else {}
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        context = deployment.terms.context_length or facts.context_length
+        value_bytes = 4.0 if deployment.terms.dtype == "float32" else kv_cache.HALF_BYTES
+        is_cpu = device == "cpu"
+        # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
+        # keep no more than that.
+        on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
+        return MemoryNeed(
+            kv_cache_bytes=kv_cache.needed_bytes(facts, 1, context, value_bytes),
+            kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes),
+            overhead_bytes=CPU_BYTES if is_cpu else on_gpu,
+            overhead_source=CPU_SOURCE if is_cpu else f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}",
+            is_assumed=not is_cpu,
+        )
 
 
 UNMATCHED = {

@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from engines import vllm_log
+from engines import vllm_log, vllm_memory
 from engines.checkpoint_terms import (
     DTYPES,
     PLAIN_SAMPLING,
@@ -108,6 +108,21 @@ class Options:
                 raise UserError(f"vllm.{name}={value}: must be 1 or more")
 
 
+# vllm/v1/metrics/loggers.py; the prefix cache is counted in tokens.
+METRICS: Mapping[ServerTerm, ServerMetric] = {
+    "running": ServerMetric("vllm:num_requests_running"),
+    "waiting": ServerMetric("vllm:num_requests_waiting"),
+    "kv_cache_usage_share": ServerMetric("vllm:kv_cache_usage_perc"),  # 1 is full, whatever its name says
+    "prefix_query_tokens": ServerMetric("vllm:prefix_cache_queries_total"),
+    "prefix_hit_tokens": ServerMetric("vllm:prefix_cache_hits_total"),
+    "preemptions": ServerMetric("vllm:num_preemptions_total"),
+    "prompt_tokens": ServerMetric("vllm:prompt_tokens_total"),
+    "generated_tokens": ServerMetric("vllm:generation_tokens_total"),
+    "queue_s": ServerMetric("vllm:request_queue_time_seconds_sum"),
+    "queued_requests": ServerMetric("vllm:request_queue_time_seconds_count"),
+}
+
+
 class Vllm:
     """See harness.contracts.Engine."""
 
@@ -124,7 +139,7 @@ class Vllm:
     )
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
+    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
     fact_paths: Sequence[str] = ("/version", "/v1/models")
     hints: Sequence[Hint] = vllm_log.HINTS
 
@@ -186,10 +201,10 @@ class Vllm:
         return vllm_log.resolved(log, facts)
 
     def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
+        return vllm_log.memory_said(log)
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("not known")
+        return vllm_memory.memory_needed(deployment, facts, device)
 
 
 def _container(deployment: Deployment, place: Place, weights: Path) -> ContainerSpec:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.checkpoint_terms import served_length
-from harness.contracts import Hint, Scalar, Stage
+from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
 STAGES: Sequence[Stage] = (
+    Stage("weights_begin", r"Starting to load model "),
     Stage("weights_loaded", r"Loading weights took "),
     Stage("engine_ready", r"init engine \(profile, create kv cache, warmup model\) took "),
 )
@@ -132,6 +133,8 @@ def _from_lines(log: str) -> dict[str, Scalar]:
     for term, name in (("concurrent_sequences", "max_num_seqs"), ("kv_cache_bytes", "kv_cache_memory_bytes")):
         if isinstance(arguments.get(name), int):
             found[term] = arguments[name]
+    if arguments.get("chat_template"):  # else the checkpoint's own, if it has one: vLLM does not say
+        found["chat_template"] = "given"
     tokens = re.search(r"KV cache size: ([\d,]+) tokens", log)
     if tokens:
         found["kv_cache_tokens"] = int(tokens[1].replace(",", ""))
@@ -148,6 +151,42 @@ def _from_lines(log: str) -> dict[str, Scalar]:
     if cores:
         found["threads"] = sum(len(ids.split(",")) for ids in cores)
     return found
+
+
+# What each device takes, in GiB of 2^30 bytes with two digits after the point; the first one tells.
+_PARTS: Mapping[MemoryPart, str] = {
+    "weights": r"Model loading took ([\d.]+) GiB",
+    "graphs": r"Graph capturing finished in .* took (-?[\d.]+) GiB",
+    "workspace": r"([\d.]+) GiB for peak activation",
+}
+# Where vLLM sizes the cache itself it counts its estimate of the graphs to the peak of activations.
+_GRAPHS_IN_PEAK = r"CUDA graph memory profiling is enabled"
+_GRAPHS_ESTIMATE = r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)"
+# On a CPU it says no more of the weights than this, of all devices.
+_CHECKPOINT = r"Checkpoint size: ([\d.]+) GiB"
+
+
+def memory_said(log: str) -> Mapping[MemoryPart, int]:
+    """See harness.contracts.Engine. Workspace is said only where vLLM sizes the KV cache itself."""
+    terms = {**_from_config(log), **_from_lines(log)}
+    devices = int(terms.get("tensor_parallel") or 1)
+    found: dict[MemoryPart, int] = {}
+    for part, pattern in _PARTS.items():
+        if match := re.search(pattern, log):
+            found[part] = _gibibytes(match[1]) * devices
+    checkpoint = re.search(_CHECKPOINT, log)
+    if checkpoint and "weights" not in found:
+        found["weights"] = _gibibytes(checkpoint[1])
+    estimate = re.search(_GRAPHS_ESTIMATE, log) if re.search(_GRAPHS_IN_PEAK, log) else None
+    if estimate and "workspace" in found:
+        found["workspace"] = max(0, found["workspace"] - _gibibytes(estimate[1]) * devices)
+    if isinstance(terms.get("kv_cache_bytes"), int):
+        found["kv_cache"] = int(terms["kv_cache_bytes"] or 0) * devices
+    return found
+
+
+def _gibibytes(text: str) -> int:
+    return round(float(text) * 2**30)
 
 
 def _arguments(log: str) -> Mapping[str, Any]:

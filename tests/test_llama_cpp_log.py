@@ -150,11 +150,12 @@ def test_stages_of_a_start_are_found_in_their_order(recorded: str) -> None:
         next(number for number, line in enumerate(lines) if re.search(stage.pattern, line))
         for stage in ENGINE.stages
     ]
-    assert [stage.name for stage in ENGINE.stages] == ["weights_loaded", "engine_ready"]
+    assert [stage.name for stage in ENGINE.stages] == ["weights_begin", "weights_loaded", "engine_ready"]
     assert reached == sorted(reached)
-    # All tensors are read before the first, the KV cache is there at the second.
-    assert max(n for n, line in enumerate(lines) if "load_tensors:" in line) < reached[0]
-    assert max(n for n, line in enumerate(lines) if "llama_kv_cache: size" in line) < reached[1]
+    # The vocabulary is read before the first, all tensors before the second; at the third is the KV cache.
+    assert max(n for n, line in enumerate(lines) if "print_info: n_vocab" in line) < reached[0]
+    assert max(n for n, line in enumerate(lines) if "load_tensors:" in line) < reached[1]
+    assert max(n for n, line in enumerate(lines) if "llama_kv_cache: size" in line) < reached[2]
 
 
 @pytest.mark.parametrize("recorded", RECORDED)

@@ -134,7 +134,7 @@ def test_remote_code_is_run_only_when_asked_for() -> None:
     assert "--trust-remote-code" not in native(terms=EngineTerms(launcher="native"), place=GPU).argv
 
 
-@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8"])
+@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8", "w4a16"])
 def test_quantized_kernels_are_not_on_a_cpu_without_its_own_build(quantization: str) -> None:
     with pytest.raises(UserError, match=f"no kernels for {quantization} with torch_native"):
         native(quantization, EngineTerms(launcher="native"), place=CPU)
@@ -236,7 +236,7 @@ def test_a_container_on_a_cpu_has_kernels_of_its_own_and_no_known_image() -> Non
         container(MATCHED, Options(), place)
 
 
-@pytest.mark.parametrize("quantization", ["fp16", "bf16", "fp8", "awq", "gptq"])
+@pytest.mark.parametrize("quantization", ["fp16", "bf16", "fp8", "awq", "gptq", "w4a16"])
 def test_checkpoints_are_served(quantization: str) -> None:
     other = replace(deployment(quantization), model="/models/mine")
     assert ENGINE.weights(other) == Weights("/models/mine", quantization, "safetensors")

@@ -27,8 +27,10 @@ PLACE = Place(Path("/env/bin/python"), Path("/w/m-bf16"), "127.0.0.1", 8123, Pat
 # As transformers 5.24.0 with torch 2.13.0+cpu wrote it for gemma3-270m.
 LOG = """\
 transformers 5.24.0, torch 2.13.0+cpu
+loading weights
 Loading weights: 100%|##########| 236/236 [00:00<00:00, 48737.36it/s]
 weights loaded: 268098176 parameters as bfloat16 on cpu, 7.6 s
+weights take 536198400 bytes
 ready to listen on 127.0.0.1:8123
 """
 
@@ -93,7 +95,7 @@ def test_precisions_are_served_from_a_checkpoint(quantization: str) -> None:
     assert ENGINE.weights(deployment(quantization)) == Weights("llama-8b", quantization, "safetensors")
 
 
-@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8", "gguf-q4_k_m"])
+@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8", "w4a16", "gguf-q4_k_m"])
 def test_other_quantizations_have_a_reason(quantization: str) -> None:
     reason = ENGINE.weights(deployment(quantization))
     assert isinstance(reason, Reason)
@@ -207,7 +209,7 @@ def test_stages_are_found_in_the_log() -> None:
     found = [
         [stage.name for stage in ENGINE.stages if re.search(stage.pattern, line)] for line in LOG.splitlines()
     ]
-    assert found == [[], [], ["weights_loaded"], ["engine_ready"]]
+    assert found == [[], ["weights_begin"], [], ["weights_loaded"], [], ["engine_ready"]]
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_cache_is_in_blocks_where_the_model_is_not_known() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("quantization", ["bf16", "fp8", "awq", "gptq"])
+@pytest.mark.parametrize("quantization", ["bf16", "fp8", "awq", "gptq", "w4a16"])
 def test_weights_are_checkpoints(quantization: str) -> None:
     assert ENGINE.weights(deployment(quantization)) == Weights("gemma3-270m", quantization, "safetensors")
 
@@ -265,7 +265,7 @@ def test_float16_is_refused_for_gemma_and_not_for_others() -> None:
     ("quantization", "dtype", "why"),
     [
         ("gguf-q4_k_m", None, "GGUF"),
-        ("exl3", None, "serves fp16, bf16, fp8, awq, gptq"),
+        ("exl3", None, "serves fp16, bf16, fp8, awq, gptq, w4a16"),
         ("bf16", "float32", "would not be bf16"),
     ],
 )

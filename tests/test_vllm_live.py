@@ -184,11 +184,12 @@ def test_a_good_start_has_no_remedy(server: Server) -> None:
     assert not [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, log, re.MULTILINE)]
 
 
-def test_awq_is_served_by_its_own_kernel_and_leaves_nothing(
-    environment: InstalledEnvironment, tmp_path: Path
+@pytest.mark.parametrize("quantization", ["awq", "w4a16"])
+def test_four_bits_are_served_by_their_own_kernel_and_leave_nothing(
+    environment: InstalledEnvironment, tmp_path: Path, quantization: str
 ) -> None:
     eager = replace(TERMS, graphs=False)
-    with serving(environment, "awq", tmp_path, eager) as server:
+    with serving(environment, quantization, tmp_path, eager) as server:
         assert usage(chat(server, "Count to ten.", 24))["completion_tokens"] == 24
         found = resolved(server)
         assert found["quantization_kernel"] == "CPUWNA16LinearKernel"

@@ -57,6 +57,15 @@ def test_resolved_values_of_a_start_on_a_cpu() -> None:
     }
 
 
+def test_a_chat_template_that_vllm_was_given_is_said() -> None:
+    line = (
+        "(APIServer pid=9) INFO 11-25 20:20:47 [api_utils.py:286] non-default args: {'model_tag': '/w/m', "
+        "'chat_template': '/t/gemma3.jinja', 'host': '127.0.0.1'}\n"
+    )
+    assert ENGINE.resolved(line, {}) == {"chat_template": "given"}
+    assert "chat_template" not in ENGINE.resolved(START, FACTS)
+
+
 def test_resolved_kernel_and_weights_of_awq_on_a_cpu() -> None:
     found = ENGINE.resolved(AWQ_START, {})
     assert found["weights_type"] == "awq"
@@ -103,8 +112,9 @@ def test_stages_are_reached_in_the_order_of_the_log() -> None:
         stage.name: next(n for n, line in enumerate(lines) if re.search(stage.pattern, line))
         for stage in ENGINE.stages
     }
-    assert list(reached) == ["weights_loaded", "engine_ready"]
-    assert reached["weights_loaded"] < reached["engine_ready"]
+    assert list(reached) == ["weights_begin", "weights_loaded", "engine_ready"]
+    assert list(reached.values()) == sorted(reached.values())
+    assert "Starting to load model /weights/" in lines[reached["weights_begin"]]
     assert "Loading weights took 1.44 seconds" in lines[reached["weights_loaded"]]
     assert "took 84.23 s" in lines[reached["engine_ready"]]
 

@@ -28,7 +28,7 @@ import transformers
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteriaList
 
@@ -125,6 +125,7 @@ def load(args: argparse.Namespace) -> Loaded:
     template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
     if template is None and not tokenizer.chat_template:
         sys.exit(f"{args.model} has no chat template; --chat-template FILE gives one")
+    print("loading weights", flush=True)
     model = AutoModelForCausalLM.from_pretrained(
         args.model,
         dtype=getattr(torch, args.dtype),
@@ -147,9 +148,18 @@ def load(args: argparse.Namespace) -> Loaded:
     end_ids = tuple(ends) if isinstance(ends, (list, tuple)) else () if ends is None else (ends,)
     what = f"{model.num_parameters()} parameters as {args.dtype} on {args.device}"
     print(f"weights loaded: {what}, {time.monotonic() - started:.1f} s", flush=True)
+    print(f"weights take {_weights_bytes(model)} bytes", flush=True)
     loaded = Loaded(args, model, tokenizer, template, context_length, end_ids)
     _check_numbers(loaded)
     return loaded
+
+
+def _weights_bytes(model: torch.nn.Module) -> int:
+    """On a GPU what PyTorch has given out, which is rounded up; tied tensors count once."""
+    if next(model.parameters()).is_cuda:
+        return torch.cuda.memory_allocated()
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _check_numbers(loaded: Loaded) -> None:
@@ -202,6 +212,7 @@ class Job:
     seed: int | None
     say: Callable[[int | Exception | None], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
+    submitted_s: float = field(default_factory=time.monotonic)
 
 
 class Tokens:
@@ -349,22 +360,45 @@ def error_body(message: str, kind: str, param: str | None = None) -> dict[str, A
 
 
 class Line:
-    """The requests' line: one thread, which generates them in their order."""
+    """The requests' line: one thread, which generates them in their order. What it counts, that thread alone
+    writes but `_submitted`."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
-        self._submitted = 0
-        self._begun = 0  # written by the one thread alone
+        self._submitted = self._begun = self._ended = 0
+        self._prompt_tokens = self._generated_tokens = 0
+        self._queue_s = 0.0
 
     @property
     def waiting(self) -> int:
         """Requests that have not begun to be generated."""
         return self._submitted - self._begun
 
+    def metrics(self) -> str:
+        """As Prometheus reads them. Prompts count when their generation begins."""
+        rows = (
+            ("requests_running", "gauge", self._begun - self._ended),
+            ("requests_waiting", "gauge", self.waiting),
+            ("prompt_tokens_total", "counter", self._prompt_tokens),
+            ("generated_tokens_total", "counter", self._generated_tokens),
+        )
+        lines = [
+            f"# TYPE transformers:{name} {kind}\ntransformers:{name} {value}\n" for name, kind, value in rows
+        ]
+        waited = f"queue_seconds_sum {self._queue_s:.6f}", f"queue_seconds_count {self._begun}"
+        lines += [
+            "# TYPE transformers:queue_seconds summary\n",
+            *(f"transformers:{each}\n" for each in waited),
+        ]
+        return "".join(lines)
+
     def _take(self, job: Job) -> None:
+        self._queue_s += time.monotonic() - job.submitted_s
+        self._prompt_tokens += len(job.ids)
         self._begun += 1
         generate(self._loaded, job)
+        self._ended += 1
 
     async def tokens(
         self, ids: list[int], settings: GenerationConfig, seed: int | None
@@ -372,7 +406,12 @@ class Line:
         """Each token as it comes. Raises what generate raised; closing it ends the generation."""
         said: asyncio.Queue[int | Exception | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        job = Job(ids, settings, seed, lambda value: loop.call_soon_threadsafe(said.put_nowait, value))
+
+        def say(value: int | Exception | None) -> None:
+            self._generated_tokens += isinstance(value, int)
+            loop.call_soon_threadsafe(said.put_nowait, value)
+
+        job = Job(ids, settings, seed, say)
         self._submitted += 1
         self._thread.submit(self._take, job)
         try:
@@ -470,6 +509,10 @@ def application(loaded: Loaded) -> FastAPI:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(line.metrics(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""What SGLang takes beside the weights. Pure.
+
+Its pool has slots for engine.kv_cache_tokens and one page more, in every layer; only some models with sliding
+windows have smaller pools for those. Sources, of 0.5.23: mem_cache/memory_pool.py (slots),
+model_executor/pool_configurator.py and configs/model_config.py (windows), arg_groups/memory_hook.py (what a
+step and its graphs take).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engines import kv_cache
+from engines.memory_overhead import (
+    ACTIVATION_SOURCE,
+    CONTEXT_SOURCE,
+    CUDA_CONTEXT_BYTES,
+    MEBIBYTE,
+    activation_bytes,
+    step_tokens,
+)
+from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
+
+# Model types whose windows have a pool of their own, and its share of the tokens. Not Gemma 2 and 3, for
+# which SGLang turns it off.
+_OWN_POOL = frozenset(
+    {"gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash"}
+)
+_OWN_POOL_SHARE = 0.8
+_GPU_PREFILL = 8192  # of a GPU of 60 to 160 GiB, on which decoding graphs are of up to 256 sequences
+_GRAPH_SEQUENCES = 256
+# SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph. For a step it leaves
+# 1.5 MiB free for each token, of which a narrow model takes a part.
+_FIXED_BYTES, _SEQUENCE_BYTES = 512 * MEBIBYTE, 2 * MEBIBYTE
+# Measured with gemma3-270m on 2 cores: the most PSS of a run of all processes, less weights and pool.
+_CPU_BYTES = 3460 * MEBIBYTE
+_CPU_SOURCE = "measured: sglang 0.5.23 without its kernels, gemma3-270m, 2 cores"
+
+
+def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
+    terms, options = deployment.terms, deployment.options
+    shares = terms.tensor_parallel
+    value_bytes = _value_bytes(terms, options)
+    layer = kv_cache.layer_token_bytes(facts, value_bytes, shares)
+    context = terms.context_length or facts.context_length
+    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+    page = options.page_size or 1
+    windowed = kv_cache.windowed_layers(facts)
+    share = _OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0
+    slots = kv_cache.full_layers(facts) * (tokens + page) + windowed * (int(tokens * share) + page)
+    is_cpu = device == "cpu"
+    source = f"assumed: SGLang's own estimate (memory_hook.py); {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
+    return MemoryNeed(
+        kv_cache_bytes=round(slots * layer),
+        kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes, shares),
+        overhead_bytes=_CPU_BYTES if is_cpu else _on_gpus(deployment, facts),
+        overhead_source=_CPU_SOURCE if is_cpu else source,
+        is_assumed=not is_cpu,
+    )
+
+
+def _value_bytes(terms: EngineTerms, options: Any) -> int:
+    if (options.kv_cache_dtype or "auto").startswith("fp8"):
+        return 1
+    return 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
+
+
+def _on_gpus(deployment: Deployment, facts: ModelFacts) -> int:
+    terms, options = deployment.terms, deployment.options
+    prefill = options.chunked_prefill_size or (_GPU_PREFILL if terms.chunked_prefill is not False else 16_384)
+    each = CUDA_CONTEXT_BYTES + _FIXED_BYTES + activation_bytes(facts, step_tokens(terms, facts, prefill))
+    if terms.graphs is not False:
+        most = options.cuda_graph_max_bs_decode or _GRAPH_SEQUENCES
+        each += min(most, terms.concurrent_sequences or most) * _SEQUENCE_BYTES
+    # Devices that share a model exchange parts of it.
+    each += 128 * MEBIBYTE * terms.tensor_parallel if terms.tensor_parallel > 1 else 0
+    return each * terms.tensor_parallel
