@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 
 include docker/versions.env
 comma := ,
+HERE := not engines and not docker
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
 .PHONY: install run test check test-engines test-docker images sglang-cpu-env report-example clean
@@ -24,7 +25,8 @@ run: install
 test: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone and $(HERE)'; shared=$$?; \
+	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

@@ -15,6 +15,10 @@ from harness import install
 from harness.builds import install_line, install_spec, tools
 from harness.contracts import Deployment, EngineTerms, InstallSpec, ModelFacts, Reason, Weights
 from harness.errors import UserError
+from harness.plan import CanPrepare
+
+# How a reason begins where the engine serves the quantization, but the model cannot be had at it.
+SERVED_BUT = "served, but "
 
 # ready: needs no environment. other: made from another lock, or cut short; made anew when installed.
 State = Literal["ready", "installed", "installing", "other", "not installed", "none"]
@@ -56,7 +60,8 @@ class ToolHere:
 
 @dataclass(frozen=True)
 class QuantizationServed:
-    """A row of the engine x quantization matrix. `engines`: `yes`, or why the pair does not exist."""
+    """A row of the engine x quantization matrix. `engines`: `yes`, or why it cannot be served: since the
+    pair does not exist or, after SERVED_BUT, since there are no such weights."""
 
     quantization: str
     alias: str | None
@@ -161,8 +166,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def quantizations_served(model: str) -> list[QuantizationServed]:
-    """The matrix, derived from the engines' own files; of engines that take weights."""
+def quantizations_served(model: str, can_prepare: CanPrepare) -> list[QuantizationServed]:
+    """The matrix, derived from the engines' own files; of engines that take weights. `can_prepare`: see
+    harness.plan.make."""
     aliases = {target: alias for alias, target in ALIASES.items()}
     return [
         QuantizationServed(
@@ -171,16 +177,23 @@ def quantizations_served(model: str) -> list[QuantizationServed]:
             facts.bits_per_weight,
             facts.file_format,
             facts.description,
-            {engine: said for engine in ENGINES if (said := _served(engine, model, name)) is not None},
+            {
+                engine: said
+                for engine in ENGINES
+                if (said := _served(engine, model, name, can_prepare)) is not None
+            },
         )
         for name, facts in QUANTIZATIONS.items()
     ]
 
 
-def _served(engine: str, model: str, quantization: str) -> str | None:
+def _served(engine: str, model: str, quantization: str, can_prepare: CanPrepare) -> str | None:
     """`yes`, a reason, or None for an engine that takes no weights."""
     options = ENGINES[engine].options()
     needed = ENGINES[engine].weights(Deployment(engine, model, quantization, EngineTerms(), options, ""))
     if isinstance(needed, Reason):
         return needed.text
-    return "yes" if isinstance(needed, Weights) else None
+    if needed is None:
+        return None
+    lacking = can_prepare(needed)
+    return f"{SERVED_BUT}{lacking.text}" if lacking else "yes"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from engines import QUANTIZATIONS
 from harness.contracts import Weights
-from harness.inventory import EngineHere, Installable, ModelHere, QuantizationServed, ToolHere
+from harness.inventory import SERVED_BUT, EngineHere, Installable, ModelHere, QuantizationServed, ToolHere
 
 Row = dict[str, str]
 
@@ -54,23 +54,20 @@ def _state(item: Installable, reasons: dict[str, None]) -> str:
     return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
 
 
-def quantization_rows(
-    served: Sequence[QuantizationServed], lacking: Mapping[tuple[str, str], str]
-) -> tuple[list[Row], list[str]]:
-    """The engine x quantization matrix, and the reasons that the numbers in it count from 1. `lacking`:
-    quantization and engine -> why an engine that serves the quantization has no weights to serve."""
+def quantization_rows(served: Sequence[QuantizationServed]) -> tuple[list[Row], list[str]]:
+    """The engine x quantization matrix, and the reasons that the numbers in it count from 1."""
     names: dict[str, list[str]] = {}  # of the quantizations that have a reason, their own name in it left out
     rows = []
     for row in served:
         cells = {}
         for engine, said in row.engines.items():
-            why = lacking.get((row.quantization, engine)) if said == "yes" else said
-            if why is None:
+            if said == "yes":
                 cells[engine] = said
                 continue
-            reason = why.replace(row.quantization, _NAME)
+            reason = said.replace(row.quantization, _NAME)
             names.setdefault(reason, []).append(row.quantization)
-            cells[engine] = f"{'yes' if said == 'yes' else 'no'} {list(names).index(reason) + 1}"
+            answer = "yes" if said.startswith(SERVED_BUT) else "no"
+            cells[engine] = f"{answer} {list(names).index(reason) + 1}"
         first = {
             "quantization": f"{row.quantization} ({row.alias})" if row.alias else row.quantization,
             "bits": f"{row.bits_per_weight:g}",
@@ -87,6 +84,26 @@ _NAME = "\0"
 def _or(names: Sequence[str]) -> str:
     *others, last = dict.fromkeys(names)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def metric_rows(metrics: Sequence[Row]) -> list[Row]:
+    """Each metric with its unit; below, how it is computed, and from what."""
+    rows = []
+    for each in metrics:
+        better = f"; {each['better']} is better" if each["better"] in ("lower", "higher") else ""
+        rows.append({"metric": each["metric"], "what it is": f"{each['title']}, in {each['unit']}{better}"})
+        rows.append({"metric": "  formula", "what it is": each["formula"]})
+        rows.append({"metric": "  source", "what it is": each["source"]})
+    return rows
+
+
+def scenario_rows(scenarios: Sequence[Row]) -> list[Row]:
+    """Each scenario; below, its options with their defaults."""
+    rows = []
+    for each in scenarios:
+        rows.append({"scenario": each["scenario"], "what it is": each["description"]})
+        rows.append({"scenario": "  options", "what it is": each["options"]})
+    return rows
 
 
 def model_rows(models: Sequence[ModelHere]) -> list[Row]:

@@ -9,24 +9,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engines import ENGINES, QUANTIZATIONS, models
+from engines import QUANTIZATIONS, models
 from harness import gpu, install, inventory
 from harness.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
 from harness.config import DEFAULT_MODEL, default_of_keys, option_keys, takes_of_keys
-from harness.contracts import (
-    Deployment,
-    EngineTerms,
-    InstallSpec,
-    Plan,
-    Reason,
-    SelfTest,
-    SelfTestStep,
-    Weights,
-)
+from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
 from harness.doctor import Finding
 from harness.errors import UserError
 from harness.inventory import EngineHere, ModelHere, QuantizationServed
-from harness.inventory_rows import Row, engine_rows, model_rows, quantization_rows, tool_rows
+from harness.inventory_rows import (
+    Row,
+    engine_rows,
+    metric_rows,
+    model_rows,
+    quantization_rows,
+    scenario_rows,
+    tool_rows,
+)
 from harness.plan_text import plan_lines, plan_rows
 from harness.selftest import Rung
 from scenarios import SCENARIOS
@@ -51,7 +50,7 @@ def facts_of(what: str) -> list[Any]:
         "engines": lambda: inventory.engines_here(cache, has_device=_has_device()),
         "tools": lambda: inventory.tools_here(cache),
         "scenarios": _scenarios,
-        "quantizations": lambda: inventory.quantizations_served(_MATRIX_MODEL),
+        "quantizations": _quantizations,
         "models": _models,
         "metrics": _metrics,
         "keys": _keys,
@@ -71,7 +70,12 @@ def print_list(out: Console, what: str) -> None:
     if what in special:
         special[what](out, facts)
         return
-    rows_of: dict[str, Callable[[list[Any]], list[Row]]] = {"tools": tool_rows, "models": model_rows}
+    rows_of: dict[str, Callable[[list[Any]], list[Row]]] = {
+        "tools": tool_rows,
+        "models": model_rows,
+        "metrics": metric_rows,
+        "scenarios": scenario_rows,
+    }
     print_rows(out, rows_of[what](facts) if what in rows_of else facts)
 
 
@@ -88,30 +92,13 @@ def _print_engines(out: Console, here: list[EngineHere]) -> None:
 
 def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
     """A number in a cell is the reason below it."""
-    rows, reasons = quantization_rows(served, _lacking(served))
+    rows, reasons = quantization_rows(served)
     print_rows(out, rows)
     out.print()
     _print_reasons(out, reasons)
     out.print(
         f"Of {_MATRIX_MODEL}, as each engine is first started; `bench plan` says what this machine can."
     )
-
-
-def _lacking(served: Sequence[QuantizationServed]) -> dict[tuple[str, str], str]:
-    """Quantization and engine of each pair that is served but that the matrix's model lacks -> why."""
-    from engines import weights
-
-    found = {}
-    pairs = [
-        (row.quantization, name) for row in served for name, said in row.engines.items() if said == "yes"
-    ]
-    for quantization, name in pairs:
-        engine = ENGINES[name]
-        bare = Deployment(name, _MATRIX_MODEL, quantization, EngineTerms(), engine.options(), "")
-        needed = engine.weights(bare)
-        if isinstance(needed, Weights) and (reason := weights.can_prepare(needed)):
-            found[quantization, name] = f"served, but {reason.text}"
-    return found
 
 
 def _print_reasons(out: Console, reasons: Sequence[str]) -> None:
@@ -133,6 +120,12 @@ def _scenarios() -> list[Row]:
         }
         for name, scenario in SCENARIOS.items()
     ]
+
+
+def _quantizations() -> list[QuantizationServed]:
+    from engines import weights
+
+    return inventory.quantizations_served(_MATRIX_MODEL, weights.can_prepare)
 
 
 def _models() -> list[ModelHere]:
@@ -162,6 +155,7 @@ def _keys() -> list[Row]:
         "engine.concurrent_sequences": f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}",
         "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences",
         "engine.prefix_cache": "true",
+        "fit.device_memory": "this machine's device, or the machine",
     }
     takes = takes_of_keys()
     return [{"key": key, "default": default, "takes": takes.get(key, "")} for key, default in found.items()]
@@ -187,9 +181,12 @@ def _metrics() -> list[Row]:
 
 
 def print_rows(out: Console, rows: Sequence[Row]) -> None:
-    """A table with a column per key of the first row."""
+    """A table with a column per key of the first row; the names in the first are cut last."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
+    first, *others = rows[0]
+    is_short = max(len(row[first]) for row in rows) <= out.width // 2
+    table.add_column(first, overflow="fold", no_wrap=is_short)
+    for name in others:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))

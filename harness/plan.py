@@ -14,6 +14,7 @@ from pathlib import Path
 from engines import ENGINES
 from harness.candidates import candidates, check_heeded
 from harness.config import Settings
+from harness.context_fit import check_context
 from harness.contracts import (
     Deployment,
     Load,
@@ -45,7 +46,7 @@ def make(
     """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike.
 
     `can_prepare` says why weights cannot be had on this machine, None where they can. Raises UserError for
-    options that none of the deployments could heed.
+    options that none of the deployments could heed, and for a context that holds no conversation.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
     starts: list[PlannedStart] = []
@@ -54,6 +55,7 @@ def make(
         for deployment in deployments if repeat % 2 == 0 else reversed(deployments):
             cells = tuple(_cells(settings, repeat, cell_numbers))
             starts.append(PlannedStart(len(starts) + 1, deployment, repeat, cells))
+    check_context(starts)
     return Plan(tuple(starts), tuple(skips), estimate_s(starts))
 
 
@@ -121,7 +123,7 @@ def _deployments(
     asked = list(candidates(settings))
     check_heeded(settings, asked)
     for candidate in asked:
-        reason = _why_not(candidate, can_prepare, why_not_here)
+        reason = why_not(candidate, can_prepare, why_not_here)
         if reason is None:
             found.append(candidate)
         else:
@@ -129,7 +131,9 @@ def _deployments(
     return found, skips
 
 
-def _why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
+def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
+    """Why a deployment is left out of a plan; None where it is not. Raises UserError where the options of an
+    engine without weights cannot work."""
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine = ENGINES[deployment.engine]

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from engines import ENGINES
 from harness import overrides
+from harness.context_fit import context_lines
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A common term that some servers cannot be told, and why."""
+
+    term: str
+    reason: str
+    deployments: tuple[str, ...]
 
 
 def plan_rows(plan: Plan) -> list[dict[str, str]]:
@@ -28,8 +39,8 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
 def plan_lines(plan: Plan) -> list[str]:
     """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
     deployments = list(dict.fromkeys(start.deployment for start in plan.starts))
-    alike = [*_fairness(deployments), *_tuned(deployments), *_unmatched(deployments)]
-    lines = [*skip_lines(plan.skips), *alike]
+    alike = [*_fairness(deployments), *_tuned(deployments), *map(_unmatched_line, unmatched(plan))]
+    lines = [*skip_lines(plan.skips), *alike, *context_lines(plan.starts)]
     cells = sum(len(start.cells) for start in plan.starts)
     if cells:
         starts = _counted(len(plan.starts), "start")
@@ -100,15 +111,18 @@ def _tuned_set(deployment: Deployment) -> str | None:
     return f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(words)}; source: {tuned.source}'
 
 
-def _unmatched(deployments: Sequence[Deployment]) -> list[str]:
+def unmatched(plan: Plan) -> list[Unmatched]:
     """What cannot be told to a server, each once, so that a reader knows before the run."""
-    found = (
-        (f"engine.{term}, {why}", deployment.label)
-        for deployment in deployments
-        if deployment.terms.base_url is None
-        for term, why in ENGINES[deployment.engine].unmatched(deployment).items()
-    )
-    return [f"not matched, {labels}: {what}" for what, labels in _grouped(found)]
+    found: dict[tuple[str, str], list[str]] = {}
+    for deployment in dict.fromkeys(start.deployment for start in plan.starts):
+        if deployment.terms.base_url is None:
+            for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
+                found.setdefault((f"engine.{term}", why), []).append(deployment.label)
+    return [Unmatched(term, why, tuple(labels)) for (term, why), labels in found.items()]
+
+
+def _unmatched_line(each: Unmatched) -> str:
+    return f"not matched, {', '.join(each.deployments)}: {each.term}, {each.reason}"
 
 
 def _phases(load: Load) -> str:

@@ -178,7 +178,7 @@ def test_mistakes_of_other_commands_are_one_line(here, words):
 # --- what is printed ------------------------------------------------------------------------------
 
 
-COMMANDS = ("run", "plan", "report", "compare", "install", "prepare", "list", "doctor")
+COMMANDS = ("run", "plan", "fit", "report", "compare", "install", "prepare", "list", "doctor")
 
 
 def test_help_lists_the_commands(here):
@@ -202,6 +202,8 @@ def test_plan_is_json_and_starts_nothing(here):
     labels = [start["deployment"]["label"].rpartition("=")[2] for start in plan["starts"]]
     assert labels == ["a", "b", "b", "a"]
     assert plan["estimate_s"] > 0
+    unmatched = {each["term"]: each["deployments"] for each in plan["unmatched"]}
+    assert unmatched["engine.prefix_cache"] == ["reference label=a", "reference label=b"]
     assert sorted(here.path.rglob("*")) == before
     assert "01-reference-label-a" in bench(here, "plan", *quick("reference.label=a,b")).stdout
 

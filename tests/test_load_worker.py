@@ -61,7 +61,12 @@ def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:
     ]
     assert second["max_tokens"] == 5
     assert [message["content"][:5] for message in third["messages"]] == ["c1 t0"]
-    assert [row.request_id for row in rows] == ["007-c0-t0", "007-c0-t1", "007-c1-t0", "007-c1-t1"]
+    assert [row.request_id for row in rows] == [
+        "00000007-0000-4000-8000-000000000000",
+        "00000007-0001-4000-8000-000000000000",
+        "00000007-0000-4000-8000-000000000001",
+        "00000007-0001-4000-8000-000000000001",
+    ]
     heads = [head for link in server.links for head, _ in link.requests]
     assert [f"X-Request-Id: {row.request_id}".encode() in head for row, head in zip(rows, heads, strict=True)]
     assert len(server.links) == 1

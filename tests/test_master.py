@@ -189,7 +189,7 @@ def test_too_many_failures_of_one_worker_end_the_load_of_all(tmp_path: Path) -> 
         """Worker 1 plays the conversations of odd numbers."""
         while link.request() is not None:
             wait_until_ns(time.monotonic_ns() + 20 * MS)
-            is_odd = int(id_in(link.requests[-1][0]).split("-")[1][1:]) % 2
+            is_odd = int(id_in(link.requests[-1][0]).split("-")[-1]) % 2
             link.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n" if is_odd else answer("a", **USAGE))
 
     with serving(fail_for_the_second) as server:

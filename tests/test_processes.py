@@ -109,7 +109,7 @@ def test_lost_requests_that_cannot_be_written_do_not_hide_why_the_load_ended(tmp
                 if "harness.load.worker" in child.cmdline()[1:4]:
                     child.kill()
             begun = (tmp_path / "begun.jsonl").read_bytes().splitlines(keepends=True)[-1]
-            (tmp_path / "begun.jsonl").write_bytes(begun.replace(b'"001-c', b'"001-never-c'))
+            (tmp_path / "begun.jsonl").write_bytes(begun.replace(b'"00000001-', b'"00000009-'))
             (tmp_path / "rows.jsonl").unlink()
             (tmp_path / "rows.jsonl").symlink_to("/dev/full")
 

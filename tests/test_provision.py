@@ -156,7 +156,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> InstallSpec:
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch, tiny: InstallSpec) -> Toy:
+def toy(monkeypatch: pytest.MonkeyPatch, tiny: InstallSpec, quick_venv: None) -> Toy:
     engine = Toy({("first", "cpu"): tiny})
     monkeypatch.setitem(ENGINES, "toy", engine)
     return engine

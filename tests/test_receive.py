@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 
 import gevent
+import gevent.socket
 import pytest
 from gevent import get_hub
 from gevent.event import Event

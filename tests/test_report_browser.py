@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
 import pytest
 from make_run import engines_run, every_load_run, full_run
+from waiting import wait_until
 
 from reports import write_report
 
@@ -61,6 +65,43 @@ def engines(tmp_path_factory):
     return write_report(engines_run(tmp_path_factory.mktemp("engines")))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the browser shows now."""
+
+    path: Path
+    width: int
+    theme: str
+
+
+@pytest.fixture(scope="module")
+def loaded(browser, request) -> Shown:
+    """A page with all that is folded open, by (fixture of its path, width, theme). pytest runs all tests of
+    one after each other, so each is loaded once."""
+    which, width, theme = request.param
+    shown = Shown(request.getfixturevalue(which), width, theme)
+    browser.get_log("browser")
+    show(browser, shown.path, width, theme)
+    open_all(browser)
+    browser.execute_script("window.shown = arguments[0]", str(shown))
+    return shown
+
+
+@pytest.fixture
+def page(browser, loaded) -> Shown:
+    """For tests that leave it as it is."""
+    assert browser.execute_script("return window.shown") == str(loaded), "a test in between showed another"
+    return loaded
+
+
+def on(*whiches: str, widths: tuple[int, ...] = (1280, 390), themes: tuple[str, ...] = ("light",)):
+    """Runs a test on each of these pages."""
+    pages = list(product(whiches, widths, themes))
+    return pytest.mark.parametrize(
+        "loaded", pages, indirect=True, ids=["-".join(map(str, each)) for each in pages]
+    )
+
+
 def show(browser, path, width: int = 1280, theme: str = "light") -> None:
     set_theme(browser, theme)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -90,14 +131,8 @@ def requested(browser) -> list[str]:
     return [params["request"]["url"] for params in sent]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", ["path", "engines"])
-def test_every_chart_is_drawn_and_the_console_is_silent(browser, request, which, width, theme):
-    path = request.getfixturevalue(which)
-    browser.get_log("browser")
-    show(browser, path, width, theme)
-    open_all(browser)
+@on("path", "engines", themes=("light", "dark"))
+def test_every_chart_is_drawn_and_the_console_is_silent(browser, page):
     assert browser.execute_script(_UNDRAWN) == []
     assert browser.execute_script("return document.querySelectorAll('.chart').length") > 15
     assert browser.get_log("browser") == []
@@ -111,22 +146,17 @@ def test_the_page_needs_no_network(browser, path):
     assert asked == [path.as_uri()]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", ["path", "every_load", "engines"])
-def test_the_page_does_not_scroll_sideways(browser, request, which, width):
-    path = request.getfixturevalue(which)
-    show(browser, path, width)
-    open_all(browser)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+@on("path", "every_load", "engines")
+def test_the_page_does_not_scroll_sideways(browser, page):
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= page.width
     assert browser.execute_script(
         "return [...document.querySelectorAll('.chart')].every("
         "(place) => place.getBoundingClientRect().right <= innerWidth)"
     )
 
 
-def test_hostile_text_runs_nothing(browser, path):
-    show(browser, path)
-    open_all(browser)
+@on("path", widths=(1280,))
+def test_hostile_text_runs_nothing(browser, page):
     assert browser.execute_script("return document.title") != "pwned"
     assert browser.execute_script("return document.querySelectorAll('main img').length") == 0
 
@@ -138,27 +168,26 @@ def test_charts_follow_the_theme_while_the_page_is_open(browser, path):
     )
     light = browser.execute_script(_BACKGROUND), browser.execute_script(colour)
     set_theme(browser, "dark")
-    dark = browser.execute_script(_BACKGROUND), browser.execute_script(colour)
-    assert light[0] != dark[0]
-    assert light[1] != dark[1]
+    # A busy browser tells the page a moment later, and the page draws its charts again.
+    assert wait_until(lambda: browser.execute_script(_BACKGROUND) != light[0])
+    assert wait_until(lambda: browser.execute_script(colour) != light[1])
 
 
-def test_folded_parts_and_tables_take_the_keyboard(browser, path):
-    show(browser, path)
+@on("path", widths=(1280,))
+def test_folded_parts_and_tables_take_the_keyboard(browser, page):
     focusable = "return [...document.querySelectorAll('.scroll')].every((box) => box.tabIndex === 0)"
     assert browser.execute_script(focusable)
     assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 13
 
 
-@pytest.mark.parametrize(("width", "is_said"), [(1280, False), (390, True)])
-def test_a_narrow_screen_says_that_the_main_table_scrolls(browser, path, width, is_said):
-    show(browser, path, width)
+@on("path")
+def test_a_narrow_screen_says_that_the_main_table_scrolls(browser, page):
     hint = "return getComputedStyle(document.querySelector('#summary .scroll'), '::before').content"
-    assert ("scroll" in browser.execute_script(hint)) is is_said
+    assert ("scroll" in browser.execute_script(hint)) is (page.width == 390)
 
 
-def test_a_narrow_screen_shows_the_first_two_values_of_the_main_table(browser, path):
-    show(browser, path, 390)
+@on("path", widths=(390,))
+def test_a_narrow_screen_shows_the_first_two_values_of_the_main_table(browser, page):
     edge = (
         "return document.querySelector('#summary tbody td:nth-child(4) span').getBoundingClientRect().right"
     )
@@ -178,9 +207,8 @@ def test_the_ledger_scrolls_in_its_box_and_its_terms_stay(browser, engines):
     assert "rgba" not in background  # what scrolls below it must not show
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_what_is_off_in_the_ledger_is_red_and_said(browser, engines, width):
-    show(browser, engines, width)
+@on("engines")
+def test_what_is_off_in_the_ledger_is_red_and_said(browser, page):
     cells = browser.execute_script("""
       return [...document.querySelectorAll('#fairness td')].filter((cell) => cell.querySelector('.off'))
         .map((cell) => [cell.innerText.includes('\u2715'), getComputedStyle(cell).backgroundColor]);""")
@@ -191,9 +219,8 @@ def test_what_is_off_in_the_ledger_is_red_and_said(browser, engines, width):
     assert all(is_said and background != plain for is_said, background in cells)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_names_and_figures_of_start_up_stay_inside_its_chart(browser, engines, width):
-    show(browser, engines, width)
+@on("engines")
+def test_names_and_figures_of_start_up_stay_inside_its_chart(browser, page):
     outside = """
       const frame = document.querySelector('[data-chart=startup]').getBoundingClientRect();
       const texts = ['.annotation-text', '.textpoint'].map((kind) => `[data-chart=startup] ${kind}`);
@@ -206,10 +233,8 @@ def test_names_and_figures_of_start_up_stay_inside_its_chart(browser, engines, w
         assert browser.execute_script(count) == 16
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_names_of_facts_are_not_cut_inside_a_word(browser, path, width):
-    show(browser, path, width)
-    open_all(browser)
+@on("path")
+def test_names_of_facts_are_not_cut_inside_a_word(browser, page):
     cut = """
       const cells = [...document.querySelectorAll('.words tbody th')].filter((cell) => cell.firstChild);
       return cells.flatMap((cell) =>
@@ -222,9 +247,8 @@ def test_names_of_facts_are_not_cut_inside_a_word(browser, path, width):
     assert browser.execute_script(cut) == []
 
 
-def test_no_row_of_charts_ends_with_an_empty_half(browser, path):
-    show(browser, path)
-    open_all(browser)
+@on("path", widths=(1280,))
+def test_no_row_of_charts_ends_with_an_empty_half(browser, page):
     gaps = """
       return [...document.querySelectorAll('.grid')].map((grid) =>
         grid.getBoundingClientRect().right - grid.lastElementChild.getBoundingClientRect().right)"""

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +19,7 @@ from harness.load.client import Client, endpoint
 from harness.load.decode import decode
 from harness.load.receive import Receiver
 from harness.load.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.rows import RAW_BYTES, request_row
+from harness.load.rows import RAW_BYTES, id_of, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"
@@ -40,6 +41,14 @@ def row_of(exchange: Exchange, keep_bytes: bool = False) -> RequestRow:
         key=KEY,
         keep_bytes=keep_bytes,
     )
+
+
+@pytest.mark.parametrize("cell", ["007", "99999", "locust"])
+def test_ids_are_uuids_as_they_are_written_and_no_two_are_alike(cell: str) -> None:
+    """Servers that check an X-Request-Id read it so."""
+    ids = [id_of(cell, conversation, turn) for conversation in (0, 3, 10**9) for turn in (0, 30, 9999)]
+    assert len(set(ids)) == 9
+    assert [str(uuid.UUID(each, version=4)) for each in ids] == ids
 
 
 def asked(play: Play, timeout_s: float = LIMIT_S, keep_bytes: bool = False) -> RequestRow:

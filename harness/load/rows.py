@@ -14,6 +14,16 @@ from harness.load.response import Exchange
 RAW_BYTES = 65536
 
 
+def id_of(cell: str, conversation: int, turn: int) -> str:
+    """A request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4, such as
+    00000007-0002-4000-8000-000000000031. A cell without a number, of a load outside of a run, counts as 0.
+
+    Some servers (llama-cpp-python's) refuse an X-Request-Id of another form.
+    """
+    number = cell if cell.isdecimal() else "0"
+    return f"{number:0>8}-{turn:04d}-4000-8000-{conversation:012d}"
+
+
 def request_body(
     model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
 ) -> bytes:

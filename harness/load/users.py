@@ -16,7 +16,7 @@ from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
 from harness.load.client import Client, Endpoint
 from harness.load.decode import decode
 from harness.load.receive import Receiver
-from harness.load.rows import request_body, request_row
+from harness.load.rows import id_of, request_body, request_row
 from harness.load.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
@@ -95,7 +95,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     ) -> tuple[RequestRow, str]:
         """Send one turn, record it; its row and the answer that goes back into the history."""
         job = self.traffic.job
-        request_id = f"{job.cell}-c{number}-t{turn_number}"
+        request_id = id_of(job.cell, number, turn_number)
         body = request_body(job.model, turn, history, self.traffic.engine_fields(turn))
         self.traffic.begin(
             BegunRow(
