@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import judge, server, store, tokens
-from harness.contracts import GuardMode, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
+from harness.guard import Guard
 from harness.load.processes import Progress, read_summary, run_load
 from harness.store import CellRecord
 from harness.watch import Watch
@@ -21,6 +22,7 @@ from harness.watch import Watch
 class Observer(Protocol):
     """Who shows a cell's progress. All calls come from the thread that runs it."""
 
+    def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None: ...
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None: ...
     def cell_progress(self, cell: PlannedCell, progress: Progress) -> None: ...
     def cell_ends(self, start: PlannedStart, record: CellRecord) -> None: ...
@@ -28,13 +30,13 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place: its directory, bench's cache directory, device indices; and what an unfit
-    machine means there."""
+    """Where a run takes place: its directory, bench's cache directory, device indices, and who looks
+    whether the machine is fit."""
 
     run_dir: Path
     cache_dir: Path
     devices: tuple[int, ...]
-    guard: GuardMode = "mark"
+    guard: Guard
 
     @property
     def state_dir(self) -> Path:
@@ -60,7 +62,12 @@ def run_cell(
     """Play one cell and store it; its record says how it went. Raises Interrupted, stored."""
     directory = store.begin_cell(site.run_dir, cell.number)
     job = _job(start, cell, spec, directory)
-    record = _cell_record(start, cell)
+    unfit = site.guard.before_cell(
+        watch, cell.load, directory, lambda why: observer.cell_waits(start, cell, why)
+    )
+    record = replace(_cell_record(start, cell), guard=unfit)
+    if refusal := site.guard.refusal(unfit):
+        return _keep(site, job, replace(record, status="failed", error=refusal), None, observer, start)
     observer.cell_begins(start, cell)
     watch.mark(f"cell {cell.number:03d} warm-up")
     try:
@@ -78,8 +85,11 @@ def run_cell(
         _keep(site, job, replace(record, status="interrupted", error="interrupted"), None, observer, start)
         raise
     try:
+        # Reads what the load made the memory grow to.
+        watch.mark(f"cell {cell.number:03d} end")
         watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
         watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
+        record = replace(record, guard=(*unfit, *site.guard.during(watch, summary)))
         return _keep(site, job, record, summary, observer, start)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.

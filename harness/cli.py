@@ -3,6 +3,7 @@ exit codes and signals, no logic of measuring."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -11,33 +12,27 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harness import (
-    config,
-    install,
-    known_error,
-    limits,
-    listing,
-    overrides,
-    plan,
-    preparing,
-    selftest,
-    session,
-    store,
-)
+from harness import config, install, limits, overrides, plan, preparing
 from harness.config import Settings
+from harness.context_fit import context_lines
 from harness.contracts import Reason
 from harness.errors import BenchError, Interrupted, UserError
-from harness.plan_text import skip_lines
+from harness.plan_text import skip_lines, unmatched
 from harness.progress import Show
 from harness.provision import check_builds, device_of, why_not_here
 from harness.running import reap
+
+# harness.session, store, selftest, known_error and listing are imported by the commands that need them: with
+# pyarrow and numpy, which take longer than all of `bench fit`.
+if TYPE_CHECKING:
+    from harness.store import RunRecord
 
 app = typer.Typer(
     help="Which engine, at which quantization, should serve your language model on your device.",
@@ -48,8 +43,9 @@ app = typer.Typer(
 )
 # Every mistake in a command's own arguments; Typer exports only this subclass of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
-# Without a terminal, rich would fold tables into 80 columns.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+# Of tables that go into a file or a pipe, unless COLUMNS says it: rich would fold them into 80 columns.
+_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+out = Console(highlight=False, soft_wrap=True, width=_PIPE_WIDTH)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Overrides = Annotated[
@@ -91,6 +87,8 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
+    from harness import session, store
+
     if resume is not None:
         if changes or study or output:
             raise UserError("--resume takes the run's own settings; give no keys, --from or --output with it")
@@ -103,15 +101,16 @@ def run(
     _measure(output, None, quiet, settings)
 
 
-def _measure(directory: Path | None, record: store.RunRecord | None, quiet: bool, settings: Settings) -> None:
+def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, settings: Settings) -> None:
     """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
+    from harness import known_error, session
 
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)))
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
-        for line in skip_lines(whole.skips):
+        for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
             show.line(line)
         if not whole.starts:
             raise UserError("nothing to run: every combination was skipped")
@@ -155,6 +154,7 @@ def _report_whatever_happened(directory: Path, show: Show) -> None:
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
     from engines import weights
+    from harness import listing
 
     settings = config.settings(overrides.parse(changes or [], study))
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
@@ -163,11 +163,44 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_builds(device, [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
-        _print_json(whole)
+        _print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
     else:
         listing.print_plan(out, whole)
     if not whole.starts:
         raise UserError("nothing to run: every combination was skipped")
+
+
+@app.command(
+    epilog=_example(
+        "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
+        "engine.context_length=8192"
+    )
+)
+def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+    """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
+
+    model= is a name of `bench list models`, a config.json or its directory, a .gguf file, or
+    hf:organisation/name, of which the hub is asked for config.json. Nothing else is had or started.
+
+    fit.device_memory=24GiB stands for a GPU that need not be here; without it this machine's memory counts.
+    Several loads, contexts or models make several tables. The exit code is 0 also where nothing fits.
+    """
+    from engines.weights.facts import known_facts
+    from harness import fit as fitting
+    from harness.fit_device import memory_of
+    from harness.fit_text import fit_record, print_fit
+    from harness.provision import why_not_on
+
+    settings, terms = config.fit_settings(overrides.parse(changes or [], study))
+    memory = memory_of(settings.device, terms.device_memory_bytes)
+    known = {model: known_facts(model) for model in settings.models}
+    facts = {model: each.facts for model, each in known.items()}
+    tables = fitting.fit(settings, facts, memory, why_not_on)
+    sources = {model: each.source for model, each in known.items()}
+    if as_json:
+        _print_json(fit_record(tables, facts, sources, memory))
+    else:
+        print_fit(out, tables, facts, sources, memory)
 
 
 @app.command(epilog=_example("bench report results/20261125-101500-chat_multi_turn"))
@@ -190,6 +223,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put the values of two runs side by side, after what differs in how they were made."""
+    from harness import listing
     from reports import compare_runs, to_builtins
 
     comparison = compare_runs(a, b)
@@ -214,6 +248,8 @@ def install_command(
     """Make an engine's own environment in the user's cache directory, with your own pip settings.
 
     An install that was cut short begins anew, without downloading again what pip has kept."""
+    from harness import listing
+
     spec = listing.spec_of(name, program)
     what = name if program is None else f"{name} ({program})"
     if spec is None:
@@ -239,7 +275,7 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both where the model can be had so.
 
     model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of a
-    checkpoint's directory awq.
+    checkpoint's directory awq and w4a16.
 
     What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """
@@ -260,17 +296,20 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
         cache = install.cache_dir()
         provide = partial(provide_weights, store=weights, cache=cache, on_line=show.line, limit_bytes=None)
         made, failed = [], []
+        names_by_reason: dict[str, list[str]] = {}
         for needed, outcome in preparing.in_turn(wanted, provide):
             what = f"{needed.model} {needed.quantization}"
             if isinstance(outcome, BenchError):
                 failed.append(needed)
-                complaints.print(escape(f"{what} as {needed.file_format}: {outcome}"))
+                names_by_reason.setdefault(str(outcome), []).append(f"{what} as {needed.file_format}")
                 continue
             made.append(needed)
             size = f"{outcome.size_bytes / 2**20:.0f} MiB"
             out.print(escape(f"{what}: {outcome.path}  {size}"))
             if outcome.note:
                 out.print(escape(f"  {outcome.note}"))
+    for reason, names in names_by_reason.items():
+        complaints.print(escape(f"{', '.join(names)}: {reason}"))
     if preparing.failures(failed, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)
 
@@ -283,6 +322,8 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List what bench knows, with what is available here and why not."""
+    from harness import listing
+
     if as_json:
         _print_json(listing.facts_of(what))
     else:
@@ -292,6 +333,7 @@ def list_command(
 @app.command(epilog=_example("bench doctor --json"))
 def doctor(as_json: Json = False) -> None:
     """Look whether this machine is fit to measure on, and say what to do where it is not."""
+    from harness import listing
     from harness.doctor import examine
 
     findings = examine(install.cache_dir(), Path("results"))
@@ -315,6 +357,7 @@ def selftest_command(
 ) -> None:
     """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
     from engines.reference_sends import read_sends
+    from harness import known_error, listing, selftest
 
     cache = install.cache_dir()
     native = selftest.find_reference("native", cache, read_sends)

@@ -11,7 +11,7 @@ import itertools
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +21,16 @@ import msgspec
 
 from engines import ALIASES, ENGINES, QUANTIZATIONS
 from harness import loads, units
-from harness.contracts import EngineTerms, GuardMode, Load, Price, Scalar, ScenarioChoice
+from harness.contracts import (
+    Deployment,
+    EngineTerms,
+    GuardMode,
+    GuardTerms,
+    Load,
+    Price,
+    Scalar,
+    ScenarioChoice,
+)
 from harness.errors import UserError
 from harness.overrides import Choices, as_text, shown
 from scenarios import SCENARIOS
@@ -38,7 +47,21 @@ DEFAULTS: dict[str, tuple[Scalar, ...]] = {
     "seed": (1,),
     "guard": ("mark",),
 }
-_SINGLE = ("device", "repeats", "seed", "guard", "price.gpu_hour", "price.currency")
+# Of `bench fit`, which asks what could be served, not what is to be measured; its engines are all.
+FIT_DEFAULTS: dict[str, tuple[Scalar, ...]] = {
+    "quantization": ("bf16", "fp8", "awq", "gguf-q8_0", "gguf-q4_k_m"),
+    "load.concurrency": (4,),
+}
+_SINGLE = (
+    "device",
+    "repeats",
+    "seed",
+    "guard",
+    "guard.wait",
+    "price.gpu_hour",
+    "price.currency",
+    "fit.device_memory",
+)
 # Kept absolute, so that --resume finds them from anywhere. Of an engine's program only what is a path.
 _PATHS = ("scenario.path", "load.tokenizer", "engine.chat_template")
 _PATHS_OF_ENGINES = ("environment", "program")
@@ -93,7 +116,9 @@ _MINIMUM = {
     "engine.speculative_tokens": 1,
     "engine.memory_limit": 1 << 20,
     "engine.start_timeout": 0.1,
+    "guard.wait": 0,
     "price.gpu_hour": 0,
+    "fit.device_memory": 1 << 20,
 }
 _DAY_S = 86400
 _MAXIMUM = {
@@ -112,6 +137,7 @@ _MAXIMUM = {
     "load.duration": _DAY_S,
     "load.timeout": _DAY_S,
     "engine.start_timeout": _DAY_S,
+    "guard.wait": _DAY_S,
 }
 
 
@@ -121,6 +147,13 @@ class Varied:
 
     value: Any
     differs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FitTerms:
+    """Keys of `bench fit` alone. `device_memory_bytes`: of one device; None: as it is on this machine."""
+
+    device_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +177,7 @@ class Settings:
     repeats: int
     seed: int
     guard: GuardMode
+    guard_terms: GuardTerms
     price: Price
     given: Mapping[str, tuple[str, ...]]
 
@@ -176,6 +210,7 @@ def settings(given: Choices) -> Settings:
         repeats=_decode("repeats", int, choices["repeats"][0]),
         seed=_decode("seed", int, choices["seed"][0]),
         guard=_decode("guard", GuardMode, choices["guard"][0]),
+        guard_terms=_points("guard", GuardTerms, choices)[0].value,
         price=_points("price", Price, choices)[0].value,
         given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
     )
@@ -183,6 +218,32 @@ def settings(given: Choices) -> Settings:
     _check_templates(made)
     loads.check_bind(made.loads, made.terms[0].value.base_url)
     return made
+
+
+def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
+    """Settings for `bench fit`, and its own keys. Raises UserError as `settings` does."""
+    if any(given.get("engine.base_url", ())):
+        url = shown(given["engine.base_url"][0])
+        raise UserError(f"engine.base_url={url}: a running server has its memory already; leave it out")
+    own = _fields_by_key("fit", FitTerms)
+    for key in own:
+        _check_single(key, given.get(key, ()))
+    terms = _points("fit", FitTerms, given)[0].value
+    rest = {key: values for key, values in given.items() if key not in own}
+    users = {} if {"load.rate", "load.arrival"} & rest.keys() else FIT_DEFAULTS
+    defaults = {"engine": engines_with_weights(), "quantization": FIT_DEFAULTS["quantization"], **users}
+    made = settings({**defaults, **rest})
+    asked = {key: values for key, values in made.given.items() if key in rest or key not in defaults}
+    return replace(made, given=asked), terms
+
+
+def engines_with_weights() -> tuple[str, ...]:
+    """The engines that load any: not a server of others, nor one without a model."""
+    asked = (
+        (name, engine.weights(Deployment(name, DEFAULT_MODEL, "bf16", EngineTerms(), engine.options(), "")))
+        for name, engine in ENGINES.items()
+    )
+    return tuple(name for name, needed in asked if needed is not None)
 
 
 def _spelled_out(key: str, given: Choices) -> str:
@@ -211,7 +272,13 @@ def known_keys() -> list[str]:
 
 def _sections() -> list[tuple[str, type]]:
     """Prefix and dataclass of each section of keys."""
-    sections: list[tuple[str, type]] = [("load", Load), ("engine", EngineTerms), ("price", Price)]
+    sections: list[tuple[str, type]] = [
+        ("load", Load),
+        ("engine", EngineTerms),
+        ("guard", GuardTerms),
+        ("price", Price),
+        ("fit", FitTerms),
+    ]
     sections += [("scenario", scenario.options) for scenario in SCENARIOS.values()]
     return sections + [(name, engine.options) for name, engine in ENGINES.items()]
 
@@ -278,6 +345,8 @@ def _check_keys(given: Choices) -> None:
     for key, values in given.items():
         if key not in known:
             raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known)}")
+        if key.startswith("fit."):
+            raise UserError(f"{key}={shown(values[0])}: is of `bench fit` alone; leave it out")
     _check_short(given)
     _check_sections(given)
 

@@ -5,6 +5,7 @@ BenchError                  one line to the user; anything else is a bug and sho
   CellError        exit 1   one cell or start failed; it is recorded and the run goes on
     ServerError             the server did not start, did not become ready, or died
     LoadError               the load process failed
+    UnfitError              guard=strict refused to measure on this machine as it was
   MissingError     exit 2   something that must be installed or prepared first; names the command
   StoreError       exit 2   a results directory that cannot be read
 """
@@ -40,6 +41,10 @@ class ServerError(CellError):
 
 class LoadError(CellError):
     """The load process ended without a usable result."""
+
+
+class UnfitError(CellError):
+    """The machine was not fit to measure, and guard=strict asks for one that is."""
 
 
 class MissingError(BenchError):

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.contracts import LoadSummary, WorkerSummary
+from harness.contracts import GuardFinding, LoadSummary, Validity, WorkerSummary
 from harness.request_table import Tally
 from harness.store import CellRecord
 
 
 def judged(record: CellRecord, tally: Tally) -> CellRecord:
     """The record with what its requests say: a cell without one good request in its window has measured
-    nothing; one that lost requests, conversations or a load process did not measure what was asked for."""
+    nothing; one that lost requests, conversations or a load process did not measure what was asked for, nor
+    did one on a machine that was not fit."""
     if record.status != "completed" or record.summary is None:
         return record
     if error := _failure(record, tally):
         return replace(record, status="failed", error=error)
     reasons = [*_failed_requests(tally), *_left_out(record.summary), *_lost_workers(record)]
-    if reasons:
-        return replace(record, validity="suspect", reasons=(*record.reasons, *reasons))
-    return record
+    reasons += [_unfit(finding) for finding in record.guard]
+    if not reasons:
+        return record
+    is_invalid = any(finding.validity == "invalid" for finding in record.guard)
+    validity: Validity = "invalid" if is_invalid else "suspect"
+    return replace(record, validity=validity, reasons=(*record.reasons, *reasons))
 
 
 def _failure(record: CellRecord, tally: Tally) -> str | None:
@@ -69,6 +73,10 @@ def _left_out(summary: LoadSummary) -> list[str]:
     were = "conversation was" if count == 1 else "conversations were"
     text = f"{count} {were} due before the window's end and never began; less came than was asked for"
     return [text] if count else []
+
+
+def _unfit(finding: GuardFinding) -> str:
+    return f"{finding.text} ({finding.when} the {'window' if finding.when == 'during' else 'cell'})"
 
 
 def _lost_workers(record: CellRecord) -> list[str]:

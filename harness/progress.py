@@ -6,7 +6,7 @@ Everything goes to stderr; stdout is for results.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from harness import plan as planning
 from harness.contracts import Plan, PlannedCell, PlannedStart
 from harness.load.processes import Progress as LoadProgress
-from harness.selftest import Ladder, Rung
-from harness.store import CellRecord
+
+if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need not wait
+    from harness.selftest import Ladder, Rung
+    from harness.store import CellRecord
 
 
 class Show:
@@ -72,6 +74,9 @@ class Show:
 
     def start_failed(self, start: PlannedStart, error: str) -> None:
         self.line(f"{start.name}: failed: {self._once(error)}")
+
+    def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None:
+        self.line(f"  cell {cell.number:03d}: waiting for a fit machine, {unfit}")
 
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
         self._describe(start.deployment.label, cell, "")

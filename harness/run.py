@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from engines import ENGINES
-from harness import cells, environment, gpu, host, probe, prompts, server, store
+from engines import API_PRICES, ENGINES
+from harness import cells, environment, fit, gpu, host, probe, prompts, server, store
 from harness.builds import program_of
 from harness.cells import Site
 from harness.container import running_container
@@ -26,13 +26,14 @@ from harness.contracts import (
     NativeSpec,
     Place,
     PlannedStart,
-    WeightsFile,
     masked_argv,
 )
 from harness.errors import BenchError, Interrupted, ServerError, UserError
+from harness.guard import Guard, memory_tolerance_bytes
 from harness.install import compiled_dir
 from harness.inventory import version_of
 from harness.provision import Provisions
+from harness.sampling import BaselineReturn, Idle
 from harness.startup import watched_stages
 from harness.store import CellRecord, StartRecord
 from harness.watch import Watch, watch_memory
@@ -67,7 +68,7 @@ def _run_start(
 ) -> list[CellRecord]:
     directory = site.run_dir / "starts" / start.name
     directory.mkdir(parents=True, exist_ok=True)
-    keeper = _Keeper(directory / "start.json", _first_record(start, provisions.weights_of(start.deployment)))
+    keeper = _Keeper(directory / "start.json", _first_record(start, provisions, site.devices))
     done: list[CellRecord] = []
     try:
         _measure_start(start, provisions, site, observer, keeper, done)
@@ -99,8 +100,9 @@ class _Keeper:
         store.write_record(self.path, self.record)
 
 
-def _first_record(start: PlannedStart, weights: WeightsFile | None) -> StartRecord:
-    engine = ENGINES[start.deployment.engine]
+def _first_record(start: PlannedStart, provisions: Provisions, devices: Sequence[int]) -> StartRecord:
+    engine, weights = ENGINES[start.deployment.engine], provisions.weights_of(start.deployment)
+    device: fit.Device = "cuda" if provisions.devices_of(start.deployment, devices) else "cpu"
     described: dict[str, str | int | float | bool | None] = {}
     if weights is not None:
         described = {
@@ -120,6 +122,8 @@ def _first_record(start: PlannedStart, weights: WeightsFile | None) -> StartReco
         unmatched=dict(engine.unmatched(start.deployment)),
         forces_length=engine.forces_length(start.deployment),
         model_facts=weights.facts if weights else None,
+        api_prices=API_PRICES.get(start.deployment.model, ()),
+        memory_expected=fit.expected(start.deployment, weights.facts if weights else None, device),
     )
 
 
@@ -135,8 +139,15 @@ def _measure_start(
     directory = keeper.path.parent
     devices = provisions.devices_of(start.deployment, site.devices)
     spec = _launch_spec(start, provisions, site, directory, devices)
-    baseline = _baseline_bytes(devices)
-    keeper.update(memory_kind="device" if devices else "host", baseline_bytes=baseline)
+    kind = "device" if devices else "host"
+    idle = _idle(kind, devices, site.guard)
+    keeper.update(
+        memory_kind=kind,
+        baseline_bytes=idle.used_bytes,
+        idle_power_w=idle.power_w,
+        idle_power_note=idle.power_note,
+    )
+    site.guard.before_start(kind, idle.used_bytes)
     with (
         _serving(start, spec, directory, site, provisions, keeper) as running,
         watch_memory(running.pid if running else None, devices, directory, keeper) as watch,
@@ -144,6 +155,8 @@ def _measure_start(
         watch.mark("spawned")
         _await(start, running, directory, observer, keeper, watch)
         watch.mark("ready")
+        engine = ENGINES[start.deployment.engine]
+        watch.ask_server(spec.base_url, engine.metrics_path, engine.metrics, _key(start))
         observer.start_ready(start, keeper.record.launch_s)
         keeper.update(**_said_by_server(start, spec, directory))
         for cell in start.cells:
@@ -152,6 +165,8 @@ def _measure_start(
             watch.save()
         cells.check(running)  # one that died in the last cell did not complete its start
         watch.mark("stopping")
+        # Some of a server's memory comes with load, and its log tells of it only then.
+        keeper.update(memory_said=_memory_said(start, _facts(start, spec), directory))
 
 
 def _await(
@@ -280,21 +295,28 @@ def _known_version(
 def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> dict[str, object]:
     """What a ready server says of itself: resolved values, its version if it knows it, and its count of fixed
     prompts."""
-    engine = ENGINES[start.deployment.engine]
-    log = directory / "server.log"
     facts = _facts(start, spec)
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    resolved = dict(engine.resolved(text, facts))
+    resolved = dict(ENGINES[start.deployment.engine].resolved(_log_text(directory), facts))
     counted = prompts.count_prompt_tokens(
         spec.base_url, spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=_key(start)
     )
     said: dict[str, object] = {
         "resolved": resolved,
         "prompt_tokens": counted,
-        "memory_said": {str(part): size for part, size in engine.memory_said(text, facts).items()},
+        "memory_said": _memory_said(start, facts, directory),
     }
     version = resolved.get("engine_version")
     return said if version is None else {**said, "version": str(version)}
+
+
+def _memory_said(start: PlannedStart, facts: dict[str, Any], directory: Path) -> dict[str, int]:
+    said = ENGINES[start.deployment.engine].memory_said(_log_text(directory), facts)
+    return {str(part): size for part, size in said.items()}
+
+
+def _log_text(directory: Path) -> str:
+    log = directory / "server.log"
+    return log.read_text(errors="replace") if log.is_file() else ""
 
 
 def _facts(start: PlannedStart, spec: LaunchSpec) -> dict[str, Any]:
@@ -305,19 +327,30 @@ def _facts(start: PlannedStart, spec: LaunchSpec) -> dict[str, Any]:
     return read | probe.fetch_facts(spec.base_url, missing, timeout_s=_FACTS_TIMEOUT_S, key=key)
 
 
-def _baseline_bytes(devices: Sequence[int]) -> int | None:
-    return gpu.baseline_bytes(devices) if devices else host.baseline_bytes()
+def _idle(kind: str, devices: Sequence[int], guard: Guard) -> Idle:
+    """What the machine or its devices use without the server; waits while that is more than it was."""
+    idle = gpu.measure_idle(devices) if devices else host.measure_idle()
+    first = guard.first_bytes(kind)
+    if guard.mode == "off" or first is None or guard.is_memory_back(kind, idle.used_bytes):
+        return idle
+    if not _wait_for_memory(devices, first, guard.wait_s).returned:
+        return idle
+    return gpu.measure_idle(devices) if devices else host.measure_idle()
+
+
+def _wait_for_memory(devices: Sequence[int], baseline_bytes: int, timeout_s: float) -> BaselineReturn:
+    tolerance = memory_tolerance_bytes(baseline_bytes)
+    if devices:
+        return gpu.wait_for_baseline(devices, baseline_bytes, tolerance, timeout_s)
+    return host.wait_for_baseline(baseline_bytes, tolerance, timeout_s)
 
 
 def _after_stop(keeper: _Keeper, devices: Sequence[int]) -> None:
     """Wait for the memory to come back, which matters most after a server that crashed."""
     baseline = keeper.record.baseline_bytes
-    tolerance = max(128 << 20, int(0.02 * (baseline or 0)))
-    back = (
-        gpu.wait_for_baseline(devices, baseline, tolerance, 10.0)
-        if devices
-        else host.wait_for_baseline(baseline or 0, tolerance, 5.0)
-    )
+    if baseline is None:
+        return
+    back = _wait_for_memory(devices, baseline, 10.0 if devices else 5.0)
     above = back.difference_bytes
     after = baseline + above if baseline is not None and above is not None else None
     keeper.update(after_bytes=after, returned_to_baseline=back.returned)

@@ -1,4 +1,4 @@
-"""A thread that reads something at a fixed rate, and the idle baseline before and after a server.
+"""A thread that reads something at a fixed rate, and the idle state before and after a server.
 
 Shared by harness/host.py and harness/gpu.py; knows neither what is read nor who asks. Instants are
 CLOCK_MONOTONIC nanoseconds.
@@ -16,18 +16,30 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 Row = TypeVar("Row")
-_JOIN_LIMIT_S = 5.0  # a driver that hangs must not hang bench
+Value = TypeVar("Value")
+ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
 
 
 @dataclass(frozen=True)
 class SamplerTiming:
-    """The sampler's own cost and regularity. `missed`: samples that were due while another still ran."""
+    """The sampler's own cost and regularity. `missed`: samples that were due while another still ran. `cpu_s`
+    is of its thread and of what was read at marks."""
 
     samples: int
     missed: int
     interval_p99_s: float | None
     interval_max_s: float | None
     cpu_s: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What devices or a machine used before a server was there: memory, and power on average; `power_note`
+    says why that is not known."""
+
+    used_bytes: int | None
+    power_w: float | None
+    power_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +76,23 @@ class Sampling(Generic[Row]):
         self._failures: list[str] = []
         self._missed = 0
         self._cpu_s = 0.0
+        self._marks_cpu_s = 0.0
+        self._is_hung = False
         self._notes = notes if notes is not None else {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def mark(self, phase: str) -> None:
         """A phase begins now: keep its instant, and a sample with what is too costly for each one. Blocks
-        for that sample."""
+        for that sample, ANSWER_LIMIT_S at most; after one that did not return, later marks take none."""
         self._phases.append((phase, time.monotonic_ns()))
-        self._sample(self._read_at_mark)
+        if self._is_hung:
+            return
+        try:
+            self._marks_cpu_s += within(ANSWER_LIMIT_S, self._sample_at_mark)
+        except TimeoutError as hung:
+            self._is_hung = True
+            self._failures.append(f"a sample at a mark: {hung}")
 
     def phases(self) -> list[tuple[str, int]]:
         return list(self._phases)
@@ -99,7 +119,7 @@ class Sampling(Generic[Row]):
             missed=self._missed,
             interval_p99_s=gaps[min(len(gaps) - 1, int(0.99 * len(gaps)))] if gaps else None,
             interval_max_s=gaps[-1] if gaps else None,
-            cpu_s=self._cpu_s,
+            cpu_s=self._cpu_s + self._marks_cpu_s,
         )
 
     def __enter__(self) -> Self:
@@ -108,13 +128,12 @@ class Sampling(Generic[Row]):
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(_JOIN_LIMIT_S)
+        self._thread.join(ANSWER_LIMIT_S)
         if self._thread.is_alive():
-            self._failures.append(f"a sample did not return within {_JOIN_LIMIT_S:g} s")
+            self._failures.append(f"a sample did not return within {ANSWER_LIMIT_S:g} s")
 
     def _run(self) -> None:
-        # Signals belong to the main thread: one that lands here would not interrupt what that one waits for.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        _take_no_signals()
         due_s = time.monotonic()
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             self._instants_ns.append(time.monotonic_ns())
@@ -124,6 +143,11 @@ class Sampling(Generic[Row]):
             self._missed += late
             due_s += (late + 1) * self._period_s
 
+    def _sample_at_mark(self) -> float:
+        """In a thread of its own; returns the processor time that it took, in seconds."""
+        self._sample(self._read_at_mark)
+        return time.thread_time()
+
     def _sample(self, read: Callable[[], Sequence[Row]]) -> None:
         try:
             self._rows.extend(read())
@@ -131,16 +155,63 @@ class Sampling(Generic[Row]):
             self._failures.append(f"{type(failure).__name__}: {failure}")
 
 
-def median_bytes(read: Callable[[], int | None], hz: float, duration_s: float) -> int | None:
-    """The median of `read()` over duration_s; None where it gives None. Blocks."""
-    values = []
+def _take_no_signals() -> None:
+    # Signals belong to the main thread: one that lands here would not interrupt what that one waits for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def within(limit_s: float, ask: Callable[[], Value]) -> Value:
+    """`ask()` in a thread of its own, with what it raises. Blocks; raises TimeoutError after limit_s and
+    leaves that thread behind: what hangs in a driver cannot be stopped."""
+    answers: list[Value] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        _take_no_signals()
+        try:
+            answers.append(ask())
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run, name="bounded", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    return answers[0]
+
+
+def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tuple[int, Value]]:
+    """What `read()` gave over duration_s, each with the instant at which it had been read. Blocks."""
+    seen = []
     for _ in range(max(1, round(hz * duration_s))):
         value = read()
-        if value is None:
-            return None
-        values.append(value)
+        seen.append((time.monotonic_ns(), value))
         time.sleep(1.0 / hz)
-    return int(statistics.median(values))
+    return seen
+
+
+def median_bytes(values: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return int(statistics.median(known)) if len(known) == len(values) > 0 else None
+
+
+def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
+    """The mean power between a counter's first and last step, of (instant, joules so far); None where it was
+    not always known or made fewer than two steps.
+
+    A counter stands still between its updates (NVML's for 10 to 100 ms, by card): from step to step, the
+    error is that of when a step was seen, not that of a whole update at each end.
+    """
+    known = [(t_ns, energy_j) for t_ns, energy_j in counted if energy_j is not None]
+    steps = [now for before, now in itertools.pairwise(known) if now[1] != before[1]]
+    if len(known) < len(counted) or len(steps) < 2:
+        return None
+    (begun_ns, begun_j), (ended_ns, ended_j) = steps[0], steps[-1]
+    return (ended_j - begun_j) / ((ended_ns - begun_ns) / 1e9)
 
 
 def wait_until_back(

@@ -25,6 +25,7 @@ from harness.cells import Site
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
+from harness.guard import Guard
 from harness.load.address import parse_address
 from harness.progress import Show
 from harness.provision import (
@@ -113,7 +114,7 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
     if _measured(record.plan) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
     _check_machine(directory, record)
-    done = {cell.number for cell in store.read_cells(directory) if cell.status == "completed"}
+    done = {cell.number for cell in store.read_cells(directory) if cell.counts}
     index = _last_index(directory, len(whole.starts))
     remaining = []
     for start in whole.starts:
@@ -194,7 +195,8 @@ def provision(
         docker_cli.check(images)
     found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
     found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
-    return found, Site(Path(), cache, devices, settings.guard)
+    guard = Guard(settings.guard, settings.guard_terms.wait_s)
+    return found, Site(Path(), cache, devices, guard)
 
 
 def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:

@@ -94,7 +94,8 @@ class StartRecord:
 
     `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).
     `memory_expected`: what `bench fit` reckons for this deployment, in bytes: weights, kv_cache, overhead,
-    kv_bytes_per_token. `idle_power_w`: of the devices together, before the server was there.
+    kv_bytes_per_token. `idle_power_w`: of the devices together (of the CPU's packages where memory_kind is
+    host), before the server was there; `idle_power_note` says why it is not known.
     `api_prices`: what providers asked for the same model.
     """
 
@@ -132,6 +133,7 @@ class StartRecord:
     memory_said: Mapping[str, int] = field(default_factory=dict)
     memory_expected: Mapping[str, int] = field(default_factory=dict)
     idle_power_w: float | None = None
+    idle_power_note: str | None = None
     api_prices: tuple[ApiPrice, ...] = ()
 
     @property
@@ -159,6 +161,11 @@ class CellRecord:
     error: str | None = None
     summary: LoadSummary | None = None
     guard: tuple[GuardFinding, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether its values enter the statistics: completed, and not invalid."""
+        return self.status == "completed" and self.validity != "invalid"
 
 
 # --- tables ----------------------------------------------------------------------------------------

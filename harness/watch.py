@@ -1,18 +1,23 @@
-"""Watches memory beside one start: the server's process tree, and its devices where it has any.
+"""Watches one start: the server's process tree, its devices where it has any, and what it tells of itself.
 
-Puts harness/host.py and harness/gpu.py together and saves what they saw; reads neither psutil nor NVML.
+Puts harness/host.py, harness/gpu.py and harness/scrape.py together and saves what they saw; reads neither
+psutil nor NVML.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness import gpu, host, store
+from harness import gpu, host, scrape, store
+from harness.contracts import ServerMetric, ServerTerm
+from harness.device_sample import DeviceSample
+from harness.host import HostSample
+from harness.process_tree import ProcessTree
 from harness.sampling import Sampling
 from harness.store import Phase
 
@@ -27,9 +32,16 @@ class Watch:
     """The samplers of one start. `mark` names a phase; `save` writes what there is so far."""
 
     def __init__(
-        self, samplers: dict[str, Sampling[Any]], directory: Path, keeper: Keeper, *, has_server: bool
+        self,
+        samplers: dict[str, Sampling[Any]],
+        stack: ExitStack,
+        directory: Path,
+        keeper: Keeper,
+        *,
+        has_server: bool,
     ) -> None:
         self._samplers = samplers
+        self._stack = stack
         self._directory = directory
         self._keeper = keeper
         self._phases: list[Phase] = []
@@ -42,8 +54,28 @@ class Watch:
             for sampler in self._samplers.values():
                 sampler.mark(name)
 
+    def host_rows(self, since_ns: int, until_ns: int) -> list[HostSample]:
+        return self._rows("host", since_ns, until_ns)
+
+    def device_rows(self, since_ns: int, until_ns: int) -> list[DeviceSample]:
+        """Of all devices, in order; none where the start has no device."""
+        return self._rows("device", since_ns, until_ns)
+
+    def _rows(self, name: str, since_ns: int, until_ns: int) -> list[Any]:
+        rows = self._samplers[name].rows() if name in self._samplers else []
+        return sorted((row for row in rows if since_ns <= row.t_ns < until_ns), key=lambda row: row.t_ns)
+
+    def ask_server(
+        self, base_url: str, path: str, metrics: Mapping[ServerTerm, ServerMetric], key: str | None
+    ) -> None:
+        """From now on to the watch's end, ask a ready server once a second for what its page at `path` tells;
+        see scrape.sample_server. One without `metrics` is not asked."""
+        if metrics:
+            sampler = scrape.sample_server(base_url, path, metrics, key=key)
+            self._samplers["server"] = self._stack.enter_context(sampler)
+
     def save(self) -> None:
-        """Write host.parquet and device.parquet, whole, and the phases and the samplers' own cost."""
+        """Write {host,device,server}.parquet, whole, and the phases and the samplers' own cost."""
         for name, sampler in self._samplers.items():
             rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
             store.write_samples(self._directory / f"{name}.parquet", rows)
@@ -71,12 +103,12 @@ class Watch:
 @contextmanager
 def watch_memory(pid: int | None, devices: Sequence[int], directory: Path, keeper: Keeper) -> Iterator[Watch]:
     """Sample at 10 Hz while the block runs; saved at its end, however it ends. pid None: the machine only."""
-    tree = host.ProcessTree(pid)
+    tree = ProcessTree(pid)
     with ExitStack() as stack:
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
-            samplers["device"] = stack.enter_context(gpu.sample_devices(devices, tree.pids))
-        watch = Watch(samplers, directory, keeper, has_server=pid is not None)
+            samplers["device"] = stack.enter_context(gpu.sample_devices(devices, tree.among))
+        watch = Watch(samplers, stack, directory, keeper, has_server=pid is not None)
         try:
             yield watch
         finally:

@@ -33,8 +33,8 @@ class Run:
 
     `requests`, one row per request of every cell: `cell`, the columns of requests.parquet but chunk_ns and
     the texts, and ttft_s, tpot_s, e2e_s, send_lag_s (seconds; NaN where undefined).
-    `host` and `device`: samples as stored, with the column `start`; None where there are none. The frames
-    have every value that was measured, `aggregate` those that may stand side by side.
+    `host`, `device` and `server`: samples as stored, with the column `start`; None where there are none. The
+    frames have every value that was measured, `aggregate` those that may stand side by side.
     """
 
     path: Path
@@ -54,6 +54,10 @@ class Run:
     @cached_property
     def device(self) -> pd.DataFrame | None:
         return tables.samples_frame(self.path, self._start_names, "device.parquet")
+
+    @cached_property
+    def server(self) -> pd.DataFrame | None:
+        return tables.samples_frame(self.path, self._start_names, "server.parquet")
 
     @property
     def _start_names(self) -> list[str]:
@@ -131,7 +135,7 @@ class Run:
         return pd.DataFrame({"seconds": seconds, "request": np.arange(len(ok)), "turn": turn})
 
     def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
-        """The samples (`host` or `device`) of the cell's start that were taken in its window."""
+        """The samples (`host`, `device` or `server`) of the cell's start that were taken in its window."""
         if frame is None or cell.record is None or cell.summary is None:
             return pd.DataFrame()
         begin_ns, end_ns = cell.summary.window_start_ns, cell.summary.window_end_ns

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Memory:
-    """A server's memory over time: known samples only. `what` says in words whose memory it is."""
+    """A server's memory over time: known samples only. `what` says in words whose memory it is;
+    `is_attributed`: the server's own, not that of all who use the device."""
 
     what: str
     t_ns: np.ndarray
     size_bytes: np.ndarray
+    is_attributed: bool = True
 
     @property
     def peak(self) -> int:
@@ -41,10 +43,11 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     if frame is None:
         return Memory(what, np.empty(0), np.empty(0))
     own = frame[frame["start"] == start.name]
+    is_attributed = True
     if start.memory_kind != "host" and not len(own["process_bytes"].dropna()):
-        what, column = "device memory in use (all processes)", "used_bytes"
+        what, column, is_attributed = "device memory in use (all processes)", "used_bytes", False
     # A server on several devices: the devices' samples of one reading are added.
     reading = own.groupby("device").cumcount() if "device" in own else np.arange(len(own))
     kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column], "reading": reading}).dropna()
     samples = kept.astype(float).groupby("reading").agg({"t_ns": "min", "bytes": "sum"})
-    return Memory(what, samples["t_ns"].to_numpy(), samples["bytes"].to_numpy())
+    return Memory(what, samples["t_ns"].to_numpy(), samples["bytes"].to_numpy(), is_attributed)

@@ -170,6 +170,28 @@ METRICS: tuple[Metric, ...] = (
         digits=2,
     ),
     Metric(
+        "energy_j_per_output_token",
+        "energy per output token",
+        "J",
+        "lower",
+        "(mean power in the window - idle power before the start) / output tokens per second; on a device "
+        "all of the server's devices together, on a host the CPU's packages",
+        "energy counters (else power) in device.parquet, package_energy_j in host.parquet; idle_power_w in "
+        "start.json",
+        "J",
+        digits=2,
+    ),
+    Metric(
+        "cost_per_million_output_tokens",
+        "cost per million output tokens",
+        "price.currency",
+        "lower",
+        "devices x price.gpu_hour / output tokens in an hour x 1,000,000, the reading of prompts included",
+        "price.gpu_hour; output_tokens_per_s",
+        "price.currency",
+        digits=2,
+    ),
+    Metric(
         "launch_s",
         "launch time",
         "s",

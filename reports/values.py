@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports import tables
+from reports import energy, tables
 from reports.cells import Cell, arrival_cv
 from reports.memory_samples import memory_over_time
 from reports.metrics import METRICS, Value, mean_value, percentile_values
@@ -39,6 +39,7 @@ def measured(run: Run, cell: Cell) -> Measured:
     launch_s = start.launch_s if start else None
     values["launch_s"] = Value(launch_s, int(launch_s is not None))
     values["memory_peak_bytes"] = _peak_in(run, cell)
+    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"])
     streamed_s = float(gaps.seconds.sum())
     return Measured(values, len(gaps.seconds) / streamed_s if streamed_s > 0 else None, steadiness)
 
@@ -98,6 +99,16 @@ def _rates(found: Steadiness | None) -> dict[str, Value]:
         "output_tokens_per_s": Value(found.tokens.mean if found.tokens else None, found.requests),
         # Where none ended in it, the window was too short to say how many do.
         "requests_per_s": Value(found.ended.mean if found.requests else None, found.requests),
+    }
+
+
+def _energy_and_cost(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+    price, devices = energy.price_of(run), energy.devices_of(run, cell)
+    return {
+        "energy_j_per_output_token": energy.energy_per_token(energy.power_in(run, cell), tokens_per_s.value),
+        "cost_per_million_output_tokens": energy.cost_per_million(
+            price, devices, tokens_per_s.value, tokens_per_s.n
+        ),
     }
 
 

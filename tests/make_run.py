@@ -127,6 +127,15 @@ def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[Ho
     return samples
 
 
+def marked_samples(spawned_ns: int, marks_s) -> list[HostSample]:
+    """Samples at marks: (seconds since the spawn, PSS in bytes, or None where it could not be read)."""
+    plain = host_samples(spawned_ns, GIB, 1)[0]
+    return [
+        replace(plain, t_ns=spawned_ns + int(at_s * S), rss_bytes=size or GIB, pss_bytes=size)
+        for at_s, size in marks_s
+    ]
+
+
 def write_rows(path: Path, rows) -> Path:
     """As a load process does: a line of JSON per request."""
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
@@ -349,6 +358,7 @@ class Server:
     stages_s: tuple[float, ...] = (0.4, 1.5, 2.2, 2.4, 2.6, 2.9)
     first_slower: float = 1.0
     argv: tuple[str, ...] = ()
+    memory_said: dict[str, int] | None = None
 
 
 STAGES = ("process_up", "weights_loaded", "engine_ready", "listening", "first_token", "steady_token")
@@ -367,7 +377,10 @@ def servers() -> list[Server]:
     llama = {**ALIKE, "kv_cache_bytes": 51 << 20, "kv_cache_type": "f16", "chat_template": "given"}
     one = {"concurrent_sequences": "it serves one request at a time"}
     return [
-        Server(served("llama_cpp", "bf16", "xllamacpp", chat_template="/models/gemma.jinja"), 1.0, llama),
+        Server(
+            served("llama_cpp", "bf16", "xllamacpp", chat_template="/models/gemma.jinja"), 1.0, llama,
+            memory_said={"weights": 511 << 20, "kv_cache": 51 << 20, "workspace": 27 << 20},
+        ),
         Server(
             served("llama_cpp", "gguf-q4_k_m", "llama-server", chat_template="/models/gemma.jinja"), 0.7,
             {**llama, "context_length": 1024, "engine_version": "b11434"},
@@ -379,6 +392,7 @@ def servers() -> list[Server]:
         Server(
             served("vllm", "bf16", seed=0), 1.3, {**vllm, "seed": 0},
             stages_s=(6.0, 14.0, 31.0, 33.0, 34.0, 35.0), first_slower=3.5,
+            memory_said={"weights": 511 << 20, "kv_cache": 256 << 20},
             argv=("vllm", "serve", "/models/tiny-lm", "--api-key", "sk-verysecretvalue0123456789"),
         ),
         Server(
@@ -414,6 +428,20 @@ def engines_run(path: Path, given: list[Server] | None = None) -> Path:
     return path
 
 
+def _server_marks(start: PlannedStart, instants) -> list[tuple[str, int, float]]:
+    """Name, instant, and share of the peak that is there then, of what is marked beside `spawned`."""
+    up_ns, loaded_ns, engine_ready_ns, *_, ready_ns, last_ns = instants
+    begin_ns = (up_ns + loaded_ns) // 2
+    cells = [
+        (f"cell {cell.number:03d} end", last_ns + (17 + 15 * position) * S, 0.95 + 0.02 * position)
+        for position, cell in enumerate(start.cells)
+    ]
+    return [
+        ("process_up", up_ns, 0.1), ("weights_begin", begin_ns, 0.3), ("weights_loaded", loaded_ns, 0.65),
+        ("engine_ready", engine_ready_ns, 0.8), ("ready", ready_ns, 0.9), *cells,
+    ]  # fmt: skip
+
+
 def _write_server(path: Path, start: PlannedStart, server: Server) -> None:
     spawned_ns = (1000 + 200 * start.index) * S
     slower = server.first_slower if start.repeat == 0 else 1.0
@@ -432,8 +460,16 @@ def _write_server(path: Path, start: PlannedStart, server: Server) -> None:
         forces_length=server.forces_length,
         argv=("docker", "run", "--rm", *argv) if is_docker else argv,
         environment={"OMP_NUM_THREADS": "2", "HF_TOKEN": "hf_averysecretvalue0123456789", "NOTE": HOSTILE},
+        memory_said=server.memory_said or {},
     )
-    write_start(path, record, host_samples(spawned_ns, int((0.5 + server.slow) * GIB), 180))
+    peak_bytes = int((0.5 + server.slow) * GIB)
+    marks = _server_marks(start, instants)
+    phases = (Phase("spawned", spawned_ns), *(Phase(name, t_ns) for name, t_ns, _ in marks))
+    marked = marked_samples(
+        spawned_ns, [((t_ns - spawned_ns) / S + 0.001, int(share * peak_bytes)) for _, t_ns, share in marks]
+    )
+    samples = sorted([*host_samples(spawned_ns, peak_bytes, 180), *marked], key=lambda each: each.t_ns)
+    write_start(path, replace(record, phases=phases), samples)
     for position, cell in enumerate(start.cells):
         load_summary = summary(instants[-1] + (5 + 15 * position) * S)
         slow = server.slow * cell.load.concurrency**0.3

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import ALONE
 
 ROOT = Path(__file__).parent.parent
 OURS = {"harness", "engines", "scenarios", "reports"}
@@ -15,8 +16,8 @@ SHARED = {"harness.contracts", "harness.errors"}
 HOMES = {
     "hydra": {"harness/overrides.py"},
     "yaml": {"harness/overrides.py"},
-    "pynvml": {"harness/gpu.py"},
-    "psutil": {"harness/host.py", "harness/watchdog.py"},
+    "pynvml": {"harness/nvml.py"},
+    "psutil": {"harness/host.py", "harness/process_tree.py", "harness/watchdog.py"},
     "locust": {"harness/load/"},
     "gevent": {"harness/load/"},
     "orjson": {"harness/load/"},
@@ -26,8 +27,9 @@ HOMES = {
     "plotly": {"reports/"},
     "numpy": {"reports/"},
     "typer": {"harness/cli.py"},
-    "rich": {"harness/cli.py", "harness/listing.py", "harness/progress.py"},
+    "rich": {"harness/cli.py", "harness/fit_text.py", "harness/listing.py", "harness/progress.py"},
     "huggingface_hub": {"engines/tgi.py", "engines/weights/"},
+    "prometheus_client": {"harness/scrape.py"},
     "platformdirs": {"harness/install.py"},
 }
 # Only in engines/inside, where an engine's own environment has them.
@@ -125,3 +127,7 @@ def test_locust_is_imported_by_the_load_process_only() -> None:
     for name in sources():
         if any(top(module) == "locust" for module in imports(name)):
             assert name in patched
+
+
+def test_the_tests_that_run_alone_are_there() -> None:
+    assert [name for name in sorted(ALONE) if not Path(__file__).with_name(f"test_{name}.py").exists()] == []

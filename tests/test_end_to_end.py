@@ -56,7 +56,7 @@ def test_all_files_are_there_and_none_too_many(clean):
     names = {path.name for path in clean.run_dir.glob("cells/001/*")}
     assert names == {"cell.json", "requests.parquet", "load.log"}
     names = {path.name for path in clean.run_dir.glob("starts/01-*/*")}
-    assert names == {"start.json", "server.log", "host.parquet", "sends.bin"}
+    assert names == {"start.json", "server.log", "host.parquet", "server.parquet", "sends.bin"}
     names = {path.name for path in clean.run_dir.iterdir()}
     assert names == {".lock", "run.json", "starts", "cells", "report.html"}
     assert len(list(clean.run_dir.glob("cells/*/requests.parquet"))) == 8
@@ -71,9 +71,11 @@ def test_starts_record_their_life_and_memory(clean):
         names = [phase.name for phase in start.phases]
         first = 1 + 2 * (start.index - 1)
         cells = [
-            f"cell {n:03d} {part}" for n in (first, first + 1) for part in ("warm-up", "window", "drain")
+            f"cell {n:03d} {part}"
+            for n in (first, first + 1)
+            for part in ("warm-up", "window", "drain", "end")
         ]
-        assert names == ["spawned", "ready", *cells, "stopping"]
+        assert names == ["spawned", "process_up", "ready", *cells, "stopping"]
         assert start.resolved["concurrent_sequences"] == 4
         samples = store.read_samples(clean.run_dir / "starts" / start.name / "host.parquet")
         assert samples is not None
@@ -131,6 +133,18 @@ def test_measured_times_are_the_servers_own(clean):
     assert len(first_lags_ms) > 40
     assert statistics.median(first_lags_ms) < 5
     assert statistics.median(itl_errors_ms) < 5
+
+
+def test_servers_counters_are_what_its_answers_say(clean):
+    run = open_run(clean.run_dir)
+    for cell in run.planned_cells:
+        requests = run.cell_requests(cell.number)
+        assert grown_in_cell(run, cell, "generated_tokens") == requests["output_tokens"].sum() > 0
+        assert grown_in_cell(run, cell, "prompt_tokens") == requests["input_tokens"].sum() > 0
+    for start in run.start_records:
+        assert "server:" not in (start.memory_note or "")
+        assert start.sampler["server_samples"] >= 2
+    assert "What the servers told" in clean.report()
 
 
 def test_nothing_of_a_run_remains(clean):

@@ -1,65 +1,17 @@
-"""harness/gpu.py with the real nvidia-ml-py over a small NVML library that is compiled here.
-
-Each test asks in a process of its own: the library's path has to be set before Python starts.
-"""
+"""What there is of devices, and their idle state, with the real nvidia-ml-py over a small NVML library."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from textwrap import dedent
 
 import pytest
-
-GIB = 2**30
-PRELUDE = """
-import dataclasses, json, os, threading
-from harness import gpu
-from harness.contracts import Reason
-from harness.errors import UserError
-def plain(value):
-    return json.dumps(value, default=dataclasses.asdict)
-def refused(device):
-    try: return f"not refused: {gpu.select(device)}"
-    except UserError as error: return str(error)
-def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
-    tick = threading.Event()
-    with gpu.sample_devices(indices, lambda: pids, hz=100) as sampling:
-        while not enough(sampling.rows()): tick.wait(0.01)
-    return {"rows": sampling.rows(), "notes": sampling.notes, "error": sampling.error}
-"""
+from nvml_asking import GIB, ask, build_library
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds libnvidia-ml.so.1."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if not compiler:
-        pytest.skip("no C compiler to build the NVML stub with")
-    folder = tmp_path_factory.mktemp("nvml")
-    target = folder / "libnvidia-ml.so.1"
-    source = Path(__file__).with_name("nvml_stub.c")
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-Wall", "-Wl,-soname,libnvidia-ml.so.1", "-o", target, source],
-        check=True,
-    )
-    return folder
-
-
-def ask(library: Path | None, expression: str, **environment: object) -> Any:
-    """The JSON of an expression over harness.gpu, evaluated under the stub."""
-    variables = os.environ | {name: str(value) for name, value in environment.items()}
-    variables["LD_LIBRARY_PATH"] = str(library or "")
-    source = PRELUDE + f"\nprint(plain({expression}))"
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source], env=variables, capture_output=True, timeout=30
-    )
-    assert answer.returncode == 0, answer.stderr.decode()
-    return json.loads(answer.stdout)
+    return build_library(tmp_path_factory.mktemp("nvml"))
 
 
 def test_devices_are_described(library: Path) -> None:
@@ -72,6 +24,11 @@ def test_devices_are_described(library: Path) -> None:
         "compute_capability": "9.0",
         "power_limit_w": 700.0,
         "sm_clock_max_mhz": 1980,
+        "memory_clock_max_mhz": 2619,
+        "ecc_enabled": True,
+        "mig_enabled": False,
+        "pcie_generation_max": 5,
+        "pcie_width_max": 16,
         "driver": "575.57.08",
         "cuda": "12.9",
         "notes": [],
@@ -111,72 +68,75 @@ def test_nothing_is_loaded_at_import() -> None:
     assert ask(None, "'pynvml' in __import__('sys').modules") is False
 
 
-def test_a_sample_has_every_field_in_its_unit(library: Path) -> None:
-    answer = ask(library, "sampled([0], {41, 42})", NVML_PROCESSES=f"41:{GIB} 42:{2 * GIB} 43:{9 * GIB}")
-    row = answer["rows"][0]
-    assert row.pop("t_ns") > 0
-    assert row == {
-        "device": 0,
-        "used_bytes": 5 * GIB,
-        "process_bytes": 3 * GIB,
-        "utilization_pct": 87,
-        "memory_utilization_pct": 41,
-        "power_w": 312.5,
-        "energy_j": 5_000_000.0,
-        "temperature_c": 64,
-        "sm_clock_mhz": 1755,
-    }
-    assert (answer["notes"], answer["error"]) == ({}, None)
+def test_a_card_that_is_split_says_so(library: Path) -> None:
+    first, _ = ask(library, "gpu.devices()", NVML_MIG=1)
+    assert first["mig_enabled"] is True
+    assert "all its instances together" in first["notes"][0]
 
 
-def test_each_sample_has_one_row_per_device(library: Path) -> None:
-    rows = ask(library, "sampled([1, 0], set())")["rows"]
-    assert [row["device"] for row in rows[:4]] == [1, 0, 1, 0]
-    assert [row["used_bytes"] for row in rows[:2]] == [6 * GIB, 5 * GIB]
+def test_the_idle_state_sums_the_devices(library: Path) -> None:
+    idle = ask(library, "gpu.measure_idle([0, 1], duration_s=0.03)")
+    assert idle == {"used_bytes": 11 * GIB, "power_w": 625.0, "power_note": None}
 
 
-def test_an_unsupported_field_is_none_and_its_reason_is_kept_once(library: Path) -> None:
-    answer = ask(library, "sampled([0], set())", FAULT_nvmlDeviceGetTotalEnergyConsumption=3)
-    assert {row["energy_j"] for row in answer["rows"]} == {None}
-    assert {row["power_w"] for row in answer["rows"]} == {312.5}
-    assert answer["notes"] == {"device 0 energy": "Not Supported"}
-    assert answer["error"] is None
+def test_idle_power_comes_from_the_energy_counter(library: Path) -> None:
+    """The stub's power reading is 312.5 W throughout, its counter moves at 70 W in steps of 50 ms."""
+    idle = ask(library, "gpu.measure_idle([0], duration_s=0.6)", NVML_POWER_MW=70_000)
+    assert idle["power_w"] == pytest.approx(70, rel=0.1)
 
 
-def test_processes_that_may_not_be_listed_are_none_with_the_reason(library: Path) -> None:
-    answer = ask(library, "sampled([0], {41})", FAULT_nvmlDeviceGetComputeRunningProcesses_v3=4)
-    assert {row["process_bytes"] for row in answer["rows"]} == {None}
-    assert {row["used_bytes"] for row in answer["rows"]} == {5 * GIB}
-    assert answer["notes"] == {"device 0 process_memory": "Insufficient Permissions"}
+def test_idle_power_without_a_counter_is_the_mean_of_the_power(library: Path) -> None:
+    answer = ask(library, "gpu.measure_idle([0], 0.03)", FAULT_nvmlDeviceGetTotalEnergyConsumption=3)
+    assert (answer["power_w"], answer["power_note"]) == (312.5, None)
 
 
-def test_processes_without_their_memory_are_none_with_the_reason(library: Path) -> None:
-    answer = ask(library, "sampled([0], {41, 42})", NVML_PROCESSES=f"41:{GIB} 42:-")
-    assert {row["process_bytes"] for row in answer["rows"]} == {None}
-    assert answer["notes"] == {"device 0 process_memory": "NVML lists the processes without their memory"}
+def test_idle_values_that_are_not_told_are_none_with_the_reason(library: Path) -> None:
+    faults = ("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo_v2")
+    idle = ask(library, "gpu.measure_idle([0], 0.03)", **{f"FAULT_{function}": 3 for function in faults})
+    assert (idle["used_bytes"], idle["power_w"]) == (None, None)
+    assert "device 0 power: Not Supported" in idle["power_note"]
 
 
-def test_only_others_processes_are_none_and_not_zero(library: Path) -> None:
-    answer = ask(library, "sampled([0], {41})", NVML_PROCESSES=f"7:{GIB}")
-    assert {row["process_bytes"] for row in answer["rows"]} == {None}
-    assert "none of the server's" in answer["notes"]["device 0 process_memory"]
+def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> None:
+    """The sampler's thread hangs in a call, with the lock that the shutdown needs."""
+    source = """
+    def hung():
+        sampling.ANSWER_LIMIT_S = nvml.SHUTDOWN_LIMIT_S = 0.2
+        begun_s = time.monotonic()
+        with gpu.sample_devices([0], lambda listed: set(), hz=100) as running:
+            while len(running.rows()) < 2: time.sleep(0.01)
+            os.environ["HANG_nvmlDeviceGetPowerUsage"] = "1"
+            running.mark("ready")
+            running.mark("window")
+        return {"took_s": time.monotonic() - begun_s, "phases": running.phases(), "error": running.error}
+    """
+    answer = ask(library, "hung()", define=dedent(source))
+    assert answer["took_s"] < 3
+    assert [phase for phase, _ in answer["phases"]] == ["ready", "window"]
+    assert "a sample at a mark: no answer within 0.2 s" in answer["error"]
+    assert answer["error"].startswith("2 samples")
 
 
-def test_a_device_that_is_lost_midway_leaves_rows_without_values(library: Path) -> None:
-    lose = "os.environ.update({'FAULT_nvmlDeviceGetHandleByIndex_v2': '15', 'FAULT_nvmlShutdown': '15'})"
-    seen = f"lambda rows: len(rows) >= 2 and ({lose}, rows[-1].used_bytes is None)[1]"
-    answer = ask(library, f"sampled([0], set(), {seen})")
-    first, last = answer["rows"][0], answer["rows"][-1]
-    assert first["used_bytes"] == 5 * GIB
-    assert {last[field] for field in last if field not in ("t_ns", "device")} == {None}
-    assert answer["notes"] == {"device 0 handle": "GPU is lost"}
-    assert answer["error"] is None
+def test_a_driver_that_hangs_is_a_reason_and_no_wait_for_ever(library: Path) -> None:
+    """In one process, as in a run: what hangs first holds all that comes later."""
+    source = """
+    def hung():
+        nvml.INIT_LIMIT_S = nvml.SHUTDOWN_LIMIT_S = 0.3
+        found = gpu.devices()
+        back = gpu.wait_for_baseline([0], 0, 0, 0.1)
+        try: idle = gpu.measure_idle([0], 0.1)
+        except UserError as error: idle = str(error)
+        return {"devices": found.text, "back": back, "idle": idle}
+    """
+    answer = ask(library, "hung()", define=dedent(source), HANG_nvmlDeviceGetHandleByIndex_v2=1)
+    assert answer["devices"] == "the NVIDIA driver does not answer (no answer within 0.3 s)"
+    assert (answer["back"]["returned"], answer["back"]["difference_bytes"]) == (False, None)
+    assert "no device can be read: the NVIDIA driver does not answer" in answer["idle"]
 
 
-def test_the_baseline_sums_the_devices(library: Path) -> None:
-    assert ask(library, "gpu.baseline_bytes([0, 1], hz=100, duration_s=0.03)") == 11 * GIB
-    answer = ask(library, "gpu.baseline_bytes([0], 100, 0.03)", FAULT_nvmlDeviceGetMemoryInfo_v2=3)
-    assert answer is None
+def test_a_device_that_cannot_be_read_is_not_back_at_its_baseline(library: Path) -> None:
+    answer = ask(library, "gpu.wait_for_baseline([0], 0, 0, 5)", FAULT_nvmlInitWithFlags=9)
+    assert (answer["returned"], answer["difference_bytes"]) == (False, None)
 
 
 def test_the_return_to_the_baseline_names_what_is_still_held(library: Path) -> None:

@@ -33,6 +33,7 @@ from harness.contracts import (
 from harness.errors import MissingError
 from harness.install import InstalledEnvironment, cache_dir, installed
 from harness.install_step import run_supervised
+from harness.scrape import sample_server
 from harness.server import free_port
 
 pytestmark = pytest.mark.live
@@ -190,10 +191,20 @@ def test_server_says_what_it_really_uses(server: Live, environment: InstalledEnv
     assert resolved["threads"] >= 1
 
 
-def test_metrics_are_served(server: Live) -> None:
-    status, text = server.request("GET", "/metrics")
-    assert status == 200
-    assert "llamacpp:prompt_tokens_cached_total" in text
+def test_its_counters_are_what_its_answers_say(server: Live) -> None:
+    base_url = f"http://127.0.0.1:{server.port}/v1"
+    with sample_server(base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+        sampler.mark("before")
+        usages = [server.chat(f"A counted question, {part}", 24)[-1]["usage"] for part in ("one", "two")]
+        sampler.mark("after")
+    assert (sampler.notes, sampler.error) == ({}, None)
+    rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
+    assert all(getattr(row, term) is not None for row in rows for term in ENGINE.metrics)
+    told = [(row.prompt_tokens, row.generated_tokens, row.prefix_hit_tokens) for row in (rows[0], rows[-1])]
+    cached = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
+    prompts = sum(usage["prompt_tokens"] for usage in usages)
+    assert [after - before for before, after in zip(*told, strict=True)] == [prompts, 48, cached]
+    assert max(row.running for row in rows) <= TERMS.concurrent_sequences
 
 
 def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(

@@ -18,6 +18,7 @@ from waiting import wait_until
 from harness import cells, config, overrides, plan, store
 from harness.contracts import AttachSpec
 from harness.errors import Interrupted
+from harness.guard import Guard
 
 CRASHES, MUTE, DIES, GOOD = "exit@0", "no_generation", "exit@1/4", "null"
 FAULTS = (CRASHES, MUTE, DIES, GOOD)
@@ -251,7 +252,7 @@ class Silent:
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
     [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
-    site = cells.Site(tmp_path, tmp_path, ())
+    site = cells.Site(tmp_path, tmp_path, (), Guard("off", 0))
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
         with pytest.raises(Interrupted):

@@ -6,9 +6,11 @@ import signal
 import threading
 import time
 
+import pytest
 from waiting import wait_until
 
-from harness.sampling import Sampling, median_bytes, wait_until_back
+from harness import sampling as sampling_module
+from harness.sampling import Sampling, mean_power_w, median_bytes, observe, wait_until_back, within
 
 
 def test_rows_come_at_the_rate_asked_for() -> None:
@@ -96,13 +98,95 @@ def test_the_thread_takes_no_signals() -> None:
     assert {signal.SIGINT, signal.SIGTERM} <= masks[0]
 
 
+def test_what_marks_cost_is_counted_with_the_samplers_own() -> None:
+    def burn() -> list[int]:
+        begun_s = time.thread_time()
+        while time.thread_time() - begun_s < 0.1:
+            pass
+        return [0]
+
+    with Sampling(lambda: [1], hz=1, read_at_mark=burn) as sampling:
+        before_s = sampling.timing().cpu_s
+        sampling.mark("ready")
+        sampling.mark("window")
+    assert 0.2 <= sampling.timing().cpu_s - before_s < 0.4
+
+
+def test_each_sampler_counts_its_own_thread_only() -> None:
+    def burn() -> list[int]:
+        begun_s = time.thread_time()
+        while time.thread_time() - begun_s < 0.02:
+            pass
+        return [0]
+
+    with Sampling(burn, hz=20) as busy, Sampling(lambda: [0], hz=20) as quiet:
+        wait_until(lambda: len(busy.rows()) >= 10)
+    assert busy.timing().cpu_s >= 0.2
+    assert quiet.timing().cpu_s < 0.05
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling_module, "ANSWER_LIMIT_S", 0.1)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_sample_that_hangs_holds_nobody_up() -> None:
+    release = threading.Event()
+    begun_s = time.monotonic()
+    with Sampling(lambda: [release.wait(30)], hz=50) as sampling:
+        sampling.mark("ready")
+        sampling.mark("window")
+    took_s = time.monotonic() - begun_s
+    release.set()
+    assert took_s < 2
+    assert [phase for phase, _ in sampling.phases()] == ["ready", "window"]
+    first = "a sample at a mark: no answer within 0.1 s"  # later marks take none
+    assert sampling.error == f"2 samples could not be read; the first: {first}"
+
+
+def test_a_bounded_answer_is_the_answer_or_what_was_raised() -> None:
+    assert within(10, lambda: 7) == 7
+    with pytest.raises(ValueError, match="no"):
+        within(10, lambda: int("no"))
+
+
+def test_an_answer_that_does_not_come_is_a_timeout() -> None:
+    release = threading.Event()
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+        within(0.05, lambda: release.wait(30))
+    release.set()
+
+
 def test_the_baseline_is_the_median() -> None:
     values = iter([5, 100, 6, 4, 7])
-    assert median_bytes(lambda: next(values), hz=1000, duration_s=0.005) == 6
+    seen = observe(lambda: next(values), hz=1000, duration_s=0.005)
+    assert [value for _, value in seen] == [5, 100, 6, 4, 7]
+    assert [t_ns for t_ns, _ in seen] == sorted(t_ns for t_ns, _ in seen)
+    assert median_bytes([value for _, value in seen]) == 6
 
 
 def test_the_baseline_of_what_cannot_be_read_is_none() -> None:
-    assert median_bytes(lambda: None, hz=1000, duration_s=0.005) is None
+    assert median_bytes([5, None, 6]) is None
+    assert median_bytes([]) is None
+
+
+def counted(*pairs: tuple[float, float | None]) -> list[tuple[int, float | None]]:
+    return [(int(at_s * 1e9), energy_j) for at_s, energy_j in pairs]
+
+
+def test_mean_power_runs_from_a_counters_first_step_to_its_last() -> None:
+    """70 W, seen every 50 ms, by a counter that steps every 100 ms: 7 J a step, of 0.1 to 0.3 s."""
+    seen = counted((0.0, 100), (0.05, 100), (0.1, 107), (0.15, 107), (0.2, 114), (0.25, 114), (0.3, 121))
+    assert mean_power_w(seen) == pytest.approx(70)
+    # From end to end it would be 21 J in 0.35 s: 60 W.
+    assert mean_power_w([*seen, (350_000_000, 121.0)]) == pytest.approx(70)
+
+
+def test_mean_power_is_none_where_a_counter_made_fewer_than_two_steps_or_was_not_known() -> None:
+    assert mean_power_w(counted((0, 1), (1, 1), (2, 2))) is None
+    assert mean_power_w(counted((0, 1), (1, None), (2, 2), (3, 3))) is None
+    assert mean_power_w([]) is None
 
 
 def test_the_return_to_the_baseline_is_waited_for() -> None:

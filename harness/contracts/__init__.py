@@ -20,8 +20,9 @@ from harness.contracts.deployments import (
     Weights,
     WeightsFile,
 )
+from harness.contracts.devices import throttle_names
 from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
-from harness.contracts.guards import GuardFinding, GuardMode
+from harness.contracts.guards import GuardFinding, GuardMode, GuardTerms
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
@@ -57,6 +58,7 @@ __all__ = [
     "Fairness",
     "GuardFinding",
     "GuardMode",
+    "GuardTerms",
     "Hint",
     "InstallSpec",
     "LaunchSpec",
@@ -101,4 +103,5 @@ __all__ = [
     "masked_argv",
     "masked_environment",
     "masked_values",
+    "throttle_names",
 ]

@@ -13,6 +13,13 @@ GuardMode = Literal["strict", "mark", "off"]
 
 
 @dataclass(frozen=True)
+class GuardTerms:
+    """`wait_s`: how long an unfit machine is waited for, before a start and before a cell."""
+
+    wait_s: float = 30.0
+
+
+@dataclass(frozen=True)
 class GuardFinding:
     """What made the machine unfit for a cell.
 

@@ -30,12 +30,16 @@ ServerTerm = Literal[
 
 @dataclass(frozen=True)
 class ServerMetric:
-    """Where a server's Prometheus page has a term: the value of `sample`, times `scale`. Of several label
-    sets the values are added, of those that have all of `labels`."""
+    """Where a server's Prometheus page has a term: the value of `sample`, plus those of `also` (the term is
+    not known where one of them is missing), times `scale`. Of several label sets the values are added, of
+    those that have all of `labels`. `absent`: what the term is while the page has no `sample`; some counters
+    appear with what they count first."""
 
     sample: str
     scale: float = 1.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    absent: float | None = None
 
 
 @dataclass(frozen=True)

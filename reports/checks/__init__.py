@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from reports.checks import answers, cells, client, equal_work, machine, selftest, tokens, window
+from reports.checks import (
+    answers,
+    cells,
+    client,
+    equal_work,
+    guard,
+    machine,
+    selftest,
+    serving,
+    tokens,
+    window,
+)
 from reports.checks.finding import Finding
 from reports.frames import Run
 
@@ -27,6 +38,7 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     equal_work.served_one_at_a_time,
     tokens.token_counts_differ,
     tokens.chunks_of_several_tokens,
+    serving.server_counts_differ,
     cells.single_repeat,
     cells.repeats_disagree,
     window.few_requests,
@@ -43,6 +55,7 @@ CHECKS: tuple[Callable[[Run], Iterator[Finding]], ...] = (
     machine.cores_shared,
     machine.machine_busy,
     machine.foreign_load,
+    guard.machine_unfit,
     machine.memory_not_returned,
     answers.weights_noted,
     answers.quality_not_measured,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reports.cells import Cell
 from reports.checks.finding import Finding, cell_name
 from reports.frames import Run
 from reports.markup import plural, several, shown
@@ -27,7 +28,7 @@ def cells_missing(run: Run) -> Iterator[Finding]:
 def cells_marked(run: Run) -> Iterator[Finding]:
     """Cells that the run itself called suspect or invalid."""
     for kind in ("suspect", "invalid"):
-        cells = [cell for cell in run.planned_cells if cell.validity == kind]
+        cells = [cell for cell in run.planned_cells if cell.validity == kind and _has_own_reason(cell)]
         if cells:
             reasons = [f"{cell_name(cell)}: {cell.reason or 'no reason given'}" for cell in cells]
             yield Finding(
@@ -36,6 +37,12 @@ def cells_marked(run: Run) -> Iterator[Finding]:
                 f"{plural(len(cells), 'cell')} ({several(reasons)}).",
                 "They are left out of the values." if kind == "invalid" else "They count, and are marked.",
             )
+
+
+def _has_own_reason(cell: Cell) -> bool:
+    """One beside what the guard saw, of which there are findings by cause."""
+    record = cell.record
+    return record is None or len(record.reasons) != len(record.guard)
 
 
 def requests_failed(run: Run) -> Iterator[Finding]:

@@ -40,7 +40,10 @@ def machine_busy(run: Run) -> Iterator[Finding]:
 
 
 def foreign_load(run: Run) -> Iterator[Finding]:
-    """Processor time in the windows that neither the server nor the load process used."""
+    """Processor time in the windows that neither the server nor the load process used, where no guard
+    looked (reports/checks/guard.py)."""
+    if run.record.schema_version >= 4 and run.record.settings.get("guard") != ["off"]:
+        return
     shares = [
         (share, cell) for cell in measured_cells(run) if (share := foreign_share(run, cell)) is not None
     ]

@@ -19,6 +19,11 @@ from reports.metrics import BY_NAME
 from reports.processor import foreign_share, group_cores
 
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
+# Room above the highest sample, for its label.
+_HEADROOM = 1.18
+_MARKED = {"weights_loaded": "weights loaded", "engine_ready": "engine ready"}
+# Lines nearer to each other than this share of the axis have one label.
+_NEAR_SHARE = 0.04
 
 
 def section(run: Run) -> Section | None:
@@ -38,11 +43,11 @@ def section(run: Run) -> Section | None:
     ]
     kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
     note = paragraph(
-        f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line "
-        "per start (the first is bold), "
-        "the same scale in every chart. Shaded: the windows that were measured in the first start, "
-        "with their loads (u: users, /s: conversations per second, x: speed of a trace); dotted: its "
-        "first good generation. At most 1,000 points per line; lows and highs are kept."
+        f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
+        "(the first is bold), the same scale in every chart. Shaded: the windows that were measured in the "
+        "first start, with their loads (u: users, /s: conversations per second, x: speed of a trace); thin "
+        "lines: stages of its start; dotted: its first good generation. At most 1,000 points per line; lows "
+        "and highs are kept."
     )
     return Section(
         "Memory over time", join([note, grid(charts), *_device_parts(run), *_processor_parts(run)]), charts
@@ -136,11 +141,12 @@ def _chart(
             )
         )
     shapes, notes = _phases(run, *starts[0])
+    lines, names = _stages(starts, top)
     layout = {
         "xaxis": axis("seconds since spawn", rangemode="tozero"),
-        "yaxis": axis("GiB", range=[0, top * 1.18]),
-        "shapes": shapes,
-        "annotations": [*notes, _peak(starts)],
+        "yaxis": axis("GiB", range=[0, top * _HEADROOM]),
+        "shapes": [*shapes, *lines],
+        "annotations": [*notes, *names, _peak(starts)],
     }
     rows = [row for record, memory in starts for row in _rows(record, memory)]
     columns = ["start", "instant", "seconds since spawn", "GiB"]
@@ -197,6 +203,48 @@ def _phases(
             }
         )
     return shapes, notes
+
+
+def _stages(
+    starts: Sequence[tuple[StartRecord, Memory]], top: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A line at each stage of the first start, and their labels: a row for each, so that none is in the way
+    of another, above a low curve and below a high one."""
+    record, memory = starts[0]
+    last_s = max((float(m.t_ns[-1]) - _zero_ns(r, m)) / 1e9 for r, m in starts)
+    at_s = [(name, (t_ns - _zero_ns(record, memory)) / 1e9) for name, t_ns in record.stages.items()]
+    marked = sorted(((x, _MARKED[name]) for name, x in at_s if name in _MARKED), key=lambda pair: pair[0])
+    thin = {"color": "--mut", "width": 1}
+    shapes = [
+        {"type": "line", "x0": x, "x1": x, "line": thin, "yref": "paper", "y0": 0, "y1": 1} for x, _ in marked
+    ]
+    is_low = float(memory.size_bytes.max()) * _GIB < 0.5 * top * _HEADROOM
+    notes = []
+    for row, (x, text) in enumerate(_near_joined(marked, _NEAR_SHARE * last_s)):
+        notes.append(
+            {
+                "x": x,
+                "xanchor": "left" if x < 0.5 * last_s else "right",
+                "yref": "paper",
+                "y": 0.9 - 0.09 * row if is_low else 0.01 + 0.09 * row,
+                "yanchor": "top" if is_low else "bottom",
+                "showarrow": False,
+                "text": text,
+                "font": {"color": "--mut", "size": 10.5},
+            }
+        )
+    return shapes, notes
+
+
+def _near_joined(marked: Sequence[tuple[float, str]], near_s: float) -> list[tuple[float, str]]:
+    """Labels in their order; those of lines that are near each other as one, at the last line."""
+    joined: list[tuple[float, str]] = []
+    for x, text in marked:
+        if joined and x - joined[-1][0] < near_s:
+            joined[-1] = (x, f"{joined[-1][1]}, {text}")
+        else:
+            joined.append((x, text))
+    return joined
 
 
 def _rows(record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:

@@ -1,0 +1,141 @@
+"""What `bench fit` prints: a table for each question, and below them what its numbers stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.contracts import ModelFacts
+from harness.fit import FITS_SHARE, FitRow, FitTable, Memory
+
+_COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
+_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
+
+
+def print_fit(
+    out: Console,
+    tables: Sequence[FitTable],
+    facts: Mapping[str, ModelFacts],
+    sources: Mapping[str, str],
+    memory: Memory,
+) -> None:
+    """All tables; `sources`: where each model's facts are from."""
+    out.print(escape(_memory_line(memory)), soft_wrap=False)
+    for model, fact in facts.items():
+        out.print(escape(_model_line(model, fact, sources[model])), soft_wrap=False)
+    for table in tables:
+        out.print()
+        out.print(escape(_question(table, several=len(facts) > 1)), soft_wrap=False)
+        if table.rows:
+            out.print(_rich_table(table), soft_wrap=False)
+    out.print()
+    for line in note_lines(tables):
+        out.print(escape(line), soft_wrap=False)
+
+
+def fit_record(
+    tables: Sequence[FitTable],
+    facts: Mapping[str, ModelFacts],
+    sources: Mapping[str, str],
+    memory: Memory,
+) -> dict[str, Any]:
+    """The same, for `--json`."""
+    models = {model: {"facts": facts[model], "source": sources[model]} for model in facts}
+    return {"memory": memory, "fits_share": FITS_SHARE, "models": models, "tables": tables}
+
+
+def _gib(size_bytes: int) -> str:
+    gib = size_bytes / 2**30
+    return f"{gib:.2f}" if gib < 10 else f"{gib:,.1f}"
+
+
+def _memory_line(memory: Memory) -> str:
+    what = "the machine" if memory.device == "cpu" else "each device"
+    return f"Memory of {what}: {_gib(memory.bytes)} GiB ({memory.source})."
+
+
+def _model_line(model: str, facts: ModelFacts, source: str) -> str:
+    assert facts.parameters is not None
+    millions = facts.parameters / 1e6
+    count = f"{millions / 1e3:.3g} B" if millions >= 1000 else f"{millions:.0f} M"
+    return f"{model}: {count} parameters, up to {facts.context_length:,} tokens of context ({source})."
+
+
+def _question(table: FitTable, *, several: bool) -> str:
+    users = f"{table.users} user{'' if table.users == 1 else 's'}"
+    words = [f"{users} x {table.context_length:,} tokens"]
+    if table.kv_cache_tokens != table.users * table.context_length:
+        words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")
+    if table.tensor_parallel > 1:
+        words.append(f"{table.tensor_parallel} devices")
+    words += [f"{key}={value}" for key, value in table.differs.items() if key != "engine.tensor_parallel"]
+    return (f"{table.model}, " if several else "") + ", ".join(words) + ", in GiB:"
+
+
+def _rich_table(table: FitTable) -> Table:
+    """At 80 columns all names of engines and quantizations are whole."""
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for number, name in enumerate(_COLUMNS):
+        is_text = name in ("deployment", "verdict")
+        made.add_column(name, justify="left" if is_text else "right", no_wrap=number > 0, overflow="fold")
+    for row in table.rows:
+        need = row.need
+        made.add_row(
+            escape(row.label),
+            _gib(need.weights_bytes),
+            _gib(need.kv_cache_bytes),
+            _gib(need.overhead_bytes) + ("*" if need.is_assumed else " "),
+            _gib(row.total_bytes),
+            f"{row.share:.0%}",
+            f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
+            "any" if row.most_users is None else f"{row.most_users:,}",
+            "-" if row.longest_context is None else f"{row.longest_context:,}",
+        )
+    return made
+
+
+def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
+    """What the columns mean, what is assumed and by whom, what is not served and why."""
+    rows = [row for table in tables for row in table.rows]
+    if rows:
+        yield (
+            f"fits: up to {FITS_SHARE:.0%} of the memory; tight: up to all of it, where this estimate's own "
+            "error decides. users: the most that fit with this context; context: the longest "
+            "that fits for as many users."
+        )
+        if any(row.most_users is None for row in rows):
+            yield "any: takes no more memory for more users, who wait for each other."
+        yield f"KV cache per token: {_joined(_kv_per_token(rows))}."
+    for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
+        yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
+    for assumed, heading in ((True, "other*"), (False, "other")):
+        sources = _grouped(
+            (row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed is assumed
+        )
+        for source, engines in sources.items():
+            yield f"{heading}, {', '.join(engines)}: {source}"
+    reasons = _grouped((each.reason, each.label) for table in tables for each in table.unserved)
+    for reason, labels in reasons.items():
+        yield f"not served, {', '.join(labels)}: {reason}"
+
+
+def _kv_per_token(rows: Sequence[FitRow]) -> dict[str, list[str]]:
+    return _grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
+
+
+def _joined(named: Mapping[str, Sequence[str]]) -> str:
+    if len(named) == 1:
+        return next(iter(named))
+    return "; ".join(f"{what} ({', '.join(engines)})" for what, engines in named.items())
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Each text once, with the names that have it, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for text, name in pairs:
+        found.setdefault(text, {})[name] = None
+    return {text: list(names) for text, names in found.items()}

@@ -1,0 +1,40 @@
+"""What the guard of the run saw: a finding for each cause, with the cells that it touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.checks.finding import Finding, cell_name
+from reports.frames import Run
+from reports.markup import plural, several
+
+# Cause -> what the finding is called, and what helps.
+CAUSES = {
+    "foreign_process": ("Another program was on the device", "End it, or give another device."),
+    "memory_not_back": ("Memory was not free again", "End what holds it, and measure again."),
+    "throttled": (
+        "The device was throttled",
+        "Cool it, raise its power limit, or compare only deployments that were throttled alike.",
+    ),
+    "clocks_low": ("The device's clock was lower than usual", "Cool it, and measure again."),
+    "device_lost": ("A device was lost", "Look into the driver's log; the values are not to be trusted."),
+    "foreign_load": ("Other programs used the processor", "Stop other programs, and measure again."),
+    "steal": ("The host of this virtual machine gave its cores away", "Measure on a machine of your own."),
+    "swap": ("The machine swapped", "Free memory, or take a smaller model."),
+    "disk_low": ("The disk was nearly full", "Free some, or give another --output."),
+    "few_files": ("Few open files are allowed", "Raise the limit: ulimit -n 65536."),
+}
+
+
+def machine_unfit(run: Run) -> Iterator[Finding]:
+    """One finding per cause."""
+    by_kind: dict[str, list[tuple[str, int]]] = {}
+    for cell in run.planned_cells:
+        for found in cell.record.guard if cell.record else ():
+            said = f"{cell_name(cell)}, start {cell.planned.repeat + 1}, {found.when}: {found.text}"
+            by_kind.setdefault(found.kind, []).append((said, cell.number))
+    for kind, seen in by_kind.items():
+        title, remedy = CAUSES.get(kind, (kind.replace("_", " "), ""))
+        count = len({number for _, number in seen})
+        text = f"In {plural(count, 'cell')} ({several([each for each, _ in seen], '; ')})."
+        yield Finding(f"guard_{kind}", title, text, remedy)

@@ -1,0 +1,68 @@
+"""What the page makes of what the guard saw."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from make_run import S, one_cell_run, row, run_record
+
+import harness.guard
+from harness import store
+from harness.contracts import GuardFinding
+from reports import open_run
+from reports.checks import findings
+from reports.checks.guard import CAUSES
+from reports.sections import guard
+
+ROWS = [row(k, (102 + k) * S) for k in range(6)]
+BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")
+HOT = GuardFinding(
+    "throttled", "device 0 was throttled (power cap) in 50 % of the samples", "during", "suspect"
+)
+
+
+def checks_of(run):
+    return {finding.check: finding for finding in findings(run)}
+
+
+def test_each_cause_is_a_finding_with_its_cells_and_remedy(tmp_path):
+    reasons = (f"{BUSY.text} (during the window)", f"{HOT.text} (during the window)")
+    made = one_cell_run(tmp_path, ROWS, validity="suspect", reasons=reasons, guard=(BUSY, HOT))
+    found = checks_of(open_run(made.path))
+    assert found["guard_foreign_load"].text == (
+        "In 1 cell (llama_cpp fp16 at 1 user, start 1, during: other programs used 40 % of the processor)."
+    )
+    assert found["guard_throttled"].title == "The device was throttled"
+    assert "cells_suspect" not in found
+
+
+def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
+    reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
+    made = one_cell_run(tmp_path, ROWS, validity="suspect", reasons=reasons, guard=(BUSY,))
+    assert {"cells_suspect", "guard_foreign_load"} <= checks_of(open_run(made.path)).keys()
+
+
+def test_the_section_lists_what_was_seen(tmp_path):
+    made = one_cell_run(tmp_path, ROWS, validity="suspect", guard=(BUSY, HOT))
+    html = str(guard.section(open_run(made.path)).body)
+    assert "guard=mark looked at 1 cell, before it and over its window; 1 cell had something" in html
+    assert "other programs used 40 % of the processor" in html
+
+
+def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
+    made = one_cell_run(tmp_path, ROWS)
+    run = open_run(made.path)
+    assert "none had something to report" in str(guard.section(run).body)
+    off = replace(run.record, settings={**run.record.settings, "guard": ["off"]})
+    store.write_record(made.path / "run.json", off)
+    assert "nobody looked" in str(guard.section(open_run(made.path)).body)
+    store.write_record(made.path / "run.json", run_record(run.record.plan, schema_version=3))
+    assert guard.section(open_run(made.path)) is None
+
+
+def test_every_cause_of_the_guard_has_its_words():
+    source = Path(harness.guard.__file__).read_text()
+    assert all(f'"{kind}"' in source for kind in CAUSES)
+    assert set(re.findall(r'(?:GuardFinding|_finding)\("(\w+)"', source)) == set(CAUSES)
