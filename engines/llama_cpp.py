@@ -112,8 +112,8 @@ class Options:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache")
 
 
-# tools/server/server-context.cpp; llama-cpp-python has no such page. Its prompt tokens are those that were not
-# cached, its output tokens are counted when their request has ended.
+# tools/server/server-context.cpp; llama-cpp-python has no such page. Its prompt tokens are those that were
+# not cached, its output tokens are counted when their request has ended.
 _PROMPTS = ServerMetric("llamacpp:prompt_tokens_total", also=("llamacpp:prompt_tokens_cached_total",))
 METRICS: Mapping[ServerTerm, ServerMetric] = {
     "running": ServerMetric("llamacpp:requests_processing"),

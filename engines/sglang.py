@@ -129,7 +129,8 @@ TORCH_NATIVE = "torch_native"
 SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
 
 
-# srt/observability/metrics_collector.py; tokens are counted when their request has ended.
+# srt/observability/metrics_collector.py. Tokens are counted when their request has ended, and gauges are as
+# of the last prefill or 40th decode step (--decode-log-interval): on a CPU that is seconds ago.
 METRICS: Mapping[ServerTerm, ServerMetric] = {
     "running": ServerMetric("sglang:num_running_reqs"),
     "waiting": ServerMetric("sglang:num_queue_reqs"),

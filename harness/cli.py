@@ -179,11 +179,13 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
 
-    model= is a name of `bench list models`, a config.json or its directory, a .gguf file, or
-    hf:organisation/name, of which the hub is asked for config.json. Nothing else is had or started.
+    model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
 
-    fit.device_memory=24GiB stands for a GPU that need not be here; without it this machine's memory counts.
-    Several loads, contexts or models make several tables. The exit code is 0 also where nothing fits.
+    Only for hf:org/name is the hub asked, and only for its config.json. Nothing is downloaded or started.
+
+    fit.device_memory=24GiB stands for a GPU that need not be here; else this machine's memory counts.
+
+    Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
     """
     from engines.weights.facts import known_facts
     from harness import fit as fitting
@@ -196,11 +198,10 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
     known = {model: known_facts(model) for model in settings.models}
     facts = {model: each.facts for model, each in known.items()}
     tables = fitting.fit(settings, facts, memory, why_not_on)
-    sources = {model: each.source for model, each in known.items()}
     if as_json:
-        _print_json(fit_record(tables, facts, sources, memory))
+        _print_json(fit_record(tables, known, memory))
     else:
-        print_fit(out, tables, facts, sources, memory)
+        print_fit(out, tables, known, memory)
 
 
 @app.command(epilog=_example("bench report results/20261125-101500-chat_multi_turn"))

@@ -106,11 +106,13 @@ def fit(
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
     _check_settings(settings)
+    # Loads that differ in nothing but their bounds and ramps take the same memory.
+    loads = {load.concurrency: load for load in settings.loads}.values()
     return [
         _table(_only(settings, model, terms, load, memory), facts[model], memory, why_not_on, terms.differs)
         for model in settings.models
         for terms in settings.terms
-        for load in settings.loads
+        for load in loads
     ]
 
 

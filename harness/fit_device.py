@@ -44,7 +44,7 @@ def _of_devices(device: str) -> Memory:
 
 def _as_given(device: str, given_bytes: int, *, is_here: bool) -> Memory:
     if device == "auto":
-        meant = "" if is_here else "; a GPU is meant, though none is here (else give device=cpu)"
+        meant = "" if is_here else ", of a GPU that is not here; device=cpu means the CPU"
         return Memory("cuda", given_bytes, None, f"as given{meant}")
     parts = [part.strip() for part in device.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) != len(parts):

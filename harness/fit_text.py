@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,20 +16,23 @@ _COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict",
 _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
-def print_fit(
-    out: Console,
-    tables: Sequence[FitTable],
-    facts: Mapping[str, ModelFacts],
-    sources: Mapping[str, str],
-    memory: Memory,
-) -> None:
-    """All tables; `sources`: where each model's facts are from."""
+class Known(Protocol):
+    """Facts of a model and where they are from (engines.weights.facts.KnownFacts)."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+    @property
+    def source(self) -> str: ...
+
+
+def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:
+    """All tables, after what they are about; `known`: of each model."""
     out.print(escape(_memory_line(memory)), soft_wrap=False)
-    for model, fact in facts.items():
-        out.print(escape(_model_line(model, fact, sources[model])), soft_wrap=False)
+    for model, about in known.items():
+        out.print(escape(_model_line(model, about.facts, about.source)), soft_wrap=False)
     for table in tables:
         out.print()
-        out.print(escape(_question(table, several=len(facts) > 1)), soft_wrap=False)
+        out.print(escape(_question(table, several=len(known) > 1)), soft_wrap=False)
         if table.rows:
             out.print(_rich_table(table), soft_wrap=False)
     out.print()
@@ -37,15 +40,9 @@ def print_fit(
         out.print(escape(line), soft_wrap=False)
 
 
-def fit_record(
-    tables: Sequence[FitTable],
-    facts: Mapping[str, ModelFacts],
-    sources: Mapping[str, str],
-    memory: Memory,
-) -> dict[str, Any]:
+def fit_record(tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> dict[str, Any]:
     """The same, for `--json`."""
-    models = {model: {"facts": facts[model], "source": sources[model]} for model in facts}
-    return {"memory": memory, "fits_share": FITS_SHARE, "models": models, "tables": tables}
+    return {"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables}
 
 
 def _gib(size_bytes: int) -> str:
@@ -66,7 +63,7 @@ def _model_line(model: str, facts: ModelFacts, source: str) -> str:
 
 
 def _question(table: FitTable, *, several: bool) -> str:
-    users = f"{table.users} user{'' if table.users == 1 else 's'}"
+    users = f"{table.users} user{'' if table.users == 1 else 's'} at once"
     words = [f"{users} x {table.context_length:,} tokens"]
     if table.kv_cache_tokens != table.users * table.context_length:
         words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")

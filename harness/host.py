@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from harness import sampling
-from harness.contracts import Scalar
+from harness.contracts import Reason, Scalar
 from harness.process_tree import ProcessTree, TreeReading
 from harness.rapl import PackageEnergy
 from harness.sampling import BaselineReturn, Idle, Sampling
@@ -72,7 +72,9 @@ class HostReader:
 
     def read(self, *, is_mark: bool = False) -> list[HostSample]:
         """One sample. At a mark, PSS takes about 10 ms per GiB of the tree's memory longer."""
-        pss_bytes = self._tree.pss_bytes() if is_mark else None
+        pss = self._tree.pss_bytes() if is_mark else None
+        if isinstance(pss, Reason):
+            self.notes["pss"] = pss.text
         with self._lock:
             t_ns = time.monotonic_ns()
             used = self._tree.read() or TreeReading(processes=0)
@@ -90,7 +92,7 @@ class HostReader:
                 threads=used.threads,
                 processes=used.processes if self._tree.has_pid else None,
                 major_faults=used.major_faults,
-                pss_bytes=pss_bytes,
+                pss_bytes=None if isinstance(pss, Reason) else pss,
                 machine_available_bytes=available_bytes(),
                 machine_cpu_pct=cpu_pct,
                 minor_faults=used.minor_faults,

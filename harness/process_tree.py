@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
+from harness.contracts import Reason
+
 # New descendants are looked for this often: the names in /proc, and the parents of those that are new.
 _LOOK_S = 1.0
 _IS_LINUX = sys.platform.startswith("linux")
@@ -98,16 +100,20 @@ class ProcessTree:
                 self._look()
             return self._read_members()
 
-    def pss_bytes(self) -> int | None:
-        """Memory with what is shared counted once, about 10 ms per GiB; None where the system does not tell,
-        or a member ended meanwhile."""
-        members = self.pids()
-        if not members or not _IS_LINUX:
-            return None
-        try:
-            return sum(int(psutil.Process(pid).memory_full_info().pss) for pid in members)
-        except (psutil.Error, OSError):
-            return None
+    def pss_bytes(self) -> int | Reason | None:
+        """Memory with what is shared counted once, about 10 ms per GiB; None where no member is left, the
+        Reason where the system does not tell."""
+        if not _IS_LINUX:
+            return Reason("this system does not tell PSS")
+        sizes = []
+        for pid in self.pids():
+            try:
+                sizes.append(int(psutil.Process(pid).memory_full_info().pss))
+            except psutil.AccessDenied:
+                return Reason(f"that of process {pid} may be read by its user and by root only")
+            except (psutil.Error, OSError):
+                continue  # it ended meanwhile
+        return sum(sizes) if sizes else None
 
     def _look(self) -> None:
         self._looked_s = time.monotonic()

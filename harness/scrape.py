@@ -1,7 +1,7 @@
 """What a running server tells of itself: its Prometheus page, read once a second, in common terms.
 
-The only home of prometheus_client. Knows no engine: where a page has a term is handed in. A page that is late,
-missing or damaged is a sample that is not there, with the reason, and sampling goes on.
+The only home of prometheus_client. Knows no engine: where a page has a term is handed in. A page that is
+late, missing or damaged is a sample that is not there, with the reason, and sampling goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.sampling import Sampling
 HZ = 1.0
 # Long enough for llama.cpp, which answers between two batches; two of them fit into what a mark may take.
 TIMEOUT_S = 2.0
-# vLLM's page has 200 KiB with all histograms of one model.
+# vLLM's has 50 KiB with the histograms of one model.
 _PAGE_LIMIT_BYTES = 16 * 2**20
 _TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 
@@ -117,20 +117,16 @@ class Page:
         self._connection: http.client.HTTPConnection | None = None
 
     def read(self) -> str:
-        """Blocks for timeout_s, twice that where bytes trickle in. Raises NoPageError."""
+        """Blocks for timeout_s, a few times that where bytes trickle in. Raises NoPageError."""
         is_kept = self._connection is not None
         try:
-            return self._ask()
-        except (ConnectionError, http.client.BadStatusLine) as error:
-            self.close()
-            # The server may close a connection that waits; a new one is asked only for that.
-            if not is_kept:
-                raise NoPageError(self._why(error)) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
-            raise NoPageError(self._why(error)) from error
-        try:
-            return self._ask()
+            try:
+                return self._ask()
+            except (ConnectionError, http.client.BadStatusLine):
+                self.close()
+                if not is_kept:
+                    raise
+                return self._ask()  # the server had closed the connection while it waited
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise NoPageError(self._why(error)) from error

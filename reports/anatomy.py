@@ -19,15 +19,17 @@ The parts, in the order in which they are given of the total, each at most what 
     graphs       as the server says (said); otherwise they are in workspace
     workspace    as the server says (said), and all that the server took beyond program, weights, KV cache and
                  graphs until its first answers (measured step): what the server's step needs is there then
+    kv_copies    saved states of conversations beside the KV cache, as the server says (said); they come with
+                 load
     rest         what is left: growth under load, which nothing explains
 
 A part that the server says is larger than what is left is cut to that: on a host it is reserved and not yet
-touched. Anything else that the server says of its memory is a part of its own, before the rest.
+touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -42,10 +44,10 @@ if TYPE_CHECKING:
     from reports.frames import Run
 
 Source = Literal["said", "measured step", "reckoned"]
-PROGRAM, WEIGHTS, KV_CACHE = "program", "weights", "kv_cache"
+PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
 GRAPHS, WORKSPACE, REST = "graphs", "workspace", "rest"
 # As a person reads them: what a model needs first.
-PARTS = (WEIGHTS, KV_CACHE, GRAPHS, WORKSPACE, PROGRAM, REST)
+PARTS = (WEIGHTS, KV_CACHE, GRAPHS, WORKSPACE, PROGRAM, KV_COPIES, REST)
 # Stages of a start by their phases' names, in order; the first answers are over when a server is `ready`.
 STAGES = {
     "process_up": "process up",
@@ -238,9 +240,8 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
     given = total_bytes - account.left_bytes
     if program is not None and first_bytes > given:  # without a program the step would have it in it
         account.give(WORKSPACE, first_bytes - given, "measured step")
-    for name, size in record.memory_said.items():
-        if name not in PARTS:
-            account.give(name, size, "said")
+    if KV_COPIES in record.memory_said:
+        account.give(KV_COPIES, record.memory_said[KV_COPIES], "said")
     account.parts[REST] = Part(account.left_bytes, {})
     return account.parts
 
@@ -270,65 +271,3 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
         return stages["weights_loaded"] - stages["weights_begin"], "measured step"
     size = record.weights.get("size_bytes")
     return (float(size), "reckoned") if isinstance(size, int | float) else (None, "reckoned")
-
-
-# --- several starts, and what was expected ---------------------------------------------------------
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Of values that are all known; None otherwise."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
-def mean_part(found: Sequence[Anatomy], name: str) -> Part | None:
-    """A part over the starts of a deployment: means, so that they still add up. None where no start has it;
-    a start without it has none of it."""
-    parts = [each.parts.get(name) for each in found]
-    if not any(parts):
-        return None
-    known = [part or Part(0.0, {}) for part in parts]
-    names = dict.fromkeys(source for part in known for source in part.sources)
-    count = len(known)
-    return Part(
-        sum(part.size_bytes for part in known) / count,
-        {name: sum(part.sources.get(name, 0.0) for part in known) / count for name in names},
-        sum(part.cut_bytes for part in known) / count,
-    )
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What `bench fit` reckons beside what a deployment's starts came to, in bytes (means)."""
-
-    part: Literal["weights", "KV cache", "total"]
-    expected_bytes: float
-    measured_bytes: float
-    source: Source
-
-    @property
-    def error_share(self) -> float:
-        return self.expected_bytes / self.measured_bytes - 1.0
-
-
-def expectations(found: Sequence[Anatomy]) -> list[Expected]:
-    """Weights, KV cache and total of a deployment, where they were both reckoned and measured. The total on a
-    host is what was touched."""
-    made: list[Expected] = []
-    expected = found[0].record.memory_expected
-    rows: tuple[tuple[Literal["weights", "KV cache"], str], ...] = (
-        ("weights", WEIGHTS),
-        ("KV cache", KV_CACHE),
-    )
-    for title, name in rows:
-        part = mean_part(found, name)
-        # What the model's shape gives is no measurement of it.
-        if name not in expected or part is None or "reckoned" in part.sources or not part.size_bytes:
-            continue
-        source: Source = "said" if "said" in part.sources else "measured step"
-        made.append(Expected(title, expected[name], part.size_bytes + part.cut_bytes, source))
-    if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
-        whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
-        total = sum(each.total_bytes for each in found) / len(found)
-        made.append(Expected("total", whole, total, "measured step"))
-    return made

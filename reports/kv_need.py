@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from harness.store import StartRecord
-from reports import tables
 from reports.cells import Cell
 from reports.metrics import is_supported
 
@@ -85,7 +84,7 @@ def kv_need(run: Run, record: StartRecord) -> KvNeed:
         peak_load=at.load_label if at else None,
         requests=sum(len(_counted(frame)) for frame in requests),
         needed_bytes=_needed_bytes(pool, tokens),
-        used_share=_used_share(run, record, cells),
+        used_share=_used_share(run, cells),
         conversations=longest(requests),
     )
 
@@ -165,10 +164,9 @@ def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
     return Conversations(max(lengths), len(lengths), is_largest=True)
 
 
-def _used_share(run: Run, record: StartRecord, cells: Sequence[Cell]) -> float | None:
-    frame = tables.samples_frame(run.path, [record.name], "server.parquet")
-    if frame is None or "kv_cache_usage_share" not in frame:
+def _used_share(run: Run, cells: Sequence[Cell]) -> float | None:
+    if run.server is None or "kv_cache_usage_share" not in run.server:
         return None
-    shares = [run.window_samples(frame, cell)["kv_cache_usage_share"] for cell in cells if cell.summary]
+    shares = [run.window_samples(run.server, cell)["kv_cache_usage_share"] for cell in cells if cell.summary]
     known = [float(share.max()) for share in shares if share.notna().any()]
     return max(known, default=None)

@@ -115,6 +115,10 @@ def test_several_loads_and_contexts_are_a_table_each(toy: Weighed) -> None:
     assert {each.rows[0].label for each in tables} == {"toy fp16"}
 
 
+def test_loads_that_differ_in_their_length_alone_are_one_question(toy: Weighed) -> None:
+    assert len(asked(*TOY, "load.concurrency=4", "load.duration=10s,60s")) == 1
+
+
 def test_a_kv_cache_of_its_own_size_counts(toy: Weighed) -> None:
     [table] = asked(*TOY, "load.concurrency=4", "engine.kv_cache_tokens=150")
     assert table.rows[0].need.kv_cache_bytes == 150

@@ -39,7 +39,7 @@ def test_a_70b_on_one_gpu_of_80_gb_is_answered_in_words(here: Place) -> None:
     said = answered(here, LLAMA, GPU, "load.concurrency=4", "engine.context_length=8192")
     assert "Memory of each device: 74.5 GiB (as given" in said
     assert "70.6 B parameters" in said
-    assert "4 users x 8,192 tokens, in GiB:" in said
+    assert "4 users at once x 8,192 tokens, in GiB:" in said
     rows = {line[:22].strip(): line for line in said.splitlines()}
     assert "does not fit" in rows["vllm bf16"]
     assert rows["vllm bf16"].split()[2:4] == ["131.4", "10.0"]
@@ -52,7 +52,8 @@ def test_it_is_json_with_all_that_the_words_say(here: Place) -> None:
     words = (LLAMA, GPU, "engine=vllm,llama_cpp", "quantization=awq", "device=0", "--json")
     said = json.loads(answered(here, *words))
     assert said["memory"] == {"device": "cuda", "bytes": 80_000_000_000, "devices": 1, "source": "as given"}
-    assert said["models"]["llama-3.3-70b-instruct"]["facts"]["parameters"] == 70_553_706_496
+    about = said["models"]["llama-3.3-70b-instruct"]
+    assert (about["facts"]["parameters"], about["is_estimated"]) == (70_553_706_496, False)
     [table] = said["tables"]
     assert (table["users"], table["context_length"]) == (4, 4096)
     [row] = table["rows"]
@@ -89,7 +90,7 @@ def test_without_a_device_the_machine_is_meant(here: Place) -> None:
 
 def test_two_devices_are_named_and_shared(here: Place) -> None:
     said = answered(here, LLAMA, GPU, 'device="0,1"', "engine=vllm", "quantization=fp8")
-    assert "4 users x 4,096 tokens, 2 devices, in GiB:" in said
+    assert "4 users at once x 4,096 tokens, 2 devices, in GiB:" in said
     assert " fits " in said
 
 
@@ -97,7 +98,7 @@ def test_several_questions_have_a_table_each(here: Place) -> None:
     words = (GPU, "model=qwen3-8b,qwen3-32b", "load.concurrency=8,64", "engine=vllm", "quantization=bf16")
     said = answered(here, *words)
     for question in ("qwen3-8b, 8 users", "qwen3-8b, 64 users", "qwen3-32b, 8 users", "qwen3-32b, 64 users"):
-        assert f"{question} x 4,096 tokens, in GiB:" in said
+        assert f"{question} at once x 4,096 tokens, in GiB:" in said
 
 
 def test_a_config_alone_is_enough_and_an_estimate_is_called_one(here: Place) -> None:
@@ -107,13 +108,18 @@ def test_a_config_alone_is_enough_and_an_estimate_is_called_one(here: Place) -> 
     assert answered(here, "model=./tiny", *words).splitlines()[3:] == said.splitlines()[3:]
 
 
+def test_without_a_number_of_users_as_many_are_meant_as_a_run_would_serve_at_once(here: Place) -> None:
+    said = answered(here, LLAMA, GPU, "load.rate=2/s", "engine=vllm", "quantization=awq")
+    assert "8 users at once x 4,096 tokens" in said
+
+
 def test_the_same_study_serves_fit_and_run(here: Place) -> None:
     (here.path / "study.yaml").write_text(
         "model: qwen3-8b\nengine: [vllm]\nquantization: awq\nload.concurrency: 16\nload.duration: 60s\n"
         "repeats: 5\n"
     )
     said = answered(here, "--from", "study.yaml", "fit.device_memory=24GiB")
-    assert "16 users x 4,096 tokens" in said
+    assert "16 users at once x 4,096 tokens" in said
     assert "vllm awq" in said
 
 

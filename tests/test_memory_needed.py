@@ -103,6 +103,13 @@ def test_vllm_fills_blocks_of_16_tokens_on_a_gpu() -> None:
     assert found.kv_cache_bytes == 32 * GIB + 16 * 131_072
 
 
+def test_states_of_layers_count_as_some_tokens_for_vllm() -> None:
+    hybrid = ModelFacts("qwen3_next", 48, 2, 256, 262_144, linear_layers=36)
+    found = need_of("vllm", hybrid, "cuda", **users(1, 8192))
+    # Groups of 12 layers: one takes 512 blocks of 16 tokens, three take 96 each; a token has 2,048 bytes.
+    assert found.kv_cache_bytes == (512 + 3 * 96 + 1) * 12 * 16 * 2048
+
+
 def test_caches_of_the_measured_run_are_as_its_servers_said() -> None:
     # kv_cache_bytes of each start, as read from its log or page; SGLang's is in thousandths of a GiB.
     for engine, options, size in (

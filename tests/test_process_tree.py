@@ -10,6 +10,7 @@ import pytest
 from child_process import WAIT, child, heard, tell
 from waiting import wait_until
 
+from harness.contracts import Reason
 from harness.process_tree import ProcessTree, TreeReading
 from harness.sampling import Sampling
 
@@ -179,6 +180,20 @@ def test_a_member_that_has_ended_is_still_one_of_the_trees() -> None:
         process.wait(10)
     assert read(tree).processes == 0
     assert tree.among({process.pid, os.getpid()}) == {process.pid}
+
+
+def test_memory_that_may_not_be_read_has_a_reason() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    with child(WAIT) as process:
+        tree = ProcessTree(process.pid)
+        os.seteuid(65534)
+        try:
+            found = tree.pss_bytes()
+        finally:
+            os.seteuid(0)
+        tell(process)
+    assert found == Reason(f"that of process {process.pid} may be read by its user and by root only")
 
 
 LEAF = "import os, sys; print(os.getpid(), flush=True); sys.stdin.readline()"

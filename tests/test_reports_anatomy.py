@@ -31,7 +31,8 @@ from harness.contracts import Load
 from harness.gpu import DeviceSample
 from harness.store import Phase
 from reports import open_run, write_report
-from reports.anatomy import Part, anatomies, expectations, mean_part, parts_of
+from reports.anatomy import Part, anatomies, parts_of
+from reports.anatomy_means import expectations, mean_part
 from reports.kv_need import KvPool, longest, peak_tokens, pool_of
 from reports.sections import anatomy as anatomy_section
 from reports.sections import memory as memory_section
@@ -144,7 +145,7 @@ def test_weights_of_a_silent_server_are_their_files_where_no_step_was_seen():
     assert set(parts["weights"].sources) == {"reckoned"}
 
 
-def test_what_a_server_names_beyond_the_common_parts_comes_out_of_the_growth_under_load():
+def test_saved_states_come_out_of_the_growth_under_load():
     parts = parts_of(said_record(memory_said={**SAID, "kv_copies": 15 * MIB}), STAGES, 280.0 * MIB)
     assert in_mib(parts)["workspace"] == 46
     assert in_mib(parts)["kv_copies"] == 15

@@ -276,7 +276,13 @@ tgi_request_generated_tokens_count 40
 
 def test_page_of_tgi_has_the_terms_of_its_adapter() -> None:
     assert Terms(ENGINES["tgi"].metrics).of(TGI_PAGE) == (
-        {"running": 8.0, "waiting": 3.0, "generated_tokens": 5120.0, "queue_s": 1.25, "queued_requests": 40.0},
+        {
+            "running": 8.0,
+            "waiting": 3.0,
+            "generated_tokens": 5120.0,
+            "queue_s": 1.25,
+            "queued_requests": 40.0,
+        },
         {},
     )
 

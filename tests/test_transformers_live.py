@@ -23,6 +23,7 @@ from engines.transformers import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
 from harness.install import InstalledEnvironment, cache_dir, installed
 from harness.load.decode import Decoded, decode
+from harness.scrape import Terms
 from harness.server import free_port
 
 pytestmark = pytest.mark.engines
@@ -230,6 +231,32 @@ def test_requests_are_served_one_at_a_time_in_their_order(server: Live) -> None:
 
 def in_line(server: Live) -> int:
     return int(server.get("/info")["waiting"])
+
+
+def told(server: Live) -> dict[str, float]:
+    found, missing = Terms(ENGINE.metrics).of(server.request("GET", ENGINE.metrics_path)[1].decode())
+    assert not missing
+    return dict(found)
+
+
+def test_its_counters_are_what_its_answers_say(server: Live) -> None:
+    before = told(server)
+    with closing(server.connect()) as first:
+        send(first, "POST", "/v1/chat/completions", asked("first", 450))
+        response = first.getresponse()
+        response.readline()
+        second = threading.Thread(target=server.stream, args=("second", 60))
+        second.start()
+        busy = wait_until(lambda: (found := told(server))["waiting"] and found)
+        response.read()
+    second.join()
+    after = wait_until(lambda: (found := told(server))["running"] == 0 and found)
+    assert (busy["running"], busy["waiting"], after["waiting"]) == (1, 1, 0)
+    assert after["generated_tokens"] - before["generated_tokens"] == 510
+    assert after["queued_requests"] - before["queued_requests"] == 2
+    assert after["queue_s"] > before["queue_s"]
+    prompts = [server.stream(text, 1).input_tokens for text in ("first", "second")]
+    assert after["prompt_tokens"] - before["prompt_tokens"] == sum(prompts)
 
 
 def test_a_client_that_leaves_ends_its_generation(server: Live) -> None:

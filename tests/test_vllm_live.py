@@ -33,6 +33,7 @@ from harness.contracts import (
 )
 from harness.errors import ServerError
 from harness.install import InstalledEnvironment, cache_dir, installed
+from harness.scrape import sample_server
 from harness.server import Server, free_port, running_server, wait_ready
 
 pytestmark = pytest.mark.engines
@@ -146,6 +147,23 @@ def test_second_request_finds_its_prefix_in_the_cache(server: Server) -> None:
     assert first["prompt_tokens_details"]["cached_tokens"] == 0
     # Whole blocks of 128 tokens.
     assert again["prompt_tokens_details"]["cached_tokens"] == first["prompt_tokens"] // 128 * 128
+
+
+def test_its_counters_are_what_its_answers_say(server: Server) -> None:
+    with sample_server(server.spec.base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+        sampler.mark("before")
+        answers = [usage(chat(server, f"A counted question, {part}", 24)) for part in ("one", "two")]
+        sampler.mark("after")
+    assert (sampler.notes, sampler.error) == ({}, None)
+    rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
+    assert all(getattr(row, term) is not None for row in rows for term in ENGINE.metrics)
+    first, last = rows[0], rows[-1]
+    prompts = sum(answer["prompt_tokens"] for answer in answers)
+    assert last.generated_tokens - first.generated_tokens == 48
+    assert last.prompt_tokens - first.prompt_tokens == prompts
+    assert last.prefix_query_tokens - first.prefix_query_tokens == prompts
+    assert last.queued_requests - first.queued_requests == 2
+    assert 0 <= max(row.kv_cache_usage_share for row in rows) < 0.1
 
 
 def test_answer_without_room_in_the_context_is_refused(server: Server) -> None:

@@ -382,16 +382,12 @@ class Line:
             ("requests_waiting", "gauge", self.waiting),
             ("prompt_tokens_total", "counter", self._prompt_tokens),
             ("generated_tokens_total", "counter", self._generated_tokens),
+            ("queue_seconds_sum", "counter", self._queue_s),
+            ("queue_seconds_count", "counter", self._begun),
         )
-        lines = [
+        return "".join(
             f"# TYPE transformers:{name} {kind}\ntransformers:{name} {value}\n" for name, kind, value in rows
-        ]
-        waited = f"queue_seconds_sum {self._queue_s:.6f}", f"queue_seconds_count {self._begun}"
-        lines += [
-            "# TYPE transformers:queue_seconds summary\n",
-            *(f"transformers:{each}\n" for each in waited),
-        ]
-        return "".join(lines)
+        )
 
     def _take(self, job: Job) -> None:
         self._queue_s += time.monotonic() - job.submitted_s
