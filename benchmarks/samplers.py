@@ -1,6 +1,6 @@
 """What the samplers of memory cost and how regular they are, beside plainer ones at the same rate.
 
-    python benchmarks/samplers.py                       all cases, three passes, about five minutes
+    python benchmarks/samplers.py                       all cases, three passes, about six minutes
     python benchmarks/samplers.py --record FILE         instead: a session of this machine's cards, JSON lines
 
 Host samplers read a tree of real processes that hold 20 MB each. Device samplers call the real nvidia-ml-py,

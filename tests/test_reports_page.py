@@ -91,9 +91,8 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ids == re.findall(r'<a href="#(\w+)"', page)
     assert ids == [
-        "summary", "distrust", "throughput", "latency", "memory", "startup", "steadiness", "client",
-        "errors",
-        "skipped", "environment", "method", "rerun",
+        "summary", "distrust", "throughput", "latency", "memory", "energy", "startup", "steadiness", "client",
+        "guard", "errors", "skipped", "environment", "method", "rerun",
     ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from engines.weights import find
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
 from harness.install import cache_dir
 from harness.load.decode import Decoded, classify, decode
+from harness.scrape import sample_server
 from harness.server import free_port
 
 pytestmark = pytest.mark.engines
@@ -134,6 +135,20 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         for pid in descendants(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait()
+
+
+def test_its_counters_are_what_its_answers_say(live: Live) -> None:
+    with sample_server(live.spec.base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+        sampler.mark("before")
+        answers = [live.answer(f"A counted question, {part}", 6) for part in ("one", "two")]
+        wait_until(lambda: sampler.rows()[-1].queued_requests - sampler.rows()[0].queued_requests == 2)
+        sampler.mark("after")
+    assert (sampler.notes, sampler.error) == ({}, None)
+    rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
+    first, last = rows[0], rows[-1]
+    assert last.generated_tokens - first.generated_tokens == 12
+    assert last.prompt_tokens - first.prompt_tokens == sum(each.input_tokens for each in answers)
+    assert last.prefix_hit_tokens - first.prefix_hit_tokens == sum(each.cached_tokens for each in answers)
 
 
 def test_it_uses_what_was_asked_for_and_says_that_its_kernels_are_not_there(live: Live) -> None:
