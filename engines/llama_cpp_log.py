@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from engines.llama_cpp_checkpoints import kept_bytes
 from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
 # The vocabulary is read before the tensors and counts to the program. The context is made once the weights
@@ -122,7 +123,8 @@ def memory_said(log: str) -> Mapping[MemoryPart, int]:
     # A load that only finds out what fits comes before the real one.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
     found = [match.groups() for match in _BUFFER.finditer(lines)]
-    if any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found):
+    on_device = any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found)
+    if on_device:
         found = [each for each in found if not _ON_HOST.match(each[0])]
     # Compute buffers are laid out again when a context learns more of what it will compute: the last counts.
     computing = {name: size for name, kind, size in found if kind == "compute"}
@@ -136,6 +138,8 @@ def memory_said(log: str) -> Mapping[MemoryPart, int]:
     sizes: dict[MemoryPart, int] = {}
     for kind, mebibytes in lasting:
         sizes[_PARTS[kind]] = sizes.get(_PARTS[kind], 0) + _mebibytes(mebibytes)
+    if not on_device and (copies := kept_bytes(log)):
+        sizes["kv_copies"] = copies
     return sizes
 
 

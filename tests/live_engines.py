@@ -34,7 +34,12 @@ TESTS: Mapping[str, Sequence[str]] = {
     "vllm": ("test_vllm_live.py",),
     "sglang": ("test_sglang_live.py",),
     "transformers": ("test_transformers_live.py",),
-    "weights": ("test_weights_live.py", "test_weights_w4a16_live.py"),
+    "weights": (
+        "test_weights_live.py",
+        "test_weights_w4a16_live.py",
+        "test_weights_from_checkpoint_live.py",
+    ),
+    "memory": ("test_memory_live.py", "test_anatomy_live.py"),
 }
 # This machine cannot have a package: pip's words, and what bench makes of them.
 _CANNOT = re.compile(r"No matching distribution found.*|requires a different Python.*|wrong Python: .*")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 # What a server's memory is made of. `graphs`: captured or compiled ones; `workspace`: buffers of a step
-# (activations, logits), which are there whether or not they are used.
-MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace"]
+# (activations, logits), which are there whether or not they are used; `kv_copies`: states of conversations
+# that are saved beside the KV cache, under load.
+MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace", "kv_copies"]
 
 # What engines' metrics pages have in common. Gauges: running, waiting (requests), kv_cache_usage_share
 # (0 to 1). All others only ever grow: prefix_hit_tokens of prefix_query_tokens (tokens of prompts that were
