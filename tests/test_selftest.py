@@ -350,7 +350,8 @@ def told(tmp_path_factory):
 def test_the_command_prints_a_table_and_its_verdict(told):
     place, done, _ = told["all"]
     assert done.returncode == 0, done.stderr
-    assert "TTFT error" in done.stdout and "p50, p99" in done.stdout
+    assert "TTFT error" in done.stdout
+    assert "p50, p99" in done.stdout
     assert "reference server)" in done.stdout.splitlines()[-1]
     assert "2 loads against the python reference server" in done.stderr
     assert "2 streams x 50 chunks/s: TTFT error p50" in done.stderr
