@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 READY = "ready"
 STAGES = {
     "process_up": "process up",
+    "weights_begin": "programs loaded, weights begin",
     "weights_loaded": "weights loaded",
     "engine_ready": "graphs and KV cache ready",
     "listening": "listening",

@@ -15,6 +15,7 @@ from reports.markup import Html, join, number, paragraph, tag
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
 _FILLS = {
     "process_up": ("--s-1", ""),
+    "weights_begin": ("--s-2", "."),
     "weights_loaded": ("--s-2", "/"),
     "engine_ready": ("--s-3", ""),
     "listening": ("--s-4", "\\"),
