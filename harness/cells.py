@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness import judge, server, store, tokens
-from harness.contracts import LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import GuardFinding, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.guard import Guard
 from harness.load.processes import Progress, read_summary, run_load
@@ -59,13 +59,20 @@ def run_cell(
     site: Site,
     observer: Observer,
 ) -> CellRecord:
-    """Play one cell and store it; its record says how it went. Raises Interrupted, stored."""
+    """Play one cell and store it; its record says how it went. Raises Interrupted: stored, unless it came
+    before the load; and ServerError where the server ends before it."""
+    unfit = site.guard.before_cell(
+        watch,
+        cell.load,
+        site.run_dir,
+        lambda why: observer.cell_waits(start, cell, why),
+        lambda: check(running),
+    )
+    # An earlier attempt is put aside now: what interrupts the wait leaves it as it is.
     directory = store.begin_cell(site.run_dir, cell.number)
     job = _job(start, cell, spec, directory)
-    unfit = site.guard.before_cell(
-        watch, cell.load, directory, lambda why: observer.cell_waits(start, cell, why)
-    )
-    record = replace(_cell_record(start, cell), guard=unfit)
+    mode = None if site.guard.mode == "off" else site.guard.mode
+    record = replace(_cell_record(start, cell), guard=unfit, guard_mode=mode)
     if refusal := site.guard.refusal(unfit):
         return _keep(site, job, replace(record, status="failed", error=refusal), None, observer, start)
     observer.cell_begins(start, cell)
@@ -89,7 +96,8 @@ def run_cell(
         watch.mark(f"cell {cell.number:03d} end")
         watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
         watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
-        record = replace(record, guard=(*unfit, *site.guard.during(watch, summary)))
+        traffic = f"{start.deployment.label} at {cell.load.label}"
+        record = replace(record, guard=(*unfit, *site.guard.during(watch, summary, traffic)))
         return _keep(site, job, record, summary, observer, start)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.
@@ -153,14 +161,22 @@ def _keep(
 
 
 def fail_rest(
-    start: PlannedStart, site: Site, done: Sequence[CellRecord], error: str, observer: Observer
+    start: PlannedStart,
+    site: Site,
+    done: Sequence[CellRecord],
+    error: str,
+    observer: Observer,
+    guard: tuple[GuardFinding, ...] = (),
 ) -> list[CellRecord]:
-    """Record the cells of a start that could not be measured, with the start's reason."""
+    """Record the cells of a start that could not be measured, with the start's reason, and what the guard
+    found where that was it."""
+    mode = site.guard.mode if guard else None
     numbers = {record.number for record in done}
     failed = []
     for cell in start.cells:
         if cell.number not in numbers:
-            record = replace(_cell_record(start, cell), status="failed", error=error)
+            record = _cell_record(start, cell)
+            record = replace(record, status="failed", error=error, guard=guard, guard_mode=mode)
             directory = store.begin_cell(site.run_dir, cell.number)
             store.write_record(directory / "cell.json", record)
             observer.cell_ends(start, record)

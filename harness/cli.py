@@ -107,7 +107,7 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
     from harness import known_error, session
 
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)))
+    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), is_new=record is None)
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
@@ -130,10 +130,11 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
             finally:
                 _report_whatever_happened(directory, show)
     out.print(escape(str(directory / "report.html")))
-    failed = sum(cell.status != "completed" for cell in cells)
+    failed = sum(not cell.counts for cell in cells)
     if failed:
         show.line(
-            f"{failed} of {len(cells)} cells failed; `bench run --resume {directory}` measures them again"
+            f"{failed} of {len(cells)} cells failed or are invalid; "
+            f"`bench run --resume {directory}` measures them again"
         )
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -209,9 +210,9 @@ def settings(given: Choices) -> Settings:
         device=str(choices["device"][0]),
         repeats=_decode("repeats", int, choices["repeats"][0]),
         seed=_decode("seed", int, choices["seed"][0]),
-        guard=_decode("guard", GuardMode, choices["guard"][0]),
+        guard=_guard_mode(choices["guard"][0]),
         guard_terms=_points("guard", GuardTerms, choices)[0].value,
-        price=_points("price", Price, choices)[0].value,
+        price=_price(choices),
         given={key: tuple(as_text(value) for value in values) for key, values in given.items()},
     )
     _check_attached(made)
@@ -441,6 +442,14 @@ def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tupl
     return tuple(dict.fromkeys(str(value) for value in values))
 
 
+def _price(choices: Choices) -> Price:
+    # The field's None means that nobody gave it; what is given must be a number.
+    for value in choices.get("price.gpu_hour", ()):
+        _decode("price.gpu_hour", float, value)
+    made: Price = _points("price", Price, choices)[0].value
+    return made
+
+
 def _quantizations(values: Sequence[Scalar]) -> tuple[str, ...]:
     resolved = [ALIASES.get(str(value), str(value)) for value in values]
     return _names("quantization", resolved, {**QUANTIZATIONS, "-": None})
@@ -456,6 +465,12 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
             made.append(ScenarioChoice(name, point.value, label, scenario.span_s(point.value)))
     return tuple(made)
+
+
+def _guard_mode(value: Scalar) -> GuardMode:
+    # A study's `guard: off` is YAML for false.
+    mode: GuardMode = _decode("guard", GuardMode, "off" if value is False else value)
+    return mode
 
 
 def _points(prefix: str, kind: type, choices: Choices) -> tuple[Varied, ...]:
@@ -494,6 +509,8 @@ def _decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> An
         decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
     except (ValueError, msgspec.ValidationError) as error:
         raise UserError(f"{key}={shown(value)}: {_wanted(kind, error)}") from error
+    if isinstance(decoded, float) and not math.isfinite(decoded):
+        raise UserError(f"{key}={shown(value)}: must be a finite number")
     least = _MINIMUM.get(key)
     if least is not None and decoded < least:
         raise UserError(f"{key}={shown(value)}: must be {least} or more")

@@ -12,6 +12,8 @@ BenchError                  one line to the user; anything else is a bug and sho
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BenchError(Exception):
     """Base of all expected errors; `str(error)` is the one line that the user reads."""
@@ -44,7 +46,11 @@ class LoadError(CellError):
 
 
 class UnfitError(CellError):
-    """The machine was not fit to measure, and guard=strict asks for one that is."""
+    """The machine was not fit to measure, and guard=strict asks for one that is. `findings`: the guard's."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class MissingError(BenchError):

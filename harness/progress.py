@@ -65,6 +65,9 @@ class Show:
     def start_begins(self, start: PlannedStart) -> None:
         self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting", left="")
 
+    def start_held(self, start: PlannedStart, unfit: str) -> None:
+        self.line(f"{start.name}: waiting for a fit machine, {unfit}")
+
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
         self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
 

@@ -28,8 +28,8 @@ from harness.contracts import (
     PlannedStart,
     masked_argv,
 )
-from harness.errors import BenchError, Interrupted, ServerError, UserError
-from harness.guard import Guard, memory_tolerance_bytes
+from harness.errors import BenchError, Interrupted, ServerError, UnfitError, UserError
+from harness.guard import Memory, tolerance_bytes
 from harness.install import compiled_dir
 from harness.inventory import version_of
 from harness.provision import Provisions
@@ -47,6 +47,7 @@ class Observer(cells.Observer, Protocol):
     """Who shows a run's progress. All calls come from the thread that runs it."""
 
     def start_begins(self, start: PlannedStart) -> None: ...
+    def start_held(self, start: PlannedStart, unfit: str) -> None: ...
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None: ...
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
     def start_failed(self, start: PlannedStart, error: str) -> None: ...
@@ -78,7 +79,8 @@ def _run_start(
         tail = error.log_tail if isinstance(error, ServerError) else None
         keeper.update(status="failed", error=str(error), log_tail=tail)
         observer.start_failed(start, str(error))
-        done += cells.fail_rest(start, site, done, str(error), observer)
+        found = error.findings if isinstance(error, UnfitError) else ()
+        done += cells.fail_rest(start, site, done, str(error), observer, found)
     except Interrupted:
         keeper.update(status="interrupted")
         raise
@@ -140,14 +142,14 @@ def _measure_start(
     devices = provisions.devices_of(start.deployment, site.devices)
     spec = _launch_spec(start, provisions, site, directory, devices)
     kind = "device" if devices else "host"
-    idle = _idle(kind, devices, site.guard)
+    idle = site.guard.before_start(_memory(devices), devices, lambda why: observer.start_held(start, why))
     keeper.update(
         memory_kind=kind,
+        devices=tuple(devices),
         baseline_bytes=idle.used_bytes,
         idle_power_w=idle.power_w,
         idle_power_note=idle.power_note,
     )
-    site.guard.before_start(kind, idle.used_bytes)
     with (
         _serving(start, spec, directory, site, provisions, keeper) as running,
         watch_memory(running.pid if running else None, devices, directory, keeper) as watch,
@@ -327,19 +329,20 @@ def _facts(start: PlannedStart, spec: LaunchSpec) -> dict[str, Any]:
     return read | probe.fetch_facts(spec.base_url, missing, timeout_s=_FACTS_TIMEOUT_S, key=key)
 
 
-def _idle(kind: str, devices: Sequence[int], guard: Guard) -> Idle:
-    """What the machine or its devices use without the server; waits while that is more than it was."""
-    idle = gpu.measure_idle(devices) if devices else host.measure_idle()
-    first = guard.first_bytes(kind)
-    if guard.mode == "off" or first is None or guard.is_memory_back(kind, idle.used_bytes):
-        return idle
-    if not _wait_for_memory(devices, first, guard.wait_s).returned:
-        return idle
-    return gpu.measure_idle(devices) if devices else host.measure_idle()
+def _memory(devices: Sequence[int]) -> Memory:
+    """How the guard looks at the memory that a start will use."""
+
+    def measure() -> Idle:
+        return gpu.measure_idle(devices) if devices else host.measure_idle()
+
+    def wait(baseline_bytes: int, timeout_s: float) -> BaselineReturn:
+        return _wait_for_memory(devices, baseline_bytes, timeout_s)
+
+    return Memory("device" if devices else "host", measure, wait)
 
 
 def _wait_for_memory(devices: Sequence[int], baseline_bytes: int, timeout_s: float) -> BaselineReturn:
-    tolerance = memory_tolerance_bytes(baseline_bytes)
+    tolerance = tolerance_bytes(baseline_bytes)
     if devices:
         return gpu.wait_for_baseline(devices, baseline_bytes, tolerance, timeout_s)
     return host.wait_for_baseline(baseline_bytes, tolerance, timeout_s)

@@ -27,10 +27,12 @@ from harness.contracts import (
     CellStatus,
     Deployment,
     GuardFinding,
+    GuardMode,
     Load,
     LoadSummary,
     ModelFacts,
     Plan,
+    Price,
     RunStatus,
     Scalar,
     ScenarioChoice,
@@ -49,15 +51,15 @@ SCHEMA_HISTORY = {
     "cpu_s of a load process without its start-up, which version 1 includes",
     3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
     "options of all engines",
-    4: "server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
-    "memory_said, memory_expected, idle_power_w; cells: guard",
+    4: "price; server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
+    "memory_said, memory_expected, idle_power_w, devices; cells: guard",
 }
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """run.json. `settings` maps each dotted key that was given to its values, as text that parses again;
-    `environment` is facts of the machine, by topic."""
+    `environment` is facts of the machine, by topic; `price` is what the settings say of it."""
 
     schema_version: int
     run_id: str
@@ -68,6 +70,7 @@ class RunRecord:
     environment: Mapping[str, Any]
     status: RunStatus = "running"
     ended_at: str | None = None
+    price: Price | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Phase:
 class StartRecord:
     """start.json. Memory figures are of the machine (host) or the device, `memory_kind` says which.
 
+    `devices`: those that it was given, as NVML counts them.
     `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
     `returned_to_baseline` compares the two. `launch_s` runs from the spawn to the first good generation.
     `argv` is the command line, a container's with docker's; `environment` what was set for the server
@@ -114,6 +118,7 @@ class StartRecord:
     log_tail: str | None = None
     memory_kind: str = "host"
     memory_note: str | None = None
+    devices: tuple[int, ...] = ()
     baseline_bytes: int | None = None
     after_bytes: int | None = None
     returned_to_baseline: bool | None = None
@@ -146,7 +151,7 @@ class StartRecord:
 @dataclass(frozen=True)
 class CellRecord:
     """cell.json. `start` names the directory of the start that it was measured on; `guard` is what made the
-    machine unfit, with `reasons` saying so as well."""
+    machine unfit, with `reasons` saying so as well; `guard_mode` None: nobody looked."""
 
     number: int
     start: str
@@ -161,6 +166,7 @@ class CellRecord:
     error: str | None = None
     summary: LoadSummary | None = None
     guard: tuple[GuardFinding, ...] = ()
+    guard_mode: GuardMode | None = None
 
     @property
     def counts(self) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from pathlib import Path
+from typing import get_args
 
 from make_run import S, one_cell_run, row, run_record
 
-import harness.guard
 from harness import store
-from harness.contracts import GuardFinding
+from harness.contracts import GuardFinding, Unfit
 from reports import open_run
 from reports.checks import findings
 from reports.checks.guard import CAUSES
@@ -22,6 +19,8 @@ HOT = GuardFinding(
     "throttled", "device 0 was throttled (power cap) in 50 % of the samples", "during", "suspect"
 )
 
+MARKED = {"validity": "suspect", "guard_mode": "mark"}
+
 
 def checks_of(run):
     return {finding.check: finding for finding in findings(run)}
@@ -29,7 +28,7 @@ def checks_of(run):
 
 def test_each_cause_is_a_finding_with_its_cells_and_remedy(tmp_path):
     reasons = (f"{BUSY.text} (during the window)", f"{HOT.text} (during the window)")
-    made = one_cell_run(tmp_path, ROWS, validity="suspect", reasons=reasons, guard=(BUSY, HOT))
+    made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY, HOT))
     found = checks_of(open_run(made.path))
     assert found["guard_foreign_load"].text == (
         "In 1 cell (llama_cpp fp16 at 1 user, start 1, during: other programs used 40 % of the processor)."
@@ -40,29 +39,37 @@ def test_each_cause_is_a_finding_with_its_cells_and_remedy(tmp_path):
 
 def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
     reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
-    made = one_cell_run(tmp_path, ROWS, validity="suspect", reasons=reasons, guard=(BUSY,))
+    made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY,))
     assert {"cells_suspect", "guard_foreign_load"} <= checks_of(open_run(made.path)).keys()
 
 
 def test_the_section_lists_what_was_seen(tmp_path):
-    made = one_cell_run(tmp_path, ROWS, validity="suspect", guard=(BUSY, HOT))
+    made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
     html = str(guard.section(open_run(made.path)).body)
-    assert "guard=mark looked at 1 cell, before it and over its window; 1 cell had something" in html
+    assert (
+        "guard=mark looked at 1 cell, before it and, where its load was played, over its window; 1 cell had something"
+        in html
+    )
     assert "other programs used 40 % of the processor" in html
 
 
 def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
-    made = one_cell_run(tmp_path, ROWS)
-    run = open_run(made.path)
-    assert "none had something to report" in str(guard.section(run).body)
-    off = replace(run.record, settings={**run.record.settings, "guard": ["off"]})
-    store.write_record(made.path / "run.json", off)
-    assert "nobody looked" in str(guard.section(open_run(made.path)).body)
-    store.write_record(made.path / "run.json", run_record(run.record.plan, schema_version=3))
-    assert guard.section(open_run(made.path)) is None
+    made = one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict")
+    html = str(guard.section(open_run(made.path)).body)
+    assert "guard=strict looked at 1 cell" in html
+    assert "none had something to report" in html
+    off = one_cell_run(tmp_path / "off", ROWS)
+    run = open_run(off.path)
+    assert "Nobody looked" in str(guard.section(run).body)
+    store.write_record(off.path / "run.json", run_record(run.record.plan, schema_version=3))
+    assert guard.section(open_run(off.path)) is None
+
+
+def test_a_start_that_was_refused_has_its_findings(tmp_path):
+    found = (GuardFinding("memory_not_back", "1.00 GiB more host memory was in use", "before", "invalid"),)
+    made = one_cell_run(tmp_path, ROWS, status="failed", error="not fit", guard=found, guard_mode="strict")
+    assert "guard_memory_not_back" in checks_of(open_run(made.path))
 
 
 def test_every_cause_of_the_guard_has_its_words():
-    source = Path(harness.guard.__file__).read_text()
-    assert all(f'"{kind}"' in source for kind in CAUSES)
-    assert set(re.findall(r'(?:GuardFinding|_finding)\("(\w+)"', source)) == set(CAUSES)
+    assert set(CAUSES) == set(get_args(Unfit))

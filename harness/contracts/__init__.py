@@ -22,7 +22,7 @@ from harness.contracts.deployments import (
 )
 from harness.contracts.devices import throttle_names
 from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
-from harness.contracts.guards import GuardFinding, GuardMode, GuardTerms
+from harness.contracts.guards import FOREIGN_SHARE, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
@@ -43,6 +43,7 @@ from harness.contracts.words import (
 )
 
 __all__ = [
+    "FOREIGN_SHARE",
     "MASK",
     "ApiPrice",
     "Arrival",
@@ -94,6 +95,7 @@ __all__ = [
     "StartStatus",
     "Tuned",
     "Turn",
+    "Unfit",
     "Validity",
     "Weights",
     "WeightsFile",

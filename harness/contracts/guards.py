@@ -7,8 +7,24 @@ from typing import Literal
 
 from harness.contracts.words import Validity
 
+# Share of all cores that other programs may use: beyond it, they change a result by as much.
+FOREIGN_SHARE = 0.15
+# What makes a machine unfit.
+Unfit = Literal[
+    "foreign_process",
+    "memory_not_back",
+    "throttled",
+    "clocks_low",
+    "device_lost",
+    "foreign_load",
+    "steal",
+    "swap",
+    "disk_low",
+    "few_files",
+]
 # What an unfit machine means. mark: it is waited for, then measured all the same, and the cell is suspect.
-# strict: the cell is refused, or invalid where it became unfit in the window. off: nobody looks.
+# strict: the cell is refused, or invalid where it became unfit in the window; --resume measures it again.
+# off: nobody looks.
 GuardMode = Literal["strict", "mark", "off"]
 
 
@@ -23,11 +39,11 @@ class GuardTerms:
 class GuardFinding:
     """What made the machine unfit for a cell.
 
-    `kind`: one word for the cause (foreign_process, memory_not_back, throttled ...). `text`: a clause with
-    the numbers. `when`: it was seen before the cell, or during its window. `validity`: what it makes of it.
+    `text`: a clause with the numbers. `when`: it was seen before the cell, or during its window.
+    `validity`: what it makes of the cell.
     """
 
-    kind: str
+    kind: Unfit
     text: str
     when: Literal["before", "during"]
     validity: Validity

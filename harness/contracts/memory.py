@@ -32,8 +32,9 @@ ServerTerm = Literal[
 @dataclass(frozen=True)
 class ServerMetric:
     """Where a server's Prometheus page has a term: the value of `sample`, plus those of `also` (the term is
-    not known where one of them is missing), times `scale`. Of several label sets the values are added, of
-    those that have all of `labels`. `absent`: what the term is while the page has no `sample`; some counters
+    not known where one of them is missing), times `scale`. Of several label sets, of those that have all of
+    `labels`, the values are added, or their `mean` is taken: of the shares of data-parallel engines' equal
+    caches, the share of all of them. `absent`: what the term is while the page has no `sample`; some counters
     appear with what they count first."""
 
     sample: str
@@ -41,6 +42,7 @@ class ServerMetric:
     labels: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     absent: float | None = None
+    combine: Literal["sum", "mean"] = "sum"
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,10 @@ def cells_marked(run: Run) -> Iterator[Finding]:
 
 def _has_own_reason(cell: Cell) -> bool:
     """One beside what the guard saw, of which there are findings by cause."""
-    record = cell.record
-    return record is None or len(record.reasons) != len(record.guard)
+    if cell.record is None:
+        return True
+    seen = tuple(found.text for found in cell.record.guard)
+    return not all(reason.startswith(seen) for reason in cell.record.reasons)
 
 
 def requests_failed(run: Run) -> Iterator[Finding]:

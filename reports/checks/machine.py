@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.contracts import FOREIGN_SHARE
 from harness.store import StartRecord
 from reports.checks.finding import Finding, cell_name, measured_cells
 from reports.frames import Run
 from reports.markup import number, plural, several, shown
 from reports.opening import flat
 from reports.processor import foreign_share
-
-FOREIGN_SHARE = 0.15
 
 
 def cores_shared(run: Run) -> Iterator[Finding]:
@@ -42,10 +41,10 @@ def machine_busy(run: Run) -> Iterator[Finding]:
 def foreign_load(run: Run) -> Iterator[Finding]:
     """Processor time in the windows that neither the server nor the load process used, where no guard
     looked (reports/checks/guard.py)."""
-    if run.record.schema_version >= 4 and run.record.settings.get("guard") != ["off"]:
-        return
     shares = [
-        (share, cell) for cell in measured_cells(run) if (share := foreign_share(run, cell)) is not None
+        (share, cell)
+        for cell in measured_cells(run)
+        if cell.record and cell.record.guard_mode is None and (share := foreign_share(run, cell)) is not None
     ]
     busy = sorted((pair for pair in shares if pair[0] > FOREIGN_SHARE), key=lambda pair: -pair[0])
     if busy:

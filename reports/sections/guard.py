@@ -20,11 +20,12 @@ _MEANS = {
 
 def section(run: Run) -> Section | None:
     """None for runs of an older bench, which had none."""
-    if run.record.schema_version < 4:
-        return None
-    mode = _given(run, "guard", "mark")
-    if mode == "off":
-        return Section("Guard", paragraph("guard=off: nobody looked whether the machine was fit."))
+    looked = [cell for cell in run.planned_cells if cell.record and cell.record.guard_mode is not None]
+    if not looked:
+        is_off = run.record.schema_version >= 4 and any(cell.record for cell in run.planned_cells)
+        text = "Nobody looked whether the machine was fit (guard=off, or no cell came so far)."
+        return Section("Guard", paragraph(text)) if is_off else None
+    modes = list(dict.fromkeys(cell.record.guard_mode for cell in looked if cell.record))
     rows: list[Sequence[Html | str]] = [
         [
             f"{cell.number:03d}",
@@ -37,17 +38,13 @@ def section(run: Run) -> Section | None:
         for cell in run.planned_cells
         for found in (cell.record.guard if cell.record else ())
     ]
-    looked = sum(cell.record is not None for cell in run.planned_cells)
     touched = len({row[0] for row in rows})
+    means = " ".join(_MEANS[mode] for mode in modes if mode in _MEANS)
+    had = f"{plural(touched, 'cell')} had" if touched else "none had"
     said = paragraph(
-        f"guard={mode} looked at {plural(looked, 'cell')}, before it and over its window; "
-        f"{plural(touched, 'cell') + ' had' if touched else 'none had'} something to report. {_MEANS[mode]} "
-        f"It looks for {_LOOKS_FOR}; what a machine does not tell is no finding."
+        f"guard={' and '.join(map(str, modes))} looked at {plural(len(looked), 'cell')}, before it and, "
+        f"where its load was played, over its window; {had} something to report. {means} It looks for "
+        f"{_LOOKS_FOR}; what a machine does not tell is no finding."
     )
     columns = ["cell", "deployment", "load", "start", "when", "what"]
     return Section("Guard", join([said, table(columns, rows, "words")] if rows else [said]))
-
-
-def _given(run: Run, key: str, default: str) -> str:
-    values = run.record.settings.get(key)
-    return values[0] if values else default
