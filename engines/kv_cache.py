@@ -7,7 +7,7 @@ small, and its size is not among the facts.
 
 from __future__ import annotations
 
-from harness.contracts import ModelFacts
+from harness.contracts import ModelFacts, Reason
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 
@@ -15,12 +15,27 @@ HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
     """Of one token in one layer that keeps it, on all devices together: keys and values, or the latent.
 
-    Devices that share a model share the KV heads, of which each has one at least; the latent each has whole.
+    Devices that share a model share the KV heads, of which each has one at least and as many as any other:
+    where their number does not divide the heads, some are there twice. The latent each has whole.
     """
     if facts.latent_size is not None:
         return facts.latent_size * tensor_parallel * value_bytes
-    heads = max(1, facts.kv_heads // tensor_parallel) * tensor_parallel
-    return 2 * heads * facts.head_size * value_bytes
+    heads_of_each = -(-facts.kv_heads // tensor_parallel)
+    return 2 * heads_of_each * tensor_parallel * facts.head_size * value_bytes
+
+
+def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:
+    """Why an engine that gives each device equally many KV heads refuses so many devices; None where it does
+    not. `can_repeat`: with more devices than heads each head is on several."""
+    heads = facts.kv_heads
+    if facts.latent_size is not None or heads % tensor_parallel == 0:
+        return None
+    if can_repeat and tensor_parallel % heads == 0:
+        return None
+    would = f"a divisor or a multiple of {heads}" if can_repeat else f"a divisor of {heads}"
+    return Reason(
+        f"engine.tensor_parallel={tensor_parallel}: its {heads} KV heads cannot be shared alike; give {would}"
+    )
 
 
 def full_layers(facts: ModelFacts) -> int:

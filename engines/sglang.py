@@ -134,7 +134,8 @@ SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
 METRICS: Mapping[ServerTerm, ServerMetric] = {
     "running": ServerMetric("sglang:num_running_reqs"),
     "waiting": ServerMetric("sglang:num_queue_reqs"),
-    "kv_cache_usage_share": ServerMetric("sglang:token_usage"),  # of the fullest of its pools
+    # Of the fullest of an engine's pools.
+    "kv_cache_usage_share": ServerMetric("sglang:token_usage", combine="mean"),
     "prefix_query_tokens": ServerMetric("sglang:prompt_tokens_total"),
     "prefix_hit_tokens": ServerMetric("sglang:cached_tokens_total", absent=0.0),
     "preemptions": ServerMetric("sglang:num_retracted_requests_total", absent=0.0),

@@ -137,8 +137,8 @@ def memory_said(log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
             found["kv_cache"] = sum(sizes)
     if "available_gpu_mem=" in log:
         for part, pattern in _ON_DEVICE.items():
-            if sizes := _sizes(pattern, log):
-                found[part] = sum(sizes)
+            if (size := sum(_sizes(pattern, log))) > 0:  # others may have freed more than it took
+                found[part] = size
     return found
 
 

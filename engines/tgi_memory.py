@@ -19,12 +19,19 @@ from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 _PREFILL_TOKENS = 4096  # of one step where TGI knows no better number for the device
 # Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
 _GRAPHS_BYTES = 300 * MEBIBYTE
+# Of their one KV head each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
+_REPEAT_THEIR_HEAD = ("falcon", "gpt_bigcode")
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
     if device == "cpu":
         return Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options
+    # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
+    # that do not divide the attention heads; those that divide the KV heads do.
+    can_repeat = facts.architecture in _REPEAT_THEIR_HEAD
+    if reason := kv_cache.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
+        return reason
     context = terms.context_length or facts.context_length
     tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
     value_bytes = 1 if options.kv_cache_dtype else 2

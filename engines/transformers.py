@@ -20,6 +20,9 @@ from engines.memory_overhead import (
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     activation_bytes,
+    cpu_source,
+    is_like_measured,
+    wider_step_bytes,
 )
 from harness.contracts import (
     Deployment,
@@ -52,7 +55,8 @@ OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 STOP_GRACE_S = 5.0
 # The most PSS of a run of its process, less weights and KV cache.
 CPU_BYTES = 800 * MEBIBYTE
-CPU_SOURCE = "measured: transformers 5.24.0, gemma3-270m, 2 cores"
+CPU_PROGRAM = "transformers 5.24.0"
+GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
 SIZE_BYTES = {"cpu": 1_050_000_000, "cuda": 4_900_000_000}
 
 
@@ -220,9 +224,9 @@ class Transformers:
         return MemoryNeed(
             kv_cache_bytes=kv_cache.needed_bytes(facts, 1, context, value_bytes),
             kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes),
-            overhead_bytes=CPU_BYTES if is_cpu else on_gpu,
-            overhead_source=CPU_SOURCE if is_cpu else f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}",
-            is_assumed=not is_cpu,
+            overhead_bytes=CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
+            overhead_source=cpu_source(CPU_PROGRAM, facts, "what a step takes") if is_cpu else GPU_SOURCE,
+            is_assumed=not is_cpu or not is_like_measured(facts),
         )
 
 

@@ -112,7 +112,8 @@ class Options:
 METRICS: Mapping[ServerTerm, ServerMetric] = {
     "running": ServerMetric("vllm:num_requests_running"),
     "waiting": ServerMetric("vllm:num_requests_waiting"),
-    "kv_cache_usage_share": ServerMetric("vllm:kv_cache_usage_perc"),  # 1 is full, whatever its name says
+    # 1 is full, whatever its name says.
+    "kv_cache_usage_share": ServerMetric("vllm:kv_cache_usage_perc", combine="mean"),
     "prefix_query_tokens": ServerMetric("vllm:prefix_cache_queries_total"),
     "prefix_hit_tokens": ServerMetric("vllm:prefix_cache_hits_total"),
     "preemptions": ServerMetric("vllm:num_preemptions_total"),

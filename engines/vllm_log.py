@@ -167,7 +167,8 @@ _CHECKPOINT = r"Checkpoint size: ([\d.]+) GiB"
 
 
 def memory_said(log: str) -> Mapping[MemoryPart, int]:
-    """See harness.contracts.Engine. Workspace is said only where vLLM sizes the KV cache itself."""
+    """See harness.contracts.Engine. Workspace is said only where vLLM sizes the KV cache itself. What is not
+    above zero (graphs are a difference of free memory, which others change as well) is left out."""
     terms = {**_from_config(log), **_from_lines(log)}
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
@@ -182,7 +183,7 @@ def memory_said(log: str) -> Mapping[MemoryPart, int]:
         found["workspace"] = max(0, found["workspace"] - _gibibytes(estimate[1]) * devices)
     if isinstance(terms.get("kv_cache_bytes"), int):
         found["kv_cache"] = int(terms["kv_cache_bytes"] or 0) * devices
-    return found
+    return {part: size for part, size in found.items() if size > 0}
 
 
 def _gibibytes(text: str) -> int:

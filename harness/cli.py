@@ -82,7 +82,7 @@ def run(
         Path | None, typer.Option(help="Directory of this run; new or empty.", show_default="results/<time>")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what failed or is missing in a run.")
+        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks: failed, invalid or missing.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:

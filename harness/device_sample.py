@@ -7,6 +7,7 @@ it for 20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ Number = TypeVar("Number", int, float)
 Ours = Callable[[set[int]], set[int] | None]
 
 _SLOW_S = 1.0
+# A list of processes costs ten times as much as another call, and memory may change in each sample.
+_LIST_S = 0.5
 # What a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 _NONE_OF_OURS = "NVML listed processes, but none of the server's (in a container the pids differ)"
@@ -38,8 +41,9 @@ class DeviceSample:
     and not the server's, with `foreign_bytes` of memory (None where NVML hides that of one); None where the
     two cannot be told apart.
 
-    Processes are listed anew when `used_bytes` changes, else once a second, and ECC and PCIe are read once a
-    second; rows between repeat them.
+    Processes are listed anew when `used_bytes` changes, at most twice a second and at marks, else once a
+    second, and ECC and PCIe are read once a second; rows between repeat them: `process_bytes` may be half a
+    second older than `used_bytes`.
     """
 
     t_ns: int
@@ -81,25 +85,34 @@ class _Attributed:
 
 
 class DeviceReader:
-    """Reads one device again and again; keeps what it does not read each time. `notes` takes the reasons."""
+    """Reads one device again and again, from one thread at a time; keeps what it does not read each time.
+    `notes` takes the reasons."""
 
     def __init__(self, library: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
         self._nvml = library
         self._notes = notes
         self._index = index
         self._ours = ours
-        self._read_slow_s = -_SLOW_S
+        self._lock = threading.Lock()
+        self._slow_ns: int | None = None  # when it was read last, and the processes
+        self._listed_ns: int | None = None
         self._slow = _Slow()
         self._attributed = _Attributed()
-        self._used_bytes: int | None = None
+        self._listed_used_bytes: int | None = None
 
-    def read(self) -> DeviceSample:
+    def read(self, *, is_mark: bool = False) -> DeviceSample:
+        """One sample; at a mark, with whose the memory is at that moment. Waits for one that another thread
+        reads."""
+        with self._lock:
+            return self._read(is_mark)
+
+    def _read(self, is_mark: bool) -> DeviceSample:
         t_ns = time.monotonic_ns()
         library = self._nvml
         device = nvml.device(library, self._notes, self._index, f"device {self._index} ")
         value = device.value
         used_bytes = value("memory", lambda handle: memory_used(library, handle))
-        self._read_processes(device, used_bytes)
+        self._read_processes(device, used_bytes, is_mark)
         utilization = value("utilization", library.nvmlDeviceGetUtilizationRates)
         sample = DeviceSample(
             t_ns=t_ns,
@@ -131,19 +144,25 @@ class DeviceReader:
             return DeviceSample(t_ns, self._index, *[None] * 8)
         return sample
 
-    def _read_processes(self, device: Device, used_bytes: int | None) -> None:
-        is_slow_due = time.monotonic() - self._read_slow_s >= _SLOW_S
+    def _read_processes(self, device: Device, used_bytes: int | None, is_mark: bool) -> None:
+        now_ns = time.monotonic_ns()
+        is_slow_due = _is_over(self._slow_ns, _SLOW_S, now_ns)
         if is_slow_due:
-            self._read_slow_s = time.monotonic()
+            self._slow_ns = now_ns
             self._slow = _read_slow(device)
-        if is_slow_due or used_bytes != self._used_bytes:
+        has_changed = used_bytes != self._listed_used_bytes
+        if is_slow_due or (has_changed and (is_mark or _is_over(self._listed_ns, _LIST_S, now_ns))):
+            self._listed_ns, self._listed_used_bytes = now_ns, used_bytes
             listed = device.value("process_memory", self._nvml.nvmlDeviceGetComputeRunningProcesses)
             self._attributed = (
                 _Attributed()
                 if listed is None
                 else _attribute(device, _memory_by_pid(listed), self._slow.graphics, self._ours)
             )
-        self._used_bytes = used_bytes
+
+
+def _is_over(since_ns: int | None, duration_s: float, now_ns: int) -> bool:
+    return since_ns is None or now_ns - since_ns >= duration_s * 1e9
 
 
 def _read_slow(device: Device) -> _Slow:

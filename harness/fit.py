@@ -24,17 +24,17 @@ WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 # The estimate is meant to be right to a tenth; beyond this share its error decides whether a server starts.
 FITS_SHARE = 0.9
 # As far as numbers of users are looked for: the most that load.concurrency takes.
-_MOST_USERS = 100_000
+MOST_USERS = 100_000
 _LEAST_CONTEXT = 16
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What there is to fit into: `bytes` of each device, or of the machine. `devices`: how many were named;
-    None: as many as engine.tensor_parallel says. `source` (a clause): who says so."""
+    """What there is to fit into: `device_bytes` of each device, or of the machine. `devices`: how many were
+    named; None: as many as engine.tensor_parallel says. `source` (a clause): who says so."""
 
     device: Device
-    bytes: int
+    device_bytes: int
     devices: int | None
     source: str
 
@@ -59,8 +59,8 @@ class Need:
 class FitRow:
     """One engine at one quantization. `program`: where it is not the engine's first, since that does not
     serve on such a device. `memory_bytes`: of the devices that it uses. `most_users` of the same context and
-    `longest_context` for as many users are the largest that fit; `most_users` None: memory does not bound
-    them; `longest_context` None: not even a few tokens."""
+    `longest_context` for as many users are the largest that fit; `most_users` None: more users take no more
+    memory, MOST_USERS: so many or more; `longest_context` None: not even a few tokens."""
 
     label: str
     engine: str
@@ -247,7 +247,7 @@ def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, why_not_on: 
         return need
     # The machine's memory is one, whatever shares it; an engine that does not share has one device's.
     is_shared = devices and "tensor_parallel" not in engine.unmatched(deployment)
-    memory_bytes = memory.bytes * (shares if is_shared else 1)
+    memory_bytes = memory.device_bytes * (shares if is_shared else 1)
     share = need.total_bytes / memory_bytes
     room = _Room(deployment, facts, memory.device, memory_bytes * FITS_SHARE)
     program = getattr(deployment.options, "program", None)
@@ -284,8 +284,10 @@ class _Room:
     def most_users(self) -> int | None:
         context = self.deployment.terms.context_length
         assert context is not None
-        most = _largest(1, _MOST_USERS, lambda users: self._has(users, context)) or 0
-        return None if most == _MOST_USERS else most
+        one, two = self._needed_bytes(1, context), self._needed_bytes(2, context)
+        if one is not None and one == two:
+            return None if one <= self.limit_bytes else 0
+        return _largest(1, MOST_USERS, lambda users: self._has(users, context)) or 0
 
     def longest_context(self) -> int | None:
         users = self.deployment.terms.concurrent_sequences
@@ -293,6 +295,10 @@ class _Room:
         return _largest(_LEAST_CONTEXT, self.facts.context_length, lambda tokens: self._has(users, tokens))
 
     def _has(self, users: int, context: int) -> bool:
+        needed_bytes = self._needed_bytes(users, context)
+        return needed_bytes is not None and needed_bytes <= self.limit_bytes
+
+    def _needed_bytes(self, users: int, context: int) -> int | None:
         terms = replace(
             self.deployment.terms,
             context_length=context,
@@ -300,7 +306,7 @@ class _Room:
             kv_cache_tokens=users * context,
         )
         need = need_of(replace(self.deployment, terms=terms), self.facts, self.device)
-        return not isinstance(need, Reason) and need.total_bytes <= self.limit_bytes
+        return None if isinstance(need, Reason) else need.total_bytes
 
 
 def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:

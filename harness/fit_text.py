@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.contracts import ModelFacts
-from harness.fit import FITS_SHARE, FitRow, FitTable, Memory
+from harness.fit import FITS_SHARE, MOST_USERS, FitRow, FitTable, Memory
 
 _COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
 _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
@@ -52,7 +52,7 @@ def _gib(size_bytes: int) -> str:
 
 def _memory_line(memory: Memory) -> str:
     what = "the machine" if memory.device == "cpu" else "each device"
-    return f"Memory of {what}: {_gib(memory.bytes)} GiB ({memory.source})."
+    return f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
 
 
 def _model_line(model: str, facts: ModelFacts, source: str) -> str:
@@ -89,10 +89,16 @@ def _rich_table(table: FitTable) -> Table:
             _gib(row.total_bytes),
             f"{row.share:.0%}",
             f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
-            "any" if row.most_users is None else f"{row.most_users:,}",
+            _users(row.most_users),
             "-" if row.longest_context is None else f"{row.longest_context:,}",
         )
     return made
+
+
+def _users(most: int | None) -> str:
+    if most is None:
+        return "any"
+    return f"{most:,}" + ("+" if most == MOST_USERS else "")
 
 
 def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
@@ -105,7 +111,7 @@ def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
             "that fits for as many users."
         )
         if any(row.most_users is None for row in rows):
-            yield "any: takes no more memory for more users, who wait for each other."
+            yield "any: more users take no more memory; they wait for each other."
         yield f"KV cache per token: {_joined(_kv_per_token(rows))}."
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."

@@ -97,7 +97,12 @@ def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Iter
         except nvml.AbsentError as absent:
             raise UserError(f"no device can be read: {absent}") from absent
         readers = [DeviceReader(library, notes, index, ours) for index in indices]
-        sampler = Sampling(lambda: [reader.read() for reader in readers], hz, notes=notes)
+        sampler = Sampling(
+            lambda: [reader.read() for reader in readers],
+            hz,
+            read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
+            notes=notes,
+        )
         yield stack.enter_context(sampler)
 
 

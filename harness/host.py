@@ -65,7 +65,7 @@ class HostReader:
         self._lock = threading.Lock()
         self._times = (0.0, 0.0, 0.0)
         self._swap = psutil.swap_memory()
-        self._swap_read_s = time.monotonic()
+        self._swap_read_ns = time.monotonic_ns()
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
         self._note_energy()
@@ -80,8 +80,8 @@ class HostReader:
             used = self._tree.read() or TreeReading(processes=0)
             # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
             cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
-            if time.monotonic() - self._swap_read_s >= _SWAP_S:
-                self._swap, self._swap_read_s = psutil.swap_memory(), time.monotonic()
+            if t_ns - self._swap_read_ns >= _SWAP_S * 1e9:
+                self._swap, self._swap_read_ns = psutil.swap_memory(), t_ns
             energy_j = self._energy.read_j()
         self._note_energy()
         return [

@@ -41,12 +41,17 @@ _WINDOW_S = 60.0
 
 
 def make(
-    settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere = lambda deployment: None
+    settings: Settings,
+    can_prepare: CanPrepare,
+    why_not_here: WhyNotHere = lambda deployment: None,
+    *,
+    is_new: bool = True,
 ) -> Plan:
     """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike.
 
     `can_prepare` says why weights cannot be had on this machine, None where they can. Raises UserError for
-    options that none of the deployments could heed, and for a context that holds no conversation.
+    options that none of the deployments could heed, and where `is_new` for a context that holds no
+    conversation: a run that was begun with one may still be resumed.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
     starts: list[PlannedStart] = []
@@ -55,7 +60,8 @@ def make(
         for deployment in deployments if repeat % 2 == 0 else reversed(deployments):
             cells = tuple(_cells(settings, repeat, cell_numbers))
             starts.append(PlannedStart(len(starts) + 1, deployment, repeat, cells))
-    check_context(starts)
+    if is_new:
+        check_context(starts)
     return Plan(tuple(starts), tuple(skips), estimate_s(starts))
 
 

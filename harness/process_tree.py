@@ -71,11 +71,11 @@ class ProcessTree:
     def __init__(self, pid: int | None) -> None:
         self._lock = threading.Lock()
         self._members: dict[int, float | None] = {} if pid is None else {pid: None}  # when each one started
-        self._ever = set(self._members)
+        self._ever = dict(self._members)  # those that have ended, too
         self._strangers: set[int] = set()
         self._last: dict[tuple[int, float], _Reading] = {}  # of the members that have gone, too
         self._most = _Counters(0.0, 0, 0)
-        self._looked_s = -_LOOK_S
+        self._looked_ns: int | None = None
         self.has_pid = pid is not None
 
     def pids(self) -> set[int]:
@@ -83,20 +83,24 @@ class ProcessTree:
         return set(self._members)
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Those of the pids that are or were members; None for a tree without a pid."""
+        """Those of the pids that are members, or were and are no other process now; None for a tree without a
+        pid."""
         if not self.has_pid:
             return None
-        if pids - self._ever - self._strangers:
-            with self._lock:
+        with self._lock:
+            for pid in pids & self._ever.keys() - self._members.keys():
+                if _is_another(pid, self._ever[pid]):
+                    del self._ever[pid]
+            if pids - self._ever.keys() - self._strangers:
                 self._look()
-        return pids & self._ever
+            return pids & self._ever.keys()
 
     def read(self) -> TreeReading | None:
         """What it uses now; None for a tree without a pid."""
         if not self.has_pid:
             return None
         with self._lock:
-            if time.monotonic() - self._looked_s >= _LOOK_S:
+            if self._looked_ns is None or time.monotonic_ns() - self._looked_ns >= _LOOK_S * 1e9:
                 self._look()
             return self._read_members()
 
@@ -116,18 +120,18 @@ class ProcessTree:
         return sum(sizes) if sizes else None
 
     def _look(self) -> None:
-        self._looked_s = time.monotonic()
+        self._looked_ns = time.monotonic_ns()
         listed = set(psutil.pids())
         self._strangers &= listed
-        parents = {}
+        born = {}
         for pid in listed - self._strangers - self._members.keys():
             with suppress(psutil.Error, OSError, ValueError):
-                parents[pid] = _parent(pid)
+                born[pid] = _parent_and_start(pid)
         members = dict(self._members)
-        while grown := [pid for pid in parents if pid not in members and parents[pid] in members]:
-            members |= dict.fromkeys(grown)
-        self._strangers |= parents.keys() - members.keys()
-        self._ever |= members.keys()
+        while grown := [pid for pid, (parent, _) in born.items() if pid not in members and parent in members]:
+            members |= {pid: born[pid][1] for pid in grown}
+        self._strangers |= born.keys() - members.keys()
+        self._ever |= members
         self._members = members
 
     def _read_members(self) -> TreeReading:
@@ -141,6 +145,7 @@ class ProcessTree:
                 self._last[pid, reading.started] = reading
                 readings.append(reading)
                 alive[pid] = reading.started
+        self._ever |= alive
         self._members = alive
         if not readings:
             return TreeReading(processes=0)
@@ -178,8 +183,20 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
-def _parent(pid: int) -> int:
-    return int(_stat(pid)[1]) if _IS_LINUX else psutil.Process(pid).ppid()
+def _parent_and_start(pid: int) -> tuple[int, float]:
+    """Raises as _read_process does."""
+    if not _IS_LINUX:
+        process = psutil.Process(pid)
+        return process.ppid(), process.create_time()
+    fields = _stat(pid)
+    return int(fields[1]), float(fields[19])
+
+
+def _is_another(pid: int, started: float | None) -> bool:
+    """Whether a process has this pid that is not the one that started then (None: not known)."""
+    with suppress(psutil.Error, OSError, ValueError):
+        return started is not None and _parent_and_start(pid)[1] != started
+    return False
 
 
 def _read_process(pid: int) -> _Reading:

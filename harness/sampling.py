@@ -77,21 +77,23 @@ class Sampling(Generic[Row]):
         self._missed = 0
         self._cpu_s = 0.0
         self._marks_cpu_s = 0.0
-        self._is_hung = False
+        self._late_marks: list[threading.Event] = []
         self._notes = notes if notes is not None else {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def mark(self, phase: str) -> None:
         """A phase begins now: keep its instant, and a sample with what is too costly for each one. Blocks
-        for that sample, ANSWER_LIMIT_S at most; after one that did not return, later marks take none."""
+        for that sample, ANSWER_LIMIT_S at most; while one that came too late has not returned, none is
+        taken."""
         self._phases.append((phase, time.monotonic_ns()))
-        if self._is_hung:
+        if not all(returned.is_set() for returned in self._late_marks):
             return
+        returned = threading.Event()
         try:
-            self._marks_cpu_s += within(ANSWER_LIMIT_S, self._sample_at_mark)
+            self._marks_cpu_s += within(ANSWER_LIMIT_S, lambda: self._sample_at_mark(returned))
         except TimeoutError as hung:
-            self._is_hung = True
+            self._late_marks.append(returned)
             self._failures.append(f"a sample at a mark: {hung}")
 
     def phases(self) -> list[tuple[str, int]]:
@@ -143,9 +145,10 @@ class Sampling(Generic[Row]):
             self._missed += late
             due_s += (late + 1) * self._period_s
 
-    def _sample_at_mark(self) -> float:
+    def _sample_at_mark(self, returned: threading.Event) -> float:
         """In a thread of its own; returns the processor time that it took, in seconds."""
         self._sample(self._read_at_mark)
+        returned.set()
         return time.thread_time()
 
     def _sample(self, read: Callable[[], Sequence[Row]]) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import get_args
 from urllib.parse import SplitResult, urlsplit
 
@@ -221,4 +222,7 @@ def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> flo
     ]
     if not parts[0]:
         return metric.absent
-    return sum(map(sum, parts)) * metric.scale if all(parts) else None
+    if not all(parts):
+        return None
+    combined = map(fmean if metric.combine == "mean" else sum, parts)
+    return sum(combined) * metric.scale

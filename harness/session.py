@@ -83,6 +83,7 @@ def begin(
         settings=settings.given,
         plan=planned,
         environment=facts,
+        price=settings.price,
     )
     store.write_record(directory / "run.json", record)
     return record

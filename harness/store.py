@@ -52,7 +52,7 @@ SCHEMA_HISTORY = {
     3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
     "options of all engines",
     4: "price; server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
-    "memory_said, memory_expected, idle_power_w, devices; cells: guard",
+    "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
 }
 
 
@@ -87,7 +87,9 @@ class StartRecord:
 
     `devices`: those that it was given, as NVML counts them.
     `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
-    `returned_to_baseline` compares the two. `launch_s` runs from the spawn to the first good generation.
+    `returned_to_baseline` compares the two. `memory_notes`: why a value was not sampled, by sampler and field
+    ("device 0 energy"); older runs have all of it in the one sentence of `memory_note`. `launch_s` runs from
+    the spawn to the first good generation.
     `argv` is the command line, a container's with docker's; `environment` what was set for the server
     and what of ours bears on it, without secrets. `version`: the server's word, else its environment's.
     `image`: of a container, what identifies it (docker_cli.image_facts).
@@ -118,6 +120,7 @@ class StartRecord:
     log_tail: str | None = None
     memory_kind: str = "host"
     memory_note: str | None = None
+    memory_notes: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[int, ...] = ()
     baseline_bytes: int | None = None
     after_bytes: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 
 _DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SIZES_BYTES = {"B": 1} | {
@@ -38,4 +39,7 @@ def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wan
     match = _NUMBER.fullmatch(text.strip())
     if match is None or (match[2] and match[2] not in units):
         raise ValueError(f"must be {wanted}")
-    return float(match[1]) * (units[match[2]] if match[2] else bare)
+    value = float(match[1]) * (units[match[2]] if match[2] else bare)
+    if not isfinite(value):
+        raise ValueError(f"must be {wanted}")
+    return value

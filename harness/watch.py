@@ -21,6 +21,8 @@ from harness.process_tree import ProcessTree
 from harness.sampling import Sampling
 from harness.store import Phase
 
+_OUT_OF_SIGHT = "the server is out of sight: only the machine's memory is known"
+
 
 class Keeper(Protocol):
     """Who keeps a start's record."""
@@ -29,7 +31,7 @@ class Keeper(Protocol):
 
 
 class Watch:
-    """The samplers of one start. `mark` names a phase; `save` writes what there is so far."""
+    """The samplers of one start. `mark` names a phase, from any thread; `save` writes what there is."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Watch:
         """A phase begins now, or began at t_ns, which must lie in the past. Reads what is costly, once."""
         self._phases.append(Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
         if t_ns is None:
-            for sampler in self._samplers.values():
+            for sampler in list(self._samplers.values()):  # ask_server may add one meanwhile
                 sampler.mark(name)
 
     def host_rows(self, since_ns: int, until_ns: int) -> list[HostSample]:
@@ -82,7 +84,7 @@ class Watch:
         self._keeper.update(
             phases=tuple(sorted(self._phases, key=lambda phase: phase.t_ns)),
             sampler=self._facts(),
-            memory_note=self._note(),
+            memory_notes=self._notes(),
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -92,12 +94,15 @@ class Watch:
             for key, value in asdict(sampler.timing()).items()
         }
 
-    def _note(self) -> str | None:
-        said = [] if self._has_server else ["the server is out of sight: only the machine's memory is known"]
+    def _notes(self) -> dict[str, str]:
+        """Why a value is missing, by sampler and field; one of a device begins with the device anyway."""
+        said = {} if self._has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self._samplers.items():
-            said += [f"{name}: {field}: {reason}" for field, reason in sampler.notes.items()]
-            said += [f"{name}: {sampler.error}"] if sampler.error else []
-        return "; ".join(said) or None
+            for field, reason in sampler.notes.items():
+                said[field if field.startswith(f"{name} ") else f"{name} {field}"] = reason
+            if sampler.error:
+                said[f"{name} sampler"] = sampler.error
+        return said
 
 
 @contextmanager

@@ -127,12 +127,15 @@ def anatomies(run: Run) -> dict[str, list[Anatomy]]:
 
 
 def anatomy(run: Run, record: StartRecord) -> Anatomy | None:
-    """Of one start; None where no memory of the server was seen after it was ready."""
+    """Of one start; None where no memory of the server was seen after it was ready, or none above what was in
+    use before it."""
     levels = _levels(run, record)
     stages, cells = _at_stages(record, levels), _at_cells(run, record, levels)
     if "ready" not in stages:
         return None
     total = float(levels.size_bytes.max())
+    if total <= 0:
+        return None
     before, after = record.baseline_bytes, record.after_bytes
     return Anatomy(
         record=record,

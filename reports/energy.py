@@ -1,14 +1,17 @@
 """Energy and cost of a cell's window: what the devices drew beyond idle, per output token, and its price.
 
 On a device: all the server's devices together, by NVML's energy counters, else by the mean of its power
-samples. On a host: the CPU's packages, where the system shows their counter. Draws nothing.
+samples. On a host: the CPU's packages, where the system shows their counter, with all that runs there. Draws
+nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from harness.contracts import ApiPrice, Price
@@ -34,41 +37,54 @@ class Power:
 
 
 def power_in(run: Run, cell: Cell) -> Power | None:
-    """None where nothing tells it."""
+    """None where nothing tells it; of a server that ran already this machine's counters may tell nothing."""
     start = run.start_of(cell)
-    if start is None:
+    if start is None or start.attached:
         return None
     if start.memory_kind == "host":
-        samples = run.window_samples(run.host, cell)
-        found = _counted_w(samples, "package_energy_j")
-        return None if found is None else Power(found[0], start.idle_power_w, found[1])
-    return _of_devices(run.window_samples(run.device, cell), start)
-
-
-def _of_devices(samples: pd.DataFrame, start: StartRecord) -> Power | None:
-    if not len(samples):
-        return None
-    each = [_counted_w(own, "energy_j") or _sampled_w(own, "power_w") for _, own in samples.groupby("device")]
+        each = [_counted(run.window_samples(run.host, cell), "package_energy_j")]
+    else:
+        samples = run.window_samples(run.device, cell)
+        each = [_of_device(samples, device) for device in _devices(run, start)]
     known = [found for found in each if found is not None]
-    if len(known) < len(each):
+    if not known or len(known) < len(each):
         return None
     return Power(sum(watts for watts, _ in known), start.idle_power_w, min(n for _, n in known))
 
 
-def _counted_w(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    """Mean power between the first and the last reading of a counter in joules."""
-    if column not in samples:
+def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
+    if not len(samples):
         return None
-    known = samples[["t_ns", column]].dropna().astype(float)
-    if len(known) < 2:
+    own = samples[samples["device"] == device]
+    if _fell(own["energy_j"].dropna().to_numpy(dtype=float)):
         return None
-    grown = known.iloc[-1] - known.iloc[0]
-    return float(grown[column] / (grown["t_ns"] / 1e9)), len(known)
+    return _counted(own, "energy_j") or _sampled(own, "power_w")
 
 
-def _sampled_w(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    known = samples[column].dropna().astype(float)
-    return (float(known.mean()), len(known)) if len(known) else None
+def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
+    """Mean power between a counter's first and last step, and the readings; None where it was not always
+    known, fell, or made fewer than two steps: the rule of harness/sampling.mean_power_w, for idle power."""
+    if column not in samples or samples[column].isna().any():
+        return None
+    energy_j, t_ns = samples[column].to_numpy(dtype=float), samples["t_ns"].to_numpy(dtype=np.int64)
+    steps = np.flatnonzero(np.diff(energy_j)) + 1
+    if len(steps) < 2 or _fell(energy_j):
+        return None
+    first, last = steps[0], steps[-1]
+    return float((energy_j[last] - energy_j[first]) / ((t_ns[last] - t_ns[first]) / 1e9)), len(samples)
+
+
+def _fell(energy_j: np.ndarray) -> bool:
+    """Whether a counter began anew, as with a driver that is loaded again."""
+    # A reading at a mark runs beside the sampler's: two neighbours may be a moment out of turn.
+    return len(energy_j) > 1 and bool((energy_j[2:] < energy_j[:-2]).any() or energy_j[-1] < energy_j[0])
+
+
+def _sampled(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
+    """The mean of the power where each sample has it, and their number."""
+    if not len(samples) or samples[column].isna().any():
+        return None
+    return float(samples[column].to_numpy(dtype=float).mean()), len(samples)
 
 
 def energy_per_token(power: Power | None, tokens_per_s: float | None) -> Value:
@@ -80,28 +96,32 @@ def energy_per_token(power: Power | None, tokens_per_s: float | None) -> Value:
 
 def price_of(run: Run) -> Price | None:
     """What the user said that a device's hour costs."""
-    settings = run.record.settings
-    if "price.gpu_hour" not in settings:
-        return None
-    currency = settings.get("price.currency", (Price.currency,))[0]
-    return Price(float(settings["price.gpu_hour"][0]), currency)
+    price = run.record.price
+    return price if price is not None and price.gpu_hour is not None else None
 
 
-def cost_per_million(price: Price | None, devices: int, tokens_per_s: float | None, n: int) -> Value:
+def cost_per_million(price: Price | None, devices: int | None, tokens_per_s: float | None, n: int) -> Value:
     """Of output tokens, the reading of the prompts included: devices x price of an hour / output tokens in an
     hour x 1,000,000."""
-    if price is None or price.gpu_hour is None or not tokens_per_s:
+    if price is None or price.gpu_hour is None or not devices or not tokens_per_s:
         return Value(None, 0)
     return Value(price.gpu_hour * devices / (tokens_per_s * _HOUR_S) * _MILLION, n)
 
 
-def devices_of(run: Run, cell: Cell) -> int:
-    """How many devices its server had; the machine counts as one."""
+def devices_of(run: Run, cell: Cell) -> int | None:
+    """How many devices its server had; this machine counts as one. None where that is not known, as of a
+    server that ran already."""
     start = run.start_of(cell)
-    if start is None or start.memory_kind == "host":
-        return 1
-    samples = run.window_samples(run.device, cell)
-    return int(samples["device"].nunique()) if len(samples) else 1
+    if start is None or start.attached:
+        return None
+    return 1 if start.memory_kind == "host" else len(_devices(run, start)) or None
+
+
+def _devices(run: Run, start: StartRecord) -> Sequence[int]:
+    """The devices that a start was given; where they are not on record, those that were sampled."""
+    if start.devices or run.device is None:
+        return start.devices
+    return sorted(map(int, run.device.loc[run.device["start"] == start.name, "device"].unique()))
 
 
 def api_cost_per_million(price: ApiPrice, input_tokens: float, output_tokens: float) -> float:

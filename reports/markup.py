@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -70,10 +71,18 @@ def number(value: float | None, digits: int = 1) -> str:
     return f"{value:,.{places}f}"
 
 
+def precise(value: float | None, digits: int) -> str:
+    """As `number` writes it, but with two significant digits of what is small."""
+    if not value:
+        return number(value, digits)
+    return number(value, min(max(digits, 1 - math.floor(math.log10(abs(value)))), 9))
+
+
 def shown(name: str, value: float | None) -> str:
     """A stored value of a metric in the unit that a person reads, without the unit."""
     metric = metric_of(name)
-    return number(None if value is None else value * metric.shown_scale, metric.digits)
+    write = precise if metric.may_be_small else number
+    return write(None if value is None else value * metric.shown_scale, metric.digits)
 
 
 def aggregate_cell(name: str, found: Aggregate) -> Html:

@@ -22,6 +22,7 @@ class Metric:
 
     `shown_unit` and `shown_scale`: what a person reads is value * shown_scale. `needs_equal_lengths`: it
     depends on how long the answers are, so it is no comparison where they have not the length asked for.
+    `may_be_small`: shown with two significant digits however small.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     digits: int = 1
     is_distribution: bool = False
     needs_equal_lengths: bool = False
+    may_be_small: bool = False
 
 
 def _latency(name: str, title: str, formula: str, source: str, **more: bool) -> Metric:
@@ -175,11 +177,13 @@ METRICS: tuple[Metric, ...] = (
         "J",
         "lower",
         "(mean power in the window - idle power before the start) / output tokens per second; on a device "
-        "all of the server's devices together, on a host the CPU's packages",
+        "all of the server's devices together, on a host the CPU's packages, which the load process shares; "
+        "unknown of a server that ran already",
         "energy counters (else power) in device.parquet, package_energy_j in host.parquet; idle_power_w in "
         "start.json",
         "J",
         digits=2,
+        may_be_small=True,
     ),
     Metric(
         "cost_per_million_output_tokens",
@@ -190,6 +194,7 @@ METRICS: tuple[Metric, ...] = (
         "price.gpu_hour; output_tokens_per_s",
         "price.currency",
         digits=2,
+        may_be_small=True,
     ),
     Metric(
         "launch_s",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import make_run
 import pytest
+from bench_command import Place, bench
+from make_run import S
 
-from harness import config, overrides, plan
+from harness import config, overrides, plan, session
 from harness.context_fit import Sizes, context_lines, sizes_of
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
@@ -49,6 +52,22 @@ def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(
         "engine.context_length=19: holds no conversation of file: they need 20 tokens or more, a word as "
         "one; give 128, or shorter conversations"
     )
+
+
+def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Path, chats: list[str]) -> None:
+    settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
+    with pytest.raises(UserError):
+        plan.make(settings, lambda weights: None)
+    begun = plan.make(settings, lambda weights: None, is_new=False)
+    directory = tmp_path / "run"
+    session.begin(directory, settings, begun)
+    for start in begun.starts:
+        make_run.write_start(directory, make_run.start_record(start, S))
+        for cell in start.cells:
+            make_run.write_cell(directory, cell, start, [], make_run.summary(S))
+    resumed = bench(Place(tmp_path), "run", "--resume", "run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "every cell is completed" in resumed.stderr
 
 
 def test_a_context_that_some_conversations_are_too_long_for_is_said(chats: list[str]) -> None:

@@ -196,11 +196,35 @@ def test_in_another_namespace_of_pids_nobody_is_called_foreign(library: Path) ->
 
 def test_processes_are_listed_anew_when_the_used_memory_changes(library: Path) -> None:
     grow = f"os.environ.update(NVML_PROCESSES='41:{3 * GIB}', NVML_USED='{7 * GIB}')"
-    seen = f"lambda rows: len(rows) >= 2 and ({grow}, rows[-1].used_bytes == {7 * GIB})[1]"
+    seen = f"lambda rows: len(rows) >= 2 and ({grow}, rows[-1].process_bytes == {3 * GIB})[1]"
     rows = ask(library, f"sampled([0], {{41}}, {seen})", **ALONE)["rows"]
     assert rows[0]["process_bytes"] == GIB
-    assert rows[-1]["t_ns"] - rows[0]["t_ns"] < 0.9e9
-    assert rows[-1]["process_bytes"] == 3 * GIB
+    # Half a second after the list before, and not with the next slow reading.
+    assert 0.4e9 < rows[-1]["t_ns"] - rows[0]["t_ns"] < 0.95e9
+
+
+GROWING = f"""
+def growing(is_mark):
+    from harness.device_sample import DeviceReader
+    lists = []
+    with nvml.session() as library:
+        reader = DeviceReader(library, {{}}, 0, lambda listed: (lists.append(1), listed)[1])
+        begun_s = time.monotonic()
+        for step in range(50):
+            os.environ.update(NVML_USED=str({GIB} + (step << 20)), NVML_PROCESSES=f"41:{{step}}")
+            row = reader.read(is_mark=is_mark)
+        return [len(lists), time.monotonic() - begun_s, row.process_bytes]
+"""
+
+
+def test_processes_are_listed_twice_a_second_at_most_while_memory_changes(library: Path) -> None:
+    lists, took_s, _ = ask(library, "growing(False)", define=GROWING)
+    assert lists <= 1 + took_s / 0.5
+
+
+def test_at_a_mark_processes_are_listed_whenever_memory_has_changed(library: Path) -> None:
+    lists, _, process_bytes = ask(library, "growing(True)", define=GROWING)
+    assert (lists, process_bytes) == (50, 49)
 
 
 SERVED = """
@@ -214,10 +238,37 @@ def watched(pid, folder, listed):
         watch.mark("ready")
     from harness import store
     table = store.read_samples(Path(folder) / "device.parquet").to_pylist()
-    return {"rows": table, "note": kept["memory_note"], "sampler": kept["sampler"]}
+    return {"rows": table, "notes": kept["memory_notes"], "sampler": kept["sampler"]}
 def serve(source):
     return subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 """
+
+
+AT_ONCE = f"""
+def most_at_once():
+    from harness.device_sample import DeviceReader
+    inside, most, steps, tick = [], [], iter(range(100)), threading.Event()
+    def ours(listed):
+        inside.append(1)
+        most.append(len(inside))
+        tick.wait(0.05)
+        inside.pop()
+        return listed
+    with nvml.session() as library:
+        reader = DeviceReader(library, {{}}, 0, ours)
+        threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
+        for thread in threads:
+            os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
+            thread.start()
+            tick.wait(0.01)
+        for thread in threads:
+            thread.join()
+    return max(most)
+"""
+
+
+def test_a_sample_and_one_at_a_mark_are_read_one_after_the_other(library: Path) -> None:
+    assert ask(library, "most_at_once()", define=AT_ONCE, NVML_PROCESSES=f"41:{GIB}") == 1
 
 
 def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> None:
@@ -249,8 +300,9 @@ def test_a_watched_start_says_that_an_unseen_servers_memory_is_not_attributed(
     answer = ask(library, define=SERVED, expression=f"watched(None, {str(tmp_path)!r}, '7:{GIB}')")
     assert {row["process_bytes"] for row in answer["rows"]} == {None}
     assert {row["used_bytes"] for row in answer["rows"]} == {5 * GIB}
-    assert "the server is out of sight: only the machine's memory is known" in answer["note"]
-    assert "none is said to be its" in answer["note"]
+    notes = answer["notes"]
+    assert notes["memory"] == "the server is out of sight: only the machine's memory is known"
+    assert "none is said to be its" in notes["device 0 process_memory"]
 
 
 def test_a_watched_start_has_the_cost_of_each_sampler(library: Path, tmp_path: Path) -> None:

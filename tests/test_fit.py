@@ -20,7 +20,7 @@ from harness.contracts import (
     Reason,
 )
 from harness.errors import UserError
-from harness.fit import FitTable, Memory, expected, fit, need_of
+from harness.fit import MOST_USERS, FitTable, Memory, expected, fit, need_of
 from harness.provision import why_not_on
 
 # 10 parameters: 20 bytes at fp16.
@@ -106,6 +106,17 @@ def test_an_engine_that_serves_one_at_a_time_has_any_number_of_users(toy: Weighe
     toy.is_serial = True
     [table] = asked(*TOY, "load.concurrency=32", size=1000)
     assert (table.rows[0].total_bytes, table.rows[0].most_users) == (150, None)
+
+
+def test_more_users_than_are_looked_for_are_a_number_all_the_same(toy: Weighed) -> None:
+    [table] = asked(*TOY, "load.concurrency=32", size=10**12)
+    assert table.rows[0].most_users == MOST_USERS
+
+
+def test_one_at_a_time_that_does_not_fit_has_no_users(toy: Weighed) -> None:
+    toy.is_serial = True
+    [table] = asked(*TOY, "load.concurrency=32", size=100)
+    assert table.rows[0].most_users == 0
 
 
 def test_several_loads_and_contexts_are_a_table_each(toy: Weighed) -> None:

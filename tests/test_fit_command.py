@@ -51,7 +51,9 @@ def test_a_70b_on_one_gpu_of_80_gb_is_answered_in_words(here: Place) -> None:
 def test_it_is_json_with_all_that_the_words_say(here: Place) -> None:
     words = (LLAMA, GPU, "engine=vllm,llama_cpp", "quantization=awq", "device=0", "--json")
     said = json.loads(answered(here, *words))
-    assert said["memory"] == {"device": "cuda", "bytes": 80_000_000_000, "devices": 1, "source": "as given"}
+    assert said["memory"] == {
+        "device": "cuda", "device_bytes": 80_000_000_000, "devices": 1, "source": "as given",
+    }  # fmt: skip
     about = said["models"]["llama-3.3-70b-instruct"]
     assert (about["facts"]["parameters"], about["is_estimated"]) == (70_553_706_496, False)
     [table] = said["tables"]

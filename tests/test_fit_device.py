@@ -27,14 +27,14 @@ def here(library: Path | None, device: str, given: int | None = None, **faults: 
 
 
 def test_a_device_that_is_here_has_its_own_memory(library: Path) -> None:
-    found = {"device": "cuda", "bytes": 80 * GIB, "devices": 1, "source": "this machine's: Test GPU 0"}
+    found = {"device": "cuda", "device_bytes": 80 * GIB, "devices": 1, "source": "this machine's: Test GPU 0"}
     assert here(library, "auto") == found
     assert here(library, "0") == found
 
 
 def test_several_devices_have_each_as_much(library: Path) -> None:
     found = here(library, "0,1")
-    assert (found["bytes"], found["devices"]) == (80 * GIB, 2)
+    assert (found["device_bytes"], found["devices"]) == (80 * GIB, 2)
     assert found["source"] == "this machine's: Test GPU 0, Test GPU 1"
 
 
@@ -45,11 +45,11 @@ def test_a_device_that_does_not_tell_its_memory_is_asked_of_the_user(library: Pa
 
 def test_a_device_that_is_not_here_needs_a_size(library: Path) -> None:
     assert "there is no device 7; this machine has 0 (Test GPU 0)" in here(library, "7")
-    assert here(library, "7", 24 * GIB)["bytes"] == 24 * GIB
+    assert here(library, "7", 24 * GIB)["device_bytes"] == 24 * GIB
 
 
 def test_a_given_size_is_believed_where_there_is_a_device_too(library: Path) -> None:
-    found = {"device": "cuda", "bytes": 24 * GIB, "devices": None, "source": "as given"}
+    found = {"device": "cuda", "device_bytes": 24 * GIB, "devices": None, "source": "as given"}
     assert here(library, "auto", 24 * GIB) == found
 
 
@@ -57,11 +57,11 @@ def test_the_cpu_has_the_machines_memory(library: Path) -> None:
     machine = psutil.virtual_memory().total
     assert here(library, "cpu") == {
         "device": "cpu",
-        "bytes": machine,
+        "device_bytes": machine,
         "devices": None,
         "source": "this machine's",
     }
-    assert here(library, "cpu", GIB)["bytes"] == GIB
+    assert here(library, "cpu", GIB)["device_bytes"] == GIB
 
 
 def test_without_a_device_the_machine_is_meant_unless_a_size_is_given() -> None:
@@ -71,6 +71,6 @@ def test_without_a_device_the_machine_is_meant_unless_a_size_is_given() -> None:
     assert machine["device"] == "cpu"
     assert machine["source"] == "this machine's; there is no NVIDIA driver (no libnvidia-ml.so.1)"
     meant = here(None, "auto", 80 * GIB)
-    assert (meant["device"], meant["bytes"]) == ("cuda", 80 * GIB)
+    assert (meant["device"], meant["device_bytes"]) == ("cuda", 80 * GIB)
     assert meant["source"] == "as given, of a GPU that is not here; device=cpu means the CPU"
     assert here(None, "0,1", 80 * GIB)["devices"] == 2

@@ -6,7 +6,7 @@ import pytest
 
 from engines import kv_cache
 from engines.models import MODELS
-from harness.contracts import ModelFacts
+from harness.contracts import ModelFacts, Reason
 
 GEMMA = MODELS["gemma3-270m"].facts
 DEEPSEEK_V3 = ModelFacts("deepseek_v3", 61, 128, 56, 163_840, latent_size=512 + 64)
@@ -61,6 +61,34 @@ def test_layers_without_keys_and_values_take_none() -> None:
 def test_devices_share_the_heads_until_there_are_more_of_them(devices: int, size: int) -> None:
     facts = MODELS["llama-3.1-8b-instruct"].facts
     assert kv_cache.token_bytes(facts, tensor_parallel=devices) == size
+
+
+@pytest.mark.parametrize(
+    ("devices", "heads"),
+    # Of 8: none is lost, and each device has as many as the one that has most.
+    [(1, 8), (3, 9), (5, 10), (7, 14), (8, 8), (12, 12)],
+)
+def test_no_head_is_lost_where_devices_do_not_divide_them(devices: int, heads: int) -> None:
+    facts = MODELS["mistral-7b-instruct-v0.3"].facts
+    # 2 * 32 layers * 128 * 2 bytes for each head.
+    assert kv_cache.token_bytes(facts, tensor_parallel=devices) == heads * 16_384
+
+
+def test_heads_are_shared_by_a_divisor_or_repeated_by_a_multiple() -> None:
+    facts = MODELS["mistral-7b-instruct-v0.3"].facts
+    assert [kv_cache.why_not_shared(facts, devices) for devices in (1, 2, 4, 8, 16)] == [None] * 5
+    assert kv_cache.why_not_shared(facts, 3) == Reason(
+        "engine.tensor_parallel=3: its 8 KV heads cannot be shared alike; give a divisor or a multiple of 8"
+    )
+    assert kv_cache.why_not_shared(facts, 12) is not None
+    assert kv_cache.why_not_shared(facts, 4, can_repeat=False) is None
+    assert kv_cache.why_not_shared(facts, 16, can_repeat=False) == Reason(
+        "engine.tensor_parallel=16: its 8 KV heads cannot be shared alike; give a divisor of 8"
+    )
+
+
+def test_a_latent_is_not_shared_by_heads() -> None:
+    assert kv_cache.why_not_shared(DEEPSEEK_V3, 3) is None
 
 
 def test_each_device_has_the_whole_latent() -> None:

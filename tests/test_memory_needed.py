@@ -6,6 +6,7 @@ transformers 5.24.0, sglang 0.5.23 without its kernels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,12 @@ LLAMA_8B = MODELS["llama-3.1-8b-instruct"].facts
 LLAMA_70B = MODELS["llama-3.3-70b-instruct"].facts
 DEEPSEEK = ModelFacts(
     "deepseek_v3", 61, 128, 56, 163_840, latent_size=576, vocabulary=129_280, hidden_size=7168
+)
+TINYLLAMA = ModelFacts(
+    "llama", 22, 4, 64, 2048, 1_100_048_384, vocabulary=32_000, hidden_size=2048, ties_embeddings=False
+)
+QWEN3_1_7B = ModelFacts(
+    "qwen3", 28, 8, 128, 40_960, 1_720_574_976, vocabulary=151_936, hidden_size=2048, ties_embeddings=True
 )
 MIB, GIB = 2**20, 2**30
 SERVED = ("llama_cpp", "sglang", "tgi", "transformers", "vllm")
@@ -176,6 +183,30 @@ def test_all_devices_are_counted_together(engine: str) -> None:
     assert four.overhead_bytes >= 4 * one.overhead_bytes
 
 
+@pytest.mark.parametrize(
+    ("engine", "device", "devices", "is_refused"),
+    [
+        # QKVParallelLinear of vLLM and SGLang divides the 8 heads, or repeats them.
+        ("vllm", "cuda", 3, True), ("vllm", "cpu", 3, True), ("vllm", "cuda", 8, False),
+        ("vllm", "cuda", 12, True), ("vllm", "cuda", 16, False),
+        ("sglang", "cuda", 3, True), ("sglang", "cuda", 16, False),
+        # On a CPU SGLang pads them (configs/update_config.py).
+        ("sglang", "cpu", 3, False),
+        # TGI does not repeat them (flash_llama_modeling.py).
+        ("tgi", "cuda", 3, True), ("tgi", "cuda", 4, False), ("tgi", "cuda", 16, True),
+        # llama.cpp shares layers, transformers nothing.
+        ("llama_cpp", "cuda", 3, False), ("transformers", "cuda", 3, False),
+    ],
+)  # fmt: skip
+def test_devices_that_cannot_share_the_heads_are_refused(
+    engine: str, device: str, devices: int, is_refused: bool
+) -> None:
+    found = needed(engine, LLAMA_8B, device, tensor_parallel=devices, **users(4, 4096))
+    assert isinstance(found, Reason) is is_refused
+    if isinstance(found, Reason):
+        assert f"engine.tensor_parallel={devices}: its 8 KV heads" in found.text
+
+
 @pytest.mark.parametrize("engine", SERVED)
 def test_more_users_and_longer_contexts_need_no_less(engine: str) -> None:
     device = "cuda" if engine == "tgi" else "cpu"
@@ -265,6 +296,62 @@ def test_larger_batches_need_more() -> None:
             for tokens in (4096, 16_384)
         )
         assert small < large
+
+
+@pytest.mark.parametrize(
+    ("facts", "quantization", "mebibytes"),
+    [
+        # CPU_REPACK in published logs of TinyLlama and Qwen3-1.7B.
+        (TINYLLAMA, "gguf-q4_k_m", 455.06),
+        (QWEN3_1_7B, "gguf-q4_k_m", 645.75),
+    ],
+)
+def test_larger_models_are_laid_out_anew_as_published_logs_say(
+    facts: ModelFacts, quantization: str, mebibytes: float
+) -> None:
+    plain = need_of("llama_cpp", facts, **users(1, 2048))
+    found = need_of("llama_cpp", facts, quantization=quantization, **users(1, 2048))
+    assert (found.overhead_bytes - plain.overhead_bytes) / MIB == pytest.approx(mebibytes, rel=0.03)
+
+
+ON_CPU = ("llama_cpp", "sglang", "transformers", "vllm")
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize(
+    ("change", "is_assumed"),
+    [
+        ({}, False),
+        ({"hidden_size": 1280, "vocabulary": 131_072}, False),
+        ({"hidden_size": 1288}, True),
+        ({"hidden_size": 312}, True),
+        ({"vocabulary": 128_256}, True),
+        ({"hidden_size": None}, True),
+        ({"vocabulary": None}, True),
+    ],
+)
+def test_a_shape_far_from_what_was_measured_is_assumed(
+    engine: str, change: dict[str, Any], is_assumed: bool
+) -> None:
+    found = need_of(engine, replace(GEMMA, **change), **users(4, 2048))
+    assert found.is_assumed is is_assumed
+    assert found.overhead_source.startswith("assumed: " if is_assumed else "measured: ")
+    assert "gemma3-270m" in found.overhead_source
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_a_wider_model_needs_more_for_a_step_on_a_cpu(engine: str) -> None:
+    narrow, wide = (need_of(engine, facts, **users(4, 4096)) for facts in (GEMMA, LLAMA_8B))
+    assert 50 * MIB < wide.overhead_bytes - narrow.overhead_bytes < 1000 * MIB
+    assert "step" in wide.overhead_source
+
+
+def test_llama_cpp_python_needs_no_more_for_more_users() -> None:
+    one, two = (
+        need_of("llama_cpp", LLAMA_8B, options={"program": "llama-cpp-python"}, **users(count, 256))
+        for count in (1, 2)
+    )
+    assert one == two
 
 
 @pytest.mark.parametrize("engine", ["openai", "reference"])

@@ -4,6 +4,7 @@ for GPUs, from lines of public logs of the same programs."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,11 @@ def test_vllm_on_a_gpu_says_all_parts() -> None:
     }
 
 
+def test_vllm_that_found_more_memory_free_after_capturing_says_no_graphs() -> None:
+    log = VLLM_GPU.replace("took 0.71 GiB", "took -0.02 GiB").replace("2.4 GiB for peak", "1.5 GiB for peak")
+    assert said("vllm", log) == {"weights": round(51.1 * GIB), "kv_cache": round(19.54 * GIB)}
+
+
 def test_vllm_says_it_for_one_device_of_several() -> None:
     config = (
         "Initializing a V1 LLM engine (v0.32.0) with config: model='/w', tensor_parallel_size=2, seed=0\n"
@@ -163,6 +169,12 @@ def test_sglang_on_gpus_adds_up_what_each_rank_says() -> None:
         "kv_cache": 4 * round(12.21 * GIB),
         "graphs": 2 * (round(0.25 * GIB) + round(0.5 * GIB)),
     }
+
+
+def test_sglang_that_found_more_memory_free_after_capturing_says_no_graphs() -> None:
+    log = re.sub(r"(graph end.* mem usage=)", r"\1-", SGLANG_GPU)
+    assert "mem usage=-0.50" in log
+    assert set(said("sglang", log)) == {"weights", "kv_cache"}
 
 
 def test_sglang_says_a_latent_cache_as_one() -> None:

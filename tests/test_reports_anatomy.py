@@ -105,6 +105,17 @@ def test_parts_are_what_the_server_says_and_the_measured_steps_and_add_up(tmp_pa
     assert found.explained_share == pytest.approx(260 / 280)
 
 
+def test_device_whose_use_never_exceeds_the_baseline_has_no_parts_and_the_page_is_made(tmp_path):
+    path = marked_run(tmp_path, memory_kind="device", baseline_bytes=8 * GIB)
+    [start] = open_run(path).start_records
+    samples = [
+        DeviceSample(SPAWNED_NS + k * S, 0, 8 * GIB, None, 90, 50, 300.0, 1.0, 60, 1700) for k in range(31)
+    ]
+    store.write_samples(path / "starts" / start.name / "device.parquet", samples)
+    assert anatomies(open_run(path)) == {}
+    assert write_report(path).is_file()
+
+
 def test_where_the_server_says_nothing_the_measured_steps_stand():
     parts = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
     assert in_mib(parts) == {"program": 50, "weights": 110, "workspace": 100, "rest": 20}

@@ -307,15 +307,16 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     load_summary = summary(100 * S, gc_pause_s=0.0125)
     made = one_cell_run(tmp_path, rows, load_summary)
     planned = open_run(made.path).record.plan.starts[0]
-    counts = {"host_samples": 397, "host_missed": 3, "host_cpu_s": 0.2}
+    counts = {"host_samples": 397, "host_missed": 3, "host_interval_p99_s": 0.108, "host_cpu_s": 0.2}
+    counts |= {"server_samples": 40, "server_missed": 9, "server_interval_p99_s": 1.01}  # once a second
     write_start(made.path, start_record(planned, 90 * S, sampler=counts))
     page = write_report(made.path).read_text(encoding="utf-8")
     section = plain(page.partition('<section id="client">')[2].partition("</section>")[0])
     # tokens, 2 per chunk; send lag 1 ms; loop and stamp lag p99; 2000 ns; 12.5 ms; 1 s of 10.5 s;
-    # none re-sent or lost; missed samples
+    # none re-sent or lost; missed samples and the sampler's interval p99
     expected = "1 user 50.0 10.0 5.00 2.00 1.0"
     assert expected in section
-    assert "0.50 0.10 kernel 2.00 12.50 10 0 0 3 of 400" in section
+    assert "0.50 / 0.10 kernel 2.00 12.50 10 0 / 0 3 of 400 p99 108 ms" in section
 
 
 def test_power_and_utilization_are_means_over_the_windows(tmp_path):
@@ -329,7 +330,9 @@ def test_power_and_utilization_are_means_over_the_windows(tmp_path):
     store.write_samples(made.path / "starts" / start.name / "device.parquet", samples)
     text = plain(write_report(made.path).read_text(encoding="utf-8"))
     # the sample before the window is left out; two devices: 250 W together
-    assert "llama_cpp fp16 1 user 50 250 4 1" in text
+    # and 40 degrees, 1000 MHz; nothing of throttling, ECC or PCIe was told
+    assert "deployment load utilization % power W hottest °C SM clock MHz samples starts" in text
+    assert "llama_cpp fp16 1 user 50 250 40 1,000 4 1" in text
 
 
 def test_every_latency_has_its_medians_by_turn_and_only_ttft_is_open(page):
@@ -485,7 +488,7 @@ def test_load_processes_have_a_row_each_with_clock_and_end(every_load):
     assert "1 1 load-1, pid 4001 40 3.000 0.050 0.50 0.10 kernel – – lost after 20.0 s" in text
     # re-sent once in each start's warm-up or window; lost three times in each
     assert "trace x2 50.0 50.0" in text
-    assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 6 –", text)
+    assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 / 6 –", text)
 
 
 def test_lost_requests_are_listed_by_kind(every_load):

@@ -34,7 +34,7 @@ from reports.checks.serving import server_counts_differ
 from reports.frames import Run
 from reports.markup import Html
 from reports.sections import serving
-from reports.served import Gauge, gauge, grown_in_cell, growth, mean_gauge, never_told, pooled, total
+from reports.served import TERMS, Gauge, gauge, grown_in_cell, growth, mean_gauge, never_told, pooled, total
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
@@ -177,8 +177,9 @@ def two_engines(path: Path) -> Run:
     store.write_record(path / "run.json", run_record(plan))
     for start in plan.starts:
         spawned_ns = (100 + 100 * start.index) * S
-        note = "server: samples: 9 of 9 were not read (the last: /metrics answers HTTP 404)"
-        write_start(path, start_record(start, spawned_ns, memory_note=f"host: pss: why; {note}"))
+        why = "9 of 9 were not read (the last: /metrics answers HTTP 404; no more)"
+        said = {"host pss": "why", "server queue_s": "not on the server's page", "server samples": why}
+        write_start(path, start_record(start, spawned_ns, memory_notes=said))
         made = summary(spawned_ns + 10 * S)
         rows = [row(k, made.window_start_ns + k * 100 * MS) for k in range(60)]
         write_cell(path, start.cells[0], start, rows, made)
@@ -213,7 +214,9 @@ def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> 
     assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – 75.0 – 8 1" in text
     assert "llama_cpp bf16 does not tell: KV-cache usage, preemptions, time in the queue" in text
     assert "transformers bf16 tells nothing: samples: 9 of 9 were not read" in text
-    assert "HTTP 404" in text
+    assert "HTTP 404; no more" in text
+    assert "vllm bf16, samples: 9 of 9 were not read" in text
+    assert "host pss" not in text
 
 
 def plain(body: Html) -> str:
@@ -236,4 +239,4 @@ def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     assert run.server is None
     assert serving.section(run) is None
     assert list(server_counts_differ(run)) == []
-    assert len(never_told(run, [run.start_records[0].name])) == 10
+    assert never_told(run, [run.start_records[0].name]) == list(TERMS)

@@ -145,6 +145,35 @@ def test_a_sample_that_hangs_holds_nobody_up() -> None:
     assert sampling.error == f"2 samples could not be read; the first: {first}"
 
 
+@pytest.mark.usefixtures("soon")
+def test_marks_take_samples_again_once_a_late_one_has_returned() -> None:
+    release, returned = threading.Event(), threading.Event()
+
+    def late_once() -> list[str]:
+        if returned.is_set():
+            return ["marked"]
+        release.wait(30)
+        returned.set()
+        return ["late"]
+
+    with Sampling(lambda: ["plain"], hz=100, read_at_mark=late_once) as sampling:
+        sampling.mark("late")
+        sampling.mark("while it runs")
+        assert sampling.error == f"1 samples could not be read; the first: a sample at a mark: {NO_ANSWER}"
+        release.set()
+        wait_until(lambda: "late" in sampling.rows() and not bounded_threads())
+        sampling.mark("after")
+    assert sampling.rows().count("marked") == 1
+    assert sampling.rows().count("late") == 1
+
+
+NO_ANSWER = "no answer within 0.1 s"
+
+
+def bounded_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "bounded"]
+
+
 def test_a_bounded_answer_is_the_answer_or_what_was_raised() -> None:
     assert within(10, lambda: 7) == 7
     with pytest.raises(ValueError, match="no"):

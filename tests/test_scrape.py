@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +21,12 @@ from harness import scrape, store
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling import Sampling
 from harness.scrape import ServerSample, Terms, sample_server
-from harness.watch import watch_memory
+from harness.watch import Watch, watch_memory
 
 DATA = Path(__file__).parent / "data"
 METRICS: dict[ServerTerm, ServerMetric] = {
     "running": ServerMetric("toy:running"),
-    "kv_cache_usage_share": ServerMetric("toy:cache_pct", scale=0.01),
+    "kv_cache_usage_share": ServerMetric("toy:cache_pct", scale=0.01, combine="mean"),
     "prompt_tokens": ServerMetric("toy:read_total", also=("toy:cached_total",)),
     "generated_tokens": ServerMetric("toy:generated_total", labels={"kind": "text"}),
     "preemptions": ServerMetric("toy:preempted_total", absent=0.0),
@@ -67,6 +69,21 @@ def test_terms_are_sums_over_labels_and_parts_scaled() -> None:
         "generated_tokens": 40.0,
         "preemptions": 0.0,
     }
+
+
+def test_share_of_several_engines_is_their_mean_and_not_their_sum() -> None:
+    page = PAGE.replace(
+        "toy:cache_pct 25 1700000000000", 'toy:cache_pct{rank="0"} 80\ntoy:cache_pct{rank="1"} 70'
+    )
+    assert values(page)["kv_cache_usage_share"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_cache_usage_of_two_data_parallel_engines_is_a_share(engine: str) -> None:
+    metrics = ENGINES[engine].metrics
+    name = metrics["kv_cache_usage_share"].sample
+    page = "".join(f'{name}{{model_name="m",engine="{k}"}} {used}\n' for k, used in enumerate((0.8, 0.7)))
+    assert Terms(metrics).of(page)[0]["kv_cache_usage_share"] == pytest.approx(0.75)
 
 
 def test_sum_with_a_missing_part_is_not_known() -> None:
@@ -222,7 +239,8 @@ def test_watch_saves_what_the_server_told_with_a_sample_at_each_mark(tmp_path: P
     with page_server(page), watch_memory(None, (), tmp_path, keeper) as watch:
         watch.mark("spawned")
         assert page.asked == []
-        watch.ask_server(page.base_url, "/metrics", METRICS, None)
+        metrics = METRICS | {"queue_s": ServerMetric("toy:queue_seconds_sum")}
+        watch.ask_server(page.base_url, "/metrics", metrics, None)
         page.text = PAGE.replace("toy:read_total 1.5e3", "toy:read_total 3500")
         watch.mark("cell 001 warm-up")
         marked_ns = time.monotonic_ns()
@@ -233,6 +251,31 @@ def test_watch_saves_what_the_server_told_with_a_sample_at_each_mark(tmp_path: P
         assert [row["prompt_tokens"] for row in rows if row["t_ns"] <= marked_ns][-1] == 4000.0
         assert rows[0]["queue_s"] is None
     assert "server_cpu_s" in keeper.facts["sampler"]
+    notes = keeper.facts["memory_notes"]
+    assert isinstance(notes, dict)
+    assert notes["memory"] == "the server is out of sight: only the machine's memory is known"
+    assert notes["server queue_s"] == "not on the server's page"
+
+
+def test_server_may_be_asked_while_a_mark_is_taken(tmp_path: Path) -> None:
+    """Stages of a start are marked from a thread of their own."""
+    began, release = threading.Event(), threading.Event()
+
+    def slow() -> list[int]:
+        began.set()
+        release.wait(30)
+        return []
+
+    page = PageServer(PAGE)
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        stack.enter_context(page_server(page))
+        samplers = {"host": stack.enter_context(Sampling(list, read_at_mark=slow))}
+        watch = Watch(samplers, stack, tmp_path, Kept(), has_server=True)
+        marking = pool.submit(watch.mark, "weights_loaded")
+        assert began.wait(10)
+        watch.ask_server(page.base_url, "/metrics", METRICS, None)
+        release.set()
+        marking.result(10)
 
 
 def test_server_without_metrics_is_not_asked(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_its_counters_are_what_its_answers_say(server: Live) -> None:
         response.readline()
         second = threading.Thread(target=server.stream, args=("second", 60))
         second.start()
-        busy = wait_until(lambda: (found := told(server))["waiting"] and found)
+        busy = wait_until(lambda: (found := told(server))["waiting"] and found["running"] and found)
         response.read()
     second.join()
     after = wait_until(lambda: (found := told(server))["running"] == 0 and found)

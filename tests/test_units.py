@@ -25,6 +25,12 @@ def test_sizes_are_bytes(text: str, size: int | None) -> None:
         assert size_bytes(text) == size
 
 
+def test_what_is_beyond_every_number_is_refused() -> None:
+    for read in (size_bytes, duration_s, share, rate_per_s):
+        with pytest.raises(ValueError, match="must be"):
+            read("1e400")
+
+
 def test_shares_take_percent() -> None:
     assert share("5%") == pytest.approx(0.05)
 

@@ -53,7 +53,7 @@ class MemoryNeed:
     `kv_cache_bytes`: of its KV cache as the terms ask for it; `kv_bytes_per_token`: of one more token where
     no layer has a full window. `overhead_bytes`: all else (the device's context, graphs, workspace, on a CPU
     the programs and libraries); `overhead_source`: where that was measured, or who says so. With
-    `is_assumed` it was never measured on such a device.
+    `is_assumed` it was never measured on such a device, or not with a shape like this one.
     """
 
     kv_cache_bytes: int

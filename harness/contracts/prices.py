@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Price:
-    """`gpu_hour`: of one device (without a GPU, of the machine) for an hour, in `currency`; finite, 0 or more.
-    None: nobody said, and no cost is shown."""
+    """`gpu_hour`: of one device (without a GPU, of the machine) for an hour, in `currency`; finite, 0 or
+    more. None: nobody said, and no cost is shown."""
 
     gpu_hour: float | None = None
     currency: str = "USD"

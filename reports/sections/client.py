@@ -23,14 +23,12 @@ _COLUMNS = (
     "cached tokens",
     "tokens per chunk",
     "send lag p50 / max ms",
-    "loop lag p99 ms",
-    "stamp lag p99 ms",
+    "loop / stamp lag p99 ms",
     "stamps",
     "clock ± µs",
     "GC ms",
     "CPU % of a core",
-    "re-sent",
-    "lost",
+    "re-sent / lost",
     "samples missed",
 )
 _WORKER_COLUMNS = (
@@ -49,6 +47,7 @@ _WORKER_COLUMNS = (
     "CPU % of a core",
     "ended",
 )
+_SAMPLERS = ("host", "device")
 _NOTE = (
     "Tokens: means per ok request, as the server counts them, or load.tokenizer where it does not. Tokens"
     " per chunk: where above 1, the gaps of ITL are between chunks of so many tokens. Send lag: how late "
@@ -56,7 +55,8 @@ _NOTE = (
     "kernel's receive stamp to our reading of it. Clock: uncertainty of mapping the stamps onto the one "
     "time axis. GC and CPU: of the load processes together. Re-sent: requests whose kept-alive connection"
     " had been closed, and that were sent once more. Lost: requests that a load process died with. "
-    "Samples missed: of the starts' memory and processor. Over several starts, tokens and the send lag's "
+    "Samples missed: of the starts' memory and processor, due each 100 ms, with the p99 of the time from one "
+    "to the next. Over several starts, tokens and the send lag's "
     "p50 are means; re-sent and lost are sums; the rest is the worst start's."
 )
 
@@ -82,14 +82,14 @@ def _row(run: Run, group: Group) -> list[Html | str]:
         group.load,
         *(aggregate_cell(name, run.aggregate(group, name)) for name in _TOKENS),
         _send_lag(run, group),
-        _worst((s.loop_lag_s[1] * 1e3 for s in summaries if s.loop_lag_s), 2),
-        _worst((s.stamp_lag_s[1] * 1e3 for s in summaries if s.stamp_lag_s), 2),
+        f"{_worst((s.loop_lag_s[1] * 1e3 for s in summaries if s.loop_lag_s), 2)} / "
+        f"{_worst((s.stamp_lag_s[1] * 1e3 for s in summaries if s.stamp_lag_s), 2)}",
         _stamps(summaries),
         _worst((s.clock_uncertainty_ns / 1e3 for s in summaries if s.clock_uncertainty_ns is not None), 2),
         _worst((s.gc_pause_s * 1e3 for s in summaries), 2),
         _worst((100 * share for share in cores), 0),
-        *_resent_and_lost(run, group),
-        _missed(run, group),
+        _resent_and_lost(run, group),
+        _sampler(run, group),
     ]
 
 
@@ -106,12 +106,12 @@ def _p99s(run: Run, group: Group) -> list[Value]:
     return [run.values[cell.number]["send_lag_s.p99"] for cell in group.counted]
 
 
-def _resent_and_lost(run: Run, group: Group) -> tuple[str, Html]:
+def _resent_and_lost(run: Run, group: Group) -> Html:
     """Of the windows of all the group's cells that have requests."""
     sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
     resent = sum(int(frame["is_resent"].fillna(False).sum()) for frame in sent)
     lost = sum(int((frame["outcome"] == "lost").sum()) for frame in sent)
-    return f"{resent:,}", tag("span", f"{lost:,}", class_="bad" if lost else "")
+    return join([f"{resent:,} / ", tag("span", f"{lost:,}", class_="bad" if lost else "")])
 
 
 def _workers(run: Run) -> list[Html]:
@@ -168,12 +168,19 @@ def _worst(values: Iterable[float], digits: int) -> str:
     return number(max(values, default=None), digits)
 
 
-def _missed(run: Run, group: Group) -> str:
-    """Of the starts that the group's cells were measured on."""
+def _sampler(run: Run, group: Group) -> Html | str:
+    """Samples missed, and the longest interval p99 of a sampler, of the starts that the group's cells were
+    measured on."""
     records = [record for cell in group.counted if (record := run.start_of(cell))]
     samplers = {record.name: record.sampler for record in records}.values()
 
-    def total(ending: str) -> int:
-        return sum(int(v or 0) for sampler in samplers for key, v in sampler.items() if key.endswith(ending))
+    def values(ending: str) -> list[float]:
+        names = [f"{name}_{ending}" for name in _SAMPLERS]
+        return [float(v) for each in samplers for key in names if isinstance(v := each.get(key), int | float)]
 
-    return f"{total('_missed'):,} of {total('_missed') + total('_samples'):,}" if any(samplers) else NOTHING
+    taken, missed = sum(values("samples")), sum(values("missed"))
+    if not taken + missed:
+        return NOTHING
+    p99_ms = _worst((1e3 * p99_s for p99_s in values("interval_p99_s")), 0)
+    main = tag("span", f"{missed:,.0f} of {taken + missed:,.0f}")
+    return join([main, tag("span", f"p99 {p99_ms} ms", class_="range")])

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.contracts import ApiPrice
+from harness.contracts import ApiPrice, Price
+from harness.store import StartRecord
 from reports.cells import Group
 from reports.charts import Section
-from reports.energy import api_cost_per_million, power_in, price_of
+from reports.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.frames import Run
 from reports.looks import looks, named
-from reports.markup import NOTHING, Html, aggregate_cell, join, number, paragraph, table, tag
+from reports.markup import (
+    NOTHING,
+    Html,
+    aggregate_cell,
+    join,
+    number,
+    paragraph,
+    precise,
+    several,
+    table,
+    tag,
+)
 
+_RAN_ALREADY = "the server ran already, perhaps on another machine"
 _ENERGY = "energy_j_per_output_token"
 _COST = "cost_per_million_output_tokens"
 
@@ -26,11 +39,14 @@ def section(run: Run) -> Section | None:
 def _energy(run: Run) -> list[Html]:
     found = looks(run)
     rows: list[Sequence[Html | str]] = []
+    unknown: dict[str, str] = {}
     for group in run.groups:
         powers = [power for cell in group.counted if (power := power_in(run, cell)) is not None]
+        idle = [power.idle_w for power in powers if power.idle_w is not None]
+        if group.counted and not idle:
+            unknown[group.deployment] = _why_no_energy(run.starts_of(group.deployment))
         if not powers:
             continue
-        idle = [power.idle_w for power in powers if power.idle_w is not None]
         rows.append(
             [
                 named(found[group.deployment]),
@@ -42,58 +58,105 @@ def _energy(run: Run) -> list[Html]:
             ]
         )
     if not rows:
-        return [paragraph(f"Energy is not known: {_why_no_energy(run)}.")]
+        return [_not_known("Energy", unknown, run)]
     columns = ["deployment", "load", "power W", "idle W", "J per output token", "samples"]
     note = paragraph(
         "Power in the windows, of all the server's devices together (on a host: of the CPU's packages alone, "
-        "without memory); idle: over the second before each start. Joules per output token are net of idle, "
-        "and have the reading of the prompts in them."
+        "without memory, and what the load process and bench itself draw is in it); idle: over the second "
+        "before each start. Joules per output token are net of idle, and have the reading of the prompts in "
+        "them."
     )
-    return [table(columns, rows, "plain"), note]
+    return [table(columns, rows, "plain"), note, *([_not_known("Energy", unknown, run)] if unknown else [])]
 
 
-def _why_no_energy(run: Run) -> str:
-    said = dict.fromkeys(record.idle_power_note for record in run.start_records if record.idle_power_note)
+def _why_no_energy(starts: Sequence[StartRecord]) -> str:
+    if any(record.attached for record in starts):
+        return _RAN_ALREADY
+    said = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
     return "; ".join(said) if said else "nothing that was sampled tells it"
+
+
+def _not_known(what: str, unknown: Mapping[str, str], run: Run) -> Html:
+    """Of which deployments a figure is not known, and why; `unknown` has the reason of each."""
+    measured = {group.deployment for group in run.groups if group.counted}
+    reasons = list(dict.fromkeys(unknown.values()))
+    if len(reasons) <= 1 and measured <= unknown.keys():
+        return paragraph(f"{what} is not known: {reasons[0] if reasons else 'no cell counts'}.")
+    names = {why: [label for label, said in unknown.items() if said == why] for why in reasons}
+    return paragraph(" ".join(f"{what} is not known of {several(names[why])}: {why}." for why in reasons))
 
 
 def _cost(run: Run) -> list[Html]:
     price = price_of(run)
-    if price is None:
-        return [
+    unknown = {
+        group.deployment: _why_no_cost(run.starts_of(group.deployment))
+        for group in run.groups
+        if group.counted and all(devices_of(run, cell) is None for cell in group.counted)
+    }
+    is_known = any(group.counted and group.deployment not in unknown for group in run.groups)
+    said = [_not_known("Cost", unknown, run)] if unknown and (price or not is_known) else []
+    if price is None and is_known:
+        said = [
             paragraph("Cost: give price.gpu_hour, what an hour of the device costs (and price.currency).")
         ]
+    if price is None or not is_known:
+        return said
+    return [tag("h3", "Cost"), _cost_table(run, price), paragraph(_cost_note(run, price)), *said]
+
+
+def _why_no_cost(starts: Sequence[StartRecord]) -> str:
+    is_attached = any(record.attached for record in starts)
+    return _RAN_ALREADY if is_attached else "the server's devices are not on record"
+
+
+def _cost_table(run: Run, price: Price) -> Html:
     found = looks(run)
-    providers = {
-        (api.provider, api.currency): api for record in run.start_records for api in record.api_prices
-    }
+    prices = {group.deployment: _api_prices(run, group) for group in run.groups}
+    providers = list(dict.fromkeys(key for known in prices.values() for key in known))
     rows: list[Sequence[Html | str]] = [
         [
             named(found[group.deployment]),
             group.load,
             aggregate_cell(_COST, run.aggregate(group, _COST)),
-            *(_api_cost(run, group, api) for api in providers.values()),
+            *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
         ]
         for group in run.groups
     ]
     own = f"{price.currency} per million output tokens"
     columns = ["deployment", "load", own, *(f"{name}, {currency}" for name, currency in providers)]
-    whose = " or this machine" if any(r.memory_kind == "host" for r in run.start_records) else ""
-    text = (
-        f"At {price.gpu_hour:g} {price.currency} for an hour of a device{whose}, used for nothing else "
-        "and as busy as in the window; the reading of the prompts is in it."
+    return table(columns, rows, "plain")
+
+
+def _api_prices(run: Run, group: Group) -> dict[tuple[str, str], ApiPrice]:
+    """What providers ask for the group's model, by provider and currency; of several starts the last's."""
+    return {
+        (api.provider, api.currency): api
+        for record in run.starts_of(group.deployment)
+        for api in record.api_prices
+    }
+
+
+def _cost_note(run: Run, price: Price) -> str:
+    kinds = {record.memory_kind for record in run.start_records if not record.attached}
+    whose = " or ".join(
+        name for kind, name in (("device", "a device"), ("host", "this machine")) if kind in kinds
     )
-    if providers:
-        sources = ", ".join(dict.fromkeys(f"{api.source}, {api.as_of}" for api in providers.values()))
+    text = (
+        f"At {precise(price.gpu_hour, 2)} {price.currency} for an hour of {whose or 'a device'}, used for "
+        "nothing else and as busy as in the window; the reading of the prompts is in it."
+    )
+    known = [api for group in run.groups for api in _api_prices(run, group).values()]
+    if known:
+        sources = ", ".join(dict.fromkeys(f"{api.source}, {api.as_of}" for api in known))
         text += (
             f" Providers: the same requests at their prices for the model ({sources}); how they quantize it "
+            "is their own affair."
         )
-        text += "is their own affair."
-    return [tag("h3", "Cost"), table(columns, rows, "plain"), paragraph(text)]
+    return text
 
 
-def _api_cost(run: Run, group: Group, api: ApiPrice) -> Html | str:
+def _api_cost(run: Run, group: Group, api: ApiPrice | None) -> Html | str:
     asked, given = (run.aggregate(group, name).mean for name in ("input_tokens", "output_tokens"))
-    if asked is None or not given:
+    if api is None or asked is None or not given:
         return NOTHING
-    return number(api_cost_per_million(api, asked, given), 2)
+    return precise(api_cost_per_million(api, asked, given), 2)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from harness.store import StartRecord
 from reports.cells import Group, short_load
@@ -14,9 +13,11 @@ from reports.charts import Chart, Section, axis, downsample, grid, line
 from reports.frames import Run
 from reports.looks import Look, looks
 from reports.markup import Html, join, number, paragraph, table, tag
+from reports.memory_notes import shared_reasons
 from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
 from reports.processor import foreign_share, group_cores
+from reports.sections.devices import device_parts
 
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
 # Room above the highest sample, for its label.
@@ -27,14 +28,15 @@ _NEAR_SHARE = 0.04
 
 
 def section(run: Run) -> Section | None:
-    """None where no start has samples of its server's memory."""
+    """None where no start has samples of its server's memory, or a reason why not."""
     by_label: dict[str, list[tuple[StartRecord, Memory]]] = {}
     for record in run.start_records:
         memory = memory_over_time(run, record)
         if len(memory.t_ns):
             by_label.setdefault(record.deployment.label, []).append((record, memory))
+    missing = _missing(run)
     if not by_label:
-        return None
+        return Section("Memory over time", join(missing)) if missing else None
     top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * _GIB
     found = looks(run)
     charts = [
@@ -49,30 +51,29 @@ def section(run: Run) -> Section | None:
         "lines: stages of its start; dotted: its first good generation. At most 1,000 points per line; lows "
         "and highs are kept."
     )
-    return Section(
-        "Memory over time", join([note, grid(charts), *_device_parts(run), *_processor_parts(run)]), charts
-    )
+    body = [note, grid(charts), *missing, *device_parts(run), *_processor_parts(run)]
+    return Section("Memory over time", join(body), charts)
 
 
-def _device_parts(run: Run) -> list[Html]:
-    """Utilization and power of the devices by deployment and load; nothing where no device was sampled."""
-    rows: list[Sequence[Html | str]] = []
-    for group in run.groups:
-        samples = [run.window_samples(run.device, cell) for cell in group.counted]
-        each = [device_means(found) for found in samples if len(found)]
-        if each:
-            busy, power_w = (_mean([means[k] for means in each]) for k in (0, 1))
-            n = f"{sum(map(len, samples)):,}"
-            rows.append(
-                [group.deployment, group.load, number(busy, 0), number(power_w, 0), n, str(len(each))]
-            )
-    if not rows:
-        return []
-    note = paragraph(
-        "Means over the windows, then over starts. Power is of all the server's devices together."
+def _missing(run: Run) -> list[Html]:
+    """What could not be sampled, why, and of which starts: equal ones once."""
+    items = [
+        tag("li", f"{_whose(run, starts)}: {', '.join(what).replace('_', ' ')}: {why}")
+        for what, why, starts in shared_reasons(run.start_records)
+    ]
+    return [tag("h3", "What could not be read"), tag("ul", *items, class_="note")] if items else []
+
+
+def _whose(run: Run, starts: Sequence[StartRecord]) -> str:
+    if len(starts) == len(run.start_records):
+        return "all starts"
+    by_label: dict[str, list[str]] = {}
+    for record in starts:
+        by_label.setdefault(record.deployment.label, []).append(str(record.repeat + 1))
+    return "; ".join(
+        name if len(numbers) == len(run.starts_of(name)) else f"{name}, start {', '.join(numbers)}"
+        for name, numbers in by_label.items()
     )
-    columns = ["deployment", "load", "utilization %", "power W", "samples", "starts"]
-    return [tag("h3", "Devices in the windows"), note, table(columns, rows, "plain")]
 
 
 def _processor_parts(run: Run) -> list[Html]:
@@ -104,15 +105,6 @@ def _processor_parts(run: Run) -> list[Html]:
 def _foreign_pct(run: Run, group: Group) -> float | None:
     shares = [foreign_share(run, cell) for cell in group.counted]
     return _mean([None if share is None else 100 * max(share, 0.0) for share in shares])
-
-
-def device_means(samples: pd.DataFrame) -> tuple[float | None, float | None]:
-    """Utilization in percent (mean over devices) and power in watts (sum over devices) of a window's samples;
-    None where not known."""
-    known = samples[["device", "utilization_pct", "power_w"]].astype(float)
-    by_device = known.groupby("device").mean()
-    busy, power_w = by_device["utilization_pct"].mean(), by_device["power_w"].sum(min_count=len(by_device))
-    return (None if pd.isna(busy) else float(busy), None if pd.isna(power_w) else float(power_w))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

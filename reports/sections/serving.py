@@ -14,8 +14,9 @@ from reports.cells import Group
 from reports.charts import Chart, Section, axis, downsample, grid, label, line
 from reports.frames import Run
 from reports.looks import Look, looks
-from reports.markup import NOTHING, Html, join, number, paragraph, table, tag
-from reports.served import Gauge, mean_gauge, never_told, pooled, samples_of, total
+from reports.markup import NOTHING, Html, join, number, paragraph, several, table, tag
+from reports.memory_notes import notes_of
+from reports.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
 from reports.shades import window_shades
 
 _NAMES: dict[ServerTerm, str] = {
@@ -32,11 +33,15 @@ _REQUESTS: tuple[tuple[ServerTerm, str, str], ...] = (
     ("waiting", "waiting", "dash"),
 )
 
+_NO_PAGE = "its engine is known to have no page of metrics, or it did not get ready"
+
 
 def section(run: Run) -> Section | None:
     """None where no server told anything."""
     starts = {record.deployment.label: record for record in reversed(run.start_records)}
-    told = {name: record for name, record in starts.items() if len(never_told(run, [record.name])) < 10}
+    told = {
+        name: record for name, record in starts.items() if len(never_told(run, [record.name])) < len(TERMS)
+    }
     if not told:
         return None
     charts = list(_charts(run, told))
@@ -174,14 +179,23 @@ def _untold(run: Run) -> list[Html]:
         missing = [
             _NAMES[term] for term in never_told(run, [each.name for each in records]) if term in _NAMES
         ]
+        reasons = _reasons(records)
         if len(missing) == len(_NAMES):
-            said.append(f"{name} tells nothing: {_why(records)}")
-        elif missing:
+            said.append(f"{name} tells nothing: {reasons[0] if reasons else _NO_PAGE}")
+            continue
+        if missing:
             said.append(f"{name} does not tell: {', '.join(missing)}")
+        if unread := [reason for reason in reasons if reason.startswith("samples: ")]:
+            said.append(f"{name}, {several(unread, '; ')}")
     return [paragraph(f"{'; '.join(said)}.")] if said else []
 
 
-def _why(records: Sequence[StartRecord]) -> str:
-    notes = [part for record in records for part in (record.memory_note or "").split("; ")]
-    about = [part.removeprefix("server: ") for part in notes if part.startswith("server: ")]
-    return about[0] if about else "its engine is known to have no page of metrics, or it did not get ready"
+def _reasons(records: Sequence[StartRecord]) -> list[str]:
+    """Of what the starts' servers did not tell, that of pages that were not read first."""
+    found = [
+        f"{what.removeprefix('server ')}: {why}"
+        for record in records
+        for what, why in notes_of(record).items()
+        if what.startswith("server ")
+    ]
+    return sorted(found, key=lambda reason: not reason.startswith("samples: "))
