@@ -95,10 +95,10 @@ class Guard:
         first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
         if is_back(idle.used_bytes, first):
             return idle
-        wait_s = self._memory_patience.wait_s
-        tell(f"up to {wait_s:.0f} s: {_above(memory.kind, idle.used_bytes, first)}")
-        returned = memory.wait(first, wait_s).returned
-        self._memory_patience.learn(was_in_vain=not returned)
+        patience = self._memory_patience
+        tell(f"{patience.said}: {_above(memory.kind, idle.used_bytes, first)}")
+        returned = memory.wait(first, patience.wait_s).returned
+        patience.learn(was_in_vain=not returned)
         if returned:
             return memory.measure()
         text = _above(memory.kind, idle.used_bytes, first)
@@ -151,8 +151,8 @@ class Guard:
     def _wait_for(
         self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
     ) -> list[Cause]:
-        wait_s = self._patience.wait_s
-        deadline = time.monotonic() + wait_s
+        said = self._patience.said
+        deadline = time.monotonic() + self._patience.wait_s
         told = False
         while True:
             since_ns = time.monotonic_ns()
@@ -164,7 +164,7 @@ class Guard:
                 self._patience.learn(was_in_vain=bool(causes))
                 return causes
             if not told:
-                tell(f"up to {wait_s:.0f} s: {'; '.join(text for _, text in causes)}")
+                tell(f"{said}: {'; '.join(text for _, text in causes)}")
                 told = True
 
     def _seen(self, samples: Samples, since_ns: int, until_ns: int) -> Seen:
@@ -206,6 +206,11 @@ class _Patience:
     @property
     def wait_s(self) -> float:
         return min(WAIT_AGAIN_S, self._longest_s) if self._was_in_vain else self._longest_s
+
+    @property
+    def said(self) -> str:
+        again = ", since the wait before was in vain" if self._was_in_vain else ""
+        return f"up to {self.wait_s:.0f} s{again}"
 
     def learn(self, *, was_in_vain: bool) -> None:
         self._was_in_vain = was_in_vain

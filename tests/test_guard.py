@@ -244,7 +244,10 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     [found] = watching.before_cell(Samples(), LOAD, tmp_path, quiet)
     assert found.text == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
-    assert [text.partition(":")[0] for text in told] == ["up to 30 s", "up to 3 s"]
+    assert [text.partition(":")[0] for text in told] == [
+        "up to 30 s",
+        "up to 3 s, since the wait before was in vain",
+    ]
     watching.before_start(memory(2 * GIB), (), quiet)
     assert watching.before_cell(Samples(), LOAD, tmp_path, quiet) == ()
 

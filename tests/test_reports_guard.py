@@ -46,7 +46,7 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
 def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
     html = str(guard.section(open_run(made.path)).body)
-    assert "guard=mark looked at 1 cell, before it and" in html
+    assert "guard=mark looked at 1 cell, before their load" in html
     assert "; 1 cell had something to report" in html
     assert "other programs used 40 % of the processor" in html
 

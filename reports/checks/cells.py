@@ -67,7 +67,9 @@ def requests_failed(run: Run) -> Iterator[Finding]:
 
 def single_repeat(run: Run) -> Iterator[Finding]:
     """One start per deployment: its luck is not told from its speed."""
-    alone = [group.deployment for group in run.groups if len(group.counted) == 1]
+    single = [group for group in run.groups if len(group.counted) == 1]
+    others = {group.deployment for group in run.groups if len(group.counted) > 1}
+    alone = [f"{g.deployment} at {g.load}" if g.deployment in others else g.deployment for g in single]
     if alone:
         yield Finding(
             "single_repeat",

@@ -146,13 +146,15 @@ def processor_use_differs(run: Run) -> Iterator[Finding]:
     """Servers on the processor that keep different numbers of cores busy, or say so of their threads."""
     if any(record.memory_kind != "host" for record in run.start_records):
         return
-    said = [*_cores_differ(run), *_threads_differ(run)]
+    threads = list(_threads_differ(run))
+    said = [*_cores_differ(run), *threads]
+    by_options = "Give each engine the same threads by its own options, and see the cores under Memory."
     if said:
         yield Finding(
             "processor_use_differs",
             "Servers do not use the processor alike",
             f"{'; '.join(said)}. One that is faster may only use more of it.",
-            "Give each engine the same threads by its own options, and see the cores under Memory.",
+            by_options if threads else "See the cores under Memory, and whether other programs took them.",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contracts import Unfit
 from reports.checks.finding import Finding, cell_name
 from reports.frames import Run
 from reports.markup import plural, several
@@ -28,13 +29,14 @@ CAUSES = {
 
 def machine_unfit(run: Run) -> Iterator[Finding]:
     """One finding per cause."""
-    by_kind: dict[str, list[tuple[str, int]]] = {}
+    by_kind: dict[Unfit, list[str]] = {}
     for cell in run.planned_cells:
-        for found in cell.record.guard if cell.record else ():
-            said = f"{cell_name(cell)}, start {cell.planned.repeat + 1}, {found.when}: {found.text}"
-            by_kind.setdefault(found.kind, []).append((said, cell.number))
-    for kind, seen in by_kind.items():
+        found = cell.record.guard if cell.record else ()
+        for kind in dict.fromkeys(each.kind for each in found):
+            seen = [f"{each.when}: {each.text}" for each in found if each.kind == kind]
+            said = f"{cell_name(cell)}, start {cell.planned.repeat + 1}, {', '.join(seen)}"
+            by_kind.setdefault(kind, []).append(said)
+    for kind, cells in by_kind.items():
         title, remedy = CAUSES.get(kind, (kind.replace("_", " "), ""))
-        count = len({number for _, number in seen})
-        text = f"In {plural(count, 'cell')} ({several([each for each, _ in seen], '; ')})."
+        text = f"In {plural(len(cells), 'cell')} ({several(cells, '; ')})."
         yield Finding(f"guard_{kind}", title, text, remedy)

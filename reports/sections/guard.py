@@ -42,8 +42,8 @@ def section(run: Run) -> Section | None:
     means = " ".join(_MEANS[mode] for mode in modes if mode in _MEANS)
     had = f"{plural(touched, 'cell')} had" if touched else "none had"
     said = paragraph(
-        f"guard={' and '.join(map(str, modes))} looked at {plural(len(looked), 'cell')}, before it and, "
-        f"where its load was played, over its window; {had} something to report. {means} It looks for "
+        f"guard={' and '.join(map(str, modes))} looked at {plural(len(looked), 'cell')}, before their load "
+        f"and, where it was played, over the window; {had} something to report. {means} It looks for "
         f"{_LOOKS_FOR}; what a machine does not tell is no finding."
     )
     columns = ["cell", "deployment", "load", "start", "when", "what"]
