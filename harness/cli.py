@@ -104,10 +104,12 @@ def run(
 def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, settings: Settings) -> None:
     """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
+    from engines.weights.facts import most_context
     from harness import known_error, session
 
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), is_new=record is None)
+    is_new = record is None
+    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), most_context, is_new=is_new)
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
@@ -124,9 +126,11 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
             )
             try:
                 cells = session.measure(directory, record, starts, provisions, site, show) if starts else []
-            except Interrupted:
+            except Interrupted as interrupted:
+                if quiet:
+                    raise
                 show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
-                raise
+                raise typer.Exit(interrupted.exit_code) from None
             finally:
                 _report_whatever_happened(directory, show)
     out.print(escape(str(directory / "report.html")))
@@ -155,12 +159,13 @@ def _report_whatever_happened(directory: Path, show: Show) -> None:
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
     from engines import weights
+    from engines.weights.facts import most_context
     from harness import listing
 
     settings = config.settings(overrides.parse(changes or [], study))
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     device = device_of(settings)
-    whole = plan.make(settings, can_prepare, why_not_here(device))
+    whole = plan.make(settings, can_prepare, why_not_here(device), most_context)
     check_builds(device, [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
@@ -188,6 +193,7 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
 
     Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
     """
+    from engines import weights
     from engines.weights.facts import known_facts
     from harness import fit as fitting
     from harness.fit_device import memory_of
@@ -198,7 +204,9 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
     memory = memory_of(settings.device, terms.device_memory_bytes)
     known = {model: known_facts(model) for model in settings.models}
     facts = {model: each.facts for model, each in known.items()}
-    tables = fitting.fit(settings, facts, memory, why_not_on)
+    can_prepare = fitting.judged(known, partial(weights.can_prepare, cache=install.cache_dir()))
+    local = [model for model, each in known.items() if each.has_weights]
+    tables = fitting.fit(settings, facts, memory, why_not_on, can_prepare, local)
     if as_json:
         _print_json(fit_record(tables, known, memory))
     else:
@@ -276,8 +284,8 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     With engine=... in the files that these engines take. Without it in each format that some engine takes:
     awq as safetensors, gguf-q8_0 as GGUF, fp16 and bf16 as both where the model can be had so.
 
-    model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of a
-    checkpoint's directory awq and w4a16.
+    model=hf:organisation/name is downloaded; of model=/path/x-f16.gguf other GGUF kinds are made, of the
+    directory of a 16-bit or F32 checkpoint awq, w4a16 and all GGUF kinds.
 
     What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """

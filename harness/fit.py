@@ -5,11 +5,11 @@ Knows no engine: what one takes beside its weights is its own file's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engines import ENGINES, weights_bytes
+from engines import ENGINES, QUANTIZATIONS, weights_bytes
 from harness import plan
 from harness.candidates import candidates
 from harness.config import Settings, Varied, engines_with_weights
@@ -26,6 +26,9 @@ FITS_SHARE = 0.9
 # As far as numbers of users are looked for: the most that load.concurrency takes.
 MOST_USERS = 100_000
 _LEAST_CONTEXT = 16
+# How much of a device an engine may take. With the KV cache in bytes, as bench asks for it, vLLM leaves it
+# aside; SGLang and TGI do not start where the rest does not hold what they need.
+_SHARES = frozenset({"vllm.gpu_memory_utilization", "sglang.mem_fraction_static", "tgi.cuda_memory_fraction"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class FitRow:
     """One engine at one quantization. `program`: where it is not the engine's first, since that does not
     serve on such a device. `memory_bytes`: of the devices that it uses. `most_users` of the same context and
     `longest_context` for as many users are the largest that fit; `most_users` None: more users take no more
-    memory, MOST_USERS: so many or more; `longest_context` None: not even a few tokens."""
+    memory, MOST_USERS: so many or more; `longest_context` None: not even a few tokens. `why_not_had`: why its
+    weights cannot be had, as far as bench knows; None where they can, or where a shape alone was given."""
 
     label: str
     engine: str
@@ -73,6 +77,7 @@ class FitRow:
     verdict: Verdict
     most_users: int | None
     longest_context: int | None
+    why_not_had: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,9 @@ class Unserved:
 @dataclass(frozen=True)
 class FitTable:
     """All deployments of one model for `users` at once, each with a conversation of `context_length` tokens.
-    `differs`: the common terms beside these that are swept, with this table's values."""
+    `differs`: the common terms beside these that are swept, with this table's values. `uncounted`: keys that
+    were given, with their values, which say what share of a device an engine may take, and which the numbers
+    leave out."""
 
     model: str
     users: int
@@ -96,12 +103,21 @@ class FitTable:
     differs: Mapping[str, str]
     rows: tuple[FitRow, ...]
     unserved: tuple[Unserved, ...]
+    uncounted: tuple[str, ...] = ()
 
 
 def fit(
-    settings: Settings, facts: Mapping[str, ModelFacts], memory: Memory, why_not_on: WhyNotOn
+    settings: Settings,
+    facts: Mapping[str, ModelFacts],
+    memory: Memory,
+    why_not_on: WhyNotOn,
+    can_prepare: plan.CanPrepare = lambda weights: None,
+    local: Collection[str] = (),
 ) -> list[FitTable]:
     """A table for each model, common terms and load of the settings. `facts`: of each model.
+
+    `can_prepare` says why weights cannot be had. Of the models in `local`, which are weights on this machine,
+    only what they are or what can be made of them is answered, unless quantizations were asked for.
 
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
@@ -109,11 +125,26 @@ def fit(
     # Loads that differ in nothing but their bounds and ramps take the same memory.
     loads = {load.concurrency: load for load in settings.loads}.values()
     return [
-        _table(_only(settings, model, terms, load, memory), facts[model], memory, why_not_on, terms.differs)
+        _table(
+            _only(settings, model, terms, load, memory),
+            facts[model],
+            memory,
+            _Known(why_not_on, can_prepare, model in local),
+            terms.differs,
+        )
         for model in settings.models
         for terms in settings.terms
         for load in loads
     ]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known outside of the settings: see `fit`."""
+
+    why_not_on: WhyNotOn
+    can_prepare: plan.CanPrepare
+    is_local: bool
 
 
 def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need | Reason:
@@ -184,20 +215,18 @@ def _table(
     settings: Settings,
     facts: ModelFacts,
     memory: Memory,
-    why_not_on: WhyNotOn,
+    known: _Known,
     differs: Mapping[str, str],
 ) -> FitTable:
     """Of settings with one model, one set of common terms and one load."""
-    asked = [_on(memory.device, settings, each) for each in candidates(settings)]
-    if "quantization" not in settings.given:
-        asked = [each for each in asked if not isinstance(ENGINES[each.engine].weights(each), Reason)]
+    asked = _asked(settings, memory.device, known)
     terms = asked[0].terms
     # The plan fills them for all fairness but stock.
     assert terms.context_length is not None
     assert terms.concurrent_sequences is not None
     assert terms.kv_cache_tokens is not None
-    _check_context(settings, facts, terms.context_length)
-    found = [(each, _row(each, facts, memory, why_not_on)) for each in asked]
+    plan.check_most_context(settings, settings.models[0], terms.context_length, facts.context_length)
+    found = [(each, _row(each, facts, memory, known)) for each in asked]
     return FitTable(
         settings.models[0],
         terms.concurrent_sequences,
@@ -211,7 +240,32 @@ def _table(
             for each, reason in found
             if isinstance(reason, Reason)
         ),
+        tuple(f"{key}={values[0]}" for key, values in settings.given.items() if key in _SHARES),
     )
+
+
+def _asked(settings: Settings, device: Device, known: _Known) -> list[Deployment]:
+    """Without quantizations in the settings those that each engine serves, of a local model's weights."""
+    asked = [_on(device, settings, each) for each in candidates(settings)]
+    if "quantization" in settings.given:
+        return asked
+    served = [each for each in asked if not isinstance(ENGINES[each.engine].weights(each), Reason)]
+    if not known.is_local:
+        return served or asked
+    # What the file itself is may be none of the usual ones.
+    rare = replace(settings, quantizations=tuple(QUANTIZATIONS))
+    every = (_on(device, settings, each) for each in candidates(rare))
+    return (
+        [each for each in served if _can_have(each, known)]
+        or [each for each in every if _can_have(each, known)]
+        or served
+        or asked
+    )
+
+
+def _can_have(deployment: Deployment, known: _Known) -> bool:
+    needed = ENGINES[deployment.engine].weights(deployment)
+    return isinstance(needed, Weights) and known.can_prepare(needed) is None
 
 
 def _on(device: Device, settings: Settings, deployment: Deployment) -> Deployment:
@@ -225,22 +279,14 @@ def _on(device: Device, settings: Settings, deployment: Deployment) -> Deploymen
     return replace(deployment, options=replace(deployment.options, program=program))
 
 
-def _check_context(settings: Settings, facts: ModelFacts, context_length: int) -> None:
-    if context_length > facts.context_length:
-        given = "" if "engine.context_length" in settings.given else ", the default,"
-        raise UserError(
-            f"engine.context_length={context_length}{given} is more than {settings.models[0]} can: "
-            f"give {facts.context_length} or less"
-        )
-
-
-def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, why_not_on: WhyNotOn) -> FitRow | Reason:
+def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, known: _Known) -> FitRow | Reason:
     shares = deployment.terms.tensor_parallel
     devices = () if memory.device == "cpu" else tuple(range(shares))
     engine = ENGINES[deployment.engine]
-    if engine.weights(deployment) is None:
+    needed = engine.weights(deployment)
+    if needed is None:
         return Reason(f"{deployment.engine} loads no weights")
-    if reason := plan.why_not(deployment, lambda weights: None, why_not_on(devices)):
+    if reason := plan.why_not(deployment, lambda weights: None, known.why_not_on(devices)):
         return reason
     need = need_of(deployment, facts, memory.device)
     if isinstance(need, Reason):
@@ -251,6 +297,7 @@ def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, why_not_on: 
     share = need.total_bytes / memory_bytes
     room = _Room(deployment, facts, memory.device, memory_bytes * FITS_SHARE)
     program = getattr(deployment.options, "program", None)
+    lack = known.can_prepare(needed) if isinstance(needed, Weights) else None
     return FitRow(
         label=deployment.label,
         engine=deployment.engine,
@@ -263,6 +310,7 @@ def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, why_not_on: 
         verdict=_verdict(share),
         most_users=room.most_users(),
         longest_context=room.longest_context(),
+        why_not_had=None if lack is None else lack.text,
     )
 
 

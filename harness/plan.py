@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from engines import ENGINES
-from harness.candidates import candidates, check_heeded
+from harness.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.config import Settings
 from harness.context_fit import check_context
 from harness.contracts import (
@@ -27,10 +27,13 @@ from harness.contracts import (
     Skip,
     Weights,
 )
+from harness.errors import UserError
 
 CanPrepare = Callable[[Weights], Reason | None]
 # Says why this machine cannot start a deployment; None where it can.
 WhyNotHere = Callable[[Deployment], Reason | None]
+# The most tokens of context that a model can; None where that is not known.
+MostContext = Callable[[str], int | None]
 
 _LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
 # What a start takes beyond the engine's own start-up (1 s to minutes), and a cell beyond its load: roughly.
@@ -44,6 +47,7 @@ def make(
     settings: Settings,
     can_prepare: CanPrepare,
     why_not_here: WhyNotHere = lambda deployment: None,
+    most_context: MostContext = lambda model: None,
     *,
     is_new: bool = True,
 ) -> Plan:
@@ -51,9 +55,11 @@ def make(
 
     `can_prepare` says why weights cannot be had on this machine, None where they can. Raises UserError for
     options that none of the deployments could heed, and where `is_new` for a context that holds no
-    conversation: a run that was begun with one may still be resumed.
+    conversation, or is longer than the model can: a run that was begun with one may still be resumed.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
+    if is_new:
+        _check_models(settings, deployments, most_context)
     starts: list[PlannedStart] = []
     cell_numbers = itertools.count(1)
     for repeat in range(settings.repeats):
@@ -63,6 +69,30 @@ def make(
     if is_new:
         check_context(starts)
     return Plan(tuple(starts), tuple(skips), estimate_s(starts))
+
+
+def check_most_context(settings: Settings, model: str, context_length: int, most_tokens: int) -> None:
+    """Raise UserError for a context that is longer than the model can."""
+    if context_length > most_tokens:
+        given = "" if "engine.context_length" in settings.given else ", the default,"
+        raise UserError(
+            f"engine.context_length={context_length}{given} is more than {model} can: "
+            f"give {most_tokens} or less"
+        )
+
+
+def _check_models(
+    settings: Settings, deployments: Sequence[Deployment], most_context: MostContext
+) -> None:
+    asked = dict.fromkeys(
+        (each.model, each.terms.context_length)
+        for each in deployments
+        if each.terms.base_url is None and each.model != NO_QUANTIZATION
+    )
+    for model, context_length in asked:
+        most_tokens = most_context(model)
+        if context_length is not None and most_tokens is not None:
+            check_most_context(settings, model, context_length, most_tokens)
 
 
 def estimate_s(starts: Sequence[PlannedStart]) -> float:

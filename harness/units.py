@@ -11,6 +11,8 @@ _SIZES_BYTES = {"B": 1} | {
     for power, prefix in enumerate("KMGT", 1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
+# Fewer bytes without a unit are a number whose unit was forgotten: nothing that bench sizes is so small.
+_LEAST_BARE_BYTES = 1 << 20
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%]*)")
 
 
@@ -20,8 +22,31 @@ def duration_s(text: str) -> float:
 
 
 def size_bytes(text: str) -> int:
-    """Bytes of `24GiB`, `512MB`; a bare number is bytes. ValueError says what would work."""
-    return round(_value(text, _SIZES_BYTES, 1, "a size such as 24GiB or 512MB"))
+    """Bytes of `24GiB`, `512MB`; a bare number is bytes, 0 or at least a mebibyte. ValueError says what would
+    work.
+
+    `24gib`, `24gb` and `24GIB` are as good; not `24G`, which is read as GB by some and as GiB by others, and
+    not `24Gb` or `24Gib`, which are bits.
+    """
+    wanted = "a size such as 24GiB, 24GB or 512MiB"
+    size = round(_value(_usual_case(text), _SIZES_BYTES, 1, wanted))
+    if 0 < size < _LEAST_BARE_BYTES and _unit(text) == "":
+        raise ValueError(f"{size} bytes? write {size}GiB or {size}MiB")
+    return size
+
+
+def _usual_case(text: str) -> str:
+    """Of a size whose unit is all in capitals or all in small letters: `24gib` as `24GiB`."""
+    unit = _unit(text)
+    if unit is None or unit in _SIZES_BYTES or unit not in (unit.lower(), unit.upper()):
+        return text
+    usual = {each.lower(): each for each in _SIZES_BYTES if each != "B"}
+    return text.strip().removesuffix(unit) + usual.get(unit.lower(), unit)
+
+
+def _unit(text: str) -> str | None:
+    match = _NUMBER.fullmatch(text.strip())
+    return None if match is None else match[2]
 
 
 def share(text: str) -> float:

@@ -13,7 +13,8 @@ The parts, in the order in which they are given of the total, each at most what 
                  what the parts below leave of the memory after the first answers, and at least that at
                  process up (reckoned)
     weights      as the server says (said), else from weights begin to weights loaded (measured step), else
-                 the size of their files (reckoned)
+                 by the model's shape, else the size of their files, a checkpoint's tokenizer included
+                 (reckoned)
     kv_cache     the pool as the server says (said), else its tokens times the model's bytes per token
                  (reckoned)
     graphs       as the server says (said); otherwise they are in workspace
@@ -37,7 +38,7 @@ import numpy as np
 
 from harness.store import StartRecord
 from reports.cells import short_load
-from reports.kv_need import KvNeed, kv_need, pool_of
+from reports.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
 from reports.memory_samples import memory_over_time
 
 if TYPE_CHECKING:
@@ -72,16 +73,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Of one start. `what` says in words what was measured; `stages`: bytes at each of STAGES that was seen;
-    `cells`: at the end of each cell, the most of each load. `before_bytes` was in use before the start, by
-    anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
+    """Of one start. `what` says in words what was measured, `how` in few; `stages`: bytes at each of STAGES
+    that was seen; `cells`: at the end of each cell that counts, the most of each load. `measured`: scenario
+    and load of each cell that was measured on it, and whether it counts. `before_bytes` was in use before the
+    start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
 
     record: StartRecord
     what: str
+    how: str
     is_host: bool
     before_bytes: int | None
     stages: Mapping[str, float]
     cells: Mapping[str, float]
+    measured: frozenset[tuple[str, str, bool]]
     total_bytes: float
     left_bytes: int | None
     parts: Mapping[str, Part]
@@ -113,20 +117,22 @@ class _Levels:
     """Samples of memory, in time: on a host those at marks."""
 
     what: str
+    how: str
     t_ns: np.ndarray
     size_bytes: np.ndarray
 
 
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:
     """By deployment, of its starts whose memory was seen; in the plan's order."""
+    longest_of = conversations_of(run)
     found = {
-        label: [made for record in run.starts_of(label) if (made := anatomy(run, record)) is not None]
+        label: [made for record in run.starts_of(label) if (made := _anatomy(run, record, longest_of))]
         for label in run.deployments
     }
     return {label: each for label, each in found.items() if each}
 
 
-def anatomy(run: Run, record: StartRecord) -> Anatomy | None:
+def _anatomy(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> Anatomy | None:
     """Of one start; None where no memory of the server was seen after it was ready, or none above what was in
     use before it."""
     levels = _levels(run, record)
@@ -140,14 +146,16 @@ def anatomy(run: Run, record: StartRecord) -> Anatomy | None:
     return Anatomy(
         record=record,
         what=levels.what,
+        how=levels.how,
         is_host=record.memory_kind == "host",
         before_bytes=before,
         stages=stages,
         cells=cells,
+        measured=_measured(run, record),
         total_bytes=total,
         left_bytes=None if before is None or after is None else after - before,
         parts=parts_of(record, stages, total),
-        kv=kv_need(run, record),
+        kv=kv_need(run, record, longest_of),
     )
 
 
@@ -161,17 +169,20 @@ def _levels(run: Run, record: StartRecord) -> _Levels:
         own = run.host[run.host["start"] == record.name].dropna(subset=["pss_bytes"])
         if len(own):
             t_ns, size = own["t_ns"].to_numpy(dtype=float), own["pss_bytes"].to_numpy(dtype=float)
-            return _Levels("host memory (PSS of the server's process tree, at marks)", t_ns, size)
+            return _Levels(
+                "host memory (PSS of the server's process tree, at marks)", "PSS at marks", t_ns, size
+            )
     memory = memory_over_time(run, record)
-    return _Levels(f"{memory.what}, as PSS could not be read", memory.t_ns, memory.size_bytes)
+    return _Levels(f"{memory.what}, as PSS could not be read", "highest RSS", memory.t_ns, memory.size_bytes)
 
 
 def _device_levels(run: Run, record: StartRecord) -> _Levels:
     memory = memory_over_time(run, record)
     if memory.is_attributed or record.baseline_bytes is None:
-        return _Levels(memory.what, memory.t_ns, memory.size_bytes)
+        return _Levels(memory.what, "highest sample", memory.t_ns, memory.size_bytes)
     what = "device memory in use, less what was in use before the start"
-    return _Levels(what, memory.t_ns, np.maximum(memory.size_bytes - record.baseline_bytes, 0.0))
+    own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
+    return _Levels(what, "highest sample", memory.t_ns, own_bytes)
 
 
 def _at_stages(record: StartRecord, levels: _Levels) -> dict[str, float]:
@@ -180,14 +191,17 @@ def _at_stages(record: StartRecord, levels: _Levels) -> dict[str, float]:
 
 def _at_cells(run: Run, record: StartRecord, levels: _Levels) -> dict[str, float]:
     found: dict[str, float] = {}
-    for cell in run.planned_cells:
-        if cell.record is None or cell.record.start != record.name:
-            continue
+    for cell in counted_on(run, record):
         size = _at(record, levels, f"cell {cell.number:03d} end")
         if size is not None:
             load = short_load(cell.load)
             found[load] = max(size, found.get(load, 0.0))
     return found
+
+
+def _measured(run: Run, record: StartRecord) -> frozenset[tuple[str, str, bool]]:
+    cells = (cell for cell in run.planned_cells if cell.record and cell.record.start == record.name)
+    return frozenset((cell.planned.scenario.label, short_load(cell.load), cell.counts) for cell in cells)
 
 
 def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
@@ -272,5 +286,5 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
         return record.memory_said[WEIGHTS], "said"
     if "weights_begin" in stages and "weights_loaded" in stages:
         return stages["weights_loaded"] - stages["weights_begin"], "measured step"
-    size = record.weights.get("size_bytes")
+    size = record.memory_expected.get(WEIGHTS, record.weights.get("size_bytes"))
     return (float(size), "reckoned") if isinstance(size, int | float) else (None, "reckoned")

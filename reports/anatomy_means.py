@@ -9,6 +9,18 @@ from typing import Literal
 from reports.anatomy import KV_CACHE, WEIGHTS, Anatomy, Part, Source
 
 
+def alike(found: Sequence[Anatomy]) -> tuple[list[Anatomy], list[Anatomy]]:
+    """Of a deployment's starts, those on which the same cells were measured, and the others. Those with the
+    most cells that count, then the most starts; a mean over others would be of different loads."""
+    groups: dict[frozenset[tuple[str, str, bool]], list[Anatomy]] = {}
+    for each in found:
+        groups.setdefault(each.measured, []).append(each)
+    kept = max(
+        groups, key=lambda key: (sum(counts for *_, counts in key), len(groups[key]), -len(key)), default=None
+    )
+    return [a for a in found if a.measured == kept], [a for a in found if a.measured != kept]
+
+
 def mean(values: Sequence[float | None]) -> float | None:
     """Of values that are all known; None otherwise."""
     known = [value for value in values if value is not None]
@@ -48,7 +60,7 @@ class Expected:
     part: Literal["weights", "KV cache", "total"]
     expected_bytes: float
     measured_bytes: float
-    source: Source
+    source: str
 
     @property
     def error_share(self) -> float:
@@ -73,5 +85,5 @@ def expectations(found: Sequence[Anatomy]) -> list[Expected]:
         made.append(Expected(title, expected[name], part.size_bytes + part.cut_bytes, source))
     if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
         whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
-        made.append(Expected("total", whole, mean_total(found), "measured step"))
+        made.append(Expected("total", whole, mean_total(found), found[0].how))
     return made

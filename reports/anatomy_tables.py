@@ -36,10 +36,12 @@ TITLES = {
 Starts = Sequence[Anatomy]
 SOURCES = (
     "GiB. Said: by the server, in its log or on its pages. Measured step: what the memory grew by between "
-    "two stages of the start; program is what was there when the weights began to be read, workspace (said "
-    "or not) what was taken by the first answers beyond all other parts. KV copies: states of conversations "
-    "that the server saves beside its KV cache, under load. Reckoned: from the weights' files or the model's "
-    "shape. The rest is growth under load, which nothing explains."
+    "two stages of the start; program is what was there when the weights began to be read (reckoned, where "
+    "that was seen too late: what the other parts leave of the first answers), workspace (said or not) what "
+    "was taken by the first answers beyond all other parts. KV copies: states of conversations that the "
+    "server saves beside its KV cache, under load. Reckoned: from the model's shape, else from the size of "
+    "the weights' files (a checkpoint's tokenizer, some 30 MB, is among them). The rest is growth under load, "
+    "which nothing explains."
 )
 
 
@@ -93,9 +95,7 @@ def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Htm
             continue
         need = max((a.kv for a in each), key=lambda kv: kv.peak_tokens or 0.0)
         used = [a.kv.used_share for a in each if a.kv.used_share is not None]
-        longest = max(
-            (a.kv.conversations for a in each if a.kv.conversations), key=lambda c: c.n, default=None
-        )
+        longest = next((a.kv.conversations for a in each if a.kv.conversations), None)
         users = [a.kv.users for a in each if a.kv.users is not None]
         rows.append(
             [
@@ -123,9 +123,10 @@ def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Htm
     note = paragraph(
         "Reserved: the pool as the server says. Per token: of the pool, and in grey of one more token by the "
         "model's shape (no sliding window is full). In flight: prompt and answer so far of all requests at "
-        "once, the most in any window; a prefix that requests share counts for each, so this is the most "
-        "that can have been needed. Users that fit: reserved tokens / the longest conversation of this "
-        "scenario."
+        "once, the most in any window; a prefix that requests share counts for each. Most in use: as the "
+        "server counts: in whole blocks, so it may be more than was in flight. "
+        "Users that fit: reserved tokens / the longest conversation of the scenario, over all deployments. "
+        "Cells that count alone."
     )
     return [tag("h3", "KV cache: reserved and needed"), note, table(columns, rows, "plain anatomy")]
 
@@ -152,22 +153,61 @@ def stages_note(found: Mapping[str, Starts]) -> str:
     whose = "machine" if all(a.is_host for a in each) else "device"
     return (
         f"GiB, means over starts. Before: all that was in use of the {whose} before the start; it is in no "
-        "other column. First answers: after the first generations. Then after each load, the highest, and "
-        f"what the {whose} had in use more than before once the server had stopped. A start's stages are "
-        "seen up to 20 ms late, plus the time that reading takes."
+        "other column. First answers: after the first generations. Then after each load that counts, and the "
+        "highest. "
+        f"{_left_note(each)}A start's stages are seen up to 20 ms late, plus the time that reading takes"
+        f"{_late_note(each)}."
+        f"{_touched_note(each)}"
+    )
+
+
+def _left_note(each: Starts) -> str:
+    return (
+        "Left on the device: what it had in use more than before once the server had stopped, whoever had "
+        "it. "
+        if _is_left_told(each)
+        else ""
+    )
+
+
+def _is_left_told(each: Starts) -> bool:
+    """On a host it would be what all other programs took or gave back meanwhile."""
+    return any(not a.is_host and a.left_bytes is not None for a in each)
+
+
+def _late_note(each: Starts) -> str:
+    is_late = any(
+        "weights_begin" in a.stages and PROGRAM in a.parts and "reckoned" in a.parts[PROGRAM].sources
+        for a in each
+    )
+    return (
+        ": where program is reckoned, some weights were in already at weights begin, which is more than the "
+        "program"
+        if is_late
+        else ""
+    )
+
+
+def _touched_note(each: Starts) -> str:
+    is_host = any(a.is_host for a in each)
+    return (
+        " A page of a mapped file counts once it is touched: weights may come after weights loaded."
+        if is_host
+        else ""
     )
 
 
 def stages_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html:
     stages = [name for name in STAGES if any(name in a.stages for each in found.values() for a in each)]
     loads = list(dict.fromkeys(load for each in found.values() for a in each for load in a.cells))
+    is_left_told = _is_left_told([a for each in found.values() for a in each])
     columns = [
         "deployment",
         "before",
         *(STAGES[name] for name in stages),
         *(f"after {load}".replace(" u", "\u00a0u") for load in loads),
         "highest",
-        "left after the stop",
+        *(["left on the device"] if is_left_told else []),
     ]
     rows: list[Sequence[Html | str]] = [
         [
@@ -176,7 +216,7 @@ def stages_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html
             *(gib(mean([a.stages.get(stage) for a in each]), 3) for stage in stages),
             *(gib(mean([a.cells.get(load) for a in each]), 3) for load in loads),
             gib(mean_total(each), 3),
-            gib(mean([a.left_bytes for a in each]), 3),
+            *([gib(mean([None if a.is_host else a.left_bytes for a in each]), 3)] if is_left_told else []),
         ]
         for name, each in found.items()
     ]
@@ -204,4 +244,4 @@ def expected_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> li
         "Error: expected / measured - 1. The total has what it assumes for all else, the program included."
     )
     columns = ["deployment", "part", "expected", "measured", "error", "measured by"]
-    return [tag("h3", "Expected by bench fit"), note, table(columns, rows, "plain")]
+    return [tag("h3", "Expected by bench fit"), note, table(columns, rows, "plain expected")]

@@ -1,13 +1,13 @@
 """How much KV cache the requests of a start needed at once, and how many users its pool holds.
 
 A request holds its prompt from the moment it was sent, and its answer token by token, evenly from the first
-content chunk to the last, until its end. A prefix that requests share counts for each of them: what is
-needed is at most this. Knows no sample of memory.
+content chunk to the last, until its end. A prefix that requests share counts for each of them, and what a
+server takes in whole blocks by its tokens alone. Of cells that count only. Knows no sample of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,8 @@ class KvPool:
 
 @dataclass(frozen=True)
 class Conversations:
-    """Tokens of a start's conversations at their longest: the 95th percentile, or the largest (`is_largest`)
-    where `n` supports none."""
+    """Tokens of a scenario's conversations at their longest: the 95th percentile, or the largest
+    (`is_largest`) where `n` supports none. Of all deployments together: they were given the same."""
 
     tokens: float
     n: int
@@ -54,7 +54,7 @@ class KvNeed:
     """`peak_tokens`: of the requests in flight together, the most in any window, `peak_load` names its load;
     `requests` is how many were looked at. `needed_bytes`: what these take, at most the pool. `used_share`:
     the most of the pool that was in use in a window, by the server's metrics. `users`: how many conversations
-    of this scenario's length the pool holds."""
+    of its scenario's length the pool holds; of several scenarios, of the longest."""
 
     pool: KvPool
     peak_tokens: float | None
@@ -71,13 +71,15 @@ class KvNeed:
         return int(self.pool.tokens // self.conversations.tokens)
 
 
-def kv_need(run: Run, record: StartRecord) -> KvNeed:
-    """Of one start. Fields are None where the server or the requests do not tell."""
+def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> KvNeed:
+    """Of one start; `longest_of`: conversations_of the run. Fields are None where the server or the requests
+    do not tell."""
     pool = pool_of(record)
-    cells = [cell for cell in run.planned_cells if cell.record and cell.record.start == record.name]
+    cells = counted_on(run, record)
     peaks = [(tokens, cell) for cell in cells if (tokens := _peak_in_window(run, cell)) is not None]
     tokens, at = max(peaks, key=lambda pair: pair[0]) if peaks else (None, None)
     requests = [run.cell_requests(cell.number) for cell in cells]
+    known = [found for cell in cells if (found := longest_of.get(cell.planned.scenario.label))]
     return KvNeed(
         pool=pool,
         peak_tokens=tokens,
@@ -85,8 +87,23 @@ def kv_need(run: Run, record: StartRecord) -> KvNeed:
         requests=sum(len(_counted(frame)) for frame in requests),
         needed_bytes=_needed_bytes(pool, tokens),
         used_share=_used_share(run, cells),
-        conversations=longest(requests),
+        conversations=max(known, key=lambda found: found.tokens, default=None),
     )
+
+
+def counted_on(run: Run, record: StartRecord) -> list[Cell]:
+    """The cells that were measured on a start and count."""
+    return [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
+
+
+def conversations_of(run: Run) -> dict[str, Conversations]:
+    """The longest conversations by the scenario's label, over the cells that count of all deployments."""
+    by_scenario: dict[str, list[pd.DataFrame]] = {}
+    for cell in run.planned_cells:
+        if cell.counts:
+            by_scenario.setdefault(cell.planned.scenario.label, []).append(run.cell_requests(cell.number))
+    found = {label: longest(frames) for label, frames in by_scenario.items()}
+    return {label: each for label, each in found.items() if each}
 
 
 def pool_of(record: StartRecord) -> KvPool:

@@ -77,6 +77,14 @@ def instants_s(record: StartRecord) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
 
 
+def start_title(run: Run, record: StartRecord) -> str:
+    """A start's number among its deployment's: `2`. Where another start has it too, as after --resume, with
+    its directory's number: `2 (08)`."""
+    number = str(record.repeat + 1)
+    same = [other for other in run.starts_of(record.deployment.label) if other.repeat == record.repeat]
+    return number if len(same) < 2 else f"{number} ({record.name.partition('-')[0]})"
+
+
 def steps_of(records: Sequence[StartRecord]) -> tuple[Step, ...]:
     """Steps between the means of the stages that all the starts have."""
     each = [instants_s(record) for record in records]

@@ -32,7 +32,7 @@ from harness.gpu import DeviceSample
 from harness.store import Phase
 from reports import open_run, write_report
 from reports.anatomy import Part, anatomies, parts_of
-from reports.anatomy_means import expectations, mean_part
+from reports.anatomy_means import alike, expectations, mean_part
 from reports.kv_need import KvPool, longest, peak_tokens, pool_of
 from reports.sections import anatomy as anatomy_section
 from reports.sections import memory as memory_section
@@ -156,6 +156,15 @@ def test_weights_of_a_silent_server_are_their_files_where_no_step_was_seen():
     assert set(parts["weights"].sources) == {"reckoned"}
 
 
+def test_reckoned_weights_are_those_of_the_models_shape_where_they_are_known():
+    # A checkpoint's files have its tokenizer among them.
+    record = said_record(
+        memory_said={}, weights={"size_bytes": 90 * MIB}, memory_expected={"weights": 80 * MIB}
+    )
+    parts = parts_of(record, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, 280.0 * MIB)
+    assert parts["weights"] == Part(80 * MIB, {"reckoned": 80 * MIB})
+
+
 def test_saved_states_come_out_of_the_growth_under_load():
     parts = parts_of(said_record(memory_said={**SAID, "kv_copies": 15 * MIB}), STAGES, 280.0 * MIB)
     assert in_mib(parts)["workspace"] == 46
@@ -182,6 +191,70 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
     sizes = {name: mean_part(found, name).size_bytes / MIB for name in names}
     assert sizes == {"program": 50, "weights": 100, "kv_cache": 64, "workspace": 66, "rest": 20}
     assert sum(sizes.values()) == 300
+
+
+def two_loads(path, outcomes, resolved=None):
+    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
+    it was measured by another start. A later start's memory is 100 MiB more at its end."""
+    plan = plan_of(
+        [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
+    )
+    store.write_record(path / "run.json", run_record(plan))
+    for number, (start, statuses) in enumerate(zip(plan.starts, outcomes, strict=True)):
+        ends = [
+            (25 + k, f"cell {cell.number:03d} end", 280 + 100 * number) for k, cell in enumerate(start.cells)
+        ]
+        marks = [*MARKS[:5], *ends]
+        phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in marks)
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved=resolved or {"kv_cache_tokens": 1024}
+        )
+        write_start(path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in marks]))
+        for cell, status in zip(start.cells, statuses, strict=True):
+            if status is not None:
+                # Of the later start's second cell a conversation is twice as long.
+                rows = answers() if status == "completed" else [replace(a, input_tokens=900) for a in answers()]
+                write_cell(path, cell, start, rows, summary(SPAWNED_NS + 12 * S), status=status)
+    return path
+
+
+def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
+    path = two_loads(tmp_path, [("completed", None), ("completed", "completed"), ("completed", "failed")])
+    [found] = anatomies(open_run(path)).values()
+    kept, left_out = alike(found)
+    assert [a.record.repeat for a in kept] == [1]
+    assert [a.record.repeat for a in left_out] == [0, 2]
+    text = plain(anatomy_section.section(open_run(path)).body.text)
+    assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
+
+
+def test_starts_of_the_same_cells_are_all_in_the_means(tmp_path):
+    [found] = anatomies(open_run(two_loads(tmp_path, [("completed", "failed"), ("completed", "failed")]))).values()
+    kept, left_out = alike(found)
+    assert (len(kept), left_out) == (2, [])
+
+
+def test_what_a_failed_cell_held_is_no_need(tmp_path):
+    found = only(two_loads(tmp_path, [("completed", "failed")]))
+    assert (found.kv.peak_tokens, found.kv.peak_load) == (pytest.approx(350), "1 user")
+    assert list(found.cells) == ["1 u"]
+    assert found.kv.conversations.tokens == 220
+
+
+def test_all_rows_divide_by_the_longest_conversation_of_the_scenario(tmp_path):
+    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    for start, longest_tokens in zip(plan.starts, (100, 300), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": 1024}
+        )
+        write_start(tmp_path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]]))
+        rows = [replace(a, input_tokens=longest_tokens, output_tokens=20) for a in answers()]
+        write_cell(tmp_path, start.cells[0], start, rows, summary(SPAWNED_NS + 12 * S))
+    found = [a for each in anatomies(open_run(tmp_path)).values() for a in each]
+    # 1,024 tokens / 320, the longest of all four conversations
+    assert [(a.kv.users, a.kv.conversations.tokens, a.kv.conversations.n) for a in found] == [(3, 320, 4)] * 2
 
 
 # --- what was measured -----------------------------------------------------------------------------
@@ -340,7 +413,7 @@ def test_the_error_of_what_was_expected_is_told(tmp_path):
     [found] = anatomies(open_run(path)).values()
     made = {each.part: (each.measured_bytes / MIB, each.source) for each in expectations(found)}
     assert made == {
-        "weights": (100, "said"), "KV cache": (64, "said"), "total": (280, "measured step")
+        "weights": (100, "said"), "KV cache": (64, "said"), "total": (280, "PSS at marks")
     }  # fmt: skip
     errors = {each.part: each.error_share for each in expectations(found)}
     assert errors == pytest.approx({"weights": 0.05, "KV cache": -0.0625, "total": 0.0})
@@ -368,6 +441,50 @@ def test_the_title_names_who_holds_much_more_than_it_needs(tmp_path):
     assert made is not None
     # 280 MiB; 280 - 64 + 21.875
     assert made.title == "llama_cpp bf16 holds 0.27 GiB and needs 0.23"
+
+
+def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_path):
+    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
+    for start, tokens in zip(plan.starts, (1024, 1000), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": tokens}
+        )
+        write_start(tmp_path, record, taken)
+        write_cell(tmp_path, start.cells[0], start, answers(), summary(SPAWNED_NS + 12 * S))
+    made = anatomy_section.section(open_run(tmp_path))
+    # 64 MiB reserved, 350 of 1,024 (1,000) tokens needed, of 260 MiB: 16.2 and 16.0 %
+    assert made.title == "Up to 16 % of a server's memory is KV cache that no request needed"
+
+
+def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
+    # On a host it is all that the machine had in use, whoever had it.
+    host = anatomy_section.section(open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB)))
+    device = anatomy_section.section(open_run(device_run(tmp_path / "d", is_attributed=True)))
+    assert "left on the device" in plain(device.body.text)
+    assert "left" not in plain(host.body.text)
+
+
+@pytest.mark.parametrize(("begin", "is_said"), [(50, False), (120, True)])
+def test_a_mark_that_came_after_some_weights_is_said_to_be_more_than_the_program(tmp_path, begin, is_said):
+    marks = [(at, name, begin if name == "weights_begin" else size) for at, name, size in MARKS]
+    made = anatomy_section.section(open_run(marked_run(tmp_path, marks, memory_said=SAID)))
+    assert ("some weights were in already" in plain(made.body.text)) is is_said
+
+
+def test_why_the_peaks_of_other_sections_differ_is_said_beside_the_chart(tmp_path):
+    run = open_run(marked_run(tmp_path, memory_said=SAID))
+    [chart] = anatomy_section.section(run).charts
+    assert "RSS" in chart.note
+    assert "at marks" in chart.note
+
+
+def test_swatches_have_the_patterns_of_their_bars(tmp_path):
+    made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
+    key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
+    assert re.findall(r'class="(swatch[^"]*)"', key) == ["swatch", "swatch slash", "swatch", "swatch back", "swatch"]
 
 
 def test_the_title_names_the_largest_part_where_little_is_reserved(tmp_path):

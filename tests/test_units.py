@@ -15,7 +15,23 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("24GiB", 24 << 30), ("512MB", 512_000_000), ("10", 10), ("1 kB", None)]
+    ("text", "size"),
+    [
+        ("24GiB", 24 << 30),
+        ("512MB", 512_000_000),
+        ("10B", 10),
+        ("0", 0),
+        ("2097152", 2 << 20),
+        ("24gib", 24 << 30),
+        ("24GIB", 24 << 30),
+        ("1.5 gb", 1_500_000_000),
+        ("24G", None),  # GB to some, GiB to others
+        ("24Gb", None),  # bits
+        ("24Gib", None),
+        ("24b", None),
+        ("1 kB", None),
+        ("24 apples", None),
+    ],
 )
 def test_sizes_are_bytes(text: str, size: int | None) -> None:
     if size is None:
@@ -23,6 +39,13 @@ def test_sizes_are_bytes(text: str, size: int | None) -> None:
             size_bytes(text)
     else:
         assert size_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["24", "1.5e3", "1048575"])
+def test_a_size_whose_unit_was_forgotten_says_how_to_write_it(text: str) -> None:
+    number = round(float(text))
+    with pytest.raises(ValueError, match=f"^{number} bytes\\? write {number}GiB or {number}MiB$"):
+        size_bytes(text)
 
 
 def test_what_is_beyond_every_number_is_refused() -> None:

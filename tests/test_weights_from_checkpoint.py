@@ -103,7 +103,7 @@ def test_precision_is_what_the_matrices_are_stored_in(
 def test_quantized_checkpoint_is_refused_with_what_reads_it(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own", quantization_config={"quant_method": "awq", "bits": 4})
     assert can_prepare(gguf(path, "gguf-q8_0")) == Reason(
-        f"model={path} is the directory of a awq checkpoint, and this engine reads GGUF files, which are "
+        f"model={path} is the directory of an awq checkpoint, and this engine reads GGUF files, which are "
         "made of an F16, BF16 or F32 checkpoint only; engine=vllm quantization=awq reads the directory"
     )
 

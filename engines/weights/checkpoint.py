@@ -17,6 +17,7 @@ from engines.weights.shape import (
     latent_size_of,
     linear_layers_of,
     parameters_of,
+    shape_mistake,
     sliding_of,
     text_part,
     ties_embeddings,
@@ -40,11 +41,18 @@ def config_of(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder}: no checkpoint: it has no config.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(config, dict):
         raise UserError(f"{path}: not an object")
+    check_shape(path, config)
     return config
+
+
+def check_shape(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Raise UserError where a config.json has a number that no model has; names file, key and value."""
+    if (mistake := shape_mistake(config)) is not None:
+        raise UserError(f"{path}: {mistake}")
 
 
 def check_weights(folder: Path) -> None:
@@ -70,14 +78,17 @@ def quantization_of(config: Mapping[str, Any]) -> str:
     name."""
     stored = text_part(config)
     quantized = config.get("quantization_config") or stored.get("quantization_config")
-    if not quantized:
+    if not isinstance(quantized, Mapping) or not quantized:
         precision = str(stored.get("dtype") or stored.get("torch_dtype") or config.get("torch_dtype"))
         return PRECISIONS.get(precision.removeprefix("torch."), precision)
     method = str(quantized.get("quant_method", "unknown"))
     if method != "compressed-tensors":
         return method
-    groups = list((quantized.get("config_groups") or {}).values())
-    weights = [group.get("weights") or {} for group in groups]
+    named = quantized.get("config_groups")
+    groups = (
+        [each for each in named.values() if isinstance(each, Mapping)] if isinstance(named, Mapping) else []
+    )
+    weights = [each for group in groups if isinstance(each := group.get("weights") or {}, Mapping)]
     kinds = {(each.get("type"), each.get("num_bits")) for each in weights}
     if kinds == {("float", 8)}:
         return "fp8"
@@ -88,10 +99,12 @@ def quantization_of(config: Mapping[str, Any]) -> str:
 
 
 def facts_of(config: Mapping[str, Any], folder: Path | None = None) -> ModelFacts | None:
-    """None where config.json names its shape in other words than usual. With `folder` the parameters of a
-    checkpoint that is not quantized are counted; else they are worked out from the shape, where that is
-    possible."""
+    """None where config.json names its shape in other words than usual, or wrongly. With `folder` the
+    parameters of a checkpoint that is not quantized are counted; else they are worked out from the shape,
+    where that is possible."""
     text = text_part(config)
+    if shape_mistake(config) is not None:
+        return None
     try:
         layers, heads = int(text["num_hidden_layers"]), int(text["num_attention_heads"])
         window, sliding_layers = sliding_of(text, layers)
@@ -110,7 +123,7 @@ def facts_of(config: Mapping[str, Any], folder: Path | None = None) -> ModelFact
             hidden_size=int(text["hidden_size"]) if text.get("hidden_size") else None,
             ties_embeddings=ties_embeddings(config),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 

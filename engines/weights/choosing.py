@@ -102,6 +102,8 @@ def _local(weights: Weights) -> Way | Reason:
             return _local_checkpoint(path, weights)
         if path.is_file():
             return _local_gguf(path, weights)
+        if path.exists():
+            return Reason(f"model={weights.model}: neither a file nor a directory")
     except UserError as error:
         return Reason(str(error))
     return Reason(
@@ -137,9 +139,10 @@ def _gguf_of_local(local: Local, weights: Weights) -> Way | Reason:
     stored = stored_precision(local.path) if found in PLAIN_BITS else None
     if stored is None:
         kind = "partly quantized" if found in PLAIN_BITS else found
+        kind = f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
         served = f"; engine=vllm quantization={found} reads the directory" if found in QUANTIZATIONS else ""
         return Reason(
-            f"model={weights.model} is the directory of a {kind} checkpoint, and this engine reads GGUF "
+            f"model={weights.model} is the directory of {kind} checkpoint, and this engine reads GGUF "
             f"files, which are made of an F16, BF16 or F32 checkpoint only{served}"
         )
     return gguf_of_checkpoint(local, stored, wanted) or Reason(

@@ -15,10 +15,17 @@ from typing import Any
 
 from engines.gguf_file import gguf_facts, gguf_header
 from engines.models import MODELS
-from engines.weights.checkpoint import PRECISIONS, check_weights, config_of, facts_of, quantization_of
+from engines.weights.checkpoint import (
+    PRECISIONS,
+    check_shape,
+    check_weights,
+    config_of,
+    facts_of,
+    quantization_of,
+)
 from engines.weights.choosing import HUB_NAME
 from engines.weights.hub_page import fetch_page
-from engines.weights.shape import parameters_of, text_part, ties_embeddings
+from engines.weights.shape import is_rope_scaled, parameters_of, text_part, ties_embeddings
 from harness.contracts import ModelFacts
 from harness.errors import UserError
 
@@ -27,11 +34,13 @@ _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 
 @dataclass(frozen=True)
 class KnownFacts:
-    """`facts.parameters` is known. `source` (a clause): where the shape is from, and who counted them."""
+    """`facts.parameters` is known. `source` (a clause): where the shape is from, and who counted them.
+    `has_weights`: a local model that is more than its shape."""
 
     facts: ModelFacts
     source: str
     is_estimated: bool = False
+    has_weights: bool = False
 
 
 def known_facts(model: str) -> KnownFacts:
@@ -54,9 +63,39 @@ def known_facts(model: str) -> KnownFacts:
     return KnownFacts(row.facts, "bench's table of models")
 
 
+def most_context(model: str) -> int | None:
+    """The most tokens of context that a listed model or a local one can; None where that is not told without
+    the hub, or its positions are stretched, so that the number in its files need not be the most."""
+    if model.startswith("hf:"):
+        return None
+    path = Path(model).expanduser().absolute()
+    try:
+        if "/" not in model and not model.endswith(".gguf"):
+            row = MODELS.get(model)
+            return None if row is None else row.facts.context_length
+        if path.is_dir():
+            config = config_of(path)
+            facts = None if is_rope_scaled(config) else facts_of(config)
+        elif path.is_file() and not _is_stretched(path):
+            facts = gguf_facts(path)
+        else:
+            facts = None
+    except UserError:
+        return None  # what is wrong with it, is said where its weights are looked for
+    return None if facts is None else facts.context_length
+
+
+def _is_stretched(path: Path) -> bool:
+    scalars = gguf_header(path).scalars
+    kind = scalars.get(f"{scalars.get('general.architecture')}.rope.scaling.type", "none")
+    return kind != "none"
+
+
 def _of_path(model: str, path: Path) -> KnownFacts:
     if path.is_dir():
         return _of_config(model, _config(model, path), path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"model={model}: neither a file nor a directory")
     if not path.is_file():
         raise UserError(
             f"model={model}: no such file or directory; give a config.json, a checkpoint's directory, a "
@@ -77,19 +116,22 @@ def _config(model: str, folder: Path) -> Mapping[str, Any]:
 def _json(model: str, path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"model={model}: cannot be read as JSON ({error})") from error
     if not isinstance(config, dict):
         raise UserError(f"model={model}: not an object, as a model's config.json is")
+    check_shape(path, config)
     return config
 
 
 def _of_config(model: str, config: Mapping[str, Any], folder: Path | None) -> KnownFacts:
-    facts = facts_of(config, folder if folder and _has_weights(folder) else None)
+    has_weights = folder is not None and _has_weights(folder)
+    facts = facts_of(config, folder if has_weights else None)
     if facts is None:
         raise UserError(f"model={model}: {_UNTOLD}")
-    counted = folder is not None and _is_plain(config) and _has_weights(folder)
-    return _whole(model, config, facts, "its config.json", "its files" if counted else None)
+    counted_by = "its files" if has_weights and _is_plain(config) else None
+    known = _whole(model, config, facts, "its config.json", counted_by)
+    return replace(known, has_weights=has_weights)
 
 
 def _of_hub(model: str) -> KnownFacts:
@@ -97,6 +139,7 @@ def _of_hub(model: str) -> KnownFacts:
     if match is None or ".." in model:
         raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
     page = fetch_page(match["repo"], match["revision"] or "main")
+    check_shape(f"model={model}: config.json on the hub", page.config)
     facts = facts_of(page.config)
     if facts is None:
         raise UserError(f"model={model}: {_UNTOLD}")
@@ -150,7 +193,7 @@ def _of_gguf(model: str, path: Path) -> KnownFacts:
     if facts is None:
         raise UserError(f"model={model}: its header does not tell the model's shape; give its config.json")
     parameters = facts.parameters or _parameters_of_parts(model, path)
-    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header")
+    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header", has_weights=True)
 
 
 def _parameters_of_parts(model: str, path: Path) -> int:

@@ -5,6 +5,7 @@ Pure. Knows no engine and no file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,25 @@ _ATTENTION_INTERVALS = {"qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 
 # Layers that keep keys and values of tokens, by the names of `layer_types` and `layers_block_type`.
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid"})
 _WINDOWED = frozenset({"sliding_attention", "chunked_attention"})
+# The least and the most of each number that the shape is worked out from. Where the least is 0, models that
+# lack the thing say so. The most are far beyond any model: layers are walked through, and larger numbers of
+# the others are a mistake, not a model.
+_MOST_LAYERS, _MOST = 10_000, 10**9
+_RANGES = {
+    "num_hidden_layers": (1, _MOST_LAYERS),
+    **dict.fromkeys(
+        ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size",
+         "vocab_size", "max_position_embeddings", "full_attention_interval", "sliding_window_pattern",
+         "qk_rope_head_dim", "v_head_dim", "decoder_sparse_step", "attn_layer_period"),
+        (1, _MOST),
+    ),
+    **dict.fromkeys(
+        ("sliding_window", "attention_chunk_size", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim",
+         "moe_intermediate_size", "num_local_experts", "num_experts", "n_routed_experts", "n_shared_experts",
+         "first_k_dense_replace", "attn_layer_offset"),
+        (0, _MOST),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,57 @@ def text_part(config: Config) -> Config:
     return part if isinstance(part, Mapping) else config
 
 
+def shape_mistake(config: Config) -> str | None:
+    """A clause that names the first key whose number no model has, and its value; None where all can be.
+    What is absent or null is no mistake here."""
+    text = text_part(config)
+    for key, (least, most) in _RANGES.items():
+        value = text.get(key)
+        is_per_layer = key == "intermediate_size" and isinstance(value, list)  # Gemma 3n
+        if value is None or is_per_layer:
+            continue
+        if not _is_whole(value) or not least <= value <= most:
+            return f"{key}={_shortened(value)}: must be a whole number from {least:,} to {most:,}"
+    return _contradiction(text)
+
+
+def _contradiction(text: Config) -> str | None:
+    heads, kv_heads = text.get("num_attention_heads"), text.get("num_key_value_heads")
+    hidden = text.get("hidden_size")
+    if heads and kv_heads and kv_heads > heads:
+        return f"num_key_value_heads={kv_heads}: more than num_attention_heads={heads}"
+    if heads and hidden and not text.get("head_dim") and heads > hidden:
+        return f"num_attention_heads={heads}: more than hidden_size={hidden}"
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    """A float may be whole: some tools write all numbers so."""
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    )
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def is_rope_scaled(config: Config) -> bool:
+    """Whether positions are stretched, so that max_position_embeddings may not be the most that it can: by
+    the kind, before or after. Llama 3.1's own kind is counted in already."""
+    text = text_part(config)
+    for part in (text, config):
+        for name in ("rope_scaling", "rope_parameters"):
+            said = part.get(name)
+            # rope_parameters may hold a part for each kind of layer.
+            parts = [said, *said.values()] if isinstance(said, Mapping) else []
+            kinds = [each.get("rope_type") or each.get("type") for each in parts if isinstance(each, Mapping)]
+            if any(kind not in (None, "default", "llama3") for kind in kinds):
+                return True
+    return False
+
+
 def head_size_of(text: Config) -> int:
     return int(text.get("head_dim") or int(text["hidden_size"]) // int(text["num_attention_heads"]))
 
@@ -68,7 +139,7 @@ def sliding_of(text: Config, layers: int) -> tuple[int | None, int]:
     if not window or text.get("use_sliding_window") is False:
         return None, 0
     if isinstance(kinds, list):
-        return int(window), sum(kind in _WINDOWED for kind in kinds)
+        return int(window), sum(kind in _WINDOWED for kind in kinds[:layers])
     pattern = text.get("sliding_window_pattern") or _SLIDING_PATTERNS.get(str(text.get("model_type")))
     return int(window), layers - layers // int(pattern) if pattern else layers
 
@@ -78,11 +149,11 @@ def linear_layers_of(text: Config, layers: int) -> int:
     for name in ("layer_types", "layers_block_type"):
         kinds = text.get(name)
         if isinstance(kinds, list):
-            return sum(kind not in _ATTENTION for kind in kinds)
+            return sum(kind not in _ATTENTION for kind in kinds[:layers])
     if pattern := text.get("hybrid_override_pattern"):  # Nemotron-H: M a Mamba layer, - an MLP, * attention
-        return layers - sum(kind == "*" for kind in str(pattern))
+        return layers - sum(kind == "*" for kind in str(pattern)[:layers])
     if isinstance(text.get("attn_type_list"), list):  # MiniMax: 1 is attention
-        return sum(kind != 1 for kind in text["attn_type_list"])
+        return sum(kind != 1 for kind in text["attn_type_list"][:layers])
     if period := text.get("attn_layer_period"):  # Jamba
         offset = int(text.get("attn_layer_offset") or 0)
         return layers - sum(layer % int(period) == offset for layer in range(layers))
@@ -124,7 +195,7 @@ def parameters_of(config: Config) -> int | None:
         if moe_layers:
             feed_forward += moe_layers * _experts(text, hidden)
         per_layer = family.norms * hidden + _attention(text, family, hidden)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
     return embeddings + hidden + layers * per_layer + feed_forward
 

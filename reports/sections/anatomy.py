@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reports.anatomy import GRAPHS, KV_CACHE, KV_COPIES, PARTS, PROGRAM, REST, WEIGHTS, WORKSPACE, anatomies
-from reports.anatomy_means import mean, mean_size, mean_total
+from reports.anatomy_means import alike, mean, mean_size, mean_total
 from reports.anatomy_tables import (
     GIB,
     SOURCES,
@@ -25,6 +25,7 @@ from reports.charts import Chart, Section, axis, figure, label
 from reports.frames import Run
 from reports.looks import looks, named
 from reports.markup import Html, join, paragraph, several, tag
+from reports.swatches import swatch
 
 # A bar's pieces in order: title, colour and pattern.
 _RESERVED = "KV cache reserved, not needed"
@@ -40,13 +41,16 @@ _PIECES = {
 }
 _ROW_PX = 48
 _BAR = 0.34
-# Of what a server holds, as much as it does not need: less is not worth a title.
+# Of what a server holds, as much as it does not need: less is not worth a title. One that is named has so much
+# more of it than the next.
 _MUCH_SHARE = 0.1
+_AHEAD_SHARE = 0.05
 
 
 def section(run: Run) -> Section | None:
     """None where of no server's memory any part is known."""
-    found = anatomies(run)
+    each_found = anatomies(run)
+    found = {name: alike(each)[0] for name, each in each_found.items()}
     if all(set(a.parts) == {REST} for each in found.values() for a in each):
         return None
     names = looks(run)
@@ -54,7 +58,7 @@ def section(run: Run) -> Section | None:
     shown = {name: named(replace(names[name], marks=())) for name in found}
     chart = _chart(found)
     parts = [
-        paragraph(_measured(found)),
+        paragraph(_measured(found) + _left_out(each_found)),
         _key(chart),
         figure(chart),
         tag("h3", "The parts and where they are known from"),
@@ -73,8 +77,11 @@ def _title(found: Mapping[str, Starts]) -> str:
     """What one deployment holds and does not need, where that is much; else what all are mostly made of."""
     sizes = {name: (mean_total(each), mean([a.needed_bytes for a in each])) for name, each in found.items()}
     spare = {name: 1.0 - needed / total for name, (total, needed) in sizes.items() if needed is not None}
-    if spare and spare[most := max(spare, key=lambda name: spare[name])] > _MUCH_SHARE:
-        return f"{most} holds {gib(sizes[most][0])} GiB and needs {gib(sizes[most][1])}"
+    ranked = sorted(spare, key=lambda name: spare[name], reverse=True)
+    if ranked and spare[most := ranked[0]] > _MUCH_SHARE:
+        if all(spare[most] - spare[name] > _AHEAD_SHARE for name in ranked[1:2]):
+            return f"{most} holds {gib(sizes[most][0])} GiB and needs {gib(sizes[most][1])}"
+        return f"Up to {100 * spare[most]:.0f} % of a server's memory is KV cache that no request needed"
     largest = {max(PARTS, key=lambda part: mean_size(each, part)) for each in found.values()}
     if len(largest) == 1 and (part := largest.pop()) != REST:
         whose = "each server's" if len(found) > 1 else "the server's"
@@ -92,6 +99,23 @@ def _measured(found: Mapping[str, Starts]) -> str:
         "Needed: with the KV cache that the requests held at once instead of the one that the server "
         "reserved by its settings."
     )
+
+
+def _left_out(found: Mapping[str, Starts]) -> str:
+    names = [a.record.name for each in found.values() for a in alike(each)[1]]
+    return f" Left out, as other cells were measured on them: {', '.join(names)}." if names else ""
+
+
+def _other_peaks(found: Mapping[str, Starts]) -> str:
+    """Why other sections have other peaks of the same servers."""
+    hows = {a.how for each in found.values() for a in each}
+    said = ["A tick is one start. Values has the peak in the cells, Memory over time that of a whole life"]
+    if "PSS at marks" in hows:
+        said.append(
+            ", both of RSS, which is sampled all the time and counts a page that processes share for each of "
+            "them; here it is PSS, which counts it once and is read at marks only"
+        )
+    return "".join([*said, "."])
 
 
 # --- the chart -------------------------------------------------------------------------------------
@@ -118,8 +142,7 @@ def _key(chart: Chart) -> Html:
     swatches = []
     for name in drawn:
         colour, pattern = _PIECES[name]
-        class_ = "swatch hollow" if name == _RESERVED else "swatch striped" if pattern else "swatch"
-        swatches.append(tag("span", tag("i", class_=class_, style=f"--fill:var({colour})"), name))
+        swatches.append(tag("span", swatch(colour, pattern, is_hollow=name == _RESERVED), name))
     return tag("p", *swatches, class_="key")
 
 
@@ -142,7 +165,7 @@ def _chart(found: Mapping[str, Starts]) -> Chart:
         _layout(found, top),
         columns,
         rows,
-        "A tick is one start.",
+        _other_peaks(found),
         height_px=80 + _ROW_PX * len(found),
     )
 

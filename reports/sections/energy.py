@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.contracts import ApiPrice, Price
 from harness.store import StartRecord
+from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
 from reports.charts import Section
 from reports.energy import api_cost_per_million, devices_of, power_in, price_of
@@ -49,24 +50,25 @@ def _energy(run: Run) -> list[Html]:
             continue
         rows.append(
             [
-                named(found[group.deployment]),
+                join([named(found[group.deployment]), cell_marks(run, group)]),
                 group.load,
                 number(sum(power.mean_w for power in powers) / len(powers), 0),
                 number(sum(idle) / len(idle), 0) if idle else NOTHING,
                 aggregate_cell(_ENERGY, run.aggregate(group, _ENERGY)),
                 f"{sum(power.n for power in powers):,}",
+                starts_that_count(group),
             ]
         )
     if not rows:
         return [_not_known("Energy", unknown, run)]
-    columns = ["deployment", "load", "power W", "idle W", "J per output token", "samples"]
+    columns = ["deployment", "load", "power W", "idle W", "J per output token", "samples", "starts"]
     note = paragraph(
         "Power in the windows, of all the server's devices together (on a host: of the CPU's packages alone, "
         "without memory, and what the load process and bench itself draw is in it); idle: over the second "
         "before each start. Joules per output token are net of idle, and have the reading of the prompts in "
-        "them."
+        f"them. {LEGEND}"
     )
-    return [table(columns, rows, "plain"), note, *([_not_known("Energy", unknown, run)] if unknown else [])]
+    return [table(columns, rows, "plain loads"), note, *([_not_known("Energy", unknown, run)] if unknown else [])]
 
 
 def _why_no_energy(starts: Sequence[StartRecord]) -> str:
@@ -115,16 +117,18 @@ def _cost_table(run: Run, price: Price) -> Html:
     providers = list(dict.fromkeys(key for known in prices.values() for key in known))
     rows: list[Sequence[Html | str]] = [
         [
-            named(found[group.deployment]),
+            join([named(found[group.deployment]), cell_marks(run, group)]),
             group.load,
             aggregate_cell(_COST, run.aggregate(group, _COST)),
             *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
+            f"{run.aggregate(group, _COST).n:,}",
+            starts_that_count(group),
         ]
         for group in run.groups
     ]
     own = f"{price.currency} per million output tokens"
-    columns = ["deployment", "load", own, *(f"{name}, {currency}" for name, currency in providers)]
-    return table(columns, rows, "plain")
+    apis = (f"{name}, {currency}" for name, currency in providers)
+    return table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads")
 
 
 def _api_prices(run: Run, group: Group) -> dict[tuple[str, str], ApiPrice]:
@@ -143,7 +147,8 @@ def _cost_note(run: Run, price: Price) -> str:
     )
     text = (
         f"At {precise(price.gpu_hour, 2)} {price.currency} for an hour of {whose or 'a device'}, used for "
-        "nothing else and as busy as in the window; the reading of the prompts is in it."
+        "nothing else and as busy as in the window; the reading of the prompts is in it. Requests: those "
+        f"that ended in the windows. {LEGEND}"
     )
     known = [api for group in run.groups for api in _api_prices(run, group).values()]
     if known:

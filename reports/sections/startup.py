@@ -8,9 +8,10 @@ from typing import Any
 from harness.store import StartRecord
 from reports.charts import Chart, Section, axis, figure, label
 from reports.frames import Run
-from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of
+from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.looks import looks
 from reports.markup import Html, join, number, paragraph, tag
+from reports.swatches import swatch
 
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
 _FILLS = {
@@ -37,7 +38,7 @@ def section(run: Run) -> Section | None:
         chart = _whole(run, found)
         note = paragraph("Files may be in the system's cache from the second start on.")
         return Section("Start-up", join([note, figure(chart)]), [chart])
-    chart = _split(found)
+    chart = _split(run, found)
     note = paragraph(
         "Each step ends with the stage that it is named by; one that was not seen is part of the next. "
         "Stages come from the server's log, its port and its first answers. A first start may compile, and "
@@ -54,13 +55,10 @@ def _later(found: Sequence[Launch]) -> str:
 
 def _key(found: Sequence[Launch]) -> Html:
     steps = [step.stage for launch in found for step in launch.steps]
-    named = (tag("span", _swatch(stage), _title(stage)) for stage in _in_order(steps))
+    named = (
+        tag("span", swatch(*_FILLS.get(stage, _OTHER_FILL)), _title(stage)) for stage in _in_order(steps)
+    )
     return tag("p", *named, class_="key")
-
-
-def _swatch(stage: str) -> Html:
-    colour, pattern = _FILLS.get(stage, _OTHER_FILL)
-    return tag("i", class_="swatch striped" if pattern else "swatch", style=f"--fill:var({colour})")
 
 
 def _title(stage: str) -> str:
@@ -73,17 +71,17 @@ def _in_order(stages: Iterable[str]) -> list[str]:
     return [name for name in STAGES if name in seen] + [name for name in seen if name not in STAGES]
 
 
-def _split(found: Sequence[Launch]) -> Chart:
+def _split(run: Run, found: Sequence[Launch]) -> Chart:
     """A bar per deployment and kind of start, of its steps one after the other."""
     names = [_name(launch, found) for launch in found]
     steps = [step.stage for launch in found for step in launch.steps]
     traces = [_steps(stage, found, names) for stage in _in_order(steps)]
     ends_s = [launch.steps[-1].end_s for launch in found]
-    columns, rows = _each_start(found)
+    columns, rows = _each_start(run, found)
     return Chart(
         "startup",
         "From the spawn to the first steady token",
-        [*traces, _starts(found, names), _totals(names, ends_s)],
+        [*traces, _starts(found, names), _totals(found, names)],
         _layout(names, 1.25 * max(ends_s)),
         columns,
         rows,
@@ -93,13 +91,13 @@ def _split(found: Sequence[Launch]) -> Chart:
     )
 
 
-def _each_start(found: Sequence[Launch]) -> tuple[list[str], list[list[str]]]:
+def _each_start(run: Run, found: Sequence[Launch]) -> tuple[list[str], list[list[str]]]:
     records = [(launch, record, instants_s(record)) for launch in found for record in launch.records]
     stages = _in_order(stage for _, _, instants in records for stage in instants)
     rows = [
         [
             record.deployment.label,
-            str(record.repeat + 1),
+            start_title(run, record),
             launch.which,
             *(number(instants.get(stage), 2) for stage in stages),
             number(record.launch_s, 2),
@@ -157,10 +155,17 @@ def _ticks(names: Sequence[str], at_s: Sequence[float | None]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _totals(names: Sequence[str], ends_s: Sequence[float]) -> dict[str, Any]:
+def _totals(found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
+    """Each bar's length in figures, to the right of all that is drawn of it."""
+    ends_s = [launch.steps[-1].end_s for launch in found]
+    lasts_s = [
+        max(end_s, *(max(instants_s(record).values()) for record in launch.records))
+        for end_s, launch in zip(ends_s, found, strict=True)
+    ]
+    # No-break spaces: plotly takes others away.
     return {
-        "type": "scatter", "mode": "text", "y": list(names), "x": [round(end_s, 4) for end_s in ends_s],
-        "text": [f"  {number(end_s, 2)} s" for end_s in ends_s], "textposition": "middle right",
+        "type": "scatter", "mode": "text", "y": list(names), "x": [round(last_s, 4) for last_s in lasts_s],
+        "text": [f"\u00a0\u00a0{number(end_s, 2)}\u00a0s" for end_s in ends_s], "textposition": "middle right",
         "hoverinfo": "skip", "cliponaxis": False,
     }  # fmt: skip
 
@@ -199,7 +204,7 @@ def _whole(run: Run, found: Sequence[Launch]) -> Chart:
     }  # fmt: skip
     each = [(label(name), r) for name, records in by_label.items() for r in records]
     rows = [
-        [name, str(r.repeat + 1), number(r.launch_s, 2), r.status]
+        [name, start_title(run, r), number(r.launch_s, 2), r.status]
         for name, records in by_label.items()
         for r in records
     ]

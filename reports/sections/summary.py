@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
 from reports.charts import Section
 from reports.frames import Run
+from reports.launches import start_title
 from reports.looks import Look, looks, named
 from reports.markup import (
     Html,
@@ -49,14 +51,15 @@ def section(run: Run) -> Section | None:
         "Mean over starts; below it the least and the greatest start, or how many have one if not "
         "all have. “–”: not measured, or a start has too few requests for that percentile (it has a mean "
         "only if every start that counts has it); the tooltip says which, and the n. E2E and requests/s need "
-        "answers of the length asked for. ▲ suspect, ✕ invalid or failed, ≠ other prompts."
+        f"answers of the length asked for. {LEGEND}"
     )
     return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
 
 
 def _row(run: Run, group: Group, look: Look) -> list[Html | str]:
     values = [aggregate_cell(name, run.aggregate(group, name)) for name, _ in _COLUMNS]
-    return [join([named(look), _marks(run, group)]), group.load, *values, _counts(run, group), _starts(group)]
+    name = join([named(look), cell_marks(run, group)])
+    return [name, group.load, *values, _counts(run, group), starts_that_count(group)]
 
 
 def _counts(run: Run, group: Group) -> Html:
@@ -64,28 +67,6 @@ def _counts(run: Run, group: Group) -> Html:
     ok = sum(int((frame["outcome"] == "ok").sum()) for frame in sent)
     failed = sum(len(frame) for frame in sent) - ok
     return tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else "")
-
-
-def _starts(group: Group) -> str:
-    return f"{len(group.counted)} of {len(group.cells)}"
-
-
-def _marks(run: Run, group: Group) -> Html:
-    """What is wrong with a row's cells, in words."""
-    said: list[Html] = []
-    if why := run.work.per_token_only.get(group.key):
-        said.append(_mark("▲", "per-token figures only", why, "warn"))
-    for cell in group.cells:
-        if cell.status != "completed":
-            said.append(_mark("✕", f"start {cell.planned.repeat + 1} {cell.status}", cell.reason, "bad"))
-        elif cell.validity != "valid":
-            sign, kind = ("▲", "warn") if cell.validity == "suspect" else ("✕", "bad")
-            said.append(_mark(sign, f"start {cell.planned.repeat + 1} {cell.validity}", cell.reason, kind))
-    return join(said)
-
-
-def _mark(sign: str, words: str, reason: str | None, kind: str) -> Html:
-    return tag("span", f"{sign} {words}", title=reason or words, class_=f"said {kind}")
 
 
 def _cells(run: Run, found: dict[str, Look]) -> Html:
@@ -99,7 +80,7 @@ def _cells(run: Run, found: dict[str, Look]) -> Html:
                 named(found[cell.label]),
                 f"{cell.number:03d}",
                 cell.load_label,
-                str(cell.planned.repeat + 1),
+                start_title(run, record) if (record := run.start_of(cell)) else str(cell.planned.repeat + 1),
                 tag("span", status, class_="" if status == "completed" else "bad"),
                 *(value_cell(name, values.get(name), run.withheld(cell.key, name)) for name, _ in _COLUMNS),
                 tag("span", text(cell.reason), class_="why"),
