@@ -204,9 +204,9 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
     memory = memory_of(settings.device, terms.device_memory_bytes)
     known = {model: known_facts(model) for model in settings.models}
     facts = {model: each.facts for model, each in known.items()}
-    can_prepare = fitting.judged(known, partial(weights.can_prepare, cache=install.cache_dir()))
-    local = [model for model, each in known.items() if each.has_weights]
-    tables = fitting.fit(settings, facts, memory, why_not_on, can_prepare, local)
+    origins = {model: each.origin for model, each in known.items()}
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    tables = fitting.fit(settings, facts, memory, why_not_on, can_prepare, origins)
     if as_json:
         _print_json(fit_record(tables, known, memory))
     else:

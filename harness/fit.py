@@ -5,7 +5,7 @@ Knows no engine: what one takes beside its weights is its own file's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,6 +18,8 @@ from harness.errors import UserError
 
 Device = Literal["cpu", "cuda"]
 Verdict = Literal["fits", "tight", "does not fit"]
+# Of a model's facts, as in engines.weights.facts.KnownFacts.
+Origin = Literal["table", "hub", "weights", "shape"]
 # Indices of devices (none: the CPU) -> why a deployment cannot be started on them (provision.why_not_on).
 WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 
@@ -112,12 +114,13 @@ def fit(
     memory: Memory,
     why_not_on: WhyNotOn,
     can_prepare: plan.CanPrepare = lambda weights: None,
-    local: Collection[str] = (),
+    origins: Mapping[str, Origin] | None = None,
 ) -> list[FitTable]:
     """A table for each model, common terms and load of the settings. `facts`: of each model.
 
-    `can_prepare` says why weights cannot be had. Of the models in `local`, which are weights on this machine,
-    only what they are or what can be made of them is answered, unless quantizations were asked for.
+    `can_prepare` says why weights cannot be had, and is not asked of a shape alone (`origins`, of each model).
+    Of weights on this machine only what they are and what can be made of them is answered, unless
+    quantizations were asked for.
 
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
@@ -129,7 +132,7 @@ def fit(
             _only(settings, model, terms, load, memory),
             facts[model],
             memory,
-            _Known(why_not_on, can_prepare, model in local),
+            _Known(why_not_on, can_prepare, (origins or {}).get(model, "table")),
             terms.differs,
         )
         for model in settings.models
@@ -144,7 +147,13 @@ class _Known:
 
     why_not_on: WhyNotOn
     can_prepare: plan.CanPrepare
-    is_local: bool
+    origin: Origin
+
+    def why_not_had(self, deployment: Deployment) -> Reason | None:
+        needed = ENGINES[deployment.engine].weights(deployment)
+        if self.origin == "shape" or not isinstance(needed, Weights):
+            return None
+        return self.can_prepare(needed)
 
 
 def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need | Reason:
@@ -250,7 +259,7 @@ def _asked(settings: Settings, device: Device, known: _Known) -> list[Deployment
     if "quantization" in settings.given:
         return asked
     served = [each for each in asked if not isinstance(ENGINES[each.engine].weights(each), Reason)]
-    if not known.is_local:
+    if known.origin != "weights":
         return served or asked
     # What the file itself is may be none of the usual ones.
     rare = replace(settings, quantizations=tuple(QUANTIZATIONS))
@@ -264,8 +273,8 @@ def _asked(settings: Settings, device: Device, known: _Known) -> list[Deployment
 
 
 def _can_have(deployment: Deployment, known: _Known) -> bool:
-    needed = ENGINES[deployment.engine].weights(deployment)
-    return isinstance(needed, Weights) and known.can_prepare(needed) is None
+    is_served = isinstance(ENGINES[deployment.engine].weights(deployment), Weights)
+    return is_served and known.why_not_had(deployment) is None
 
 
 def _on(device: Device, settings: Settings, deployment: Deployment) -> Deployment:
@@ -283,8 +292,7 @@ def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, known: _Know
     shares = deployment.terms.tensor_parallel
     devices = () if memory.device == "cpu" else tuple(range(shares))
     engine = ENGINES[deployment.engine]
-    needed = engine.weights(deployment)
-    if needed is None:
+    if engine.weights(deployment) is None:
         return Reason(f"{deployment.engine} loads no weights")
     if reason := plan.why_not(deployment, lambda weights: None, known.why_not_on(devices)):
         return reason
@@ -297,7 +305,7 @@ def _row(deployment: Deployment, facts: ModelFacts, memory: Memory, known: _Know
     share = need.total_bytes / memory_bytes
     room = _Room(deployment, facts, memory.device, memory_bytes * FITS_SHARE)
     program = getattr(deployment.options, "program", None)
-    lack = known.can_prepare(needed) if isinstance(needed, Weights) else None
+    lack = known.why_not_had(deployment)
     return FitRow(
         label=deployment.label,
         engine=deployment.engine,

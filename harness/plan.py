@@ -81,9 +81,7 @@ def check_most_context(settings: Settings, model: str, context_length: int, most
         )
 
 
-def _check_models(
-    settings: Settings, deployments: Sequence[Deployment], most_context: MostContext
-) -> None:
+def _check_models(settings: Settings, deployments: Sequence[Deployment], most_context: MostContext) -> None:
     asked = dict.fromkeys(
         (each.model, each.terms.context_length)
         for each in deployments

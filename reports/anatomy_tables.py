@@ -123,8 +123,8 @@ def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Htm
     note = paragraph(
         "Reserved: the pool as the server says. Per token: of the pool, and in grey of one more token by the "
         "model's shape (no sliding window is full). In flight: prompt and answer so far of all requests at "
-        "once, the most in any window; a prefix that requests share counts for each. Most in use: as the "
-        "server counts: in whole blocks, so it may be more than was in flight. "
+        "once, the most in any window; a prefix that requests share counts for each. Most in use is "
+        "counted by the server in whole blocks, so it may be more than was in flight. "
         "Users that fit: reserved tokens / the longest conversation of the scenario, over all deployments. "
         "Cells that count alone."
     )
@@ -155,9 +155,8 @@ def stages_note(found: Mapping[str, Starts]) -> str:
         f"GiB, means over starts. Before: all that was in use of the {whose} before the start; it is in no "
         "other column. First answers: after the first generations. Then after each load that counts, and the "
         "highest. "
-        f"{_left_note(each)}A start's stages are seen up to 20 ms late, plus the time that reading takes"
-        f"{_late_note(each)}."
-        f"{_touched_note(each)}"
+        f"{_left_note(each)}A start's stages are seen up to 20 ms late, plus the time that reading takes."
+        f"{_late_note(each)}{_touched_note(each)}"
     )
 
 
@@ -181,8 +180,8 @@ def _late_note(each: Starts) -> str:
         for a in each
     )
     return (
-        ": where program is reckoned, some weights were in already at weights begin, which is more than the "
-        "program"
+        " Where program is reckoned, some weights were in already at weights begin: it shows more than the "
+        "program."
         if is_late
         else ""
     )

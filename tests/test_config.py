@@ -103,7 +103,10 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine.chat_template=/nowhere.jinja"], "engine.chat_template=/nowhere.jinja: no such file"),
         (["engine.chat_template=/"], "engine.chat_template=/: is not a file"),
         (["engine.memory_limit=8"], "engine.memory_limit=8: 8 bytes? write 8GiB or 8MiB"),
-        (["engine.memory_limit=many"], "engine.memory_limit=many: must be a size such as 24GiB, 24GB or 512MiB"),
+        (
+            ["engine.memory_limit=many"],
+            "engine.memory_limit=many: must be a size such as 24GiB, 24GB or 512MiB",
+        ),
         (["engine.tensor_parallel=0"], "engine.tensor_parallel=0: must be 1 or more"),
         (["engine.prefix_cache=maybe"], "engine.prefix_cache=maybe: must be true or false"),
         (["engine=reference", "reference.program=/opt/server"], "choose from python, native"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -18,6 +18,7 @@ from harness.contracts import (
     MemoryNeed,
     ModelFacts,
     Reason,
+    Weights,
 )
 from harness.errors import UserError
 from harness.fit import MOST_USERS, FitTable, Memory, expected, fit, need_of
@@ -297,3 +298,43 @@ def test_a_start_without_weights_or_without_their_shape_expects_nothing(toy: Wei
     assert expected(reference, TINY, "cpu") == {}
     unknown = Deployment("toy", "any", "fp16", filled, toy.options(), "")
     assert expected(unknown, replace(TINY, parameters=None), "cpu") == {}
+
+
+# --- what can be had -------------------------------------------------------------------------------
+
+
+def test_weights_that_cannot_be_had_are_marked_with_the_reason(toy: Weighed) -> None:
+    settings, _ = config.fit_settings(
+        overrides.parse(["model=any", "engine=toy", TOY[2], "quantization=fp16,awq"])
+    )
+    memory = Memory("cpu", 1000, None, "as given")
+
+    def gone(weights: Weights) -> Reason | None:
+        return Reason("is gone") if weights.quantization == "fp16" else None
+
+    [table] = fit(settings, {"any": TINY}, memory, why_not_on, gone)
+    assert {row.label: row.why_not_had for row in table.rows} == {"toy fp16": "is gone", "toy awq": None}
+    [of_shape] = fit(settings, {"any": TINY}, memory, why_not_on, gone, {"any": "shape"})
+    assert [row.why_not_had for row in of_shape.rows] == [None, None]
+
+
+def test_weights_that_are_here_have_rows_of_what_can_be_made_of_them_alone() -> None:
+    """Also of a kind that is not among the usual ones."""
+    settings, _ = config.fit_settings(overrides.parse(["model=any"]))
+    memory = Memory("cuda", 80 * GB, None, "as given")
+    facts = {"any": LLAMA_70B}
+
+    def is_not(quantization: str) -> Callable[[Weights], Reason | None]:
+        return lambda weights: None if weights.quantization == quantization else Reason("is another")
+
+    for quantization in ("awq", "gguf-q5_k_m"):
+        can_prepare = is_not(quantization)
+        [table] = fit(settings, facts, memory, why_not_on, can_prepare, {"any": "weights"})
+        assert {row.quantization for row in table.rows} == {quantization}
+        assert {each.quantization for each in table.unserved} <= {quantization}
+
+
+def test_a_share_of_the_device_that_is_not_counted_is_named(toy: Weighed) -> None:
+    [table] = asked("engine=vllm", "quantization=awq", "vllm.gpu_memory_utilization=0.5", TOY[2])
+    assert table.uncounted == ("vllm.gpu_memory_utilization=0.5",)
+    assert asked(*TOY)[0].uncounted == ()

@@ -313,3 +313,19 @@ def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked
         ("toy gguf-q4_k_m", "toys read no gguf-q4_k_m"),
     ]
     assert asked == []
+
+
+def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
+    settings = config.settings(overrides.parse(["engine=llama_cpp", "engine.context_length=4096,40000"]))
+    told = {"gemma3-270m": 32_768}
+    said = r"^engine\.context_length=40000 is more than gemma3-270m can: give 32768 or less$"
+    with pytest.raises(UserError, match=said):
+        plan.make(settings, lambda each: None, most_context=told.get)
+    assert plan.make(settings, lambda each: None, most_context={}.get).starts  # nobody knows
+    assert plan.make(settings, lambda each: None, most_context=told.get, is_new=False).starts
+
+
+def test_a_context_of_a_server_that_runs_already_or_has_no_model_is_not_judged() -> None:
+    for line in ("engine=reference", "engine.base_url=http://127.0.0.1:1/v1"):
+        settings = config.settings(overrides.parse([line, "engine.context_length=40000"]))
+        assert plan.make(settings, lambda each: None, most_context=lambda model: 16).starts

@@ -50,10 +50,11 @@ def reading(receiver: Receiver, near: socket.socket, seen: Seen) -> Callable[[],
 
 
 def wait_for_stamps(read: Callable[[], None], seen: Seen, pair: tuple[socket.socket, socket.socket]) -> int:
-    """Send single bytes until one is stamped: the kernel may begin to stamp a little after it was asked.
-    Returns how many reads that took."""
+    """Send single bytes until one is stamped: where no program had asked for stamps, the kernel begins a
+    little later. Returns how many reads that took."""
     far, near = pair
-    while has_kernel_stamps() and len(seen) < 100 and not (seen and seen[-1][0]):
+    deadline = time.monotonic() + LIMIT_S
+    while has_kernel_stamps() and time.monotonic() < deadline and not (seen and seen[-1][0]):
         far.sendall(b".")
         gevent.socket.wait_read(near.fileno(), LIMIT_S)
         read()

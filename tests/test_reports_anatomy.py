@@ -194,8 +194,8 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
 
 
 def two_loads(path, outcomes, resolved=None):
-    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
-    it was measured by another start. A later start's memory is 100 MiB more at its end."""
+    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None: it
+    was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
     plan = plan_of(
         [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
     )
@@ -209,11 +209,15 @@ def two_loads(path, outcomes, resolved=None):
         record = start_record(
             start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved=resolved or {"kv_cache_tokens": 1024}
         )
-        write_start(path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in marks]))
+        write_start(
+            path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in marks])
+        )
         for cell, status in zip(start.cells, statuses, strict=True):
             if status is not None:
-                # Of the later start's second cell a conversation is twice as long.
-                rows = answers() if status == "completed" else [replace(a, input_tokens=900) for a in answers()]
+                # Conversations of cells that do not count are longer.
+                rows = (
+                    answers() if status == "completed" else [replace(a, input_tokens=900) for a in answers()]
+                )
                 write_cell(path, cell, start, rows, summary(SPAWNED_NS + 12 * S), status=status)
     return path
 
@@ -229,7 +233,9 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
 
 
 def test_starts_of_the_same_cells_are_all_in_the_means(tmp_path):
-    [found] = anatomies(open_run(two_loads(tmp_path, [("completed", "failed"), ("completed", "failed")]))).values()
+    [found] = anatomies(
+        open_run(two_loads(tmp_path, [("completed", "failed"), ("completed", "failed")]))
+    ).values()
     kept, left_out = alike(found)
     assert (len(kept), left_out) == (2, [])
 
@@ -249,7 +255,11 @@ def test_all_rows_divide_by_the_longest_conversation_of_the_scenario(tmp_path):
         record = start_record(
             start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": 1024}
         )
-        write_start(tmp_path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]]))
+        write_start(
+            tmp_path,
+            record,
+            marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]]),
+        )
         rows = [replace(a, input_tokens=longest_tokens, output_tokens=20) for a in answers()]
         write_cell(tmp_path, start.cells[0], start, rows, summary(SPAWNED_NS + 12 * S))
     found = [a for each in anatomies(open_run(tmp_path)).values() for a in each]
@@ -459,9 +469,32 @@ def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_pa
     assert made.title == "Up to 16 % of a server's memory is KV cache that no request needed"
 
 
+def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
+    plan = plan_of(
+        [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
+        [Load(concurrency=1), Load(concurrency=4)],
+    )
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
+    for start, pool_mib, status in zip(plan.starts, (64, 32), ("failed", "completed"), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said={**SAID, "kv_cache": pool_mib * MIB},
+            resolved={"kv_cache_tokens": 1024},
+        )  # fmt: skip
+        write_start(tmp_path, record, taken)
+        for cell, how in zip(start.cells, ("completed", status), strict=True):
+            write_cell(tmp_path, cell, start, answers(), summary(SPAWNED_NS + 12 * S), status=how)
+    made = anatomy_section.section(open_run(tmp_path))
+    # vllm: 32 MiB of which 350 of 1,024 tokens were needed, of 260 MiB: 8 %, which is not much
+    assert made.title == "Weights are the largest part of each server's memory"
+
+
 def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
     # On a host it is all that the machine had in use, whoever had it.
-    host = anatomy_section.section(open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB)))
+    host = anatomy_section.section(
+        open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB))
+    )
     device = anatomy_section.section(open_run(device_run(tmp_path / "d", is_attributed=True)))
     assert "left on the device" in plain(device.body.text)
     assert "left" not in plain(host.body.text)
@@ -484,7 +517,13 @@ def test_why_the_peaks_of_other_sections_differ_is_said_beside_the_chart(tmp_pat
 def test_swatches_have_the_patterns_of_their_bars(tmp_path):
     made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
     key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="(swatch[^"]*)"', key) == ["swatch", "swatch slash", "swatch", "swatch back", "swatch"]
+    assert re.findall(r'class="(swatch[^"]*)"', key) == [
+        "swatch",
+        "swatch slash",
+        "swatch",
+        "swatch back",
+        "swatch",
+    ]
 
 
 def test_the_title_names_the_largest_part_where_little_is_reserved(tmp_path):

@@ -129,6 +129,21 @@ def test_the_page_puts_the_same_requests_at_providers_prices_beside_it(tmp_path)
     assert "(its page, 2026-01-02)" in html
 
 
+def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
+    run = written(
+        tmp_path, samples_of(0, 250.0, counter=True), idle_power_w=10.0, price=("price.gpu_hour=1",)
+    )
+    path = tmp_path / "cells" / "000" / "cell.json"
+    record = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
+    html = energy.section(open_run(tmp_path)).body.text
+    assert html.count("▲ start 1 suspect") == 2
+    assert html.count('title="others&#x27; work"') == 2
+    assert html.count("<td>1 of 1</td>") == 2
+    assert "<td>16</td>" in html  # the requests that ended in the window
+    assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
+
+
 def test_what_is_missing_is_said(tmp_path):
     run = written(tmp_path, idle_power_note="the counter may be read by root alone")
     html = str(energy.section(run).body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from make_run import (
@@ -24,7 +25,7 @@ from make_run import (
 from harness import store
 from harness.contracts import Load
 from reports import open_run, write_report
-from reports.launches import instants_s, launches_of
+from reports.launches import instants_s, launches_of, start_title
 
 STAGES = {
     "process_up": 1.0,
@@ -121,6 +122,33 @@ def test_each_start_is_in_the_table(tmp_path):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
     assert "vllm bf16 1 first start 1.00 4.00 9.00 9.50 10.00 10.00 completed" in text
     assert "vllm bf16 2 later starts 1.00 4.00 9.00 9.50 12.00 10.00 completed" in text
+
+
+def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
+    # As after --resume: the cells that a start left out are measured by a start of the same repeat.
+    run = run_of(tmp_path, STAGES, STAGES, STAGES)
+    again = replace(run.start_records[2], repeat=0)
+    store.write_record(tmp_path / "starts" / again.name / "start.json", again)
+    run = open_run(tmp_path)
+    assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
+    section = write_report(tmp_path).read_text(encoding="utf-8").partition('<section id="startup">')[2]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
+    assert "vllm bf16 1 (00) first start" in text
+    assert "vllm bf16 1 (02) later starts" in text
+
+
+def test_a_bars_figure_stands_beyond_its_slowest_start(tmp_path):
+    slower = {**STAGES, "first_token": 14.0}
+    chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES, slower).path))
+    [totals] = [trace for trace in chart["traces"] if trace.get("mode") == "text"]
+    assert totals["x"] == [10.0, 14.0]
+    assert totals["text"] == ["\u00a0\u00a010.00\u00a0s", "\u00a0\u00a012.00\u00a0s"]
+
+
+def test_swatches_have_the_patterns_of_their_bars(tmp_path):
+    page = write_report(run_of(tmp_path, {**STAGES, "weights_begin": 2.0}).path).read_text(encoding="utf-8")
+    key = page.partition('<section id="startup">')[2].partition('class="key"')[2].partition("</p>")[0]
+    assert re.findall(r'class="swatch ?([^"]*)"', key) == ["", "dots", "slash", "", "back", ""]
 
 
 def test_a_run_without_stages_has_one_bar_per_deployment(tmp_path):

@@ -15,7 +15,7 @@ from gguf_bytes import entry, text
 from hub_server import Hub, serving
 
 from engines.models import MODELS
-from engines.weights.facts import known_facts
+from engines.weights.facts import known_facts, most_context
 from engines.weights.shape import ties_embeddings
 from harness.errors import MissingError, UserError
 
@@ -281,3 +281,35 @@ def test_facts_of_a_row_are_not_those_of_a_path(tmp_path: Path) -> None:
     """A file that is called like a listed model is named by its path."""
     known = known_facts(written(tmp_path / "gemma3-270m", config_of("qwen3-8b")))
     assert known.facts == replace(known.facts, architecture="qwen3")
+
+
+@pytest.mark.parametrize(
+    ("change", "most_tokens"),
+    [
+        ({}, 40_960),
+        ({"rope_scaling": None}, 40_960),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 40_960),
+        ({"rope_parameters": {"rope_type": "default"}}, 40_960),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, None),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, None),
+        ({"num_attention_heads": 0}, None),
+    ],
+)
+def test_the_most_context_is_told_unless_positions_are_stretched(
+    tmp_path: Path, change: dict[str, Any], most_tokens: int | None
+) -> None:
+    written(tmp_path, {**config_of("qwen3-8b"), **change})
+    assert MODELS["qwen3-8b"].facts.context_length == 40_960
+    assert most_context(str(tmp_path)) == most_tokens
+
+
+def test_the_most_context_of_a_listed_model_and_of_a_file_is_told_without_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(a_gguf(("token_embd.weight", (32, 100))))
+    assert [most_context(model) for model in ("gemma3-270m", str(path))] == [32_768, 2048]
+    assert [most_context(model) for model in ("hf:org/tiny", "nope", "/absent")] == [None, None, None]
+
+
+def test_what_is_there_but_is_no_file_is_called_so() -> None:
+    with pytest.raises(UserError, match=r"^model=/dev/null: neither a file nor a directory$"):
+        known_facts("/dev/null")

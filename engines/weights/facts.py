@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engines.gguf_file import gguf_facts, gguf_header
 from engines.models import MODELS
@@ -35,12 +35,12 @@ _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 @dataclass(frozen=True)
 class KnownFacts:
     """`facts.parameters` is known. `source` (a clause): where the shape is from, and who counted them.
-    `has_weights`: a local model that is more than its shape."""
+    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json)."""
 
     facts: ModelFacts
     source: str
     is_estimated: bool = False
-    has_weights: bool = False
+    origin: Literal["table", "hub", "weights", "shape"] = "shape"
 
 
 def known_facts(model: str) -> KnownFacts:
@@ -60,7 +60,7 @@ def known_facts(model: str) -> KnownFacts:
             f"model={model}: no such model; choose from {', '.join(MODELS)}, or give a path (a config.json, "
             "a checkpoint's directory, a .gguf file) or hf:organisation/name"
         )
-    return KnownFacts(row.facts, "bench's table of models")
+    return KnownFacts(row.facts, "bench's table of models", origin="table")
 
 
 def most_context(model: str) -> int | None:
@@ -131,7 +131,7 @@ def _of_config(model: str, config: Mapping[str, Any], folder: Path | None) -> Kn
         raise UserError(f"model={model}: {_UNTOLD}")
     counted_by = "its files" if has_weights and _is_plain(config) else None
     known = _whole(model, config, facts, "its config.json", counted_by)
-    return replace(known, has_weights=has_weights)
+    return replace(known, origin="weights" if has_weights else "shape")
 
 
 def _of_hub(model: str) -> KnownFacts:
@@ -146,8 +146,10 @@ def _of_hub(model: str) -> KnownFacts:
     # Of a quantized checkpoint the hub counts packed numbers.
     if page.parameters and _is_plain(page.config):
         facts = replace(facts, parameters=page.parameters)
-        return _whole(model, page.config, facts, "config.json on the hub", "the hub")
-    return _whole(model, page.config, facts, "config.json on the hub", None)
+        known = _whole(model, page.config, facts, "config.json on the hub", "the hub")
+    else:
+        known = _whole(model, page.config, facts, "config.json on the hub", None)
+    return replace(known, origin="hub")
 
 
 _UNTOLD = (
@@ -193,7 +195,7 @@ def _of_gguf(model: str, path: Path) -> KnownFacts:
     if facts is None:
         raise UserError(f"model={model}: its header does not tell the model's shape; give its config.json")
     parameters = facts.parameters or _parameters_of_parts(model, path)
-    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header", has_weights=True)
+    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header", origin="weights")
 
 
 def _parameters_of_parts(model: str, path: Path) -> int:

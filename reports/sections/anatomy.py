@@ -77,6 +77,8 @@ def _title(found: Mapping[str, Starts]) -> str:
     """What one deployment holds and does not need, where that is much; else what all are mostly made of."""
     sizes = {name: (mean_total(each), mean([a.needed_bytes for a in each])) for name, each in found.items()}
     spare = {name: 1.0 - needed / total for name, (total, needed) in sizes.items() if needed is not None}
+    full = _with_all_loads(found)
+    spare = {name: share for name, share in spare.items() if name in full}
     ranked = sorted(spare, key=lambda name: spare[name], reverse=True)
     if ranked and spare[most := ranked[0]] > _MUCH_SHARE:
         if all(spare[most] - spare[name] > _AHEAD_SHARE for name in ranked[1:2]):
@@ -89,6 +91,16 @@ def _title(found: Mapping[str, Starts]) -> str:
         title = TITLES[part]
         return f"{title[:1].upper()}{title[1:]} {verb} the largest part of {whose} memory"
     return "What the servers' memory is made of"
+
+
+def _with_all_loads(found: Mapping[str, Starts]) -> list[str]:
+    """The deployments of which all loads count that count of any: a lighter load needs less."""
+    loads = {
+        name: {(scenario, load) for scenario, load, counts in each[0].measured if counts}
+        for name, each in found.items()
+    }
+    everything = set().union(*loads.values())
+    return [name for name in loads if loads[name] == everything]
 
 
 def _measured(found: Mapping[str, Starts]) -> str:

@@ -68,7 +68,11 @@ def _energy(run: Run) -> list[Html]:
         "before each start. Joules per output token are net of idle, and have the reading of the prompts in "
         f"them. {LEGEND}"
     )
-    return [table(columns, rows, "plain loads"), note, *([_not_known("Energy", unknown, run)] if unknown else [])]
+    return [
+        table(columns, rows, "plain loads"),
+        note,
+        *([_not_known("Energy", unknown, run)] if unknown else []),
+    ]
 
 
 def _why_no_energy(starts: Sequence[StartRecord]) -> str:
