@@ -28,6 +28,7 @@ from harness.plan_text import skip_lines, unmatched
 from harness.progress import Show
 from harness.provision import check_builds, device_of, why_not_here
 from harness.running import reap
+from harness.units import size_text
 
 # harness.session, store, selftest, known_error and listing are imported by the commands that need them: with
 # pyarrow and numpy, which take longer than all of `bench fit`.
@@ -233,14 +234,14 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put the values of two runs side by side, after what differs in how they were made."""
-    from harness import listing
+    from harness.compare_text import print_comparison
     from reports import compare_runs, to_builtins
 
     comparison = compare_runs(a, b)
     if as_json:
         _print_json(to_builtins(comparison))
     else:
-        listing.print_comparison(out, comparison)
+        print_comparison(out, comparison)
 
 
 @app.command("install", epilog=_example("bench install llama_cpp"))
@@ -270,11 +271,11 @@ def install_command(
     cache = install.cache_dir()
     if remove:
         freed = install.remove(cache, spec)
-        out.print(f"removed {what}: {freed / 2**20:.0f} MiB freed" if freed else f"{what} is not installed")
+        out.print(f"removed {what}: {size_text(freed)} freed" if freed else f"{what} is not installed")
         return
     with signals_interrupt(), Show(quiet=quiet) as show:
         made = install.install(cache, spec, show.line)
-    out.print(f"{what} is installed in {escape(str(made.folder))} ({made.size_bytes / 2**20:,.0f} MiB)")
+    out.print(f"{what} is installed in {escape(str(made.folder))} ({size_text(made.size_bytes)})")
 
 
 @app.command(epilog=_example("bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq"))
@@ -314,8 +315,7 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
                 names_by_reason.setdefault(str(outcome), []).append(f"{what} as {needed.file_format}")
                 continue
             made.append(needed)
-            size = f"{outcome.size_bytes / 2**20:.0f} MiB"
-            out.print(escape(f"{what}: {outcome.path}  {size}"))
+            out.print(escape(f"{what}: {outcome.path}  {size_text(outcome.size_bytes)}"))
             if outcome.note:
                 out.print(escape(f"  {outcome.note}"))
     for reason, names in names_by_reason.items():

@@ -118,8 +118,8 @@ def fit(
 ) -> list[FitTable]:
     """A table for each model, common terms and load of the settings. `facts`: of each model.
 
-    `can_prepare` says why weights cannot be had, and is not asked of a shape alone (`origins`, of each model).
-    Of weights on this machine only what they are and what can be made of them is answered, unless
+    `can_prepare` says why weights cannot be had, and is not asked of a shape alone (`origins`, of each
+    model). Of weights on this machine only what they are and what can be made of them is answered, unless
     quantizations were asked for.
 
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.

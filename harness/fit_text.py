@@ -7,12 +7,16 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from harness.contracts import ModelFacts
 from harness.fit import FITS_SHARE, MOST_USERS, FitRow, FitTable, Memory
 
 _COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
+# Behind a deployment whose weights cannot be had.
+_NOT_HAD = " !"
 _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
@@ -34,9 +38,9 @@ def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Know
         out.print()
         out.print(escape(_question(table, several=len(known) > 1)), soft_wrap=False)
         if table.rows:
-            out.print(_rich_table(table), soft_wrap=False)
+            _print_rows(out, table.rows)
     out.print()
-    for line in note_lines(tables):
+    for line in note_lines(tables, {model: about.facts for model, about in known.items()}):
         out.print(escape(line), soft_wrap=False)
 
 
@@ -57,13 +61,20 @@ def _memory_line(memory: Memory) -> str:
 
 def _model_line(model: str, facts: ModelFacts, source: str) -> str:
     assert facts.parameters is not None
-    millions = facts.parameters / 1e6
-    count = f"{millions / 1e3:.3g} B" if millions >= 1000 else f"{millions:.0f} M"
-    return f"{model}: {count} parameters, up to {facts.context_length:,} tokens of context ({source})."
+    most = f"up to {facts.context_length:,} tokens of context"
+    return f"{model}: {_count(facts.parameters)} parameters, {most} ({source})."
+
+
+def _count(parameters: int) -> str:
+    """In three digits, whatever rounding makes of it."""
+    if parameters < 999.5e6:
+        return f"{parameters / 1e6:.0f} M"
+    billions = parameters / 1e9
+    return f"{billions:.{2 if billions < 9.995 else 1 if billions < 99.95 else 0}f} B"
 
 
 def _question(table: FitTable, *, several: bool) -> str:
-    users = f"{table.users} user{'' if table.users == 1 else 's'} at once"
+    users = f"{table.users:,} user{'' if table.users == 1 else 's'} at once"
     words = [f"{users} x {table.context_length:,} tokens"]
     if table.kv_cache_tokens != table.users * table.context_length:
         words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")
@@ -73,16 +84,41 @@ def _question(table: FitTable, *, several: bool) -> str:
     return (f"{table.model}, " if several else "") + ", ".join(words) + ", in GiB:"
 
 
-def _rich_table(table: FitTable) -> Table:
-    """At 80 columns all names of engines and quantizations are whole."""
+def _print_rows(out: Console, rows: Sequence[FitRow]) -> None:
+    """At 80 columns in one line each; with fewer than they need, a deployment's name stands above its
+    numbers, so that neither is broken."""
+    whole = _rich_table(rows, with_names=True)
+    if _width(out, whole) <= out.width:
+        out.print(whole, soft_wrap=False)
+        return
+    numbers = _rich_table(rows, with_names=False)
+    options = out.options.update(width=_width(out, numbers))
+    head, *lines = (
+        Text.assemble("  ", *((part.text, part.style or "") for part in line))
+        for line in out.render_lines(numbers, options, pad=False)
+    )
+    out.print(head)
+    for row, line in zip(rows, lines, strict=True):
+        out.print(escape(_name(row)))
+        out.print(line)
+
+
+def _width(out: Console, table: Table) -> int:
+    return Measurement.get(out, out.options.update(width=1000), table).maximum
+
+
+def _name(row: FitRow) -> str:
+    return row.label + (_NOT_HAD if row.why_not_had else "")
+
+
+def _rich_table(rows: Sequence[FitRow], *, with_names: bool) -> Table:
     made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(_COLUMNS):
+    for name in _COLUMNS if with_names else _COLUMNS[1:]:
         is_text = name in ("deployment", "verdict")
-        made.add_column(name, justify="left" if is_text else "right", no_wrap=number > 0, overflow="fold")
-    for row in table.rows:
+        made.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
         need = row.need
-        made.add_row(
-            escape(row.label),
+        numbers = (
             _gib(need.weights_bytes),
             _gib(need.kv_cache_bytes),
             _gib(need.overhead_bytes) + ("*" if need.is_assumed else " "),
@@ -92,6 +128,7 @@ def _rich_table(table: FitTable) -> Table:
             _users(row.most_users),
             "-" if row.longest_context is None else f"{row.longest_context:,}",
         )
+        made.add_row(*([escape(_name(row))] if with_names else []), *numbers)
     return made
 
 
@@ -101,8 +138,8 @@ def _users(most: int | None) -> str:
     return f"{most:,}" + ("+" if most == MOST_USERS else "")
 
 
-def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
-    """What the columns mean, what is assumed and by whom, what is not served and why."""
+def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
+    """What the columns mean, what is assumed and by whom, what cannot be had or is not served, and why."""
     rows = [row for table in tables for row in table.rows]
     if rows:
         yield (
@@ -112,7 +149,7 @@ def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
         )
         if any(row.most_users is None for row in rows):
             yield "any: more users take no more memory; they wait for each other."
-        yield f"KV cache per token: {_joined(_kv_per_token(rows))}."
+        yield from _kv_lines(tables, facts)
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
     for assumed, heading in ((True, "other*"), (False, "other")):
@@ -121,9 +158,39 @@ def note_lines(tables: Sequence[FitTable]) -> Iterator[str]:
         )
         for source, engines in sources.items():
             yield f"{heading}, {', '.join(engines)}: {source}"
+    lacks = _grouped((row.why_not_had, row.label) for row in rows if row.why_not_had)
+    for reason, labels in lacks.items():
+        yield f"{_NOT_HAD.strip()} cannot be had, {', '.join(labels)}: {reason}"
+    for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
+        yield f"{asked}: not counted; the numbers are of all of a device's memory."
     reasons = _grouped((each.reason, each.label) for table in tables for each in table.unserved)
     for reason, labels in reasons.items():
         yield f"not served, {', '.join(labels)}: {reason}"
+
+
+def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
+    """What a token takes, of each model, and why the column is not that times the tokens."""
+    rows_of: dict[str, list[FitRow]] = {}
+    for table in tables:
+        rows_of.setdefault(table.model, []).extend(table.rows)
+    several = len(rows_of) > 1
+    said = [
+        (f"{model} " if several else "") + _joined(_kv_per_token(rows))
+        for model, rows in rows_of.items()
+        if rows
+    ]
+    yield f"KV cache per token: {'; '.join(said)}."
+    windows = [
+        f"{each.sliding_layers} of {each.layers} layers{f' of {model}' if several else ''} keep the last "
+        f"{each.sliding_window:,} tokens alone"
+        for model, each in facts.items()
+        if each.sliding_window and each.sliding_layers and rows_of.get(model)
+    ]
+    if windows:
+        yield (
+            f"KV: {', '.join(windows)}, beside room for the tokens that are read in a step, and all in whole "
+            "blocks. Engines differ in these, and one engine between CPU and GPU."
+        )
 
 
 def _kv_per_token(rows: Sequence[FitRow]) -> dict[str, list[str]]:

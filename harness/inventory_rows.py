@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from engines import QUANTIZATIONS
 from harness.contracts import Weights
 from harness.inventory import SERVED_BUT, EngineHere, Installable, ModelHere, QuantizationServed, ToolHere
+from harness.units import size_text
 
 Row = dict[str, str]
 
@@ -47,7 +48,7 @@ def _state(item: Installable, reasons: dict[str, None]) -> str:
     if item.state == "none":
         reasons.setdefault(item.reason or "")
         return f"no {list(reasons).index(item.reason or '') + 1}"
-    size = f"{(item.size_bytes or 0) / 2**20:,.1f} MiB"
+    size = size_text(item.size_bytes or 0)
     if item.state == "installed":
         return ", ".join(filter(None, (f"installed {item.version or ''}".strip(), size)))
     said = "not installed" if item.state == "not installed" else "to be made anew"

@@ -1,10 +1,11 @@
-"""What `bench list`, `plan`, `doctor` and `compare` print: rows, and the same rows as tables."""
+"""What `bench list`, `plan` and `doctor` print: rows, and the same rows as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -181,16 +182,28 @@ def _metrics() -> list[Row]:
 
 
 def print_rows(out: Console, rows: Sequence[Row]) -> None:
-    """A table with a column per key of the first row; the names in the first are cut last."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    """A table with a column per key of the first row; the names in the first are cut last. Where it is too
+    wide, columns move together, and words are broken only where they do not fit even so."""
     first, *others = rows[0]
-    is_short = max(len(row[first]) for row in rows) <= out.width // 2
+    whole = {name: _longest([name, *(row[name] for row in rows)]) for name in rows[0]}
+    words = {name: _longest(" ".join([name, *(row[name] for row in rows)]).split()) for name in rows[0]}
+    is_narrow = sum(whole.values()) + 2 * len(others) > out.width
+    is_short = whole[first] <= out.width // 2
+    least = words | ({first: whole[first]} if is_short else {})
+    keeps_words = sum(least.values()) + len(others) <= out.width
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1)
+    )
     table.add_column(first, overflow="fold", no_wrap=is_short)
     for name in others:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=words[name] if keeps_words else None)
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))
     out.print(table, soft_wrap=False)
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max(map(cell_len, texts), default=0)
 
 
 def print_plan(out: Console, plan: Plan) -> None:
@@ -213,19 +226,6 @@ def print_findings(out: Console, findings: Sequence[Finding]) -> None:
             for f in findings
         ],
     )
-
-
-def print_comparison(out: Console, comparison: Any) -> None:
-    """What differs between two runs, then their values side by side."""
-    names = ("deployment", "scenario", "load", "metric", "unit", "A", "B")
-    out.print(f"A: {escape(str(comparison.a))}\nB: {escape(str(comparison.b))}\n")
-    if comparison.differences:
-        out.print("What differs in how they were made:")
-        print_rows(out, [_row(("what", "A", "B"), each.cells()) for each in comparison.differences])
-        out.print()
-    if comparison.rows:
-        print_rows(out, [_row(names, each.cells()) for each in comparison.rows])
-    out.print("Values stand side by side; a difference needs an interval, which bench does not give yet.")
 
 
 def step_in_short(step: SelfTestStep) -> str:
@@ -287,7 +287,3 @@ def verdict(result: SelfTest) -> str:
     is_last = (last.streams, last.chunks_per_s) == result.largest
     beyond = ", the largest load tried" if is_last else ""
     return f"TTFT's p99 error stays under 1 ms up to {largest.label} {server}{beyond}"
-
-
-def _row(names: Sequence[str], cells: Sequence[str]) -> Row:
-    return dict(zip(names, cells, strict=True))

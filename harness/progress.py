@@ -50,12 +50,14 @@ class Show:
         self._live.stop()
 
     def line(self, text: str) -> None:
+        self._said = None
         self.console.print(escape(text))
 
-    def _once(self, error: str) -> str:
-        """The error, unless it was the last one said: a server that dies fails its cells and its start."""
-        was, self._said = self._said, error
-        return "for the same reason" if error == was else error
+    def _failure(self, before: str, error: str, after: str = "") -> None:
+        """The error, unless the line above ends with it: a server that dies fails its cells and its start."""
+        said = "for the same reason" if error == self._said else error
+        self.line(f"{before}: {said}{after}")
+        self._said = None if after else error
 
     def begin(self, plan: Plan) -> None:
         """The starts of this plan are about to run: the bar spans their cells."""
@@ -76,7 +78,7 @@ class Show:
         self.line(f"{start.name}: ready{took}")
 
     def start_failed(self, start: PlannedStart, error: str) -> None:
-        self.line(f"{start.name}: failed: {self._once(error)}")
+        self._failure(f"{start.name}: failed", error)
 
     def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None:
         self.line(f"  cell {cell.number:03d}: waiting for a fit machine, {unfit}")
@@ -113,14 +115,12 @@ class Show:
         self._ended_cells += 1
         self._live.update(self._task, completed=self._ended_cells, left="")
         count = _counted(record.summary.requests, "request") if record.summary else "no requests"
-        said = (
-            f"{record.status}, {count}"
-            if record.status == "completed" or record.error == record.status
-            else f"{record.status}: {self._once(record.error or '')}"
-        )
         doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
-        cell = f"cell {record.number:03d} {record.deployment}, {record.load.label}"
-        self.line(f"  {cell}: {said}{doubt}")
+        cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"
+        if record.status == "completed" or record.error == record.status:
+            self.line(f"{cell}, {count}{doubt}")
+        else:
+            self._failure(cell, record.error or "", doubt)
 
 
 def _counted(count: int, what: str) -> str:

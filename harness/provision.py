@@ -31,6 +31,7 @@ from harness.contracts import (
 from harness.errors import MissingError, UserError
 from harness.install_step import run_supervised
 from harness.overrides import as_text
+from harness.units import size_text
 
 OnLine = Callable[[str], None]
 # Makes the environment of a tool, or finds it: its directory.
@@ -225,7 +226,7 @@ def _environment(build: Build, cache: Path, on_line: OnLine, *, has_device: bool
     found = install.installed(cache, spec)
     if found is None:
         _refuse_large(build, spec)
-        on_line(f"{build.label} is not installed; installing it ({spec.size_bytes / 2**20:.0f} MiB)")
+        on_line(f"{build.label} is not installed; installing it ({size_text(spec.size_bytes)})")
         found = install.install(cache, spec, on_line, limit_bytes=SMALL_BYTES)
     return Environment(found.python, found.program, found.versions, spec.environment)
 
@@ -270,7 +271,7 @@ def provide_weights(
     if limit_bytes is not None:
         _refuse_weights({needed: ()}, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
-    size = f" ({missing / 2**20:.0f} MiB to download and write)" if missing else ""
+    size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
     tool = partial(_tool, cache=cache, on_line=on_line, limit_bytes=limit_bytes)
     return store.prepare(needed, cache, tool, on_line, run_supervised)
@@ -307,7 +308,7 @@ def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | No
     """Its environment's directory, made if it is missing. Raises MissingError where that is too much."""
     found = install.installed(cache, spec)
     if found is None:
-        size = f"{spec.size_bytes / 2**20:.0f} MiB"
+        size = size_text(spec.size_bytes)
         if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
             raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
         on_line(f"{spec.environment} is not installed; installing it ({size})")

@@ -1,4 +1,5 @@
-"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`. Used by harness/config.py alone."""
+"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`; and sizes as people read
+them."""
 
 from __future__ import annotations
 
@@ -46,7 +47,14 @@ def _usual_case(text: str) -> str:
 
 def _unit(text: str) -> str | None:
     match = _NUMBER.fullmatch(text.strip())
-    return None if match is None else match[2]
+    return None if match is None else str(match[2])
+
+
+def size_text(size_bytes: int) -> str:
+    """`2.0 MiB`, `412 MiB`, `38.6 GiB`: in GiB from 10 GiB on."""
+    if size_bytes >= 10 << 30:
+        return f"{size_bytes / 2**30:,.1f} GiB"
+    return f"{size_bytes / 2**20:,.{1 if size_bytes < 10 << 20 else 0}f} MiB"
 
 
 def share(text: str) -> float:

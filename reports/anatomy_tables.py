@@ -40,8 +40,8 @@ SOURCES = (
     "that was seen too late: what the other parts leave of the first answers), workspace (said or not) what "
     "was taken by the first answers beyond all other parts. KV copies: states of conversations that the "
     "server saves beside its KV cache, under load. Reckoned: from the model's shape, else from the size of "
-    "the weights' files (a checkpoint's tokenizer, some 30 MB, is among them). The rest is growth under load, "
-    "which nothing explains."
+    "the weights' files (a checkpoint's tokenizer, some 30 MB, is among them). The rest is growth under "
+    "load, which nothing explains."
 )
 
 

@@ -23,6 +23,8 @@ VALUE_NAMES = tuple(
         [f"{metric.name}.p{level}" for level in PERCENTILES] if metric.is_distribution else [metric.name]
     )
 )
+# As metrics name the unit of a cost, which each run says for itself.
+_CURRENCY = "price.currency"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """A metric's value of both runs, in its stored unit."""
+    """A metric's value of both runs, in its stored unit; of a price in each run's currency."""
 
     deployment: str
     scenario: str
@@ -52,7 +54,8 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The row as a person reads it: deployment, scenario, load, metric, unit, a, b."""
-        unit = metric_of(self.metric).shown_unit
+        shown_unit = metric_of(self.metric).shown_unit
+        unit = self.unit if shown_unit == _CURRENCY else shown_unit
         sides = (_side_text(self.metric, side) for side in (self.a, self.b))
         return (self.deployment, self.scenario, self.load, self.metric, unit, *sides)
 
@@ -113,8 +116,19 @@ def _rows(first: Run, second: Run) -> list[Row]:
         for name in VALUE_NAMES:
             sides = (_side(first, a.get(key), name), _side(second, b.get(key), name))
             if any(side.mean is not None for side in sides):
-                rows.append(Row(*key, name, metric_of(name).unit, *sides))
+                rows.append(Row(*key, name, _unit(name, first, second), *sides))
     return rows
+
+
+def _unit(name: str, first: Run, second: Run) -> str:
+    unit = metric_of(name).unit
+    if unit != _CURRENCY:
+        return unit
+    prices = {"A": first.record.price, "B": second.record.price}
+    found = {side: price.currency for side, price in prices.items() if price and price.gpu_hour is not None}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{side} in {currency}" for side, currency in found.items()) or unit
 
 
 def _groups(run: Run) -> Mapping[tuple[str, str, str], Group]:

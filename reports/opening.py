@@ -78,6 +78,8 @@ def what_was_run(run: Run) -> str:
         blocks = "on a server that was running already" if attached else "each"
         word = "block" if attached else "start"
         parts.append(f"{plural(repeats, word)} {blocks}" + (", interleaved" if repeats > 1 else ""))
+        if len(run.start_records) > len(run.record.plan.starts):  # --resume starts a server anew
+            parts.append(f"{len(run.start_records)} starts in all, with those of --resume")
         parts.append(f"windows of {', '.join(dict.fromkeys(map(window_bound, loads)))}")
     done = sum(cell.status == "completed" for cell in cells)
     parts.append(f"{done} of {plural(len(cells), 'cell')} measured")

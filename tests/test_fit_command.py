@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from bench_command import Place, bench, made
+from checkpoint_files import write_checkpoint
 from hub_server import Hub, serving
 
 LLAMA = "model=llama-3.3-70b-instruct"
@@ -142,13 +143,23 @@ def assert_one_line(done: CompletedProcess[str], said: str) -> None:
 
 
 MISTAKES = [
-    ("fit fit.device_memory=lots", "fit.device_memory=lots: must be a size such as 24GiB or 512MB"),
+    ("fit fit.device_memory=lots", "fit.device_memory=lots: must be a size such as 24GiB, 24GB or 512MiB"),
     ("fit fit.device_memory=0", "fit.device_memory=0: must be 1048576 or more"),
     ("fit fit.device_memory=-1GiB", "fit.device_memory=-1GiB: must be"),
     ("fit fit.device_memory=24GiB,48GiB", "fit.device_memory=24GiB,48GiB: cannot be swept"),
     ("fit fit.device_memroy=1GiB", "no such key; nearest keys: fit.device_memory"),
     ("fit model=nope", "model=nope: no such model; choose from gemma3-270m"),
     ("fit model=/absent", "model=/absent: no such file or directory"),
+    ("fit model=/dev/null", "model=/dev/null: neither a file nor a directory"),
+    ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),
+    (
+        "plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",
+        "engine.context_length=40000 is more than gemma3-270m can: give 32768 or less",
+    ),
+    (
+        "run engine=llama_cpp engine.context_length=40000",
+        "engine.context_length=40000 is more than gemma3-270m can: give 32768 or less",
+    ),
     (f"fit {LLAMA} engine.context_length=200000", "engine.context_length=200000 is more than llama-3.3-70b"),
     (
         "fit model=tiny/config.json",
@@ -187,3 +198,76 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     place = made(tmp_path / "p")
     answered(place, LLAMA, GPU)
     assert list(place.path.iterdir()) == []
+
+
+# --- what a reader must be able to check -----------------------------------------------------------
+
+
+def notes(said: str) -> str:
+    return " ".join(said.partition("fits: up to")[2].split())
+
+
+def test_windows_are_said_since_the_cache_is_not_tokens_times_its_bytes(here: Place) -> None:
+    said = notes(answered(here, "device=cpu", "engine=llama_cpp,vllm"))
+    assert "KV cache per token: 18 KiB." in said
+    assert "KV: 15 of 18 layers keep the last 512 tokens alone, beside room for" in said
+    assert "KV: " not in notes(answered(here, LLAMA, GPU))
+
+
+def test_several_models_are_named_with_their_bytes_of_a_token(here: Place) -> None:
+    said = notes(answered(here, "model=gemma3-270m,qwen3-8b", GPU, "engine=vllm", "quantization=bf16"))
+    assert "KV cache per token: gemma3-270m 18 KiB; qwen3-8b 144 KiB." in said
+    assert "KV: 15 of 18 layers of gemma3-270m keep the last 512 tokens alone" in said
+
+
+def test_what_cannot_be_had_is_marked_in_words_and_in_json(here: Place) -> None:
+    words = (GPU, "engine=vllm", "quantization=fp8,bf16")
+    said = answered(here, *words)
+    assert "\nvllm fp8 ! " in said
+    assert "\nvllm bf16 ! " not in said
+    reason = "gemma3-270m is not published as fp8, and bench cannot make it"
+    assert f"! cannot be had, vllm fp8: {reason}" in notes(said)
+    [table] = json.loads(answered(here, *words, "--json"))["tables"]
+    assert [row["why_not_had"] for row in table["rows"]] == [reason, None]
+    assert "! cannot be had, vllm fp8: llama-3.3-70b-instruct" in notes(answered(here, LLAMA, *words))
+    assert "cannot be had" not in answered(here, "model=tiny/config.json", *words, "engine.context_length=64")
+
+
+def test_weights_on_this_machine_have_no_rows_that_cannot_be_made_of_them(here: Place) -> None:
+    awq = {**CONFIG, "quantization_config": {"quant_method": "awq", "bits": 4}}
+    write_checkpoint(here.path / "awq", awq)
+    said = answered(here, "model=./awq", GPU, "engine.context_length=64")
+    rows = {" ".join(line.split()[:2]) for line in said.splitlines() if " fits " in line and "%" in line}
+    assert rows == {"sglang awq", "tgi awq", "vllm awq"}
+    assert "bf16" not in said.partition("KV cache per token")[0]
+
+
+def test_a_share_of_the_device_is_said_not_to_be_counted(here: Place) -> None:
+    said = notes(answered(here, GPU, "engine=vllm", "quantization=awq", "vllm.gpu_memory_utilization=0.5"))
+    assert (
+        "vllm.gpu_memory_utilization=0.5: not counted; the numbers are of all of a device's memory." in said
+    )
+
+
+@pytest.mark.parametrize("columns", [50, 60])
+def test_on_a_narrow_terminal_names_stand_above_their_numbers(here: Place, columns: int) -> None:
+    said = answered(here, LLAMA, GPU, "load.concurrency=32", "engine=llama_cpp,vllm", COLUMNS=str(columns))
+    lines = said.splitlines()
+    place = lines.index("llama_cpp gguf-q4_k_m")
+    assert "GiB:" in " ".join(lines[:place])
+    numbers = lines[place + 1]
+    assert "does not fit" in numbers or " fits " in numbers
+    assert len(numbers) <= 60
+    if columns == 60:
+        assert max(map(len, lines)) <= columns
+
+
+def test_large_numbers_are_easy_to_read(here: Place) -> None:
+    billion = {**CONFIG, "vocab_size": 7_810_000}  # 2 x 7,810,000 x 64 and little else
+    (here.path / "billion.json").write_text(json.dumps(billion))
+    said = answered(
+        here, "model=./billion.json", GPU, "engine=vllm", "quantization=bf16", "load.concurrency=100000",
+        "engine.context_length=64",
+    )  # fmt: skip
+    assert "1.00 B parameters" in " ".join(said.split())
+    assert "100,000 users at once x 64 tokens" in said

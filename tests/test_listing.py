@@ -243,3 +243,22 @@ def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) ->
     assert len(reasons) == 1
     assert all(name in text for name in (" or ", "`bench plan` says what this machine can"))
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_no_name_in_the_matrix_is_broken_at_80_columns() -> None:
+    out = io.StringIO()
+    print_list(Console(file=out, width=80, soft_wrap=True), "quantizations")
+    head, *rows = out.getvalue().splitlines()
+    assert head.split() == [
+        "quantization",
+        "bits",
+        "format",
+        "llama_cpp",
+        "sglang",
+        "tgi",
+        "transformers",
+        "vllm",
+    ]
+    assert sum(" safetensors " in row for row in rows[:13]) == 4
+    assert all(row.strip() for row in rows[:13])
+    assert max(map(len, [head, *rows[:13]])) <= 80

@@ -326,6 +326,6 @@ def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
 
 
 def test_a_context_of_a_server_that_runs_already_or_has_no_model_is_not_judged() -> None:
-    for line in ("engine=reference", "engine.base_url=http://127.0.0.1:1/v1"):
-        settings = config.settings(overrides.parse([line, "engine.context_length=40000"]))
+    for lines in (["engine=reference"], ["engine.base_url=http://127.0.0.1:1/v1", "model=any"]):
+        settings = config.settings(overrides.parse([*lines, "engine.context_length=40000"]))
         assert plan.make(settings, lambda each: None, most_context=lambda model: 16).starts

@@ -223,14 +223,25 @@ def test_what_is_off_in_the_ledger_is_red_and_said(browser, page):
 def test_names_and_figures_of_start_up_stay_inside_its_chart(browser, page):
     outside = """
       const frame = document.querySelector('[data-chart=startup]').getBoundingClientRect();
-      const texts = ['.annotation-text', '.textpoint'].map((kind) => `[data-chart=startup] ${kind}`);
-      return [...document.querySelectorAll(texts.join())]
+      return [...document.querySelectorAll('[data-chart=startup] .annotation-text')]
         .filter((text) => text.getBoundingClientRect().right > frame.right + 1 ||
           text.getBoundingClientRect().left < frame.left - 1).map((text) => text.textContent);"""
     assert browser.execute_script(outside) == []
-    for kind in (".annotation-text", ".textpoint"):
-        count = f"return document.querySelectorAll('[data-chart=startup] {kind}').length"
-        assert browser.execute_script(count) == 16
+    texts = "[...document.querySelectorAll('[data-chart=startup] .annotation-text')]"
+    figures = browser.execute_script(f"return {texts}.filter(text => text.textContent.endsWith(' s')).length")
+    assert figures == 16
+
+
+@on("engines")
+def test_names_of_start_up_do_not_touch_their_bars(browser, page):
+    touching = """
+      const boxes = (kind) => [...document.querySelectorAll(`[data-chart=startup] ${kind}`)]
+        .map((each) => each.getBoundingClientRect()).filter((box) => box.width > 0);
+      const bars = boxes('.bars .point');
+      return [bars.length, boxes('.annotation-text').filter((text) =>
+        bars.some((bar) => text.bottom > bar.top - 1 && text.top < bar.bottom)).length];"""
+    bars, count = browser.execute_script(touching)
+    assert (bars > 16, count) == (True, 0)
 
 
 @on("path")

@@ -194,8 +194,8 @@ def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
 
 
 def two_loads(path, outcomes, resolved=None):
-    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None: it
-    was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
+    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
+    it was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
     plan = plan_of(
         [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
     )
@@ -577,6 +577,14 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 # --- memory over time ------------------------------------------------------------------------------
+
+
+def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
+    path = marked_run(tmp_path, starts=2)
+    again = replace(open_run(path).start_records[1], repeat=0)
+    store.write_record(path / "starts" / again.name / "start.json", again)
+    made = memory_section.section(open_run(path))
+    assert list(dict.fromkeys(row[0] for row in made.charts[0].rows)) == ["1 (00)", "1 (01)"]
 
 
 def stage_labels(path, **stages_s):

@@ -26,6 +26,7 @@ from harness import store
 from harness.contracts import Load
 from reports import open_run, write_report
 from reports.launches import instants_s, launches_of, start_title
+from reports.opening import what_was_run
 
 STAGES = {
     "process_up": 1.0,
@@ -113,7 +114,7 @@ def test_bars_stand_one_after_the_other(tmp_path):
         ("process up", 0, 1), ("weights loaded", 1, 3), ("graphs and KV cache ready", 4, 5),
         ("listening", 9, 0.5), ("first token", 9.5, 0.5),
     ]  # fmt: skip
-    assert bars[0]["y"] == ["vllm bf16, first start", "vllm bf16, later start"]
+    assert bars[0]["y"] == ["vllm bf16, first", "vllm bf16, later"]
 
 
 def test_each_start_is_in_the_table(tmp_path):
@@ -129,7 +130,10 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     run = run_of(tmp_path, STAGES, STAGES, STAGES)
     again = replace(run.start_records[2], repeat=0)
     store.write_record(tmp_path / "starts" / again.name / "start.json", again)
+    plan = replace(run.record.plan, starts=run.record.plan.starts[:2])
+    store.write_record(tmp_path / "run.json", run_record(plan))
     run = open_run(tmp_path)
+    assert "3 starts in all, with those of --resume" in what_was_run(run)
     assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
     section = write_report(tmp_path).read_text(encoding="utf-8").partition('<section id="startup">')[2]
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
@@ -137,12 +141,13 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     assert "vllm bf16 1 (02) later starts" in text
 
 
-def test_a_bars_figure_stands_beyond_its_slowest_start(tmp_path):
+def test_a_bars_figure_stands_above_it_with_its_name(tmp_path):
     slower = {**STAGES, "first_token": 14.0}
     chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES, slower).path))
-    [totals] = [trace for trace in chart["traces"] if trace.get("mode") == "text"]
-    assert totals["x"] == [10.0, 14.0]
-    assert totals["text"] == ["\u00a0\u00a010.00\u00a0s", "\u00a0\u00a012.00\u00a0s"]
+    assert [note["text"] for note in chart["layout"]["annotations"]] == [
+        "vllm bf16, first: 10.00 s", "vllm bf16, 2 later: 12.00 s"
+    ]  # fmt: skip
+    assert chart["layout"]["xaxis"]["range"] == [0, pytest.approx(1.02 * 14.0)]
 
 
 def test_swatches_have_the_patterns_of_their_bars(tmp_path):

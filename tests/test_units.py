@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.units import duration_s, rate_per_s, share, size_bytes
+from harness.units import duration_s, rate_per_s, share, size_bytes, size_text
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,16 @@ def test_rates_are_per_second(text: str, rate: float) -> None:
 def test_what_is_no_rate_says_what_would_be(text: str) -> None:
     with pytest.raises(ValueError, match=r"a rate such as 2\.5/s or 120/min"):
         rate_per_s(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (412 << 20, "412 MiB"),
+        (10 * 2**30 - 1, "10,240 MiB"),
+        (10 << 30, "10.0 GiB"),
+        (39_558 << 20, "38.6 GiB"),
+    ],
+)
+def test_large_sizes_are_read_in_gib(size: int, text: str) -> None:
+    assert size_text(size) == text

@@ -365,7 +365,7 @@ def test_command_goes_on_past_a_failure_and_keeps_what_it_made(hub: Hub, tmp_pat
     done = bench(here, "prepare", f"model={MODEL}", "engine=vllm", "quantization=gptq,bf16")
     assert done.returncode == 1
     path = here.cache / "weights/hub/org--tiny@main/tiny"
-    assert done.stdout == f"{MODEL} bf16: {path}  1 MiB\n"
+    assert done.stdout == f"{MODEL} bf16: {path}  0.8 MiB\n"
     assert f"{MODEL} gptq as safetensors: model={MODEL} is bf16, not gptq" in done.stderr
     planned = bench(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=gptq")
     assert f"model={MODEL} is bf16, not gptq" in planned.stdout + planned.stderr

@@ -41,8 +41,8 @@ _PIECES = {
 }
 _ROW_PX = 48
 _BAR = 0.34
-# Of what a server holds, as much as it does not need: less is not worth a title. One that is named has so much
-# more of it than the next.
+# Of what a server holds, as much as it does not need: less is not worth a title. One that is named has so
+# much more of it than the next.
 _MUCH_SHARE = 0.1
 _AHEAD_SHARE = 0.05
 

@@ -11,6 +11,7 @@ from harness.store import StartRecord
 from reports.cells import Group, short_load
 from reports.charts import Chart, Section, axis, downsample, grid, line
 from reports.frames import Run
+from reports.launches import start_title
 from reports.looks import Look, looks
 from reports.markup import Html, join, number, paragraph, table, tag
 from reports.memory_notes import shared_reasons
@@ -69,7 +70,7 @@ def _whose(run: Run, starts: Sequence[StartRecord]) -> str:
         return "all starts"
     by_label: dict[str, list[str]] = {}
     for record in starts:
-        by_label.setdefault(record.deployment.label, []).append(str(record.repeat + 1))
+        by_label.setdefault(record.deployment.label, []).append(start_title(run, record))
     return "; ".join(
         name if len(numbers) == len(run.starts_of(name)) else f"{name}, start {', '.join(numbers)}"
         for name, numbers in by_label.items()
@@ -99,7 +100,7 @@ def _processor_parts(run: Run) -> list[Html]:
         "to neither the server nor the client; means over starts."
     )
     columns = ["deployment", "load", "server's cores", "others %", "starts"]
-    return [tag("h3", "Processor in the windows"), note, table(columns, rows, "plain")]
+    return [tag("h3", "Processor in the windows"), note, table(columns, rows, "plain loads")]
 
 
 def _foreign_pct(run: Run, group: Group) -> float | None:
@@ -119,6 +120,7 @@ def _chart(
     for position, (record, memory) in enumerate(starts):
         zero_ns = _zero_ns(record, memory)
         t_s = (memory.t_ns - zero_ns) / 1e9
+        title = start_title(run, record)
         x, y = downsample(t_s, memory.size_bytes * _GIB)
         style = {"color": look.colour, "dash": "solid", "width": 2 if position == 0 else 1}
         traces.append(
@@ -129,7 +131,7 @@ def _chart(
                 mode="lines",
                 line=style,
                 opacity=1 if position == 0 else 0.55,
-                hovertemplate=f"start {record.repeat + 1}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
+                hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
             )
         )
     shapes, notes = _phases(run, *starts[0])
@@ -140,7 +142,7 @@ def _chart(
         "shapes": [*shapes, *lines],
         "annotations": [*notes, *names, _peak(starts)],
     }
-    rows = [row for record, memory in starts for row in _rows(record, memory)]
+    rows = [row for record, memory in starts for row in _rows(start_title(run, record), record, memory)]
     columns = ["start", "instant", "seconds since spawn", "GiB"]
     return Chart(f"memory-{index}", look.label, traces, layout, columns, rows, height_px=250)
 
@@ -239,7 +241,7 @@ def _near_joined(marked: Sequence[tuple[float, str]], near_s: float) -> list[tup
     return joined
 
 
-def _rows(record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:
+def _rows(title: str, record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:
     """Memory at each named instant (the nearest sample within a second), and the peak."""
     zero_ns = _zero_ns(record, memory)
     rows: list[Sequence[Html | str]] = []
@@ -247,10 +249,10 @@ def _rows(record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:
         away = np.abs(memory.t_ns - phase.t_ns)
         near = float(memory.size_bytes[away.argmin()]) * _GIB if away.min() < 1e9 else None
         seconds = number((phase.t_ns - zero_ns) / 1e9)
-        rows.append([str(record.repeat + 1), phase.name, seconds, number(near, 2)])
+        rows.append([title, phase.name, seconds, number(near, 2)])
     at = memory.peak
     seconds = number((float(memory.t_ns[at]) - zero_ns) / 1e9)
-    return [*rows, [str(record.repeat + 1), "peak", seconds, number(float(memory.size_bytes[at]) * _GIB, 2)]]
+    return [*rows, [title, "peak", seconds, number(float(memory.size_bytes[at]) * _GIB, 2)]]
 
 
 def _first_upper(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.contracts import Deployment, masked_argv, masked_environment
 from harness.store import StartRecord, as_mapping
 from reports.frames import Run
+from reports.launches import start_title
 from reports.looks import Look, looks, named
 from reports.markup import NOTHING, Html, details, join, paragraph, several, table, tag
 
@@ -30,7 +31,7 @@ def servers(run: Run) -> list[Html]:
         "Options are the engine's own. Command lines and environments are of the first start, and of the "
         "others what is not the same. Values of secrets are not shown."
     )
-    blocks = [details(f"Command of {label}", *_commands(records)) for label, records in found.items()]
+    blocks = [details(f"Command of {label}", *_commands(run, records)) for label, records in found.items()]
     return [tag("h3", "How each server was started"), note, table(columns, rows, "words started"), *blocks]
 
 
@@ -84,7 +85,7 @@ def _short(digest: str) -> str:
     return digest.rpartition(":")[2][:12]
 
 
-def _commands(records: Sequence[StartRecord]) -> list[Html]:
+def _commands(run: Run, records: Sequence[StartRecord]) -> list[Html]:
     """The first start's command line and environment, then what other starts have different."""
     parts: list[Html] = []
     first: StartRecord | None = None
@@ -93,17 +94,17 @@ def _commands(records: Sequence[StartRecord]) -> list[Html]:
             continue
         if first is None:
             first = record
-            parts += _whole(record)
+            parts += _whole(start_title(run, record), record)
         else:
-            parts.append(_changes(first, record))
+            parts.append(_changes(start_title(run, record), first, record))
     return parts
 
 
-def _whole(record: StartRecord) -> list[Html]:
+def _whole(title: str, record: StartRecord) -> list[Html]:
     environment = masked_environment(record.environment)
     lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     parts = [
-        paragraph(f"Start {record.repeat + 1}: command line"),
+        paragraph(f"Start {title}: command line"),
         _code(shlex.join(masked_argv(record.argv))),
     ]
     if lines:
@@ -118,9 +119,9 @@ def _code(content: str) -> Html:
     return tag("pre", tag("code", content or NOTHING), class_="command", tabindex="0")
 
 
-def _changes(first: StartRecord, record: StartRecord) -> Html:
+def _changes(title: str, first: StartRecord, record: StartRecord) -> Html:
     """What differs from the first start, in one line; the whole command line where its shape does."""
-    name = f"Start {record.repeat + 1}: "
+    name = f"Start {title}: "
     a, b = masked_argv(first.argv), masked_argv(record.argv)
     said = _changed(masked_environment(first.environment), masked_environment(record.environment))
     if len(a) != len(b):

@@ -150,7 +150,7 @@ def _by_load(run: Run) -> Html:
         "hold more or fewer than were generated in it. Queue: from arrival to the start of work, for each "
         "request. Preemptions are of all starts together."
     )
-    return join([tag("h3", "By load"), note, table(columns, rows, "plain")])
+    return join([tag("h3", "By load"), note, table(columns, rows, "plain loads")])
 
 
 def _rates(run: Run, group: Group) -> list[str]:

@@ -26,7 +26,7 @@ _FILLS = {
 }
 _OTHER_FILL = ("--mut", "-")
 _ROW_PX = 48
-_BAR = 0.42
+_BAR = 0.34
 
 
 def section(run: Run) -> Section | None:
@@ -77,12 +77,14 @@ def _split(run: Run, found: Sequence[Launch]) -> Chart:
     steps = [step.stage for launch in found for step in launch.steps]
     traces = [_steps(stage, found, names) for stage in _in_order(steps)]
     ends_s = [launch.steps[-1].end_s for launch in found]
+    said = [f"{name}: {number(end_s, 2)} s" for name, end_s in zip(names, ends_s, strict=True)]
+    starts = _starts(found, names)
     columns, rows = _each_start(run, found)
     return Chart(
         "startup",
         "From the spawn to the first steady token",
-        [*traces, _starts(found, names), _totals(found, names)],
-        _layout(names, 1.25 * max(ends_s)),
+        [*traces, starts],
+        _layout(names, said, 1.02 * max(*ends_s, *starts["x"])),
         columns,
         rows,
         "Steps and figures are means over a bar's starts; a tick is one start. The table has each start, in "
@@ -113,8 +115,8 @@ def _name(launch: Launch, found: Sequence[Launch]) -> str:
     if sum(other.label == launch.label for other in found) == 1:
         return label(launch.label)
     count = len(launch.records)
-    later = "later start" if count == 1 else f"{count} later starts"
-    return f"{label(launch.label)}, {launch.which if launch.which == FIRST else later}"
+    later = "later" if count == 1 else f"{count} later"
+    return f"{label(launch.label)}, {'first' if launch.which == FIRST else later}"
 
 
 def _steps(stage: str, found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
@@ -155,27 +157,12 @@ def _ticks(names: Sequence[str], at_s: Sequence[float | None]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _totals(found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
-    """Each bar's length in figures, to the right of all that is drawn of it."""
-    ends_s = [launch.steps[-1].end_s for launch in found]
-    lasts_s = [
-        max(end_s, *(max(instants_s(record).values()) for record in launch.records))
-        for end_s, launch in zip(ends_s, found, strict=True)
-    ]
-    # No-break spaces: plotly takes others away.
-    return {
-        "type": "scatter", "mode": "text", "y": list(names), "x": [round(last_s, 4) for last_s in lasts_s],
-        "text": [f"\u00a0\u00a0{number(end_s, 2)}\u00a0s" for end_s in ends_s], "textposition": "middle right",
-        "hoverinfo": "skip", "cliponaxis": False,
-    }  # fmt: skip
-
-
-def _layout(names: Sequence[str], most_s: float) -> dict[str, Any]:
-    """Names stand above their bars: beside them they would leave a narrow screen no room."""
+def _layout(names: Sequence[str], said: Sequence[str], most_s: float) -> dict[str, Any]:
+    """What is said of each bar stands above it: beside it, it would leave a narrow screen no room."""
     above = [
-        {"xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 0.37 * _ROW_PX, "showarrow": False,
-         "text": name, "font": {"size": 11.5}}
-        for name in names
+        {"xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 20, "showarrow": False,
+         "text": words, "font": {"size": 11.5}}
+        for name, words in zip(names, said, strict=True)
     ]  # fmt: skip
     return {
         "xaxis": axis("seconds since the spawn", range=[0, most_s]),
@@ -212,7 +199,7 @@ def _whole(run: Run, found: Sequence[Launch]) -> Chart:
         "startup",
         "Launch time: spawn to first good generation",
         [bars, _ticks([name for name, _ in each], [r.launch_s for _, r in each])],
-        _layout(names, 1.05 * longest_s),
+        _layout(names, names, 1.05 * longest_s),
         ["deployment", "start", "seconds", "status"],
         rows,
         "Bars are means over starts; a tick is one start.",
