@@ -249,7 +249,7 @@ def _table(
             for each, reason in found
             if isinstance(reason, Reason)
         ),
-        tuple(f"{key}={values[0]}" for key, values in settings.given.items() if key in _SHARES),
+        tuple(f"{key}={','.join(values)}" for key, values in settings.given.items() if key in _SHARES),
     )
 
 

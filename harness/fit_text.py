@@ -181,15 +181,16 @@ def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> It
     ]
     yield f"KV cache per token: {'; '.join(said)}."
     windows = [
-        f"{each.sliding_layers} of {each.layers} layers{f' of {model}' if several else ''} keep the last "
+        f"{each.sliding_layers} of {each.layers} layers{f' of {model}' if several else ''} need the last "
         f"{each.sliding_window:,} tokens alone"
         for model, each in facts.items()
         if each.sliding_window and each.sliding_layers and rows_of.get(model)
     ]
     if windows:
         yield (
-            f"KV: {', '.join(windows)}, beside room for the tokens that are read in a step, and all in whole "
-            "blocks. Engines differ in these, and one engine between CPU and GPU."
+            f"KV: {', '.join(windows)}. Some engines keep all of them even so; the others have room beside "
+            "for the tokens that are read in a step, in whole blocks, which on a GPU are other numbers than "
+            "on a CPU."
         )
 
 

@@ -41,7 +41,7 @@ def _usual_case(text: str) -> str:
     unit = _unit(text)
     if unit is None or unit in _SIZES_BYTES or unit not in (unit.lower(), unit.upper()):
         return text
-    usual = {each.lower(): each for each in _SIZES_BYTES if each != "B"}
+    usual: dict[str, str] = {each.lower(): each for each in _SIZES_BYTES if each != "B"}
     return text.strip().removesuffix(unit) + usual.get(unit.lower(), unit)
 
 

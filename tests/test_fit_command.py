@@ -210,14 +210,14 @@ def notes(said: str) -> str:
 def test_windows_are_said_since_the_cache_is_not_tokens_times_its_bytes(here: Place) -> None:
     said = notes(answered(here, "device=cpu", "engine=llama_cpp,vllm"))
     assert "KV cache per token: 18 KiB." in said
-    assert "KV: 15 of 18 layers keep the last 512 tokens alone, beside room for" in said
+    assert "KV: 15 of 18 layers need the last 512 tokens alone. Some engines keep all" in said
     assert "KV: " not in notes(answered(here, LLAMA, GPU))
 
 
 def test_several_models_are_named_with_their_bytes_of_a_token(here: Place) -> None:
     said = notes(answered(here, "model=gemma3-270m,qwen3-8b", GPU, "engine=vllm", "quantization=bf16"))
     assert "KV cache per token: gemma3-270m 18 KiB; qwen3-8b 144 KiB." in said
-    assert "KV: 15 of 18 layers of gemma3-270m keep the last 512 tokens alone" in said
+    assert "KV: 15 of 18 layers of gemma3-270m need the last 512 tokens alone" in said
 
 
 def test_what_cannot_be_had_is_marked_in_words_and_in_json(here: Place) -> None:

@@ -83,7 +83,10 @@ def _of_table(model: Model, weights: Weights) -> Way | Reason:
     there = [name for name, each in model.published.items() if bool(each.files) == is_gguf]
     kind = "GGUF" if is_gguf else "a checkpoint"
     listed = ", ".join(there) or "nothing"
-    return Reason(f"{model.name} at {wanted} is not known to be published as {kind}; there is {listed}")
+    return Reason(
+        f"{model.name} at {wanted} is not known to be published as {kind}, and bench cannot make it; "
+        f"there is {listed}"
+    )
 
 
 def _on_hub(weights: Weights) -> Way | Reason:
