@@ -272,7 +272,8 @@ def host_causes(seen: Seen, client: float) -> Iterator[Cause]:
 def foreign_share(seen: Seen, client: float) -> float | None:
     """Share of the processor that neither the server's processes nor the load used; None where the server's
     are not seen."""
-    busy = [row.machine_cpu_pct for row in seen.host if row.machine_cpu_pct is not None]
+    # The first row's is of the time before it, when the server may have been at work.
+    busy = [row.machine_cpu_pct for row in seen.host[1:] if row.machine_cpu_pct is not None]
     server = [(row.t_ns, row.cpu_s) for row in seen.host if row.cpu_s is not None]
     if not busy or len(server) < 2 or server[0][0] == server[-1][0]:
         return None

@@ -114,6 +114,12 @@ def test_the_load_of_others_is_what_neither_server_nor_client_used() -> None:
     assert texts(guard.host_causes(Seen(rows, (), 4), 0.2)) == ["other programs used 20 % of the processor"]
 
 
+def test_what_the_server_did_before_the_first_sample_is_not_others_load() -> None:
+    # It took all 4 cores until 0 s, and nothing since.
+    rows = [host(0, 10.0, 100.0), host(0.1, 10.0, 1.0), host(0.2, 10.0, 3.0)]
+    assert guard.foreign_share(Seen(rows, (), 4), 0.0) == pytest.approx(0.02)
+
+
 def test_the_load_of_others_is_not_known_beside_a_server_out_of_sight() -> None:
     rows = [host(0, None, 100.0), host(4, None, 100.0)]
     assert guard.foreign_share(Seen(rows, (), 4), 0.0) is None
