@@ -18,34 +18,40 @@ _TORCH_NEEDS = {
     "wheels (pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
     "cuda": None,
 }
-_AUTOAWQ_BYTES = {"cpu": 1_300_000_000, "cuda": 7_500_000_000}
-_LLMCOMPRESSOR_BYTES = {"cpu": 1_300_000_000, "cuda": 5_400_000_000}
+_DEVICES = ("cpu", "cuda")
 
 
-def _autoawq(device: str) -> InstallSpec:
+def _quantizer(name: str, device: str, check: str, size_bytes: Mapping[str, int]) -> InstallSpec:
+    """Of a program that quantizes checkpoints, on such a device."""
     return InstallSpec(
-        environment=f"autoawq-{device}",
-        lock=_LOCKS / f"autoawq-{device}.txt",
-        # autoawq greets with a page on its retirement.
-        check="import warnings; warnings.showwarning = lambda *about, **more: None; "
-        "import awq, transformers.models.gemma3",
-        size_bytes=_AUTOAWQ_BYTES[device],
+        environment=f"{name}-{device}",
+        lock=_LOCKS / f"{name}-{device}.txt",
+        check=check,
+        size_bytes=size_bytes[device],
         needs=_TORCH_NEEDS[device],
     )
 
 
-def _llmcompressor(device: str) -> InstallSpec:
-    return InstallSpec(
-        environment=f"llmcompressor-{device}",
-        lock=_LOCKS / f"llmcompressor-{device}.txt",
-        # On a CPU it warns three times that there is no GPU.
-        check="import os; os.environ['LLM_COMPRESSOR_LOG_LEVEL'] = 'ERROR'; "
-        "import llmcompressor.modifiers.transform.awq, transformers.models.gemma3",
-        size_bytes=_LLMCOMPRESSOR_BYTES[device],
-        needs=_TORCH_NEEDS[device],
+# autoawq greets with a page on its retirement.
+_AUTOAWQ_CHECK = (
+    "import warnings; warnings.showwarning = lambda *about, **more: None; "
+    "import awq, transformers.models.gemma3"
+)
+# On a CPU it warns three times that there is no GPU.
+_LLMCOMPRESSOR_CHECK = (
+    "import os; os.environ['LLM_COMPRESSOR_LOG_LEVEL'] = 'ERROR'; "
+    "import llmcompressor.modifiers.transform.awq, transformers.models.gemma3"
+)
+AUTOAWQ: Mapping[str, InstallSpec] = {
+    device: _quantizer("autoawq", device, _AUTOAWQ_CHECK, {"cpu": 1_300_000_000, "cuda": 7_500_000_000})
+    for device in _DEVICES
+}
+LLMCOMPRESSOR: Mapping[str, InstallSpec] = {
+    device: _quantizer(
+        "llmcompressor", device, _LLMCOMPRESSOR_CHECK, {"cpu": 1_300_000_000, "cuda": 5_400_000_000}
     )
-
-
+    for device in _DEVICES
+}
 CHECKPOINT = InstallSpec(
     environment="tool-checkpoint-cpu",
     lock=_LOCKS / "tool-checkpoint-cpu.txt",
@@ -62,8 +68,6 @@ CONVERT = InstallSpec(
     mend=(Path(__file__).parent / "inside" / "unpack_converter.py",),
     needs=_TORCH_NEEDS["cpu"],
 )
-AUTOAWQ: Mapping[str, InstallSpec] = {device: _autoawq(device) for device in ("cpu", "cuda")}
-LLMCOMPRESSOR: Mapping[str, InstallSpec] = {device: _llmcompressor(device) for device in ("cpu", "cuda")}
 
 # By the names that `bench install` knows.
 TOOLS: Mapping[str, InstallSpec] = {
