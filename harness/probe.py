@@ -66,7 +66,7 @@ def request(
     if content is not None:
         headers["Content-Type"] = "application/json"
     try:
-        with closing(_connection(parts, timeout_s)) as connection:
+        with closing(connect(parts, timeout_s)) as connection:
             connection.request(method, parts.path or "/", content, headers)
             response = connection.getresponse()
             return Answer(response.status, _without(key, _read(response, timeout_s, on_line)))
@@ -90,7 +90,9 @@ def _read(response: http.client.HTTPResponse, timeout_s: float, on_line: OnLine 
     return body.decode(errors="replace")
 
 
-def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
+def connect(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection that is made with its first request; each of its waits is timeout_s at most. Raises
+    ValueError for what is no address of HTTP."""
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("not an address of the form http://HOST:PORT/v1")
     if parts.scheme == "https":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import math
 import re
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +16,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from harness.contracts import ServerMetric, ServerTerm
-from harness.probe import root_of
+from harness.probe import connect, root_of
 from harness.sampling import Sampling
 
 HZ = 1.0
@@ -134,7 +133,7 @@ class Page:
 
     def _ask(self) -> str:
         if self._connection is None:
-            self._connection = _connection(self._parts, self._timeout_s)
+            self._connection = connect(self._parts, self._timeout_s)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._connection.request("GET", self._parts.path or "/", headers=headers)
         response = self._connection.getresponse()
@@ -169,14 +168,6 @@ class Page:
             return "connection refused"
         said = f"{type(error).__name__}: {error}"
         return said.replace(self._key, "***") if self._key else said
-
-
-def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=context)
-    return http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
 
 
 class Terms:
