@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensor_script import LOAD
 
 from engines.gguf_file import file_quantization
 from engines.tools import CHECKPOINT
@@ -52,19 +53,9 @@ print(float(np.abs(here + 1 - there.data).max() / np.abs(there.data).max()))
 # How much of each input channel of a matrix is left in its quantized form: the median over channels. Both are
 # taken with the norm before them, into which AWQ moves the scales. Source of the layout: autoawq's
 # WQLinear_GEMM: eight columns in an int32, in the order 0 2 4 6 1 3 5 7.
-SLOPES = """
-import json, struct, sys
-import numpy as np
-TYPES = {"BF16": np.uint16, "F16": np.float16, "I32": np.int32}
-def load(path, name):
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        about = json.loads(file.read(length))[name]
-        start, end = about["data_offsets"]
-        file.seek(8 + length + start)
-        values = np.frombuffer(file.read(end - start), dtype=TYPES[about["dtype"]]).reshape(about["shape"])
-    return (values.astype(np.uint32) << 16).view(np.float32) if about["dtype"] == "BF16" else values
-def unpack(packed):
+SLOPES = (
+    LOAD
+    + """def unpack(packed):
     nibbles = (packed[:, :, None] >> np.arange(0, 32, 4)) & 15
     return nibbles[:, :, [0, 4, 1, 5, 2, 6, 3, 7]].reshape(packed.shape[0], -1)
 whole, awq = sys.argv[1:]
@@ -79,6 +70,7 @@ for norm, matrix in [("input_layernorm", "self_attn.q_proj"), ("pre_feedforward_
     slopes[matrix] = float(np.median((weight * kept).sum(0) / np.maximum((weight * weight).sum(0), 1e-9)))
 print(json.dumps(slopes))
 """
+)
 
 
 def weights_of(quantization: str, file_format: str = "safetensors") -> WeightsFile:

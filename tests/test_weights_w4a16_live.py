@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from tensor_script import LOAD
 
 from engines.tools import CHECKPOINT
 from engines.weights import find
@@ -21,19 +22,9 @@ MODEL = "gemma3-270m"
 # How much of each input channel of a matrix is left in its quantized form: the median over channels; taken
 # with the norm before it where AWQ moves scales into that. Source of the layout: compressed-tensors'
 # pack_to_int32: eight columns in an int32, the first in the lowest bits, each 8 more than its value.
-SLOPES = """
-import json, struct, sys
-import numpy as np
-TYPES = {"BF16": np.uint16, "I32": np.int32}
-def load(path, name):
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        about = json.loads(file.read(length))[name]
-        start, end = about["data_offsets"]
-        file.seek(8 + length + start)
-        values = np.frombuffer(file.read(end - start), dtype=TYPES[about["dtype"]]).reshape(about["shape"])
-    return (values.astype(np.uint32) << 16).view(np.float32) if about["dtype"] == "BF16" else values
-def kept(path, matrix):
+SLOPES = (
+    LOAD
+    + """def kept(path, matrix):
     packed, scales = (load(path, f"{matrix}.weight_{part}") for part in ("packed", "scale"))
     values = ((packed[:, :, None] >> np.arange(0, 32, 4)) & 15).reshape(packed.shape[0], -1) - 8
     return values * scales.repeat(128, axis=1)
@@ -48,6 +39,7 @@ for norm, matrix in [(None, "self_attn.q_proj"), ("pre_feedforward_layernorm", "
     slopes[matrix] = float(np.median((before * after).sum(0) / np.maximum((before * before).sum(0), 1e-9)))
 print(json.dumps(slopes))
 """
+)
 
 
 def weights_of(quantization: str) -> WeightsFile:
