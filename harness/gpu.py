@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness import nvml, sampling
-from harness.contracts import Reason
-from harness.device_sample import DeviceReader, Ours, energy_j, memory_used, power_w, total
-from harness.device_sample import DeviceSample as DeviceSample
+from harness.contracts import Reason, mean_power_w
+from harness.device_sample import DeviceReader, DeviceSample, Ours, energy_j, memory_used, power_w, total
 from harness.errors import UserError
 from harness.sampling import BaselineReturn, Idle, Sampling
 
@@ -149,7 +148,7 @@ def _read_idle(library: Any, notes: dict[str, str], indices: Sequence[int]) -> l
 
 
 def _mean_power_w(seen: Sequence[tuple[int, _IdleReading]]) -> float | None:
-    counted = sampling.mean_power_w([(t_ns, reading.energy_j) for t_ns, reading in seen])
+    counted = mean_power_w([(t_ns, reading.energy_j) for t_ns, reading in seen])
     if counted is not None:
         return counted
     known = [reading.power_w for _, reading in seen if reading.power_w is not None]

@@ -140,7 +140,7 @@ class Guard:
         seen = self._seen(samples, summary.window_start_ns, summary.window_end_ns)
         clocks = clocks_mhz(seen.device)
         causes = [
-            *host_causes(seen, client_cores(summary)),
+            *host_causes(seen, summary.cores_here),
             *self._device_causes(seen),
             *(cause for device, clock in clocks.items() for cause in self._slow(traffic, device, clock)),
         ]
@@ -239,12 +239,6 @@ def _above(kind: str, used_bytes: int, first_bytes: int) -> str:
     return f"{above:.2f} GiB more {kind} memory was in use than before the first start"
 
 
-def client_cores(summary: LoadSummary) -> float:
-    """Cores that the load processes of this machine kept busy, on average over the load."""
-    away_s = sum(worker.cpu_s for worker in summary.workers if worker.offset_uncertainty_ns)
-    return (summary.cpu_s - away_s) / max((summary.ended_ns - summary.started_ns) / 1e9, 1e-9)
-
-
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
     """What does not pass: a full disk, few open files."""
     free = shutil.disk_usage(directory).free
@@ -256,7 +250,7 @@ def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
         yield "few_files", f"a process may have {hard} open files, so an open loop no more connections"
 
 
-def host_causes(seen: Seen, client: float) -> Iterator[Cause]:
+def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
     """Of the machine: others' load, stolen time, swapping. `client`: cores that the load used."""
     share = foreign_share(seen, client)
     if share is not None and share > FOREIGN_SHARE:
@@ -269,13 +263,13 @@ def host_causes(seen: Seen, client: float) -> Iterator[Cause]:
         yield "swap", f"{(swapped[-1] - swapped[0]) / 2**20:.0f} MiB went in or out of swap"
 
 
-def foreign_share(seen: Seen, client: float) -> float | None:
-    """Share of the processor that neither the server's processes nor the load used; None where the server's
-    are not seen."""
+def foreign_share(seen: Seen, client: float | None) -> float | None:
+    """Share of the processor that neither the server's processes nor the load used; None where one of the
+    two is not known."""
     # The first row's is of the time before it, when the server may have been at work.
     busy = [row.machine_cpu_pct for row in seen.host[1:] if row.machine_cpu_pct is not None]
     server = [(row.t_ns, row.cpu_s) for row in seen.host if row.cpu_s is not None]
-    if not busy or len(server) < 2 or server[0][0] == server[-1][0]:
+    if client is None or not busy or len(server) < 2 or server[0][0] == server[-1][0]:
         return None
     (begin_ns, begin_s), (end_ns, end_s) = server[0], server[-1]
     server_cores = (end_s - begin_s) / ((end_ns - begin_ns) / 1e9)

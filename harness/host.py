@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from harness import sampling
-from harness.contracts import Reason, Scalar
+from harness.contracts import Reason, Scalar, mean_power_w
 from harness.process_tree import ProcessTree, TreeReading
 from harness.rapl import PackageEnergy
 from harness.sampling import BaselineReturn, Idle, Sampling
@@ -143,7 +143,7 @@ def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
     """The machine's used memory as median and the power of its CPU packages over duration_s. Blocks."""
     energy = PackageEnergy()
     seen = sampling.observe(lambda: (used_bytes(), energy.read_j()), hz, duration_s)
-    power_w = sampling.mean_power_w([(t_ns, energy_j) for t_ns, (_, energy_j) in seen])
+    power_w = mean_power_w([(t_ns, energy_j) for t_ns, (_, energy_j) in seen])
     note = None if power_w is not None else energy.reason or "the energy counter of the CPU stood still"
     return Idle(sampling.median_bytes([used for _, (used, _) in seen]), power_w, note)
 

@@ -141,10 +141,10 @@ def _measure_start(
     directory = keeper.path.parent
     devices = provisions.devices_of(start.deployment, site.devices)
     spec = _launch_spec(start, provisions, site, directory, devices)
-    kind = "device" if devices else "host"
-    idle = site.guard.before_start(_memory(devices), devices, lambda why: observer.start_held(start, why))
+    memory = _memory(devices)
+    idle = site.guard.before_start(memory, devices, lambda why: observer.start_held(start, why))
     keeper.update(
-        memory_kind=kind,
+        memory_kind=memory.kind,
         devices=tuple(devices),
         baseline_bytes=idle.used_bytes,
         idle_power_w=idle.power_w,
@@ -355,5 +355,5 @@ def _after_stop(keeper: _Keeper, devices: Sequence[int]) -> None:
         return
     back = _wait_for_memory(devices, baseline, 10.0 if devices else 5.0)
     above = back.difference_bytes
-    after = baseline + above if baseline is not None and above is not None else None
+    after = baseline + above if above is not None else None
     keeper.update(after_bytes=after, returned_to_baseline=back.returned)

@@ -202,21 +202,6 @@ def median_bytes(values: Sequence[int | None]) -> int | None:
     return int(statistics.median(known)) if len(known) == len(values) > 0 else None
 
 
-def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
-    """The mean power between a counter's first and last step, of (instant, joules so far); None where it was
-    not always known or made fewer than two steps.
-
-    A counter stands still between its updates (NVML's for 10 to 100 ms, by card): from step to step, the
-    error is that of when a step was seen, not that of a whole update at each end.
-    """
-    known = [(t_ns, energy_j) for t_ns, energy_j in counted if energy_j is not None]
-    steps = [now for before, now in itertools.pairwise(known) if now[1] != before[1]]
-    if len(known) < len(counted) or len(steps) < 2:
-        return None
-    (begun_ns, begun_j), (ended_ns, ended_j) = steps[0], steps[-1]
-    return (ended_j - begun_j) / ((ended_ns - begun_ns) / 1e9)
-
-
 def wait_until_back(
     read: Callable[[], int | None], baseline_bytes: int | None, tolerance_bytes: int, timeout_s: float
 ) -> BaselineReturn:

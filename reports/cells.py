@@ -58,9 +58,7 @@ class Cell:
     @property
     def load_s(self) -> float | None:
         """From the load's first moment to its last; None without a summary."""
-        if self.summary is None or self.summary.ended_ns <= self.summary.started_ns:
-            return None
-        return (self.summary.ended_ns - self.summary.started_ns) / 1e9
+        return self.summary.load_s if self.summary else None
 
     @property
     def client_cores(self) -> float | None:
@@ -73,11 +71,7 @@ class Cell:
     @property
     def client_cores_here(self) -> float | None:
         """The same of its load processes on the machine that ran bench."""
-        if self.summary is None or self.load_s is None:
-            return None
-        # A worker elsewhere has its clock mapped, with an uncertainty.
-        away_s = sum(worker.cpu_s for worker in self.summary.workers if worker.offset_uncertainty_ns)
-        return (self.summary.cpu_s - away_s) / self.load_s
+        return self.summary.cores_here if self.summary else None
 
     @property
     def counts(self) -> bool:

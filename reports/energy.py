@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from harness.contracts import ApiPrice, Price
+from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
 from harness.store import StartRecord
 from reports.cells import Cell
 from reports.metrics import Value
@@ -56,28 +55,18 @@ def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
     if not len(samples):
         return None
     own = samples[samples["device"] == device]
-    if _fell(own["energy_j"].dropna().to_numpy(dtype=float)):
+    if counter_fell(own["energy_j"].dropna().astype(float).tolist()):
         return None
     return _counted(own, "energy_j") or _sampled(own, "power_w")
 
 
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    """Mean power between a counter's first and last step, and the readings; None where it was not always
-    known, fell, or made fewer than two steps: the rule of harness/sampling.mean_power_w, for idle power."""
+    """Mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
     if column not in samples or samples[column].isna().any():
         return None
-    energy_j, t_ns = samples[column].to_numpy(dtype=float), samples["t_ns"].to_numpy(dtype=np.int64)
-    steps = np.flatnonzero(np.diff(energy_j)) + 1
-    if len(steps) < 2 or _fell(energy_j):
-        return None
-    first, last = steps[0], steps[-1]
-    return float((energy_j[last] - energy_j[first]) / ((t_ns[last] - t_ns[first]) / 1e9)), len(samples)
-
-
-def _fell(energy_j: np.ndarray) -> bool:
-    """Whether a counter began anew, as with a driver that is loaded again."""
-    # A reading at a mark runs beside the sampler's: two neighbours may be a moment out of turn.
-    return len(energy_j) > 1 and bool((energy_j[2:] < energy_j[:-2]).any() or energy_j[-1] < energy_j[0])
+    counter = zip(samples["t_ns"].astype(int), samples[column].astype(float), strict=True)
+    mean_w = mean_power_w(list(counter))
+    return None if mean_w is None else (mean_w, len(samples))
 
 
 def _sampled(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:

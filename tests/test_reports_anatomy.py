@@ -28,7 +28,7 @@ from make_run import (
 
 from harness import store
 from harness.contracts import Load
-from harness.gpu import DeviceSample
+from harness.device_sample import DeviceSample
 from harness.store import Phase
 from reports import open_run, write_report
 from reports.anatomy import Part, anatomies, parts_of

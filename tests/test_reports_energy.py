@@ -24,8 +24,8 @@ from make_run import (
 
 from engines import API_PRICES
 from engines.models import MODELS
-from harness import config, overrides, sampling, session, store
-from harness.contracts import ApiPrice, Load, Price
+from harness import config, overrides, session, store
+from harness.contracts import ApiPrice, Load, Price, mean_power_w
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run
@@ -259,7 +259,7 @@ def test_a_window_is_counted_by_the_rule_that_idle_is(tmp_path):
     devices = with_counter(samples_of(0, 1.0, counter=False), list(5000.0 + np.cumsum(steps)))
     run = written(tmp_path, devices, idle_power_w=1.0)
     inside = [s for s in devices if 102 * S <= s.t_ns < 110 * S]
-    expected = sampling.mean_power_w([(s.t_ns, s.energy_j) for s in inside])
+    expected = mean_power_w([(s.t_ns, s.energy_j) for s in inside])
     assert len(inside) == 80
     assert expected != pytest.approx((inside[-1].energy_j - inside[0].energy_j) / 7.9, rel=1e-3)
     assert power_in(run, run.planned_cells[0]).mean_w == pytest.approx(expected, rel=1e-12)

@@ -27,8 +27,8 @@ from make_run import (
 
 from harness import store
 from harness.contracts import Load
+from harness.device_sample import DeviceSample
 from harness.errors import StoreError
-from harness.gpu import DeviceSample
 from reports import open_run, write_report
 from reports.cells import load_family, load_labels, load_level
 from reports.memory_samples import memory_over_time

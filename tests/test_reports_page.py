@@ -33,8 +33,8 @@ from make_run import (
 
 from harness import store
 from harness.contracts import Load, Plan
+from harness.device_sample import DeviceSample
 from harness.errors import UserError
-from harness.gpu import DeviceSample
 from reports import open_run, write_report
 from reports.charts import POINTS_AT_MOST, cumulative, downsample
 from reports.looks import looks

@@ -10,7 +10,8 @@ import pytest
 from waiting import wait_until
 
 from harness import sampling as sampling_module
-from harness.sampling import Sampling, mean_power_w, median_bytes, observe, wait_until_back, within
+from harness.contracts import mean_power_w
+from harness.sampling import Sampling, median_bytes, observe, wait_until_back, within
 
 
 def test_rows_come_at_the_rate_asked_for() -> None:
@@ -212,10 +213,13 @@ def test_mean_power_runs_from_a_counters_first_step_to_its_last() -> None:
     assert mean_power_w([*seen, (350_000_000, 121.0)]) == pytest.approx(70)
 
 
-def test_mean_power_is_none_where_a_counter_made_fewer_than_two_steps_or_was_not_known() -> None:
+def test_mean_power_is_none_where_a_counter_made_fewer_than_two_steps_fell_or_was_not_known() -> None:
     assert mean_power_w(counted((0, 1), (1, 1), (2, 2))) is None
     assert mean_power_w(counted((0, 1), (1, None), (2, 2), (3, 3))) is None
     assert mean_power_w([]) is None
+    # It began anew; two neighbours out of turn are no new beginning.
+    assert mean_power_w(counted((0, 5), (1, 6), (2, 1), (3, 2))) is None
+    assert mean_power_w(counted((0, 1), (1, 3), (2, 2), (3, 4))) is not None
 
 
 def test_the_return_to_the_baseline_is_waited_for() -> None:

@@ -1,5 +1,5 @@
-"""The types that cross a boundary between folders, and what a secret is. Standard library only; no other
-behaviour.
+"""The types that cross a boundary between folders, and the rules that both sides of one keep: what a secret
+is, what throttles a device, mean power by a counter. Standard library only; no other behaviour.
 
 Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration in seconds, `_bytes` a size.
 A value that is not known is None, never 0.
@@ -21,6 +21,7 @@ from harness.contracts.deployments import (
     WeightsFile,
 )
 from harness.contracts.devices import throttle_names
+from harness.contracts.energy import counter_fell, mean_power_w
 from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
 from harness.contracts.guards import FOREIGN_SHARE, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import Arrival, Load
@@ -100,10 +101,12 @@ __all__ = [
     "Weights",
     "WeightsFile",
     "WorkerSummary",
+    "counter_fell",
     "is_secret",
     "masked",
     "masked_argv",
     "masked_environment",
     "masked_values",
+    "mean_power_w",
     "throttle_names",
 ]

@@ -144,3 +144,17 @@ class LoadSummary:
     gc_pause_s: float
     workers: tuple[WorkerSummary, ...] = ()
     left_out: int = 0
+
+    @property
+    def load_s(self) -> float | None:
+        """From the load's first moment to its last; None without a length."""
+        return (self.ended_ns - self.started_ns) / 1e9 if self.ended_ns > self.started_ns else None
+
+    @property
+    def cores_here(self) -> float | None:
+        """Cores that the load processes on the machine that runs `bench` kept busy, on average."""
+        if self.load_s is None:
+            return None
+        # A worker elsewhere has its clock mapped, with an uncertainty.
+        away_s = sum(worker.cpu_s for worker in self.workers if worker.offset_uncertainty_ns)
+        return (self.cpu_s - away_s) / self.load_s
