@@ -1,0 +1,81 @@
+"""Commands of bench's own error and of its load elsewhere: `selftest`, `worker`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness import install
+from harness.commands.arguments import Json, Quiet, out, print_json, signals_interrupt
+from harness.progress import Show
+from harness.running import reap
+
+
+def selftest_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
+    loads: Annotated[
+        str | None,
+        typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
+    from engines.reference_sends import read_sends
+    from harness import known_error, listing, selftest
+
+    cache = install.cache_dir()
+    native = selftest.find_reference("native", cache, read_sends)
+    reference = native or selftest.find_reference("python", cache, read_sends)
+    assert reference is not None
+    ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for said in reap(cache / "running"):
+            show.line(said)
+        if not native:
+            show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
+        show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
+        result = selftest.run(
+            reference,
+            ladder,
+            cache / "running",
+            lambda rung, progress: show.rung(ladder, rung, progress),
+            lambda step: show.line(listing.step_in_short(step)),
+        )
+        kept = known_error.keep(cache, result)
+        show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
+    if as_json:
+        print_json(result)
+    else:
+        listing.print_selftest(out, result)
+    if any(step.failed for step in result.steps):
+        raise typer.Exit(1)
+
+
+def worker_command(
+    master: Annotated[
+        str,
+        typer.Option(metavar="HOST[:PORT]", help="The machine that measures, and the port of its load.bind."),
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Play one cell, then exit.")] = False,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="The variable with the server's API key on this machine.")
+    ] = "OPENAI_API_KEY",
+) -> None:
+    """Play a share of the load of another machine's runs, cell after cell, until Ctrl-C.
+
+    There, start it with `bench run load.workers=N load.bind=0.0.0.0:5557 engine.base_url=http://HOST:PORT/v1
+    ...`: a running server, by an address that this machine reaches.
+
+    Here it needs the same version of bench, and what a scenario reads at the same path.
+
+    The connection is neither encrypted nor authenticated: keep the port within a trusted network.
+    """
+    from harness.load.address import parse_address
+    from harness.load.standby import stand_by
+
+    address = parse_address("--master", master)
+    with signals_interrupt():
+        code = stand_by(address, api_key_env, once=once, tell=lambda line: print(line, flush=True))
+    raise typer.Exit(code)
