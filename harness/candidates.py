@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from engines import ENGINES
-from harness.config import EngineChoice, Settings, Varied
+from harness.config import EngineChoice, Settings
 from harness.contracts import Deployment, EngineTerms, Launcher
+from harness.decoding import Varied
 from harness.errors import UserError
 
 NO_QUANTIZATION = "-"

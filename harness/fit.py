@@ -12,8 +12,9 @@ from typing import Literal
 from engines import ENGINES, QUANTIZATIONS, weights_bytes
 from harness import plan
 from harness.candidates import candidates
-from harness.config import Settings, Varied, engines_with_weights
+from harness.config import Settings, engines_with_weights
 from harness.contracts import Deployment, InstallSpec, Load, ModelFacts, Reason, Weights
+from harness.decoding import Varied
 from harness.errors import UserError
 
 Device = Literal["cpu", "cuda"]

@@ -13,8 +13,9 @@ from rich.table import Table
 from engines import QUANTIZATIONS, models
 from harness import gpu, install, inventory
 from harness.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
-from harness.config import DEFAULT_MODEL, default_of_keys, option_keys, takes_of_keys
+from harness.config import DEFAULT_MODEL, default_of_keys, takes_of_keys
 from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
+from harness.decoding import option_keys
 from harness.doctor import Finding
 from harness.errors import UserError
 from harness.inventory import EngineHere, ModelHere, QuantizationServed

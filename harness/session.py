@@ -84,6 +84,9 @@ def begin(
         plan=planned,
         environment=facts,
         price=settings.price,
+        slo=settings.slo,
+        until=settings.until,
+        compare=settings.compare,
     )
     store.write_record(directory / "run.json", record)
     return record

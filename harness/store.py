@@ -24,19 +24,24 @@ import pyarrow.parquet as pq
 
 from harness.contracts import (
     ApiPrice,
+    CacheReset,
     CellStatus,
+    CompareTerms,
     Deployment,
     GuardFinding,
     GuardMode,
     Load,
     LoadSummary,
     ModelFacts,
+    Objective,
     Plan,
     Price,
     RunStatus,
     Scalar,
     ScenarioChoice,
+    SearchTerms,
     StartStatus,
+    Until,
     Validity,
 )
 from harness.errors import StoreError
@@ -44,7 +49,7 @@ from harness.request_table import DEFAULTS, CountTokens, Tally, write_table
 from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
 from harness.request_table import read_rows as read_rows
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA_HISTORY = {
     1: "first format",
     2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
@@ -53,13 +58,17 @@ SCHEMA_HISTORY = {
     "options of all engines",
     4: "price; server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
     "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
+    5: "slo, until, compare, search, stopped_because; cells: cache_reset; plans that grow by blocks and by "
+    "searched loads",
 }
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """run.json. `settings` maps each dotted key that was given to its values, as text that parses again;
-    `environment` is facts of the machine, by topic; `price` is what the settings say of it."""
+    `environment` is facts of the machine, by topic; `price`, `slo`, `until`, `compare` and `search` (of
+    `bench search` alone) are what the settings say of them. `stopped_because`: why `until` ended, in a
+    sentence."""
 
     schema_version: int
     run_id: str
@@ -71,6 +80,11 @@ class RunRecord:
     status: RunStatus = "running"
     ended_at: str | None = None
     price: Price | None = None
+    slo: tuple[Objective, ...] = ()
+    until: Until | None = None
+    compare: CompareTerms = field(default_factory=CompareTerms)
+    search: SearchTerms | None = None
+    stopped_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,8 @@ class StartRecord:
 @dataclass(frozen=True)
 class CellRecord:
     """cell.json. `start` names the directory of the start that it was measured on; `guard` is what made the
-    machine unfit, with `reasons` saying so as well; `guard_mode` None: nobody looked."""
+    machine unfit, with `reasons` saying so as well; `guard_mode` None: nobody looked; `cache_reset`
+    None: of a run of before schema version 5, or a cell that did not come so far."""
 
     number: int
     start: str
@@ -170,6 +185,7 @@ class CellRecord:
     summary: LoadSummary | None = None
     guard: tuple[GuardFinding, ...] = ()
     guard_mode: GuardMode | None = None
+    cache_reset: CacheReset | None = None
 
     @property
     def counts(self) -> bool:

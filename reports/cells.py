@@ -111,8 +111,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Starts' values of one metric: their mean, least and greatest, over k starts; n is the observations of
-    those k together (of that many requests, where one gives several).
+    """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
+    over k starts; n is the observations of those k together (of that many requests, where one gives several).
+    `interval`: the mean's, at 95 %, by how much starts differ; None for a single start.
 
     A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
     leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
@@ -126,6 +127,7 @@ class Aggregate:
     values: tuple[float | None, ...]
     requests: int | None = None
     why: str | None = None
+    interval: tuple[float, float] | None = None
 
 
 def groups_of(cells: Sequence[Cell]) -> tuple[Group, ...]:

@@ -19,7 +19,7 @@ from harness import store
 from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest, masked_values
 from harness.errors import StoreError
 from harness.store import CellRecord, RunRecord, StartRecord
-from reports import equal_work, tables, values
+from reports import equal_work, intervals, tables, values
 from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
 from reports.equal_work import Work
 from reports.memory_samples import memory_over_time
@@ -172,14 +172,18 @@ class Run:
             return Aggregate(None, None, None, 0, 0, by_start, why=why)
         known = [value for value in by_start if value is not None]
         requests = [value.requests for value in used if value.requests is not None]
+        # A value of 0 has no logarithm: such means are as additive ones.
+        is_log = not metric_of(name).is_additive and intervals.may_be_logged(known)
+        estimate = intervals.of_values(known, is_log=is_log)
         return Aggregate(
-            mean=sum(known) / len(known),
+            mean=estimate.shown,
             low=min(known),
             high=max(known),
             k=len(used),
             n=sum(value.n for value in used),
             values=by_start,
             requests=sum(requests) if requests else None,
+            interval=estimate.interval() if len(known) > 1 else None,
         )
 
     def withheld(self, key: tuple[str, str, str], name: str) -> str | None:

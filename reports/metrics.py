@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,9 @@ class Metric:
 
     `shown_unit` and `shown_scale`: what a person reads is value * shown_scale. `needs_equal_lengths`: it
     depends on how long the answers are, so it is no comparison where they have not the length asked for.
-    `may_be_small`: shown with two significant digits however small.
+    `may_be_small`: shown with two significant digits however small. `is_additive`: starts' values are
+    averaged and compared as they are, not by their logarithms; may be 0, or below. `words`: what a better
+    and a worse one is called.
     """
 
     name: str
@@ -37,9 +40,11 @@ class Metric:
     is_distribution: bool = False
     needs_equal_lengths: bool = False
     may_be_small: bool = False
+    is_additive: bool = False
+    words: tuple[str, str] = ("faster", "slower")
 
 
-def _latency(name: str, title: str, formula: str, source: str, **more: bool) -> Metric:
+def _latency(name: str, title: str, formula: str, source: str, **more: Any) -> Metric:
     return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
 
 
@@ -85,6 +90,8 @@ METRICS: tuple[Metric, ...] = (
         "send lag",
         "sent - scheduled: how late the client was; in open loop a part of TTFT and E2E",
         _STAMPS,
+        is_additive=True,
+        words=("earlier", "later"),
     ),
     Metric(
         "output_tokens_per_s",
@@ -118,6 +125,33 @@ METRICS: tuple[Metric, ...] = (
         "outcomes in requests.parquet",
         "%",
         100.0,
+        is_additive=True,
+        words=("higher", "lower"),
+    ),
+    Metric(
+        "goodput_per_s",
+        "goodput",
+        "requests/s",
+        "higher",
+        "requests sent in the window that met every SLO / its length; a failed request meets none",
+        "slo.* and client's stamps in requests.parquet",
+        "requests/s",
+        digits=2,
+        is_additive=True,
+        needs_equal_lengths=True,
+        words=("higher", "lower"),
+    ),
+    Metric(
+        "slo_share",
+        "requests that met every SLO",
+        "share",
+        "higher",
+        "requests sent in the window that met every SLO / all requests sent in it",
+        "slo.* and client's stamps in requests.parquet",
+        "%",
+        100.0,
+        is_additive=True,
+        words=("higher", "lower"),
     ),
     Metric(
         "input_tokens",
@@ -127,6 +161,8 @@ METRICS: tuple[Metric, ...] = (
         "mean over the window's ok requests for which the server gave it",
         _USAGE,
         "tokens per request",
+        is_additive=True,
+        words=("more", "fewer"),
     ),
     Metric(
         "output_tokens",
@@ -136,6 +172,8 @@ METRICS: tuple[Metric, ...] = (
         "mean over the window's ok requests for which the server, or else load.tokenizer, gave it",
         f"{_USAGE}; tokenizer",
         "tokens per request",
+        is_additive=True,
+        words=("more", "fewer"),
     ),
     Metric(
         "cached_tokens",
@@ -145,6 +183,8 @@ METRICS: tuple[Metric, ...] = (
         "mean over the window's ok requests for which the server gave it",
         _USAGE,
         "tokens per request",
+        is_additive=True,
+        words=("more", "fewer"),
     ),
     Metric(
         "tokens_per_chunk",
@@ -156,6 +196,8 @@ METRICS: tuple[Metric, ...] = (
         f"{_STAMPS}; {_USAGE}",
         "tokens per chunk",
         digits=2,
+        is_additive=True,
+        words=("more", "fewer"),
     ),
     Metric(
         "memory_peak_bytes",
@@ -170,6 +212,7 @@ METRICS: tuple[Metric, ...] = (
         "GiB",
         2.0**-30,
         digits=2,
+        words=("smaller", "larger"),
     ),
     Metric(
         "energy_j_per_output_token",
@@ -184,6 +227,8 @@ METRICS: tuple[Metric, ...] = (
         "J",
         digits=2,
         may_be_small=True,
+        is_additive=True,
+        words=("less", "more"),
     ),
     Metric(
         "cost_per_million_output_tokens",
@@ -195,6 +240,7 @@ METRICS: tuple[Metric, ...] = (
         "price.currency",
         digits=2,
         may_be_small=True,
+        words=("cheaper", "dearer"),
     ),
     Metric(
         "launch_s",

@@ -233,7 +233,7 @@ def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
     found = write_starts(tmp_path, [good_rows(), late])
     assert (
         found["repeats_disagree"].text
-        == "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (40 % of the mean)."
+        == "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (41 % of the mean)."
     )
 
 

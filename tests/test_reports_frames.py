@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -96,8 +97,11 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
         write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S), validity=validity)
     run = open_run(tmp_path)
     found = run.aggregate(run.groups[0], "ttft_s.p50")
-    assert found.mean == pytest.approx(0.2)
+    assert found.mean == pytest.approx(0.03**0.5)  # geometric, of 0.1 and 0.3
     assert (found.low, found.high) == pytest.approx((0.1, 0.3))
+    # exp(mean of logs -+ t * s / sqrt(2)); t of one degree of freedom at 97.5 % is 12.706
+    half = 12.7062047 * (math.log(3) / 2**0.5) / 2**0.5
+    assert found.interval == pytest.approx((0.03**0.5 / math.exp(half), 0.03**0.5 * math.exp(half)))
     assert (found.k, found.n) == (2, 10)
 
 

@@ -5,6 +5,7 @@ Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration
 A value that is not known is None, never 0.
 """
 
+from harness.contracts.caches import CacheReset, HttpCall
 from harness.contracts.deployments import (
     AttachSpec,
     ContainerSpec,
@@ -23,6 +24,15 @@ from harness.contracts.deployments import (
 from harness.contracts.devices import throttle_names
 from harness.contracts.energy import counter_fell, mean_power_w
 from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
+from harness.contracts.goals import (
+    COMPARED_METRICS,
+    SUCCESS,
+    CompareTerms,
+    GateTerms,
+    Objective,
+    SearchTerms,
+    Until,
+)
 from harness.contracts.guards import FOREIGN_SHARE, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
@@ -44,13 +54,17 @@ from harness.contracts.words import (
 )
 
 __all__ = [
+    "COMPARED_METRICS",
     "FOREIGN_SHARE",
     "MASK",
+    "SUCCESS",
     "ApiPrice",
     "Arrival",
     "AttachSpec",
     "BegunRow",
+    "CacheReset",
     "CellStatus",
+    "CompareTerms",
     "ContainerSpec",
     "Conversation",
     "Deployment",
@@ -58,10 +72,12 @@ __all__ = [
     "Engine",
     "EngineTerms",
     "Fairness",
+    "GateTerms",
     "GuardFinding",
     "GuardMode",
     "GuardTerms",
     "Hint",
+    "HttpCall",
     "InstallSpec",
     "LaunchSpec",
     "Launcher",
@@ -73,6 +89,7 @@ __all__ = [
     "Message",
     "ModelFacts",
     "NativeSpec",
+    "Objective",
     "Outcome",
     "Place",
     "Plan",
@@ -87,6 +104,7 @@ __all__ = [
     "Scenario",
     "ScenarioChoice",
     "ScenarioOptions",
+    "SearchTerms",
     "SelfTest",
     "SelfTestStep",
     "ServerMetric",
@@ -97,6 +115,7 @@ __all__ = [
     "Tuned",
     "Turn",
     "Unfit",
+    "Until",
     "Validity",
     "Weights",
     "WeightsFile",

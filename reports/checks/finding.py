@@ -10,12 +10,20 @@ from reports.frames import Run
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what was seen; `remedy` what would help."""
+    """`text` says what was seen; `remedy` what would help.
+
+    `cells`: numbers of the cells that it is about; empty: of the whole run. `metrics`: names of the metrics
+    that it bears on (`ttft_s`); empty: on all. With `marks` a headline number of such a cell and metric bears
+    this finding's mark wherever it is shown.
+    """
 
     check: str
     title: str
     text: str
     remedy: str
+    cells: tuple[int, ...] = ()
+    metrics: tuple[str, ...] = ()
+    marks: bool = True
 
 
 def measured_cells(run: Run) -> list[Cell]:

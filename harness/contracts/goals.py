@@ -1,0 +1,73 @@
+"""What a run is for: objectives, how sure it is to become, and how deployments are compared. Standard library
+only; no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SUCCESS = "success"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One SLO: at least `share` of the requests meet it. Of a latency (`ttft_s`, `tpot_s`, `e2e_s`) one does
+    when its own value is `limit_s` or less; of `success` (limit_s None) when its outcome is ok."""
+
+    metric: str
+    share: float
+    limit_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As it was asked for: `ttft_s.p95`, `success`."""
+        return self.metric if self.limit_s is None else f"{self.metric}.p{100 * self.share:g}"
+
+
+@dataclass(frozen=True)
+class Until:
+    """Repeats are added by whole blocks until the 95 % interval of `metric`, for every deployment and load,
+    reaches no further than `half_width_share` from its mean, or the next block would not end within
+    `budget_s`."""
+
+    half_width_share: float
+    metric: str = "output_tokens_per_s"
+    budget_s: float = 7200.0
+
+
+# What verdicts are given on, unless asked otherwise: each further one makes every verdict harder.
+COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_peak_bytes")
+
+
+@dataclass(frozen=True)
+class CompareTerms:
+    """How deployments are compared: ratios within `margin_share` of 1 are the same; `baseline` is the label
+    that the others are compared to (None: the plan's first); verdicts are on these `metrics`."""
+
+    margin_share: float = 0.05
+    baseline: str | None = None
+    metrics: tuple[str, ...] = COMPARED_METRICS
+
+
+@dataclass(frozen=True)
+class GateTerms:
+    """What `bench gate` lets pass: `metric` may be worse by `max_regression_share`."""
+
+    metric: str = "output_tokens_per_s"
+    max_regression_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class SearchTerms:
+    """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO.
+
+    `over`: users (closed loop) or conversations begun per second (open loop). Ends when the highest that
+    keeps it and the lowest that does not are within `precision_share` (users: next to each other, at the
+    least). `trials`: windows at most at one load while it is not clear whether it keeps the SLO.
+    """
+
+    over: Literal["concurrency", "rate"] = "concurrency"
+    lowest: float | None = None
+    highest: float | None = None
+    precision_share: float = 0.05
+    trials: int = 3

@@ -1,0 +1,101 @@
+"""Intervals from repeats: of a deployment's mean over starts, and of the ratio of two. Pure.
+
+A start gives one value; requests within a start are not independent, so they are never counted as repeats.
+Student's t: its quantiles and probabilities are scipy's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error: of logarithms where `is_log`, so that it is shown as exp of it.
+
+    `df`: degrees of freedom; `k`: values (pairs, or those of the smaller side) it comes from. With k = 1 the
+    error is infinite: one start says nothing about the next.
+    """
+
+    mean: float
+    error: float
+    df: float
+    k: int
+    is_log: bool
+
+    @property
+    def shown(self) -> float:
+        """The mean as a person reads it: a geometric mean or a ratio where it is of logarithms."""
+        return math.exp(self.mean) if self.is_log else self.mean
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Low and high end, as a person reads them; infinitely wide for one value."""
+        if self.k < 2:
+            return (0.0, math.inf) if self.is_log else (-math.inf, math.inf)
+        half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.error
+        low, high = self.mean - half, self.mean + half
+        return (math.exp(low), math.exp(min(high, 700.0))) if self.is_log else (low, high)
+
+    def p_beyond(self, bound: float) -> float:
+        """Probability of a mean at least as far above `bound` (on the scale of `mean`) if the truth is
+        `bound`: small where the mean is clearly above it."""
+        if self.k < 2:
+            return 1.0
+        if self.error == 0:
+            return 0.0 if self.mean > bound else 1.0
+        return float(stdtr(self.df, (bound - self.mean) / self.error))
+
+
+def may_be_logged(values: Sequence[float]) -> bool:
+    """Whether all values have a logarithm."""
+    return all(value > 0 for value in values)
+
+
+def of_values(values: Sequence[float], *, is_log: bool) -> Estimate:
+    """The mean over starts. Raises ValueError for no value, and for a logarithm of 0 or less."""
+    return _estimate(_on_scale(values, is_log), is_log)
+
+
+def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
+    """a / b (a - b where not `is_log`) from pairs of one block each, in order."""
+    return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
+
+
+def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
+    """a / b (a - b where not `is_log`) from starts that are no pairs, as those of two runs.
+
+    Welch's unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
+    """
+    first, second = _on_scale(a, is_log), _on_scale(b, is_log)
+    k = min(len(first), len(second))
+    mean = float(first.mean() - second.mean())
+    if k < 2:
+        return Estimate(mean, math.inf, 0.0, k, is_log)
+    parts = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
+    total = sum(parts)
+    if total == 0:
+        return Estimate(mean, 0.0, len(first) + len(second) - 2.0, k, is_log)
+    spread = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (first, second), strict=True))
+    return Estimate(mean, math.sqrt(total), total**2 / spread, k, is_log)
+
+
+def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
+    found = np.asarray(values, dtype=float)
+    if not len(found):
+        raise ValueError("an interval needs values")
+    if is_log and not (found > 0).all():
+        raise ValueError("a logarithm needs values above 0")
+    return np.asarray(np.log(found) if is_log else found)
+
+
+def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
+    k = len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(k) if k > 1 else math.inf
+    return Estimate(float(values.mean()), error, k - 1.0, k, is_log)
