@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from harness.contracts import (
     LaunchSpec,
     NativeSpec,
     Place,
+    PlannedCell,
     PlannedStart,
     masked_argv,
 )
@@ -53,26 +54,39 @@ class Observer(cells.Observer, Protocol):
     def start_failed(self, start: PlannedStart, error: str) -> None: ...
 
 
+# What a start measures next, given what it has measured; None when it is done.
+NextCell = Callable[[PlannedStart, Sequence[CellRecord]], PlannedCell | None]
+
+
+def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell | None:
+    """The next of the start's own cells."""
+    return start.cells[len(done)] if len(done) < len(start.cells) else None
+
+
 def run_starts(
-    starts: Sequence[PlannedStart], provisions: Provisions, site: Site, observer: Observer
+    starts: Sequence[PlannedStart],
+    provisions: Provisions,
+    site: Site,
+    observer: Observer,
+    next_cell: NextCell = planned_cell,
 ) -> list[CellRecord]:
     """Measure the cells of all starts, in order; returns their records. Raises Interrupted."""
     records: list[CellRecord] = []
     for start in starts:
         observer.start_begins(start)
-        records += _run_start(start, provisions, site, observer)
+        records += _run_start(start, provisions, site, observer, next_cell)
     return records
 
 
 def _run_start(
-    start: PlannedStart, provisions: Provisions, site: Site, observer: Observer
+    start: PlannedStart, provisions: Provisions, site: Site, observer: Observer, next_cell: NextCell
 ) -> list[CellRecord]:
     directory = site.run_dir / "starts" / start.name
     directory.mkdir(parents=True, exist_ok=True)
     keeper = _Keeper(directory / "start.json", _first_record(start, provisions, site.devices))
     done: list[CellRecord] = []
     try:
-        _measure_start(start, provisions, site, observer, keeper, done)
+        _measure_start(start, provisions, site, observer, keeper, done, next_cell)
         keeper.update(status="completed")
     except (BenchError, OSError) as error:
         # Not only the server's errors: a device that is lost or a full disk ends this start, not the run.
@@ -136,6 +150,7 @@ def _measure_start(
     observer: Observer,
     keeper: _Keeper,
     done: list[CellRecord],
+    next_cell: NextCell,
 ) -> None:
     """Server up, cells, server down; appends each finished cell to `done`."""
     directory = keeper.path.parent
@@ -161,7 +176,7 @@ def _measure_start(
         watch.ask_server(spec.base_url, engine.metrics_path, engine.metrics, _key(start))
         observer.start_ready(start, keeper.record.launch_s)
         keeper.update(**_said_by_server(start, spec, directory))
-        for cell in start.cells:
+        while (cell := next_cell(start, done)) is not None:
             cells.check(running)
             done.append(cells.run_cell(start, cell, spec, running, watch, site, observer))
             watch.save()

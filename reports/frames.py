@@ -21,6 +21,7 @@ from harness.errors import StoreError
 from harness.store import CellRecord, RunRecord, StartRecord
 from reports import equal_work, intervals, tables, values
 from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
+from reports.comparisons import Comparisons, comparisons_of
 from reports.equal_work import Work
 from reports.memory_samples import memory_over_time
 from reports.metrics import Value, is_percentile, metric_of, why_no_mean
@@ -100,6 +101,11 @@ class Run:
     def work(self) -> Work:
         """Which deployments did the same work."""
         return equal_work.work_of(self)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """What may be said of its deployments, two at a time."""
+        return comparisons_of(self)
 
     @cached_property
     def selftest(self) -> SelfTest | None:

@@ -42,8 +42,11 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered starts with their cells, and what is left out. `estimate_s` is the expected duration."""
+    """Ordered starts with their cells, and what is left out. `estimate_s` is the expected duration; `labels`:
+    of the deployments in the order in which they were asked for (empty in runs of before schema version 5,
+    whose first starts are in that order)."""
 
     starts: tuple[PlannedStart, ...]
     skips: tuple[Skip, ...]
     estimate_s: float
+    labels: tuple[str, ...] = ()
