@@ -6,19 +6,27 @@ Must not know the harness: it says what to start and install, and reads what the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines import images, llama_cpp_log, llama_cpp_memory
-from engines.llama_cpp_flags import KV_CACHE_TYPES, Served, python_arguments, server_arguments
+from engines.llama_cpp_flags import (
+    KV_CACHE_TYPES,
+    Served,
+    erasable_slots,
+    python_arguments,
+    server_arguments,
+)
 from engines.mounts import weights_mount
 from harness.contracts import (
     ContainerSpec,
     Deployment,
     Fairness,
     Hint,
+    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
@@ -213,6 +221,14 @@ class LlamaCpp:
             found["chunked_prefill"] = "it always reads prompts in parts of llama_cpp.batch tokens"
         return found
 
+    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
+        if deployment.options.program == PYTHON:
+            return (_other_prompt(deployment),)
+        slots = erasable_slots(deployment)
+        if isinstance(slots, Reason):
+            return slots
+        return [HttpCall("POST", f"/slots/{slot}?action=erase") for slot in range(slots)]
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return llama_cpp_log.resolved(log, facts)
 
@@ -221,6 +237,17 @@ class LlamaCpp:
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
         return llama_cpp_memory.memory_needed(deployment, facts, device)
+
+
+def _other_prompt(deployment: Deployment) -> HttpCall:
+    """llama-cpp-python keeps the tokens of its last request only: another one takes their place."""
+    body = {
+        "model": deployment.model,
+        "messages": [{"role": "user", "content": "."}],
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+    return HttpCall("POST", "/v1/chat/completions", json.dumps(body))
 
 
 def _unmatched_of_python(deployment: Deployment) -> dict[str, str]:
@@ -250,6 +277,7 @@ def _native(deployment: Deployment, place: Place) -> NativeSpec:
         port=place.port,
         template=str(template) if template else None,
         devices=place.devices,
+        folder=str(place.scratch),
     )
     arguments = python_arguments if program == PYTHON else server_arguments
     return NativeSpec(
@@ -279,6 +307,7 @@ def _container(deployment: Deployment, place: Place) -> ContainerSpec:
         port=place.port,
         template=f"/templates/{template.name}" if template else None,
         devices=place.devices,
+        folder="/tmp",
     )
     return ContainerSpec(
         image=deployment.options.image or images.image_of("llama_cpp", "cuda" if place.devices else "cpu"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import Deployment, EngineTerms
+from harness.contracts import Deployment, EngineTerms, Reason
 
 # llama.cpp tells its KV cache's sizes and whether flash attention is used at 4; at 5 it writes per token.
 _LOG_VERBOSITY = 4
@@ -33,13 +33,15 @@ _SPLIT_BY_ROWS = 2  # LLAMA_SPLIT_MODE_ROW
 
 @dataclass(frozen=True)
 class Served:
-    """Paths as the server sees them: in a container they are others than here."""
+    """Paths as the server sees them: in a container they are others than here. `folder`: there already, for
+    files that it writes."""
 
     weights: str
     host: str
     port: int
     template: str | None
     devices: tuple[int, ...]
+    folder: str
 
 
 def server_arguments(deployment: Deployment, served: Served) -> Iterator[str]:
@@ -53,6 +55,9 @@ def server_arguments(deployment: Deployment, served: Served) -> Iterator[str]:
         yield from ("--fit", "off")
     yield from _context(terms)
     yield from _prefix_cache(terms, options)
+    if isinstance(erasable_slots(deployment), int):
+        # Nothing is saved there; without it the server does not erase what a slot holds either.
+        yield from ("--slot-save-path", served.folder)
     yield from _flag("--threads", options.threads)
     yield from _flag("--batch-size", options.batch)
     yield from _flag("--ubatch-size", options.ubatch)
@@ -94,6 +99,19 @@ def _prefix_cache(terms: EngineTerms, options: Any) -> Iterator[str]:
     elif terms.fairness != "stock":
         # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
         yield from ("--cache-ram", "0")
+
+
+def erasable_slots(deployment: Deployment) -> int | Reason:
+    """How many slots llama-server has, if erasing what they hold empties its prefix cache."""
+    terms, ram_bytes = deployment.terms, deployment.options.cache_ram_bytes
+    if terms.prefix_cache is False:
+        return Reason("it has no prefix cache (engine.prefix_cache=false)")
+    if ram_bytes or (ram_bytes is None and terms.fairness == "stock"):
+        # An erased slot gets its prompt back from there.
+        return Reason("it also keeps prompts in host memory, which only a new start empties")
+    if terms.concurrent_sequences is None:
+        return Reason("its number of slots is not known unless engine.concurrent_sequences is given")
+    return terms.concurrent_sequences
 
 
 def python_arguments(deployment: Deployment, served: Served) -> Iterator[str]:

@@ -77,6 +77,9 @@ class OpenAI:
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         return {}
 
+    def reset_cache(self, deployment: Deployment) -> Reason:
+        return Reason("a running server was started by others, and may serve them")
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return {}
 

@@ -158,6 +158,9 @@ class Reference:
         asked = {name: getattr(terms, name) for name in _NOT_A_MODEL}
         return {name: "it has no model" for name, value in asked.items() if value is not None}
 
+    def reset_cache(self, deployment: Deployment) -> Reason:
+        return Reason("it has no prefix cache")
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         info = facts.get("/info")
         if not isinstance(info, Mapping):

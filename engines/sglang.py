@@ -28,6 +28,7 @@ from harness.contracts import (
     Deployment,
     Fairness,
     Hint,
+    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
@@ -218,6 +219,10 @@ class Sglang:
 
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         return {}
+
+    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall]:
+        # srt/entrypoints/http_server.py: it waits this many seconds for the last request to be over.
+        return (HttpCall("POST", "/flush_cache?timeout=5"),)
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return sglang_log.resolved(log, facts)

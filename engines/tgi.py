@@ -172,6 +172,10 @@ class Tgi:
         }
         return {term: UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
 
+    def reset_cache(self, deployment: Deployment) -> Reason:
+        # router/src/server.rs has no such route.
+        return Reason("TGI has no way to empty its prefix cache but a new start")
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         info = facts.get("/info")
         return {**tgi_log.resolved(log), **_from_info(info if isinstance(info, Mapping) else {})}

@@ -198,6 +198,9 @@ class Transformers:
         }
         return {term: UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
 
+    def reset_cache(self, deployment: Deployment) -> Reason:
+        return Reason("it keeps nothing between requests")
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         info = facts.get("/info")
         if not isinstance(info, Mapping):

@@ -30,6 +30,7 @@ from harness.contracts import (
     Deployment,
     Fairness,
     Hint,
+    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
@@ -198,6 +199,9 @@ class Vllm:
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         return {}
 
+    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall]:
+        return (HttpCall("POST", "/reset_prefix_cache"),)
+
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return vllm_log.resolved(log, facts)
 
@@ -239,6 +243,11 @@ def _environment(deployment: Deployment, place: Place) -> dict[str, str]:
     found = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # vLLM's own limit of a start, 600 s, must not come before the user's.
     found["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(600, ceil(deployment.terms.start_timeout_s)))
+    if deployment.terms.prefix_cache is not False:
+        # Else there is no /reset_prefix_cache. It adds other routes too (sleep, new weights, collective_rpc),
+        # for whoever reaches the port, which bench binds to 127.0.0.1. What computes stays the same, and
+        # compiled graphs are found again: vllm/envs.py leaves it out of their key.
+        found["VLLM_SERVER_DEV_MODE"] = "1"
     if not place.devices:
         # 0.32.0 compiles anew at each start otherwise: what it saves ahead of time cannot be loaded on a CPU.
         found["VLLM_USE_AOT_COMPILE"] = "0"

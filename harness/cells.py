@@ -5,12 +5,14 @@ Knows no engine and no statistic; a cell's record is what makes it exist.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness import judge, server, store, tokens
+from engines import ENGINES
+from harness import judge, prefix_cache, server, store, tokens
 from harness.contracts import GuardFinding, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.guard import Guard
@@ -61,6 +63,10 @@ def run_cell(
 ) -> CellRecord:
     """Play one cell and store it; its record says how it went. Raises Interrupted: stored, unless it came
     before the load; and ServerError where the server ends before it."""
+    # Before the guard looks at a machine that has nothing to do.
+    deployment = start.deployment
+    key = os.environ.get(deployment.terms.api_key_env)
+    emptied = prefix_cache.reset(ENGINES[deployment.engine], deployment, spec, key)
     unfit = site.guard.before_cell(
         watch,
         cell.load,
@@ -72,7 +78,7 @@ def run_cell(
     directory = store.begin_cell(site.run_dir, cell.number)
     job = _job(start, cell, spec, directory)
     mode = None if site.guard.mode == "off" else site.guard.mode
-    record = replace(_cell_record(start, cell), guard=unfit, guard_mode=mode)
+    record = replace(_cell_record(start, cell), guard=unfit, guard_mode=mode, cache_reset=emptied)
     if refusal := site.guard.refusal(unfit):
         return _keep(site, job, replace(record, status="failed", error=refusal), None, observer, start)
     observer.cell_begins(start, cell)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from harness.commands import fitting, looking, making, measuring, proving, reading
+from harness.commands import fitting, looking, making, measuring, proving, reading, searching
 from harness.commands.arguments import complaints
 from harness.errors import BenchError, Interrupted
 
@@ -26,13 +26,23 @@ COMMANDS = (
     ("run", measuring.run, "bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8"),
     ("plan", measuring.plan_command, "bench plan engine=llama_cpp,reference load.concurrency=1,4"),
     (
+        "search",
+        searching.search,
+        "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
+    ),
+    (
         "fit",
         fitting.fit,
         "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
         "engine.context_length=8192",
     ),
     ("report", reading.report, "bench report results/20261125-101500-chat_multi_turn"),
-    ("compare", reading.compare, "bench compare results/before results/after"),
+    ("compare", reading.compare, 'bench compare results/before "results/after:vllm awq" compare.margin=10%'),
+    (
+        "gate",
+        reading.gate,
+        "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
+    ),
     ("install", making.install_command, "bench install llama_cpp"),
     ("prepare", making.prepare, "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq"),
     ("list", looking.list_command, "bench list quantizations"),
@@ -51,7 +61,8 @@ def _without_command(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """The `bench` command. Exit codes: 0 fine, 1 a cell failed, 2 a mistake, 130 and 143 signals."""
+    """The `bench` command. Exit codes: 0 fine, 1 a cell or the gate failed, 2 a mistake, 3 the
+    gate is inconclusive, 130 and 143 signals."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except UsageError as mistake:

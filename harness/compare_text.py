@@ -1,39 +1,94 @@
-"""What `bench compare` prints: what differs between two runs, then their values, at any width from 80."""
+"""What `bench compare` prints: what differs between the two sides, then B over A, at any width from 80."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.listing import print_rows
+from reports.compare import verdict_line, verdict_text
+from reports.differences import KINDS
+from reports.markup import NOTHING
+from reports.verdict_words import ratio_text
 
-_PACKAGES = "environment.engine_packages."
+_PACKAGES = "engine_packages."
 # More of one engine are counted in a line, which names so many.
 _NAMED_PACKAGES = 3
 
 
 def print_comparison(out: Console, comparison: Any) -> None:
-    """Of a reports.compare.Comparison the differences, then a table for each deployment under each load."""
-    out.print(f"A: {escape(str(comparison.a))}\nB: {escape(str(comparison.b))}\n")
-    if comparison.differences:
-        packages, others = _split(comparison.differences)
-        out.print("What differs in how they were made:")
-        if others:
-            print_rows(out, [_row(("what", "A", "B"), each.cells()) for each in others])
-        for line in _package_lines(packages):
-            out.print(escape(line), soft_wrap=False)
-        out.print()
-    names = ("metric", "unit", "A", "B")
-    by_cell = itertools.groupby(comparison.rows, lambda row: (row.deployment, row.scenario, row.load))
-    for cell, rows in by_cell:
-        out.print(escape(f"{', '.join(cell)}:"))
-        print_rows(out, [_row(names, each.cells()[3:]) for each in rows])
-        out.print()
-    out.print("Values stand side by side; a difference needs an interval, which bench does not give yet.")
+    """Of a reports.compare.Comparison the differences, then each case: its verdicts, and its other values."""
+    out.print(escape(f"A: {comparison.a}\nB: {comparison.b}\n"), soft_wrap=False)
+    print_differences(out, comparison.differences, ("A", "B"))
+    for case in comparison.cases:
+        _print_case(out, comparison, case)
+    print_left_out(out, comparison.left_out, "Not compared")
+    print_distrust(out, comparison.distrust)
+    out.print(escape(f"{comparison.how}\n{verdict_line(comparison)}"), soft_wrap=False)
+
+
+def _print_case(out: Console, comparison: Any, case: Any) -> None:
+    out.print(escape(f"{case.name}, {case.starts_text}:"), soft_wrap=False)
+    whys = dict.fromkeys(row.verdict.why for row in case.rows if row.verdict)
+    why = next(iter(whys)) if len(whys) == 1 else None
+    for line in (*([f"no verdicts: {why}"] if why else []), *case.marks):
+        out.print(escape(f"  {line}"), soft_wrap=False)
+    asked = [row for row in case.rows if row.verdict]
+    print_rows(out, [_cells(row, comparison.margin_share, has_why=not why) for row in asked])
+    if others := [row for row in case.rows if row.verdict is None]:
+        out.print("without verdicts:")
+        print_rows(out, [_values(row) for row in others])
+    out.print()
+
+
+def _values(row: Any) -> dict[str, str]:
+    return {
+        "metric": row.metric,
+        "unit": row.shown_unit,
+        "A": row.a.text(row.metric, has_why=row.verdict is None),
+        "B": row.b.text(row.metric, has_why=row.verdict is None),
+    }
+
+
+def _cells(row: Any, margin_share: float, *, has_why: bool) -> dict[str, str]:
+    is_said = has_why or row.verdict.kind != "none"
+    said = verdict_text(row.metric, row.verdict, margin_share) if is_said else NOTHING
+    return {**_values(row), "B / A": ratio_text(row.metric, row.verdict) or NOTHING, "verdict": said}
+
+
+# --- shared with `bench gate` ----------------------------------------------------------------------
+
+
+def print_differences(out: Console, differences: Sequence[Any], names: tuple[str, str]) -> None:
+    """By kind, one table for each; nothing where nothing differs."""
+    if not differences:
+        return
+    packages, others = _split(differences)
+    out.print("What differs in how they were made:")
+    for kind in KINDS:
+        found = [each for each in others if each.kind == kind]
+        if found:
+            rows = [dict(zip((kind, *names), each.cells(), strict=True)) for each in found]
+            print_rows(out, rows)
+    for line in _package_lines(packages, names):
+        out.print(escape(line), soft_wrap=False)
+    out.print()
+
+
+def print_left_out(out: Console, left_out: Sequence[Any], title: str) -> None:
+    """What has no partner on the other side, a line each."""
+    for each in left_out:
+        out.print(escape(f"{title}: {each.what}: {each.why}"), soft_wrap=False)
+
+
+def print_distrust(out: Console, distrust: Mapping[str, Sequence[str]]) -> None:
+    """The titles of the checks' findings, with the sides that they are of."""
+    if distrust:
+        found = (f"{title} ({' and '.join(sides)})" for title, sides in distrust.items())
+        out.print(escape(f"Reasons to distrust: {'; '.join(found)}"), soft_wrap=False)
 
 
 def _split(differences: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Any]]:
@@ -47,7 +102,7 @@ def _split(differences: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Any]]
     return many, [each for each in differences if each.what not in counted]
 
 
-def _package_lines(packages: dict[str, list[Any]]) -> Iterator[str]:
+def _package_lines(packages: dict[str, list[Any]], names: tuple[str, str]) -> Iterator[str]:
     """The engine's own package first: it matters most."""
     for engine, differences in packages.items():
         own = sorted(differences, key=lambda each: _engine_and_package(each.what)[1] != engine)
@@ -55,13 +110,10 @@ def _package_lines(packages: dict[str, list[Any]]) -> Iterator[str]:
             f"{_engine_and_package(what)[1]} ({a}, {b})"
             for what, a, b in (each.cells() for each in own[:_NAMED_PACKAGES])
         ]
-        yield f"{len(own)} packages of {engine} differ (A, B): {', '.join(named)}, ...; all with --json"
+        sides = ", ".join(names)
+        yield f"{len(own)} packages of {engine} differ ({sides}): {', '.join(named)}, ...; all with --json"
 
 
 def _engine_and_package(what: str) -> tuple[str, str]:
     engine, _, package = what.removeprefix(_PACKAGES).partition(".")
     return engine, package
-
-
-def _row(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    return dict(zip(names, cells, strict=True))

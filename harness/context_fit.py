@@ -74,12 +74,12 @@ def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
 def _fits(starts: Sequence[PlannedStart]) -> Iterator[Fit]:
     """Each context length that bench tells a server, with each scenario that it is to hold."""
     terms = dict.fromkeys(start.deployment.terms for start in starts)
-    lengths = dict.fromkeys(each.context_length for each in terms if each.base_url is None)
+    lengths = {each.context_length for each in terms if each.base_url is None}
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
     for label, cell in cells.items():
         is_scripted = cell.scenario.options.history == "scripted"
         sizes = tuple(sizes_of(each, is_scripted=is_scripted) for each in _first(cell))
-        yield from (Fit(length, label, sizes) for length in lengths if length is not None)
+        yield from (Fit(length, label, sizes) for length in sorted(filter(None, lengths)))
 
 
 def _first(cell: PlannedCell) -> Iterator[Conversation]:

@@ -14,7 +14,7 @@ from engines import QUANTIZATIONS, models
 from harness import gpu, install, inventory
 from harness.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
 from harness.config import DEFAULT_MODEL, default_of_keys, takes_of_keys
-from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Weights
+from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep, Until, Weights
 from harness.decoding import option_keys
 from harness.doctor import Finding
 from harness.errors import UserError
@@ -207,10 +207,10 @@ def _longest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts), default=0)
 
 
-def print_plan(out: Console, plan: Plan) -> None:
+def print_plan(out: Console, plan: Plan, until: Until | None = None) -> None:
     if rows := plan_rows(plan):
         print_rows(out, rows)
-    for line in plan_lines(plan):
+    for line in plan_lines(plan, until):
         out.print(escape(line))
 
 

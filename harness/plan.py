@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engines import ENGINES
@@ -27,20 +28,30 @@ from harness.contracts import (
     Skip,
     Weights,
 )
+from harness.durations import Expected
 from harness.errors import UserError
+from harness.order import cell_order, deployment_order
 
 CanPrepare = Callable[[Weights], Reason | None]
 # Says why this machine cannot start a deployment; None where it can.
 WhyNotHere = Callable[[Deployment], Reason | None]
 # The most tokens of context that a model can; None where that is not known.
 MostContext = Callable[[str], int | None]
+# What a start and each of its cells take beside the loads, by earlier runs; None where there are none.
+Expect = Callable[[Deployment], Expected | None]
 
 _LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
 # What a start takes beyond the engine's own start-up (1 s to minutes), and a cell beyond its load: roughly.
-_START_S = 6.0
-_CELL_S = 2.5
+_UNKNOWN = Expected(start_s=6.0, cell_s=2.5)
+_ATTACHED = Expected(start_s=1.0, cell_s=2.5)
+# With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
+LEAST_BLOCKS = 3
 # What a window without a duration or a known rate is guessed to take.
 _WINDOW_S = 60.0
+
+
+def nothing_learnt(deployment: Deployment) -> None:
+    """Of a machine without earlier runs."""
 
 
 def make(
@@ -50,25 +61,50 @@ def make(
     most_context: MostContext = lambda model: None,
     *,
     is_new: bool = True,
+    repeats: int | None = None,
+    expect: Expect = nothing_learnt,
 ) -> Plan:
-    """All deployments, each repeated, interleaved A B C, C B A, ... so that drift lands on everyone alike.
+    """Blocks in which every deployment is started once, in a balanced order that is drawn from the run's seed
+    (harness/order.py), with the cells of a start in random order.
 
-    `can_prepare` says why weights cannot be had on this machine, None where they can. Raises UserError for
-    options that none of the deployments could heed, and where `is_new` for a context that holds no
-    conversation, or is longer than the model can: a run that was begun with one may still be resumed.
+    `can_prepare` says why weights cannot be had on this machine, None where they can. `repeats`: how many
+    blocks, where the plan has grown; else as many as are asked for. Raises UserError for options that none of
+    the deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than
+    the model can: a run that was begun with one may still be resumed.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
     if is_new:
         _check_models(settings, deployments, most_context)
-    starts: list[PlannedStart] = []
-    cell_numbers = itertools.count(1)
-    for repeat in range(settings.repeats):
-        for deployment in deployments if repeat % 2 == 0 else reversed(deployments):
-            cells = tuple(_cells(settings, repeat, cell_numbers))
-            starts.append(PlannedStart(len(starts) + 1, deployment, repeat, cells))
+    whole = Plan((), tuple(skips), 0.0, tuple(each.label for each in deployments))
+    for _ in range(planned_blocks(settings) if repeats is None else repeats):
+        whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
     if is_new:
-        check_context(starts)
-    return Plan(tuple(starts), tuple(skips), estimate_s(starts))
+        check_context(whole.starts)
+    return estimated(whole, expect)
+
+
+def planned_blocks(settings: Settings) -> int:
+    """Blocks to measure whatever they come to: the repeats asked for, with `until` at least LEAST_BLOCKS."""
+    return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+
+
+def grown(whole: Plan, settings: Settings, first_index: int, expect: Expect = nothing_learnt) -> Plan:
+    """A plan with one more block, whose starts are numbered from `first_index` on."""
+    block = _block(settings, list(whole.deployments.values()), whole)
+    numbered = (replace(start, index=index) for index, start in enumerate(block, first_index))
+    return estimated(replace(whole, starts=(*whole.starts, *numbered)), expect)
+
+
+def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -> list[PlannedStart]:
+    """The block that follows those of a plan."""
+    if not deployments:
+        return []
+    repeat, index = whole.blocks, len(whole.starts)
+    numbers = itertools.count(sum(len(start.cells) for start in whole.starts) + 1)
+    return [
+        PlannedStart(index + at, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
+        for at, place in enumerate(deployment_order(settings.seed, len(deployments), repeat), 1)
+    ]
 
 
 def check_most_context(settings: Settings, model: str, context_length: int, most_tokens: int) -> None:
@@ -93,14 +129,27 @@ def _check_models(settings: Settings, deployments: Sequence[Deployment], most_co
             check_most_context(settings, model, context_length, most_tokens)
 
 
-def estimate_s(starts: Sequence[PlannedStart]) -> float:
-    """Expected seconds without the start-up of engines: what each cell's load takes, plus a flat share per
-    start and cell."""
-    return sum(
-        (_START_S if start.deployment.terms.base_url is None else 1.0)
-        + sum(load_s(cell.load, cell.scenario) + _CELL_S for cell in start.cells)
-        for start in starts
-    )
+def estimated(whole: Plan, expect: Expect = nothing_learnt) -> Plan:
+    """The plan with its expected duration.
+
+    That is what each cell's load takes, and for each start and cell what is known of earlier runs, else a
+    flat share without the start-up of the engine.
+    """
+    known = {label: found for label, each in whole.deployments.items() if (found := _expected(each, expect))}
+    return replace(whole, estimate_s=_estimate_s(whole.starts, known), learnt=len(known))
+
+
+def _expected(deployment: Deployment, expect: Expect) -> Expected | None:
+    return None if deployment.terms.base_url else expect(deployment)
+
+
+def _estimate_s(starts: Sequence[PlannedStart], known: Mapping[str, Expected]) -> float:
+    total_s = 0.0
+    for start in starts:
+        flat = _ATTACHED if start.deployment.terms.base_url else _UNKNOWN
+        each = known.get(start.deployment.label, flat)
+        total_s += each.start_s + sum(load_s(c.load, c.scenario) + each.cell_s for c in start.cells)
+    return total_s
 
 
 def load_s(load: Load, scenario: ScenarioChoice) -> float:
@@ -118,14 +167,26 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
     return around_s + min(bounds_s, default=_WINDOW_S)
 
 
-def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> Iterator[PlannedCell]:
-    for scenario in settings.scenarios:
-        seen: Counter[str] = Counter()
-        for load in settings.loads:
-            place = seen[_traffic(load)]
-            seen[_traffic(load)] += 1
-            seed = cell_seed(settings.seed, scenario, load, repeat, place)
-            yield PlannedCell(next(numbers), scenario, load, repeat, seed)
+def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
+    """In the order of measuring; their seeds are of the settings alone."""
+    asked = [
+        (scenario, load, cell_seed(settings.seed, scenario, load, repeat, place))
+        for scenario in settings.scenarios
+        for load, place in _with_places(settings.loads)
+    ]
+    order = cell_order(settings.seed, repeat, len(asked))
+    return [
+        PlannedCell(next(numbers), scenario, load, repeat, seed)
+        for scenario, load, seed in (asked[at] for at in order)
+    ]
+
+
+def _with_places(loads: Sequence[Load]) -> Iterator[tuple[Load, int]]:
+    """Each load with its place among those of its traffic, as asked for."""
+    seen: Counter[str] = Counter()
+    for load in loads:
+        yield load, seen[_traffic(load)]
+        seen[_traffic(load)] += 1
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:

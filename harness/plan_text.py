@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engines import ENGINES
 from harness import overrides
 from harness.context_fit import context_lines
-from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip
+from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,54 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
     ]
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: Plan, until: Until | None = None) -> list[str]:
     """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
-    deployments = list(dict.fromkeys(start.deployment for start in plan.starts))
+    deployments = list(plan.deployments.values())
     alike = [*_fairness(deployments), *_tuned(deployments), *map(_unmatched_line, unmatched(plan))]
-    lines = [*skip_lines(plan.skips), *alike, *context_lines(plan.starts)]
+    return [*skip_lines(plan.skips), *alike, *context_lines(plan.starts), *length_lines(plan, until)]
+
+
+def length_lines(plan: Plan, until: Until | None = None) -> list[str]:
+    """How many starts and cells there are, what they are expected to take, and what may follow them."""
     cells = sum(len(start.cells) for start in plan.starts)
-    if cells:
-        starts = _counted(len(plan.starts), "start")
-        # A large engine takes a minute or more to start, which no constant could tell.
-        own = (
-            ", and each engine's own start-up"
-            if any(each.terms.base_url is None for each in deployments)
-            else ""
+    if not cells:
+        return []
+    size = f"{counted(len(plan.starts), 'start')}, {counted(cells, 'cell')}"
+    lines = [f"{size}, about {duration_text(plan.estimate_s)}{_known_from(plan)}"]
+    return [*_order_lines(plan), *lines, *(_until_lines(plan, until) if until else ())]
+
+
+def _order_lines(plan: Plan) -> Iterable[str]:
+    """Of what the order is; nothing where there is no choice."""
+    if len(plan.deployments) > 1:
+        yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
+    if any(len(start.cells) > 1 for start in plan.starts):
+        yield "order: cells of a start at random, in each repeat anew and the same for all deployments"
+
+
+def _known_from(plan: Plan) -> str:
+    """What the estimate knows of the starts, and what it lacks."""
+    own = sum(each.terms.base_url is None for each in plan.deployments.values())
+    if plan.learnt and plan.learnt == own:
+        return ", learnt from earlier runs"
+    if plan.learnt:
+        return f", learnt from earlier runs for {plan.learnt} of {own} deployments, and the others' start-up"
+    # A large engine takes a minute or more to start, which no constant could tell.
+    return ", and each engine's own start-up" if own else ""
+
+
+def _until_lines(plan: Plan, until: Until) -> Iterable[str]:
+    asked, budget = f"{100 * until.half_width_share:g} %", duration_text(until.budget_s)
+    yield (
+        f"until=ci:{100 * until.half_width_share:g}%: after {counted(plan.blocks, 'repeat')}, more, until no "
+        f"95 % interval of {until.metric} reaches further than {asked} from its mean, or a further one would "
+        f"not end within {budget}"
+    )
+    if plan.estimate_s > until.budget_s:
+        yield (
+            f"until.budget is {budget}, less than these {counted(plan.blocks, 'repeat')} are expected to "
+            "take; they are measured all the same"
         )
-        lines.append(f"{starts}, {_counted(cells, 'cell')}, about {_minutes(plan.estimate_s)}{own}")
-    return lines
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
@@ -69,8 +101,9 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     return [(reason, ", ".join(each)) for reason, each in names.items()]
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def counted(count: int, what: str) -> str:
+    """`1 start`, `2 starts`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _fairness(deployments: Sequence[Deployment]) -> list[str]:
@@ -114,7 +147,7 @@ def _tuned_set(deployment: Deployment) -> str | None:
 def unmatched(plan: Plan) -> list[Unmatched]:
     """What cannot be told to a server, each once, so that a reader knows before the run."""
     found: dict[tuple[str, str], list[str]] = {}
-    for deployment in dict.fromkeys(start.deployment for start in plan.starts):
+    for deployment in plan.deployments.values():
         if deployment.terms.base_url is None:
             for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
                 found.setdefault((f"engine.{term}", why), []).append(deployment.label)
@@ -136,5 +169,8 @@ def _phases(load: Load) -> str:
     return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+def duration_text(seconds: float) -> str:
+    """`0.5 s`, `62 s`, `12.5 minutes`, `2 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} minutes" if seconds < 5400 else f"{seconds / 3600:.3g} hours"

@@ -61,13 +61,14 @@ def request(
 
     `on_line` hears each line of the body as soon as it has been read."""
     parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     content = None if body is None else json.dumps(body).encode()
     if content is not None:
         headers["Content-Type"] = "application/json"
     try:
         with closing(connect(parts, timeout_s)) as connection:
-            connection.request(method, parts.path or "/", content, headers)
+            connection.request(method, target, content, headers)
             response = connection.getresponse()
             return Answer(response.status, _without(key, _read(response, timeout_s, on_line)))
     except (OSError, http.client.HTTPException, ValueError) as error:

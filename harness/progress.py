@@ -5,6 +5,7 @@ Everything goes to stderr; stdout is for results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -36,7 +37,7 @@ class Show:
             refresh_per_second=2,  # it is drawn while we measure, on the same machine
         )
         self._task = self._live.add_task("", total=None, left="", visible=False)
-        self._ended_cells = 0
+        self._cells = self._ended_cells = 0
         self._awaited_at: str | None = None
         self._said: str | None = None
 
@@ -61,8 +62,18 @@ class Show:
 
     def begin(self, plan: Plan) -> None:
         """The starts of this plan are about to run: the bar spans their cells."""
-        cells = sum(len(start.cells) for start in plan.starts)
-        self._live.update(self._task, total=cells, visible=True)
+        self._cells = sum(len(start.cells) for start in plan.starts)
+        self._live.update(self._task, total=self._cells, visible=True)
+
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None:
+        """These starts follow those before: the bar spans their cells, too."""
+        self._cells += sum(len(start.cells) for start in block)
+        self._live.update(self._task, total=self._cells)
+        self.line(why)
+
+    def begin_search(self) -> None:
+        """Starts are about to be searched, of whose cells only the first are known: the bar has no end."""
+        self._live.update(self._task, total=None, visible=True)
 
     def start_begins(self, start: PlannedStart) -> None:
         self._live.update(self._task, description=f"{escape(start.deployment.label)}: starting", left="")

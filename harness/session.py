@@ -13,18 +13,31 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from harness import config, container, docker_cli, environment, limits, overrides, plan, probe, store, tokens
+from harness import (
+    config,
+    container,
+    docker_cli,
+    durations,
+    environment,
+    limits,
+    overrides,
+    plan,
+    probe,
+    store,
+    tokens,
+)
 from harness.cells import Site
 from harness.config import Settings
 from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest, masked_argv
-from harness.errors import StoreError, UserError
+from harness.errors import BenchError, StoreError, UserError
+from harness.growth import Growth, why_stop, widest
 from harness.guard import Guard
 from harness.load.address import parse_address
 from harness.progress import Show
@@ -39,7 +52,7 @@ from harness.provision import (
 )
 from harness.run import run_starts
 from harness.running import reap
-from harness.store import CellRecord, RunRecord
+from harness.store import CellRecord, RunRecord, StartRecord
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
@@ -78,7 +91,7 @@ def begin(
     record = RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
-        created_at=_now(),
+        created_at=now(),
         argv=masked_argv(sys.argv),
         settings=settings.given,
         plan=planned,
@@ -106,7 +119,8 @@ def sole_writer(directory: Path) -> Iterator[None]:
         yield
 
 
-def _now() -> str:
+def now() -> str:
+    """The local time in ISO 8601, with its offset."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
@@ -117,17 +131,17 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
     """
     if _measured(record.plan) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
-    _check_machine(directory, record)
+    check_machine(directory, record)
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
-    index = _last_index(directory, len(whole.starts))
+    taken, last = _taken_indices(directory), last_index(directory, record)
     remaining = []
-    for start in whole.starts:
+    for start, recorded in zip(whole.starts, record.plan.starts, strict=True):
         cells = tuple(cell for cell in start.cells if cell.number not in done)
         if not cells:
             continue
-        begun = (directory / "starts" / start.name).exists()
-        index += begun
-        remaining.append(replace(start, cells=cells, index=index if begun else start.index))
+        is_begun = recorded.index in taken
+        last += is_begun
+        remaining.append(replace(start, cells=cells, index=last if is_begun else recorded.index))
     return remaining
 
 
@@ -148,7 +162,7 @@ def _measured(planned: Plan) -> list[object]:
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
-def _check_machine(directory: Path, record: RunRecord) -> None:
+def check_machine(directory: Path, record: RunRecord) -> None:
     """Raise StoreError where the run was begun on another machine."""
     now = environment.facts()
     was, is_now = record.environment.get("machine", {}), now["machine"]
@@ -159,7 +173,7 @@ def _check_machine(directory: Path, record: RunRecord) -> None:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
 
 
-def _check_versions(directory: Path, record: RunRecord, provisions: Provisions) -> None:
+def check_versions(directory: Path, record: RunRecord, provisions: Provisions) -> None:
     """Raise StoreError where an engine's environment or image is not the one that the run was begun with."""
     for engine, was in record.environment.get("engine_packages", {}).items():
         now = provisions.versions.get(engine)
@@ -167,9 +181,14 @@ def _check_versions(directory: Path, record: RunRecord, provisions: Provisions) 
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
 
 
-def _last_index(directory: Path, planned: int) -> int:
+def last_index(directory: Path, record: RunRecord) -> int:
+    """The highest number of a start that is there, or planned."""
+    return max([*_taken_indices(directory), *(start.index for start in record.plan.starts)], default=0)
+
+
+def _taken_indices(directory: Path) -> set[int]:
     names = (path.name for path in directory.glob("starts/*"))
-    return max([planned, *(int(m[0]) for name in names if (m := re.match(r"\d+", name)))])
+    return {int(match[0]) for name in names if (match := re.match(r"\d+", name))}
 
 
 def settings_of(record: RunRecord) -> Settings:
@@ -241,19 +260,77 @@ def measure(
     provisions: Provisions,
     site: Site,
     show: Show,
+    growth: Growth | None = None,
 ) -> list[CellRecord]:
-    """Run the starts and write the run's end. Raises Interrupted when all is stored."""
-    _check_versions(directory, record, provisions)
+    """Run the starts, and with `growth` one block more at a time as long as it wants; write the run's end.
+
+    Raises Interrupted when all is stored.
+    """
+    check_versions(directory, record, provisions)
+    site, before_s, begun_s = replace(site, run_dir=directory), measured_s(directory), time.monotonic()
+    record = going_on(record, provisions)
+    store.write_record(directory / "run.json", record)
+    show.begin(replace(record.plan, starts=tuple(starts)))
+    names, records = [start.name for start in starts], list[CellRecord]()
+    try:
+        records += run_starts(starts, provisions, site, show)
+        while growth and record.stopped_because is None:
+            spent_s = before_s + time.monotonic() - begun_s
+            record, growth, block = _grown(directory, record, growth, spent_s, show)
+            # What is about to be measured is on record before it begins.
+            store.write_record(directory / "run.json", record)
+            names += [start.name for start in block]
+            records += run_starts(block, provisions, site, show)
+    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
+        store.end_run(directory, record, "interrupted", now())
+        raise
+    finally:
+        _learn(directory, names, site.cache_dir)
+    store.end_run(directory, record, "completed", now())
+    return records
+
+
+def going_on(record: RunRecord, provisions: Provisions) -> RunRecord:
+    """The record of a run that is measured from now on, with the versions of what it starts."""
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
     known = record.environment.get("engine_packages", {})
     facts = {**record.environment, "engine_packages": {**known, **engines}}
-    record = replace(record, environment=facts, status="running", ended_at=None)
-    store.write_record(directory / "run.json", record)
-    show.begin(replace(record.plan, starts=tuple(starts), estimate_s=plan.estimate_s(starts)))
-    try:
-        records = run_starts(starts, provisions, replace(site, run_dir=directory), show)
-    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
-        store.end_run(directory, record, "interrupted", _now())
-        raise
-    store.end_run(directory, record, "completed", _now())
-    return records
+    return replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
+
+
+def _grown(
+    directory: Path, record: RunRecord, growth: Growth, spent_s: float, show: Show
+) -> tuple[RunRecord, Growth, tuple[PlannedStart, ...]]:
+    """The record and the plan with one more block, and its starts; or with the reason that there is none."""
+    found = growth.precisions(directory)
+    if stop := why_stop(growth.until, found, growth.whole.blocks, spent_s):
+        show.line(f"no further repeat: {stop}")
+        return replace(record, stopped_because=stop), growth, ()
+    first_index = last_index(directory, record) + 1
+    whole = plan.grown(growth.whole, growth.settings, first_index, growth.expect)
+    block = whole.starts[len(growth.whole.starts) :]
+    show.grow(block, f"repeat {whole.blocks} follows: {widest(growth.until, found)}")
+    recorded = replace(
+        record.plan, starts=(*record.plan.starts, *block), estimate_s=whole.estimate_s, learnt=whole.learnt
+    )
+    return replace(record, plan=recorded), replace(growth, whole=whole), block
+
+
+def measured_s(directory: Path) -> float:
+    """Seconds that a run has measured: the lives of its servers, those that were measured again included.
+    What was between them, and the time in which bench was not there, is not counted."""
+    return sum(map(_life_s, store.read_starts(directory)))
+
+
+def _life_s(start: StartRecord) -> float:
+    seen = [start.spawned_ns, start.ready_ns, start.stopped_ns, *(phase.t_ns for phase in start.phases)]
+    known = [t_ns for t_ns in seen if t_ns is not None]
+    return (max(known) - min(known)) / 1e9 if known else 0.0
+
+
+def _learn(directory: Path, names: Sequence[str], cache: Path) -> None:
+    """Keep how long these starts took, as far as they came; no run fails of it."""
+    with suppress(BenchError, OSError):
+        records = {start.name: start for start in store.read_starts(directory)}
+        starts = [records[name] for name in names if name in records]
+        durations.learn(cache, starts, store.read_cells(directory))

@@ -6,16 +6,22 @@ Reads results through harness.store only; starts nothing and measures nothing.
 from __future__ import annotations
 
 from reports.compare import Comparison, compare_runs, to_builtins
+from reports.compare_page import write_comparison
 from reports.frames import Run, open_run
+from reports.gate import Gate, gate_runs, gate_to_builtins
 from reports.metrics import METRICS
 from reports.page import write_report
 
 __all__ = [
     "METRICS",
     "Comparison",
+    "Gate",
     "Run",
     "compare_runs",
+    "gate_runs",
+    "gate_to_builtins",
     "open_run",
     "to_builtins",
+    "write_comparison",
     "write_report",
 ]

@@ -108,6 +108,14 @@ class Group:
     def counted(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.counts]
 
+    @property
+    def counted_by_start(self) -> list[list[Cell]]:
+        """Those of each start together: one, or the windows of a load that a search tried again."""
+        by_repeat: dict[int, list[Cell]] = {}
+        for cell in self.counted:
+            by_repeat.setdefault(cell.planned.repeat, []).append(cell)
+        return list(by_repeat.values())
+
 
 @dataclass(frozen=True)
 class Aggregate:
@@ -130,12 +138,12 @@ class Aggregate:
     interval: tuple[float, float] | None = None
 
 
-def groups_of(cells: Sequence[Cell]) -> tuple[Group, ...]:
-    """By scenario, deployments in the plan's order, and their loads within."""
+def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
+    """By scenario, deployments as in `labels` (else by their first cells), and their loads within."""
     by_key: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         by_key.setdefault(cell.key, []).append(cell)
-    order = list(dict.fromkeys(key[0] for key in by_key))
+    order = list(dict.fromkeys([*labels, *(key[0] for key in by_key)]))
     groups = [_group(found) for found in by_key.values()]
     return tuple(sorted(groups, key=lambda g: (g.scenario, order.index(g.deployment), g.family, g.level)))
 

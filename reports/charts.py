@@ -93,7 +93,7 @@ def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any)
 
 
 def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None]) -> Any:
-    """Error bars from the least to the greatest start."""
+    """Error bars from each low to each high end; none where they are None."""
 
     def gap(a: float | None, b: float | None) -> float:
         return abs(a - b) if a is not None and b is not None else 0.0

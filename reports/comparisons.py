@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # What a decision between deployments that keep the SLO goes by: the best is chosen by the data, so all pairs
 # of them are asked.
 DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
+# What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
+_OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
 
@@ -110,6 +112,15 @@ def why_none(run: Run) -> str | None:
     return None
 
 
+def remedy(run: Run) -> str:
+    """What would give verdicts, as a sentence; empty where nothing would."""
+    if any(record.attached for record in run.start_records):
+        return "Where bench can start the servers, leave out engine.base_url."
+    if run.record.search is not None:
+        return ""
+    return "Give repeats=5: 3 are the fewest, and 5 can tell smaller differences."
+
+
 def _baselines(run: Run) -> dict[str, str]:
     """By model, the asked label, else the first."""
     found: dict[str, str] = {}
@@ -176,11 +187,17 @@ def _why_not(run: Run, a: Group, b: Group, metric: str, pairs: Sequence[tuple[fl
             return f"{group.deployment}: {why}"
         if what := stand_ins(run).get(group.deployment):
             return f"{group.deployment}: {what}"
+    kinds = {record.memory_kind for group in (a, b) for record in run.starts_of(group.deployment)}
+    if metric in _OF_A_PLACE and len(kinds) > 1:
+        return "one is measured on a device, the other on the host"
     if run.work.prompt_class(a.deployment) != run.work.prompt_class(b.deployment):
         return "their prompts are not the same"
     blocks = len({c.planned.repeat for c in a.counted} & {c.planned.repeat for c in b.counted})
     if is_percentile(metric) and len(pairs) < blocks:
         return f"only {len(pairs)} of {blocks} blocks have enough requests for it"
     if len(pairs) < STARTS_NEEDED:
-        return f"{len(pairs)} blocks have it of both; a verdict needs {STARTS_NEEDED}"
+        repeats = "1 repeat" if len(pairs) == 1 else f"{len(pairs) or 'no'} repeats"
+        return f"both have a value in {repeats}; a verdict needs {STARTS_NEEDED}"
+    if not metric_of(metric).is_additive and not may_be_logged([value for pair in pairs for value in pair]):
+        return "a value is 0, which has no ratio"
     return None

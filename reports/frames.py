@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -24,8 +24,11 @@ from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
 from reports.comparisons import Comparisons, comparisons_of
 from reports.equal_work import Work
 from reports.memory_samples import memory_over_time
-from reports.metrics import Value, is_percentile, metric_of, why_no_mean
+from reports.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
 from reports.values import Measured
+
+if TYPE_CHECKING:
+    from reports.checks.finding import Finding
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,13 @@ class Run:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Deployments in the plan's order, and their loads within."""
-        return groups_of(self.planned_cells)
+        """Deployments in the order asked for, and their loads within."""
+        return groups_of(self.planned_cells, list(self.deployments))
 
     @cached_property
     def deployments(self) -> dict[str, Deployment]:
-        """By label, in the plan's order."""
-        return {start.deployment.label: start.deployment for start in self.record.plan.starts}
+        """By label, in the order asked for; starts are in another."""
+        return self.record.plan.deployments
 
     @cached_property
     def work(self) -> Work:
@@ -106,6 +109,18 @@ class Run:
     def comparisons(self) -> Comparisons:
         """What may be said of its deployments, two at a time."""
         return comparisons_of(self)
+
+    @cached_property
+    def examined(self) -> dict[str, tuple[Finding, ...]]:
+        """What each check found, by what it looks for."""
+        from reports import checks  # they read runs, so importing them above would be a circle
+
+        return checks.examine(self)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The reasons to distrust it."""
+        return tuple(finding for found in self.examined.values() for finding in found)
 
     @cached_property
     def selftest(self) -> SelfTest | None:
@@ -170,7 +185,10 @@ class Run:
         length that it needs."""
         if why := self.withheld(group.key, name):
             return Aggregate(None, None, None, 0, 0, (), why=why)
-        found = [self.values[cell.number].get(name, Value(None, 0)) for cell in group.counted]
+        found = [
+            value_of_start([self.values[cell.number].get(name, Value(None, 0)) for cell in cells])
+            for cells in group.counted_by_start
+        ]
         by_start = tuple(value.value for value in found)
         used = [value for value in found if value.value is not None]
         if not used or (is_percentile(name) and len(used) < len(found)):
@@ -288,6 +306,6 @@ def _start_row(run: Run, record: StartRecord) -> dict[str, Any]:
 
 
 def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
-    """Label, engine and quantization of each deployment, in the plan's order."""
+    """Label, engine and quantization of each deployment, in the order asked for."""
     for label, deployment in run.deployments.items():
         yield label, deployment.engine, deployment.quantization

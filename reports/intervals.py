@@ -21,7 +21,7 @@ class Estimate:
     """A mean with its standard error: of logarithms where `is_log`, so that it is shown as exp of it.
 
     `df`: degrees of freedom; `k`: values (pairs, or those of the smaller side) it comes from. With k = 1 the
-    error is infinite: one start says nothing about the next.
+    error is infinite: one start says nothing about the next. It is 0 where all values are the same.
     """
 
     mean: float
@@ -54,17 +54,21 @@ class Estimate:
 
 
 def may_be_logged(values: Sequence[float]) -> bool:
-    """Whether all values have a logarithm."""
-    return all(value > 0 for value in values)
+    """Whether all values have a finite logarithm."""
+    return all(0 < value < math.inf for value in values)
 
 
 def of_values(values: Sequence[float], *, is_log: bool) -> Estimate:
-    """The mean over starts. Raises ValueError for no value, and for a logarithm of 0 or less."""
+    """The mean over starts. Raises ValueError for no value, one that is not finite, and a logarithm of 0 or
+    less."""
     return _estimate(_on_scale(values, is_log), is_log)
 
 
 def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
-    """a / b (a - b where not `is_log`) from pairs of one block each, in order."""
+    """a / b (a - b where not `is_log`) from pairs of one block each, in order. Raises as of_values, and where
+    a value has no partner."""
+    if len(a) != len(b):
+        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
     return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
 
 
@@ -73,23 +77,23 @@ def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> E
 
     Welch's unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
     """
-    first, second = _on_scale(a, is_log), _on_scale(b, is_log)
-    k = min(len(first), len(second))
-    mean = float(first.mean() - second.mean())
+    first, second = (_estimate(_on_scale(side, is_log), is_log) for side in (a, b))
+    k = min(first.k, second.k)
+    mean, error = first.mean - second.mean, math.hypot(first.error, second.error)
     if k < 2:
         return Estimate(mean, math.inf, 0.0, k, is_log)
-    parts = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
-    total = sum(parts)
-    if total == 0:
-        return Estimate(mean, 0.0, len(first) + len(second) - 2.0, k, is_log)
-    spread = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (first, second), strict=True))
-    return Estimate(mean, math.sqrt(total), total**2 / spread, k, is_log)
+    if error == 0:
+        return Estimate(mean, 0.0, first.df + second.df, k, is_log)
+    spread = sum((side.error / error) ** 4 / side.df for side in (first, second))
+    return Estimate(mean, error, 1 / spread, k, is_log)
 
 
 def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
     found = np.asarray(values, dtype=float)
     if not len(found):
         raise ValueError("an interval needs values")
+    if not np.isfinite(found).all():
+        raise ValueError("an interval needs finite values")
     if is_log and not (found > 0).all():
         raise ValueError("a logarithm needs values above 0")
     return np.asarray(np.log(found) if is_log else found)
@@ -97,5 +101,8 @@ def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:
 
 def _estimate(values: np.ndarray, is_log: bool) -> Estimate:
     k = len(values)
+    if k > 1 and (values == values[0]).all():
+        # Their mean is rounded, and would differ from each of them by more than its error.
+        return Estimate(float(values[0]), 0.0, k - 1.0, k, is_log)
     error = float(values.std(ddof=1)) / math.sqrt(k) if k > 1 else math.inf
     return Estimate(float(values.mean()), error, k - 1.0, k, is_log)

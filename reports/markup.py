@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from reports.cells import Aggregate
 from reports.metrics import Value, counted, metric_of, why_missing
+from reports.spans import has_interval, shorter_half, span
 
 NOTHING = "–"
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
@@ -85,23 +86,47 @@ def shown(name: str, value: float | None) -> str:
     return write(None if value is None else value * metric.shown_scale, metric.digits)
 
 
-def aggregate_cell(name: str, found: Aggregate) -> Html:
-    """The starts' mean, their range (or how many of them have a value), and a tooltip with the n, or why
-    there is none."""
+def supported(name: str, value: float | None, half: float) -> str:
+    """As `shown`, without the digits that an uncertainty of `half` (stored unit) makes noise: the last one
+    left is worth a fifth of it at most. 1,234 with 434 is `1,230`."""
+    whole, metric = shown(name, value), metric_of(name)
+    if value is None or not half > 0 or whole.startswith("<"):
+        return whole
+    places = -math.floor(math.log10(half * metric.shown_scale / 5))
+    if places >= len(whole.partition(".")[2]):
+        return whole
+    return f"{round(value * metric.shown_scale, places):,.{max(places, 0)}f}"
+
+
+def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
+    """The starts' mean with the digits that its interval supports, that interval in brackets (of two starts
+    their range), how many have a value if not all; a tooltip with the n, or why there is none. `mark`: what a
+    value bears (reports/marks.py)."""
     if found.mean is None:
         why = found.why or why_missing(name, 0)
         return tag("span", NOTHING, title=why, class_="none", tabindex="0")
     each = ", ".join(shown(name, value) for value in found.values)
     main = tag(
-        "span", shown(name, found.mean), title=f"n = {counted(found.n, found.requests)}; by start: {each}"
+        "span",
+        supported(name, found.mean, shorter_half(found)),
+        title=f"n = {counted(found.n, found.requests)}; by start: {each}",
     )
-    if len(found.values) < 2:
-        return main
+    said = [span_text(name, found)]
     if found.k < len(found.values):
-        return join([main, tag("span", f"{found.k} of {len(found.values)} starts", class_="range")])
-    low, high = shown(name, found.low), shown(name, found.high)
-    spread = low if low == high else f"{low}–{high}"
-    return join([main, tag("span", spread, class_="range")])
+        said.append(f"{found.k} of {len(found.values)} starts")
+    return join([main, mark, *(tag("span", part, class_="range") for part in said if part)])
+
+
+def span_text(name: str, found: Aggregate) -> str:
+    """`[9.5, 10.5]`, a mean's interval; `9.8–10.2`, two starts; empty for one."""
+    ends = span(found)
+    if ends is None:
+        return ""
+    half = shorter_half(found)
+    low, high = (supported(name, end, half) for end in ends)
+    if has_interval(found):
+        return f"[{low}, {high}]"
+    return low if low == high else f"{low}–{high}"
 
 
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:

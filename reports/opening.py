@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.contracts import Load
+from reports import decision_text
+from reports.answer import answer_of
 from reports.frames import Run
+from reports.marks import mark_html, marks_across_quantizations, marks_between, marks_of, unmarked
 from reports.markup import Html, join, paragraph, plural, tag
 
 
@@ -61,8 +65,22 @@ def opening(run: Run) -> Html:
     parts = [tag("h1", question(run)), paragraph(what_was_run(run), "sub")]
     if cut := _cut(run):
         parts.append(tag("div", tag("b", "This run was cut short. "), cut, class_="cut", role="alert"))
-    said = "No winner is named: a difference needs a confidence interval, which bench does not compute yet."
-    return join([*parts, paragraph(said, "answer")])
+    return join([*parts, _answer(run), unmarked(run)])
+
+
+def _answer(run: Run) -> Html:
+    """What the run says, with the marks of the numbers that it goes by: with an SLO of all that keep or miss
+    it, else of those that are named."""
+    if decided := decision_text.answer(run):
+        groups = itertools.product(run.groups, ("slo_share", "output_tokens_per_s"))
+        doubts = [each for group, metric in groups for each in marks_of(run, group, metric)]
+        doubts += marks_across_quantizations(run)
+        return paragraph(join([decided, " ", mark_html(list(dict.fromkeys(doubts)))]), "answer")
+    found = answer_of(run)
+    doubts = [each for a, b, metric in found.numbers for each in marks_between(run, a, b, metric)]
+    basis = [tag("small", found.basis)] if found.basis else []
+    marks = mark_html(list(dict.fromkeys(doubts)))
+    return paragraph(join([" ".join(found.sentences), " ", marks, *basis]), "answer")
 
 
 def what_was_run(run: Run) -> str:

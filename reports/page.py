@@ -36,17 +36,26 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """
     path = out or run_dir / "report.html"
     run = open_run(run_dir)
+    check_writable(path)
+    write_page(path, page(run))
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError where no page can be there."""
     if path.is_dir() or not path.parent.is_dir():
         missing = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"the report cannot be written: {missing}; give a file in a directory that exists")
-    whole = page(run)
+
+
+def write_page(path: Path, whole: str) -> None:
+    """Write a page, whole or not at all. Raises UserError where it cannot be written."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(whole, encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
-    return path
 
 
 def page(run: Run) -> str:
@@ -65,7 +74,7 @@ def page(run: Run) -> str:
             Html("<noscript><p>Charts need JavaScript; their tables do not.</p></noscript>"),
         ]
     )
-    return _document(question(run), body, charts)
+    return document(question(run), body, charts)
 
 
 def _nav(sections: dict[str, Section]) -> Html:
@@ -77,7 +86,8 @@ def _section(name: str, made: Section) -> Html:
     return tag("section", tag("h2", made.title), made.body, id=name)
 
 
-def _document(title: str, body: Html, charts: Sequence[Chart]) -> str:
+def document(title: str, body: Html, charts: Sequence[Chart]) -> str:
+    """A page of its own with these charts, whose places the body has."""
     data = {chart.id: chart.to_builtins() for chart in charts}
     scripts = (
         f"<script>{get_plotlyjs()}</script>"

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.store import StartRecord
 from reports.cells import Cell, Group
 from reports.frames import Run
+
+# At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
+IDLE_SAMPLES = 3
 
 
 def foreign_share(run: Run, cell: Cell) -> float | None:
@@ -36,12 +40,48 @@ def server_cores(run: Run, cell: Cell) -> float | None:
     return float(used["cpu_s"] / (used["t_ns"] / 1e9))
 
 
+def idle_cores(run: Run, record: StartRecord) -> float | None:
+    """Cores that the server's processes kept busy after its cells, while nothing was asked: the least of
+    such times; None where none was sampled. Some servers spin while they wait."""
+    ended = [cell for cell in run.planned_cells if cell.summary and run.start_of(cell) is record]
+    begins = [cell.summary.started_ns for cell in ended if cell.summary]
+    found = []
+    for cell in ended:
+        assert cell.summary is not None
+        after_ns = cell.summary.ended_ns
+        before_ns = min((ns for ns in [*begins, record.stopped_ns or after_ns] if ns > after_ns), default=0)
+        if (cores := _cores_between(run, record.name, after_ns, before_ns)) is not None:
+            found.append(cores)
+    return min(found, default=None)
+
+
+def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int) -> float | None:
+    if run.host is None:
+        return None
+    own = run.host[run.host["start"] == start]
+    inside = own[(own["t_ns"] >= begin_ns) & (own["t_ns"] < end_ns)][["t_ns", "cpu_s"]].dropna()
+    if len(inside) < IDLE_SAMPLES:
+        return None
+    ordered = inside.astype(float).sort_values("t_ns").to_numpy()
+    passed_ns, used_s = ordered[-1] - ordered[0]
+    return float(used_s / (passed_ns / 1e9))
+
+
 def group_cores(run: Run, group: Group) -> list[float]:
     """The same of each start of a group that counts, where it was sampled."""
     return [cores for cell in group.counted if (cores := server_cores(run, cell)) is not None]
 
 
+def usable_cores(run: Run) -> int | None:
+    """Cores that bench, and so the server, may use of the machine's; None where not recorded."""
+    return _count(run.record.environment, "cores_usable") or _cores(run.record.environment)
+
+
 def _cores(environment: Mapping[str, Any]) -> int | None:
     """The machine's logical cores, which `machine_cpu_pct` is of; None where not recorded."""
+    return _count(environment, "cores_logical")
+
+
+def _count(environment: Mapping[str, Any], name: str) -> int | None:
     topics = [topic for topic in environment.values() if isinstance(topic, Mapping)]
-    return next((int(topic["cores_logical"]) for topic in topics if topic.get("cores_logical")), None)
+    return next((int(topic[name]) for topic in topics if topic.get(name)), None)

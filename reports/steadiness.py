@@ -99,10 +99,10 @@ class Steadiness:
         """Whether the requests in flight only became more, as beyond a server's capacity."""
         first, _, last = self.in_flight.thirds
         enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
-        return enough and _rank_correlation(self.in_flight.parts) >= GROWTH_RANK
+        return enough and rank_correlation(self.in_flight.parts) >= GROWTH_RANK
 
 
-def _rank_correlation(values: np.ndarray) -> float:
+def rank_correlation(values: np.ndarray) -> float:
     """Spearman's, of values with their order; ties in the order of their places."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from harness import store
 from harness.errors import StoreError
 
-_LEFT_OUT = ("chunk_ns", "output_text", "reasoning_text", "raw_response")
+_TEXTS = ("reasoning_text", "output_text")
+_LEFT_OUT = ("chunk_ns", *_TEXTS, "raw_response")
 REQUEST_COLUMNS = tuple(name for name in store.REQUEST_SCHEMA.names if name not in _LEFT_OUT)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
@@ -153,6 +154,41 @@ def tokens_arrived(chunks: Chunks, edges_ns: np.ndarray) -> np.ndarray | None:
         return None
     per_chunk = np.nan_to_num(chunks.tokens) / np.maximum(chunks.per_request, 1)
     return np.histogram(at_ns, edges_ns, weights=per_chunk[row])[0]
+
+
+def read_answers(run_dir: Path, number: int) -> Any:
+    """Reasoning and answer of each of a cell's ok requests in the window as one text, in the stored order,
+    which is that of `requests_frame`: an Arrow array of strings."""
+    table = _read_requests(run_dir, number, ["outcome", "in_window", "reasoning_text", "output_text"])
+    kept = pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False))
+    table = table.filter(kept)
+    # Offsets of plain strings end at 2 GiB.
+    reasoning, answer = (pc.cast(pc.fill_null(table[name], ""), pa.large_string()) for name in _TEXTS)
+    end = pc.if_else(pc.equal(reasoning, ""), "", "\0").cast(pa.large_string())
+    joined = pc.binary_join_element_wise(reasoning, end, answer, pa.scalar("", pa.large_string()))
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def common_shares(a: Any, at_a: np.ndarray, b: Any, at_b: np.ndarray) -> np.ndarray:
+    """Of pairs of texts, places of two arrays of `read_answers`: the share of the longer one's characters
+    before the first that differs; 1.0 where they are alike."""
+    first, second = a.take(pa.array(at_a)), b.take(pa.array(at_b))
+    shares = np.ones(len(at_a))
+    differ = np.flatnonzero(~_flags(pc.equal(first, second)))
+    pairs = zip(
+        first.take(pa.array(differ)).to_pylist(), second.take(pa.array(differ)).to_pylist(), strict=True
+    )
+    shares[differ] = [_common_characters(x, y) / max(len(x), len(y)) for x, y in pairs]
+    return shares
+
+
+def _common_characters(a: str, b: str) -> int:
+    """How many characters two texts begin with alike, by bisection."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:

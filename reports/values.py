@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports import energy, tables
+from reports import energy, goodput, tables
 from reports.cells import Cell, arrival_cv
 from reports.memory_samples import memory_over_time
 from reports.metrics import METRICS, Value, mean_value, percentile_values
@@ -39,7 +39,7 @@ def measured(run: Run, cell: Cell) -> Measured:
     launch_s = start.launch_s if start else None
     values["launch_s"] = Value(launch_s, int(launch_s is not None))
     values["memory_peak_bytes"] = _peak_in(run, cell)
-    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"])
+    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | goodput.slo_values(run, cell)
     streamed_s = float(gaps.seconds.sum())
     return Measured(values, len(gaps.seconds) / streamed_s if streamed_s > 0 else None, steadiness)
 

@@ -33,6 +33,7 @@ HOMES = {
         "harness/commands/",
         "harness/compare_text.py",
         "harness/fit_text.py",
+        "harness/gate_text.py",
         "harness/listing.py",
         "harness/progress.py",
     },
@@ -43,7 +44,13 @@ HOMES = {
 # Only in engines/inside, where an engine's own environment has them.
 ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf"}
 # The command line and what it prints may import anything.
-COMMAND_LINE = ("harness/cli.py", "harness/commands/", "harness/listing.py")
+COMMAND_LINE = (
+    "harness/cli.py",
+    "harness/commands/",
+    "harness/compare_text.py",
+    "harness/gate_text.py",
+    "harness/listing.py",
+)
 
 
 def sources() -> list[str]:

@@ -7,38 +7,87 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from make_run import S, one_cell_run, row
+from make_run import deployment
+from make_sides import A, B, sides_run
 from rich.console import Console
 
 from harness import store
+from harness.commands.arguments import complaints, out
 from harness.compare_text import print_comparison
-from harness.contracts import Price
+from harness.contracts import CompareTerms, Price
 from reports import compare_runs, to_builtins
 
-T0 = 102 * S
+STEADY = (100.0, 101.0, 102.0)
 
 
 def two_runs(folder: Path, packages: dict[str, str], prices: tuple[Price | None, Price | None]) -> None:
     for name, price in zip(("a", "b"), prices, strict=True):
-        one_cell_run(folder / name, [row(k, T0 + k * S) for k in range(6)])
+        sides_run(folder / name, {A: STEADY})
         record = store.read_run(folder / name)
         own = {"engine_packages": {"vllm": packages}} if name == "a" else {}
         changed = replace(record, price=price, environment={**record.environment, **own})
         store.write_record(folder / name / "run.json", changed)
 
 
-def printed(folder: Path, width: int = 80) -> str:
-    out = io.StringIO()
-    print_comparison(Console(file=out, width=width, soft_wrap=True), compare_runs(folder / "a", folder / "b"))
-    return out.getvalue()
+def printed(folder: Path, a: str = "a", b: str = "b", width: int = 80) -> str:
+    text = io.StringIO()
+    found = compare_runs(f"{folder}/{a}", f"{folder}/{b}", CompareTerms(metrics=("ttft_s.p50", "ttft_s.p99")))
+    print_comparison(Console(file=text, width=width, soft_wrap=True, emoji=False), found)
+    return text.getvalue()
 
 
-def test_metrics_are_whole_below_the_name_of_their_cell(tmp_path: Path) -> None:
-    two_runs(tmp_path, {}, (None, None))
-    said = printed(tmp_path)
-    assert "\nllama_cpp fp16, chat_multi_turn, 1 user:\nmetric " in said
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    sides_run(folder / "r", {A: STEADY, B: tuple(2 * value for value in STEADY), "tgi fp16": (100, 110, 190)})
+    return folder
+
+
+def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
+    said = printed(one_run, f"r:{A}", f"r:{B}")
+    assert "\nvllm fp16 against llama_cpp fp16, chat_multi_turn, 1 user, 3 starts each:\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
+
+
+def test_a_ratio_stands_with_its_interval_and_its_verdict(one_run: Path) -> None:
+    [line] = [line for line in printed(one_run, f"r:{A}", f"r:{B}", 160).splitlines() if "ttft_s.p50" in line]
+    assert line.split("  ")[-3:] != []
+    assert "100.99" not in line
+    assert "2.00x [2.00, 2.00]" in line
+    assert line.rstrip().endswith("B slower")
+
+
+def test_what_cannot_be_told_and_what_has_no_value_say_so(one_run: Path) -> None:
+    lines = {
+        line.split()[0]: line for line in printed(one_run, f"r:{A}", "r:tgi fp16", 160).splitlines() if line
+    }
+    assert lines["ttft_s.p50"].rstrip().endswith("cannot tell")
+    assert "none: A: p99 needs n of " in lines["ttft_s.p99"]
+
+
+def test_the_rule_and_the_number_of_comparisons_are_said(one_run: Path) -> None:
+    said = " ".join(printed(one_run, f"r:{A}", f"r:{B}").split())
+    assert "Ratios are B over A; verdicts on B, 95 %, Holm over 1 comparison; same: within 5 %" in said
+
+
+def test_a_reason_that_all_metrics_share_is_said_once(one_run: Path) -> None:
+    said = printed(one_run, "r", "r")
+    assert said.count("no verdicts: A and B are the same starts") == 3
+    assert "none:" not in said
+    assert "Ratios are B over A, with 95 % intervals; no verdicts." in said
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    label = "vllm [red]x[/red] :smile:"
+    made = {label: replace(deployment("vllm", "fp16"), label=label)}
+    sides_run(tmp_path / "r", {A: STEADY, label: STEADY}, made=made)
+    assert f"\n{label} against {A}, " in printed(tmp_path, f"r:{A}", f"r:{label}", 200)
+
+
+def test_a_side_is_printed_as_it_was_given() -> None:
+    for console in (out, complaints):
+        assert console.render_str("run:x:").plain == "run:x:"
 
 
 def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_path: Path) -> None:
@@ -50,15 +99,16 @@ def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_p
     )
     assert "p2" not in said
     found = to_builtins(compare_runs(tmp_path / "a", tmp_path / "b"))["differences"]
-    assert sum(each["what"].startswith("environment.engine_packages.vllm.") for each in found) == 10
+    assert sum(each["what"].startswith("engine_packages.vllm.") for each in found) == 10
 
 
 def test_few_packages_are_rows_like_any_difference(tmp_path: Path) -> None:
     two_runs(tmp_path, {"p0": "1.0"}, (None, None))
-    assert "environment.engine_packages.vllm.p0" in printed(tmp_path)
+    assert "\nengine_packages.vllm.p0 " in printed(tmp_path)
 
 
 EUR, USD = Price(2.0, "EUR"), Price(2.0, "USD")
+COST = "cost_per_million_output_tokens"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +119,9 @@ def test_a_cost_has_the_currency_of_its_run(
     tmp_path: Path, prices: tuple[Price | None, Price | None], unit: str
 ) -> None:
     two_runs(tmp_path, {}, prices)
-    rows = [
-        each for each in compare_runs(tmp_path / "a", tmp_path / "b").rows if each.metric.startswith("cost")
-    ]
-    assert [(each.unit, each.cells()[4]) for each in rows] == [(unit, unit)]
+    [case] = compare_runs(tmp_path / "a", tmp_path / "b", CompareTerms(metrics=(COST,))).cases
+    [row] = [row for row in case.rows if row.metric == COST]
+    assert (row.unit, row.shown_unit) == (unit, unit)
+    if prices == (EUR, USD):
+        assert row.verdict is not None
+        assert row.verdict.ratio is None

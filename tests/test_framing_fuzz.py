@@ -56,9 +56,11 @@ def slow_parse(response: bytes) -> tuple[str, bytes]:
     while True:
         line, found, after = rest.partition(b"\r\n")
         if not found:
-            return "unfinished", body
+            # What can no longer become a size is wrong before its line has ended.
+            may_become = re.fullmatch(rb"([0-9a-fA-F]{1,15}[ \t]*(;[^\r\n]*)?\r?)?", line)
+            return ("unfinished" if may_become else "wrong"), body
         size = line.partition(b";")[0].rstrip(b" \t")
-        if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
+        if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size) or re.search(rb"[\r\n]", line):
             return "wrong", body
         wanted = int(size, 16)
         if wanted == 0:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
+    HttpCall,
     InstallSpec,
     NativeSpec,
     Place,
@@ -79,6 +83,8 @@ SERVED_BY_PYTHON = (
     "--model", "/w/m-f16.gguf", "--model_alias", "gemma3-270m",
     "--host", "127.0.0.1", "--port", "8123", "--interrupt_requests", "false",
 )  # fmt: skip
+# Prompts are in the slots alone, and those can be erased.
+NO_COPIES = ("--cache-ram", "0", "--slot-save-path", "/scratch")
 LARGE = ("--batch-size", "2048", "--ubatch-size", "2048")
 
 
@@ -86,7 +92,7 @@ LARGE = ("--batch-size", "2048", "--ubatch-size", "2048")
 def test_matched_command_line_of_llama_cpps_own_server(program: str) -> None:
     spec = launched(MATCHED, Options(program=program))
     slots = ("--parallel", "4", "--ctx-size", "8192")
-    assert spec.argv == (*BEGINS[program], *SERVED, "--fit", "off", *slots, "--cache-ram", "0")
+    assert spec.argv == (*BEGINS[program], *SERVED, "--fit", "off", *slots, *NO_COPIES)
     assert spec.base_url == "http://127.0.0.1:8123/v1"
     assert spec.served_model == "gemma3-270m"
     assert spec.ready_path == "/health"
@@ -141,7 +147,7 @@ def test_container_runs_the_same_command_line_on_mounted_weights() -> None:
             "--model", "/weights/m-f16.gguf", "--alias", "gemma3-270m",
             "--host", "127.0.0.1", "--port", "8123", "--metrics", "--log-verbosity", "4",
             "--fit", "off", "--parallel", "2", "--ctx-size", "1024", "--cache-ram", "0",
-            "--jinja", "--chat-template-file", "/templates/gemma3.jinja",
+            "--slot-save-path", "/tmp", "--jinja", "--chat-template-file", "/templates/gemma3.jinja",
         ),
         base_url="http://127.0.0.1:8123/v1",
         served_model="gemma3-270m",
@@ -183,10 +189,47 @@ def test_own_llama_server_is_started_by_its_path() -> None:
 
 def test_kv_cache_of_another_size_is_shared_by_the_slots() -> None:
     terms = EngineTerms(context_length=2048, concurrent_sequences=4, kv_cache_tokens=4096)
-    assert launched(terms).argv[-9:] == (
-        "--parallel", "4", "--ctx-size", "4096", "--kv-unified", "--kv-unified-per-slot", "2048",
-        "--cache-ram", "0",
+    assert launched(terms).argv[-11:] == (
+        "--parallel", "4", "--ctx-size", "4096", "--kv-unified", "--kv-unified-per-slot", "2048", *NO_COPIES,
     )  # fmt: skip
+
+
+def resets(terms: EngineTerms, **options: Any) -> Sequence[HttpCall] | Reason:
+    return ENGINE.reset_cache(deployment(terms=terms, options=Options(**options)))
+
+
+@pytest.mark.parametrize("program", ["xllamacpp", "llama-server", "/opt/llama.cpp/llama-server"])
+def test_every_slot_is_erased(program: str) -> None:
+    erased = [HttpCall("POST", f"/slots/{slot}?action=erase") for slot in range(4)]
+    assert resets(MATCHED, program=program) == erased
+    assert resets(MATCHED, program=program, cache_ram_bytes=0) == erased
+
+
+@pytest.mark.parametrize(
+    ("terms", "options", "reason"),
+    [
+        (STOCK, {}, "keeps prompts in host memory"),
+        (MATCHED, {"cache_ram_bytes": 2**20}, "keeps prompts in host memory"),
+        (STOCK, {"cache_ram_bytes": 0}, "number of slots"),
+        (replace(MATCHED, prefix_cache=False), {}, "no prefix cache"),
+    ],
+)
+def test_slots_that_would_get_their_prompts_back_are_not_erased(
+    terms: EngineTerms, options: dict[str, Any], reason: str
+) -> None:
+    refused = resets(terms, **options)
+    assert isinstance(refused, Reason)
+    assert reason in refused.text
+    assert "--slot-save-path" not in launched(terms, Options(**options)).argv
+
+
+def test_llama_cpp_python_forgets_its_prompt_over_another() -> None:
+    calls = resets(MATCHED, program="llama-cpp-python")
+    assert isinstance(calls, tuple)
+    (call,) = calls
+    assert (call.method, call.path) == ("POST", "/v1/chat/completions")
+    body = json.loads(call.body or "")
+    assert (body["model"], body["max_tokens"]) == ("gemma3-270m", 1)
 
 
 def test_given_terms_are_told_in_stock_too() -> None:

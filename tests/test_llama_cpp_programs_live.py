@@ -20,6 +20,7 @@ from waiting import wait_until
 
 from engines.llama_cpp import ENGINE, Options
 from engines.weights import find
+from harness import prefix_cache
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn, Weights
 from harness.install import InstalledEnvironment, cache_dir, installed
 from harness.load.decode import Decoded, classify, decode
@@ -178,6 +179,22 @@ def test_repeated_prompt_comes_from_the_cache(server: Live) -> None:
     assert again.input_tokens == first.input_tokens
     assert again.cached_tokens is not None
     assert again.input_tokens // 2 < again.cached_tokens < again.input_tokens
+
+
+def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Live) -> None:
+    text = "A long and quite particular question about prompts that are forgotten again " * 8
+    server.answer(text, 4)
+    assert (server.answer(text, 4).cached_tokens or 0) > 50
+    options = Options(program=server.program)
+    found = prefix_cache.reset(
+        ENGINE, Deployment("llama_cpp", MODEL, "gguf-q4_k_m", MATCHED, options, "label"), server.spec
+    )
+    assert (found.how, found.note) == ("reset", None)
+    # llama-cpp-python still has what its template puts before every prompt.
+    kept = 4 if server.program == "llama-cpp-python" else 0
+    assert found.cached_tokens == kept
+    # In the other slot, or in the one that has read bench's own prompt since.
+    assert (server.answer(text, 4).cached_tokens or 0) <= 4
 
 
 def test_program_says_what_it_really_uses(server: Live) -> None:

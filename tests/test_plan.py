@@ -10,7 +10,9 @@ from toy_engine import Toy
 from engines import ENGINES, weights
 from harness import config, overrides, plan
 from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
+from harness.durations import Expected
 from harness.errors import UserError
+from harness.order import deployment_order
 
 CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
 TRACE = ScenarioChoice("trace", None, "trace", span_s=100.0)
@@ -20,17 +22,79 @@ def made(*lines: str) -> Plan:
     return plan.make(config.settings(overrides.parse(list(lines))), weights.can_prepare)
 
 
-def test_repeats_are_separate_starts_in_turned_order() -> None:
-    whole = made("quantization=gguf-q4_k_m,fp16", "repeats=3", "load.concurrency=1,4")
-    assert [(start.deployment.quantization, start.repeat) for start in whole.starts] == [
-        ("gguf-q4_k_m", 0),
-        ("fp16", 0),
-        ("fp16", 1),
-        ("gguf-q4_k_m", 1),
-        ("gguf-q4_k_m", 2),
-        ("fp16", 2),
+def places(whole: Plan) -> list[list[int]]:
+    """Of each block the deployments in the order of starting, by their place in the order asked for."""
+    found: list[list[int]] = [[] for _ in range(whole.blocks)]
+    for start in whole.starts:
+        found[start.repeat].append(whole.labels.index(start.deployment.label))
+    return found
+
+
+def test_repeats_are_separate_starts_in_balanced_order() -> None:
+    whole = made("quantization=gguf-q4_k_m,fp16,gguf-q8_0", "repeats=6", "load.concurrency=1,4", "seed=5")
+    assert whole.labels == ("llama_cpp gguf-q4_k_m", "llama_cpp fp16", "llama_cpp gguf-q8_0")
+    assert places(whole) == [list(deployment_order(5, 3, block)) for block in range(6)]
+    assert [start.index for start in whole.starts] == list(range(1, 19))
+    assert [cell.number for start in whole.starts for cell in start.cells] == list(range(1, 37))
+    assert {cell.repeat == start.repeat for start in whole.starts for cell in start.cells} == {True}
+
+
+def test_deployments_are_named_in_the_order_asked_for_whatever_starts_first() -> None:
+    for seed in range(4):
+        whole = made("engine=reference", "reference.label=c,a,b", f"seed={seed}")
+        assert list(whole.deployments) == [f"reference label={label}" for label in "cab"]
+
+
+def test_cells_of_a_block_are_shuffled_alike_for_all_deployments() -> None:
+    loads = tuple(range(1, 7))
+    whole = made("engine=reference", "reference.label=a,b", f"load.concurrency={','.join(map(str, loads))}")
+    blocks = [
+        {tuple(cell.load.concurrency for cell in start.cells) for start in whole.starts if start.repeat == at}
+        for at in range(3)
     ]
-    assert [cell.number for start in whole.starts for cell in start.cells] == list(range(1, 13))
+    assert [len(orders) for orders in blocks] == [1, 1, 1]
+    orders = set.union(*blocks)
+    assert len(orders) == 3
+    assert {tuple(sorted(order)) for order in orders} == {loads}
+
+
+def test_the_order_of_cells_changes_no_seed() -> None:
+    """Of loads with one traffic the first asked for has place 0, wherever it is measured."""
+    words = ("engine=reference", "load.concurrency=4", "load.duration=5s,9s,7s", "repeats=8")
+    whole = made(*words)
+    for start in whole.starts:
+        by_duration = {cell.load.duration_s: cell for cell in start.cells}
+        for place, duration_s in enumerate((5, 9, 7)):
+            cell = by_duration[duration_s]
+            assert cell.seed == plan.cell_seed(1, cell.scenario, cell.load, start.repeat, place)
+
+
+def test_a_plan_that_grows_keeps_its_beginning_and_is_what_it_would_have_been() -> None:
+    words = ["engine=reference", "reference.label=a,b,c", "load.concurrency=1,2"]
+    settings = config.settings(overrides.parse([*words, "repeats=1"]))
+    whole = plan.make(settings, weights.can_prepare)
+    for blocks in (2, 3, 4, 5):
+        whole = plan.grown(whole, settings, first_index=len(whole.starts) + 1)
+        assert whole == plan.make(settings, weights.can_prepare, repeats=blocks)
+    assert whole == made(*words, "repeats=5")
+    later = plan.grown(whole, settings, first_index=20)
+    assert [start.index for start in later.starts[-3:]] == [20, 21, 22]
+
+
+def test_until_plans_three_repeats_at_the_least() -> None:
+    assert [made(*words).blocks for words in (
+        ("repeats=1", "until=ci:5%"), ("repeats=5", "until=ci:5%"), ("repeats=1",),
+    )] == [3, 5, 1]  # fmt: skip
+
+
+def test_an_estimate_takes_what_is_known_of_earlier_runs() -> None:
+    words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
+    settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
+    known = {"reference label=a": Expected(start_s=100.0, cell_s=5.0)}
+    whole = plan.make(settings, weights.can_prepare, expect=lambda each: known.get(each.label))
+    assert whole.learnt == 1
+    assert whole.estimate_s == pytest.approx((100 + 2 * (10 + 5)) + (6 + 2 * (10 + 2.5)))
+    assert plan.make(settings, weights.can_prepare).learnt == 0
 
 
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
@@ -56,7 +120,7 @@ def test_an_engine_without_weights_is_planned_once_whatever_is_swept() -> None:
 
 def test_a_label_makes_two_equal_deployments() -> None:
     whole = made("engine=reference", "reference.label=a,b", "repeats=1")
-    assert [start.deployment.label for start in whole.starts] == ["reference label=a", "reference label=b"]
+    assert {start.deployment.label for start in whole.starts} == {"reference label=a", "reference label=b"}
 
 
 def test_every_deployment_sees_the_same_conversations_and_each_cell_its_own() -> None:
@@ -201,7 +265,7 @@ def planned(*lines: str) -> Plan:
 
 
 def labels(*lines: str) -> list[str]:
-    return [start.deployment.label for start in planned(*lines).starts]
+    return list(planned(*lines).deployments)
 
 
 def terms(*lines: str) -> EngineTerms:
@@ -228,10 +292,7 @@ def test_tuned_takes_the_engines_set_where_the_user_says_nothing(toy: Toy) -> No
 
 def test_tuned_is_skipped_where_the_engine_has_no_set(toy: Toy) -> None:
     whole = planned("fairness=matched,stock,tuned")
-    assert [start.deployment.label for start in whole.starts] == [
-        "toy fp16 fairness=matched",
-        "toy fp16 fairness=stock",
-    ]
+    assert list(whole.deployments) == ["toy fp16 fairness=matched", "toy fp16 fairness=stock"]
     assert [(skip.what, skip.reason) for skip in whole.skips] == [
         ("toy fp16 fairness=tuned", "toy has no tuned set of options")
     ]

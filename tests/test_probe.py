@@ -45,6 +45,14 @@ def test_a_server_that_generates_can_be_measured() -> None:
         assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame") is None
 
 
+def test_a_query_is_part_of_what_is_asked_for() -> None:
+    with fake("ok") as url:
+        asked = f"{probe.root_of(url)}/props?n=1"
+        # The fake knows /props alone.
+        assert probe.request("GET", asked, timeout_s=5).status == 404
+        assert probe.request("GET", asked.partition("?")[0], timeout_s=5).status == 200
+
+
 def test_an_address_where_nobody_listens_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     assert refusal(url) == f"engine.base_url={url}: no server answers there: connection refused"

@@ -59,3 +59,14 @@ def test_a_reason_is_said_again_where_anything_else_came_between(
             show.start_ready(start, 1.0)
     show.cell_ends(start, record(start, 3))
     assert lines(capsys)[-1].endswith(f": failed: {REASON}")
+
+
+def test_a_grown_run_says_why_a_repeat_follows(
+    start: PlannedStart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = Show(quiet=False)
+    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.grow([start, start], "repeat 4 follows: 7 %")
+    assert lines(capsys) == ["repeat 4 follows: 7 %"]
+    [task] = show._live.tasks
+    assert task.total == 3

@@ -177,7 +177,7 @@ def test_charts_follow_the_theme_while_the_page_is_open(browser, path):
 def test_folded_parts_and_tables_take_the_keyboard(browser, page):
     focusable = "return [...document.querySelectorAll('.scroll')].every((box) => box.tabIndex === 0)"
     assert browser.execute_script(focusable)
-    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 15
+    assert browser.execute_script("return document.querySelectorAll('nav a[href^=\"#\"]').length") == 18
 
 
 @on("path")

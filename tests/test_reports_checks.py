@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 
@@ -29,9 +30,11 @@ from make_run import (
 from harness import store
 from harness.contracts import Load
 from harness.host import HostSample
+from harness.scrape import ServerSample
 from reports import open_run
 from reports.checks import CHECKS, findings
 from reports.checks.machine import memory_not_returned
+from reports.metrics import BY_NAME
 
 T0 = 102 * S
 LONG = 60.0
@@ -41,9 +44,10 @@ def chunks_of(sent_ns: int, count: int = 10, first_ms: int = 100) -> tuple[int, 
     return tuple(sent_ns + (first_ms + 10 * j) * MS for j in range(count))
 
 
-def good_rows(over_s: float = 60, **changes):
-    """120 requests over so many seconds, each of ten tokens or what is asked for, a chunk per token."""
-    sent = [T0 + int(k * over_s * S / 120) for k in range(120)]
+@functools.cache
+def good_rows(over_s: float = 60, count: int = 180, **changes):
+    """So many requests over so many seconds, each of ten tokens or what is asked for, a chunk per token."""
+    sent = [T0 + int(k * over_s * S / count) for k in range(count)]
     tokens = changes.get("output_tokens", 10)
     return [row(k, at, **{"chunk_ns": chunks_of(at, tokens), **changes}) for k, at in enumerate(sent)]
 
@@ -58,11 +62,12 @@ def write_pair(
     quantizations=("fp16", "fp16"),
     environment=None,
     load=None,
+    repeats=2,
     **cell_changes,
 ):
-    """Two deployments, two starts each, nothing to distrust but what is asked for."""
+    """Two deployments, nothing to distrust but what is asked for; that two starts are few is left out."""
     deployments = [deployment("llama_cpp", quantizations[0]), deployment("vllm", quantizations[1])]
-    plan = plan_of(deployments, [load or Load()], repeats=2)
+    plan = plan_of(deployments, [load or Load()], repeats)
     record = run_record(plan)
     store.write_record(path / "run.json", replace(record, environment=environment or {}))
     for start in plan.starts:
@@ -73,11 +78,14 @@ def write_pair(
         rows = (first if start.deployment.engine == "llama_cpp" else second) or good_rows()
         cell_summary = load_summary or summary(100 * S, duration_s=LONG)
         write_cell(path, start.cells[0], start, rows, cell_summary, **cell_changes)
-    return {finding.check: finding for finding in findings(open_run(path))}
+    found = {finding.check: finding for finding in findings(open_run(path))}
+    if repeats < 3:
+        del found["single_repeat"]
+    return found
 
 
 def test_a_good_run_has_no_finding(tmp_path):
-    assert write_pair(tmp_path) == {}
+    assert write_pair(tmp_path, repeats=3) == {}
 
 
 OPEN = Load(concurrency=None, rate_per_s=2.0)
@@ -90,17 +98,40 @@ def late_rows(lag_ms: float):
 
 def falling_rows():
     """Twice as many in the first half of a minute as in the second."""
-    sent = [T0 + k * 375 * MS for k in range(80)] + [T0 + 30 * S + k * 750 * MS for k in range(40)]
+    sent = [T0 + k * 250 * MS for k in range(120)] + [T0 + 30 * S + k * 500 * MS for k in range(60)]
     return [row(k, at, chunk_ns=chunks_of(at)) for k, at in enumerate(sent)]
 
 
 def queued_rows():
-    """Two come in a second and one is answered: the k-th waits for k/2 seconds."""
-    sent = [T0 + k * 500 * MS for k in range(120)]
+    """Three come in a second and one is answered: the k-th waits for 2k/3 seconds."""
+    sent = [T0 + k * S // 3 for k in range(180)]
     return [
-        row(k, at, chunk_ns=chunks_of(at, first_ms=100 + 500 * k), end_ns=at + (300 + 500 * k) * MS)
+        row(
+            k,
+            at,
+            chunk_ns=chunks_of(at, first_ms=100 + 2000 * k // 3),
+            end_ns=at + (300 + 2000 * k // 3) * MS,
+        )
         for k, at in enumerate(sent)
     ]
+
+
+def with_first_chunks(first_ms):
+    """Good rows of first turns whose k-th has its first chunk after first_ms(k) milliseconds."""
+    return [
+        replace(row(k, sent), turn=0, chunk_ns=chunks_of(sent, first_ms=first_ms(k)))
+        for k, sent in enumerate(each.sent_ns for each in good_rows())
+    ]
+
+
+def stamped(rows):
+    """Rows whose first and last content are those of their chunks."""
+    return [replace(r, first_content_ns=r.chunk_ns[0], last_content_ns=r.chunk_ns[-1]) for r in rows]
+
+
+def cut_row(**changes):
+    """An answer of four tokens where ten were asked for."""
+    return replace(row(170, T0 + 57 * S, chunk_ns=chunks_of(T0 + 57 * S, 4), output_tokens=4), **changes)
 
 
 def known_error(**changes):
@@ -133,13 +164,16 @@ CASES = {
         "first": [replace(each, output_tokens=11) for each in good_rows()],
         "second": [replace(each, output_tokens=11) for each in good_rows()],
     },
+    "answers_cut": {"first": [*good_rows(), cut_row()]},
+    "bimodal_ttft": {"first": stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))},
+    "ttft_drifted": {"first": stamped(with_first_chunks(lambda k: 100 + k // 6 + k * 37 % 5))},
     "not_steady": {"first": falling_rows()},
     "queue_only_grew": {"first": queued_rows(), "second": queued_rows(), "load": OPEN},
     "schedule_not_kept": {"second": late_rows(10.2), "load": OPEN},
     "clocks_apart": {"load_summary": APART},
     "beyond_selftest": {"environment": known_error(largest=None)},
     "error_not_small": {"first": good_rows(), "environment": LOUD},
-    "few_requests": {"first": good_rows()[:99]},
+    "few_requests": {"first": good_rows(count=129)},
     "short_windows": {
         "load_summary": summary(100 * S, duration_s=29.0),
         "first": good_rows(over_s=29),
@@ -164,6 +198,9 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check):
     assert list(found) == [check]
     assert found[check].text
     assert found[check].remedy
+    assert set(found[check].cells) <= set(range(4))
+    assert set(found[check].metrics) <= BY_NAME.keys()
+    assert found[check].cells or not found[check].marks
 
 
 @pytest.mark.parametrize(
@@ -173,6 +210,10 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check):
         {"start_changes": {"prompt_tokens": {"user": 18, "system": 34}}},
         {"load": Load(concurrency=4), "start_changes": {"resolved": {"concurrent_sequences": 4}}},
         {"first": good_rows(cached_tokens=10)},
+        {"first": [*good_rows(), cut_row(output_tokens=9)]},  # a server that leaves out its last token
+        {"first": [*good_rows(), cut_row(token_source="tokenizer")]},
+        {"first": stamped(with_first_chunks(lambda k: 100 + k * 37 % 90))},  # one wide hump
+        {"first": stamped(with_first_chunks(lambda k: 100 + k // 20 + k * 37 % 5))},  # 9 % in a minute
         {"second": good_rows(tokenizer_tokens=10)},
         {"second": late_rows(9.8), "load": OPEN},
         {"first": late_rows(200), "second": late_rows(200)},  # a closed loop has no schedule to keep
@@ -191,7 +232,7 @@ def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
 def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_path):
     sent = [T0 + k * 500 * MS for k in range(120)]
     long = [
-        row(120 + k, at, chunk_ns=chunks_of(at, 90), output_tokens=90, input_tokens=900)
+        row(180 + k, at, chunk_ns=chunks_of(at, 90), output_tokens=90, input_tokens=900)
         for k, at in enumerate(sent)
     ]
     assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
@@ -219,22 +260,22 @@ def write_starts(path, rows_by_start, samples=(), environment=None):
 
 
 def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
-    # 120 requests of 10 tokens in 60 s: 20 tokens/s; with 13 tokens: 26; 6 / 23 is 26 %.
-    found = write_starts(tmp_path / "far", [good_rows(), good_rows(output_tokens=13)])
-    text = "llama_cpp fp16 at 1 user: output tokens/s 20.0 to 26.0 (26 % of the mean)."
-    assert found["repeats_disagree"].text == text
-    # 20 and 24: 18 %.
-    assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12)]) == {}
+    # 180 requests of 10 tokens in 60 s: 30 tokens/s; with 13 tokens: 39; the geometric mean is 32.7.
+    found = write_starts(tmp_path / "far", [good_rows(), good_rows(output_tokens=13), good_rows()])
+    text = "llama_cpp fp16 at 1 user: output tokens/s 30.0 to 39.0 (27 % of the mean)."
+    assert list(found) == ["repeats_disagree_output_tokens_per_s"]
+    assert found["repeats_disagree_output_tokens_per_s"].text == text
+    # 30 and 36: 19 %.
+    assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12), good_rows()]) == {}
 
 
 def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
-    sent = [T0 + k * 500 * MS for k in range(120)]
-    late = [row(k, at, chunk_ns=chunks_of(at, first_ms=150)) for k, at in enumerate(sent)]
-    found = write_starts(tmp_path, [good_rows(), late])
-    assert (
-        found["repeats_disagree"].text
-        == "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (41 % of the mean)."
-    )
+    late = [replace(row, chunk_ns=chunks_of(row.sent_ns, first_ms=150)) for row in good_rows()]
+    late = [replace(row, first_content_ns=row.chunk_ns[0], last_content_ns=row.chunk_ns[-1]) for row in late]
+    found = write_starts(tmp_path, [good_rows(), late, good_rows()])
+    text = "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (44 % of the mean)."
+    assert found["repeats_disagree_ttft_s"].text == text
+    assert found["repeats_disagree_ttft_s"].metrics == ("ttft_s",)
 
 
 @pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
@@ -243,7 +284,7 @@ def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, mach
     samples = [
         HostSample(90 * S + k * S // 10, GIB, k / 10, 4, 1, 0, None, 4 * GIB, machine_pct) for k in range(750)
     ]
-    rows = [good_rows(), good_rows()]
+    rows = [good_rows()] * 3
     found = write_starts(tmp_path, rows, samples, {"machine": {"cores_logical": 2}})
     if share is None:
         assert found == {}
@@ -268,16 +309,24 @@ def test_memory_that_was_not_returned_is_told_with_what_came_after(tmp_path, stu
     names = ("00-a", "01-b", "02-c", "03-d")
     records = tuple(
         replace(record, name=name, returned_to_baseline=number not in stuck)
-        for number, (name, record) in enumerate(zip(names, run.start_records, strict=True))
+        for number, (name, record) in enumerate(zip(names, run.start_records[:4], strict=True))
     )
     [found] = memory_not_returned(replace(run, start_records=records))
     assert found.text.endswith(f"; {said}")
+    assert not found.marks  # of these records no cell is one that came after
+
+
+def test_memory_that_was_not_returned_marks_the_next_starts_memory(tmp_path):
+    stuck = write_pair(tmp_path / "a", start_changes={"returned_to_baseline": False})["memory_not_returned"]
+    assert (stuck.cells, stuck.metrics, stuck.marks) == ((1, 2, 3), ("memory_peak_bytes",), True)
+    host = {"returned_to_baseline": False, "memory_kind": "host"}
+    assert not write_pair(tmp_path / "b", start_changes=host)["memory_not_returned"].marks
 
 
 def test_verbs_agree_with_their_number(tmp_path):
-    one = one_cell_run(tmp_path / "one", good_rows()[:99], summary(100 * S, duration_s=29.0))
+    one = one_cell_run(tmp_path / "one", good_rows(count=129), summary(100 * S, duration_s=29.0))
     told = {finding.check: finding.text for finding in findings(open_run(one.path))}
-    assert told["few_requests"].startswith("1 of 1 cell has fewer than 100 ok requests")
+    assert told["few_requests"].startswith("1 of 1 cell has fewer than 130 ok requests")
     assert told["short_windows"].startswith("1 of 1 window is shorter than 30 s")
     several = write_pair(tmp_path / "pair", load_summary=summary(100 * S, duration_s=29.0))
     assert several["short_windows"].text.startswith("4 of 4 windows are shorter than 30 s")
@@ -313,8 +362,11 @@ def test_missing_cells_are_a_finding(tmp_path):
 
 def test_every_check_can_find_something():
     found = {check.__name__ for check in CHECKS}
-    by_hand = {"cells_missing", "single_repeat", "cells_marked", "repeats_disagree", "foreign_load"}
+    by_hand = {"cells_missing", "single_repeat", "cells_marked", "foreign_load", "repeats_disagree"}
+    by_hand |= {"mostly_queued", "bimodal", "latency_drifted"}
+    by_hand |= {"order_effects"}  # in test_reports_order_effects
     by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
+    by_hand |= {"cache_not_reset"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
     by_hand |= {"server_counts_differ"}  # in test_reports_served
     assert found - by_hand <= CASES.keys()
@@ -324,9 +376,9 @@ def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):
     """Falling throughput with nothing in flight is no queue."""
     found = write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=OPEN)
     assert list(found) == ["not_steady"]
-    # 2.67 requests/s of ten tokens in the first 20 s, 1.33 in the last.
-    assert re.search(r"tokens/s 26\.\d to 13\.\d \(-\d\d %\)", found["not_steady"].text)
-    assert "(n = 120 requests)" in found["not_steady"].text
+    # 4 requests/s of ten tokens in the first 20 s, 2 in the last.
+    assert re.search(r"tokens/s (39|40)\.\d to (19|20)\.\d \(-\d\d %\)", found["not_steady"].text)
+    assert "(n = 180 requests)" in found["not_steady"].text
 
 
 def test_a_trace_has_the_drift_that_it_has(tmp_path):
@@ -351,8 +403,10 @@ def test_one_read_without_a_stamp_is_told_as_what_it_is(tmp_path):
 
 def test_the_queue_is_told_with_its_figures(tmp_path):
     found = write_pair(tmp_path, first=queued_rows(), second=queued_rows(), load=OPEN)
-    # After t seconds 2t have come and t - 0.3 are answered; the thirds' middles are 10 s and 50 s.
-    assert "10.3 in flight in the window's first third, 50.3 in its last" in found["queue_only_grew"].text
+    # After t seconds 3t have come and t - 0.3 are answered; the thirds' middles are 10 s and 50 s.
+    assert re.search(
+        r"20\.\d in flight in the window's first third, 100\.\d in its last", found["queue_only_grew"].text
+    )
 
 
 def test_the_self_test_is_quoted_where_a_cell_went_beyond_it(tmp_path):
@@ -375,3 +429,63 @@ def test_a_load_of_other_machines_is_not_compared_with_this_ones_self_test(tmp_p
     workers = (worker(0), worker(1))
     elsewhere = summary(100 * S, duration_s=LONG, workers=workers)
     assert write_pair(tmp_path, load_summary=elsewhere, environment=LOUD) == {}
+
+
+def queue_of(path, waiting, running=4.0, load=None):
+    """One cell whose server says so of its requests, each second."""
+    made = one_cell_run(path, good_rows(), summary(100 * S, duration_s=LONG))
+    [record] = store.read_starts(path)
+    plain = ServerSample(0, *[None] * 10, scrape_s=0.002)
+    samples = [replace(plain, t_ns=k * S, running=running, waiting=waiting) for k in range(90, 170)]
+    store.write_samples(path / "starts" / record.name / "server.parquet", samples)
+    return {finding.check: finding for finding in findings(open_run(made.path))}
+
+
+def test_more_requests_waiting_than_served_are_a_finding(tmp_path):
+    found = queue_of(tmp_path / "long", 5.0)["mostly_queued"]
+    assert "llama_cpp fp16 at 1 user, start 1: 5.00 waiting, 4.00 served" in found.text
+    assert found.cells == (0,)
+    assert "ttft_s" in found.metrics
+    assert "tpot_s" not in found.metrics
+    assert "mostly_queued" not in queue_of(tmp_path / "short", 3.0)
+    assert "mostly_queued" not in queue_of(tmp_path / "idle", 0.0, running=0.0)
+
+
+def test_answers_that_ended_for_different_reasons_are_told_apart(tmp_path):
+    rows = [*good_rows(), cut_row(), cut_row(finish_reason="stop", request_id="r171")]
+    text = write_pair(tmp_path, first=rows)["answers_cut"].text
+    assert "2 by `length`, as where the context is full and 2 of themselves, of 364 answers" in text
+
+
+def test_an_engine_that_stops_where_it_likes_has_no_answers_cut_but_by_its_context(tmp_path):
+    free = {"forces_length": False}
+    stopped = write_pair(
+        tmp_path / "a", second=[*good_rows(), cut_row(finish_reason="stop")], second_start=free
+    )
+    assert list(stopped) == ["lengths_not_forced"]
+    full = write_pair(tmp_path / "b", second=[*good_rows(), cut_row()], second_start=free)
+    assert list(full) == ["lengths_not_forced", "answers_cut"]
+
+
+@pytest.mark.parametrize(("repeats", "title"), [(1, "A single start"), (2, "Few starts"), (3, None)])
+def test_fewer_starts_than_a_verdict_needs_are_a_finding_that_marks_nothing(tmp_path, repeats, title):
+    found = write_starts(tmp_path, [good_rows()] * repeats).get("single_repeat")
+    assert (found.title if found else None) == title
+    if found:
+        assert "no verdict is given" in found.text
+        assert not found.marks
+        assert found.compares
+
+
+def test_the_remedy_for_few_requests_is_a_window_that_has_enough(tmp_path):
+    # 100 in 60 s; 130 take 78 s, in whole minutes 120.
+    found = write_pair(tmp_path, first=good_rows(count=100))["few_requests"]
+    assert "load.duration=120s" in found.remedy
+    assert not found.marks
+
+
+def test_hardly_any_requests_mark_their_cells(tmp_path):
+    found = write_pair(tmp_path, first=good_rows(count=29))["hardly_any_requests"]
+    assert found.marks
+    assert found.cells == (0, 2)
+    assert "hardly_any_requests" not in write_pair(tmp_path / "more", first=good_rows(count=30))

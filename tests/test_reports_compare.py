@@ -1,88 +1,375 @@
-"""Two runs side by side."""
+"""Two sides compared: what belongs together, what differs, B over A by hand, and what gets no verdict."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import replace
 
 import pytest
-from make_run import (
-    MS,
-    S,
-    deployment,
-    empty_run,
-    one_cell_run,
-    plan_of,
-    row,
-    run_record,
-    start_record,
-    summary,
-    write_cell,
-    write_start,
+from make_run import GIB, HOSTILE, deployment, empty_run
+from make_sides import REQUESTS, A, B, rows_of, sides_run
+
+from harness.contracts import CompareTerms, Load, WorkerSummary
+from harness.errors import StoreError, UserError
+from reports import compare_runs, to_builtins, write_comparison
+from reports.cases import cases_of, estimate_of, why_not
+from reports.sides import open_sides
+
+TTFT = CompareTerms(metrics=("ttft_s.p50",))
+# Standard deviation of the logarithms 0.09531, that of a factor of 1.1.
+AROUND_100 = (100 / 1.1, 100, 100 * 1.1)
+AROUND_200 = (200 / 1.1, 200, 200 * 1.1)
+STEADY = (100.0, 101.0, 102.0)
+
+
+def row_of(comparison, metric="ttft_s.p50", case=0):
+    return next(row for row in comparison.cases[case].rows if row.metric == metric)
+
+
+def two_runs(folder, a=STEADY, b=STEADY, a_has=None, b_has=None, label=A, terms=TTFT):
+    sides_run(folder / "a", {label: a}, **(a_has or {}))
+    sides_run(folder / "b", {label: b}, **(b_has or {}))
+    return compare_runs(folder / "a", folder / "b", terms)
+
+
+def cases(a, b):
+    """What two sides have in common, without their values."""
+    return cases_of(*open_sides(str(a), str(b)))
+
+
+def case_of(folder, a=STEADY, b=STEADY, a_has=None, b_has=None):
+    """The only case of two runs."""
+    sides_run(folder / "a", {A: a}, **(a_has or {}))
+    sides_run(folder / "b", {A: b}, **(b_has or {}))
+    [found], _ = cases(folder / "a", folder / "b")
+    return found
+
+
+# --- B over A --------------------------------------------------------------------------------------
+
+
+def test_two_runs_are_compared_by_welchs_test_on_logarithms(tmp_path):
+    found = two_runs(tmp_path, AROUND_100, AROUND_200)
+    row = row_of(found)
+    assert (row.a.mean, row.b.mean) == pytest.approx((0.1, 0.2))
+    # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
+    assert row.verdict.ratio == pytest.approx(2.0, rel=1e-4)
+    assert (row.verdict.low, row.verdict.high) == pytest.approx((1.6114, 2.4823), rel=1e-3)
+    assert (row.verdict.kind, row.verdict.k) == ("worse", 3)
+    assert "not interleaved" in found.how
+
+
+def test_two_deployments_of_one_run_are_compared_in_pairs_of_a_block(tmp_path):
+    """Pairs of 1.1, 1.21 and 1.331: the mean of logarithms is 2 x 0.09531, their deviation 0.09531."""
+    run = sides_run(tmp_path / "r", {A: (100, 200, 300), B: (110, 242, 399.3)})
+    found = compare_runs(f"{run}:{A}", f"{run}:{B}", TTFT)
+    verdict = row_of(found).verdict
+    assert verdict.ratio == pytest.approx(1.21, rel=1e-4)
+    # error 0.09531 / sqrt(3) = 0.05503, 2 degrees of freedom, t = 4.3027: half-width 0.23677.
+    assert (verdict.low, verdict.high) == pytest.approx((0.9549, 1.5333), rel=1e-3)
+    assert verdict.kind == "unknown"
+    assert "Paired" in found.how
+    assert [(case.a, case.b, case.deployment) for case in found.cases] == [(A, B, f"{B} against {A}")]
+
+
+def test_a_side_has_the_mean_over_its_starts_with_its_interval(tmp_path):
+    side = row_of(two_runs(tmp_path, AROUND_100, STEADY)).a
+    half = 4.3027 * math.log(1.1) / math.sqrt(3)
+    assert (side.low, side.high) == pytest.approx((0.1 * math.exp(-half), 0.1 * math.exp(half)), rel=1e-3)
+    assert (side.k, side.n) == (3, 3 * REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("b", "margin", "kind"),
+    [((100, 101, 102), 0.05, "same"), ((50, 50.5, 51), 0.05, "better"), ((104, 105, 106), 0.1, "same"),
+     ((104, 105, 106), 0.01, "worse"), ((80, 100, 125), 0.05, "unknown")],
 )  # fmt: skip
-
-from harness import store
-from harness.contracts import Load
-from reports import compare_runs, to_builtins
-
-T0 = 102 * S
+def test_the_verdict_is_on_b_within_the_margin(tmp_path, b, margin, kind):
+    terms = CompareTerms(margin_share=margin, metrics=("ttft_s.p50",))
+    assert row_of(two_runs(tmp_path, STEADY, b, terms=terms)).verdict.kind == kind
 
 
-@pytest.fixture
-def comparison(tmp_path):
-    for name, first_ms in (("a", 100), ("b", 250)):
-        rows = [row(k, T0 + k * S, chunk_ns=(T0 + k * S + first_ms * MS,)) for k in range(6)]
-        one_cell_run(tmp_path / name, rows)
-    record = store.read_run(tmp_path / "b")
-    changed = replace(
-        record, settings={**record.settings, "seed": ("7",)}, environment={"host": {"boot_id": "c"}}
-    )
-    store.write_record(tmp_path / "b" / "run.json", changed)
-    return compare_runs(tmp_path / "a", tmp_path / "b")
+def test_all_verdicts_shown_are_one_family(tmp_path):
+    loads = [Load(concurrency=1), Load(concurrency=4)]
+    has = {"loads": loads}
+    found = two_runs(tmp_path, a_has=has, b_has=has, terms=CompareTerms())
+    assert [case.load for case in found.cases] == ["1 user", "4 users"]
+    assert found.family == 8
+    assert {row.metric for row in found.cases[0].rows if row.verdict} == set(CompareTerms().metrics)
 
 
-def test_values_of_both_runs_stand_side_by_side(comparison):
-    found = {row.metric: row for row in comparison.rows}["ttft_s.p50"]
-    assert (found.deployment, found.scenario, found.load) == ("llama_cpp fp16", "chat_multi_turn", "1 user")
-    assert (found.a.mean, found.b.mean) == pytest.approx((0.1, 0.25))
-    assert (found.a.n, found.b.n) == (6, 6)
-    assert found.cells()[3:] == ("ttft_s.p50", "ms", "100.0, n = 6", "250.0, n = 6")
+def test_other_values_have_intervals_and_no_ratio(tmp_path):
+    row = row_of(two_runs(tmp_path), "tpot_s.p50")
+    assert row.verdict is None
+    assert row.a.low is not None
 
 
-def test_what_differs_between_the_runs_comes_first(comparison):
-    found = {item.what: (item.a, item.b) for item in comparison.differences}
-    assert found["settings.seed"] == (None, "7")
-    assert found["environment.host.boot_id"] == ("b", "c")
-    assert found["environment.machine.cpu_model"] == ("Test CPU", None)
-    assert "settings.engine" not in found
+# --- what belongs together -------------------------------------------------------------------------
 
 
-def test_no_difference_or_ratio_is_given(comparison):
-    row_fields = to_builtins(comparison)["rows"][0]
-    assert set(row_fields) == {"deployment", "scenario", "load", "metric", "unit", "a", "b"}
+def test_a_deployment_is_named_by_label_or_slug(tmp_path):
+    label = "reference itl=10ms, ttft=5ms"
+    made = {label: replace(deployment("reference", "-"), label=label)}
+    run = sides_run(tmp_path / "r", {label: STEADY, B: STEADY}, made=made)
+    slug = made[label].slug
+    for name in (label, slug):
+        [found], _ = cases(f"{run}:{name}", f"{run}:{B}")
+        assert found.a.deployment == label
 
 
-def test_builtins_are_json(comparison):
-    assert json.loads(json.dumps(to_builtins(comparison)))["rows"]
+def test_a_colon_may_be_part_of_a_directory_and_of_a_label(tmp_path):
+    label = "openai http://a:1"
+    made = {label: replace(deployment("openai", "-"), label=label)}
+    run = sides_run(tmp_path / "a:b", {label: STEADY, B: STEADY}, made=made)
+    [found], _ = cases(f"{run}:{label}", f"{run}:{B}")
+    assert found.a.deployment == label
+    assert len(cases(run, run)[0]) == 2
 
 
-def test_a_run_without_values_shows_dashes_on_its_side(tmp_path):
-    one_cell_run(tmp_path / "a", [row(0, T0)])
+def test_a_wrong_label_names_those_there_are(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match=f"r:x: no such deployment; .*r has {A}, {B}$"):
+        open_sides(f"{run}:x", str(run))
+
+
+def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path):
+    run, only = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}), sides_run(tmp_path / "o", {A: STEADY})
+    for label in (A, B):
+        [found], _ = cases(f"{run}:{label}", only)
+        assert (found.a.deployment, found.b.deployment) == (label, A)
+    third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
+    with pytest.raises(UserError, match=f"say which deployment is compared with tgi fp16: {A}, {B}"):
+        open_sides(str(run), f"{third}:tgi fp16")
+
+
+def test_loads_of_one_side_are_left_out(tmp_path):
+    for name, users in (("a", 2), ("b", 9)):
+        sides_run(tmp_path / name, {A: STEADY}, loads=[Load(concurrency=1), Load(concurrency=users)])
+    found, left_out = cases(tmp_path / "a", tmp_path / "b")
+    assert [case.a.load for case in found] == ["1 user"]
+    assert [(each.side, each.what) for each in left_out] == [
+        ("A", f"{A}, chat_multi_turn, 2 users"),
+        ("B", f"{A}, chat_multi_turn, 9 users"),
+    ]
+
+
+def test_a_load_with_other_bounds_is_compared_and_marked(tmp_path):
+    found = case_of(tmp_path, b_has={"loads": [Load(concurrency=1, duration_s=20.0)]})
+    assert found.marks == ("other bounds of the load; see what differs",)
+    assert found.why_none is None
+
+
+OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
+
+
+@pytest.mark.parametrize(
+    ("b_has", "why"),
+    [({"loads": [Load(concurrency=9)]}, "no deployment, scenario and load in common (A has "),
+     ({"scenario": {"turns": 5}}, "other scenario options: turns 2 and 5"),
+     (OTHER_MODEL, "other models: tiny-lm and other-lm")],
+)  # fmt: skip
+def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
+    with pytest.raises(UserError, match=re.escape(f"cannot be compared: {why}")) as caught:
+        two_runs(tmp_path, b_has=b_has)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match="no run here"):
+        compare_runs(tmp_path / "none", tmp_path / "none")
+
+
+# --- no verdict ------------------------------------------------------------------------------------
+
+OTHER_CPU = {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}
+FAR = WorkerSummary(
+    1, "far", 1, 9, "kernel", 0, None, None, 0.1, 0.0, offset_ns=5, offset_uncertainty_ns=1000
+)
+GPU = {"name": "H100", "uuid": "u1", "memory_bytes": 80 * GIB, "driver": "580.1"}
+
+
+def machine(**device):
+    return {"machine": {"cpu_model": "Test CPU", "memory_bytes": 8 * GIB}, "devices": [{**GPU, **device}]}
+
+
+@pytest.mark.parametrize(
+    ("b_has", "why"),
+    [({"environment": OTHER_CPU}, "machine.cpu_model: Test CPU and Other CPU"),
+     ({"environment": {}}, "the hardware of one of them is not recorded"),
+     ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
+     ({"load": {"workers": (FAR,)}}, "the load came from other machines: the machine that ran bench and far"),
+     ({"start": {"prompt_tokens": {"user": 14}}},
+      "their prompts are not the same: the servers count other tokens for the same text"),
+     ({"start": {"resolved": {"kernel_stand_in": "slow kernels"}}}, "B: slow kernels")],
+)  # fmt: skip
+def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
+    a_has = {"start": {"prompt_tokens": {"user": 13}}}
+    found = case_of(tmp_path, AROUND_100, AROUND_200, a_has, b_has)
+    assert why_not(found, "ttft_s.p50") == why
+    assert estimate_of(found, "ttft_s.p50").shown == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_other"),
+    [({}, False), ({"uuid": "u2"}, False), ({"driver": "590.2"}, False), ({"name": "H200"}, True),
+     ({"memory_bytes": 141 * GIB}, True), ({"memory_bytes": 79 * GIB}, False)],
+)  # fmt: skip
+def test_another_device_of_the_same_kind_is_the_same_hardware(tmp_path, device, is_other):
+    found = case_of(tmp_path, a_has={"environment": machine()}, b_has={"environment": machine(**device)})
+    assert (found.why_none is not None) is is_other
+
+
+@pytest.mark.parametrize(("tokens", "is_unlike"), [(51, False), (52, True)])
+def test_lengths_that_differ_by_more_than_two_percent_give_no_verdict(tmp_path, tokens, is_unlike):
+    rows = [rows_of(100 + k, input_tokens=tokens) for k in range(3)]
+    why = case_of(tmp_path, STEADY, rows).why_none
+    assert (why == "their prompts have other lengths: 50.0 and 52.0 tokens") is is_unlike
+
+
+def test_a_faster_side_that_played_further_turns_has_the_same_lengths(tmp_path):
+    """The turns that both answered are the same; those beyond are longer."""
+    more = [rows_of(100 + k) + further(k) for k in range(3)]
+    assert case_of(tmp_path, STEADY, more).why_none is None
+
+
+def further(k):
+    rows = rows_of(100 + k, input_tokens=500)
+    return [replace(each, request_id=f"x{n}", conversation=100 + n) for n, each in enumerate(rows)]
+
+
+def test_two_starts_show_values_and_no_verdict(tmp_path):
+    found = two_runs(tmp_path, (100, 101), (200, 201))
+    verdict = row_of(found).verdict
+    assert (verdict.kind, found.family) == ("none", 0)
+    assert verdict.why == "a verdict needs 3 starts of each or more, here 2 and 2"
+    assert verdict.ratio == pytest.approx(2.0, rel=0.01)
+
+
+def test_one_start_has_no_interval_and_no_ratio(tmp_path):
+    row = row_of(two_runs(tmp_path, (100,), (200,)))
+    assert (row.verdict.ratio, row.a.low) == (None, None)
+
+
+def test_other_seeds_are_marked(tmp_path):
+    found = case_of(tmp_path, b_has={"seed": 70})
+    assert found.marks == ("other seeds: not the same conversations on both sides",)
+    assert found.why_none is None
+
+
+def test_a_run_against_itself_gives_no_verdict(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY})
+    [found], _ = cases(run, run)
+    assert found.why_none == "A and B are the same starts"
+
+
+def test_a_percentile_that_starts_lack_says_what_it_needs(tmp_path):
+    few = [rows_of(100), rows_of(100, 3), rows_of(100)]
+    why = why_not(case_of(tmp_path, STEADY, few), "ttft_s.p50")
+    assert re.fullmatch(r"B: p50 needs n of \d+ or more, here n = 3 \(1 of 3 starts\)", why)
+
+
+def test_a_side_without_values_says_so(tmp_path):
+    sides_run(tmp_path / "a", {A: STEADY})
     empty_run(tmp_path / "b")
-    found = compare_runs(tmp_path / "a", tmp_path / "b")
-    assert {line.cells()[-1] for line in found.rows} == {"–"}
-    assert {line.b.mean for line in found.rows} == {None}
+    verdict = row_of(compare_runs(tmp_path / "a", tmp_path / "b", TTFT)).verdict
+    assert verdict.why == "B: no cell was measured (its server was not started)"
 
 
-def test_a_percentile_that_a_start_lacks_is_a_dash_with_its_reason(tmp_path):
-    one_cell_run(tmp_path / "a", [row(k, T0 + k * S) for k in range(6)])
-    plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)], repeats=2)
-    store.write_record(tmp_path / "b" / "run.json", run_record(plan))
-    for start, count in zip(plan.starts, (6, 3), strict=True):
-        write_start(tmp_path / "b", start_record(start, 90 * S))
-        rows = [row(k, T0 + k * S) for k in range(count)]
-        write_cell(tmp_path / "b", start.cells[0], start, rows, summary(100 * S))
-    rows = compare_runs(tmp_path / "a", tmp_path / "b").rows
-    found = {line.metric: line for line in rows}["ttft_s.p50"]
-    assert found.cells()[5:] == ("100.0, n = 6", "– (only 1 of 2 starts has enough requests)")
-    assert (found.b.mean, found.b.k, found.b.n) == (None, 0, 0)
+def test_findings_of_either_side_are_listed_by_title(tmp_path):
+    assert two_runs(tmp_path, STEADY, (100,)).distrust["A single start"] == ("B",)
+
+
+# --- what differs ----------------------------------------------------------------------------------
+
+
+def differing(found):
+    return {(each.kind, each.what): (each.a, each.b) for each in found.differences}
+
+
+def test_what_differs_is_told_by_kind(tmp_path):
+    environment = {"machine": {"cpu_model": "New CPU", "memory_bytes": 8 * GIB, "kernel": "Linux 7"},
+                   "packages": {"locust": "3"}, "host": {"boot_id": "other"}}  # fmt: skip
+    settings = {"engine": ("llama_cpp", "vllm"), "load.concurrency": ("1", "4"), "model": ("tiny lm",)}
+    found = two_runs(
+        tmp_path,
+        a_has={"start": {"version": "1.0"}},
+        b_has={
+            "environment": environment,
+            "settings": {**settings, "seed": ("7",)},
+            "start": {
+                "version": "1.1",
+                "weights": {"sha256": "abc"},
+                "environment": {"OMP_NUM_THREADS": "2"},
+            },
+        },
+    )
+    assert differing(found) == {
+        ("hardware", "machine.cpu_model"): ("Test CPU", "New CPU"),
+        ("versions", "machine.kernel"): (None, "Linux 7"),
+        ("versions", "packages.locust"): (None, "3"),
+        ("versions", "server version"): ("1.0", "1.1"),
+        ("settings", "seed"): (None, "7"),
+        ("flags", "environment OMP_NUM_THREADS"): (None, "2"),
+        ("flags", "weights sha256"): (None, "abc"),
+    }
+    assert [each.kind for each in found.differences] == ["hardware"] + ["versions"] * 3 + ["settings"] + [
+        "flags"
+    ] * 2
+
+
+def test_flags_are_compared_without_what_each_start_has_of_its_own(tmp_path):
+    argv = {name: ("server", "--port", str(port), "--ctx=4096", "-ngl", layers, "--no-mmap")
+            for name, port, layers in (("a", 4001, "10"), ("b", 4002, "-1"))}  # fmt: skip
+    found = two_runs(tmp_path, a_has={"start": {"argv": argv["a"]}}, b_has={"start": {"argv": argv["b"]}})
+    assert differing(found) == {("flags", "argv -ngl"): ("10", "-1")}
+
+
+def test_command_lines_of_two_engines_are_not_set_against_each_other(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}, start={"argv": ("server", "--x=1")})
+    found = compare_runs(f"{run}:{A}", f"{run}:{B}", TTFT)
+    assert differing(found) == {("flags", "engine"): ("llama_cpp", "vllm")}
+
+
+def test_flags_of_some_deployments_name_them(tmp_path):
+    for name, quantized in (("a", {}), ("b", {"options": {"threads": 3}})):
+        made = {B: replace(deployment("vllm", "fp16"), **quantized)}
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, made=made)
+    [found] = compare_runs(tmp_path / "a", tmp_path / "b", TTFT).differences
+    assert found.cells() == (f"vllm.threads ({B})", "–", "3")
+
+
+def test_a_secret_of_a_servers_environment_is_not_shown(tmp_path):
+    found = two_runs(tmp_path, b_has={"start": {"environment": {"MY_API_KEY": "sk-12345678901234567890"}}})
+    assert found.differences == ()
+
+
+# --- as JSON and as a page -------------------------------------------------------------------------
+
+
+def test_builtins_are_json(tmp_path):
+    found = json.loads(json.dumps(to_builtins(two_runs(tmp_path, (100,), (200,)))))
+    assert found["cases"][0]["rows"][0]["metric"] == "ttft_s.p50"
+
+
+def test_the_page_has_a_forest_plot_and_escapes_all_text(tmp_path):
+    label = f"vllm {HOSTILE}"
+    made = {label: replace(deployment("vllm", "fp16"), label=label)}
+    run = sides_run(tmp_path / "r", {A: STEADY, label: AROUND_200}, made=made)
+    path = write_comparison(compare_runs(f"{run}:{A}", f"{run}:{label}"), tmp_path / "c.html")
+    page = path.read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "document.title='pwned'</script>" not in page
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    [chart] = charts.values()
+    assert chart["layout"]["xaxis"]["type"] == "log"
+    points = [trace["x"][0] for trace in chart["traces"] if trace["mode"] == "markers"]
+    assert len(points) == 4
+    assert points[1] == pytest.approx(2 / 1.00997, rel=1e-3)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match="there is no directory"):
+        write_comparison(compare_runs(f"{run}:{A}", f"{run}:{B}"), tmp_path / "absent" / "c.html")

@@ -200,9 +200,9 @@ def test_answers_that_all_stop_at_the_same_length_are_compared(tmp_path):
 
 def test_a_comparison_of_runs_withholds_them_too(tmp_path):
     run = run_of(tmp_path, [{}, {"forces_length": False}])
-    rows = compare_runs(run.path, run.path).rows
-    assert {r.deployment for r in rows if r.metric == "e2e_s.p50"} == {"llama_cpp fp16"}
-    assert {r.deployment for r in rows if r.metric == "tpot_s.p50"} == {"llama_cpp fp16", "vllm fp16"}
+    rows = [(case.a, row) for case in compare_runs(run.path, run.path).cases for row in case.rows]
+    assert {label for label, row in rows if row.metric == "e2e_s.p50"} == {"llama_cpp fp16"}
+    assert {label for label, row in rows if row.metric == "tpot_s.p50"} == {"llama_cpp fp16", "vllm fp16"}
 
 
 def test_distributions_and_turns_of_e2e_leave_them_out(tmp_path):

@@ -93,7 +93,7 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
         plan.starts, (100, 300, 900), ("valid", "suspect", "invalid"), strict=True
     ):
         write_start(tmp_path, start_record(start, 90 * S))
-        rows = [row(k, T0 + k * S, chunk_ns=(T0 + k * S + first_ms * MS,)) for k in range(5)]
+        rows = [row(k, T0 + k * S // 2, chunk_ns=(T0 + k * S // 2 + first_ms * MS,)) for k in range(11)]
         write_cell(tmp_path, start.cells[0], start, rows, summary(100 * S), validity=validity)
     run = open_run(tmp_path)
     found = run.aggregate(run.groups[0], "ttft_s.p50")
@@ -102,7 +102,7 @@ def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_pat
     # exp(mean of logs -+ t * s / sqrt(2)); t of one degree of freedom at 97.5 % is 12.706
     half = 12.7062047 * (math.log(3) / 2**0.5) / 2**0.5
     assert found.interval == pytest.approx((0.03**0.5 / math.exp(half), 0.03**0.5 * math.exp(half)))
-    assert (found.k, found.n) == (2, 10)
+    assert (found.k, found.n) == (2, 22)
 
 
 def run_of_starts(path, *starts_rows):
@@ -115,8 +115,34 @@ def run_of_starts(path, *starts_rows):
     return open_run(path)
 
 
+def test_an_additive_metrics_mean_is_arithmetic_and_so_is_its_interval(tmp_path):
+    starts = ([row(k, T0 + k * S, cached_tokens=tokens) for k in range(3)] for tokens in (8, 10, 12))
+    run = run_of_starts(tmp_path, *starts)
+    found = run.aggregate(run.groups[0], "cached_tokens")
+    assert (found.mean, found.low, found.high, found.k) == (10.0, 8.0, 12.0, 3)
+    # s = 2; t of two degrees of freedom is 4.303: 4.303 x 2 / sqrt(3) = 4.968
+    assert found.interval == pytest.approx((5.032, 14.968), abs=1e-3)
+
+
+def test_one_start_has_no_interval(tmp_path):
+    run = run_of_starts(tmp_path, [row(k, T0 + k * S // 2) for k in range(11)])
+    found = run.aggregate(run.groups[0], "ttft_s.p50")
+    assert (found.mean, found.k, found.interval) == (pytest.approx(0.1), 1, None)
+
+
+def test_a_metric_of_which_a_start_has_zero_is_averaged_as_it_is(tmp_path):
+    """Zero has no logarithm: a first chunk that the kernel stamped with the sending's instant."""
+    at_once, later = (
+        [row(k, T0 + k * S // 2, chunk_ns=(T0 + k * S // 2 + ms * MS,)) for k in range(11)] for ms in (0, 100)
+    )
+    run = run_of_starts(tmp_path, at_once, later, later)
+    found = run.aggregate(run.groups[0], "ttft_s.p50")
+    assert found.mean == pytest.approx(0.2 / 3)
+    assert found.interval[0] < 0 < found.interval[1]
+
+
 def test_a_percentile_has_no_mean_where_a_start_has_too_few_requests(tmp_path):
-    fast, slow = ([row(k, T0 + k * S) for k in range(count)] for count in (6, 4))
+    fast, slow = ([row(k, T0 + k * S // 2) for k in range(count)] for count in (11, 10))
     run = run_of_starts(tmp_path, fast, slow, fast)
     found = run.aggregate(run.groups[0], "ttft_s.p50")
     assert (found.mean, found.low, found.high, found.k, found.n) == (None, None, None, 0, 0)
@@ -131,10 +157,10 @@ def test_other_values_are_of_the_starts_that_have_one_and_so_is_their_n(tmp_path
 
 
 def test_a_value_that_no_start_has_says_why_of_the_start_with_most_requests(tmp_path):
-    few, more = ([row(k, T0 + k * S) for k in range(count)] for count in (2, 4))
+    few, more = ([row(k, T0 + k * S // 2) for k in range(count)] for count in (2, 10))
     run = run_of_starts(tmp_path, few, more)
     found = run.aggregate(run.groups[0], "ttft_s.p50")
-    assert found.why == "p50 needs n of 5 or more, here n = 4"
+    assert found.why == "p50 needs n of 11 or more, here n = 10"
 
 
 def test_a_value_that_no_start_has_is_none(full):

@@ -89,10 +89,10 @@ def test_the_page_is_one_file_below_eight_megabytes(page):
 
 def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
-    assert ids == re.findall(r'<a href="#(\w+)"', page)
+    assert ids == re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0])
     assert ids == [
-        "summary", "distrust", "throughput", "latency", "memory", "energy", "startup", "steadiness", "client",
-        "guard", "errors", "skipped", "environment", "method", "rerun",
+        "verdicts", "summary", "distrust", "throughput", "bounds", "latency", "paired", "memory", "energy",
+        "startup", "steadiness", "client", "guard", "errors", "skipped", "environment", "method", "rerun",
     ]  # fmt: skip
 
 
@@ -199,13 +199,13 @@ def test_a_run_of_one_cell_is_a_page_with_any_number_of_requests(tmp_path, count
 
 
 def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
-    rows = [row(k, T0 + k * S // 100) for k in range(99)]
+    rows = [row(k, T0 + k * S // 100) for k in range(129)]
     page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
-    assert 'title="p95 needs n of 100 or more, here n = 99"' in page
+    assert 'title="p95 needs n of 130 or more, here n = 129"' in page
 
 
 def test_a_percentile_that_a_start_lacks_is_a_dash_that_says_why(tmp_path):
-    starts = {"vllm awq": (3, 6), "vllm fp16": (6, 6)}
+    starts = {"vllm awq": (10, 11), "vllm fp16": (11, 11)}
     page = write_report(uneven_run(tmp_path, starts)).read_text(encoding="utf-8")
     reason = "only 1 of 2 starts has enough requests"
     assert f'title="{reason}"' in page
@@ -225,12 +225,12 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
 def test_a_chart_by_turn_names_who_has_no_value(tmp_path):
     page = write_report(uneven_run(tmp_path, {"vllm awq": (1, 1), "vllm fp16": (12, 12)}))
     text = plain(page.read_text(encoding="utf-8"))
-    assert "requests together, from 5 requests up. No value: vllm awq." in text
+    assert "requests together, from 11 values up. No value: vllm awq." in text
 
 
 def test_the_page_names_no_winner_first(page):
-    said = "No winner is named: a difference needs a confidence interval, which bench does not compute yet."
-    assert said in plain(page)
+    said = "No winner is named: a verdict needs 3 starts of each deployment or more, here 2."
+    assert said in plain(page).partition("Verdicts No verdicts")[0]
 
 
 def test_points_of_deployments_at_the_same_load_stand_side_by_side(page):
@@ -240,7 +240,7 @@ def test_points_of_deployments_at_the_same_load_stand_side_by_side(page):
         here = [x[at] for x in places if len(x) == 2]
         assert len(set(here)) == len(here) > 2
         assert max(here) - min(here) < 0.4
-    assert traces[0]["customdata"] == ["1 user", "4 users"]
+    assert [at.partition(" ▲")[0] for at in traces[0]["customdata"]] == ["1 user", "4 users"]
 
 
 @pytest.mark.parametrize("users", [[1], [1, 2], [1, 2, 4, 64]])
@@ -303,7 +303,7 @@ def contrast(a: float, b: float) -> float:
 
 
 def test_the_client_and_the_tokens_are_shown(tmp_path):
-    rows = [row(k, T0 + k * S) for k in range(6)]
+    rows = [row(k, T0 + k * S // 2) for k in range(11)]
     load_summary = summary(100 * S, gc_pause_s=0.0125)
     made = one_cell_run(tmp_path, rows, load_summary)
     planned = open_run(made.path).record.plan.starts[0]
@@ -442,7 +442,7 @@ def test_the_distribution_is_of_shares_at_or_below():
 def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
     charts = charts_of(every_load)
     found = {
-        name: [trace["customdata"] for trace in chart["traces"]]
+        name: [[at.partition(" ▲")[0] for at in trace["customdata"]] for trace in chart["traces"]]
         for name, chart in charts.items()
         if name.startswith("output_tokens_per_s")
     }

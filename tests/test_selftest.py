@@ -166,9 +166,13 @@ def test_the_client_is_late_by_both_ways_and_never_early(tmp_path):
         job = job_of(Server(server.port), tmp_path, Load(concurrency=4, warmup_s=0.0, duration_s=0.5),
                      scenario_options={"turns": 1})  # fmt: skip
         rows, summary, _ = played(job)
-        answers = wait_until(
-            lambda: found if (found := truth.served(read_sends(tmp_path / "sends.bin"))) else None
-        )
+
+        def written():
+            found = truth.served(read_sends(tmp_path / "sends.bin"))
+            ended = [answer for answer in found.values() if answer.ended_ns is not None]
+            return found if len(ended) >= len(rows) else None
+
+        answers = wait_until(written)
     found = truth.errors(rows, answers)
     assert found.unpaired == 0
     assert len(found.ttft_s) == len(rows) > 8

@@ -77,6 +77,47 @@ def test_completed_cells_are_not_measured_again_and_begun_starts_get_new_numbers
     ]
 
 
+def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
+    """Its fourth start was begun anew as the fifth, so its third block begins with the sixth."""
+    directory, record, planned = begun
+    for start in planned.starts:
+        for cell in start.cells:
+            keep(directory, start, cell)
+    keep(directory, replace(planned.starts[3], index=5), planned.starts[3].cells[0])
+    grown = plan.grown(planned, settings_of(*WORDS), first_index=session.last_index(directory, record) + 1)
+    assert [start.index for start in grown.starts] == [1, 2, 3, 4, 6, 7]
+    record = replace(record, plan=grown)
+    keep(directory, grown.starts[4], grown.starts[4].cells[0])
+    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=grown.blocks)
+    missing = session.missing_starts(directory, record, again)
+    assert [(start.index, [cell.number for cell in start.cells]) for start in missing] == [
+        (8, [10]),
+        (7, [11, 12]),
+    ]
+
+
+def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
+    directory, record, planned = begun
+    turned = replace(planned, starts=(planned.starts[1], planned.starts[0], *planned.starts[2:]))
+    first, *others = planned.starts
+    cells = replace(planned, starts=(replace(first, cells=first.cells[::-1]), *others))
+    for other in (turned, cells, replace(planned, starts=planned.starts[:2])):
+        with pytest.raises(StoreError, match="planned by another bench"):
+            session.missing_starts(directory, replace(record, plan=other), planned)
+
+
+def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
+    """Of one that was killed, up to the last that is known of it."""
+    directory, _, planned = begun
+    assert session.measured_s(directory) == 0
+    whole = make_run.start_record(planned.starts[0], 5 * S)  # stopped 60 s after its spawn
+    killed = replace(make_run.start_record(planned.starts[1], 500 * S), stopped_ns=None)  # ready after 3 s
+    mute = replace(make_run.start_record(planned.starts[2], S), spawned_ns=None, ready_ns=None)
+    for record in (whole, killed, replace(mute, stopped_ns=None, phases=())):
+        make_run.write_start(directory, record)
+    assert session.measured_s(directory) == 63
+
+
 def test_another_plan_is_refused(begun):
     directory, record, _ = begun
     other = plan.make(settings_of(*WORDS[:-1], "seed=4"), lambda weights: None)

@@ -13,6 +13,7 @@ from harness.contracts import (
     ContainerSpec,
     Deployment,
     EngineTerms,
+    HttpCall,
     InstallSpec,
     NativeSpec,
     Place,
@@ -56,6 +57,10 @@ def native(
     spec = ENGINE.launch(deployment(quantization, terms, options), place)
     assert isinstance(spec, NativeSpec)
     return spec
+
+
+def test_its_cache_is_flushed_once_the_last_request_is_over() -> None:
+    assert ENGINE.reset_cache(deployment()) == (HttpCall("POST", "/flush_cache?timeout=5"),)
 
 
 def container(terms: EngineTerms, options: Options, place: Place = GPU) -> ContainerSpec:

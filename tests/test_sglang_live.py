@@ -19,6 +19,7 @@ from waiting import wait_until
 
 from engines.sglang import ENGINE, Options
 from engines.weights import find
+from harness import prefix_cache
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
 from harness.install import cache_dir
 from harness.load.decode import Decoded, classify, decode
@@ -149,6 +150,16 @@ def test_its_counters_are_what_its_answers_say(live: Live) -> None:
     assert last.generated_tokens - first.generated_tokens == 12
     assert last.prompt_tokens - first.prompt_tokens == sum(each.input_tokens for each in answers)
     assert last.prefix_hit_tokens - first.prefix_hit_tokens == sum(each.cached_tokens for each in answers)
+
+
+def test_its_prefix_cache_is_emptied_and_counts_that_it_was(live: Live) -> None:
+    text = "A long and quite particular question about prompts that are forgotten again " * 4
+    live.answer(text, 1)
+    assert (live.answer(text, 1).cached_tokens or 0) > 30
+    deployment = Deployment("sglang", MODEL, "bf16", MATCHED, Options(), "sglang")
+    found = prefix_cache.reset(ENGINE, deployment, live.spec)
+    assert (found.how, found.cached_tokens, found.note) == ("reset", 0, None)
+    assert (live.answer(text, 1).cached_tokens or 0) <= 4
 
 
 def test_it_uses_what_was_asked_for_and_says_that_its_kernels_are_not_there(live: Live) -> None:

@@ -87,11 +87,16 @@ def test_matched_on_a_cpu() -> None:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_ENGINE_READY_TIMEOUT_S": "600",
+        "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_USE_AOT_COMPILE": "0",
         "VLLM_CACHE_ROOT": "/cache",
         "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
         "TRITON_CACHE_DIR": "/cache/triton",
     }
+
+
+def test_without_a_prefix_cache_there_is_no_route_to_empty_it() -> None:
+    assert "VLLM_SERVER_DEV_MODE" not in native(terms=replace(MATCHED, prefix_cache=False)).environment
 
 
 def test_matched_on_a_gpu() -> None:

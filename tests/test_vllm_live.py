@@ -20,8 +20,9 @@ from waiting import is_running
 from engines.models import MODELS
 from engines.vllm import ENGINE, Options
 from engines.weights import find
-from harness import probe
+from harness import prefix_cache, probe
 from harness.contracts import (
+    CacheReset,
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -147,6 +148,17 @@ def test_second_request_finds_its_prefix_in_the_cache(server: Server) -> None:
     assert first["prompt_tokens_details"]["cached_tokens"] == 0
     # Whole blocks of 128 tokens.
     assert again["prompt_tokens_details"]["cached_tokens"] == first["prompt_tokens"] // 128 * 128
+
+
+def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Server) -> None:
+    text = " ".join(f"Sentence {number} is about the wind." for number in range(80))
+    chat(server, text, 4)
+    deployment = Deployment("vllm", MODEL, "bf16", TERMS, Options(), "label")
+    found = prefix_cache.reset(ENGINE, deployment, server.spec)
+    assert found == CacheReset("reset", found.prompt_tokens, 0)
+    # Two blocks, and what makes the count before the reset one of more than the template.
+    assert 256 < (found.prompt_tokens or 0) < 384
+    assert usage(chat(server, text, 4))["prompt_tokens_details"]["cached_tokens"] == 0
 
 
 def test_its_counters_are_what_its_answers_say(server: Server) -> None:

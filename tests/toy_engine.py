@@ -11,6 +11,7 @@ from harness.contracts import (
     Deployment,
     Fairness,
     Hint,
+    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
@@ -66,6 +67,7 @@ class Toy:
     read_facts: ReadFacts | None = None
     metrics_path: str = "/metrics"
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
+    resets: Sequence[HttpCall] | None = None
 
     def weights(self, deployment: Deployment) -> Weights | Reason | None:
         quantization = deployment.quantization
@@ -95,6 +97,9 @@ class Toy:
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         given = deployment.terms.kv_cache_tokens is not None
         return {"kv_cache_tokens": "toys remember nothing"} if given else {}
+
+    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
+        return Reason("toys remember nothing") if self.resets is None else self.resets
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
         return {}

@@ -42,6 +42,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--kv-unified-per-slot", type=int, help="tokens of one slot")
     parser.add_argument("--no-cache-prompt", action="store_true")
     parser.add_argument("--cache-ram", type=int, help="MiB of host memory for prompts")
+    parser.add_argument("--slot-save-path", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--ubatch-size", type=int)
@@ -119,6 +120,8 @@ def set_context(params: xllamacpp.CommonParams, args: argparse.Namespace) -> Non
         params.cache_prompt = False
     if args.cache_ram is not None:
         params.cache_ram_mib = args.cache_ram
+    if args.slot_save_path is not None:
+        params.slot_save_path = f"{args.slot_save_path}/"
 
 
 def leave(signal_number: int, frame: FrameType | None) -> None:

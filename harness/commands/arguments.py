@@ -20,8 +20,9 @@ from harness.errors import Interrupted
 
 # Of tables that go into a file or a pipe, unless COLUMNS says it: rich would fold them into 80 columns.
 _PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-out = Console(highlight=False, soft_wrap=True, width=_PIPE_WIDTH)
-complaints = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without emoji codes: `run:x:` is a directory and a deployment, and no cross.
+out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
+complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 Overrides = Annotated[
     list[str] | None,

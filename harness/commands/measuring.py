@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,9 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from harness import config, install, limits, overrides, plan
+from harness import config, durations, install, limits, overrides, plan
+from harness.builds import uses_devices
+from harness.commands import searching
 from harness.commands.arguments import (
     Json,
     Overrides,
@@ -23,10 +27,12 @@ from harness.commands.arguments import (
 )
 from harness.config import Settings
 from harness.context_fit import context_lines
+from harness.contracts import Deployment, Plan, Precision
 from harness.errors import BenchError, Interrupted, UserError
-from harness.plan_text import skip_lines, unmatched
+from harness.growth import Growth
+from harness.plan_text import length_lines, skip_lines, unmatched
 from harness.progress import Show
-from harness.provision import check_builds, device_of, why_not_here
+from harness.provision import check_builds, device_of, select_devices, why_not_here
 
 # harness.session, store, known_error and listing are imported by the commands that need them: with pyarrow
 # and numpy, which take longer than all of `bench fit`.
@@ -52,7 +58,10 @@ def run(
         if changes or study or output:
             raise UserError("--resume takes the run's own settings; give no keys, --from or --output with it")
         record = store.read_run(resume)
-        _measure(resume, record, quiet, session.settings_of(record))
+        if record.search is not None:
+            searching.go_on(resume, quiet=quiet)
+        else:
+            _measure(resume, record, quiet, session.settings_of(record))
         return
     settings = config.settings(overrides.parse(changes or [], study))
     if output is not None:
@@ -63,28 +72,42 @@ def run(
 def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, settings: Settings) -> None:
     """Measure a new run, or what a recorded one lacks; print where its report is."""
     from engines import weights
-    from engines.weights.facts import most_context
     from harness import known_error, session
 
-    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     is_new = record is None
-    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), most_context, is_new=is_new)
+    whole = _planned(settings, is_new=is_new, repeats=record.plan.blocks if record else None)
+    if is_new:
+        check_goals(settings, whole)
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
+    # A run that until had ended goes on only where some of it is measured again.
+    has_ended = record is not None and record.stopped_because is not None and not starts
+    growth = None if has_ended else _growth(settings, whole)
+    left = whole if is_new else plan.estimated(replace(whole, starts=tuple(starts)), _expect(settings))
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
             show.line(line)
         if not whole.starts:
             raise UserError("nothing to run: every combination was skipped")
         if not starts:
-            show.line("every cell is completed; nothing to measure")
-        provisions, site = session.provision(settings, starts, weights, install.cache_dir(), show)
+            show.line(
+                "every cell is completed; " + ("going on with until" if growth else "nothing to measure")
+            )
+        # What is added starts every deployment again.
+        needed = whole.starts if growth else starts
+        provisions, site = session.provision(settings, needed, weights, install.cache_dir(), show)
+        for line in length_lines(left, settings.until if growth else None):
+            show.line(line)
         directory = directory or session.new_run_dir(Path("results"), settings)
         with session.sole_writer(directory):
             record = record or session.begin(
                 directory, settings, whole, known_error.find(install.cache_dir())
             )
             try:
-                cells = session.measure(directory, record, starts, provisions, site, show) if starts else []
+                cells = (
+                    session.measure(directory, record, starts, provisions, site, show, growth)
+                    if starts or growth
+                    else []
+                )
             except Interrupted as interrupted:
                 if quiet:
                     raise
@@ -102,6 +125,61 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
         raise typer.Exit(1)
 
 
+def _planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
+    from engines import weights
+    from engines.weights.facts import most_context
+
+    return plan.make(
+        settings,
+        partial(weights.can_prepare, cache=install.cache_dir()),
+        why_not_here(device_of(settings)),
+        most_context,
+        is_new=is_new,
+        repeats=repeats,
+        expect=_expect(settings),
+    )
+
+
+def _expect(settings: Settings) -> plan.Expect:
+    """What earlier runs on this machine took, on the devices that this one will use."""
+    devices, cache = select_devices(device_of(settings)), install.cache_dir()
+
+    def expect(deployment: Deployment) -> durations.Expected | None:
+        return durations.expected(cache, deployment, devices if uses_devices(deployment) else ())
+
+    return expect
+
+
+def _growth(settings: Settings, whole: Plan) -> Growth | None:
+    """What the run grows by, with `until`."""
+    until = settings.until
+    if until is None:
+        return None
+
+    def precisions(directory: Path) -> Sequence[Precision]:
+        from reports.precision import precisions
+
+        return precisions(directory, until.metric)
+
+    return Growth(settings, until, whole, precisions, _expect(settings))
+
+
+def check_goals(settings: Settings, whole: Plan) -> None:
+    """Raise UserError for metrics that do not exist, and for a baseline that is not in the plan."""
+    asked = [("until.metric", settings.until.metric)] if settings.until else []
+    asked += [("compare.metric", name) for name in settings.compare.metrics]
+    for key, name in asked:
+        if key in settings.given:
+            from reports.metrics import check_metric_name
+
+            check_metric_name(name, key)
+    baseline = settings.compare.baseline
+    if baseline is not None and whole.starts and baseline not in whole.deployments:
+        skipped = next((f", {skip.reason}" for skip in whole.skips if skip.what == baseline), None)
+        why = f"is skipped{skipped}" if skipped else "is no deployment of this plan"
+        raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
+
+
 def _report_whatever_happened(directory: Path, show: Show) -> None:
     """Write the report also after Ctrl-C, undisturbed by another; a failure here must not hide the first."""
     from reports import write_report
@@ -116,19 +194,16 @@ def _report_whatever_happened(directory: Path, show: Show) -> None:
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
-    from engines import weights
-    from engines.weights.facts import most_context
     from harness import listing
 
     settings = config.settings(overrides.parse(changes or [], study))
-    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    device = device_of(settings)
-    whole = plan.make(settings, can_prepare, why_not_here(device), most_context)
-    check_builds(device, [start.deployment for start in whole.starts])
+    whole = _planned(settings)
+    check_goals(settings, whole)
+    check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
         print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
     else:
-        listing.print_plan(out, whole)
+        listing.print_plan(out, whole, settings.until)
     if not whole.starts:
         raise UserError("nothing to run: every combination was skipped")

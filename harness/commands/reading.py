@@ -1,4 +1,4 @@
-"""Commands that read results directories: `report`, `compare`."""
+"""Commands that read results directories: `report`, `compare`, `gate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from harness import goals, overrides
 from harness.commands.arguments import Json, out, print_json
+from harness.errors import UserError
+
+CompareKeys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[compare.KEY=VALUE]...", help="compare.margin=10%, compare.metric=ttft_s.p95,..."
+    ),
+]
+GateKeys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
+]
 
 
 def report(
@@ -23,17 +36,68 @@ def report(
     out.print(escape(str(write_report(directory, output))))
 
 
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
-    b: Annotated[Path, typer.Argument(metavar="DIR", help="Another.")],
-    as_json: Json = False,
-) -> None:
-    """Put the values of two runs side by side, after what differs in how they were made."""
-    from harness.compare_text import print_comparison
-    from reports import compare_runs, to_builtins
+Side = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR[:DEPLOYMENT]", help="A run's directory, or one deployment of it by its label."
+    ),
+]
 
-    comparison = compare_runs(a, b)
+
+def compare(
+    a: Side,
+    b: Side,
+    changes: CompareKeys = None,
+    as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
+    ] = None,
+) -> None:
+    """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
+    from harness.compare_text import print_comparison
+    from reports import compare_runs, to_builtins, write_comparison
+    from reports.metrics import check_metric_name
+
+    given = overrides.parse(changes or [])
+    if "compare.baseline" in given:
+        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
+    terms = goals.only_compare_terms(given)
+    for metric in terms.metrics:
+        check_metric_name(metric, "compare.metric")
+    comparison = compare_runs(a, b, terms)
+    if html is not None:
+        write_comparison(comparison, html)
     if as_json:
         print_json(to_builtins(comparison))
     else:
         print_comparison(out, comparison)
+
+
+def gate(
+    base: Side,
+    new: Side,
+    changes: GateKeys = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML for a CI system.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write it for a pull request.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: the
+    interval does not tell."""
+    from harness.gate_text import print_gate
+    from reports import gate_runs, gate_to_builtins
+    from reports.gate_files import junit_text, markdown_text
+
+    gate = gate_runs(base, new, goals.gate_terms(overrides.parse(changes or [])))
+    for path, write in ((junit, junit_text), (markdown, markdown_text)):
+        if path is not None:
+            path.write_text(write(gate), encoding="utf-8")
+    if as_json:
+        print_json(gate_to_builtins(gate))
+    else:
+        print_gate(out, gate)
+    if gate.exit_code:
+        raise typer.Exit(gate.exit_code)

@@ -36,7 +36,7 @@ from harness.contracts.goals import (
 from harness.contracts.guards import FOREIGN_SHARE, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
-from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Skip
+from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
 from harness.contracts.prices import ApiPrice, Price
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
@@ -95,6 +95,7 @@ __all__ = [
     "Plan",
     "PlannedCell",
     "PlannedStart",
+    "Precision",
     "Price",
     "ReadFacts",
     "Reason",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from harness.contracts.caches import HttpCall
 from harness.contracts.deployments import (
     Deployment,
     Fairness,
@@ -120,6 +121,11 @@ class Engine(Protocol):
     def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
         """Common terms that are asked for and that this engine cannot be told, or not exactly: name of the
         term -> a clause on why."""
+        ...
+
+    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
+        """Calls that empty the prefix cache of an idle server that `launch` described, in their order.
+        Reason: they cannot, or it has none."""
         ...
 
     def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:

@@ -1,4 +1,5 @@
-"""The plan: starts and cells in their order. Standard library only; no behaviour."""
+"""The plan: starts and cells in their order, and how sure a run is of what it measured. Standard library
+only; no other behaviour."""
 
 from __future__ import annotations
 
@@ -44,9 +45,35 @@ class Skip:
 class Plan:
     """Ordered starts with their cells, and what is left out. `estimate_s` is the expected duration; `labels`:
     of the deployments in the order in which they were asked for (empty in runs of before schema version 5,
-    whose first starts are in that order)."""
+    whose first starts are in that order). `learnt`: of how many of them the estimate knows from earlier runs
+    what a start and a cell take."""
 
     starts: tuple[PlannedStart, ...]
     skips: tuple[Skip, ...]
     estimate_s: float
     labels: tuple[str, ...] = ()
+    learnt: int = 0
+
+    @property
+    def deployments(self) -> dict[str, Deployment]:
+        """By label, in the order in which they were asked for."""
+        found = {start.deployment.label: start.deployment for start in self.starts}
+        return {label: found[label] for label in dict.fromkeys([*self.labels, *found]) if label in found}
+
+    @property
+    def blocks(self) -> int:
+        """How often each deployment is started."""
+        return max((start.repeat + 1 for start in self.starts), default=0)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How sure a run is of one mean over starts. `case`: of which deployment and load, in words.
+
+    `half_width_share`: how far the mean's 95 % interval reaches from it, over the mean; infinite for a single
+    start. None: there is no mean, nor will there be one after further blocks, and `why` says why.
+    """
+
+    case: str
+    half_width_share: float | None
+    why: str | None = None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.checks.finding import Finding
+import pandas as pd
+
+from reports.checks.finding import RATES, Finding, cell_name, cells_of, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import several
 
 WARM_SHARE = 0.2
+# What two prompts may have in common by their chat template, in tokens.
+SHARED_TOKENS = 64
 
 
 def warm_cache(run: Run) -> Iterator[Finding]:
     """First turns that found much of their input in the cache."""
-    said = []
+    said, warm = [], []
     for group in run.groups:
         cached = total = 0.0
         for cell in group.counted:
@@ -24,6 +28,7 @@ def warm_cache(run: Run) -> Iterator[Finding]:
             total += float(known["input_tokens"].sum())
         if total and cached / total > WARM_SHARE:
             said.append(f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %")
+            warm += group.counted
     if said:
         yield Finding(
             "warm_cache",
@@ -31,7 +36,38 @@ def warm_cache(run: Run) -> Iterator[Finding]:
             f"Share of the first turns' input that was cached already: {several(said)}. TTFT is "
             "that of cached "
             "prompts, as with a system prompt that all users share.",
-            "Compare TTFT only between deployments with like shares.",
+            "Compare TTFT only between deployments with like shares; "
+            "engine.prefix_cache=false measures without the cache.",
+            cells=numbers(warm),
+            metrics=("ttft_s", "e2e_s", *RATES),
+        )
+
+
+def cache_not_reset(run: Run) -> Iterator[Finding]:
+    """Cells whose first request of all found much of its input cached: what came before was not theirs."""
+    said, found = [], []
+    for cell in measured_cells(run):
+        requests = run.cell_requests(cell.number).dropna(subset="sent_ns")
+        if requests.empty:
+            continue
+        first = requests.sort_values("sent_ns").iloc[0]
+        cached, tokens = first["cached_tokens"], first["input_tokens"]
+        if pd.isna(cached) or pd.isna(tokens) or cached <= max(WARM_SHARE * tokens, SHARED_TOKENS):
+            continue
+        reset = cell.record.cache_reset if cell.record else None
+        why = f" ({reset.note})" if reset and reset.note else ""
+        said.append(f"{cell_name(cell)}: {cached:,.0f} of {tokens:,.0f} tokens{why}")
+        found.append(cell)
+    if found:
+        yield Finding(
+            "cache_not_reset",
+            "The prefix cache was not empty at first",
+            f"The first request of a cell found input cached that only other cells or other users can have "
+            f"left: {several(said, '; ')}. Later cells are served faster than the first.",
+            "Use prompts that are new to each cell (a scenario with a seed), one load in each run, or "
+            "engine.prefix_cache=false.",
+            cells=numbers(found),
+            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
         )
 
 
@@ -52,6 +88,8 @@ def weights_noted(run: Run) -> Iterator[Finding]:
             "Origin of the weights",
             " ".join(said),
             "Speed and memory are those of the format; quality is not.",
+            cells=cells_of(run, {label for labels in clauses_by_labels for label in labels}),
+            marks=False,
         )
 
 
@@ -64,5 +102,7 @@ def quality_not_measured(run: Run) -> Iterator[Finding]:
             "Quality is not measured",
             f"{several(found)} may answer differently well; speed and memory alone do not choose "
             "between them.",
-            "Judge the answers on a task of yours.",
+            "Judge the answers on a task of yours, or compare at one quantization=NAME.",
+            marks=False,
+            compares=True,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from reports.cells import Cell
-from reports.checks.finding import Finding, cell_name, measured_cells
+from reports.checks.finding import FROM_SENDING, LATENCIES, RATES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import number, plural, several
 
@@ -37,7 +37,9 @@ def client_late(run: Run) -> Iterator[Finding]:
             f"{number(LATE_LOOP_S * 1e3, 0)} ms late at p99 (worst: {number(worst * 1e3)} ms, "
             f"{cell_name(cell)}); "
             "requests left that much later.",
-            "Free cores for the client, or fewer users.",
+            "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
+            cells=numbers(cell for _, cell in late),
+            metrics=FROM_SENDING,
         )
 
 
@@ -50,7 +52,10 @@ def stamps_not_kernel(run: Run) -> Iterator[Finding]:
             "Arrivals are stamped after reading",
             f"In {plural(len(cells), 'cell')} the kernel gave no receive time for at least one read; such an "
             "answer is timed when bench read it, and a busy client adds its own lag to that.",
-            "Linux gives them, with TLS too.",
+            "Run the client on Linux, which gives them, with TLS too.",
+            cells=numbers(cells),
+            metrics=LATENCIES,
+            marks=False,
         )
 
 
@@ -59,18 +64,15 @@ def schedule_not_kept(run: Run) -> Iterator[Finding]:
     conversations never began."""
     cells = [cell for cell in measured_cells(run) if cell.load.kind != "closed"]
     parts = []
-    if late := _late_sends(run, cells):
+    if late := list(_late_sends(run, cells)):
         parts.append(
-            f"Requests left later than they were due: {several(late, '; ')}. The lag is a part of their TTFT "
-            "and E2E."
+            f"Requests left later than they were due: {several([said for _, said in late], '; ')}. The lag "
+            "is a part of their TTFT and E2E."
         )
-    if missing := [
-        f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}"
-        for cell in cells
-        if cell.summary and cell.summary.left_out
-    ]:
+    if missing := [(cell, cell.summary.left_out) for cell in cells if cell.summary and cell.summary.left_out]:
+        said = [f"{cell_name(cell)}: {plural(count, 'conversation')}" for cell, count in missing]
         parts.append(
-            f"Conversations that were due before the window's end never began: {several(missing, '; ')}. "
+            f"Conversations that were due before the window's end never began: {several(said, '; ')}. "
             "Less came than was asked for."
         )
     if parts:
@@ -78,13 +80,15 @@ def schedule_not_kept(run: Run) -> Iterator[Finding]:
             "schedule_not_kept",
             "The schedule was not kept",
             " ".join(parts),
-            "Free cores for the client, a higher limit of open files, or load.workers=2.",
+            "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
+            cells=numbers(cell for cell, _ in [*late, *missing]),
+            # Where conversations never began the load was another one, and every number is of that.
+            metrics=() if missing else FROM_SENDING,
         )
 
 
-def _late_sends(run: Run, cells: Iterable[Cell]) -> list[str]:
-    """What is said of each cell whose requests left late."""
-    said = []
+def _late_sends(run: Run, cells: Iterable[Cell]) -> Iterator[tuple[Cell, str]]:
+    """The cells whose requests left late, and what is said of each."""
     for cell in cells:
         lags_s = run.observations(cell.number, "send_lag_s")
         ttft_s = run.observations(cell.number, "ttft_s")
@@ -92,27 +96,33 @@ def _late_sends(run: Run, cells: Iterable[Cell]) -> list[str]:
             continue
         lag_s, median_s = float(np.percentile(lags_s, 99)), float(np.median(ttft_s))
         if lag_s > min(LATE_SEND_S, LATE_SEND_SHARE * median_s):
-            said.append(
+            yield (
+                cell,
                 f"{cell_name(cell)}: p99 {number(lag_s * 1e3)} ms of a median TTFT of "
-                f"{number(median_s * 1e3)} ms (n = {len(lags_s):,})"
+                f"{number(median_s * 1e3)} ms (n = {len(lags_s):,})",
             )
-    return said
 
 
 def clocks_apart(run: Run) -> Iterator[Finding]:
     """Load processes on other machines whose clock is not known well enough for their latencies."""
-    said = [
-        f"{cell_name(cell)}, worker {worker.number} on {worker.host}: ± "
-        f"{number(worker.offset_uncertainty_ns / 1e6, 2)} ms"
+    found = [
+        (
+            cell,
+            f"{cell_name(cell)}, worker {worker.number} on {worker.host}: ± "
+            f"{number(worker.offset_uncertainty_ns / 1e6, 2)} ms",
+        )
         for cell in measured_cells(run)
         for worker in (cell.summary.workers if cell.summary else ())
         if worker.offset_uncertainty_ns > UNSURE_CLOCK_NS
     ]
-    if said:
+    if found:
         yield Finding(
             "clocks_apart",
             "Clocks of the load's machines are not known well",
-            f"{several(said, '; ')}. Latencies are of one machine's clock each and stay right; which "
-            "requests and tokens belong to the window, and who was in flight with whom, is not.",
-            "A quieter network between them.",
+            f"{several([said for _, said in found], '; ')}. Latencies are of one machine's clock each and "
+            "stay right; which requests and tokens belong to the window, and who was in flight with whom, is "
+            "not.",
+            "A quieter network between them, or the load on one machine: load.workers=N without load.bind.",
+            cells=numbers(cell for cell, _ in found),
+            metrics=RATES,
         )

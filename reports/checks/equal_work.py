@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from reports.caveats import stand_ins, too_few_at_once
-from reports.checks.finding import Finding
+from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numbers
 from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean, same_turns
 from reports.frames import Run, deployments
 from reports.ledger import Entry, ledger_of, template_name
@@ -35,6 +35,9 @@ def terms_not_matched(run: Run) -> Iterator[Finding]:
             "Not all terms are the same",
             f"{plural(count, 'value')} could not be matched ({several(said, '; ')}).",
             "See Fairness; ask for what all of them can be given, or compare those that got it.",
+            cells=cells_of(run, {label for labels in by_words.values() for label in labels}),
+            marks=False,
+            compares=True,
         )
 
 
@@ -61,22 +64,27 @@ def prompts_differ(run: Run) -> Iterator[Finding]:
         "Prompts are not the same, and such pairs not comparable",
         f"{'; '.join(said)}. Tables and legends bear the letters: only figures with equal letters compare.",
         "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
+        cells=cells_of(run, work.unlike),
+        marks=False,
+        compares=True,
     )
 
 
 def system_prompt_dropped(run: Run) -> Iterator[Finding]:
     """Servers for which a system message adds nothing to the prompt."""
-    said = []
+    said: dict[str, str] = {}
     for label, _, _ in deployments(run):
         counts = counted_prompts(run.starts_of(label))
         if drops_system(counts):
-            said.append(f"{label}: {counts['system']:,} tokens with it, {counts['user']:,} without")
+            said[label] = f"{label}: {counts['system']:,} tokens with it, {counts['user']:,} without"
     if said:
         yield Finding(
             "system_prompt_dropped",
             "A system prompt is dropped",
-            f"{several(said, '; ')}. The chat template leaves it out.",
+            f"{several([*said.values()], '; ')}. The chat template leaves it out.",
             "A chat template with a system prompt: engine.chat_template=FILE.",
+            cells=cells_of(run, said),
+            metrics=(*SPEED, "input_tokens"),
         )
 
 
@@ -100,12 +108,16 @@ def chat_templates_differ(run: Run) -> Iterator[Finding]:
                 "Chat templates differ",
                 f"{several(each, '; ')}. The same conversation is another prompt.",
                 "engine.chat_template=FILE gives all of them one.",
+                cells=cells_of(run, {label for found in names.values() for label in found}),
+                metrics=SPEED,
+                marks=False,
+                compares=True,
             )
 
 
 def output_lengths_differ(run: Run) -> Iterator[Finding]:
     """Deployments whose answers to the same turns differ in length at the same load."""
-    said = []
+    said, unlike = [], []
     for groups in by_case(run):
         found = same_turns(run, groups, "output_tokens")
         means = {name: value for name, turns in found.items() if (value := mean(turns.values())) is not None}
@@ -115,6 +127,8 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
             )
             pair = f"{first} {number(low)} against {second} {number(high)}"
             said.append(f"at {groups[0].load} {pair} tokens per request")
+            strays = [group for group in groups if group.key in run.work.per_token_only]
+            unlike += [cell for group in strays or groups for cell in group.cells]
     if said:
         yield Finding(
             "output_lengths_differ",
@@ -122,6 +136,9 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
             f"{several(said)}.",
             "Compare figures per token only: E2E and requests/s of answers that are not as long as asked are "
             "left out.",
+            cells=numbers(unlike),
+            # Of shorter answers a greater part of the time is the reading of their prompts.
+            metrics=("e2e_s", *RATES),
         )
 
 
@@ -139,6 +156,10 @@ def lengths_not_forced(run: Run) -> Iterator[Finding]:
             "Answers have the length that they come to",
             f"{several(free)} cannot be made to give the length asked for.",
             "Compare figures per token only (ITL, TPOT, output tokens/s): E2E and requests/s are left out.",
+            cells=cells_of(run, free),
+            metrics=TOKENS,
+            marks=False,
+            compares=True,
         )
 
 
@@ -155,6 +176,9 @@ def processor_use_differs(run: Run) -> Iterator[Finding]:
             "Servers do not use the processor alike",
             f"{'; '.join(said)}. One that is faster may only use more of it.",
             by_options if threads else "See the cores under Memory, and whether other programs took them.",
+            metrics=SPEED,
+            marks=False,
+            compares=True,
         )
 
 
@@ -201,6 +225,10 @@ def builds_differ(run: Run) -> Iterator[Finding]:
             "Programs of an engine are built differently",
             f"{said}, which its other programs use: a difference between them may be the build's.",
             "Compare programs that are built for the same instructions.",
+            cells=cells_of(run, {label for labels in lacking.values() for label in labels}),
+            metrics=SPEED,
+            marks=False,
+            compares=True,
         )
 
 
@@ -218,16 +246,21 @@ def served_one_at_a_time(run: Run) -> Iterator[Finding]:
             "One request at a time" if are_one else "Requests served at once are not as asked",
             f"{several(said, '; ')}. Others wait: with several users TTFT is mostly the queue.",
             "Compare at load.concurrency=1.",
+            cells=numbers(c for c in run.planned_cells if c.label in found and c.load.concurrency != 1),
+            metrics=SPEED,
         )
 
 
 def kernels_stand_in(run: Run) -> Iterator[Finding]:
     """Servers that ran with replacements for their own kernels."""
-    said = [f"{label}: {what}" for label, what in stand_ins(run).items()]
+    found = stand_ins(run)
+    said = [f"{label}: {what}" for label, what in found.items()]
     if said:
         yield Finding(
             "kernels_stand_in",
             "Stand-ins for an engine's kernels",
             f"{several(said, '; ')}. These are no speeds of that engine.",
             "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
+            cells=cells_of(run, found),
+            metrics=SPEED,
         )

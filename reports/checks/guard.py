@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.contracts import Unfit
-from reports.checks.finding import Finding, cell_name
+from reports.cells import Cell
+from reports.checks.finding import SPEED, Finding, cell_name, numbers
 from reports.frames import Run
 from reports.markup import plural, several
 
@@ -26,17 +27,29 @@ CAUSES = {
     "few_files": ("Few open files are allowed", "Raise the limit: ulimit -n 65536."),
 }
 
+_OF_MEMORY = ("memory_not_back",)
+# They endanger the run, and change no number of a cell that went well.
+_OF_NO_NUMBER = ("disk_low", "few_files")
+
 
 def machine_unfit(run: Run) -> Iterator[Finding]:
     """One finding per cause."""
-    by_kind: dict[Unfit, list[str]] = {}
+    by_kind: dict[Unfit, list[tuple[Cell, str]]] = {}
     for cell in run.planned_cells:
         found = cell.record.guard if cell.record else ()
         for kind in dict.fromkeys(each.kind for each in found):
             seen = [f"{each.when}: {each.text}" for each in found if each.kind == kind]
             said = f"{cell_name(cell)}, start {cell.planned.repeat + 1}, {', '.join(seen)}"
-            by_kind.setdefault(kind, []).append(said)
-    for kind, cells in by_kind.items():
+            by_kind.setdefault(kind, []).append((cell, said))
+    for kind, seen_in in by_kind.items():
         title, remedy = CAUSES.get(kind, (kind.replace("_", " "), ""))
-        text = f"In {plural(len(cells), 'cell')} ({several(cells, '; ')})."
-        yield Finding(f"guard_{kind}", title, text, remedy)
+        text = f"In {plural(len(seen_in), 'cell')} ({several([said for _, said in seen_in], '; ')})."
+        yield Finding(
+            f"guard_{kind}",
+            title,
+            text,
+            remedy,
+            cells=numbers(cell for cell, _ in seen_in),
+            metrics=("memory_peak_bytes",) if kind in _OF_MEMORY else SPEED,
+            marks=kind not in _OF_NO_NUMBER,
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from harness.contracts import FOREIGN_SHARE
 from harness.store import StartRecord
-from reports.checks.finding import Finding, cell_name, measured_cells
+from reports.cells import Cell
+from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import number, plural, several, shown
 from reports.opening import flat
@@ -21,7 +23,9 @@ def cores_shared(run: Run) -> Iterator[Finding]:
             "Client and server share the cores",
             "The servers ran on the processor that also ran the load, so each slows the other, "
             "more so with more users.",
-            "Figures of one machine, and of this arrangement only.",
+            "A client on another machine (engine.base_url); else read them as figures of this arrangement.",
+            metrics=SPEED,
+            marks=False,
         )
 
 
@@ -34,7 +38,9 @@ def machine_busy(run: Run) -> Iterator[Finding]:
             "machine_busy",
             "The machine was busy",
             f"Its load was {number(load)} on {plural(cores, 'core')} when the run began.",
-            "Measure on a quiet machine.",
+            "Measure on a quiet machine; guard=strict refuses a busy one.",
+            metrics=SPEED,
+            marks=False,
         )
 
 
@@ -54,7 +60,9 @@ def foreign_load(run: Run) -> Iterator[Finding]:
             "Other programs used the processor",
             f"In {len(busy)} of {plural(len(shares), 'cell')} more than {100 * FOREIGN_SHARE:.0f} % of the "
             f"machine went to neither the server nor the client ({several(said, '; ')}).",
-            "Stop other programs, and measure again.",
+            "Stop other programs, and measure again; guard=strict refuses a busy machine.",
+            cells=numbers(cell for _, cell in busy),
+            metrics=SPEED,
         )
 
 
@@ -75,6 +83,7 @@ def memory_not_returned(run: Run) -> Iterator[Finding]:
         return
     stuck = [record for record in run.start_records if record.returned_to_baseline is False]
     if stuck:
+        behind = numbers(cell for cell in run.planned_cells if _began_behind(run, cell, stuck))
         above = [
             f"{r.name}: {shown('memory_peak_bytes', r.after_bytes - r.baseline_bytes)} GiB above"
             for r in stuck
@@ -85,5 +94,18 @@ def memory_not_returned(run: Run) -> Iterator[Finding]:
             "Memory was not back at its baseline",
             f"after {plural(len(stuck), 'start')} ({several(above or [r.name for r in stuck])}); "
             f"{_next_began(run, stuck)}.",
-            "Look for other programs, and measure again.",
+            "Look for other programs, and measure again; guard=strict refuses to.",
+            cells=behind,
+            metrics=("memory_peak_bytes",),
+            marks=bool(behind),
         )
+
+
+def _began_behind(run: Run, cell: Cell, stuck: Sequence[StartRecord]) -> bool:
+    """Whether the cell's start came right after one of those, and its memory is what a device has in use (a
+    host's is its own processes')."""
+    behind = {record.name for record in stuck}
+    pairs = itertools.pairwise(record.name for record in run.start_records)
+    after = {name for before, name in pairs if before in behind}
+    record = run.start_of(cell)
+    return record is not None and record.memory_kind == "device" and record.name in after

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.contracts import SelfTest
 from reports.cells import Cell
-from reports.checks.finding import Finding, cell_name, measured_cells
+from reports.checks.finding import LATENCIES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import number, several
 from reports.selftest import (
@@ -31,17 +31,20 @@ def beyond_selftest(run: Run) -> Iterator[Finding]:
     selftest = run.selftest
     if selftest is None or not known_steps(selftest):
         return
-    said = []
+    said, beyond = [], []
     for cell, load in _loads(run):
         if why := _why_beyond(selftest, load):
             text = f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s"
             said.append(f"{cell_name(cell)} ({text}): {why}; {quoted(nearest_step(selftest, load))}")
+            beyond.append(cell)
     if said:
         yield Finding(
             "beyond_selftest",
             "Beyond what bench was tested at",
             f"{several(said, '. ')}.",
             "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
+            cells=numbers(beyond),
+            metrics=LATENCIES,
         )
 
 
@@ -61,7 +64,7 @@ def error_not_small(run: Run) -> Iterator[Finding]:
     selftest = run.selftest
     if selftest is None or not known_steps(selftest):
         return
-    said = []
+    said, unsure = [], []
     for cell, load in _loads(run):
         step = nearest_step(selftest, load)
         ttft_s, (_, error_s) = run.values[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
@@ -70,12 +73,15 @@ def error_not_small(run: Run) -> Iterator[Finding]:
                 f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(error_s)} ms "
                 f"({named(step)}, n = {step.requests:,} requests)"
             )
+            unsure.append(cell)
     if said:
         yield Finding(
             "error_not_small",
             "bench's own error is a part of TTFT",
             f"{several(said, '; ')}.",
-            "Free cores for the client; differences of that size say nothing of the server.",
+            "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
+            cells=numbers(unsure),
+            metrics=("ttft_s", "itl_s"),
         )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.cells import Cell
-from reports.checks.finding import Finding, cell_name
+from reports.checks.finding import TOKENS, Finding, cell_name, numbers
 from reports.frames import Run
 from reports.markup import several
 from reports.served import grown_in_cell
@@ -30,9 +30,11 @@ class _Client:
 def server_counts_differ(run: Run) -> Iterator[Finding]:
     """The server's counters of tokens against the counts in its answers, over whole cells."""
     said: list[str] = []
+    unlike: list[Cell] = []
     for cell in run.planned_cells:
-        if cell.status == "completed":
-            said += _differences(run, cell)
+        if cell.status == "completed" and (found := list(_differences(run, cell))):
+            said += found
+            unlike.append(cell)
     if said:
         yield Finding(
             "server_counts_differ",
@@ -40,6 +42,8 @@ def server_counts_differ(run: Run) -> Iterator[Finding]:
             f"Over whole cells, warm-up included: {several(said, '; ')}.",
             "Look for other clients of the server, for requests that were sent again on the way, and behind "
             "a load balancer for servers other than the one whose counters these are.",
+            cells=numbers(unlike),
+            metrics=("tpot_s", "input_tokens", "output_tokens", *TOKENS),
         )
 
 

@@ -1,66 +1,128 @@
-"""Windows: too few requests, too short, or not steady."""
+"""Windows: too few requests, too short, beyond the server's capacity, or not steady."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from reports.cells import Cell
-from reports.checks.finding import Finding, cell_name, measured_cells
+from reports.checks.finding import (
+    FROM_SENDING,
+    RATES,
+    SPEED,
+    Finding,
+    are_all,
+    cell_name,
+    measured_cells,
+    numbers,
+)
+from reports.drift import drift
 from reports.frames import Run
 from reports.markup import number, plural, several
-from reports.steadiness import Series, Steadiness
+from reports.metrics import needed
+from reports.served import gauge
+from reports.steadiness import REQUESTS_NEEDED, Series, Steadiness
 
-FEW_REQUESTS = 100
 SHORT_WINDOW_S = 30.0
+_LONGER = "A longer window: load.duration=60s, or a longer trace."
+_DRIFTING = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 
 
 def few_requests(run: Run) -> Iterator[Finding]:
-    """Windows with too few requests for a tail percentile."""
-    counts = [len(run.observations(cell.number, "e2e_s")) for cell in measured_cells(run)]
-    few = [n for n in counts if n < FEW_REQUESTS]
-    if few:
-        yield Finding(
-            "few_requests",
-            "Few requests",
-            f"{len(few)} of {plural(len(counts), 'cell')} {'has' if len(few) == 1 else 'have'} "
-            f"fewer than {FEW_REQUESTS} ok "
-            "requests in the window "
-            f"(the fewest: {min(few):,}); no tail percentile, and a median that moves.",
-            "A longer window: load.duration=60s, or a longer trace.",
-        )
+    """Windows with too few requests for a tail percentile, and those with too few for any value."""
+    counts = [(len(run.observations(cell.number, "e2e_s")), cell) for cell in measured_cells(run)]
+    for check, title, least, so in (
+        ("few_requests", "Few requests", needed(95), "no p95, and a median that moves"),
+        ("hardly_any_requests", "Hardly any requests", REQUESTS_NEEDED, "one more or less moves every value"),
+    ):
+        few = [(n, cell) for n, cell in counts if n < least]
+        if few:
+            yield Finding(
+                check,
+                title,
+                f"{len(few)} of {plural(len(counts), 'cell')} {'has' if len(few) == 1 else 'have'} fewer "
+                f"than {least} ok requests in the window (the fewest: {min(n for n, _ in few):,}): {so}.",
+                _longer_for(least, few),
+                cells=numbers(cell for _, cell in few),
+                metrics=SPEED,
+                marks=check == "hardly_any_requests",
+            )
+
+
+def _longer_for(least: int, few: Sequence[tuple[int, Cell]]) -> str:
+    """How long a window would give the slowest of these cells so many requests, in whole minutes."""
+    longest_s = max((least * (cell.window_s or 0.0) / n for n, cell in few if n), default=0.0)
+    if not longest_s:
+        return _LONGER
+    return f"A longer window: load.duration={60 * math.ceil(longest_s / 60)}s, or a longer trace."
 
 
 def short_windows(run: Run) -> Iterator[Finding]:
     """Windows too short to see drift."""
-    lengths = [cell.window_s for cell in measured_cells(run) if cell.window_s is not None]
-    short = [length for length in lengths if length < SHORT_WINDOW_S]
+    lengths = [(cell.window_s, cell) for cell in measured_cells(run) if cell.window_s is not None]
+    short = [(length, cell) for length, cell in lengths if length < SHORT_WINDOW_S]
     if short:
+        cells = numbers(cell for _, cell in short)
         yield Finding(
             "short_windows",
             "Short windows",
             f"{len(short)} of {plural(len(lengths), 'window')} {'is' if len(short) == 1 else 'are'} "
-            "shorter than "
-            f"{SHORT_WINDOW_S:.0f} s (the shortest: "
-            f"{number(min(short))} s); throttling and drift take longer to show.",
-            "A longer window: load.duration=60s, or a longer trace.",
+            f"shorter than {SHORT_WINDOW_S:.0f} s (the shortest: {number(min(s for s, _ in short))} s); "
+            "throttling and drift take longer to show.",
+            _LONGER,
+            cells=cells,
+            metrics=SPEED,
+            marks=not are_all(run, cells),
         )
 
 
 def queue_only_grew(run: Run) -> Iterator[Finding]:
     """Open loops in which the requests in flight only became more: beyond what the server can do."""
-    said = [
-        f"{cell_name(cell)}: {number(steady.in_flight.thirds[0])} in flight in the window's first third, "
-        f"{number(steady.in_flight.thirds[2])} in its last"
-        for cell, steady in _windows(run)
-        if cell.load.kind == "open" and steady.is_growing
-    ]
-    if said:
+    grown = [(cell, steady) for cell, steady in _windows(run) if _has_grown(cell, steady)]
+    if grown:
+        said = [
+            f"{cell_name(cell)}: {number(steady.in_flight.thirds[0])} in flight in the window's first third, "
+            f"{number(steady.in_flight.thirds[2])} in its last"
+            for cell, steady in grown
+        ]
         yield Finding(
             "queue_only_grew",
             "The queue only grew",
             f"{several(said, '; ')}. More came than the server answers: latencies of these cells say how "
             "long the window was, and not how fast the server is.",
-            "A lower load.rate; capacity is about the requests/s that ended.",
+            "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
+            cells=numbers(cell for cell, _ in grown),
+            metrics=FROM_SENDING,
+        )
+
+
+def mostly_queued(run: Run) -> Iterator[Finding]:
+    """Cells in which more requests waited than were served, by the server's own gauges.
+
+    By Little's law the mean number of requests in a place is their rate times the mean time in it, and every
+    request passes both places: so each waited longer than it was served.
+    """
+    said, queued = [], []
+    grown = {cell.number for cell, steady in _windows(run) if _has_grown(cell, steady)}
+    for cell in measured_cells(run):
+        running, waiting = gauge(run, cell, "running"), gauge(run, cell, "waiting")
+        if running and waiting and waiting.mean > running.mean > 0 and cell.number not in grown:
+            queued.append(cell)
+            said.append(
+                f"{cell_name(cell)}, start {cell.planned.repeat + 1}: {number(waiting.mean)} waiting, "
+                f"{number(running.mean)} served"
+            )
+    if said:
+        yield Finding(
+            "mostly_queued",
+            "Requests waited longer than they were served",
+            f"On average {several(said, '; ')}. TTFT and E2E of these cells are mostly the queue's.",
+            "Fewer users (load.concurrency) or a lower load.rate; where memory allows, a higher "
+            "engine.concurrent_sequences.",
+            cells=numbers(queued),
+            metrics=FROM_SENDING,
         )
 
 
@@ -69,26 +131,70 @@ def not_steady(run: Run) -> Iterator[Finding]:
 
     A trace has the drift that it has, and is left out, as are queues that only grew.
     """
-    said = []
+    said, unsteady = [], []
     for cell, steady in _windows(run):
-        has_grown = cell.load.kind == "open" and steady.is_growing
-        if cell.load.kind == "trace" or has_grown:
+        if cell.load.kind == "trace" or _has_grown(cell, steady):
             continue
         if drifts := [f"{what} {_drift(series)}" for what, series in steady.drifts.items()]:
             said.append(f"{cell_name(cell)}: {', '.join(drifts)} (n = {steady.requests:,} requests)")
+            unsteady.append(cell)
     if said:
         yield Finding(
             "not_steady",
             "The window was not steady",
             f"From its first third to its last, {several(said, '; ')}. Its values are means over a change.",
             "A longer load.warmup; a longer load.duration, so that the change shows or ends.",
+            cells=numbers(unsteady),
+            metrics=SPEED,
         )
+
+
+def latency_drifted(run: Run) -> Iterator[Finding]:
+    """Windows over which TTFT or TPOT rose or fell, turn for turn; a finding for each. Traces and queues that
+    only grew are left out as above."""
+    steadies = dict(_windows_by_number(run))
+    for metric, title in _DRIFTING:
+        said, drifting = [], []
+        for cell in measured_cells(run):
+            steady = steadies.get(cell.number)
+            if cell.load.kind == "trace" or (steady and _has_grown(cell, steady)):
+                continue
+            if words := _latency_drift(run, cell, metric):
+                said.append(f"{cell_name(cell)}, start {cell.planned.repeat + 1}: {words}")
+                drifting.append(cell)
+        if said:
+            yield Finding(
+                f"{metric.removesuffix('_s')}_drifted",
+                f"{title} drifted over the window",
+                f"From its first third to its last, beside what turns make of it: {several(said, '; ')}. "
+                "The value is a mean over a change.",
+                "A longer load.warmup, and load.duration=120s to see whether it ends; a lower load.rate "
+                "where requests in flight rise with it, else look at clocks and memory.",
+                cells=numbers(drifting),
+                metrics=(metric, *(("e2e_s", *RATES) if metric == "tpot_s" else ("e2e_s",))),
+            )
+
+
+def _latency_drift(run: Run, cell: Cell, metric: str) -> str | None:
+    sent = run.window_requests(cell.number)
+    kept = sent[(sent["outcome"] == "ok") & sent[metric].notna() & sent["sent_ns"].notna()]
+    at = kept["sent_ns"].to_numpy(dtype=np.float64)
+    found = drift(at, kept[metric].to_numpy(dtype=float), kept["turn"].to_numpy(dtype=int))
+    return f"{100 * found.share:+.0f} % (n = {found.n:,} requests)" if found else None
 
 
 def _windows(run: Run) -> Iterator[tuple[Cell, Steadiness]]:
     for cell in measured_cells(run):
         if steady := run.measured[cell.number].steadiness:
             yield cell, steady
+
+
+def _windows_by_number(run: Run) -> Iterator[tuple[int, Steadiness]]:
+    return ((cell.number, steady) for cell, steady in _windows(run))
+
+
+def _has_grown(cell: Cell, steady: Steadiness) -> bool:
+    return cell.load.kind == "open" and steady.is_growing
 
 
 def _drift(series: Series) -> str:

@@ -8,7 +8,9 @@ from reports.charts import Section
 from reports.frames import Run
 from reports.sections import (
     anatomy,
+    bounds,
     client,
+    decision,
     distrust,
     energy,
     environment,
@@ -18,21 +20,29 @@ from reports.sections import (
     latency,
     memory,
     method,
+    paired,
     rerun,
+    search,
     serving,
     skipped,
     startup,
     steadiness,
     summary,
     throughput,
+    verdicts,
 )
 
 # id of the section: its name in the navigation, and what makes it
 SECTIONS: dict[str, tuple[str, Callable[[Run], Section | None]]] = {
+    "decision": ("Decision", decision.section),
+    "search": ("Service levels", search.section),
+    "verdicts": ("Verdicts", verdicts.section),
     "summary": ("Values", summary.section),
     "distrust": ("Checks", distrust.section),
     "throughput": ("Throughput", throughput.section),
+    "bounds": ("Why", bounds.section),
     "latency": ("Latency", latency.section),
+    "paired": ("Same requests", paired.section),
     "memory": ("Memory", memory.section),
     "serving": ("Servers", serving.section),
     "anatomy": ("Anatomy", anatomy.section),

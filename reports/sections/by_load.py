@@ -12,8 +12,10 @@ from reports.charts import Chart, axis, line, spread
 from reports.charts import label as text_of
 from reports.frames import Run
 from reports.looks import Look, looks
-from reports.markup import NOTHING, Html, aggregate_cell, several, shown
+from reports.marks import SIGN, mark_text, marked_cell, marks_of
+from reports.markup import NOTHING, Html, several, shown, span_text
 from reports.metrics import SEVERAL_TOKENS, counted, metric_of
+from reports.spans import span
 
 
 def by_load_charts(run: Run, name: str) -> list[Chart]:
@@ -48,23 +50,30 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
     for label in labels:
         pairs = [pair for pair in found if pair[0].deployment == label]
         shift = labels.index(label) - (len(labels) - 1) / 2
-        if trace := _trace(looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
+        if trace := _trace(run, looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
             traces.append(trace)
     rows: list[Sequence[Html | str]] = [
         [
             group.deployment,
             group.load,
-            aggregate_cell(name, value),
+            marked_cell(run, group, name),
             counted(value.n, value.requests) if value.k else NOTHING,
             str(value.k),
         ]
         for group, value in found
     ]
+    room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
     layout = {
         "xaxis": _level_axis(family, levels, is_log),
-        "yaxis": axis(metric.shown_unit, rangemode="tozero"),
+        "yaxis": axis(metric.shown_unit, rangemode="tozero", **({"range": room} if room else {})),
     }
-    note = " ".join(part for part in (_several_tokens(run, name, found), _missing(run, name, found)) if part)
+    said = (
+        "Some bars reach beyond the frame; the table has their ends." if room else "",
+        _several_tokens(run, name, found),
+        _doubted(run, name, found),
+        _missing(run, name, found),
+    )
+    note = " ".join(part for part in said if part)
     columns = ["deployment", "load", metric.shown_unit, "n", "starts"]
     return Chart(
         f"{name}-{number}".replace(".", "-"),
@@ -75,6 +84,20 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         rows,
         note,
     )
+
+
+def _cut(found: Sequence[Aggregate], scale: float) -> list[float] | None:
+    """The frame from 0 to twice the greatest start's value, where an interval reaches beyond it, so that the
+    points stay apart; None where none does. What can be negative is never cut."""
+    lows, highs = ([getattr(each, end) for each in found if each.mean is not None] for end in ("low", "high"))
+    ends = [ends for each in found if (ends := span(each))]
+    if not ends or min(lows) < 0:
+        return None
+    top = 2 * max(highs)
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if not top or (low >= 0 and high <= top):
+        return None
+    return [0.0, scale * min(1.05 * max(high, *highs), top)]
 
 
 def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
@@ -88,6 +111,17 @@ def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]
             most[group.deployment] = max(tokens, most.get(group.deployment, 0.0))
     said = [f"{deployment}: {shown('tokens_per_chunk', tokens)}" for deployment, tokens in most.items()]
     return f"Gaps are between chunks of several tokens ({several(said)})." if said else ""
+
+
+def _doubted(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
+    """Which of the drawn points bear a mark, and for what."""
+    marks = {group.key: marks_of(run, group, name) for group, value in found if value.mean is not None}
+    doubted = [f"{key[0]} at {key[2]}" for key, marked in marks.items() if marked]
+    if not doubted:
+        return ""
+    titles = several([each.title for marked in marks.values() for each in marked], "; ")
+    which = "all points" if len(doubted) == len(marks) else several(doubted, "; ")
+    return f"{SIGN} Distrust {which}: {titles}."
 
 
 def _missing(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
@@ -155,20 +189,23 @@ def _room(levels: Sequence[float]) -> list[float]:
 
 
 def _trace(
-    look: Look, name: str, pairs: Sequence[tuple[Group, Aggregate]], places: Mapping[float, float]
+    run: Run, look: Look, name: str, pairs: Sequence[tuple[Group, Aggregate]], places: Mapping[float, float]
 ) -> dict[str, Any] | None:
     known = [(group, value) for group, value in pairs if value.mean is not None]
     if not known:
         return None
     scale = metric_of(name).shown_scale
-    means, lows, highs = (
-        [getattr(value, which) * scale for _, value in known] for which in ("mean", "low", "high")
-    )
+    means = [(value.mean or 0.0) * scale for _, value in known]
+    ends = [span(value) for _, value in known]
+    lows, highs = ([pair[at] * scale if pair else None for pair in ends] for at in (0, 1))
     return line(
         look,
         [places[group.level] for group, _ in known],
         means,
         error_y=spread(means, lows, highs),
-        customdata=[text_of(group.load) for group, _ in known],
-        hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g}<extra></extra>",
+        customdata=[
+            text_of(f"{group.load} {mark_text(marks_of(run, group, name))}".strip()) for group, _ in known
+        ],
+        text=[span_text(name, value) for _, value in known],
+        hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g} %{text}<extra></extra>",
     )

@@ -12,10 +12,10 @@ from reports.charts import Section
 from reports.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.frames import Run
 from reports.looks import looks, named
+from reports.marks import marked_cell
 from reports.markup import (
     NOTHING,
     Html,
-    aggregate_cell,
     join,
     number,
     paragraph,
@@ -54,7 +54,7 @@ def _energy(run: Run) -> list[Html]:
                 group.load,
                 number(sum(power.mean_w for power in powers) / len(powers), 0),
                 number(sum(idle) / len(idle), 0) if idle else NOTHING,
-                aggregate_cell(_ENERGY, run.aggregate(group, _ENERGY)),
+                marked_cell(run, group, _ENERGY),
                 f"{sum(power.n for power in powers):,}",
                 starts_that_count(group),
             ]
@@ -123,7 +123,7 @@ def _cost_table(run: Run, price: Price) -> Html:
         [
             join([named(found[group.deployment]), cell_marks(run, group)]),
             group.load,
-            aggregate_cell(_COST, run.aggregate(group, _COST)),
+            marked_cell(run, group, _COST),
             *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
             f"{run.aggregate(group, _COST).n:,}",
             starts_that_count(group),

@@ -16,14 +16,15 @@ from reports.looks import key, looks
 from reports.markup import Html, details, join, number, paragraph, several, tag
 from reports.metrics import (
     LATENCIES,
-    REQUESTS_NEEDED,
     Value,
     counted,
     is_supported,
     metric_of,
+    needed,
     percentile_values,
 )
 from reports.sections.by_load import by_load_charts
+from reports.spans import BARS
 
 _OPEN_TURNS = "turns-ttft_s"
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
@@ -43,7 +44,7 @@ def section(run: Run) -> Section | None:
     if not charts:
         return None
     note = paragraph(
-        "Lower is better. Points are means over starts of each start's percentile; bars span the starts. A "
+        f"Lower is better. Points are means over starts of each start's percentile. {BARS} A "
         "point is missing where a start had too few requests for that percentile (see Method). "
         + _origins(run)
     )
@@ -229,7 +230,7 @@ def _by_turn(run: Run, scenario: str, load: str, name: str, index: int) -> list[
         "yaxis": axis("ms", rangemode="tozero"),
     }
     columns = ["deployment", "turn", f"median {short} ms", "n"]
-    note = f"Median over the starts' requests together, from {REQUESTS_NEEDED} requests up."
+    note = f"Median over the starts' requests together, from {needed(50)} values up."
     if absent:
         note += f" No value: {several(absent, '; ')}."
     return [

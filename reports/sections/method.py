@@ -22,8 +22,9 @@ _RULES = (
     "is shown by itself. Failed requests are left out of latencies and counted by kind.",
     "Whether a window was steady (requests in flight and throughput, its first third against its last) is "
     "checked and shown; it never chooses the window.",
-    "A value is computed per start and then averaged over starts; its range is the least and the "
-    "greatest start. "
+    "A value is computed per start and then averaged over starts: by logarithms (a geometric mean), or as it "
+    "is where it may be 0 or below. Beside it stands its 95 % t interval, by how much starts differ; of two "
+    "starts their range. "
     "A percentile has a mean only if every start that counts has it: the start with too few requests is the "
     "slow one. Invalid cells are shown and left out; suspect ones are marked and count.",
     "E2E and requests/s depend on how long answers are. Beside other deployments they are not shown for an "
@@ -31,9 +32,10 @@ _RULES = (
     f"than {100 * LENGTHS_DIFFER:.0f} % shorter or longer than asked and than the others'; figures per token "
     "are. Deployments of one model whose servers count other tokens for the same prompts are marked: their "
     "figures are not comparable.",
-    "A percentile p is shown from 5 / (1 - p) observations up, so that about five lie beyond it: "
+    "A percentile is shown from so many observations up that in 99 % of samples two lie beyond it, as in "
+    "MLPerf's early-stopping estimate: "
     + ", ".join(f"p{level} from {needed(level)}" for level in PERCENTILES)
-    + " (p50 is the exception). Gaps of one request are not independent, so percentiles of gaps also need "
+    + ". Gaps of one request are not independent, so percentiles of gaps also need "
     f"{REQUESTS_NEEDED} requests. Between two observations it is interpolated linearly.",
     "“–” is a number that is not known. It is never a zero.",
 )

@@ -8,7 +8,8 @@ from harness.contracts import SelfTest, SelfTestStep
 from reports.cells import Group
 from reports.frames import Run
 from reports.looks import looks, named
-from reports.markup import NOTHING, Html, aggregate_cell, details, number, paragraph, table, tag
+from reports.marks import marked_cell
+from reports.markup import NOTHING, Html, details, number, paragraph, table, tag
 from reports.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.selftest import named as step_name
 
@@ -60,7 +61,6 @@ def _group_row(run: Run, selftest: SelfTest, group: Group) -> Sequence[Html | st
         return None
     load = max(loads, key=lambda load: load.total_per_s)
     step = nearest_step(selftest, load)
-    ttft = run.aggregate(group, "ttft_s.p50")
     return [
         named(looks(run)[group.deployment]),
         group.load,
@@ -68,7 +68,7 @@ def _group_row(run: Run, selftest: SelfTest, group: Group) -> Sequence[Html | st
         number(load.chunks_per_s),
         step_name(step),
         _pair(ttft_error_s(step)),
-        aggregate_cell("ttft_s.p50", ttft),
+        marked_cell(run, group, "ttft_s.p50"),
     ]
 
 

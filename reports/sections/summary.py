@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.cell_marks import LEGEND, cell_marks, starts_that_count
-from reports.cells import Group
+from reports.cell_marks import LEGEND as CELL_LEGEND
+from reports.cell_marks import cell_marks, starts_that_count
+from reports.cells import Cell, Group
 from reports.charts import Section
 from reports.frames import Run
 from reports.launches import start_title
 from reports.looks import Look, looks, named
+from reports.marks import LEGEND, mark_html, marked_cell, marks_of_cell
 from reports.markup import (
     Html,
-    aggregate_cell,
     details,
     join,
     paragraph,
@@ -36,7 +37,7 @@ _COLUMNS = (
 
 
 def section(run: Run) -> Section | None:
-    """Each value is the mean over starts, with their range below it."""
+    """Each value is the mean over starts, with its interval below it."""
     if not run.groups:
         return None
     found = looks(run)
@@ -48,16 +49,17 @@ def section(run: Run) -> Section | None:
         ]
         parts += [tag("h3", scenario), table(columns, rows, "summary")]
     note = paragraph(
-        "Mean over starts; below it the least and the greatest start, or how many have one if not "
-        "all have. “–”: not measured, or a start has too few requests for that percentile (it has a mean "
-        "only if every start that counts has it); the tooltip says which, and the n. E2E and requests/s need "
-        f"answers of the length asked for. {LEGEND}"
+        "Mean over starts; below it in brackets its 95 % interval, by how much starts differ (of two starts "
+        "their range, of one nothing), and how many have one if not all have. “–”: not measured, or a start "
+        "has too few requests for that percentile (it has a mean only if every start that counts has it); "
+        "the tooltip says which, and the n. E2E and requests/s need "
+        f"answers of the length asked for. {LEGEND} At a row's name: {CELL_LEGEND}"
     )
     return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
 
 
 def _row(run: Run, group: Group, look: Look) -> list[Html | str]:
-    values = [aggregate_cell(name, run.aggregate(group, name)) for name, _ in _COLUMNS]
+    values = [marked_cell(run, group, name) for name, _ in _COLUMNS]
     name = join([named(look), cell_marks(run, group)])
     return [name, group.load, *values, _counts(run, group), starts_that_count(group)]
 
@@ -73,7 +75,6 @@ def _cells(run: Run, found: dict[str, Look]) -> Html:
     columns = ["deployment", "cell", "load", "start", "status", *(title for _, title in _COLUMNS), "why"]
     rows: list[Sequence[Html | str]] = []
     for cell in run.planned_cells:
-        values = run.values.get(cell.number, {})
         status = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
         rows.append(
             [
@@ -82,9 +83,16 @@ def _cells(run: Run, found: dict[str, Look]) -> Html:
                 cell.load_label,
                 start_title(run, record) if (record := run.start_of(cell)) else str(cell.planned.repeat + 1),
                 tag("span", status, class_="" if status == "completed" else "bad"),
-                *(value_cell(name, values.get(name), run.withheld(cell.key, name)) for name, _ in _COLUMNS),
+                *(_value(run, cell, name) for name, _ in _COLUMNS),
                 tag("span", text(cell.reason), class_="why"),
             ]
         )
     note = paragraph(f"{plural(len(rows), 'cell')}, in the order of the plan's numbers.")
     return join([table(columns, rows, "summary"), note])
+
+
+def _value(run: Run, cell: Cell, name: str) -> Html:
+    found, withheld = run.values.get(cell.number, {}).get(name), run.withheld(cell.key, name)
+    has_value = found is not None and found.value is not None and not withheld
+    mark = mark_html(marks_of_cell(run, cell.number, name)) if has_value else ""
+    return join([value_cell(name, found, withheld), mark])

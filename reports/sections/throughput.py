@@ -7,6 +7,7 @@ from reports.frames import Run
 from reports.looks import key
 from reports.markup import join, paragraph
 from reports.sections.by_load import by_load_charts
+from reports.spans import BARS
 
 
 def section(run: Run) -> Section | None:
@@ -15,5 +16,5 @@ def section(run: Run) -> Section | None:
     charts = [chart for name in names for chart in by_load_charts(run, name)]
     if not charts:
         return None
-    note = paragraph("Higher is better. Points are means over starts; bars span the starts' values.")
+    note = paragraph(f"Higher is better. Points are means over starts. {BARS}")
     return Section("Throughput by load", join([note, key(run), grid(charts)]), charts)

@@ -1,0 +1,188 @@
+"""`bench search`: the highest load that keeps the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from harness import config, install, overrides, plan
+from harness.commands.arguments import (
+    Json,
+    Overrides,
+    Quiet,
+    Study,
+    out,
+    print_json,
+    signals_interrupt,
+)
+from harness.commands.finishing import report_whatever_happened
+from harness.config import Settings
+from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
+from harness.errors import Interrupted, UserError
+from harness.plan_text import skip_lines
+from harness.progress import Show
+from harness.provision import device_of, why_not_here
+
+# What imports pyarrow, numpy or pandas is imported by the functions that need it.
+if TYPE_CHECKING:
+    from harness.store import RunRecord
+    from reports.attainment import Judged
+    from reports.searches import Capacity
+
+
+def search(
+    changes: Overrides = None,
+    study: Study = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of this search; new or empty.", show_default="results/<time>"),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Begin anew the starts that did not come to their end.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the highest load that keeps every objective (slo.*), on each server start.
+
+    Over users, or with search.over=rate over conversations begun per second: doubled from search.lowest until
+    an objective is broken, then bisected to within search.precision. A load that is not clear gets up to
+    search.trials windows, each with fresh prompts.
+
+    Servers are told to serve search.highest users at once where that is given, at most 64, else 8; more of
+    them wait. engine.concurrent_sequences=N says it otherwise.
+
+    A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most; it ends
+    early once half of the last requests failed (load.max_failed).
+    """
+    if resume is not None:
+        if changes or study or output:
+            raise UserError(
+                "--resume takes the search's own settings; give no keys, --from or --output with it"
+            )
+        go_on(resume, quiet=quiet, as_json=as_json)
+        return
+    settings, terms = config.search_settings(overrides.parse(changes or [], study))
+    if output is not None:
+        from harness import session
+
+        session.check_output(output)
+    _search(settings, terms, output, None, quiet=quiet, as_json=as_json)
+
+
+def go_on(directory: Path, *, quiet: bool, as_json: bool = False) -> None:
+    """Resume the search in this directory. Raises UserError where it is a run."""
+    from harness import store
+
+    record = store.read_run(directory)
+    if record.search is None:
+        raise UserError(f"{directory}: is a run, no search; go on with `bench run --resume {directory}`")
+    lines = [f"{key}={','.join(values)}" for key, values in record.settings.items()]
+    settings, terms = config.search_settings(overrides.parse(lines))
+    _search(settings, terms, directory, record, quiet=quiet, as_json=as_json)
+
+
+def _search(
+    settings: Settings,
+    terms: SearchTerms,
+    directory: Path | None,
+    record: RunRecord | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure a new search, or what a recorded one lacks; print its answers and where its report is."""
+    from engines import weights
+    from harness import search as searching
+    from harness import session
+
+    settings = searching.prepared(settings, terms)
+    whole = _planned(settings, is_new=record is None)
+    left: Sequence[PlannedStart] = whole.starts
+    if record is not None and directory is not None:
+        record, left = searching.starts_left(directory, record, whole)
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for line in (*skip_lines(whole.skips), *searching.lines(terms, whole)):
+            show.line(line)
+        if not whole.starts:
+            raise UserError("nothing to search: every combination was skipped")
+        if not left:
+            show.line("every start came to its end; nothing to search")
+        provisions, site = session.provision(settings, left, weights, install.cache_dir(), show)
+        directory = directory or session.new_run_dir(Path("results"), settings)
+        with session.sole_writer(directory):
+            record = record or _begun(directory, settings, terms, whole)
+            judge = partial(_judged, slo=settings.slo)
+            try:
+                if left:
+                    searching.measure(
+                        directory, record, left, provisions, site, show, seed=settings.seed, judge=judge
+                    )
+            except Interrupted as interrupted:
+                if quiet:
+                    raise
+                show.line(f"interrupted; `bench search --resume {directory}` searches on the starts left")
+                raise typer.Exit(interrupted.exit_code) from None
+            finally:
+                report_whatever_happened(directory, show)
+    failed = _print_answers(directory, as_json=as_json)
+    if failed:
+        again = f"`bench search --resume {directory}` begins them anew"
+        show.line(f"{failed} of {len(whole.starts)} starts failed; {again}")
+        raise typer.Exit(1)
+
+
+def _planned(settings: Settings, *, is_new: bool) -> Plan:
+    from engines import weights
+    from engines.weights.facts import most_context
+    from harness.commands.measuring import check_goals
+
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), most_context, is_new=is_new)
+    if is_new:
+        check_goals(settings, whole)
+    return whole
+
+
+def _begun(directory: Path, settings: Settings, terms: SearchTerms, whole: Plan) -> RunRecord:
+    from harness import known_error, session, store
+
+    record = session.begin(directory, settings, whole, known_error.find(install.cache_dir()))
+    record = replace(record, search=terms)
+    store.write_record(directory / "run.json", record)
+    return record
+
+
+def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
+    from reports.attainment import trial
+
+    return trial(directory, numbers, slo)
+
+
+def _print_answers(directory: Path, *, as_json: bool) -> int:
+    """Print each deployment's answer and the report's path; returns how many starts did not end."""
+    from reports import open_run
+    from reports.searches import as_plain, capacities_of, words
+
+    run = open_run(directory)
+    capacities = capacities_of(run)
+    if as_json:
+        print_json(
+            {"answers": [as_plain(each) for each in capacities], "report": str(directory / "report.html")}
+        )
+    else:
+        for each in capacities:
+            out.print(escape(f"{_named(each, capacities)}: {words(each)}"))
+        out.print(escape(str(directory / "report.html")))
+    return sum(not answer.is_whole for each in capacities for answer in each.answers)
+
+
+def _named(each: Capacity, all_of_them: Sequence[Capacity]) -> str:
+    scenarios = {other.scenario for other in all_of_them}
+    return f"{each.deployment}, {each.scenario}" if len(scenarios) > 1 else each.deployment

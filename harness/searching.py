@@ -1,0 +1,83 @@
+"""Which load a search tries next on one server start, given what it has tried there. Pure.
+
+From the lowest load it doubles until one breaks the objectives, then halves the distance: between whole
+numbers of users in the middle, between rates in the geometric one. Whether a window kept them is the reports'
+question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.contracts import SearchTerms
+
+# Where even the lowest rate breaks the objectives, lower ones are tried: down to a sixteenth.
+_HALVINGS = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one load came to, in all `windows` at it on one start together. `meets`: whether the shares as
+    they stand, without their intervals, meet the objectives; it decides while the verdict is unclear."""
+
+    load: float
+    verdict: Literal["kept", "broken", "unclear"]
+    meets: bool
+    windows: int
+
+    @property
+    def keeps(self) -> bool:
+        return self.verdict == "kept" or (self.verdict == "unclear" and self.meets)
+
+
+def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
+    """The highest load kept below all that are broken, and the lowest broken; None where there is none."""
+    broken = min((trial.load for trial in trials if not trial.keeps), default=None)
+    below = math.inf if broken is None else broken
+    kept = max((trial.load for trial in trials if trial.keeps and trial.load < below), default=None)
+    return kept, broken
+
+
+def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
+    """The load to try next, with fresh prompts where it is one that was tried; None at the search's end.
+
+    A load that is unclear is tried again only once it is an end of the closed bracket, up to `terms.trials`
+    windows: until then a higher load that is kept, or a lower one that is broken, makes it needless. What is
+    learnt there may open the bracket again.
+    """
+    kept, broken = bracket(trials)
+    load = _narrower(terms, kept, broken)
+    return _unclear_end(terms, trials, kept, broken) if load is None else load
+
+
+def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
+    """A load outside of the bracket where one side is open, else within it; None once it is narrow enough."""
+    assert terms.lowest is not None
+    assert terms.highest is not None
+    if kept is None:
+        return terms.lowest if broken is None else _below(terms, terms.lowest, broken)
+    if broken is None:
+        return min(2 * kept, terms.highest) if kept < terms.highest else None
+    if terms.over == "concurrency":
+        return None if broken - kept <= max(1.0, terms.precision_share * kept) else (kept + broken) // 2
+    middle = float(f"{math.sqrt(kept * broken):.4g}")
+    return middle if broken > kept * (1 + terms.precision_share) and kept < middle < broken else None
+
+
+def _below(terms: SearchTerms, lowest: float, broken: float) -> float | None:
+    """A load below the lowest, where that is broken as well; None where no lower one is tried."""
+    if terms.over == "concurrency":
+        return 1.0 if broken > 1 else None
+    return broken / 2 if broken > lowest / 2**_HALVINGS else None
+
+
+def _unclear_end(
+    terms: SearchTerms, trials: Sequence[Trial], kept: float | None, broken: float | None
+) -> float | None:
+    """An end of the bracket that is not clear yet and has windows left, the kept one first."""
+    ends = [trial for trial in trials if trial.load in (kept, broken)]
+    left = [trial for trial in ends if trial.verdict == "unclear" and trial.windows < terms.trials]
+    return min((trial.load for trial in left), default=None)

@@ -1,0 +1,193 @@
+"""The decision: who keeps the SLO at each load, and the fastest, the cheapest and the smallest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from reports.attainment import Attainment
+from reports.charts import Section
+from reports.decision import COST, NEEDED, PEAK, Column, Row, decision_rows
+from reports.decision_text import (
+    amount_words,
+    basis,
+    next_words,
+    objective_words,
+    slo_words,
+    tied_words,
+)
+from reports.frames import Run
+from reports.looks import Look, looks, named
+from reports.marks import mark_html, marks_across_quantizations, marks_of
+from reports.markup import NOTHING, Html, join, paragraph, several, table, tag
+from reports.metrics import metric_of
+from reports.picks import Candidate, Pick, Standing, State
+from reports.search_decision import CAPACITY, search_rows
+
+_COLUMNS: tuple[Column, ...] = ("fastest", "most load", "cheapest", "smallest")
+_STATES: Mapping[State, str] = {
+    "kept": "keeps it",
+    "unclear": "not clear",
+    "broken": "does not",
+    "unknown": "not measured",
+}
+_TONES: Mapping[State, str] = {"kept": "", "unclear": "warn", "broken": "quiet", "unknown": "none"}
+
+
+def section(run: Run) -> Section | None:
+    """None without an SLO, and of a search of a single deployment."""
+    is_search = run.record.search is not None
+    rows = search_rows(run) if is_search else decision_rows(run)
+    if not rows or (is_search and len(run.deployments) < 2):
+        return None
+    # The page begins with the sentence (reports/opening.py).
+    parts: list[Html] = []
+    found = looks(run)
+    cases = list(dict.fromkeys((row.scenario, row.model) for row in rows))
+    has_models = len({model for _, model in cases}) > 1
+    for scenario, model in cases:
+        own = [row for row in rows if (row.scenario, row.model) == (scenario, model)]
+        title = f"{scenario}, {model}" if has_models else scenario
+        parts += [tag("h3", title)] if len(cases) > 1 else []
+        parts += [_decided(run, own, found), tag("h3", "Who keeps it"), _standings(own, found)]
+    parts.append(paragraph(_search_note(run) if is_search else _note(run, rows)))
+    return Section("Which to take", join(parts))
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def _decided(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
+    columns = [name for name in _COLUMNS if any(name in row.picks for row in rows)]
+    lines: list[Sequence[Html | str]] = [
+        [row.load, _keepers(row), *(_picked(run, row, row.picks.get(name), found) for name in columns)]
+        for row in rows
+    ]
+    return table(
+        ["load", "keep the SLO", *(_heading(run, rows, name) for name in columns)], lines, "words decision"
+    )
+
+
+def _heading(run: Run, rows: Sequence[Row], name: Column) -> Html:
+    """With what it is by."""
+    metrics = dict.fromkeys(row.picks[name].metric for row in rows if name in row.picks)
+    return join([name, tag("span", ", ".join(_unit(run, metric) for metric in metrics), class_="range")])
+
+
+def _unit(run: Run, metric: str) -> str:
+    if metric == CAPACITY:
+        return "that keeps the SLO"
+    if metric == NEEDED:
+        return "GiB needed"
+    if metric == COST:
+        currency = run.record.price.currency if run.record.price else ""
+        return f"{currency} per million output tokens".strip()
+    return "GiB, peak memory" if metric == PEAK else metric_of(metric).shown_unit
+
+
+def _keepers(row: Row) -> Html:
+    kept, unclear, unknown = (row.labels(state) for state in ("kept", "unclear", "unknown"))
+    said = [f"{len(kept)} of {len(row.standings)}"]
+    said += [f"{len(unclear)} not clear"] if unclear else []
+    said += [f"{len(unknown)} not measured"] if unknown else []
+    return tag("span", ", ".join(said))
+
+
+def _picked(run: Run, row: Row, pick: Pick | None, found: Mapping[str, Look]) -> Html | str:
+    """The best, its value, and how it stands to the others."""
+    if pick is None:
+        return NOTHING
+    small = [tag("span", line, class_="range") for line in _lines(pick)]
+    if pick.why is not None and pick.next is not None:
+        # Without a verdict the first by its values is no winner: values stand side by side.
+        each = [tag("div", f"{c.label}: ", _amount(run, row, pick, c)) for c in (pick.best, pick.next)]
+        return join([*each, *small])
+    return join([named(found[pick.best.label]), tag("div", _amount(run, row, pick, pick.best)), *small])
+
+
+def _amount(run: Run, row: Row, pick: Pick, candidate: Candidate) -> Html:
+    """With the marks of the number, and those of a choice between quantizations."""
+    group = next((each.group for each in row.standings if each.label == candidate.label), None)
+    metric = {NEEDED: PEAK, CAPACITY: "slo_share"}.get(pick.metric, pick.metric)
+    marks = marks_of(run, group, metric) if group else ()
+    is_across = len({each.group.quantization for each in row.standings if each.group}) > 1
+    across = marks_across_quantizations(run) if is_across else ()
+    return join([amount_words(pick.metric, candidate), mark_html((*marks, *across))])
+
+
+def _lines(pick: Pick) -> Iterator[str]:
+    by_speed = "by its speed " if pick.metric == COST and pick.verdict else ""
+    if pick.next is None:
+        yield "the only one" if not pick.unclear else "the only one that is known to"
+    elif pick.why is not None:
+        yield f"no best: {pick.why}"
+    elif pick.ties:
+        yield f"{by_speed}not told apart from {tied_words(pick)}"
+    else:
+        yield f"{by_speed}{next_words(pick)}"
+    if pick.unclear:
+        yield f"better, if it keeps the SLO: {several(pick.unclear)}"
+    if pick.left_out:
+        yield f"no value, or kernels not its own: {several(pick.left_out)}"
+
+
+# --- who keeps it ----------------------------------------------------------------------------------
+
+
+def _standings(rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
+    """A row per deployment, a column per load."""
+    labels = list(dict.fromkeys(each.label for row in rows for each in row.standings))
+    lines: list[Sequence[Html | str]] = []
+    for label in labels:
+        by_load = [next((s for s in row.standings if s.label == label), None) for row in rows]
+        lines.append([named(found[label]), *(_state(each) for each in by_load)])
+    return table(["deployment", *(row.load for row in rows)], lines, "words loads decision")
+
+
+def _state(standing: Standing | None) -> Html | str:
+    if standing is None:
+        return NOTHING
+    word = tag("span", _STATES[standing.state], class_=_TONES[standing.state])
+    if standing.judged is None:
+        return word
+    why = standing.judged.too_high or _nearest(standing.judged.attained)
+    return join([word, tag("span", why, class_="range")])
+
+
+def _nearest(attained: Sequence[Attainment]) -> str:
+    """The objective that is met by the least, for what is asked of it."""
+    worst = min(attained, key=lambda each: (each.share or 0.0) - each.objective.share)
+    low, high = (100 * end for end in worst.interval)
+    return f"{objective_words(worst.objective)} {100 * (worst.share or 0.0):.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _note(run: Run, rows: Sequence[Row]) -> str:
+    by_need = any(pick.metric == NEEDED for row in rows for pick in row.picks.values())
+    cheap = (
+        "Cheapest: on the same devices cost is a price over the speed, so it orders as the fastest does. "
+        if any("cheapest" in row.picks for row in rows)
+        else ""
+    )
+    return (
+        f"SLO: {slo_words(run.record.slo)}. Kept: the 95 % Wilson interval of the share of requests that "
+        "meet an objective, all starts' windows together, is not below what is asked, for each one; broken: "
+        "one is below it; else it is not clear. One is named of those that keep it (where none is known to, "
+        "of those that may), by its mean over starts [95 % interval]. The ratio is of it to the next; not "
+        f"told apart are those not proven worse. {basis(run)}. {cheap}{_BY_NEED if by_need else _BY_PEAK}"
+    )
+
+
+_BY_NEED = (
+    "Smallest: by the memory that it needed, which is all but the KV cache that was reserved and never used, "
+    "over all loads of a start; told apart where the 95 % intervals of the means do not overlap, which is "
+    "none of the verdicts."
+)
+_BY_PEAK = "Smallest: by its peak, what it reserves included, since what it needs is not known of all."
+
+
+def _search_note(run: Run) -> str:
+    return (
+        f"SLO: {slo_words(run.record.slo)}. A row is a load that a deployment kept it up to, on all of its "
+        "starts. One keeps a load where each start's search came to that or more; it is not clear where some "
+        "did. Cost and peak memory are at the highest load that each kept. Means over starts [95 % "
+        "interval]; told apart where these do not overlap. Ratios to the baseline: Service levels."
+    )

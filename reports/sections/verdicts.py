@@ -1,0 +1,232 @@
+"""Verdicts: every deployment against its model's baseline, at each load, with what may be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reports import forest
+from reports.cell_marks import LEGEND as CELL_LEGEND
+from reports.cell_marks import cell_marks
+from reports.cells import Group
+from reports.charts import Chart, Section, grid
+from reports.comparisons import Compared, remedy
+from reports.frames import Run
+from reports.load_cases import Case, cases_of, title_of_case, verdict_of
+from reports.looks import looks, named
+from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
+from reports.markup import Html, details, join, paragraph, plural, shown, table, tag
+from reports.metrics import metric_of
+from reports.verdict_words import heading_of, margin_text, ratio_text, title_of, word_of
+from reports.verdicts import Verdict
+
+# With more rows than this only the highest load of each scenario is open.
+ROWS_OPEN = 12
+
+
+def section(run: Run) -> Section | None:
+    """None where no two deployments are of one model, and of a search, whose answers are compared instead."""
+    found = run.comparisons
+    if not found.rows or run.record.search is not None:
+        return None
+    cases = cases_of(run)
+    rows = sum(len(case.groups) for case in cases)
+    parts: list[Html] = [_said(run)]
+    charts: list[Chart] = []
+    seen: set[tuple[str, str]] = set()
+    for number, case in enumerate(cases):
+        made = [] if found.why_none else list(_charts(run, case, number))
+        charts += made
+        is_first = (case.scenario, case.model) not in seen
+        seen.add((case.scenario, case.model))
+        title, values = title_of_case(run, case), _table(run, case)
+        ratios = [grid(made)] if made else []
+        if is_first:
+            parts += [tag("h3", title), values, *ratios]
+        elif rows <= ROWS_OPEN:
+            parts += [tag("h3", title), values, *([details("Charts", *ratios)] if ratios else [])]
+        else:
+            parts.append(details(f"{title}{_tally(run, case)}", values, *ratios))
+    others = [row for row in found.rows if row.b not in found.baselines.values()]
+    if others and not found.why_none:
+        parts.append(details("Between the others", _between(run, others)))
+    return Section("Verdicts", join([*parts, _legend()]), charts)
+
+
+def _said(run: Run) -> Html:
+    """By which rule the verdicts are given, or why there are none and what would help."""
+    if why := run.comparisons.why_none:
+        return paragraph(f"No verdicts: {why}. {remedy(run)}".rstrip())
+    if not run.comparisons.family:
+        return paragraph("No verdicts: no comparison allows one; each says why.")
+    margin, family = margin_text(run.record.compare.margin_share), run.comparisons.family
+    level = max((100 * row.verdict.confidence for row in run.comparisons.rows), default=95.0)
+    return paragraph(
+        f"Ratios to the baseline, 95 %, Holm over {plural(family, 'comparison')}; same: within {margin}; "
+        "block = one repeat, in which every deployment was started once. A ratio comes from the blocks' "
+        f"pairs; its interval, in brackets, is at {level:.4g} %, so that all words here are right together "
+        "in 95 of 100 such runs."
+    )
+
+
+def _tally(run: Run, case: Case) -> str:
+    """`: output tokens/s: 3 faster, 1 cannot tell`, of the first metric, for a load that is folded."""
+    if run.comparisons.why_none:
+        return ""
+    first = run.record.compare.metrics[0]
+    words = [
+        word_of(first, verdict, run.record.compare.margin_share)
+        for group in case.groups
+        if (verdict := verdict_of(run, case, group, first))
+    ]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    return f": {title_of(first)}: {counts}" if counts else ""
+
+
+# --- table -----------------------------------------------------------------------------------------
+
+
+def _table(run: Run, case: Case) -> Html:
+    metrics = run.record.compare.metrics
+    price = run.record.price.currency if run.record.price else None
+    heads = [
+        heading_of(name, price if metric_of(name).unit == "price.currency" else None) for name in metrics
+    ]
+    rows: list[Sequence[Html | str]] = [
+        [
+            join([named(looks(run)[group.deployment]), _role(case, group), cell_marks(run, group)]),
+            *(_cell(run, case, group, name) for name in metrics),
+        ]
+        for group in case.groups
+    ]
+    return table(["deployment", *heads], rows, "summary verdicts")
+
+
+def _role(case: Case, group: Group) -> Html:
+    return tag("span", "baseline", class_="said quiet") if group is case.baseline else Html("")
+
+
+def _cell(run: Run, case: Case, group: Group, name: str) -> Html:
+    """A value; below it the ratio with its interval and the verdict, or why there is none."""
+    found = run.aggregate(group, name)
+    value = tag("span", shown(name, found.mean), title=found.why or f"mean of {plural(found.k, 'start')}")
+    verdict = verdict_of(run, case, group, name)
+    if verdict is None or run.comparisons.why_none or verdict.kind == "none":
+        value = join([value, " ", mark_html(marks_of(run, group, name))])
+    if verdict is None or run.comparisons.why_none:
+        return value
+    return join([value, _verdict(run, case, group, name, verdict)])
+
+
+def _verdict(run: Run, case: Case, group: Group, name: str, verdict: Verdict) -> Html:
+    word = word_of(name, verdict, run.record.compare.margin_share)
+    if verdict.kind == "none":
+        said = tag("span", word, title=verdict.why or word, class_="verdict none", tabindex="0")
+        return join([said, tag("span", verdict.why or "", class_="range why-none")])
+    assert case.baseline is not None
+    marks = mark_html(marks_between(run, group, case.baseline, name))
+    title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
+    ratio = tag("span", ratio_text(name, verdict), title=title, class_="range")
+    return join([ratio, tag("span", word, " ", marks, class_=f"verdict {verdict.kind}")])
+
+
+def _between(run: Run, rows: Sequence[Compared]) -> Html:
+    """Comparisons that no baseline is in; asked where deployments that keep the SLO are chosen from."""
+    columns = ["of", "to", "scenario", "load", "metric", "ratio", "verdict"]
+    margin = run.record.compare.margin_share
+    cells: list[Sequence[Html | str]] = [
+        [
+            row.a,
+            row.b,
+            row.scenario,
+            row.load,
+            title_of(row.metric),
+            ratio_text(row.metric, row.verdict) if row.verdict.kind != "none" else "–",
+            tag(
+                "span",
+                row.verdict.why or word_of(row.metric, row.verdict, margin),
+                class_=f"verdict {row.verdict.kind}",
+            ),
+        ]
+        for row in rows
+    ]
+    return table(columns, cells, "plain")
+
+
+def _legend() -> Html:
+    """What the marks mean."""
+    return paragraph(
+        f"Values are means over starts; their own intervals stand in Values. {LEGEND} At a row's name: "
+        f"{CELL_LEGEND}"
+    )
+
+
+# --- chart -----------------------------------------------------------------------------------------
+
+
+def _charts(run: Run, case: Case, number: int) -> Iterator[Chart]:
+    """Of each metric, the deployments' ratios with their intervals."""
+    for name in run.record.compare.metrics:
+        pairs = [(group, verdict_of(run, case, group, name)) for group in case.groups]
+        drawn = [(group, found) for group, found in pairs if found and found.kind != "none" and found.ratio]
+        if drawn:
+            yield _chart(run, case, name, drawn, f"verdicts-{name}-{number}".replace(".", "-"))
+
+
+def _chart(run: Run, case: Case, name: str, drawn: Sequence[tuple[Group, Verdict]], chart_id: str) -> Chart:
+    assert case.baseline is not None
+    margin, metric = run.record.compare.margin_share, metric_of(name)
+    scale = 1.0 if drawn[0][1].is_log else metric.shown_scale
+    rows = [_row(run, case, name, group, verdict, scale) for group, verdict in drawn]
+    side = {"higher": "right", "lower": "left"}.get(metric.better)
+    better = f"; better to the {side}" if side else ""
+    if drawn[0][1].is_log:
+        axis_title = f"ratio to {case.baseline.deployment} (log scale{better})"
+        layout = forest.ratio_layout(rows, axis_title, margin)
+        note = f"Band: the same, within {margin_text(margin)}."
+    else:
+        axis_title = f"difference from {case.baseline.deployment}, {metric.shown_unit}{better}"
+        layout = forest.difference_layout(rows, axis_title)
+        note = "No margin counts as the same."
+    table_rows = [
+        [
+            group.deployment,
+            ratio_text(name, v),
+            f"{100 * v.confidence:.4g} %",
+            str(v.k),
+            word_of(name, v, margin),
+        ]
+        for group, v in drawn
+    ]
+    left_out = [group.deployment for group in case.groups if group is not case.baseline]
+    missing = [label for label in left_out if label not in {group.deployment for group, _ in drawn}]
+    if missing:
+        note += f" No verdict: {', '.join(missing)}."
+    title = f"{title_of(name)[:1].upper()}{title_of(name)[1:]} at {case.load}"
+    columns = [
+        "deployment",
+        "ratio" if drawn[0][1].is_log else "difference",
+        "interval at",
+        "blocks",
+        "verdict",
+    ]
+    return Chart(
+        chart_id, title, forest.traces(rows), layout, columns, table_rows, note, forest.height_px(rows)
+    )
+
+
+def _row(run: Run, case: Case, name: str, group: Group, verdict: Verdict, scale: float) -> forest.Row:
+    assert verdict.ratio is not None
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert case.baseline is not None
+    word = word_of(name, verdict, run.record.compare.margin_share)
+    ends = (verdict.ratio, verdict.low, verdict.high)
+    # A log axis has no 0, which an end far below any sense is rounded to.
+    at, low, high = (_rounded(max(value, 1e-9) if verdict.is_log else value * scale) for value in ends)
+    look, said = looks(run)[group.deployment], f"{ratio_text(name, verdict)}, {word}"
+    marks = mark_text(marks_between(run, group, case.baseline, name))
+    return forest.Row(look, f"{group.deployment}: {word} {marks}".rstrip(), at, low, high, said)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

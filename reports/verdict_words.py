@@ -1,0 +1,96 @@
+"""Verdicts in words and ratios in figures, the same wherever one is said: page, terminal, gate.
+
+Knows no run and no markup.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from reports.metrics import is_percentile, metric_of
+from reports.verdicts import Verdict
+
+_SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
+_TITLES = {"output_tokens_per_s": "output tokens/s", "requests_per_s": "requests/s"}
+_PLACES_AT_MOST = 6
+# An interval that three starts of a large family leave may reach beyond any sense.
+_FACTOR_AT_MOST = 1000
+
+
+def title_of(name: str) -> str:
+    """A value's name as a sentence has it, without its unit: `TTFT p95`, `output tokens/s`, `peak memory`."""
+    metric, _, level = name.partition(".")
+    title = _SHORT.get(metric) or _TITLES.get(metric) or metric_of(name).title
+    return f"{title} {level}" if is_percentile(name) else title
+
+
+def heading_of(name: str, unit: str | None = None) -> str:
+    """The same with its unit, as a column's head: `TTFT p95 ms`. `unit`: another one, as a currency."""
+    metric = name.partition(".")[0]
+    return title_of(name) if metric in _TITLES else f"{title_of(name)} {unit or metric_of(name).shown_unit}"
+
+
+def margin_text(margin_share: float) -> str:
+    """`5 %`."""
+    return f"{100 * margin_share:g} %"
+
+
+def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
+    """`faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`, by the metric's own words."""
+    better, worse = metric_of(name).words
+    words = {
+        "better": better,
+        "worse": worse,
+        "same": f"same within {margin_text(margin_share)}",
+        "unknown": "cannot tell",
+        "none": "no verdict",
+    }
+    return words[verdict.kind]
+
+
+def ratio_text(name: str, verdict: Verdict) -> str:
+    """`1.31x [1.24, 1.38]`, or a difference with its unit, `+2.1 [+0.4, +3.8] tokens per request`; empty
+    where there is no interval."""
+    if verdict.ratio is None or verdict.low is None or verdict.high is None or verdict.k < 2:
+        return ""
+    values = (verdict.ratio, verdict.low, verdict.high)
+    if verdict.is_log:
+        places = _ratio_places(values, verdict)
+        mean, low, high = (_factor(value, places) for value in values)
+        return f"{mean}x [{low}, {high}]"
+    metric = metric_of(name)
+    scaled = [value * metric.shown_scale for value in values]
+    places = _difference_places(scaled, metric.digits)
+    mean, low, high = (signed(value, places) for value in scaled)
+    return f"{mean} [{low}, {high}] {metric.shown_unit}"
+
+
+def signed(value: float, places: int) -> str:
+    """With its sign, and none for what is rounded to 0."""
+    text = f"{value:+,.{places}f}"
+    return text[1:] if not float(text.replace(",", "")) else text.replace("-", "−")
+
+
+def _ratio_places(values: Sequence[float], verdict: Verdict) -> int:
+    """Two; more where a small ratio would have one digit, or one that was told from 1 would read as 1."""
+    places = 3 if min(values) < 0.1 else 2
+    if verdict.kind not in ("better", "worse"):
+        return places
+    nearest = min((abs(value - 1) for value in values if value != 1), default=1.0)
+    return max(places, _places_to_see(nearest))
+
+
+def _factor(value: float, places: int) -> str:
+    if value > _FACTOR_AT_MOST:
+        return f">{_FACTOR_AT_MOST:,}"
+    return f"<{10.0**-places:.{places}f}" if 0 < value < 0.5 * 10.0**-places else f"{value:,.{places}f}"
+
+
+def _difference_places(values: Sequence[float], digits: int) -> int:
+    return max(digits, _places_to_see(max(map(abs, values))))
+
+
+def _places_to_see(value: float) -> int:
+    """Decimal places with which a value is not rounded to 0; six at most."""
+    return min(_PLACES_AT_MOST, max(0, math.ceil(-math.log10(2 * value)))) if value else 0

@@ -1,0 +1,279 @@
+"""Which deployment to take: who keeps the SLO, the best of those, and who is not told apart from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_run import (
+    GIB,
+    MS,
+    S,
+    deployment,
+    host_samples,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness import store
+from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
+from reports import open_run
+from reports.decision import Row, decision_rows
+from reports.decision_text import answer, slo_words
+from reports.frames import Run
+from reports.search_decision import search_rows
+from reports.sections import decision
+
+SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))
+ONE, FOUR = Load(concurrency=1), Load(concurrency=4)
+
+
+@dataclass(frozen=True)
+class Does:
+    """A deployment: requests of ten tokens in the window of each start, those of all that have a first token
+    after 400 ms, and its peak memory. `at`: what differs at a load."""
+
+    counts: Sequence[int] = (100, 100, 100)
+    late: int = 0
+    peak_gib: float = 1.0
+    at: Mapping[Load, Mapping[str, Any]] | None = None
+
+    def under(self, load: Load) -> Does:
+        return replace(self, **(self.at or {}).get(load, {}))
+
+
+def rows_of(does: Does, repeat: int, begin_ns: int) -> list[RequestRow]:
+    count = does.counts[repeat]
+    rows = []
+    for k in range(count):
+        sent_ns = begin_ns + k * 7 * S // count
+        first_ns = sent_ns + (400 if k < does.late else 100) * MS
+        rows.append(row(k, sent_ns, chunk_ns=tuple(first_ns + j * 90 * MS for j in range(2))))
+    return [replace(each, end_ns=(each.last_content_ns or 0) + MS) for each in rows]
+
+
+def run_of(
+    path: Path,
+    does: Mapping[str, Does],
+    loads: Sequence[Load] = (FOUR,),
+    start_changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **changes: Any,
+) -> Run:
+    """Deployments by their label (`vllm awq`)."""
+    deployments = [deployment(*label.split()) for label in does]
+    repeats = len(next(iter(does.values())).counts)
+    plan = plan_of(deployments, loads, repeats)
+    store.write_record(path / "run.json", run_record(plan, **{"slo": SLO, **changes}))
+    for start in plan.starts:
+        spawned_ns = (1000 + 100 * start.index) * S
+        own = does[start.deployment.label]
+        record = start_record(start, spawned_ns, **(start_changes or {}).get(start.deployment.label, {}))
+        peak = int((own.peak_gib + 0.001 * start.repeat) * GIB)
+        write_start(path, record, host_samples(spawned_ns, peak, 36))
+        for place, cell in enumerate(start.cells):
+            made = summary(spawned_ns + (5 + 20 * place) * S)
+            rows = rows_of(own.under(cell.load), start.repeat, made.window_start_ns)
+            write_cell(path, cell, start, rows, made)
+    return open_run(path)
+
+
+def only(run: Run) -> Row:
+    [found] = decision_rows(run)
+    return found
+
+
+FAST = Does((133, 135, 132))
+MIDDLE = Does((100, 101, 100))
+SLOW = Does((66, 67, 66), peak_gib=0.5)
+# Half of its requests are late.
+BROKEN = Does((200, 200, 200), late=100, peak_gib=0.1)
+# 94.0 % of 502 are in time, and the interval has 95 % in it.
+UNCLEAR = Does((167, 167, 168), late=10)
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three that keep the SLO at both loads, far from each other, and one that is faster and does not."""
+    does = {"vllm fp16": MIDDLE, "vllm awq": FAST, "sglang awq": SLOW, "tgi fp16": BROKEN}
+    return run_of(tmp_path_factory.mktemp("clear"), does, (FOUR, ONE))
+
+
+def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> None:
+    _, found = decision_rows(clear)
+    assert found.labels("kept") == ["vllm fp16", "vllm awq", "sglang awq"]
+    assert found.labels("broken") == ["tgi fp16"]
+    fastest, smallest = found.picks["fastest"], found.picks["smallest"]
+    assert (fastest.best.label, fastest.ties, fastest.is_proven) == ("vllm awq", (), True)
+    assert fastest.next is not None
+    assert fastest.verdict is not None
+    assert (fastest.next.label, fastest.verdict.kind) == ("vllm fp16", "better")
+    assert fastest.verdict.ratio == pytest.approx(400 / 301, rel=0.01)
+    assert smallest.best.label == "sglang awq"
+    assert "cheapest" not in found.picks
+
+
+def test_answer_says_it_in_a_sentence(clear: Run) -> None:
+    text = answer(clear) or ""
+    assert text.startswith(
+        "At 4 users 3 of 4 deployments keep the SLO (p95 TTFT 300 ms, 98 % success): vllm awq is the fastest"
+    )
+    said = re.search(r", 1\.33x \[(1\.\d\d), (1\.\d\d)\] vllm fp16 \(95 %, Holm over (\d+) comparisons", text)
+    assert said is not None, text
+    assert float(said[1]) < 1.33 < float(said[2])
+    assert int(said[3]) == clear.comparisons.family > 0
+
+
+def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
+    made = decision.section(clear)
+    assert made is not None
+    text = " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
+    assert "load keep the SLO fastest tokens/s smallest GiB, peak memory 1 user 3 of 4 vllm awq" in text
+    assert "tgi fp16 does not p95 TTFT 50.0 % [" in text
+
+
+def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: Path) -> None:
+    near = Does((131, 137, 130))
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
+    assert "vllm awq has the most tokens/s, not told apart from sglang awq (1.0" in (answer(run) or "")
+
+
+def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": UNCLEAR, "vllm fp16": SLOW})
+    found = only(run)
+    assert found.labels("unclear") == ["sglang awq"]
+    pick = found.picks["fastest"]
+    assert (pick.best.label, pick.unclear) == ("vllm awq", ("sglang awq",))
+    assert "; sglang awq would be faster, if it keeps it (95 %" in (answer(run) or "")
+
+
+def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.unclear) == ("sglang awq", ())
+    assert answer(run) == (
+        "No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load; of sglang awq "
+        "it is not clear at 4 users."
+    )
+
+
+def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
+    assert only(run).picks == {}
+    assert "No deployment is known to keep the SLO" in (answer(run) or "")
+    assert decision.section(run) is not None
+
+
+def test_answer_is_of_the_highest_load_that_is_kept(tmp_path: Path) -> None:
+    breaks = {FOUR: {"late": 100}}
+    run = run_of(
+        tmp_path, {"vllm awq": replace(FAST, at=breaks), "tgi fp16": replace(SLOW, at=breaks)}, (FOUR, ONE)
+    )
+    assert [row.load for row in decision_rows(run)] == ["1 user", "4 users"]
+    text = answer(run) or ""
+    assert text.startswith("At 1 user 2 of 2 deployments keep the SLO")
+    assert text.endswith(" At 4 users none does.")
+
+
+def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))})
+    pick = only(run).picks["fastest"]
+    assert pick.why == "a verdict needs 3 starts of each deployment or more, here 2"
+    assert not pick.is_proven
+    assert "which is the fastest is not said: a verdict needs 3 starts" in (answer(run) or "")
+    assert "fastest," not in (answer(run) or "")
+
+
+def test_stand_in_kernels_are_never_the_best(tmp_path: Path) -> None:
+    changes = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
+    run = run_of(tmp_path, {"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, start_changes=changes)
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.left_out) == ("vllm awq", ("sglang awq",))
+
+
+def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> None:
+    devices = {label: {"memory_kind": "device", "devices": (0,)} for label in ("vllm awq", "vllm fp16")}
+    run = run_of(
+        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
+    )
+    pick = only(run).picks["cheapest"]
+    assert (pick.best.label, pick.is_proven) == ("vllm awq", True)
+    assert pick.verdict == only(run).picks["fastest"].verdict
+
+
+def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
+    devices = {
+        "vllm awq": {"memory_kind": "device", "devices": (0, 1)},
+        "vllm fp16": {"memory_kind": "device", "devices": (0,)},
+    }
+    run = run_of(
+        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
+    )
+    pick = only(run).picks["cheapest"]
+    assert pick.best.label == "vllm fp16"  # three quarters of the speed for half of the price
+    assert pick.why is not None
+    assert not pick.is_proven
+
+
+def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, slo=())
+    assert (decision_rows(run), answer(run), decision.section(run)) == ([], None, None)
+
+
+def searched(path: Path, does: Mapping[str, Does], users: Sequence[int] = (2, 4, 8)) -> Run:
+    loads = [Load(concurrency=count) for count in users]
+    return run_of(path, does, loads, search=SearchTerms(lowest=2, highest=16), price=Price(2.0, "USD"))
+
+
+def up_to(users: int, does: Does) -> Does:
+    """Half of its requests are late at any more users."""
+    late = {Load(concurrency=count): {"late": does.counts[0] // 2} for count in (2, 4, 8) if count > users}
+    return replace(does, at=late)
+
+
+def test_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
+    does = {"vllm awq": up_to(4, FAST), "vllm fp16": up_to(2, MIDDLE), "tgi fp16": up_to(0, SLOW)}
+    run = searched(tmp_path, does)
+    low, high = search_rows(run)
+    assert (low.load, low.labels("kept"), low.labels("broken")) == (
+        "2 users", ["vllm awq", "vllm fp16"], ["tgi fp16"],
+    )  # fmt: skip
+    assert (high.load, high.labels("kept")) == ("4 users", ["vllm awq"])
+    most = low.picks["most load"]
+    assert (most.best.label, most.best.value.mean, most.is_proven) == ("vllm awq", pytest.approx(4), True)
+    assert low.picks["smallest"].best.label in ("vllm awq", "vllm fp16")
+    assert decision_rows(run) == []
+    assert answer(run) == (
+        "vllm awq keeps the SLO (p95 TTFT 300 ms, 98 % success) up to 4 [4, 4] users, more than any other; "
+        "next: vllm fp16 2 [2, 2]; 95 % intervals over starts."
+    )
+    made = decision.section(run)
+    assert made is not None
+    assert "USD per million output tokens" in made.body.text
+
+
+def test_search_that_kept_nothing_says_so(tmp_path: Path) -> None:
+    run = searched(tmp_path, {"vllm awq": up_to(0, FAST), "tgi fp16": up_to(0, SLOW)})
+    assert (search_rows(run), decision.section(run)) == ([], None)
+
+
+def test_search_of_one_start_tells_nothing_apart(tmp_path: Path) -> None:
+    one = Does((300,))
+    run = searched(tmp_path, {"vllm awq": up_to(4, one), "vllm fp16": up_to(2, one)})
+    assert not search_rows(run)[0].picks["most load"].is_proven
+    assert "which is more is not said: an interval that says something needs 3 starts" in (answer(run) or "")
+
+
+def test_slo_in_words() -> None:
+    slo = (Objective("tpot_s", 0.999, 0.02), Objective("success", 0.995), Objective("e2e_s", 0.5, 2.0))
+    assert slo_words(slo) == "p99.9 TPOT 20 ms, 99.5 % success, p50 E2E 2000 ms"
