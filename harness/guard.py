@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from harness.contracts import (
     FOREIGN_SHARE,
+    LOOK_S,
     GuardFinding,
     GuardMode,
     Load,
@@ -34,8 +35,6 @@ from harness.sampling import BaselineReturn, Idle
 # The longest wait after one that was in vain, until a look finds nothing: what lasts is not waited for each
 # time.
 WAIT_AGAIN_S = 3.0
-# A look before a cell: this long, with server and load idle.
-LOOK_S = 0.5
 STEAL_PCT = 5.0
 SWAPPED_BYTES = 16 << 20
 LOW_DISK_BYTES = 1 << 30

@@ -89,10 +89,8 @@ def drops_system(counts: Mapping[str, int]) -> bool:
 
 def _differences(run: Run) -> Iterator[Difference]:
     by_model: dict[str, list[str]] = {}
-    for start in run.record.plan.starts:
-        labels = by_model.setdefault(start.deployment.model, [])
-        if start.deployment.label not in labels:
-            labels.append(start.deployment.label)
+    for label, deployment in run.deployments.items():
+        by_model.setdefault(deployment.model, []).append(label)
     turns = _input_turns(run)
     for labels in by_model.values():
         for first, second in itertools.combinations(labels, 2):
@@ -163,11 +161,8 @@ def _classes(run: Run, differences: Sequence[Difference]) -> dict[str, int]:
     joins the first class that it fits."""
     apart = {frozenset((found.first, found.second)) for found in differences}
     classes: dict[str, list[list[str]]] = {}
-    for start in run.record.plan.starts:
-        label = start.deployment.label
-        of_model = classes.setdefault(start.deployment.model, [])
-        if any(label in members for members in of_model):
-            continue
+    for label, deployment in run.deployments.items():
+        of_model = classes.setdefault(deployment.model, [])
         fits = (m for m in of_model if not any(frozenset((label, other)) in apart for other in m))
         if (members := next(fits, None)) is not None:
             members.append(label)

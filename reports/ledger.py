@@ -137,10 +137,9 @@ def ledger_of(run: Run) -> Ledger:
     said = [row for row in rows.values() if any(_is_telling(row.term, e) for e in row.entries.values())]
     modes: dict[str, tuple[str, ...]] = {}
     if run.record.schema_version >= _FIRST_WITH_FAIRNESS:
-        for start in run.record.plan.starts:
-            labels = modes.get(start.deployment.terms.fairness, ())
-            if start.deployment.label not in labels:
-                modes[start.deployment.terms.fairness] = (*labels, start.deployment.label)
+        for label, deployment in run.deployments.items():
+            fairness = deployment.terms.fairness
+            modes[fairness] = (*modes.get(fairness, ()), label)
     kernels = tuple(row for row in said if row.term in KERNELS)
     return Ledger(tuple(row for row in said if row.term in TERMS), kernels, modes)
 

@@ -10,6 +10,7 @@ from typing import Any
 from harness.contracts import Load
 from reports import decision_text
 from reports.answer import answer_of
+from reports.cells import load_family, load_level
 from reports.frames import Run
 from reports.marks import mark_html, marks_across_quantizations, marks_between, marks_of, unmarked
 from reports.markup import Html, join, paragraph, plural, tag
@@ -63,6 +64,8 @@ def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def opening(run: Run) -> Html:
     """The heading block of the page."""
     parts = [tag("h1", question(run)), paragraph(what_was_run(run), "sub")]
+    if run.record.stopped_because:
+        parts.append(paragraph(f"until ended: {run.record.stopped_because}.", "sub"))
     if cut := _cut(run):
         parts.append(tag("div", tag("b", "This run was cut short. "), cut, class_="cut", role="alert"))
     return join([*parts, _answer(run), unmarked(run)])
@@ -87,7 +90,9 @@ def what_was_run(run: Run) -> str:
     """Scenario, users, starts, windows and date in one line."""
     cells = run.planned_cells
     scenarios = ", ".join(dict.fromkeys(cell.planned.scenario.label for cell in cells)) or "nothing planned"
-    loads = list(dict.fromkeys(cell.load for cell in cells))
+    loads = sorted(
+        dict.fromkeys(cell.load for cell in cells), key=lambda load: (load_family(load), load_level(load))
+    )
     repeats = len({cell.planned.repeat for cell in cells})
     parts = [scenarios]
     if loads:

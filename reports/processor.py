@@ -5,9 +5,10 @@ Draws nothing and judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.contracts import LOOK_S
 from harness.store import StartRecord
 from reports.cells import Cell, Group
 from reports.frames import Run
@@ -41,8 +42,9 @@ def server_cores(run: Run, cell: Cell) -> float | None:
 
 
 def idle_cores(run: Run, record: StartRecord) -> float | None:
-    """Cores that the server's processes kept busy after its cells, while nothing was asked: the least of
-    such times; None where none was sampled. Some servers spin while they wait."""
+    """Cores that the server's processes kept busy while nothing was asked, in the guard's look before each
+    cell or after it: the least of such times; None where none was sampled. Some servers spin while they
+    wait."""
     ended = [cell for cell in run.planned_cells if cell.summary and run.start_of(cell) is record]
     begins = [cell.summary.started_ns for cell in ended if cell.summary]
     found = []
@@ -52,7 +54,16 @@ def idle_cores(run: Run, record: StartRecord) -> float | None:
         before_ns = min((ns for ns in [*begins, record.stopped_ns or after_ns] if ns > after_ns), default=0)
         if (cores := _cores_between(run, record.name, after_ns, before_ns)) is not None:
             found.append(cores)
+    for end_ns in _looked_until_ns(ended, record):
+        if (cores := _cores_between(run, record.name, end_ns - round(LOOK_S * 1e9), end_ns)) is not None:
+            found.append(cores)
     return min(found, default=None)
+
+
+def _looked_until_ns(cells: Sequence[Cell], record: StartRecord) -> list[int]:
+    """When the guard ended its look before each of a start's cells; none where there was no guard."""
+    guarded = {f"cell {cell.number:03d} warm-up" for cell in cells if cell.record and cell.record.guard_mode}
+    return [phase.t_ns for phase in record.phases if phase.name in guarded]
 
 
 def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int) -> float | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from subprocess import CompletedProcess
 
 import pytest
-from bench_command import Place, begun, bench, ended, made, quick, side_by_side
+from bench_command import Place, begun, bench, ended, made, quick, side_by_side, told
 from typer.testing import CliRunner
 from waiting import wait_until
 
@@ -145,17 +144,22 @@ MISTAKES = [
 
 def test_mistakes_are_one_line_and_start_nothing(here):
     before = sorted(here.path.rglob("*"))
-    with ThreadPoolExecutor(4) as pool:
-        all_done = pool.map(lambda mistake: bench(here, "run", *mistake[0].split()), MISTAKES)
-        for (words, said), done in zip(MISTAKES, all_done, strict=True):
-            assert (done.returncode, done.stdout) == (2, ""), words
-            assert said in done.stderr, words
-            assert done.stderr.count("\n") == 1, done.stderr
+    for words, said in MISTAKES:
+        done = told(here, "run", *words.split())
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert said in done.stderr, words
+        assert done.stderr.count("\n") == 1, done.stderr
     assert sorted(here.path.rglob("*")) == before
 
 
+def test_a_mistake_is_one_line_of_the_real_command(here):
+    done = bench(here, "run", MISTAKES[0][0])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(MISTAKES[0][1])
+
+
 def test_nothing_to_run_gives_the_reasons(here):
-    done = bench(here, "run", "engine=llama_cpp", "quantization=awq")
+    done = told(here, "run", "engine=llama_cpp", "quantization=awq")
     assert done.returncode == 2
     assert "skipped llama_cpp awq: " in done.stderr
     assert "nothing to run" in done.stderr
@@ -170,7 +174,7 @@ def test_nothing_to_run_gives_the_reasons(here):
                                    ("plan", "engine=openai"), ("plan", "engine.memory_limit=8GiB"),
                                    ("plan", "engine.chat_template=absent.jinja")])  # fmt: skip
 def test_mistakes_of_other_commands_are_one_line(here, words):
-    done = bench(here, *words)
+    done = told(here, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1, done.stderr
 
@@ -205,7 +209,7 @@ def test_plan_is_json_and_starts_nothing(here):
     unmatched = {each["term"]: each["deployments"] for each in plan["unmatched"]}
     assert unmatched["engine.prefix_cache"] == ["reference label=a", "reference label=b"]
     assert sorted(here.path.rglob("*")) == before
-    assert "01-reference-label-a" in bench(here, "plan", *quick("reference.label=a,b")).stdout
+    assert "01-reference-label-a" in told(here, "plan", *quick("reference.label=a,b")).stdout
 
 
 @pytest.mark.parametrize(
@@ -226,7 +230,7 @@ def test_doctor_is_json(here):
 
 def test_a_study_gives_the_keys_and_the_command_line_wins(here):
     (here.path / "study.yaml").write_text("engine: reference\nload.concurrency: [1, 2]\nrepeats: 3\n")
-    done = bench(here, "plan", "--from", "study.yaml", "repeats=1", "--json")
+    done = told(here, "plan", "--from", "study.yaml", "repeats=1", "--json")
     (here.path / "study.yaml").unlink()
     [start] = json.loads(done.stdout)["starts"]
     assert sorted(cell["load"]["concurrency"] for cell in start["cells"]) == [1, 2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import make_run
 import pytest
-from bench_command import Place, bench
+from bench_command import Place, told
 from make_run import S
 
 from harness import config, overrides, plan, session
@@ -65,7 +65,7 @@ def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Pat
         make_run.write_start(directory, make_run.start_record(start, S))
         for cell in start.cells:
             make_run.write_cell(directory, cell, start, [], make_run.summary(S))
-    resumed = bench(Place(tmp_path), "run", "--resume", "run")
+    resumed = told(Place(tmp_path), "run", "--resume", "run")
     assert resumed.returncode == 0, resumed.stderr
     assert "every cell is completed" in resumed.stderr
 

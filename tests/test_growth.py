@@ -7,7 +7,7 @@ import signal
 from subprocess import CompletedProcess
 
 import pytest
-from bench_command import Place, begun, bench, ended, quick, side_by_side
+from bench_command import Place, begun, bench, ended, quick, side_by_side, told
 from waiting import wait_until
 
 from harness.contracts import Precision, Until
@@ -137,5 +137,5 @@ def test_until_measures_three_repeats_at_the_least_and_says_why_it_stops(runs) -
 def test_the_next_plan_knows_what_this_one_took(runs) -> None:
     place, done, _ = runs["narrow"].result()
     assert "3 starts, 3 cells, about 27 s, and each engine's own start-up" in done.stderr
-    after = bench(place, "plan", *quick(*SHORT)).stdout
+    after = told(place, "plan", *quick(*SHORT)).stdout
     assert "learnt from earlier runs" in after

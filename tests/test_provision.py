@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import toy_engine
-from bench_command import Place, bench, quick
+from bench_command import Place, bench, quick, told
 from reference_serving import native_program
 from toy_engine import Toy
 from wheels import make_lock, make_wheel
@@ -84,7 +84,7 @@ def test_the_native_program_is_installed_measured_and_removed(
     native_program(tmp_path_factory)
     place = Place(tmp_path)
     wanted = quick("reference.program=native,python")
-    refused = bench(place, "run", *wanted, "--output", place.run_dir)
+    refused = told(place, "run", *wanted, "--output", place.run_dir)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "run `bench install reference --program native`" in refused.stderr
     assert not place.run_dir.exists()
@@ -104,7 +104,7 @@ def test_the_native_program_is_installed_measured_and_removed(
 
 
 def _state(place: Place, program: str) -> str:
-    engines = json.loads(bench(place, "list", "engines", "--json").stdout)
+    engines = json.loads(told(place, "list", "engines", "--json").stdout)
     [state] = [
         each["state"] for engine in engines for each in engine["programs"] if each["program"] == program
     ]
@@ -112,10 +112,10 @@ def _state(place: Place, program: str) -> str:
 
 
 def test_a_program_that_an_engine_does_not_have_is_the_users_mistake(tmp_path: Path) -> None:
-    refused = bench(Place(tmp_path), "install", "reference", "--program", "rust")
+    refused = told(Place(tmp_path), "install", "reference", "--program", "rust")
     assert refused.returncode == 2
     assert "--program rust: reference has no such program; choose from python, native" in refused.stderr
-    needless = bench(Place(tmp_path), "install", "reference", "--program", "python")
+    needless = told(Place(tmp_path), "install", "reference", "--program", "python")
     assert (needless.returncode, needless.stdout) == (
         0,
         "reference (python) needs no environment of its own\n",

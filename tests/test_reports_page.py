@@ -465,8 +465,8 @@ def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
 
 def test_loads_are_told_in_words(every_load):
     text = plain(every_load)
-    assert "4, 16 users, 5/s poisson, 40/s poisson, 5/s constant, trace x2" in text
-    assert "windows of 8 s, 30 s, 200 conversations, the whole trace" in text
+    assert "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2" in text
+    assert "windows of 8 s, 200 conversations, 30 s, the whole trace" in text
     assert "warm-up 2 s, window 200 conversations, a request at most 120 s" in text
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from bench_command import begun, bench, ended, made, quick, side_by_side
+from bench_command import begun, bench, ended, made, quick, side_by_side, told
 from waiting import wait_until
 
 from harness import store
@@ -103,7 +103,7 @@ def test_the_report_reads_it_like_any_run(both):
 
 def test_a_search_that_ended_has_nothing_left(both):
     place, _ = both["users"].result()
-    done = bench(place, "search", "--resume", "run")
+    done = told(place, "search", "--resume", "run")
     assert done.returncode == 0
     assert "every start came to its end" in done.stderr
     assert "reference: 4 users, of one start" in done.stdout
@@ -124,9 +124,9 @@ def test_an_interrupted_search_keeps_what_it_measured_and_begins_its_start_anew(
 
 def test_two_mistakes_are_told(tmp_path):
     place = made(tmp_path / "mistakes")
-    done = bench(place, "search", "engine=reference", "load.concurrency=4", "slo.success=99%")
+    done = told(place, "search", "engine=reference", "load.concurrency=4", "slo.success=99%")
     assert done.returncode == 2
     assert "search.lowest" in done.stderr
-    done = bench(place, "search", "engine=reference")
+    done = told(place, "search", "engine=reference")
     assert done.returncode == 2
     assert "slo.ttft_s.p95=500ms" in done.stderr

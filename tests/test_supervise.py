@@ -222,6 +222,7 @@ def test_kill_9_of_the_watchdog_ends_the_child_and_is_noticed(tmp_path: Path) ->
 INTERRUPTED = """
 import os, pathlib, signal, sys
 from harness.supervise import supervise
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background ignore Ctrl-C
 tmp = pathlib.Path(sys.argv[1])
 child = ("import os,pathlib,signal,sys\\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\\n"
          "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()}\\\\n')\\nwhile True: signal.pause()")

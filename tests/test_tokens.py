@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import make_run
 import pytest
-from bench_command import Place, bench, quick
+from bench_command import Place, quick, told
 from make_run import S
 from tiny_tokenizer import train
 from tokenizers import Tokenizer
@@ -57,7 +57,7 @@ def test_a_file_that_is_missing_or_no_tokenizer_is_one_line(tmp_path):
 
 def test_a_run_says_so_before_anything_starts(tmp_path):
     (tmp_path / "damaged.json").write_text("{}")
-    done = bench(Place(tmp_path), "run", *quick("load.tokenizer=damaged.json"), "--output", "run")
+    done = told(Place(tmp_path), "run", *quick("load.tokenizer=damaged.json"), "--output", "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"load.tokenizer={tmp_path / 'damaged.json'}: not a tokenizer.json (" in done.stderr
     assert not (tmp_path / "run" / "starts").exists()

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bench_command import Place, bench, made, quick
+from bench_command import Place, bench, made, quick, told
 
 from harness import store
 from harness.contracts import CompareTerms, GateTerms
@@ -82,7 +82,7 @@ def test_the_terminal_says_it_in_words(place: Place) -> None:
 def gated(place: Place, new: str, *keys: str, run: str = "run") -> tuple[int, str]:
     """The exit code of the gate between EQUAL and another, and its last line."""
     sides = (f"{run}:{EQUAL}", f"{run}:{new}")
-    done = bench(place, "gate", *sides, f"gate.metric={METRIC}", *keys, COLUMNS="300")
+    done = told(place, "gate", *sides, f"gate.metric={METRIC}", *keys)
     assert done.stderr == ""
     return done.returncode, done.stdout.splitlines()[-1]
 
@@ -121,6 +121,6 @@ def without_last_block(run: Path, copy: Path) -> None:
 
 
 def test_json_has_the_outcome(place: Place) -> None:
-    done = bench(place, "gate", f"run:{EQUAL}", f"run:{SLOWER}", f"gate.metric={METRIC}", "--json")
+    done = told(place, "gate", f"run:{EQUAL}", f"run:{SLOWER}", f"gate.metric={METRIC}", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["exit_code"], found["outcome"]) == (1, 1, "fail")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench_command import begun, bench, made
+from bench_command import begun, bench, made, told
 from checkpoint_files import CONFIG, safetensors
 from gguf_bytes import gguf_of_type
 from hub_server import COMMIT, Hub, serving
@@ -367,7 +367,7 @@ def test_command_goes_on_past_a_failure_and_keeps_what_it_made(hub: Hub, tmp_pat
     path = here.cache / "weights/hub/org--tiny@main/tiny"
     assert done.stdout == f"{MODEL} bf16: {path}  0.8 MiB\n"
     assert f"{MODEL} gptq as safetensors: model={MODEL} is bf16, not gptq" in done.stderr
-    planned = bench(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=gptq")
+    planned = told(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=gptq")
     assert f"model={MODEL} is bf16, not gptq" in planned.stdout + planned.stderr
     assert planned.returncode == 2
 
@@ -378,7 +378,7 @@ def test_model_that_is_had_in_one_format_only_is_no_failure(hub: Hub, tmp_path: 
     done = bench(here, "prepare", f"model={MODEL}", "quantization=bf16")
     assert done.returncode == 0
     assert f"{MODEL} bf16 as safetensors: org/tiny has " in done.stderr
-    planned = bench(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=bf16")
+    planned = told(here, "plan", f"model={MODEL}", "engine=vllm", "quantization=bf16")
     assert "org/tiny has " in planned.stdout + planned.stderr
     assert planned.returncode == 2
 

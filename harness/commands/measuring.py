@@ -22,13 +22,13 @@ from harness.commands.arguments import (
     Study,
     out,
     print_json,
-    signals_ignored,
     signals_interrupt,
 )
+from harness.commands.finishing import report_whatever_happened
 from harness.config import Settings
 from harness.context_fit import context_lines
 from harness.contracts import Deployment, Plan, Precision
-from harness.errors import BenchError, Interrupted, UserError
+from harness.errors import Interrupted, UserError
 from harness.growth import Growth
 from harness.plan_text import length_lines, skip_lines, unmatched
 from harness.progress import Show
@@ -114,7 +114,7 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
                 show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
                 raise typer.Exit(interrupted.exit_code) from None
             finally:
-                _report_whatever_happened(directory, show)
+                report_whatever_happened(directory, show)
     out.print(escape(str(directory / "report.html")))
     failed = sum(not cell.counts for cell in cells)
     if failed:
@@ -178,18 +178,6 @@ def check_goals(settings: Settings, whole: Plan) -> None:
         skipped = next((f", {skip.reason}" for skip in whole.skips if skip.what == baseline), None)
         why = f"is skipped{skipped}" if skipped else "is no deployment of this plan"
         raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
-
-
-def _report_whatever_happened(directory: Path, show: Show) -> None:
-    """Write the report also after Ctrl-C, undisturbed by another; a failure here must not hide the first."""
-    from reports import write_report
-
-    show.line("writing the report")
-    with signals_ignored():
-        try:
-            write_report(directory)
-        except (BenchError, OSError) as error:
-            show.line(f"the report could not be written: {error}; try `bench report {directory}`")
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:

@@ -33,7 +33,7 @@ from harness.contracts.goals import (
     SearchTerms,
     Until,
 )
-from harness.contracts.guards import FOREIGN_SHARE, GuardFinding, GuardMode, GuardTerms, Unfit
+from harness.contracts.guards import FOREIGN_SHARE, LOOK_S, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
@@ -56,6 +56,7 @@ from harness.contracts.words import (
 __all__ = [
     "COMPARED_METRICS",
     "FOREIGN_SHARE",
+    "LOOK_S",
     "MASK",
     "SUCCESS",
     "ApiPrice",

@@ -9,6 +9,8 @@ from harness.contracts.words import Validity
 
 # Share of all cores that other programs may use: beyond it, they change a result by as much.
 FOREIGN_SHARE = 0.15
+# A look before a cell takes so long, with server and load idle.
+LOOK_S = 0.5
 # What makes a machine unfit.
 Unfit = Literal[
     "foreign_process",

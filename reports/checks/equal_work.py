@@ -91,12 +91,11 @@ def system_prompt_dropped(run: Run) -> Iterator[Finding]:
 def chat_templates_differ(run: Run) -> Iterator[Finding]:
     """Servers of one model that name different chat templates, unless all count the fixed prompts alike."""
     by_model: dict[str, dict[str, list[str]]] = {}
-    for start in run.record.plan.starts:
-        label = start.deployment.label
+    for label, deployment in run.deployments.items():
         for record in run.starts_of(label):
             if said := record.resolved.get("chat_template"):
-                name = template_name(start.deployment, said)
-                labels = by_model.setdefault(start.deployment.model, {}).setdefault(name, [])
+                name = template_name(deployment, said)
+                labels = by_model.setdefault(deployment.model, {}).setdefault(name, [])
                 labels += [] if label in labels else [label]
     for names in by_model.values():
         counts = [counted_prompts(run.starts_of(label)) for found in names.values() for label in found]

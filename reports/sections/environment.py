@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts import MASK, Load, is_secret, masked
+from reports.cells import load_family, load_level
 from reports.charts import Section
 from reports.frames import Run
 from reports.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
@@ -42,7 +43,10 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
         options = flat(cell.planned.scenario.options)
         said = ", ".join(f"{_name(key)} {_value(key, value)}" for key, value in options)
         rows.append([label, said or NOTHING])
-    for label, cell in {cell.load_label: cell for cell in run.planned_cells}.items():
+    by_label = {cell.load_label: cell for cell in run.planned_cells}
+    for label, cell in sorted(
+        by_label.items(), key=lambda each: (load_family(each[1].load), load_level(each[1].load))
+    ):
         rows.append([label, _terms(cell.load)])
     if sequences := _sequences(run):
         rows.append(["requests served at once", sequences])

@@ -19,6 +19,7 @@ def section(run: Run) -> Section | None:
 
 
 def command(run: Run) -> str:
-    """`bench run key=value,value ...`; each value is the text that was given, which parses again."""
+    """`bench run key=value,value ...`, or `bench search`; each value is the text that was given, which parses
+    again."""
     overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
-    return shlex.join(["bench", "run", *overrides])
+    return shlex.join(["bench", "search" if run.record.search else "run", *overrides])
