@@ -22,10 +22,12 @@ $(READY): requirements.lock pyproject.toml
 run: install
 	$(BIN)/bench run scenario=chat_multi_turn
 
+# With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone and $(HERE)'; shared=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an

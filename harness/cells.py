@@ -6,6 +6,7 @@ Knows no engine and no statistic; a cell's record is what makes it exist.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,7 @@ def run_cell(
     # Before the guard looks at a machine that has nothing to do.
     deployment = start.deployment
     key = os.environ.get(deployment.terms.api_key_env)
+    watch.mark(f"cell {cell.number:03d} reset", time.monotonic_ns())
     emptied = prefix_cache.reset(ENGINES[deployment.engine], deployment, spec, key)
     unfit = site.guard.before_cell(
         watch,
@@ -81,16 +83,29 @@ def run_cell(
     record = replace(_cell_record(start, cell), guard=unfit, guard_mode=mode, cache_reset=emptied)
     if refusal := site.guard.refusal(unfit):
         return _keep(site, job, replace(record, status="failed", error=refusal), None, observer, start)
+    return _play(start, cell, job, record, running, watch, site, observer)
+
+
+def _play(
+    start: PlannedStart,
+    cell: PlannedCell,
+    job: LoadJob,
+    record: CellRecord,
+    running: server.Server | None,
+    watch: Watch,
+    site: Site,
+    observer: Observer,
+) -> CellRecord:
+    """Have the load played, and store whatever came of it. Raises Interrupted, with the cell stored."""
+    directory, name = store.cell_dir(site.run_dir, cell.number), f"cell {cell.number:03d}"
     observer.cell_begins(start, cell)
-    watch.mark(f"cell {cell.number:03d} warm-up")
+    watch.mark(f"{name} warm-up")
+
+    def progressed(progress: Progress) -> None:
+        observer.cell_progress(cell, progress)
+
     try:
-        summary = run_load(
-            job,
-            directory,
-            site.state_dir,
-            lambda progress: observer.cell_progress(cell, progress),
-            lambda: check(running),
-        )
+        summary = run_load(job, directory, site.state_dir, progressed, lambda: check(running))
         check(running)
     except (BenchError, OSError) as error:
         return _keep(site, job, replace(record, status="failed", error=str(error)), None, observer, start)
@@ -99,11 +114,11 @@ def run_cell(
         raise
     try:
         # Reads what the load made the memory grow to.
-        watch.mark(f"cell {cell.number:03d} end")
-        watch.mark(f"cell {cell.number:03d} window", summary.window_start_ns)
-        watch.mark(f"cell {cell.number:03d} drain", summary.window_end_ns)
+        watch.mark(f"{name} end")
+        watch.mark(f"{name} window", summary.window_start_ns)
+        watch.mark(f"{name} drain", summary.window_end_ns)
         traffic = f"{start.deployment.label} at {cell.load.label}"
-        record = replace(record, guard=(*unfit, *site.guard.during(watch, summary, traffic)))
+        record = replace(record, guard=(*record.guard, *site.guard.during(watch, summary, traffic)))
         return _keep(site, job, record, summary, observer, start)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.

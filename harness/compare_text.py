@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,16 +11,23 @@ from rich.markup import escape
 from harness.listing import print_rows
 from reports.compare import verdict_line, verdict_text
 from reports.differences import KINDS
+from reports.marks import SIGN, mark_text
 from reports.markup import NOTHING
 from reports.verdict_words import ratio_text
+
+if TYPE_CHECKING:
+    from reports.cases import LeftOut
+    from reports.compare import ComparedCase, Comparison, Row
+    from reports.differences import Difference
+    from reports.side_values import Mark, Reason
 
 _PACKAGES = "engine_packages."
 # More of one engine are counted in a line, which names so many.
 _NAMED_PACKAGES = 3
 
 
-def print_comparison(out: Console, comparison: Any) -> None:
-    """Of a reports.compare.Comparison the differences, then each case: its verdicts, and its other values."""
+def print_comparison(out: Console, comparison: Comparison) -> None:
+    """The differences, then each case: its verdicts, and its other values."""
     out.print(escape(f"A: {comparison.a}\nB: {comparison.b}\n"), soft_wrap=False)
     print_differences(out, comparison.differences, ("A", "B"))
     for case in comparison.cases:
@@ -30,11 +37,11 @@ def print_comparison(out: Console, comparison: Any) -> None:
     out.print(escape(f"{comparison.how}\n{verdict_line(comparison)}"), soft_wrap=False)
 
 
-def _print_case(out: Console, comparison: Any, case: Any) -> None:
+def _print_case(out: Console, comparison: Comparison, case: ComparedCase) -> None:
     out.print(escape(f"{case.name}, {case.starts_text}:"), soft_wrap=False)
     whys = dict.fromkeys(row.verdict.why for row in case.rows if row.verdict)
     why = next(iter(whys)) if len(whys) == 1 else None
-    for line in (*([f"no verdicts: {why}"] if why else []), *case.marks):
+    for line in (*([f"no verdicts: {why}"] if why else []), *case.notes):
         out.print(escape(f"  {line}"), soft_wrap=False)
     asked = [row for row in case.rows if row.verdict]
     print_rows(out, [_cells(row, comparison.margin_share, has_why=not why) for row in asked])
@@ -44,25 +51,29 @@ def _print_case(out: Console, comparison: Any, case: Any) -> None:
     out.print()
 
 
-def _values(row: Any) -> dict[str, str]:
-    return {
-        "metric": row.metric,
-        "unit": row.shown_unit,
-        "A": row.a.text(row.metric, has_why=row.verdict is None),
-        "B": row.b.text(row.metric, has_why=row.verdict is None),
-    }
+def marked(said: str, marks: Sequence[Mark]) -> str:
+    """With its mark behind it."""
+    return f"{said} {mark_text(marks)}".rstrip()
 
 
-def _cells(row: Any, margin_share: float, *, has_why: bool) -> dict[str, str]:
+def _values(row: Row) -> dict[str, str]:
+    a, b = (marked(side.text(row.metric, has_why=row.verdict is None), side.marks) for side in (row.a, row.b))
+    return {"metric": row.metric, "unit": row.shown_unit, "A": a, "B": b}
+
+
+def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
+    if row.verdict is None:
+        return _values(row)
     is_said = has_why or row.verdict.kind != "none"
     said = verdict_text(row.metric, row.verdict, margin_share) if is_said else NOTHING
-    return {**_values(row), "B / A": ratio_text(row.metric, row.verdict) or NOTHING, "verdict": said}
+    ratio = ratio_text(row.metric, row.verdict) or NOTHING
+    return {**_values(row), "B / A": ratio, "verdict": marked(said, row.marks)}
 
 
 # --- shared with `bench gate` ----------------------------------------------------------------------
 
 
-def print_differences(out: Console, differences: Sequence[Any], names: tuple[str, str]) -> None:
+def print_differences(out: Console, differences: Sequence[Difference], names: tuple[str, str]) -> None:
     """By kind, one table for each; nothing where nothing differs."""
     if not differences:
         return
@@ -78,22 +89,24 @@ def print_differences(out: Console, differences: Sequence[Any], names: tuple[str
     out.print()
 
 
-def print_left_out(out: Console, left_out: Sequence[Any], title: str) -> None:
+def print_left_out(out: Console, left_out: Sequence[LeftOut], title: str) -> None:
     """What has no partner on the other side, a line each."""
     for each in left_out:
         out.print(escape(f"{title}: {each.what}: {each.why}"), soft_wrap=False)
 
 
-def print_distrust(out: Console, distrust: Mapping[str, Sequence[str]]) -> None:
-    """The titles of the checks' findings, with the sides that they are of."""
-    if distrust:
-        found = (f"{title} ({' and '.join(sides)})" for title, sides in distrust.items())
-        out.print(escape(f"Reasons to distrust: {'; '.join(found)}"), soft_wrap=False)
+def print_distrust(out: Console, distrust: Sequence[Reason]) -> None:
+    """What the marks stand for: what was found, on which sides, and what would help."""
+    if not distrust:
+        return
+    out.print(f"Reasons to distrust ({SIGN} 2 behind a number: two of them):")
+    for each in distrust:
+        out.print(escape(f"  {each.text}"), soft_wrap=False)
 
 
-def _split(differences: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Any]]:
+def _split(differences: Sequence[Difference]) -> tuple[dict[str, list[Difference]], list[Difference]]:
     """By engine those of its packages, where they are many; and all others, in order."""
-    by_engine: dict[str, list[Any]] = {}
+    by_engine: dict[str, list[Difference]] = {}
     for each in differences:
         if each.what.startswith(_PACKAGES):
             by_engine.setdefault(_engine_and_package(each.what)[0], []).append(each)
@@ -102,7 +115,7 @@ def _split(differences: Sequence[Any]) -> tuple[dict[str, list[Any]], list[Any]]
     return many, [each for each in differences if each.what not in counted]
 
 
-def _package_lines(packages: dict[str, list[Any]], names: tuple[str, str]) -> Iterator[str]:
+def _package_lines(packages: dict[str, list[Difference]], names: tuple[str, str]) -> Iterator[str]:
     """The engine's own package first: it matters most."""
     for engine, differences in packages.items():
         own = sorted(differences, key=lambda each: _engine_and_package(each.what)[1] != engine)

@@ -288,7 +288,10 @@ def _check_keys(given: Choices) -> None:
     known = known_keys()
     for key, values in given.items():
         if key not in known and not goals.is_slo(key):
-            raise UserError(f"{key}={shown(values[0])}: no such key; {_nearest(key, known)}")
+            if key.startswith("gate."):
+                raise UserError(f"{key}={shown(values[0])}: is of `bench gate` alone; leave it out")
+            why = goals.why_no_slo(key) or _nearest(key, known)
+            raise UserError(f"{key}={shown(values[0])}: no such key; {why}")
         for section in ("fit", "search"):
             if key.startswith(f"{section}."):
                 raise UserError(f"{key}={shown(values[0])}: is of `bench {section}` alone; leave it out")

@@ -33,7 +33,6 @@ _UNIT_EXAMPLES = {
     "_bytes": "a size, such as 24GiB",
     "_share": "a share, such as 10%",
 }
-# Of the keys outside of the sections.
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # What the fields' types cannot say: the smallest value that makes sense.
 _MINIMUM = {
@@ -87,7 +86,8 @@ _MAXIMUM = {
 
 @dataclass(frozen=True)
 class Varied:
-    """A decoded section of keys. `differs`: those of its keys that are swept, with this point's value."""
+    """A decoded section of keys: `value` is its dataclass. `differs`: those of its keys that are swept, with
+    this point's value."""
 
     value: Any
     differs: Mapping[str, str]
@@ -115,6 +115,8 @@ def fields_by_key(prefix: str, kind: type) -> dict[str, tuple[str, str | None]]:
 
 
 def takes(kind: Any, suffix: str | None) -> str:
+    """What a field of this type and unit suffix takes, in words: `a duration, such as 500ms or 20s`, `a whole
+    number`, `native or docker`."""
     first = next(part for part in _parts(kind) if part is not type(None))
     if typing.get_origin(first) is typing.Literal:
         return " or ".join(map(str, typing.get_args(first)))
@@ -142,6 +144,8 @@ def _point(prefix: str, kind: type, values: Mapping[str, Scalar], choices: Choic
 
 
 def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
+    """One value as its type: with a unit suffix in seconds, bytes, per second or as a share; null only where
+    the type has None. Raises UserError: the key, the value, and what would work."""
     optional = type(None) in _parts(kind)
     if value is None:
         if optional:
@@ -188,6 +192,7 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 
 
 def check_single(key: str, values: Sequence[Scalar]) -> None:
+    """Raise UserError for a key that has several values and is no axis of a run."""
     if len(values) > 1:
         listed = ",".join(shown(value) for value in values)
         hint = f" (several devices for one server: '{key}=\"{listed}\"')" if key == "device" else ""

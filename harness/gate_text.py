@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-from harness.compare_text import print_differences, print_distrust, print_left_out
+from harness.compare_text import marked, print_differences, print_distrust, print_left_out
 from harness.listing import print_rows
-from reports.gate_files import limit_text
+from reports.gate_limit import limit_text
 from reports.markup import NOTHING
 from reports.metrics import metric_of
 
+if TYPE_CHECKING:
+    from reports.gate import Gate, GatedCase
 
-def print_gate(out: Console, gate: Any) -> None:
-    """Of a reports.gate.Gate."""
+
+def print_gate(out: Console, gate: Gate) -> None:
+    """The gate, its last line the verdict."""
     out.print(escape(f"BASE: {gate.base}\nNEW: {gate.new}\n"), soft_wrap=False)
     print_differences(out, gate.differences, ("BASE", "NEW"))
     unit = metric_of(gate.metric).shown_unit
-    out.print(escape(f"{gate.metric} in {unit}; NEW may be worse by {limit_text(gate)}:"), soft_wrap=False)
+    limit = limit_text(gate.metric, gate.max_regression_share)
+    out.print(escape(f"{gate.metric} in {unit}; NEW may be worse by {limit}:"), soft_wrap=False)
     print_rows(out, [_cells(gate, case) for case in gate.cases])
     out.print()
     for case in gate.cases:
         # Where all are inconclusive for one reason, the last line says it.
-        is_said = case.why is None or case.why in gate.summary
-        for line in (*([] if is_said else [case.why]), *case.marks):
+        why = [case.why] if case.why and case.why not in gate.summary else []
+        for line in (*why, *case.notes):
             out.print(escape(f"{case.name}: {line}"), soft_wrap=False)
     print_left_out(out, gate.left_out, "Not gated")
     print_distrust(out, gate.distrust)
@@ -34,11 +38,12 @@ def print_gate(out: Console, gate: Any) -> None:
     out.print(escape(gate.summary))  # whole, for whoever reads the last line
 
 
-def _cells(gate: Any, case: Any) -> dict[str, str]:
+def _cells(gate: Gate, case: GatedCase) -> dict[str, str]:
+    base, new = (marked(side.text(gate.metric), side.marks) for side in (case.base, case.new))
     return {
         "case": case.name,
-        "BASE": case.base.text(gate.metric),
-        "NEW": case.new.text(gate.metric),
+        "BASE": base,
+        "NEW": new,
         "NEW worse by": case.regression_text(gate.metric) or NOTHING,
-        "": case.outcome,
+        "": marked(case.outcome, case.marks),
     }

@@ -69,6 +69,13 @@ def is_slo(key: str) -> bool:
     return key == _SLO_SUCCESS or _SLO.fullmatch(key) is not None
 
 
+def why_no_slo(key: str) -> str | None:
+    """What is wrong with a key that is nearly an objective's; None for any other."""
+    if match := re.fullmatch(rf"slo\.({'|'.join(SLO_METRICS)})\.p[\d.]+", key):
+        return f"percentiles are whole, slo.{match[1]}.p1 to slo.{match[1]}.p99"
+    return None
+
+
 def keys() -> list[str]:
     """Every key of a run's goals; of objectives those at the usual percentiles."""
     slo = [f"slo.{metric}.p{level}" for metric in SLO_METRICS for level in (50, 90, 95, 99)]
@@ -77,16 +84,25 @@ def keys() -> list[str]:
 
 def takes() -> dict[str, str]:
     """What each of them takes."""
-    return {key: _TAKES.get(key, "a duration, such as 500ms") for key in keys()}
+    gate = {"gate.metric": "a name of `bench list metrics`", "gate.max_regression": "a share, such as 5%"}
+    return {key: _TAKES.get(key, "a duration, such as 500ms") for key in keys()} | gate
 
 
 def defaults() -> dict[str, str]:
-    """Those with a default, as it would be given."""
+    """Each with its default as it would be given; `-`: none. Of objectives one stands for the others."""
     return {
+        "slo.ttft_s.p95": "-",
+        "slo.tpot_s.p95": "-",
+        "slo.e2e_s.p95": "-",
+        _SLO_SUCCESS: "-",
+        "until": "-",
         "until.metric": Until.metric,
         "until.budget": f"{Until.budget_s:g}s",
         "compare.margin": f"{100 * CompareTerms.margin_share:g}%",
+        "compare.baseline": "the first deployment",
         "compare.metric": ",".join(COMPARED_METRICS),
+        "gate.metric": GateTerms.metric,
+        "gate.max_regression": f"{100 * GateTerms.max_regression_share:g}%",
     }
 
 
@@ -105,13 +121,16 @@ def _objectives(given: Choices) -> Iterator[Objective]:
             continue
         check_single(key, values)
         if match := _SLO.fullmatch(key):
+            if shown(values[0]).replace(".", "", 1).isdigit():
+                value = shown(values[0])
+                raise UserError(f"{key}={value}: needs a unit; write {value}ms or {value}s")
             limit_s = decode(key, float, values[0], "_s")
             _check_positive(key, values[0], limit_s)
             yield Objective(match[1], int(match[2]) / 100, limit_s)
         else:
             share = decode(key, float, values[0], "_share")
             if not 0 < share <= 1:
-                raise UserError(f"{key}={shown(values[0])}: must be more than 0 % and at most 100 %")
+                raise UserError(f"{key}={shown(values[0])}: must be above 0 % and at most 100 %, such as 99%")
             yield Objective(SUCCESS, share)
 
 
@@ -129,7 +148,7 @@ def _until(given: Choices) -> Until | None:
         raise UserError(f"until={text}: must be of the form ci:5%")
     share = decode("until", float, match[1], "_share")
     if not 0 < share < 1:
-        raise UserError(f"until={text}: must be more than 0 % and less than 100 %")
+        raise UserError(f"until={text}: must be more than 0 % and less than 100 %, such as 5%")
     terms = points("until", UntilKeys, given)[0].value
     _check_positive("until.budget", terms.budget_s, terms.budget_s)
     return Until(share, terms.metric, terms.budget_s)
@@ -141,9 +160,8 @@ def compare_terms(given: Choices) -> CompareTerms:
         check_single(key, given.get(key, ()))
     terms = points("compare", CompareKeys, given)[0].value
     if not 0 < terms.margin_share < 1:
-        raise UserError(
-            f"compare.margin={shown(given['compare.margin'][0])}: must be more than 0 % and less than 100 %"
-        )
+        value = shown(given["compare.margin"][0])
+        raise UserError(f"compare.margin={value}: must be more than 0 % and less than 100 %, such as 5%")
     metrics = tuple(dict.fromkeys(decode("compare.metric", str, v) for v in given.get("compare.metric", ())))
     return CompareTerms(terms.margin_share, terms.baseline, metrics or COMPARED_METRICS)
 
@@ -161,9 +179,9 @@ def gate_terms(given: Choices) -> GateTerms:
     for key in own:
         check_single(key, given.get(key, ()))
     terms: GateTerms = points("gate", GateTerms, given)[0].value
-    if not 0 <= terms.max_regression_share < 10:
+    if not 0 <= terms.max_regression_share < 1:
         value = shown(given["gate.max_regression"][0])
-        raise UserError(f"gate.max_regression={value}: must be 0 % or more, such as 5%")
+        raise UserError(f"gate.max_regression={value}: must be 0 % or more and less than 100 %, such as 5%")
     return terms
 
 
@@ -188,7 +206,7 @@ def search_terms(given: Choices) -> SearchTerms:
         raise UserError(f"search.lowest={lowest:g}, search.highest={highest:g}: users are whole numbers")
     if not 0 < terms.precision_share < 1:
         value = shown(given["search.precision"][0])
-        raise UserError(f"search.precision={value}: must be more than 0 % and less than 100 %")
+        raise UserError(f"search.precision={value}: must be more than 0 % and less than 100 %, such as 5%")
     if terms.trials < 1:
         raise UserError(f"search.trials={terms.trials}: must be 1 or more")
     return replace(terms, lowest=lowest, highest=highest)

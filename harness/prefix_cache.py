@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, Literal
 
 from harness import probe
 from harness.contracts import (
@@ -41,8 +41,8 @@ _COUNTED_WITHIN_S = 1.0
 _PAGE_TIMEOUT_S = 2.0
 _POLL_S = 0.02
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
-_UNCOUNTED = "not checked: the server does not say how many tokens of a prompt were cached"
-_NEVER_CACHED = "not checked: the server found nothing of the prompt cached before the reset either"
+_UNCOUNTED = "the server does not say how many tokens of a prompt were cached"
+_NEVER_CACHED = "the server found nothing of the prompt cached before the reset either"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def _checked(asked: _Asked, calls: Sequence[HttpCall], before: _Found) -> CacheR
         after = asked.prompt()
         problem = "the prompt was still cached after the reset"
         if not after.was_cached:
-            return CacheReset("reset", after.prompt_tokens, after.cached_tokens, _doubt(before, after))
+            doubt = _doubt(before, after)
+            how: Literal["reset", "unchecked"] = "unchecked" if doubt else "reset"
+            return CacheReset(how, after.prompt_tokens, after.cached_tokens, doubt)
     return CacheReset("failed", after.prompt_tokens, after.cached_tokens, problem)
 
 

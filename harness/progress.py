@@ -26,6 +26,7 @@ class Show:
     """A run's Observer (harness/run.py), and `line` for all else; a `with` block holds the live line."""
 
     def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._live = Progress(
             TextColumn("{task.description}"),

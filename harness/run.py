@@ -158,13 +158,7 @@ def _measure_start(
     spec = _launch_spec(start, provisions, site, directory, devices)
     memory = _memory(devices)
     idle = site.guard.before_start(memory, devices, lambda why: observer.start_held(start, why))
-    keeper.update(
-        memory_kind=memory.kind,
-        devices=tuple(devices),
-        baseline_bytes=idle.used_bytes,
-        idle_power_w=idle.power_w,
-        idle_power_note=idle.power_note,
-    )
+    keeper.update(memory_kind=memory.kind, devices=tuple(devices), **_of_idle(idle))
     with (
         _serving(start, spec, directory, site, provisions, keeper) as running,
         watch_memory(running.pid if running else None, devices, directory, keeper) as watch,
@@ -184,6 +178,15 @@ def _measure_start(
         watch.mark("stopping")
         # Some of a server's memory comes with load, and its log tells of it only then.
         keeper.update(memory_said=_memory_said(start, _facts(start, spec), directory))
+
+
+def _of_idle(idle: Idle) -> dict[str, object]:
+    """What a start's record has of the machine before it."""
+    return {
+        "baseline_bytes": idle.used_bytes,
+        "idle_power_w": idle.power_w,
+        "idle_power_note": idle.power_note,
+    }
 
 
 def _await(

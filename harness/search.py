@@ -14,16 +14,17 @@ from typing import Literal, Protocol
 
 from harness import plan as planning
 from harness import session, store
+from harness.bisection import Trial, bracket, next_load
 from harness.candidates import OPEN_LOOP_SEQUENCES
 from harness.cells import Site
 from harness.config import Settings
 from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.decoding import Varied
-from harness.errors import CellError, StoreError, UserError
+from harness.errors import CellError, UserError
+from harness.plan_text import counted, duration_text
 from harness.progress import Show
 from harness.provision import Provisions
 from harness.run import run_starts
-from harness.searching import Trial, bracket, next_load
 from harness.store import CellRecord, RunRecord
 
 # A server may reserve memory for each that it serves at once (see candidates.OPEN_LOOP_SEQUENCES).
@@ -88,8 +89,9 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
     """What a search is about to do, in words."""
     unit = "users" if terms.over == "concurrency" else "conversations per second"
     found = [
-        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of {len(planned.starts)} "
-        "starts; how long that takes depends on what is found"
+        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
+        f"{counted(len(planned.starts), 'start')}; with one trial on each about "
+        f"{duration_text(planned.estimate_s)}, and how many there will be depends on what is found"
     ]
     own = {start.deployment.terms.concurrent_sequences for start in planned.starts}
     if told := sorted(count for count in own if count):
@@ -104,11 +106,11 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
 def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRecord, list[PlannedStart]]:
     """The starts of a search that did not come to their end, to be begun anew, and the record with them.
 
-    Raises StoreError where today's bench would search otherwise than the one that began it.
+    Raises StoreError where today's bench would begin a start otherwise than the one that began the search, by
+    its deployments and their terms, scenarios, first loads or seeds, and on another machine.
     """
     session.check_machine(directory, record)
-    if _asked(record.plan) != _asked(whole):
-        raise StoreError(f"{directory}: was planned by another bench, which would search otherwise now")
+    session.check_plan(directory, _as_planned(record.plan, whole), whole)
     ended = {start.name for start in store.read_starts(directory) if start.status == "completed"}
     numbers = itertools.count(_last_number(record.plan) + 1)
     index = session.last_index(directory, record)
@@ -134,12 +136,12 @@ def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRec
     return replace(record, plan=replace(record.plan, starts=tuple(kept))), left
 
 
-def _asked(planned: Plan) -> list[object]:
-    """What is searched on each start, as it is when read back from a file."""
-    return [
-        (start.deployment.label, start.repeat, [cell.scenario.label for cell in start.cells[:1]])
-        for start in planned.starts
-    ]
+def _as_planned(recorded: Plan, whole: Plan) -> Plan:
+    """Without the cells that the search has added: each start as it was before its first trial."""
+    first = max((len(start.cells) for start in whole.starts), default=0)
+    return replace(
+        recorded, starts=tuple(replace(start, cells=start.cells[:first]) for start in recorded.starts)
+    )
 
 
 def _last_number(planned: Plan) -> int:
@@ -167,6 +169,8 @@ def measure(
     except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
         store.end_run(directory, searched.record, "interrupted", session.now())
         raise
+    finally:
+        session.learn(directory, [start.name for start in starts], site.cache_dir)
     store.end_run(directory, searched.record, "completed", session.now())
     return records
 

@@ -1,6 +1,9 @@
-"""One `bench run` from settings to a finished results directory: new, or resumed.
+"""What every measuring command shares: a results directory of its own, what a resumed one lacks, servers and
+weights for its starts, and `measure`, one `bench run` from its first start to its end, with the blocks that
+`until` adds. `bench search` has its own loop (harness/search.py).
 
-Knows no terminal and no report: cli hands in who shows progress and who finds weights.
+Knows no terminal and no report: the commands hand in who shows progress, who finds weights, and who tells how
+sure a run is.
 """
 
 from __future__ import annotations
@@ -129,8 +132,7 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
 
     Raises StoreError where today's bench would plan this run otherwise than the one that began it.
     """
-    if _measured(record.plan) != _measured(whole):
-        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+    check_plan(directory, record.plan, whole)
     check_machine(directory, record)
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
     taken, last = _taken_indices(directory), last_index(directory, record)
@@ -145,12 +147,21 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
     return remaining
 
 
+def check_plan(directory: Path, recorded: Plan, whole: Plan) -> None:
+    """Raise StoreError where today's bench plans other deployments, terms, options, scenarios, loads or
+    seeds."""
+    if _measured(recorded) != _measured(whole):
+        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+
+
 def _measured(planned: Plan) -> list[object]:
     """What a plan is going to measure, its defaults included, as it is when read back from a file."""
     measured = [
         (
             start.deployment.label,
+            start.deployment.model,
             start.deployment.terms,
+            start.deployment.options,
             [(cell.seed, cell.load, cell.scenario) for cell in start.cells],
         )
         for start in planned.starts
@@ -285,7 +296,7 @@ def measure(
         store.end_run(directory, record, "interrupted", now())
         raise
     finally:
-        _learn(directory, names, site.cache_dir)
+        learn(directory, names, site.cache_dir)
     store.end_run(directory, record, "completed", now())
     return records
 
@@ -328,7 +339,7 @@ def _life_s(start: StartRecord) -> float:
     return (max(known) - min(known)) / 1e9 if known else 0.0
 
 
-def _learn(directory: Path, names: Sequence[str], cache: Path) -> None:
+def learn(directory: Path, names: Sequence[str], cache: Path) -> None:
     """Keep how long these starts took, as far as they came; no run fails of it."""
     with suppress(BenchError, OSError):
         records = {start.name: start for start in store.read_starts(directory)}

@@ -141,11 +141,12 @@ class Supervised:
         who reads that bench has stopped may rely on the server being gone.
         """
         if self.ended is None:
-            self._lifeline.close()
             limit_s = self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S
             try:
+                self._lifeline.close()
                 self._drain(limit_s)
             except BaseException:
+                self._lifeline.close()
                 self._drain(limit_s)
                 self._finish()
                 raise

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from reports.cells import Group
 from reports.comparisons import remedy
 from reports.frames import Run
-from reports.load_cases import Case, cases_of, title_of_case, verdict_of
-from reports.markup import plural, several
+from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
+from reports.markup import several
 from reports.metrics import metric_of
-from reports.verdict_words import margin_text, ratio_text, title_of, word_of
+from reports.verdict_words import family_text, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 
 _MEMORY = "memory_peak_bytes"
@@ -62,7 +62,7 @@ def answer_of(run: Run) -> Answer:
         numbers += [(group, case.baseline, metric) for group in named]
     if not found.family:
         return Answer(tuple(sentences))
-    basis = f"95 %, Holm over {plural(found.family, 'comparison')}; other loads and metrics are in Verdicts."
+    basis = f"{family_text(found.family)}; other loads and metrics are in Verdicts."
     return Answer(tuple(sentences), basis, tuple(numbers))
 
 
@@ -72,10 +72,10 @@ def _nothing_compared(run: Run) -> str:
     return "No winner is named: deployments of different models are not compared."
 
 
-def _highest(run: Run) -> list[Case]:
+def _highest(run: Run) -> list[LoadCase]:
     """Of each scenario and model the highest load of its first family that has the baseline."""
-    found: dict[tuple[str, str], Case] = {}
-    for case in cases_of(run):
+    found: dict[tuple[str, str], LoadCase] = {}
+    for case in load_cases_of(run):
         if case.baseline is not None:
             found.setdefault((case.scenario, case.model), case)
     return list(found.values())
@@ -124,21 +124,25 @@ def _ahead(run: Run, metric: str, baseline: Group, better: Sequence[Against]) ->
     said += _memory(run, baseline, first.group) + "."
     if not rest:
         return said
-    word = metric_of(metric).words[0]
-    told = [each for each in rest if _is_behind(run, metric, first.group, each.group)]
-    untold = [each for each in rest if each not in told]
-    also = f" Also {word} than {baseline.deployment}"
-    if told:
-        said += f"{also}, and behind {first.label}: {_each(metric, told)}."
-    if untold:
-        said += f"{also}: {_each(metric, untold)}; no order between {first.label} and these is proven."
+    also = f" Also {metric_of(metric).words[0]} than {baseline.deployment}"
+    for is_told, ending in (
+        (True, f", and behind {first.label}"),
+        (False, f"; no order between {first.label} and these is proven"),
+        (None, f"; their order with {first.label} was not asked"),
+    ):
+        some = [each for each in rest if _is_behind(run, metric, first.group, each.group) is is_told]
+        if some and is_told:
+            said += f"{also}{ending}: {_each(metric, some)}."
+        elif some:
+            said += f"{also}: {_each(metric, some)}{ending}."
     return said
 
 
-def _is_behind(run: Run, metric: str, first: Group, other: Group) -> bool:
-    """Whether the first is proven better than the other; asked of such pairs only where there is an SLO."""
+def _is_behind(run: Run, metric: str, first: Group, other: Group) -> bool | None:
+    """Whether the first is proven better than the other; None where it was not asked, as of pairs without the
+    baseline where there is no SLO."""
     verdict = run.comparisons.of(first.scenario, first.load, metric, first.deployment, other.deployment)
-    return verdict is not None and verdict.kind == "better"
+    return None if verdict is None else verdict.kind == "better"
 
 
 def _memory(run: Run, baseline: Group, group: Group) -> str:

@@ -6,6 +6,7 @@ answer of one token, does not apply to it: such a request is none of that object
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,24 +18,22 @@ import pandas as pd
 from scipy.special import ndtri
 
 from harness import store
-from harness.contracts import Load, LoadSummary, Objective
+from harness.contracts import Objective
 from harness.store import CellRecord
 from reports import tables
-from reports.intervals import CONFIDENCE
-from reports.steadiness import Series, Steadiness, edges_of, occupancy
+from reports.cells import origin_of
+from reports.intervals import CONFIDENCE, of_values
+from reports.steadiness import only_grew
 
 Verdict = Literal["kept", "broken", "unclear"]
-# Until requests in flight begin to leave, an open loop only fills up. Answers take up to so many times the
-# shortest one (lengths from half to one and a half of their mean).
-_LONGEST_TO_SHORTEST = 3.0
 
 
 def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The score interval of a share, which holds also near 0 and 1 and for few observations.
 
     Wilson (1927), Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc.
-    22: (p + z^2/2n +- z sqrt(p (1-p) / n + z^2/4n^2)) / (1 + z^2/n). Requests of one window are not quite
-    independent, so it is somewhat too narrow. Raises ValueError for n = 0.
+    22: (p + z^2/2n +- z sqrt(p (1-p) / n + z^2/4n^2)) / (1 + z^2/n). It takes requests as independent, which
+    those of one start are not quite, and those of several still less. Raises ValueError for n = 0.
     """
     if n < 1:
         raise ValueError("a share needs observations")
@@ -46,13 +45,27 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
     return (0.0 if met == 0 else low), (1.0 if met == n else high)
 
 
+def requests_needed(asked: float, share: float = 1.0, confidence: float = CONFIDENCE) -> int | None:
+    """Requests of which `share` meet an objective until wilson() has all of its interval on one side of what
+    is asked: 35, 73 and 381 good ones for 90, 95 and 99 %. None where no number is enough, as for 100 %.
+
+    The asked share p is in it as long as |share - p| <= z sqrt(p (1-p) / n).
+    """
+    if asked >= 1 or share == asked:
+        return None
+    z = float(ndtri(0.5 + confidence / 2))
+    return math.ceil(z**2 * asked * (1 - asked) / (share - asked) ** 2)
+
+
 @dataclass(frozen=True)
 class Attainment:
-    """How many of the requests that an objective applies to met it."""
+    """How many of the requests that an objective applies to met it. `starts`: the same of each server start,
+    where there are several."""
 
     objective: Objective
     met: int
     n: int
+    starts: tuple[tuple[int, int], ...] = ()
 
     @property
     def share(self) -> float | None:
@@ -60,7 +73,16 @@ class Attainment:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.met, self.n) if self.n else (0.0, 1.0)
+        """Of all requests together (Wilson); of several starts so wide that it also holds the t interval of
+        their shares: a start is one draw, however many requests it has."""
+        if not self.n:
+            return 0.0, 1.0
+        low, high = wilson(self.met, self.n)
+        shares = [met / n for met, n in self.starts if n]
+        if len(shares) < 2:
+            return low, high
+        least, most = of_values(shares, is_log=False).interval()
+        return max(0.0, min(low, least)), min(1.0, max(high, most))
 
     @property
     def verdict(self) -> Verdict:
@@ -74,6 +96,21 @@ class Attainment:
     def meets(self) -> bool:
         """Whether the share as it stands is the asked one or more."""
         return self.n > 0 and self.met / self.n >= self.objective.share
+
+    @property
+    def wanting(self) -> str | None:
+        """What would make it clear, in words; None where it is."""
+        if self.share is None or self.verdict != "unclear":
+            return None
+        asked = self.objective.share
+        if asked >= 1:
+            return "100 % can be broken and never proven"
+        wanted = requests_needed(asked, self.share)
+        if wanted is None:
+            return "its share is the asked one"
+        if wanted <= self.n:
+            return "its starts differ too much, and want more repeats"
+        return f"as it stands clear from about {wanted:,} requests on"
 
 
 def is_ok(sent: pd.DataFrame) -> np.ndarray:
@@ -91,17 +128,19 @@ def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.nda
         return ~has_none, ok & (taken_s <= objective.limit_s)
 
 
-def attainments(windows: Sequence[pd.DataFrame], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
-    """Each objective over the requests that were sent in these windows, taken together."""
-    counted = [[_meets(sent, objective) for sent in windows] for objective in slo]
-    return tuple(
-        Attainment(
-            objective,
-            sum(int((applies & meets).sum()) for applies, meets in each),
-            sum(int(applies.sum()) for applies, _ in each),
-        )
-        for objective, each in zip(slo, counted, strict=True)
-    )
+def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
+    """Each objective over the requests that were sent in each start's windows, and over all together."""
+    return tuple(_attainment(starts, objective) for objective in slo)
+
+
+def _attainment(starts: Sequence[Sequence[pd.DataFrame]], objective: Objective) -> Attainment:
+    by_start = []
+    for windows in starts:
+        found = [_meets(sent, objective) for sent in windows]
+        met = sum(int((applies & meets).sum()) for applies, meets in found)
+        by_start.append((met, sum(int(applies.sum()) for applies, _ in found)))
+    met, n = (sum(each[at] for each in by_start) for at in (0, 1))
+    return Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else ())
 
 
 def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
@@ -120,11 +159,12 @@ def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
 class Window:
     """One cell: the requests that were sent in its window. `too_high`: why it tells at once that the load is
     too high, whatever its requests met; None where it does not. `is_disturbed`: the guard found the machine
-    unfit during it, which makes requests slower and never faster."""
+    unfit during it, which makes requests slower and never faster. `start`: the name of its server start."""
 
     sent: pd.DataFrame
     too_high: str | None = None
     is_disturbed: bool = False
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +193,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """`ttft_s.p95 97.5 % of 120 [92.9 %, 99.2 %]`, each objective in turn."""
+        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
         said = [_words(each) for each in self.attained]
         disturbed = ["on a machine that was not fit"] if self.is_disturbed else []
         return ", ".join([*said, *([self.too_high] if self.too_high else []), *disturbed])
@@ -163,14 +203,16 @@ def _words(each: Attainment) -> str:
     if each.share is None:
         return f"{each.objective.name}: no request has it"
     low, high = each.interval
-    return f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{100 * low:.1f}, {100 * high:.1f}]"
+    said = f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{said} ({each.wanting})" if each.wanting else said
 
 
 def judged(windows: Sequence[Window], slo: Sequence[Objective]) -> Judged:
     """The verdict on the windows of one load, pooled: of those that were not disturbed, if there are any."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
-    attained = attainments([window.sent for window in used], slo)
+    by_start = itertools.groupby(sorted(used, key=lambda window: window.start), key=lambda w: w.start)
+    attained = attainments([[window.sent for window in each] for _, each in by_start], slo)
     too_high = next((window.too_high for window in used if window.too_high), None)
     without = [each.objective for each in attained if not each.n]
     problem = _problem(without[0], sum(len(window.sent) for window in used)) if without else None
@@ -194,12 +236,17 @@ def _problem(objective: Objective, sent: int) -> str:
     return f"no request has a value of {objective.metric}"
 
 
+def says_something(record: CellRecord) -> bool:
+    """Whether a cell's window tells of its load: also where the cell failed with its requests, not where it
+    is invalid or was cut short."""
+    return record.validity != "invalid" and record.status != "interrupted"
+
+
 def window_of(record: CellRecord, requests: pd.DataFrame) -> Window:
     """A cell's window from all of its requests."""
     sent = requests[requests["in_window"].fillna(False).astype(bool)]
-    return Window(
-        sent, _too_high(record, requests), any(finding.when == "during" for finding in record.guard)
-    )
+    is_disturbed = any(finding.when == "during" for finding in record.guard)
+    return Window(sent, _too_high(record, requests), is_disturbed, record.start)
 
 
 def _too_high(record: CellRecord, requests: pd.DataFrame) -> str | None:
@@ -208,42 +255,18 @@ def _too_high(record: CellRecord, requests: pd.DataFrame) -> str | None:
         return None
     if summary.ended_by == "failures":
         return "ended early, since too many requests failed"
-    if record.load.kind == "open" and is_growing(requests, record.load, summary):
+    if record.load.kind == "open" and only_grew(requests, record.load, summary):
         return "the queue only grew"
     return None
 
 
-def is_growing(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
-    """Whether requests in flight only became more, other than by an open loop's filling up at its beginning.
-
-    That is over once the longest of the first requests leave, which has to be by the window's middle third;
-    else, and after a ramp, nothing is said.
-    """
-    begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
-    if end_ns <= begin_ns:
-        return False
-    sent = requests[requests["sent_ns"].notna() & requests["end_ns"].notna()]
-    sent_ns, left_ns = (sent[name].to_numpy(dtype=float) for name in ("sent_ns", "end_ns"))
-    ok = is_ok(sent)
-    if not ok.any():
-        return False
-    shortest_s = float((left_ns - sent_ns)[ok].min()) / 1e9
-    settled_s = (begin_ns - summary.started_ns + (end_ns - begin_ns) / 3) / 1e9
-    if _LONGEST_TO_SHORTEST * shortest_s > settled_s or load.ramp_up_s:
-        return False
-    in_flight = occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns))
-    return Steadiness(in_flight, None, Series(np.zeros_like(in_flight.parts)), 0).is_growing
-
-
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    """The windows of these cells of one load, read from their own files alone; of those that count and those
-    that failed with requests. A cell that is invalid says nothing."""
+    """The windows of these cells of one load, read from their own files alone."""
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
     windows = []
-    for record in records:
-        if record.validity != "invalid":
-            origin = "sent_ns" if record.load.kind == "closed" else "scheduled_ns"
-            windows.append(window_of(record, tables.requests_frame(run_dir, {record.number: origin})))
+    for record in filter(says_something, records):
+        origins = {record.number: origin_of(record.load)}
+        windows.append(window_of(record, tables.requests_frame(run_dir, origins)))
     found = judged(windows, slo)
     if not found.problem:
         return found

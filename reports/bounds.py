@@ -214,7 +214,8 @@ def _said_unclear(found: Sequence[Evidence]) -> str:
         missing = _missing(first)
         return f"{_waiting(found)}, and it is not known for what{f': {missing}' if missing else ''}"
     if first.cell.load.kind != "closed":
-        what = "only became more" if first.is_growing else "did not become more, yet fewer ended than came"
+        grew, came = "only became more", "do not show a queue that only grew, yet fewer ended than came"
+        what = grew if first.is_growing else came
         return f"requests in flight {what}, and none is known to have waited{_tail(first)}"
     return f"whether requests waited is not known{_tail(first)}"
 

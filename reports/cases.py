@@ -1,47 +1,34 @@
-"""What two sides have in common, case by case, and what keeps a case from a verdict.
+"""What two sides have in common, case by case, and what is left out.
 
 A case is a deployment of each side under the same load of the same scenario. Decides no verdict.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.contracts import Load
-from reports.caveats import stand_ins
-from reports.cells import Aggregate, Group
+from reports.cells import Group
 from reports.differences import client_differs, hardware_differs
-from reports.equal_work import TURNS_NEEDED, counted_prompts, differ, mean, turns_of
-from reports.frames import Run
-from reports.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
-from reports.markup import plural
-from reports.metrics import is_percentile, metric_of, why_missing
+from reports.pairs import Names, Pair
 from reports.sides import Side
-from reports.verdicts import STARTS_NEEDED
-
-Names = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: the groups of both sides, and what these are called (`A`, `B`). `is_paired`: of one run,
-    whose blocks started both. `why_none`: why it gets no verdict on any metric; `marks`: what a reader has
-    to know of it besides."""
+    """One case. `notes`: what a reader has to know of it that no check of either run can have found."""
 
-    names: Names
-    runs: tuple[Run, Run]
-    a: Group
-    b: Group
-    is_paired: bool
-    why_none: str | None
-    marks: tuple[str, ...]
+    pair: Pair
+    notes: tuple[str, ...]
 
     @property
-    def sides(self) -> tuple[tuple[str, Run, Group], tuple[str, Run, Group]]:
-        """Name, run and group of each."""
-        return (self.names[0], self.runs[0], self.a), (self.names[1], self.runs[1], self.b)
+    def a(self) -> Group:
+        return self.pair.groups[0]
+
+    @property
+    def b(self) -> Group:
+        return self.pair.groups[1]
 
     @property
     def deployment(self) -> str:
@@ -56,15 +43,21 @@ class LeftOut:
     """A deployment, scenario and load of one side, or of both, that is not compared, and why."""
 
     side: str
-    what: str
+    deployment: str
+    scenario: str
+    load: str
     why: str
+
+    @property
+    def what(self) -> str:
+        return ", ".join((self.deployment, self.scenario, self.load))
 
 
 def cases_of(a: Side, b: Side, names: Names = ("A", "B")) -> tuple[list[Case], list[LeftOut]]:
     """All cases of both, in the order of a's, and what is left out."""
     pairs, left_out = _matched(a, b, names)
     whole = _why_none(a, b, names)
-    return [_case(a.run, b.run, one, other, whole, names) for one, other in pairs], left_out
+    return [_case(Pair(names, (a.run, b.run), groups, whole)) for groups in pairs], left_out
 
 
 # --- what belongs together -------------------------------------------------------------------------
@@ -76,14 +69,14 @@ def _matched(a: Side, b: Side, names: Names) -> tuple[list[tuple[Group, Group]],
     for group in _groups(a):
         other = _partner(group, rest, is_same_label=a.label is None)
         if other is None:
-            left_out.append(LeftOut(names[0], ", ".join(group.key), f"only {names[0]} has it"))
+            left_out.append(LeftOut(names[0], *group.key, f"only {names[0]} has it"))
             continue
         rest.remove(other)
         if why := _why_not_comparable(group, other):
-            left_out.append(LeftOut(" and ".join(names), ", ".join(group.key), why))
+            left_out.append(LeftOut(" and ".join(names), *group.key, why))
         else:
             pairs.append((group, other))
-    left_out += [LeftOut(names[1], ", ".join(group.key), f"only {names[1]} has it") for group in rest]
+    left_out += [LeftOut(names[1], *group.key, f"only {names[1]} has it") for group in rest]
     return pairs, left_out
 
 
@@ -123,160 +116,21 @@ def _why_not_comparable(a: Group, b: Group) -> str | None:
     return f"other scenario options: {', '.join(said)}"
 
 
-# --- what keeps from a verdict ---------------------------------------------------------------------
+# --- of a case ------------------------------------------------------------------------------------
 
 
 def _why_none(a: Side, b: Side, names: Names) -> str | None:
-    """Of both sides as a whole."""
+    """Why nothing of the two sides gets a verdict."""
     for name, side in zip(names, (a, b), strict=True):
-        if any(record.attached for label in side.labels for record in side.run.starts_of(label)):
+        if not all(side.run.is_restarted(label) for label in side.labels):
             return f"{name} was running already and was not restarted between repeats"
         if side.run.record.search is not None:
             return f"{name} is a search, which tries other loads on each start"
     return hardware_differs(a.run, b.run) or client_differs(a.run, b.run)
 
 
-def _case(first: Run, second: Run, a: Group, b: Group, whole: str | None, names: Names) -> Case:
-    has_same_seeds = _has_same_seeds(a, b)
-    marks = [] if has_same_seeds else ["other seeds: not the same conversations on both sides"]
-    if _load(a) != _load(b):
-        marks.append("other bounds of the load; see what differs")
-    case = Case(names, (first, second), a, b, first is second, whole, tuple(marks))
-    return replace(case, why_none=whole or _why_no_verdict(case) or _lengths(case, has_same_seeds))
-
-
-def _has_same_seeds(a: Group, b: Group) -> bool:
-    """Whether repeats that both have had the same conversations."""
-    seeds = [{cell.planned.repeat: cell.planned.seed for cell in group.cells} for group in (a, b)]
-    shared = seeds[0].keys() & seeds[1].keys()
-    return all(seeds[0][repeat] == seeds[1][repeat] for repeat in shared)
-
-
-def _why_no_verdict(case: Case) -> str | None:
-    if case.is_paired and case.a.deployment == case.b.deployment:
-        return f"{case.names[0]} and {case.names[1]} are the same starts"
-    for name, run, group in case.sides:
-        if what := stand_ins(run).get(group.deployment):
-            return f"{name}: {what}"
-    counts = [counted_prompts(run.starts_of(group.deployment)) for _, run, group in case.sides]
-    if any(counts[0][name] != counts[1][name] for name in counts[0].keys() & counts[1].keys()):
-        return "their prompts are not the same: the servers count other tokens for the same text"
-    return None
-
-
-def _lengths(case: Case, has_same_seeds: bool) -> str | None:
-    """What of the lengths differs by more than equal_work.LENGTHS_DIFFER: of turns that both answered where
-    their conversations are the same, since a faster server plays further ones; else on average."""
-    for name, title in (("input_tokens", "prompts"), ("output_tokens", "answers")):
-        means = _same_turns(case, name) if has_same_seeds else None
-        means = means or [found.mean for found in aggregates(case, name)]
-        if differ(means):
-            numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
-            return f"their {title} have other lengths: {numbers} tokens"
-    return None
-
-
-def _same_turns(case: Case, name: str) -> list[float | None] | None:
-    """Both means over the turns that both answered; None where those are too few."""
-    turns = [turns_of(run, group, name) for _, run, group in case.sides]
-    shared = turns[0].keys() & turns[1].keys()
-    if len(shared) < TURNS_NEEDED:
-        return None
-    return [mean(found[turn] for turn in shared) for found in turns]
-
-
-# --- one metric of a case --------------------------------------------------------------------------
-
-
-def aggregates(case: Case, metric: str) -> list[Aggregate]:
-    """The value of both sides."""
-    return [run.aggregate(group, metric) for _, run, group in case.sides]
-
-
-def estimate_of(case: Case, metric: str, *, over: str = "b") -> Estimate | None:
-    """B over A (A over B with `over="a"`), a difference where the metric is additive; None where a side has
-    fewer than two values or one without a logarithm, and of prices in other currencies."""
-    is_log = not metric_of(metric).is_additive
-    if any(found.mean is None for found in aggregates(case, metric)) or _is_of_other_currencies(case, metric):
-        return None
-    sides = _values(case, metric)
-    if min(map(len, sides)) < 2 or (is_log and not may_be_logged([*sides[0], *sides[1]])):
-        return None
-    top, bottom = sides if over == "a" else sides[::-1]
-    make = of_pairs if case.is_paired else of_two_samples
-    found = make(top, bottom, is_log=is_log)
-    return found if math.isfinite(found.error) else None
-
-
-def _values(case: Case, metric: str) -> tuple[list[float], list[float]]:
-    """By start; of one run those of the blocks that have both."""
-    first, second = (_by_repeat(run, group, metric) for _, run, group in case.sides)
-    if not case.is_paired:
-        return list(first.values()), list(second.values())
-    shared = [repeat for repeat in first if repeat in second]
-    return [first[repeat] for repeat in shared], [second[repeat] for repeat in shared]
-
-
-def _by_repeat(run: Run, group: Group, metric: str) -> dict[int, float]:
-    found = {}
-    for cell in group.counted:
-        value = run.values[cell.number].get(metric)
-        if value is not None and value.value is not None:
-            found[cell.planned.repeat] = value.value
-    return found
-
-
-def why_not(case: Case, metric: str) -> str | None:
-    """Why a metric of a case gets no verdict; None where it may."""
-    if case.why_none:
-        return case.why_none
-    for name, run, group in case.sides:
-        if why := _why_missing(run, group, metric):
-            return f"{name}: {why}"
-    sides = _values(case, metric)
-    if min(map(len, sides)) < STARTS_NEEDED:
-        return _too_few(case, [len(side) for side in sides])
-    if not metric_of(metric).is_additive and not may_be_logged([*sides[0], *sides[1]]):
-        return "a value is 0, which has no ratio"
-    if _is_of_other_currencies(case, metric):
-        return "their prices are in other currencies"
-    return None
-
-
-def _is_of_other_currencies(case: Case, metric: str) -> bool:
-    currencies = {run.record.price.currency for run in case.runs if run.record.price}
-    return metric_of(metric).unit == "price.currency" and len(currencies) > 1
-
-
-def _too_few(case: Case, counts: Sequence[int]) -> str:
-    if case.is_paired:
-        return f"a verdict needs {STARTS_NEEDED} blocks or more, here {counts[0]}"
-    return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts[0]} and {counts[1]}"
-
-
-def _why_missing(run: Run, group: Group, metric: str) -> str | None:
-    """Why a side has no value; None where it has."""
-    found = run.aggregate(group, metric)
-    if found.mean is not None:
-        return None
-    if not group.counted:
-        reason = next((cell.reason for cell in group.cells if cell.reason), None)
-        return f"no cell was measured{f' ({reason})' if reason else ''}"
-    values = [value for cell in group.counted if (value := run.values[cell.number].get(metric))]
-    lacking = [value for value in values if value.value is None]
-    if not lacking or not is_percentile(metric) or run.withheld(group.key, metric):
-        return found.why or "no value"
-    least = min(lacking, key=lambda value: value.n)
-    reason = why_missing(metric, least.n, least.requests)
-    return f"{reason} ({len(lacking)} of {plural(len(group.counted), 'start')})"
-
-
-def reasons_to_distrust(case: Case, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Of each side its name and the titles of what its run's checks found that bears on these values."""
-    asked = {metric.partition(".")[0] for metric in metrics}
-    for name, run, group in case.sides:
-        cells = {cell.number for cell in group.counted}
-        for finding in run.findings:
-            touches = not finding.cells or not cells.isdisjoint(finding.cells)
-            if cells and touches and (not finding.metrics or asked & set(finding.metrics)):
-                yield name, finding.title
+def _case(pair: Pair) -> Case:
+    notes = [] if pair.has_same_seeds else ["other seeds: not the same conversations on both sides"]
+    if _load(pair.groups[0]) != _load(pair.groups[1]):
+        notes.append("other bounds of the load; see what differs")
+    return Case(pair, tuple(notes))

@@ -22,7 +22,7 @@ def cell_marks(run: Run, group: Group) -> Html:
         elif cell.validity != "valid":
             sign, kind = ("▲", "warn") if cell.validity == "suspect" else ("✕", "bad")
             said.append(_mark(sign, f"start {start} {cell.validity}", cell.reason, kind))
-    return join(said)
+    return join(list(dict.fromkeys(said)))
 
 
 def _mark(sign: str, words: str, reason: str | None, kind: str) -> Html:
@@ -30,5 +30,6 @@ def _mark(sign: str, words: str, reason: str | None, kind: str) -> Html:
 
 
 def starts_that_count(group: Group) -> str:
-    """`1 of 2`: the starts whose cells are in a row's values."""
-    return f"{len(group.counted)} of {len(group.cells)}"
+    """`1 of 2`: the starts whose cells are in a row's values; a search may have several windows of each."""
+    counted, all_of_them = ({cell.planned.repeat for cell in cells} for cells in (group.counted, group.cells))
+    return f"{len(counted)} of {len(all_of_them)}"

@@ -12,6 +12,8 @@ from typing import Literal
 from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
 from harness.store import CellRecord
 
+Origin = Literal["scheduled_ns", "sent_ns"]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,10 +37,9 @@ class Cell:
         return self.planned.load
 
     @property
-    def origin(self) -> Literal["scheduled_ns", "sent_ns"]:
-        """The column of the instant that its latencies count from: where the load keeps a schedule, a late
-        sending is part of what a user waits (coordinated omission)."""
-        return "sent_ns" if self.load.kind == "closed" else "scheduled_ns"
+    def origin(self) -> Origin:
+        """See origin_of."""
+        return origin_of(self.load)
 
     @property
     def validity(self) -> str:
@@ -125,6 +126,8 @@ class Aggregate:
 
     A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
     leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    `is_of_starts`: each value is of a server of its own; else they are blocks on one that was not restarted,
+    and say nothing of how starts differ.
     """
 
     mean: float | None
@@ -136,6 +139,7 @@ class Aggregate:
     requests: int | None = None
     why: str | None = None
     interval: tuple[float, float] | None = None
+    is_of_starts: bool = True
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
@@ -165,6 +169,13 @@ def _group(cells: Sequence[Cell]) -> Group:
 
 
 # --- loads -----------------------------------------------------------------------------------------
+
+
+def origin_of(load: Load) -> Origin:
+    """The column of the instant that latencies count from: where the load keeps a schedule, a late sending is
+    part of what a user waits (coordinated omission)."""
+    return "sent_ns" if load.kind == "closed" else "scheduled_ns"
+
 
 # Fields that Load.label says already.
 _IN_LABEL = ("concurrency", "rate_per_s", "arrival", "burstiness", "speedup")

@@ -12,15 +12,16 @@ from typing import Any
 
 from harness.contracts import CompareTerms
 from harness.errors import UserError
-from reports.cases import Case, LeftOut, aggregates, cases_of, estimate_of, reasons_to_distrust, why_not
-from reports.cells import Aggregate
+from reports.cases import Case, LeftOut, cases_of
 from reports.differences import Difference, differences
 from reports.frames import Run
-from reports.markup import NOTHING, plural, shown
+from reports.markup import plural
 from reports.metrics import METRICS, PERCENTILES, metric_of
+from reports.pairs import question_of
+from reports.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_values
 from reports.sides import open_sides
-from reports.verdict_words import margin_text, word_of
-from reports.verdicts import Question, Verdict, decide, log_margin
+from reports.verdict_words import family_text, margin_text, word_of
+from reports.verdicts import Verdict, decide
 
 VALUE_NAMES = tuple(
     name
@@ -39,40 +40,16 @@ NOT_INTERLEAVED = (
 
 
 @dataclass(frozen=True)
-class SideValue:
-    """One side's value in its stored unit: the mean over k starts, its 95 % interval [low, high] where there
-    are two or more, and n observations; None or 0 where absent, and `why` then says why."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    k: int
-    n: int
-    why: str | None = None
-
-    def text(self, metric: str, *, has_why: bool = False) -> str:
-        """As a person reads it, without its unit; of one that is absent `has_why` says why."""
-        if self.mean is None:
-            return f"{NOTHING} ({self.why})" if self.why and has_why else NOTHING
-        if self.low is None or self.high is None:
-            return shown(metric, self.mean)
-        return f"{shown(metric, self.mean)} [{_end(metric, self.low)}, {_end(metric, self.high)}]"
-
-
-def _end(metric: str, value: float) -> str:
-    """An end of an interval: below zero it has the digits of any other."""
-    return f"−{shown(metric, -value)}" if value < 0 else shown(metric, value)
-
-
-@dataclass(frozen=True)
 class Row:
-    """A metric of a case: both values, and the verdict on B over A; None where none was asked for."""
+    """A metric of a case: both values, and the verdict on B over A; None where none was asked for. `marks`:
+    what the comparison bears."""
 
     metric: str
     unit: str
     a: SideValue
     b: SideValue
     verdict: Verdict | None
+    marks: tuple[Mark, ...] = ()
 
     @property
     def shown_unit(self) -> str:
@@ -83,8 +60,9 @@ class Row:
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One deployment of each side under a load of a scenario. `starts`: of each side, those that count.
-    `why_none`: why no metric of it gets a verdict."""
+    """One deployment of each side under a load of a scenario. `starts`: of each side, those that count;
+    blocks where a server was not restarted between them (`are_starts`).
+    `why_none`: why no metric of it gets a verdict; `notes`: what a reader has to know of it besides."""
 
     deployment: str
     scenario: str
@@ -93,8 +71,9 @@ class ComparedCase:
     b: str
     starts: tuple[int, int]
     why_none: str | None
-    marks: tuple[str, ...]
+    notes: tuple[str, ...]
     rows: tuple[Row, ...]
+    are_starts: bool = True
 
     @property
     def name(self) -> str:
@@ -105,14 +84,15 @@ class ComparedCase:
     def starts_text(self) -> str:
         """How many starts its values come from."""
         first, second = self.starts
-        return plural(first, "start") + (" each" if first == second else f" of A, {second:,} of B")
+        word = "start" if self.are_starts else "block"
+        return plural(first, word) + (" each" if first == second else f" of A, {second:,} of B")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """`a` and `b` as they were given. `how`: a sentence on what their starts have to do with each other.
-    `family`: how many verdicts were decided together. `distrust`: by title the sides whose checks found it.
-    """
+    `family`: how many verdicts were decided together. `distrust`: what the marks stand for, and what else
+    bears on these values."""
 
     a: str
     b: str
@@ -121,7 +101,7 @@ class Comparison:
     metrics: tuple[str, ...]
     family: int
     differences: tuple[Difference, ...]
-    distrust: dict[str, tuple[str, ...]]
+    distrust: tuple[Reason, ...]
     cases: tuple[ComparedCase, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -138,11 +118,12 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
         raise UserError(f"{a} and {b} cannot be compared: {why_nothing(left_out)}")
     runs = sides[0].run, sides[1].run
     asked = [(case, metric) for case in cases for metric in terms.metrics]
-    verdicts = decide([_question(case, metric, terms.margin_share) for case, metric in asked])
+    verdicts = decide([question_of(case.pair, metric, terms.margin_share) for case, metric in asked])
     by_case = {
         id(case): dict(zip(terms.metrics, verdicts[n * len(terms.metrics) :], strict=False))
         for n, case in enumerate(cases)
     }
+    compared = tuple(_compared(case, by_case[id(case)]) for case in cases)
     pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in cases))
     return Comparison(
         a=str(a),
@@ -152,8 +133,8 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
         metrics=terms.metrics,
         family=sum(verdict.kind != "none" for verdict in verdicts),
         differences=differences(*runs, pairs),
-        distrust=distrust(cases, terms.metrics),
-        cases=tuple(_compared(case, by_case[id(case)]) for case in cases),
+        distrust=reasons_of(cases, list(dict.fromkeys(row.metric for case in compared for row in case.rows))),
+        cases=compared,
         left_out=tuple(left_out),
     )
 
@@ -171,24 +152,12 @@ def why_nothing(left_out: Sequence[LeftOut]) -> str:
     )
 
 
-def distrust(cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Titles of what the checks of either run found that bears on these values, and whose they are."""
-    found: dict[str, list[str]] = {}
-    for case in cases:
-        for name, title in reasons_to_distrust(case, metrics):
-            sides = found.setdefault(title, [])
-            if name not in sides:
-                sides.append(name)
-    return {title: tuple(sorted(sides)) for title, sides in found.items()}
-
-
 def verdict_line(comparison: Comparison) -> str:
     """By which rule the verdicts were given."""
     if not comparison.family:
         return "Ratios are B over A, with 95 % intervals; no verdicts."
-    family = plural(comparison.family, "comparison")
     return (
-        f"Ratios are B over A; verdicts on B, 95 %, Holm over {family}; same: within "
+        f"Ratios are B over A; verdicts on B, {family_text(comparison.family)}; same: within "
         f"{margin_text(comparison.margin_share)}. A ratio's interval is at the level that decides it."
     )
 
@@ -201,16 +170,6 @@ def verdict_text(metric: str, verdict: Verdict, margin_share: float) -> str:
     return f"B {word}" if verdict.kind in ("better", "worse") else word
 
 
-def _question(case: Case, metric: str, margin_share: float) -> Question:
-    is_log, better = not metric_of(metric).is_additive, metric_of(metric).better
-    return Question(
-        estimate_of(case, metric),
-        "lower" if better == "lower" else "higher",
-        log_margin(margin_share) if is_log else 0.0,
-        why_not(case, metric),
-    )
-
-
 def _compared(case: Case, verdicts: dict[str, Verdict]) -> ComparedCase:
     names = [*verdicts, *(name for name in VALUE_NAMES if name not in verdicts)]
     rows = [_row(case, name, verdicts.get(name)) for name in names]
@@ -221,21 +180,17 @@ def _compared(case: Case, verdicts: dict[str, Verdict]) -> ComparedCase:
         case.a.deployment,
         case.b.deployment,
         (len(case.a.counted), len(case.b.counted)),
-        case.why_none,
-        case.marks,
+        case.pair.why_none,
+        case.notes,
         tuple(row for row in rows if row.verdict or row.a.mean is not None or row.b.mean is not None),
+        all(run.is_restarted(group.deployment) for _, run, group in case.pair.sides),
     )
 
 
 def _row(case: Case, metric: str, verdict: Verdict | None) -> Row:
-    first, second = (side_value(found) for found in aggregates(case, metric))
-    return Row(metric, _unit(metric, *case.runs), first, second, verdict)
-
-
-def side_value(found: Aggregate) -> SideValue:
-    """What of a side's value is shown."""
-    low, high = found.interval or (None, None)
-    return SideValue(found.mean, low, high, found.k, found.n, found.why)
+    first, second = side_values(case.pair, metric)
+    marks = marks_of_pair(case.pair, metric) if verdict else ()
+    return Row(metric, _unit(metric, *case.pair.runs), first, second, verdict, marks)
 
 
 def _unit(name: str, first: Run, second: Run) -> str:

@@ -10,8 +10,10 @@ from reports.charts import Chart, figure
 from reports.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
 from reports.differences import KINDS
 from reports.looks import Look
+from reports.marks import LEGEND, mark_html, mark_text
 from reports.markup import NOTHING, Html, details, join, paragraph, table, tag
 from reports.page import check_writable, document, write_page
+from reports.side_values import Mark, SideValue
 from reports.verdict_words import margin_text, ratio_text, title_of
 from reports.verdicts import Kind, Verdict
 
@@ -39,12 +41,16 @@ def comparison_page(comparison: Comparison) -> str:
     parts = [
         tag("h1", title),
         paragraph(f"A: {comparison.a} · B: {comparison.b} · ratios are B over A", "sub"),
-        paragraph(comparison.how, "answer"),
+        paragraph(verdict_line(comparison), "answer"),
+        paragraph(comparison.how, "sub"),
         *_distrust(comparison),
         tag("h2", "What differs"),
         _differences(comparison),
         tag("h2", "B over A"),
-        paragraph(verdict_line(comparison)),
+        paragraph(
+            "Values are means over starts, in brackets their 95 % intervals; of two starts their range. "
+            + LEGEND
+        ),
         *(figure(chart) for chart in charts),
         *(part for case in comparison.cases for part in _case(comparison, case)),
         *_left_out(comparison),
@@ -67,8 +73,18 @@ def _differences(comparison: Comparison) -> Html:
 def _distrust(comparison: Comparison) -> list[Html]:
     if not comparison.distrust:
         return []
-    items = (tag("li", f"{title} ({' and '.join(sides)})") for title, sides in comparison.distrust.items())
-    return [tag("div", tag("h3", "Reasons to distrust"), tag("ul", *items), class_="why-box")]
+    items = (
+        tag(
+            "li",
+            tag("b", each.title),
+            f" ({' and '.join(each.sides)}). ",
+            tag("span", each.remedy, class_="fix"),
+            id=f"distrust-{each.check}",
+        )
+        for each in comparison.distrust
+    )
+    box = tag("div", tag("h3", "Reasons to distrust"), tag("ul", *items), class_="why-box", id="distrust")
+    return [box]
 
 
 def _charts(comparison: Comparison) -> Iterator[Chart]:
@@ -79,7 +95,7 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
         by_load.setdefault(f"{case.scenario}, {case.load}", []).append(case)
     for number, (where, cases) in enumerate(by_load.items()):
         found = [
-            (case, row.metric, row.verdict)
+            (case, row, row.verdict)
             for case in cases
             for row in case.rows
             if row.verdict and row.verdict.is_log and ratio_text(row.metric, row.verdict)
@@ -89,11 +105,12 @@ def _charts(comparison: Comparison) -> Iterator[Chart]:
 
 
 def _chart(
-    comparison: Comparison, name: str, where: str, found: Sequence[tuple[ComparedCase, str, Verdict]]
+    comparison: Comparison, name: str, where: str, found: Sequence[tuple[ComparedCase, Row, Verdict]]
 ) -> Chart:
     rows, shown = [], []
-    for case, metric, verdict in found:
-        word = verdict_text(metric, verdict, comparison.margin_share)
+    for case, row, verdict in found:
+        metric, marks = row.metric, mark_text(row.marks)
+        word = f"{verdict_text(metric, verdict, comparison.margin_share)} {marks}".rstrip()
         said = ratio_text(metric, verdict)
         whose = f" · {case.deployment}" if len({each.name for each, _, _ in found}) > 1 else ""
         rows.append(_forest_row(verdict, f"{title_of(metric)}: {said}, {word}{whose}", said))
@@ -122,7 +139,7 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Html]:
     parts = [tag("h3", case.name), paragraph(case.starts_text, "note")]
     if case.why_none:
         parts.append(paragraph(f"No verdicts: {case.why_none}."))
-    parts += [paragraph(f"Mark: {mark}.") for mark in case.marks]
+    parts += [paragraph(f"Note: {note}.") for note in case.notes]
     asked = [row for row in case.rows if row.verdict]
     others = [row for row in case.rows if row.verdict is None]
     heads = ["metric", "unit", "A", "B", "B / A", "verdict"]
@@ -133,13 +150,21 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Html]:
     return parts
 
 
-def _cells(comparison: Comparison, row: Row) -> list[str]:
-    sides = (side.text(row.metric, has_why=row.verdict is None) for side in (row.a, row.b))
-    values = [row.metric, row.shown_unit, *sides]
+def _cells(comparison: Comparison, row: Row) -> list[Html | str]:
+    sides = (_value(row, side) for side in (row.a, row.b))
+    values: list[Html | str] = [row.metric, row.shown_unit, *sides]
     if row.verdict is None:
         return values
     word = verdict_text(row.metric, row.verdict, comparison.margin_share)
-    return [*values, ratio_text(row.metric, row.verdict) or NOTHING, word]
+    return [*values, ratio_text(row.metric, row.verdict) or NOTHING, _marked(word, row.marks)]
+
+
+def _value(row: Row, side: SideValue) -> Html:
+    return _marked(side.text(row.metric, has_why=row.verdict is None), side.marks)
+
+
+def _marked(said: str, marks: Sequence[Mark]) -> Html:
+    return join([said, mark_html(marks)])
 
 
 def _left_out(comparison: Comparison) -> list[Html]:

@@ -1,21 +1,20 @@
-"""Which deployments of a run are compared, on which metrics, and what may be said of each pair.
+"""Which deployments of a run are compared, on which metrics, and what is said of each pair.
 
-All comparisons of a run are one family (reports/verdicts.py). Draws nothing.
+All comparisons of a run are one family (reports/verdicts.py); what may be said of a pair: reports/pairs.py.
+Draws nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from reports.caveats import stand_ins
-from reports.cells import Cell, Group
-from reports.intervals import Estimate, may_be_logged, of_pairs
-from reports.metrics import is_percentile, metric_of
-from reports.verdicts import STARTS_NEEDED, Kind, Question, Verdict, decide, log_margin
+from reports.cells import Group
+from reports.pairs import Pair, question_of
+from reports.verdicts import STARTS_NEEDED, Kind, Verdict, decide
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 # What a decision between deployments that keep the SLO goes by: the best is chosen by the data, so all pairs
 # of them are asked.
 DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
-# What is measured where the server keeps its weights: a card's figure is no comparison with a host's.
-_OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
 
@@ -84,25 +81,28 @@ def _inverse(value: float, is_log: bool) -> float:
 def comparisons_of(run: Run) -> Comparisons:
     """Every deployment against its model's baseline on run.compare's metrics, at each load; with an SLO also
     all pairs on what decides."""
-    baselines = _baselines(run)
+    baselines, why = _baselines(run), why_none(run)
     asked = [
-        (group, other, metric)
-        for group, other in _pairs(run)
-        for metric in _metrics(run, group, other, baselines.get(group.model))
+        (pair, metric)
+        for pair in _pairs(run, baselines, why)
+        for metric in _metrics(run, pair, baselines.values())
     ]
-    why = why_none(run)
-    questions = [_question(run, a, b, metric, why) for a, b, metric in asked]
-    verdicts = decide(questions)
+    margin = run.record.compare.margin_share
+    verdicts = decide([question_of(pair, metric, margin) for pair, metric in asked])
     rows = tuple(
-        Compared(a.scenario, a.load, metric, a.deployment, b.deployment, verdict)
-        for (a, b, metric), verdict in zip(asked, verdicts, strict=True)
+        _compared(pair, metric, verdict) for (pair, metric), verdict in zip(asked, verdicts, strict=True)
     )
     return Comparisons(rows, baselines, sum(v.kind != "none" for v in verdicts), why)
 
 
+def _compared(pair: Pair, metric: str, verdict: Verdict) -> Compared:
+    b, a = pair.groups
+    return Compared(a.scenario, a.load, metric, a.deployment, b.deployment, verdict)
+
+
 def why_none(run: Run) -> str | None:
     """Why no two deployments of a run get a verdict; None where they may."""
-    if any(record.attached for record in run.start_records):
+    if not all(map(run.is_restarted, run.deployments)):
         return "the server was running already and was not restarted between repeats"
     if run.record.search is not None:
         return "a search tries other loads on each start; its answers are compared"
@@ -114,7 +114,7 @@ def why_none(run: Run) -> str | None:
 
 def remedy(run: Run) -> str:
     """What would give verdicts, as a sentence; empty where nothing would."""
-    if any(record.attached for record in run.start_records):
+    if not all(map(run.is_restarted, run.deployments)):
         return "Where bench can start the servers, leave out engine.base_url."
     if run.record.search is not None:
         return ""
@@ -131,73 +131,20 @@ def _baselines(run: Run) -> dict[str, str]:
     return found
 
 
-def _pairs(run: Run) -> Iterator[tuple[Group, Group]]:
-    """Every two groups of one model, scenario and load, the later of the plan first."""
+def _pairs(run: Run, baselines: Mapping[str, str], why: str | None) -> Iterator[Pair]:
+    """Every two groups of one model, scenario and load; the second is asked about, beside the baseline where
+    that is one of them, else beside the earlier of the plan."""
     by_case: dict[tuple[str, str, str], list[Group]] = {}
     for group in run.groups:
         by_case.setdefault((group.scenario, group.load, group.model), []).append(group)
-    for groups in by_case.values():
-        for first, second in itertools.combinations(groups, 2):
-            yield second, first
+    for (_, _, model), groups in by_case.items():
+        # Stable: the others stay in the plan's order.
+        ordered = sorted(groups, key=lambda group: group.deployment != baselines[model])
+        for first, second in itertools.combinations(ordered, 2):
+            yield Pair((first.deployment, second.deployment), (run, run), (first, second), why)
 
 
-def _metrics(run: Run, a: Group, b: Group, baseline: str | None) -> Iterator[str]:
-    is_asked = baseline in (a.deployment, b.deployment)
+def _metrics(run: Run, pair: Pair, baselines: Collection[str]) -> Iterator[str]:
+    is_asked = pair.groups[0].deployment in baselines
     decides = DECIDED_BY if run.record.slo else ()
     yield from dict.fromkeys([*(run.record.compare.metrics if is_asked else ()), *decides])
-
-
-def _question(run: Run, a: Group, b: Group, metric: str, why: str | None) -> Question:
-    is_log, better = not metric_of(metric).is_additive, metric_of(metric).better
-    pairs = list(_blocks(run, a, b, metric))
-    margin = run.record.compare.margin_share
-    return Question(
-        _estimate(pairs, is_log=is_log),
-        "lower" if better == "lower" else "higher",
-        log_margin(margin) if is_log else 0.0,
-        why or _why_not(run, a, b, metric, pairs),
-    )
-
-
-def _estimate(pairs: Sequence[tuple[float, float]], *, is_log: bool) -> Estimate | None:
-    if not pairs or (is_log and not may_be_logged([value for pair in pairs for value in pair])):
-        return None
-    return of_pairs([a for a, _ in pairs], [b for _, b in pairs], is_log=is_log)
-
-
-def _blocks(run: Run, a: Group, b: Group, metric: str) -> Iterator[tuple[float, float]]:
-    """Both values of each block in which both count."""
-    others = {cell.planned.repeat: cell for cell in b.counted}
-    for cell in a.counted:
-        other = others.get(cell.planned.repeat)
-        values = (_value(run, cell, metric), _value(run, other, metric) if other else None)
-        if values[0] is not None and values[1] is not None:
-            yield values[0], values[1]
-
-
-def _value(run: Run, cell: Cell, metric: str) -> float | None:
-    found = run.values[cell.number].get(metric)
-    return found.value if found else None
-
-
-def _why_not(run: Run, a: Group, b: Group, metric: str, pairs: Sequence[tuple[float, float]]) -> str | None:
-    """Why this pair gets no verdict."""
-    for group in (a, b):
-        if why := run.withheld(group.key, metric):
-            return f"{group.deployment}: {why}"
-        if what := stand_ins(run).get(group.deployment):
-            return f"{group.deployment}: {what}"
-    kinds = {record.memory_kind for group in (a, b) for record in run.starts_of(group.deployment)}
-    if metric in _OF_A_PLACE and len(kinds) > 1:
-        return "one is measured on a device, the other on the host"
-    if run.work.prompt_class(a.deployment) != run.work.prompt_class(b.deployment):
-        return "their prompts are not the same"
-    blocks = len({c.planned.repeat for c in a.counted} & {c.planned.repeat for c in b.counted})
-    if is_percentile(metric) and len(pairs) < blocks:
-        return f"only {len(pairs)} of {blocks} blocks have enough requests for it"
-    if len(pairs) < STARTS_NEEDED:
-        repeats = "1 repeat" if len(pairs) == 1 else f"{len(pairs) or 'no'} repeats"
-        return f"both have a value in {repeats}; a verdict needs {STARTS_NEEDED}"
-    if not metric_of(metric).is_additive and not may_be_logged([value for pair in pairs for value in pair]):
-        return "a value is 0, which has no ratio"
-    return None

@@ -7,6 +7,7 @@ by reports/searches.py's answers. Draws nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +16,10 @@ from reports import energy, intervals
 from reports.anatomy import anatomies
 from reports.caveats import stand_ins
 from reports.cells import Aggregate, Group
+from reports.comparisons import mirrored
 from reports.goodput import judged_cells
-from reports.picks import Candidate, Decide, Pick, Standing, State, by_intervals, pick
-from reports.verdicts import Verdict
+from reports.picks import Pick, Standing, State, Told, pick
+from reports.verdicts import STARTS_NEEDED, Question, Verdict, decide, log_margin
 
 if TYPE_CHECKING:
     from reports.anatomy import Anatomy
@@ -31,10 +33,12 @@ NEEDED = "memory_needed_bytes"
 
 @dataclass(frozen=True)
 class Row:
-    """A load of a scenario (and model). `picks` has no column of which nothing is known."""
+    """A load of a scenario (and model); of a search each at its own highest load. `family`: see
+    cells.load_family. `picks` has no column of which nothing is known."""
 
     scenario: str
     model: str
+    family: str
     load: str
     standings: tuple[Standing, ...]
     picks: Mapping[Column, Pick]
@@ -59,7 +63,8 @@ def decision_rows(run: Run) -> list[Row]:
 def _row(run: Run, groups: Sequence[Group], found: Mapping[str, Sequence[Anatomy]]) -> Row:
     standings = tuple(_standing(run, group) for group in groups)
     first = groups[0]
-    return Row(first.scenario, first.model, first.load, standings, dict(_picks(run, standings, found)))
+    picks = dict(_picks(run, standings, found))
+    return Row(first.scenario, first.model, first.family, first.load, standings, picks)
 
 
 def _standing(run: Run, group: Group) -> Standing:
@@ -75,12 +80,15 @@ def _picks(
     by_speed = _by(run, standings, SPEED)
     if fastest := pick(SPEED, standings, _values(run, standings, SPEED), "higher", by_speed):
         yield "fastest", fastest
-    decide = _by_nothing if _have_other_devices(run, standings) else by_speed
-    if cheapest := pick(COST, standings, _values(run, standings, COST), "lower", decide):
+    by_cost = by_nothing if _have_other_devices(run, standings) else by_speed
+    if cheapest := pick(COST, standings, _values(run, standings, COST), "lower", by_cost):
         yield "cheapest", cheapest
-    needed = needed_by(found, [each.label for each in standings if each.state in ("kept", "unclear")])
-    if needed:
-        smallest = pick(NEEDED, standings, needed, "lower", by_intervals)
+    mine = [each.label for each in standings if each.state in ("kept", "unclear")]
+    if needed := needed_by_start(found, mine):
+        means = {label: over_starts(list(sizes.values())) for label, sizes in needed.items()}
+        hosts = {each.is_host for label in mine for each in found[label]}
+        why = "one is measured on a device, the other on the host" if len(hosts) > 1 else None
+        smallest = pick(NEEDED, standings, means, "lower", by_pairs(run, needed, why))
     else:
         values = _values(run, standings, PEAK)
         smallest = pick(PEAK, standings, values, "lower", _by(run, standings, PEAK))
@@ -98,33 +106,38 @@ def _values(run: Run, standings: Sequence[Standing], metric: str) -> dict[str, A
     }
 
 
-def _by(run: Run, standings: Sequence[Standing], metric: str) -> Decide:
+def _by(run: Run, standings: Sequence[Standing], metric: str) -> Told:
     """By the run's verdicts on a metric."""
     group = next(each.group for each in standings if each.group)
-
-    def decide(
-        best: Candidate, others: Sequence[Candidate]
-    ) -> tuple[tuple[str, ...], Verdict | None, str | None]:
-        verdicts = [
-            run.comparisons.of(group.scenario, group.load, metric, best.label, other.label)
-            for other in others
-        ]
-        why = run.comparisons.why_none
-        if why is None and all(verdict is None or verdict.kind == "none" for verdict in verdicts):
-            why = next((v.why for v in verdicts if v and v.why), "they were not compared")
-        if why:
-            return (), verdicts[0], why
-        pairs = zip(others, verdicts, strict=True)
-        ties = [other.label for other, verdict in pairs if verdict is None or verdict.kind != "better"]
-        return tuple(ties), verdicts[0], None
-
-    return decide
+    return lambda a, b: run.comparisons.of(group.scenario, group.load, metric, a, b)
 
 
-def _by_nothing(
-    best: Candidate, others: Sequence[Candidate]
-) -> tuple[tuple[str, ...], Verdict | None, str | None]:
-    return (), None, "they use different numbers of devices, and a verdict is on their speed alone"
+def by_nothing(a: str, b: str) -> Verdict:
+    return Verdict("none", why="they use different numbers of devices, and a verdict is on their speed alone")
+
+
+def by_pairs(run: Run, values: Mapping[str, Mapping[int, float]], why: str | None) -> Told:
+    """By the ratios of all pairs of these deployments, each by repeat, less being better: a family of their
+    own. `why`: why none of them gets a verdict."""
+    pairs = list(itertools.combinations(values, 2))
+    asked = [_less(run, values[a], values[b], why) for a, b in pairs]
+    found = dict(zip(pairs, decide(asked), strict=True))
+
+    def told(a: str, b: str) -> Verdict | None:
+        if (a, b) in found:
+            return found[a, b]
+        return mirrored(found[b, a]) if (b, a) in found else None
+
+    return told
+
+
+def _less(run: Run, a: Mapping[int, float], b: Mapping[int, float], why: str | None) -> Question:
+    both = sorted(a.keys() & b.keys())
+    why = why or run.comparisons.why_none
+    if why is None and len(both) < STARTS_NEEDED:
+        why = f"a verdict needs {STARTS_NEEDED} starts of each deployment or more, here {len(both)}"
+    estimate = intervals.of_pairs([a[k] for k in both], [b[k] for k in both], is_log=True) if both else None
+    return Question(estimate, "lower", log_margin(run.record.compare.margin_share), why)
 
 
 def _have_other_devices(run: Run, standings: Sequence[Standing]) -> bool:
@@ -135,17 +148,18 @@ def _have_other_devices(run: Run, standings: Sequence[Standing]) -> bool:
     return len({energy.devices_of(run, cell) for cell in cells}) > 1
 
 
-def needed_by(found: Mapping[str, Sequence[Anatomy]], labels: Sequence[str]) -> dict[str, Aggregate]:
-    """Memory less the KV cache that was reserved and not used, over the starts of each of the deployments;
-    nothing where it is not known of all of them."""
-    needed = {label: _needed(found.get(label, ())) for label in labels}
-    known = {label: value for label, value in needed.items() if value is not None}
-    return known if len(known) == len(needed) else {}
-
-
-def _needed(found: Sequence[Anatomy]) -> Aggregate | None:
-    sizes = [each.needed_bytes for each in found if each.needed_bytes is not None]
-    return over_starts(sizes) if sizes and len(sizes) == len(found) else None
+def needed_by_start(
+    found: Mapping[str, Sequence[Anatomy]], labels: Sequence[str]
+) -> dict[str, dict[int, float]]:
+    """Memory less the KV cache that was reserved and not used, by deployment and repeat; nothing where it is
+    not known of all of them."""
+    sizes = {label: [(a.record.repeat, a.needed_bytes) for a in found.get(label, ())] for label in labels}
+    known = {
+        label: {repeat: size for repeat, size in each if size is not None and size > 0}
+        for label, each in sizes.items()
+    }
+    is_whole = all(each and len(known[label]) == len(dict(each)) for label, each in sizes.items())
+    return known if is_whole else {}
 
 
 def over_starts(values: Sequence[float]) -> Aggregate:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts import Objective
 from reports.decision import COST, NEEDED, PEAK, SPEED, Row, decision_rows
 from reports.intervals import CONFIDENCE
-from reports.markup import number, plural, several, shown
+from reports.marks import marks_across_quantizations, marks_of
+from reports.markup import plural, several, supported
 from reports.picks import Candidate, Pick
-from reports.search_decision import CAPACITY, search_rows
-from reports.verdict_words import ratio_text
+from reports.search_decision import cases_of_search, search_rows
+from reports.search_starts import level_words, load_words
+from reports.searches import CAPACITY, Capacity, mean_words, span_words, verdict_count
+from reports.verdict_words import family_text, ratio_text
 from reports.verdicts import STARTS_NEEDED
 
 if TYPE_CHECKING:
+    from reports.checks.finding import Finding
     from reports.frames import Run
 
 _SHORT = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
 # The metric whose verdicts decide a column.
-_DECIDED_BY = {SPEED: SPEED, COST: SPEED, PEAK: PEAK}
+_DECIDED_BY = {SPEED: SPEED, COST: SPEED, PEAK: PEAK, NEEDED: PEAK, CAPACITY: CAPACITY}
 
 
 def slo_words(slo: Sequence[Objective]) -> str:
@@ -42,17 +47,18 @@ def objective_words(objective: Objective) -> str:
 def amount_words(metric: str, candidate: Candidate) -> str:
     """A mean over starts in the unit that a person reads, without it: `166.7 [162.0, 171.5]`."""
     value = candidate.value
-    said = _value(metric, value.mean)
-    if value.interval is None or value.k < STARTS_NEEDED:
-        return said
-    low, high = (_value(metric, end) for end in value.interval)
+    ends = value.interval if value.k >= STARTS_NEEDED else None
+    if value.mean is None or ends is None:
+        return _value(metric, value.mean, 0.0)
+    half = min(value.mean - ends[0], ends[1] - value.mean)
+    said, low, high = (_value(metric, each, half) for each in (value.mean, *ends))
     return f"{said} [{low}, {high}]"
 
 
-def _value(metric: str, value: float | None) -> str:
-    if metric == CAPACITY:
-        return number(value) if value is None else f"{value:.4g}"
-    return shown(PEAK if metric == NEEDED else metric, value)
+def _value(metric: str, value: float | None, half: float) -> str:
+    if value is not None and metric == CAPACITY:
+        return level_words(value, half)
+    return supported(PEAK if metric == NEEDED else metric, value, half)
 
 
 def next_words(pick: Pick) -> str:
@@ -79,25 +85,46 @@ def _ratio(pick: Pick) -> str:
 
 
 def answer(run: Run) -> str | None:
-    """The sentences for the top of the page, one for each scenario and model; None without an SLO.
+    """The sentences for the top of the page, by scenario, model and family of loads; None without an SLO.
 
     At the highest load that a deployment keeps the SLO at: how many do, and which is the fastest. Of a
-    search: which takes the most load.
+    search: which takes the most load, or why nothing is known to keep it.
     """
-    rows, say = (search_rows(run), _searched) if run.record.search else (decision_rows(run), _decided)
-    cases = dict.fromkeys((row.scenario, row.model) for row in rows)
-    said = [_case(run, rows, case, say) for case in cases]
-    if len(cases) > 1:
-        has_models = len({model for _, model in cases}) > 1
-        names = [f"{scenario}, {model}" if has_models else scenario for scenario, model in cases]
-        said = [f"{name}: {each}" for name, each in zip(names, said, strict=True)]
-    return " ".join(said) or None
+    if run.record.search is not None:
+        return _of_search(run)
+    rows = decision_rows(run)
+    cases = list(dict.fromkeys((row.scenario, row.model, row.family) for row in rows))
+    said = [
+        _decided(run, [row for row in rows if (row.scenario, row.model, row.family) == case])
+        for case in cases
+    ]
+    return _together(cases, said)
 
 
-def _case(
-    run: Run, rows: Sequence[Row], case: tuple[str, str], say: Callable[[Run, Sequence[Row]], str]
-) -> str:
-    return say(run, [row for row in rows if (row.scenario, row.model) == case])
+def answer_marks(run: Run) -> list[Finding]:
+    """What makes that answer doubtful: of all that keep or miss the SLO; of a search at the loads kept."""
+    if run.record.search is not None:
+        found = [mark for each in run.capacities for mark in each.marks]
+    else:
+        groups = itertools.product(run.groups, ("slo_share", SPEED))
+        found = [mark for group, metric in groups for mark in marks_of(run, group, metric)]
+    return list(dict.fromkeys([*found, *marks_across_quantizations(run)]))
+
+
+def _of_search(run: Run) -> str | None:
+    cases = cases_of_search(run)
+    rows = {(row.scenario, row.model): row for row in search_rows(run)}
+    said = [_searched(run, found, rows.get(case)) for case, found in cases.items()]
+    return _together(list(cases), said)
+
+
+def _together(cases: Sequence[tuple[str, ...]], said: Sequence[str]) -> str | None:
+    """Each with what tells it from the others, where there are several."""
+    if len(cases) < 2:
+        return " ".join(said) or None
+    differ = [len(set(parts)) > 1 for parts in zip(*cases, strict=True)]
+    names = [", ".join(part for part, tells in zip(case, differ, strict=True) if tells) for case in cases]
+    return " ".join(f"{name}: {each}" for name, each in zip(names, said, strict=True))
 
 
 def _decided(run: Run, rows: Sequence[Row]) -> str:
@@ -138,8 +165,7 @@ def _fastest(run: Run, pick: Pick, labels: Sequence[str]) -> str:
 
 def basis(run: Run) -> str:
     """By which rule the run's verdicts are given."""
-    family = run.comparisons.family
-    return f"{100 * CONFIDENCE:.0f} %" + (f", Holm over {family} comparisons" if family > 1 else "")
+    return family_text(run.comparisons.family)
 
 
 def _beyond(rows: Sequence[Row], row: Row) -> str:
@@ -151,22 +177,52 @@ def _beyond(rows: Sequence[Row], row: Row) -> str:
     return f" At {higher[0].load} none does."
 
 
-def _searched(run: Run, rows: Sequence[Row]) -> str:
+def _searched(run: Run, found: Sequence[Capacity], row: Row | None) -> str:
     slo = slo_words(run.record.slo)
-    pick = rows[0].picks.get("most load")
+    pick = row.picks.get("most load") if row else None
     if pick is None:
-        return f"No deployment is known to keep the SLO ({slo}) at any load that was tried."
-    unit = "users" if run.record.search and run.record.search.over == "concurrency" else "conversations/s"
-    most = f"{amount_words(CAPACITY, pick.best)} {unit}"
-    best, count = pick.best.label, len(rows[0].standings)
-    if count == 1:
-        return f"{best} keeps the SLO ({slo}) up to {most}."
+        subject = found[0].deployment if len(found) == 1 else "No deployment"
+        verb = "is not known to keep" if len(found) == 1 else "is known to keep"
+        whys = [_without(each, is_named=len(found) > 1) for each in found]
+        return f"{subject} {verb} the SLO ({slo}) on all of its starts: {several(whys, '; ')}."
+    by_label = {each.deployment: each for each in found}
+    best = pick.best.label
+    said = f"{best} keeps the SLO ({slo}) up to {_load(by_label[best])}"
+    if len(found) == 1:
+        return f"{said}.{_interval_words(by_label[best])}"
     if pick.next is None:
-        return f"Of {count} deployments {best} alone keeps the SLO ({slo}), up to {most}."
+        others = [each for each in found if each.deployment != best]
+        return (
+            f"{said}, of {plural(len(found), 'deployment')} the only one that is known to; {_lack(others)}."
+        )
     if pick.why:
-        other = f"{pick.next.label} up to {amount_words(CAPACITY, pick.next)}"
-        return f"{best} keeps the SLO ({slo}) up to {most}, {other}; which is more is not said: {pick.why}."
+        other = f"{pick.next.label} up to {_load(by_label[pick.next.label])}"
+        return f"{said}, {other}; which is more is not said: {pick.why}."
     how = (
-        f"not told apart from {tied_words(pick)}" if pick.ties else f"more than any other; {next_words(pick)}"
+        f"not told apart from {tied_words(pick)}" if pick.ties else f"more than any other: {next_words(pick)}"
     )
-    return f"{best} keeps the SLO ({slo}) up to {most}, {how}; 95 % intervals over starts."
+    return f"{said}, {how} ({family_text(verdict_count(found))})."
+
+
+def _load(each: Capacity) -> str:
+    """`12 users [11.2, 13.9]`."""
+    return " ".join(filter(None, (mean_words(each), span_words(each))))
+
+
+def _interval_words(each: Capacity) -> str:
+    return f" In brackets the {100 * CONFIDENCE:.0f} % interval over starts." if each.has_interval else ""
+
+
+def _lack(others: Sequence[Capacity]) -> str:
+    return several([_without(each, is_named=True) for each in others], "; ")
+
+
+def _without(each: Capacity, *, is_named: bool) -> str:
+    """Why a deployment has no answer, with what its starts came to."""
+    if each.why is None:
+        why = "its kernels are not its own"
+    else:
+        starts = f" ({', '.join(answer.words for answer in each.answers)})" if len(each.answers) > 1 else ""
+        lowest = min(tried.level for answer in each.answers for tried in answer.tried)
+        why = f"{each.why}{starts}, from {load_words(each.family, lowest)} on"
+    return f"{each.deployment}: {why}" if is_named else why

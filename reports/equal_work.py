@@ -24,7 +24,7 @@ DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before a constant difference between them is called one.
 TURNS_NEEDED = 5
 
-Turn = tuple[int, int, int]  # repeat, conversation, turn
+Turn = tuple[int, int, int]  # the cell's seed, conversation, turn
 Counts = Mapping[Turn, float]
 
 
@@ -97,6 +97,16 @@ def _differences(run: Run) -> Iterator[Difference]:
             counts = [counted_prompts(run.starts_of(label)) for label in (first, second)]
             if why := _by_probe(first, second, *counts) or _by_turns(first, second, turns):
                 yield Difference(first, second, why)
+
+
+def why_unlike(
+    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Counts]
+) -> str | None:
+    """What sets the prompts of two groups at one load apart, by their fixed prompts' counts and the input
+    tokens of turns that both answered (empty: unknown); None where nothing does."""
+    first, second = names
+    by_load = {("", load): dict(zip(names, turns, strict=True))} if turns else {}
+    return _by_probe(first, second, counts[0], counts[1]) or _by_turns(first, second, by_load)
 
 
 def _by_probe(first: str, second: str, a: Mapping[str, int], b: Mapping[str, int]) -> str | None:
@@ -227,14 +237,15 @@ def same_turns(run: Run, groups: Sequence[Group], column: str) -> dict[str, Coun
 
 
 def turns_of(run: Run, group: Group, column: str) -> dict[Turn, float]:
-    """A token count of a group's ok requests that have it."""
+    """A token count of a group's ok requests that have it, by the cell's seed, conversation and turn: what is
+    the same request for every deployment."""
     turns: dict[Turn, float] = {}
     for cell in group.counted:
         rows = run.cell_requests(cell.number)
         ok = rows[(rows["outcome"] == "ok") & rows[column].notna()]
         values = zip(ok["conversation"], ok["turn"], ok[column], strict=True)
         turns |= {
-            (cell.planned.repeat, int(number), int(turn)): float(tokens) for number, turn, tokens in values
+            (cell.planned.seed, int(number), int(turn)): float(tokens) for number, turn, tokens in values
         }
     return turns
 

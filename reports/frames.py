@@ -29,6 +29,7 @@ from reports.values import Measured
 
 if TYPE_CHECKING:
     from reports.checks.finding import Finding
+    from reports.searches import Capacity
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ class Run:
         return comparisons_of(self)
 
     @cached_property
+    def capacities(self) -> list[Capacity]:
+        """Of a search, what each deployment's starts came to."""
+        from reports import searches  # it needs the checks' marks, so importing it above would be a circle
+
+        return searches.capacities_of(self)
+
+    @cached_property
     def examined(self) -> dict[str, tuple[Finding, ...]]:
         """What each check found, by what it looks for."""
         from reports import checks  # they read runs, so importing them above would be a circle
@@ -185,10 +193,7 @@ class Run:
         length that it needs."""
         if why := self.withheld(group.key, name):
             return Aggregate(None, None, None, 0, 0, (), why=why)
-        found = [
-            value_of_start([self.values[cell.number].get(name, Value(None, 0)) for cell in cells])
-            for cells in group.counted_by_start
-        ]
+        found = list(self.by_start(group, name).values())
         by_start = tuple(value.value for value in found)
         used = [value for value in found if value.value is not None]
         if not used or (is_percentile(name) and len(used) < len(found)):
@@ -208,7 +213,21 @@ class Run:
             values=by_start,
             requests=sum(requests) if requests else None,
             interval=estimate.interval() if len(known) > 1 else None,
+            is_of_starts=self.is_restarted(group.deployment),
         )
+
+    def by_start(self, group: Group, name: str) -> dict[int, Value]:
+        """The value of a name of each start that counts, by its repeat: over all its windows at that load."""
+        return {
+            cells[0].planned.repeat: value_of_start(
+                [self.values[cell.number].get(name, Value(None, 0)) for cell in cells]
+            )
+            for cells in group.counted_by_start
+        }
+
+    def is_restarted(self, label: str) -> bool:
+        """Whether each repeat of a deployment had a server of its own; not one that was running already."""
+        return not any(record.attached for record in self.starts_of(label))
 
     def withheld(self, key: tuple[str, str, str], name: str) -> str | None:
         """Why a value is not offered for the cells of this key (deployment, scenario, load); None: it is."""

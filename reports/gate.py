@@ -1,7 +1,8 @@
 """The gate: whether a new run is worse than a base by more than is allowed, case by case.
 
 Every case is decided by its interval, all of them as one family (reports/verdicts.py); a case that the
-interval does not decide is inconclusive, and says how many repeats would.
+interval does not decide is inconclusive, and says how many repeats would. So is one that NEW does not have:
+what was not seen is not passed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from typing import Any, Literal
 
 from harness.contracts import GateTerms
 from harness.errors import UserError
-from reports.cases import Case, LeftOut, aggregates, cases_of, estimate_of, why_not
-from reports.compare import SideValue, distrust, side_value, why_nothing
+from reports.cases import Case, LeftOut, cases_of
+from reports.compare import why_nothing
 from reports.differences import Difference, differences
-from reports.intervals import Estimate
+from reports.frames import Run
+from reports.gate_limit import check_limit, check_metric, limit_of
+from reports.intervals import CONFIDENCE, Estimate
 from reports.markup import plural
-from reports.metrics import METRICS, check_metric_name, metric_of
+from reports.metrics import metric_of
+from reports.pairs import estimate_of, why_not
+from reports.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_value, side_values
 from reports.sides import open_sides
+from reports.verdict_words import family_text
 from reports.verdicts import Question, Verdict, decide
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -36,7 +42,8 @@ class GatedCase:
     """One deployment of each side under a load of a scenario. `regression` within [`low`, `high`] at
     `confidence`: how much worse NEW is, as a ratio that is above 1 where it is worse (`is_ratio`), else as a
     difference that is above 0; None without an interval. `why`: of one that is inconclusive, why.
-    `more_repeats`: how many more of each side would be likely to decide it; None where that is not known."""
+    `more_repeats`: how many more of each side would be likely to decide it; None where that is not known.
+    `notes`: what a reader has to know of it; `marks`: what the comparison bears."""
 
     deployment: str
     scenario: str
@@ -52,7 +59,8 @@ class GatedCase:
     starts: int
     why: str | None
     more_repeats: int | None
-    marks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def regression_text(self, metric: str) -> str:
         """`1.031x [1.012, 1.050]`, above 1 where NEW is worse; of a share `+0.50 [-0.10, +1.10] %`; empty
@@ -75,8 +83,8 @@ class GatedCase:
 
 @dataclass(frozen=True)
 class Gate:
-    """`outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW was
-    begun. Else as reports.compare.Comparison."""
+    """`outcome`: fail if any case fails, else inconclusive if any is, else pass. `cases`: all that BASE has.
+    `left_out`: what only NEW has. `created_at`: when NEW was begun. Else as reports.compare.Comparison."""
 
     base: str
     new: str
@@ -87,7 +95,7 @@ class Gate:
     is_interleaved: bool
     family: int
     differences: tuple[Difference, ...]
-    distrust: dict[str, tuple[str, ...]]
+    distrust: tuple[Reason, ...]
     cases: tuple[GatedCase, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -96,17 +104,12 @@ class Gate:
         """The verdict in one line."""
         limit = f"{100 * self.max_regression_share:g} %"
         total = plural(len(self.cases), "case")
-        family = plural(self.family, "comparison")
+        family = family_text(self.family)
         if self.outcome == "pass":
-            return (
-                f"PASS: {self.metric} is not worse by more than {limit} in {total} (95 %, Holm over {family})"
-            )
+            return f"PASS: {self.metric} is not worse by more than {limit} in {total} ({family})"
         count = self.count(self.outcome)
         if self.outcome == "fail":
-            return (
-                f"FAIL: {self.metric} is worse by more than {limit} in {count} of {total} "
-                f"(95 %, Holm over {family})"
-            )
+            return f"FAIL: {self.metric} is worse by more than {limit} in {count} of {total} ({family})"
         whys = dict.fromkeys(case.why for case in self.cases if case.outcome == "inconclusive")
         why = next(iter(whys)) if len(whys) == 1 else "each with its reason above"
         return f"INCONCLUSIVE: {self.metric} is not decided in {count} of {total}: {why}"
@@ -128,13 +131,15 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     """
     terms = terms or GateTerms()
     check_metric(terms.metric)
+    check_limit(terms)
     sides = open_sides(str(base), str(new))
     found, left_out = cases_of(*sides, NAMES)
     if not found:
         raise UserError(f"{base} and {new} cannot be compared: {why_nothing(left_out)}")
     runs = sides[0].run, sides[1].run
     verdicts = decide([_question(case, terms) for case in found])
-    cases = tuple(_gated(case, verdict, terms) for case, verdict in zip(found, verdicts, strict=True))
+    cases = [_gated(case, verdict, terms) for case, verdict in zip(found, verdicts, strict=True)]
+    cases += [_unseen(runs[0], each, terms) for each in left_out if each.side != NAMES[1]]
     pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in found))
     return Gate(
         base=str(base),
@@ -146,66 +151,32 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
         is_interleaved=runs[0] is runs[1],
         family=sum(verdict.kind != "none" for verdict in verdicts),
         differences=differences(*runs, pairs),
-        distrust=distrust(found, [terms.metric]),
-        cases=cases,
-        left_out=tuple(left_out),
+        distrust=reasons_of(found, [terms.metric]),
+        cases=tuple(cases),
+        left_out=tuple(each for each in left_out if each.side == NAMES[1]),
     )
-
-
-def check_metric(name: str) -> None:
-    """Raise UserError for a metric that does not exist, or of which nothing worse can be told by a share."""
-    check_metric_name(name, "gate.metric")
-    metric = metric_of(name)
-    if metric.better == "-":
-        raise UserError(
-            f"gate.metric={name}: more of it is neither better nor worse; choose from {_gateable()}"
-        )
-    if not _is_gateable(name):
-        raise UserError(
-            f"gate.metric={name}: is compared by its difference, which a share does not limit; "
-            f"choose from {_gateable()}"
-        )
-
-
-def _is_gateable(name: str) -> bool:
-    metric = metric_of(name)
-    return metric.better != "-" and (not metric.is_additive or metric.unit == "share")
-
-
-def _gateable() -> str:
-    return ", ".join(
-        f"{metric.name}.p95" if metric.is_distribution else metric.name
-        for metric in METRICS
-        if _is_gateable(metric.name)
-    )
-
-
-def _limit(terms: GateTerms) -> float:
-    """On the scale of the estimate: of logarithms, or absolute of a share."""
-    share = terms.max_regression_share
-    return share if metric_of(terms.metric).is_additive else math.log1p(share)
 
 
 def _question(case: Case, terms: GateTerms) -> Question:
     """Whether NEW is worse, counted from the limit: an interval below 0 is all within it."""
     estimate = _regression(case, terms.metric)
-    shifted = estimate and replace(estimate, mean=estimate.mean - _limit(terms))
-    return Question(shifted, "lower", 0.0, why_not(case, terms.metric))
+    shifted = estimate and replace(estimate, mean=estimate.mean - limit_of(terms))
+    return Question(shifted, "lower", 0.0, why_not(case.pair, terms.metric))
 
 
 def _regression(case: Case, metric: str) -> Estimate | None:
     """How much worse NEW is: above 1 (above 0, where additive) where it is."""
-    return estimate_of(case, metric, over="b" if metric_of(metric).better == "lower" else "a")
+    return estimate_of(case.pair, metric, is_inverse=metric_of(metric).better == "higher")
 
 
 def _gated(case: Case, verdict: Verdict, terms: GateTerms) -> GatedCase:
-    base, new = (side_value(found) for found in aggregates(case, terms.metric))
+    base, new = side_values(case.pair, terms.metric)
     outcome = _OUTCOMES.get(verdict.kind, "inconclusive")
     why, more = None, None
     if verdict.kind == "unknown":
         estimate = _regression(case, terms.metric)
         assert estimate is not None
-        more = more_repeats(estimate, _limit(terms), verdict.confidence)
+        more = more_repeats(estimate, limit_of(terms), verdict.confidence)
         why = _needs(more)
     elif outcome == "inconclusive":
         why = verdict.why
@@ -228,12 +199,34 @@ def _gated(case: Case, verdict: Verdict, terms: GateTerms) -> GatedCase:
         starts=verdict.k,
         why=why,
         more_repeats=more,
-        marks=case.marks,
+        notes=case.notes,
+        marks=marks_of_pair(case.pair, terms.metric),
+    )
+
+
+def _unseen(base: Run, left_out: LeftOut, terms: GateTerms) -> GatedCase:
+    """A case of BASE that has no partner."""
+    key = left_out.deployment, left_out.scenario, left_out.load
+    group = next(group for group in base.groups if group.key == key)
+    is_absent = left_out.side == NAMES[0]
+    return GatedCase(
+        *key,
+        outcome="inconclusive",
+        base=side_value(base, group, terms.metric),
+        new=SideValue(None, None, None, False, 0, 0, left_out.why),
+        regression=None,
+        low=None,
+        high=None,
+        confidence=CONFIDENCE,
+        is_ratio=not metric_of(terms.metric).is_additive,
+        starts=0,
+        why=f"NEW has no {left_out.what}" if is_absent else left_out.why,
+        more_repeats=None,
     )
 
 
 def _unshifted(value: float, verdict: Verdict, terms: GateTerms) -> float:
-    return value * (1 + terms.max_regression_share) if verdict.is_log else value + _limit(terms)
+    return value * math.exp(limit_of(terms)) if verdict.is_log else value + limit_of(terms)
 
 
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:

@@ -13,8 +13,11 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from reports.gate import Gate, GatedCase
+from reports.gate_limit import limit_text
+from reports.marks import SIGN, mark_text
 from reports.markup import NOTHING
 from reports.metrics import metric_of
+from reports.side_values import Mark
 
 # All that XML 1.0 may hold; nothing else can be written, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -54,7 +57,7 @@ def junit_text(gate: Gate) -> str:
         ElementTree.SubElement(properties, "property", {"name": name, "value": _xml_text(value)})
     for case in gate.cases:
         _test_case(suite, gate, case)
-    ElementTree.SubElement(suite, "system-out").text = _xml_text(gate.summary)
+    ElementTree.SubElement(suite, "system-out").text = _xml_text("\n".join(_told(gate)))
     ElementTree.SubElement(suite, "system-err")
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -70,21 +73,31 @@ def _test_case(suite: ElementTree.Element, gate: Gate, case: GatedCase) -> None:
         ElementTree.SubElement(element, "skipped", {"message": said}).text = said
 
 
+def _told(gate: Gate) -> Iterator[str]:
+    """What a case that passes has no place for, then what the marks stand for, and the verdict."""
+    yield from (f"{case.name}: {_said(gate, case)}" for case in gate.cases)
+    yield from (f"Not gated: {each.what}: {each.why}" for each in gate.left_out)
+    yield from (f"Reason to distrust: {each.text}" for each in gate.distrust)
+    yield gate.summary
+
+
 def _said(gate: Gate, case: GatedCase) -> str:
-    """Values and regression of a case in one line."""
+    """Values and regression of a case in one line, each with its mark."""
     unit = metric_of(gate.metric).shown_unit
-    parts = [f"{gate.metric} in {unit}: BASE {case.base.text(gate.metric)}, NEW {case.new.text(gate.metric)}"]
+    base, new = (_marked(side.text(gate.metric), side.marks) for side in (case.base, case.new))
+    parts = [f"{gate.metric} in {unit}: BASE {base}, NEW {new}"]
     if found := case.regression_text(gate.metric):
-        parts.append(f"NEW worse by {found}, limit {limit_text(gate)}")
+        limit = limit_text(gate.metric, gate.max_regression_share)
+        parts.append(_marked(f"NEW worse by {found}, limit {limit}", case.marks))
     if case.why:
         parts.append(f"{case.outcome}: {case.why}")
-    return "; ".join(parts)
+    if case.marks:
+        parts.append(f"reasons to distrust: {', '.join(dict.fromkeys(each.title for each in case.marks))}")
+    return "; ".join([*parts, *case.notes])
 
 
-def limit_text(gate: Gate) -> str:
-    """`1.05x`, or of a share `+5 %`."""
-    share = gate.max_regression_share
-    return f"+{100 * share:g} %" if metric_of(gate.metric).is_additive else f"{1 + share:g}x"
+def _marked(said: str, marks: Sequence[Mark]) -> str:
+    return f"{said} {mark_text(marks)}".rstrip()
 
 
 def _xml_text(value: str) -> str:
@@ -101,7 +114,7 @@ def markdown_text(gate: Gate) -> str:
     lines = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
         "",
-        f"{_plain(gate.summary)}. Limit: {limit_text(gate)}.",
+        f"{_plain(gate.summary)}. Limit: {limit_text(gate.metric, gate.max_regression_share)}.",
         "",
         *_table(heads, [_cells(gate, case) for case in gate.cases]),
         "",
@@ -114,11 +127,11 @@ def markdown_text(gate: Gate) -> str:
 
 def _notes(gate: Gate) -> Iterator[str]:
     for case in gate.cases:
-        yield from (f"{_code(case.name)}: {_plain(mark)}" for mark in case.marks)
+        yield from (f"{_code(case.name)}: {_plain(note)}" for note in case.notes)
     yield from (f"Not gated: {_code(each.what)}: {_plain(each.why)}" for each in gate.left_out)
     if gate.distrust:
-        found = (f"{_plain(title)} ({' and '.join(sides)})" for title, sides in gate.distrust.items())
-        yield f"Reasons to distrust: {'; '.join(found)}"
+        yield f"{SIGN} 2 behind a number: two reasons to distrust it, of these:"
+    yield from (_plain(each.text) for each in gate.distrust)
 
 
 def _what_differs(gate: Gate) -> list[str]:
@@ -141,9 +154,9 @@ _HOW = {
 
 
 def _cells(gate: Gate, case: GatedCase) -> list[str]:
-    outcome = _SIGNS[case.outcome] + (f": {_plain(case.why)}" if case.why else "")
+    outcome = _marked(_SIGNS[case.outcome], case.marks) + (f": {_plain(case.why)}" if case.why else "")
     names = [_code(name) for name in (case.deployment, case.scenario, case.load)]
-    values = [_plain(side.text(gate.metric)) for side in (case.base, case.new)]
+    values = [_marked(_plain(side.text(gate.metric)), side.marks) for side in (case.base, case.new)]
     return [*names, *values, _plain(case.regression_text(gate.metric) or NOTHING), outcome]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.attainment import Judged, Window, judged, met_all, window_of
+from reports.attainment import Judged, Window, judged, met_all, says_something, window_of
 from reports.cells import Cell
 from reports.metrics import Value
 
@@ -30,8 +30,8 @@ def slo_values(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def window(run: Run, cell: Cell) -> Window | None:
-    """A cell's window; None where it says nothing: not measured, or invalid."""
-    if cell.record is None or cell.record.validity == "invalid" or cell.status == "interrupted":
+    """A cell's window; None where it was not measured, or says nothing."""
+    if cell.record is None or not says_something(cell.record):
         return None
     return window_of(cell.record, run.cell_requests(cell.number))
 

@@ -22,6 +22,8 @@ class Estimate:
 
     `df`: degrees of freedom; `k`: values (pairs, or those of the smaller side) it comes from. With k = 1 the
     error is infinite: one start says nothing about the next. It is 0 where all values are the same.
+    `below`, `above`: how far to either side the mean may lie apart from chance, as where each value is known
+    to within a bracket only.
     """
 
     mean: float
@@ -29,6 +31,8 @@ class Estimate:
     df: float
     k: int
     is_log: bool
+    below: float = 0.0
+    above: float = 0.0
 
     @property
     def shown(self) -> float:
@@ -40,7 +44,7 @@ class Estimate:
         if self.k < 2:
             return (0.0, math.inf) if self.is_log else (-math.inf, math.inf)
         half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.error
-        low, high = self.mean - half, self.mean + half
+        low, high = self.mean - self.below - half, self.mean + self.above + half
         return (math.exp(low), math.exp(min(high, 700.0))) if self.is_log else (low, high)
 
     def p_beyond(self, bound: float) -> float:
@@ -48,9 +52,10 @@ class Estimate:
         `bound`: small where the mean is clearly above it."""
         if self.k < 2:
             return 1.0
+        least = self.mean - self.below
         if self.error == 0:
-            return 0.0 if self.mean > bound else 1.0
-        return float(stdtr(self.df, (bound - self.mean) / self.error))
+            return 0.0 if least > bound else 1.0
+        return float(stdtr(self.df, (bound - least) / self.error))
 
 
 def may_be_logged(values: Sequence[float]) -> bool:
@@ -86,6 +91,37 @@ def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> E
         return Estimate(mean, 0.0, first.df + second.df, k, is_log)
     spread = sum((side.error / error) ** 4 / side.df for side in (first, second))
     return Estimate(mean, error, 1 / spread, k, is_log)
+
+
+def of_brackets(brackets: Sequence[tuple[float, float]]) -> Estimate:
+    """The geometric mean of quantities that are each known to lie from a low to a high end; shown is the mean
+    of the low ends. Raises as of_values.
+
+    The interval reaches from the low ends' limit to the high ends'. Its error is the larger of theirs, and at
+    least that of means of values spread evenly over their brackets (width / sqrt(12)): where all starts come
+    to the same bracket they do not show how much they differ within it.
+    """
+    lows, highs = (_on_scale(ends, is_log=True) for ends in zip(*brackets, strict=True))
+    return _bracketed(lows, lows, highs, float((highs - lows).mean()))
+
+
+def of_bracket_pairs(a: Sequence[tuple[float, float]], b: Sequence[tuple[float, float]]) -> Estimate:
+    """a / b of such quantities from pairs of one block each, in order; shown is that of the low ends. From
+    a's low end over b's high one to a's high over b's low, with an error as in of_brackets. Raises as
+    of_pairs."""
+    if len(a) != len(b):
+        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
+    low_a, high_a = (_on_scale(ends, is_log=True) for ends in zip(*a, strict=True))
+    low_b, high_b = (_on_scale(ends, is_log=True) for ends in zip(*b, strict=True))
+    width = math.hypot(float((high_a - low_a).mean()), float((high_b - low_b).mean()))
+    return _bracketed(low_a - low_b, low_a - high_b, high_a - low_b, width)
+
+
+def _bracketed(shown: np.ndarray, lows: np.ndarray, highs: np.ndarray, width: float) -> Estimate:
+    low, high = _estimate(lows, True), _estimate(highs, True)
+    middle = float(shown.mean())
+    error = max(low.error, high.error, width / math.sqrt(12 * low.k))
+    return Estimate(middle, error, low.df, low.k, True, middle - low.mean, high.mean - middle)
 
 
 def _on_scale(values: Sequence[float], is_log: bool) -> np.ndarray:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Case:
+class LoadCase:
     """`groups`: two or more, in the plan's order. `baseline`: which of them the others are compared to; None
     where it is not among them."""
 
@@ -27,7 +27,7 @@ class Case:
     baseline: Group | None
 
 
-def cases_of(run: Run) -> list[Case]:
+def load_cases_of(run: Run) -> list[LoadCase]:
     """By scenario and model, each family's highest load first."""
     by_case: dict[tuple[str, str, str], list[Group]] = {}
     for group in run.groups:
@@ -37,13 +37,13 @@ def cases_of(run: Run) -> list[Case]:
     for (scenario, load, model), groups in by_case.items():
         baseline = next((g for g in groups if g.deployment == run.comparisons.baselines[model]), None)
         if len(groups) > 1:
-            found.append(Case(scenario, load, model, tuple(groups), baseline))
+            found.append(LoadCase(scenario, load, model, tuple(groups), baseline))
     return sorted(
         found, key=lambda c: (c.scenario, order.index(c.model), c.groups[0].family, -c.groups[0].level)
     )
 
 
-def title_of_case(run: Run, case: Case) -> str:
+def title_of_case(run: Run, case: LoadCase) -> str:
     """`At 4 users`, with what tells it from the run's other cases."""
     said = [f"At {case.load}"]
     said += [case.scenario] if len({group.scenario for group in run.groups}) > 1 else []
@@ -51,7 +51,7 @@ def title_of_case(run: Run, case: Case) -> str:
     return ", ".join(said)
 
 
-def verdict_of(run: Run, case: Case, group: Group, metric: str) -> Verdict | None:
+def verdict_of(run: Run, case: LoadCase, group: Group, metric: str) -> Verdict | None:
     """Of a deployment against its case's baseline; None for the baseline itself."""
     if case.baseline is None or group is case.baseline:
         return None

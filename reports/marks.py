@@ -6,7 +6,7 @@ Looks up what checks found; finds nothing itself. Which findings mark: reports/c
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reports.cells import Group
 from reports.markup import Html, aggregate_cell, join, paragraph, plural, tag
@@ -19,6 +19,15 @@ SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons to distrust it, and a link to them."
 # Checks that bear on comparisons across quantizations, and on no other.
 _ACROSS_QUANTIZATIONS = ("quality_not_measured",)
+
+
+class Marking(Protocol):
+    """What a mark is made of: the check's name, which its link goes to, and the title of what it found."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def title(self) -> str: ...
 
 
 def marks_of(run: Run, group: Group | tuple[str, str, str], metric: str) -> tuple[Finding, ...]:
@@ -66,7 +75,7 @@ def marks_across_quantizations(run: Run) -> tuple[Finding, ...]:
 
 def unmarked(run: Run) -> Html:
     """The reasons that no number bears a mark for, in a line for the page's top; nothing for none."""
-    found = [each for each in run.findings if not each.marks]
+    found = [each for each in run.findings if not each.marks and not each.compares]
     if not found:
         return Html("")
     links = [tag("a", each.title, href=f"#distrust-{each.check}") for each in found]
@@ -84,7 +93,7 @@ def _touches(found: Finding, cells: Set[int], metric: str) -> bool:
     return not cells.isdisjoint(found.cells) if found.cells else bool(cells)
 
 
-def mark_html(found: Sequence[Finding]) -> Html:
+def mark_html(found: Sequence[Marking]) -> Html:
     """` ▲ 2` behind a number: a link to the reasons, or to the only one; nothing for none."""
     if not found:
         return Html("")
@@ -101,6 +110,6 @@ def mark_html(found: Sequence[Finding]) -> Html:
     return join([" ", link])
 
 
-def mark_text(found: Sequence[Finding]) -> str:
+def mark_text(found: Sequence[Marking]) -> str:
     """`▲ 2` for a terminal; empty for none."""
     return f"{SIGN} {len(found)}" if found else ""

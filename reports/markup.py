@@ -105,20 +105,21 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     if found.mean is None:
         why = found.why or why_missing(name, 0)
         return tag("span", NOTHING, title=why, class_="none", tabindex="0")
+    word = "start" if found.is_of_starts else "block"
     each = ", ".join(shown(name, value) for value in found.values)
     main = tag(
         "span",
         supported(name, found.mean, shorter_half(found)),
-        title=f"n = {counted(found.n, found.requests)}; by start: {each}",
+        title=f"n = {counted(found.n, found.requests)}; by {word}: {each}",
     )
     said = [span_text(name, found)]
     if found.k < len(found.values):
-        said.append(f"{found.k} of {len(found.values)} starts")
+        said.append(f"{found.k} of {len(found.values)} {word}s")
     return join([main, mark, *(tag("span", part, class_="range") for part in said if part)])
 
 
 def span_text(name: str, found: Aggregate) -> str:
-    """`[9.5, 10.5]`, a mean's interval; `9.8–10.2`, two starts; empty for one."""
+    """`[9.5, 10.5]`, a mean's interval; `9.8–10.2`, a range (reports/spans.py); empty for one value."""
     ends = span(found)
     if ends is None:
         return ""

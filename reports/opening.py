@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Load
+from harness.contracts import Load, SearchTerms
 from reports import decision_text
 from reports.answer import answer_of
 from reports.cells import load_family, load_level
 from reports.frames import Run
-from reports.marks import mark_html, marks_across_quantizations, marks_between, marks_of, unmarked
+from reports.marks import mark_html, marks_between, unmarked
 from reports.markup import Html, join, paragraph, plural, tag
 
 
@@ -72,13 +71,10 @@ def opening(run: Run) -> Html:
 
 
 def _answer(run: Run) -> Html:
-    """What the run says, with the marks of the numbers that it goes by: with an SLO of all that keep or miss
-    it, else of those that are named."""
+    """What the run says, with the marks of the numbers that it goes by."""
     if decided := decision_text.answer(run):
-        groups = itertools.product(run.groups, ("slo_share", "output_tokens_per_s"))
-        doubts = [each for group, metric in groups for each in marks_of(run, group, metric)]
-        doubts += marks_across_quantizations(run)
-        return paragraph(join([decided, " ", mark_html(list(dict.fromkeys(doubts)))]), "answer")
+        marks = mark_html(decision_text.answer_marks(run))
+        return paragraph(join([decided, " ", marks]), "answer")
     found = answer_of(run)
     doubts = [each for a, b, metric in found.numbers for each in marks_between(run, a, b, metric)]
     basis = [tag("small", found.basis)] if found.basis else []
@@ -96,7 +92,7 @@ def what_was_run(run: Run) -> str:
     repeats = len({cell.planned.repeat for cell in cells})
     parts = [scenarios]
     if loads:
-        parts.append(_loads(loads))
+        parts.append(_searched(run.record.search) if run.record.search else _loads(loads))
         attached = any(record.attached for record in run.start_records)
         blocks = "on a server that was running already" if attached else "each"
         word = "block" if attached else "start"
@@ -107,6 +103,12 @@ def what_was_run(run: Run) -> str:
     done = sum(cell.status == "completed" for cell in cells)
     parts.append(f"{done} of {plural(len(cells), 'cell')} measured")
     return " · ".join([*parts, run.record.created_at[:16].replace("T", " ")])
+
+
+def _searched(terms: SearchTerms) -> str:
+    """`searched from 1 to 64 users`."""
+    unit = "users" if terms.over == "concurrency" else "conversations begun per second"
+    return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
 
 
 def _loads(loads: Sequence[Load]) -> str:

@@ -43,7 +43,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class _Value:
-    """The logarithm of a cell's value, what it is of (deployment, scenario, load), and when it was taken."""
+    """The logarithm of a cell's value, what it is of (deployment, scenario, load), and when it was taken: on
+    which start, and its places as planned. `is_in_place`: it was measured there, and not anew on a start that
+    --resume added."""
 
     log: float
     group: Hashable
@@ -52,6 +54,7 @@ class _Value:
     start: int
     place_in_block: int
     place_in_start: int
+    is_in_place: bool
 
 
 def effects(run: Run) -> list[Effect]:
@@ -63,16 +66,24 @@ def effects(run: Run) -> list[Effect]:
 
 
 def _of_metric(metric: str, values: Sequence[_Value]) -> Iterator[Effect]:
-    starts = list(_start_means(values))
-    blocks: list[Sequence[Hashable]] = [[v.deployment for v in starts], [v.block for v in starts]]
-    cells: list[Sequence[Hashable]] = [[v.group for v in values], [v.start for v in values]]
-    logs = [each.log for each in starts]
+    placed = [each for each in values if each.is_in_place]
+    starts, all_starts = list(_start_means(placed)), list(_start_means(values))
     found: dict[Kind, Estimate | None] = {
-        "place of a start in its block": change(logs, [each.place_in_block for each in starts], blocks),
-        "place of a load in its start": change(
-            [each.log for each in values], [each.place_in_start for each in values], cells
+        "place of a start in its block": change(
+            [each.log for each in starts],
+            [each.place_in_block for each in starts],
+            [[each.deployment for each in starts], [each.block for each in starts]],
         ),
-        "time since the run began": change(logs, [each.start for each in starts], blocks[:1]),
+        "place of a load in its start": change(
+            [each.log for each in placed],
+            [each.place_in_start for each in placed],
+            [[each.group for each in placed], [each.start for each in placed]],
+        ),
+        "time since the run began": change(
+            [each.log for each in all_starts],
+            [each.start for each in all_starts],
+            [[each.deployment for each in all_starts]],
+        ),
     }
     yield from (Effect(kind, metric, estimate) for kind, estimate in found.items() if estimate)
 
@@ -117,15 +128,16 @@ def _values(run: Run, metric: str) -> Iterator[_Value]:
         found = run.values[cell.number].get(metric)
         if found is None or found.value is None or found.value <= 0 or run.withheld(cell.key, metric):
             continue
-        block, index = cell.planned.repeat, cell.start.index
+        block, index, record = cell.planned.repeat, cell.start.index, run.start_of(cell)
         yield _Value(
             log=math.log(found.value),
             group=cell.key,
             deployment=cell.label,
             block=block,
-            start=index,
+            start=record.index if record else index,
             place_in_block=sum(other == block and number < index for other, number in indexes),
             place_in_start=_place_in_start(cell),
+            is_in_place=record is None or record.index == index,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reports.attainment import Judged
 from reports.cells import Aggregate, Group
-from reports.verdicts import STARTS_NEEDED, Verdict
+from reports.verdicts import Verdict
 
 State = Literal["kept", "unclear", "broken", "unknown"]
 
@@ -34,7 +34,7 @@ class Candidate:
 class Pick:
     """The best of a column by its value, from `metric`. `ties`: those that are not proven worse; `next`: the
     second by value, with the verdict on the best against it. `why`: why no verdict is given, so that the best
-    is only that of these starts. `unclear`: those that would be better still, if they keep the SLO.
+    is only that of these starts. `unclear`: those that are proven better still, if they keep the SLO.
     `left_out`: those that keep it, or may, and have no value."""
 
     metric: str
@@ -52,9 +52,8 @@ class Pick:
         return self.why is None and not self.ties
 
 
-# The best and the others by value -> those not proven worse, the verdict on the best against the second, and
-# why there is none.
-Decide = Callable[[Candidate, Sequence[Candidate]], tuple[tuple[str, ...], Verdict | None, str | None]]
+# The verdict on the first of two deployments against the second; None where it was not asked.
+Told = Callable[[str, str], Verdict | None]
 
 
 def pick(
@@ -62,7 +61,7 @@ def pick(
     standings: Sequence[Standing],
     values: Mapping[str, Aggregate],
     better: Literal["higher", "lower"],
-    decide: Decide,
+    told: Told,
 ) -> Pick | None:
     """Of those that keep the SLO, or if none does, of those that may; None where none of them has a value."""
     sign = -1.0 if better == "higher" else 1.0
@@ -72,38 +71,32 @@ def pick(
         if value is not None and value.mean is not None:
             usable.append((sign * value.mean, each.state, Candidate(each.label, value)))
     usable.sort(key=lambda found: found[0])
-    kept, unclear = ([u for u in usable if u[1] == state] for state in ("kept", "unclear"))
+    kept, unclear = ([c for _, state, c in usable if state == wanted] for wanted in ("kept", "unclear"))
     if not (kept or unclear):
         return None
-    (rank, _, best), *rest = kept or unclear
-    others = [candidate for *_, candidate in rest]
-    ties, verdict, why = decide(best, others) if others else ((), None, None)
+    best, *others = kept or unclear
+    verdicts = [told(best.label, other.label) for other in others]
     valued = {candidate.label for *_, candidate in usable}
     candidates = [each.label for each in standings if each.state in ("kept", "unclear")]
+    why = _why_none(verdicts)
     return Pick(
         metric,
         best,
-        ties,
+        () if why else tuple(o.label for o, v in zip(others, verdicts, strict=True) if not _is_better(v)),
         others[0] if others else None,
-        verdict,
+        verdicts[0] if verdicts else None,
         why,
-        unclear=tuple(c.label for other, _, c in unclear if other < rank) if kept else (),
+        unclear=tuple(c.label for c in unclear if _is_better(told(c.label, best.label))) if kept else (),
         left_out=tuple(label for label in candidates if label not in valued),
     )
 
 
-def by_intervals(
-    best: Candidate, others: Sequence[Candidate]
-) -> tuple[tuple[str, ...], Verdict | None, str | None]:
-    """Where no verdict was asked: told apart where the 95 % intervals of the means do not overlap, which is
-    stricter than a test of their difference, and not corrected for how many there are."""
-    if any(each.value.k < STARTS_NEEDED for each in (best, *others)):
-        return (), None, f"an interval that says something needs {STARTS_NEEDED} starts of each or more"
-    ties = [other.label for other in others if _overlap(best.value, other.value)]
-    return tuple(ties), None, None
+def _is_better(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.kind == "better"
 
 
-def _overlap(a: Aggregate, b: Aggregate) -> bool:
-    if a.interval is None or b.interval is None:
-        return True
-    return a.interval[0] <= b.interval[1] and b.interval[0] <= a.interval[1]
+def _why_none(verdicts: Sequence[Verdict | None]) -> str | None:
+    """Why there is no verdict on any of the pairs; None where there is one, and where there are no pairs."""
+    if any(verdict is not None and verdict.kind != "none" for verdict in verdicts) or not verdicts:
+        return None
+    return next((verdict.why for verdict in verdicts if verdict and verdict.why), "they were not compared")

@@ -110,7 +110,7 @@ def never_told(run: Run, starts: Sequence[str]) -> list[ServerTerm]:
 
 def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     """How far a counter grew over the whole of a cell, its warm-up and its last answers included: from the
-    last sample before its load to the last one before the next cell's, while nothing was asked; None where
+    last sample before its load to the last one before the next cell, while nothing was asked; None where
     one is missing or the counter fell."""
     if cell.record is None or cell.summary is None:
         return None
@@ -124,8 +124,11 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
 
 
 def _next_load_ns(run: Run, cell: Cell, ended_ns: int) -> float:
-    """The mark before the load of the same start's next cell; infinite where there is none."""
+    """When the same start's next cell began, with prompts of bench's own (before schema version 5 with its
+    load); infinite where there is none."""
     record = run.start_of(cell)
     phases = record.phases if record else ()
-    began = [phase.t_ns for phase in phases if phase.name.endswith("warm-up") and phase.t_ns >= ended_ns]
+    began = [
+        phase.t_ns for phase in phases if phase.name.endswith(("reset", "warm-up")) and phase.t_ns >= ended_ns
+    ]
     return min(began, default=float("inf"))

@@ -35,8 +35,16 @@ def open_sides(a: str, b: str) -> tuple[Side, Side]:
     second = _split(b)
     run = open_run(first[0])
     other = run if second[0].resolve() == first[0].resolve() else open_run(second[0])
+    for text, each in ((a, run), (b, other)):
+        if each.record.search is not None:
+            raise UserError(
+                f"{text}: is a search, which tried other loads on each start; its page compares them"
+            )
     sides = _side(run, a, first[1]), _side(other, b, second[1])
-    return _like(sides[0], sides[1], a), _like(sides[1], sides[0], b)
+    pair = _like(sides[0], sides[1], a), _like(sides[1], sides[0], b)
+    if other is run and pair[0].label == pair[1].label:
+        raise UserError(f"{a}, {b}: are the same starts; give another run, or two deployments: DIR:LABEL")
+    return pair
 
 
 def _split(text: str) -> tuple[Path, str | None]:

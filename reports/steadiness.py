@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.contracts import Load, LoadSummary
 
 PARTS = 12
 # Drift from the first third to the last: the size of a difference that people act on, and clearly more than
@@ -22,6 +28,9 @@ REQUESTS_NEEDED = 30
 GROWTH = 1.5
 GROWTH_ERRORS = 3.0
 GROWTH_RANK = 0.8
+# Until requests begin to leave, an open loop only fills up. Answers take up to so many times the shortest one
+# (lengths from half to one and a half of their mean).
+LONGEST_TO_SHORTEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,13 @@ class Series:
     def thirds(self) -> tuple[float, float, float]:
         first, middle, last = (float(part.mean()) for part in np.split(self.parts, 3))
         return first, middle, last
+
+    @property
+    def only_rises(self) -> bool:
+        """By half or more, nearly always upwards, and beyond what an occupancy of this size varies."""
+        first, _, last = self.thirds
+        enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
+        return enough and rank_correlation(self.parts) >= GROWTH_RANK
 
     @property
     def drift(self) -> float:
@@ -66,6 +82,7 @@ class Steadiness:
     ended: Series
     requests: int
     arrival_cv: float = 0.0
+    is_growing: bool = False
 
     @property
     def throughput(self) -> Series:
@@ -94,12 +111,25 @@ class Steadiness:
         found = {self.unit: (self.throughput, count_noise), "in flight": (self.in_flight, flight_noise)}
         return {unit: series for unit, (series, noise) in found.items() if series.is_drifting(noise)}
 
-    @property
-    def is_growing(self) -> bool:
-        """Whether the requests in flight only became more, as beyond a server's capacity."""
-        first, _, last = self.in_flight.thirds
-        enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
-        return enough and rank_correlation(self.in_flight.parts) >= GROWTH_RANK
+
+def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
+    """Whether a queue only grew over a window, as beyond a server's capacity: its requests in flight only
+    became more, other than by an open loop's filling up. `requests`: all of the cell.
+
+    Filling up is over once the longest of the requests leave that came first at the full rate, so after the
+    ramp; where that is not by the end of the window's first third, nothing is said. Users are a fixed number.
+    """
+    begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
+    sent = requests[requests["sent_ns"].notna() & requests["end_ns"].notna()]
+    ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
+    if load.kind == "closed" or end_ns <= begin_ns or not ok.any():
+        return False
+    sent_ns, left_ns = (sent[name].to_numpy(dtype=float) for name in ("sent_ns", "end_ns"))
+    shortest_s = float((left_ns - sent_ns)[ok].min()) / 1e9
+    settled_s = (begin_ns - summary.started_ns + (end_ns - begin_ns) / 3) / 1e9 - load.ramp_up_s
+    if shortest_s * LONGEST_TO_SHORTEST > settled_s:
+        return False
+    return occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns)).only_rises
 
 
 def rank_correlation(values: np.ndarray) -> float:

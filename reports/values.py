@@ -12,7 +12,7 @@ from reports import energy, goodput, tables
 from reports.cells import Cell, arrival_cv
 from reports.memory_samples import memory_over_time
 from reports.metrics import METRICS, Value, mean_value, percentile_values
-from reports.steadiness import Series, Steadiness, edges_of, occupancy, rate
+from reports.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -89,7 +89,8 @@ def _steadiness(run: Run, cell: Cell, chunks: tables.Chunks) -> Steadiness | Non
     requests = round(ended.mean * cell.window_s)
     tokens = tables.tokens_arrived(chunks, edges)
     arrived = None if tokens is None else Series(tokens / (np.diff(edges) / 1e9))
-    return Steadiness(in_flight, arrived, ended, requests, arrival_cv(cell.load))
+    grew = only_grew(frame, cell.load, summary)
+    return Steadiness(in_flight, arrived, ended, requests, arrival_cv(cell.load), grew)
 
 
 def _rates(found: Steadiness | None) -> dict[str, Value]:

@@ -36,6 +36,12 @@ def margin_text(margin_share: float) -> str:
     return f"{100 * margin_share:g} %"
 
 
+def family_text(count: int) -> str:
+    """By which rule verdicts are decided, of so many comparisons together (reports/verdicts.py): `95 %,
+    corrected for 16 comparisons, after Holm`."""
+    return f"95 %, corrected for {count:,} comparisons, after Holm" if count > 1 else "95 %, one comparison"
+
+
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
     """`faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`, by the metric's own words."""
     better, worse = metric_of(name).words

@@ -19,6 +19,7 @@ import pytest
 from waiting import wait_until
 
 from harness.cli import main
+from harness.commands.arguments import out
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
@@ -105,19 +106,17 @@ def told(place: Place, *arguments: object, **environment: str) -> subprocess.Com
     what refuses, plans or reads: nothing that starts servers or must not share a process."""
     said, complaints = io.StringIO(), io.StringIO()
     words = ["bench", *map(str, arguments)]
-    with (
-        pytest.MonkeyPatch.context() as here,
-        redirect_stdout(said),
-        redirect_stderr(complaints),
-        pytest.raises(SystemExit) as ending,
-    ):
+    surroundings = place.environment(**environment)
+    with pytest.MonkeyPatch.context() as here, redirect_stdout(said), redirect_stderr(complaints):
         here.chdir(place.path)
         here.setattr(sys, "argv", words)
-        for name in os.environ.keys() - place.environment().keys():
+        here.setattr(out, "width", int(environment.get("COLUMNS", 120)))  # as into a pipe
+        for name in os.environ.keys() - surroundings.keys():
             here.delenv(name)
-        for name, value in place.environment(**environment).items():
+        for name, value in surroundings.items():
             here.setenv(name, value)
-        main()
+        with pytest.raises(SystemExit) as ending:
+            main()
     code = ending.value.code
     assert isinstance(code, int)
     return subprocess.CompletedProcess(words, code, said.getvalue(), complaints.getvalue())

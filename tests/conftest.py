@@ -8,22 +8,33 @@ from pathlib import Path
 import pytest
 from quick_venv import make_quick_python
 
-# `make test` runs the others two at a time, then these one by one: they compare instants, rates or processor
-# time with what should be, or need all processors.
+# `make test` runs the others three at a time, then these one by one: they compare instants, rates or CPU
+# time with what should be, or need all processors. So do single tests of other files, which bear the mark.
 ALONE = frozenset(
     """
-    alarm client clock courier device_sample end_to_end gpu guard host lag
-    llama_cpp_live load_benchmark load_models master openloop process_tree receive reference
-    reference_server rows sampling selftest synchronize
-    """.split()  # noqa: SIM905 - a list of 23 quoted words reads worse
+    alarm client clock courier device_sample end_to_end gpu host lag load_benchmark load_models
+    openloop process_tree receive reference reference_server rows sampling selftest synchronize
+    """.split()  # noqa: SIM905 - a list of 20 quoted words reads worse
 )
+# Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
+# no processor waits for one of them (`make test` has xdist keep this order).
+LONGEST = """
+    verdicts_live growth llama_cpp_live search_live run report_browser remote load_worker master
+    weights_hub fit_live provision install prefix_cache reports_bounds cli guard tgi_wire
+    """.split()  # noqa: SIM905 - as above
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(_name_of(item), len(ranks)))
     for item in items:
-        if item.path.stem.removeprefix("test_") in ALONE:
+        if _name_of(item) in ALONE:
             item.add_marker("alone")
+
+
+def _name_of(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")
 
 
 @pytest.fixture(scope="session")

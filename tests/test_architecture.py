@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ALONE
+from conftest import ALONE, LONGEST
 
 ROOT = Path(__file__).parent.parent
 OURS = {"harness", "engines", "scenarios", "reports"}
@@ -144,5 +144,7 @@ def test_locust_is_imported_by_the_load_process_only() -> None:
             assert name in patched
 
 
-def test_the_tests_that_run_alone_are_there() -> None:
-    assert [name for name in sorted(ALONE) if not Path(__file__).with_name(f"test_{name}.py").exists()] == []
+def test_the_tests_that_run_alone_or_first_are_there() -> None:
+    named = sorted([*ALONE, *LONGEST])
+    assert [name for name in named if not Path(__file__).with_name(f"test_{name}.py").exists()] == []
+    assert not ALONE & set(LONGEST)

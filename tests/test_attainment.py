@@ -10,11 +10,21 @@ import pytest
 from make_run import MS, S, failed_row, one_cell_run, row, summary
 
 from harness.contracts import GuardFinding, Load, Objective
-from reports.attainment import Attainment, Window, attainments, is_growing, judged, met_all, trial, wilson
+from reports.attainment import (
+    Attainment,
+    Window,
+    attainments,
+    judged,
+    met_all,
+    requests_needed,
+    trial,
+    wilson,
+)
 
 TTFT = Objective("ttft_s", 0.95, 0.5)
 TPOT = Objective("tpot_s", 0.5, 0.05)
 SUCCESS = Objective("success", 0.9)
+OPEN = Load(concurrency=None, rate_per_s=20.0, arrival="constant")
 
 
 def frame(*rows):
@@ -84,7 +94,7 @@ def test_failed_requests_meet_nothing_and_what_does_not_apply_is_left_out():
         ("ok", 0.5, 0.05), ("ok", 0.51, 0.01), ("ok", 0.1, None), ("timeout", 0.1, 0.01),
         ("reset", None, None),
     )  # fmt: skip
-    ttft, tpot, success = attainments([sent], (TTFT, TPOT, SUCCESS))
+    ttft, tpot, success = attainments([[sent]], (TTFT, TPOT, SUCCESS))
     assert (ttft.met, ttft.n) == (2, 5), "the limit itself is met"
     assert (tpot.met, tpot.n) == (2, 4), "an answer of one token has no TPOT"
     assert (success.met, success.n) == (3, 5)
@@ -93,7 +103,7 @@ def test_failed_requests_meet_nothing_and_what_does_not_apply_is_left_out():
 
 def test_windows_are_pooled():
     sent = frame(("ok", 0.1, 0.01), ("ok", 0.6, 0.01))
-    (found,) = attainments([sent, sent, sent], (TTFT,))
+    (found,) = attainments([[sent, sent, sent]], (TTFT,))
     assert (found.met, found.n) == (3, 6)
 
 
@@ -124,36 +134,60 @@ def test_what_cannot_be_judged_says_why():
     assert judged([Window(no_counts)], (TTFT,)).problem is None
 
 
-# --- a queue that only grows -----------------------------------------------------------------------
+# --- several starts --------------------------------------------------------------------------------
 
 
-def in_flight(service_s, slots, per_s, warmup_s=2.0, duration_s=8.0):
-    """Requests that come evenly and are served in turn by so many slots."""
-    free = [0.0] * slots
-    sent, end = [], []
-    for number in range(int(per_s * (warmup_s + duration_s))):
-        at = number / per_s
-        free.sort()
-        free[0] = max(at, free[0]) + service_s
-        sent.append(int(at * S))
-        end.append(int(free[0] * S))
-    return pd.DataFrame({"outcome": ["ok"] * len(sent), "sent_ns": sent, "end_ns": end})
+def test_several_starts_widen_the_interval_by_how_much_they_differ():
+    """Shares of 99, 97 and 92 %: mean 96 %, s = 3.606 %, so 4.3027 x s / sqrt(3) = 8.957 % on either side."""
+    found = Attainment(TTFT, 2880, 3000, starts=((990, 1000), (970, 1000), (920, 1000)))
+    assert wilson(2880, 3000)[0] > 0.95, "kept, if requests were independent"
+    assert found.interval == pytest.approx((0.96 - 0.08957, 1.0), abs=1e-4)
+    assert (found.verdict, found.wanting) == ("unclear", "its starts differ too much, and want more repeats")
+    alike = Attainment(TTFT, 300, 300, starts=((100, 100),) * 3)
+    assert alike.interval == wilson(300, 300)
 
 
-OPEN = Load(concurrency=None, rate_per_s=20.0, arrival="constant")
+def test_windows_of_several_starts_are_counted_by_start():
+    good = frame(*[("ok", 0.1, 0.01)] * 200)
+    bad = frame(*[("ok", 0.1, 0.01)] * 180, *[("ok", 0.6, 0.01)] * 20)
+    windows = [Window(good, start="a"), Window(bad, start="b"), Window(good, start="a")]
+    (found,) = judged(windows, (TTFT,)).attained
+    assert (found.met, found.n, found.starts) == (580, 600, ((400, 400), (180, 200)))
+    (one,) = judged([Window(good, start="a"), Window(bad, start="a")], (TTFT,)).attained
+    assert one.starts == ()
 
 
-def test_a_queue_beyond_capacity_grows_and_one_below_does_not():
-    window = summary(0)
-    assert is_growing(in_flight(0.2, 4, 40), OPEN, window)
-    assert not is_growing(in_flight(0.2, 4, 19.9), OPEN, window)
+@pytest.mark.parametrize("starts", [2, 3, 5])
+def test_a_share_below_what_is_asked_is_seldom_called_kept(starts):
+    """True 94.5 %, asked 95 %, 2 points between starts, 1,500 requests each: of 2,000 draws at most 2 %
+    (with all requests as independent 15 to 19 %)."""
+    rng = np.random.default_rng(2)
+    kept = 0
+    for _ in range(2000):
+        met = rng.binomial(1500, np.clip(0.945 + 0.02 * rng.standard_normal(starts), 0, 1))
+        found = Attainment(TTFT, int(met.sum()), 1500 * starts, tuple((int(each), 1500) for each in met))
+        kept += found.verdict == "kept"
+    assert kept <= 40
 
 
-def test_filling_up_with_long_requests_is_no_growing_queue():
-    """Requests of 8 s each at 10/s: 80 will be in flight, and there are only more of them all the window."""
-    window = summary(0)
-    assert not is_growing(in_flight(8.0, 1000, 10), OPEN, window)
-    assert is_growing(in_flight(8.0, 1000, 10), OPEN, replace(window, started_ns=-60 * S)), "the rule decides"
+# --- how many it takes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("asked", "needed"), [(0.9, 35), (0.95, 73), (0.99, 381), (0.999, 3838)])
+def test_good_requests_that_prove_a_share(asked, needed):
+    assert requests_needed(asked) == needed
+    assert wilson(needed, needed)[0] >= asked > wilson(needed - 1, needed - 1)[0]
+
+
+def test_what_is_unclear_says_what_it_wants():
+    assert Attainment(SUCCESS, 20, 20).wanting == "as it stands clear from about 35 requests on"
+    assert Attainment(TTFT, 190, 200).wanting == "its share is the asked one"
+    assert Attainment(Objective("success", 1.0), 20, 20).wanting == "100 % can be broken and never proven"
+    assert Attainment(TTFT, 73, 73).wanting is None
+    few = judged([Window(frame(*[("ok", 0.1, 0.01)] * 20))], (TTFT,))
+    assert (
+        few.words == "ttft_s.p95 100.0 % of 20 [83.9, 100.0] (as it stands clear from about 73 requests on)"
+    )
 
 
 # --- from a results directory ----------------------------------------------------------------------

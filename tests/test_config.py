@@ -60,6 +60,11 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
+        (
+            ["slo.ttft_s.p99.9=1s"],
+            "slo.ttft_s.p99.9=1s: no such key; percentiles are whole, slo.ttft_s.p1 to",
+        ),
+        (["slo.ttft_s.p100=1s"], "percentiles are whole, slo.ttft_s.p1 to slo.ttft_s.p99"),
         (["engin=vllm"], "engin=vllm: no such key; nearest keys: engine"),
         (["load.concurency=3"], "load.concurency=3: no such key; nearest keys: load.concurrency"),
         (["engine=vlm"], "engine=vlm: no such engine; choose from llama_cpp, openai, reference"),

@@ -18,9 +18,11 @@ from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from harness.gate_text import print_gate
 from reports import gate_runs, gate_to_builtins
-from reports.gate import check_metric, more_repeats
+from reports.gate import more_repeats
 from reports.gate_files import junit_text, markdown_text
+from reports.gate_limit import check_metric, limit_text
 from reports.intervals import Estimate
+from reports.side_values import Mark
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
 STEADY = (100.0, 100.5, 101.0)
@@ -61,6 +63,25 @@ def test_worse_is_above_one_whichever_way_the_metric_is_better(tmp_path):
     gate = gated(tmp_path, wholes, halves, GateTerms("output_tokens_per_s"))
     assert gate.cases[0].regression == pytest.approx(2.0, rel=1e-3)
     assert gate.outcome == "fail"
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail")])
+def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
+    """The same tokens in each start, so that the intervals are points: NEW has 95.1 % or 94.9 % of them."""
+    base, new = (
+        [rows_of(100, 16, output_tokens=count) for _ in range(3)] for count in (1000, round(1000 * share))
+    )
+    gate = gated(tmp_path, base, new, GateTerms("output_tokens_per_s", 0.05))
+    assert gate.cases[0].regression == pytest.approx(1 / share, rel=1e-3)
+    assert gate.outcome == outcome
+    assert limit_text("output_tokens_per_s", 0.05) == "1.053x (5 % less)"
+
+
+def test_a_limit_that_lets_everything_pass_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^gate.max_regression=100%: output_tokens_per_s cannot fall by more"
+    ):
+        gated(tmp_path, terms=GateTerms("output_tokens_per_s", 1.0))
 
 
 def with_failures(failed):
@@ -141,9 +162,63 @@ def test_one_failed_case_fails_the_whole_and_all_are_one_family(tmp_path):
     sides_run(tmp_path / "base", {A: STEADY, B: STEADY, "tgi fp16": STEADY})
     sides_run(tmp_path / "new", {A: STEADY, B: SLOWER, "sglang fp16": STEADY})
     gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
-    assert [(case.deployment, case.outcome) for case in gate.cases] == [(A, "pass"), (B, "fail")]
+    outcomes = [(case.deployment, case.outcome) for case in gate.cases]
+    assert outcomes == [(A, "pass"), (B, "fail"), ("tgi fp16", "inconclusive")]
     assert (gate.outcome, gate.family) == ("fail", 2)
-    assert [each.why for each in gate.left_out] == ["only BASE has it", "only NEW has it"]
+    assert [each.why for each in gate.left_out] == ["only NEW has it"]
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """NEW lacks a deployment of BASE, and has others' requests fail."""
+    folder = tmp_path_factory.mktemp("unseen")
+    sides_run(folder / "base", {A: STEADY, B: STEADY})
+    sides_run(folder / "new", {A: [with_failures(2)] * 3})
+    return gate_runs(folder / "base", folder / "new", TTFT)
+
+
+def test_what_new_does_not_have_is_inconclusive(unseen):
+    seen, other = unseen.cases
+    assert (seen.outcome, other.outcome, other.why) == (
+        "pass", "inconclusive", "NEW has no vllm fp16, chat_multi_turn, 1 user",
+    )  # fmt: skip
+    assert (unseen.exit_code, unseen.left_out) == (3, ())
+    assert other.base.mean == pytest.approx(0.1005, rel=1e-3)
+    assert unseen.summary == f"INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases: {other.why}"
+    [suite] = ElementTree.fromstring(junit_text(unseen))
+    assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
+    assert other.why in suite.findall("testcase")[1][0].get("message")
+
+
+def test_what_has_other_options_in_new_is_inconclusive(tmp_path):
+    for name, turns in (("base", (1, 2)), ("new", (1, 3))):
+        made = {
+            A: deployment("llama_cpp", "fp16"),
+            B: deployment("vllm", "fp16", f"lm{turns[name == 'new']}"),
+        }
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, made=made)
+    gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
+    assert [case.outcome for case in gate.cases] == ["pass", "inconclusive"]
+    assert gate.cases[1].why.startswith("other models: ")
+
+
+def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen, capsys):
+    case = unseen.cases[0]
+    failed = Mark("requests_failed", "Requests failed")
+    assert failed not in case.base.marks
+    assert failed in case.new.marks
+    assert set(case.new.marks) <= set(case.marks)
+    print_gate(Console(width=300, soft_wrap=True, emoji=False), unseen)
+    remedies = [reason.remedy for reason in unseen.distrust if reason.check == failed.check]
+    assert remedies
+    told = " ".join(capsys.readouterr().out.split())
+    [suite] = ElementTree.fromstring(junit_text(unseen))
+    for text in (told, suite.find("system-out").text):
+        assert "▲" in text
+        assert remedies[0] in text
+    markdown = markdown_text(unseen)
+    assert re.search(r"▲ \d \| ", markdown)
+    assert "\n- Requests failed \\(NEW\\). See Errors" in markdown
 
 
 # --- what is written -------------------------------------------------------------------------------
@@ -173,7 +248,7 @@ def test_junit_has_a_test_case_for_each_case(hostile):
     assert "NEW worse by 1.100x" in failed[0].get("message")
     assert unsure[0].tag == "skipped"
     assert "needs more than 100 more repeats" in unsure[0].get("message")
-    assert suite.find("system-out").text == hostile.summary
+    assert suite.find("system-out").text.splitlines()[-1] == hostile.summary
 
 
 def test_junit_holds_any_name_as_it_is_but_for_what_xml_cannot(hostile):
@@ -208,7 +283,8 @@ def test_the_terminal_ends_with_the_verdict_in_one_line(hostile, capsys):
     print_gate(Console(width=300, soft_wrap=True, emoji=False), hostile)
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == (
-        "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases (95 %, Holm over 3 comparisons)"
+        "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases "
+        "(95 %, corrected for 3 comparisons, after Holm)"
     )
 
 

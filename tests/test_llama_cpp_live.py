@@ -207,6 +207,7 @@ def test_its_counters_are_what_its_answers_say(server: Live) -> None:
     assert max(row.running for row in rows) <= TERMS.concurrent_sequences
 
 
+@pytest.mark.alone
 def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path
 ) -> None:
@@ -220,6 +221,7 @@ def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(
         connection.close()
 
 
+@pytest.mark.alone
 def test_sigterm_ends_it_while_the_model_loads(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path
 ) -> None:
@@ -245,7 +247,8 @@ def test_damaged_file_ends_it_with_a_line_that_has_a_remedy(
     damaged.unlink()
     log = live.log.read_text()
     assert [hint for hint in ENGINE.hints if re.search(hint.pattern, log)]
-    assert "llama.cpp did not start" in log.splitlines()[-1]
+    # llama.cpp writes its log from a thread of its own, now and then after our last word.
+    assert any("llama.cpp did not start" in line for line in log.splitlines()[-3:])
 
 
 @pytest.mark.parametrize(("quantization", "said"), [("fp16", "F16"), ("gguf-q8_0", "Q8_0")])

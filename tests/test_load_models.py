@@ -1,10 +1,15 @@
-"""Every way in which load arrives, against the reference engine's own record of arrivals."""
+"""Every way in which load arrives, against the reference engine's own record of arrivals.
+
+Three play at a time: each is a little work and much waiting.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
@@ -79,6 +84,17 @@ def play(
     return Played(rows, summary_of(job), found, log)
 
 
+# What plays in a folder of its own, by name; each stands before the test that looks at it.
+PLAYS: dict[str, Callable[[Path], Any]] = {}
+Plays = Mapping[str, Future[Any]]
+
+
+@pytest.fixture(scope="module")
+def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plays]:
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(begin, tmp_path_factory.mktemp("play")) for name, begin in PLAYS.items()}
+
+
 def arrivals_at(folder: Path) -> dict[str, int]:
     return {
         send.request_id: send.sent_ns for send in read_sends(folder / "sends.bin") if send.chunk == ARRIVAL
@@ -90,8 +106,11 @@ def open_loop(rate_per_s: float, **changes: Any) -> Load:
     return Load(concurrency=None, rate_per_s=rate_per_s, **fields)
 
 
-def test_a_constant_rate_keeps_its_schedule_though_the_server_does_not(tmp_path: Path) -> None:
-    played = play(tmp_path, open_loop(50), SLOW)
+PLAYS["constant"] = partial(play, load=open_loop(50), server=SLOW)
+
+
+def test_a_constant_rate_keeps_its_schedule_though_the_server_does_not(plays: Plays) -> None:
+    played = plays["constant"].result()
     scheduled_s = played.scheduled_s()
     # All 75, but for the last ones on a machine that is too busy to begin them before the end.
     assert len(scheduled_s) > 65
@@ -107,28 +126,38 @@ def test_a_constant_rate_keeps_its_schedule_though_the_server_does_not(tmp_path:
     assert 30 < played.summary.users <= 60
 
 
-def test_a_window_is_as_long_as_its_duration_though_the_last_arrival_was_long_ago(tmp_path: Path) -> None:
-    played = play(tmp_path, open_loop(0.5, duration_s=1.0))
+PLAYS["rare"] = partial(play, load=open_loop(0.5, duration_s=1.0))
+
+
+def test_a_window_is_as_long_as_its_duration_though_the_last_arrival_was_long_ago(plays: Plays) -> None:
+    played = plays["rare"].result()
     assert played.scheduled_s() == [0]
     assert played.summary.ended_by == "duration"
     assert played.summary.window_end_ns - played.summary.window_start_ns == S
 
 
-def test_poisson_arrivals_are_the_seeded_ones(tmp_path: Path) -> None:
-    load = open_loop(80, arrival="poisson")
-    played = play(tmp_path, load)
-    expected = list(islice(arrivals.schedule(load, Random("7 arrivals")), len(played.rows)))
+POISSON = open_loop(80, arrival="poisson")
+PLAYS["poisson"] = partial(play, load=POISSON)
+
+
+def test_poisson_arrivals_are_the_seeded_ones(plays: Plays) -> None:
+    played = plays["poisson"].result()
+    expected = list(islice(arrivals.schedule(POISSON, Random("7 arrivals")), len(played.rows)))
     assert played.scheduled_s() == pytest.approx(expected, abs=1e-6)
     assert median(played.late_ms()) < LATE_MS
     by_number = sorted(played.rows, key=lambda row: row.conversation)
     assert [row.scheduled_ns for row in by_number] == sorted(row.scheduled_ns for row in played.rows)
 
 
+for shape in (0.2, 16.0):
+    PLAYS[f"gamma {shape:g}"] = partial(play, load=open_loop(80, arrival="gamma", burstiness=shape))
+
+
 @pytest.mark.parametrize(("burstiness", "least", "most"), [(0.2, 1.4, 4.0), (16.0, 0.1, 0.6)])
 def test_gamma_arrivals_come_to_the_server_as_bursty_as_asked(
-    tmp_path: Path, burstiness: float, least: float, most: float
+    plays: Plays, burstiness: float, least: float, most: float
 ) -> None:
-    played = play(tmp_path, open_loop(80, arrival="gamma", burstiness=burstiness))
+    played = plays[f"gamma {burstiness:g}"].result()
     assert median(played.late_ms()) < LATE_MS
     at_s = sorted(arrived_ns / S for arrived_ns in played.arrived_ns.values())
     gaps_s = [after - before for before, after in pairwise(at_s)]
@@ -138,9 +167,11 @@ def test_gamma_arrivals_come_to_the_server_as_bursty_as_asked(
     assert 50 < len(at_s) < 200
 
 
-def test_a_ramp_of_the_rate_is_seen_at_the_server(tmp_path: Path) -> None:
-    load = open_loop(100, ramp_up_s=1.0, duration_s=0.5, ramp_down_s=1.0)
-    played = play(tmp_path, load)
+PLAYS["ramp"] = partial(play, load=open_loop(100, ramp_up_s=1.0, duration_s=0.5, ramp_down_s=1.0))
+
+
+def test_a_ramp_of_the_rate_is_seen_at_the_server(plays: Plays) -> None:
+    played = plays["ramp"].result()
     halves = [sum(half / 2 <= at < (half + 1) / 2 for at in played.scheduled_s()) for half in range(6)]
     # The area below the ramps: 12.5 and 37.5 of 50; on a busy machine the last ones may not have begun.
     assert halves[:4] == [13, 37, 50, 38]
@@ -153,22 +184,19 @@ def test_a_ramp_of_the_rate_is_seen_at_the_server(tmp_path: Path) -> None:
     assert summary.ended_by == "duration"
 
 
-def test_users_come_and_go_in_steps(tmp_path: Path) -> None:
-    load = Load(
-        concurrency=8,
-        ramp="steps",
-        ramp_steps=2,
-        ramp_up_s=0.8,
-        warmup_s=0.2,
-        duration_s=0.4,
-        ramp_down_s=0.8,
-    )
-    played = play(tmp_path, load, ("--ttft-s=0.02", "--itl-s=0.001"))
+STEPS = Load(
+    concurrency=8, ramp="steps", ramp_steps=2, ramp_up_s=0.8, warmup_s=0.2, duration_s=0.4, ramp_down_s=0.8
+)
+PLAYS["steps"] = partial(play, load=STEPS, server=("--ttft-s=0.02", "--itl-s=0.001"))
+
+
+def test_users_come_and_go_in_steps(plays: Plays) -> None:
+    played = plays["steps"].result()
     started_ns = played.summary.started_ns
     users = list(played.begun_in_turn())
     assert len(users) == played.summary.users == 8
     for number, rows in enumerate(users):
-        begins_s = arrivals.user_begins_s(load, number)
+        begins_s = arrivals.user_begins_s(STEPS, number)
         assert (rows[0].scheduled_ns - started_ns) / S == pytest.approx(begins_s, abs=1e-6)
     last_s = [(rows[-1].scheduled_ns - started_ns) / S for rows in users]
     # Half of them stop with the window's end, at 1.4 s, the others 0.4 s later.
@@ -176,9 +204,15 @@ def test_users_come_and_go_in_steps(tmp_path: Path) -> None:
     assert median(played.late_ms()) < LATE_MS
 
 
-def test_users_come_one_by_one_in_a_linear_ramp_as_the_server_saw_it(tmp_path: Path) -> None:
-    load = Load(concurrency=8, ramp_up_s=1.6, warmup_s=0.0, duration_s=0.3, ramp_down_s=0.8)
-    played = play(tmp_path, load, ("--ttft-s=0.02", "--itl-s=0.001"))
+PLAYS["linear"] = partial(
+    play,
+    load=Load(concurrency=8, ramp_up_s=1.6, warmup_s=0.0, duration_s=0.3, ramp_down_s=0.8),
+    server=("--ttft-s=0.02", "--itl-s=0.001"),
+)
+
+
+def test_users_come_one_by_one_in_a_linear_ramp_as_the_server_saw_it(plays: Plays) -> None:
+    played = plays["linear"].result()
     started_ns = played.summary.started_ns
     users = [
         [(played.arrived_ns[row.request_id] - started_ns) / S for row in rows]
@@ -191,17 +225,26 @@ def test_users_come_one_by_one_in_a_linear_ramp_as_the_server_saw_it(tmp_path: P
     assert len(users) == 8
 
 
-def test_a_trace_is_replayed_at_its_instants_divided_by_the_speedup(tmp_path: Path) -> None:
-    at_ms = [0, 300, 300, 900, 2000, 2400]
-    trace = [{"timestamp": at, "input_length": 9, "output_length": n + 3} for n, at in enumerate(at_ms)]
-    path = tmp_path / "trace.jsonl"
+TRACE_MS = (0, 300, 300, 900, 2000, 2400)
+
+
+def replay(folder: Path) -> Played:
+    trace = [{"timestamp": at, "input_length": 9, "output_length": n + 3} for n, at in enumerate(TRACE_MS)]
+    path = folder / "trace.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in trace))
     load = Load(concurrency=None, arrival="trace", speedup=2.0, warmup_s=0.0, duration_s=None)
-    played = play(
-        tmp_path, load, scenario="trace", scenario_options={"path": str(path)}, program=WORKER,
+    return play(
+        folder, load, scenario="trace", scenario_options={"path": str(path)}, program=WORKER,
         engine="reference",
     )  # fmt: skip
-    assert played.scheduled_s() == pytest.approx([at / 2000 for at in at_ms], abs=1e-6)
+
+
+PLAYS["trace"] = replay
+
+
+def test_a_trace_is_replayed_at_its_instants_divided_by_the_speedup(plays: Plays) -> None:
+    played = plays["trace"].result()
+    assert played.scheduled_s() == pytest.approx([at / 2000 for at in TRACE_MS], abs=1e-6)
     assert median(played.late_ms()) < LATE_MS
     assert sorted(row.max_tokens for row in played.rows) == [3, 4, 5, 6, 7, 8]
     # The window ends one mean gap, 240 ms, after the last row: all of them are in it.
@@ -210,19 +253,24 @@ def test_a_trace_is_replayed_at_its_instants_divided_by_the_speedup(tmp_path: Pa
     assert (summary.window_end_ns - summary.started_ns) / S == pytest.approx(1.44, abs=1e-6)
 
 
-def test_open_conversations_count_from_the_windows_start_and_end_it(tmp_path: Path) -> None:
-    load = open_loop(50, warmup_s=0.4, duration_s=None, conversations=30)
-    played = play(tmp_path, load)
+PLAYS["conversations"] = partial(play, load=open_loop(50, warmup_s=0.4, duration_s=None, conversations=30))
+
+
+def test_open_conversations_count_from_the_windows_start_and_end_it(plays: Plays) -> None:
+    played = plays["conversations"].result()
     assert len(played.rows) == 20 + 30
     assert played.summary.ended_by == "conversations"
     # When the 31st would have been due.
     assert (played.summary.window_end_ns - played.summary.started_ns) / S == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_further_turn_is_due_its_think_time_after_the_one_before(tmp_path: Path) -> None:
-    played = play(
-        tmp_path, open_loop(20, duration_s=0.8), scenario_options={"turns": 2, "think_time_s": 0.03}
-    )
+PLAYS["turns"] = partial(
+    play, load=open_loop(20, duration_s=0.8), scenario_options={"turns": 2, "think_time_s": 0.03}
+)
+
+
+def test_a_further_turn_is_due_its_think_time_after_the_one_before(plays: Plays) -> None:
+    played = plays["turns"].result()
     by_talk = {(row.conversation, row.turn): row for row in played.rows}
     pairs = [(by_talk[talk, 0], row) for (talk, turn), row in by_talk.items() if turn == 1]
     assert len(pairs) > 8
@@ -232,8 +280,11 @@ def test_a_further_turn_is_due_its_think_time_after_the_one_before(tmp_path: Pat
     assert [(due_ns - first_turns[0]) / S for due_ns in first_turns] == pytest.approx(expected_s, abs=1e-6)
 
 
-def test_a_user_hands_over_to_its_next_conversation_without_a_gap(tmp_path: Path) -> None:
-    played = play(tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=0.8))
+PLAYS["users"] = partial(play, load=Load(concurrency=2, warmup_s=0.0, duration_s=0.8))
+
+
+def test_a_user_hands_over_to_its_next_conversation_without_a_gap(plays: Plays) -> None:
+    played = plays["users"].result()
     for rows in played.begun_in_turn():
         assert len(rows) > 10
         for before, after in pairwise(rows):
@@ -241,9 +292,16 @@ def test_a_user_hands_over_to_its_next_conversation_without_a_gap(tmp_path: Path
     assert median(((row.sent_ns or 0) - row.scheduled_ns) / MS for row in played.rows) < LATE_MS / 5
 
 
-def test_without_a_descriptor_for_another_user_conversations_wait_and_are_late(tmp_path: Path) -> None:
-    load = open_loop(100, duration_s=0.5)
-    played = play(tmp_path, load, ("--ttft-s=0.3", "--itl-s=0.001"), FEW_FILES)
+PLAYS["few files"] = partial(
+    play,
+    load=open_loop(100, duration_s=0.5),
+    server=("--ttft-s=0.3", "--itl-s=0.001"),
+    program=FEW_FILES,
+)
+
+
+def test_without_a_descriptor_for_another_user_conversations_wait_and_are_late(plays: Plays) -> None:
+    played = plays["few files"].result()
     assert {row.outcome for row in played.rows} == {"ok"}
     assert played.summary.users <= 16
     assert played.log.count("all 16 users that this process has file descriptors for") == 1
@@ -255,16 +313,12 @@ def test_without_a_descriptor_for_another_user_conversations_wait_and_are_late(t
     assert min(played.late_ms()) < LATE_MS
 
 
-def test_too_many_failures_end_it_and_what_runs_ends_by_itself(tmp_path: Path) -> None:
-    load = Load(
-        concurrency=None,
-        rate_per_s=100,
-        arrival="constant",
-        warmup_s=0.0,
-        duration_s=20,
-        max_failed_share=0.1,
-    )
-    played = play(tmp_path, load, (*QUICK, "--fault=http@503/2"))
+FAILING = (*QUICK, "--fault=http@503/2")
+PLAYS["failures"] = partial(play, load=open_loop(100, duration_s=20, max_failed_share=0.1), server=FAILING)
+
+
+def test_too_many_failures_end_it_and_what_runs_ends_by_itself(plays: Plays) -> None:
+    played = plays["failures"].result()
     assert played.summary.ended_by == "failures"
     assert (played.summary.window_end_ns - played.summary.started_ns) / S < 5
     assert 20 <= len(played.rows) < 100
@@ -272,27 +326,36 @@ def test_too_many_failures_end_it_and_what_runs_ends_by_itself(tmp_path: Path) -
     assert "of the last 20 requests failed" in played.log
 
 
-def test_fewer_failures_than_the_share_do_not_end_it(tmp_path: Path) -> None:
-    load = open_loop(60, duration_s=1.0, max_failed_share=0.6)
-    played = play(tmp_path, load, (*QUICK, "--fault=http@503/2"))
+PLAYS["fewer failures"] = partial(
+    play, load=open_loop(60, duration_s=1.0, max_failed_share=0.6), server=FAILING
+)
+
+
+def test_fewer_failures_than_the_share_do_not_end_it(plays: Plays) -> None:
+    played = plays["fewer failures"].result()
     assert played.summary.ended_by == "duration"
     assert len(played.rows) > 40
 
 
-def test_two_load_processes_together_play_the_schedule_of_one(tmp_path: Path) -> None:
-    load = open_loop(60, arrival="poisson", duration_s=1.0, workers=2)
-    with serving(*QUICK, f"--sends={tmp_path}") as running:
+PAIR = open_loop(60, arrival="poisson", duration_s=1.0, workers=2)
+
+
+def play_in_two(folder: Path) -> tuple[list[RequestRow], LoadSummary]:
+    with serving(*QUICK, f"--sends={folder}") as running:
         job = job_of(
-            Server(running.port),
-            tmp_path,
-            load,
-            engine="reference",
-            scenario="chat_multi_turn",
+            Server(running.port), folder, PAIR, engine="reference", scenario="chat_multi_turn",
             scenario_options={"turns": 1},
-        )
-        summary = run_load(job, tmp_path, tmp_path / "running", lambda progress: None, lambda: None)
-    rows = rows_of(job)
-    expected = list(islice(arrivals.schedule(load, Random("7 arrivals")), len(rows)))
+        )  # fmt: skip
+        summary = run_load(job, folder, folder / "running", lambda progress: None, lambda: None)
+    return rows_of(job), summary
+
+
+PLAYS["two processes"] = play_in_two
+
+
+def test_two_load_processes_together_play_the_schedule_of_one(plays: Plays) -> None:
+    rows, summary = plays["two processes"].result()
+    expected = list(islice(arrivals.schedule(PAIR, Random("7 arrivals")), len(rows)))
     assert sorted((row.scheduled_ns - summary.started_ns) / S for row in rows) == pytest.approx(
         expected, abs=1e-6
     )

@@ -408,22 +408,24 @@ def test_locust_runs_the_same_users_by_itself(tmp_path: Path) -> None:
             f"http://127.0.0.1:{server.port}",
             "--headless",
         ]
-        arguments += ["-u", "2", "-r", "2", "-t", "1s", "--model", "m", "--rows", str(rows_path)]
-        ended = subprocess.run(
+        arguments += ["-u", "2", "-r", "2", "-t", "60s", "--model", "m", "--rows", str(rows_path)]
+        with subprocess.Popen(
             [sys.executable, "-m", "locust", *arguments, "--scenario-options", '{"think_time_s": 0}'],
             cwd=ROOT,
             env={**os.environ, "OPENAI_API_KEY": "sk-secret-78"},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    assert ended.returncode == 0, ended.stderr
-    assert "/v1/chat/completions" in ended.stdout + ended.stderr
+        ) as process:
+            wait_until(lambda: sum(len(link.requests) > 2 for link in server.links) == 2, LIMIT_S)
+            process.terminate()
+            said, logged = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, logged
+    assert "/v1/chat/completions" in said + logged
     rows = [msgspec.json.decode(line, type=RequestRow) for line in rows_path.read_bytes().splitlines()]
     assert len(rows) > 2
     assert {row.outcome for row in rows} <= {"ok", "cancelled"}
     assert {row.user for row in rows} == {0, 1}
     assert bodies_of(server)[0]["model"] == "m"
     assert b"Authorization: Bearer sk-secret-78" in server.links[0].requests[0][0]
-    assert "sk-secret-78" not in ended.stdout + ended.stderr + rows_path.read_text()
+    assert "sk-secret-78" not in said + logged + rows_path.read_text()

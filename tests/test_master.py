@@ -65,6 +65,7 @@ def test_all_workers_rows_come_back_whole(tmp_path: Path) -> None:
     assert sorted(row.request_id for row in begun) == sorted(row.request_id for row in rows)
 
 
+@pytest.mark.alone
 def test_workers_begin_at_one_instant(tmp_path: Path) -> None:
     load = Load(concurrency=2, workers=2, warmup_s=0.0, duration_s=0.5)
     with serving(answering(answer("a", **USAGE))) as server:

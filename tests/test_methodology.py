@@ -1,5 +1,8 @@
-"""The numbers of METHODOLOGY.md's section on statistics, worked out anew. Those that come of simulations are
-held by tests/test_verdicts_simulated.py."""
+"""The numbers of METHODOLOGY.md's section on statistics that have a formula, worked out anew.
+
+Of those that come of simulations tests/test_verdicts_simulated.py draws anew: false words of a family, the
+table of power, what `until` covers.
+"""
 
 from __future__ import annotations
 

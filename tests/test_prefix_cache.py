@@ -95,17 +95,17 @@ def test_without_a_count_in_the_answer_the_hit_counter_says_it() -> None:
 def test_without_any_count_nothing_is_claimed() -> None:
     with caching("silent") as spec:
         found = reset(spec)
-    assert (found.how, found.cached_tokens) == ("reset", None)
+    assert (found.how, found.cached_tokens) == ("unchecked", None)
     assert found.note is not None
-    assert found.note.startswith("not checked: the server does not say")
+    assert found.note.startswith("the server does not say")
 
 
 def test_a_count_of_nothing_before_and_after_proves_nothing() -> None:
     with caching("forgets") as spec:
         found = reset(spec)
-    assert (found.how, found.cached_tokens) == ("reset", 0)
+    assert (found.how, found.cached_tokens) == ("unchecked", 0)
     assert found.note is not None
-    assert found.note.startswith("not checked: the server found nothing of the prompt cached before")
+    assert found.note.startswith("the server found nothing of the prompt cached before")
 
 
 def test_a_short_context_gets_a_short_prompt() -> None:
@@ -172,6 +172,10 @@ def not_reset(place: Place) -> list[Any]:
     return [found for found in open_run(place.run_dir).findings if found.check == "cache_not_reset"]
 
 
+def unchecked(place: Place) -> list[Any]:
+    return [found for found in open_run(place.run_dir).findings if found.check == "cache_unchecked"]
+
+
 def test_the_same_prompts_are_new_to_each_cell_of_a_start(runs) -> None:
     place = runs["resetting"].result()
     cells = store.read_cells(place.run_dir)
@@ -210,9 +214,31 @@ def test_only_the_first_request_of_a_cell_tells(tmp_path: Path) -> None:
         ("new", 0, 500),
         ("template", 60, 100),
         ("some", 90, 500),
-        ("any", None, 500),
     ):
         assert not first_found(tmp_path / name, cached, tokens, failed), name
+        (noted,) = unchecked(Place(tmp_path / name))
+        assert not noted.marks
+
+
+def test_a_reset_that_failed_is_a_reason_where_the_first_request_does_not_say(tmp_path: Path) -> None:
+    failed = CacheReset("failed", note="POST /flush_cache answered 400")
+    (finding,) = first_found(tmp_path / "failed", None, 500, failed)
+    assert finding.marks
+    assert "could not be emptied (POST /flush_cache answered 400)" in finding.text
+    assert not unchecked(Place(tmp_path / "failed"))
+    for name, reset in (("cannot", CacheReset("none", note="it keeps nothing")), ("unasked", None)):
+        assert not first_found(tmp_path / name, None, 500, reset)
+        assert not unchecked(Place(tmp_path / name))
+
+
+def test_a_reset_that_nobody_could_check_is_told_and_marks_nothing(tmp_path: Path) -> None:
+    unseen = CacheReset("unchecked", note="the server does not say how many tokens of a prompt were cached")
+    assert not first_found(tmp_path / "unseen", None, 500, unseen)
+    (finding,) = unchecked(Place(tmp_path / "unseen"))
+    assert not finding.marks
+    assert "(the server does not say" in finding.text
+    assert not first_found(tmp_path / "seen", 0, 500, unseen)
+    assert not unchecked(Place(tmp_path / "seen")), "the cell's own first request shows it"
 
 
 @pytest.mark.parametrize("name", ["openai", "reference", "tgi", "transformers"])

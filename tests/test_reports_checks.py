@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -27,7 +29,8 @@ from make_run import (
     write_start,
 )
 
-from harness import store
+import reports.checks
+from harness import config, store
 from harness.contracts import Load
 from harness.host import HostSample
 from harness.scrape import ServerSample
@@ -199,7 +202,10 @@ def test_a_check_finds_its_own_reason_alone(tmp_path, check):
     assert found[check].text
     assert found[check].remedy
     assert set(found[check].cells) <= set(range(4))
-    assert set(found[check].metrics) <= BY_NAME.keys()
+    metrics = set(found[check].metrics)
+    assert metrics <= BY_NAME.keys()
+    if found[check].marks and metrics & {"ttft_s", "tpot_s", "e2e_s"}:
+        assert {"slo_share", "goodput_per_s"} <= metrics, "an objective may be on any of the three"
     assert found[check].cells or not found[check].marks
 
 
@@ -366,10 +372,23 @@ def test_every_check_can_find_something():
     by_hand |= {"mostly_queued", "bimodal", "latency_drifted"}
     by_hand |= {"order_effects"}  # in test_reports_order_effects
     by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
-    by_hand |= {"cache_not_reset"}  # in test_prefix_cache
+    by_hand |= {"cache_not_reset", "cache_unchecked"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
     by_hand |= {"server_counts_differ"}  # in test_reports_served
     assert found - by_hand <= CASES.keys()
+
+
+def test_remedies_name_keys_that_there_are():
+    """Every `load.warmup` and `repeats=4` in the texts of the checks."""
+    named = set()
+    sections = "|".join({key.partition(".")[0] for key in config.known_keys() if "." in key} - {"reference"})
+    for path in Path(reports.checks.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= set(re.findall(r"\b(?:[a-z_]+\.[a-z_]+(?==)|[a-z_]+(?==[\w{]))", node.value))
+                named |= set(re.findall(rf"\b(?:{sections})\.(?!py\b)[a-z_]+", node.value))
+    assert {"load.warmup", "engine.prefix_cache", "compare.metric", "repeats", "quantization"} <= named
+    assert named <= set(config.known_keys())
 
 
 def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):
@@ -379,6 +398,18 @@ def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):
     # 4 requests/s of ten tokens in the first 20 s, 2 in the last.
     assert re.search(r"tokens/s (39|40)\.\d to (19|20)\.\d \(-\d\d %\)", found["not_steady"].text)
     assert "(n = 180 requests)" in found["not_steady"].text
+
+
+def test_filling_up_with_long_answers_is_no_queue(tmp_path):
+    """Three a second, each of which takes 30 s: there are more of them for half of the window."""
+    sent = [T0 + k * S // 3 for k in range(180)]
+    slow = [
+        row(k, at, chunk_ns=chunks_of(at, first_ms=30_000), end_ns=at + 30_300 * MS)
+        for k, at in enumerate(sent)
+    ]
+    found = write_pair(tmp_path, first=slow, second=slow, load=OPEN)
+    assert "queue_only_grew" not in found
+    assert "not_steady" in found
 
 
 def test_a_trace_has_the_drift_that_it_has(tmp_path):

@@ -8,13 +8,17 @@ import re
 from dataclasses import replace
 
 import pytest
-from make_run import GIB, HOSTILE, deployment, empty_run
+from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
 from make_sides import REQUESTS, A, B, rows_of, sides_run
 
 from harness.contracts import CompareTerms, Load, WorkerSummary
 from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
-from reports.cases import cases_of, estimate_of, why_not
+from reports.cases import cases_of
+from reports.compare_page import comparison_page
+from reports.frames import open_run
+from reports.pairs import estimate_of, why_not
+from reports.side_values import Mark
 from reports.sides import open_sides
 
 TTFT = CompareTerms(metrics=("ttft_s.p50",))
@@ -157,8 +161,8 @@ def test_loads_of_one_side_are_left_out(tmp_path):
 
 def test_a_load_with_other_bounds_is_compared_and_marked(tmp_path):
     found = case_of(tmp_path, b_has={"loads": [Load(concurrency=1, duration_s=20.0)]})
-    assert found.marks == ("other bounds of the load; see what differs",)
-    assert found.why_none is None
+    assert found.notes == ("other bounds of the load; see what differs",)
+    assert found.pair.why_none is None
 
 
 OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
@@ -200,15 +204,20 @@ def machine(**device):
      ({"environment": {}}, "the hardware of one of them is not recorded"),
      ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
      ({"load": {"workers": (FAR,)}}, "the load came from other machines: the machine that ran bench and far"),
-     ({"start": {"prompt_tokens": {"user": 14}}},
-      "their prompts are not the same: the servers count other tokens for the same text"),
+     ({"start": {"prompt_tokens": {"user": 15}}},
+      "their prompts are not the same: A and B use another chat template or tokenizer (tokens of the fixed "
+      "prompts, A / B: user 13 / 15)"),
      ({"start": {"resolved": {"kernel_stand_in": "slow kernels"}}}, "B: slow kernels")],
 )  # fmt: skip
 def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
     a_has = {"start": {"prompt_tokens": {"user": 13}}}
     found = case_of(tmp_path, AROUND_100, AROUND_200, a_has, b_has)
-    assert why_not(found, "ttft_s.p50") == why
-    assert estimate_of(found, "ttft_s.p50").shown == pytest.approx(2.0, rel=1e-4)
+    assert why_not(found.pair, "ttft_s.p50") == why
+    estimate = estimate_of(found.pair, "ttft_s.p50")
+    if found.pair.runs[1].start_records[0].attached:
+        assert estimate is None, "blocks on one server say nothing of starts"
+    else:
+        assert estimate.shown == pytest.approx(2.0, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -218,20 +227,59 @@ def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
 )  # fmt: skip
 def test_another_device_of_the_same_kind_is_the_same_hardware(tmp_path, device, is_other):
     found = case_of(tmp_path, a_has={"environment": machine()}, b_has={"environment": machine(**device)})
-    assert (found.why_none is not None) is is_other
+    assert (found.pair.why_none is not None) is is_other
 
 
-@pytest.mark.parametrize(("tokens", "is_unlike"), [(51, False), (52, True)])
-def test_lengths_that_differ_by_more_than_two_percent_give_no_verdict(tmp_path, tokens, is_unlike):
-    rows = [rows_of(100 + k, input_tokens=tokens) for k in range(3)]
-    why = case_of(tmp_path, STEADY, rows).why_none
-    assert (why == "their prompts have other lengths: 50.0 and 52.0 tokens") is is_unlike
+def prompts_of(tokens):
+    return [rows_of(100 + k, input_tokens=tokens) for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "why"),
+    [(204, None),
+     (201, "B has exactly one token more in each prompt: a doubled BOS, or one that A lacks "
+           "(at 1 user, all 24 first turns)"),
+     (205, "at 1 user, turn 1, A 200.0 against B 205.0 tokens: another tokenizer or chat template")],
+)  # fmt: skip
+def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
+    found = case_of(tmp_path, prompts_of(200), prompts_of(tokens)).pair
+    assert found.why_none == (why and f"their prompts are not the same: {why}")
+    both = sides_run(tmp_path / "r", {A: prompts_of(200), B: prompts_of(tokens)})
+    assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].pair.why_none is None) is (why is None)
+
+
+def test_prompts_of_other_conversations_are_compared_on_average(tmp_path):
+    found = case_of(tmp_path, prompts_of(200), prompts_of(205), b_has={"seed": 70}).pair
+    assert found.why_none == "their prompts have other lengths: 200.0 and 205.0 tokens"
+
+
+LENGTHS = CompareTerms(metrics=("ttft_s.p50", "output_tokens_per_s", "e2e_s.p50", "requests_per_s"))
+
+
+def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go_by_length(tmp_path):
+    """The same rule within a run and between two: no verdict on E2E and requests/s."""
+    answers = [[rows_of(100 + k, output_tokens=tokens) for k in range(3)] for tokens in (10, 7)]
+    two = two_runs(tmp_path, *answers, terms=LENGTHS)
+    run = sides_run(tmp_path / "r", dict(zip((A, B), answers, strict=True)))
+    one = compare_runs(f"{run}:{A}", f"{run}:{B}", LENGTHS)
+    page = open_run(run).comparisons
+    for found in (two, one):
+        kinds = {name: row_of(found, name).verdict.kind for name in LENGTHS.metrics}
+        assert [kinds[name] == "none" for name in LENGTHS.metrics] == [False, False, True, True]
+        marks = {name: [mark.check for mark in row_of(found, name).marks] for name in LENGTHS.metrics}
+        assert "output_lengths_differ" in marks["output_tokens_per_s"]
+        assert "output_lengths_differ" not in marks["ttft_s.p50"]
+        assert "output_lengths_differ" in [reason.check for reason in found.distrust]
+    assert row_of(two, "e2e_s.p50").verdict.why == "their answers have other lengths: 10.0 and 7.0 tokens"
+    # The page asks of the same pairs, and says the same.
+    kinds = {name: row_of(one, name).verdict.kind for name in ("ttft_s.p50", "output_tokens_per_s")}
+    assert {name: page.of("chat_multi_turn", "1 user", name, B, A).kind for name in kinds} == kinds
 
 
 def test_a_faster_side_that_played_further_turns_has_the_same_lengths(tmp_path):
     """The turns that both answered are the same; those beyond are longer."""
     more = [rows_of(100 + k) + further(k) for k in range(3)]
-    assert case_of(tmp_path, STEADY, more).why_none is None
+    assert case_of(tmp_path, STEADY, more).pair.why_none is None
 
 
 def further(k):
@@ -247,6 +295,34 @@ def test_two_starts_show_values_and_no_verdict(tmp_path):
     assert verdict.ratio == pytest.approx(2.0, rel=0.01)
 
 
+def test_two_starts_have_their_range_beside_the_mean(tmp_path):
+    side = row_of(two_runs(tmp_path, (80, 120), (200, 201))).a
+    assert (side.low, side.high, side.is_range) == pytest.approx((0.08, 0.12, True))
+    assert side.text("ttft_s.p50") == "98.0 (80.0–120.0)"
+
+
+def test_blocks_on_a_server_that_was_not_restarted_have_a_range_and_no_ratio(tmp_path):
+    has = {"start": {"attached": True}}
+    found = two_runs(tmp_path, (80, 100, 120, 90, 110), (200,) * 5, a_has=has, b_has=has)
+    assert found.cases[0].starts_text == "5 blocks each"
+    row = row_of(found)
+    assert (row.a.low, row.a.high, row.a.is_range, row.a.k) == pytest.approx((0.08, 0.12, True, 5))
+    assert row.verdict.ratio is None
+
+
+def test_repeats_that_are_not_shared_have_no_seeds_in_common(tmp_path):
+    pair = case_of(tmp_path).pair
+    first, second = pair.groups
+    odd = replace(
+        second,
+        cells=tuple(
+            replace(c, planned=replace(c.planned, repeat=c.planned.repeat + 50)) for c in second.cells
+        ),
+    )
+    assert pair.has_same_seeds
+    assert not replace(pair, groups=(first, odd)).has_same_seeds
+
+
 def test_one_start_has_no_interval_and_no_ratio(tmp_path):
     row = row_of(two_runs(tmp_path, (100,), (200,)))
     assert (row.verdict.ratio, row.a.low) == (None, None)
@@ -254,19 +330,19 @@ def test_one_start_has_no_interval_and_no_ratio(tmp_path):
 
 def test_other_seeds_are_marked(tmp_path):
     found = case_of(tmp_path, b_has={"seed": 70})
-    assert found.marks == ("other seeds: not the same conversations on both sides",)
-    assert found.why_none is None
+    assert found.notes == ("other seeds: not the same conversations on both sides",)
+    assert found.pair.why_none is None
 
 
 def test_a_run_against_itself_gives_no_verdict(tmp_path):
     run = sides_run(tmp_path / "r", {A: STEADY})
     [found], _ = cases(run, run)
-    assert found.why_none == "A and B are the same starts"
+    assert found.pair.why_none == "A and B are the same starts"
 
 
 def test_a_percentile_that_starts_lack_says_what_it_needs(tmp_path):
     few = [rows_of(100), rows_of(100, 3), rows_of(100)]
-    why = why_not(case_of(tmp_path, STEADY, few), "ttft_s.p50")
+    why = why_not(case_of(tmp_path, STEADY, few).pair, "ttft_s.p50")
     assert re.fullmatch(r"B: p50 needs n of \d+ or more, here n = 3 \(1 of 3 starts\)", why)
 
 
@@ -278,7 +354,49 @@ def test_a_side_without_values_says_so(tmp_path):
 
 
 def test_findings_of_either_side_are_listed_by_title(tmp_path):
-    assert two_runs(tmp_path, STEADY, (100,)).distrust["A single start"] == ("B",)
+    found = two_runs(tmp_path, STEADY, (100,))
+    [reason] = [each for each in found.distrust if each.title == "A single start"]
+    assert reason.sides == ("B",)
+    assert reason.remedy
+    assert reason.text == f"A single start (B). {reason.remedy}"
+
+
+def test_numbers_bear_their_marks_wherever_they_are_shown(tmp_path):
+    """Failed requests on one side: its values bear a mark, those of the other do not, the ratio does."""
+    failing = [[*rows_of(100 + k), *(failed_row(90 + n, (103 + n) * S) for n in range(4))] for k in range(3)]
+    found = two_runs(tmp_path, STEADY, failing)
+    row = row_of(found)
+    failed = Mark("requests_failed", "Requests failed")
+    assert failed not in row.a.marks
+    assert failed in row.b.marks
+    assert set(row.a.marks) < set(row.b.marks) <= set(row.marks)
+    listed = {(reason.check, reason.title) for reason in found.distrust}
+    assert {(mark.check, mark.title) for mark in row.marks} <= listed
+    page = comparison_page(found)
+    for mark in row.b.marks:
+        assert f'id="distrust-{mark.check}"' in page
+    assert page.count('class="doubt"') >= 2
+    assert json.loads(json.dumps(to_builtins(found)))["cases"][0]["rows"][0]["b"]["marks"]
+
+
+def test_across_quantizations_quality_is_a_reason_and_marks_the_ratio_alone(tmp_path):
+    sides_run(tmp_path / "a", {A: STEADY})
+    sides_run(tmp_path / "b", {"llama_cpp awq": STEADY})
+    found = compare_runs(f"{tmp_path}/a:{A}", f"{tmp_path}/b:llama_cpp awq", TTFT)
+    row = row_of(found)
+    own = set(row.marks) - {*row.a.marks, *row.b.marks}
+    assert own == {Mark("quality_not_measured", "Quality is not measured")}
+
+
+def test_memory_of_a_card_and_of_a_host_are_not_compared(tmp_path):
+    terms = CompareTerms(metrics=("memory_peak_bytes", "ttft_s.p50"))
+    found = two_runs(tmp_path, b_has={"start": {"memory_kind": "device"}}, terms=terms)
+    verdict = row_of(found, "memory_peak_bytes").verdict
+    assert (verdict.kind, verdict.ratio) == ("none", None)
+    assert verdict.why == "one is measured on a device, the other on the host"
+    pair = case_of(tmp_path / "again", b_has={"start": {"memory_kind": "device"}}).pair
+    assert estimate_of(pair, "memory_peak_bytes") is None
+    assert row_of(found).verdict.kind == "same"
 
 
 # --- what differs ----------------------------------------------------------------------------------

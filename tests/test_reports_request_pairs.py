@@ -12,7 +12,7 @@ from repeated_run import BLOCKS, Made, repeated_run
 from harness import store
 from harness.contracts import Load
 from reports.frames import open_run
-from reports.load_cases import cases_of
+from reports.load_cases import load_cases_of
 from reports.request_pairs import paired
 from reports.tables import common_shares, read_answers
 
@@ -24,7 +24,7 @@ ONE = (Load(concurrency=4),)
 def pairs_of(path, made, **given):
     """By label, of the run's only load."""
     run = open_run(repeated_run(path, made, **{"loads": ONE, **given}))
-    case = cases_of(run)[0]
+    case = load_cases_of(run)[0]
     return {each.a.deployment: each for each in paired(run, case.groups, case.baseline)}
 
 
@@ -59,7 +59,7 @@ def test_a_request_outside_of_a_window_is_no_pair(tmp_path):
     early = [row(0, begin_ns - S), *(row(k, begin_ns + k * S // 4) for k in range(1, 6))]
     rewritten(path, 1, early)
     run = open_run(path)
-    case = cases_of(run)[0]
+    case = load_cases_of(run)[0]
     assert paired(run, case.groups, case.baseline)[0].n == 5
 
 
@@ -73,7 +73,7 @@ def test_other_seeds_are_other_conversations(tmp_path):
     store.write_record(path / "run.json", replace(record, plan=replace(record.plan, starts=tuple(starts))))
     assert text != (path / "run.json").read_bytes()
     run = open_run(path)
-    case = cases_of(run)[0]
+    case = load_cases_of(run)[0]
     assert paired(run, case.groups, case.baseline)[0].blocks == 1
 
 
@@ -137,7 +137,7 @@ def test_the_order_of_sending_does_not_matter(tmp_path):
             )
         rewritten(path, number, rows)
     run = open_run(path)
-    case = cases_of(run)[0]
+    case = load_cases_of(run)[0]
     (found,) = paired(run, case.groups, case.baseline)
     assert found.deltas["ttft_s"].at(50) == pytest.approx(0.005)
     assert found.deltas["ttft_s"].faster_share == 0.0

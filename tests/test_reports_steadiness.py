@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+from make_run import S, summary
 
-from reports.steadiness import PARTS, Series, Steadiness, edges_of, occupancy, rate
-
-S = 1_000_000_000
+from harness.contracts import Load
+from reports.steadiness import PARTS, Series, Steadiness, edges_of, occupancy, only_grew, rate
 
 
 def series(*thirds: float, ripple: float = 0.0) -> Series:
@@ -71,7 +74,7 @@ def test_a_window_of_nothing_does_not_drift():
 
 
 @pytest.mark.parametrize(
-    ("parts", "is_growing"),
+    ("parts", "only_rises"),
     [
         (np.linspace(1, 60, PARTS), True),
         (np.linspace(60, 1, PARTS), False),
@@ -80,8 +83,8 @@ def test_a_window_of_nothing_does_not_drift():
         (np.array([1, 60, 1, 60, 1, 60, 60, 60, 60, 1, 90, 90.0]), False),  # up and down
     ],
 )
-def test_a_queue_only_grows_where_it_is_clear(parts, is_growing):
-    assert steadiness(Series(parts)).is_growing is is_growing
+def test_a_queue_only_rises_where_it_is_clear(parts, only_rises):
+    assert Series(parts).only_rises is only_rises
 
 
 def test_noise_of_servers_that_keep_up_is_hardly_ever_a_finding():
@@ -90,7 +93,7 @@ def test_noise_of_servers_that_keep_up_is_hardly_ever_a_finding():
     for mean in (3.0, 30.0, 300.0):
         windows = [Series(rng.poisson(mean, PARTS).astype(float)) for _ in range(1000)]
         assert sum(window.is_drifting() for window in windows) <= 20
-        assert sum(steadiness(window).is_growing for window in windows) <= 2
+        assert sum(window.only_rises for window in windows) <= 2
 
 
 def queue(rng, rate_per_s: float, service_s: float, window_s: float) -> Steadiness:
@@ -110,9 +113,53 @@ def test_chance_in_random_arrivals_is_hardly_ever_a_finding(service_s):
     rng = np.random.default_rng(11)
     windows = [queue(rng, 5.0, service_s, 30.0) for _ in range(500)]
     assert sum(bool(window.drifts) for window in windows) <= 10
-    assert sum(window.is_growing for window in windows) <= 1
+    assert sum(window.in_flight.only_rises for window in windows) <= 1
 
 
 def test_few_requests_are_not_judged():
     assert not Steadiness(series(1, 1, 1), None, series(1, 1, 1), 29).is_judged
     assert Steadiness(series(1, 1, 1), None, series(1, 1, 1), 30).is_judged
+
+
+# --- a queue that only grows -----------------------------------------------------------------------
+
+
+def in_flight(service_s, slots, per_s, warmup_s=2.0, duration_s=8.0):
+    """Requests that come evenly and are served in turn by so many slots."""
+    free = [0.0] * slots
+    sent, end = [], []
+    for number in range(int(per_s * (warmup_s + duration_s))):
+        at = number / per_s
+        free.sort()
+        free[0] = max(at, free[0]) + service_s
+        sent.append(int(at * S))
+        end.append(int(free[0] * S))
+    return pd.DataFrame({"outcome": ["ok"] * len(sent), "sent_ns": sent, "end_ns": end})
+
+
+OPEN = Load(concurrency=None, rate_per_s=20.0, arrival="constant")
+
+
+def test_a_queue_beyond_capacity_grows_and_one_below_does_not():
+    window = summary(0)
+    assert only_grew(in_flight(0.2, 4, 40), OPEN, window)
+    assert not only_grew(in_flight(0.2, 4, 19.9), OPEN, window)
+
+
+def test_filling_up_with_long_requests_is_no_growing_queue():
+    """Requests of 8 s each at 10/s: 80 will be in flight, and there are only more of them all the window."""
+    window = summary(0)
+    assert not only_grew(in_flight(8.0, 1000, 10), OPEN, window)
+    assert only_grew(in_flight(8.0, 1000, 10), OPEN, replace(window, started_ns=-60 * S)), "the rule decides"
+
+
+def test_after_a_ramp_it_fills_up_for_as_long_again():
+    """The window's first third ends 6 s after the beginning; requests take 1 s, the longest up to 3 s."""
+    window = replace(summary(0), window_start_ns=4 * S, window_end_ns=10 * S)
+    queue = in_flight(1.0, 4, 20, warmup_s=4.0, duration_s=6.0)
+    assert only_grew(queue, replace(OPEN, ramp_up_s=2.5), window)
+    assert not only_grew(queue, replace(OPEN, ramp_up_s=3.5), window)
+
+
+def test_users_are_no_queue():
+    assert not only_grew(in_flight(0.2, 4, 40), Load(concurrency=8), summary(0))

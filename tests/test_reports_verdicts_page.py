@@ -13,7 +13,7 @@ from make_run import HOSTILE, deployment
 from repeated_run import LOADS, Made, repeated_run, three
 from test_reports_page import contrast, luminance
 
-from harness.contracts import CompareTerms, Load, SearchTerms
+from harness.contracts import CompareTerms, Load, Objective, SearchTerms
 from reports import forest, open_run, write_report
 from reports.answer import answer_of
 from reports.forest import ratio_ticks
@@ -117,14 +117,31 @@ def test_the_answer_is_the_proven_best_with_interval_load_and_memory(run_dir):
         r"llama_cpp fp16, in 0\.50x \[0\.50, 0\.50\] of its memory\.",
         said,
     )
-    assert found.basis.startswith("95 %, Holm over 16 comparisons;")
+    assert found.basis.startswith("95 %, corrected for 16 comparisons, after Holm;")
 
 
 def test_no_order_is_claimed_among_those_that_are_ahead(tmp_path):
     said = answer(tmp_path, [Made(FP16), Made(VLLM, 0.79, per_repeat=NOISE), Made(AWQ, 0.8)])
     assert "At 4 users vllm fp16 gives" in said
     assert "Also faster than llama_cpp fp16: vllm awq 1.2" in said
+    assert said.endswith("their order with vllm fp16 was not asked.")
+
+
+def test_an_order_that_was_asked_and_not_found_is_not_proven(tmp_path):
+    made = [Made(FP16), Made(VLLM, 0.79, per_repeat=NOISE), Made(AWQ, 0.8)]
+    said = answer(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
     assert said.endswith("no order between vllm fp16 and these is proven.")
+
+
+def test_the_baseline_is_beside_all_others_wherever_it_stands_in_the_plan(tmp_path):
+    """Asked for by compare.baseline, and last of the plan: no pair with it is one of the others."""
+    terms = CompareTerms(metrics=("output_tokens_per_s",), baseline="vllm awq")
+    made = [Made(FP16), Made(VLLM, per_repeat=NOISE), Made(AWQ, 0.8)]
+    path = repeated_run(tmp_path, made, ONE, compare=terms, slo=(Objective("ttft_s", 0.95, 0.5),))
+    found = verdicts.section(open_run(path)).body.text
+    between = plain(found.partition("<summary>Between the others</summary>")[2].partition("</details>")[0])
+    assert "vllm fp16 llama_cpp fp16" in between
+    assert "vllm awq" not in between
 
 
 def test_the_same_within_the_margin_is_an_answer(tmp_path):
@@ -166,7 +183,7 @@ def test_models_are_not_compared_and_one_deployment_is_nothing_to_compare(tmp_pa
 
 def test_the_section_has_rule_ratio_interval_and_word(page):
     text = plain(section_of(page, "verdicts"))
-    assert "95 %, Holm over 16 comparisons; same: within 5 %; block = one repeat" in text
+    assert "95 %, corrected for 16 comparisons, after Holm; same: within 5 %; block = one repeat" in text
     assert re.search(r"llama_cpp gguf-q8_0 .*?1\.25x \[1\.\d\d, 1\.\d\d\] faster", text)
     assert "0.50x [0.50, 0.50] smaller" in text
     assert "same within 5 %" in text
@@ -287,9 +304,14 @@ def test_words_of_verdicts_are_readable_in_both_themes():
 def test_the_paired_view_shows_deltas_agreement_and_what_it_cannot_show(page):
     text = plain(section_of(page, "paired"))
     assert "Requests of one start are not independent" in text
-    assert "no verdict comes from it" in text
+    assert "no verdict comes from them" in text
     assert "first turns have the same prompt for sure" in text
     assert re.search(r"llama_cpp gguf-q8_0 \d+ −\d\d\.\d \(−\d\d\.\d to −\d\d\.\d\) ▲ \d 100 %", text)
+
+
+def test_pairs_by_turn_bear_their_marks(page):
+    by_turn = plain(section_of(page, "paired").partition("<summary>By turn</summary>")[2])
+    assert re.search(r"llama_cpp gguf-q8_0 1 \d+ −\d\d\.\d \(−\d\d\.\d to −\d\d\.\d\) ▲ \d 100 %", by_turn)
 
 
 def test_the_paired_chart_has_a_line_per_deployment_around_zero(page):

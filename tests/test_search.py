@@ -67,6 +67,7 @@ def test_the_plan_is_told_in_words():
     _, terms, whole = planned("search.highest=16", "repeats=2")
     said = search.lines(terms, whole)
     assert "from 1 to 16 users on each of 2 starts" in said[0]
+    assert "one trial on each about 37 s," in said[0]
     assert "serve 16 requests at once" in said[1]
 
 
@@ -196,3 +197,24 @@ def test_a_search_that_would_be_another_today_is_not_gone_on_with(tmp_path):
     record = cut_short(tmp_path, whole)
     with pytest.raises(StoreError, match="another bench"):
         search.starts_left(tmp_path, record, plan_of([], []))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "engine.context_length=512",
+        "load.warmup=9s",
+        "load.duration=9s",
+        "scenario.output_tokens=7",
+        "seed=5",
+        "search.lowest=2",
+        "reference.slots=3",
+    ],
+)
+def test_whatever_the_first_trials_would_be_otherwise_by_ends_a_resume(tmp_path, other):
+    """Where a default has changed since, the plan of today's bench is another."""
+    _, _, whole = planned("search.highest=16", "repeats=3")
+    record = cut_short(tmp_path, whole)
+    assert len(search.starts_left(tmp_path, record, whole)[1]) == 2
+    with pytest.raises(StoreError, match="another bench"):
+        search.starts_left(tmp_path, record, planned("search.highest=16", "repeats=3", other)[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 
@@ -10,9 +11,9 @@ import pytest
 from bench_command import begun, bench, ended, made, quick, side_by_side, told
 from waiting import wait_until
 
-from harness import store
+from harness import durations, store
 from reports import open_run
-from reports.searches import answers_of
+from reports.search_starts import answers_of
 
 SLOTS = 4
 TTFT_S, ITL_S, TOKENS = 0.1, 0.01, 11
@@ -94,6 +95,14 @@ def test_all_trials_are_in_the_record_and_on_one_server_start(both):
     assert record.search is not None
 
 
+def test_what_its_starts_and_trials_took_is_learnt(both):
+    place, _ = both["users"].result()
+    (start,) = store.read_run(place.run_dir).plan.starts
+    learnt = durations.expected(place.cache, start.deployment, ())
+    assert learnt is not None
+    assert 0 < learnt.start_s < 60
+
+
 def test_the_report_reads_it_like_any_run(both):
     place, _ = both["users"].result()
     (found,) = answers_of(open_run(place.run_dir))
@@ -106,7 +115,7 @@ def test_a_search_that_ended_has_nothing_left(both):
     done = told(place, "search", "--resume", "run")
     assert done.returncode == 0
     assert "every start came to its end" in done.stderr
-    assert "reference: 4 users, of one start" in done.stdout
+    assert re.match(r"reference: 4 users.*, of one start", done.stdout)
 
 
 def test_an_interrupted_search_keeps_what_it_measured_and_begins_its_start_anew(both):

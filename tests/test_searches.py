@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -19,17 +20,18 @@ from make_run import (
 )
 
 from harness import store
-from harness.contracts import Load, Objective, PlannedCell, SearchTerms
+from harness.contracts import GuardFinding, Load, Objective, PlannedCell, SearchTerms
 from reports import open_run
 from reports.page import page
-from reports.searches import answers_of, as_plain, capacities_of, words
+from reports.search_starts import answers_of
+from reports.searches import as_plain, capacities_of, words
 from reports.sections import search
 
 SLO = (Objective("ttft_s", 0.95, 0.15), Objective("success", 0.9))
 USERS = SearchTerms("concurrency", 1.0, 64.0)
 
 
-def write_search(path, capacities, terms=USERS, status="completed", count=80):
+def write_search(path, capacities, terms=USERS, count=80, **changes):
     """A run of as many deployments as there are lists of capacities, one for each repeat; on every start each
     load of the doubling and the two around the capacity are tried, of `count` requests each."""
     deployments = [deployment("llama_cpp", q) for q in ("fp16", "gguf-q4_k_m")[: len(capacities)]]
@@ -48,7 +50,7 @@ def write_search(path, capacities, terms=USERS, status="completed", count=80):
     record = run_record(replace(whole, starts=tuple(starts)), slo=SLO, search=terms)
     store.write_record(path / "run.json", record)
     for start in starts:
-        write_start(path, start_record(start, (100 + 1000 * start.index) * S, status=status))
+        write_start(path, start_record(start, (100 + 1000 * start.index) * S, **changes))
         capacity = capacities[deployments.index(start.deployment)][start.repeat]
         for cell in start.cells:
             write_trial(path, start, cell, cell.load.concurrency <= capacity, count)
@@ -65,6 +67,12 @@ def write_trial(path, start, cell, is_good, count):
     write_cell(path, cell, start, rows, began)
 
 
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """A second deployment that takes twice as many users as the first, in every block."""
+    return open_run(write_search(tmp_path_factory.mktemp("twice") / "run", [[4, 5, 4], [8, 10, 8]]))
+
+
 def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
     run = open_run(write_search(tmp_path / "run", [[6]]))
     (found,) = answers_of(run)
@@ -72,7 +80,7 @@ def test_an_answer_is_the_highest_load_kept_with_its_bracket(tmp_path):
     assert found.words == "6 users"
     assert found.uncertain == []
     assert [tried.keeps for tried in found.tried] == [True, True, True, True, False, False]
-    assert words(capacities_of(run)[0]) == "6 users, of one start"
+    assert words(capacities_of(run)[0]) == "6 users, of one start (7 users broke them)"
 
 
 def test_what_the_shares_alone_decided_is_uncertain_and_not_proven(tmp_path):
@@ -107,19 +115,35 @@ def test_a_start_that_failed_has_no_answer(tmp_path):
     assert found.why == "the search did not come to its end on 1 of 1 starts"
 
 
-def test_capacities_are_compared_by_repeat(tmp_path):
-    """Twice as many users in every block: 8 / 4, 10 / 5 and 8 / 4, whose ratio is 2 without any spread."""
-    run = open_run(write_search(tmp_path / "run", [[4, 5, 4], [8, 10, 8]]))
-    first, second = capacities_of(run)
+def test_capacities_are_compared_by_repeat(twice):
+    """Twice as many users in every block: 8 / 4, 10 / 5 and 8 / 4. The truth is from 8 / 5 to 9 / 4."""
+    first, second = capacities_of(twice)
     assert first.verdict is None
     assert second.baseline == "llama_cpp fp16"
     assert second.verdict is not None
     assert (second.verdict.kind, second.verdict.ratio) == ("better", pytest.approx(2.0))
+    assert (second.verdict.low or 2) < 8 / 5
+    assert (second.verdict.high or 2) > 9 / 4
+    assert first.told["capacity", "llama_cpp gguf-q4_k_m"].kind == "worse"
     assert second.estimate is not None
     assert second.estimate.shown == pytest.approx((8 * 10 * 8) ** (1 / 3))
-    low, high = second.estimate.interval()
-    assert low < 8.6 < high
-    assert words(second).startswith("8.6 users [")
+    low, high = second.span or (0, 0)
+    assert low < 8
+    assert high > 9
+    assert re.fullmatch(r"8\.6 users \[6\.\d, 13\.\d\], mean of 3 starts \(.*\)", words(second)), words(
+        second
+    )
+
+
+def test_equal_answers_on_all_starts_have_an_interval_and_no_verdict_of_a_difference(tmp_path):
+    """6 and 7 users on every start: the truth may be 6.9 and 7.1."""
+    first, second = capacities_of(open_run(write_search(tmp_path / "run", [[6, 6, 6], [7, 7, 7]])))
+    assert second.verdict is not None
+    assert second.verdict.kind == "unknown"
+    low, high = first.span or (0, 0)
+    assert low < 6
+    assert high > 7
+    assert second.told["memory_peak_bytes", "llama_cpp fp16"].why == "a start has no value"
 
 
 def test_two_starts_give_numbers_and_no_verdict(tmp_path):
@@ -128,23 +152,64 @@ def test_two_starts_give_numbers_and_no_verdict(tmp_path):
     assert verdict is not None
     assert verdict.kind == "none"
     assert "needs 3 starts" in (verdict.why or "")
+    assert as_plain(capacities_of(run)[1])["verdict"]["ratio"] is None
 
 
-def test_the_answers_are_plain_for_json(tmp_path):
-    run = open_run(write_search(tmp_path / "run", [[4, 5, 4], [8, 10, 8]]))
-    first, second = map(as_plain, capacities_of(run))
+def test_two_starts_have_their_range_and_no_interval(tmp_path):
+    (found,) = capacities_of(open_run(write_search(tmp_path / "run", [[4, 6]])))
+    assert (found.has_interval, found.span) == (False, (4, 7))
+    assert words(found) == "4.90 users 4–7, mean of 2 starts (4 users, 6 users)"
+    assert as_plain(found)["is_interval"] is False
+
+
+def test_blocks_on_a_server_that_ran_already_have_no_interval(tmp_path):
+    path = write_search(tmp_path / "run", [[4, 5, 4]], attached=True)
+    (found,) = capacities_of(open_run(path))
+    assert (found.has_interval, found.span) == (False, (4, 6))
+    assert words(found).endswith("mean of 3 blocks (4 users, 5 users, 4 users)")
+
+
+def test_an_answer_bears_the_marks_of_its_windows(tmp_path):
+    path = write_search(tmp_path / "run", [[6], [3]])
+    cells = [cell for cell in store.read_cells(path) if cell.load.concurrency == 6]
+    (kept,) = [cell for cell in cells if cell.deployment == "llama_cpp fp16"]
+    seen = GuardFinding("foreign_load", "another program used 60 % of the cores", "before", "suspect")
+    store.write_record(store.cell_dir(path, kept.number) / "cell.json", replace(kept, guard=(seen,)))
+    run = open_run(path)
+    first, second = capacities_of(run)
+    assert [(each.check, each.cells) for each in first.marks] == [("guard_foreign_load", (kept.number,))]
+    assert words(first) == "6 users ▲ 1, of one start (7 users broke them)"
+    assert [each["check"] for each in as_plain(first)["marks"]] == ["guard_foreign_load"]
+    assert second.marks == ()
+    made = search.section(run)
+    assert made is not None
+    against = made.body.text.index("no verdict</b>")
+    assert "▲ 1" in made.body.text[against : made.body.text.index("</td>", against)], "of the baseline"
+
+
+def test_an_invalid_window_is_not_in_the_curve(tmp_path):
+    path = write_search(tmp_path / "run", [[6]])
+    record = next(cell for cell in store.read_cells(path) if cell.load.concurrency == 6)
+    cell_file = store.cell_dir(path, record.number) / "cell.json"
+    store.write_record(cell_file, replace(record, validity="invalid", reasons=("the device was used",)))
+    made = search.section(open_run(path))
+    assert made is not None
+    assert 6 not in made.charts[0].traces[0]["x"]
+
+
+def test_the_answers_are_plain_for_json(twice):
+    first, second = map(as_plain, capacities_of(twice))
     assert [start["kept"] for start in first["starts"]] == [4, 5, 4]
     assert second["verdict"]["kind"] == "better"
     assert second["low"] < second["answer"] < second["high"]
 
 
-def test_the_page_has_answers_curve_and_every_trial(tmp_path):
-    run = open_run(write_search(tmp_path / "run", [[4, 5, 4], [8, 10, 8]]))
-    made = search.section(run)
+def test_the_page_has_answers_curve_and_every_trial(twice):
+    made = search.section(twice)
     assert made is not None
     text = made.body.text
     assert made.title == "Service levels: the highest load"
-    assert "2.00x [2.00, 2.00]" in text
+    assert re.search(r"more load</b>.*?2\.00x \[1\.\d\d, \d\.\d\d\]", text)
     (chart,) = made.charts
     assert [trace["x"] for trace in chart.traces] == [[1, 2, 4, 5, 6, 8], [1, 2, 4, 8, 9, 10, 11, 16]]
     good, late = chart.traces[0]["y"][2], chart.traces[0]["y"][-1]
@@ -153,7 +218,7 @@ def test_the_page_has_answers_curve_and_every_trial(tmp_path):
         pytest.approx((4 * 5 * 4) ** (1 / 3)), pytest.approx((8 * 10 * 8) ** (1 / 3)),
     ]  # fmt: skip
     assert text.count("unclear") == 1, "in the note alone"
-    assert "Service levels" in page(run)
+    assert "Service levels" in page(twice)
 
 
 def test_windows_of_one_start_are_one_observation(tmp_path):

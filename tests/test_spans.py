@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from reports.cells import Aggregate
 from reports.frames import Run
 from reports.intervals import of_values
 from reports.markup import aggregate_cell, span_text, supported
+from reports.sections import summary as summary_section
 from reports.sections.by_load import by_load_charts
 from reports.spans import has_interval, shorter_half, span
 
@@ -45,6 +47,13 @@ def test_three_starts_have_an_interval_two_a_range_and_one_nothing() -> None:
     assert (has_interval(two), span(two)) == (False, (0.09, 0.11))
     assert (has_interval(one), span(one)) == (False, None)
     assert span(Aggregate(None, None, None, 0, 0, ())) is None
+
+
+def test_blocks_on_a_server_that_was_not_restarted_have_their_range() -> None:
+    blocks = replace(mean_of(0.09, 0.1, 0.11), is_of_starts=False)
+    assert (has_interval(blocks), span(blocks)) == (False, (0.09, 0.11))
+    assert plain(aggregate_cell("ttft_s.p50", blocks).text) == "99.7 90.0–110.0"
+    assert "by block: 90.0, 100.0, 110.0" in aggregate_cell("ttft_s.p50", blocks).text
 
 
 def test_the_digits_go_by_the_nearer_end() -> None:
@@ -103,12 +112,12 @@ def test_a_tables_cell_is_the_mean_and_what_stands_beside_it(
     assert span_text("ttft_s.p50", found) in said
 
 
-def run_with(path: Path, *first_ms: float) -> Run:
+def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
     """A run of one deployment, a start for each TTFT."""
     plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(first_ms))
     store.write_record(path / "run.json", run_record(plan))
     for start, ms in zip(plan.starts, first_ms, strict=True):
-        write_start(path, start_record(start, 90 * S))
+        write_start(path, start_record(start, 90 * S, attached=attached))
         begun = [T0 + k * S // 2 for k in range(11)]
         rows = [row(k, at, chunk_ns=(at + round(ms * MS),)) for k, at in enumerate(begun)]
         write_cell(path, start.cells[0], start, rows, summary(100 * S))
@@ -125,6 +134,18 @@ def test_a_charts_bars_are_the_interval_from_three_starts_on(tmp_path: Path) -> 
     assert bars_of(tmp_path / "3", 90, 100, 110) == pytest.approx((99.66 - 77.66, 127.9 - 99.66), abs=0.1)
     assert bars_of(tmp_path / "2", 90, 110) == pytest.approx((99.50 - 90, 110 - 99.50), abs=0.01)
     assert bars_of(tmp_path / "1", 90) == (0.0, 0.0)
+
+
+def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Path) -> None:
+    run = run_with(tmp_path, 90, 100, 110, attached=True)
+    chart = by_load_charts(run, "ttft_s.p50")[0]
+    bars = chart.traces[0]["error_y"]
+    assert (bars["arrayminus"][0], bars["array"][0]) == pytest.approx((99.66 - 90, 110 - 99.66), abs=0.01)
+    assert chart.columns[-1] == "blocks"
+    found = summary_section.section(run)
+    assert found is not None
+    assert "Mean over blocks" in found.body.text
+    assert "[78, 128]" not in found.body.text
 
 
 def test_an_interval_that_would_squash_the_chart_is_cut_at_twice_the_greatest_start(tmp_path: Path) -> None:

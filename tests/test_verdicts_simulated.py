@@ -14,6 +14,9 @@ import pytest
 from methodology import rows_below
 from scipy.special import stdtr
 
+from harness.contracts import Precision, Until
+from harness.growth import why_stop
+from harness.plan import LEAST_BLOCKS
 from reports.intervals import Estimate, of_pairs, of_two_samples, of_values
 from reports.verdicts import Question, decide, log_margin
 
@@ -200,9 +203,11 @@ def test_intervals_at_which_until_stopped_cover_a_little_less(noise: float, cove
     values = np.random.default_rng(3).normal(0.0, noise, (DRAWS, 30))
     missed = 0
     for run in values:
-        for k in range(3, 31):
-            low, high = of_values(np.exp(run[:k]).tolist(), is_log=True).interval()
-            if math.sqrt(high / low) - 1 <= 0.05:
+        for k in range(LEAST_BLOCKS, 31):
+            found = of_values(np.exp(run[:k]).tolist(), is_log=True)
+            low, high = found.interval()
+            widest = Precision("the only one", high / found.shown - 1)
+            if why_stop(Until(0.05), [widest], k, 0.0):
                 break
         missed += not low <= 1.0 <= high
     assert 1 - missed / DRAWS == pytest.approx(covers, abs=two_errors(covers) + 0.005)

@@ -27,7 +27,7 @@ from harness.commands.arguments import (
 from harness.commands.finishing import report_whatever_happened
 from harness.config import Settings
 from harness.context_fit import context_lines
-from harness.contracts import Deployment, Plan, Precision
+from harness.contracts import Deployment, Plan, PlannedStart, Precision
 from harness.errors import Interrupted, UserError
 from harness.growth import Growth
 from harness.plan_text import length_lines, skip_lines, unmatched
@@ -37,7 +37,7 @@ from harness.provision import check_builds, device_of, select_devices, why_not_h
 # harness.session, store, known_error and listing are imported by the commands that need them: with pyarrow
 # and numpy, which take longer than all of `bench fit`.
 if TYPE_CHECKING:
-    from harness.store import RunRecord
+    from harness.store import CellRecord, RunRecord
 
 
 def run(
@@ -71,8 +71,7 @@ def run(
 
 def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, settings: Settings) -> None:
     """Measure a new run, or what a recorded one lacks; print where its report is."""
-    from engines import weights
-    from harness import known_error, session
+    from harness import session
 
     is_new = record is None
     whole = _planned(settings, is_new=is_new, repeats=record.plan.blocks if record else None)
@@ -82,7 +81,6 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
     # A run that until had ended goes on only where some of it is measured again.
     has_ended = record is not None and record.stopped_because is not None and not starts
     growth = None if has_ended else _growth(settings, whole)
-    left = whole if is_new else plan.estimated(replace(whole, starts=tuple(starts)), _expect(settings))
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
             show.line(line)
@@ -92,29 +90,7 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
             show.line(
                 "every cell is completed; " + ("going on with until" if growth else "nothing to measure")
             )
-        # What is added starts every deployment again.
-        needed = whole.starts if growth else starts
-        provisions, site = session.provision(settings, needed, weights, install.cache_dir(), show)
-        for line in length_lines(left, settings.until if growth else None):
-            show.line(line)
-        directory = directory or session.new_run_dir(Path("results"), settings)
-        with session.sole_writer(directory):
-            record = record or session.begin(
-                directory, settings, whole, known_error.find(install.cache_dir())
-            )
-            try:
-                cells = (
-                    session.measure(directory, record, starts, provisions, site, show, growth)
-                    if starts or growth
-                    else []
-                )
-            except Interrupted as interrupted:
-                if quiet:
-                    raise
-                show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
-                raise typer.Exit(interrupted.exit_code) from None
-            finally:
-                report_whatever_happened(directory, show)
+        directory, cells = _measured(settings, directory, record, whole, starts, growth, show)
     out.print(escape(str(directory / "report.html")))
     failed = sum(not cell.counts for cell in cells)
     if failed:
@@ -123,6 +99,42 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
             f"`bench run --resume {directory}` measures them again"
         )
         raise typer.Exit(1)
+
+
+def _measured(
+    settings: Settings,
+    directory: Path | None,
+    record: RunRecord | None,
+    whole: Plan,
+    starts: Sequence[PlannedStart],
+    growth: Growth | None,
+    show: Show,
+) -> tuple[Path, Sequence[CellRecord]]:
+    """Measure these starts and what `until` adds, and write the report, whatever happens; the run's directory
+    and the cells of this call."""
+    from engines import weights
+    from harness import known_error, session
+
+    # What is added starts every deployment again.
+    needed = whole.starts if growth else starts
+    provisions, site = session.provision(settings, needed, weights, install.cache_dir(), show)
+    left = plan.estimated(replace(whole, starts=tuple(starts)), expectation(settings)) if record else whole
+    for line in length_lines(left, settings.until if growth else None):
+        show.line(line)
+    directory = directory or session.new_run_dir(Path("results"), settings)
+    with session.sole_writer(directory):
+        record = record or session.begin(directory, settings, whole, known_error.find(install.cache_dir()))
+        try:
+            if not (starts or growth):
+                return directory, ()
+            return directory, session.measure(directory, record, starts, provisions, site, show, growth)
+        except Interrupted as interrupted:
+            if show.quiet:
+                raise
+            show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
+            raise typer.Exit(interrupted.exit_code) from None
+        finally:
+            report_whatever_happened(directory, show)
 
 
 def _planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
@@ -136,11 +148,11 @@ def _planned(settings: Settings, *, is_new: bool = True, repeats: int | None = N
         most_context,
         is_new=is_new,
         repeats=repeats,
-        expect=_expect(settings),
+        expect=expectation(settings),
     )
 
 
-def _expect(settings: Settings) -> plan.Expect:
+def expectation(settings: Settings) -> plan.Expect:
     """What earlier runs on this machine took, on the devices that this one will use."""
     devices, cache = select_devices(device_of(settings)), install.cache_dir()
 
@@ -161,7 +173,7 @@ def _growth(settings: Settings, whole: Plan) -> Growth | None:
 
         return precisions(directory, until.metric)
 
-    return Growth(settings, until, whole, precisions, _expect(settings))
+    return Growth(settings, until, whole, precisions, expectation(settings))
 
 
 def check_goals(settings: Settings, whole: Plan) -> None:

@@ -98,9 +98,7 @@ def _search(
     as_json: bool,
 ) -> None:
     """Measure a new search, or what a recorded one lacks; print its answers and where its report is."""
-    from engines import weights
     from harness import search as searching
-    from harness import session
 
     settings = searching.prepared(settings, terms)
     whole = _planned(settings, is_new=record is None)
@@ -114,23 +112,7 @@ def _search(
             raise UserError("nothing to search: every combination was skipped")
         if not left:
             show.line("every start came to its end; nothing to search")
-        provisions, site = session.provision(settings, left, weights, install.cache_dir(), show)
-        directory = directory or session.new_run_dir(Path("results"), settings)
-        with session.sole_writer(directory):
-            record = record or _begun(directory, settings, terms, whole)
-            judge = partial(_judged, slo=settings.slo)
-            try:
-                if left:
-                    searching.measure(
-                        directory, record, left, provisions, site, show, seed=settings.seed, judge=judge
-                    )
-            except Interrupted as interrupted:
-                if quiet:
-                    raise
-                show.line(f"interrupted; `bench search --resume {directory}` searches on the starts left")
-                raise typer.Exit(interrupted.exit_code) from None
-            finally:
-                report_whatever_happened(directory, show)
+        directory = _searched(settings, terms, directory, record, whole, left, show)
     failed = _print_answers(directory, as_json=as_json)
     if failed:
         again = f"`bench search --resume {directory}` begins them anew"
@@ -138,13 +120,53 @@ def _search(
         raise typer.Exit(1)
 
 
+def _searched(
+    settings: Settings,
+    terms: SearchTerms,
+    directory: Path | None,
+    record: RunRecord | None,
+    whole: Plan,
+    left: Sequence[PlannedStart],
+    show: Show,
+) -> Path:
+    """Search on the starts that are left and write the report, whatever happens; the search's directory."""
+    from engines import weights
+    from harness import search as searching
+    from harness import session
+
+    provisions, site = session.provision(settings, left, weights, install.cache_dir(), show)
+    directory = directory or session.new_run_dir(Path("results"), settings)
+    judge = partial(_judged, slo=settings.slo)
+    with session.sole_writer(directory):
+        record = record or _begun(directory, settings, terms, whole)
+        try:
+            if left:
+                searching.measure(
+                    directory, record, left, provisions, site, show, seed=settings.seed, judge=judge
+                )
+        except Interrupted as interrupted:
+            if show.quiet:
+                raise
+            show.line(f"interrupted; `bench search --resume {directory}` searches on the starts left")
+            raise typer.Exit(interrupted.exit_code) from None
+        finally:
+            report_whatever_happened(directory, show)
+    return directory
+
+
 def _planned(settings: Settings, *, is_new: bool) -> Plan:
     from engines import weights
     from engines.weights.facts import most_context
-    from harness.commands.measuring import check_goals
+    from harness.commands.measuring import check_goals, expectation
 
-    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    whole = plan.make(settings, can_prepare, why_not_here(device_of(settings)), most_context, is_new=is_new)
+    whole = plan.make(
+        settings,
+        partial(weights.can_prepare, cache=install.cache_dir()),
+        why_not_here(device_of(settings)),
+        most_context,
+        is_new=is_new,
+        expect=expectation(settings),
+    )
     if is_new:
         check_goals(settings, whole)
     return whole

@@ -19,13 +19,14 @@ class HttpCall:
 class CacheReset:
     """What was done so that a cell does not find prompts of an earlier one in the prefix cache.
 
-    `how`: `reset` (and the probe prompt, cached before, was read anew after it), `failed` (it was still
-    cached, or the call was refused), `none` (the engine cannot, or the server is not ours). `cached_tokens`:
-    of the probe prompt's `prompt_tokens`, found cached after the reset; None where the server does not say,
-    and `note` then says so.
+    `how`: `reset` (and the probe prompt, cached before, was read anew after it), `unchecked` (the calls were
+    answered, and the server's counts do not show what came of them), `failed` (the prompt was still cached,
+    or a call was refused), `none` (the engine cannot, or the server is not ours); `note` says why it is not
+    `reset`. `cached_tokens`: of the probe prompt's `prompt_tokens`, found cached after the reset; None where
+    the server does not say.
     """
 
-    how: Literal["reset", "failed", "none"]
+    how: Literal["reset", "unchecked", "failed", "none"]
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     note: str | None = None

@@ -61,6 +61,7 @@ CHECKS: dict[Callable[[Run], Iterator[Finding]], str] = {
     selftest.error_not_small: "a TTFT near bench's own error",
     answers.warm_cache: "a warm prefix cache",
     answers.cache_not_reset: "a prefix cache that was not reset",
+    answers.cache_unchecked: "a prefix cache that nobody saw empty",
     machine.cores_shared: "client and server on the same cores",
     machine.machine_busy: "a busy machine",
     machine.foreign_load: "other programs on the processor",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from reports.cells import Cell
 from reports.checks.finding import RATES, Finding, cell_name, cells_of, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import several
@@ -39,36 +40,76 @@ def warm_cache(run: Run) -> Iterator[Finding]:
             "Compare TTFT only between deployments with like shares; "
             "engine.prefix_cache=false measures without the cache.",
             cells=numbers(warm),
-            metrics=("ttft_s", "e2e_s", *RATES),
+            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
         )
 
 
 def cache_not_reset(run: Run) -> Iterator[Finding]:
-    """Cells whose first request of all found much of its input cached: what came before was not theirs."""
+    """Cells whose first request of all found much of its input cached, since what came before was not theirs;
+    and where it does not say, those before which the cache could not be emptied."""
     said, found = [], []
     for cell in measured_cells(run):
-        requests = run.cell_requests(cell.number).dropna(subset="sent_ns")
-        if requests.empty:
+        reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
+        if first is None and reset is not None and reset.how == "failed":
+            said.append(f"{cell_name(cell)}: it could not be emptied ({reset.note})")
+        elif first is not None and _is_warm(*first):
+            why = f" ({reset.note})" if reset and reset.note else ""
+            said.append(f"{cell_name(cell)}: {first[0]:,.0f} of {first[1]:,.0f} tokens{why}")
+        else:
             continue
-        first = requests.sort_values("sent_ns").iloc[0]
-        cached, tokens = first["cached_tokens"], first["input_tokens"]
-        if pd.isna(cached) or pd.isna(tokens) or cached <= max(WARM_SHARE * tokens, SHARED_TOKENS):
-            continue
-        reset = cell.record.cache_reset if cell.record else None
-        why = f" ({reset.note})" if reset and reset.note else ""
-        said.append(f"{cell_name(cell)}: {cached:,.0f} of {tokens:,.0f} tokens{why}")
         found.append(cell)
     if found:
         yield Finding(
             "cache_not_reset",
             "The prefix cache was not empty at first",
-            f"The first request of a cell found input cached that only other cells or other users can have "
-            f"left: {several(said, '; ')}. Later cells are served faster than the first.",
-            "Use prompts that are new to each cell (a scenario with a seed), one load in each run, or "
-            "engine.prefix_cache=false.",
+            f"The first request of a cell found input cached that only other cells or other users can "
+            f"have left, or may have: {several(said, '; ')}. Later cells are served faster than the first.",
+            "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; "
+            "or engine.prefix_cache=false.",
             cells=numbers(found),
             metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
         )
+
+
+def cache_unchecked(run: Run) -> Iterator[Finding]:
+    """Cells of which neither the reset before them nor their first request shows that the cache was empty,
+    and those whose first request does though the reset failed."""
+    cells_by_note: dict[str, list[Cell]] = {}
+    for cell in measured_cells(run):
+        reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
+        if reset is None or (first is not None and _is_warm(*first)):
+            continue
+        if reset.how == ("unchecked" if first is None else "failed"):
+            cells_by_note.setdefault(reset.note or "", []).append(cell)
+    if cells_by_note:
+        said = [
+            f"{several(list(dict.fromkeys(map(cell_name, cells))))} ({note})"
+            for note, cells in cells_by_note.items()
+        ]
+        yield Finding(
+            "cache_unchecked",
+            "It is not shown that the prefix cache was empty",
+            f"What earlier cells had left was to be emptied before {'; '.join(said)}.",
+            "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
+            cells=numbers(cell for cells in cells_by_note.values() for cell in cells),
+            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
+            marks=False,
+        )
+
+
+def _is_warm(cached: float, tokens: float) -> bool:
+    return cached > max(WARM_SHARE * tokens, SHARED_TOKENS)
+
+
+def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
+    """Of a cell's first request, warm-up and all: its cached tokens and its input's; None where the server
+    does not say."""
+    requests = run.cell_requests(cell.number).dropna(subset="sent_ns")
+    if requests.empty:
+        return None
+    first = requests.sort_values("sent_ns").iloc[0]
+    cached, tokens = first["cached_tokens"], first["input_tokens"]
+    return None if pd.isna(cached) or pd.isna(tokens) else (float(cached), float(tokens))
 
 
 def weights_noted(run: Run) -> Iterator[Finding]:

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from reports.cells import Cell
-from reports.checks.finding import FROM_SENDING, LATENCIES, RATES, Finding, cell_name, measured_cells, numbers
+from reports.checks.finding import (
+    BY_OBJECTIVES,
+    FROM_SENDING,
+    LATENCIES,
+    RATES,
+    Finding,
+    cell_name,
+    measured_cells,
+    numbers,
+)
 from reports.frames import Run
 from reports.markup import number, plural, several
 
@@ -39,7 +48,7 @@ def client_late(run: Run) -> Iterator[Finding]:
             "requests left that much later.",
             "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
             cells=numbers(cell for _, cell in late),
-            metrics=FROM_SENDING,
+            metrics=(*FROM_SENDING, "itl_s"),
         )
 
 
@@ -54,7 +63,7 @@ def stamps_not_kernel(run: Run) -> Iterator[Finding]:
             "answer is timed when bench read it, and a busy client adds its own lag to that.",
             "Run the client on Linux, which gives them, with TLS too.",
             cells=numbers(cells),
-            metrics=LATENCIES,
+            metrics=(*LATENCIES, *BY_OBJECTIVES),
             marks=False,
         )
 

@@ -32,7 +32,7 @@ def terms_not_matched(run: Run) -> Iterator[Finding]:
         count = sum(map(len, by_words.values()))
         yield Finding(
             "terms_not_matched",
-            "Not all terms are the same",
+            "Not all terms are as asked",
             f"{plural(count, 'value')} could not be matched ({several(said, '; ')}).",
             "See Fairness; ask for what all of them can be given, or compare those that got it.",
             cells=cells_of(run, {label for labels in by_words.values() for label in labels}),
@@ -137,7 +137,7 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
             "left out.",
             cells=numbers(unlike),
             # Of shorter answers a greater part of the time is the reading of their prompts.
-            metrics=("e2e_s", *RATES),
+            metrics=("e2e_s", "slo_share", *RATES),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.contracts import SelfTest
 from reports.cells import Cell
-from reports.checks.finding import LATENCIES, Finding, cell_name, measured_cells, numbers
+from reports.checks.finding import BY_OBJECTIVES, LATENCIES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.markup import number, several
 from reports.selftest import (
@@ -44,7 +44,7 @@ def beyond_selftest(run: Run) -> Iterator[Finding]:
             f"{several(said, '. ')}.",
             "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
             cells=numbers(beyond),
-            metrics=LATENCIES,
+            metrics=(*LATENCIES, *BY_OBJECTIVES),
         )
 
 
@@ -81,7 +81,7 @@ def error_not_small(run: Run) -> Iterator[Finding]:
             f"{several(said, '; ')}.",
             "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
             cells=numbers(unsure),
-            metrics=("ttft_s", "itl_s"),
+            metrics=("ttft_s", "itl_s", *BY_OBJECTIVES),
         )
 
 

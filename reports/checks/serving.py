@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.cells import Cell
-from reports.checks.finding import TOKENS, Finding, cell_name, numbers
+from reports.checks.finding import BY_OBJECTIVES, TOKENS, Finding, cell_name, numbers
 from reports.frames import Run
 from reports.markup import several
 from reports.served import grown_in_cell
@@ -43,7 +43,7 @@ def server_counts_differ(run: Run) -> Iterator[Finding]:
             "Look for other clients of the server, for requests that were sent again on the way, and behind "
             "a load balancer for servers other than the one whose counters these are.",
             cells=numbers(unlike),
-            metrics=("tpot_s", "input_tokens", "output_tokens", *TOKENS),
+            metrics=("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reports.cells import Cell
-from reports.checks.finding import Finding, cell_name, measured_cells, numbers
+from reports.checks.finding import BY_OBJECTIVES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.humps import Humps, humps
 from reports.markup import number, several
@@ -38,7 +38,8 @@ def bimodal(run: Run) -> Iterator[Finding]:
                 "See the distribution under Latency; tell the two apart, as by load.concurrency=1 or "
                 "engine.prefix_cache=false.",
                 cells=numbers(found),
-                metrics=(metric,),
+                # Whether a limit between the two is kept hangs on their shares.
+                metrics=(metric, *BY_OBJECTIVES),
             )
 
 

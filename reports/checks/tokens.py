@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reports.cells import Cell
-from reports.checks.finding import RATES, TOKENS, Finding, numbers
+from reports.checks.finding import BY_OBJECTIVES, RATES, TOKENS, Finding, numbers
 from reports.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
 from reports.markup import several, shown
@@ -38,7 +38,7 @@ def token_counts_differ(run: Run) -> Iterator[Finding]:
             "load.tokenizer=FILE with the served model's own tokenizer.json; special tokens and tool calls "
             "are no text to count.",
             cells=numbers(unlike),
-            metrics=("tpot_s", "output_tokens", *TOKENS),
+            metrics=("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
         )
 
 
@@ -59,7 +59,7 @@ def chunks_of_several_tokens(run: Run) -> Iterator[Finding]:
             "A chunk is several tokens",
             f"Tokens per chunk, at most: {several(said, '; ')}. There ITL is the gap between several tokens "
             "and the next several.",
-            "Compare TPOT, which counts tokens: compare.metrics=tpot_s.p50.",
+            "Compare TPOT, which counts tokens: compare.metric=tpot_s.p50.",
             cells=numbers(cells),
             metrics=("itl_s",),
         )
@@ -93,5 +93,5 @@ def answers_cut(run: Run) -> Iterator[Finding]:
             "A longer engine.context_length, or shorter conversations (scenario.turns, "
             "scenario.output_tokens).",
             cells=numbers(cut),
-            metrics=("e2e_s", *RATES),
+            metrics=("e2e_s", "slo_share", *RATES),
         )

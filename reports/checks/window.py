@@ -171,7 +171,7 @@ def latency_drifted(run: Run) -> Iterator[Finding]:
                 "A longer load.warmup, and load.duration=120s to see whether it ends; a lower load.rate "
                 "where requests in flight rise with it, else look at clocks and memory.",
                 cells=numbers(drifting),
-                metrics=(metric, *(("e2e_s", *RATES) if metric == "tpot_s" else ("e2e_s",))),
+                metrics=FROM_SENDING if metric == "ttft_s" else (metric, "e2e_s", "slo_share", *RATES),
             )
 
 

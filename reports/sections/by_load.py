@@ -52,16 +52,6 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         shift = labels.index(label) - (len(labels) - 1) / 2
         if trace := _trace(run, looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
             traces.append(trace)
-    rows: list[Sequence[Html | str]] = [
-        [
-            group.deployment,
-            group.load,
-            marked_cell(run, group, name),
-            counted(value.n, value.requests) if value.k else NOTHING,
-            str(value.k),
-        ]
-        for group, value in found
-    ]
     room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
     layout = {
         "xaxis": _level_axis(family, levels, is_log),
@@ -74,16 +64,30 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         _missing(run, name, found),
     )
     note = " ".join(part for part in said if part)
-    columns = ["deployment", "load", metric.shown_unit, "n", "starts"]
+    word = "starts" if all(value.is_of_starts for _, value in found) else "blocks"
     return Chart(
         f"{name}-{number}".replace(".", "-"),
         quantity[:1].upper() + quantity[1:] + suffix,
         traces,
         layout,
-        columns,
-        rows,
+        ["deployment", "load", metric.shown_unit, "n", word],
+        _rows(run, name, found),
         note,
     )
+
+
+def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list[Sequence[Html | str]]:
+    """What the chart draws, as a table."""
+    return [
+        [
+            group.deployment,
+            group.load,
+            marked_cell(run, group, name),
+            counted(value.n, value.requests) if value.k else NOTHING,
+            str(value.k),
+        ]
+        for group, value in found
+    ]
 
 
 def _cut(found: Sequence[Aggregate], scale: float) -> list[float] | None:

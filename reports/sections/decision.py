@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reports.attainment import Attainment
 from reports.charts import Section
+from reports.checks.finding import Finding
 from reports.decision import COST, NEEDED, PEAK, Column, Row, decision_rows
 from reports.decision_text import (
     amount_words,
@@ -17,13 +18,15 @@ from reports.decision_text import (
 )
 from reports.frames import Run
 from reports.looks import Look, looks, named
-from reports.marks import mark_html, marks_across_quantizations, marks_of
+from reports.marks import mark_html, marks_across_quantizations, marks_of, marks_of_answer
 from reports.markup import NOTHING, Html, join, paragraph, several, table, tag
 from reports.metrics import metric_of
 from reports.picks import Candidate, Pick, Standing, State
-from reports.search_decision import CAPACITY, search_rows
+from reports.search_decision import load_rows, search_rows
+from reports.searches import CAPACITY, slo_metrics, verdict_count
+from reports.verdict_words import family_text
 
-_COLUMNS: tuple[Column, ...] = ("fastest", "most load", "cheapest", "smallest")
+_COLUMNS: tuple[Column, ...] = ("most load", "fastest", "cheapest", "smallest")
 _STATES: Mapping[State, str] = {
     "kept": "keeps it",
     "unclear": "not clear",
@@ -41,14 +44,17 @@ def section(run: Run) -> Section | None:
         return None
     # The page begins with the sentence (reports/opening.py).
     parts: list[Html] = []
-    found = looks(run)
+    found, by_load = looks(run), load_rows(run) if is_search else rows
     cases = list(dict.fromkeys((row.scenario, row.model) for row in rows))
     has_models = len({model for _, model in cases}) > 1
     for scenario, model in cases:
-        own = [row for row in rows if (row.scenario, row.model) == (scenario, model)]
+        own, loads = (
+            [row for row in each if (row.scenario, row.model) == (scenario, model)]
+            for each in (rows, by_load)
+        )
         title = f"{scenario}, {model}" if has_models else scenario
         parts += [tag("h3", title)] if len(cases) > 1 else []
-        parts += [_decided(run, own, found), tag("h3", "Who keeps it"), _standings(own, found)]
+        parts += [_decided(run, own, found), tag("h3", "Who keeps it"), _standings(run, loads, found)]
     parts.append(paragraph(_search_note(run) if is_search else _note(run, rows)))
     return Section("Which to take", join(parts))
 
@@ -107,11 +113,19 @@ def _picked(run: Run, row: Row, pick: Pick | None, found: Mapping[str, Look]) ->
 def _amount(run: Run, row: Row, pick: Pick, candidate: Candidate) -> Html:
     """With the marks of the number, and those of a choice between quantizations."""
     group = next((each.group for each in row.standings if each.label == candidate.label), None)
-    metric = {NEEDED: PEAK, CAPACITY: "slo_share"}.get(pick.metric, pick.metric)
-    marks = marks_of(run, group, metric) if group else ()
-    is_across = len({each.group.quantization for each in row.standings if each.group}) > 1
+    metric = PEAK if pick.metric == NEEDED else pick.metric
+    marks = marks_of(run, group, metric) if group else _marks_at_highest(run, row, candidate.label, metric)
+    is_across = len({run.deployments[each.label].quantization for each in row.standings}) > 1
     across = marks_across_quantizations(run) if is_across else ()
-    return join([amount_words(pick.metric, candidate), mark_html((*marks, *across))])
+    words = amount_words(pick.metric, candidate)
+    return join([words, mark_html(list(dict.fromkeys((*marks, *across))))])
+
+
+def _marks_at_highest(run: Run, row: Row, label: str, metric: str) -> tuple[Finding, ...]:
+    """Of a search, whose values are those at the highest load that each start kept."""
+    found = run.capacities
+    own = next(each for each in found if (each.scenario, each.deployment) == (row.scenario, label))
+    return own.marks if metric == CAPACITY else marks_of_answer(run, own.cells_at_highest, [metric])
 
 
 def _lines(pick: Pick) -> Iterator[str]:
@@ -133,24 +147,26 @@ def _lines(pick: Pick) -> Iterator[str]:
 # --- who keeps it ----------------------------------------------------------------------------------
 
 
-def _standings(rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
+def _standings(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
     """A row per deployment, a column per load."""
     labels = list(dict.fromkeys(each.label for row in rows for each in row.standings))
     lines: list[Sequence[Html | str]] = []
     for label in labels:
         by_load = [next((s for s in row.standings if s.label == label), None) for row in rows]
-        lines.append([named(found[label]), *(_state(each) for each in by_load)])
+        lines.append([named(found[label]), *(_state(run, each) for each in by_load)])
     return table(["deployment", *(row.load for row in rows)], lines, "words loads decision")
 
 
-def _state(standing: Standing | None) -> Html | str:
+def _state(run: Run, standing: Standing | None) -> Html | str:
     if standing is None:
         return NOTHING
     word = tag("span", _STATES[standing.state], class_=_TONES[standing.state])
     if standing.judged is None:
         return word
+    cells = {cell.number for cell in standing.group.counted} if standing.group else set()
+    marks = mark_html(marks_of_answer(run, cells, slo_metrics(run)))
     why = standing.judged.too_high or _nearest(standing.judged.attained)
-    return join([word, tag("span", why, class_="range")])
+    return join([word, marks, tag("span", why, class_="range")])
 
 
 def _nearest(attained: Sequence[Attainment]) -> str:
@@ -168,26 +184,26 @@ def _note(run: Run, rows: Sequence[Row]) -> str:
         else ""
     )
     return (
-        f"SLO: {slo_words(run.record.slo)}. Kept: the 95 % Wilson interval of the share of requests that "
-        "meet an objective, all starts' windows together, is not below what is asked, for each one; broken: "
-        "one is below it; else it is not clear. One is named of those that keep it (where none is known to, "
-        "of those that may), by its mean over starts [95 % interval]. The ratio is of it to the next; not "
-        f"told apart are those not proven worse. {basis(run)}. {cheap}{_BY_NEED if by_need else _BY_PEAK}"
+        f"SLO: {slo_words(run.record.slo)}. Kept: the 95 % interval of the share of requests that meet an "
+        "objective, over all of them and over starts, is not below what is asked, for each one; broken: one "
+        "is below it; else it is not clear. One is named of those that keep it (where none is known to, of "
+        "those that may), by its mean over starts [95 % interval]. The ratio is of it to the next; not told "
+        f"apart are those not proven worse. {basis(run)}. {cheap}{_BY_NEED if by_need else _BY_PEAK}"
     )
 
 
 _BY_NEED = (
     "Smallest: by the memory that it needed, which is all but the KV cache that was reserved and never used, "
-    "over all loads of a start; told apart where the 95 % intervals of the means do not overlap, which is "
-    "none of the verdicts."
+    "over all loads of a start; all pairs of those that keep the SLO are compared, as a family of their own."
 )
 _BY_PEAK = "Smallest: by its peak, what it reserves included, since what it needs is not known of all."
 
 
 def _search_note(run: Run) -> str:
     return (
-        f"SLO: {slo_words(run.record.slo)}. A row is a load that a deployment kept it up to, on all of its "
-        "starts. One keeps a load where each start's search came to that or more; it is not clear where some "
-        "did. Cost and peak memory are at the highest load that each kept. Means over starts [95 % "
-        "interval]; told apart where these do not overlap. Ratios to the baseline: Service levels."
+        f"SLO: {slo_words(run.record.slo)}. Each deployment at the highest load that it kept on all of its "
+        "starts, which is another for each: speed, cost and peak memory there, means over starts [95 % "
+        "interval]. Not told apart are those not proven worse. One keeps a load where each start's search "
+        "came to that or more; it is not clear where some did. "
+        f"{family_text(verdict_count(run.capacities))}."
     )

@@ -8,7 +8,7 @@ from reports import forest
 from reports.charts import Chart, Section, figure
 from reports.checks.finding import Finding
 from reports.frames import Run
-from reports.load_cases import Case, cases_of, title_of_case
+from reports.load_cases import LoadCase, load_cases_of, title_of_case
 from reports.looks import looks, named
 from reports.marks import mark_html, mark_text, marks_between
 from reports.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
@@ -19,7 +19,7 @@ from reports.verdict_words import signed, title_of
 
 def section(run: Run) -> Section | None:
     """None where no deployment has a request that its baseline has, too."""
-    cases = [(case, paired(run, case.groups, case.baseline)) for case in cases_of(run) if case.baseline]
+    cases = [(case, paired(run, case.groups, case.baseline)) for case in load_cases_of(run) if case.baseline]
     cases = [(case, found) for case, found in cases if any(each.n for each in found)]
     if not cases:
         return None
@@ -41,9 +41,9 @@ def _said(run: Run) -> str:
     said = (
         "Requests of the same repeat, conversation and turn, ok and sent in the window on both: what a "
         "deployment took less what its baseline took, so below 0 is faster. E2E is of pairs with answers of "
-        "one length. Requests of one start are not independent: this shows how requests differ, not what "
-        "another start would give, and no verdict comes from it. Answers are asked for at temperature 0; "
-        "they agree where every character does, reasoning included."
+        "one length. Requests of one start are not independent: medians, quartiles and shares describe these "
+        "pairs, without intervals, and not what another start would give; no verdict comes from them. "
+        "Answers are asked for at temperature 0; they agree where every character does, reasoning included."
     )
     if any(cell.planned.scenario.options.get("history") == "model" for cell in run.planned_cells):
         said += (
@@ -141,7 +141,7 @@ def _turns(run: Run, found: Sequence[Paired]) -> Html:
             named(looks(run)[each.a.deployment]),
             str(turn.turn + 1),
             f"{turn.agreement.n:,}",
-            _delta_cells(turn.ttft_s)[0],
+            _delta_cells(turn.ttft_s, _marks(run, each, "ttft_s"))[0],
             *_agreement_cells(turn.agreement),
         ]
         for each in found
@@ -153,13 +153,13 @@ def _turns(run: Run, found: Sequence[Paired]) -> Html:
 # --- chart -----------------------------------------------------------------------------------------
 
 
-def _chart(run: Run, case: Case, found: Sequence[Paired], chart_id: str) -> Chart | None:
+def _chart(run: Run, case: LoadCase, found: Sequence[Paired], chart_id: str) -> Chart | None:
     """TTFT: quantiles of the deltas, a row per deployment."""
     rows = [row for each in found if (row := _row(run, each))]
     if not rows:
         return None
     missing = [each.a.deployment for each in found if not _row(run, each)]
-    note = "Marker: median; thick line: quartiles; thin line: from p5 to p95, where there are pairs enough."
+    note = "Better to the left. Marker: median; thick line: quartiles; thin line: from p5 to p95, where there are pairs enough."
     if missing:
         note += f" Not drawn: {several(missing)}."
     columns = ["deployment", "latency", "pairs", *(f"p{level} ms" for level in LEVELS), "faster in"]
@@ -167,7 +167,7 @@ def _chart(run: Run, case: Case, found: Sequence[Paired], chart_id: str) -> Char
         chart_id,
         f"TTFT beside {found[0].b.deployment}, request by request, {_lower(title_of_case(run, case))}",
         forest.traces(rows),
-        forest.difference_layout(rows, "difference of TTFT, ms (better to the left)"),
+        forest.difference_layout(rows, "difference of TTFT, ms"),
         columns,
         [line for each in found for line in _quantiles(each)],
         note,

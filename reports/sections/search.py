@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence, Set
 
-from harness.contracts import SUCCESS
 from reports.attainment import Attainment, Judged
-from reports.cells import level_axis
-from reports.charts import Chart, Section, axis, figure, grid, line, spread
-from reports.charts import label as text_of
-from reports.checks.finding import Finding
+from reports.charts import Section, figure, grid
 from reports.decision_text import slo_words
 from reports.frames import Run
 from reports.goodput import judged_cells
+from reports.goodput_curve import goodput_curves
 from reports.looks import key, looks, named
 from reports.marks import mark_html, marks_of_answer
-from reports.markup import NOTHING, Html, details, join, number, paragraph, plural, several, shown, table, tag
-from reports.searches import Answer, Capacity, Tried, capacities_of, load_words, verdict_count
+from reports.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
+from reports.search_starts import Answer, Tried
+from reports.searches import (
+    CAPACITY,
+    Capacity,
+    mean_words,
+    slo_metrics,
+    span_words,
+    verdict_count,
+    word,
+)
 from reports.sections.by_load import by_load_charts
-from reports.verdict_words import ratio_text, word_of
-from reports.verdicts import Verdict
+from reports.verdict_words import family_text, ratio_text
 
 _GOODPUT = "goodput_per_s"
-_LOG_FROM = 8.0
 _WILSON = (
-    "In brackets the 95 % interval (Wilson) of the share, over the requests of all windows that a row pools: "
-    "an objective is kept where all of it is at the asked share or above, broken where all is below, else "
-    "unclear. A failed request meets none; TPOT does not apply to an answer of one token."
+    "In brackets the 95 % interval of the share: of all requests together (Wilson), and of several starts so "
+    "wide that it also holds the t interval of their shares. An objective is kept where all of it is at the "
+    "asked share or above, broken where all is below, else unclear. A failed request meets none; TPOT does "
+    "not apply to an answer of one token."
 )
 
 
@@ -42,8 +46,8 @@ def section(run: Run) -> Section | None:
 
 
 def _search(run: Run) -> Section:
-    capacities = capacities_of(run)
-    charts = list(_curves(run, capacities))
+    capacities = run.capacities
+    charts = list(goodput_curves(run, capacities))
     terms = run.record.search
     assert terms is not None
     what = "users" if terms.over == "concurrency" else "conversations begun per second"
@@ -80,7 +84,7 @@ def _answers(run: Run, capacities: Sequence[Capacity]) -> Html:
             _by_start(each, _found),
             _proven(each),
             _by_start(each, _unclear),
-            _against(run, each),
+            _against(run, each, capacities),
         ]
         for each in capacities
     ]
@@ -88,23 +92,12 @@ def _answers(run: Run, capacities: Sequence[Capacity]) -> Html:
 
 
 def _mean(run: Run, each: Capacity) -> Html:
-    estimate = each.estimate
-    if estimate is None:
+    if each.estimate is None:
         return tag("span", NOTHING, title=each.why or "not measured", class_="none", tabindex="0")
-    text = load_words(each.family, estimate.shown) + (" or more" if each.is_least else "")
-    mark = mark_html(_doubts(run, each))
-    if estimate.k < 2:
+    mark, text = mark_html(each.marks), mean_words(each)
+    if each.estimate.k < 2:
         return join([tag("span", text, title="one start: no interval"), mark])
-    low, high = estimate.interval()
-    return join([tag("b", text), mark, tag("span", f"[{low:.4g}, {high:.4g}]", class_="range")])
-
-
-def _doubts(run: Run, each: Capacity) -> tuple[Finding, ...]:
-    """What makes the windows at the highest loads kept doubtful; above those an overload is expected."""
-    kept = [tried for answer in each.answers for tried in answer.tried if tried.level == answer.kept]
-    cells = {cell.number for tried in kept for cell in tried.cells if cell.counts}
-    metrics = ["success_share" if each.metric == SUCCESS else each.metric for each in run.record.slo]
-    return marks_of_answer(run, cells, metrics)
+    return join([tag("b", text), mark, tag("span", span_words(each), class_="range")])
 
 
 def _by_start(each: Capacity, words: Callable[[Answer], str]) -> Html:
@@ -136,22 +129,19 @@ def _unclear(answer: Answer) -> str:
     return ", ".join(said) or "none"
 
 
-def _against(run: Run, each: Capacity) -> Html:
+def _against(run: Run, each: Capacity, capacities: Sequence[Capacity]) -> Html:
+    """The verdict on its load over the baseline's, with the marks of both."""
+    if each.baseline is None:
+        return tag("span", "the baseline")
     if each.verdict is None:
-        return tag("span", "the baseline" if _is_baseline(run, each) else NOTHING)
-    return _verdict(run, each.verdict)
-
-
-def _is_baseline(run: Run, each: Capacity) -> bool:
-    return each.deployment in run.comparisons.baselines.values()
-
-
-def _verdict(run: Run, verdict: Verdict) -> Html:
-    word = word_of(_GOODPUT, verdict, run.record.compare.margin_share)
-    ratio = ratio_text(_GOODPUT, verdict)
+        return tag("span", NOTHING)
+    verdict = each.verdict
+    baseline = [o.marks for o in capacities if (o.scenario, o.deployment) == (each.scenario, each.baseline)]
+    ratio = ratio_text(CAPACITY, verdict) if verdict.kind != "none" else ""
     return join(
         [
-            tag("b", word, title=verdict.why or ""),
+            tag("b", word(verdict, run.record.compare.margin_share), title=verdict.why or ""),
+            mark_html(list(dict.fromkeys(mark for marks in [each.marks, *baseline] for mark in marks))),
             *([tag("span", ratio, class_="range")] if ratio else []),
             *([tag("span", verdict.why, class_="why")] if verdict.why else []),
         ]
@@ -160,10 +150,16 @@ def _verdict(run: Run, verdict: Verdict) -> Html:
 
 def _comparison_note(run: Run, capacities: Sequence[Capacity]) -> str:
     count = verdict_count(capacities)
-    said = "A start is one observation: means are geometric, with their 95 % interval over starts."
+    said = (
+        "A start is one observation: means are geometric, of the highest loads kept. The 95 % interval over "
+        "starts reaches from what the kept ends leave to what the broken ends do; of two starts the ends "
+        "themselves stand there."
+    )
     if count:
-        more = f", Holm over {plural(count, 'comparison')}" if count > 1 else ""
-        said += f" Ratios are over the baseline's load, paired by repeat; 95 %{more}."
+        said += (
+            f" Ratios are over the baseline's load, paired by repeat, and as wide as both brackets; "
+            f"{family_text(count)}: all pairs of deployments, on the load, and the speed and memory at it."
+        )
     return f"{said} {_served_at_once(run)}".strip()
 
 
@@ -174,88 +170,6 @@ def _served_at_once(run: Run) -> str:
         return ""
     counts = several([str(count) for count in sorted(filter(None, told))])
     return f"Servers were told to serve {counts} requests at once (engine.concurrent_sequences); more wait."
-
-
-def _curves(run: Run, capacities: Sequence[Capacity]) -> Iterator[Chart]:
-    """Goodput against the load, a chart per scenario; nothing where it is not offered."""
-    for place, scenario in enumerate(dict.fromkeys(each.scenario for each in capacities)):
-        mine = [each for each in capacities if each.scenario == scenario]
-        points = [(each, _points(run, each)) for each in mine]
-        drawn = [(each, found) for each, found in points if found]
-        if drawn:
-            several_scenarios = len({each.scenario for each in capacities}) > 1
-            yield _curve(run, drawn, f": {scenario}" if several_scenarios else "", place)
-
-
-def _points(run: Run, each: Capacity) -> dict[float, list[float]]:
-    """Goodput of every window by its load, all starts together, in the load's order."""
-    points: dict[float, list[float]] = {}
-    for answer in each.answers:
-        for tried in answer.tried:
-            for cell in tried.cells:
-                value = run.values.get(cell.number, {}).get(_GOODPUT)
-                if value and value.value is not None and not run.withheld(cell.key, _GOODPUT):
-                    points.setdefault(tried.level, []).append(value.value)
-    return dict(sorted(points.items()))
-
-
-def _curve(
-    run: Run, drawn: Sequence[tuple[Capacity, dict[float, list[float]]]], suffix: str, place: int
-) -> Chart:
-    found = looks(run)
-    traces, rows, shapes = [], list[Sequence[Html | str]](), list[dict[str, Any]]()
-    levels = sorted({level for _, points in drawn for level in points})
-    for each, points in drawn:
-        look = found[each.deployment]
-        means = [sum(values) / len(values) for values in points.values()]
-        traces.append(
-            line(
-                look,
-                list(points),
-                means,
-                error_y=spread(means, [min(v) for v in points.values()], [max(v) for v in points.values()]),
-                customdata=[text_of(load_words(each.family, level)) for level in points],
-                hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g}/s<extra></extra>",
-            )
-        )
-        rows += [
-            [each.deployment, load_words(each.family, level), shown(_GOODPUT, mean), str(len(values))]
-            for (level, values), mean in zip(points.items(), means, strict=True)
-        ]
-        if each.estimate is not None and not each.is_least:
-            shapes += _beyond(each.estimate.shown, levels[-1], look.colour, is_shaded=len(drawn) == 1)
-    family = drawn[0][0].family
-    is_log = levels[-1] > _LOG_FROM * levels[0]
-    title = level_axis(family)
-    x = axis(f"{title} (log scale)", type="log") if is_log else axis(title)
-    ends = "the shade begins" if len(drawn) == 1 else "a dashed line in its colour stands"
-    return Chart(
-        f"goodput-search-{place}",
-        f"Goodput: requests per second that met every objective{suffix}",
-        traces,
-        {"xaxis": x, "yaxis": axis("requests/s", rangemode="tozero"), "shapes": shapes},
-        ["deployment", "load", "requests/s", "windows"],
-        rows,
-        "Points are means over the windows at a load, of all starts; bars span them. Where the answer is, "
-        f"{ends}.",
-    )
-
-
-def _beyond(answer: float, last: float, colour: str, *, is_shaded: bool) -> list[dict[str, Any]]:
-    """What marks the loads beyond an answer."""
-    if is_shaded:
-        return [
-            {
-                "type": "rect", "x0": answer, "x1": max(last, answer), "yref": "paper", "y0": 0, "y1": 1,
-                "fillcolor": "--shade", "line": {"width": 0}, "layer": "below",
-            }
-        ]  # fmt: skip
-    return [
-        {
-            "type": "line", "x0": answer, "x1": answer, "yref": "paper", "y0": 0, "y1": 1,
-            "line": {"color": colour, "dash": "dash", "width": 1},
-        }
-    ]  # fmt: skip
 
 
 def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
@@ -269,7 +183,7 @@ def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
             str(answer.repeat + 1),
             tried.load,
             str(len(tried.cells)),
-            *_judged_cells(tried, len(names)),
+            *_judged_cells(run, tried),
         ]
         for each in capacities
         for answer in each.answers
@@ -278,29 +192,38 @@ def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
     return table(columns, rows, "summary")
 
 
-def _judged_cells(tried: Tried, objectives: int) -> list[Html | str]:
+def _judged_cells(run: Run, tried: Tried) -> list[Html | str]:
     if tried.judged is None:
         reasons = [cell.reason or cell.status for cell in tried.cells]
-        return [NOTHING] * (objectives + 1) + [tag("span", several(reasons, "; "), class_="why")]
-    most = max((each.n for each in tried.judged.attained), default=0)
-    return [f"{most:,}", *map(_share, tried.judged.attained), _said(tried.judged)]
+        return [NOTHING] * (len(run.record.slo) + 1) + [tag("span", several(reasons, "; "), class_="why")]
+    return _shares(run, tried.judged, {cell.number for cell in tried.cells if cell.counts})
 
 
-def _share(each: Attainment) -> Html:
+def _shares(run: Run, found: Judged, cells: Set[int]) -> list[Html | str]:
+    """How many requests, each objective's share with its marks, and what they come to."""
+    most = max((each.n for each in found.attained), default=0)
+    marks = [marks_of_answer(run, cells, [metric]) for metric in slo_metrics(run)]
+    shares = [_share(each, mark_html(own)) for each, own in zip(found.attained, marks, strict=True)]
+    return [f"{most:,}", *shares, _said(found)]
+
+
+def _share(each: Attainment, mark: Html) -> Html:
     if each.share is None:
         return tag("span", NOTHING, title="it applies to no request here", class_="none")
     low, high = each.interval
     shown_share = tag(
         "span", f"{number(100 * each.share)} %", title=f"{each.met:,} of {each.n:,}; {each.verdict}"
     )
-    return join([shown_share, tag("span", f"[{100 * low:.1f}, {100 * high:.1f}]", class_="range")])
+    return join([shown_share, mark, tag("span", f"[{100 * low:.1f}, {100 * high:.1f}]", class_="range")])
 
 
 def _said(found: Judged) -> Html:
-    word: str = found.verdict
-    if word == "unclear":
-        word = f"{'kept' if found.meets else 'broken'} as it stands, not clear"
-    why = f"{word}: {found.too_high}" if found.too_high else word
+    said: str = found.verdict
+    if said == "unclear":
+        said = f"{'kept' if found.meets else 'broken'} as it stands, not clear"
+    wanting = [f"{each.objective.name} {each.wanting}" for each in found.attained if each.wanting]
+    whys = [found.too_high] if found.too_high else wanting if found.verdict == "unclear" else []
+    why = f"{said}: {several(whys, '; ')}" if whys else said
     return tag("span", why, class_="bad" if found.verdict == "broken" else "")
 
 
@@ -318,10 +241,8 @@ def _levels(run: Run) -> Section | None:
             [
                 named(found[group.deployment]),
                 group.load,
-                str(what.windows),
-                f"{max((each.n for each in what.attained), default=0):,}",
-                *map(_share, what.attained),
-                _said(what),
+                str(len({cell.planned.repeat for cell in group.cells if cell.record})),
+                *_shares(run, what, {cell.number for cell in group.counted}),
             ]
             for group, what in judged
             if what and group.scenario == scenario

@@ -30,8 +30,8 @@ _NOTE = (
     f"output or requests in flight drift by more than {100 * DRIFT_SHARE:.0f} % and by more than "
     f"{DRIFT_ERRORS:.0f} standard errors (from how the parts vary within their thirds, or from random "
     f"arrivals), from {REQUESTS_NEEDED} requests up. The queue only grew, in open loop: requests in flight "
-    f"rise by {100 * (GROWTH - 1):.0f} % or more, part by part. It is a check: the window was fixed before "
-    "the run."
+    f"rise by {100 * (GROWTH - 1):.0f} % or more, part by part, once the first answers are over (until then "
+    "an open loop fills up). It is a check: the window was fixed before the run."
 )
 _WIDTH, _HEIGHT = 104, 26
 

@@ -34,14 +34,20 @@ _COLUMNS = (
     ("memory_peak_bytes", "peak memory GiB"),
     ("launch_s", "launch s"),
 )
+_BESIDE = {
+    "starts": "Mean over starts; below it in brackets its 95 % interval, by how much starts differ (of two "
+    "starts their range, of one nothing)",
+    "blocks": "Mean over blocks (repeats); the server was running already and not restarted between them, so "
+    "how much starts differ is not known: below it stands their range",
+}
 
 
 def section(run: Run) -> Section | None:
     """Each value is the mean over starts, with its interval below it."""
     if not run.groups:
         return None
-    found = looks(run)
-    columns = ["deployment", "load", *(title for _, title in _COLUMNS), "ok / failed", "starts"]
+    found, word = looks(run), "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
+    columns = ["deployment", "load", *(title for _, title in _COLUMNS), "ok / failed", word]
     parts = []
     for scenario in dict.fromkeys(group.scenario for group in run.groups):
         rows = [
@@ -49,9 +55,8 @@ def section(run: Run) -> Section | None:
         ]
         parts += [tag("h3", scenario), table(columns, rows, "summary")]
     note = paragraph(
-        "Mean over starts; below it in brackets its 95 % interval, by how much starts differ (of two starts "
-        "their range, of one nothing), and how many have one if not all have. “–”: not measured, or a start "
-        "has too few requests for that percentile (it has a mean only if every start that counts has it); "
+        f"{_BESIDE[word]}, and how many have one if not all have. “–”: not measured, or one of the {word} "
+        "has too few requests for that percentile (it has a mean only if each that counts has it); "
         "the tooltip says which, and the n. E2E and requests/s need "
         f"answers of the length asked for. {LEGEND} At a row's name: {CELL_LEGEND}"
     )

@@ -11,12 +11,12 @@ from reports.cells import Group
 from reports.charts import Chart, Section, grid
 from reports.comparisons import Compared, remedy
 from reports.frames import Run
-from reports.load_cases import Case, cases_of, title_of_case, verdict_of
+from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
 from reports.looks import looks, named
 from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
 from reports.markup import Html, details, join, paragraph, plural, shown, table, tag
 from reports.metrics import metric_of
-from reports.verdict_words import heading_of, margin_text, ratio_text, title_of, word_of
+from reports.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 
 # With more rows than this only the highest load of each scenario is open.
@@ -28,7 +28,7 @@ def section(run: Run) -> Section | None:
     found = run.comparisons
     if not found.rows or run.record.search is not None:
         return None
-    cases = cases_of(run)
+    cases = load_cases_of(run)
     rows = sum(len(case.groups) for case in cases)
     parts: list[Html] = [_said(run)]
     charts: list[Chart] = []
@@ -61,14 +61,14 @@ def _said(run: Run) -> Html:
     margin, family = margin_text(run.record.compare.margin_share), run.comparisons.family
     level = max((100 * row.verdict.confidence for row in run.comparisons.rows), default=95.0)
     return paragraph(
-        f"Ratios to the baseline, 95 %, Holm over {plural(family, 'comparison')}; same: within {margin}; "
+        f"Ratios to the baseline, {family_text(family)}; same: within {margin}; "
         "block = one repeat, in which every deployment was started once. A ratio comes from the blocks' "
         f"pairs; its interval, in brackets, is at {level:.4g} %, so that all words here are right together "
         "in 95 of 100 such runs."
     )
 
 
-def _tally(run: Run, case: Case) -> str:
+def _tally(run: Run, case: LoadCase) -> str:
     """`: output tokens/s: 3 faster, 1 cannot tell`, of the first metric, for a load that is folded."""
     if run.comparisons.why_none:
         return ""
@@ -85,7 +85,7 @@ def _tally(run: Run, case: Case) -> str:
 # --- table -----------------------------------------------------------------------------------------
 
 
-def _table(run: Run, case: Case) -> Html:
+def _table(run: Run, case: LoadCase) -> Html:
     metrics = run.record.compare.metrics
     price = run.record.price.currency if run.record.price else None
     heads = [
@@ -101,11 +101,11 @@ def _table(run: Run, case: Case) -> Html:
     return table(["deployment", *heads], rows, "summary verdicts")
 
 
-def _role(case: Case, group: Group) -> Html:
+def _role(case: LoadCase, group: Group) -> Html:
     return tag("span", "baseline", class_="said quiet") if group is case.baseline else Html("")
 
 
-def _cell(run: Run, case: Case, group: Group, name: str) -> Html:
+def _cell(run: Run, case: LoadCase, group: Group, name: str) -> Html:
     """A value; below it the ratio with its interval and the verdict, or why there is none."""
     found = run.aggregate(group, name)
     value = tag("span", shown(name, found.mean), title=found.why or f"mean of {plural(found.k, 'start')}")
@@ -117,7 +117,7 @@ def _cell(run: Run, case: Case, group: Group, name: str) -> Html:
     return join([value, _verdict(run, case, group, name, verdict)])
 
 
-def _verdict(run: Run, case: Case, group: Group, name: str, verdict: Verdict) -> Html:
+def _verdict(run: Run, case: LoadCase, group: Group, name: str, verdict: Verdict) -> Html:
     word = word_of(name, verdict, run.record.compare.margin_share)
     if verdict.kind == "none":
         said = tag("span", word, title=verdict.why or word, class_="verdict none", tabindex="0")
@@ -163,7 +163,7 @@ def _legend() -> Html:
 # --- chart -----------------------------------------------------------------------------------------
 
 
-def _charts(run: Run, case: Case, number: int) -> Iterator[Chart]:
+def _charts(run: Run, case: LoadCase, number: int) -> Iterator[Chart]:
     """Of each metric, the deployments' ratios with their intervals."""
     for name in run.record.compare.metrics:
         pairs = [(group, verdict_of(run, case, group, name)) for group in case.groups]
@@ -172,31 +172,22 @@ def _charts(run: Run, case: Case, number: int) -> Iterator[Chart]:
             yield _chart(run, case, name, drawn, f"verdicts-{name}-{number}".replace(".", "-"))
 
 
-def _chart(run: Run, case: Case, name: str, drawn: Sequence[tuple[Group, Verdict]], chart_id: str) -> Chart:
+def _chart(
+    run: Run, case: LoadCase, name: str, drawn: Sequence[tuple[Group, Verdict]], chart_id: str
+) -> Chart:
     assert case.baseline is not None
     margin, metric = run.record.compare.margin_share, metric_of(name)
     scale = 1.0 if drawn[0][1].is_log else metric.shown_scale
     rows = [_row(run, case, name, group, verdict, scale) for group, verdict in drawn]
     side = {"higher": "right", "lower": "left"}.get(metric.better)
     better = f"; better to the {side}" if side else ""
+    # The axis has no room for a label on a narrow screen.
     if drawn[0][1].is_log:
-        axis_title = f"ratio to {case.baseline.deployment} (log scale{better})"
-        layout = forest.ratio_layout(rows, axis_title, margin)
-        note = f"Band: the same, within {margin_text(margin)}."
+        layout = forest.ratio_layout(rows, "ratio, log scale", margin)
+        note = f"Ratio to {case.baseline.deployment}{better}. Band: the same, within {margin_text(margin)}."
     else:
-        axis_title = f"difference from {case.baseline.deployment}, {metric.shown_unit}{better}"
-        layout = forest.difference_layout(rows, axis_title)
-        note = "No margin counts as the same."
-    table_rows = [
-        [
-            group.deployment,
-            ratio_text(name, v),
-            f"{100 * v.confidence:.4g} %",
-            str(v.k),
-            word_of(name, v, margin),
-        ]
-        for group, v in drawn
-    ]
+        layout = forest.difference_layout(rows, f"difference, {metric.shown_unit}")
+        note = f"Difference from {case.baseline.deployment}{better}. No margin counts as the same."
     left_out = [group.deployment for group in case.groups if group is not case.baseline]
     missing = [label for label in left_out if label not in {group.deployment for group, _ in drawn}]
     if missing:
@@ -210,11 +201,32 @@ def _chart(run: Run, case: Case, name: str, drawn: Sequence[tuple[Group, Verdict
         "verdict",
     ]
     return Chart(
-        chart_id, title, forest.traces(rows), layout, columns, table_rows, note, forest.height_px(rows)
+        chart_id,
+        title,
+        forest.traces(rows),
+        layout,
+        columns,
+        _told(name, drawn, margin),
+        note,
+        forest.height_px(rows),
     )
 
 
-def _row(run: Run, case: Case, name: str, group: Group, verdict: Verdict, scale: float) -> forest.Row:
+def _told(name: str, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> list[Sequence[str]]:
+    """What the chart draws, as a table."""
+    return [
+        [
+            group.deployment,
+            ratio_text(name, each),
+            f"{100 * each.confidence:.4g} %",
+            str(each.k),
+            word_of(name, each, margin),
+        ]
+        for group, each in drawn
+    ]
+
+
+def _row(run: Run, case: LoadCase, name: str, group: Group, verdict: Verdict, scale: float) -> forest.Row:
     assert verdict.ratio is not None
     assert verdict.low is not None
     assert verdict.high is not None

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
+from harness.bisection import Trial, bracket, next_load
 from harness.contracts import Objective, SearchTerms
-from harness.searching import Trial, bracket, next_load
-from reports.attainment import Attainment
+from reports.attainment import Attainment, Judged
+from reports.search_starts import Tried, ends_of
 
 USERS = SearchTerms("concurrency", 1.0, 1024.0)
 RATE = SearchTerms("rate", 0.1, 1000.0)
@@ -135,3 +136,20 @@ def test_noise_moves_the_answer_by_little_and_costs_few_windows():
     assert sum(off) / len(off) == pytest.approx(-0.02, abs=0.02), "the highest kept is just below"
     assert sum(windows_used) / 200 <= 12
     assert max(windows_used) <= 20
+
+
+def test_search_and_report_go_by_one_rule():
+    """Some of each: clear or not, as many as are asked or not, in any order of loads."""
+    rng = random.Random(9)
+    success = Objective("success", 0.9)
+    seen = set()
+    for _ in range(300):
+        found = [
+            (float(load), Judged((Attainment(success, rng.choice([100, 91, 89, 20]), 100),), 1))
+            for load in sorted(rng.sample(range(1, 30), rng.randrange(6)))
+        ]
+        trials = [Trial(load, each.verdict, each.meets, 1) for load, each in found]
+        ends = ends_of([Tried(load, f"{load:g} users", (), each) for load, each in found])
+        assert ends == bracket(trials)
+        seen |= {(each.verdict, each.meets) for each in trials}
+    assert seen == {("kept", True), ("unclear", True), ("unclear", False), ("broken", False)}
