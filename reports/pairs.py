@@ -58,7 +58,7 @@ class Pair:
     @cached_property
     def why_none(self) -> str | None:
         """Why no metric of them gets a verdict."""
-        return self.whole or _same_starts(self) or _stand_ins(self) or _other_prompts(self)
+        return self.whole or _stand_ins(self) or _other_prompts(self)
 
     @cached_property
     def other_answers(self) -> str | None:
@@ -179,12 +179,6 @@ def _other_kind(pair: Pair, metric: str) -> str | None:
 
 
 # --- whether they are alike ------------------------------------------------------------------------
-
-
-def _same_starts(pair: Pair) -> str | None:
-    if pair.is_paired and pair.groups[0].deployment == pair.groups[1].deployment:
-        return f"{pair.names[0]} and {pair.names[1]} are the same starts"
-    return None
 
 
 def _stand_ins(pair: Pair) -> str | None:

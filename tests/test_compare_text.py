@@ -71,9 +71,11 @@ def test_the_rule_and_the_number_of_comparisons_are_said(one_run: Path) -> None:
     assert "Ratios are B over A; verdicts on B, 95 %, one comparison; same: within 5 %" in said
 
 
-def test_a_reason_that_all_metrics_share_is_said_once(one_run: Path) -> None:
-    said = printed(one_run, "r", "r")
-    assert said.count("no verdicts: A and B are the same starts") == 3
+def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, start={"attached": name == "y"})
+    said = printed(tmp_path, "x", "y")
+    assert said.count("no verdicts: B was running already and was not restarted") == 2
     assert "none:" not in said
     assert "Ratios are B over A, with 95 % intervals; no verdicts." in said
 

@@ -11,7 +11,8 @@ import pytest
 from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
 from make_sides import REQUESTS, A, B, rows_of, sides_run
 
-from harness.contracts import CompareTerms, Load, WorkerSummary
+from harness import store
+from harness.contracts import CompareTerms, Load, SearchTerms, WorkerSummary
 from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
 from reports.cases import cases_of
@@ -129,7 +130,7 @@ def test_a_colon_may_be_part_of_a_directory_and_of_a_label(tmp_path):
     run = sides_run(tmp_path / "a:b", {label: STEADY, B: STEADY}, made=made)
     [found], _ = cases(f"{run}:{label}", f"{run}:{B}")
     assert found.a.deployment == label
-    assert len(cases(run, run)[0]) == 2
+    assert [side.label for side in open_sides(f"{run}:{label}", f"{run}:{B}")] == [label, B]
 
 
 def test_a_wrong_label_names_those_there_are(tmp_path):
@@ -334,10 +335,19 @@ def test_other_seeds_are_marked(tmp_path):
     assert found.pair.why_none is None
 
 
-def test_a_run_against_itself_gives_no_verdict(tmp_path):
+@pytest.mark.parametrize("label", ["", f":{A}"])
+def test_a_run_against_itself_is_refused(tmp_path, label):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match="are the same starts; give another run, or two deployments"):
+        open_sides(f"{run}{label}", f"{run}{label}")
+
+
+def test_a_search_is_refused(tmp_path):
     run = sides_run(tmp_path / "r", {A: STEADY})
-    [found], _ = cases(run, run)
-    assert found.pair.why_none == "A and B are the same starts"
+    record = store.read_run(run)
+    store.write_record(run / "run.json", replace(record, search=SearchTerms()))
+    with pytest.raises(UserError, match="is a search, which tried other loads on each start"):
+        open_sides(str(run), str(sides_run(tmp_path / "other", {A: STEADY})))
 
 
 def test_a_percentile_that_starts_lack_says_what_it_needs(tmp_path):

@@ -199,8 +199,11 @@ def test_answers_that_all_stop_at_the_same_length_are_compared(tmp_path):
 
 
 def test_a_comparison_of_runs_withholds_them_too(tmp_path):
-    run = run_of(tmp_path, [{}, {"forces_length": False}])
-    rows = [(case.a, row) for case in compare_runs(run.path, run.path).cases for row in case.rows]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run_of(tmp_path / name, [{}, {"forces_length": False}])
+    sides = str(tmp_path / "a"), str(tmp_path / "b")
+    rows = [(case.a, row) for case in compare_runs(*sides).cases for row in case.rows]
     assert {label for label, row in rows if row.metric == "e2e_s.p50"} == {"llama_cpp fp16"}
     assert {label for label, row in rows if row.metric == "tpot_s.p50"} == {"llama_cpp fp16", "vllm fp16"}
 

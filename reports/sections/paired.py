@@ -159,7 +159,10 @@ def _chart(run: Run, case: LoadCase, found: Sequence[Paired], chart_id: str) -> 
     if not rows:
         return None
     missing = [each.a.deployment for each in found if not _row(run, each)]
-    note = "Better to the left. Marker: median; thick line: quartiles; thin line: from p5 to p95, where there are pairs enough."
+    note = (
+        "Better to the left. Marker: median; thick line: quartiles; thin line: from p5 to p95, where there "
+        "are pairs enough."
+    )
     if missing:
         note += f" Not drawn: {several(missing)}."
     columns = ["deployment", "latency", "pairs", *(f"p{level} ms" for level in LEVELS), "faster in"]
