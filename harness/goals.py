@@ -14,6 +14,7 @@ from harness.contracts import (
     SUCCESS,
     CompareTerms,
     GateTerms,
+    Load,
     Objective,
     Scalar,
     SearchTerms,
@@ -28,6 +29,8 @@ SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 _SLO = re.compile(rf"slo\.({'|'.join(SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
 _UNTIL = re.compile(r"ci:(.+)")
+# Of a search of rates, at its lowest.
+_CONVERSATIONS_A_WINDOW = 4
 # A list of metrics is one value of these keys, and no sweep.
 _LISTS = ("compare.metric",)
 _TAKES = {
@@ -195,7 +198,7 @@ def search_terms(given: Choices) -> SearchTerms:
     for key in search_keys():
         check_single(key, given.get(key, ()))
     terms: SearchTerms = points("search", SearchTerms, given)[0].value
-    usual = {"concurrency": (1.0, 1024.0), "rate": (0.1, 1000.0)}[terms.over]
+    usual = {"concurrency": (1.0, 1024.0), "rate": (_lowest_rate(given), 1000.0)}[terms.over]
     lowest = usual[0] if terms.lowest is None else terms.lowest
     highest = usual[1] if terms.highest is None else terms.highest
     if not 0 < lowest < highest:
@@ -210,6 +213,15 @@ def search_terms(given: Choices) -> SearchTerms:
     if terms.trials < 1:
         raise UserError(f"search.trials={terms.trials}: must be 1 or more")
     return replace(terms, lowest=lowest, highest=highest)
+
+
+def _lowest_rate(given: Choices) -> float:
+    """Where a search of rates begins: a window with hardly a conversation in it says nothing."""
+    given_s = [
+        decode("load.duration", float, v, "_s") for v in given.get("load.duration", ()) if v is not None
+    ]
+    shortest_s = min(given_s, default=Load.duration_s or 0.0)
+    return max(0.1, float(f"{_CONVERSATIONS_A_WINDOW / shortest_s:.1g}"))
 
 
 def _check_only(given: Choices, own: Sequence[str]) -> None:

@@ -52,8 +52,9 @@ def search(
     """Find the highest load that keeps every objective (slo.*), on each server start.
 
     Over users, or with search.over=rate over conversations begun per second: doubled from search.lowest until
-    an objective is broken, then bisected to within search.precision. A load that is not clear gets up to
-    search.trials windows, each with fresh prompts.
+    an objective is broken, then bisected to within search.precision. If the lowest breaks one, lower rates
+    are tried, down to a sixteenth; without search.lowest it is where a window has four conversations. A load
+    that is not clear gets up to search.trials windows, each with fresh prompts.
 
     Servers are told to serve search.highest users at once where that is given, at most 64, else 8; more of
     them wait. engine.concurrent_sequences=N says it otherwise.
