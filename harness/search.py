@@ -258,7 +258,7 @@ def _said(trial: Trial) -> str:
     if trial.verdict != "unclear":
         return trial.verdict
     windows = f"{trial.windows} window" + ("" if trial.windows == 1 else "s")
-    return f"{'kept' if trial.meets else 'broken'} as it stands, not clear after {windows}"
+    return f"not clear after {windows} ({'kept' if trial.meets else 'broken'} as it stands)"
 
 
 def _end(load: float | None) -> str:

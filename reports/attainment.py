@@ -110,7 +110,7 @@ class Attainment:
             return "its share is the asked one"
         if wanted <= self.n:
             return "its starts differ too much, and want more repeats"
-        return f"as it stands clear from about {wanted:,} requests on"
+        return f"would be clear from about {wanted:,} requests on"
 
 
 def is_ok(sent: pd.DataFrame) -> np.ndarray:

@@ -135,7 +135,9 @@ def _decided(run: Run, rows: Sequence[Row]) -> str:
     row = kept[-1]
     labels, all_labels = row.labels("kept"), [each.label for each in row.standings]
     count = labels[0] if len(all_labels) == 1 else f"{len(labels)} of {plural(len(all_labels), 'deployment')}"
-    said = f"At {row.load} {count} {'keeps' if len(labels) == 1 else 'keep'} the SLO ({slo})"
+    unclear = len(row.labels("unclear"))
+    doubt = f"; of {unclear} it is not clear" if unclear else ""
+    said = f"At {row.load} {count} {'keeps' if len(labels) == 1 else 'keep'} the SLO ({slo}{doubt})"
     pick = row.picks.get("fastest")
     if pick and len(all_labels) > 1:
         said += f": {_fastest(run, pick, labels)}"

@@ -180,14 +180,12 @@ def test_good_requests_that_prove_a_share(asked, needed):
 
 
 def test_what_is_unclear_says_what_it_wants():
-    assert Attainment(SUCCESS, 20, 20).wanting == "as it stands clear from about 35 requests on"
+    assert Attainment(SUCCESS, 20, 20).wanting == "would be clear from about 35 requests on"
     assert Attainment(TTFT, 190, 200).wanting == "its share is the asked one"
     assert Attainment(Objective("success", 1.0), 20, 20).wanting == "100 % can be broken and never proven"
     assert Attainment(TTFT, 73, 73).wanting is None
     few = judged([Window(frame(*[("ok", 0.1, 0.01)] * 20))], (TTFT,))
-    assert (
-        few.words == "ttft_s.p95 100.0 % of 20 [83.9, 100.0] (as it stands clear from about 73 requests on)"
-    )
+    assert few.words == "ttft_s.p95 100.0 % of 20 [83.9, 100.0] (would be clear from about 73 requests on)"
 
 
 # --- from a results directory ----------------------------------------------------------------------

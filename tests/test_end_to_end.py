@@ -77,7 +77,7 @@ def test_starts_record_their_life_and_memory(clean):
         cells = [
             f"cell {n:03d} {part}"
             for n in (first, first + 1)
-            for part in ("warm-up", "window", "drain", "end")
+            for part in ("reset", "warm-up", "window", "drain", "end")
         ]
         assert names == ["spawned", "process_up", "ready", *cells, "stopping"]
         assert start.resolved["concurrent_sequences"] == 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reports.attainment import Attainment
 from reports.charts import Section
 from reports.checks.finding import Finding
-from reports.decision import COST, NEEDED, PEAK, Column, Row, decision_rows
+from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row, decision_rows
 from reports.decision_text import (
     amount_words,
     basis,
@@ -131,7 +131,7 @@ def _marks_at_highest(run: Run, row: Row, label: str, metric: str) -> tuple[Find
 def _lines(pick: Pick) -> Iterator[str]:
     by_speed = "by its speed " if pick.metric == COST and pick.verdict else ""
     if pick.next is None:
-        yield "the only one" if not pick.unclear else "the only one that is known to"
+        yield "the only one" if not pick.unclear else "the only one that is known to keep it"
     elif pick.why is not None:
         yield f"no best: {pick.why}"
     elif pick.ties:
@@ -139,7 +139,8 @@ def _lines(pick: Pick) -> Iterator[str]:
     else:
         yield f"{by_speed}{next_words(pick)}"
     if pick.unclear:
-        yield f"better, if it keeps the SLO: {several(pick.unclear)}"
+        word = {SPEED: "faster", COST: "cheaper"}.get(pick.metric, "smaller")
+        yield f"proven {word}, but not that it keeps the SLO: {several(pick.unclear)}"
     if pick.left_out:
         yield f"no value, or kernels not its own: {several(pick.left_out)}"
 

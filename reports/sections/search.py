@@ -220,11 +220,11 @@ def _share(each: Attainment, mark: Html) -> Html:
 def _said(found: Judged) -> Html:
     said: str = found.verdict
     if said == "unclear":
-        said = f"{'kept' if found.meets else 'broken'} as it stands, not clear"
+        said = f"not clear ({'kept' if found.meets else 'broken'} as it stands)"
     wanting = [f"{each.objective.name} {each.wanting}" for each in found.attained if each.wanting]
     whys = [found.too_high] if found.too_high else wanting if found.verdict == "unclear" else []
     why = f"{said}: {several(whys, '; ')}" if whys else said
-    return tag("span", why, class_="bad" if found.verdict == "broken" else "")
+    return tag("span", why, class_="why bad" if found.verdict == "broken" else "why")
 
 
 # --- a run with objectives -------------------------------------------------------------------------
