@@ -61,7 +61,7 @@ check: install
 report-example:
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,1400 \
-	  --virtual-time-budget=5000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-engines.html
+	  --virtual-time-budget=5000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-verdicts.html
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
