@@ -104,12 +104,12 @@ class Attainment:
             return None
         asked = self.objective.share
         if asked >= 1:
-            return "100 % can be broken and never proven"
+            return "can be broken and never proven, as all of 100 %"
         wanted = requests_needed(asked, self.share)
         if wanted is None:
-            return "its share is the asked one"
+            return "has just the asked share"
         if wanted <= self.n:
-            return "its starts differ too much, and want more repeats"
+            return "has starts that differ too much, and wants more repeats"
         return f"would be clear from about {wanted:,} requests on"
 
 

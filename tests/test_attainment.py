@@ -142,7 +142,10 @@ def test_several_starts_widen_the_interval_by_how_much_they_differ():
     found = Attainment(TTFT, 2880, 3000, starts=((990, 1000), (970, 1000), (920, 1000)))
     assert wilson(2880, 3000)[0] > 0.95, "kept, if requests were independent"
     assert found.interval == pytest.approx((0.96 - 0.08957, 1.0), abs=1e-4)
-    assert (found.verdict, found.wanting) == ("unclear", "its starts differ too much, and want more repeats")
+    assert (found.verdict, found.wanting) == (
+        "unclear",
+        "has starts that differ too much, and wants more repeats",
+    )
     alike = Attainment(TTFT, 300, 300, starts=((100, 100),) * 3)
     assert alike.interval == wilson(300, 300)
 
@@ -181,8 +184,11 @@ def test_good_requests_that_prove_a_share(asked, needed):
 
 def test_what_is_unclear_says_what_it_wants():
     assert Attainment(SUCCESS, 20, 20).wanting == "would be clear from about 35 requests on"
-    assert Attainment(TTFT, 190, 200).wanting == "its share is the asked one"
-    assert Attainment(Objective("success", 1.0), 20, 20).wanting == "100 % can be broken and never proven"
+    assert Attainment(TTFT, 190, 200).wanting == "has just the asked share"
+    assert (
+        Attainment(Objective("success", 1.0), 20, 20).wanting
+        == "can be broken and never proven, as all of 100 %"
+    )
     assert Attainment(TTFT, 73, 73).wanting is None
     few = judged([Window(frame(*[("ok", 0.1, 0.01)] * 20))], (TTFT,))
     assert few.words == "ttft_s.p95 100.0 % of 20 [83.9, 100.0] (would be clear from about 73 requests on)"
