@@ -150,8 +150,7 @@ def _until(given: Choices) -> Until | None:
     if match is None:
         raise UserError(f"until={text}: must be of the form ci:5%")
     share = decode("until", float, match[1], "_share")
-    if not 0 < share < 1:
-        raise UserError(f"until={text}: must be more than 0 % and less than 100 %, such as 5%")
+    _check_part("until", text, share)
     terms = points("until", UntilKeys, given)[0].value
     _check_positive("until.budget", terms.budget_s, terms.budget_s)
     return Until(share, terms.metric, terms.budget_s)
@@ -162,9 +161,7 @@ def compare_terms(given: Choices) -> CompareTerms:
     for key in fields_by_key("compare", CompareKeys):
         check_single(key, given.get(key, ()))
     terms = points("compare", CompareKeys, given)[0].value
-    if not 0 < terms.margin_share < 1:
-        value = shown(given["compare.margin"][0])
-        raise UserError(f"compare.margin={value}: must be more than 0 % and less than 100 %, such as 5%")
+    _check_part("compare.margin", given.get("compare.margin", ("",))[0], terms.margin_share)
     metrics = tuple(dict.fromkeys(decode("compare.metric", str, v) for v in given.get("compare.metric", ())))
     return CompareTerms(terms.margin_share, terms.baseline, metrics or COMPARED_METRICS)
 
@@ -207,9 +204,7 @@ def search_terms(given: Choices) -> SearchTerms:
         )
     if terms.over == "concurrency" and (lowest % 1 or highest % 1):
         raise UserError(f"search.lowest={lowest:g}, search.highest={highest:g}: users are whole numbers")
-    if not 0 < terms.precision_share < 1:
-        value = shown(given["search.precision"][0])
-        raise UserError(f"search.precision={value}: must be more than 0 % and less than 100 %, such as 5%")
+    _check_part("search.precision", given.get("search.precision", ("",))[0], terms.precision_share)
     if terms.trials < 1:
         raise UserError(f"search.trials={terms.trials}: must be 1 or more")
     return replace(terms, lowest=lowest, highest=highest)
@@ -233,3 +228,8 @@ def _check_only(given: Choices, own: Sequence[str]) -> None:
 def _check_positive(key: str, given: Scalar, value: float) -> None:
     if value <= 0:
         raise UserError(f"{key}={shown(given)}: must be more than 0")
+
+
+def _check_part(key: str, given: Scalar, share: float) -> None:
+    if not 0 < share < 1:
+        raise UserError(f"{key}={shown(given)}: must be more than 0 % and less than 100 %, such as 5%")

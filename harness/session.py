@@ -204,8 +204,12 @@ def _taken_indices(directory: Path) -> set[int]:
 
 def settings_of(record: RunRecord) -> Settings:
     """The settings that a run was begun with."""
-    lines = [f"{key}={','.join(values)}" for key, values in record.settings.items()]
-    return config.settings(overrides.parse(lines))
+    return config.settings(choices_of(record))
+
+
+def choices_of(record: RunRecord) -> overrides.Choices:
+    """What was given when a run or a search was begun."""
+    return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
 
 
 def provision(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +11,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from harness import config, durations, install, limits, overrides, plan
-from harness.builds import uses_devices
+from harness import config, install, limits, overrides, plan
 from harness.commands import searching
 from harness.commands.arguments import (
     Json,
@@ -25,14 +23,15 @@ from harness.commands.arguments import (
     signals_interrupt,
 )
 from harness.commands.finishing import report_whatever_happened
+from harness.commands.planning import check_goals, expectation, planned
 from harness.config import Settings
 from harness.context_fit import context_lines
-from harness.contracts import Deployment, Plan, PlannedStart, Precision
+from harness.contracts import Plan, PlannedStart, Precision
 from harness.errors import Interrupted, UserError
 from harness.growth import Growth
 from harness.plan_text import length_lines, skip_lines, unmatched
 from harness.progress import Show
-from harness.provision import check_builds, device_of, select_devices, why_not_here
+from harness.provision import check_builds, device_of
 
 # harness.session, store, known_error and listing are imported by the commands that need them: with pyarrow
 # and numpy, which take longer than all of `bench fit`.
@@ -74,7 +73,7 @@ def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, sett
     from harness import session
 
     is_new = record is None
-    whole = _planned(settings, is_new=is_new, repeats=record.plan.blocks if record else None)
+    whole = planned(settings, is_new=is_new, repeats=record.plan.blocks if record else None)
     if is_new:
         check_goals(settings, whole)
     starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
@@ -137,31 +136,6 @@ def _measured(
             report_whatever_happened(directory, show)
 
 
-def _planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    from engines import weights
-    from engines.weights.facts import most_context
-
-    return plan.make(
-        settings,
-        partial(weights.can_prepare, cache=install.cache_dir()),
-        why_not_here(device_of(settings)),
-        most_context,
-        is_new=is_new,
-        repeats=repeats,
-        expect=expectation(settings),
-    )
-
-
-def expectation(settings: Settings) -> plan.Expect:
-    """What earlier runs on this machine took, on the devices that this one will use."""
-    devices, cache = select_devices(device_of(settings)), install.cache_dir()
-
-    def expect(deployment: Deployment) -> durations.Expected | None:
-        return durations.expected(cache, deployment, devices if uses_devices(deployment) else ())
-
-    return expect
-
-
 def _growth(settings: Settings, whole: Plan) -> Growth | None:
     """What the run grows by, with `until`."""
     until = settings.until
@@ -176,28 +150,12 @@ def _growth(settings: Settings, whole: Plan) -> Growth | None:
     return Growth(settings, until, whole, precisions, expectation(settings))
 
 
-def check_goals(settings: Settings, whole: Plan) -> None:
-    """Raise UserError for metrics that do not exist, and for a baseline that is not in the plan."""
-    asked = [("until.metric", settings.until.metric)] if settings.until else []
-    asked += [("compare.metric", name) for name in settings.compare.metrics]
-    for key, name in asked:
-        if key in settings.given:
-            from reports.metrics import check_metric_name
-
-            check_metric_name(name, key)
-    baseline = settings.compare.baseline
-    if baseline is not None and whole.starts and baseline not in whole.deployments:
-        skipped = next((f", {skip.reason}" for skip in whole.skips if skip.what == baseline), None)
-        why = f"is skipped{skipped}" if skipped else "is no deployment of this plan"
-        raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
-
-
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
     from harness import listing
 
     settings = config.settings(overrides.parse(changes or [], study))
-    whole = _planned(settings)
+    whole = planned(settings)
     check_goals(settings, whole)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)

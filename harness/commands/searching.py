@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from harness import config, install, overrides, plan
+from harness import config, install, overrides
 from harness.commands.arguments import (
     Json,
     Overrides,
@@ -22,12 +22,12 @@ from harness.commands.arguments import (
     signals_interrupt,
 )
 from harness.commands.finishing import report_whatever_happened
+from harness.commands.planning import check_goals, planned
 from harness.config import Settings
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
 from harness.errors import Interrupted, UserError
 from harness.plan_text import skip_lines
 from harness.progress import Show
-from harness.provision import device_of, why_not_here
 
 # What imports pyarrow, numpy or pandas is imported by the functions that need it.
 if TYPE_CHECKING:
@@ -79,13 +79,12 @@ def search(
 
 def go_on(directory: Path, *, quiet: bool, as_json: bool = False) -> None:
     """Resume the search in this directory. Raises UserError where it is a run."""
-    from harness import store
+    from harness import session, store
 
     record = store.read_run(directory)
     if record.search is None:
         raise UserError(f"{directory}: is a run, no search; go on with `bench run --resume {directory}`")
-    lines = [f"{key}={','.join(values)}" for key, values in record.settings.items()]
-    settings, terms = config.search_settings(overrides.parse(lines))
+    settings, terms = config.search_settings(session.choices_of(record))
     _search(settings, terms, directory, record, quiet=quiet, as_json=as_json)
 
 
@@ -102,7 +101,9 @@ def _search(
     from harness import search as searching
 
     settings = searching.prepared(settings, terms)
-    whole = _planned(settings, is_new=record is None)
+    whole = planned(settings, is_new=record is None)
+    if record is None:
+        check_goals(settings, whole)
     left: Sequence[PlannedStart] = whole.starts
     if record is not None and directory is not None:
         record, left = searching.starts_left(directory, record, whole)
@@ -153,24 +154,6 @@ def _searched(
         finally:
             report_whatever_happened(directory, show)
     return directory
-
-
-def _planned(settings: Settings, *, is_new: bool) -> Plan:
-    from engines import weights
-    from engines.weights.facts import most_context
-    from harness.commands.measuring import check_goals, expectation
-
-    whole = plan.make(
-        settings,
-        partial(weights.can_prepare, cache=install.cache_dir()),
-        why_not_here(device_of(settings)),
-        most_context,
-        is_new=is_new,
-        expect=expectation(settings),
-    )
-    if is_new:
-        check_goals(settings, whole)
-    return whole
 
 
 def _begun(directory: Path, settings: Settings, terms: SearchTerms, whole: Plan) -> RunRecord:

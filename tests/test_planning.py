@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import config, overrides, plan
-from harness.commands.measuring import check_goals
+from harness.commands.planning import check_goals
 from harness.errors import UserError
 from reports.metrics import METRICS, check_metric_name, value_names
 
