@@ -12,7 +12,7 @@ from harness.listing import print_rows
 from reports.compare import verdict_line, verdict_text
 from reports.differences import KINDS
 from reports.marks import SIGN, mark_text
-from reports.markup import NOTHING
+from reports.page.markup import NOTHING
 from reports.verdict_words import ratio_text
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from rich.markup import escape
 from harness.compare_text import marked, print_differences, print_distrust, print_left_out
 from harness.listing import print_rows
 from reports.gate_limit import limit_text
-from reports.markup import NOTHING
 from reports.metrics import metric_of
+from reports.page.markup import NOTHING
 
 if TYPE_CHECKING:
     from reports.gate import Gate, GatedCase

@@ -10,7 +10,7 @@ from reports.compare_page import write_comparison
 from reports.frames import Run, open_run
 from reports.gate import Gate, gate_runs, gate_to_builtins
 from reports.metrics import METRICS
-from reports.page import write_report
+from reports.page.document import write_report
 
 __all__ = [
     "METRICS",

@@ -21,7 +21,7 @@ from reports.anatomy import (
     Part,
 )
 from reports.anatomy_means import expectations, mean, mean_part, mean_size, mean_total
-from reports.markup import NOTHING, Html, join, number, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, join, number, paragraph, table, tag
 
 GIB = 2.0**-30
 TITLES = {

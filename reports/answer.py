@@ -12,8 +12,8 @@ from reports.cells import Group
 from reports.comparisons import remedy
 from reports.frames import Run
 from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
-from reports.markup import several
 from reports.metrics import metric_of
+from reports.page.markup import several
 from reports.verdict_words import family_text, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.cells import Group
 from reports.frames import Run
 from reports.launches import start_title
-from reports.markup import Html, join, tag
+from reports.page.markup import Html, join, tag
 
 LEGEND = "▲ suspect, ✕ invalid or failed, ≠ other prompts."
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reports import forest
-from reports.charts import Chart, figure
 from reports.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
 from reports.differences import KINDS
-from reports.looks import Look
 from reports.marks import LEGEND, mark_html, mark_text
-from reports.markup import NOTHING, Html, details, join, paragraph, table, tag
-from reports.page import check_writable, document, write_page
+from reports.page.charts import Chart, figure
+from reports.page.document import check_writable, document, write_page
+from reports.page.looks import Look
+from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag
 from reports.side_values import Mark, SideValue
 from reports.verdict_words import margin_text, ratio_text, title_of
 from reports.verdicts import Kind, Verdict

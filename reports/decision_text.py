@@ -10,7 +10,7 @@ from harness.contracts import Objective
 from reports.decision import COST, NEEDED, PEAK, SPEED, Row, decision_rows
 from reports.intervals import CONFIDENCE
 from reports.marks import marks_across_quantizations, marks_of
-from reports.markup import plural, several, supported
+from reports.page.markup import plural, several, supported
 from reports.picks import Candidate, Pick
 from reports.search_decision import cases_of_search, search_rows
 from reports.search_starts import level_words, load_words

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.charts import axis, label
-from reports.looks import Look
+from reports.page.charts import axis, label
+from reports.page.looks import Look
 
 ROW_PX = 48
 _AROUND_PX = 64

@@ -21,8 +21,8 @@ from reports.differences import Difference, differences
 from reports.frames import Run
 from reports.gate_limit import check_limit, check_metric, limit_of
 from reports.intervals import CONFIDENCE, Estimate
-from reports.markup import plural
 from reports.metrics import metric_of
+from reports.page.markup import plural
 from reports.pairs import estimate_of, why_not
 from reports.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_value, side_values
 from reports.sides import open_sides

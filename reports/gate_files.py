@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 from reports.gate import Gate, GatedCase
 from reports.gate_limit import limit_text
 from reports.marks import SIGN, mark_text
-from reports.markup import NOTHING
 from reports.metrics import metric_of
+from reports.page.markup import NOTHING
 from reports.side_values import Mark
 
 # All that XML 1.0 may hold; nothing else can be written, escaped or not.

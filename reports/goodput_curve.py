@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reports.cells import Aggregate, Group, level_axis
-from reports.charts import Chart, axis, line, spread
-from reports.charts import label as text_of
 from reports.frames import Run
-from reports.looks import Look, looks
 from reports.marks import marked_cell, marks_of
-from reports.markup import Html
+from reports.page.charts import Chart, axis, line, spread
+from reports.page.charts import label as text_of
+from reports.page.looks import Look, looks
+from reports.page.markup import Html
 from reports.searches import Capacity
 from reports.spans import BARS, span
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Protocol
 
 from reports.cells import Group
-from reports.markup import Html, aggregate_cell, join, paragraph, plural, tag
+from reports.page.markup import Html, aggregate_cell, join, paragraph, plural, tag
 
 if TYPE_CHECKING:
     from reports.checks.finding import Finding

@@ -13,7 +13,7 @@ from reports.cells import Group
 from reports.checks.finding import RATES, Finding
 from reports.frames import Run
 from reports.marks import marks_between, marks_of
-from reports.markup import NOTHING, shown
+from reports.page.markup import NOTHING, shown
 from reports.pairs import Pair
 from reports.spans import has_interval, span
 

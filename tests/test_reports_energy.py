@@ -30,7 +30,7 @@ from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run
 from reports.energy import devices_of, power_in, price_of
-from reports.markup import precise
+from reports.page.markup import precise
 from reports.sections import energy
 
 T0 = 100 * S

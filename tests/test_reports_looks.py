@@ -12,7 +12,7 @@ from make_run import deployment, engines_run, plan_of, run_record, served
 from harness import store
 from harness.contracts import Load
 from reports import open_run
-from reports.looks import looks, mark
+from reports.page.looks import looks, mark
 
 ENGINES = ("vllm", "sglang", "tgi", "llama_cpp", "transformers", "openai", "reference")
 # A difference that is seen at once; 2.3 is one that is just seen.
@@ -107,7 +107,7 @@ def test_marks_can_be_read_on_what_they_stand_on(theme):
 
 
 def style(theme: str) -> dict[str, str]:
-    whole = resources.files("reports").joinpath("style.css").read_text(encoding="utf-8")
+    whole = resources.files("reports.page").joinpath("style.css").read_text(encoding="utf-8")
     parts = whole.split("@media (prefers-color-scheme: dark)")
     found = dict(re.findall(r"(--[\w-]+): (#\w+)", parts[0] if theme == "light" else parts[1]))
     return {name: colour if len(colour) == 7 else doubled(colour) for name, colour in found.items()}

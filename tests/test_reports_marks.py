@@ -26,7 +26,7 @@ from reports import open_run
 from reports.checks import CHECKS
 from reports.checks.finding import Finding
 from reports.marks import mark_html, mark_text, marks_between, marks_of, marks_of_cell
-from reports.page import page
+from reports.page.document import page
 from reports.sections import distrust, search
 
 T0 = 102 * S

@@ -24,8 +24,8 @@ from make_run import (
 from harness import store
 from harness.contracts import Load
 from reports import METRICS, open_run
-from reports.markup import number
 from reports.metrics import needed, percentile_values, why_missing
+from reports.page.markup import number
 from reports.sections.latency import _log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).

@@ -36,9 +36,9 @@ from harness.contracts import Load, Plan
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run, write_report
-from reports.charts import POINTS_AT_MOST, cumulative, downsample
-from reports.looks import looks
-from reports.page import script_json
+from reports.page.charts import POINTS_AT_MOST, cumulative, downsample
+from reports.page.document import script_json
+from reports.page.looks import looks
 from reports.sections.by_load import aside
 from reports.sections.rerun import command
 
@@ -279,7 +279,7 @@ def test_quantizations_of_one_engine_of_several_have_a_shade_each(tmp_path):
 
 
 def test_every_colour_stands_out_in_both_themes():
-    style = resources.files("reports").joinpath("style.css").read_text(encoding="utf-8")
+    style = resources.files("reports.page").joinpath("style.css").read_text(encoding="utf-8")
     light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
     for theme in (light.partition("}")[0], dark.partition("}")[0]):
         colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))

@@ -32,7 +32,7 @@ from reports import open_run
 from reports.checks.finding import Finding
 from reports.checks.serving import server_counts_differ
 from reports.frames import Run
-from reports.markup import Html
+from reports.page.markup import Html
 from reports.sections import serving
 from reports.served import TERMS, Gauge, gauge, grown_in_cell, growth, mean_gauge, never_told, pooled, total
 

@@ -17,7 +17,7 @@ from harness.contracts import CompareTerms, Load, Objective, SearchTerms
 from reports import forest, open_run, write_report
 from reports.answer import answer_of
 from reports.forest import ratio_ticks
-from reports.looks import looks
+from reports.page.looks import looks
 from reports.sections import paired, verdicts
 from reports.verdict_words import heading_of, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
@@ -291,7 +291,7 @@ def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
 
 
 def test_words_of_verdicts_are_readable_in_both_themes():
-    style = resources.files("reports").joinpath("style.css").read_text()
+    style = resources.files("reports.page").joinpath("style.css").read_text()
     for theme in style.partition("@media (prefers-color-scheme: dark)")[::2]:
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", theme))
         for word, ground in itertools.product(("good", "bad", "mut", "fg"), ("card", "bg")):

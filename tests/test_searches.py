@@ -22,7 +22,7 @@ from make_run import (
 from harness import store
 from harness.contracts import GuardFinding, Load, Objective, PlannedCell, SearchTerms
 from reports import open_run
-from reports.page import page
+from reports.page.document import page
 from reports.search_starts import answers_of
 from reports.searches import as_plain, capacities_of, words
 from reports.sections import search

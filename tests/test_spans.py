@@ -26,7 +26,7 @@ from reports import open_run
 from reports.cells import Aggregate
 from reports.frames import Run
 from reports.intervals import of_values
-from reports.markup import aggregate_cell, span_text, supported
+from reports.page.markup import aggregate_cell, span_text, supported
 from reports.sections import summary as summary_section
 from reports.sections.by_load import by_load_charts
 from reports.spans import has_interval, shorter_half, span

@@ -9,7 +9,7 @@ import pandas as pd
 from reports.cells import Cell, Group
 from reports.checks.finding import SPEED, TOKENS, Finding, are_all, cell_name, numbers
 from reports.frames import Run
-from reports.markup import plural, several, shown
+from reports.page.markup import plural, several, shown
 from reports.verdicts import STARTS_NEEDED
 
 STARTS_DIFFER = 0.2

@@ -18,7 +18,7 @@ from reports.checks.finding import (
     numbers,
 )
 from reports.frames import Run
-from reports.markup import number, plural, several
+from reports.page.markup import number, plural, several
 
 LATE_LOOP_S = 0.005
 # A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the

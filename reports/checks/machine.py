@@ -10,8 +10,8 @@ from harness.store import StartRecord
 from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
-from reports.markup import number, plural, several, shown
-from reports.opening import flat
+from reports.page.markup import number, plural, several, shown
+from reports.page.opening import flat
 from reports.processor import foreign_share
 
 

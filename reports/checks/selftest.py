@@ -8,7 +8,7 @@ from harness.contracts import SelfTest
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, LATENCIES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
-from reports.markup import number, several
+from reports.page.markup import number, several
 from reports.selftest import (
     Reached,
     is_beyond_good,

@@ -8,8 +8,8 @@ from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, RATES, TOKENS, Finding, numbers
 from reports.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
-from reports.markup import several, shown
 from reports.metrics import SEVERAL_TOKENS, counted
+from reports.page.markup import several, shown
 
 
 def token_counts_differ(run: Run) -> Iterator[Finding]:

@@ -20,8 +20,8 @@ from reports.checks.finding import (
 )
 from reports.drift import drift
 from reports.frames import Run
-from reports.markup import number, plural, several
 from reports.metrics import needed
+from reports.page.markup import number, plural, several
 from reports.served import gauge
 from reports.steadiness import REQUESTS_NEEDED, Series, Steadiness
 

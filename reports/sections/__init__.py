@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.charts import Section
 from reports.frames import Run
+from reports.page.charts import Section
 from reports.sections import (
     anatomy,
     bounds,

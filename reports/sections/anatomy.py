@@ -21,11 +21,11 @@ from reports.anatomy_tables import (
     stages_note,
     stages_table,
 )
-from reports.charts import Chart, Section, axis, figure, label
 from reports.frames import Run
-from reports.looks import looks, named
-from reports.markup import Html, join, paragraph, several, tag
-from reports.swatches import swatch
+from reports.page.charts import Chart, Section, axis, figure, label
+from reports.page.looks import looks, named
+from reports.page.markup import Html, join, paragraph, several, tag
+from reports.page.swatches import swatch
 
 # A bar's pieces in order: title, colour and pattern.
 _RESERVED = "KV cache reserved, not needed"

@@ -8,10 +8,10 @@ from reports.bound_evidence import KV_FULL_SHARE
 from reports.bound_rules import BUSY_SHARE, MOST
 from reports.bounds import Bound, bound_of
 from reports.cells import Group
-from reports.charts import Section
 from reports.frames import Run
-from reports.looks import looks, named
-from reports.markup import NOTHING, Html, details, join, paragraph, table, tag
+from reports.page.charts import Section
+from reports.page.looks import looks, named
+from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag
 
 _NOTE = (
     "What kept each deployment from serving more at a load. KV cache full: requests waited, and it was full "

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.cells import Aggregate, Group, level_axis, level_text
-from reports.charts import Chart, axis, line, spread
-from reports.charts import label as text_of
 from reports.frames import Run
-from reports.looks import Look, looks
 from reports.marks import SIGN, mark_text, marked_cell, marks_of
-from reports.markup import NOTHING, Html, several, shown, span_text
 from reports.metrics import SEVERAL_TOKENS, counted, metric_of
+from reports.page.charts import Chart, axis, line, spread
+from reports.page.charts import label as text_of
+from reports.page.looks import Look, looks
+from reports.page.markup import NOTHING, Html, several, shown, span_text
 from reports.spans import span
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from harness.contracts import LoadSummary, WorkerSummary
 from reports.cells import Cell, Group
-from reports.charts import Section
 from reports.frames import Run
-from reports.looks import looks, named
-from reports.markup import NOTHING, Html, aggregate_cell, join, number, paragraph, shown, table, tag
 from reports.metrics import Value
+from reports.page.charts import Section
+from reports.page.looks import looks, named
+from reports.page.markup import NOTHING, Html, aggregate_cell, join, number, paragraph, shown, table, tag
 from reports.sections.own_error import own_error
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "tokens_per_chunk")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from reports.attainment import Attainment
-from reports.charts import Section
 from reports.checks.finding import Finding
 from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row, decision_rows
 from reports.decision_text import (
@@ -17,10 +16,11 @@ from reports.decision_text import (
     tied_words,
 )
 from reports.frames import Run
-from reports.looks import Look, looks, named
 from reports.marks import mark_html, marks_across_quantizations, marks_of, marks_of_answer
-from reports.markup import NOTHING, Html, join, paragraph, several, table, tag
 from reports.metrics import metric_of
+from reports.page.charts import Section
+from reports.page.looks import Look, looks, named
+from reports.page.markup import NOTHING, Html, join, paragraph, several, table, tag
 from reports.picks import Candidate, Pick, Standing, State
 from reports.search_decision import load_rows, search_rows
 from reports.searches import CAPACITY, slo_metrics, verdict_count
@@ -42,7 +42,7 @@ def section(run: Run) -> Section | None:
     rows = search_rows(run) if is_search else decision_rows(run)
     if not rows or (is_search and len(run.deployments) < 2):
         return None
-    # The page begins with the sentence (reports/opening.py).
+    # The page begins with the sentence (reports/page/opening.py).
     parts: list[Html] = []
     found, by_load = looks(run), load_rows(run) if is_search else rows
     cases = list(dict.fromkeys((row.scenario, row.model) for row in rows))

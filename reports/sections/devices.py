@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from reports.device_windows import Counted, DeviceWindows, device_windows
 from reports.frames import Run
-from reports.markup import NOTHING, Html, join, number, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, join, number, paragraph, table, tag
 
 _Cell = Html | str
 # Title, and what is shown; a column that no device told is left out.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.charts import Section
 from reports.checks.finding import Finding
 from reports.frames import Run
 from reports.marks import SIGN
-from reports.markup import Html, details, join, paragraph, plural, tag
+from reports.page.charts import Section
+from reports.page.markup import Html, details, join, paragraph, plural, tag
 
 # Heading, what it means, and which findings stand there; each stands in the first that fits.
 _GROUPS = (

@@ -8,12 +8,12 @@ from harness.contracts import ApiPrice, Price
 from harness.store import StartRecord
 from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
-from reports.charts import Section
 from reports.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.frames import Run
-from reports.looks import looks, named
 from reports.marks import marked_cell
-from reports.markup import (
+from reports.page.charts import Section
+from reports.page.looks import looks, named
+from reports.page.markup import (
     NOTHING,
     Html,
     join,

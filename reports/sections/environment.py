@@ -7,10 +7,10 @@ from typing import Any
 
 from harness.contracts import MASK, Load, is_secret, masked
 from reports.cells import load_family, load_level
-from reports.charts import Section
 from reports.frames import Run
-from reports.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
-from reports.opening import flat, window_bound
+from reports.page.charts import Section
+from reports.page.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
+from reports.page.opening import flat, window_bound
 from reports.sections.servers import servers
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")

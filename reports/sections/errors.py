@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.contracts import masked
-from reports.charts import Section
 from reports.frames import Run
-from reports.markup import NOTHING, Html, details, join, paragraph, table, tag, text
+from reports.page.charts import Section
+from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag, text
 
 
 def section(run: Run) -> Section | None:

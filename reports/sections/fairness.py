@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reports.charts import Section
 from reports.equal_work import counted_prompts
 from reports.frames import Run
 from reports.ledger import (
@@ -18,8 +17,9 @@ from reports.ledger import (
     Row,
     ledger_of,
 )
-from reports.looks import looks, named
-from reports.markup import LONG_WORD, NOTHING, Html, join, paragraph, several, table, tag
+from reports.page.charts import Section
+from reports.page.looks import looks, named
+from reports.page.markup import LONG_WORD, NOTHING, Html, join, paragraph, several, table, tag
 
 _MODES = {
     "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the "

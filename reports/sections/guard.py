@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.charts import Section
 from reports.frames import Run
-from reports.markup import Html, join, paragraph, plural, table
+from reports.page.charts import Section
+from reports.page.markup import Html, join, paragraph, plural, table
 
 _LOOKS_FOR = (
     "other processes on the device, memory that is not free again, throttling, low clocks, a lost device, "

@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.cells import Group
-from reports.charts import Chart, Section, axis, cumulative, grid, line
 from reports.frames import Run
-from reports.looks import key, looks
-from reports.markup import Html, details, join, number, paragraph, several, tag
 from reports.metrics import (
     LATENCIES,
     Value,
@@ -23,6 +20,9 @@ from reports.metrics import (
     needed,
     percentile_values,
 )
+from reports.page.charts import Chart, Section, axis, cumulative, grid, line
+from reports.page.looks import key, looks
+from reports.page.markup import Html, details, join, number, paragraph, several, tag
 from reports.sections.by_load import by_load_charts
 from reports.spans import BARS
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from harness.store import StartRecord
 from reports.cells import Group, short_load
-from reports.charts import Chart, Section, axis, downsample, grid, line
 from reports.frames import Run
 from reports.launches import start_title
-from reports.looks import Look, looks
-from reports.markup import Html, join, number, paragraph, table, tag
 from reports.memory_notes import shared_reasons
 from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
+from reports.page.charts import Chart, Section, axis, downsample, grid, line
+from reports.page.looks import Look, looks
+from reports.page.markup import Html, join, number, paragraph, table, tag
 from reports.processor import foreign_share, group_cores
 from reports.sections.devices import device_parts
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.charts import Section
 from reports.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
-from reports.markup import Html, join, table, tag
 from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
+from reports.page.charts import Section
+from reports.page.markup import Html, join, table, tag
 
 _RULES = (
     "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it "

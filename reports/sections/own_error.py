@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from harness.contracts import SelfTest, SelfTestStep
 from reports.cells import Group
 from reports.frames import Run
-from reports.looks import looks, named
 from reports.marks import marked_cell
-from reports.markup import NOTHING, Html, details, number, paragraph, table, tag
+from reports.page.looks import looks, named
+from reports.page.markup import NOTHING, Html, details, number, paragraph, table, tag
 from reports.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.selftest import named as step_name
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reports import forest
-from reports.charts import Chart, Section, figure
 from reports.checks.finding import Finding
 from reports.frames import Run
 from reports.load_cases import LoadCase, load_cases_of, title_of_case
-from reports.looks import looks, named
 from reports.marks import mark_html, mark_text, marks_between
-from reports.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
 from reports.metrics import metric_of, needed
+from reports.page.charts import Chart, Section, figure
+from reports.page.looks import looks, named
+from reports.page.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
 from reports.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
 from reports.verdict_words import signed, title_of
 

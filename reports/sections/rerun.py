@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from harness.contracts import masked_argv
-from reports.charts import Section
 from reports.frames import Run
-from reports.markup import join, paragraph, tag
+from reports.page.charts import Section
+from reports.page.markup import join, paragraph, tag
 
 
 def section(run: Run) -> Section | None:

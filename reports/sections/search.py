@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 
 from reports.attainment import Attainment, Judged
-from reports.charts import Section, figure, grid
 from reports.decision_text import slo_words
 from reports.frames import Run
 from reports.goodput import judged_cells
 from reports.goodput_curve import goodput_curves
-from reports.looks import key, looks, named
 from reports.marks import mark_html, marks_of_answer
-from reports.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
+from reports.page.charts import Section, figure, grid
+from reports.page.looks import key, looks, named
+from reports.page.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
 from reports.search_starts import Answer, Tried
 from reports.searches import (
     CAPACITY,

@@ -10,8 +10,8 @@ from harness.contracts import Deployment, masked_argv, masked_environment
 from harness.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.launches import start_title
-from reports.looks import Look, looks, named
-from reports.markup import NOTHING, Html, details, join, paragraph, several, table, tag
+from reports.page.looks import Look, looks, named
+from reports.page.markup import NOTHING, Html, details, join, paragraph, several, table, tag
 
 _IMAGE = 3  # its column; without a container there is none
 

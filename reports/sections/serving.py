@@ -11,13 +11,13 @@ import pandas as pd
 from harness.contracts import ServerTerm
 from harness.store import StartRecord
 from reports.cells import Group
-from reports.charts import Chart, Section, axis, downsample, grid, label, line
 from reports.frames import Run
-from reports.looks import Look, looks
-from reports.markup import NOTHING, Html, join, number, paragraph, several, table, tag
 from reports.memory_notes import notes_of
+from reports.page.charts import Chart, Section, axis, downsample, grid, label, line
+from reports.page.looks import Look, looks
+from reports.page.markup import NOTHING, Html, join, number, paragraph, several, table, tag
+from reports.page.shades import window_shades
 from reports.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
-from reports.shades import window_shades
 
 _NAMES: dict[ServerTerm, str] = {
     "running": "running requests",

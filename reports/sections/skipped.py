@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reports.charts import Section
 from reports.frames import Run
-from reports.markup import table
+from reports.page.charts import Section
+from reports.page.markup import table
 
 
 def section(run: Run) -> Section | None:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.store import StartRecord
-from reports.charts import Chart, Section, axis, figure, label
 from reports.frames import Run
 from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
-from reports.looks import looks
-from reports.markup import Html, join, number, paragraph, tag
-from reports.swatches import swatch
+from reports.page.charts import Chart, Section, axis, figure, label
+from reports.page.looks import looks
+from reports.page.markup import Html, join, number, paragraph, tag
+from reports.page.swatches import swatch
 
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
 _FILLS = {

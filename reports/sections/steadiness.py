@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.cells import Cell
-from reports.charts import Section
 from reports.frames import Run
-from reports.looks import Look, looks, named
-from reports.markup import Html, join, number, paragraph, table, tag
+from reports.page.charts import Section
+from reports.page.looks import Look, looks, named
+from reports.page.markup import Html, join, number, paragraph, table, tag
 from reports.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,

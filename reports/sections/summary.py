@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from reports.cell_marks import LEGEND as CELL_LEGEND
 from reports.cell_marks import cell_marks, starts_that_count
 from reports.cells import Cell, Group
-from reports.charts import Section
 from reports.frames import Run
 from reports.launches import start_title
-from reports.looks import Look, looks, named
 from reports.marks import LEGEND, mark_html, marked_cell, marks_of_cell
-from reports.markup import (
+from reports.page.charts import Section
+from reports.page.looks import Look, looks, named
+from reports.page.markup import (
     Html,
     details,
     join,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reports.charts import Section, grid
 from reports.frames import Run
-from reports.looks import key
-from reports.markup import join, paragraph
+from reports.page.charts import Section, grid
+from reports.page.looks import key
+from reports.page.markup import join, paragraph
 from reports.sections.by_load import by_load_charts
 from reports.spans import BARS
 

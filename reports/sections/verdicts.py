@@ -8,14 +8,14 @@ from reports import forest
 from reports.cell_marks import LEGEND as CELL_LEGEND
 from reports.cell_marks import cell_marks
 from reports.cells import Group
-from reports.charts import Chart, Section, grid
 from reports.comparisons import Compared, remedy
 from reports.frames import Run
 from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
-from reports.looks import looks, named
 from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
-from reports.markup import Html, details, join, paragraph, plural, shown, table, tag
 from reports.metrics import metric_of
+from reports.page.charts import Chart, Section, grid
+from reports.page.looks import looks, named
+from reports.page.markup import Html, details, join, paragraph, plural, shown, table, tag
 from reports.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 

@@ -15,10 +15,10 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from harness.errors import UserError
-from reports.charts import Chart, Section
 from reports.frames import Run, open_run
-from reports.markup import Html, join, paragraph, tag
-from reports.opening import opening, question
+from reports.page.charts import Chart, Section
+from reports.page.markup import Html, join, paragraph, tag
+from reports.page.opening import opening, question
 from reports.sections import SECTIONS
 
 # Everything is inline; the page may load nothing, whatever text is in it.
@@ -115,4 +115,4 @@ def script_json(data: Any) -> str:
 
 
 def _own_file(name: str) -> str:
-    return resources.files("reports").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("reports.page").joinpath(name).read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.markup import Html, tag
+from reports.page.markup import Html, tag
 
 # plotly's pattern, and the style sheet's class.
 _CLASSES = {"/": "slash", "\\": "back", ".": "dots", "-": "dashes", "x": "crosses"}

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.looks import Look
-from reports.markup import Html, details, paragraph, table, tag
+from reports.page.looks import Look
+from reports.page.markup import Html, details, paragraph, table, tag
 
 POINTS_AT_MOST = 1000
 STEPS_AT_MOST = 500

@@ -14,7 +14,7 @@ from typing import Literal
 
 from reports.caveats import stand_ins, too_few_at_once
 from reports.frames import Run, deployments
-from reports.markup import Html, join, tag, text
+from reports.page.markup import Html, join, tag, text
 
 _COLOURS = {
     "vllm": "--c-blue",

@@ -12,7 +12,7 @@ from reports.answer import answer_of
 from reports.cells import load_family, load_level
 from reports.frames import Run
 from reports.marks import mark_html, marks_between, unmarked
-from reports.markup import Html, join, paragraph, plural, tag
+from reports.page.markup import Html, join, paragraph, plural, tag
 
 
 def question(run: Run) -> str:
