@@ -91,8 +91,8 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
     assert ids == re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0])
     assert ids == [
-        "verdicts", "summary", "distrust", "throughput", "bounds", "latency", "paired", "memory", "energy",
-        "startup", "steadiness", "client", "guard", "errors", "skipped", "environment", "method", "rerun",
+        "verdicts", "summary", "latency", "paired", "throughput", "bounds", "memory", "energy", "startup",
+        "distrust", "steadiness", "client", "guard", "errors", "skipped", "environment", "method", "rerun",
     ]  # fmt: skip
 
 

@@ -7,14 +7,14 @@ plotly reads labels as HTML. Knows no run.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from reports.page.looks import Look
-from reports.page.markup import Html, details, paragraph, table, tag
+from reports.page.markup import ALL, Html, Of, Row, details, paragraph, table, tag
 
 POINTS_AT_MOST = 1000
 STEPS_AT_MOST = 500
@@ -22,20 +22,29 @@ STEPS_AT_MOST = 500
 
 @dataclass(frozen=True)
 class Chart:
-    """`columns` and `rows` are its table view; `note` says what is drawn."""
+    """`title`: its finding, where the intervals support one, with `quantity` below it; else what is drawn.
+    `columns` and `rows` are its table view; `note` says how to read it. `of`: what all of it is about.
+    `names_ends`: each line's deployment stands where it ends, where there is room."""
 
     id: str
     title: str
     traces: Sequence[dict[str, Any]]
     layout: dict[str, Any]
     columns: Sequence[str]
-    rows: Sequence[Sequence[Html | str]]
+    rows: Sequence[Row | Sequence[Html | str]]
     note: str = ""
     height_px: int = 300
+    quantity: str = ""
+    of: Of = ALL
+    names_ends: bool = False
 
     def to_builtins(self) -> dict[str, Any]:
-        """What page.js draws."""
-        return {"traces": list(self.traces), "layout": {"height": self.height_px, **self.layout}}
+        """What the page's script draws."""
+        return {
+            "traces": list(self.traces),
+            "layout": {"height": self.height_px, **self.layout},
+            "names_ends": self.names_ends,
+        }
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,9 @@ def figure(chart: Chart) -> Html:
     )
     note = [paragraph(chart.note)] if chart.note else []
     view = details("Table", table(chart.columns, chart.rows, "plain"))
-    return tag("figure", tag("figcaption", chart.title), place, *note, view)
+    quantity = [paragraph(chart.quantity, "quantity")] if chart.quantity else []
+    title = tag("figcaption", chart.title)
+    return tag("figure", title, *quantity, place, *note, view, id=f"chart-{chart.id}", **chart.of.attributes)
 
 
 def grid(charts: Sequence[Chart]) -> Html:
@@ -74,6 +85,26 @@ def label(value: str) -> str:
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
+
+
+def about(
+    trace: dict[str, Any],
+    of: Of = ALL,
+    *,
+    points: Sequence[Of] = (),
+    by_start: Mapping[int, Sequence[float | None]] | None = None,
+    by_turn: Mapping[int, Sequence[float | None]] | None = None,
+) -> dict[str, Any]:
+    """A trace for the page's filters. `of`: what all of it is about; `points`: what each of its points is.
+    `by_start`, `by_turn`: its y where the reader asks for one start or one turn (from 1), without error bars;
+    a trace without them keeps its y, and the page says that it is of all starts or turns."""
+    meta: dict[str, Any] = {"of": of.to_builtins()}
+    if points:
+        meta["points"] = [point.to_builtins() for point in points]
+    for name, given in (("by_start", by_start), ("by_turn", by_turn)):
+        if given:
+            meta[name] = {str(key): list(values) for key, values in given.items()}
+    return {**trace, "meta": meta}
 
 
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from reports.cells import Aggregate
 from reports.metrics import Value, counted, metric_of, why_missing
@@ -21,6 +21,38 @@ class Html:
     """Markup that is safe to put into a page as it is."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Of:
+    """What a part of the page is about. The page's filters and its legend hide what is about something else;
+    None: about all, which no filter hides. `turn` and `start` as a person counts, from 1."""
+
+    deployment: str | None = None
+    load: str | None = None
+    turn: int | None = None
+    start: int | None = None
+
+    def to_builtins(self) -> dict[str, str]:
+        """What is given, as text."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """For `tag`: `data-deployment`, `data-load` ... of an element."""
+        return {f"data_{name}": value for name, value in self.to_builtins().items()}
+
+
+ALL = Of()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table's row, and what it is about."""
+
+    cells: Sequence[Html | str]
+    of: Of = ALL
 
 
 def text(value: object) -> Html:
@@ -41,16 +73,22 @@ def join(parts: Iterable[Html | str]) -> Html:
     return Html("".join(part.text if isinstance(part, Html) else html.escape(part) for part in parts))
 
 
-def table(columns: Sequence[Html | str], rows: Iterable[Sequence[Html | str]], class_: str = "") -> Html:
+def table(
+    columns: Sequence[Html | str], rows: Iterable[Row | Sequence[Html | str]], class_: str = ""
+) -> Html:
     """A table in a box that scrolls by itself; the first column heads its row."""
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
-    body = tag(
-        "tbody",
-        *(tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows),
-    )
+    body = tag("tbody", *map(_row, rows))
     # Scrolls inside its box, so the box takes the keyboard's focus.
     whole = tag("table", head, body, class_=class_)
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label="table")
+
+
+def _row(row: Row | Sequence[Html | str]) -> Html:
+    cells, of = (row.cells, row.of) if isinstance(row, Row) else (row, ALL)
+    return tag(
+        "tr", tag("th", cells[0], scope="row"), *(tag("td", cell) for cell in cells[1:]), **of.attributes
+    )
 
 
 def details(title: str, *content: Html) -> Html:
