@@ -17,9 +17,11 @@ from harness import judge, prefix_cache, server, store, tokens
 from harness.contracts import GuardFinding, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.guard import Guard
-from harness.load.processes import Progress, read_summary, run_load
+from harness.load.processes import read_summary, run_load
+from harness.load.pulse import Progress
+from harness.result import Result
 from harness.store import CellRecord
-from harness.watch import Watch
+from harness.watch import Now, Watch
 
 
 class Observer(Protocol):
@@ -27,8 +29,8 @@ class Observer(Protocol):
 
     def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None: ...
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None: ...
-    def cell_progress(self, cell: PlannedCell, progress: Progress) -> None: ...
-    def cell_ends(self, start: PlannedStart, record: CellRecord) -> None: ...
+    def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None: ...
+    def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _play(
     watch.mark(f"{name} warm-up")
 
     def progressed(progress: Progress) -> None:
-        observer.cell_progress(cell, progress)
+        observer.cell_progress(cell, progress, watch.now())
 
     try:
         summary = run_load(job, directory, site.state_dir, progressed, lambda: check(running))
@@ -172,12 +174,13 @@ def _keep(
     directory = store.cell_dir(site.run_dir, record.number)
     summary = summary or read_summary(job)
     count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
-    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens)
+    is_closed = job.load.kind == "closed"
+    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, is_closed=is_closed)
     judged = judge.judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", judged)
     for path in (job.rows_path, job.summary_path, job.begun_path, directory / "job.json"):
         Path(path).unlink(missing_ok=True)
-    observer.cell_ends(start, judged)
+    observer.cell_ends(start, judged, tally.result)
     return judged
 
 
@@ -200,6 +203,6 @@ def fail_rest(
             record = replace(record, status="failed", error=error, guard=guard, guard_mode=mode)
             directory = store.begin_cell(site.run_dir, cell.number)
             store.write_record(directory / "cell.json", record)
-            observer.cell_ends(start, record)
+            observer.cell_ends(start, record, Result())
             failed.append(record)
     return failed

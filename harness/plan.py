@@ -143,11 +143,15 @@ def _expected(deployment: Deployment, expect: Expect) -> Expected | None:
     return None if deployment.terms.base_url else expect(deployment)
 
 
+def flat(deployment: Deployment) -> Expected:
+    """What its starts and cells take beside the loads where nothing is known: without its own start-up."""
+    return _ATTACHED if deployment.terms.base_url else _UNKNOWN
+
+
 def _estimate_s(starts: Sequence[PlannedStart], known: Mapping[str, Expected]) -> float:
     total_s = 0.0
     for start in starts:
-        flat = _ATTACHED if start.deployment.terms.base_url else _UNKNOWN
-        each = known.get(start.deployment.label, flat)
+        each = known.get(start.deployment.label, flat(start.deployment))
         total_s += each.start_s + sum(load_s(c.load, c.scenario) + each.cell_s for c in start.cells)
     return total_s
 

@@ -11,7 +11,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from harness.contracts import LoadSummary, RequestRow
 from harness.load.failures import LAST_REQUESTS
+from harness.result import Counting, Result
 
 _TYPES: dict[str, pa.DataType] = {
     "request_id": pa.string(),
@@ -75,7 +76,7 @@ class Tally:
 
     `messages` and `window_messages` count `outcome: error` of the failed ones. `last` and `last_failed`: of
     the LAST_REQUESTS requests that ended last before the window's end, how many there are, and how many
-    failed; cancelled requests are not among them.
+    failed; cancelled requests are not among them. `result` is what a person is told of it.
     """
 
     requests: int
@@ -85,6 +86,7 @@ class Tally:
     window_messages: Mapping[str, int]
     last: int
     last_failed: int
+    result: Result = field(default_factory=Result)
 
 
 class _Sent(msgspec.Struct):
@@ -115,30 +117,43 @@ def read_rows(path: Path) -> list[RequestRow]:
 
 
 def write_table(
-    rows_path: Path, path: Path, summary: LoadSummary | None, count_tokens: CountTokens | None = None
+    rows_path: Path,
+    path: Path,
+    summary: LoadSummary | None,
+    count_tokens: CountTokens | None = None,
+    *,
+    is_closed: bool = True,
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
 
     Two passes over the lines, in bounded memory (32 bytes per request, and one batch). A last line cut by a
     kill is left out, and so is a damaged one, which is told; a file that is not there is an empty one.
     `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
-    server of an ok request gave none.
+    server of an ok request gave none. `is_closed`: latencies count from the sending, not the schedule.
     """
-    counting = _Counting(summary)
-    with pq.ParquetWriter(
-        path,
-        REQUEST_SCHEMA,
-        compression="zstd",
-        use_dictionary=_DICTIONARY,
-        column_encoding=_COLUMN_ENCODING,
-    ) as writer:
+    counting, result = _Counting(summary), Counting(summary, is_closed=is_closed)
+    with table_writer(path) as writer:
         for lines in _batches(rows_path):
             rows = [msgspec.json.decode(line, type=RequestRow) for line in lines]
             tokens = _counted(rows, count_tokens) if count_tokens else None
             inside = [in_window(row, summary) for row in rows]
             counting.add(rows, inside)
-            writer.write_batch(_record_batch(rows, inside, tokens))
-    return counting.tally()
+            batch = _record_batch(rows, inside, tokens)
+            for row, is_inside, known in zip(rows, inside, batch["output_tokens"].to_pylist(), strict=True):
+                result.add(row, known, is_inside=bool(is_inside))
+            writer.write_batch(batch)
+    return replace(counting.tally(), result=result.result())
+
+
+def table_writer(path: Path) -> pq.ParquetWriter:
+    """Of a table of REQUEST_SCHEMA, encoded and compressed as each cell's is."""
+    return pq.ParquetWriter(
+        path,
+        REQUEST_SCHEMA,
+        compression="zstd",
+        use_dictionary=_DICTIONARY,
+        column_encoding=_COLUMN_ENCODING,
+    )
 
 
 class _Counting:

@@ -45,9 +45,10 @@ _FACTS_TIMEOUT_S = 5.0
 
 
 class Observer(cells.Observer, Protocol):
-    """Who shows a run's progress. All calls come from the thread that runs it."""
+    """Who shows a run's progress. Calls come from the thread that runs it, but for `start_stage`."""
 
     def start_begins(self, start: PlannedStart) -> None: ...
+    def start_stage(self, start: PlannedStart, stage: str) -> None: ...
     def start_held(self, start: PlannedStart, unfit: str) -> None: ...
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None: ...
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
@@ -202,7 +203,12 @@ def _await(
         keeper.update(ready_ns=time.monotonic_ns())
         return
     log, engine = directory / "server.log", ENGINES[start.deployment.engine]
-    with watched_stages(log, engine.stages, watch.mark) as stages:
+
+    def reached(stage: str) -> None:
+        observer.start_stage(start, stage)
+        watch.mark(stage)
+
+    with watched_stages(log, engine.stages, reached) as stages:
         try:
             startup = server.wait_ready(
                 running,

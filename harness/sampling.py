@@ -103,6 +103,10 @@ class Sampling(Generic[Row]):
         """All rows so far, while sampling goes on, too."""
         return list(self._rows)
 
+    def last(self, count: int = 1) -> list[Row]:
+        """The newest rows, `count` at most, without a copy of all the others."""
+        return self._rows[-count:]
+
     @property
     def notes(self) -> dict[str, str]:
         return dict(self._notes)

@@ -163,7 +163,7 @@ def measure(
     session.check_versions(directory, record, provisions)
     record = session.going_on(record, provisions)
     searched = _Searched(directory, record, seed, judge, show)
-    show.begin_search()
+    show.begin_search(len(starts))
     try:
         records = run_starts(starts, provisions, replace(site, run_dir=directory), show, searched.next_cell)
     except BaseException:  # whatever it is, run.json must not say for ever that the run goes on

@@ -33,7 +33,8 @@ from harness.contracts import (
 from harness.errors import CellError, UserError
 from harness.limits import OTHER_FILES
 from harness.load.process import raise_file_limit
-from harness.load.processes import Progress, run_load
+from harness.load.processes import run_load
+from harness.load.pulse import Progress
 
 _TTFT_S = 0.05
 _START_TIMEOUT_S = 30.0

@@ -38,7 +38,7 @@ from harness import (
 )
 from harness.cells import Site
 from harness.config import Settings
-from harness.contracts import AttachSpec, Plan, PlannedStart, SelfTest, masked_argv
+from harness.contracts import AttachSpec, Deployment, Plan, PlannedStart, SelfTest, masked_argv
 from harness.errors import BenchError, StoreError, UserError
 from harness.growth import Growth, why_stop, widest
 from harness.guard import Guard
@@ -285,7 +285,8 @@ def measure(
     site, before_s, begun_s = replace(site, run_dir=directory), measured_s(directory), time.monotonic()
     record = going_on(record, provisions)
     store.write_record(directory / "run.json", record)
-    show.begin(replace(record.plan, starts=tuple(starts)))
+    planned = replace(record.plan, starts=tuple(starts))
+    show.begin(planned, _expectation(provisions, site), may_grow=growth is not None)
     names, records = [start.name for start in starts], list[CellRecord]()
     try:
         records += run_starts(starts, provisions, site, show)
@@ -303,6 +304,15 @@ def measure(
         learn(directory, names, site.cache_dir)
     store.end_run(directory, record, "completed", now())
     return records
+
+
+def _expectation(provisions: Provisions, site: Site) -> plan.Expect:
+    """What earlier runs took of starts on the devices that this one uses."""
+
+    def expect(deployment: Deployment) -> durations.Expected | None:
+        return durations.expected(site.cache_dir, deployment, provisions.devices_of(deployment, site.devices))
+
+    return expect
 
 
 def going_on(record: RunRecord, provisions: Provisions) -> RunRecord:

@@ -13,7 +13,7 @@ instants and counts are the record.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -197,13 +197,18 @@ class CellRecord:
 
 
 def write_requests(
-    cell_dir: Path, rows_path: Path, summary: LoadSummary | None, count_tokens: CountTokens | None = None
+    cell_dir: Path,
+    rows_path: Path,
+    summary: LoadSummary | None,
+    count_tokens: CountTokens | None = None,
+    *,
+    is_closed: bool = True,
 ) -> Tally:
     """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
     request_table.write_table."""
     path = cell_dir / "requests.parquet"
     part = _part(path)
-    tally = write_table(rows_path, part, summary, count_tokens)
+    tally = write_table(rows_path, part, summary, count_tokens, is_closed=is_closed)
     os.replace(part, path)
     return tally
 
@@ -218,13 +223,32 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
     if not path.is_file():
         return REQUEST_SCHEMA.empty_table().select(names)
     with pq.ParquetFile(path) as file:
-        stored = set(file.schema_arrow.names)
-        table = file.read(columns=[name for name in names if name in stored])
+        return _completed(file.read(columns=_stored(file, names)), names)
+
+
+def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The same a row group at a time, as many requests as were written together; none of an empty table."""
+    path = cell_dir / "requests.parquet"
+    if not path.is_file():
+        return
+    with pq.ParquetFile(path) as file:
+        stored = _stored(file, columns)
+        for number in range(file.num_row_groups):
+            yield _completed(file.read_row_group(number, columns=stored), columns)
+
+
+def _stored(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    stored = set(file.schema_arrow.names)
+    return [name for name in names if name in stored]
+
+
+def _completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """With the columns that an older schema version lacks."""
     for name in names:
-        if name not in stored:
+        if name not in table.column_names:
             value = pa.scalar(DEFAULTS.get(name), REQUEST_SCHEMA.field(name).type)
             table = table.append_column(REQUEST_SCHEMA.field(name), pa.repeat(value, table.num_rows))
-    return table.select(names)
+    return table.select(list(names))
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:

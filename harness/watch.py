@@ -7,9 +7,9 @@ psutil nor NVML.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,20 @@ from harness.process_tree import ProcessTree
 from harness.sampling import Sampling
 from harness.store import Phase
 
+# Samples come at 10 Hz, the server's page at 1 Hz: one that is older says nothing of now.
+_FRESH_S = 5.0
 _OUT_OF_SIGHT = "the server is out of sight: only the machine's memory is known"
+
+
+@dataclass(frozen=True)
+class Now:
+    """What the newest samples say, for a person to see. `memory_of` says in words whose memory it is. None:
+    not known, or not lately."""
+
+    running: float | None = None
+    waiting: float | None = None
+    memory_bytes: int | None = None
+    memory_of: str | None = None
 
 
 class Keeper(Protocol):
@@ -41,6 +54,7 @@ class Watch:
         keeper: Keeper,
         *,
         has_server: bool,
+        devices: int = 0,
     ) -> None:
         self._samplers = samplers
         self._stack = stack
@@ -48,6 +62,7 @@ class Watch:
         self._keeper = keeper
         self._phases: list[Phase] = []
         self._has_server = has_server
+        self._devices = devices
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
         """A phase begins now, or began at t_ns, which must lie in the past. Reads what is costly, once."""
@@ -66,6 +81,35 @@ class Watch:
     def _rows(self, name: str, since_ns: int, until_ns: int) -> list[Any]:
         rows = self._samplers[name].rows() if name in self._samplers else []
         return sorted((row for row in rows if since_ns <= row.t_ns < until_ns), key=lambda row: row.t_ns)
+
+    def now(self) -> Now:
+        """The newest samples; costs next to nothing, however many there are."""
+        said = self._newest("server")
+        memory_bytes, memory_of = self._memory()
+        return Now(
+            running=said[0].running if said else None,
+            waiting=said[0].waiting if said else None,
+            memory_bytes=memory_bytes,
+            memory_of=memory_of if memory_bytes is not None else None,
+        )
+
+    def _memory(self) -> tuple[int | None, str]:
+        """The server's memory as the report shows it over time: a device's, else the RSS of its processes."""
+        if not self._devices:
+            rows = self._newest("host")
+            return rows[0].rss_bytes if rows else None, "RSS of its processes"
+        # A reading has one row for each device.
+        by_device = {row.device: row for row in self._newest("device", self._devices)}
+        if len(by_device) < self._devices:
+            return None, ""
+        if own := _sum(row.process_bytes for row in by_device.values()):
+            return own, "on the device, its own"
+        return _sum(row.used_bytes for row in by_device.values()), "on the device, of all"
+
+    def _newest(self, name: str, count: int = 1) -> list[Any]:
+        since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)
+        rows = self._samplers[name].last(count) if name in self._samplers else []
+        return rows if rows and all(row.t_ns >= since_ns for row in rows) else []
 
     def ask_server(
         self, base_url: str, path: str, metrics: Mapping[ServerTerm, ServerMetric], key: str | None
@@ -105,6 +149,12 @@ class Watch:
         return said
 
 
+def _sum(sizes_bytes: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(sizes_bytes)
+    return sum(size for size in known if size is not None) if known and None not in known else None
+
+
 @contextmanager
 def watch_memory(pid: int | None, devices: Sequence[int], directory: Path, keeper: Keeper) -> Iterator[Watch]:
     """Sample at 10 Hz while the block runs; saved at its end, however it ends. pid None: the machine only."""
@@ -113,7 +163,7 @@ def watch_memory(pid: int | None, devices: Sequence[int], directory: Path, keepe
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
             samplers["device"] = stack.enter_context(gpu.sample_devices(devices, tree.among))
-        watch = Watch(samplers, stack, directory, keeper, has_server=pid is not None)
+        watch = Watch(samplers, stack, directory, keeper, has_server=pid is not None, devices=len(devices))
         try:
             yield watch
         finally:

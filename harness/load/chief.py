@@ -21,6 +21,7 @@ from harness.load.address import parse_address
 from harness.load.crew import Crew, Member, worker_summary
 from harness.load.merge import merged
 from harness.load.messages import Close, End, Failed, Go, Ping, Play
+from harness.load.pulse import Progress, together
 from harness.load.synchronize import PingTimes, offset_before, offset_of, with_drift
 
 CONNECT_LIMIT_S = 60.0
@@ -52,7 +53,7 @@ class Chief:
         job: LoadJob,
         crew: Crew,
         send: Callable[[str, Any], object],
-        on_progress: Callable[[dict[str, Any]], object],
+        on_progress: Callable[[Progress], object],
         children: Mapping[int, subprocess.Popen[bytes]],
         connect_limit_s: float = CONNECT_LIMIT_S,
     ) -> None:
@@ -264,17 +265,11 @@ class Chief:
             self.interrupt()
 
 
-def progress_of(members: Sequence[Member], phase: str | None) -> dict[str, Any]:
-    """Sums over all workers; the phase of the one that is least far."""
-    states = [member.state for member in members if member.state and not member.is_lost]
-    first = min(states, key=lambda state: state.t_s, default=None)
-    return {
-        "t_s": max((state.t_s for state in states), default=0.0),
-        "requests": sum(member.state.requests for member in members if member.state),
-        "failed": sum(member.state.failed for member in members if member.state),
-        "in_flight": sum(state.in_flight for state in states),
-        "phase": phase or (first.phase if first else "ready"),
-    }
+def progress_of(members: Sequence[Member], phase: str | None) -> Progress:
+    """How far all workers are, as they have said."""
+    states = [(member.state.pulse, member.is_lost) for member in members if member.state]
+    here = [pulse for pulse, is_lost in states if not is_lost]
+    return together(here, [pulse for pulse, is_lost in states if is_lost], phase)
 
 
 def _failure(member: Member, failed: Failed, *, is_ours: bool) -> BenchError:

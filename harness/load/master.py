@@ -102,7 +102,7 @@ def run_crew(job: LoadJob, progress_fd: int) -> LoadSummary:
         numbers = None if job.load.bind else {child.pid: number for number, child in children.items()}
         version = importlib.metadata.version("serving-bench")
         crew = Crew(job.load.workers, version, send, Outlet(begun.write, rows.write), numbers)
-        chief = Chief(job, crew, send, lambda line: say(progress_fd, line), children)
+        chief = Chief(job, crew, send, lambda progress: say(progress_fd, progress), children)
         runners.hear(runner, FROM_WORKER, crew.hear)
         runner.environment.events.heartbeat_sent.add_listener(
             lambda client_id, **_: crew.heartbeat(client_id)

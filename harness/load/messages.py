@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.contracts import EndedBy
+from harness.load.pulse import Pulse
 
 # A peer that says nothing for so long is gone. Heartbeats, their answers and a worker's state come once a
 # second; a worker is lost unless it is heard of again before the cell's end.
@@ -60,11 +61,7 @@ class Rows:
 class State:
     """How far a worker is, once a second; the last one stands for its summary if it is lost."""
 
-    t_s: float
-    requests: int
-    failed: int
-    in_flight: int
-    phase: str
+    pulse: Pulse
     stamp_source: Literal["kernel", "read"]
     clock_uncertainty_ns: int | None
     cpu_s: float

@@ -25,6 +25,7 @@ from harness.load.client import Endpoint
 from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
 from harness.load.openloop import OpenLoop
 from harness.load.process import prepare_locust
+from harness.load.pulse import Pulse
 from harness.load.receive import Receiver
 from harness.load.traffic import Traffic
 
@@ -34,7 +35,7 @@ LAST_ROW_S = 5.0
 FIRST_USERS = 2
 MOST_USERS_AT_ONCE = 8
 
-OnProgress = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[Pulse], None]
 
 
 def play(
@@ -51,7 +52,7 @@ def play(
     gc.freeze()
     began_cpu_s = time.process_time()
     with gc_pauses() as pauses, loop_lag() as lag:
-        started_ns = _play(traffic, runner, receiver, on_progress, start_ns)
+        started_ns = _play(traffic, runner, receiver, lag, on_progress, start_ns)
     if traffic.failure:
         raise traffic.failure
     worker = _of_this_process(traffic, receiver, lag, pauses, time.process_time() - began_cpu_s)
@@ -59,7 +60,12 @@ def play(
 
 
 def _play(
-    traffic: Traffic, runner: Any, receiver: Receiver, on_progress: OnProgress, start_ns: int | None
+    traffic: Traffic,
+    runner: Any,
+    receiver: Receiver,
+    lag: LagHistogram,
+    on_progress: OnProgress,
+    start_ns: int | None,
 ) -> int:
     """Run Locust's users over all phases of the cell; the instant at which it started."""
     load = traffic.job.load
@@ -71,7 +77,7 @@ def _play(
     with ExitStack() as stack:
         stack.callback(traffic.alarm.close)
         stack.callback(runner.quit)
-        stack.callback(gevent.spawn(_report_progress, traffic, receiver, started_ns, on_progress).kill)
+        stack.callback(gevent.spawn(_report_progress, traffic, receiver, lag, on_progress).kill)
         if traffic.open_loop:
             stack.callback(gevent.spawn(_add_users, traffic, traffic.open_loop, runner, name).kill)
         _wait_for_the_end(traffic, started_ns)
@@ -147,24 +153,34 @@ def drain_limit_s(load: Load) -> float:
     return load.timeout_s + LAST_ROW_S
 
 
-def _report_progress(traffic: Traffic, receiver: Receiver, started_ns: int, on_progress: OnProgress) -> None:
+def _report_progress(
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, on_progress: OnProgress
+) -> None:
     while True:
         gevent.sleep(1)
         receiver.clock.refresh()
-        now_ns = time.monotonic_ns()
-        line = {
-            "t_s": round((now_ns - started_ns) / 1e9, 1),
-            "requests": traffic.ok,
-            "failed": traffic.failed,
-            "in_flight": traffic.in_flight,
-            "phase": _phase(traffic, now_ns),
-        }
         try:
-            on_progress(line)
+            on_progress(pulse_of(traffic, lag, time.monotonic_ns()))
         except OSError:
             # Nobody listens any more: who started this process is gone.
             traffic.interrupt()
             return
+
+
+def pulse_of(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Pulse:
+    """How far a traffic that has started is. Takes a fraction of a millisecond, whatever the load."""
+    assert traffic.started_ns is not None
+    late_s = lag.summary_s()
+    return Pulse(
+        t_s=round((now_ns - traffic.started_ns) / 1e9, 1),
+        requests=traffic.ok,
+        failed=traffic.failed,
+        in_flight=traffic.in_flight,
+        phase=_phase(traffic, now_ns),
+        failures=dict(traffic.failures),
+        recent=traffic.recent.stretch(traffic.started_ns, now_ns),
+        loop_lag_s=late_s[1] if late_s else None,
+    )
 
 
 def _phase(traffic: Traffic, now_ns: int) -> str:

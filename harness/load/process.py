@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import resource
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from harness.errors import BenchError
 from harness.load import signals
@@ -31,9 +32,9 @@ def take_stdout() -> int:
     return descriptor
 
 
-def say(descriptor: int, progress: Mapping[str, object]) -> None:
+def say(descriptor: int, progress: object) -> None:
     """A line of progress. Raises OSError where nobody reads any more."""
-    write_unless_full(descriptor, json.dumps(progress).encode() + b"\n")
+    write_unless_full(descriptor, msgspec.json.encode(progress) + b"\n")
 
 
 def write_unless_full(descriptor: int, line: bytes) -> None:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from harness.contracts import Load, LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.load.arrivals import phases
 from harness.load.lost import append_lost
+from harness.load.pulse import Progress
 from harness.running import supervised
 
 # Beyond all phases and the drain of running requests: start, workers that are awaited, decode and write.
@@ -29,17 +29,6 @@ _SILENT_S = 120.0
 # TERM makes the load process write what it has; that takes a moment with many users.
 _GRACE_S = 10.0
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a load process said: seconds since its start, requests ended well and badly, in flight now."""
-
-    t_s: float
-    requests: int
-    failed: int
-    in_flight: int
-    phase: str
 
 
 def run_load(

@@ -21,6 +21,7 @@ from harness.load.lag import gc_pauses
 from harness.load.messages import SILENT_S, Closed, Done, Ready, State
 from harness.load.play import play
 from harness.load.post import Post
+from harness.load.pulse import Pulse
 from harness.load.receive import Receiver
 from harness.load.traffic import Outlet, Traffic
 from harness.load.users import user_class
@@ -74,24 +75,20 @@ def _play_from_go(post: Post, runner: Any, traffic: Traffic, receiver: Receiver)
     began_cpu_s = time.process_time()
     with gc_pauses() as pauses:
 
-        def report(line: dict[str, Any]) -> None:
-            post.send(_state(line, receiver, time.process_time() - began_cpu_s, pauses.total_s))
+        def report(pulse: Pulse) -> None:
+            post.send(_state(pulse, receiver, time.process_time() - began_cpu_s, pauses.total_s))
 
-        report({"t_s": 0.0, "requests": 0, "failed": 0, "in_flight": 0, "phase": "ready"})
+        report(Pulse())
         post.send(Ready())
         post.wait(lambda: post.go)
         assert post.go
         return play(traffic, receiver, runner, report, post.go.start_ns)
 
 
-def _state(line: dict[str, Any], receiver: Receiver, cpu_s: float, gc_pause_s: float) -> State:
+def _state(pulse: Pulse, receiver: Receiver, cpu_s: float, gc_pause_s: float) -> State:
     is_kernel = receiver.stamp_source == "kernel"
     return State(
-        t_s=line["t_s"],
-        requests=line["requests"],
-        failed=line["failed"],
-        in_flight=line["in_flight"],
-        phase=line["phase"],
+        pulse=pulse,
         stamp_source=receiver.stamp_source,
         clock_uncertainty_ns=receiver.clock.uncertainty_ns if is_kernel else None,
         cpu_s=cpu_s,

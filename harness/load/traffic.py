@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from harness.load import arrivals
 from harness.load.alarm import Alarm
 from harness.load.failures import FEWEST_REQUESTS, LAST_REQUESTS
 from harness.load.openloop import Beginning, OpenLoop, planned
+from harness.load.pulse import Recent
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Traffic:
         self._counted = 0
         self.ok = 0
         self.failed = 0
+        self.failures: Counter[str] = Counter()  # by outcome
+        self.recent = Recent(job.load)
         self.in_flight = 0
         self.closed = Event()
         self.ended_by: EndedBy | None = None
@@ -151,8 +154,10 @@ class Traffic:
         """Count a request that has ended and write its row; close where too many of the last ones failed."""
         if row.outcome == "ok":
             self.ok += 1
+            self.recent.add(row)
         else:
             self.failed += 1
+            self.failures[row.outcome] += 1
         self._outlet.row(msgspec.json.encode(row) + b"\n")
         if row.outcome != "cancelled":
             self._last_failed.append(row.outcome != "ok")

@@ -17,6 +17,7 @@ from harness.contracts import Engine, LoadJob, LoadSummary, Scenario
 from harness.errors import LoadError
 from harness.load import signals
 from harness.load.process import carry_out, say, write_whole
+from harness.load.pulse import together
 
 
 def run_job(job: LoadJob, scenario: Scenario, engine: Engine, progress_fd: int) -> LoadSummary:
@@ -40,7 +41,7 @@ def run_job(job: LoadJob, scenario: Scenario, engine: Engine, progress_fd: int) 
         traffic = Traffic(job, scenario, engine, Outlet(begun.write, rows.write))
         with signals.interrupts(traffic.interrupt):
             runner = local_runner(traffic, target, receiver)
-            summary = play(traffic, receiver, runner, lambda line: say(progress_fd, line))
+            summary = play(traffic, receiver, runner, lambda pulse: say(progress_fd, together([pulse])))
     write_whole(Path(job.summary_path), msgspec.json.encode(summary))
     return summary
 

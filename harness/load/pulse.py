@@ -1,0 +1,159 @@
+"""How far a load is, as it says once a second for a person to see; no report reads it. Pure.
+
+What a request costs here is one short tuple in a ring; all else is done once a second, on the ring's length
+at most, whatever the load.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.contracts import Load, RequestRow
+
+# What is kept of requests, and how far back `Recent.stretch` goes: over STRETCH_S, further where fewer than
+# ENOUGH ended in them, and never beyond LONGEST_S.
+KEPT = 512
+STRETCH_S, LONGEST_S = 10.0, 60.0
+ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The requests of one load process that ended well in the last `length_s`: how many, their output tokens
+    (None where the server told none of one of them) and content chunks, and the time to first token of each
+    in microseconds."""
+
+    length_s: float = 0.0
+    requests: int = 0
+    tokens: int | None = 0
+    chunks: int = 0
+    ttft_us: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The requests that ended well lately, of all load processes: over how many seconds, how many, and what
+    came of them. Tokens count with the request that they end with. None: not known."""
+
+    length_s: float
+    requests: int
+    tokens_per_s: float | None
+    chunks_per_s: float | None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How far one load process is: seconds since its start, requests ended well and badly, in flight now, and
+    what they failed with. `loop_lag_s`: the p99 of how late its own loop was so far."""
+
+    t_s: float = 0.0
+    requests: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    phase: str = "ready"
+    failures: Mapping[str, int] = field(default_factory=dict)
+    recent: Stretch = Stretch()
+    loop_lag_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cell's load is, over all load processes; see Pulse. `loop_lag_s` is the worst one's."""
+
+    t_s: float
+    requests: int
+    failed: int
+    in_flight: int
+    phase: str
+    failures: Mapping[str, int] = field(default_factory=dict)
+    recent: Glance | None = None
+    loop_lag_s: float | None = None
+
+
+class Recent:
+    """The last KEPT requests that ended well; constant in size."""
+
+    def __init__(self, load: Load) -> None:
+        self._is_closed = load.kind == "closed"
+        # End, time to first token (-1: no content), output tokens (-1: not told), content chunks.
+        self._kept: deque[tuple[int, int, int, int]] = deque(maxlen=KEPT)
+
+    def add(self, row: RequestRow) -> None:
+        """A request has ended well."""
+        first_ns, origin_ns = row.first_content_ns, row.sent_ns if self._is_closed else row.scheduled_ns
+        ttft_ns = -1 if first_ns is None or origin_ns is None else first_ns - origin_ns
+        tokens = -1 if row.output_tokens is None else row.output_tokens
+        self._kept.append((row.end_ns, ttft_ns, tokens, len(row.chunk_ns)))
+
+    def stretch(self, began_ns: int, now_ns: int) -> Stretch:
+        """What ended lately, of a load that began at began_ns."""
+        kept = sorted(self._kept, reverse=True)
+        since_ns = now_ns - int(STRETCH_S * 1e9)
+        if len(kept) >= ENOUGH and kept[ENOUGH - 1][0] < since_ns:
+            since_ns = kept[ENOUGH - 1][0]  # those after it: an end belongs to the time before it
+        elif len(kept) < ENOUGH:
+            since_ns = began_ns
+        if len(kept) == KEPT:
+            since_ns = max(since_ns, kept[-1][0])
+        since_ns = max(since_ns, began_ns, now_ns - int(LONGEST_S * 1e9))
+        return _stretch([each for each in kept if each[0] > since_ns], (now_ns - since_ns) / 1e9)
+
+
+def _stretch(kept: Sequence[tuple[int, int, int, int]], length_s: float) -> Stretch:
+    tokens = [each[2] for each in kept]
+    return Stretch(
+        length_s=length_s,
+        requests=len(kept),
+        tokens=None if -1 in tokens else sum(tokens),
+        chunks=sum(each[3] for each in kept),
+        ttft_us=tuple(each[1] // 1000 for each in kept if each[1] >= 0),
+    )
+
+
+def glance(stretches: Iterable[Stretch]) -> Glance:
+    """Of all load processes: their rates added, their times to first token together."""
+    known = [each for each in stretches if each.length_s > 0]
+    requests = sum(each.requests for each in known)
+    tokens = [each.tokens / each.length_s for each in known if each.tokens is not None]
+    ttft_us = sorted(us for each in known for us in each.ttft_us)
+    return Glance(
+        length_s=max((each.length_s for each in known), default=0.0),
+        requests=requests,
+        tokens_per_s=sum(tokens) if requests and len(tokens) == len(known) else None,
+        chunks_per_s=sum(each.chunks / each.length_s for each in known) if requests else None,
+        ttft_p50_s=_percentile_s(ttft_us, 0.50),
+        ttft_p95_s=_percentile_s(ttft_us, 0.95),
+    )
+
+
+def _percentile_s(ordered_us: Sequence[int], share: float) -> float | None:
+    """By the linear rule, as in the reports."""
+    if not ordered_us:
+        return None
+    at = share * (len(ordered_us) - 1)
+    below = int(at)
+    above = min(below + 1, len(ordered_us) - 1)
+    return (ordered_us[below] + (at - below) * (ordered_us[above] - ordered_us[below])) / 1e6
+
+
+def together(pulses: Sequence[Pulse], lost: Sequence[Pulse] = (), phase: str | None = None) -> Progress:
+    """How far all load processes are: sums over them, and the phase (unless it is said) of the one that is
+    least far. Of those that were lost only what they had done counts."""
+    first = min(pulses, key=lambda pulse: pulse.t_s, default=None)
+    failures: Counter[str] = Counter()
+    for pulse in (*pulses, *lost):
+        failures.update(pulse.failures)
+    return Progress(
+        t_s=max((pulse.t_s for pulse in pulses), default=0.0),
+        requests=sum(pulse.requests for pulse in (*pulses, *lost)),
+        failed=sum(pulse.failed for pulse in (*pulses, *lost)),
+        in_flight=sum(pulse.in_flight for pulse in pulses),
+        phase=phase or (first.phase if first else "ready"),
+        failures=dict(failures),
+        recent=glance(pulse.recent for pulse in pulses),
+        loop_lag_s=max((pulse.loop_lag_s for pulse in pulses if pulse.loop_lag_s is not None), default=None),
+    )

@@ -1,0 +1,66 @@
+"""Runs a command whose stderr is a terminal, as a person has it, for tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_READ_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`shown`: all that was drawn, in order, with its escape sequences."""
+
+    code: int
+    stdout: str
+    shown: str
+
+    @property
+    def words(self) -> str:
+        """What was drawn without escape sequences: each state of what was drawn again."""
+        return _ESCAPES.sub("", self.shown)
+
+
+def on_terminal(
+    argv: Sequence[object],
+    cwd: Path,
+    environment: dict[str, str],
+    columns: int = 80,
+    on_text: Callable[[str, subprocess.Popen[str]], None] = lambda shown, process: None,
+) -> Ended:
+    """Run a command to its end. `on_text` gets all that was drawn so far whenever there is more."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    with subprocess.Popen(
+        list(map(str, argv)), cwd=cwd, env={**environment, "TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        try:
+            shown = bytearray()
+            while piece := _read(ours):
+                shown += piece
+                on_text(shown.decode(errors="replace"), process)
+            stdout = process.communicate()[0]
+        finally:
+            process.kill()
+            os.close(ours)
+    return Ended(process.returncode, stdout, shown.decode())
+
+
+def _read(terminal: int) -> bytes:
+    """Nothing once nobody writes any more."""
+    try:
+        return os.read(terminal, _READ_BYTES)
+    except OSError:
+        return b""

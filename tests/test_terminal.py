@@ -1,0 +1,110 @@
+"""What a person sees while `bench run` measures: a panel on a terminal, lines in a pipe."""
+
+from __future__ import annotations
+
+import re
+import signal
+from subprocess import Popen
+
+import pytest
+from bench_command import BENCH, Place, bench, quick, side_by_side
+from terminal import Ended, on_terminal
+
+RUN = (
+    "run",
+    *quick("load.duration=3s", "load.concurrency=2"),
+    "reference.fault=http@500/5",
+    "--output",
+    "run",
+)
+RESULT = (
+    r"cell 001 reference, 2 users: completed, \d+ requests, [\d,.]+ tokens/s, TTFT p50 [\d.]+ ms \(n=\d+\)"
+)
+SHOW_CURSOR = "\x1b[?25h"
+
+
+def watched(place: Place) -> Ended:
+    return on_terminal([BENCH, *RUN], place.path, place.environment())
+
+
+def colourless(place: Place) -> Ended:
+    return on_terminal([BENCH, *RUN], place.path, place.environment(NO_COLOR="1"), columns=40)
+
+
+def interrupted(place: Place) -> Ended:
+    """Ctrl-C once the panel shows the load."""
+    sent: list[int] = []
+
+    def interrupt(shown: str, process: Popen[str]) -> None:
+        if "window, " in shown and not sent:
+            sent.append(process.pid)
+            process.send_signal(signal.SIGINT)
+
+    words = ("run", *quick("load.duration=60s"), "--output", "run")
+    return on_terminal([BENCH, *words], place.path, place.environment(), on_text=interrupt)
+
+
+def piped(place: Place) -> Ended:
+    done = bench(place, *RUN)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+STORIES = {"watched": watched, "colourless": colourless, "interrupted": interrupted, "piped": piped}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    with side_by_side(tmp_path_factory.mktemp("terminal"), STORIES) as runs:
+        yield {name: run.result() for name, run in runs.items()}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        r"run      ━* +0 of 1 cell after \d+ s, (about|at least) \d+ s left",
+        r"now      reference; start 1 of 1",
+        r"phase    starting, \d+ s",
+        r"now      reference, 2 users; start 1 of 1",
+        r"phase    [━╸╺]+  window, \d of 3 s",
+        r"lately   [\d,.]+ tokens/s; TTFT p50 [\d.]+ ms, p95 [\d.]+ ms \(last \d s, n=\d+\)",
+        r"requests [\d,]+ ok, [1-9]\d* failed \([1-9]\d* http_error\)",
+        r"server   \d running, \d waiting; memory [\d.]+ MiB \(RSS of its processes\)",
+        r"client   [012] in flight; its lag p99 [\d.]+ ms",
+    ],
+)
+def test_a_terminal_shows_the_run_the_cell_and_its_figures(runs, said):
+    assert re.search(said, runs["watched"].words)
+
+
+def test_the_panel_goes_and_the_lines_stay(runs):
+    ended = runs["watched"]
+    assert (ended.code, ended.stdout) == (0, "run/report.html\n")
+    assert re.search(RESULT, ended.words)
+    after = ended.shown.rpartition(SHOW_CURSOR)[2]
+    assert "lately" not in after
+    assert "writing the report" in after
+
+
+def test_without_colours_and_on_forty_columns_it_says_the_same_in_short(runs):
+    ended = runs["colourless"]
+    assert ended.code == 0
+    assert not re.search(r"\x1b\[[0-9;]*m", ended.shown.replace("\x1b[0m", ""))
+    panel = [line for line in re.split(r"[\r\n]+", ended.words) if line.startswith(("lately", "server"))]
+    assert panel
+    assert max(map(len, panel)) <= 40
+
+
+def test_ctrl_c_takes_the_panel_away(runs):
+    ended = runs["interrupted"]
+    assert ended.code == 130
+    after = ended.shown.rpartition(SHOW_CURSOR)[2]
+    assert "interrupted; `bench run --resume run`" in ended.words.replace("\r\n", "")
+    assert "lately" not in after
+
+
+def test_in_a_pipe_there_are_lines_alone_with_each_cells_figures(runs):
+    ended = runs["piped"]
+    assert (ended.code, ended.stdout) == (0, "run/report.html\n")
+    assert "\x1b" not in ended.shown
+    assert not re.search("^(run|lately|phase) ", ended.shown, re.MULTILINE)
+    assert re.search(RESULT, ended.shown)
