@@ -25,6 +25,7 @@ run: install
 # With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from harness.commands import fitting, looking, making, measuring, proving, reading, searching
+from harness.commands import fitting, looking, making, measuring, proving, reading, searching, viewing
 from harness.commands.arguments import complaints
 from harness.errors import BenchError, Interrupted
 
@@ -43,6 +43,7 @@ COMMANDS = (
         reading.gate,
         "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
     ),
+    ("view", viewing.view, "bench view results"),
     ("install", making.install_command, "bench install llama_cpp"),
     ("prepare", making.prepare, "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq"),
     ("list", looking.list_command, "bench list quantizations"),

@@ -1,6 +1,6 @@
 """What a results directory says: frames, values side by side, and one self-contained HTML page.
 
-Reads results through harness.store only; starts nothing and measures nothing.
+Reads results through harness.store only; starts no server and measures nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from reports.compare_page import write_comparison
 from reports.frames import Run, open_run
 from reports.gate import Gate, gate_runs, gate_to_builtins
 from reports.metrics import METRICS
+from reports.outputs.columns import TABLES
+from reports.outputs.tables import tables_of
 from reports.page.document import write_report
 
 __all__ = [
     "METRICS",
+    "TABLES",
     "Comparison",
     "Gate",
     "Run",
@@ -21,6 +24,7 @@ __all__ = [
     "gate_runs",
     "gate_to_builtins",
     "open_run",
+    "tables_of",
     "to_builtins",
     "write_comparison",
     "write_report",

@@ -40,6 +40,8 @@ from harness.store import StartRecord
 from reports.cells import short_load
 from reports.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
 from reports.memory_samples import memory_over_time
+from reports.once import once
+from reports.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -122,6 +124,7 @@ class _Levels:
     size_bytes: np.ndarray
 
 
+@once
 def anatomies(run: Run) -> dict[str, list[Anatomy]]:
     """By deployment, of its starts whose memory was seen; in the plan's order."""
     longest_of = conversations_of(run)
@@ -166,7 +169,7 @@ def _levels(run: Run, record: StartRecord) -> _Levels:
     if record.memory_kind != "host":
         return _device_levels(run, record)
     if run.host is not None:
-        own = run.host[run.host["start"] == record.name].dropna(subset=["pss_bytes"])
+        own = of_start(run.host, record.name).dropna(subset=["pss_bytes"])
         if len(own):
             t_ns, size = own["t_ns"].to_numpy(dtype=float), own["pss_bytes"].to_numpy(dtype=float)
             return _Levels(

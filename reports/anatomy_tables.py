@@ -21,7 +21,7 @@ from reports.anatomy import (
     Part,
 )
 from reports.anatomy_means import expectations, mean, mean_part, mean_size, mean_total
-from reports.page.markup import NOTHING, Html, join, number, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, table, tag
 
 GIB = 2.0**-30
 TITLES = {
@@ -52,17 +52,20 @@ def gib(size_bytes: float | None, digits: int = 2) -> str:
 def parts_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html:
     names = [name for name in PARTS if any(mean_part(each, name) for each in found.values())]
     columns = ["deployment", *(TITLES[name] for name in names), "total", "needed", "all but the rest"]
-    rows: list[Sequence[Html | str]] = []
+    rows: list[Row] = []
     for name, each in found.items():
         explained = 1.0 - mean_size(each, REST) / mean_total(each)
         rows.append(
-            [
-                shown[name],
-                *(_part_cell(mean_part(each, part), is_host=each[0].is_host) for part in names),
-                join([gib(mean_total(each), 3), _range([a.total_bytes for a in each])]),
-                gib(mean([a.needed_bytes for a in each]), 3),
-                f"{100 * explained:.1f} %",
-            ]
+            Row(
+                [
+                    shown[name],
+                    *(_part_cell(mean_part(each, part), is_host=each[0].is_host) for part in names),
+                    join([gib(mean_total(each), 3), _range([a.total_bytes for a in each])]),
+                    gib(mean([a.needed_bytes for a in each]), 3),
+                    f"{100 * explained:.1f} %",
+                ],
+                Of(name),
+            )
         )
     return table(columns, rows, "plain anatomy")
 
@@ -88,7 +91,7 @@ def _range(sizes: Sequence[float]) -> Html | str:
 
 def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Html]:
     """The KV cache: reserved, needed, and how far it goes. Nothing where no server has a pool."""
-    rows: list[Sequence[Html | str]] = []
+    rows: list[Row] = []
     for name, each in found.items():
         pool = each[0].kv.pool
         if pool.tokens is None and pool.size_bytes is None:
@@ -98,20 +101,23 @@ def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Htm
         longest = next((a.kv.conversations for a in each if a.kv.conversations), None)
         users = [a.kv.users for a in each if a.kv.users is not None]
         rows.append(
-            [
-                shown[name],
-                gib(pool.size_bytes, 3),
-                number(pool.tokens, 0),
-                _of_two(pool.per_token_bytes, pool.reckoned_per_token_bytes, 1 / 1024, 1),
-                _of_two(_per_gib(pool.per_token_bytes), _per_gib(pool.reckoned_per_token_bytes), 1.0, 0),
-                _with_note(number(need.peak_tokens, 0), need.peak_load),
-                gib(need.needed_bytes, 3),
-                number(100 * max(used), 1) if used else NOTHING,
-                _with_note(number(longest.tokens, 0), _which(longest.n, longest.is_largest))
-                if longest
-                else "–",
-                f"{min(users):,}" if users else NOTHING,
-            ]
+            Row(
+                [
+                    shown[name],
+                    gib(pool.size_bytes, 3),
+                    number(pool.tokens, 0),
+                    _of_two(pool.per_token_bytes, pool.reckoned_per_token_bytes, 1 / 1024, 1),
+                    _of_two(_per_gib(pool.per_token_bytes), _per_gib(pool.reckoned_per_token_bytes), 1.0, 0),
+                    _with_note(number(need.peak_tokens, 0), need.peak_load),
+                    gib(need.needed_bytes, 3),
+                    number(100 * max(used), 1) if used else NOTHING,
+                    _with_note(number(longest.tokens, 0), _which(longest.n, longest.is_largest))
+                    if longest
+                    else "–",
+                    f"{min(users):,}" if users else NOTHING,
+                ],
+                Of(name),
+            )
         )
     if not rows:
         return []
@@ -208,15 +214,22 @@ def stages_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html
         "highest",
         *(["left on the device"] if is_left_told else []),
     ]
-    rows: list[Sequence[Html | str]] = [
-        [
-            shown[name],
-            gib(mean([a.before_bytes for a in each]), 3),
-            *(gib(mean([a.stages.get(stage) for a in each]), 3) for stage in stages),
-            *(gib(mean([a.cells.get(load) for a in each]), 3) for load in loads),
-            gib(mean_total(each), 3),
-            *([gib(mean([None if a.is_host else a.left_bytes for a in each]), 3)] if is_left_told else []),
-        ]
+    rows = [
+        Row(
+            [
+                shown[name],
+                gib(mean([a.before_bytes for a in each]), 3),
+                *(gib(mean([a.stages.get(stage) for a in each]), 3) for stage in stages),
+                *(gib(mean([a.cells.get(load) for a in each]), 3) for load in loads),
+                gib(mean_total(each), 3),
+                *(
+                    [gib(mean([None if a.is_host else a.left_bytes for a in each]), 3)]
+                    if is_left_told
+                    else []
+                ),
+            ],
+            Of(name),
+        )
         for name, each in found.items()
     ]
     return table(columns, rows, "plain anatomy")
@@ -224,15 +237,18 @@ def stages_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html
 
 def expected_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Html]:
     """What `bench fit` reckons beside what was measured; nothing where it reckoned nothing."""
-    rows: list[Sequence[Html | str]] = [
-        [
-            shown[name],
-            each.part,
-            gib(each.expected_bytes, 3),
-            gib(each.measured_bytes, 3),
-            f"{round(100 * each.error_share, 1) + 0.0:+.1f} %",  # no -0.0
-            each.source,
-        ]
+    rows = [
+        Row(
+            [
+                shown[name],
+                each.part,
+                gib(each.expected_bytes, 3),
+                gib(each.measured_bytes, 3),
+                f"{round(100 * each.error_share, 1) + 0.0:+.1f} %",  # no -0.0
+                each.source,
+            ],
+            Of(name),
+        )
         for name, starts in found.items()
         for each in expectations(starts)
     ]

@@ -1,23 +1,30 @@
 """The run's answer in a sentence or two: what is proven, with its interval and load, or why nothing is.
 
-Names nothing as ahead without a verdict. Knows no chart.
+Names nothing as ahead without a verdict. Runs with an SLO and searches: reports/decision_text.py. Knows no
+chart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.cells import Group
 from reports.comparisons import remedy
+from reports.costs import MEMORY, memory_words, on_memory, quality_words
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
+from reports.lineups import Contender, Lineup, metric_told
 from reports.metrics import metric_of
-from reports.page.markup import several
+from reports.page.markup import plural, several, span_text, supported
+from reports.said import HEADLINE_AT_MOST, Said, clipped, sentence
+from reports.spans import shorter_half
 from reports.verdict_words import family_text, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 
-_MEMORY = "memory_peak_bytes"
+# What is said of a deployment that stands alone.
+_ALONE = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", MEMORY)
+_REASON_AT_MOST = 200
+_SHORT_REASON = 90
 
 
 @dataclass(frozen=True)
@@ -34,108 +41,168 @@ class Against:
 
 @dataclass(frozen=True)
 class Answer:
-    """`sentences` are the answer; `basis` says by which rule, empty where there is no verdict. `numbers`:
-    what they compare, as two groups and a metric, for the marks that these bear."""
+    """`said` is the answer, one for each scenario and model; `basis` says by which rule, empty where there is
+    no verdict. `numbers`: what they compare, as two groups and a metric, for the marks that these bear."""
 
-    sentences: tuple[str, ...]
+    said: tuple[Said, ...]
     basis: str = ""
     numbers: tuple[tuple[Group, Group, str], ...] = ()
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(each.plain for each in self.said)
+
 
 def answer_of(run: Run) -> Answer:
-    """From the verdicts on the first compared metric, at each scenario's and model's highest load."""
-    found = run.comparisons
-    if not found.rows:
-        return Answer((_nothing_compared(run),))
-    if found.why_none:
-        said = f"No winner is named: {found.why_none}. The values stand side by side. {remedy(run)}"
-        return Answer((said.rstrip(),))
-    metric = run.record.compare.metrics[0]
-    sentences: list[str] = []
+    """From the verdicts on the first compared metric, at each scenario's and model's highest common load."""
+    if not any(cell.counts for cell in run.planned_cells):
+        return Answer((_nothing_measured(run),))
+    lineups = run.lineups
+    if not run.comparisons.rows:
+        if len(run.deployments) == 1:
+            return Answer(tuple(_alone(run, lineup) for lineup in lineups))
+        why = "Deployments of different models are not compared."
+        return Answer((Said("No winner", why, f"No winner: {why[0].lower()}{why[1:-1]}"),))
+    if why_none := run.comparisons.why_none:
+        text = f"{sentence(why_none)} The values stand side by side. {remedy(run)}".rstrip()
+        return Answer((Said("No winner", text, clipped(f"No winner: {why_none}", HEADLINE_AT_MOST)),))
+    said: list[Said] = []
     numbers: list[tuple[Group, Group, str]] = []
-    for case in _highest(run):
-        assert case.baseline is not None
-        others = [Against(g, v) for g in case.groups if (v := verdict_of(run, case, g, metric))]
-        said, named = _sentence(run, metric, case.baseline, others)
-        title = title_of_case(run, case)
-        sentences.append(f"{title}{':' if ',' in title else ''} {said}")
-        numbers += [(group, case.baseline, metric) for group in named]
-    if not found.family:
-        return Answer(tuple(sentences))
-    basis = f"{family_text(found.family)}; other loads and metrics are in Verdicts."
-    return Answer(tuple(sentences), basis, tuple(numbers))
+    for lineup in lineups:
+        if found := _compared(run, lineup):
+            said.append(found[0])
+            numbers += found[1]
+    if not run.comparisons.family:
+        return Answer(tuple(said))
+    basis = f"{family_text(run.comparisons.family)}; other loads and metrics are in Verdicts."
+    return Answer(tuple(said), basis, tuple(numbers))
 
 
-def _nothing_compared(run: Run) -> str:
-    if len(run.deployments) < 2:
-        return "One deployment: nothing is compared."
-    return "No winner is named: deployments of different models are not compared."
+def _nothing_measured(run: Run) -> Said:
+    cells = run.planned_cells
+    count = f"None of the {plural(len(cells), 'cell')}" if len(cells) > 1 else "The only cell"
+    verb = "has a value that counts" if len(cells) > 1 else "has no value that counts"
+    whys = [f"{cell.label}: {cell.reason}" for cell in cells if cell.reason]
+    why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST)
+    if not cells:
+        return Said("No answer", "Nothing was planned.", "No answer: nothing was planned")
+    text = f"{count} {verb}{f': {why}' if why else ''}"
+    return Said("No answer", sentence(text), "No answer: no cell has a value that counts")
 
 
-def _highest(run: Run) -> list[LoadCase]:
-    """Of each scenario and model the highest load of its first family that has the baseline."""
-    found: dict[tuple[str, str], LoadCase] = {}
-    for case in load_cases_of(run):
-        if case.baseline is not None:
-            found.setdefault((case.scenario, case.model), case)
-    return list(found.values())
+def _alone(run: Run, lineup: Lineup) -> Said:
+    """What the run's only deployment does; nothing is compared."""
+    [only] = lineup.contenders
+    values = {name: text for name in _ALONE if (text := _amount(only, name))}
+    if not values:
+        return Said(only.label, f"{_where(run, lineup)} it has no value.", f"{only.label}: no value")
+    listed = [f"{title_of(name)} {text}" for name, text in values.items()]
+    text = f"{_where(run, lineup)}: {', '.join(listed)}. The run has one deployment, so nothing is compared."
+    return Said(only.label, text, f"{only.label}: {listed[0]} at {lineup.load}")
 
 
-def _sentence(run: Run, metric: str, baseline: Group, others: Sequence[Against]) -> tuple[str, list[Group]]:
-    """What is proven of the others against the baseline, and which groups it names."""
-    better = sorted(
-        (each for each in others if each.verdict.kind == "better"),
-        key=lambda each: each.verdict.ratio or 0.0,
-        reverse=metric_of(metric).better != "lower",
-    )
+def _amount(contender: Contender, name: str) -> str:
+    """`167 [162, 172] ms`; empty where there is no value."""
+    found = contender.value(name)
+    if found.mean is None:
+        return ""
+    unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
+    parts = (supported(name, found.mean, shorter_half(found)), span_text(name, found), unit)
+    return " ".join(filter(None, parts))
+
+
+# --- compared --------------------------------------------------------------------------------------
+
+
+def _compared(run: Run, lineup: Lineup) -> tuple[Said, list[tuple[Group, Group, str]]] | None:
+    """What is proven at the line-up's load, and the numbers that it compares; None without a comparison."""
+    metric = metric_told(run)
+    by_label = {each.label: each.group for each in lineup.contenders if each.group}
+    baseline = by_label.get(lineup.baseline or "")
+    others = [Against(each.group, each.verdict) for each in lineup.contenders if each.group and each.verdict]
+    if baseline is None or not others:
+        return None
+    where = _where(run, lineup)
+    better = [each for each in others if each.verdict.kind == "better"]
+    better.sort(key=lambda each: each.verdict.ratio or 0.0, reverse=metric_of(metric).better != "lower")
     if better:
-        return _ahead(run, metric, baseline, better), [each.group for each in better]
-    title, kinds = title_of(metric), {each.verdict.kind for each in others}
+        said, named = _ahead(run, lineup, baseline, better), better
+    else:
+        said, named = _none_ahead(run, lineup, where, baseline.deployment, others)
+    return said, [(each.group, baseline, metric) for each in named]
+
+
+def _where(run: Run, lineup: Lineup) -> str:
+    """`At 4 users`, with what tells it from the run's other answers: `At 4 users of chat with tiny-lm`."""
+    has_scenarios = len({group.scenario for group in run.groups}) > 1
+    has_models = len({group.model for group in run.groups}) > 1
+    of, with_model = f" of {lineup.scenario}", f" with {lineup.model}"
+    return f"At {lineup.load}{of if has_scenarios else ''}{with_model if has_models else ''}"
+
+
+def _none_ahead(
+    run: Run, lineup: Lineup, where: str, baseline: str, others: Sequence[Against]
+) -> tuple[Said, list[Against]]:
+    metric, kinds = metric_told(run), {each.verdict.kind for each in others}
+    title, load = title_of(metric), lineup.load
     if kinds == {"none"}:
-        whys = several([each.verdict.why or "no value" for each in others], "; ")
-        return f"no verdict is given on {title}: {whys}.", []
+        why = several([each.verdict.why or "no value" for each in others], "; ")
+        text = f"{where} no verdict is given on {title}: {clipped(why, _REASON_AT_MOST)}."
+        return Said("No winner", text, f"No winner at {load}: {clipped(why, _SHORT_REASON)}"), []
     if kinds == {"same"}:
         margin = margin_text(run.record.compare.margin_share)
-        return (
-            f"the same {title} as {baseline.deployment} within {margin}: {_each(metric, others)}.",
-            [each.group for each in others],
-        )
+        text = f"{where} all have the same {title} as {baseline} within {margin}: {_each(metric, others)}."
+        text += _smaller(run, lineup, baseline)
+        short = f"No difference at {load}: the same {title} as {baseline} within {margin}"
+        return Said("No difference", text, short), list(others)
     word = metric_of(metric).words[0]
-    said = [f"nothing is proven {word} than {baseline.deployment} in {title}"]
+    parts = [f"{where} nothing is proven {word} than {baseline} in {title}"]
     for kind in ("same", "worse", "unknown"):
         some = [each for each in others if each.verdict.kind == kind]
         if some:
             named = word_of(metric, some[0].verdict, run.record.compare.margin_share)
-            said.append(f"{named}: {_each(metric, some)}")
+            parts.append(f"{named}: {_each(metric, some)}")
     none = [each.label for each in others if each.verdict.kind == "none"]
-    said += [f"no verdict: {several(none)}"] if none else []
-    return "; ".join(said) + ".", [each.group for each in others if each.verdict.kind != "none"]
+    parts += [f"no verdict: {several(none)}"] if none else []
+    smaller = _smaller(run, lineup, baseline)
+    are_worse = kinds == {"worse"}
+    lead = baseline if are_worse else "No winner"
+    if are_worse:
+        parts[0] = f"{where} all others are proven {metric_of(metric).words[1]} in {title}"
+        short = f"{baseline}: all others are {metric_of(metric).words[1]} at {load}, {_each(metric, others)}"
+    else:
+        short = f"No winner at {load}: nothing is proven {word} than {baseline} in {title}"
+    said = Said(lead, f"{'; '.join(parts)}.{smaller}", short)
+    return said, [each for each in others if each.verdict.kind != "none"]
 
 
-def _ahead(run: Run, metric: str, baseline: Group, better: Sequence[Against]) -> str:
+def _ahead(run: Run, lineup: Lineup, baseline: Group, better: Sequence[Against]) -> Said:
     """The one that is ahead by most, and who else is ahead of the baseline."""
+    metric = metric_told(run)
     first, rest = better[0], better[1:]
     verb = "gives" if metric_of(metric).better == "higher" else "has"
-    found = ratio_text(metric, first.verdict)
-    if first.verdict.is_log:
-        said = f"{first.label} {verb} {found} the {title_of(metric)} of {baseline.deployment}"
-    else:
-        said = f"{first.label} {verb} {found} {title_of(metric)} against {baseline.deployment}"
-    said += _memory(run, baseline, first.group) + "."
-    if not rest:
-        return said
-    also = f" Also {metric_of(metric).words[0]} than {baseline.deployment}"
-    for is_told, ending in (
-        (True, f", and behind {first.label}"),
-        (False, f"; no order between {first.label} and these is proven"),
-        (None, f"; their order with {first.label} was not asked"),
-    ):
+    found, title = ratio_text(metric, first.verdict), title_of(metric)
+    of = f"the {title} of" if first.verdict.is_log else f"{title} against"
+    said = f"{_where(run, lineup)} it {verb} {found} {of} {baseline.deployment}"
+    said += memory_words(run, lineup, first.label, baseline.deployment)
+    said += quality_words(run, first.group, baseline) + "."
+    also = f" Also {metric_of(metric).words[0]}"
+    for is_told, how in _ORDERS.items():
         some = [each for each in rest if _is_behind(run, metric, first.group, each.group) is is_told]
         if some and is_told:
-            said += f"{also}{ending}: {_each(metric, some)}."
+            said += f"{also}, and behind {first.label}: {_each(metric, some)}."
         elif some:
-            said += f"{also}: {_each(metric, some)}{ending}."
-    return said
+            said += f"{also}: {_each(metric, some)} ({how} {first.label})."
+    short = f"{first.label}: {found} {of} {baseline.deployment} at {lineup.load}"
+    return Said(first.label, said, short)
+
+
+# How the first stands to the others that are ahead of the baseline.
+_ORDERS: Mapping[bool | None, str] = {
+    True: "behind",
+    False: "not told apart from",
+    None: "not compared with",
+}
 
 
 def _is_behind(run: Run, metric: str, first: Group, other: Group) -> bool | None:
@@ -145,14 +212,13 @@ def _is_behind(run: Run, metric: str, first: Group, other: Group) -> bool | None
     return None if verdict is None else verdict.kind == "better"
 
 
-def _memory(run: Run, baseline: Group, group: Group) -> str:
-    """`, in 0.52x [0.51, 0.53] of its memory`, where that is told."""
-    verdict = run.comparisons.of(group.scenario, group.load, _MEMORY, group.deployment, baseline.deployment)
-    if verdict is None or verdict.kind in ("none", "unknown"):
-        return ""
-    if verdict.kind == "same":
-        return f", in the same memory within {margin_text(run.record.compare.margin_share)}"
-    return f", in {ratio_text(_MEMORY, verdict)} of its memory"
+def _smaller(run: Run, lineup: Lineup, baseline: str) -> str:
+    """Which others are proven smaller than the baseline, as a sentence; empty for none."""
+    told = on_memory(run, lineup)
+    asked = [(each.label, told(each.label, baseline)) for each in lineup.contenders if not each.is_baseline]
+    found = [f"{label} {ratio_text(MEMORY, v)}" for label, v in asked if v and v.kind == "better"]
+    what = "Needing less memory" if lineup.needed else "Smaller in peak memory"
+    return f" {what} than {baseline}: {several(found)}." if found else ""
 
 
 def _each(metric: str, some: Sequence[Against]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.contracts import Objective
-from reports.decision import COST, NEEDED, PEAK, SPEED, Row, decision_rows
+from reports.costs import memory_words, quality_words
+from reports.decision import COST, NEEDED, PEAK, SPEED, Row
 from reports.intervals import CONFIDENCE
 from reports.marks import marks_across_quantizations, marks_of
 from reports.page.markup import plural, several, supported
 from reports.picks import Candidate, Pick
+from reports.said import HEADLINE_AT_MOST, Said, clipped, one_of
 from reports.search_decision import cases_of_search, search_rows
 from reports.search_starts import level_words, load_words
 from reports.searches import CAPACITY, Capacity, mean_words, span_words, verdict_count
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from reports.checks.finding import Finding
     from reports.frames import Run
 
+# Of those that are not told apart.
+_NAMED_AT_MOST = 3
 _SHORT = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
 # The metric whose verdicts decide a column.
 _DECIDED_BY = {SPEED: SPEED, COST: SPEED, PEAK: PEAK, NEEDED: PEAK, CAPACITY: CAPACITY}
@@ -84,21 +89,26 @@ def _ratio(pick: Pick) -> str:
 # --- the answer ------------------------------------------------------------------------------------
 
 
-def answer(run: Run) -> str | None:
-    """The sentences for the top of the page, by scenario, model and family of loads; None without an SLO.
+def answers(run: Run) -> list[Said]:
+    """For the top of the page, one of each scenario, model and family of loads; none without an SLO.
 
     At the highest load that a deployment keeps the SLO at: how many do, and which is the fastest. Of a
     search: which takes the most load, or why nothing is known to keep it.
     """
     if run.record.search is not None:
         return _of_search(run)
-    rows = decision_rows(run)
+    rows = run.decisions
     cases = list(dict.fromkeys((row.scenario, row.model, row.family) for row in rows))
     said = [
         _decided(run, [row for row in rows if (row.scenario, row.model, row.family) == case])
         for case in cases
     ]
-    return _together(cases, said)
+    return _told_apart(cases, said)
+
+
+def answer(run: Run) -> str | None:
+    """The same as plain text; None without an SLO."""
+    return " ".join(each.plain for each in answers(run)) or None
 
 
 def answer_marks(run: Run) -> list[Finding]:
@@ -111,63 +121,123 @@ def answer_marks(run: Run) -> list[Finding]:
     return list(dict.fromkeys([*found, *marks_across_quantizations(run)]))
 
 
-def _of_search(run: Run) -> str | None:
-    cases = cases_of_search(run)
-    rows = {(row.scenario, row.model): row for row in search_rows(run)}
-    said = [_searched(run, found, rows.get(case)) for case, found in cases.items()]
-    return _together(list(cases), said)
-
-
-def _together(cases: Sequence[tuple[str, ...]], said: Sequence[str]) -> str | None:
+def _told_apart(cases: Sequence[tuple[str, ...]], said: Sequence[Said]) -> list[Said]:
     """Each with what tells it from the others, where there are several."""
     if len(cases) < 2:
-        return " ".join(said) or None
+        return list(said)
     differ = [len(set(parts)) > 1 for parts in zip(*cases, strict=True)]
     names = [", ".join(part for part, tells in zip(case, differ, strict=True) if tells) for case in cases]
-    return " ".join(f"{name}: {each}" for name, each in zip(names, said, strict=True))
+    return [replace(each, text=f"{name}: {each.text}") for name, each in zip(names, said, strict=True)]
 
 
-def _decided(run: Run, rows: Sequence[Row]) -> str:
+def _decided(run: Run, rows: Sequence[Row]) -> Said:
     slo = slo_words(run.record.slo)
     kept = [row for row in rows if row.labels("kept")]
     if not kept:
-        return f"No deployment is known to keep the SLO ({slo}) at any load{_maybe(rows)}."
+        return _none_keeps(slo, rows)
     row = kept[-1]
-    labels, all_labels = row.labels("kept"), [each.label for each in row.standings]
-    count = labels[0] if len(all_labels) == 1 else f"{len(labels)} of {plural(len(all_labels), 'deployment')}"
+    labels, count = row.labels("kept"), len(row.standings)
     unclear = len(row.labels("unclear"))
-    doubt = f"; of {unclear} it is not clear" if unclear else ""
-    said = f"At {row.load} {count} {'keeps' if len(labels) == 1 else 'keep'} the SLO ({slo}{doubt})"
+    within = f"SLO ({slo}{f'; of {unclear} it is not clear' if unclear else ''})"
+    beyond = _beyond(rows, row)
     pick = row.picks.get("fastest")
-    if pick and len(all_labels) > 1:
-        said += f": {_fastest(run, pick, labels)}"
-    return f"{said}.{_beyond(rows, row)}"
+    if count == 1:
+        short = f"{labels[0]}: keeps the SLO at {row.load}"
+        return Said(labels[0], f"At {row.load} it keeps the {within}.{beyond}", short)
+    how_many = f"{len(labels)} of {plural(count, 'deployment')}"
+    keep = f"{how_many} {'keeps' if len(labels) == 1 else 'keep'} the {within}"
+    if pick is None:
+        short = f"No winner: {how_many} within the SLO at {row.load}, none with a speed of its own"
+        return Said("No winner", f"At {row.load} {keep}, none with a speed of its own.{beyond}", short)
+    said = _picked(run, row, pick, keep, within)
+    would = f" {several(pick.unclear)} would be faster, if it keeps it." if pick.unclear else ""
+    return replace(said, text=f"{said.text}{_smallest(row)}{would}{beyond}")
 
 
-def _maybe(rows: Sequence[Row]) -> str:
+def _none_keeps(slo: str, rows: Sequence[Row]) -> Said:
     unclear = [row for row in rows if row.labels("unclear")]
-    if not unclear:
-        return ""
-    return f"; of {several(unclear[-1].labels('unclear'))} it is not clear at {unclear[-1].load}"
+    maybe = (
+        f"; of {several(unclear[-1].labels('unclear'))} it is not clear at {unclear[-1].load}"
+        if unclear
+        else ""
+    )
+    text = f"No deployment is known to keep the SLO ({slo}) at any load{maybe}."
+    return Said(
+        "No winner", text, clipped(f"No winner: none is known to keep the SLO ({slo})", HEADLINE_AT_MOST)
+    )
 
 
-def _fastest(run: Run, pick: Pick, labels: Sequence[str]) -> str:
-    best = pick.best.label
-    unclear = f"; {several(pick.unclear)} would be faster, if it keeps it" if pick.unclear else ""
+def _picked(run: Run, row: Row, pick: Pick, keep: str, within: str) -> Said:
+    """The fastest of several that keep the SLO, or of those the only one. `keep`: how many do."""
+    best, at, labels = pick.best.label, f"At {row.load}", row.labels("kept")
     if pick.next is None:
-        return f"{best}{unclear}"
+        count = plural(len(row.standings), "deployment")
+        only = f"At {row.load} it is the only one of {count} that keeps the {within}."
+        other = f"{at} {keep}; it is the only one with a speed of its own."
+        text = (only if len(labels) == 1 else other) + _against_baseline(run, row, pick)
+        return Said(best, text, f"{best}: the only one within the SLO at {row.load}")
     if pick.why:
-        return f"{several(labels)}; which is the fastest is not said: {pick.why}"
+        text = f"{at} {keep}: {several(labels)}; which is the fastest is not said: {pick.why}."
+        short = f"No winner: {len(labels)} of {len(row.standings)} within the SLO at {row.load}; {pick.why}"
+        return Said("No winner", text, clipped(short, HEADLINE_AT_MOST))
     if pick.ties:
-        said = f"{best} has the most tokens/s, not told apart from {tied_words(pick)}"
-    else:
-        said = f"{best} is the fastest, {next_words(pick)}"
-    return f"{said}{unclear} ({basis(run)})"
+        first = [best, *pick.ties]
+        lead = one_of(first) if len(first) <= _NAMED_AT_MOST else "No single winner"
+        text = f"{at} {keep}; {best} has the most tokens/s, not told apart from {tied_words(pick)}."
+        return Said(lead, text, f"{several(first)}: fastest within the SLO at {row.load}, not told apart")
+    of = f"the {len(labels)} of {plural(len(row.standings), 'deployment')} that keep the {within}"
+    is_next = pick.next.label == run.comparisons.baselines[row.model]
+    costs = _against(run, row, best) if is_next else ""
+    text = f"{at} it is the fastest of {of}: {_over_next(pick)}{costs}.{_against_baseline(run, row, pick)}"
+    return Said(best, text, f"{best}: fastest within the SLO at {row.load}, {_over_next(pick)}")
+
+
+def _over_next(pick: Pick) -> str:
+    """`1.31x [1.24, 1.38] the tokens/s of vllm awq`."""
+    return f"{_ratio(pick)} the tokens/s of {pick.next.label}" if pick.next else ""
+
+
+def _smallest(row: Row) -> str:
+    """Which of those that keep the SLO is the smallest, where that is proven."""
+    pick = row.picks.get("smallest")
+    if pick is None or not pick.is_proven or pick.next is None:
+        return ""
+    what = "needs the least memory" if pick.metric == NEEDED else "has the smallest peak memory"
+    return f" {pick.best.label} {what} of these, {_ratio(pick)} that of {pick.next.label}."
+
+
+def _against(run: Run, row: Row, best: str) -> str:
+    """What the best costs in memory and quality against the baseline."""
+    lineup = next(
+        each
+        for each in run.lineups
+        if (each.scenario, each.model, each.family) == (row.scenario, row.model, row.family)
+    )
+    groups = {each.label: each.group for each in row.standings}
+    a, b = groups.get(best), groups.get(lineup.baseline or "")
+    if a is None or b is None or a is b:
+        return ""
+    return memory_words(run, lineup, a.deployment, b.deployment) + quality_words(run, a, b)
+
+
+def _against_baseline(run: Run, row: Row, pick: Pick) -> str:
+    """The best's speed and memory against the baseline, as a sentence, where that is not the next."""
+    baseline, best = run.comparisons.baselines[row.model], pick.best.label
+    if best == baseline or (pick.next and pick.next.label == baseline):
+        return ""
+    verdict = run.comparisons.of(row.scenario, row.load, SPEED, best, baseline)
+    if verdict is None or verdict.kind == "none":
+        return ""
+    said = f"{ratio_text(SPEED, verdict)} the tokens/s{_against(run, row, best)}"
+    return f" Against the baseline, {baseline}: {said}."
 
 
 def basis(run: Run) -> str:
     """By which rule the run's verdicts are given."""
-    return family_text(run.comparisons.family)
+    if run.record.search is not None:
+        count = verdict_count(run.capacities)
+        return f"{family_text(count)}." if count else ""
+    return f"{family_text(run.comparisons.family)}." if run.comparisons.family else ""
 
 
 def _beyond(rows: Sequence[Row], row: Row) -> str:
@@ -176,34 +246,56 @@ def _beyond(rows: Sequence[Row], row: Row) -> str:
         return ""
     if unclear := higher[0].labels("unclear", "unknown"):
         return f" At {higher[0].load} it is not clear of {several(unclear)}."
-    return f" At {higher[0].load} none does."
+    return f" At {higher[0].load} none keeps the SLO."
 
 
-def _searched(run: Run, found: Sequence[Capacity], row: Row | None) -> str:
+# --- of a search -----------------------------------------------------------------------------------
+
+
+def _of_search(run: Run) -> list[Said]:
+    cases = cases_of_search(run)
+    rows = {(row.scenario, row.model): row for row in search_rows(run)}
+    return _told_apart(list(cases), [_searched(run, found, rows.get(case)) for case, found in cases.items()])
+
+
+def _searched(run: Run, found: Sequence[Capacity], row: Row | None) -> Said:
     slo = slo_words(run.record.slo)
     pick = row.picks.get("most load") if row else None
     if pick is None:
-        subject = found[0].deployment if len(found) == 1 else "No deployment"
-        verb = "is not known to keep" if len(found) == 1 else "is known to keep"
-        whys = [_without(each, is_named=len(found) > 1) for each in found]
-        return f"{subject} {verb} the SLO ({slo}) on all of its starts: {several(whys, '; ')}."
+        return _nothing_found(slo, found)
     by_label = {each.deployment: each for each in found}
     best = pick.best.label
-    said = f"{best} keeps the SLO ({slo}) up to {_load(by_label[best])}"
+    load = _load(by_label[best])
+    keeps, short = f"It keeps the SLO ({slo}) up to {load}", f"{best}: {load} within the SLO"
     if len(found) == 1:
-        return f"{said}.{_interval_words(by_label[best])}"
+        return Said(best, f"{keeps}.{_interval_words(by_label[best])}", short)
     if pick.next is None:
         others = [each for each in found if each.deployment != best]
-        return (
-            f"{said}, of {plural(len(found), 'deployment')} the only one that is known to; {_lack(others)}."
+        alone = f"of {plural(len(found), 'deployment')} the only one that is known to"
+        return Said(
+            best, f"{keeps}, {alone}; {_lack(others)}.", f"{short}, the only one that is known to keep it"
         )
     if pick.why:
-        other = f"{pick.next.label} up to {_load(by_label[pick.next.label])}"
-        return f"{said}, {other}; which is more is not said: {pick.why}."
-    how = (
-        f"not told apart from {tied_words(pick)}" if pick.ties else f"more than any other: {next_words(pick)}"
-    )
-    return f"{said}, {how} ({family_text(verdict_count(found))})."
+        each = [f"{label} up to {_load(by_label[label])}" for label in (best, pick.next.label)]
+        text = f"The SLO ({slo}) is kept by {' and by '.join(each)}; which is more is not said: {pick.why}."
+        return Said(
+            "No winner", text, clipped(f"No winner: {' and '.join(each)}; {pick.why}", HEADLINE_AT_MOST)
+        )
+    if pick.ties:
+        first = [best, *pick.ties]
+        lead = one_of(first) if len(first) <= _NAMED_AT_MOST else "No single winner"
+        text = f"{best} keeps the SLO ({slo}) up to {load}, not told apart from {tied_words(pick)}."
+        return Said(lead, text, f"{short}, not told apart from {several(pick.ties)}")
+    text = f"{keeps}, more than any other: {_ratio(pick)} that of {pick.next.label}."
+    return Said(best, text, f"{short}, {_ratio(pick)} that of {pick.next.label}")
+
+
+def _nothing_found(slo: str, found: Sequence[Capacity]) -> Said:
+    is_alone = len(found) == 1
+    whys = [_without(each, is_named=not is_alone) for each in found]
+    subject = f"{found[0].deployment} is not known" if is_alone else "No deployment is known"
+    text = f"{subject} to keep the SLO ({slo}) on all of its starts: {several(whys, '; ')}."
+    return Said("No answer", text, clipped(f"No answer: {subject} to keep the SLO ({slo})", HEADLINE_AT_MOST))
 
 
 def _load(each: Capacity) -> str:

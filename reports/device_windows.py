@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from harness.contracts import throttle_names
@@ -51,15 +52,16 @@ def device_windows(run: Run, group: Group) -> DeviceWindows | None:
     windows = [frame for frame in found if len(frame)]
     if not windows:
         return None
-    masks = _known(windows, "throttle_reasons")
-    reasons = [throttle_names(int(mask)) for mask in masks]
+    masks = pd.Series(_known(windows, "throttle_reasons")).value_counts(sort=False)
+    reasons = [throttle_names(int(mask)) for mask in masks.index]
+    throttled = sum(int(count) for names, count in zip(reasons, masks, strict=True) if names)
     temperatures = _known(windows, "temperature_c")
     return DeviceWindows(
         utilization_pct=_mean([_mean_of_devices(frame, "utilization_pct") for frame in windows]),
         power_w=_mean([_sum_of_devices(frame, "power_w") for frame in windows]),
         temperature_c=float(temperatures.max()) if len(temperatures) else None,
         sm_clock_mhz=_mean([_mean_of_devices(frame, "sm_clock_mhz") for frame in windows]),
-        throttled_share=sum(map(bool, reasons)) / len(reasons) if reasons else None,
+        throttled_share=throttled / int(masks.sum()) if reasons else None,
         throttled_by=tuple(dict.fromkeys(name for names in reasons for name in names)),
         ecc_errors=_counted(windows, "ecc_errors"),
         pcie_links=_links(windows),
@@ -69,27 +71,30 @@ def device_windows(run: Run, group: Group) -> DeviceWindows | None:
     )
 
 
-def _by_device(frame: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A mean for each device, NaN where one told none."""
+def _by_device(frame: pd.DataFrame, column: str) -> list[np.ndarray]:
+    """What each device told, in the order of its samples; empty where one told nothing."""
     if column not in frame:
-        return pd.Series(dtype=float)
-    return frame[["device", column]].astype(float).groupby("device")[column].mean()
+        return []
+    device = frame["device"].to_numpy(dtype=int)
+    values = frame[column].to_numpy(dtype=float, na_value=np.nan)
+    is_known = ~np.isnan(values)
+    return [values[is_known & (device == each)] for each in np.unique(device)]
 
 
 def _mean_of_devices(frame: pd.DataFrame, column: str) -> float | None:
-    mean = _by_device(frame, column).mean()
-    return None if pd.isna(mean) else float(mean)
+    return _mean([float(values.mean()) for values in _by_device(frame, column) if len(values)])
 
 
 def _sum_of_devices(frame: pd.DataFrame, column: str) -> float | None:
     """None where one of the devices is not known."""
     each = _by_device(frame, column)
-    return float(each.sum()) if len(each) and each.notna().all() else None
+    return sum(float(values.mean()) for values in each) if each and all(map(len, each)) else None
 
 
-def _known(windows: Sequence[pd.DataFrame], column: str) -> pd.Series[float]:
-    found = [frame[column].dropna().astype(float) for frame in windows if column in frame]
-    return pd.concat(found) if found else pd.Series(dtype=float)
+def _known(windows: Sequence[pd.DataFrame], column: str) -> np.ndarray:
+    found = [frame[column].to_numpy(dtype=float, na_value=np.nan) for frame in windows if column in frame]
+    values = np.concatenate([np.empty(0), *found])
+    return np.asarray(values[~np.isnan(values)])
 
 
 def _counted(windows: Sequence[pd.DataFrame], column: str) -> Counted | None:
@@ -97,11 +102,15 @@ def _counted(windows: Sequence[pd.DataFrame], column: str) -> Counted | None:
         return None
     total = grown = 0.0
     for frame in windows:
-        if column in frame:
-            counts = frame.sort_values("t_ns").dropna(subset=[column]).groupby("device")[column]
-            total = max(total, float(counts.max().sum()))
-            grown += float((counts.last() - counts.first()).clip(lower=0).sum())
+        each = [values for values in _by_device(_in_time(frame), column) if len(values)]
+        total = max(total, sum(float(values.max()) for values in each))
+        grown += sum(max(float(values[-1] - values[0]), 0.0) for values in each)
     return Counted(int(total), int(grown))
+
+
+def _in_time(frame: pd.DataFrame) -> pd.DataFrame:
+    t_ns = frame["t_ns"].to_numpy(dtype=np.int64)
+    return frame if (t_ns[1:] >= t_ns[:-1]).all() else frame.sort_values("t_ns")
 
 
 def _links(windows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
@@ -110,7 +119,7 @@ def _links(windows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     pairs = dict.fromkeys(
         (int(generation), int(width))
         for frame in seen
-        for generation, width in frame.drop_duplicates().itertuples(index=False)
+        for generation, width in np.unique(frame.to_numpy(dtype=int), axis=0).tolist()
     )
     return tuple(f"{generation} x{width}" for generation, width in sorted(pairs))
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from harness.contracts import is_secret
 from harness.store import StartRecord, as_mapping
+from reports.described import flat
 from reports.frames import Run
 from reports.page.markup import NOTHING, several
-from reports.page.opening import flat
 
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")

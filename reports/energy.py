@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -17,6 +18,8 @@ from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
 from harness.store import StartRecord
 from reports.cells import Cell
 from reports.metrics import Value
+from reports.once import once_for
+from reports.slices import of_start, taken
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -35,6 +38,7 @@ class Power:
     n: int
 
 
+@once_for(attrgetter("number"))
 def power_in(run: Run, cell: Cell) -> Power | None:
     """None where nothing tells it; of a server that ran already this machine's counters may tell nothing."""
     start = run.start_of(cell)
@@ -54,7 +58,7 @@ def power_in(run: Run, cell: Cell) -> Power | None:
 def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
     if not len(samples):
         return None
-    own = samples[samples["device"] == device]
+    own = taken(samples, samples["device"].to_numpy(dtype=int) == device)
     if counter_fell(own["energy_j"].dropna().astype(float).tolist()):
         return None
     return _counted(own, "energy_j") or _sampled(own, "power_w")
@@ -64,8 +68,8 @@ def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
     """Mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
     if column not in samples or samples[column].isna().any():
         return None
-    counter = zip(samples["t_ns"].astype(int), samples[column].astype(float), strict=True)
-    mean_w = mean_power_w(list(counter))
+    t_ns, joules = samples["t_ns"].to_numpy(dtype=int), samples[column].to_numpy(dtype=float)
+    mean_w = mean_power_w(list(zip(t_ns.tolist(), joules.tolist(), strict=True)))
     return None if mean_w is None else (mean_w, len(samples))
 
 
@@ -110,7 +114,7 @@ def _devices(run: Run, start: StartRecord) -> Sequence[int]:
     """The devices that a start was given; where they are not on record, those that were sampled."""
     if start.devices or run.device is None:
         return start.devices
-    return sorted(map(int, run.device.loc[run.device["start"] == start.name, "device"].unique()))
+    return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
 
 
 def api_cost_per_million(price: ApiPrice, input_tokens: float, output_tokens: float) -> float:

@@ -7,13 +7,16 @@ Draws nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.store import StartRecord
 from reports.cells import Group
+from reports.same_turns import Turns, same_turns, shared, turns_of
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -23,9 +26,6 @@ LENGTHS_DIFFER = 0.02
 DROPPED_TOKENS = 1
 # Turns that both of a pair answered, before a constant difference between them is called one.
 TURNS_NEEDED = 5
-
-Turn = tuple[int, int, int]  # the cell's seed, conversation, turn
-Counts = Mapping[Turn, float]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _differences(run: Run) -> Iterator[Difference]:
 
 
 def why_unlike(
-    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Counts]
+    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Turns]
 ) -> str | None:
     """What sets the prompts of two groups at one load apart, by their fixed prompts' counts and the input
     tokens of turns that both answered (empty: unknown); None where nothing does."""
@@ -135,20 +135,19 @@ def _bos(more: str, less: str) -> str:
     return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
 
 
-def _by_turns(first: str, second: str, turns: Mapping[tuple[str, str], Mapping[str, Counts]]) -> str | None:
+def _by_turns(first: str, second: str, turns: Mapping[tuple[str, str], Mapping[str, Turns]]) -> str | None:
     """What the input tokens of turns that both answered look like, at the first load where they differ."""
     for (_, load), by_label in turns.items():
         if first not in by_label or second not in by_label:
             continue
-        a, b = by_label[first], by_label[second]
-        shared = sorted(a.keys() & b.keys())
-        opening = {b[key] - a[key] for key in shared if key[2] == 0}
-        count = sum(key[2] == 0 for key in shared)
+        a, b = shared([by_label[first], by_label[second]])
+        is_first = a.turn == 0
+        opening, count = set((b.tokens - a.tokens)[is_first].tolist()), int(is_first.sum())
         if count >= TURNS_NEEDED and opening in ({1.0}, {-1.0}):
             pair = (second, first) if opening == {1.0} else (first, second)
             return f"{_bos(*pair)} (at {load}, all {count:,} first turns)"
-        for turn in sorted({key[2] for key in shared}):
-            means = [mean(found[key] for key in shared if key[2] == turn) for found in (a, b)]
+        for turn in np.unique(a.turn).tolist():
+            means = [float(found.tokens[found.turn == turn].mean()) for found in (a, b)]
             if differ(means):
                 tokens = f"{first} {means[0]:,.1f} against {second} {means[1]:,.1f} tokens"
                 history = ", or other answers in the history" if turn else ""
@@ -156,9 +155,9 @@ def _by_turns(first: str, second: str, turns: Mapping[tuple[str, str], Mapping[s
     return None
 
 
-def _input_turns(run: Run) -> dict[tuple[str, str], dict[str, Counts]]:
+def _input_turns(run: Run) -> dict[tuple[str, str], dict[str, Turns]]:
     """By scenario and load, each deployment's input tokens by turn."""
-    found: dict[tuple[str, str], dict[str, Counts]] = {}
+    found: dict[tuple[str, str], dict[str, Turns]] = {}
     for group in run.groups:
         found.setdefault((group.scenario, group.load), {})[group.deployment] = turns_of(
             run, group, "input_tokens"
@@ -192,10 +191,8 @@ def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
     for groups in by_case(run):
         if len(groups) < 2:
             continue
-        means = {
-            name: mean(found.values()) for name, found in same_turns(run, groups, "output_tokens").items()
-        }
-        wanted = {name: mean(found.values()) for name, found in same_turns(run, groups, "max_tokens").items()}
+        means = {name: found.mean for name, found in same_turns(run, groups, "output_tokens").items()}
+        wanted = {name: found.mean for name, found in same_turns(run, groups, "max_tokens").items()}
         strays = _strays(means, wanted)
         for group in groups:
             name = group.deployment
@@ -216,9 +213,6 @@ def _strays(means: Mapping[str, float | None], wanted: Mapping[str, float | None
     return {name for name in means if differ([means[name], wanted.get(name)])}
 
 
-# --- turns that several answered -------------------------------------------------------------------
-
-
 def by_case(run: Run) -> list[list[Group]]:
     """The groups of each scenario and load."""
     cases: dict[tuple[str, str], list[Group]] = {}
@@ -227,33 +221,9 @@ def by_case(run: Run) -> list[list[Group]]:
     return list(cases.values())
 
 
-def same_turns(run: Run, groups: Sequence[Group], column: str) -> dict[str, Counts]:
-    """Per deployment with values, a count of the turns that all of them answered; the fast ones play more
-    turns, and those would be no comparison."""
-    found = {group.deployment: turns_of(run, group, column) for group in groups}
-    found = {name: turns for name, turns in found.items() if turns}
-    shared = set.intersection(*(set(turns) for turns in found.values())) if found else set()
-    return {name: {key: turns[key] for key in shared} for name, turns in found.items()}
-
-
-def turns_of(run: Run, group: Group, column: str) -> dict[Turn, float]:
-    """A token count of a group's ok requests that have it, by the cell's seed, conversation and turn: what is
-    the same request for every deployment."""
-    turns: dict[Turn, float] = {}
-    for cell in group.counted:
-        rows = run.cell_requests(cell.number)
-        ok = rows[(rows["outcome"] == "ok") & rows[column].notna()]
-        values = zip(ok["conversation"], ok["turn"], ok[column], strict=True)
-        turns |= {
-            (cell.planned.seed, int(number), int(turn)): float(tokens) for number, turn, tokens in values
-        }
-    return turns
-
-
-def mean(values: Iterable[float]) -> float | None:
+def mean(values: Sequence[float]) -> float | None:
     """None of none."""
-    found = list(values)
-    return sum(found) / len(found) if found else None
+    return sum(values) / len(values) if values else None
 
 
 def differ(values: Sequence[float | None]) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.charts import axis, label
+from reports.page.charts import about, axis, label
 from reports.page.looks import Look
+from reports.page.markup import ALL, Of
 
 ROW_PX = 48
 _AROUND_PX = 64
@@ -24,7 +25,8 @@ _WIDE_TICKS = ((0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10), (0.1, 0.2, 0.5, 1
 
 @dataclass(frozen=True)
 class Row:
-    """`name` stands above it, `said` in its tooltip. `inner`: the ends of a thicker line within."""
+    """`name` stands above it, `said` in its tooltip. `inner`: the ends of a thicker line within. `of`: what
+    it is about, for the page's filters."""
 
     look: Look
     name: str
@@ -33,6 +35,7 @@ class Row:
     high: float
     said: str
     inner: tuple[float, float] | None = None
+    of: Of = ALL
 
 
 def height_px(rows: Sequence[Row]) -> int:
@@ -69,12 +72,12 @@ def _drawn(row: Row, place: int) -> list[dict[str, Any]]:
         "marker": {"color": row.look.colour, "symbol": marker, "size": 10, "line": outline},
         "hovertemplate": f"{label(row.name)}<br>{label(row.said)}<extra></extra>",
     }  # fmt: skip
-    return [*lines, point]
+    return [about(trace, row.of) for trace in (*lines, point)]
 
 
 def ratio_layout(rows: Sequence[Row], title: str, margin_share: float | None) -> dict[str, Any]:
     """A log axis of ratios: 1 as a line, the margin as a band about it."""
-    low, high = _frame(rows, 1 + (margin_share or 0.05))
+    low, high = frame(rows, 1 + (margin_share or 0.05))
     ticks = ratio_ticks(low, high)
     x_axis = axis(
         title,
@@ -94,7 +97,7 @@ def difference_layout(rows: Sequence[Row], title: str) -> dict[str, Any]:
     return _layout(rows, axis(title, range=[low - room, high + room], zeroline=False), 0.0, None)
 
 
-def _frame(rows: Sequence[Row], least: float) -> tuple[float, float]:
+def frame(rows: Sequence[Row], least: float) -> tuple[float, float]:
     """From where to where a ratio axis goes: all points, their intervals within reason, and some room."""
     first, last = min(1.0, *(r.at for r in rows), 1.0), max(1.0, *(r.at for r in rows), 1.0)
     low = min(1 / least, first, max(first / _REACH, min(r.low for r in rows)))
@@ -122,7 +125,8 @@ def _layout(
 ) -> dict[str, Any]:
     names = [
         {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yanchor": "bottom", "yshift": 5,
-         "showarrow": False, "align": "left", "text": _above(row.name), "font": {"size": 11.5}}
+         "showarrow": False, "align": "left", "text": _above(row.name), "font": {"size": 11.5},
+         **({"of": row.of.to_builtins()} if row.of != ALL else {})}
         for place, row in enumerate(rows)
     ]  # fmt: skip
     across = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}

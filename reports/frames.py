@@ -5,7 +5,9 @@ Reads a results directory through tables; computes on reading, stores nothing, d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +21,23 @@ from harness import store
 from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest, masked_values
 from harness.errors import StoreError
 from harness.store import CellRecord, RunRecord, StartRecord
-from reports import equal_work, intervals, tables, values
+from reports import equal_work, intervals, slices, tables, values
 from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
 from reports.comparisons import Comparisons, comparisons_of
 from reports.equal_work import Work
+from reports.gap_counts import NO_GAPS, GapCounts
 from reports.memory_samples import memory_over_time
 from reports.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
 from reports.values import Measured
 
 if TYPE_CHECKING:
     from reports.checks.finding import Finding
+    from reports.decision import Row
+    from reports.lineups import Lineup
     from reports.searches import Capacity
+
+# Cells whose chunks are read side by side, each on a core, and in memory.
+WORKERS = min(4, len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
@@ -82,14 +90,32 @@ class Run:
         return pd.DataFrame([_start_row(self, record) for record in self.start_records])
 
     @cached_property
+    def found_once(self) -> dict[Hashable, Any]:
+        """See reports/once.py."""
+        return {}
+
+    @cached_property
     def measured(self) -> dict[int, Measured]:
         """What each completed cell came to, by its number."""
-        return {c.number: values.measured(self, c) for c in self.planned_cells if c.status == "completed"}
+        completed = [cell for cell in self.planned_cells if cell.status == "completed"]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            totals = pool.map(lambda cell: values.totals_of(self.path, cell), completed)
+            return {
+                cell.number: values.measured(self, cell, found)
+                for cell, found in zip(completed, totals, strict=True)
+            }
 
     @cached_property
     def values(self) -> dict[int, dict[str, Value]]:
         """Each completed cell's values by name."""
         return {number: found.values for number, found in self.measured.items()}
+
+    @cached_property
+    def turn_values(self) -> dict[int, dict[int, dict[str, Value]]]:
+        """Each completed cell's values by turn (from 0) and name; see values_by_turn."""
+        from reports.turn_values import values_by_turn  # it reads values: above it would be a circle
+
+        return {number: values_by_turn(self, number) for number in self.values}
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -110,6 +136,20 @@ class Run:
     def comparisons(self) -> Comparisons:
         """What may be said of its deployments, two at a time."""
         return comparisons_of(self)
+
+    @cached_property
+    def decisions(self) -> list[Row]:
+        """With an SLO, which deployments keep it at each load, and the best of those."""
+        from reports import decision  # it reads what servers needed, whose modules are above this one
+
+        return decision.decision_rows(self)
+
+    @cached_property
+    def lineups(self) -> list[Lineup]:
+        """What the first screen is about: of each scenario and model the deployments at one load."""
+        from reports import lineups  # as above
+
+        return lineups.lineups_of(self)
 
     @cached_property
     def capacities(self) -> list[Capacity]:
@@ -142,15 +182,30 @@ class Run:
             raise StoreError(f"{self.path / 'run.json'}: damaged (environment.selftest: {error})") from error
 
     def gaps(self, number: int) -> tables.Gaps:
-        """Gaps between content chunks of a cell's ok requests in the window; read each time."""
-        return tables.chunk_gaps(tables.read_chunks(self.path, number))
+        """Gaps between content chunks of a cell's ok requests in the window, one by one; read each time.
+        A page draws from `gap_counts`."""
+        return tables.read_gaps(self.path, number)
+
+    def gap_counts(self, number: int) -> GapCounts:
+        """The same gaps counted in bins, by turn and by time in the window, at no cost; none of a cell that
+        was not completed. `gap_counts.together` adds those of several cells, `quantile` reads them."""
+        return self.measured[number].gap_counts if number in self.measured else NO_GAPS
 
     def observations(self, number: int, name: str) -> np.ndarray:
-        """A cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window."""
+        """A cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window.
+        Not to be written to."""
         if name == "itl_s":
             return self.gaps(number).seconds
-        kept = self.window_requests(number)
-        return values.known(kept.loc[kept["outcome"] == "ok", name])
+        if (number, name) not in self._observed:
+            found = self.ok_values(number, name)
+            found = found[~np.isnan(found)]
+            found.flags.writeable = False
+            self._observed[number, name] = found
+        return self._observed[number, name]
+
+    @cached_property
+    def _observed(self) -> dict[tuple[int, str], np.ndarray]:
+        return {}
 
     def by_turn(self, number: int, name: str) -> pd.DataFrame:
         """A cell's observations of a latency with the request and the turn (from 0) of each, in the columns
@@ -158,42 +213,67 @@ class Run:
         if name == "itl_s":
             gaps = self.gaps(number)
             return pd.DataFrame({"seconds": gaps.seconds, "request": gaps.request, "turn": gaps.turn})
-        kept = self.window_requests(number)
-        ok = kept[(kept["outcome"] == "ok") & kept[name].notna()]
-        seconds, turn = ok[name].to_numpy(dtype=float), ok["turn"].to_numpy(dtype=int)
-        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(ok)), "turn": turn})
+        seconds, turn = self.ok_values(number, name), self.ok_values(number, "turn")
+        has_one = ~np.isnan(seconds)
+        seconds, turn = seconds[has_one], turn[has_one].astype(int)
+        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(seconds)), "turn": turn})
 
     def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
         """The samples (`host`, `device` or `server`) of the cell's start that were taken in its window."""
         if frame is None or cell.record is None or cell.summary is None:
             return pd.DataFrame()
-        begin_ns, end_ns = cell.summary.window_start_ns, cell.summary.window_end_ns
-        inside = (frame["t_ns"] >= begin_ns) & (frame["t_ns"] < end_ns)
-        return frame[inside & (frame["start"] == cell.record.start)]
+        own = slices.of_start(frame, cell.record.start)
+        return slices.between(own, cell.summary.window_start_ns, cell.summary.window_end_ns)
 
     def window_requests(self, number: int) -> pd.DataFrame:
         """A cell's requests that were sent in its window, whatever became of them."""
-        return self._in_windows.get(number, self.requests.iloc[:0])
+        return self._in_windows[number] if number in self._in_windows else self.requests.iloc[:0]
+
+    def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
+        """Those of them that are ok: these columns, or all."""
+        sent = self.window_requests(number)
+        return slices.taken(sent[list(columns)] if columns else sent, self._ok_mask(number))
+
+    def ok_values(self, number: int, name: str) -> np.ndarray:
+        """A column of numbers of those, NaN where one is not known."""
+        found = values.floats(self.window_requests(number)[name])
+        return np.asarray(found[self._ok_mask(number)])
+
+    def _ok_mask(self, number: int) -> np.ndarray:
+        if number not in self._ok_masks:
+            outcome = self.window_requests(number)["outcome"]
+            self._ok_masks[number] = np.asarray(outcome == "ok", dtype=bool)
+        return self._ok_masks[number]
+
+    @cached_property
+    def _ok_masks(self) -> dict[int, np.ndarray]:
+        return {}
 
     def cell_requests(self, number: int) -> pd.DataFrame:
         """All of a cell's requests."""
-        return self._by_cell.get(number, self.requests.iloc[:0])
+        return self._by_cell[number] if number in self._by_cell else self.requests.iloc[:0]
 
     @cached_property
     def _by_cell(self) -> dict[int, pd.DataFrame]:
-        return {int(str(number)): frame for number, frame in self.requests.groupby("cell")}
+        numbers = self.requests["cell"].to_numpy()
+        return {int(numbers[begin]): self.requests.iloc[begin:end] for begin, end in slices.runs_of(numbers)}
 
     @cached_property
     def _in_windows(self) -> dict[int, pd.DataFrame]:
-        inside = self.requests[self.requests["in_window"].fillna(False).astype(bool)]
-        return {int(str(number)): frame for number, frame in inside.groupby("cell")}
+        return {
+            number: slices.taken(frame, frame["in_window"].to_numpy(dtype=bool, na_value=False))
+            for number, frame in self._by_cell.items()
+        }
 
     def aggregate(self, group: Group, name: str) -> Aggregate:
         """The value of a name over the group's starts that count; none where the group's answers have not the
         length that it needs."""
         if why := self.withheld(group.key, name):
             return Aggregate(None, None, None, 0, 0, (), why=why)
-        found = list(self.by_start(group, name).values())
+        return self.aggregate_of(group, name, list(self.by_start(group, name).values()))
+
+    def aggregate_of(self, group: Group, name: str, found: Sequence[Value]) -> Aggregate:
+        """The same of values of a name, one of each of the group's starts that count."""
         by_start = tuple(value.value for value in found)
         used = [value for value in found if value.value is not None]
         if not used or (is_percentile(name) and len(used) < len(found)):
@@ -239,8 +319,11 @@ class Run:
 
     def start_of(self, cell: Cell) -> StartRecord | None:
         """The record of the start that the cell was or would be measured on."""
-        name = cell.record.start if cell.record else cell.start.name
-        return next((record for record in self.start_records if record.name == name), None)
+        return self._starts_by_name.get(cell.record.start if cell.record else cell.start.name)
+
+    @cached_property
+    def _starts_by_name(self) -> dict[str, StartRecord]:
+        return {record.name: record for record in reversed(self.start_records)}
 
 
 def open_run(run_dir: Path) -> Run:

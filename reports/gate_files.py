@@ -16,12 +16,11 @@ from reports.gate import Gate, GatedCase
 from reports.gate_limit import limit_text
 from reports.marks import SIGN, mark_text
 from reports.metrics import metric_of
-from reports.page.markup import NOTHING
+from reports.outputs import gfm
 from reports.side_values import Mark
 
 # All that XML 1.0 may hold; nothing else can be written, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NOT_PLAIN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$])")
 _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 
 
@@ -64,7 +63,11 @@ def junit_text(gate: Gate) -> str:
 
 
 def _test_case(suite: ElementTree.Element, gate: Gate, case: GatedCase) -> None:
-    named = {"name": _one_line(case.name), "classname": f"bench.gate.{gate.metric}", "time": "0"}
+    named = {
+        "name": " ".join(_xml_text(case.name).split()),
+        "classname": f"bench.gate.{gate.metric}",
+        "time": "0",
+    }
     element = ElementTree.SubElement(suite, "testcase", named)
     said = _xml_text(_said(gate, case))
     if case.outcome == "fail":
@@ -114,11 +117,11 @@ def markdown_text(gate: Gate) -> str:
     lines = [
         f"### bench gate: {_SIGNS[gate.outcome]}",
         "",
-        f"{_plain(gate.summary)}. Limit: {limit_text(gate.metric, gate.max_regression_share)}.",
+        f"{gfm.plain(gate.summary)}. Limit: {limit_text(gate.metric, gate.max_regression_share)}.",
         "",
-        *_table(heads, [_cells(gate, case) for case in gate.cases]),
+        *gfm.table(heads, [_cells(gate, case) for case in gate.cases]),
         "",
-        f"BASE {_code(gate.base)}, NEW {_code(gate.new)}. {_HOW[gate.is_interleaved]}",
+        f"BASE {gfm.code(gate.base)}, NEW {gfm.code(gate.new)}. {_HOW[gate.is_interleaved]}",
     ]
     if notes := list(_notes(gate)):
         lines += ["", *(f"- {note}" for note in notes)]
@@ -127,24 +130,20 @@ def markdown_text(gate: Gate) -> str:
 
 def _notes(gate: Gate) -> Iterator[str]:
     for case in gate.cases:
-        yield from (f"{_code(case.name)}: {_plain(note)}" for note in case.notes)
-    yield from (f"Not gated: {_code(each.what)}: {_plain(each.why)}" for each in gate.left_out)
+        yield from (f"{gfm.code(case.name)}: {gfm.plain(note)}" for note in case.notes)
+    yield from (f"Not gated: {gfm.code(each.what)}: {gfm.plain(each.why)}" for each in gate.left_out)
     if gate.distrust:
         yield f"{SIGN} 2 behind a number: two reasons to distrust it, of these:"
-    yield from (_plain(each.text) for each in gate.distrust)
+    yield from (gfm.plain(each.text) for each in gate.distrust)
 
 
 def _what_differs(gate: Gate) -> list[str]:
     """Folded: it may be long."""
     if not gate.differences:
         return []
-    rows = [[each.kind, *map(_code, each.cells())] for each in gate.differences]
+    rows = [[each.kind, *map(gfm.code, each.cells())] for each in gate.differences]
     title = f"<details><summary>What differs ({len(rows)})</summary>"
-    return ["", title, "", *_table(("", "what", "BASE", "NEW"), rows), "", "</details>"]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return ["", title, "", *gfm.table(("", "what", "BASE", "NEW"), rows), "", "</details>"]
 
 
 _HOW = {
@@ -154,22 +153,7 @@ _HOW = {
 
 
 def _cells(gate: Gate, case: GatedCase) -> list[str]:
-    outcome = _marked(_SIGNS[case.outcome], case.marks) + (f": {_plain(case.why)}" if case.why else "")
-    names = [_code(name) for name in (case.deployment, case.scenario, case.load)]
-    values = [_marked(_plain(side.text(gate.metric)), side.marks) for side in (case.base, case.new)]
-    return [*names, *values, _plain(case.regression_text(gate.metric) or NOTHING), outcome]
-
-
-def _code(value: str) -> str:
-    """A code span: no markup, no mention, no entity in it; a table's cell still ends at a bar."""
-    inside = _one_line(value).replace("`", "'").replace("|", r"\|")
-    return f"`{inside or NOTHING}`"
-
-
-def _plain(value: str) -> str:
-    """Text without markup; an invisible character keeps an @ from being a mention."""
-    return _NOT_PLAIN.sub(r"\\\1", _one_line(value)).replace("@", "@\u200b")
-
-
-def _one_line(value: str) -> str:
-    return " ".join(_xml_text(value).split())
+    outcome = _marked(_SIGNS[case.outcome], case.marks) + (f": {gfm.plain(case.why)}" if case.why else "")
+    names = [gfm.code(name) for name in (case.deployment, case.scenario, case.load)]
+    values = [_marked(gfm.plain(side.text(gate.metric)), side.marks) for side in (case.base, case.new)]
+    return [*names, *values, gfm.plain(case.regression_text(gate.metric) or gfm.NOTHING), outcome]

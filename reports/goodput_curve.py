@@ -8,11 +8,13 @@ from typing import Any
 from reports.cells import Aggregate, Group, level_axis
 from reports.frames import Run
 from reports.marks import marked_cell, marks_of
-from reports.page.charts import Chart, axis, line, spread
+from reports.page.charts import Chart, about, axis, line, spread
 from reports.page.charts import label as text_of
+from reports.page.log_axis import log_axis
 from reports.page.looks import Look, looks
-from reports.page.markup import Html
+from reports.page.markup import Of, Row
 from reports.searches import Capacity
+from reports.sections.points import by_start, point_text
 from reports.spans import BARS, span
 
 _GOODPUT = "goodput_per_s"
@@ -47,51 +49,60 @@ def _curve(
         for each, _ in drawn
         if each.estimate is not None and not each.is_least
         for shape in _beyond(
-            each.estimate.shown, levels[-1], found[each.deployment].colour, is_shaded=len(drawn) == 1
+            each.estimate.shown, levels[-1], found[each.deployment], is_shaded=len(drawn) == 1
         )
     ]
-    rows: list[Sequence[Html | str]] = [
-        [
-            each.deployment,
-            group.load,
-            marked_cell(run, group, _GOODPUT),
-            str(value.k),
-            str(len(group.counted)),
-        ]
+    rows = [
+        Row(
+            [
+                each.deployment,
+                group.load,
+                marked_cell(run, group, _GOODPUT),
+                str(value.k),
+                str(len(group.counted)),
+            ],
+            Of(each.deployment, group.load),
+        )
         for each, points in drawn
         for group, value in points
     ]
     is_log = levels[-1] > _LOG_FROM * levels[0]
     title = level_axis(drawn[0][0].family)
-    x = axis(f"{title} (log scale)", type="log") if is_log else axis(title)
+    x = log_axis(title, levels[0], levels[-1]) if is_log else axis(title)
     ends = "the shade begins" if len(drawn) == 1 else "a dashed line in its colour stands"
     doubted = any(marks_of(run, group, _GOODPUT) for _, points in drawn for group, _ in points)
     return Chart(
         f"goodput-search-{place}",
         f"Goodput: requests per second that met every objective{suffix}",
-        [_trace(found[each.deployment], points) for each, points in drawn],
+        [_trace(run, found[each.deployment], points) for each, points in drawn],
         {"xaxis": x, "yaxis": axis("requests/s", rangemode="tozero"), "shapes": shapes},
         ["deployment", "load", "requests/s", "starts", "windows"],
         rows,
         f"Points are means over the starts that tried a load. {BARS} Where the answer is, {ends}."
         + (" Some points are doubtful: the table has their marks." if doubted else ""),
+        names_ends=True,
     )
 
 
-def _trace(look: Look, points: Sequence[tuple[Group, Aggregate]]) -> dict[str, Any]:
+def _trace(run: Run, look: Look, points: Sequence[tuple[Group, Aggregate]]) -> dict[str, Any]:
     means = [value.mean or 0.0 for _, value in points]
     ends = [span(value) or (mean, mean) for mean, (_, value) in zip(means, points, strict=True)]
-    return line(
+    trace = line(
         look,
         [group.level for group, _ in points],
         means,
-        error_y=spread(means, [low for low, _ in ends], [high for _, high in ends]),
+        # Nobody has less than none, whatever an interval says.
+        error_y=spread(means, [max(low, 0.0) for low, _ in ends], [high for _, high in ends]),
         customdata=[text_of(group.load) for group, _ in points],
-        hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g}/s<extra></extra>",
+        text=[point_text(run, group, _GOODPUT, value) for group, value in points],
+        hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g} requests/s<br>%{text}<extra></extra>",
     )
+    groups = [group for group, _ in points]
+    loads = [Of(load=group.load) for group in groups]
+    return about(trace, Of(look.label), points=loads, by_start=by_start(run, _GOODPUT, groups))
 
 
-def _beyond(answer: float, last: float, colour: str, *, is_shaded: bool) -> list[dict[str, Any]]:
+def _beyond(answer: float, last: float, look: Look, *, is_shaded: bool) -> list[dict[str, Any]]:
     """What marks the loads beyond an answer."""
     if is_shaded:
         return [
@@ -103,6 +114,6 @@ def _beyond(answer: float, last: float, colour: str, *, is_shaded: bool) -> list
     return [
         {
             "type": "line", "x0": answer, "x1": answer, "yref": "paper", "y0": 0, "y1": 1,
-            "line": {"color": colour, "dash": "dash", "width": 1},
+            "line": {"color": look.colour, "dash": "dash", "width": 1}, "of": Of(look.label).to_builtins(),
         }
     ]  # fmt: skip

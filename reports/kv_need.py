@@ -132,7 +132,7 @@ def _needed_bytes(pool: KvPool, tokens: float | None) -> float | None:
 def _counted(requests: pd.DataFrame) -> pd.DataFrame:
     """The requests whose tokens and instants are known."""
     needed = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
-    return requests.dropna(subset=needed)
+    return requests[["conversation", *needed]].dropna(subset=needed)
 
 
 def _peak_in_window(run: Run, cell: Cell) -> float | None:
@@ -172,8 +172,8 @@ def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
     """Of the conversations in these cells' requests: the tokens of each one's longest turn."""
     lengths: list[float] = []
     for frame in map(_counted, requests):
-        tokens = (frame["input_tokens"] + frame["output_tokens"]).astype(float)
-        lengths += tokens.groupby(frame["conversation"]).max().tolist()
+        tokens = (frame["input_tokens"] + frame["output_tokens"]).to_numpy(dtype=float)
+        lengths += pd.Series(tokens).groupby(frame["conversation"].to_numpy(dtype=int)).max().tolist()
     if not lengths:
         return None
     if is_supported(95, len(lengths)):

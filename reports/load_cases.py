@@ -43,6 +43,31 @@ def load_cases_of(run: Run) -> list[LoadCase]:
     )
 
 
+@dataclass(frozen=True)
+class LoadPoint:
+    """A load of a scenario and the groups there, in the plan's order."""
+
+    scenario: str
+    load: str
+    groups: tuple[Group, ...]
+
+
+def load_points(run: Run) -> dict[str, list[LoadPoint]]:
+    """By scenario, the load that decides first: the highest of the first family that all deployments have (in
+    a search, as many as any load has); then the others by family, each from the highest down."""
+    by_load: dict[str, dict[str, list[Group]]] = {}
+    for group in run.groups:
+        by_load.setdefault(group.scenario, {}).setdefault(group.load, []).append(group)
+    found = {}
+    for scenario, loads in by_load.items():
+        points = [LoadPoint(scenario, load, tuple(groups)) for load, groups in loads.items()]
+        points.sort(key=lambda point: (point.groups[0].family, -point.groups[0].level))
+        most = max(len(point.groups) for point in points)
+        first = next(point for point in points if len(point.groups) == most)
+        found[scenario] = [first, *(point for point in points if point is not first)]
+    return found
+
+
 def title_of_case(run: Run, case: LoadCase) -> str:
     """`At 4 users`, with what tells it from the run's other cases."""
     said = [f"At {case.load}"]

@@ -9,7 +9,8 @@ from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Protocol
 
 from reports.cells import Group
-from reports.page.markup import Html, aggregate_cell, join, paragraph, plural, tag
+from reports.once import once
+from reports.page.markup import Html, aggregate_cell, join, plural, tag
 
 if TYPE_CHECKING:
     from reports.checks.finding import Finding
@@ -34,19 +35,21 @@ def marks_of(run: Run, group: Group | tuple[str, str, str], metric: str) -> tupl
     """The findings that mark a value (`ttft_s.p95`) of a group, or of its key (deployment, scenario, load):
     those that touch one of its cells that count, and that metric. In the order of the checks."""
     key = group.key if isinstance(group, Group) else group
-    cells = {cell.number for cell in run.planned_cells if cell.key == key and cell.counts}
-    return _touching(run.findings, cells, metric)
+    return _touching(run, _counted(run).get(key, frozenset()), metric)
 
 
 def marks_of_cell(run: Run, number: int, metric: str) -> tuple[Finding, ...]:
     """The findings that mark a value of one cell."""
-    return _touching(run.findings, {number}, metric)
+    return _touching(run, {number}, metric)
 
 
 def marks_of_answer(run: Run, cells: Set[int], metrics: Sequence[str]) -> tuple[Finding, ...]:
     """The findings that mark an answer which comes from several metrics of these cells."""
-    marked = {each for metric in metrics for each in _touching(run.findings, cells, metric)}
-    return tuple(each for each in run.findings if each in marked)
+    return tuple(
+        found
+        for found in _about(run, cells)
+        if found.marks and any(_bears_on(found, metric) for metric in metrics)
+    )
 
 
 def marked_cell(run: Run, group: Group, name: str) -> Html:
@@ -61,9 +64,9 @@ def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, .
     is_across = a.quantization != b.quantization
     return tuple(
         each
-        for each in run.findings
+        for each in _about(run, cells)
         if (each.marks or each.compares)
-        and _touches(each, cells, metric)
+        and _bears_on(each, metric)
         and (is_across or each.check not in _ACROSS_QUANTIZATIONS)
     )
 
@@ -73,24 +76,36 @@ def marks_across_quantizations(run: Run) -> tuple[Finding, ...]:
     return tuple(each for each in run.findings if each.check in _ACROSS_QUANTIZATIONS)
 
 
-def unmarked(run: Run) -> Html:
-    """The reasons that no number bears a mark for, in a line for the page's top; nothing for none."""
-    found = [each for each in run.findings if not each.marks and not each.compares]
-    if not found:
-        return Html("")
-    links = [tag("a", each.title, href=f"#distrust-{each.check}") for each in found]
-    parts = [part for link in links for part in ("; ", link)][1:]
-    return paragraph(join(["To know of the whole run, and marked at no number: ", *parts, "."]))
+def _touching(run: Run, cells: Set[int], metric: str) -> tuple[Finding, ...]:
+    return tuple(each for each in _about(run, cells) if each.marks and _bears_on(each, metric))
 
 
-def _touching(found: Sequence[Finding], cells: Set[int], metric: str) -> tuple[Finding, ...]:
-    return tuple(each for each in found if each.marks and _touches(each, cells, metric))
+def _bears_on(found: Finding, metric: str) -> bool:
+    return not found.metrics or metric.partition(".")[0] in found.metrics
 
 
-def _touches(found: Finding, cells: Set[int], metric: str) -> bool:
-    if found.metrics and metric.partition(".")[0] not in found.metrics:
-        return False
-    return not cells.isdisjoint(found.cells) if found.cells else bool(cells)
+def _about(run: Run, cells: Set[int]) -> list[Finding]:
+    """The findings about one of these cells or about the whole run, in the order of the checks; none of no
+    cell. A page asks thousands of times."""
+    places = _places(run)
+    about = {place for cell in cells for place in (*places.get(cell, ()), *places.get(None, ()))}
+    return [run.findings[place] for place in sorted(about)]
+
+
+@once
+def _places(run: Run) -> dict[int | None, list[int]]:
+    """Places among the findings of those about each cell; of None: about the whole run."""
+    places: dict[int | None, list[int]] = {}
+    for place, found in enumerate(run.findings):
+        for cell in found.cells or (None,):
+            places.setdefault(cell, []).append(place)
+    return places
+
+
+@once
+def _counted(run: Run) -> dict[tuple[str, str, str], frozenset[int]]:
+    """The numbers of the cells that count, by their key."""
+    return {group.key: frozenset(cell.number for cell in group.counted) for group in run.groups}
 
 
 def mark_html(found: Sequence[Marking]) -> Html:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from harness.store import StartRecord
+from reports.once import once_for
+from reports.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -30,6 +33,7 @@ class Memory:
         return int(self.size_bytes.argmax())
 
 
+@once_for(attrgetter("name"))
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
     """A start's memory, empty where nothing was sampled.
 
@@ -42,12 +46,15 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
         what, column, frame = "device memory of the server's processes", "process_bytes", run.device
     if frame is None:
         return Memory(what, np.empty(0), np.empty(0))
-    own = frame[frame["start"] == start.name]
+    own = of_start(frame, start.name)
     is_attributed = True
     if start.memory_kind != "host" and not len(own["process_bytes"].dropna()):
         what, column, is_attributed = "device memory in use (all processes)", "used_bytes", False
-    # A server on several devices: the devices' samples of one reading are added.
-    reading = own.groupby("device").cumcount() if "device" in own else np.arange(len(own))
-    kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column], "reading": reading}).dropna()
-    samples = kept.astype(float).groupby("reading").agg({"t_ns": "min", "bytes": "sum"})
+    kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column]})
+    if "device" not in own or own["device"].nunique() == 1:
+        samples = kept.dropna().astype(float)
+    else:
+        # A server on several devices: the devices' samples of one reading are added.
+        kept["reading"] = own.groupby("device").cumcount()
+        samples = kept.dropna().astype(float).groupby("reading").agg({"t_ns": "min", "bytes": "sum"})
     return Memory(what, samples["t_ns"].to_numpy(), samples["bytes"].to_numpy(), is_attributed)

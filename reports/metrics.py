@@ -193,6 +193,18 @@ METRICS: tuple[Metric, ...] = (
         words=("more", "fewer"),
     ),
     Metric(
+        "cached_share",
+        "prompt tokens from the prefix cache",
+        "share",
+        "-",
+        "cached tokens / input tokens of the window's ok requests for which the server gave both",
+        _USAGE,
+        "%",
+        100.0,
+        is_additive=True,
+        words=("more", "fewer"),
+    ),
+    Metric(
         "tokens_per_chunk",
         "tokens per chunk",
         "tokens",

@@ -17,6 +17,7 @@ from reports.caveats import stand_ins
 from reports.cells import Aggregate, Group
 from reports.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
 from reports.metrics import is_percentile, metric_of, why_missing
+from reports.same_turns import Turns, shared, turns_of
 from reports.verdicts import STARTS_NEEDED, Question, log_margin
 
 if TYPE_CHECKING:
@@ -206,20 +207,16 @@ def _lengths(pair: Pair, name: str, title: str) -> str | None:
     """Lengths of turns that both answered where their conversations are the same, since a faster server plays
     further ones; else on average."""
     turns = _turns(pair, name)
-    means = [equal_work.mean(found.values()) for found in turns] if turns else None
-    means = means or [found.mean for found in aggregates(pair, name)]
+    means = [found.mean for found in turns] or [found.mean for found in aggregates(pair, name)]
     if not equal_work.differ(means):
         return None
     numbers = " and ".join(f"{value:,.1f}" for value in means if value is not None)
     return f"their {title} have other lengths: {numbers} tokens"
 
 
-def _turns(pair: Pair, column: str) -> list[equal_work.Counts]:
+def _turns(pair: Pair, column: str) -> list[Turns]:
     """A count of both for each turn that both answered; empty where these are too few, or others."""
     if not pair.has_same_seeds:
         return []
-    found = [equal_work.turns_of(run, group, column) for _, run, group in pair.sides]
-    shared = found[0].keys() & found[1].keys()
-    if len(shared) < equal_work.TURNS_NEEDED:
-        return []
-    return [{turn: each[turn] for turn in shared} for each in found]
+    found = shared([turns_of(run, group, column) for _, run, group in pair.sides])
+    return found if len(found[0]) >= equal_work.TURNS_NEEDED else []

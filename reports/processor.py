@@ -6,12 +6,17 @@ Draws nothing and judges nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 from harness.contracts import LOOK_S
 from harness.store import StartRecord
 from reports.cells import Cell, Group
 from reports.frames import Run
+from reports.once import itself, once_for
+from reports.slices import of_start
 
 # At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3
@@ -29,16 +34,15 @@ def foreign_share(run: Run, cell: Cell) -> float | None:
     return float(machine.mean()) / 100 - (used + cell.client_cores_here) / cores
 
 
+@once_for(attrgetter("number"))
 def server_cores(run: Run, cell: Cell) -> float | None:
     """Cores that the server's processes kept busy in the window, on average; None where not sampled."""
     samples = run.window_samples(run.host, cell)
     if not len(samples):
         return None
-    server = samples[["t_ns", "cpu_s"]].dropna().astype(float)
-    if len(server) < 2:
-        return None
-    used = server.iloc[-1] - server.iloc[0]
-    return float(used["cpu_s"] / (used["t_ns"] / 1e9))
+    t_ns, cpu_s = (samples[name].to_numpy(dtype=float, na_value=np.nan) for name in ("t_ns", "cpu_s"))
+    t_ns, cpu_s = t_ns[~np.isnan(cpu_s)], cpu_s[~np.isnan(cpu_s)]
+    return float((cpu_s[-1] - cpu_s[0]) / ((t_ns[-1] - t_ns[0]) / 1e9)) if len(cpu_s) > 1 else None
 
 
 def idle_cores(run: Run, record: StartRecord) -> float | None:
@@ -69,13 +73,22 @@ def _looked_until_ns(cells: Sequence[Cell], record: StartRecord) -> list[int]:
 def _cores_between(run: Run, start: str, begin_ns: int, end_ns: int) -> float | None:
     if run.host is None:
         return None
-    own = run.host[run.host["start"] == start]
-    inside = own[(own["t_ns"] >= begin_ns) & (own["t_ns"] < end_ns)][["t_ns", "cpu_s"]].dropna()
-    if len(inside) < IDLE_SAMPLES:
+    t_ns, cpu_s = _course(run, start)
+    first, last = np.searchsorted(t_ns, [begin_ns, end_ns])
+    if last - first < IDLE_SAMPLES:
         return None
-    ordered = inside.astype(float).sort_values("t_ns").to_numpy()
-    passed_ns, used_s = ordered[-1] - ordered[0]
-    return float(used_s / (passed_ns / 1e9))
+    return float((cpu_s[last - 1] - cpu_s[first]) / ((t_ns[last - 1] - t_ns[first]) / 1e9))
+
+
+@once_for(itself)
+def _course(run: Run, start: str) -> tuple[np.ndarray, np.ndarray]:
+    """Instants of a start's samples in order, and the server's processor time at each, where it is known."""
+    assert run.host is not None
+    own = of_start(run.host, start)
+    t_ns, cpu_s = own["t_ns"].to_numpy(dtype=np.int64), own["cpu_s"].to_numpy(dtype=float, na_value=np.nan)
+    order = np.argsort(t_ns, kind="stable")
+    order = order[~np.isnan(cpu_s[order])]
+    return t_ns[order], cpu_s[order]
 
 
 def group_cores(run: Run, group: Group) -> list[float]:

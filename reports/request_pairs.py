@@ -7,7 +7,8 @@ Requests of one start are not independent, so nothing here is a verdict. Draws n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,8 @@ class Paired:
 
 
 def paired(run: Run, groups: Sequence[Group], baseline: Group) -> list[Paired]:
-    """Each of the groups against the baseline, all of one scenario and load. Has the texts of two cells at a
-    time in memory; reads each cell's once."""
+    """Each of the groups against the baseline, all of one scenario and load. Has the texts of three cells at
+    a time in memory; reads each cell's once."""
     others = [group for group in groups if group is not baseline]
     alike = [group for group in others if _why_unlike(run, group, baseline) is None]
     found: dict[str, list[_Block]] = {group.deployment: [] for group in others}
@@ -88,10 +89,21 @@ def paired(run: Run, groups: Sequence[Group], baseline: Group) -> list[Paired]:
         partners = [(group, partner) for group in alike if (partner := _partner(group, cell))]
         if not partners:
             continue
-        side = _Side.of(run, cell)
-        for group, partner in partners:
-            found[group.deployment].append(_block(_Side.of(run, partner), side))
+        sides = _sides(run, [cell, *(partner for _, partner in partners)])
+        own = next(sides)
+        for group, _ in partners:
+            found[group.deployment].append(_block(next(sides), own))
     return [_paired(run, group, baseline, found[group.deployment]) for group in others]
+
+
+def _sides(run: Run, cells: Sequence[Cell]) -> Iterator[_Side]:
+    """Of one cell after the other; the next one is read while one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(_Side.of, run, cells[0])
+        for cell in cells[1:]:
+            side, following = following.result(), pool.submit(_Side.of, run, cell)
+            yield side
+        yield following.result()
 
 
 def _partner(group: Group, cell: Cell) -> Cell | None:
@@ -120,8 +132,7 @@ class _Side:
 
     @classmethod
     def of(cls, run: Run, cell: Cell) -> _Side:
-        frame = run.window_requests(cell.number)
-        frame = frame[frame["outcome"] == "ok"]
+        frame = run.ok_requests(cell.number, "conversation", "turn", *DELTAS, "output_tokens")
         conversation, turn = (frame[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn"))
         return cls((conversation << _TURN_BITS) + turn, frame, read_answers(run.path, cell.number))
 

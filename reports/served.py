@@ -14,6 +14,8 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.cells import Cell, Group
+from reports.once import itself, once_for
+from reports.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -31,12 +33,13 @@ class Gauge:
     peak: float
 
 
+@once_for(itself)
 def samples_of(run: Run, start: str) -> pd.DataFrame:
     """A start's samples in order, as floats; empty where it has none. `t_ns` has lost some 100 ns."""
     frame = run.server
     if frame is None:
         return pd.DataFrame(columns=["t_ns", *TERMS], dtype=float)
-    own = frame[frame["start"] == start]
+    own = of_start(frame, start)
     return own[["t_ns", *TERMS]].astype(float).sort_values("t_ns")
 
 
@@ -52,13 +55,20 @@ def growth(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     None where one of them is missing or the counter fell (the server was started anew)."""
     if cell.record is None or cell.summary is None:
         return None
-    known = samples_of(run, cell.record.start)[["t_ns", term]].dropna()
-    t_ns, counts = known["t_ns"].to_numpy(), known[term].to_numpy()
+    t_ns, counts = _course(run, cell.record.start, term)
     ends = [_at(t_ns, counts, ns) for ns in (cell.summary.window_start_ns, cell.summary.window_end_ns)]
     begun, ended = ends
     if begun is None or ended is None or _fell(t_ns, counts, cell):
         return None
     return ended - begun
+
+
+def _course(run: Run, start: str, term: ServerTerm) -> tuple[np.ndarray, np.ndarray]:
+    """Instants and values of a term where it is known."""
+    samples = samples_of(run, start)
+    t_ns, values = samples["t_ns"].to_numpy(), samples[term].to_numpy()
+    is_known = ~np.isnan(values)
+    return t_ns[is_known], values[is_known]
 
 
 def _at(t_ns: np.ndarray, counts: np.ndarray, ns: int) -> float | None:
@@ -114,13 +124,13 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
     one is missing or the counter fell."""
     if cell.record is None or cell.summary is None:
         return None
-    known = samples_of(run, cell.record.start)[["t_ns", term]].dropna()
-    before = known[known["t_ns"] <= cell.summary.started_ns]
-    upto = known[known["t_ns"] < _next_load_ns(run, cell, cell.summary.ended_ns)]
-    if not len(before) or not len(upto) or upto["t_ns"].iloc[-1] < cell.summary.ended_ns:
+    t_ns, counts = _course(run, cell.record.start, term)
+    first = int(np.searchsorted(t_ns, cell.summary.started_ns, side="right")) - 1
+    last = int(np.searchsorted(t_ns, _next_load_ns(run, cell, cell.summary.ended_ns))) - 1
+    if first < 0 or last < 0 or t_ns[last] < cell.summary.ended_ns:
         return None
-    between = upto[upto["t_ns"] >= before["t_ns"].iloc[-1]][term]
-    return None if (between.diff() < 0).any() else float(between.iloc[-1] - between.iloc[0])
+    between = counts[first : last + 1]
+    return None if (np.diff(between) < 0).any() else float(between[-1] - between[0])
 
 
 def _next_load_ns(run: Run, cell: Cell, ended_ns: int) -> float:

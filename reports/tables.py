@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,14 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
     if not tables:
         empty = store.REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
         tables = [_latencies(empty, 0, "sent_ns")]
-    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas(types_mapper=_NULLABLE.get)
+    joined = [pa.concat_tables(tables)]
+    tables.clear()
+    return _frame(joined.pop())
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    """Takes the table apart as it goes, so that a column is in memory once."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
     return frame
 
 
@@ -98,30 +104,33 @@ class Gaps:
 
 @dataclass(frozen=True)
 class Chunks:
-    """All content chunks of a cell (`at_ns`, and the `row` of its request for each), and by request its turn,
-    its output tokens (NaN where not known), whether it is ok, and whether it was sent in the window."""
+    """The content chunks of some of a cell's requests: `at_ns` of all, those of request k from begins[k] to
+    begins[k + 1]; and by request its turn (from 0), its output tokens (NaN where not known), whether it is
+    ok, and whether it was sent in the window."""
 
     at_ns: np.ndarray
-    row: np.ndarray
+    begins: np.ndarray
     turn: np.ndarray
     tokens: np.ndarray
     is_ok: np.ndarray
     in_window: np.ndarray
 
-    @cached_property
-    def per_request(self) -> np.ndarray:
-        """How many content chunks each request has."""
-        return np.bincount(self.row, minlength=len(self.turn))
+
+def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
+    """The chunks of a cell's requests, some thousand requests at a time, in the stored order."""
+    path = store.cell_dir(run_dir, number)
+    names = ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"]
+    with _reading(path / "requests.parquet"):
+        for table in store.request_batches(path, names):
+            yield _chunks(table)
 
 
-def read_chunks(run_dir: Path, number: int) -> Chunks:
-    """The chunks of a cell's requests, from one reading of its lists."""
-    table = _read_requests(run_dir, number, ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"])
+def _chunks(table: Any) -> Chunks:
     lists = table["chunk_ns"].combine_chunks()
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     return Chunks(
         at_ns=lists.flatten().to_numpy(zero_copy_only=False),
-        row=np.repeat(np.arange(len(lengths)), lengths),
+        begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         turn=table["turn"].to_numpy(),
         tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
         is_ok=_flags(pc.equal(table["outcome"], "ok")),
@@ -133,27 +142,18 @@ def _flags(column: Any) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def chunk_gaps(chunks: Chunks) -> Gaps:
-    """The gaps of the ok requests in the window."""
-    kept = (chunks.is_ok & chunks.in_window)[chunks.row]
-    at_ns, row = chunks.at_ns[kept], chunks.row[kept]
-    is_gap = np.diff(row) == 0
-    request = row[1:][is_gap]
-    return Gaps(np.diff(at_ns)[is_gap] / 1e9, request, chunks.turn[request])
-
-
-def tokens_arrived(chunks: Chunks, edges_ns: np.ndarray) -> np.ndarray | None:
-    """Output tokens that arrived between successive instants, of all requests whose token count is known.
-
-    A request's tokens are spread evenly over its content chunks, so a request that was sent before the
-    window counts with its chunks in it. None where an ok request with chunks in there has no count.
-    """
-    is_inside = (chunks.at_ns >= edges_ns[0]) & (chunks.at_ns < edges_ns[-1])
-    at_ns, row = chunks.at_ns[is_inside], chunks.row[is_inside]
-    if np.isnan(chunks.tokens[row][chunks.is_ok[row]]).any():
-        return None
-    per_chunk = np.nan_to_num(chunks.tokens) / np.maximum(chunks.per_request, 1)
-    return np.histogram(at_ns, edges_ns, weights=per_chunk[row])[0]
+def read_gaps(run_dir: Path, number: int) -> Gaps:
+    """The gaps of the ok requests in the window, each of them: 24 bytes a gap."""
+    nothing = np.empty(0, dtype=np.int64)
+    seconds, request, turn, before = [np.empty(0)], [nothing], [nothing], 0
+    for chunks in chunk_batches(run_dir, number):
+        row = np.repeat(np.arange(len(chunks.turn)), np.diff(chunks.begins))
+        is_gap = (np.diff(row) == 0) & (chunks.is_ok & chunks.in_window)[row[1:]]
+        seconds.append(np.diff(chunks.at_ns)[is_gap] / 1e9)
+        request.append(before + row[1:][is_gap])
+        turn.append(chunks.turn[row[1:][is_gap]])
+        before += len(chunks.turn)
+    return Gaps(np.concatenate(seconds), np.concatenate(request), np.concatenate(turn))
 
 
 def read_answers(run_dir: Path, number: int) -> Any:
@@ -192,16 +192,19 @@ def _common_characters(a: str, b: str) -> int:
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
-    """host.parquet or device.parquet of all starts, with the column `start`; None where no start has one."""
-    tables = []
-    for name in names:
+    """host.parquet or device.parquet of all starts, in their order, with the column `start` (a category);
+    None where no start has one."""
+    tables, starts = [], list(names)
+    for at, name in enumerate(starts):
         path = run_dir / "starts" / name / file_name
         with _reading(path):
             table = store.read_samples(path)
         if table is not None and table.num_rows:
-            tables.append(table.add_column(0, "start", pa.array([name] * table.num_rows)))
+            codes = np.full(table.num_rows, at, dtype=np.int32)
+            column = pa.DictionaryArray.from_arrays(codes, pa.array(starts))
+            tables.append(table.add_column(0, "start", column))
     if not tables:
         return None
-    joined = pa.concat_tables(tables, promote_options="permissive")
-    frame: pd.DataFrame = joined.to_pandas(types_mapper=_NULLABLE.get)
-    return frame
+    joined = [pa.concat_tables(tables, promote_options="permissive")]
+    tables.clear()
+    return _frame(joined.pop())

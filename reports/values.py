@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pandas as pd
 
 from reports import energy, goodput, tables
 from reports.cells import Cell, arrival_cv
+from reports.chunk_totals import ChunkTotals, chunk_totals
+from reports.gap_counts import GapCounts
 from reports.memory_samples import memory_over_time
-from reports.metrics import METRICS, Value, mean_value, percentile_values
+from reports.metrics import METRICS, PERCENTILES, Value, is_supported, mean_value, percentile_values
 from reports.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
 
 if TYPE_CHECKING:
@@ -21,74 +24,91 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Measured:
     """What a completed cell came to. `chunk_rate_per_s`: content chunks per second of one stream while it
-    runs. `steadiness` is None without a window."""
+    runs. `steadiness` is None without a window. `gap_counts`: see Run.gap_counts."""
 
     values: dict[str, Value]
     chunk_rate_per_s: float | None
     steadiness: Steadiness | None
+    gap_counts: GapCounts
 
 
-def measured(run: Run, cell: Cell) -> Measured:
+def totals_of(run_dir: Path, cell: Cell) -> ChunkTotals:
+    """What a cell's chunks come to: all that is read of its lists. May run beside others."""
+    summary = cell.summary if cell.window_s is not None else None
+    window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
+    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, _gap_levels)
+
+
+def _gap_levels(gaps: int, requests: int) -> list[int]:
+    return [level for level in PERCENTILES if is_supported(level, gaps, requests)]
+
+
+def measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     """All values of a completed cell."""
-    chunks = tables.read_chunks(run.path, cell.number)
-    gaps = tables.chunk_gaps(chunks)
-    steadiness = _steadiness(run, cell, chunks)
-    values = _distributions(run, cell, gaps) | _means(run, cell) | _rates(steadiness)
-    values["tokens_per_chunk"] = _tokens_per_chunk(chunks)
+    steadiness = _steadiness(run, cell, totals)
+    values = _distributions(run, cell, totals) | _means(run, cell) | _rates(steadiness)
+    values["tokens_per_chunk"] = Value(
+        totals.tokens / totals.chunks if totals.chunks else None, totals.chunks, totals.counted_requests
+    )
     start = run.start_of(cell)
     launch_s = start.launch_s if start else None
     values["launch_s"] = Value(launch_s, int(launch_s is not None))
     values["memory_peak_bytes"] = _peak_in(run, cell)
     values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | goodput.slo_values(run, cell)
-    streamed_s = float(gaps.seconds.sum())
-    return Measured(values, len(gaps.seconds) / streamed_s if streamed_s > 0 else None, steadiness)
+    chunk_rate_per_s = totals.counts.n / totals.streamed_s if totals.streamed_s > 0 else None
+    return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
 
 
-def known(series: pd.Series[Any]) -> np.ndarray:
-    """The values of a column that are there."""
-    values = series.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    return np.asarray(values[~np.isnan(values)])
+def floats(series: pd.Series[Any]) -> np.ndarray:
+    """A column as floats, NaN where it has no value."""
+    return np.asarray(series.to_numpy(dtype=float, na_value=np.nan))
 
 
-def _distributions(run: Run, cell: Cell, gaps: tables.Gaps) -> dict[str, Value]:
+def _distributions(run: Run, cell: Cell, totals: ChunkTotals) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for metric in METRICS:
         if metric.name == "itl_s":
-            values |= percentile_values(metric.name, gaps.seconds, gaps.requests)
+            values |= _gap_percentiles(totals)
         elif metric.is_distribution:
             values |= percentile_values(metric.name, run.observations(cell.number, metric.name))
     return values
 
 
+def _gap_percentiles(totals: ChunkTotals) -> dict[str, Value]:
+    n, requests = totals.counts.n, int(totals.counts.requests.sum())
+    found = totals.gap_percentiles_s
+    return {f"itl_s.p{level}": Value(found.get(level), n, requests) for level in PERCENTILES}
+
+
 def _means(run: Run, cell: Cell) -> dict[str, Value]:
-    sent = run.window_requests(cell.number)
-    ok = sent[sent["outcome"] == "ok"]
     names = ("input_tokens", "output_tokens", "cached_tokens")
-    values = {name: mean_value(known(ok[name])) for name in names}
-    return values | {"success_share": Value(len(ok) / len(sent) if len(sent) else None, len(sent))}
+    found = {name: run.ok_values(cell.number, name) for name in names}
+    values = {name: mean_value(tokens) for name, tokens in found.items()}
+    values["cached_share"] = share_of_tokens(found["cached_tokens"], found["input_tokens"])
+    sent, ok = len(run.window_requests(cell.number)), len(found["input_tokens"])
+    return values | {"success_share": Value(ok / sent if sent else None, sent)}
 
 
-def _tokens_per_chunk(chunks: tables.Chunks) -> Value:
-    kept = chunks.is_ok & chunks.in_window & ~np.isnan(chunks.tokens) & (chunks.per_request > 0)
-    count = int(chunks.per_request[kept].sum())
-    share = float(chunks.tokens[kept].sum()) / count if count else None
-    return Value(share, count, int(kept.sum()))
+def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
+    """Cached tokens per input token over the requests that have both (NaN: not told)."""
+    both = ~np.isnan(cached) & ~np.isnan(given)
+    total = float(given[both].sum())
+    return Value(float(cached[both].sum()) / total if total else None, int(both.sum()))
 
 
-def _steadiness(run: Run, cell: Cell, chunks: tables.Chunks) -> Steadiness | None:
+def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
     summary = cell.summary
     if summary is None or cell.window_s is None:
         return None
     edges = edges_of(summary.window_start_ns, summary.window_end_ns)
     frame = run.cell_requests(cell.number)
-    sent = frame[frame["sent_ns"].notna()]
-    sent_ns, left_ns = (sent[name].to_numpy(dtype=float) for name in ("sent_ns", "end_ns"))
-    in_flight = occupancy(sent_ns, left_ns, edges)
-    ended_ns = frame.loc[frame["outcome"] == "ok", "end_ns"].to_numpy(dtype=float)
+    sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
+    was_sent = ~np.isnan(sent_ns)
+    in_flight = occupancy(sent_ns[was_sent], left_ns[was_sent], edges)
+    ended_ns = left_ns[(frame["outcome"] == "ok").to_numpy(dtype=bool)]
     ended = rate(ended_ns[ended_ns < edges[-1]], edges)
     requests = round(ended.mean * cell.window_s)
-    tokens = tables.tokens_arrived(chunks, edges)
-    arrived = None if tokens is None else Series(tokens / (np.diff(edges) / 1e9))
+    arrived = None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9))
     grew = only_grew(frame, cell.load, summary)
     return Steadiness(in_flight, arrived, ended, requests, arrival_cv(cell.load), grew)
 

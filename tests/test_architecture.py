@@ -35,6 +35,7 @@ HOMES = {
         "harness/fit_text.py",
         "harness/gate_text.py",
         "harness/listing.py",
+        "harness/live.py",
         "harness/progress.py",
     },
     "huggingface_hub": {"engines/tgi.py", "engines/weights/"},

@@ -11,7 +11,7 @@ from harness import store
 from harness.contracts import Objective
 from reports import open_run
 from reports.goodput import judged_cells
-from reports.sections import search
+from reports.sections import search, throughput
 
 TTFT = Objective("ttft_s", 0.95, 0.1)
 SUCCESS = Objective("success", 0.9)
@@ -61,4 +61,7 @@ def test_the_page_shows_service_levels_by_load(tmp_path):
     text = made.body.text
     assert "p95 TTFT 200 ms" in text
     assert {"kept", "broken"} <= {word for word in ("kept", "broken", "unclear") if f">{word}<" in text}
-    assert [chart.id for chart in made.charts] == ["goodput_per_s-0"]
+    assert "Goodput is in Throughput" in text
+    drawn = throughput.section(run)
+    assert drawn is not None
+    assert [chart.id for chart in drawn.charts][-1] == "goodput_per_s-0"

@@ -152,6 +152,13 @@ def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
     assert {line["phase"] for line in progress[1:]} <= {"window", "drain"}
     assert 0 < progress[0]["requests"] <= len(rows)
     assert (progress[0]["failed"], 0 <= progress[0]["in_flight"] <= 2) == (0, True)
+    assert progress[0]["failures"] == {}
+    recent = progress[0]["recent"]
+    assert (recent["requests"], recent["length_s"]) == (progress[0]["requests"], pytest.approx(1.0, abs=0.5))
+    assert recent["tokens_per_s"] == pytest.approx(2 * recent["requests"] / recent["length_s"])
+    assert recent["chunks_per_s"] == pytest.approx(recent["requests"] / recent["length_s"])
+    assert 0.05 <= recent["ttft_p50_s"] <= recent["ttft_p95_s"] < 5
+    assert progress[0]["loop_lag_s"] > 0
 
 
 def test_a_turn_is_due_its_think_time_after_the_end_of_the_one_before(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from harness.errors import LoadError
 from harness.load.chief import Chief
 from harness.load.crew import Crew, worker_summary
 from harness.load.messages import SILENT_S, Begun, Done, Failed, Hello, Refused, Rows
+from harness.load.pulse import Progress
 from harness.load.traffic import Outlet
 
 
@@ -58,6 +59,10 @@ def test_all_workers_rows_come_back_whole(tmp_path: Path) -> None:
     assert summary.window_end_ns - summary.started_ns == 1700 * MS
     progress = [json.loads(line) for line in said.splitlines()]
     assert progress[-1]["requests"] > 0
+    recent = progress[-1]["recent"]
+    assert recent["requests"] == progress[-1]["requests"], "of both workers"
+    assert recent["tokens_per_s"] == pytest.approx(2 * recent["requests"] / recent["length_s"], rel=0.2)
+    assert 0.005 <= recent["ttft_p50_s"] <= recent["ttft_p95_s"] < 5
     begun = [
         msgspec.json.decode(line, type=BegunRow)
         for line in (tmp_path / "begun.jsonl").read_bytes().splitlines()
@@ -287,7 +292,7 @@ def test_who_is_missing_is_said_with_what_to_start() -> None:
     crew.hear("b", Hello("2", "old", 8, "boot"))
     load = Load(workers=2, bind="0.0.0.0:6000")
     job = LoadJob("1", "", "", "", "", {}, "matched", "", {}, load, 1, "", "", "")
-    heard: list[dict[str, Any]] = []
+    heard: list[Progress] = []
     chief = Chief(job, crew, lambda node, message: None, heard.append, {}, connect_limit_s=1.2)
     with pytest.raises(LoadError) as caught:
         chief.gather()
@@ -295,4 +300,4 @@ def test_who_is_missing_is_said_with_what_to_start() -> None:
         "1 of 2 load workers connected within 1 s (old has bench 2, the run has 1; install the same); "
         "start the others with `bench worker --master HOST:6000` (HOST: this machine)"
     )
-    assert heard[0]["phase"] == "waiting for workers, 1 of 2 are there"
+    assert heard[0].phase == "waiting for workers, 1 of 2 are there"

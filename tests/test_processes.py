@@ -11,7 +11,8 @@ from reference_serving import serving
 from harness import store
 from harness.contracts import Load, LoadJob
 from harness.errors import LoadError, ServerError
-from harness.load.processes import Progress, read_summary, run_load
+from harness.load.processes import read_summary, run_load
+from harness.load.pulse import Progress
 
 CHAT = {"turns": 1, "output_tokens": 4, "think_time_s": 0.0}
 

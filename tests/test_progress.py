@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from pathlib import Path
+
 import pytest
-from make_run import deployment, plan_of
+from make_run import deployment, plan_of, summary
+from waiting import wait_until
 
 from harness.contracts import Load, PlannedStart
+from harness.live import Measuring, Starting
 from harness.progress import Show
+from harness.result import Result
 from harness.store import CellRecord
 
 REASON = "the server exited with code 1"
@@ -34,8 +41,8 @@ def test_a_reason_is_said_once_where_its_failures_follow_each_other(
     start: PlannedStart, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show = Show(quiet=False)
-    show.cell_ends(start, record(start, 1))
-    show.cell_ends(start, record(start, 2))
+    show.cell_ends(start, record(start, 1), Result())
+    show.cell_ends(start, record(start, 2), Result())
     show.start_failed(start, REASON)
     first, second, third = lines(capsys)
     assert first.endswith(f": failed: {REASON}")
@@ -50,14 +57,14 @@ def test_a_reason_is_said_again_where_anything_else_came_between(
     show = Show(quiet=False)
     if between == "doubted":
         doubts = {"validity": "invalid", "reasons": ("no request was sent in the window",)}
-        show.cell_ends(start, record(start, 1, **doubts))
+        show.cell_ends(start, record(start, 1, **doubts), Result())
     else:
-        show.cell_ends(start, record(start, 1))
+        show.cell_ends(start, record(start, 1), Result())
         if between == "completed":
-            show.cell_ends(start, record(start, 2, status="completed", error=None))
+            show.cell_ends(start, record(start, 2, status="completed", error=None), Result())
         else:
             show.start_ready(start, 1.0)
-    show.cell_ends(start, record(start, 3))
+    show.cell_ends(start, record(start, 3), Result())
     assert lines(capsys)[-1].endswith(f": failed: {REASON}")
 
 
@@ -68,5 +75,71 @@ def test_a_grown_run_says_why_a_repeat_follows(
     show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
     show.grow([start, start], "repeat 4 follows: 7 %")
     assert lines(capsys) == ["repeat 4 follows: 7 %"]
-    [task] = show._live.tasks
-    assert task.total == 3
+    assert show._view.overall.total == 3
+
+
+def test_a_completed_cell_is_told_with_its_figures(
+    start: PlannedStart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = Show(quiet=False)
+    done = record(start, 7, status="completed", error=None, summary=summary(0, requests=212))
+    show.cell_ends(start, done, Result(1234.4, 0.04126, 180))
+    show.cell_ends(start, done, Result(12.345, None, 9))
+    show.cell_ends(start, done, Result())
+    label = start.deployment.label
+    assert lines(capsys) == [
+        f"  cell 007 {label}, 1 user: completed, 212 requests, {figures}"
+        for figures in (
+            "1,234 tokens/s, TTFT p50 41.3 ms (n=180)",
+            "12.3 tokens/s, TTFT p50 - (n=9)",
+            "- tokens/s, TTFT p50 - (n=0)",
+        )
+    ]
+
+
+@pytest.mark.parametrize("terminal", ["no terminal", "dumb", "quiet"])
+def test_without_a_terminal_or_when_quiet_there_is_no_panel(
+    start: PlannedStart, terminal: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if terminal != "no terminal":
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "dumb" if terminal == "dumb" else "xterm")
+    with Show(quiet=terminal == "quiet") as show:
+        show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+        show.start_begins(start)
+        assert show._live is None
+    assert lines(capsys) == []
+
+
+def test_the_panel_takes_no_signals_and_is_gone_at_the_end(
+    start: PlannedStart, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    before = set(threading.enumerate())
+    with Show(quiet=False) as show:
+        show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+        [thread] = set(threading.enumerate()) - before
+        held = signals_of(thread, "SigBlk")
+        assert held >> (signal.SIGINT - 1) & 1
+        assert held >> (signal.SIGTERM - 1) & 1
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    wait_until(lambda: not thread.is_alive())
+    assert capsys.readouterr().out == ""
+
+
+def signals_of(thread: threading.Thread, name: str) -> int:
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith(name)).split()[1], 16)
+
+
+def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start: PlannedStart) -> None:
+    show = Show(quiet=True)
+    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.start_begins(start)
+    show.start_stage(start, "weights_loaded")
+    assert isinstance(show._view.doing, Starting)
+    assert show._view.doing.stage == "weights_loaded"
+    show.start_ready(start, 2.0)
+    show.start_stage(start, "engine_ready")
+    assert isinstance(show._view.doing, Measuring)

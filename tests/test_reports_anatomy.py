@@ -584,7 +584,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     again = replace(open_run(path).start_records[1], repeat=0)
     store.write_record(path / "starts" / again.name / "start.json", again)
     made = memory_section.section(open_run(path))
-    assert list(dict.fromkeys(row[0] for row in made.charts[0].rows)) == ["1 (00)", "1 (01)"]
+    assert list(dict.fromkeys(row.cells[0] for row in made.charts[-1].rows)) == ["1 (00)", "1 (01)"]
 
 
 def stage_labels(path, **stages_s):
@@ -594,7 +594,7 @@ def stage_labels(path, **stages_s):
     write_start(path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
     made = memory_section.section(open_run(path))
     assert made is not None
-    notes = made.charts[0].layout["annotations"]
+    notes = made.charts[-1].layout["annotations"]
     return [(n["text"], n["x"], n["y"]) for n in notes if "ready" in n["text"] or "loaded" in n["text"]]
 
 

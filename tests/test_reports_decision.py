@@ -30,7 +30,7 @@ from reports import open_run
 from reports.cells import Aggregate
 from reports.comparisons import mirrored
 from reports.decision import Row, by_pairs, decision_rows
-from reports.decision_text import answer, slo_words
+from reports.decision_text import answer, basis, slo_words
 from reports.frames import Run
 from reports.picks import Standing, pick
 from reports.search_decision import load_rows, search_rows
@@ -129,14 +129,28 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
 def test_answer_says_it_in_a_sentence(clear: Run) -> None:
     text = answer(clear) or ""
     assert text.startswith(
-        "At 4 users 3 of 4 deployments keep the SLO (p95 TTFT 300 ms, 98 % success): vllm awq is the fastest"
+        "vllm awq. At 4 users it is the fastest of the 3 of 4 deployments that keep the SLO (p95 TTFT "
+        "300 ms, 98 % success): "
     )
-    said = re.search(
-        r", 1\.33x \[(1\.\d\d), (1\.\d\d)\] vllm fp16 \(95 %, corrected for (\d+) comparisons", text
-    )
+    said = re.search(r": 1\.33x \[(1\.\d\d), (1\.\d\d)\] the tokens/s of vllm fp16, in the same peak", text)
     assert said is not None, text
     assert float(said[1]) < 1.33 < float(said[2])
-    assert int(said[3]) == clear.comparisons.family > 0
+    assert "sglang awq has the smallest peak memory of these, 0.50x [" in text
+    count = re.match(r"95 %, corrected for (\d+) comparisons", basis(clear))
+    assert count is not None
+    assert int(count[1]) == clear.comparisons.family > 0
+
+
+def test_answer_says_the_best_against_the_baseline_where_that_is_not_the_next(tmp_path: Path) -> None:
+    does = {"vllm fp16": replace(SLOW, peak_gib=2.0), "vllm awq": FAST, "sglang awq": MIDDLE}
+    text = answer(run_of(tmp_path, does)) or ""
+    assert re.search(
+        r": 1\.33x \[1\.\d\d, 1\.\d\d\] the tokens/s of sglang awq\. Against the baseline, vllm ", text
+    )
+    ratio, memory = r"2\.0\dx \[\d\.\d\d, 2\.\d\d\]", r"0\.50x \[0\.50, 0\.50\]"
+    assert re.search(rf"vllm fp16: {ratio} the tokens/s, in {memory} of its peak memory; what its", text), (
+        text
+    )
 
 
 def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
@@ -152,7 +166,9 @@ def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: P
     run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
     pick = only(run).picks["fastest"]
     assert (pick.best.label, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
-    assert "vllm awq has the most tokens/s, not told apart from sglang awq (1.0" in (answer(run) or "")
+    text = answer(run) or ""
+    assert text.startswith("vllm awq or sglang awq. At 4 users 3 of 3 deployments keep the SLO")
+    assert "vllm awq has the most tokens/s, not told apart from sglang awq (1.0" in text
 
 
 def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:
@@ -161,7 +177,7 @@ def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:
     assert found.labels("unclear") == ["sglang awq"]
     pick = found.picks["fastest"]
     assert (pick.best.label, pick.unclear) == ("vllm awq", ("sglang awq",))
-    assert "; sglang awq would be faster, if it keeps it (95 %" in (answer(run) or "")
+    assert " sglang awq would be faster, if it keeps it." in (answer(run) or "")
 
 
 def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) -> None:
@@ -169,8 +185,8 @@ def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) ->
     pick = only(run).picks["fastest"]
     assert (pick.best.label, pick.unclear) == ("sglang awq", ())
     assert answer(run) == (
-        "No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load; of sglang awq "
-        "it is not clear at 4 users."
+        "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load; of "
+        "sglang awq it is not clear at 4 users."
     )
 
 
@@ -196,8 +212,10 @@ def test_answer_is_of_the_highest_load_that_is_kept(tmp_path: Path) -> None:
     )
     assert [row.load for row in decision_rows(run)] == ["1 user", "4 users"]
     text = answer(run) or ""
-    assert text.startswith("At 1 user 2 of 2 deployments keep the SLO")
-    assert text.endswith(" At 4 users none does.")
+    assert text.startswith(
+        "vllm awq. At 1 user it is the fastest of the 2 of 2 deployments that keep the SLO"
+    )
+    assert text.endswith(" At 4 users none keeps the SLO.")
 
 
 def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
@@ -278,10 +296,11 @@ def test_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
     assert decision_rows(run) == []
     text = answer(run) or ""
     assert re.fullmatch(
-        r"vllm awq keeps the SLO \(p95 TTFT 300 ms, 98 % success\) up to 4 users \[\d\.\d, 1\d\.\d\], not "
-        r"told apart from vllm fp16 \(2\.00x \[0\.\d\d, \d+\.\d\d\]\) \(95 %, corrected for 3 comparisons.*",
+        r"vllm awq or vllm fp16\. vllm awq keeps the SLO \(p95 TTFT 300 ms, 98 % success\) up to 4 users "
+        r"\[\d\.\d, 1\d\.\d\], not told apart from vllm fp16 \(2\.00x \[0\.\d\d, \d+\.\d\d\]\)\.",
         text,
     ), text
+    assert basis(run) == "95 %, corrected for 3 comparisons, after Holm."
     made = decision.section(run)
     assert made is not None
     assert "USD per million output tokens" in made.body.text
@@ -297,6 +316,7 @@ def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path
     assert (pick.is_proven, second.verdict.kind) == (True, "worse")
     assert pick.verdict == mirrored(second.verdict)
     text = answer(run) or ""
+    assert text.startswith("vllm awq. It keeps the SLO")
     assert "up to 16 users [15.3, 17.8], more than any other: 8.00x [" in text
 
 
@@ -305,7 +325,8 @@ def test_search_that_kept_nothing_says_so_and_why(tmp_path: Path) -> None:
     assert (search_rows(run), decision.section(run)) == ([], None)
     why = "no load that was tried kept the objectives on 3 of 3 starts (none, none, none), from 2 users on"
     assert answer(run) == (
-        "No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) on all of its starts: "
+        "No answer. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) on all of its "
+        "starts: "
         f"vllm awq: {why}; tgi fp16: {why}."
     )
 
@@ -313,7 +334,7 @@ def test_search_that_kept_nothing_says_so_and_why(tmp_path: Path) -> None:
 def test_search_of_one_deployment_answers_without_a_comparison(tmp_path: Path) -> None:
     kept = up_to(4, Does((300,)))
     assert answer(searched(tmp_path / "one", {"vllm awq": kept})) == (
-        "vllm awq keeps the SLO (p95 TTFT 300 ms, 98 % success) up to 4 users."
+        "vllm awq. It keeps the SLO (p95 TTFT 300 ms, 98 % success) up to 4 users."
     )
     assert "vllm awq is not known to keep the SLO" in (
         answer(searched(tmp_path / "none", {"vllm awq": up_to(0, Does((300,)))})) or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 from make_run import (
@@ -25,7 +26,7 @@ from harness.contracts import Load, Objective, SearchTerms
 from reports import open_run
 from reports.checks import CHECKS
 from reports.checks.finding import Finding
-from reports.marks import mark_html, mark_text, marks_between, marks_of, marks_of_cell
+from reports.marks import mark_html, mark_text, marks_between, marks_of, marks_of_answer, marks_of_cell
 from reports.page.document import page
 from reports.sections import distrust, search
 
@@ -150,8 +151,8 @@ def test_the_charts_tables_and_notes_have_the_mark(html):
     for section in ("throughput", "latency"):
         assert any(links for _, links in found.row(section, "vllm", "4 users")), section
         assert not any(links for _, links in found.row(section, "vllm", "1 user")), section
-    assert "▲ Distrust vllm awq at 4 users: Requests failed." in html
-    assert '"4 users \\u25b2 1"' in html  # what a point says when it is pointed at
+    assert "▲ 1 of 4 points bear a mark: Requests failed." in html
+    assert "\\u003cbr\\u003e\\u25b2 Requests failed" in html  # what a point says when it is pointed at
 
 
 def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
@@ -164,10 +165,11 @@ def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
         assert mark["title"] in mark["aria-label"]
 
 
-def test_what_marks_a_number_or_a_comparison_does_not_stand_at_the_top_as_well(html):
-    top = html.partition("<section")[0].partition("To know of the whole run")[2]
-    assert "distrust-quality_not_measured" not in top
-    assert "distrust-requests_failed" not in top
+def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(html):
+    box = html.partition('class="why-box doubts"')[2].partition("</div>")[0]
+    assert "2 reasons to distrust these numbers" in box
+    links = re.findall(r'href="#distrust-(\w+)"', box)
+    assert links == ["requests_failed", "quality_not_measured"]
 
 
 def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
@@ -229,3 +231,32 @@ def test_a_mark_of_several_leads_to_all_and_one_of_none_is_nothing():
     assert 'href="#distrust"' in mark_html(two).text
     assert "First &lt;b&gt;; Second" in mark_html(two).text
     assert (mark_text(two), mark_text([]), mark_html([]).text) == ("▲ 2", "", "")
+
+
+def test_marks_are_those_that_looking_through_all_findings_gives(run):
+    findings = tuple(
+        Finding(f"c{k}", "", "", "", cells, metrics, marks, compares)
+        for k, (cells, metrics, marks, compares) in enumerate(
+            product([(), (0, 1), (2, 5, 7), (11,)], [(), ("ttft_s",)], [True, False], [True, False])
+        )
+    )
+    asked = open_run(run.path)
+    asked.__dict__["findings"] = findings  # as if the checks had found these
+
+    def touching(cells, metric):
+        return [
+            each
+            for each in findings
+            if (not each.cells or cells & set(each.cells)) and (not each.metrics or metric in each.metrics)
+        ]
+
+    for group, metric in product(asked.groups, ("ttft_s", "e2e_s")):
+        cells = {cell.number for cell in group.counted}
+        expected = [each for each in touching(cells, metric) if each.marks]
+        assert list(marks_of(asked, group, f"{metric}.p95")) == expected
+        assert list(marks_of_answer(asked, cells, [metric])) == expected
+    a, b, *_ = asked.groups
+    both = {cell.number for group in (a, b) for cell in group.counted}
+    expected = [each for each in touching(both, "e2e_s") if each.marks or each.compares]
+    assert list(marks_between(asked, a, b, "e2e_s")) == expected
+    assert marks_of_answer(asked, set(), ["ttft_s"]) == ()

@@ -25,8 +25,8 @@ from harness import store
 from harness.contracts import Load
 from reports import METRICS, open_run
 from reports.metrics import needed, percentile_values, why_missing
+from reports.page.log_axis import log_ticks
 from reports.page.markup import number
-from reports.sections.latency import _log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S
@@ -245,7 +245,7 @@ def test_a_number_that_is_not_zero_is_not_shown_as_zero(value: float | None, dig
 
 @pytest.mark.parametrize(("low", "high"), [(48.0, 56.0), (9.7, 11.2), (50.01, 50.3), (3.0, 20.0), (1.0, 9e3)])
 def test_a_log_axis_has_three_different_ticks_at_least(low: float, high: float) -> None:
-    ticks = _log_ticks(low, high)
+    ticks = log_ticks(low, high)
     inside = [
         text for text, at in zip(ticks["ticktext"], ticks["tickvals"], strict=True) if low <= at <= high
     ]
@@ -253,4 +253,4 @@ def test_a_log_axis_has_three_different_ticks_at_least(low: float, high: float) 
 
 
 def test_one_value_has_a_log_axis_too() -> None:
-    assert 7.0 in _log_ticks(7.0, 7.0)["tickvals"]
+    assert 7.0 in log_ticks(7.0, 7.0)["tickvals"]

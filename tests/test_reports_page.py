@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import itertools
 import json
 import re
@@ -36,9 +38,10 @@ from harness.contracts import Load, Plan
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run, write_report
-from reports.page.charts import POINTS_AT_MOST, cumulative, downsample
+from reports.page.charts import POINTS_AT_MOST, downsample
 from reports.page.document import script_json
 from reports.page.looks import looks
+from reports.sections import SECTIONS
 from reports.sections.by_load import aside
 from reports.sections.rerun import command
 
@@ -57,6 +60,11 @@ def every_load(tmp_path_factory):
 
 def section_of(page: str, name: str) -> str:
     return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def markup_of(page: str) -> str:
+    """The page without its script and the data of its charts."""
+    return page.partition('<script type="application/json" id="charts">')[0]
 
 
 def charts_of(page: str):
@@ -84,22 +92,25 @@ def plain(page: str) -> str:
 def test_the_page_is_one_file_below_eight_megabytes(page):
     assert len(page.encode()) < 8_000_000
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page.split("</head>")[0])
-    assert page.count("plotly.js v") == 1
+    packed = re.findall(r'<script type="text/plain" id="plotly">([^<]*)</script>', page)
+    assert gzip.decompress(base64.b64decode(packed[0])).startswith(b"/**\n* plotly.js v")
+    assert len(packed) == 1
 
 
 def test_the_page_has_every_section_and_a_link_to_each(page):
     ids = re.findall(r'<section id="(\w+)"', page)
-    assert ids == re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0])
-    assert ids == [
+    assert sorted(ids) == sorted(re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0]))
+    assert ids == [name for name in SECTIONS if name in ids]
+    assert {
         "verdicts", "summary", "latency", "paired", "throughput", "bounds", "memory", "energy", "startup",
         "distrust", "steadiness", "client", "guard", "errors", "skipped", "environment", "method", "rerun",
-    ]  # fmt: skip
+    } <= set(ids)  # fmt: skip
 
 
 def test_every_chart_that_is_placed_has_its_data(page):
     found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page)
     data = json.loads(found[1])
-    placed = re.findall(r'data-chart="([^"]+)"', page)
+    placed = re.findall(r'data-chart="([^"]+)"', markup_of(page))
     assert sorted(placed) == sorted(data)
     assert len(placed) == len(set(placed))
     assert all(len(trace["x"]) <= POINTS_AT_MOST for chart in data.values() for trace in chart["traces"])
@@ -186,7 +197,8 @@ def test_a_run_without_any_plan_is_a_page(tmp_path):
 
 def test_an_all_failed_run_is_a_page_without_charts(tmp_path):
     page = write_report(all_failed_run(tmp_path)).read_text(encoding="utf-8")
-    assert 'data-chart="' not in page
+    assert 'data-chart="' not in markup_of(page)
+    assert 'id="plotly"' not in page
     assert "exited with code 1" in plain(page)
 
 
@@ -222,14 +234,8 @@ def test_a_value_of_some_starts_only_says_how_many(tmp_path):
     assert "1 of 2 starts" in plain(write_report(path).read_text(encoding="utf-8"))
 
 
-def test_a_chart_by_turn_names_who_has_no_value(tmp_path):
-    page = write_report(uneven_run(tmp_path, {"vllm awq": (1, 1), "vllm fp16": (12, 12)}))
-    text = plain(page.read_text(encoding="utf-8"))
-    assert "requests together, from 11 values up. No value: vllm awq." in text
-
-
 def test_the_page_names_no_winner_first(page):
-    said = "No winner is named: a verdict needs 3 starts of each deployment or more, here 2."
+    said = "No winner. A verdict needs 3 starts of each deployment or more, here 2."
     assert said in plain(page).partition("Verdicts No verdicts")[0]
 
 
@@ -335,17 +341,6 @@ def test_power_and_utilization_are_means_over_the_windows(tmp_path):
     assert "llama_cpp fp16 1 user 50 250 40 1,000 4 1" in text
 
 
-def test_every_latency_has_its_medians_by_turn_and_only_ttft_is_open(page):
-    section = page.partition('<section id="latency">')[2].partition("</section>")[0]
-    turns = section.partition("By turn of the conversation")[2]
-    shown, _, folded = turns.partition(
-        "<summary>ITL, TPOT, E2E by turn at 4 users, chat_multi_turn</summary>"
-    )
-    assert re.findall(r'data-chart="(\w+-\w+)', shown) == ["turns-ttft_s"] * 2
-    names = ["turns-itl_s", "turns-tpot_s", "turns-e2e_s"]
-    assert re.findall(r'data-chart="(\w+-\w+)', folded) == names * 2
-
-
 def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
     run = empty_run(tmp_path / "run")
     with pytest.raises(UserError, match=r"there is no directory .*absent"):
@@ -413,7 +408,8 @@ def test_the_question_names_what_was_compared(tmp_path):
         planned = [deployment(*pair, models.get(pair[0], "tiny-lm")) for pair in deployments]
         plan = plan_of(planned, [Load()])
         store.write_record(path / "run.json", run_record(plan))
-        assert f"<h1>{expected}" in write_report(path).read_text(encoding="utf-8")
+        heading = re.search(r"<h1>(.*?)</h1>", write_report(path).read_text(encoding="utf-8"))[1]
+        assert re.sub(r"</?span[^>]*>", "", heading).startswith(expected)
 
 
 def test_the_command_to_rerun_is_quoted_for_a_shell(tmp_path):
@@ -431,12 +427,6 @@ def test_downsampling_keeps_lows_and_highs():
     assert len(kept_x) <= POINTS_AT_MOST
     assert (kept_y.max(), kept_y.min()) == (7.0, -3.0)
     assert kept_x[kept_y.argmax()] == 12_345
-
-
-def test_the_distribution_is_of_shares_at_or_below():
-    x, share = cumulative(np.array([3.0, 1.0, 2.0, 2.0]))
-    assert x.tolist() == [1.0, 2.0, 2.0, 3.0]
-    assert share.tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
@@ -479,7 +469,8 @@ def test_the_origin_of_latencies_is_told(every_load, page):
 
 def test_gaps_between_chunks_of_several_tokens_are_called_so(every_load):
     said = "Gaps are between chunks of several tokens (llama_cpp fp16: 1.11, vllm awq: 1.11)."
-    assert plain(section_of(every_load, "latency")).count(said) == 8
+    # p50, p95 and p99 of ITL, a chart for each of four families of loads
+    assert plain(section_of(every_load, "latency")).count(said) == 12
 
 
 def test_load_processes_have_a_row_each_with_clock_and_end(every_load):

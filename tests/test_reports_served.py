@@ -204,9 +204,9 @@ def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> 
     made = serving.section(two_engines(tmp_path))
     assert made is not None
     assert [chart.title for chart in made.charts] == [
-        "vllm bf16: running, waiting",
+        "vllm bf16: running (solid), waiting (dashed)",
         "vllm bf16: KV cache in use",
-        "llama_cpp bf16: running, waiting",
+        "llama_cpp bf16: running (solid), waiting (dashed)",
     ]
     text = plain(made.body)
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.

@@ -25,8 +25,8 @@ from make_run import (
 from harness import store
 from harness.contracts import Load
 from reports import open_run, write_report
+from reports.described import what_was_run
 from reports.launches import instants_s, launches_of, start_title
-from reports.page.opening import what_was_run
 
 STAGES = {
     "process_up": 1.0,

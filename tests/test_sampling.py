@@ -28,6 +28,15 @@ def test_rows_come_at_the_rate_asked_for() -> None:
     assert 0 < timing.cpu_s < 1
 
 
+def test_the_newest_rows_are_had_without_the_others() -> None:
+    numbers = iter(range(10))
+    sampling = Sampling(lambda: [next(numbers), next(numbers)])
+    assert sampling.last() == []
+    for _ in range(3):
+        sampling.mark("one")
+    assert (sampling.last(), sampling.last(3), sampling.last(99)) == ([5], [3, 4, 5], list(range(6)))
+
+
 def test_no_rows_are_added_after_the_block() -> None:
     with Sampling(lambda: [1], hz=100) as sampling:
         wait_until(sampling.rows)

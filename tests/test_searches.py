@@ -217,6 +217,8 @@ def test_the_page_has_answers_curve_and_every_trial(twice):
     assert [shape["x0"] for shape in chart.layout["shapes"]] == [
         pytest.approx((4 * 5 * 4) ** (1 / 3)), pytest.approx((8 * 10 * 8) ** (1 / 3)),
     ]  # fmt: skip
+    # Whole numbers on its log axis, not bare digits of a decade.
+    assert {"1", "2", "5", "10"} <= set(chart.layout["xaxis"]["ticktext"])
     assert text.count("unclear") == 1, "in the note alone"
     assert "Service levels" in page(twice)
 

@@ -89,6 +89,13 @@ def recorded(share: float | None, *outcomes: Outcome) -> Traffic:
     return made
 
 
+def test_requests_are_counted_by_how_they_ended_and_the_good_ones_told_of() -> None:
+    made = recorded(None, "ok", "timeout", "http_error", "timeout", "cancelled")
+    assert (made.ok, made.failed) == (1, 4)
+    assert made.failures == {"timeout": 2, "http_error": 1, "cancelled": 1}
+    assert made.recent.stretch(0, 10).requests == 1
+
+
 @pytest.mark.parametrize(
     ("share", "outcomes", "ended_by"),
     [

@@ -26,14 +26,63 @@ GateKeys = Annotated[
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="html, markdown, json, csv, parquet, png or svg.",
+            show_default="by --output's ending, else html",
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The file to write.", show_default="DIR/report.html")
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR|-",
+            help="Where to write; - is standard output.",
+            show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
+        ),
+    ] = None,
+    as_json: Json = False,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
+            show_default="values; all of them into a directory",
+        ),
+    ] = None,
+    chart: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")
+    ] = None,
+    charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
+    theme: Annotated[
+        str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"),
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")
     ] = None,
 ) -> None:
-    """Write a run's report again. Needs the directory alone."""
-    from reports import write_report
+    """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
+    pictures need an installed Chromium, Chrome or Edge."""
+    from reports import open_run
+    from reports.outputs.asked import Given, asked
+    from reports.outputs.pictures import charts_of
+    from reports.outputs.writing import write_output
 
-    out.print(escape(str(write_report(directory, output))))
+    given = Given(format_, as_json, output, table, chart, theme, width, height)
+    if charts:
+        if given != Given():
+            raise UserError("--charts lists the charts and goes with no other option")
+        for name, placed in charts_of(open_run(directory)).items():
+            out.print(escape(f"{name:<28} {placed.section}: {placed.chart.title}"))
+        return
+    for path in write_output(directory, asked(given)):
+        out.print(escape(str(path)))
 
 
 Side = Annotated[

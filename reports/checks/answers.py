@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from reports.cells import Cell
@@ -22,9 +23,8 @@ def warm_cache(run: Run) -> Iterator[Finding]:
     for group in run.groups:
         cached = total = 0.0
         for cell in group.counted:
-            sent = run.window_requests(cell.number)
-            first = sent[(sent["turn"] == 0) & (sent["outcome"] == "ok")]
-            known = first[first["cached_tokens"].notna() & first["input_tokens"].notna()]
+            ok = run.ok_requests(cell.number, "turn", "cached_tokens", "input_tokens")
+            known = ok[ok["turn"] == 0].dropna()
             cached += float(known["cached_tokens"].sum())
             total += float(known["input_tokens"].sum())
         if total and cached / total > WARM_SHARE:
@@ -104,10 +104,11 @@ def _is_warm(cached: float, tokens: float) -> bool:
 def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
     """Of a cell's first request, warm-up and all: its cached tokens and its input's; None where the server
     does not say."""
-    requests = run.cell_requests(cell.number).dropna(subset="sent_ns")
-    if requests.empty:
+    requests = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
+    sent_ns = requests["sent_ns"].to_numpy(dtype=float, na_value=np.inf)
+    if not np.isfinite(sent_ns).any():
         return None
-    first = requests.sort_values("sent_ns").iloc[0]
+    first = requests.iloc[int(sent_ns.argmin())]
     cached, tokens = first["cached_tokens"], first["input_tokens"]
     return None if pd.isna(cached) or pd.isna(tokens) else (float(cached), float(tokens))
 

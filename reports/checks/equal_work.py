@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from reports.caveats import stand_ins, too_few_at_once
 from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numbers
-from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean, same_turns
+from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean
 from reports.frames import Run, deployments
 from reports.ledger import Entry, ledger_of, template_name
 from reports.page.markup import number, plural, several
 from reports.processor import group_cores
+from reports.same_turns import same_turns
 
 # Cores by which servers' use of the processor may lie apart: half of one is another machine.
 CORES_DIFFER = 0.5
@@ -119,7 +120,7 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
     said, unlike = [], []
     for groups in by_case(run):
         found = same_turns(run, groups, "output_tokens")
-        means = {name: value for name, turns in found.items() if (value := mean(turns.values())) is not None}
+        means = {name: value for name, turns in found.items() if (value := turns.mean) is not None}
         if differ(list(means.values())):
             (low, first), (high, second) = (
                 (end(means.values()), end(means, key=lambda name: means[name])) for end in (min, max)

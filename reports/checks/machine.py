@@ -9,9 +9,9 @@ from harness.contracts import FOREIGN_SHARE
 from harness.store import StartRecord
 from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
+from reports.described import flat
 from reports.frames import Run
 from reports.page.markup import number, plural, several, shown
-from reports.page.opening import flat
 from reports.processor import foreign_share
 
 

@@ -48,7 +48,8 @@ def server_counts_differ(run: Run) -> Iterator[Finding]:
 
 
 def _differences(run: Run, cell: Cell) -> Iterator[str]:
-    requests = run.cell_requests(cell.number)
+    columns = ["outcome", "output_tokens", "input_tokens", "max_tokens", "token_source", "is_resent"]
+    requests = run.cell_requests(cell.number)[columns]
     accounts: dict[ServerTerm, tuple[str, _Client | None]] = {
         "generated_tokens": ("output tokens", _outputs(requests)),
         "prompt_tokens": ("prompt tokens", _prompts(requests)),

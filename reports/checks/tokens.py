@@ -18,9 +18,8 @@ def token_counts_differ(run: Run) -> Iterator[Finding]:
     for group in run.groups:
         server = tokenizer = n = 0
         for cell in group.counted:
-            sent = run.window_requests(cell.number)
-            kept = sent[(sent["outcome"] == "ok") & (sent["token_source"] == "server")]
-            both = kept[kept["output_tokens"].notna() & kept["tokenizer_tokens"].notna()]
+            ok = run.ok_requests(cell.number, "token_source", "output_tokens", "tokenizer_tokens")
+            both = ok[(ok["token_source"] == "server")].dropna()
             server += int(both["output_tokens"].sum())
             tokenizer += int(both["tokenizer_tokens"].sum())
             n += len(both)
@@ -72,8 +71,9 @@ def answers_cut(run: Run) -> Iterator[Finding]:
     for group in run.groups:
         full = stopped = total = 0
         for cell in group.counted:
-            sent = run.window_requests(cell.number)
-            ok = sent[(sent["outcome"] == "ok") & (sent["token_source"] == "server")]
+            columns = ("token_source", "output_tokens", "max_tokens", "finish_reason")
+            ok = run.ok_requests(cell.number, *columns)
+            ok = ok[ok["token_source"] == "server"]
             # A server that leaves the end-of-sequence token out counts one fewer.
             is_short = (ok["output_tokens"] < ok["max_tokens"] - 1).fillna(False).astype(bool)
             is_full = is_short & (ok["finish_reason"] == "length")

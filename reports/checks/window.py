@@ -176,10 +176,9 @@ def latency_drifted(run: Run) -> Iterator[Finding]:
 
 
 def _latency_drift(run: Run, cell: Cell, metric: str) -> str | None:
-    sent = run.window_requests(cell.number)
-    kept = sent[(sent["outcome"] == "ok") & sent[metric].notna() & sent["sent_ns"].notna()]
-    at = kept["sent_ns"].to_numpy(dtype=np.float64)
-    found = drift(at, kept[metric].to_numpy(dtype=float), kept["turn"].to_numpy(dtype=int))
+    at, seconds, turn = (run.ok_values(cell.number, name) for name in ("sent_ns", metric, "turn"))
+    is_known = ~np.isnan(at) & ~np.isnan(seconds)
+    found = drift(at[is_known], seconds[is_known], turn[is_known].astype(int))
     return f"{100 * found.share:+.0f} % (n = {found.n:,} requests)" if found else None
 
 

@@ -1,6 +1,6 @@
 """Charts as plain data for plotly.js: one idea each, drawn by the page in its theme's colours.
 
-A colour is the name of a style variable (`--c-blue`), which page.js resolves. Text from outside is escaped:
+A colour is the name of a style variable (`--c-blue`), which theme.js resolves. Text from outside is escaped:
 plotly reads labels as HTML. Knows no run.
 """
 
@@ -17,14 +17,15 @@ from reports.page.looks import Look
 from reports.page.markup import ALL, Html, Of, Row, details, paragraph, table, tag
 
 POINTS_AT_MOST = 1000
-STEPS_AT_MOST = 500
 
 
 @dataclass(frozen=True)
 class Chart:
     """`title`: its finding, where the intervals support one, with `quantity` below it; else what is drawn.
     `columns` and `rows` are its table view; `note` says how to read it. `of`: what all of it is about.
-    `names_ends`: each line's deployment stands where it ends, where there is room."""
+    `names_ends`: each line's deployment stands where it ends, where there is room. `has_baseline`: of a
+    deployment that is isolated the others stay, dimmed. An annotation or shape of the layout may say what it
+    is about as `of` (Of.to_builtins), for the filters."""
 
     id: str
     title: str
@@ -37,6 +38,7 @@ class Chart:
     quantity: str = ""
     of: Of = ALL
     names_ends: bool = False
+    has_baseline: bool = False
 
     def to_builtins(self) -> dict[str, Any]:
         """What the page's script draws."""
@@ -44,6 +46,7 @@ class Chart:
             "traces": list(self.traces),
             "layout": {"height": self.height_px, **self.layout},
             "names_ends": self.names_ends,
+            "has_baseline": self.has_baseline,
         }
 
 
@@ -139,20 +142,12 @@ def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: S
     }
 
 
-def downsample(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS_AT_MOST points in which each stretch keeps its lowest and highest y."""
-    if len(x) <= POINTS_AT_MOST:
+def downsample(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many points in which each stretch keeps its lowest and highest y."""
+    if len(x) <= at_most:
         return x, y
     kept = {0, len(x) - 1}
-    for part in np.array_split(np.arange(len(x)), POINTS_AT_MOST // 2 - 1):
+    for part in np.array_split(np.arange(len(x)), at_most // 2 - 1):
         kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
     order = sorted(kept)
     return x[order], y[order]
-
-
-def cumulative(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of the empirical distribution: sorted values and the share at or below each; at most
-    STEPS_AT_MOST of them, evenly by rank, ends kept."""
-    values = np.sort(observations)
-    ranks = np.unique(np.linspace(0, len(values) - 1, min(len(values), STEPS_AT_MOST)).round().astype(int))
-    return values[ranks], (ranks + 1) / len(values)

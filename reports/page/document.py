@@ -1,24 +1,23 @@
 """One self-contained HTML page of a run: no network, no files beside it.
 
-Puts sections together and knows nothing of what they show. plotly.js is inline, once.
+Puts sections together and knows nothing of what they show. plotly.js is inline, once, packed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from harness.errors import UserError
+from reports.described import question
+from reports.digest import digest_of, keep, sources_of
 from reports.frames import Run, open_run
+from reports.page.assets import packed_plotly, script, style
+from reports.page.bar import bar
 from reports.page.charts import Chart, Section
-from reports.page.markup import Html, join, paragraph, tag
-from reports.page.opening import opening, question
+from reports.page.markup import Html, join, paragraph, script_json, tag, text
+from reports.page.opening import opening
 from reports.sections import SECTIONS
 
 # Everything is inline; the page may load nothing, whatever text is in it.
@@ -26,18 +25,27 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
+# Before anything is laid out, so that nothing moves.
+_HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
+# Said without JavaScript; the script hides it, or says what else is missing.
+_NO_CHARTS = Html(
+    '<p id="no-charts">Charts need JavaScript and a browser of 2023 or later. '
+    "Each chart's numbers are in the table below it.</p>"
+)
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
-    Works on a run that is cut short, failed or empty. Raises StoreError where it cannot be read, UserError
-    where the page cannot be written.
+    Works on a run that is cut short, failed or empty. Keeps its digest beside it (reports/digest.py). Raises
+    StoreError where the run cannot be read, UserError where the page cannot be written.
     """
     path = out or run_dir / "report.html"
+    sources = sources_of(run_dir)
     run = open_run(run_dir)
     check_writable(path)
     write_page(path, page(run))
+    keep(run_dir, sources, digest_of(run))
     return path
 
 
@@ -64,55 +72,36 @@ def page(run: Run) -> str:
     charts = [chart for section in sections.values() for chart in section.charts]
     body = join(
         [
-            _nav(sections),
+            tag("a", "Skip to the answer", class_="skip", href="#main"),
+            bar(run, {name: SECTIONS[name][0] for name in sections}, charts),
             tag(
                 "main",
                 opening(run),
                 *(_section(name, made) for name, made in sections.items()),
-                tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
+                id="main",
+                tabindex="-1",
             ),
-            Html("<noscript><p>Charts need JavaScript; their tables do not.</p></noscript>"),
+            tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
         ]
     )
     return document(question(run), body, charts)
 
 
-def _nav(sections: dict[str, Section]) -> Html:
-    links = [tag("a", SECTIONS[name][0], href=f"#{name}") for name in sections]
-    return tag("nav", *links, aria_label="sections")
-
-
 def _section(name: str, made: Section) -> Html:
-    return tag("section", tag("h2", made.title), made.body, id=name)
+    return Html(f'<section id="{name}"><h2>{text(made.title).text}</h2>{made.body.text}</section>')
 
 
 def document(title: str, body: Html, charts: Sequence[Chart]) -> str:
     """A page of its own with these charts, whose places the body has."""
     data = {chart.id: chart.to_builtins() for chart in charts}
-    scripts = (
-        f"<script>{get_plotlyjs()}</script>"
-        f'<script type="application/json" id="charts">{script_json(data)}</script>'
-        f"<script>{_own_file('page.js')}</script>"
-        if charts
-        else ""
-    )
+    library = f'<script type="text/plain" id="plotly">{packed_plotly()}</script>' if charts else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"{tag('title', title).text}<style>{_own_file('style.css')}</style></head>"
-        f"<body>{body.text}{scripts}</body></html>\n"
+        f"{tag('title', title).text}<style>{style()}</style><script>{_HAS_SCRIPT}</script></head>"
+        f"<body>{_NO_CHARTS.text if charts else ''}{body.text}"
+        f'<script type="application/json" id="charts">{script_json(data)}</script>'
+        f"{library}<script>{script()}</script></body></html>\n"
     )
-
-
-def script_json(data: Any) -> str:
-    """JSON that no text in it can end: inside a script element only these characters have a meaning."""
-    encoded = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        encoded = encoded.replace(character, f"\\u{ord(character):04x}")
-    return encoded
-
-
-def _own_file(name: str) -> str:
-    return resources.files("reports.page").joinpath(name).read_text(encoding="utf-8")

@@ -192,10 +192,17 @@ def _said(found: Mark) -> Html:
     return tag("span", found.words, title=found.why, class_=f"said {found.kind}")
 
 
+def _entry(look: Look, is_only: bool) -> Html:
+    if is_only:
+        return tag("span", named(look))
+    said = {"aria_pressed": "false", "title": "Show this deployment only; again: all"}
+    return tag("button", named(look), type="button", data_isolate=look.label, **said)
+
+
 def key(run: Run) -> Html:
-    """The legend of a section's charts."""
+    """The legend of a section's charts. Of several deployments each is a button that isolates it."""
     found = looks(run).values()
-    names = [tag("span", named(look)) for look in found]
+    names = [_entry(look, is_only=len(found) == 1) for look in found]
     said = []
     if len({look.colour for look in found}) > 1:
         said.append(

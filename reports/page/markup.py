@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from reports.cells import Aggregate
 from reports.metrics import Value, counted, metric_of, why_missing
@@ -60,12 +62,29 @@ def text(value: object) -> Html:
     return Html(NOTHING if value is None else html.escape(str(value)))
 
 
-def tag(name: str, *content: Html | str, **attributes: str) -> Html:
+def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
     """An element; strings are escaped. `class_` for class, `_` for `-` in an attribute's name."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
     )
     return Html(f"<{name}{given}>{join(content).text}</{name}>")
+
+
+def script_json(data: Any) -> str:
+    """JSON that no text in it can end: inside a script element only these characters have a meaning."""
+    encoded = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        encoded = encoded.replace(character, f"\\u{ord(character):04x}")
+    return encoded
+
+
+def unbroken(value: str) -> Html:
+    """Text whose short words with a hyphen, as names and dates, stay on one line."""
+    words = [
+        tag("span", word, class_="unbroken") if "-" in word and len(word) <= LONG_WORD else text(word)
+        for word in value.split(" ")
+    ]
+    return Html(" ".join(word.text for word in words))
 
 
 def join(parts: Iterable[Html | str]) -> Html:
@@ -81,7 +100,7 @@ def table(
     body = tag("tbody", *map(_row, rows))
     # Scrolls inside its box, so the box takes the keyboard's focus.
     whole = tag("table", head, body, class_=class_)
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label="table")
+    return tag("div", whole, class_="scroll", tabindex="0", role="group", aria_label="table")
 
 
 def _row(row: Row | Sequence[Html | str]) -> Html:

@@ -22,9 +22,9 @@ from reports.anatomy_tables import (
     stages_table,
 )
 from reports.frames import Run
-from reports.page.charts import Chart, Section, axis, figure, label
+from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks, named
-from reports.page.markup import Html, join, paragraph, several, tag
+from reports.page.markup import Html, Of, Row, join, paragraph, several, tag
 from reports.page.swatches import swatch
 
 # A bar's pieces in order: title, colour and pattern.
@@ -162,14 +162,19 @@ def _chart(found: Mapping[str, Starts]) -> Chart:
     bars = {name: _pieces(each) for name, each in found.items()}
     traces = [_bar(piece, bars) for piece in _PIECES if any(piece in each for each in bars.values())]
     top = max(a.total_bytes for each in found.values() for a in each) * GIB
-    ticks = [(label(name), a.total_bytes * GIB) for name, each in found.items() for a in each]
-    starts = {
+    ticks = [(name, a) for name, each in found.items() for a in each]
+    marks = {
         "type": "scatter", "mode": "markers", "hovertemplate": "a start: %{x:.2f} GiB<extra></extra>",
-        "y": [name for name, _ in ticks], "x": [round(x, 4) for _, x in ticks], "cliponaxis": False,
+        "y": [label(name) for name, _ in ticks], "x": [round(a.total_bytes * GIB, 4) for _, a in ticks],
+        "cliponaxis": False,
         "marker": {"color": "--fg", "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
     }  # fmt: skip
+    starts = about(marks, points=[Of(name, start=a.record.repeat + 1) for name, a in ticks])
     columns = ["deployment", *(piece for piece in _PIECES if any(piece in each for each in bars.values()))]
-    rows = [[name, *(gib(each.get(piece), 3) for piece in columns[1:])] for name, each in bars.items()]
+    rows = [
+        Row([name, *(gib(each.get(piece), 3) for piece in columns[1:])], Of(name))
+        for name, each in bars.items()
+    ]
     return Chart(
         "anatomy",
         "Memory at its highest, by what it is for",
@@ -187,19 +192,21 @@ def _bar(piece: str, bars: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "--card", "size": 7, "solidity": 0.2}
     if piece == _RESERVED:  # lines alone: it is not needed
         pattern |= {"fillmode": "replace", "fgcolor": colour, "bgcolor": "--card"}
-    return {
+    trace = {
         "type": "bar", "orientation": "h", "name": label(piece), "y": [label(name) for name in bars],
         "x": [round(each.get(piece, 0.0) * GIB, 4) for each in bars.values()], "width": _BAR,
         "marker": {"color": colour, "line": {"color": "--card", "width": 1}, "pattern": pattern},
-        "hovertemplate": "%{fullData.name}: %{x:.2f} GiB<extra></extra>",
+        "hovertemplate": "%{y}<br>%{fullData.name}: %{x:.2f} GiB<extra></extra>",
     }  # fmt: skip
+    return about(trace, points=[Of(name) for name in bars])
 
 
 def _layout(found: Mapping[str, Starts], top: float) -> dict[str, Any]:
     """Names and totals stand above their bars: beside them they would leave a narrow screen no room."""
     above = [
         {"xref": "paper", "x": 0, "xanchor": "left", "y": label(name), "yshift": 20,
-         "showarrow": False, "text": f"{label(name)}: {_totals(each)}", "font": {"size": 11.5}}
+         "showarrow": False, "text": f"{label(name)}: {_totals(each)}", "font": {"size": 11.5},
+         "of": Of(name).to_builtins()}
         for name, each in found.items()
     ]  # fmt: skip
     return {

@@ -11,7 +11,7 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, table, tag
 
 _NOTE = (
     "What kept each deployment from serving more at a load. KV cache full: requests waited, and it was full "
@@ -51,11 +51,19 @@ def _words(run: Run, found: Sequence[tuple[Group, Bound]]) -> Html:
     """A row per deployment, a column per load."""
     loads = _loads(found)
     by_place = {(group.deployment, group.load): bound for group, bound in found}
-    rows: list[Sequence[Html | str]] = [
-        [named(looks(run)[label]), *(_word(by_place.get((label, load))) for load in loads)]
+    rows = [
+        Row(
+            [named(looks(run)[label]), *(_at(load, _word(by_place.get((label, load)))) for load in loads)],
+            Of(label),
+        )
         for label in dict.fromkeys(group.deployment for group, _ in found)
     ]
-    return table(["deployment", *loads], rows, "plain loads bounds")
+    return table(["deployment", *(_at(load, load) for load in loads)], rows, "plain loads bounds")
+
+
+def _at(load: str, content: Html | str) -> Html:
+    """What a column of one load has."""
+    return tag("span", content, **Of(load=load).attributes)
 
 
 def _loads(found: Sequence[tuple[Group, Bound]]) -> list[str]:
@@ -77,13 +85,10 @@ def _evidence(run: Run, found: Sequence[tuple[Group, Bound]]) -> Html:
     )
 
 
-def _evidence_rows(run: Run, found: Sequence[tuple[Group, Bound]]) -> Iterator[Sequence[Html | str]]:
+def _evidence_rows(run: Run, found: Sequence[tuple[Group, Bound]]) -> Iterator[Row]:
     for group, bound in found:
         agreement = f" ({bound.agreement})" if bound.agreement else ""
         sentence = f"{bound.sentence[:1].upper()}{bound.sentence[1:]}{agreement}."
-        yield (
-            named(looks(run)[group.deployment]),
-            group.load,
-            bound.words,
-            tag("span", sentence, class_="why"),
-        )
+        why = tag("span", sentence, class_="why")
+        cells = (named(looks(run)[group.deployment]), group.load, bound.words, why)
+        yield Row(cells, Of(group.deployment, group.load))

@@ -9,13 +9,21 @@ from typing import Any
 
 from reports.cells import Aggregate, Group, level_axis, level_text
 from reports.frames import Run
-from reports.marks import SIGN, mark_text, marked_cell, marks_of
-from reports.metrics import SEVERAL_TOKENS, counted, metric_of
-from reports.page.charts import Chart, axis, line, spread
+from reports.marks import marked_cell
+from reports.metrics import SEVERAL_TOKENS, counted, is_percentile, metric_of
+from reports.page.charts import Chart, about, axis, line, spread
 from reports.page.charts import label as text_of
+from reports.page.log_axis import log_ticks
 from reports.page.looks import Look, looks
-from reports.page.markup import NOTHING, Html, several, shown, span_text
+from reports.page.markup import NOTHING, Of, Row, several, shown
+from reports.sections.points import by_start, by_turn, marked_points, point_text
 from reports.spans import span
+from reports.titles import title_by_load
+
+# Latencies of two deployments at one load, from which factor on they stand on a log scale.
+_LOG_FROM = 5.0
+# An SLO's limit further above all values would press them together.
+_REACH = 1.5
 
 
 def by_load_charts(run: Run, name: str) -> list[Chart]:
@@ -27,11 +35,11 @@ def by_load_charts(run: Run, name: str) -> list[Chart]:
         groups = [group for group in run.groups if (group.scenario, group.family) == (scenario, family)]
         found = [(group, run.aggregate(group, name)) for group in groups]
         if any(aggregate.mean is not None for _, aggregate in found):
-            charts.append(_chart(run, name, found, _suffix(axes, scenario, family), number))
+            charts.append(_chart(run, name, found, axes_suffix(axes, scenario, family), number))
     return charts
 
 
-def _suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> str:
+def axes_suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> str:
     """What tells a chart's title from the others' of the same value."""
     scenarios, families = ({pair[at] for pair in axes} for at in (0, 1))
     said = ([scenario] if len(scenarios) > 1 else []) + ([family] if len(families) > 1 else [])
@@ -41,7 +49,9 @@ def _suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> str:
 def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix: str, number: int) -> Chart:
     metric = metric_of(name)
     level = name.partition(".")[2]
-    quantity = f"{metric.title}{f', {level}' if level else ''}"
+    quantity = f"{metric.title}{f', {level}' if level else ''}{suffix}"
+    quantity = quantity[:1].upper() + quantity[1:]
+    finding = title_by_load(run, name, [group for group, _ in found])
     family = found[0][0].family
     levels = sorted({group.level for group, _ in found})
     is_log = max(levels) > 8 * min(levels) > 0
@@ -52,42 +62,90 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         shift = labels.index(label) - (len(labels) - 1) / 2
         if trace := _trace(run, looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
             traces.append(trace)
-    room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
-    layout = {
-        "xaxis": _level_axis(family, levels, is_log),
-        "yaxis": axis(metric.shown_unit, rangemode="tozero", **({"range": room} if room else {})),
-    }
+    y, room = _value_axis(name, found)
+    layout = {"xaxis": _level_axis(family, levels, is_log), "yaxis": y, **_limit(run, name, found, y)}
     said = (
         "Some bars reach beyond the frame; the table has their ends." if room else "",
         _several_tokens(run, name, found),
-        _doubted(run, name, found),
+        marked_points(run, [group for group, value in found if value.mean is not None], [name]),
         _missing(run, name, found),
     )
-    note = " ".join(part for part in said if part)
     word = "starts" if all(value.is_of_starts for _, value in found) else "blocks"
     return Chart(
         f"{name}-{number}".replace(".", "-"),
-        quantity[:1].upper() + quantity[1:] + suffix,
+        finding or quantity,
         traces,
         layout,
         ["deployment", "load", metric.shown_unit, "n", word],
         _rows(run, name, found),
-        note,
+        " ".join(part for part in said if part),
+        quantity=quantity if finding else "",
+        names_ends=True,
     )
 
 
-def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list[Sequence[Html | str]]:
+def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list[Row]:
     """What the chart draws, as a table."""
     return [
-        [
-            group.deployment,
-            group.load,
-            marked_cell(run, group, name),
-            counted(value.n, value.requests) if value.k else NOTHING,
-            str(value.k),
-        ]
+        Row(
+            [
+                group.deployment,
+                group.load,
+                marked_cell(run, group, name),
+                counted(value.n, value.requests) if value.k else NOTHING,
+                str(value.k),
+            ],
+            Of(group.deployment, group.load),
+        )
         for group, value in found
     ]
+
+
+def _value_axis(name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
+    """From 0 on; on a log scale where latencies of deployments at one load lie so far apart that the lower
+    ones would be one line. Whether bars are cut."""
+    metric = metric_of(name)
+    room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
+    low, high = _ends([value.mean * metric.shown_scale for _, value in found if value.mean])
+    if is_percentile(name) and not metric.is_additive and low > 0 and _widest(found) > _LOG_FROM:
+        ticks = log_ticks(low / 2, 2 * high)
+        ends = {"range": [math.log10(low / 2), math.log10(2 * high)]} if room else {}
+        return axis(f"{metric.shown_unit} (log scale)", type="log", **ticks, **ends), bool(room)
+    return axis(metric.shown_unit, rangemode="tozero", **({"range": room} if room else {})), bool(room)
+
+
+def _limit(
+    run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], y: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The SLO's limit on this value as a line, where it is not far above all values."""
+    limits = [each.limit_s for each in run.record.slo if each.name == name and each.limit_s]
+    _, high = _ends([value.mean for _, value in found if value.mean])
+    if not limits or limits[0] > _REACH * high:
+        return {}
+    at = limits[0] * metric_of(name).shown_scale
+    line_at = {
+        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "layer": "below",
+        "line": {"color": "--mut", "width": 1, "dash": "dash"},
+    }  # fmt: skip
+    said = {
+        "xref": "paper", "x": 0, "xanchor": "left", "y": math.log10(at) if y.get("type") == "log" else at,
+        "yanchor": "bottom", "showarrow": False, "font": {"color": "--mut", "size": 11},
+        "text": f"SLO: {at:g} {metric_of(name).shown_unit}",
+    }  # fmt: skip
+    return {"shapes": [line_at], "annotations": [said]}
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return (min(values), max(values)) if values else (0.0, 0.0)
+
+
+def _widest(found: Sequence[tuple[Group, Aggregate]]) -> float:
+    """The greatest value over the least at one load, the most of all loads."""
+    by_level: dict[float, list[float]] = {}
+    for group, value in found:
+        if value.mean and value.mean > 0:
+            by_level.setdefault(group.level, []).append(value.mean)
+    return max((max(values) / min(values) for values in by_level.values()), default=1.0)
 
 
 def _cut(found: Sequence[Aggregate], scale: float) -> list[float] | None:
@@ -115,17 +173,6 @@ def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]
             most[group.deployment] = max(tokens, most.get(group.deployment, 0.0))
     said = [f"{deployment}: {shown('tokens_per_chunk', tokens)}" for deployment, tokens in most.items()]
     return f"Gaps are between chunks of several tokens ({several(said)})." if said else ""
-
-
-def _doubted(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
-    """Which of the drawn points bear a mark, and for what."""
-    marks = {group.key: marks_of(run, group, name) for group, value in found if value.mean is not None}
-    doubted = [f"{key[0]} at {key[2]}" for key, marked in marks.items() if marked]
-    if not doubted:
-        return ""
-    titles = several([each.title for marked in marks.values() for each in marked], "; ")
-    which = "all points" if len(doubted) == len(marks) else several(doubted, "; ")
-    return f"{SIGN} Distrust {which}: {titles}."
 
 
 def _missing(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
@@ -198,18 +245,20 @@ def _trace(
     known = [(group, value) for group, value in pairs if value.mean is not None]
     if not known:
         return None
-    scale = metric_of(name).shown_scale
-    means = [(value.mean or 0.0) * scale for _, value in known]
+    metric, groups = metric_of(name), [group for group, _ in known]
+    means = [(value.mean or 0.0) * metric.shown_scale for _, value in known]
     ends = [span(value) for _, value in known]
-    lows, highs = ([pair[at] * scale if pair else None for pair in ends] for at in (0, 1))
-    return line(
+    lows, highs = ([pair[at] * metric.shown_scale if pair else None for pair in ends] for at in (0, 1))
+    trace = line(
         look,
-        [places[group.level] for group, _ in known],
+        [places[group.level] for group in groups],
         means,
         error_y=spread(means, lows, highs),
-        customdata=[
-            text_of(f"{group.load} {mark_text(marks_of(run, group, name))}".strip()) for group, _ in known
-        ],
-        text=[span_text(name, value) for _, value in known],
-        hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g} %{text}<extra></extra>",
+        customdata=[text_of(group.load) for group in groups],
+        text=[point_text(run, group, name, value) for group, value in known],
+        hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}} {text_of(metric.shown_unit)}"
+        "<br>%{text}<extra></extra>",
     )
+    points = [Of(load=group.load) for group in groups]
+    starts, turns = by_start(run, name, groups), by_turn(run, name, groups)
+    return about(trace, Of(look.label), points=points, by_start=starts, by_turn=turns)

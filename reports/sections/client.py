@@ -11,7 +11,19 @@ from reports.frames import Run
 from reports.metrics import Value
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, aggregate_cell, join, number, paragraph, shown, table, tag
+from reports.page.markup import (
+    NOTHING,
+    Html,
+    Of,
+    Row,
+    aggregate_cell,
+    join,
+    number,
+    paragraph,
+    shown,
+    table,
+    tag,
+)
 from reports.sections.own_error import own_error
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "tokens_per_chunk")
@@ -74,10 +86,10 @@ def section(run: Run) -> Section | None:
     return Section("Client and tokens", join(parts))
 
 
-def _row(run: Run, group: Group) -> list[Html | str]:
+def _row(run: Run, group: Group) -> Row:
     summaries = [cell.summary for cell in group.counted if cell.summary]
     cores = [cell.client_cores for cell in group.counted if cell.client_cores is not None]
-    return [
+    row: list[Html | str] = [
         named(looks(run)[group.deployment]),
         group.load,
         *(aggregate_cell(name, run.aggregate(group, name)) for name in _TOKENS),
@@ -91,6 +103,7 @@ def _row(run: Run, group: Group) -> list[Html | str]:
         _resent_and_lost(run, group),
         _sampler(run, group),
     ]
+    return Row(row, Of(group.deployment, group.load))
 
 
 def _send_lag(run: Run, group: Group) -> Html:
@@ -132,10 +145,10 @@ def _workers(run: Run) -> list[Html]:
     return [tag("h3", "Load processes"), note, table(_WORKER_COLUMNS, rows, "plain client")]
 
 
-def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> list[Html | str]:
+def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> Row:
     is_lost = worker.lost_ns is not None
     cpu = None if is_lost or cell.load_s is None else 100 * worker.cpu_s / cell.load_s
-    return [
+    row: list[Html | str] = [
         named(looks(run)[cell.label]),
         cell.load_label,
         str(cell.planned.repeat + 1),
@@ -151,6 +164,7 @@ def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> list[Html | str]
         number(cpu, 0),
         _ended(cell, worker),
     ]
+    return Row(row, Of(cell.label, cell.load_label, start=cell.planned.repeat + 1))
 
 
 def _ended(cell: Cell, worker: WorkerSummary) -> Html | str:

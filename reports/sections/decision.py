@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reports.attainment import Attainment
 from reports.checks.finding import Finding
-from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row, decision_rows
+from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row
 from reports.decision_text import (
     amount_words,
     basis,
@@ -20,11 +20,11 @@ from reports.marks import mark_html, marks_across_quantizations, marks_of, marks
 from reports.metrics import metric_of
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import NOTHING, Html, join, paragraph, several, table, tag
+from reports.page.markup import ALL, NOTHING, Html, Of, join, paragraph, several, table, tag
+from reports.page.markup import Row as Line
 from reports.picks import Candidate, Pick, Standing, State
 from reports.search_decision import load_rows, search_rows
-from reports.searches import CAPACITY, slo_metrics, verdict_count
-from reports.verdict_words import family_text
+from reports.searches import CAPACITY, slo_metrics
 
 _COLUMNS: tuple[Column, ...] = ("most load", "fastest", "cheapest", "smallest")
 _STATES: Mapping[State, str] = {
@@ -39,7 +39,7 @@ _TONES: Mapping[State, str] = {"kept": "", "unclear": "warn", "broken": "quiet",
 def section(run: Run) -> Section | None:
     """None without an SLO, and of a search of a single deployment."""
     is_search = run.record.search is not None
-    rows = search_rows(run) if is_search else decision_rows(run)
+    rows = search_rows(run) if is_search else run.decisions
     if not rows or (is_search and len(run.deployments) < 2):
         return None
     # The page begins with the sentence (reports/page/opening.py).
@@ -64,8 +64,12 @@ def section(run: Run) -> Section | None:
 
 def _decided(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
     columns = [name for name in _COLUMNS if any(name in row.picks for row in rows)]
-    lines: list[Sequence[Html | str]] = [
-        [row.load, _keepers(row), *(_picked(run, row, row.picks.get(name), found) for name in columns)]
+    is_search = run.record.search is not None
+    lines = [
+        Line(
+            [row.load, _keepers(row), *(_picked(run, row, row.picks.get(name), found) for name in columns)],
+            ALL if is_search else Of(load=row.load),
+        )
         for row in rows
     ]
     return table(
@@ -151,10 +155,11 @@ def _lines(pick: Pick) -> Iterator[str]:
 def _standings(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
     """A row per deployment, a column per load."""
     labels = list(dict.fromkeys(each.label for row in rows for each in row.standings))
-    lines: list[Sequence[Html | str]] = []
+    lines = []
     for label in labels:
         by_load = [next((s for s in row.standings if s.label == label), None) for row in rows]
-        lines.append([named(found[label]), *(_state(run, each) for each in by_load)])
+        cells = [named(found[label]), *(_state(run, each) for each in by_load)]
+        lines.append(Line(cells, Of(deployment=label)))
     return table(["deployment", *(row.load for row in rows)], lines, "words loads decision")
 
 
@@ -189,7 +194,7 @@ def _note(run: Run, rows: Sequence[Row]) -> str:
         "objective, over all of them and over starts, is not below what is asked, for each one; broken: one "
         "is below it; else it is not clear. One is named of those that keep it (where none is known to, of "
         "those that may), by its mean over starts [95 % interval]. The ratio is of it to the next; not told "
-        f"apart are those not proven worse. {basis(run)}. {cheap}{_BY_NEED if by_need else _BY_PEAK}"
+        f"apart are those not proven worse. {basis(run)} {cheap}{_BY_NEED if by_need else _BY_PEAK}"
     )
 
 
@@ -205,6 +210,5 @@ def _search_note(run: Run) -> str:
         f"SLO: {slo_words(run.record.slo)}. Each deployment at the highest load that it kept on all of its "
         "starts, which is another for each: speed, cost and peak memory there, means over starts [95 % "
         "interval]. Not told apart are those not proven worse. One keeps a load where each start's search "
-        "came to that or more; it is not clear where some did. "
-        f"{family_text(verdict_count(run.capacities))}."
+        f"came to that or more; it is not clear where some did. {basis(run)}"
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from reports.device_windows import Counted, DeviceWindows, device_windows
 from reports.frames import Run
-from reports.page.markup import NOTHING, Html, join, number, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, table, tag
 
 _Cell = Html | str
 # Title, and what is shown; a column that no device told is left out.
@@ -37,8 +37,11 @@ def device_parts(run: Run) -> list[Html]:
         return []
     told = [(title, [show(found) for _, found in seen]) for title, show in _COLUMNS]
     kept = [(title, cells) for title, cells in told if any(cell != NOTHING for cell in cells)]
-    rows: list[Sequence[_Cell]] = [
-        [group.deployment, group.load, *(cells[at] for _, cells in kept)]
+    rows = [
+        Row(
+            [group.deployment, group.load, *(cells[at] for _, cells in kept)],
+            Of(group.deployment, group.load),
+        )
         for at, (group, _) in enumerate(seen)
     ]
     columns = ["deployment", "load", *(title for title, _ in kept)]

@@ -16,6 +16,8 @@ from reports.page.looks import looks, named
 from reports.page.markup import (
     NOTHING,
     Html,
+    Of,
+    Row,
     join,
     number,
     paragraph,
@@ -39,7 +41,7 @@ def section(run: Run) -> Section | None:
 
 def _energy(run: Run) -> list[Html]:
     found = looks(run)
-    rows: list[Sequence[Html | str]] = []
+    rows: list[Row] = []
     unknown: dict[str, str] = {}
     for group in run.groups:
         powers = [power for cell in group.counted if (power := power_in(run, cell)) is not None]
@@ -49,15 +51,18 @@ def _energy(run: Run) -> list[Html]:
         if not powers:
             continue
         rows.append(
-            [
-                join([named(found[group.deployment]), cell_marks(run, group)]),
-                group.load,
-                number(sum(power.mean_w for power in powers) / len(powers), 0),
-                number(sum(idle) / len(idle), 0) if idle else NOTHING,
-                marked_cell(run, group, _ENERGY),
-                f"{sum(power.n for power in powers):,}",
-                starts_that_count(group),
-            ]
+            Row(
+                [
+                    join([named(found[group.deployment]), cell_marks(run, group)]),
+                    group.load,
+                    number(sum(power.mean_w for power in powers) / len(powers), 0),
+                    number(sum(idle) / len(idle), 0) if idle else NOTHING,
+                    marked_cell(run, group, _ENERGY),
+                    f"{sum(power.n for power in powers):,}",
+                    starts_that_count(group),
+                ],
+                Of(group.deployment, group.load),
+            )
         )
     if not rows:
         return [_not_known("Energy", unknown, run)]
@@ -119,15 +124,18 @@ def _cost_table(run: Run, price: Price) -> Html:
     found = looks(run)
     prices = {group.deployment: _api_prices(run, group) for group in run.groups}
     providers = list(dict.fromkeys(key for known in prices.values() for key in known))
-    rows: list[Sequence[Html | str]] = [
-        [
-            join([named(found[group.deployment]), cell_marks(run, group)]),
-            group.load,
-            marked_cell(run, group, _COST),
-            *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
-            f"{run.aggregate(group, _COST).n:,}",
-            starts_that_count(group),
-        ]
+    rows = [
+        Row(
+            [
+                join([named(found[group.deployment]), cell_marks(run, group)]),
+                group.load,
+                marked_cell(run, group, _COST),
+                *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
+                f"{run.aggregate(group, _COST).n:,}",
+                starts_that_count(group),
+            ],
+            Of(group.deployment, group.load),
+        )
         for group in run.groups
     ]
     own = f"{price.currency} per million output tokens"

@@ -7,10 +7,11 @@ from typing import Any
 
 from harness.contracts import MASK, Load, is_secret, masked
 from reports.cells import load_family, load_level
+from reports.described import flat, window_bound
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
-from reports.page.opening import flat, window_bound
+from reports.sections.resets import resets
 from reports.sections.servers import servers
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")
@@ -29,6 +30,7 @@ def section(run: Run) -> Section | None:
             by_topic.setdefault(topic, []).append([title, masked(_value(key, value))])
     parts = [_topic(topic, rows) for topic, rows in by_topic.items()]
     parts += servers(run)
+    parts += resets(run)
     for title, field in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
         by_label = {r.deployment.label: getattr(r, field) for r in run.start_records if getattr(r, field)}
         if by_label:

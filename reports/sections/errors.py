@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from harness.contracts import masked
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag, text
+from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, table, tag, text
 
 
 def section(run: Run) -> Section | None:
@@ -25,22 +23,33 @@ def _requests(run: Run) -> list[Html]:
         deployment=[labels[number].label for number in failed["cell"]],
         load=[labels[number].load_label for number in failed["cell"]],
     )
-    rows: list[Sequence[Html | str]] = []
+    rows: list[Row] = []
     for (deployment, load, outcome), group in keyed.groupby(["deployment", "load", "outcome"], sort=False):
         inside = int(group["in_window"].fillna(False).astype(bool).sum())
         messages = group["error"].dropna().map(masked).value_counts()
         example = messages.index[0] if len(messages) else NOTHING
         more = f" (and {len(messages) - 1} other messages)" if len(messages) > 1 else ""
         example = join([tag("code", str(example)[:300]), more])
-        rows.append([str(deployment), str(load), str(outcome), f"{inside:,}", f"{len(group):,}", example])
+        found: list[Html | str] = [
+            str(deployment),
+            str(load),
+            str(outcome),
+            f"{inside:,}",
+            f"{len(group):,}",
+            example,
+        ]
+        rows.append(Row(found, Of(str(deployment), str(load))))
     columns = ["deployment", "load", "kind", "in the window", "in all", "most frequent message"]
     note = paragraph("Failed requests are left out of every latency.")
     return [tag("h3", "Requests"), table(columns, rows, "words"), note]
 
 
 def _cells(run: Run) -> list[Html]:
-    rows: list[Sequence[Html | str]] = [
-        [f"{c.number:03d}", c.label, c.load_label, str(c.planned.repeat + 1), c.status, text(c.reason)]
+    rows = [
+        Row(
+            [f"{c.number:03d}", c.label, c.load_label, str(c.planned.repeat + 1), c.status, text(c.reason)],
+            Of(c.label, c.load_label, start=c.planned.repeat + 1),
+        )
         for c in run.planned_cells
         if c.status != "completed"
     ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import Html, join, paragraph, plural, table
+from reports.page.markup import Of, Row, join, paragraph, plural, table
 
 _LOOKS_FOR = (
     "other processes on the device, memory that is not free again, throttling, low clocks, a lost device, "
@@ -26,19 +24,22 @@ def section(run: Run) -> Section | None:
         text = "Nobody looked whether the machine was fit (guard=off, or no cell came so far)."
         return Section("Guard", paragraph(text)) if is_off else None
     modes = list(dict.fromkeys(cell.record.guard_mode for cell in looked if cell.record))
-    rows: list[Sequence[Html | str]] = [
-        [
-            f"{cell.number:03d}",
-            cell.label,
-            cell.load_label,
-            str(cell.planned.repeat + 1),
-            found.when,
-            found.text,
-        ]
+    rows = [
+        Row(
+            [
+                f"{cell.number:03d}",
+                cell.label,
+                cell.load_label,
+                str(cell.planned.repeat + 1),
+                found.when,
+                found.text,
+            ],
+            Of(cell.label, cell.load_label, start=cell.planned.repeat + 1),
+        )
         for cell in run.planned_cells
         for found in (cell.record.guard if cell.record else ())
     ]
-    touched = len({row[0] for row in rows})
+    touched = len({row.cells[0] for row in rows})
     means = " ".join(_MEANS[mode] for mode in modes if mode in _MEANS)
     had = f"{plural(touched, 'cell')} had" if touched else "none had"
     said = paragraph(

@@ -1,4 +1,4 @@
-"""Memory over time: a chart per deployment, a line per start, the windows shaded and the peak labelled."""
+"""Memory: what was needed; then over time, a chart per deployment, a line per start, the windows shaded."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 
 from harness.store import StartRecord
-from reports.cells import Group, short_load
+from reports.cells import Group
 from reports.frames import Run
 from reports.launches import start_title
 from reports.memory_notes import shared_reasons
 from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
-from reports.page.charts import Chart, Section, axis, downsample, grid, line
+from reports.page.charts import Chart, Section, about, axis, downsample, grid, line
 from reports.page.looks import Look, looks
-from reports.page.markup import Html, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, number, paragraph, table, tag
+from reports.page.shades import window_shades
 from reports.processor import foreign_share, group_cores
 from reports.sections.devices import device_parts
+from reports.sections.memory_needed import needed_parts
 
+# A chart is some 500 pixels wide.
+_POINTS = 500
 _GIB = BY_NAME["memory_peak_bytes"].shown_scale
 # Room above the highest sample, for its label.
 _HEADROOM = 1.18
@@ -36,8 +40,10 @@ def section(run: Run) -> Section | None:
         if len(memory.t_ns):
             by_label.setdefault(record.deployment.label, []).append((record, memory))
     missing = _missing(run)
+    overview, needed = needed_parts(run)
     if not by_label:
-        return Section("Memory over time", join(missing)) if missing else None
+        parts = [*overview, *missing]
+        return Section("Memory", join(parts), needed) if parts else None
     top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * _GIB
     found = looks(run)
     charts = [
@@ -49,11 +55,12 @@ def section(run: Run) -> Section | None:
         f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
         "(the first is bold), the same scale in every chart. Shaded: the windows that were measured in the "
         "first start, with their loads (u: users, /s: conversations per second, x: speed of a trace); thin "
-        "lines: stages of its start; dotted: its first good generation. At most 1,000 points per line; lows "
+        "lines: stages of its start; dotted: its first good generation. At most 500 points per line; lows "
         "and highs are kept."
     )
-    body = [note, grid(charts), *missing, *device_parts(run), *_processor_parts(run)]
-    return Section("Memory over time", join(body), charts)
+    over_time = [tag("h3", "Over time"), note, grid(charts)]
+    body = [*overview, *over_time, *missing, *device_parts(run), *_processor_parts(run)]
+    return Section("Memory", join(body), [*needed, *charts])
 
 
 def _missing(run: Run) -> list[Html]:
@@ -82,14 +89,17 @@ def _processor_parts(run: Run) -> list[Html]:
     if any(record.memory_kind != "host" for record in run.start_records):
         return []
     each = [(group, group_cores(run, group)) for group in run.groups]
-    rows: list[Sequence[Html | str]] = [
-        [
-            group.deployment,
-            group.load,
-            number(_mean(cores), 1),
-            number(_foreign_pct(run, group), 0),
-            str(len(cores)),
-        ]
+    rows = [
+        Row(
+            [
+                group.deployment,
+                group.load,
+                number(_mean(cores), 1),
+                number(_foreign_pct(run, group), 0),
+                str(len(cores)),
+            ],
+            Of(group.deployment, group.load),
+        )
         for group, cores in each
         if cores
     ]
@@ -121,19 +131,18 @@ def _chart(
         zero_ns = _zero_ns(record, memory)
         t_s = (memory.t_ns - zero_ns) / 1e9
         title = start_title(run, record)
-        x, y = downsample(t_s, memory.size_bytes * _GIB)
+        x, y = downsample(t_s, memory.size_bytes * _GIB, _POINTS)
         style = {"color": look.colour, "dash": "solid", "width": 2 if position == 0 else 1}
-        traces.append(
-            line(
-                look,
-                [round(float(v), 2) for v in x],
-                [float(f"{v:.5g}") for v in y],
-                mode="lines",
-                line=style,
-                opacity=1 if position == 0 else 0.55,
-                hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
-            )
+        drawn = line(
+            look,
+            [round(float(v), 2) for v in x],
+            [float(f"{v:.5g}") for v in y],
+            mode="lines",
+            line=style,
+            opacity=1 if position == 0 else 0.55,
+            hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
         )
+        traces.append(about(drawn, _of(record)))
     shapes, notes = _phases(run, *starts[0])
     lines, names = _stages(starts, top)
     layout = {
@@ -142,9 +151,26 @@ def _chart(
         "shapes": [*shapes, *lines],
         "annotations": [*notes, *names, _peak(starts)],
     }
-    rows = [row for record, memory in starts for row in _rows(start_title(run, record), record, memory)]
+    rows = [
+        Row(row, _of(record))
+        for record, memory in starts
+        for row in _rows(start_title(run, record), record, memory)
+    ]
     columns = ["start", "instant", "seconds since spawn", "GiB"]
-    return Chart(f"memory-{index}", look.label, traces, layout, columns, rows, height_px=250)
+    return Chart(
+        f"memory-{index}",
+        look.label,
+        traces,
+        layout,
+        columns,
+        rows,
+        height_px=250,
+        of=Of(look.label),
+    )
+
+
+def _of(record: StartRecord) -> Of:
+    return Of(record.deployment.label, start=record.repeat + 1)
 
 
 def _zero_ns(record: StartRecord, memory: Memory) -> float:
@@ -162,6 +188,7 @@ def _peak(starts: Sequence[tuple[StartRecord, Memory]]) -> dict[str, Any]:
         "showarrow": False,
         "yshift": 9,
         "font": {"color": "--fg", "size": 12},
+        "of": _of(record).to_builtins(),
     }
 
 
@@ -170,33 +197,15 @@ def _phases(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     zero_ns = _zero_ns(record, memory)
     shapes: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
     tall = {"yref": "paper", "y0": 0, "y1": 1}
     if record.ready_ns is not None and record.spawned_ns is not None:
         x = (record.ready_ns - zero_ns) / 1e9
         dotted = {"color": "--mut", "dash": "dot", "width": 1}
-        shapes.append({"type": "line", "x0": x, "x1": x, "line": dotted, **tall})
-    for cell in run.planned_cells:
-        summary = cell.summary if cell.record and cell.record.start == record.name else None
-        if summary is None:
-            continue
-        x0, x1 = ((ns - zero_ns) / 1e9 for ns in (summary.window_start_ns, summary.window_end_ns))
         shapes.append(
-            {"type": "rect", "x0": x0, "x1": x1, "fillcolor": "--shade", "line": {"width": 0}, **tall}
+            {"type": "line", "x0": x, "x1": x, "line": dotted, "of": _of(record).to_builtins(), **tall}
         )
-        notes.append(
-            {
-                "x": (x0 + x1) / 2,
-                "yref": "paper",
-                "y": 1,
-                "yanchor": "top",
-                "showarrow": False,
-                "text": short_load(cell.load),
-                "font": {"color": "--mut", "size": 10.5},
-                "hovertext": cell.load_label,
-            }
-        )
-    return shapes, notes
+    windows, loads = window_shades(run, record, zero_ns)
+    return [*shapes, *windows], loads
 
 
 def _stages(
@@ -205,12 +214,14 @@ def _stages(
     """A line at each stage of the first start, and their labels: a row for each, so that none is in the way
     of another, above a low curve and below a high one."""
     record, memory = starts[0]
+    of = _of(record).to_builtins()
     last_s = max((float(m.t_ns[-1]) - _zero_ns(r, m)) / 1e9 for r, m in starts)
     at_s = [(name, (t_ns - _zero_ns(record, memory)) / 1e9) for name, t_ns in record.stages.items()]
     marked = sorted(((x, _MARKED[name]) for name, x in at_s if name in _MARKED), key=lambda pair: pair[0])
     thin = {"color": "--mut", "width": 1}
     shapes = [
-        {"type": "line", "x0": x, "x1": x, "line": thin, "yref": "paper", "y0": 0, "y1": 1} for x, _ in marked
+        {"type": "line", "x0": x, "x1": x, "line": thin, "yref": "paper", "y0": 0, "y1": 1, "of": of}
+        for x, _ in marked
     ]
     is_low = float(memory.size_bytes.max()) * _GIB < 0.5 * top * _HEADROOM
     notes = []
@@ -225,6 +236,7 @@ def _stages(
                 "showarrow": False,
                 "text": text,
                 "font": {"color": "--mut", "size": 10.5},
+                "of": of,
             }
         )
     return shapes, notes

@@ -9,7 +9,7 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.marks import marked_cell
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, details, number, paragraph, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, details, number, paragraph, table, tag
 from reports.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.selftest import named as step_name
 
@@ -54,14 +54,14 @@ def _origin(selftest: SelfTest) -> str:
     )
 
 
-def _group_row(run: Run, selftest: SelfTest, group: Group) -> Sequence[Html | str] | None:
+def _group_row(run: Run, selftest: SelfTest, group: Group) -> Row | None:
     """Of the start that streamed most."""
     loads = [load for cell in group.counted if (load := reached(run, cell))]
     if not loads or not known_steps(selftest):
         return None
     load = max(loads, key=lambda load: load.total_per_s)
     step = nearest_step(selftest, load)
-    return [
+    row: list[Html | str] = [
         named(looks(run)[group.deployment]),
         group.load,
         number(load.streams),
@@ -70,6 +70,7 @@ def _group_row(run: Run, selftest: SelfTest, group: Group) -> Sequence[Html | st
         _pair(ttft_error_s(step)),
         marked_cell(run, group, "ttft_s.p50"),
     ]
+    return Row(row, Of(group.deployment, group.load))
 
 
 def _step_row(step: SelfTestStep) -> Sequence[Html | str]:

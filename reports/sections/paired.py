@@ -12,7 +12,20 @@ from reports.marks import mark_html, mark_text, marks_between
 from reports.metrics import metric_of, needed
 from reports.page.charts import Chart, Section, figure
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
+from reports.page.markup import (
+    NOTHING,
+    Html,
+    Of,
+    Row,
+    details,
+    join,
+    number,
+    paragraph,
+    plural,
+    several,
+    table,
+    tag,
+)
 from reports.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
 from reports.verdict_words import signed, title_of
 
@@ -33,7 +46,8 @@ def section(run: Run) -> Section | None:
         body = [*([figure(chart)] if chart else []), _table(run, found), _turns(run, found)]
         is_open = (case.scenario, case.model) not in seen
         seen.add((case.scenario, case.model))
-        parts += [tag("h3", title), *body] if is_open else [details(title, *body)]
+        part = [tag("h3", title), *body] if is_open else [details(title, *body)]
+        parts.append(tag("div", *part, **Of(load=case.load).attributes))
     return Section("Same requests, side by side", join(parts), charts)
 
 
@@ -59,17 +73,20 @@ def _said(run: Run) -> str:
 def _table(run: Run, found: Sequence[Paired]) -> Html:
     heads = [head for name in DELTAS for head in (f"{title_of(name)}, ms: median (quartiles)", "faster in")]
     columns = ["deployment", "pairs", *heads, "answers agree", "the others begin alike"]
-    rows: list[Sequence[Html | str]] = [
-        [
-            named(looks(run)[each.a.deployment]),
-            _count(each),
-            *(
-                cell
-                for name in DELTAS
-                for cell in _delta_cells(each.deltas.get(name), _marks(run, each, name))
-            ),
-            *_agreement_cells(each.agreement),
-        ]
+    rows = [
+        Row(
+            [
+                named(looks(run)[each.a.deployment]),
+                _count(each),
+                *(
+                    cell
+                    for name in DELTAS
+                    for cell in _delta_cells(each.deltas.get(name), _marks(run, each, name))
+                ),
+                *_agreement_cells(each.agreement),
+            ],
+            _of(each),
+        )
         for each in found
     ]
     baseline = found[0].b.deployment
@@ -78,6 +95,11 @@ def _table(run: Run, found: Sequence[Paired]) -> Html:
         "alike: median share of the longer answer's characters."
     )
     return join([table(columns, rows, "summary pairs"), paragraph(note)])
+
+
+def _of(found: Paired, turn: int | None = None) -> Of:
+    """What a row is about; `turn` from 1."""
+    return Of(found.a.deployment, found.a.load, turn)
 
 
 def _count(found: Paired) -> Html:
@@ -136,14 +158,17 @@ def _turns(run: Run, found: Sequence[Paired]) -> Html:
         "answers agree",
         "the others begin alike",
     ]
-    rows: list[Sequence[Html | str]] = [
-        [
-            named(looks(run)[each.a.deployment]),
-            str(turn.turn + 1),
-            f"{turn.agreement.n:,}",
-            _delta_cells(turn.ttft_s, _marks(run, each, "ttft_s"))[0],
-            *_agreement_cells(turn.agreement),
-        ]
+    rows = [
+        Row(
+            [
+                named(looks(run)[each.a.deployment]),
+                str(turn.turn + 1),
+                f"{turn.agreement.n:,}",
+                _delta_cells(turn.ttft_s, _marks(run, each, "ttft_s"))[0],
+                *_agreement_cells(turn.agreement),
+            ],
+            _of(each, turn.turn + 1),
+        )
         for each in found
         for turn in each.by_turn
     ]
@@ -175,6 +200,7 @@ def _chart(run: Run, case: LoadCase, found: Sequence[Paired], chart_id: str) -> 
         [line for each in found for line in _quantiles(each)],
         note,
         forest.height_px(rows),
+        of=Of(load=case.load),
     )
 
 
@@ -194,11 +220,18 @@ def _row(run: Run, found: Paired) -> forest.Row | None:
     said = f"{_median(deltas)} ms, faster in {_share(deltas.faster_share).text} of {plural(deltas.n, 'pair')}"
     label = found.a.deployment
     name = f"{label}: {_ms(deltas.at(50))} ms {mark_text(_marks(run, found, 'ttft_s'))}".rstrip()
-    return forest.Row(looks(run)[label], name, median, *ends, said, (first, third))
+    return forest.Row(looks(run)[label], name, median, *ends, said, (first, third), _of(found))
 
 
-def _quantiles(found: Paired) -> Iterator[Sequence[Html | str]]:
+def _quantiles(found: Paired) -> Iterator[Row]:
     for name, deltas in found.deltas.items():
         scale = metric_of(name).shown_scale
         values = [NOTHING if v is None else signed(v * scale, 2) for v in deltas.levels]
-        yield [found.a.deployment, title_of(name), f"{deltas.n:,}", *values, _share(deltas.faster_share)]
+        cells: list[Html | str] = [
+            found.a.deployment,
+            title_of(name),
+            f"{deltas.n:,}",
+            *values,
+            _share(deltas.faster_share),
+        ]
+        yield Row(cells, _of(found))

@@ -10,9 +10,22 @@ from reports.frames import Run
 from reports.goodput import judged_cells
 from reports.goodput_curve import goodput_curves
 from reports.marks import mark_html, marks_of_answer
-from reports.page.charts import Section, figure, grid
+from reports.page.charts import Section, figure
 from reports.page.looks import key, looks, named
-from reports.page.markup import NOTHING, Html, details, join, number, paragraph, plural, several, table, tag
+from reports.page.markup import (
+    NOTHING,
+    Html,
+    Of,
+    Row,
+    details,
+    join,
+    number,
+    paragraph,
+    plural,
+    several,
+    table,
+    tag,
+)
 from reports.search_starts import Answer, Tried
 from reports.searches import (
     CAPACITY,
@@ -23,10 +36,8 @@ from reports.searches import (
     verdict_count,
     word,
 )
-from reports.sections.by_load import by_load_charts
 from reports.verdict_words import family_text, ratio_text
 
-_GOODPUT = "goodput_per_s"
 _WILSON = (
     "In brackets the 95 % interval of the share: of all requests together (Wilson), and of several starts so "
     "wide that it also holds the t interval of their shares. An objective is kept where all of it is at the "
@@ -76,16 +87,19 @@ def _answers(run: Run, capacities: Sequence[Capacity]) -> Html:
     has_several = len({each.scenario for each in capacities}) > 1
     columns = ["deployment", *(["scenario"] if has_several else []), "highest load kept"]
     columns += ["kept – broken, by start", "proven", "not clear", "against the baseline"]
-    rows: list[Sequence[Html | str]] = [
-        [
-            named(found[each.deployment]),
-            *([each.scenario] if has_several else []),
-            _mean(run, each),
-            _by_start(each, _found),
-            _proven(each),
-            _by_start(each, _unclear),
-            _against(run, each, capacities),
-        ]
+    rows = [
+        Row(
+            [
+                named(found[each.deployment]),
+                *([each.scenario] if has_several else []),
+                _mean(run, each),
+                _by_start(each, _found),
+                _proven(each),
+                _by_start(each, _unclear),
+                _against(run, each, capacities),
+            ],
+            Of(each.deployment),
+        )
         for each in capacities
     ]
     return table(columns, rows, "summary")
@@ -177,14 +191,17 @@ def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
     found = looks(run)
     names = [objective.name for objective in run.record.slo]
     columns = ["deployment", "start", "load", "windows", "requests", *names, "objectives"]
-    rows: list[Sequence[Html | str]] = [
-        [
-            named(found[each.deployment]),
-            str(answer.repeat + 1),
-            tried.load,
-            str(len(tried.cells)),
-            *_judged_cells(run, tried),
-        ]
+    rows = [
+        Row(
+            [
+                named(found[each.deployment]),
+                str(answer.repeat + 1),
+                tried.load,
+                str(len(tried.cells)),
+                *_judged_cells(run, tried),
+            ],
+            Of(each.deployment, tried.load, start=answer.repeat + 1),
+        )
         for each in capacities
         for answer in each.answers
         for tried in answer.tried
@@ -237,13 +254,16 @@ def _levels(run: Run) -> Section | None:
     judged = [(group, judged_cells(run, group.cells)) for group in run.groups]
     parts: list[Html] = []
     for scenario in dict.fromkeys(group.scenario for group, _ in judged):
-        rows: list[Sequence[Html | str]] = [
-            [
-                named(found[group.deployment]),
-                group.load,
-                str(len({cell.planned.repeat for cell in group.cells if cell.record})),
-                *_shares(run, what, {cell.number for cell in group.counted}),
-            ]
+        rows = [
+            Row(
+                [
+                    named(found[group.deployment]),
+                    group.load,
+                    str(len({cell.planned.repeat for cell in group.cells if cell.record})),
+                    *_shares(run, what, {cell.number for cell in group.counted}),
+                ],
+                Of(group.deployment, group.load),
+            )
             for group, what in judged
             if what and group.scenario == scenario
         ]
@@ -251,7 +271,5 @@ def _levels(run: Run) -> Section | None:
             parts += [tag("h3", scenario), table(columns, rows, "summary")]
     if not parts:
         return None
-    charts = by_load_charts(run, _GOODPUT)
-    note = paragraph(f"Objectives: {slo_words(run.record.slo)}. {_WILSON}")
-    body = join([note, *parts, *([key(run), grid(charts)] if charts else [])])
-    return Section("Service levels", body, charts)
+    note = paragraph(f"Objectives: {slo_words(run.record.slo)}. {_WILSON} Goodput is in Throughput.")
+    return Section("Service levels", join([note, *parts]))

@@ -11,7 +11,7 @@ from harness.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.launches import start_title
 from reports.page.looks import Look, looks, named
-from reports.page.markup import NOTHING, Html, details, join, paragraph, several, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, several, table, tag
 
 _IMAGE = 3  # its column; without a container there is none
 
@@ -23,15 +23,19 @@ def servers(run: Run) -> list[Html]:
     if not found:
         return []
     columns = ["deployment", "version", "launcher", "image", "options"]
-    rows = [_row(looks(run)[label], run.deployments[label], records) for label, records in found.items()]
-    if all(row[_IMAGE] == NOTHING for row in rows):
+    cells = {label: _row(looks(run)[label], run.deployments[label], each) for label, each in found.items()}
+    if all(row[_IMAGE] == NOTHING for row in cells.values()):
         del columns[_IMAGE]
-        rows = [[*row[:_IMAGE], *row[_IMAGE + 1 :]] for row in rows]
+        cells = {label: [*row[:_IMAGE], *row[_IMAGE + 1 :]] for label, row in cells.items()}
+    rows = [Row(row, Of(label)) for label, row in cells.items()]
     note = paragraph(
         "Options are the engine's own. Command lines and environments are of the first start, and of the "
         "others what is not the same. Values of secrets are not shown."
     )
-    blocks = [details(f"Command of {label}", *_commands(run, records)) for label, records in found.items()]
+    blocks = [
+        tag("div", details(f"Command of {label}", *_commands(run, records)), **Of(label).attributes)
+        for label, records in found.items()
+    ]
     return [tag("h3", "How each server was started"), note, table(columns, rows, "words started"), *blocks]
 
 

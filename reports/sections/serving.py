@@ -13,9 +13,9 @@ from harness.store import StartRecord
 from reports.cells import Group
 from reports.frames import Run
 from reports.memory_notes import notes_of
-from reports.page.charts import Chart, Section, axis, downsample, grid, label, line
+from reports.page.charts import Chart, Section, about, axis, downsample, grid, label, line
 from reports.page.looks import Look, looks
-from reports.page.markup import NOTHING, Html, join, number, paragraph, several, table, tag
+from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, several, table, tag
 from reports.page.shades import window_shades
 from reports.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
 
@@ -33,6 +33,8 @@ _REQUESTS: tuple[tuple[ServerTerm, str, str], ...] = (
     ("waiting", "waiting", "dash"),
 )
 
+# Of a line, and so of its table.
+_POINTS = 300
 _NO_PAGE = "its engine is known to have no page of metrics, or it did not get ready"
 
 
@@ -48,7 +50,7 @@ def section(run: Run) -> Section | None:
     note = paragraph(
         "From each server's own page of metrics, asked once a second. In the charts the first start of each "
         "deployment, with the windows that were measured shaded (u: users, /s: conversations per second, "
-        "x: speed of a trace); the same scale for the same thing. At most 1,000 points per line; lows and "
+        "x: speed of a trace); the same scale for the same thing. At most 300 points per line; lows and "
         "highs are kept."
     )
     body = join([note, grid(charts), _by_load(run), *_untold(run)])
@@ -88,21 +90,22 @@ def _chart(
     scale: float,
 ) -> Chart:
     zero_ns = float(record.spawned_ns if record.spawned_ns is not None else frame["t_ns"].iloc[0])
+    of = Of(look.label, start=record.repeat + 1)
     traces, rows = [], []
     for term, name, dash in drawn:
         known = frame[["t_ns", term]].dropna()
-        x, y = downsample(((known["t_ns"] - zero_ns) / 1e9).to_numpy(), (known[term] * scale).to_numpy())
-        traces.append(
-            line(
-                look,
-                [round(float(v), 2) for v in x],
-                [float(f"{v:.5g}") for v in y],
-                mode="lines",
-                name=label(name),
-                line={"color": look.colour, "dash": dash, "width": 2},
-                hovertemplate=f"%{{x:.1f}} s: %{{y:.4~g}} {label(name)}<extra></extra>",
-            )
+        t_s = ((known["t_ns"] - zero_ns) / 1e9).to_numpy()
+        x, y = downsample(t_s, (known[term] * scale).to_numpy(), _POINTS)
+        drawn_line = line(
+            look,
+            [round(float(v), 2) for v in x],
+            [float(f"{v:.5g}") for v in y],
+            mode="lines",
+            name=label(name),
+            line={"color": look.colour, "dash": dash, "width": 2},
+            hovertemplate=f"%{{x:.1f}} s: %{{y:.4~g}} {label(name)}<extra></extra>",
         )
+        traces.append(about(drawn_line, of))
         rows += [[name, number(float(a)), number(float(b))] for a, b in zip(x, y, strict=True)]
     shapes, notes = window_shades(run, record, zero_ns)
     layout = {
@@ -112,32 +115,34 @@ def _chart(
         "yaxis": y_axis,
         "shapes": shapes,
         "annotations": notes,
-        "showlegend": len(drawn) > 1,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
-    what = ", ".join(name for _, name, _ in drawn)
+    dashes = {"dash": " (dashed)", "solid": " (solid)"} if len(drawn) > 1 else {}
+    what = ", ".join(name + dashes.get(dash, "") for _, name, dash in drawn)
     columns = ["what", "seconds", "value"]
-    return Chart(id_, f"{look.label}: {what}", traces, layout, columns, rows, height_px=230)
+    return Chart(id_, f"{look.label}: {what}", traces, layout, columns, rows, height_px=230, of=of)
 
 
 def _by_load(run: Run) -> Html:
     """Means and peaks of gauges, and rates of counters, in the windows."""
-    rows: list[Sequence[Html | str]] = []
+    rows: list[Row] = []
     for group in run.groups:
         if not group.counted:
             continue
         samples = sum(len(run.window_samples(run.server, cell)) for cell in group.counted)
         rows.append(
-            [
-                group.deployment,
-                group.load,
-                _gauge_cell(mean_gauge(run, group, "running"), 1.0),
-                _gauge_cell(mean_gauge(run, group, "waiting"), 1.0),
-                _gauge_cell(mean_gauge(run, group, "kv_cache_usage_share"), 100.0),
-                *_rates(run, group),
-                f"{samples:,}",
-                str(len(group.counted)),
-            ]
+            Row(
+                [
+                    group.deployment,
+                    group.load,
+                    _gauge_cell(mean_gauge(run, group, "running"), 1.0),
+                    _gauge_cell(mean_gauge(run, group, "waiting"), 1.0),
+                    _gauge_cell(mean_gauge(run, group, "kv_cache_usage_share"), 100.0),
+                    *_rates(run, group),
+                    f"{samples:,}",
+                    str(len(group.counted)),
+                ],
+                Of(group.deployment, group.load),
+            )
         )
     columns = [
         "deployment", "load", "running", "waiting", "KV cache %", "prefix hits %", "preemptions",

@@ -8,9 +8,9 @@ from typing import Any
 from harness.store import StartRecord
 from reports.frames import Run
 from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
-from reports.page.charts import Chart, Section, axis, figure, label
+from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks
-from reports.page.markup import Html, join, number, paragraph, tag
+from reports.page.markup import Html, Of, Row, join, number, paragraph, tag
 from reports.page.swatches import swatch
 
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
@@ -84,7 +84,7 @@ def _split(run: Run, found: Sequence[Launch]) -> Chart:
         "startup",
         "From the spawn to the first steady token",
         [*traces, starts],
-        _layout(names, said, 1.02 * max(*ends_s, *starts["x"])),
+        _layout(names, said, [launch.label for launch in found], 1.02 * max(*ends_s, *starts["x"])),
         columns,
         rows,
         "Steps and figures are means over a bar's starts; a tick is one start. The table has each start, in "
@@ -93,18 +93,21 @@ def _split(run: Run, found: Sequence[Launch]) -> Chart:
     )
 
 
-def _each_start(run: Run, found: Sequence[Launch]) -> tuple[list[str], list[list[str]]]:
+def _each_start(run: Run, found: Sequence[Launch]) -> tuple[list[str], list[Row]]:
     records = [(launch, record, instants_s(record)) for launch in found for record in launch.records]
     stages = _in_order(stage for _, _, instants in records for stage in instants)
     rows = [
-        [
-            record.deployment.label,
-            start_title(run, record),
-            launch.which,
-            *(number(instants.get(stage), 2) for stage in stages),
-            number(record.launch_s, 2),
-            record.status,
-        ]
+        Row(
+            [
+                record.deployment.label,
+                start_title(run, record),
+                launch.which,
+                *(number(instants.get(stage), 2) for stage in stages),
+                number(record.launch_s, 2),
+                record.status,
+            ],
+            _of(record),
+        )
         for launch, record, instants in records
     ]
     return ["deployment", "start", "which", *(f"{_title(s)} s" for s in stages), "launch s", "status"], rows
@@ -126,8 +129,9 @@ def _steps(stage: str, found: Sequence[Launch], names: Sequence[str]) -> dict[st
         for step in launch.steps
         if step.stage == stage
     ]
+    points = [Of(launch.label) for launch in found for step in launch.steps if step.stage == stage]
     colour, pattern = _FILLS.get(stage, _OTHER_FILL)
-    return {
+    trace = {
         "type": "bar", "orientation": "h", "name": label(_title(stage)), "y": [name for name, _ in pairs],
         "x": [round(step.length_s, 4) for _, step in pairs],
         "base": [round(step.begin_s, 4) for _, step in pairs],
@@ -137,6 +141,7 @@ def _steps(stage: str, found: Sequence[Launch], names: Sequence[str]) -> dict[st
         "width": _BAR, "customdata": [round(step.end_s, 2) for _, step in pairs],
         "hovertemplate": "%{fullData.name}: %{x:.2f} s, over after %{customdata} s<extra></extra>",
     }  # fmt: skip
+    return about(trace, points=points)
 
 
 def _starts(found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
@@ -146,7 +151,13 @@ def _starts(found: Sequence[Launch], names: Sequence[str]) -> dict[str, Any]:
         for name, launch in zip(names, found, strict=True)
         for record in launch.records
     ]
-    return _ticks([name for name, _ in pairs], [round(end_s, 4) for _, end_s in pairs])
+    points = [_of(record) for launch in found for record in launch.records]
+    ticks = _ticks([name for name, _ in pairs], [round(end_s, 4) for _, end_s in pairs])
+    return about(ticks, points=points)
+
+
+def _of(record: StartRecord) -> Of:
+    return Of(record.deployment.label, start=record.repeat + 1)
 
 
 def _ticks(names: Sequence[str], at_s: Sequence[float | None]) -> dict[str, Any]:
@@ -157,12 +168,15 @@ def _ticks(names: Sequence[str], at_s: Sequence[float | None]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _layout(names: Sequence[str], said: Sequence[str], most_s: float) -> dict[str, Any]:
-    """What is said of each bar stands above it: beside it, it would leave a narrow screen no room."""
+def _layout(
+    names: Sequence[str], said: Sequence[str], labels: Sequence[str], most_s: float
+) -> dict[str, Any]:
+    """What is said of each bar stands above it: beside it, it would leave a narrow screen no room. `labels`:
+    the deployment of each."""
     above = [
         {"xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 20, "showarrow": False,
-         "text": words, "font": {"size": 11.5}}
-        for name, words in zip(names, said, strict=True)
+         "text": words, "font": {"size": 11.5}, "of": Of(whose).to_builtins()}
+        for name, words, whose in zip(names, said, labels, strict=True)
     ]  # fmt: skip
     return {
         "xaxis": axis("seconds since the spawn", range=[0, most_s]),
@@ -190,16 +204,20 @@ def _whole(run: Run, found: Sequence[Launch]) -> Chart:
         "hovertemplate": "mean %{x:.2f} s<extra></extra>",
     }  # fmt: skip
     each = [(label(name), r) for name, records in by_label.items() for r in records]
+    ticks = _ticks([name for name, _ in each], [r.launch_s for _, r in each])
     rows = [
-        [name, start_title(run, r), number(r.launch_s, 2), r.status]
+        Row([name, start_title(run, r), number(r.launch_s, 2), r.status], _of(r))
         for name, records in by_label.items()
         for r in records
     ]
     return Chart(
         "startup",
         "Launch time: spawn to first good generation",
-        [bars, _ticks([name for name, _ in each], [r.launch_s for _, r in each])],
-        _layout(names, names, 1.05 * longest_s),
+        [
+            about(bars, points=[Of(name) for name in by_label]),
+            about(ticks, points=[_of(r) for _, r in each]),
+        ],
+        _layout(names, names, list(by_label), 1.05 * longest_s),
         ["deployment", "start", "seconds", "status"],
         rows,
         "Bars are means over starts; a tick is one start.",

@@ -10,7 +10,7 @@ from reports.cells import Cell
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Html, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, number, paragraph, table, tag
 from reports.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
@@ -50,8 +50,8 @@ def section(run: Run) -> Section | None:
     return Section("Steadiness of the windows", body)
 
 
-def _row(cell: Cell, look: Look, found: Steadiness) -> Sequence[Html | str]:
-    return [
+def _row(cell: Cell, look: Look, found: Steadiness) -> Row:
+    cells: Sequence[Html | str] = [
         named(look),
         cell.load_label,
         _verdict(cell, found),
@@ -63,6 +63,7 @@ def _row(cell: Cell, look: Look, found: Steadiness) -> Sequence[Html | str]:
         f"{round(100 * found.throughput.drift) or 0:+d} %",
         f"{found.requests:,}",
     ]
+    return Row(cells, Of(cell.label, cell.load_label, start=cell.planned.repeat + 1))
 
 
 def _thirds(series: Series) -> str:

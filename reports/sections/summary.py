@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reports.cell_marks import LEGEND as CELL_LEGEND
 from reports.cell_marks import cell_marks, starts_that_count
 from reports.cells import Cell, Group
@@ -14,6 +12,8 @@ from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
 from reports.page.markup import (
     Html,
+    Of,
+    Row,
     details,
     join,
     paragraph,
@@ -63,10 +63,11 @@ def section(run: Run) -> Section | None:
     return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
 
 
-def _row(run: Run, group: Group, look: Look) -> list[Html | str]:
+def _row(run: Run, group: Group, look: Look) -> Row:
     values = [marked_cell(run, group, name) for name, _ in _COLUMNS]
     name = join([named(look), cell_marks(run, group)])
-    return [name, group.load, *values, _counts(run, group), starts_that_count(group)]
+    cells: list[Html | str] = [name, group.load, *values, _counts(run, group), starts_that_count(group)]
+    return Row(cells, Of(group.deployment, group.load))
 
 
 def _counts(run: Run, group: Group) -> Html:
@@ -78,22 +79,24 @@ def _counts(run: Run, group: Group) -> Html:
 
 def _cells(run: Run, found: dict[str, Look]) -> Html:
     columns = ["deployment", "cell", "load", "start", "status", *(title for _, title in _COLUMNS), "why"]
-    rows: list[Sequence[Html | str]] = []
-    for cell in run.planned_cells:
-        status = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
-        rows.append(
-            [
-                named(found[cell.label]),
-                f"{cell.number:03d}",
-                cell.load_label,
-                start_title(run, record) if (record := run.start_of(cell)) else str(cell.planned.repeat + 1),
-                tag("span", status, class_="" if status == "completed" else "bad"),
-                *(_value(run, cell, name) for name, _ in _COLUMNS),
-                tag("span", text(cell.reason), class_="why"),
-            ]
-        )
+    rows = [_cell_row(run, cell, found[cell.label]) for cell in run.planned_cells]
     note = paragraph(f"{plural(len(rows), 'cell')}, in the order of the plan's numbers.")
     return join([table(columns, rows, "summary"), note])
+
+
+def _cell_row(run: Run, cell: Cell, look: Look) -> Row:
+    status = cell.status if cell.validity == "valid" else f"{cell.status}, {cell.validity}"
+    start = cell.planned.repeat + 1
+    cells: list[Html | str] = [
+        named(look),
+        f"{cell.number:03d}",
+        cell.load_label,
+        start_title(run, record) if (record := run.start_of(cell)) else str(start),
+        tag("span", status, class_="" if status == "completed" else "bad"),
+        *(_value(run, cell, name) for name, _ in _COLUMNS),
+        tag("span", text(cell.reason), class_="why"),
+    ]
+    return Row(cells, Of(cell.label, cell.load_label, start=start))
 
 
 def _value(run: Run, cell: Cell, name: str) -> Html:

@@ -1,4 +1,4 @@
-"""Throughput against the load: tokens/s and requests/s, a chart each."""
+"""Throughput against the load: tokens/s, requests/s and, with an SLO, goodput, a chart each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from reports.spans import BARS
 
 
 def section(run: Run) -> Section | None:
-    """None where nothing was measured."""
-    names = ("output_tokens_per_s", "requests_per_s")
+    """None where nothing was measured. A search draws its goodput where its answers are."""
+    has_goodput = bool(run.record.slo) and run.record.search is None
+    names = ("output_tokens_per_s", "requests_per_s", *(["goodput_per_s"] if has_goodput else []))
     charts = [chart for name in names for chart in by_load_charts(run, name)]
     if not charts:
         return None
-    note = paragraph(f"Higher is better. Points are means over starts. {BARS}")
-    return Section("Throughput by load", join([note, key(run), grid(charts)]), charts)
+    slo = " Goodput: requests per second that met every objective." if has_goodput else ""
+    note = paragraph(f"Higher is better. Points are means over starts. {BARS}{slo}")
+    title = "Throughput and goodput by load" if has_goodput else "Throughput by load"
+    return Section(title, join([note, key(run), grid(charts)]), charts)

@@ -15,12 +15,26 @@ from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
 from reports.metrics import metric_of
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import looks, named
-from reports.page.markup import Html, details, join, paragraph, plural, shown, table, tag
+from reports.page.markup import (
+    NOTHING,
+    Html,
+    Of,
+    Row,
+    details,
+    join,
+    paragraph,
+    plural,
+    supported,
+    table,
+    tag,
+)
+from reports.spans import shorter_half
 from reports.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
 
 # With more rows than this only the highest load of each scenario is open.
 ROWS_OPEN = 12
+NAMED_IN_TITLE = 2
 
 
 def section(run: Run) -> Section | None:
@@ -28,13 +42,15 @@ def section(run: Run) -> Section | None:
     found = run.comparisons
     if not found.rows or run.record.search is not None:
         return None
+    if found.why_none:
+        return Section("Verdicts", _said(run))  # the values stand in Values
     cases = load_cases_of(run)
     rows = sum(len(case.groups) for case in cases)
     parts: list[Html] = [_said(run)]
     charts: list[Chart] = []
     seen: set[tuple[str, str]] = set()
     for number, case in enumerate(cases):
-        made = [] if found.why_none else list(_charts(run, case, number))
+        made = list(_charts(run, case, number))
         charts += made
         is_first = (case.scenario, case.model) not in seen
         seen.add((case.scenario, case.model))
@@ -47,7 +63,7 @@ def section(run: Run) -> Section | None:
         else:
             parts.append(details(f"{title}{_tally(run, case)}", values, *ratios))
     others = [row for row in found.rows if row.b not in found.baselines.values()]
-    if others and not found.why_none:
+    if others:
         parts.append(details("Between the others", _between(run, others)))
     return Section("Verdicts", join([*parts, _legend()]), charts)
 
@@ -70,8 +86,6 @@ def _said(run: Run) -> Html:
 
 def _tally(run: Run, case: LoadCase) -> str:
     """`: output tokens/s: 3 faster, 1 cannot tell`, of the first metric, for a load that is folded."""
-    if run.comparisons.why_none:
-        return ""
     first = run.record.compare.metrics[0]
     words = [
         word_of(first, verdict, run.record.compare.margin_share)
@@ -91,11 +105,14 @@ def _table(run: Run, case: LoadCase) -> Html:
     heads = [
         heading_of(name, price if metric_of(name).unit == "price.currency" else None) for name in metrics
     ]
-    rows: list[Sequence[Html | str]] = [
-        [
-            join([named(looks(run)[group.deployment]), _role(case, group), cell_marks(run, group)]),
-            *(_cell(run, case, group, name) for name in metrics),
-        ]
+    rows = [
+        Row(
+            [
+                join([named(looks(run)[group.deployment]), _role(case, group), cell_marks(run, group)]),
+                *(_cell(run, case, group, name) for name in metrics),
+            ],
+            Of(group.deployment, group.load),
+        )
         for group in case.groups
     ]
     return table(["deployment", *heads], rows, "summary verdicts")
@@ -106,15 +123,16 @@ def _role(case: LoadCase, group: Group) -> Html:
 
 
 def _cell(run: Run, case: LoadCase, group: Group, name: str) -> Html:
-    """A value; below it the ratio with its interval and the verdict, or why there is none."""
-    found = run.aggregate(group, name)
-    value = tag("span", shown(name, found.mean), title=found.why or f"mean of {plural(found.k, 'start')}")
+    """Of the baseline its value; else the ratio with its interval and the verdict, or why there is none."""
     verdict = verdict_of(run, case, group, name)
-    if verdict is None or run.comparisons.why_none or verdict.kind == "none":
-        value = join([value, " ", mark_html(marks_of(run, group, name))])
-    if verdict is None or run.comparisons.why_none:
-        return value
-    return join([value, _verdict(run, case, group, name, verdict)])
+    if verdict is not None:
+        return _verdict(run, case, group, name, verdict)
+    found = run.aggregate(group, name)
+    if found.mean is None:
+        return tag("span", NOTHING, title=found.why or "no value", class_="none", tabindex="0")
+    value = supported(name, found.mean, shorter_half(found))
+    shown = tag("span", value, title=f"mean of {plural(found.k, 'start')}", class_="quiet")
+    return join([shown, mark_html(marks_of(run, group, name))])
 
 
 def _verdict(run: Run, case: LoadCase, group: Group, name: str, verdict: Verdict) -> Html:
@@ -125,7 +143,8 @@ def _verdict(run: Run, case: LoadCase, group: Group, name: str, verdict: Verdict
     assert case.baseline is not None
     marks = mark_html(marks_between(run, group, case.baseline, name))
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
-    ratio = tag("span", ratio_text(name, verdict), title=title, class_="range")
+    value, _, interval = ratio_text(name, verdict).partition(" ")
+    ratio = tag("span", value, " ", tag("span", interval, class_="range"), title=title)
     return join([ratio, tag("span", word, " ", marks, class_=f"verdict {verdict.kind}")])
 
 
@@ -133,20 +152,23 @@ def _between(run: Run, rows: Sequence[Compared]) -> Html:
     """Comparisons that no baseline is in; asked where deployments that keep the SLO are chosen from."""
     columns = ["of", "to", "scenario", "load", "metric", "ratio", "verdict"]
     margin = run.record.compare.margin_share
-    cells: list[Sequence[Html | str]] = [
-        [
-            row.a,
-            row.b,
-            row.scenario,
-            row.load,
-            title_of(row.metric),
-            ratio_text(row.metric, row.verdict) if row.verdict.kind != "none" else "–",
-            tag(
-                "span",
-                row.verdict.why or word_of(row.metric, row.verdict, margin),
-                class_=f"verdict {row.verdict.kind}",
-            ),
-        ]
+    cells = [
+        Row(
+            [
+                row.a,
+                row.b,
+                row.scenario,
+                row.load,
+                title_of(row.metric),
+                ratio_text(row.metric, row.verdict) if row.verdict.kind != "none" else NOTHING,
+                tag(
+                    "span",
+                    row.verdict.why or word_of(row.metric, row.verdict, margin),
+                    class_=f"verdict {row.verdict.kind}",
+                ),
+            ],
+            Of(load=row.load),
+        )
         for row in rows
     ]
     return table(columns, cells, "plain")
@@ -155,8 +177,8 @@ def _between(run: Run, rows: Sequence[Compared]) -> Html:
 def _legend() -> Html:
     """What the marks mean."""
     return paragraph(
-        f"Values are means over starts; their own intervals stand in Values. {LEGEND} At a row's name: "
-        f"{CELL_LEGEND}"
+        "In the baseline's row its values, means over starts; those of the others stand in Values. "
+        f"{LEGEND} At a row's name: {CELL_LEGEND}"
     )
 
 
@@ -192,7 +214,8 @@ def _chart(
     missing = [label for label in left_out if label not in {group.deployment for group, _ in drawn}]
     if missing:
         note += f" No verdict: {', '.join(missing)}."
-    title = f"{title_of(name)[:1].upper()}{title_of(name)[1:]} at {case.load}"
+    subject = f"{title_of(name)[:1].upper()}{title_of(name)[1:]}"
+    finding = _finding(name, case.baseline, drawn, margin)
     columns = [
         "deployment",
         "ratio" if drawn[0][1].is_log else "difference",
@@ -202,26 +225,54 @@ def _chart(
     ]
     return Chart(
         chart_id,
-        title,
+        f"{subject}: {finding}" if finding else f"{subject} at {case.load}",
         forest.traces(rows),
         layout,
         columns,
         _told(name, drawn, margin),
         note,
         forest.height_px(rows),
+        quantity=f"{subject} at {case.load}" if finding else "",
+        of=Of(load=case.load),
     )
 
 
-def _told(name: str, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> list[Sequence[str]]:
+def _finding(name: str, baseline: Group, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> str:
+    """`sglang awq faster than vllm fp16; 2 slower; vllm awq the same within 5 %`; empty where nothing is
+    decided."""
+    by_kind: dict[str, list[str]] = {"better": [], "worse": [], "same": [], "unknown": []}
+    for group, verdict in drawn:
+        by_kind[verdict.kind].append(group.deployment)
+    better, worse = metric_of(name).words
+    words = {"better": better, "worse": worse, "same": f"the same within {margin_text(margin)}"}
+    said = [f"{_names(labels)} {words[kind]}" for kind, labels in by_kind.items() if labels and kind in words]
+    if not said:
+        return ""
+    first, *rest = said
+    is_same = not (by_kind["better"] or by_kind["worse"])
+    against = f" {'as' if is_same else 'than'} {baseline.deployment}"
+    unclear = [f"{_names(labels)} not told apart"] if (labels := by_kind["unknown"]) else []
+    return "; ".join([first + against, *rest, *unclear])
+
+
+def _names(labels: Sequence[str]) -> str:
+    """Two by their names; of more only how many."""
+    return " and ".join(labels) if len(labels) <= NAMED_IN_TITLE else str(len(labels))
+
+
+def _told(name: str, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> list[Row]:
     """What the chart draws, as a table."""
     return [
-        [
-            group.deployment,
-            ratio_text(name, each),
-            f"{100 * each.confidence:.4g} %",
-            str(each.k),
-            word_of(name, each, margin),
-        ]
+        Row(
+            [
+                group.deployment,
+                ratio_text(name, each),
+                f"{100 * each.confidence:.4g} %",
+                str(each.k),
+                word_of(name, each, margin),
+            ],
+            Of(group.deployment, group.load),
+        )
         for group, each in drawn
     ]
 
@@ -237,7 +288,8 @@ def _row(run: Run, case: LoadCase, name: str, group: Group, verdict: Verdict, sc
     at, low, high = (_rounded(max(value, 1e-9) if verdict.is_log else value * scale) for value in ends)
     look, said = looks(run)[group.deployment], f"{ratio_text(name, verdict)}, {word}"
     marks = mark_text(marks_between(run, group, case.baseline, name))
-    return forest.Row(look, f"{group.deployment}: {word} {marks}".rstrip(), at, low, high, said)
+    of = Of(group.deployment, group.load)
+    return forest.Row(look, f"{group.deployment}: {word} {marks}".rstrip(), at, low, high, said, of=of)
 
 
 def _rounded(value: float) -> float:

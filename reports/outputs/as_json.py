@@ -1,0 +1,86 @@
+"""A run as JSON: what it was, its answer, and all of its tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from reports.described import device, question
+from reports.frames import Run
+from reports.headline import headline
+from reports.outputs.tables import tables_of
+from reports.outputs.words import answer_in_words
+from reports.sections.rerun import command
+
+# History: 1: format, run, answer, tables.
+FORMAT = 1
+
+
+def to_builtins(run: Run) -> dict[str, Any]:
+    """`format`, `run`, `answer` and `tables`; each table a list of rows by their columns' names (TABLES).
+    What is missing or infinite is null."""
+    answer = answer_in_words(run)
+    return {
+        "format": FORMAT,
+        "run": _run(run),
+        "answer": {
+            "headline": headline(run),
+            "sentences": [each.plain for each in answer.said],
+            "basis": answer.basis or None,
+            "marks": [each.check for each in answer.marks],
+        },
+        "tables": {name: rows_of(frame) for name, frame in tables_of(run).items()},
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    record, cells = run.record, run.planned_cells
+    return {
+        "id": record.run_id,
+        "created": record.created_at,
+        "ended": record.ended_at,
+        "status": record.status,
+        "question": question(run),
+        "device": device(run),
+        "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
+        "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
+        "deployments": list(run.deployments),
+        "baselines": dict(run.comparisons.baselines),
+        "margin": record.compare.margin_share,
+        "slo": [{"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo],
+        "is_search": record.search is not None,
+        "command": command(run),
+        "schema_version": record.schema_version,
+        "environment": record.environment,
+    }
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows in plain values."""
+    columns = [[_plain(value) for value in frame[name]] for name in frame.columns]
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA:
+        return None
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def json_text(run: Run) -> str:
+    """The same as text, one line per entry."""
+    return json.dumps(_finite(to_builtins(run)), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Facts of the machine as they were recorded, whatever type they have."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return _plain(value)

@@ -1,0 +1,119 @@
+"""Charts of a run as PNG and SVG files that stand alone: title, names of the lines and note inside.
+
+The page draws them as it always does, in a Chromium without a window; picture.js puts a frame around.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from harness.errors import UserError
+from reports.described import question
+from reports.frames import Run
+from reports.outputs.asked import ALL, Format, Theme
+from reports.outputs.chromium import Page, blank_page
+from reports.page.charts import Chart, figure
+from reports.page.document import document
+from reports.page.markup import Html
+from reports.sections import SECTIONS
+
+# Pixels of a PNG for each of CSS.
+SCALE = 2
+# Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
+_BEGIN_S, _EACH_S = 120.0, 5.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures are drawn. `height_px`: of the whole picture; None: as the chart's on the page wants."""
+
+    format: Format
+    theme: Theme = "light"
+    width_px: int = 900
+    height_px: int | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A chart and the name of its section."""
+
+    chart: Chart
+    section: str
+
+
+def charts_of(run: Run) -> dict[str, Placed]:
+    """All charts of the page by their ids, in its order; not the timeline, which the page's script draws."""
+    sections = [(name, made) for name, make in SECTIONS.values() if (made := make(run))]
+    return {chart.id: Placed(chart, name) for name, made in sections for chart in made.charts if chart.traces}
+
+
+def chosen(run: Run, name: str) -> list[Placed]:
+    """The chart of that id, or all of them. Raises UserError, with the nearest ids, where there is none."""
+    charts = charts_of(run)
+    if name == ALL:
+        return list(charts.values())
+    if name in charts:
+        return [charts[name]]
+    if not charts:
+        raise UserError(f"--chart {name}: this run has no charts")
+    near = difflib.get_close_matches(name, charts, n=5, cutoff=0.3) or list(charts)[:5]
+    raise UserError(f"--chart {name}: no such chart; nearest: {', '.join(near)} (all of them: --charts)")
+
+
+def pictures(run: Run, charts: Sequence[Placed], look: Look) -> Iterator[tuple[str, bytes]]:
+    """Each chart's id with its file's contents. Raises MissingError without a Chromium, BenchError where it
+    fails."""
+    if not charts:
+        return
+    width_px = look.width_px
+    with blank_page(_BEGIN_S + _EACH_S * len(charts)) as page:
+        screen = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        page.ask("Emulation.setDeviceMetricsOverride", **screen)
+        page.ask(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": look.theme}]
+        )
+        _open(page, _document(run, [each.chart for each in charts], width_px))
+        for each in charts:
+            yield each.chart.id, _picture(page, run, each, look)
+
+
+def _document(run: Run, charts: Sequence[Chart], width_px: int) -> str:
+    """A page of these charts alone, each as wide as its picture."""
+    figures = "".join(figure(chart).text for chart in charts)
+    return document(question(run), Html(f'<div style="width:{width_px - 32}px">{figures}</div>'), charts)
+
+
+def _open(page: Page, whole: str) -> None:
+    frame = page.ask("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    page.ask("Page.setDocumentContent", frameId=frame, html=whole)
+
+
+def _picture(page: Page, run: Run, placed: Placed, look: Look) -> bytes:
+    chart = placed.chart
+    wanted = {
+        "id": chart.id,
+        "title": chart.title,
+        "quantity": chart.quantity,
+        "note": chart.note,
+        "foot": _foot(run, placed),
+        "format": look.format,
+        "width": look.width_px,
+        "height": look.height_px or 0,
+        "scale": SCALE,
+    }
+    script = resources.files("reports.outputs").joinpath("picture.js").read_text(encoding="utf-8")
+    drawn: str = page.evaluate(f"({script.strip()})({json.dumps(wanted)})")
+    return base64.b64decode(drawn) if look.format == "png" else drawn.encode()
+
+
+def _foot(run: Run, placed: Placed) -> str:
+    """Where it is from, since a picture goes its own way."""
+    of, title = placed.chart.of, placed.chart.title
+    about = [each for each in (of.deployment, of.load) if each and each not in title]
+    made = f"run {run.record.run_id}, {run.record.created_at[:10]}"
+    return " · ".join([placed.section, *about, question(run), made])

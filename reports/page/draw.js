@@ -1,0 +1,63 @@
+// Draws charts as they come near the screen, again when what they show has changed.
+const near = new Set();
+const drawn = new Map(); // place: the version and the width that it was drawn with
+let version = 0;
+let isReady = false;
+let isPumping = false;
+
+const isVisible = (place) => place.getClientRects().length > 0;
+
+function draw(place) {
+  const chart = view(charts[place.dataset.chart], place.closest("figure")?.dataset);
+  const style = getComputedStyle(root);
+  const width = place.clientWidth;
+  const shape = layout(resolved(chart.layout, style), style);
+  const room = roomFor(chart, width, shape.font.family);
+  const own = shape.annotations || [];
+  const config = { displayModeBar: false, responsive: false, scrollZoom: false, showTips: false, doubleClick: false };
+  const margin = { ...shape.margin, r: Math.max(shape.margin.r ?? 12, room) };
+  Plotly.react(place, resolved(chart.traces, style), { ...shape, width, margin, annotations: own }, config);
+  if (room) Plotly.relayout(place, { annotations: [...own, ...endNames(place, chart, style)] });
+  drawn.set(place, { version, width });
+}
+
+function isDue(place) {
+  const last = drawn.get(place);
+  return isVisible(place) && (!last || last.version !== version || Math.abs(last.width - place.clientWidth) > 1);
+}
+
+// One chart at a time, so that the page answers meanwhile.
+function pump() {
+  if (isPumping || !isReady) return;
+  const next = [...near].find(isDue);
+  if (!next) return;
+  isPumping = true;
+  setTimeout(() => {
+    isPumping = false;
+    if (isDue(next)) draw(next);
+    pump();
+  });
+}
+
+function redraw() {
+  version += 1;
+  pump();
+}
+
+// All that are not folded away, at once.
+function drawVisible() {
+  if (isReady) places.filter(isDue).forEach(draw);
+}
+
+function watch() {
+  const seen = (entries) => {
+    for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+    pump();
+  };
+  const screens = new IntersectionObserver(seen, { rootMargin: "800px 0px" });
+  const sizes = new ResizeObserver(() => root.classList.contains("printing") || pump());
+  for (const place of places) {
+    screens.observe(place);
+    sizes.observe(place);
+  }
+}

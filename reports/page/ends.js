@@ -1,0 +1,90 @@
+// Each line's deployment, written where the line ends.
+const ROOM_PX = 520;
+const APART_PX = 14;
+const WIDEST_PX = 170;
+const INSIDE_PX = 60;
+
+const ink = document.createElement("canvas").getContext("2d");
+function fitted(name, width) {
+  if (ink.measureText(name).width <= width) return name;
+  let kept = name;
+  while (kept && ink.measureText(`${kept}…`).width > width) kept = kept.slice(0, -1);
+  return `${kept}…`;
+}
+
+const unescaped = (text) => new DOMParser().parseFromString(text, "text/html").body.textContent;
+const escaped = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
+
+// One per deployment: the trace of its line, and its name.
+function lines(chart) {
+  const found = new Map();
+  for (const trace of chart.traces) {
+    const name = unescaped(((trace.meta || {}).of || {}).deployment !== undefined
+      ? escaped(trace.meta.of.deployment) : trace.name || "");
+    const isLine = (trace.mode || "").includes("lines") && (trace.fill || "none") === "none" && trace.line && trace.line.width !== 0;
+    if (name && isLine && (trace.y || []).some((y) => y !== null)) found.set(name, trace);
+  }
+  return found;
+}
+
+// Room for the names to the right of the plot; 0 where they have none.
+function roomFor(chart, width, family) {
+  if (!chart.names_ends || width < ROOM_PX) return 0;
+  ink.font = `600 12px ${family}`;
+  const widths = [...lines(chart).keys()].map((name) => ink.measureText(name).width);
+  return widths.length ? Math.min(Math.max(...widths), WIDEST_PX) + 22 : 0;
+}
+
+// Heights at least APART_PX apart, as near to the wanted ones as that allows, within the plot.
+function spaced(wanted, height) {
+  const order = wanted.map((y, at) => ({ y, at })).sort((a, b) => a.y - b.y);
+  const groups = [];
+  for (const item of order) {
+    groups.push({ items: [item], middle: item.y });
+    while (groups.length > 1) {
+      const [before, last] = groups.slice(-2);
+      const reach = ((before.items.length + last.items.length) / 2) * APART_PX;
+      if (last.middle - before.middle >= reach) break;
+      const items = [...before.items, ...last.items];
+      const middle = items.reduce((sum, each) => sum + each.y, 0) / items.length;
+      groups.splice(-2, 2, { items, middle });
+    }
+    const last = groups[groups.length - 1];
+    const half = ((last.items.length - 1) / 2) * APART_PX;
+    last.middle = Math.min(Math.max(last.middle, half), height - half);
+  }
+  const found = new Array(wanted.length);
+  for (const { items, middle } of groups)
+    items.forEach((item, at) => { found[item.at] = middle + (at - (items.length - 1) / 2) * APART_PX; });
+  return found;
+}
+
+// Annotations for a chart that is drawn: at the last point of each line, with a leader where it was moved far.
+function endNames(place, chart, style) {
+  const { xaxis, yaxis, _size: size } = place._fullLayout;
+  const ground = style.getPropertyValue("--card").trim();
+  const text = style.getPropertyValue("--fg").trim();
+  const ends = [...lines(chart)].map(([name, trace]) => {
+    const known = trace.y.map((_, at) => at).filter((at) => trace.y[at] !== null);
+    const last = known.reduce((best, at) => (xaxis.d2p(trace.x[at]) >= xaxis.d2p(trace.x[best]) ? at : best));
+    const y = yaxis.d2p(trace.y[last]);
+    // The name of a lone point stands a little above it, off what leads away from it.
+    return { name, x: xaxis.d2p(trace.x[last]), y, wanted: known.length > 1 ? y : y - 10,
+      colour: resolved(trace.line.color, style) };
+  });
+  // Names of lines that end near each other begin below each other, beyond the last of the lines.
+  const reach = (end) => Math.max(...ends.map(({ x }) => x).filter((x) => Math.abs(x - end.x) < 60));
+  const heights = spaced(ends.map((end) => end.wanted), size.h);
+  return ends.map((end, at) => {
+    const shown = fitted(end.name, WIDEST_PX);
+    // A leader from far inside the plot would look like the line going on.
+    const isInside = size.w - end.x > INSIDE_PX;
+    const isMoved = Math.abs(heights[at] - end.wanted) > 4 || (!isInside && size.w - end.x > 14);
+    return { text: `<b>${escaped(shown)}</b>`, hovertext: escaped(end.name), captureevents: false,
+      x: Math.min(end.x / size.w, 1), y: 1 - end.y / size.h, xref: "paper", yref: "paper",
+      xanchor: "left", yanchor: "middle", align: "left", showarrow: true, arrowhead: 0, arrowwidth: 1,
+      arrowcolor: isMoved ? end.colour : "rgba(0,0,0,0)", standoff: 6,
+      ax: isInside ? reach(end) - end.x + 14 : size.w - Math.min(end.x, size.w) + 14, ay: heights[at] - end.y,
+      font: { size: 12, color: legible(end.colour, ground, text) } };
+  });
+}

@@ -1,0 +1,112 @@
+// Filters and legends: what was chosen, everywhere on the page.
+const MARK = "data-filtered";
+const selects = all("select[data-filter]");
+const keys = all("[data-isolate]");
+const filter = (element, isFiltered) => element.toggleAttribute(MARK, isFiltered);
+const isFiltered = (element) => element.hasAttribute(MARK);
+
+function choose(changes) {
+  Object.assign(state, changes);
+  for (const select of selects) {
+    select.value = state[select.dataset.filter];
+    select.classList.toggle("active", select.value !== "");
+  }
+  for (const key of keys) key.setAttribute("aria-pressed", String(key.dataset.isolate === state.deployment));
+  root.classList.toggle("isolated", state.deployment !== "");
+  document.getElementById("reset").disabled = !isChosen();
+  document.dispatchEvent(new Event("chosen"));
+  apply();
+  say();
+  redraw();
+}
+
+function apply() {
+  const main = document.getElementById("main");
+  all(".of-all", main).forEach((said) => said.remove());
+  for (const element of all(KEYS.map((key) => `[data-${key}]`).join(), main)) filter(element, isOut(element.dataset));
+  for (const table of all("table", main)) applyToTable(table);
+  for (const figure of all("figure", main)) applyToFigure(figure);
+  for (const box of all("details, .grid", main).reverse()) if (!box.closest("figure")) filter(box, isEmptied([...box.children]));
+  for (const heading of all("h3", main)) applyToPart(heading);
+  for (const section of all("section", main)) applyToSection(section);
+}
+
+// Something was hidden, and but for words nothing is left.
+function isEmptied(elements) {
+  const content = elements.filter((element) => !element.matches("summary, h2, h3, p, .of-all"));
+  return content.length > 0 && content.every(isFiltered);
+}
+
+function applyToTable(table) {
+  const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
+  const about = rows.filter((row) => KEYS.some((key) => row.dataset[key] !== undefined));
+  const box = table.closest(".scroll") || table;
+  filter(box, rows.length > 0 && rows.every(isFiltered));
+  const view = box.parentElement;
+  if (view.matches("figure > details")) filter(view, isFiltered(box));
+  const missing = ["turn", "start"].filter((key) => state[key] && !about.some((row) => row.dataset[key] !== undefined)
+    && !box.closest(`[data-${key}]`));
+  if (about.length && !isFiltered(box) && !box.closest("figure")) caption(box, missing.map((key) => `${key}s`));
+}
+
+function applyToFigure(figure) {
+  const place = figure.querySelector(".chart");
+  if (!place) return;
+  const left = view(charts[place.dataset.chart], figure.dataset);
+  filter(figure, isOut(figure.dataset) || left.isEmpty);
+  caption(place, left.ofAll);
+}
+
+// What a chart or a table is of all of, though one was chosen.
+function caption(element, ofAll) {
+  if (ofAll.length) element.before(made("p", { className: "of-all" }, `of all ${ofAll.join(" and ")}`));
+}
+
+// A heading with what stands below it, up to the next, or to what is folded after it.
+function applyToPart(heading) {
+  const part = [];
+  const isEnd = (next) => next.matches("h2, h3") || (next.matches("details") && part.some((each) => !each.matches("p, details")));
+  for (let next = heading.nextElementSibling; next && !isEnd(next); next = next.nextElementSibling) part.push(next);
+  const isGone = isEmptied(part);
+  for (const element of [heading, ...part.filter((each) => each.matches("p"))])
+    if (isGone || !KEYS.some((key) => element.dataset[key] !== undefined)) filter(element, isGone);
+}
+
+function applyToSection(section) {
+  const content = [...section.children];
+  const isGone = isEmptied(content);
+  for (const key of content.filter((each) => each.matches("p.key"))) if (isGone) filter(key, true);
+  if (isGone) section.append(made("p", { className: "of-all" }, "Nothing in this section is of what is shown."));
+}
+
+function say() {
+  const { deployment, load, turn, start } = state;
+  const parts = [deployment, load && `at ${load}`, turn && `turn ${turn}`, start && `start ${start}`].filter(Boolean);
+  const figures = all("figure");
+  const left = figures.filter((figure) => !figure.closest(`[${MARK}]`)).length;
+  const said = document.getElementById("shown");
+  said.textContent = parts.length ? `Showing ${parts.join(", ")}: ${left} of ${figures.length} charts` : "";
+}
+
+function startFilters() {
+  if (!selects.length) return;
+  const marked = (key) => document.querySelector(`#main [data-${key}]`)
+    || Object.values(charts).some((chart) => chart.traces.some((trace) => tells(trace, key)));
+  for (const select of selects) {
+    // A filter that nothing follows is none.
+    select.hidden = !marked(select.dataset.filter);
+    select.addEventListener("change", () => choose({ [select.dataset.filter]: select.value }));
+  }
+  document.getElementById("reset").addEventListener("click", clear);
+  for (const key of keys)
+    key.addEventListener("click", () =>
+      choose({ deployment: state.deployment === key.dataset.isolate ? "" : key.dataset.isolate }));
+  // Folded on a narrow screen only.
+  const box = document.querySelector(".filters");
+  const wide = window.matchMedia("(min-width: 1000px)");
+  const fit = () => { box.open = wide.matches; };
+  wide.addEventListener("change", fit);
+  fit();
+}
+
+const clear = () => choose(Object.fromEntries(KEYS.map((key) => [key, ""])));

@@ -1,0 +1,14 @@
+// What the parts of the script share.
+const root = document.documentElement;
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const KEYS = ["deployment", "load", "turn", "start"];
+// What the reader chose of each; "" for all.
+const state = Object.fromEntries(KEYS.map((key) => [key, ""]));
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const places = all(".chart");
+
+function made(name, given = {}, ...content) {
+  const element = Object.assign(document.createElement(name), given);
+  element.append(...content);
+  return element;
+}

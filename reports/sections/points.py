@@ -1,0 +1,96 @@
+"""What stands behind a point of a chart: its hover, its marks, and its values by start and by turn.
+
+Draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reports.cells import Aggregate, Group
+from reports.frames import Run
+from reports.gap_counts import quantile, together
+from reports.marks import SIGN, marks_of
+from reports.metrics import LATENCIES, counted, is_percentile, is_supported, metric_of
+from reports.page.charts import label as text_of
+from reports.page.markup import plural, span_text
+from reports.spans import has_interval
+
+# A note names so many kinds of marks.
+_MARKS_NAMED = 2
+
+
+def point_text(run: Run, group: Group, name: str, value: Aggregate) -> str:
+    """What a point's hover says beside its value: interval, starts, n and marks."""
+    ends, word = span_text(name, value), "start" if value.is_of_starts else "block"
+    said = [f"95 % interval {ends}" if has_interval(value) else f"range {ends}"] if ends else []
+    said += [plural(value.k, word), f"n = {counted(value.n, value.requests)}"]
+    marks = list(dict.fromkeys(each.title for each in marks_of(run, group, name)))
+    return text_of(", ".join(said)) + "".join(f"<br>{SIGN} {text_of(title)}" for title in marks)
+
+
+def by_start(run: Run, name: str, groups: Sequence[Group]) -> dict[int, list[float | None]]:
+    """By start (from 1) its value at each of these loads, in the shown unit; nothing of a single start."""
+    scale = metric_of(name).shown_scale
+    found = [
+        {repeat + 1: each.value for repeat, each in run.by_start(group, name).items()} for group in groups
+    ]
+    starts = sorted({start for each in found for start in each})
+    if len(starts) < 2:
+        return {}
+    return {start: [_scaled(each.get(start), scale) for each in found] for start in starts}
+
+
+def by_turn(run: Run, name: str, groups: Sequence[Group]) -> dict[int, list[float | None]]:
+    """By turn (from 1) the percentile of a latency at each of these loads, over the starts' requests
+    together, in the shown unit; nothing of other values, and where there is one turn."""
+    metric, _, level = name.partition(".p")
+    if not is_percentile(name) or metric not in LATENCIES:
+        return {}
+    scale = metric_of(name).shown_scale
+    found = [turn_values(run, group, metric, int(level)) for group in groups]
+    turns = sorted({turn for each in found for turn in each})
+    if len(turns) < 2:
+        return {}
+    return {turn: [_scaled(each.get(turn), scale) for each in found] for turn in turns}
+
+
+def turn_values(run: Run, group: Group, metric: str, level: int) -> dict[int, float | None]:
+    """A percentile of a latency by turn (from 1), in seconds; None where a turn has too few observations."""
+    if metric == "itl_s":
+        gaps = together(run.gap_counts(cell.number) for cell in group.counted)
+        return {
+            turn + 1: quantile(gaps.of_turn(turn), level / 100)
+            if is_supported(level, int(gaps.of_turn(turn).sum()), int(gaps.requests[turn]))
+            else None
+            for turn in range(gaps.turns)
+        }
+    frames = [run.by_turn(cell.number, metric) for cell in group.counted]
+    if not frames:
+        return {}
+    by_turn = pd.concat(frames).groupby("turn")["seconds"]
+    counts, values = by_turn.size(), by_turn.quantile(level / 100)
+    return {
+        int(turn) + 1: float(values[turn]) if is_supported(level, int(counts[turn])) else None
+        for turn in counts.index
+    }
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else float(f"{value * scale:.5g}")
+
+
+def marked_points(run: Run, groups: Sequence[Group], names: Sequence[str], word: str = "point") -> str:
+    """How many of the points (of what `word` says) that show these values bear a mark, and the commonest
+    reasons."""
+    marks = [{each.title for name in names for each in marks_of(run, group, name)} for group in groups]
+    count = sum(map(bool, marks))
+    if not count:
+        return ""
+    titles = [title for title, _ in Counter(title for each in marks for title in sorted(each)).most_common()]
+    more = f" and {len(titles) - _MARKS_NAMED} more" if len(titles) > _MARKS_NAMED else ""
+    which = f"Every {word} bears" if count == len(marks) else f"{count} of {plural(len(marks), word)} bear"
+    return f"{SIGN} {which} a mark: {'; '.join(titles[:_MARKS_NAMED])}{more}."

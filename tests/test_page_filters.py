@@ -1,0 +1,290 @@
+"""Filters, legends, links and names where lines end, in a real browser; charts and rows made here."""
+
+from __future__ import annotations
+
+import pytest
+from make_run import full_run
+from test_report_browser import browser as browser
+from test_report_browser import draw_all, show
+
+from reports import open_run
+from reports.page.bar import bar
+from reports.page.charts import Chart, about, axis, grid, line, spread
+from reports.page.document import document, write_page
+from reports.page.looks import key, looks
+from reports.page.markup import Of, Row, details, join, table, tag
+
+pytestmark = pytest.mark.browser
+
+A, B = "llama_cpp fp16", "vllm fp16"
+LOADS = ("1 user", "4 users")
+SHOWN = """
+  const gd = document.querySelector(`[data-chart=${arguments[0]}]`);
+  return (gd.data || []).map((trace) => [trace.name, [...trace.x], [...trace.y], Boolean(trace.error_y)]);"""
+
+
+def by_load(run) -> Chart:
+    """A line per deployment, a point per load; two starts; a band that has no meaning for one start."""
+    traces = []
+    for label, low in ((A, 10.0), (B, 20.0)):
+        made = line(
+            looks(run)[label], [1, 4], [low, low + 1], error_y=spread([low, low + 1], [9, 9], [30, 30])
+        )
+        points = [Of(label, load) for load in LOADS]
+        starts = {1: [low - 1, low], 2: [low + 1, None]}
+        traces.append(about(made, Of(label), points=points, by_start=starts))
+        band = {"type": "scatter", "name": "band", "x": [1, 4], "y": [low, low], "fill": "tozeroy"}
+        traces.append(about(band, Of(label)))
+    rows = [Row([label, load, "1"], Of(label, load)) for label in (A, B) for load in LOADS]
+    layout = {"xaxis": axis("users"), "yaxis": axis("ms", rangemode="tozero")}
+    return Chart("lines", "By load", traces, layout, ["deployment", "load", "ms"], rows, names_ends=True)
+
+
+def by_turn(run) -> Chart:
+    """Points that are turns, of one load."""
+    made = line(looks(run)[A], [1, 2], [5.0, 6.0])
+    trace = about(made, Of(A), points=[Of(A, turn=1), Of(A, turn=2)])
+    rows = [Row([A, str(turn), "5"], Of(A, turn=turn)) for turn in (1, 2)]
+    return Chart("turns", "By turn", [trace], {}, ["deployment", "turn", "ms"], rows, of=Of(load="1 user"))
+
+
+def against(run) -> Chart:
+    """Deployments against a baseline."""
+    traces = [about(line(looks(run)[label], [1], [at]), Of(label)) for at, label in ((1.0, A), (1.2, B))]
+    return Chart("ratios", "Ratios", traces, {}, ["deployment"], [[A], [B]], has_baseline=True)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Three charts, a table of its own, what is folded, and what is about no deployment."""
+    where = tmp_path_factory.mktemp("made")
+    run = open_run(full_run(where / "run"))
+    charts = [by_load(run), by_turn(run), against(run)]
+    rows = [Row([label, load, "7"], Of(label, load)) for label in (A, B) for load in LOADS]
+    long = Row(["note"] * 3)
+    own = table(["deployment", "load", "value"], rows)
+    folded = details("Only of four users", table(["deployment", "value"], [Row([B, "1"], Of(B, "4 users"))]))
+    first = tag("section", tag("h2", "First"), key(run), grid(charts), id="first")
+    parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
+    second = tag("section", tag("h2", "Second"), key(run), own, *parts, id="second")
+    deep = details("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
+    third = tag("section", tag("h2", "Third"), deep, id="third")
+    main = tag("main", tag("h1", "Made"), first, second, third, id="main")
+    names = {"first": "First", "second": "Second", "third": "Third"}
+    write_page(where / "page.html", document("Made", join([bar(run, names, charts), main]), charts))
+    return where / "page.html"
+
+
+@pytest.fixture
+def page(browser, path):
+    show(browser, path)
+    draw_all(browser)
+    return browser
+
+
+def choose(browser, name: str, value: str) -> None:
+    """As a reader does: by the select, then all is drawn anew."""
+    done = browser.execute_script(
+        """
+        const select = document.querySelector(`select[data-filter=${arguments[0]}]`);
+        select.value = arguments[1];
+        select.dispatchEvent(new Event("change"));
+        return select.value;""",
+        name,
+        value,
+    )
+    assert done == value
+    draw_all(browser)
+
+
+def shown(browser, chart: str):
+    """Name, x, y and whether it has intervals, of each trace that is drawn."""
+    return browser.execute_script(SHOWN, chart)
+
+
+def visible(browser, selector: str) -> list[str]:
+    return browser.execute_script(
+        """return [...document.querySelectorAll(arguments[0])].filter((e) => e.checkVisibility())
+             .map((e) => e.textContent)""",
+        selector,
+    )
+
+
+def test_a_load_leaves_its_points_its_rows_and_what_is_about_all(page):
+    choose(page, "load", "4 users")
+    assert [(name, x, y) for name, x, y, _ in shown(page, "lines") if name != "band"] == [
+        (A, [4], [11]),
+        (B, [4], [21]),
+    ]
+    assert visible(page, "#second > .scroll tbody tr") == [f"{A}4 users7", f"{B}4 users7", "note" * 3]
+    assert visible(page, "#chart-turns") == []  # all of it is about the other load
+    assert visible(page, "#shown") == ["Showing at 4 users: 2 of 3 charts"]
+
+
+def test_a_band_goes_with_the_points_that_it_is_about(page):
+    assert [name for name, *_ in shown(page, "lines")] == [A, "band", B, "band"]
+    choose(page, "load", "4 users")
+    assert [name for name, *_ in shown(page, "lines")] == [A, B]
+
+
+def test_one_start_replaces_the_means_and_has_no_intervals(page):
+    assert all(has for name, _, _, has in shown(page, "lines") if name != "band")
+    choose(page, "start", "1")
+    assert shown(page, "lines") == [[A, [1, 4], [9, 10], False], [B, [1, 4], [19, 20], False]]
+    assert visible(page, "#chart-lines .of-all") == []
+
+
+def test_what_cannot_follow_a_start_says_so(page):
+    choose(page, "start", "2")
+    assert visible(page, "#chart-turns .of-all") == ["of all starts"]
+    assert "of all starts" in visible(page, "#second > .of-all")
+    choose(page, "start", "")
+    assert visible(page, ".of-all") == []
+
+
+def test_load_and_start_go_together(page):
+    choose(page, "load", "1 user")
+    choose(page, "start", "2")
+    assert shown(page, "lines") == [[A, [1], [11], False], [B, [1], [21], False]]
+
+
+def test_a_turn_leaves_its_point(page):
+    choose(page, "turn", "2")
+    assert shown(page, "turns") == [[A, [2], [6], False]]
+    assert visible(page, "#chart-lines .of-all") == ["of all turns"]
+
+
+def test_reset_shows_everything_again(page):
+    before = visible(page, "main *")
+    for name, value in (("load", "1 user"), ("start", "1"), ("turn", "1"), ("deployment", B)):
+        choose(page, name, value)
+    assert visible(page, "main *") != before
+    page.execute_script("document.getElementById('reset').click()")
+    draw_all(page)
+    assert visible(page, "main *") == before
+    assert len(shown(page, "lines")) == 4
+
+
+def test_a_part_of_which_nothing_is_left_goes_with_its_heading(page):
+    assert visible(page, "#second h3") == ["Part", "Facts"]
+    choose(page, "load", "1 user")
+    assert visible(page, "#second h3") == ["Facts"]
+    assert visible(page, "#second details") == []
+
+
+def test_a_legend_entry_isolates_its_deployment_everywhere_and_again_shows_all(page):
+    press = f"document.querySelector('#second .key [data-isolate=\"{B}\"]').click()"
+    page.execute_script(press)
+    draw_all(page)
+    assert [name for name, *_ in shown(page, "lines")] == [B, "band"]
+    assert visible(page, "#second > .scroll tbody tr")[:-1] == [f"{B}1 user7", f"{B}4 users7"]
+    pressed = "return [...document.querySelectorAll('[aria-pressed=true]')].map((e) => e.dataset.isolate)"
+    assert page.execute_script(pressed) == [B, B]  # both legends
+    assert page.execute_script("return document.getElementById('filter-deployment').value") == B
+    page.execute_script(press)
+    draw_all(page)
+    assert len(shown(page, "lines")) == 4
+    assert page.execute_script(pressed) == []
+
+
+def test_against_a_baseline_the_others_are_dimmed(page):
+    choose(page, "deployment", B)
+    opacity = "return document.querySelector('[data-chart=ratios]').data.map((t) => [t.name, t.opacity ?? 1])"
+    assert page.execute_script(opacity) == [[A, 0.25], [B, 1]]
+
+
+def test_legends_take_the_keyboard(page):
+    from selenium.webdriver.common.keys import Keys
+
+    entry = page.find_element("css selector", f'#first .key [data-isolate="{A}"]')
+    entry.send_keys(Keys.ENTER)
+    assert entry.get_attribute("aria-pressed") == "true"
+    assert visible(page, "#shown")[0].startswith(f"Showing {A}")
+
+
+def test_lines_are_named_where_they_end_and_names_follow_the_filters(page):
+    texts = "[...document.querySelectorAll('[data-chart=lines] .annotation-text')]"
+    names = f"return {texts}.map((each) => each.textContent)"
+    assert page.execute_script(names) == [A, B]
+    outside = """
+      const frame = document.querySelector('[data-chart=lines]').getBoundingClientRect();
+      return [...document.querySelectorAll('[data-chart=lines] .annotation-text')]
+        .filter((e) => e.getBoundingClientRect().right > frame.right).length"""
+    assert page.execute_script(outside) == 0
+    choose(page, "deployment", B)
+    assert page.execute_script(names) == [B]
+
+
+def test_a_narrow_chart_has_no_names_in_it(browser, path):
+    show(browser, path, 390)
+    draw_all(browser)
+    texts = "return document.querySelectorAll('[data-chart=lines] .annotation-text').length"
+    assert browser.execute_script(texts) == 0
+
+
+def test_a_link_opens_what_its_target_is_folded_into(browser, path):
+    browser.get("about:blank")
+    show(browser, path)
+    assert visible(browser, "#deep") == []
+    browser.execute_script("location.hash = 'deep'")
+    browser.set_script_timeout(10)
+    browser.execute_async_script("setTimeout(arguments[0], 0)")
+    assert visible(browser, "#deep") == ["found"]
+    top = browser.execute_script("return document.getElementById('deep').getBoundingClientRect().top")
+    edge = browser.execute_script("return document.querySelector('.bar').getBoundingClientRect().bottom")
+    assert edge <= top < edge + 100
+
+
+def test_a_page_that_is_opened_at_a_link_shows_it(browser, path):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + "#deep")
+    assert visible(browser, "#deep") == ["found"]
+
+
+def test_a_link_to_what_is_filtered_out_shows_it(page):
+    choose(page, "load", "4 users")
+    page.execute_script("location.hash = 'chart-turns'")
+    page.execute_async_script("setTimeout(arguments[0], 0)")
+    assert len(visible(page, "#chart-turns")) == 1
+    assert visible(page, "#shown") == []
+
+
+def test_headings_and_figures_have_links_with_names(page):
+    links = page.execute_script(
+        "return [...document.querySelectorAll('.anchor')].map((a) => [a.hash, a.ariaLabel])"
+    )
+    assert ["#first", "Link to First"] in links
+    assert ["#chart-lines", "Link to By load"] in links
+
+
+def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):
+    show(browser, path, 390)
+    assert visible(browser, ".filters > summary") == ["Filter"]
+    assert visible(browser, "select") == []
+    browser.execute_script("document.querySelector('.filters > summary').click()")
+    assert len(visible(browser, "select")) == 4
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_page_without_a_browser_that_can_unpack_says_so_and_keeps_its_tables(browser, path):
+    script = browser.execute_cdp_cmd(
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete window.DecompressionStream"}
+    )
+    show(browser, path)
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    [said] = visible(browser, "#no-charts")
+    assert "The charts cannot be drawn here" in said
+    assert visible(browser, ".chart") == []
+    assert len(visible(browser, "#second > .scroll")) == 2
+
+
+def test_without_a_script_the_page_says_that_tables_have_the_numbers(browser, path):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(path.as_uri())
+        box = browser.find_element("id", "no-charts")
+        assert box.is_displayed()
+        assert "numbers are in the table" in box.text
+        assert not browser.find_element("css selector", ".filters").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
