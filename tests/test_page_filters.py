@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from browser import browser as browser
+from browser import draw_all, show
 from make_run import full_run
-from test_report_browser import browser as browser
-from test_report_browser import draw_all, show
 
 from reports import open_run
 from reports.page.bar import bar

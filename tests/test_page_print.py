@@ -8,9 +8,9 @@ import shutil
 import subprocess
 
 import pytest
+from browser import browser as browser
+from browser import draw_all, set_theme, show
 from make_run import full_run
-from test_report_browser import browser as browser
-from test_report_browser import draw_all, set_theme, show
 
 from reports import write_report
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import pytest
+from browser import UNDRAWN, draw_all, open_all, requested, set_theme, show
+from browser import browser as browser
 from make_run import engines_run, every_load_run, full_run
 from waiting import wait_until
 
@@ -17,37 +16,7 @@ from reports import write_report
 
 pytestmark = pytest.mark.browser
 
-_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
-)
-_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_DRIVER = shutil.which("chromedriver")
 _BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
-_UNDRAWN = """
-    return [...document.querySelectorAll('.chart')]
-      .filter((place) => !place.querySelector('.main-svg .trace, .main-svg .point, .heatmaplayer image'))
-      .map((place) => place.dataset.chart)"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (_CHROMIUM and _DRIVER):
-        message = "no chromium with chromedriver here: the page is not looked at"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = _CHROMIUM
-    for flag in _FLAGS.split():
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -102,39 +71,9 @@ def on(*whiches: str, widths: tuple[int, ...] = (1280, 390), themes: tuple[str, 
     )
 
 
-def show(browser, path, width: int = 1280, theme: str = "light") -> None:
-    set_theme(browser, theme)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(path.as_uri())
-
-
-def set_theme(browser, theme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": theme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
-def open_all(browser) -> None:
-    """Open what is folded, and draw all charts, not only those near the screen."""
-    browser.execute_script("document.querySelectorAll('main details').forEach((box) => { box.open = true; })")
-    draw_all(browser)
-
-
-def draw_all(browser) -> None:
-    browser.set_script_timeout(60)
-    browser.execute_async_script("window.bench.drawAll().then(arguments[0])")
-
-
-def requested(browser) -> list[str]:
-    """Addresses that the page asked for, by the browser's own log."""
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [params["request"]["url"] for params in sent]
-
-
 @on("path", "engines", themes=("light", "dark"))
 def test_every_chart_is_drawn_and_the_console_is_silent(browser, page):
-    assert browser.execute_script(_UNDRAWN) == []
+    assert browser.execute_script(UNDRAWN) == []
     assert browser.execute_script("return document.querySelectorAll('.chart').length") > 15
     assert browser.get_log("browser") == []
 
@@ -165,15 +104,13 @@ def test_hostile_text_runs_nothing(browser, page):
 def test_charts_follow_the_theme_while_the_page_is_open(browser, path):
     show(browser, path, theme="light")
     draw_all(browser)
-    colour = (
-        "return document.querySelector('[data-chart] .lines path, [data-chart] path.js-line').style.stroke"
-    )
+    colour = "return document.querySelector('[data-chart] .xtick text').style.fill"
     light = browser.execute_script(_BACKGROUND), browser.execute_script(colour)
     set_theme(browser, "dark")
     # A busy browser tells the page a moment later, and the page draws its charts again.
     assert wait_until(lambda: browser.execute_script(_BACKGROUND) != light[0])
     # Only charts near the screen follow by themselves.
-    browser.execute_script("document.querySelector('[data-chart] path.js-line').scrollIntoView()")
+    browser.execute_script("document.querySelector('[data-chart] .xtick').scrollIntoView()")
     assert wait_until(lambda: browser.execute_script(colour) != light[1])
 
 

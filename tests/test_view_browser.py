@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser import browser  # noqa: F401
 from make_run import all_failed_run, full_run, one_cell_run, row
-from test_report_browser import browser  # noqa: F401
 from test_view import T0
 
 from harness import store

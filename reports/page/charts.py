@@ -6,7 +6,6 @@ plotly reads labels as HTML. Knows no run.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reports.page.looks import Look
-from reports.page.markup import ALL, Html, Of, Row, details, paragraph, table, tag
+from reports.page.markup import ALL, Html, Of, Row, details, escaped, paragraph, table, tag
 
 POINTS_AT_MOST = 1000
 
@@ -83,7 +82,7 @@ def grid(charts: Sequence[Chart]) -> Html:
 
 def label(value: str) -> str:
     """Text for plotly, which reads labels as HTML."""
-    return html.escape(value)
+    return escaped(value)
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,6 +17,11 @@ from reports.spans import has_interval, shorter_half, span
 NOTHING = "–"
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
 LONG_WORD = 18
+# What a reader cannot see: control characters, halves of a character, and marks that turn the direction of
+# writing, also of what stands after them.
+_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSEEN_CHARACTER = re.compile(f"[{_UNSEEN}]")
+_ENCODED = re.compile(r"(?<!\\)(?:\\\\)*(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\u[0-9a-f]{4})")
 
 
 @dataclass(frozen=True)
@@ -57,25 +63,40 @@ class Row:
     of: Of = ALL
 
 
+def escaped(value: str) -> str:
+    """Text for HTML, and for plotly, which reads labels as HTML; what is unseen is shown as `\\u202e`."""
+    return html.escape(value if value.isprintable() else _UNSEEN_CHARACTER.sub(_written, value))
+
+
+def _written(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
 def text(value: object) -> Html:
     """Any value as escaped text; `–` for None."""
-    return Html(NOTHING if value is None else html.escape(str(value)))
+    return Html(NOTHING if value is None else escaped(str(value)))
 
 
 def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
     """An element; strings are escaped. `class_` for class, `_` for `-` in an attribute's name."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"' for key, value in attributes.items()
     )
     return Html(f"<{name}{given}>{join(content).text}</{name}>")
 
 
 def script_json(data: Any) -> str:
-    """JSON that no text in it can end: inside a script element only these characters have a meaning."""
-    encoded = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    """JSON that no text in it can end: inside a script element only these characters have a meaning. What
+    cannot be seen is written as in `escaped`, so that the page's script finds the same text in both."""
+    encoded = _ENCODED.sub(_seen, json.dumps(data, allow_nan=False, separators=(",", ":")))
     for character in "<>&\u2028\u2029":
         encoded = encoded.replace(character, f"\\u{ord(character):04x}")
     return encoded
+
+
+def _seen(found: re.Match[str]) -> str:
+    character = json.loads(f'"{found[1]}"')
+    return f"{found[0][: -len(found[1])]}\\{found[1]}" if _UNSEEN_CHARACTER.match(character) else found[0]
 
 
 def unbroken(value: str) -> Html:
@@ -89,7 +110,7 @@ def unbroken(value: str) -> Html:
 
 def join(parts: Iterable[Html | str]) -> Html:
     """Parts one after the other; strings are escaped."""
-    return Html("".join(part.text if isinstance(part, Html) else html.escape(part) for part in parts))
+    return Html("".join(part.text if isinstance(part, Html) else escaped(part) for part in parts))
 
 
 def table(

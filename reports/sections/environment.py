@@ -96,7 +96,7 @@ def _side_by_side(by_label: Mapping[str, Mapping[str, Any]]) -> Html:
     rows: list[Sequence[Html | str]] = [
         [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
     ]
-    return table(["", *by_label], rows, "ledger")
+    return table(["fact", *by_label], rows, "ledger")
 
 
 def _fact(key: str, value: Any) -> Html | str:
