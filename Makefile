@@ -9,7 +9,7 @@ comma := ,
 HERE := not engines and not docker
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run test check test-engines test-docker images sglang-cpu-env report-example clean
+.PHONY: install run test check test-engines test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -62,7 +62,12 @@ check: install
 report-example:
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,1400 \
-	  --virtual-time-budget=5000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-verdicts.html
+	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-verdicts.html
+
+# docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
+REPORT ?= docs/examples/cpu-verdicts.html
+gallery: install
+	$(BIN)/python tests/make_gallery.py $(REPORT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

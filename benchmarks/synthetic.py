@@ -224,44 +224,8 @@ class _Rows:
 
     def batches(self, cell: PlannedCell, window: tuple[int, int], texts: Sequence[str]) -> Iterator[Any]:
         """Record batches, a row group each."""
-        chunks = self.after_ns.shape[1]
         for begin in range(0, len(self.sent_ns), ROW_GROUP):
-            part = slice(begin, begin + ROW_GROUP)
-            ok, sent = self.is_ok[part], self.sent_ns[part]
-            at_ns = sent[:, None] + self.after_ns[part]
-            count, numbers = len(sent), self.conversation[part] * TURNS + self.turn[part]
-            lengths = np.where(ok, chunks, 0)
-            known = {"mask": ~ok}
-            columns = {
-                "request_id": [f"{cell.number:03d}-{number:07d}" for number in numbers],
-                "user": self.user[part],
-                "conversation": self.conversation[part],
-                "turn": self.turn[part],
-                "outcome": pa.array(np.where(ok, "ok", "http_error")),
-                "error": pa.array(np.full(count, "status 503"), mask=ok),
-                "http_status": np.where(ok, 200, 503),
-                "scheduled_ns": sent - 100_000,
-                "sent_ns": sent,
-                "first_content_ns": pa.array(at_ns[:, 0], **known),
-                "last_content_ns": pa.array(at_ns[:, -1], **known),
-                "end_ns": at_ns[:, -1] + 1_000_000,
-                "chunk_ns": pa.ListArray.from_arrays(
-                    np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), at_ns[ok].ravel()
-                ),
-                "input_tokens": pa.array(60 + (chunks + 40) * self.turn[part], **known),
-                "output_tokens": pa.array(np.full(count, chunks), **known),
-                "cached_tokens": pa.array(16 * ((chunks + 40) * self.turn[part] // 16), **known),
-                "token_source": pa.array(np.full(count, "server"), **known),
-                "max_tokens": np.full(count, chunks),
-                "finish_reason": pa.array(np.full(count, "length"), **known),
-                "output_text": pa.array([texts[number] for number in numbers], **known),
-                "raw_response": pa.array(np.full(count, "busy"), mask=ok),
-                "reasoning_text": np.full(count, ""),
-                "tokenizer_tokens": pa.nulls(count, pa.int32()),
-                "worker": np.zeros(count),
-                "is_resent": np.zeros(count, dtype=bool),
-                "in_window": (sent >= window[0]) & (sent < window[1]),
-            }
+            columns = self._columns(slice(begin, begin + ROW_GROUP), cell, window, texts)
             yield pa.RecordBatch.from_arrays(
                 [
                     (column if isinstance(column, pa.Array) else pa.array(column)).cast(kind.type, safe=False)
@@ -269,6 +233,47 @@ class _Rows:
                 ],
                 schema=store.REQUEST_SCHEMA,
             )
+
+    def _columns(
+        self, part: slice, cell: PlannedCell, window: tuple[int, int], texts: Sequence[str]
+    ) -> dict[str, Any]:
+        """Some rows, as store.REQUEST_SCHEMA has them; without what a failed request has not."""
+        chunks = self.after_ns.shape[1]
+        ok, sent = self.is_ok[part], self.sent_ns[part]
+        at_ns = sent[:, None] + self.after_ns[part]
+        count, numbers = len(sent), self.conversation[part] * TURNS + self.turn[part]
+        lengths = np.where(ok, chunks, 0)
+        known = {"mask": ~ok}
+        return {
+            "request_id": [f"{cell.number:03d}-{number:07d}" for number in numbers],
+            "user": self.user[part],
+            "conversation": self.conversation[part],
+            "turn": self.turn[part],
+            "outcome": pa.array(np.where(ok, "ok", "http_error")),
+            "error": pa.array(np.full(count, "status 503"), mask=ok),
+            "http_status": np.where(ok, 200, 503),
+            "scheduled_ns": sent - 100_000,
+            "sent_ns": sent,
+            "first_content_ns": pa.array(at_ns[:, 0], **known),
+            "last_content_ns": pa.array(at_ns[:, -1], **known),
+            "end_ns": at_ns[:, -1] + 1_000_000,
+            "chunk_ns": pa.ListArray.from_arrays(
+                np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), at_ns[ok].ravel()
+            ),
+            "input_tokens": pa.array(60 + (chunks + 40) * self.turn[part], **known),
+            "output_tokens": pa.array(np.full(count, chunks), **known),
+            "cached_tokens": pa.array(16 * ((chunks + 40) * self.turn[part] // 16), **known),
+            "token_source": pa.array(np.full(count, "server"), **known),
+            "max_tokens": np.full(count, chunks),
+            "finish_reason": pa.array(np.full(count, "length"), **known),
+            "output_text": pa.array([texts[number] for number in numbers], **known),
+            "raw_response": pa.array(np.full(count, "busy"), mask=ok),
+            "reasoning_text": np.full(count, ""),
+            "tokenizer_tokens": pa.nulls(count, pa.int32()),
+            "worker": np.zeros(count),
+            "is_resent": np.zeros(count, dtype=bool),
+            "in_window": (sent >= window[0]) & (sent < window[1]),
+        }
 
 
 class Texts:

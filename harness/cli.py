@@ -65,9 +65,10 @@ def main() -> None:
     """The `bench` command. Exit codes: 0 fine, 1 a cell or the gate failed, 2 a mistake, 3 the
     gate is inconclusive, 130 and 143 signals."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
-        complaints.print(escape(f"{mistake.format_message()} See `bench --help`."))
+        asked = mistake.ctx.command_path if mistake.ctx else "bench"
+        complaints.print(escape(f"{mistake.format_message()} See `{asked} --help`."))
         sys.exit(2)
     except Interrupted as interrupted:
         complaints.print("interrupted")

@@ -12,8 +12,8 @@ from harness.listing import print_rows
 from reports.compare import verdict_line, verdict_text
 from reports.differences import KINDS
 from reports.marks import SIGN, mark_text
-from reports.page.markup import NOTHING
 from reports.verdict_words import ratio_text
+from reports.written import NOTHING
 
 if TYPE_CHECKING:
     from reports.cases import LeftOut

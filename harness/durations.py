@@ -8,7 +8,6 @@ is left. Reads no results directory.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.contracts import Deployment
+from harness.whole_files import write_whole
 
 if TYPE_CHECKING:  # it imports pyarrow, for which `bench plan` need not wait
     from harness.store import CellRecord, StartRecord
@@ -145,9 +145,4 @@ def _read(path: Path) -> dict[str, Durations]:
 
 def _write(path: Path, known: Mapping[str, Durations]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1) + b"\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(known), indent=1) + b"\n")

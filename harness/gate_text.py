@@ -11,7 +11,7 @@ from harness.compare_text import marked, print_differences, print_distrust, prin
 from harness.listing import print_rows
 from reports.gate_limit import limit_text
 from reports.metrics import metric_of
-from reports.page.markup import NOTHING
+from reports.written import NOTHING
 
 if TYPE_CHECKING:
     from reports.gate import Gate, GatedCase

@@ -95,7 +95,8 @@ class Guard:
         if is_back(idle.used_bytes, first):
             return idle
         patience = self._memory_patience
-        tell(f"{patience.said}: {_above(memory.kind, idle.used_bytes, first)}")
+        if patience.wait_s:
+            tell(f"{patience.said}: {_above(memory.kind, idle.used_bytes, first)}")
         returned = memory.wait(first, patience.wait_s).returned
         patience.learn(was_in_vain=not returned)
         if returned:

@@ -6,7 +6,6 @@ Copied into the record of every run on that machine. Knows not how they are meas
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from harness import host
 from harness.contracts import Scalar, SelfTest, SelfTestStep
+from harness.whole_files import write_whole
 
 # The error that a latency of some ms can bear.
 LIMIT_S = 1e-3
@@ -37,12 +37,7 @@ def keep(cache: Path, result: SelfTest) -> Path | None:
         if _is_replaced(before, result) and before.bench_version == result.bench_version:
             result = merged(before, result)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode([*others, result]), indent=1) + b"\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, msgspec.json.format(msgspec.json.encode([*others, result]), indent=1) + b"\n")
     return path
 
 

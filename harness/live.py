@@ -20,6 +20,7 @@ from harness.load.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.outlook import Left
 from harness.plan import load_s
+from harness.plan_text import counted
 from harness.units import size_text
 
 if TYPE_CHECKING:  # it imports pyarrow, for which `bench fit` need not wait
@@ -122,8 +123,8 @@ def _overall(view: View, now_s: float) -> RenderableType:
     overall = view.overall
     after = f"after {clock(now_s - overall.began_s)}"
     if overall.total is None:
-        return _plain(f"{_counted(overall.done, overall.what)} {after}")
-    words = f"{overall.done} of {_counted(overall.total, overall.what)} {after}{_left(overall, now_s)}"
+        return _plain(f"{counted(overall.done, overall.what)} {after}")
+    words = f"{overall.done} of {counted(overall.total, overall.what)} {after}{_left(overall, now_s)}"
     return _Bar((overall.done + _share(view.doing, now_s)) / max(1, overall.total), words)
 
 
@@ -180,7 +181,7 @@ def _phase(doing: Measuring, load: Load, progress: Progress, now_s: float) -> Re
     begin_s, end_s = spans.get(progress.phase, (inf, inf))
     name = _phase_name(progress.phase)
     if begin_s == inf:
-        waits = f", {_counted(progress.in_flight, 'request')} to end" if progress.phase == "drain" else ""
+        waits = f", {counted(progress.in_flight, 'request')} to end" if progress.phase == "drain" else ""
         return _plain(f"{name}{waits}{late}")
     passed_s = max(0.0, min(t_s, end_s) - begin_s)
     if end_s == inf:
@@ -203,7 +204,10 @@ def _progress(progress: Progress, now: Now | None) -> Iterator[tuple[str, Render
     yield "requests", _plain(_ended(progress))
     if now:
         yield "server", _plain(f"{_under_way(now)}; {_memory(now)}")
-    yield "client", _plain(f"{progress.in_flight:,} in flight; its lag p99 {_time(progress.loop_lag_s)}")
+    yield (
+        "client",
+        _plain(f"{progress.in_flight:,} in flight; its loop late by p99 {_time(progress.loop_lag_s)}"),
+    )
 
 
 def _lately(recent: Glance | None) -> str:
@@ -214,7 +218,8 @@ def _lately(recent: Glance | None) -> str:
     else:  # the server tells no count, and a chunk is not a token
         rate = f"{number(recent.chunks_per_s)} chunks/s"
     ttft = f"TTFT p50 {_time(recent.ttft_p50_s)}, p95 {_time(recent.ttft_p95_s)}"
-    return f"{rate}; {ttft} (last {recent.length_s:.0f} s, n={recent.requests:,})"
+    span = "up to" if recent.is_uneven else "last"
+    return f"{rate}; {ttft} ({span} {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 
 def _ended(progress: Progress) -> str:
@@ -257,8 +262,13 @@ class _Bar:
 
 def _plain(words: str) -> Text:
     """Words as they are: what a label, a log or an error holds is no markup, and no control character."""
-    shown = "".join(each if each.isprintable() else " " for each in words)
-    return Text(shown, no_wrap=True, overflow="ellipsis")
+    return Text(inert(words), no_wrap=True, overflow="ellipsis")
+
+
+def inert(words: str, keep: str = "") -> str:
+    """Without control characters and marks of direction, but for those of `keep`: they could move the cursor
+    or turn what stands beside them."""
+    return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 
 def number(value: float | None) -> str:
@@ -279,10 +289,6 @@ def time_text(seconds: float) -> str:
 
 def clock(seconds: float) -> str:
     """`42 s`, `12 min`, `2.1 h`."""
-    if seconds < 100:
+    if seconds < 120:
         return f"{max(0.0, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.markup import escape
+from rich.text import Text
 
 from harness import live
 from harness.contracts import Plan, PlannedCell, PlannedStart
 from harness.live import Measuring, Overall, SelfTesting, Starting, View
 from harness.load.pulse import Progress
-from harness.outlook import Outlook
+from harness.load.ttft import LEAST_FOR_MEDIAN
+from harness.outlook import Left, Outlook
 from harness.plan import Expect, nothing_learnt
 from harness.plan_text import counted
 from harness.result import Result
@@ -72,11 +73,18 @@ class Show:
     def _draw(self) -> RenderableType:
         return live.panel(self._view, time.monotonic())
 
-    def _change(self, doing: Starting | Measuring | SelfTesting | None, **overall: object) -> None:
+    def _change(
+        self, doing: Starting | Measuring | SelfTesting | None, overall: Overall | None = None
+    ) -> None:
+        """What is going on now, and what is known of the whole where that has changed: in one frame."""
         with self._lock:
-            self._view = View(replace(self._view.overall, **overall), doing)  # type: ignore[arg-type]
+            self._view = View(overall or self._view.overall, doing)
         if self._has_panel and self._live is None:
             self._live = _started(self.console, self._draw)
+
+    @property
+    def _overall(self) -> Overall:
+        return self._view.overall
 
     @property
     def _starting(self) -> Starting | None:
@@ -87,8 +95,9 @@ class Show:
         return self._view.doing if isinstance(self._view.doing, Measuring) else None
 
     def line(self, text: str) -> None:
+        """Words, whatever they hold: what a model or a log says is neither markup nor a control character."""
         self._said = None
-        self.console.print(escape(text), soft_wrap=True)
+        self.console.print(Text(live.inert(text, keep="\n")), soft_wrap=True)
 
     def _failure(self, before: str, error: str, after: str = "") -> None:
         """The error, unless the line above ends with it: a server that dies fails its cells and its start."""
@@ -103,29 +112,34 @@ class Show:
         now_s = time.monotonic()
         self._outlook, self._starts = Outlook(plan.starts, expect, now_s), len(plan.starts)
         total = sum(len(start.cells) for start in plan.starts)
-        self._change(None, began_s=now_s, total=total, left=self._outlook.left(), may_grow=may_grow)
+        left = self._outlook.left()
+        whole = replace(self._overall, began_s=now_s, total=total, left=left, may_grow=may_grow)
+        self._change(None, whole)
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         """These starts follow those before: the bar spans their cells, too."""
         self._starts = (self._starts or 0) + len(block)
-        total = (self._view.overall.total or 0) + sum(len(start.cells) for start in block)
+        total = (self._overall.total or 0) + sum(len(start.cells) for start in block)
         if self._outlook:
             self._outlook.add(block)
-        self._change(None, total=total, left=self._outlook.left() if self._outlook else None)
+        self._change(None, replace(self._overall, total=total, left=self._left()))
         self.line(why)
 
     def begin_search(self, starts: int) -> None:
         """So many starts are about to be searched; their cells are not known yet: there is no bar."""
         self._starts = starts
-        self._change(None, began_s=time.monotonic(), total=None)
+        self._change(None, replace(self._overall, began_s=time.monotonic(), total=None))
 
-    def _ends(self, key: str | int, doing: Starting | Measuring | None, *, is_telling: bool = True) -> None:
-        """A step of the plan has ended: a start by its name, a cell by its number."""
+    def _left(self) -> Left | None:
+        return self._outlook.left() if self._outlook else None
+
+    def _ends(
+        self, key: str | int, doing: Measuring | None, *, is_telling: bool = True, cells: int = 0
+    ) -> None:
+        """A step of the plan (a start by its name, a cell by its number) has ended, and so many cells."""
         if self._outlook:
             self._outlook.ends(key, time.monotonic(), is_telling=is_telling)
-            self._change(doing, left=self._outlook.left())
-        else:
-            self._change(doing)
+        self._change(doing, replace(self._overall, done=self._overall.done + cells, left=self._left()))
 
     # --- a start -------------------------------------------------------------------------------------
 
@@ -144,6 +158,10 @@ class Show:
         if self._starting:
             self._change(replace(self._starting, unfit=unfit))
         self.line(f"{start.name}: waiting for a fit machine, {unfit}")
+
+    def start_launches(self, start: PlannedStart) -> None:
+        if self._starting:
+            self._change(replace(self._starting, since_s=time.monotonic(), unfit=None))
 
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
         self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
@@ -183,10 +201,10 @@ class Show:
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
         measured = self._measuring
         after = Measuring(start, measured.place, time.monotonic()) if measured else None
-        self._ends(record.number, after, is_telling=record.status == "completed")
-        self._change(after, done=self._view.overall.done + 1)
+        is_over = int(record.status != "interrupted")
+        self._ends(record.number, after, is_telling=record.status == "completed", cells=is_over)
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
-        doubt = f" ({record.validity}: {'; '.join(record.reasons)})" if record.reasons else ""
+        doubt = f" ({record.validity}: {_first(record.reasons)})" if record.reasons else ""
         cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"
         if record.status == "completed":
             self.line(f"{cell}, {count}, {_words(result)}{doubt}")
@@ -200,19 +218,21 @@ class Show:
     def rung(self, ladder: Ladder, rung: Rung, progress: Progress | None) -> None:
         """Where on its ladder the self-test is; `progress` as the load runs."""
         done, total = ladder.rungs.index(rung), len(ladder.rungs)
-        self._change(
-            SelfTesting(rung.label, progress, time.monotonic()),
-            what="load",
-            done=done,
-            total=total,
-            left=None,
-        )
+        whole = replace(self._overall, what="load", done=done, total=total, left=None)
+        self._change(SelfTesting(rung.label, progress, time.monotonic()), whole)
 
 
 def _words(result: Result) -> str:
     """A cell's figures, `-` where there is none."""
-    ttft = "-" if result.ttft_p50_s is None else live.time_text(result.ttft_p50_s)
-    return f"{live.number(result.tokens_per_s)} tokens/s, TTFT p50 {ttft} (n={result.ttft_n:,})"
+    rate, n = f"{live.number(result.tokens_per_s)} tokens/s", f"n={result.ttft_n:,}"
+    if result.ttft_p50_s is None:
+        return f"{rate}, TTFT p50 - ({n}, needs {LEAST_FOR_MEDIAN})"
+    return f"{rate}, TTFT p50 {live.time_text(result.ttft_p50_s)} ({n})"
+
+
+def _first(reasons: Sequence[str]) -> str:
+    """The first reason, and how many more the report has."""
+    return reasons[0] if len(reasons) == 1 else f"{reasons[0]}; and {len(reasons) - 1} more"
 
 
 def _started(console: Console, draw: live.Draw) -> Live:

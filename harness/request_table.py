@@ -56,6 +56,8 @@ _TYPES: dict[str, pa.DataType] = {
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 # What a table of schema version 1 says of its requests by not having the column; others are not known.
 DEFAULTS: Mapping[str, Any] = {"reasoning_text": "", "worker": 0, "is_resent": False}
+# Those that a table of an older version lacks; a table without any other is damaged.
+ADDED_COLUMNS = (*DEFAULTS, "tokenizer_tokens")
 _DELTA_COLUMNS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 _COLUMN_ENCODING = dict.fromkeys((*_DELTA_COLUMNS, "chunk_ns.list.element"), "DELTA_BINARY_PACKED")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
@@ -126,8 +128,9 @@ def write_table(
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
 
-    Two passes over the lines, in bounded memory (32 bytes per request, and one batch). A last line cut by a
-    kill is left out, and so is a damaged one, which is told; a file that is not there is an empty one.
+    Two passes over the lines, with one batch of them in memory, 32 bytes for each request, 8 more for each ok
+    one of the window and again 8 for their median. A last line cut by a kill is left out, and so is a damaged
+    one, which is told; a file that is not there is an empty one.
     `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
     server of an ok request gave none. `is_closed`: latencies count from the sending, not the schedule.
     """
@@ -142,7 +145,7 @@ def write_table(
             for row, is_inside, known in zip(rows, inside, batch["output_tokens"].to_pylist(), strict=True):
                 result.add(row, known, is_inside=bool(is_inside))
             writer.write_batch(batch)
-    return replace(counting.tally(), result=result.result())
+    return replace(counting.tally(), result=result.result(_median))
 
 
 def table_writer(path: Path) -> pq.ParquetWriter:
@@ -248,6 +251,10 @@ def _places(path: Path) -> tuple[array[int], array[int], array[int]]:
 
 def _numbers(values: array[int]) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def _median(values: array[int]) -> float:
+    return float(pc.quantile(_numbers(values), q=0.5)[0].as_py())
 
 
 def _values(order: pa.Array, step: int = 65536) -> Iterator[int]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 
 from harness.contracts import LoadSummary, RequestRow
-
-# As many as a median needs: reports.metrics.needed(50).
-LEAST_FOR_MEDIAN = 11
+from harness.load.ttft import LEAST_FOR_MEDIAN, ttft_ns
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,12 @@ class Counting:
 
     def add(self, row: RequestRow, output_tokens: int | None, *, is_inside: bool) -> None:
         """A request and its output tokens, whoever counted them."""
-        if row.outcome == "ok" and is_inside:
-            self._add_ttft(row)
+        if (
+            row.outcome == "ok"
+            and is_inside
+            and (ttft := ttft_ns(row, is_closed=self._is_closed)) is not None
+        ):
+            self._ttft_ns.append(ttft)
         # Its tokens are spread evenly over its chunks.
         inside = bisect_left(row.chunk_ns, self._end_ns) - bisect_left(row.chunk_ns, self._begin_ns)
         if inside and output_tokens is not None:
@@ -50,19 +51,14 @@ class Counting:
         elif inside and row.outcome == "ok":
             self._is_counted = False
 
-    def _add_ttft(self, row: RequestRow) -> None:
-        origin_ns = row.sent_ns if self._is_closed else row.scheduled_ns
-        if origin_ns is not None and row.first_content_ns is not None:
-            self._ttft_ns.append(row.first_content_ns - origin_ns)
-
-    def result(self) -> Result:
-        """Of the rows so far."""
+    def result(self, median: Callable[[array[int]], float]) -> Result:
+        """Of the rows so far. `median` is the caller's, whose library may take it without an object for each
+        number."""
         window_s = (self._end_ns - self._begin_ns) / 1e9
         has_rate = self._is_counted and window_s > 0
+        n = len(self._ttft_ns)
         return Result(
-            self._tokens / window_s if has_rate else None, _median_s(self._ttft_ns), len(self._ttft_ns)
+            tokens_per_s=self._tokens / window_s if has_rate else None,
+            ttft_p50_s=median(self._ttft_ns) / 1e9 if n >= LEAST_FOR_MEDIAN else None,
+            ttft_n=n,
         )
-
-
-def _median_s(values_ns: Sequence[int]) -> float | None:
-    return median(values_ns) / 1e9 if len(values_ns) >= LEAST_FOR_MEDIAN else None

@@ -56,6 +56,7 @@ from harness.provision import (
 from harness.run import run_starts
 from harness.running import reap
 from harness.store import CellRecord, RunRecord, StartRecord
+from harness.whole_files import LOCK_FILE
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
@@ -112,7 +113,7 @@ def begin(
 def sole_writer(directory: Path) -> Iterator[None]:
     """Make and hold a run's directory; a killed bench holds nothing. Raises UserError where another does."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
+    with (directory / LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

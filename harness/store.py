@@ -12,6 +12,7 @@ instants and counts are the record.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -45,9 +46,13 @@ from harness.contracts import (
     Validity,
 )
 from harness.errors import StoreError
-from harness.request_table import DEFAULTS, CountTokens, Tally, write_table
+from harness.request_table import ADDED_COLUMNS, DEFAULTS, CountTokens, Tally, write_table
 from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
 from harness.request_table import read_rows as read_rows
+from harness.whole_files import LOCK_FILE
+from harness.whole_files import check_named as check_named
+from harness.whole_files import write_named as write_named
+from harness.whole_files import write_whole as write_whole
 
 SCHEMA_VERSION = 5
 SCHEMA_HISTORY = {
@@ -216,14 +221,15 @@ def write_requests(
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """requests.parquet of a cell, or an empty table of the same schema where there is none.
 
-    Columns that an older schema version lacks are null, or what was always so then.
+    Columns that an older schema version lacks are null, or what was always so then. Raises StoreError where
+    any other is not there.
     """
     path = cell_dir / "requests.parquet"
     names = list(columns) if columns is not None else REQUEST_SCHEMA.names
     if not path.is_file():
         return REQUEST_SCHEMA.empty_table().select(names)
     with pq.ParquetFile(path) as file:
-        return _completed(file.read(columns=_stored(file, names)), names)
+        return _completed(file.read(columns=_stored(path, file, names)), names)
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -232,13 +238,15 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
     if not path.is_file():
         return
     with pq.ParquetFile(path) as file:
-        stored = _stored(file, columns)
+        stored = _stored(path, file, columns)
         for number in range(file.num_row_groups):
             yield _completed(file.read_row_group(number, columns=stored), columns)
 
 
-def _stored(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+def _stored(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
     stored = set(file.schema_arrow.names)
+    if missing := [name for name in names if name not in stored and name not in ADDED_COLUMNS]:
+        raise StoreError(f"{path}: damaged: no column {missing[0]}")
     return [name for name in names if name in stored]
 
 
@@ -257,7 +265,9 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
         return
     names = [f.name for f in fields(samples[0])]
     table = pa.table({name: [getattr(sample, name) for sample in samples] for name in names})
-    _replace(path, lambda part: pq.write_table(table, part, compression="zstd"))
+    part = _part(path)
+    pq.write_table(table, part, compression="zstd")
+    os.replace(part, path)
 
 
 def read_samples(path: Path) -> pa.Table | None:
@@ -272,17 +282,11 @@ def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> No
     """Write a record as indented JSON, whole or not at all."""
     data = msgspec.json.format(msgspec.json.encode(record), indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda part: part.write_bytes(data + b"\n"))
+    write_whole(path, data + b"\n")
 
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
-
-
-def _replace(path: Path, write: Any) -> None:
-    part = _part(path)
-    write(part)
-    os.replace(part, path)
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -293,14 +297,32 @@ def read_run(run_dir: Path) -> RunRecord:
             f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
         )
     try:
-        version = msgspec.json.decode(path.read_bytes()).get("schema_version")
+        found = msgspec.json.decode(path.read_bytes())
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if type(version) is not int:
+            raise StoreError(f"{path}: damaged: not a run's record")
         if version not in SCHEMA_HISTORY:
             raise StoreError(
                 f"{path}: schema version {version}, this bench reads {sorted(SCHEMA_HISTORY)}; update bench"
             )
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
-    except (msgspec.MsgspecError, AttributeError, TypeError) as error:
+    except msgspec.MsgspecError as error:
         raise StoreError(f"{path}: damaged ({error})") from error
+
+
+def is_going_on(run_dir: Path, status: str) -> bool:
+    """Whether a bench measures this run now: it has no end on record, and the lock of its sole writer is
+    held."""
+    if status != "running":
+        return False
+    try:
+        with (run_dir / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:

@@ -94,11 +94,6 @@ class Anatomy:
     kv: KvNeed
 
     @property
-    def explained_share(self) -> float:
-        """Of the total, by the parts other than the rest."""
-        return 1.0 - self.parts[REST].size_bytes / self.total_bytes
-
-    @property
     def kv_needed_bytes(self) -> float | None:
         """Of the KV cache part, what the requests needed at once; None where that is not known."""
         if self.kv.needed_bytes is None or KV_CACHE not in self.parts:

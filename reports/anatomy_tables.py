@@ -21,7 +21,8 @@ from reports.anatomy import (
     Part,
 )
 from reports.anatomy_means import expectations, mean, mean_part, mean_size, mean_total
-from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
+from reports.written import NOTHING, number
 
 GIB = 2.0**-30
 TITLES = {
@@ -34,14 +35,14 @@ TITLES = {
     REST: "the rest",
 }
 Starts = Sequence[Anatomy]
-SOURCES = (
+SOURCES = note(
     "GiB. Said: by the server, in its log or on its pages. Measured step: what the memory grew by between "
-    "two stages of the start; program is what was there when the weights began to be read (reckoned, where "
+    "two stages of the start. Reckoned: from the model's shape, else from the size of the weights' files.",
+    "Program is what was there when the weights began to be read (reckoned, where "
     "that was seen too late: what the other parts leave of the first answers), workspace (said or not) what "
     "was taken by the first answers beyond all other parts. KV copies: states of conversations that the "
-    "server saves beside its KV cache, under load. Reckoned: from the model's shape, else from the size of "
-    "the weights' files (a checkpoint's tokenizer, some 30 MB, is among them). The rest is growth under "
-    "load, which nothing explains."
+    "server saves beside its KV cache, under load. A checkpoint's tokenizer, some 30 MB, is among the "
+    "weights' files. The rest is growth under load, which nothing explains.",
 )
 
 
@@ -67,7 +68,7 @@ def parts_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html:
                 Of(name),
             )
         )
-    return table(columns, rows, "plain anatomy")
+    return table(columns, rows, "plain anatomy", "Memory by part")
 
 
 def _part_cell(part: Part | None, *, is_host: bool) -> Html | str:
@@ -91,34 +92,11 @@ def _range(sizes: Sequence[float]) -> Html | str:
 
 def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Html]:
     """The KV cache: reserved, needed, and how far it goes. Nothing where no server has a pool."""
-    rows: list[Row] = []
-    for name, each in found.items():
-        pool = each[0].kv.pool
-        if pool.tokens is None and pool.size_bytes is None:
-            continue
-        need = max((a.kv for a in each), key=lambda kv: kv.peak_tokens or 0.0)
-        used = [a.kv.used_share for a in each if a.kv.used_share is not None]
-        longest = next((a.kv.conversations for a in each if a.kv.conversations), None)
-        users = [a.kv.users for a in each if a.kv.users is not None]
-        rows.append(
-            Row(
-                [
-                    shown[name],
-                    gib(pool.size_bytes, 3),
-                    number(pool.tokens, 0),
-                    _of_two(pool.per_token_bytes, pool.reckoned_per_token_bytes, 1 / 1024, 1),
-                    _of_two(_per_gib(pool.per_token_bytes), _per_gib(pool.reckoned_per_token_bytes), 1.0, 0),
-                    _with_note(number(need.peak_tokens, 0), need.peak_load),
-                    gib(need.needed_bytes, 3),
-                    number(100 * max(used), 1) if used else NOTHING,
-                    _with_note(number(longest.tokens, 0), _which(longest.n, longest.is_largest))
-                    if longest
-                    else "–",
-                    f"{min(users):,}" if users else NOTHING,
-                ],
-                Of(name),
-            )
-        )
+    rows = [
+        Row(_kv_cells(shown[name], each), Of(name))
+        for name, each in found.items()
+        if each[0].kv.pool.tokens is not None or each[0].kv.pool.size_bytes is not None
+    ]
     if not rows:
         return []
     columns = [
@@ -126,15 +104,38 @@ def kv_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Htm
         "most tokens in flight", "needed GiB", "most in use % (server)", "longest conversation",
         "users that fit",
     ]  # fmt: skip
-    note = paragraph(
-        "Reserved: the pool as the server says. Per token: of the pool, and in grey of one more token by the "
-        "model's shape (no sliding window is full). In flight: prompt and answer so far of all requests at "
+    about = note(
+        "Reserved: the pool as the server says. Users that fit: reserved tokens / the longest conversation "
+        "of the scenario, over all deployments.",
+        "Per token: of the pool, and in grey of one more token by the model's shape "
+        "(no sliding window is full). In flight: prompt and answer so far of all requests at "
         "once, the most in any window; a prefix that requests share counts for each. Most in use is "
         "counted by the server in whole blocks, so it may be more than was in flight. "
-        "Users that fit: reserved tokens / the longest conversation of the scenario, over all deployments. "
-        "Cells that count alone."
+        "Only cells that count.",
     )
-    return [tag("h3", "KV cache: reserved and needed"), note, table(columns, rows, "plain anatomy")]
+    title = "KV cache: reserved and needed"
+    return [tag("h3", title), about, table(columns, rows, "plain anatomy", title)]
+
+
+def _kv_cells(name: Html, each: Starts) -> list[Html | str]:
+    """A deployment's row: its pool as the first start has it, the most that any start needed."""
+    pool = each[0].kv.pool
+    need = max((a.kv for a in each), key=lambda kv: kv.peak_tokens or 0.0)
+    used = [a.kv.used_share for a in each if a.kv.used_share is not None]
+    longest = next((a.kv.conversations for a in each if a.kv.conversations), None)
+    users = [a.kv.users for a in each if a.kv.users is not None]
+    return [
+        name,
+        gib(pool.size_bytes, 3),
+        number(pool.tokens, 0),
+        _of_two(pool.per_token_bytes, pool.reckoned_per_token_bytes, 1 / 1024, 1),
+        _of_two(_per_gib(pool.per_token_bytes), _per_gib(pool.reckoned_per_token_bytes), 1.0, 0),
+        _with_note(number(need.peak_tokens, 0), need.peak_load),
+        gib(need.needed_bytes, 3),
+        number(100 * max(used), 1) if used else NOTHING,
+        _with_note(number(longest.tokens, 0), _which(longest.n, longest.is_largest)) if longest else NOTHING,
+        f"{min(users):,}" if users else NOTHING,
+    ]
 
 
 def _per_gib(per_token_bytes: float | None) -> float | None:
@@ -154,15 +155,15 @@ def _which(n: int, is_largest: bool) -> str:
     return f"the largest of {n:,}" if is_largest else f"p95 of {n:,}"
 
 
-def stages_note(found: Mapping[str, Starts]) -> str:
+def stages_note(found: Mapping[str, Starts]) -> Html:
     each = [a for starts in found.values() for a in starts]
     whose = "machine" if all(a.is_host for a in each) else "device"
-    return (
+    return note(
         f"GiB, means over starts. Before: all that was in use of the {whose} before the start; it is in no "
-        "other column. First answers: after the first generations. Then after each load that counts, and the "
-        "highest. "
+        "other column.",
+        "First answers: after the first generations. Then after each load that counts, and the highest. "
         f"{_left_note(each)}A start's stages are seen up to 20 ms late, plus the time that reading takes."
-        f"{_late_note(each)}{_touched_note(each)}"
+        f"{_late_note(each)}{_touched_note(each)}",
     )
 
 
@@ -232,7 +233,7 @@ def stages_table(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> Html
         )
         for name, each in found.items()
     ]
-    return table(columns, rows, "plain anatomy")
+    return table(columns, rows, "plain anatomy", "Memory by stage")
 
 
 def expected_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> list[Html]:
@@ -259,4 +260,5 @@ def expected_parts(found: Mapping[str, Starts], shown: Mapping[str, Html]) -> li
         "Error: expected / measured - 1. The total has what it assumes for all else, the program included."
     )
     columns = ["deployment", "part", "expected", "measured", "error", "measured by"]
-    return [tag("h3", "Expected by bench fit"), note, table(columns, rows, "plain expected")]
+    title = "Expected by bench fit"
+    return [tag("h3", title), note, table(columns, rows, "plain expected", title)]

@@ -11,20 +11,27 @@ from dataclasses import dataclass
 
 from reports.cells import Group
 from reports.comparisons import remedy
-from reports.costs import MEMORY, memory_words, on_memory, quality_words
+from reports.costs import MEMORY, memory_words, on_memory, over_loads, quality_words
 from reports.frames import Run
 from reports.lineups import Contender, Lineup, metric_told
 from reports.metrics import metric_of
-from reports.page.markup import plural, several, span_text, supported
-from reports.said import HEADLINE_AT_MOST, Said, clipped, sentence
+from reports.said import HEADLINE_AT_MOST, Said, at, capital, clipped, sentence
 from reports.spans import shorter_half
 from reports.verdict_words import family_text, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
+from reports.written import plural, several, span_text, supported
 
 # What is said of a deployment that stands alone.
 _ALONE = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
 _SHORT_REASON = 90
+# Before the count, where a reason counts starts (reports/pairs.py).
+_HERE = ", here "
+
+# Two groups and the metric that is compared.
+Numbers = tuple[tuple[Group, Group, str], ...]
+# A group and the metric that is told of it.
+Values = tuple[tuple[Group, str], ...]
 
 
 @dataclass(frozen=True)
@@ -40,32 +47,36 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Compared:
     """`said` is the answer, one for each scenario and model; `basis` says by which rule, empty where there is
-    no verdict. `numbers`: what they compare, as two groups and a metric, for the marks that these bear."""
+    no verdict. `numbers`: what they compare, as two groups and a metric, and `values`: what they say
+    of one group alone, for the marks that these bear."""
 
     said: tuple[Said, ...]
     basis: str = ""
-    numbers: tuple[tuple[Group, Group, str], ...] = ()
+    numbers: Numbers = ()
+    values: Values = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         return tuple(each.plain for each in self.said)
 
 
-def answer_of(run: Run) -> Answer:
+def answer_of(run: Run) -> Compared:
     """From the verdicts on the first compared metric, at each scenario's and model's highest common load."""
     if not any(cell.counts for cell in run.planned_cells):
-        return Answer((_nothing_measured(run),))
+        return Compared((_nothing_measured(run),))
     lineups = run.lineups
     if not run.comparisons.rows:
         if len(run.deployments) == 1:
-            return Answer(tuple(_alone(run, lineup) for lineup in lineups))
+            alone = [each.group for lineup in lineups for each in lineup.contenders if each.group]
+            told = tuple((group, name) for group in alone for name in _ALONE)
+            return Compared(tuple(_alone(run, lineup) for lineup in lineups), values=told)
         why = "Deployments of different models are not compared."
-        return Answer((Said("No winner", why, f"No winner: {why[0].lower()}{why[1:-1]}"),))
+        return Compared((Said("No winner", why, f"No winner: {why[0].lower()}{why[1:-1]}"),))
     if why_none := run.comparisons.why_none:
         text = f"{sentence(why_none)} The values stand side by side. {remedy(run)}".rstrip()
-        return Answer((Said("No winner", text, clipped(f"No winner: {why_none}", HEADLINE_AT_MOST)),))
+        return Compared((Said("No winner", text, clipped(f"No winner: {why_none}", HEADLINE_AT_MOST)),))
     said: list[Said] = []
     numbers: list[tuple[Group, Group, str]] = []
     for lineup in lineups:
@@ -73,9 +84,9 @@ def answer_of(run: Run) -> Answer:
             said.append(found[0])
             numbers += found[1]
     if not run.comparisons.family:
-        return Answer(tuple(said))
+        return Compared(tuple(said))
     basis = f"{family_text(run.comparisons.family)}; other loads and metrics are in Verdicts."
-    return Answer(tuple(said), basis, tuple(numbers))
+    return Compared(tuple(said), basis, tuple(numbers))
 
 
 def _nothing_measured(run: Run) -> Said:
@@ -98,7 +109,7 @@ def _alone(run: Run, lineup: Lineup) -> Said:
         return Said(only.label, f"{_where(run, lineup)} it has no value.", f"{only.label}: no value")
     listed = [f"{title_of(name)} {text}" for name, text in values.items()]
     text = f"{_where(run, lineup)}: {', '.join(listed)}. The run has one deployment, so nothing is compared."
-    return Said(only.label, text, f"{only.label}: {listed[0]} at {lineup.load}")
+    return Said(only.label, text, f"{only.label}: {listed[0]} {at(lineup.load)}")
 
 
 def _amount(contender: Contender, name: str) -> str:
@@ -137,23 +148,23 @@ def _where(run: Run, lineup: Lineup) -> str:
     has_scenarios = len({group.scenario for group in run.groups}) > 1
     has_models = len({group.model for group in run.groups}) > 1
     of, with_model = f" of {lineup.scenario}", f" with {lineup.model}"
-    return f"At {lineup.load}{of if has_scenarios else ''}{with_model if has_models else ''}"
+    return capital(f"{at(lineup.load)}{of if has_scenarios else ''}{with_model if has_models else ''}")
 
 
 def _none_ahead(
     run: Run, lineup: Lineup, where: str, baseline: str, others: Sequence[Against]
 ) -> tuple[Said, list[Against]]:
     metric, kinds = metric_told(run), {each.verdict.kind for each in others}
-    title, load = title_of(metric), lineup.load
+    title, where_short = title_of(metric), at(lineup.load)
     if kinds == {"none"}:
-        why = several([each.verdict.why or "no value" for each in others], "; ")
+        why = _why_none(others)
         text = f"{where} no verdict is given on {title}: {clipped(why, _REASON_AT_MOST)}."
-        return Said("No winner", text, f"No winner at {load}: {clipped(why, _SHORT_REASON)}"), []
+        return Said("No winner", text, f"No winner {where_short}: {clipped(why, _SHORT_REASON)}"), []
     if kinds == {"same"}:
         margin = margin_text(run.record.compare.margin_share)
         text = f"{where} all have the same {title} as {baseline} within {margin}: {_each(metric, others)}."
         text += _smaller(run, lineup, baseline)
-        short = f"No difference at {load}: the same {title} as {baseline} within {margin}"
+        short = f"No difference {where_short}: the same {title} as {baseline} within {margin}"
         return Said("No difference", text, short), list(others)
     word = metric_of(metric).words[0]
     parts = [f"{where} nothing is proven {word} than {baseline} in {title}"]
@@ -168,12 +179,26 @@ def _none_ahead(
     are_worse = kinds == {"worse"}
     lead = baseline if are_worse else "No winner"
     if are_worse:
-        parts[0] = f"{where} all others are proven {metric_of(metric).words[1]} in {title}"
-        short = f"{baseline}: all others are {metric_of(metric).words[1]} at {load}, {_each(metric, others)}"
+        who = f"{others[0].label} is" if len(others) == 1 else "all others are"
+        how, found = metric_of(metric).words[1], _each(metric, others)
+        if len(others) == 1:
+            found = ratio_text(metric, others[0].verdict)
+        parts = [f"{where} {who} proven {how} in {title}: {found}"]
+        short = f"{baseline}: {who} {how} {where_short}, {found}"
     else:
-        short = f"No winner at {load}: nothing is proven {word} than {baseline} in {title}"
+        short = f"No winner {where_short}: nothing is proven {word} than {baseline} in {title}"
     said = Said(lead, f"{'; '.join(parts)}.{smaller}", short)
     return said, [each for each in others if each.verdict.kind != "none"]
+
+
+def _why_none(others: Sequence[Against]) -> str:
+    """Why none has a verdict: each reason once, one that counts starts with the count of each."""
+    whys = {each.label: each.verdict.why or "no value" for each in others}
+    heads = {why.partition(_HERE)[0] for why in whys.values()}
+    if len(set(whys.values())) == 1 or len(heads) > 1:
+        return several(list(whys.values()), "; ")
+    counts = [f"{why.partition(_HERE)[2]} of {label}" for label, why in whys.items()]
+    return f"{heads.pop()}{_HERE}{several(counts)}"
 
 
 def _ahead(run: Run, lineup: Lineup, baseline: Group, better: Sequence[Against]) -> Said:
@@ -187,29 +212,33 @@ def _ahead(run: Run, lineup: Lineup, baseline: Group, better: Sequence[Against])
     said += memory_words(run, lineup, first.label, baseline.deployment)
     said += quality_words(run, first.group, baseline) + "."
     also = f" Also {metric_of(metric).words[0]}"
-    for is_told, how in _ORDERS.items():
-        some = [each for each in rest if _is_behind(run, metric, first.group, each.group) is is_told]
-        if some and is_told:
+    orders = {**_ORDERS, "same": f"the same within {margin_text(run.record.compare.margin_share)} as"}
+    for kind, how in orders.items():
+        some = [each for each in rest if _kind(run, metric, first.group, each.group) == kind]
+        if some and kind == "better":
             said += f"{also}, and behind {first.label}: {_each(metric, some)}."
         elif some:
             said += f"{also}: {_each(metric, some)} ({how} {first.label})."
-    short = f"{first.label}: {found} {of} {baseline.deployment} at {lineup.load}"
+    short = f"{first.label}: {found} {of} {baseline.deployment} {at(lineup.load)}"
     return Said(first.label, said, short)
 
 
 # How the first stands to the others that are ahead of the baseline.
-_ORDERS: Mapping[bool | None, str] = {
-    True: "behind",
-    False: "not told apart from",
+_ORDERS: Mapping[str | None, str] = {
+    "better": "behind",
+    "same": "the same as",
+    "unknown": "not told apart from",
     None: "not compared with",
 }
 
 
-def _is_behind(run: Run, metric: str, first: Group, other: Group) -> bool | None:
-    """Whether the first is proven better than the other; None where it was not asked, as of pairs without the
-    baseline where there is no SLO."""
+def _kind(run: Run, metric: str, first: Group, other: Group) -> str | None:
+    """Whether the first is proven better than the other, or the same, else `unknown`; None where it was not
+    asked, as of pairs without the baseline where there is no SLO."""
     verdict = run.comparisons.of(first.scenario, first.load, metric, first.deployment, other.deployment)
-    return None if verdict is None else verdict.kind == "better"
+    if verdict is None:
+        return None
+    return verdict.kind if verdict.kind in ("better", "same") else "unknown"
 
 
 def _smaller(run: Run, lineup: Lineup, baseline: str) -> str:
@@ -217,7 +246,7 @@ def _smaller(run: Run, lineup: Lineup, baseline: str) -> str:
     told = on_memory(run, lineup)
     asked = [(each.label, told(each.label, baseline)) for each in lineup.contenders if not each.is_baseline]
     found = [f"{label} {ratio_text(MEMORY, v)}" for label, v in asked if v and v.kind == "better"]
-    what = "Needing less memory" if lineup.needed else "Smaller in peak memory"
+    what = f"Needing less memory{over_loads(run)}" if lineup.needed else "Smaller in peak memory"
     return f" {what} than {baseline}: {several(found)}." if found else ""
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from reports.bound_evidence import Client, Evidence
-from reports.page.markup import number
+from reports.written import number
 
 Kind = Literal["client", "kv_cache", "slots", "compute", "rate", "users", "unclear"]
 # Of the samples, or of the window: what held less often than not did not bound it.

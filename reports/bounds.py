@@ -27,7 +27,7 @@ from reports.bound_rules import (
     work,
 )
 from reports.cells import Group
-from reports.page.markup import number
+from reports.written import number
 
 if TYPE_CHECKING:
     from reports.frames import Run

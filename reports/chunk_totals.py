@@ -105,6 +105,8 @@ class _Adding:
     by_turn: np.ndarray = field(default_factory=lambda: NO_GAPS.by_turn)
     by_time: np.ndarray = field(default_factory=lambda: np.zeros((TIME_BINS + 2) * BINS, dtype=np.int64))
     requests: np.ndarray = field(default_factory=lambda: NO_GAPS.requests)
+    in_time: np.ndarray = field(default_factory=lambda: np.zeros(TIME_BINS + 2, dtype=np.int64))
+    new_in_time: np.ndarray = field(default_factory=lambda: np.zeros(TIME_BINS + 2, dtype=np.int64))
     streamed_ns: int = 0
     arrived: np.ndarray = field(default_factory=lambda: np.zeros(TIME_BINS + 2))
     is_known: bool = True
@@ -159,9 +161,19 @@ class _Adding:
         self.by_turn = _sum(self.by_turn, by_turn.reshape(-1, BINS)[:turns])
         if time_bin is not None:
             ended = np.where(row < turns * BINS, time_bin[1:], 0)
+            self._add_requests(ended)
             ended *= BINS
             by_time = np.bincount(ended + bins, minlength=len(self.by_time))
             self.by_time += by_time
+
+    def _add_requests(self, ended: np.ndarray) -> None:
+        """`ended`: by step, the part of the window in which a gap ended; 0 of what is none, as between any
+        two requests, and before the window."""
+        changed = np.flatnonzero(ended[1:] != ended[:-1])
+        at = np.concatenate([ended[:1], ended[changed + 1]])
+        before = np.concatenate([[0], ended[changed]])
+        self.in_time += np.bincount(at, minlength=TIME_BINS + 2)
+        self.new_in_time += np.bincount(at[before == 0], minlength=TIME_BINS + 2)
 
     def _add_exact(self, gaps_ns: np.ndarray) -> None:
         # A cast to unsigned would make an hour of a step back.
@@ -178,7 +190,13 @@ class _Adding:
         wanted = levels(len(gaps), int(self.requests.sum()))
         arrived = self.arrived[1:-1].reshape(PARTS, -1).sum(axis=1)
         return ChunkTotals(
-            counts=GapCounts(self.by_turn, coarse(self.by_time.reshape(-1, BINS)[1:-1]), self.requests),
+            counts=GapCounts(
+                self.by_turn,
+                coarse(self.by_time.reshape(-1, BINS)[1:-1]),
+                self.requests,
+                self.in_time[1:-1],
+                self.new_in_time[1:-1],
+            ),
             gap_percentiles_s=dict(zip(wanted, gaps.percentiles_s(wanted), strict=True)),
             streamed_s=self.streamed_ns / 1e9,
             arrived=arrived if self.is_known and self.window_ns is not None else None,

@@ -16,12 +16,12 @@ from reports.cases import Case, LeftOut, cases_of
 from reports.differences import Difference, differences
 from reports.frames import Run
 from reports.metrics import METRICS, PERCENTILES, metric_of
-from reports.page.markup import plural
 from reports.pairs import question_of
 from reports.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_values
 from reports.sides import open_sides
 from reports.verdict_words import family_text, margin_text, word_of
 from reports.verdicts import Verdict, decide
+from reports.written import plural
 
 VALUE_NAMES = tuple(
     name

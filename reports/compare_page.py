@@ -12,10 +12,11 @@ from reports.marks import LEGEND, mark_html, mark_text
 from reports.page.charts import Chart, figure
 from reports.page.document import check_writable, document, write_page
 from reports.page.looks import Look
-from reports.page.markup import NOTHING, Html, details, join, paragraph, table, tag
+from reports.page.markup import Html, details, join, paragraph, table, tag
 from reports.side_values import Mark, SideValue
 from reports.verdict_words import margin_text, ratio_text, title_of
 from reports.verdicts import Kind, Verdict
+from reports.written import NOTHING
 
 # Colour and marker of a row by its verdict; the word itself is in its name.
 _LOOKS: dict[Kind, Look] = {
@@ -63,7 +64,7 @@ def _differences(comparison: Comparison) -> Html:
     for kind in KINDS:
         rows = [each.cells() for each in comparison.differences if each.kind == kind]
         if rows:
-            made = table(["what", "A", "B"], rows, "words facts")
+            made = table(["what", "A", "B"], rows, "words facts", kind)
             parts.append(
                 details(f"{kind}: {len(rows)}", made) if kind == "versions" else join([tag("h3", kind), made])
             )
@@ -83,7 +84,7 @@ def _distrust(comparison: Comparison) -> list[Html]:
         )
         for each in comparison.distrust
     )
-    box = tag("div", tag("h3", "Reasons to distrust"), tag("ul", *items), class_="why-box", id="distrust")
+    box = tag("div", tag("h2", "Reasons to distrust"), tag("ul", *items), class_="why-box", id="distrust")
     return [box]
 
 
@@ -143,10 +144,11 @@ def _case(comparison: Comparison, case: ComparedCase) -> list[Html]:
     asked = [row for row in case.rows if row.verdict]
     others = [row for row in case.rows if row.verdict is None]
     heads = ["metric", "unit", "A", "B", "B / A", "verdict"]
-    parts.append(table(heads, [_cells(comparison, row) for row in asked], "words"))
+    parts.append(table(heads, [_cells(comparison, row) for row in asked], "words", case.name))
     if others:
         rows = [_cells(comparison, row)[:4] for row in others]
-        parts.append(details("Other values, without verdicts", table(heads[:4], rows, "words")))
+        made = table(heads[:4], rows, "words", f"Other values, {case.name}")
+        parts.append(details("Other values, without verdicts", made))
     return parts
 
 

@@ -19,15 +19,21 @@ MEMORY = "memory_peak_bytes"
 
 
 def memory_words(run: Run, lineup: Lineup, a: str, b: str) -> str:
-    """`, needing 0.52x [0.51, 0.53] of its memory`, or `in ... of its peak memory` where what was needed is
-    not known; empty where the two are not told apart."""
+    """`, needing 0.52x [0.51, 0.53] of its memory over all loads`, or `in ... of its peak memory` where what
+    was needed is not known; empty where the two are not told apart."""
     verdict = on_memory(run, lineup)(a, b)
-    before, after = (", needing", "memory") if lineup.needed else (", in", "peak memory")
+    before, after = (", needing", f"memory{over_loads(run)}") if lineup.needed else (", in", "peak memory")
     if verdict is None or verdict.kind in ("none", "unknown"):
         return ""
     if verdict.kind == "same":
         return f"{before} the same {after} within {margin_text(run.record.compare.margin_share)}"
     return f"{before} {ratio_text(MEMORY, verdict)} of its {after}"
+
+
+def over_loads(run: Run) -> str:
+    """What has to stand beside memory that was needed, which is of a start and of no single load; empty of
+    one load."""
+    return " over all loads" if len({(group.scenario, group.load) for group in run.groups}) > 1 else ""
 
 
 def on_memory(run: Run, lineup: Lineup) -> Told:

@@ -1,7 +1,8 @@
-"""What a run was, in words: its question, its device, its traffic. Computes no value and knows no markup."""
+"""What a run was, in words: its question, device, traffic and command. Computes no value, knows no markup."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.contracts import Load, ScenarioChoice, SearchTerms
 from harness.store import as_mapping
 from reports.cells import load_family, load_level
-from reports.decision_text import slo_words
-from reports.page.markup import plural
+from reports.decision_words import slo_words
+from reports.written import plural
 
 if TYPE_CHECKING:
     from reports.frames import Run
@@ -31,7 +32,7 @@ def question(run: Run) -> str:
     if len(quantizations) > 1:
         return f"Which quantization {where[:-1]}, served by {next(iter(engines))}?"
     if len(deployments) > 1:
-        return f"Which options of {next(iter(engines))} {where}"
+        return f"Which options should {next(iter(engines))} have {where}"
     name = next((d.label for d in deployments), "a server")
     return f"How does {name} serve {where.removeprefix('for ')}"
 
@@ -46,6 +47,16 @@ def device(run: Run) -> str:
         if key.rpartition(".")[2] in wanted and is_device and value:
             return str(value)
     return "one device" if on_card else "this processor"
+
+
+def environment_words(run: Run) -> str:
+    """The device and what served on it: `NVIDIA H100; llama_cpp b6000, vllm 0.11.0; bench 0.1.0`."""
+    served = dict.fromkeys(
+        " ".join(filter(None, (record.deployment.engine, record.version))) for record in run.start_records
+    )
+    packages = run.record.environment.get("packages")
+    version = packages.get("serving-bench") if isinstance(packages, dict) else None
+    return "; ".join(filter(None, (device(run), ", ".join(served), f"bench {version}" if version else "")))
 
 
 def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -129,3 +140,10 @@ def window_bound(load: Load) -> str:
     if load.conversations is not None:
         ends.append(plural(load.conversations, "conversation"))
     return " or ".join(ends) or "the whole trace"
+
+
+def command(run: Run) -> str:
+    """`bench run key=value,value ...`, or `bench search`; each value is the text that was given, which parses
+    again."""
+    overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
+    return shlex.join(["bench", "search" if run.record.search else "run", *overrides])

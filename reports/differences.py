@@ -13,7 +13,7 @@ from harness.contracts import is_secret
 from harness.store import StartRecord, as_mapping
 from reports.described import flat
 from reports.frames import Run
-from reports.page.markup import NOTHING, several
+from reports.written import NOTHING, several
 
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
@@ -51,9 +51,16 @@ class Difference:
 
 
 def differences(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
-    """Of two runs, which may be one, and of the labels of their deployments that are compared."""
-    found = [*_of_runs(a, b), *_of_deployments(a, b, pairs)]
-    return tuple(sorted(found, key=lambda each: KINDS.index(each.kind)))
+    """Of two runs, which may be one, and of the labels of their deployments that are compared. What was set
+    and is said again by the server's flags stands once, as a setting."""
+    return each_once([*_of_runs(a, b), *_of_deployments(a, b, pairs)])
+
+
+def each_once(found: Sequence[Difference]) -> tuple[Difference, ...]:
+    """In the order of their kinds; of two that say the same the first."""
+    ordered = sorted(found, key=lambda each: KINDS.index(each.kind))
+    once = {each.cells(): each for each in reversed(ordered)}
+    return tuple(each for each in ordered if once[each.cells()] is each)
 
 
 def hardware_differs(a: Run, b: Run) -> str | None:

@@ -1,7 +1,7 @@
 """A run in a few words, for the index of runs, kept beside it so that many runs need not be read again.
 
 headline.json in a run's directory holds the digest and what it was made from: when one of the run's records
-is newer, or another bench writes other words, it is made anew. A directory that cannot be written is read
+has changed, or another bench writes other words, it is made anew. A directory that cannot be written is read
 each time.
 """
 
@@ -22,7 +22,7 @@ from reports.frames import Run, open_run
 from reports.headline import headline
 
 # Of the digest's words and fields; another number makes all of them anew.
-DIGEST_VERSION = 1
+DIGEST_VERSION = 2
 DIGEST_FILE = "headline.json"
 
 
@@ -48,11 +48,13 @@ class Digest:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a digest comes from: run.json and the records of starts and cells, their number and the newest."""
+    """What a digest comes from: run.json and the records of starts and cells, how many they are, their size
+    together, and the sum of the times of their last change."""
 
     run_id: str
     records: int
-    newest_ns: int
+    size_bytes: int
+    times_ns: int
 
 
 @dataclass(frozen=True)
@@ -102,24 +104,26 @@ def sources_of(run_dir: Path) -> Sources:
     path = run_dir / "run.json"
     try:
         run_id = msgspec.json.decode(path.read_bytes(), type=_Named).run_id
-        times = [path.stat().st_mtime_ns, *_times(run_dir)]
+        records = [path.stat(), *_records(run_dir)]
     except (msgspec.MsgspecError, OSError) as error:
         store.read_run(run_dir)  # it says what is wrong, in its own words
         raise StoreError(f"{path}: cannot be read ({error})") from error
-    return Sources(run_id, len(times), max(times))
+    # A JSON number of more than 64 bits would not be read back.
+    times_ns = sum(each.st_mtime_ns for each in records) % 2**62
+    return Sources(run_id, len(records), sum(each.st_size for each in records), times_ns)
 
 
 class _Named(msgspec.Struct):
     run_id: str
 
 
-def _times(run_dir: Path) -> Iterator[int]:
-    """When each record of a start and a cell was written last."""
+def _records(run_dir: Path) -> Iterator[os.stat_result]:
+    """Size and time of each record of a start and a cell."""
     for folder, name in (("starts", "start.json"), ("cells", "cell.json")):
         with suppress(FileNotFoundError), os.scandir(run_dir / folder) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError, NotADirectoryError):
-                    yield os.stat(os.path.join(entry.path, name)).st_mtime_ns
+                    yield os.stat(os.path.join(entry.path, name))
 
 
 def _kept(run_dir: Path) -> Kept | None:
@@ -132,10 +136,5 @@ def _kept(run_dir: Path) -> Kept | None:
 def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     path = run_dir / DIGEST_FILE
-    part = path.with_name(f"{DIGEST_FILE}.{os.getpid()}.part")
-    try:
-        part.write_bytes(msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
+    with suppress(OSError):
+        store.write_whole(path, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")

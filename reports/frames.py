@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 
 from harness import store
-from harness.contracts import Deployment, PlannedCell, PlannedStart, SelfTest, masked_values
+from harness.contracts import Deployment, SelfTest
 from harness.errors import StoreError
-from harness.store import CellRecord, RunRecord, StartRecord
-from reports import equal_work, intervals, slices, tables, values
-from reports.cells import Aggregate, Cell, Group, groups_of, load_labels
+from harness.store import RunRecord, StartRecord
+from reports import equal_work, intervals, records, slices, tables, values
+from reports.cells import Aggregate, Cell, Group, groups_of
 from reports.comparisons import Comparisons, comparisons_of
 from reports.equal_work import Work
+from reports.frame_rows import cell_row, start_row
 from reports.gap_counts import NO_GAPS, GapCounts
-from reports.memory_samples import memory_over_time
 from reports.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
 from reports.values import Measured
 
@@ -81,13 +81,18 @@ class Run:
         """One row per planned cell: number, start, deployment, engine, model, quantization, repeat, scenario,
         load, concurrency, rate_per_s, status, validity, reason, window_s, and a column per value
         (`ttft_s.p50`)."""
-        return pd.DataFrame([_cell_row(self, cell) for cell in self.planned_cells])
+        return pd.DataFrame([cell_row(self, cell) for cell in self.planned_cells])
 
     @cached_property
     def starts(self) -> pd.DataFrame:
         """One row per start that was begun: name, index, deployment, repeat, status, error, launch_s,
         memory_kind, memory_peak_bytes (of its whole life), baseline_bytes, after_bytes."""
-        return pd.DataFrame([_start_row(self, record) for record in self.start_records])
+        return pd.DataFrame([start_row(self, record) for record in self.start_records])
+
+    @cached_property
+    def is_going_on(self) -> bool:
+        """Whether a bench measures it now; what follows is of the cells that there are."""
+        return store.is_going_on(self.path, self.record.status)
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:
@@ -331,80 +336,8 @@ def open_run(run_dir: Path) -> Run:
 
     Raises StoreError where it cannot be read.
     """
-    record: RunRecord = _without_secrets(store.read_run(run_dir))
-    starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
-    cell_records: list[CellRecord] = list(map(_without_secrets, store.read_cells(run_dir)))
-    records = {cell.number: cell for cell in cell_records}
-    planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
-    labels = load_labels([cell.load for _, cell in planned])
-    cells = []
-    for start, cell in planned:
-        found = records.get(cell.number)
-        status, reason = _status(run_dir, start, cell, found, starts)
-        cells.append(Cell(cell.number, cell, start, found, status, labels[cell.load], reason))
-    return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda c: c.number)))
-
-
-def _without_secrets(record: Any) -> Any:
-    """A record of the same type. Many of its fields embed a server's text (an error, a reason, a log's end),
-    so all are masked."""
-    return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
-
-
-def _status(
-    run_dir: Path,
-    start: PlannedStart,
-    cell: PlannedCell,
-    record: CellRecord | None,
-    starts: Sequence[StartRecord],
-) -> tuple[str, str | None]:
-    if record is not None:
-        return record.status, record.error or ("; ".join(record.reasons) or None)
-    if store.cell_dir(run_dir, cell.number).exists():
-        return "in flight", "the run ended while it was being measured"
-    begun = next((found for found in starts if found.name == start.name), None)
-    if begun is None:
-        return "not measured", "its server was not started"
-    return "not measured", begun.error or "the run ended before it"
-
-
-def _cell_row(run: Run, cell: Cell) -> dict[str, Any]:
-    deployment = cell.start.deployment
-    return {
-        "number": cell.number,
-        "start": cell.record.start if cell.record else cell.start.name,
-        "deployment": cell.label,
-        "engine": deployment.engine,
-        "model": deployment.model,
-        "quantization": deployment.quantization,
-        "repeat": cell.planned.repeat,
-        "scenario": cell.planned.scenario.label,
-        "load": cell.load_label,
-        "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
-        "rate_per_s": cell.load.rate_per_s,
-        "status": cell.status,
-        "validity": cell.validity,
-        "reason": cell.reason,
-        "window_s": cell.window_s,
-        **{name: value.value for name, value in run.values.get(cell.number, {}).items()},
-    }
-
-
-def _start_row(run: Run, record: StartRecord) -> dict[str, Any]:
-    memory = memory_over_time(run, record)
-    return {
-        "name": record.name,
-        "index": record.index,
-        "deployment": record.deployment.label,
-        "repeat": record.repeat,
-        "status": record.status,
-        "error": record.error,
-        "launch_s": record.launch_s,
-        "memory_kind": record.memory_kind,
-        "memory_peak_bytes": memory.size_bytes.max() if len(memory.t_ns) else None,
-        "baseline_bytes": record.baseline_bytes,
-        "after_bytes": record.after_bytes,
-    }
+    record, starts, cells = records.read_records(run_dir)
+    return Run(run_dir, record, starts, cells)
 
 
 def deployments(run: Run) -> Iterator[tuple[str, str, str]]:

@@ -37,12 +37,15 @@ class GapCounts:
     """Counts of the gaps of ok requests that were sent in the window, of one cell or of several together.
 
     `by_turn`: turns (from 0) x BINS, all gaps. `by_time`: TIME_BINS x COARSE_BINS, the gaps that ended in the
-    window, by when they did. `requests`: by turn, how many requests have a gap.
+    window, by when they did. `requests`: by turn, how many requests have a gap. `in_time`: TIME_BINS, how
+    many requests have a gap that ended then; `new_in_time`: those of them without one earlier in the window.
     """
 
     by_turn: np.ndarray
     by_time: np.ndarray
     requests: np.ndarray
+    in_time: np.ndarray
+    new_in_time: np.ndarray
 
     @property
     def n(self) -> int:
@@ -57,6 +60,12 @@ class GapCounts:
         """By bin, over all turns."""
         return np.asarray(self.by_turn.sum(axis=0))
 
+    def requests_by_part(self, parts: int) -> np.ndarray:
+        """How many requests have a gap in each of so many equal parts of the window, a divisor of TIME_BINS;
+        without those that go through the part's first bin without one."""
+        first = self.in_time.reshape(parts, -1)[:, 0]
+        return np.asarray(first + self.new_in_time.reshape(parts, -1)[:, 1:].sum(axis=1))
+
     def of_turn(self, turn: int) -> np.ndarray:
         """By bin, of one turn (from 0)."""
         return np.asarray(self.by_turn[turn])
@@ -66,6 +75,8 @@ NO_GAPS = GapCounts(
     np.zeros((0, BINS), dtype=np.int64),
     np.zeros((TIME_BINS, COARSE_BINS), dtype=np.int64),
     np.zeros(0, dtype=np.int64),
+    np.zeros(TIME_BINS, dtype=np.int64),
+    np.zeros(TIME_BINS, dtype=np.int64),
 )
 
 
@@ -77,6 +88,8 @@ def together(found: Iterable[GapCounts]) -> GapCounts:
         sum((_grown(part.by_turn, turns) for part in parts), np.zeros((turns, BINS), dtype=np.int64)),
         np.sum([part.by_time for part in parts], axis=0),
         sum((_grown(part.requests, turns) for part in parts), np.zeros(turns, dtype=np.int64)),
+        np.sum([part.in_time for part in parts], axis=0),
+        np.sum([part.new_in_time for part in parts], axis=0),
     )
 
 
@@ -123,8 +136,3 @@ def _at_rank(until: np.ndarray, rank: int, edges_s: np.ndarray) -> float:
     before = int(until[at - 1]) if at else 0
     inside = (rank - before + 0.5) / (int(until[at]) - before)
     return float(edges_s[at] + (edges_s[at + 1] - edges_s[at]) * inside)
-
-
-def cumulative_share(counts: np.ndarray) -> np.ndarray:
-    """The share of gaps that are below the upper edge of each bin: exact there. All 0 of none."""
-    return np.asarray(np.cumsum(counts)) / max(int(counts.sum()), 1)

@@ -22,12 +22,12 @@ from reports.frames import Run
 from reports.gate_limit import check_limit, check_metric, limit_of
 from reports.intervals import CONFIDENCE, Estimate
 from reports.metrics import metric_of
-from reports.page.markup import plural
 from reports.pairs import estimate_of, why_not
 from reports.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_value, side_values
 from reports.sides import open_sides
 from reports.verdict_words import family_text
 from reports.verdicts import Question, Verdict, decide
+from reports.written import plural
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}

@@ -86,13 +86,14 @@ def _curve(
 
 def _trace(run: Run, look: Look, points: Sequence[tuple[Group, Aggregate]]) -> dict[str, Any]:
     means = [value.mean or 0.0 for _, value in points]
-    ends = [span(value) or (mean, mean) for mean, (_, value) in zip(means, points, strict=True)]
+    ends = [span(value) for _, value in points]
+    # Nobody has less than none, whatever an interval says; one start has no bar.
+    lows, highs = [pair and max(pair[0], 0.0) for pair in ends], [pair and pair[1] for pair in ends]
     trace = line(
         look,
         [group.level for group, _ in points],
         means,
-        # Nobody has less than none, whatever an interval says.
-        error_y=spread(means, [max(low, 0.0) for low, _ in ends], [high for _, high in ends]),
+        error_y=spread(means, lows, highs),
         customdata=[text_of(group.load) for group, _ in points],
         text=[point_text(run, group, _GOODPUT, value) for group, value in points],
         hovertemplate="%{fullData.name}<br>%{customdata}: %{y:.4~g} requests/s<br>%{text}<extra></extra>",

@@ -15,10 +15,12 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from harness.errors import BenchError, UserError
+from harness.store import is_going_on
 from reports.digest import Digest, digest
-from reports.page.assets import own_file
+from reports.page.assets import of_index
 from reports.page.document import check_writable, document, write_page
-from reports.page.markup import NOTHING, Html, join, paragraph, plural, table, tag, text
+from reports.page.markup import Html, join, paragraph, table, tag, text
+from reports.written import NOTHING, plural
 
 # How far below the directory runs are looked for.
 DEPTH = 4
@@ -111,7 +113,10 @@ def as_plain(row: IndexRow) -> dict[str, Any]:
 
 def write_index(root: Path, rows: Sequence[IndexRow], out: Path | None = None) -> Path:
     """Write the page, DIR/index.html unless told otherwise, and return its path. Raises UserError where it
-    cannot be written, and where DIR has an index.html of somebody else's."""
+    cannot be written, where DIR is a run itself, and where it has an index.html of somebody else's."""
+    if out is None and (root / "run.json").is_file():
+        above = _shown(Path(os.path.abspath(root)).parent)
+        raise UserError(f"{_shown(root)}: that is one run; give the directory above: bench view {above}")
     path = out or root / "index.html"
     check_writable(path)
     if out is None and path.exists() and not _is_ours(path):
@@ -133,11 +138,10 @@ def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     bad = sum(row.digest is None for row in ordered)
     said = f"{plural(len(ordered), 'run')} below {_shown(root)}, newest first"
     said += f"; {bad} cannot be read" if bad else ""
-    whole = table(list(_COLUMNS), [_row(root, row, beside) for row in ordered], "runs")
+    whole = table(list(_COLUMNS), [_row(root, row, beside) for row in ordered], "runs", "Runs")
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
     body = tag("main", tag("h1", title), paragraph(said, "sub"), whole, class_="wide")
-    script = Html(f"{_OURS}<script>{own_file('index.js')}</script>")
-    return document(title, join([body, script]), ())
+    return document(title, join([Html(_OURS), body]), (), of_index())
 
 
 def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
@@ -154,7 +158,7 @@ def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
         found.loads or NOTHING,
         found.device,
         _number(found.starts, f"{found.starts:,}"),
-        _cells(found),
+        _cells(row.directory, found),
     ]
 
 
@@ -175,10 +179,11 @@ def _number(value: float, shown: str) -> Html:
     return tag("span", shown, data_value=f"{value:g}")
 
 
-def _cells(found: Digest) -> Html:
+def _cells(directory: Path, found: Digest) -> Html:
     is_whole = found.status == "completed" and found.measured == found.cells
     words = f"{found.measured:,} of {found.cells:,}"
-    status = "" if found.status == "completed" else f", {_STATUSES.get(found.status, found.status)}"
+    said = "still running" if is_going_on(directory, found.status) else _STATUSES.get(found.status)
+    status = "" if found.status == "completed" else f", {said or found.status}"
     return tag("span", words + status, data_value=str(found.measured), class_="" if is_whole else "bad")
 
 

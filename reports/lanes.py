@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from reports.cells import Cell
-from reports.page.charts import downsample
+from reports.thinned import downsample
 
 if TYPE_CHECKING:
     from reports.frames import Run

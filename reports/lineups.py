@@ -14,7 +14,7 @@ from reports.anatomy import anatomies
 from reports.cells import Aggregate, Group, level_text
 from reports.comparisons import DECIDED_BY
 from reports.decision import Row, needed_by_start, over_starts
-from reports.load_cases import LoadCase, verdict_of
+from reports.load_cases import LoadCase, told_first, verdict_of
 from reports.marks import marks_between, marks_of, marks_of_answer
 from reports.metrics import metric_of
 from reports.picks import State
@@ -85,47 +85,7 @@ def lineups_of(run: Run) -> list[Lineup]:
     if run.record.search is not None:
         cases = cases_of_search(run)
         return [_of_search(run, scenario, model, found) for (scenario, model), found in cases.items()]
-    return [_lineup(run, case) for case in fronts_of(run)]
-
-
-def fronts_of(run: Run) -> list[LoadCase]:
-    """At which load each scenario and model is told first: with an SLO the highest that any deployment is
-    known to keep it at, else the lowest; without one the highest that all have been measured at."""
-    if run.record.slo:
-        by_case: dict[tuple[str, str, str], list[Row]] = {}
-        for row in run.decisions:
-            by_case.setdefault((row.scenario, row.model, row.family), []).append(row)
-        return [
-            _case(run, each.scenario, each.model, each.load) for each in map(_told_first, by_case.values())
-        ]
-    found: dict[tuple[str, str], list[Group]] = {}
-    for group in run.groups:
-        found.setdefault((group.scenario, group.model), []).append(group)
-    return [_case(run, *key, _highest_common(groups)) for key, groups in found.items()]
-
-
-def _told_first(rows: Sequence[Row]) -> Row:
-    kept = [row for row in rows if row.labels("kept")]
-    return kept[-1] if kept else rows[0]
-
-
-def _highest_common(groups: Sequence[Group]) -> str:
-    """Of the first family of loads; a deployment that was measured at none of them does not matter."""
-    own = [group for group in groups if group.family == min(each.family for each in groups)]
-    measured = {group.deployment for group in own if group.counted}
-    by_load: dict[str, list[Group]] = {}
-    for group in sorted(own, key=lambda each: -each.level):
-        by_load.setdefault(group.load, []).append(group)
-    for load, each in by_load.items():
-        if measured and {group.deployment for group in each if group.counted} >= measured:
-            return load
-    return next((load for load, each in by_load.items() if any(g.counted for g in each)), next(iter(by_load)))
-
-
-def _case(run: Run, scenario: str, model: str, load: str) -> LoadCase:
-    groups = tuple(g for g in run.groups if (g.scenario, g.model, g.load) == (scenario, model, load))
-    baseline = next((g for g in groups if g.deployment == run.comparisons.baselines[model]), None)
-    return LoadCase(scenario, load, model, groups, baseline)
+    return [_lineup(run, case) for case in told_first(run)]
 
 
 def metric_told(run: Run) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from reports.cells import Group
 from reports.once import once
-from reports.page.markup import Html, aggregate_cell, join, plural, tag
+from reports.page.markup import Html, aggregate_cell, join, tag
+from reports.written import plural
 
 if TYPE_CHECKING:
     from reports.checks.finding import Finding

@@ -146,7 +146,7 @@ def why_not(pair: Pair, metric: str) -> str | None:
 
 def _too_few(pair: Pair, first: int, second: int) -> str:
     if pair.is_paired:
-        return f"a verdict needs {STARTS_NEEDED} blocks or more, here {first}"
+        return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {first}"
     return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {first} and {second}"
 
 

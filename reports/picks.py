@@ -33,7 +33,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Pick:
     """The best of a column by its value, from `metric`. `ties`: those that are not proven worse; `next`: the
-    second by value, with the verdict on the best against it. `why`: why no verdict is given, so that the best
+    second by value, with the verdict on the best against it. `same`: of the ties those that are within the
+    margin of it, by their whole interval. `why`: why no verdict is given, so that the best
     is only that of these starts. `unclear`: those that are proven better still, if they keep the SLO.
     `left_out`: those that keep it, or may, and have no value."""
 
@@ -45,6 +46,7 @@ class Pick:
     why: str | None = None
     unclear: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
 
     @property
     def is_proven(self) -> bool:
@@ -88,6 +90,7 @@ def pick(
         why,
         unclear=tuple(c.label for c in unclear if _is_better(told(c.label, best.label))) if kept else (),
         left_out=tuple(label for label in candidates if label not in valued),
+        same=tuple(o.label for o, v in zip(others, verdicts, strict=True) if v and v.kind == "same"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HEADLINE_AT_MOST = 160
 
@@ -36,7 +36,25 @@ def one_of(names: Sequence[str]) -> str:
     return f"{', '.join(before)} or {last}" if before else last
 
 
+def at(load: str) -> str:
+    """`at 4 users`, `with the trace at x2`: a load's label as a sentence goes on with it."""
+    return f"with the {load.replace('trace x', 'trace at x')}" if load.startswith("trace") else f"at {load}"
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
-    whole = text[:1].upper() + text[1:]
+    whole = capital(text)
     return whole if whole.endswith((".", "!", "?")) else f"{whole}."
+
+
+def told_apart(cases: Sequence[tuple[str, ...]], said: Sequence[Said]) -> list[Said]:
+    """Each with what tells it from the others, where there are several."""
+    if len(cases) < 2:
+        return list(said)
+    differ = [len(set(parts)) > 1 for parts in zip(*cases, strict=True)]
+    names = [", ".join(part for part, tells in zip(case, differ, strict=True) if tells) for case in cases]
+    return [replace(each, text=f"{name}: {each.text}") for name, each in zip(names, said, strict=True)]

@@ -40,7 +40,7 @@ def samples_of(run: Run, start: str) -> pd.DataFrame:
     if frame is None:
         return pd.DataFrame(columns=["t_ns", *TERMS], dtype=float)
     own = of_start(frame, start)
-    return own[["t_ns", *TERMS]].astype(float).sort_values("t_ns")
+    return own.reindex(columns=["t_ns", *TERMS]).astype(float).sort_values("t_ns")
 
 
 def gauge(run: Run, cell: Cell, term: ServerTerm) -> Gauge | None:

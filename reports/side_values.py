@@ -13,9 +13,9 @@ from reports.cells import Group
 from reports.checks.finding import RATES, Finding
 from reports.frames import Run
 from reports.marks import marks_between, marks_of
-from reports.page.markup import NOTHING, shown
 from reports.pairs import Pair
 from reports.spans import has_interval, span
+from reports.written import NOTHING, shown
 
 # What goes by how long answers are, besides what needs equal lengths.
 _OF_LENGTHS = ("e2e_s", *RATES)

@@ -8,26 +8,19 @@ from collections.abc import Mapping, Sequence
 
 from reports import forest
 from reports.cell_marks import cell_marks
+from reports.costs import over_loads
 from reports.frames import Run
 from reports.lineups import Contender, Lineup
 from reports.marks import mark_html
 from reports.metrics import needed
 from reports.page.looks import Look, looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    aggregate_cell,
-    join,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, aggregate_cell, join, table, tag
 from reports.picks import State
 from reports.searches import CAPACITY
 from reports.searches import word as word_of_search
 from reports.verdict_words import heading_of, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
+from reports.written import NOTHING
 
 _SPEED, _MEMORY, _ENERGY = "output_tokens_per_s", "memory_peak_bytes", "energy_j_per_output_token"
 # What is said at a name of the SLO at the table's load: a fast one that misses it is no choice.
@@ -50,7 +43,7 @@ def standing_table(run: Run, lineup: Lineup) -> Html:
             *_told(run, lineup),
             _within(run, lineup),
             *_values(run, lineup),
-            _memory(lineup),
+            _memory(run, lineup),
             _value(lineup, _ENERGY, "J per output token"),
         )
         if column is not None
@@ -63,7 +56,7 @@ def standing_table(run: Run, lineup: Lineup) -> Html:
         )
         for place, each in enumerate(lineup.contenders)
     ]
-    return table(["deployment", *(head for head, _ in columns)], rows, "standing")
+    return table(["deployment", *(head for head, _ in columns)], rows, "standing", "Standing")
 
 
 # A column: its head, and its cell of each row.
@@ -102,11 +95,15 @@ def _latency(lineup: Lineup, metric: str) -> _Column | None:
     return _value(lineup, f"{metric}.p50", tag("span", heading_of(f"{metric}.p50"), title=why))
 
 
-def _memory(lineup: Lineup) -> _Column | None:
+def _memory(run: Run, lineup: Lineup) -> _Column | None:
     """What was needed where that is known of all that were measured, else the peaks."""
     if not lineup.needed:
         return _value(lineup, _MEMORY, "peak memory GiB")
-    head = tag("span", "memory needed GiB", title="less the KV cache that was reserved and not used")
+    head = tag(
+        "span",
+        "memory needed GiB",
+        title=f"of a start{over_loads(run)}, less the KV cache that was reserved and not used",
+    )
     return head, [aggregate_cell(_MEMORY, lineup.needed_by(each.label)) for each in lineup.contenders]
 
 

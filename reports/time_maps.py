@@ -30,13 +30,14 @@ EDGES_S = COARSE_EDGES_S
 class TimeMap:
     """`counts`: parts of the window x bins of EDGES_S. `window_s`: the longest of the windows. `medians_s`
     and `p95s_s`: of each part of time, None where it has too few observations. `requests`: how many
-    requests the observations come from, where one gives several (gaps)."""
+    requests the observations come from, where one gives several (gaps); `requests_by_part`: of each part."""
 
     counts: np.ndarray
     window_s: float
     medians_s: tuple[float | None, ...]
     p95s_s: tuple[float | None, ...]
     requests: int | None = None
+    requests_by_part: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -89,14 +90,15 @@ def _of_gaps(run: Run, cells: Sequence[Cell], most_parts: int) -> TimeMap | None
         return None
     parts = _parts(n, most_parts)
     counts = whole.by_time.reshape(parts, -1, whole.by_time.shape[1]).sum(axis=1)
+    requests = tuple(map(int, whole.requests_by_part(parts)))
     medians, p95s = (
         tuple(
-            quantile(column, level / 100, EDGES_S) if is_supported(level, int(column.sum())) else None
-            for column in counts
+            quantile(column, level / 100, EDGES_S) if is_supported(level, int(column.sum()), own) else None
+            for column, own in zip(counts, requests, strict=True)
         )
         for level in (50, 95)
     )
-    return TimeMap(counts, _longest(cells), medians, p95s, int(whole.requests.sum()))
+    return TimeMap(counts, _longest(cells), medians, p95s, int(whole.requests.sum()), requests)
 
 
 def _parts(n: int, most_parts: int) -> int:

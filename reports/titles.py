@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from reports.caveats import stand_ins
 from reports.cells import Group
-from reports.decision_text import objective_words
+from reports.decision_words import objective_words
+from reports.load_cases import told_first
 from reports.metrics import metric_of
 from reports.picks import State, Told
 from reports.verdict_words import margin_text, title_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Longer ones are said shorter where they can be.
 LONGEST = 80
+_WITH_KERNELS = ("deployment with its own kernels", "deployments with their own kernels")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def _by_verdicts(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         At(load, tuple(g.deployment for g in found), _told(run, name, found)) for load, found in _at(groups)
     ]
     baseline = run.comparisons.baselines[models.pop()]
-    return by_verdicts(name, cases, baseline, run.record.compare.margin_share)
+    told = {(case.scenario, case.load) for case in told_first(run)}
+    first = next((load for load, found in _at(groups) if (found[0].scenario, load) in told), None)
+    return by_verdicts(name, cases, baseline, run.record.compare.margin_share, first)
 
 
 def _at(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
@@ -97,15 +101,15 @@ def _by_slo(run: Run, name: str, groups: Sequence[Group]) -> str | None:
         label: [_state(row, label, name) for row in rows]
         for label in dict.fromkeys(g.deployment for g in groups)
     }
-    fakes = stand_ins(run)
+    fakes = [label for label in stand_ins(run) if label in states]
     states = {label: found for label, found in states.items() if label not in fakes}
     if name == "goodput_per_s":
-        return by_objective("the SLO", "keep", states, [row.load for row in rows])
+        return by_objective("the SLO", "keep", states, [row.load for row in rows], is_whole=not fakes)
     asked = next((each for each in run.record.slo if each.name == name and each.limit_s is not None), None)
     if asked is None or asked.limit_s is None:
         return None
     what = f"{objective_words(asked)} within {1e3 * asked.limit_s:g} ms"
-    return by_objective(what, "hold", states, [row.load for row in rows])
+    return by_objective(what, "hold", states, [row.load for row in rows], is_whole=not fakes)
 
 
 def _state(row: Row, label: str, name: str) -> State:
@@ -126,25 +130,28 @@ def _state(row: Row, label: str, name: str) -> State:
 # --- by verdicts -----------------------------------------------------------------------------------
 
 
-def by_verdicts(name: str, cases: Sequence[At], baseline: str, margin_share: float) -> str | None:
-    """From the lowest load to the highest: who is better than every other, and from which load on; else what
-    is proven against the baseline at the highest load that most deployments have."""
+def by_verdicts(
+    name: str, cases: Sequence[At], baseline: str, margin_share: float, opens_at: str | None = None
+) -> str | None:
+    """From the lowest load to the highest: who is better than every other, and at which loads around the one
+    told first, `opens_at` (without it the highest that most deployments have); else what is proven there
+    against the baseline."""
     most = max((len(case.labels) for case in cases), default=0)
     whole = [case for case in cases if len(case.labels) == most]
     if most < 2:
         return None
+    loads = [case.load for case in whole]
     leaders = [leader(case.labels, case.told) for case in whole]
-    ahead = leaders[-1] or leaders[0]
-    if ahead is None:
-        return _against(name, whole[-1], baseline, margin_share)
-    places = range(len(whole)) if leaders[-1] is None else range(len(whole) - 1, -1, -1)
-    held = []
-    for place in places:
-        if leaders[place] != ahead:
-            break
-        held.append(place)
-    said = f"{ahead} {_superlative(name)}"
-    return f"{said} {span_of_loads([case.load for case in whole], min(held), max(held))}"
+    told = loads.index(opens_at) if opens_at in loads else len(loads) - 1
+    at = next((place for place in (told, len(loads) - 1, 0) if leaders[place]), None)
+    if at is None:
+        return _against(name, whole[told], baseline, margin_share)
+    first = last = at
+    while first and leaders[first - 1] == leaders[at]:
+        first -= 1
+    while last + 1 < len(leaders) and leaders[last + 1] == leaders[at]:
+        last += 1
+    return f"{leaders[at]} {_superlative(name)} {span_of_loads(loads, first, last)}"
 
 
 def leader(labels: Sequence[str], told: Told) -> str | None:
@@ -208,10 +215,17 @@ def _capital(text: str) -> str:
 
 
 def by_objective(
-    what: str, verb: str, states: Mapping[str, Sequence[State]], loads: Sequence[str]
+    what: str,
+    verb: str,
+    states: Mapping[str, Sequence[State]],
+    loads: Sequence[str],
+    *,
+    is_whole: bool = True,
 ) -> str | None:
     """Who keeps an objective (`what`) at all loads from the lowest up to which; `states`: by deployment, one
-    per load. `verb` as of several: `hold`."""
+    per load. `verb` as of several: `hold`. `is_whole`: whether none was left out because its kernels are not
+    its own."""
+    one, many = ("deployment", "deployments") if is_whole else _WITH_KERNELS
     depths = {label: _depth(found) for label, found in states.items()}
     deepest = max(depths.values(), default=0)
     if not deepest:
@@ -219,7 +233,7 @@ def by_objective(
         if not states or 0 not in broken:
             return None
         where = "at any load" if len(broken) == len(loads) > 1 else f"at {loads[0]}"
-        who = f"{next(iter(states))} does not {verb}" if len(states) == 1 else f"No deployment {verb}s"
+        who = f"{next(iter(states))} does not {verb}" if len(states) == 1 else f"No {one} {verb}s"
         return f"{who} {what} {where}"
     last = deepest - 1
     best = [label for label, depth in depths.items() if depth == deepest]
@@ -229,12 +243,13 @@ def by_objective(
     )
     rest = f"{what} {where}"
     if len(best) == 1:
-        only = "Only " if others and all(state == "broken" for state in others) else ""
+        is_only = is_whole and others and all(state == "broken" for state in others)
+        only = "Only " if is_only else ""
         return f"{only}{best[0]} {verb}s {rest}"
     if len(best) == len(states):
-        return f"Every deployment {verb}s {rest}"
+        return f"Every {one} {verb}s {rest}"
     named = f"{', '.join(best[:-1])} and {best[-1]} {verb} {rest}"
-    return named if len(named) <= LONGEST else f"{len(best)} of {len(states)} deployments {verb} {rest}"
+    return named if len(named) <= LONGEST else f"{len(best)} of {len(states)} {many} {verb} {rest}"
 
 
 def _depth(found: Sequence[State]) -> int:

@@ -14,6 +14,9 @@ from reports.verdicts import Verdict
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
 _TITLES = {"output_tokens_per_s": "output tokens/s", "requests_per_s": "requests/s"}
 _PLACES_AT_MOST = 6
+_RATIO_PLACES_AT_MOST = 4
+# Values that differ by less are equal but for the rounding of a computer.
+_LEAST_SEEN = 1e-9
 # An interval that three starts of a large family leave may reach beyond any sense.
 _FACTOR_AT_MOST = 1000
 
@@ -62,9 +65,7 @@ def ratio_text(name: str, verdict: Verdict) -> str:
         return ""
     values = (verdict.ratio, verdict.low, verdict.high)
     if verdict.is_log:
-        places = _ratio_places(values, verdict)
-        mean, low, high = (_factor(value, places) for value in values)
-        return f"{mean}x [{low}, {high}]"
+        return ratio_words(values[0], values[1:], is_told=verdict.kind in ("better", "worse"))
     metric = metric_of(name)
     scaled = [value * metric.shown_scale for value in values]
     places = _difference_places(scaled, metric.digits)
@@ -78,10 +79,19 @@ def signed(value: float, places: int) -> str:
     return text[1:] if not float(text.replace(",", "")) else text.replace("-", "−")
 
 
-def _ratio_places(values: Sequence[float], verdict: Verdict) -> int:
-    """Two; more where a small ratio would have one digit, or one that was told from 1 would read as 1."""
-    places = 3 if min(values) < 0.1 else 2
-    if verdict.kind not in ("better", "worse"):
+def ratio_words(mean: float, ends: Sequence[float], *, is_told: bool) -> str:
+    """`1.31x [1.24, 1.38]`, with the places that its interval supports: two, and more where that is narrower.
+    `is_told`: from 1, as which it then does not read."""
+    places = _ratio_places(mean, ends, is_told=is_told)
+    said, low, high = (_factor(value, places) for value in (mean, *ends))
+    return f"{said}x [{low}, {high}]"
+
+
+def _ratio_places(mean: float, ends: Sequence[float], *, is_told: bool) -> int:
+    values = (mean, *ends)
+    half = min(abs(mean - end) for end in ends)
+    places = max(3 if min(values) < 0.1 else 2, min(_places_to_see(half), _RATIO_PLACES_AT_MOST))
+    if not is_told:
         return places
     nearest = min((abs(value - 1) for value in values if value != 1), default=1.0)
     return max(places, _places_to_see(nearest))
@@ -99,4 +109,6 @@ def _difference_places(values: Sequence[float], digits: int) -> int:
 
 def _places_to_see(value: float) -> int:
     """Decimal places with which a value is not rounded to 0; six at most."""
-    return min(_PLACES_AT_MOST, max(0, math.ceil(-math.log10(2 * value)))) if value else 0
+    if value < _LEAST_SEEN:
+        return 0
+    return min(_PLACES_AT_MOST, max(0, math.ceil(-math.log10(2 * value))))

@@ -15,12 +15,25 @@ _FLAGS = (
 )
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _DRIVER = shutil.which("chromedriver")
-# What programs write for a number that is missing.
-MISSING = r"(?<![\w-])(?:None|nan|NaN|undefined|null|Infinity|inf)(?![\w-])"
+# What programs write for a number that is missing, and no sentence of ours has.
+MISSING = r"(?<![\w-])(?:None(?! (?:of|is)\b)|nan|NaN|undefined(?! below)|null|Infinity|inf)(?![\w-])"
 UNDRAWN = """
     return [...document.querySelectorAll('.chart')]
       .filter((place) => !place.querySelector('.main-svg .trace, .main-svg .point, .heatmaplayer image'))
       .map((place) => place.dataset.chart)"""
+
+
+def driver():
+    """A Chromium without a window; who asks ends it with `quit`."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = _CHROMIUM
+    for flag in _FLAGS.split():
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(_DRIVER))
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +43,9 @@ def browser():
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = _CHROMIUM
-    for flag in _FLAGS.split():
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(_DRIVER))
-    yield driver
-    driver.quit()
+    made = driver()
+    yield made
+    made.quit()
 
 
 def show(browser, path, width: int = 1280, theme: str = "light") -> None:
@@ -56,14 +61,14 @@ def set_theme(browser, theme: str) -> None:
 
 
 def open_all(browser) -> None:
-    """Open what is folded, and draw all charts, not only those near the screen."""
+    """Open what is folded, and draw all charts, not only those near the screen; a page may have none."""
     browser.execute_script("document.querySelectorAll('main details').forEach((box) => { box.open = true; })")
     draw_all(browser)
 
 
 def draw_all(browser) -> None:
     browser.set_script_timeout(60)
-    browser.execute_async_script("window.bench.drawAll().then(arguments[0])")
+    browser.execute_async_script("Promise.resolve(window.bench?.drawAll()).then(arguments[0])")
 
 
 def requested(browser) -> list[str]:
@@ -76,7 +81,7 @@ def requested(browser) -> list[str]:
 def visible_text(browser) -> str:
     """All text of the page as a reader sees it, with that of its charts, hovers and tooltips."""
     return browser.execute_script("""
-      const given = Object.values(JSON.parse(document.getElementById('charts').textContent));
+      const given = Object.values(window.bench?.charts ?? {});
       const traces = given.flatMap((chart) => chart.traces);
       const words = ({ name, text, hovertext, customdata }) => [name, text, hovertext, customdata].flat(2);
       const hovers = traces.flatMap(words);
@@ -87,7 +92,7 @@ def visible_text(browser) -> str:
 
 
 def problems(browser) -> list[str]:
-    """What no page may have, whatever its run: charts without marks, tables without rows, text wider than the
+    """What no page may show, whatever its run: charts without marks, tables without rows, text wider than the
     screen, words of a program for what is missing, and anything on the console."""
     found = [f"undrawn: {each}" for each in browser.execute_script(UNDRAWN)]
     found += browser.execute_script("""
@@ -99,7 +104,5 @@ def problems(browser) -> list[str]:
       return [...(wide > 0 ? [`wider than the screen by ${wide} px`] : []),
         ...empty.map((table) => `empty table in ${table.closest('section')?.id}`),
         ...bare.map((section) => `empty section ${section.id}`)]""")
-    missing = re.findall(
-        r"(?<![\w-])(?:None|nan|NaN|undefined|null|Infinity|inf)(?![\w-])", visible_text(browser)
-    )
+    missing = re.findall(MISSING, visible_text(browser))
     return found + [f"said: {each}" for each in missing] + [str(each) for each in browser.get_log("browser")]

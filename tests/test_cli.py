@@ -198,6 +198,20 @@ def test_each_command_has_help_with_an_example(command):
     assert f"Example:  bench {command}" in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "told_to_read"),
+    [
+        (["report"], "bench report --help"),
+        (["view", "--nope"], "bench view --help"),
+        (["nope"], "bench --help"),
+    ],
+)
+def test_a_usage_error_leads_to_the_help_of_its_command(here, words, told_to_read):
+    done = bench(here, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"See `{told_to_read}`.\n")
+
+
 def test_plan_is_json_and_starts_nothing(here):
     before = sorted(here.path.rglob("*"))
     done = bench(here, "plan", *quick("reference.label=a,b", "repeats=2"), "--json")

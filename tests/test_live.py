@@ -16,7 +16,7 @@ from harness.outlook import Left
 from harness.watch import Now
 
 LOAD = Load(concurrency=32, warmup_s=5.0, duration_s=30.0)
-GLANCE = Glance(10.0, 212, 1234.0, 617.0, 0.0412, 0.0983)
+GLANCE = Glance(10.0, 212, 1234.0, 617.0, 0.0412, 0.0983, 212)
 PROGRESS = Progress(17.0, 1023, 3, 36, "window", {"http_error": 1, "timeout": 2}, GLANCE, 0.0012)
 NOW = Now(running=32.0, waiting=4.0, memory_bytes=20 << 30, memory_of="on the device, its own")
 WHOLE = Overall(0.0, done=7, total=24, left=Left(later_s=1000.0, step_s=40.0, began_s=700.0, is_least=False))
@@ -59,7 +59,7 @@ def test_a_cell_is_shown_with_all_that_there_is(start: PlannedStart) -> None:
         "lately": "1,234 tokens/s; TTFT p50 41.2 ms, p95 98.3 ms (last 10 s, n=212)",
         "requests": "1,023 ok, 3 failed (2 timeout, 1 http_error)",
         "server": "32 running, 4 waiting; memory 20.0 GiB (on the device, its own)",
-        "client": "36 in flight; its lag p99 1.20 ms",
+        "client": "36 in flight; its loop late by p99 1.20 ms",
     }
 
 
@@ -70,12 +70,24 @@ def test_what_is_not_known_is_a_dash_and_never_zero(start: PlannedStart) -> None
     assert found["lately"] == "no request has ended well in the last 8 s"
     assert found["requests"] == "0 ok, 0 failed"
     assert found["server"] == "running and waiting requests not known; memory not known"
-    assert found["client"] == "36 in flight; its lag p99 -"
+    assert found["client"] == "36 in flight; its loop late by p99 -"
 
 
 def test_a_server_that_counts_no_tokens_is_shown_by_chunks(start: PlannedStart) -> None:
     progress = replace(PROGRESS, recent=replace(GLANCE, tokens_per_s=None))
     assert words(View(WHOLE, measuring(start, progress=progress)))["lately"].startswith("617 chunks/s; ")
+
+
+def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are(start: PlannedStart) -> None:
+    few = Glance(10.0, 1, 12.0, 6.0, None, None, 1)
+    found = words(View(WHOLE, measuring(start, progress=replace(PROGRESS, recent=few))))
+    assert found["lately"] == "12.0 tokens/s; TTFT p50 -, p95 - (last 10 s, n=1)"
+
+
+def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(start: PlannedStart) -> None:
+    uneven = replace(PROGRESS, recent=replace(GLANCE, is_uneven=True))
+    found = words(View(WHOLE, measuring(start, progress=uneven)))
+    assert found["lately"].endswith(" (up to 10 s, n=212)")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,7 @@ def test_the_self_test_shows_its_load() -> None:
     found = words(view)
     assert found["run"] == "1 of 3 loads after 20 s"
     assert (found["now"], found["phase"]) == ("64 streams x 100 chunks/s", "window")
-    assert found["client"] == "36 in flight; its lag p99 1.20 ms"
+    assert found["client"] == "36 in flight; its loop late by p99 1.20 ms"
     assert "server" not in found
 
 

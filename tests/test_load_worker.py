@@ -157,7 +157,8 @@ def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
     assert (recent["requests"], recent["length_s"]) == (progress[0]["requests"], pytest.approx(1.0, abs=0.5))
     assert recent["tokens_per_s"] == pytest.approx(2 * recent["requests"] / recent["length_s"])
     assert recent["chunks_per_s"] == pytest.approx(recent["requests"] / recent["length_s"])
-    assert 0.05 <= recent["ttft_p50_s"] <= recent["ttft_p95_s"] < 5
+    assert recent["ttft_n"] == recent["requests"]
+    assert 0.05 <= recent["ttft_p50_s"] < 5
     assert progress[0]["loop_lag_s"] > 0
 
 

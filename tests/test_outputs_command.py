@@ -8,6 +8,7 @@ import re
 
 import pandas as pd
 import pytest
+from make_run import empty_run
 from repeated_run import repeated_run, three
 from typer.testing import CliRunner
 
@@ -77,6 +78,29 @@ def test_a_directory_gets_the_one_table_that_is_named(run_dir, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["requests.csv"]
 
 
+@pytest.mark.parametrize("format_", ["csv", "parquet"])
+def test_one_table_goes_to_a_file_and_into_a_directory_that_is_asked_for(run_dir, tmp_path, format_):
+    words = ["--format", format_, "--table", "starts", "--output"]
+    bench(run_dir, *words, tmp_path / "one")
+    assert (tmp_path / "one").is_file()
+    bench(run_dir, *words, f"{tmp_path / 'new'}/")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"starts.{format_}"]
+
+
+def test_a_format_that_is_given_goes_into_a_file_of_any_ending(run_dir, tmp_path):
+    bench(run_dir, "--format", "markdown", "--output", tmp_path / "summary.txt")
+    assert (tmp_path / "summary.txt").read_text(encoding="utf-8").startswith("### ")
+
+
+def test_without_a_value_there_are_no_charts(tmp_path):
+    done = bench(empty_run(tmp_path / "run"), "--charts")
+    assert (done.exit_code, done.stdout) == (0, "no charts: no cell has a value\n")
+    for name in ("all", "ttft_s-p50-0"):
+        done = bench(tmp_path / "run", "--format", "png", "--chart", name)
+        assert isinstance(done.exception, UserError)
+        assert str(done.exception) == f"--chart {name}: no charts: no cell has a value"
+
+
 def test_json_says_what_the_tables_say(run_dir):
     found = json.loads(bench(run_dir, "--json").stdout)
     text = bench(run_dir, "--table", "values").stdout
@@ -110,6 +134,19 @@ MISTAKES = [
     (["--format", "png", "--chart", "all", "--output", "x.png"], r"x\.png is one; give a directory"),
     (["--format", "parquet"], r"--format parquet needs --output"),
     (["--json", "--output", "."], r"json is one file"),
+    (["--output", "adir/"], r"--output adir: html is one file; give its name, or -"),
+    (["--output", "adir"], r"--output adir: html is one file"),
+    (
+        ["--output", "x.docx"],
+        r"^--output x\.docx: end it in one of \.html, \.md, \.csv, .*, or give --format$",
+    ),
+    (["--output", "x.jsonl"], r"^--output x\.jsonl: end it in one of \.html"),
+    (["--table", "values", "--output", "x.xlsx"], r"^--output x\.xlsx: end it in one of"),
+    (["--output", "x.PDF"], r"^--output x\.PDF: no PDF is written; print the page from a browser$"),
+    (["--output", ""], r"^--output: its name is empty"),
+    (["--json", "--output", "x.csv"], r"^--output x\.csv is csv by its ending, and --json is given$"),
+    (["--output", "x.png"], r"^--output x\.png needs --chart ID or --chart all"),
+    (["--format", "png", "--chart", "nope"], r"^--chart nope: no such chart; --charts lists the ids$"),
     (["--format", "csv", "--output", "absent/absent/x.csv"], r"cannot be written \(No such file"),
     (["--charts", "--json"], r"--charts lists the charts and goes with no other option"),
 ]

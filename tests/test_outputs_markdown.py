@@ -10,8 +10,10 @@ from make_run import HOSTILE, deployment, empty_run, full_run
 from repeated_run import Made, repeated_run, three
 from test_searches import write_search
 
-from harness.contracts import Load, Objective
+from harness import store
+from harness.contracts import Load, Objective, Skip
 from reports import open_run
+from reports.checks.finding import Finding
 from reports.outputs import as_markdown, gfm
 from reports.outputs.as_markdown import markdown_text
 
@@ -138,8 +140,60 @@ def test_it_fits_into_a_comment_and_says_what_it_left_out(tmp_path):
     made = [replace(each, deployment=replace(each.deployment, label="x" * 4000)) for each in three()[:1]]
     text = markdown_text(open_run(repeated_run(tmp_path / "long", made, loads=loads, repeats=1, requests=12)))
     assert len(text) < 65_536
-    assert "Other loads are left out" in text
+    assert "Left out, as a comment has no room for it: other loads" in text
     assert "#### At 20 users" in text
+
+
+def doubtful(path, count: int, words: int):
+    """A run with so many reasons to distrust it, of so many words each."""
+    run = open_run(repeated_run(path, three()[:1], repeats=1, requests=12))
+    found = tuple(
+        Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
+    )
+    run.__dict__["examined"] = {each.check: (each,) for each in found}  # what a cached property holds
+    return run
+
+
+def test_long_reasons_are_told_by_their_titles_alone(tmp_path):
+    text = markdown_text(doubtful(tmp_path, 200, 60))
+    assert len(text) < 65_536
+    assert "#### 200 reasons to distrust these numbers" in text
+    assert "- **Reason 199**\n" in text
+    assert "Left out, as a comment has no room for it: other loads, what the reasons say." in text
+    assert text.count("<details>") == text.count("</details>")
+    assert "```sh" in text
+
+
+def test_skips_are_counted_where_there_is_no_room_for_them(tmp_path):
+    path = repeated_run(tmp_path, three()[:1], repeats=1, requests=12)
+    record = store.read_run(path)
+    skips = tuple(Skip(f"vllm awq {k}", "no such weights " * 20) for k in range(300))
+    store.write_record(path / "run.json", replace(record, plan=replace(record.plan, skips=skips)))
+    text = markdown_text(open_run(path))
+    assert len(text) < 65_536
+    assert "300 combinations not run.\n" in text
+    assert "what was not run." in text
+
+
+def test_of_many_models_the_tables_that_have_no_room_are_left_out(tmp_path):
+    made = [
+        Made(replace(deployment("vllm", "fp16"), model=f"model {k}", label=f"vllm {k} {'x' * 1500}"))
+        for k in range(60)
+    ]
+    loads = [Load(concurrency=1)]
+    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=4)))
+    assert len(text) < 65_536
+    assert len(tables_in(text)) == 1
+    assert "tables but the first" in text
+
+
+def test_it_is_cut_where_nothing_else_makes_it_short(tmp_path):
+    label = f"vllm {'x' * 15_000}"
+    made = [Made(replace(deployment("vllm", "fp16"), label=f"{label} {k}")) for k in range(5)]
+    text = markdown_text(open_run(repeated_run(tmp_path, made, repeats=1, requests=4)))
+    assert len(text) < 65_536
+    assert text.endswith("The rest is left out: a comment has no room for it.\n")
+    assert text.count("<details>") == text.count("</details>")
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,10 @@ def script(path: Path, *lines: str) -> str:
 
 def test_a_chromium_that_ends_at_once_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, script(tmp_path / "chromium", "exit 1"))
-    with pytest.raises(BenchError, match=r"chromium ended before it had drawn"), blank_page(20):
+    said = r"chromium ended before it had drawn.*; give the path of a Chromium in BENCH_CHROMIUM"
+    with pytest.raises(MissingError, match=said) as caught, blank_page(20):
         pass
+    assert caught.value.exit_code == 2
 
 
 def test_a_chromium_that_does_not_answer_is_ended_with_its_children(monkeypatch, tmp_path):

@@ -9,35 +9,43 @@ from make_run import full_run
 
 from reports import open_run
 from reports.page.bar import bar
-from reports.page.charts import Chart, about, axis, grid, line, spread
+from reports.page.charts import Alone, Chart, about, axis, grid, line, spread
 from reports.page.document import document, write_page
 from reports.page.looks import key, looks
-from reports.page.markup import Of, Row, details, join, table, tag
+from reports.page.markup import Head, Of, Row, details, join, table, tag
 
 pytestmark = pytest.mark.browser
 
 A, B = "llama_cpp fp16", "vllm fp16"
 LOADS = ("1 user", "4 users")
+FINDING = f"{A} is below {B}"
 SHOWN = """
   const gd = document.querySelector(`[data-chart=${arguments[0]}]`);
   return (gd.data || []).map((trace) => [trace.name, [...trace.x], [...trace.y], Boolean(trace.error_y)]);"""
 
 
 def by_load(run) -> Chart:
-    """A line per deployment, a point per load; two starts; a band that has no meaning for one start."""
+    """A line per deployment, a point per load; two starts and turns; a band that has no meaning for one
+    start; a finding of both."""
     traces = []
     for label, low in ((A, 10.0), (B, 20.0)):
         made = line(
-            looks(run)[label], [1, 4], [low, low + 1], error_y=spread([low, low + 1], [9, 9], [30, 30])
+            looks(run)[label],
+            [1, 4],
+            [low, low + 1],
+            error_y=spread([low, low + 1], [9, 9], [30, 30]),
+            text=["n = 61", "n = 60"],
         )
         points = [Of(label, load) for load in LOADS]
-        starts = {1: [low - 1, low], 2: [low + 1, None]}
-        traces.append(about(made, Of(label), points=points, by_start=starts))
+        starts = {1: Alone([low - 1, low], ["30", "60"]), 2: Alone([low + 1, None], ["31", "0"])}
+        turns = {turn: Alone([low + by, low + by], ["12", "12"]) for turn, by in ((1, -2), (2, 2))}
+        traces.append(about(made, Of(label), points=points, by_start=starts, by_turn=turns))
         band = {"type": "scatter", "name": "band", "x": [1, 4], "y": [low, low], "fill": "tozeroy"}
         traces.append(about(band, Of(label)))
     rows = [Row([label, load, "1"], Of(label, load)) for label in (A, B) for load in LOADS]
     layout = {"xaxis": axis("users"), "yaxis": axis("ms", rangemode="tozero")}
-    return Chart("lines", "By load", traces, layout, ["deployment", "load", "ms"], rows, names_ends=True)
+    columns = ["deployment", "load", "ms"]
+    return Chart("lines", FINDING, traces, layout, columns, rows, quantity="ms by load", names_ends=True)
 
 
 def by_turn(run) -> Chart:
@@ -51,7 +59,11 @@ def by_turn(run) -> Chart:
 def against(run) -> Chart:
     """Deployments against a baseline."""
     traces = [about(line(looks(run)[label], [1], [at]), Of(label)) for at, label in ((1.0, A), (1.2, B))]
-    return Chart("ratios", "Ratios", traces, {}, ["deployment"], [[A], [B]], has_baseline=True)
+    layout = {
+        "annotations": [{"x": 1, "y": 1, "text": label, "of": Of(label).to_builtins()} for label in (A, B)]
+    }
+    more = {"quantity": "ratios", "has_baseline": True}
+    return Chart("ratios", f"{B} above {A}", traces, layout, ["deployment"], [[A], [B]], **more)
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +76,17 @@ def path(tmp_path_factory):
     long = Row(["note"] * 3)
     own = table(["deployment", "load", "value"], rows)
     folded = details("Only of four users", table(["deployment", "value"], [Row([B, "1"], Of(B, "4 users"))]))
+    heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in LOADS)]
+    across = table(heads, [Row([label, "low", "high"], Of(label)) for label in (A, B)])
+    only = table([Head("fact"), Head(A, Of(A))], [["size", "2"]])
     first = tag("section", tag("h2", "First"), key(run), grid(charts), id="first")
     parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
     second = tag("section", tag("h2", "Second"), key(run), own, *parts, id="second")
     deep = details("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
     third = tag("section", tag("h2", "Third"), deep, id="third")
-    main = tag("main", tag("h1", "Made"), first, second, third, id="main")
-    names = {"first": "First", "second": "Second", "third": "Third"}
+    fourth = tag("section", tag("h2", "Fourth"), across, only, id="fourth")
+    main = tag("main", tag("h1", "Made"), first, second, third, fourth, id="main")
+    names = {"first": "First", "second": "Second", "third": "Third", "fourth": "Fourth"}
     write_page(where / "page.html", document("Made", join([bar(run, names, charts), main]), charts))
     return where / "page.html"
 
@@ -134,6 +150,18 @@ def test_one_start_replaces_the_means_and_has_no_intervals(page):
     assert visible(page, "#chart-lines .of-all") == []
 
 
+def test_a_hover_has_the_n_of_the_start_or_turn_that_is_drawn(page):
+    said = "return document.querySelector('[data-chart=lines]').data[0].text"
+    assert page.execute_script(said) == ["n = 61", "n = 60"]
+    choose(page, "start", "1")
+    assert page.execute_script(said) == ["start 1, n = 30", "start 1, n = 60"]
+    choose(page, "load", "4 users")
+    assert page.execute_script(said) == ["start 1, n = 60"]
+    choose(page, "load", "")
+    choose(page, "turn", "2")  # one n for all its points
+    assert page.execute_script(said) == ["turn 2, n = 12", "turn 2, n = 12"]
+
+
 def test_what_cannot_follow_a_start_says_so(page):
     choose(page, "start", "2")
     assert visible(page, "#chart-turns .of-all") == ["of all starts"]
@@ -151,7 +179,46 @@ def test_load_and_start_go_together(page):
 def test_a_turn_leaves_its_point(page):
     choose(page, "turn", "2")
     assert shown(page, "turns") == [[A, [2], [6], False]]
-    assert visible(page, "#chart-lines .of-all") == ["of all turns"]
+    assert [(x, y) for _, x, y, _ in shown(page, "lines")] == [([1, 4], [12, 12]), ([1, 4], [22, 22])]
+    assert visible(page, "#chart-lines .of-all") == []
+
+
+def test_a_turn_and_a_start_leave_the_turn_and_say_that_it_is_of_all_starts(page):
+    choose(page, "turn", "2")
+    choose(page, "start", "1")
+    assert [(x, y) for _, x, y, _ in shown(page, "lines")] == [([1, 4], [12, 12]), ([1, 4], [22, 22])]
+    assert visible(page, "#chart-lines .of-all") == ["of all starts"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("start", "1"), ("load", "4 users"), ("deployment", B)])
+def test_a_finding_is_the_title_of_the_whole_alone(page, name, value):
+    title = "#chart-lines :is(figcaption, .quantity)"
+    said = "return document.querySelector('[data-chart=lines]').ariaLabel"
+    assert visible(page, title) == [f"{FINDING}#", "ms by load"]
+    choose(page, name, value)
+    assert visible(page, title) == ["ms by load#"]
+    assert page.execute_script(said) == "ms by load; data in the table below"
+    choose(page, name, "")
+    assert visible(page, title) == [f"{FINDING}#", "ms by load"]
+    assert page.execute_script(said) == f"{FINDING}; data in the table below"
+
+
+def test_a_column_goes_with_what_it_is_about(page):
+    assert visible(page, "#fourth tr") == [
+        "deployment1 user4 users",
+        f"{A}lowhigh",
+        f"{B}lowhigh",
+        f"fact{A}",
+        "size2",
+    ]
+    choose(page, "load", "4 users")
+    assert visible(page, "#fourth :is(th, td)")[:6] == ["deployment", "4 users", A, "high", B, "high"]
+    choose(page, "load", "")
+    choose(page, "deployment", B)
+    assert visible(page, "#fourth tr") == [
+        "deployment1 user4 users",
+        f"{B}lowhigh",
+    ]  # of the other no column is left
 
 
 def test_reset_shows_everything_again(page):
@@ -191,6 +258,8 @@ def test_against_a_baseline_the_others_are_dimmed(page):
     choose(page, "deployment", B)
     opacity = "return document.querySelector('[data-chart=ratios]').data.map((t) => [t.name, t.opacity ?? 1])"
     assert page.execute_script(opacity) == [[A, 0.25], [B, 1]]
+    assert visible(page, "[data-chart=ratios] .annotation-text") == [A, B]
+    assert visible(page, "#chart-ratios :is(figcaption, .quantity)") == [f"{B} above {A}#", "ratios"]
 
 
 def test_legends_take_the_keyboard(page):
@@ -254,7 +323,7 @@ def test_headings_and_figures_have_links_with_names(page):
         "return [...document.querySelectorAll('.anchor')].map((a) => [a.hash, a.ariaLabel])"
     )
     assert ["#first", "Link to First"] in links
-    assert ["#chart-lines", "Link to By load"] in links
+    assert ["#chart-lines", f"Link to {FINDING}"] in links
 
 
 def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):

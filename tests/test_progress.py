@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
 from harness.contracts import Load, PlannedStart
-from harness.live import Measuring, Starting
+from harness.live import Measuring, Starting, View
 from harness.progress import Show
 from harness.result import Result
 from harness.store import CellRecord
@@ -91,8 +92,8 @@ def test_a_completed_cell_is_told_with_its_figures(
         f"  cell 007 {label}, 1 user: completed, 212 requests, {figures}"
         for figures in (
             "1,234 tokens/s, TTFT p50 41.3 ms (n=180)",
-            "12.3 tokens/s, TTFT p50 - (n=9)",
-            "- tokens/s, TTFT p50 - (n=0)",
+            "12.3 tokens/s, TTFT p50 - (n=9, needs 11)",
+            "- tokens/s, TTFT p50 - (n=0, needs 11)",
         )
     ]
 
@@ -131,6 +132,70 @@ def test_the_panel_takes_no_signals_and_is_gone_at_the_end(
 def signals_of(thread: threading.Thread, name: str) -> int:
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith(name)).split()[1], 16)
+
+
+def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start: PlannedStart) -> None:
+    show = Show(quiet=True)
+    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.start_begins(start)
+    show.start_held(start, "up to 30 s: 1.00 GiB more")
+    waiting = show._view.doing
+    show.start_launches(start)
+    launching = show._view.doing
+    assert isinstance(waiting, Starting)
+    assert isinstance(launching, Starting)
+    assert (waiting.unfit, launching.unfit) == ("up to 30 s: 1.00 GiB more", None)
+    assert launching.since_s > waiting.since_s
+
+
+def test_no_frame_has_a_cell_that_is_over_and_not_counted(
+    start: PlannedStart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = Show(quiet=True)
+    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.start_begins(start)
+    show.start_ready(start, 1.0)
+    show.cell_begins(start, start.cells[0])
+    frames: list[View] = []
+    monkeypatch.setattr(Show, "__setattr__", noting(frames))
+    show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
+    assert [(view.overall.done, view.doing.cell) for view in frames if isinstance(view.doing, Measuring)] == [
+        (1, None)
+    ]
+
+
+def noting(frames: list[View]) -> Callable[[Show, str, object], None]:
+    """Keeps each view that the panel could draw."""
+
+    def note(show: Show, name: str, value: object) -> None:
+        object.__setattr__(show, name, value)
+        if isinstance(value, View):
+            frames.append(value)
+
+    return note
+
+
+def test_an_interrupted_cell_is_not_counted_as_done(start: PlannedStart) -> None:
+    show = Show(quiet=True)
+    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.cell_ends(start, record(start, 1, status="interrupted"), Result())
+    assert show._view.overall.done == 0
+
+
+def test_a_cells_line_has_the_first_of_its_doubts(
+    start: PlannedStart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = ("short window", "lag", "steal")
+    doubted = record(start, 1, status="completed", error=None, validity="suspect", reasons=reasons)
+    Show(quiet=False).cell_ends(start, doubted, Result())
+    assert lines(capsys)[0].endswith(" (suspect: short window; and 2 more)")
+
+
+def test_what_a_line_holds_is_neither_markup_nor_a_control_character(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Show(quiet=False).line("[red]:x:\x1b[31m \u202e[/b]\nnext")
+    assert lines(capsys) == ["[red]:x: [31m  [/b]", "next"]
 
 
 def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start: PlannedStart) -> None:

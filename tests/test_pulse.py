@@ -7,6 +7,7 @@ from load_process import row
 
 from harness.contracts import Load
 from harness.load.pulse import ENOUGH, KEPT, LONGEST_S, Pulse, Recent, Stretch, glance, together
+from harness.load.ttft import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
 
 S, MS = 1_000_000_000, 1_000_000
 CLOSED = Load(concurrency=1)
@@ -61,7 +62,7 @@ def test_tokens_chunks_and_times_to_first_token_are_those_of_the_requests() -> N
     found = glance([made.stretch(0, 5 * S)])
     assert (found.length_s, found.requests) == (5.0, 3)
     assert (found.tokens_per_s, found.chunks_per_s) == (15 / 5, 9 / 5)
-    assert (found.ttft_p50_s, found.ttft_p95_s) == (0.030, pytest.approx(0.084))  # 30 + 0.9 * 60
+    assert (found.ttft_n, found.ttft_p50_s, found.ttft_p95_s) == (3, None, None)
 
 
 def test_a_server_that_tells_no_tokens_leaves_chunks_alone() -> None:
@@ -80,11 +81,37 @@ def test_an_answer_without_content_has_no_time_to_first_token() -> None:
 
 
 def test_load_processes_add_their_rates_and_pool_their_times() -> None:
-    one = Stretch(length_s=10.0, requests=2, tokens=100, chunks=50, ttft_us=(10_000, 20_000))
-    other = Stretch(length_s=5.0, requests=1, tokens=10, chunks=5, ttft_us=(60_000,))
+    one = Stretch(length_s=10.0, requests=10, tokens=100, chunks=50, ttft_us=(10_000, 30_000) * 5)
+    other = Stretch(length_s=5.0, requests=1, tokens=10, chunks=5, ttft_us=(20_000,))
     found = glance([one, other, Stretch()])
-    assert (found.length_s, found.requests) == (10.0, 3)
+    assert (found.length_s, found.requests, found.ttft_n) == (10.0, 11, 11)
     assert (found.tokens_per_s, found.chunks_per_s, found.ttft_p50_s) == (12.0, 6.0, 0.020)
+
+
+@pytest.mark.parametrize(("other_s", "is_uneven"), [(9.9, False), (5.0, True)])
+def test_stretches_of_different_lengths_are_said_to_differ(other_s: float, is_uneven: bool) -> None:
+    assert glance([Stretch(length_s=10.0), Stretch(length_s=other_s)]).is_uneven == is_uneven
+
+
+@pytest.mark.parametrize(
+    ("n", "p50_s", "p95_s"),
+    [
+        (LEAST_FOR_MEDIAN - 1, None, None),
+        (LEAST_FOR_MEDIAN, 0.006, None),
+        (LEAST_FOR_LIVE_P95 - 1, 0.010, None),
+        (LEAST_FOR_LIVE_P95, 0.0105, 0.01905),  # 1 + 0.95 * 19 = 19.05
+    ],
+)
+def test_a_percentile_is_told_of_enough_requests_alone(n: int, p50_s: float, p95_s: float) -> None:
+    found = glance([Stretch(length_s=1.0, requests=n, ttft_us=tuple(range(1000, 1000 * n + 1, 1000)))])
+    assert (found.ttft_n, found.ttft_p50_s, found.ttft_p95_s) == (
+        n, p50_s and pytest.approx(p50_s), p95_s and pytest.approx(p95_s)
+    )  # fmt: skip
+
+
+def test_a_slow_load_has_as_many_requests_as_its_p95_needs() -> None:
+    ends_s = [2.0 * each for each in range(1, 101)]  # one in two seconds
+    assert glance([recent(ends_s, sent_ns=0, first_content_ns=MS).stretch(0, 200 * S)]).ttft_p95_s == 0.001
 
 
 def test_all_load_processes_together_are_as_far_as_the_last_and_as_late_as_the_worst() -> None:

@@ -520,3 +520,11 @@ def test_hardly_any_requests_mark_their_cells(tmp_path):
     assert found.marks
     assert found.cells == (0, 2)
     assert "hardly_any_requests" not in write_pair(tmp_path / "more", first=good_rows(count=30))
+
+
+def test_the_stronger_reason_stands_for_the_weaker_and_windows_have_one_remedy(tmp_path):
+    found = write_pair(tmp_path, first=good_rows(over_s=8, count=20))
+    assert "few_requests" not in found
+    assert found["hardly_any_requests"].remedy.startswith("A longer window: load.duration=")
+    if "short_windows" in found:
+        assert found["short_windows"].remedy == found["hardly_any_requests"].remedy

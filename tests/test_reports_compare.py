@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
 from make_sides import REQUESTS, A, B, rows_of, sides_run
+from page_data import charts_of
 
 from harness import store
 from harness.contracts import CompareTerms, Load, SearchTerms, WorkerSummary
@@ -17,6 +18,7 @@ from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
 from reports.cases import cases_of
 from reports.compare_page import comparison_page
+from reports.differences import Difference, each_once
 from reports.frames import open_run
 from reports.pairs import estimate_of, why_not
 from reports.side_values import Mark
@@ -447,6 +449,17 @@ def test_what_differs_is_told_by_kind(tmp_path):
     ] * 2
 
 
+def test_what_was_set_and_is_told_again_by_its_flag_stands_once(tmp_path):
+    a, b = ({"settings": {"seed": (name,)}, "start": {"argv": ("server", f"--seed={name}")}} for name in "12")
+    found = [Difference("flags", "x", "1", "2"), Difference("settings", "x", "1", "2")]
+    made = two_runs(tmp_path, a_has=a, b_has=b)
+    assert differing(made)["flags", "argv --seed"] == differing(made)["settings", "seed"] == ("1", "2")
+    assert each_once([*found, Difference("flags", "x", "1", "3")]) == (
+        found[1],
+        Difference("flags", "x", "1", "3"),
+    )
+
+
 def test_flags_are_compared_without_what_each_start_has_of_its_own(tmp_path):
     argv = {name: ("server", "--port", str(port), "--ctx=4096", "-ngl", layers, "--no-mmap")
             for name, port, layers in (("a", 4001, "10"), ("b", 4002, "-1"))}  # fmt: skip
@@ -489,7 +502,7 @@ def test_the_page_has_a_forest_plot_and_escapes_all_text(tmp_path):
     page = path.read_text(encoding="utf-8")
     assert "<img src=x" not in page
     assert "document.title='pwned'</script>" not in page
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    charts = charts_of(page)
     [chart] = charts.values()
     assert chart["layout"]["xaxis"]["type"] == "log"
     points = [trace["x"][0] for trace in chart["traces"] if trace["mode"] == "markers"]

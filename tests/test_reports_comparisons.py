@@ -130,7 +130,7 @@ def test_fewer_whole_blocks_than_three_give_no_verdict(tmp_path):
     found = verdicts(tmp_path, [Made(FP16), Made(Q8, 0.8)], repeats=4, cell_changes=fail)
     verdict = of(found, "llama_cpp gguf-q8_0", "llama_cpp fp16")
     assert verdict.kind == "none"
-    assert verdict.why == "a verdict needs 3 blocks or more, here 2"
+    assert verdict.why == "a verdict needs 3 starts of each or more, here 2"
     assert found.why_none is None
 
 

@@ -30,8 +30,10 @@ from reports import open_run
 from reports.cells import Aggregate
 from reports.comparisons import mirrored
 from reports.decision import Row, by_pairs, decision_rows
-from reports.decision_text import answer, basis, slo_words
+from reports.decision_text import answer
+from reports.decision_words import basis, slo_words, tied_words
 from reports.frames import Run
+from reports.goodput_curve import goodput_curves
 from reports.picks import Standing, pick
 from reports.search_decision import load_rows, search_rows
 from reports.searches import capacities_of
@@ -147,7 +149,7 @@ def test_answer_says_the_best_against_the_baseline_where_that_is_not_the_next(tm
     assert re.search(
         r": 1\.33x \[1\.\d\d, 1\.\d\d\] the tokens/s of sglang awq\. Against the baseline, vllm ", text
     )
-    ratio, memory = r"2\.0\dx \[\d\.\d\d, 2\.\d\d\]", r"0\.50x \[0\.50, 0\.50\]"
+    ratio, memory = r"2\.0\dx \[\d\.\d\d, 2\.\d\d\]", r"0\.500x \[0\.498, 0\.502\]"
     assert re.search(rf"vllm fp16: {ratio} the tokens/s, in {memory} of its peak memory; what its", text), (
         text
     )
@@ -169,6 +171,37 @@ def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: P
     text = answer(run) or ""
     assert text.startswith("vllm awq or sglang awq. At 4 users 3 of 3 deployments keep the SLO")
     assert "vllm awq has the most tokens/s, not told apart from sglang awq (1.0" in text
+
+
+def test_those_within_the_margin_are_said_to_be_the_same(tmp_path: Path) -> None:
+    near = Does((132, 134, 131))
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
+    pick = only(run).picks["fastest"]
+    assert (pick.ties, pick.same) == (("sglang awq",), ("sglang awq",))
+    text = answer(run) or ""
+    same = r"the same within 5 % as sglang awq \(1\.00\dx \[1\.00\d, 1\.00\d\]\)"
+    assert re.search(rf"vllm awq has the most tokens/s, {same}\.", text), text
+    assert "not told apart" not in text
+    made = decision.section(run)
+    assert made is not None
+    assert re.search(same, made.body.text)
+
+
+def test_ties_of_both_kinds_are_told_apart() -> None:
+    kinds = {"b": "same", "c": "unknown", "d": "better"}
+    standings = [Standing(label, "kept") for label in "abcd"]
+    values = {label: Aggregate(9.0 - place, None, None, 3, 30, ()) for place, label in enumerate("abcd")}
+    found = pick("output_tokens_per_s", standings, values, "higher", lambda a, b: Verdict(kinds[b]))
+    assert found is not None
+    assert (found.ties, found.same) == (("b", "c"), ("b",))
+    assert tied_words(found, 0.05) == "the same within 5 % as b (8.00) and not told apart from c"
+
+
+def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
+    run = searched(tmp_path, {"vllm awq": up_to(4, replace(FAST, counts=(133,)))})
+    [chart] = goodput_curves(run, run.capacities)
+    [trace] = chart.traces
+    assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 
 
 def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run
 from reports.energy import devices_of, power_in, price_of
-from reports.page.markup import precise
 from reports.sections import energy
+from reports.written import precise
 
 T0 = 100 * S
 # Sixteen requests of ten tokens in the window of 8 s: 20 tokens/s.

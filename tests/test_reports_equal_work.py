@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import charts_of
 
 from harness import store
 from harness.contracts import Load
@@ -222,11 +222,6 @@ def test_older_runs_without_the_new_fields_withhold_nothing(tmp_path):
     assert run.work == work_of(run)
     assert run.work.per_token_only == {}
     assert run.work.differences == ()
-
-
-def charts_of(page):
-
-    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
 
 
 def plain(path):

@@ -15,6 +15,7 @@ from repeated_run import repeated_run, three
 from harness.contracts import Load, Objective
 from reports import open_run
 from reports.frames import Run
+from reports.load_cases import load_cases_of, load_points, opened
 from reports.page.charts import Chart, Section
 from reports.page.markup import Row
 from reports.sections import frontier, pareto, throughput
@@ -108,6 +109,35 @@ def test_the_percentile_is_the_highest_that_every_point_has(tmp_path: Path) -> N
     assert "p50, as not every point has requests enough for p95." in chart.note
 
 
+def test_the_percentile_that_the_slo_asks_for_is_drawn_and_why_is_said(tmp_path: Path) -> None:
+    slo = (Objective("ttft_s", 0.9, 0.3), Objective("tpot_s", 0.99, 0.04))
+    run = open_run(sweep_run(tmp_path, [SIX[0], SIX[3]], (4, 16), 2, 20.0, slo=slo))
+    ttft, tpot = made(frontier.section(run)).charts
+    assert ttft.columns[2] == "TTFT p90 ms"
+    assert "p90, as the SLO asks." in ttft.note
+    assert tpot.columns[2] == "TPOT p95 ms"
+    assert "p95, as too few points have requests enough for p99, which the SLO asks for." in tpot.note
+
+
+def test_a_point_of_one_start_has_no_band(tmp_path: Path) -> None:
+    """Of the first deployment at 4 users, whose other starts failed there."""
+
+    def failed(cell: Any, start: Any) -> dict[str, Any]:
+        is_lost = start.deployment.label == "llama_cpp fp16" and cell.load.concurrency == 4 and start.repeat
+        return {"status": "failed", "error": "died"} if is_lost else {}
+
+    run = open_run(repeated_run(tmp_path, three(), repeats=3, cell_changes=failed))
+    chart = made(frontier.section(run)).charts[0]
+    band, drawn = bands(chart)[0], lines(chart)[0]
+    assert (band["name"], len(drawn["x"])) == ("llama_cpp fp16", 2)
+    assert {point.get("load") for point in band["meta"]["points"]} == {"1 user", None}
+
+
+def test_it_is_said_that_bands_between_points_were_not_measured(sweep: Run) -> None:
+    said = made(frontier.section(sweep)).body.text
+    assert "between two points they only join the intervals of both" in said
+
+
 def test_a_point_without_a_value_is_named_and_not_drawn(tmp_path: Path) -> None:
     def lost(cell: Any, start: Any) -> dict[str, Any]:
         is_lost = start.deployment.label == "vllm fp16" and cell.load.concurrency == 4
@@ -157,6 +187,9 @@ def test_points_have_the_values_of_each_start_and_each_turn(sweep: Run) -> None:
     third = [seconds for sent in own for seconds in sent.loc[sent["turn"] == 2, "ttft_s"]]
     assert meta["by_turn"]["3"][1] == pytest.approx(1e3 * sorted(third)[len(third) // 2], rel=0.02)
     assert sorted(meta["by_turn"]) == ["1", "2", "3", "4"]
+    ns = [f"{sweep.values[cell.number]['ttft_s.p50'].n:,}" for cell in cells]
+    assert [meta["n_by_start"][str(start)][1] for start in (1, 2, 3)] == ns
+    assert meta["n_by_turn"]["3"][1] == f"{len(third):,}"
 
 
 def test_gaps_by_turn_come_from_their_counts(sweep: Run) -> None:
@@ -164,7 +197,7 @@ def test_gaps_by_turn_come_from_their_counts(sweep: Run) -> None:
     by_turn = turn_values(sweep, group, "itl_s", 50)
     whole = sweep.aggregate(group, "itl_s.p50").mean
     assert sorted(by_turn) == [1, 2, 3, 4]
-    assert by_turn[1] == pytest.approx(whole, rel=0.03)
+    assert by_turn[1].value == pytest.approx(whole, rel=0.03)
 
 
 def test_values_of_no_request_have_no_turns(sweep: Run) -> None:
@@ -199,7 +232,7 @@ def test_the_slos_limit_is_a_line_on_its_own_percentile_only(sweep: Run) -> None
 def test_marks_are_counted_in_one_line(sweep: Run) -> None:
     [chart] = by_load_charts(sweep, "ttft_s.p95")
     # llama_cpp serves 20 at once: 64 users wait.
-    assert chart.note == "▲ 1 of 12 points bear a mark: Requests waited longer than they were served."
+    assert chart.note == "▲ 1 of 12 points bears a mark: Requests waited longer than they were served."
 
 
 def test_rows_are_about_their_deployment_and_load(sweep: Run) -> None:
@@ -223,8 +256,18 @@ def test_the_load_that_decides_is_open_and_the_others_are_folded(sweep: Run) -> 
     found = made(pareto.section(sweep))
     assert [chart.of.load for chart in found.charts] == ["32 users", "64 users", "4 users"]
     shown, _, folded = found.body.text.partition("At the other loads")
-    assert 'id="chart-pareto-1"' in shown
-    assert 'id="chart-pareto-0"' in folded
+    assert 'id="chart-pareto-0"' in shown
+    assert 'id="chart-pareto-1"' in folded
+
+
+def test_every_section_opens_with_the_load_of_the_first_screen(sweep: Run) -> None:
+    assert {lineup.load for lineup in sweep.lineups} == {"32 users"}
+    assert [case.load for case in load_cases_of(sweep)] == ["32 users", "64 users", "4 users"]
+    (points,) = load_points(sweep).values()
+    assert [point.load for point in points] == ["32 users", "64 users", "4 users"]
+    assert [case.load for case in opened(sweep, load_cases_of(sweep))] == ["32 users"]
+    # Where the load told first has nothing to show, the first that has.
+    assert [case.load for case in opened(sweep, load_cases_of(sweep)[1:])] == ["64 users"]
 
 
 def test_the_front_is_drawn_and_named_where_verdicts_support_it(sweep: Run) -> None:
@@ -241,6 +284,7 @@ def test_the_front_is_drawn_and_named_where_verdicts_support_it(sweep: Run) -> N
         "llama_cpp gguf-q4_k_m": "on the front",
     }
     assert "Quality was not measured: a smaller quantization may answer worse." in chart.note
+    assert "Speed and memory are two families of verdicts, each with its own 5 % of error." in chart.note
 
 
 def test_without_verdicts_there_are_points_and_no_front(tmp_path: Path) -> None:

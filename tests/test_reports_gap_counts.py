@@ -20,7 +20,6 @@ from reports.gap_counts import (
     NO_GAPS,
     bins_of,
     coarse,
-    cumulative_share,
     quantile,
     together,
 )
@@ -102,6 +101,10 @@ def test_counts_are_of_the_windows_ok_requests_by_turn_and_time(tmp_path):
         middle_s = (EDGES_S[fine] + EDGES_S[fine + 1]) / 2
         at = int(np.searchsorted(COARSE_EDGES_S, middle_s)) - 1
         assert found.by_time[part, at] == count, (part, fine)
+    # The first request goes on in the second part; the last gap of all ends behind the window.
+    assert {int(k): int(found.in_time[k]) for k in np.flatnonzero(found.in_time)} == {0: 1, 1: 1, 8: 1, 53: 1}
+    assert np.flatnonzero(found.new_in_time).tolist() == [0, 8, 53]
+    assert found.requests_by_part(6).tolist() == [2, 0, 0, 0, 0, 1]
 
 
 def test_late_turns_are_counted_as_the_last(tmp_path):
@@ -127,6 +130,8 @@ def test_counts_of_several_cells_add_up(tmp_path):
     assert both.of_turn(0).tolist() == (a.of_turn(0) + b.of_turn(0)).tolist()
     assert both.of_turn(1).tolist() == a.of_turn(1).tolist()
     assert both.by_time.sum() == a.by_time.sum() + b.by_time.sum()
+    assert both.in_time.tolist() == (a.in_time + b.in_time).tolist()
+    assert both.new_in_time.sum() == a.new_in_time.sum() + 1
     assert together([]).n == 0
 
 
@@ -143,14 +148,6 @@ def test_quantile_of_nothing_is_none_and_of_one_gap_lies_in_its_bin():
     assert quantile(np.zeros(BINS, dtype=int), 0.5) is None
     one = np.bincount(bins_of(np.array([20 * MS])), minlength=BINS)
     assert quantile(one, 0.5) == pytest.approx(0.02, rel=1 / 64)
-
-
-def test_cumulative_share_is_exact_at_the_edges():
-    gaps_ns = np.array([10, 10, 20, 40]) * MS
-    shares = cumulative_share(np.bincount(bins_of(gaps_ns), minlength=BINS))
-    for gap, share in ((5, 0.0), (12, 0.5), (25, 0.75), (50, 1.0)):
-        at = int(np.searchsorted(EDGES_S[1:], gap / 1e3))
-        assert shares[at] == share
 
 
 # --- one reading of the chunks ---------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 from make_run import deployment
+from page_data import charts_of
 from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Objective
@@ -21,10 +21,6 @@ NAMES = ["ttft_s", "itl_s", "tpot_s", "e2e_s"]
 
 def section_of(page: str) -> str:
     return page.partition('<section id="latency"')[2].partition("</section>")[0]
-
-
-def charts_of(page: str):
-    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
 
 
 def page_of(path, **changes) -> str:
@@ -71,7 +67,9 @@ def test_a_distribution_has_the_curve_of_each_start_and_turn(page) -> None:
     assert first["x"][1:] == [95.0, 100.0, 110.0]
     assert first["y"] == pytest.approx([0, 29 / 81, 56 / 81, 1], abs=1e-4)
     assert first["meta"]["by_start"] == {"1": [0, 0, 1, 1], "2": [0, 0, 0, 1], "3": [0, 1, 1, 1]}
+    assert first["meta"]["n_by_start"] == {"1": ["27"], "2": ["25"], "3": ["29"]}
     assert first["text"] == "n = 81"
+    assert ">p50 ms, starts together</th>" in section_of(page)
     assert "%{text}" in first["hovertemplate"]
 
 

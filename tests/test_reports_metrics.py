@@ -26,7 +26,7 @@ from harness.contracts import Load
 from reports import METRICS, open_run
 from reports.metrics import needed, percentile_values, why_missing
 from reports.page.log_axis import log_ticks
-from reports.page.markup import number
+from reports.written import number
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

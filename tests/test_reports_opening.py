@@ -8,6 +8,7 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,13 +20,15 @@ from test_reports_decision import BROKEN, FAST, MIDDLE, SLOW, run_of, searched, 
 from harness import store
 from harness.contracts import Load, Skip
 from reports import open_run
+from reports.answer import _why_none
 from reports.described import what_was_run
 from reports.frames import Run
 from reports.headline import headline
 from reports.lineups import lineups_of
 from reports.page.opening import opening
-from reports.said import clipped
+from reports.said import at, clipped
 from reports.standing_table import standing_table
+from reports.whole_answer import whole_answer
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)
@@ -245,11 +248,40 @@ def test_a_winner_by_memory_alone_is_said(tmp_path: Path) -> None:
 
 def test_a_baseline_that_all_others_are_slower_than_is_the_answer(tmp_path: Path) -> None:
     run = made_run(tmp_path, [BASE, replace(OTHER, slow=1.5)])
-    assert (
-        "llama_cpp fp16. At 4 users all others are proven slower in output tokens/s; slower: vllm"
-        in plain(run)
+    assert "llama_cpp fp16. At 4 users vllm awq is proven slower in output tokens/s: 0.67x [" in plain(run)
+    assert headline(run).startswith("llama_cpp fp16: vllm awq is slower at 4 users, 0.67x [")
+    more = made_run(tmp_path / "more", [BASE, replace(OTHER, slow=1.5), replace(three()[2], slow=2.0)])
+    assert "At 4 users all others are proven slower in output tokens/s: vllm" in plain(more)
+
+
+def test_the_answer_of_one_deployment_bears_the_marks_of_its_numbers(tmp_path: Path) -> None:
+    run = made_run(tmp_path, [BASE])
+    marked = {each.check for each in run.findings if each.marks}
+    assert marked
+    assert {each.check for each in whole_answer(run).marks} == marked
+
+
+def test_the_count_of_starts_that_are_too_few_is_told_once_with_each_deployment() -> None:
+    def why(count: int, label: str) -> Any:
+        return SimpleNamespace(
+            label=label, verdict=SimpleNamespace(why=f"needs 3 starts of each, here {count}")
+        )
+
+    assert _why_none([why(0, "a"), why(1, "b")]) == "needs 3 starts of each, here 0 of a, 1 of b"
+    assert _why_none([why(1, "a"), why(1, "b")]) == "needs 3 starts of each, here 1"
+
+
+def test_a_trace_is_what_a_load_goes_with() -> None:
+    assert (at("4 users"), at("trace x2")) == ("at 4 users", "with the trace at x2")
+
+
+def test_no_reason_at_the_top_is_cut_between_two_words(tmp_path: Path) -> None:
+    box = (
+        opening(open_run(full_run(tmp_path)))
+        .text.partition('class="why-box doubts"')[2]
+        .partition("</div>")[0]
     )
-    assert headline(run).startswith("llama_cpp fp16: all others are slower at 4 users, vllm awq 0.67x [")
+    assert "…" not in box
 
 
 # --- in a line -------------------------------------------------------------------------------------
@@ -257,9 +289,11 @@ def test_a_baseline_that_all_others_are_slower_than_is_the_answer(tmp_path: Path
 
 def test_the_headline_is_the_answer_with_its_interval(decided: Run) -> None:
     assert re.fullmatch(
-        r"llama_cpp gguf-q8_0: 1\.25x \[1\.\d\d, 1\.\d\d\] the output tokens/s of llama_cpp fp16 at 4 users",
+        r"llama_cpp gguf-q8_0: 1\.25x \[1\.\d\d, 1\.\d\d\] the output tokens/s of llama_cpp fp16 at 4 users "
+        r"\(▲ (\d+) reasons to distrust\)",
         headline(decided),
     )
+    assert f"(▲ {len(decided.findings)} reasons" in headline(decided)
 
 
 def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None:
@@ -271,7 +305,7 @@ def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None
     run = made_run(tmp_path, made, repeats=3)
     assert len(headline(run)) <= 160
     assert "\n" not in headline(run)
-    assert headline(run).endswith("…")
+    assert "… (▲ " in headline(run)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import itertools
 import json
 import re
@@ -32,18 +30,20 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import charts_of, unpacked
 
 from harness import store
 from harness.contracts import Load, Plan
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run, write_report
-from reports.page.charts import POINTS_AT_MOST, downsample
-from reports.page.document import script_json
+from reports.described import command
+from reports.page.bar import GROUPS
 from reports.page.looks import looks
+from reports.page.markup import packed_json
 from reports.sections import SECTIONS
 from reports.sections.by_load import aside
-from reports.sections.rerun import command
+from reports.thinned import POINTS_AT_MOST, downsample
 
 T0 = 102 * S
 
@@ -63,12 +63,8 @@ def section_of(page: str, name: str) -> str:
 
 
 def markup_of(page: str) -> str:
-    """The page without its script and the data of its charts."""
-    return page.partition('<script type="application/json" id="charts">')[0]
-
-
-def charts_of(page: str):
-    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    """The page without its scripts and what is packed for them."""
+    return re.sub(r"<script\b.*?</script>", "", page, flags=re.S)
 
 
 def uneven_run(path, counts):
@@ -92,9 +88,11 @@ def plain(page: str) -> str:
 def test_the_page_is_one_file_below_eight_megabytes(page):
     assert len(page.encode()) < 8_000_000
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page.split("</head>")[0])
-    packed = re.findall(r'<script type="text/plain" id="plotly">([^<]*)</script>', page)
-    assert gzip.decompress(base64.b64decode(packed[0])).startswith(b"/**\n* plotly.js v")
-    assert len(packed) == 1
+    assert unpacked(page, "plotly").startswith("/**\n* plotly.js v")
+
+
+def test_the_menus_have_every_section_in_the_order_of_the_page():
+    assert [name for names in GROUPS.values() for name in names] == list(SECTIONS)
 
 
 def test_the_page_has_every_section_and_a_link_to_each(page):
@@ -108,12 +106,19 @@ def test_the_page_has_every_section_and_a_link_to_each(page):
 
 
 def test_every_chart_that_is_placed_has_its_data(page):
-    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page)
-    data = json.loads(found[1])
+    data = charts_of(page)
     placed = re.findall(r'data-chart="([^"]+)"', markup_of(page))
     assert sorted(placed) == sorted(data)
     assert len(placed) == len(set(placed))
     assert all(len(trace["x"]) <= POINTS_AT_MOST for chart in data.values() for trace in chart["traces"])
+
+
+def test_each_table_has_a_name_of_its_own(page):
+    boxes = re.findall(r'<div class="scroll"[^>]*>', markup_of(page))
+    names = [re.findall(r'aria-label="([^"]+)"', box)[0] for box in boxes]
+    assert "TTFT p50 by turn at 4 users" in names
+    assert "table" not in names
+    assert len(set(names)) == len(names) > 50
 
 
 def test_hostile_text_stays_text(page):
@@ -127,7 +132,7 @@ def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
     for path in [made.path / "run.json", *made.path.glob("*/*/start.json"), *made.path.glob("*/*/cell.json")]:
         path.write_text(path.read_text().replace('"llama_cpp fp16"', '"llama_cpp <a href=x>y</a>"'))
     page = write_report(made.path).read_text(encoding="utf-8")
-    data = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    data = charts_of(page)
     names = {trace["name"] for chart in data.values() for trace in chart["traces"] if "name" in trace}
     assert names == {"llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"}
     assert data["startup"]["traces"][0]["y"] == ["llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"]
@@ -155,10 +160,10 @@ def test_how_many_requests_are_served_at_once_is_told_with_who_chose_it(tmp_path
     assert f"requests served at once {said}" in text
 
 
-def test_json_in_a_script_cannot_end_it():
-    encoded = script_json({"a": HOSTILE})
-    assert not set("<>&\u2028\u2029") & set(encoded)
-    assert json.loads(encoded) == {"a": HOSTILE}
+def test_data_for_the_script_cannot_end_it():
+    element = packed_json("made", {"a": HOSTILE}).text
+    assert element.count("<") == 2
+    assert json.loads(unpacked(element, "made")) == {"a": HOSTILE}
 
 
 def test_a_failed_cell_and_a_skip_are_shown_with_their_reasons(page):
@@ -186,7 +191,7 @@ def test_a_killed_run_names_the_cell_in_flight(tmp_path):
     record = store.read_run(tmp_path)
     store.write_record(tmp_path / "run.json", replace(record, status="running", ended_at=None))
     text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "bench was killed, or is still running" in text
+    assert "It has no end on record: bench was killed." in text
     assert "In flight: 1 cell (000)." in text
 
 
@@ -478,7 +483,7 @@ def test_load_processes_have_a_row_each_with_clock_and_end(every_load):
     assert "1 0 load-0, pid 4000 40 0.000 0.000 0.50 0.10 kernel 1.00 3 well" in text
     assert "1 1 load-1, pid 4001 40 3.000 0.050 0.50 0.10 kernel – – lost after 20.0 s" in text
     # re-sent once in each start's warm-up or window; lost three times in each
-    assert "trace x2 50.0 50.0" in text
+    assert "trace x2 50.0 (50.0–50.0)" in text
     assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 / 6 –", text)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
+from page_data import charts_of
 from repeated_run import repeated_run, three
 
 from reports import write_report
@@ -34,7 +34,7 @@ def test_rows_and_lines_name_their_deployment_load_and_turn(page) -> None:
     assert set(rows) == {
         (name, load, turn) for name in others for load in ("4 users", "1 user") for turn in ("", "1", "2")
     }
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    charts = charts_of(page)
     found = [trace["meta"]["of"] for trace in charts["paired-0"]["traces"]]
     assert {each["deployment"] for each in found} == set(others)
     assert {each["load"] for each in found} == {"4 users"}

@@ -28,9 +28,12 @@ from make_sweep import SIX, sweep_run
 from harness import store
 from harness.contracts import CacheReset, Load
 from reports import open_run
+from reports.costs import memory_words, over_loads
 from reports.frames import Run
+from reports.page.markup import Row
 from reports.sections import client, environment, errors, memory, startup, steadiness
 from reports.sections.resets import resets
+from reports.standing_table import standing_table
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
@@ -120,6 +123,29 @@ def test_who_needs_the_least_is_said_where_the_intervals_part(sweep: Run) -> Non
     assert made is not None
     title = made.charts[0].title
     assert re.fullmatch(r"llama_cpp gguf-q4_k_m needs the least memory: [\d.]+ GiB \[[\d.]+, [\d.]+\]", title)
+
+
+def test_a_gap_within_the_margin_makes_nobody_the_smallest(tmp_path: Path) -> None:
+    """7.49 GiB against 7.52, whose intervals lie apart: the same within 5 %, as the decision says."""
+    larger = replace(SIX[1], quantization="fp16", weights_gib=SIX[1].weights_gib + 0.03)
+    sweep_run(tmp_path, [larger, SIX[1]], users=(1,), repeats=3, window_s=8.0)
+    made = memory.section(open_run(tmp_path))
+    assert made is not None
+    chart = made.charts[0]
+    ends = [re.findall(r"[\d.]+", str(line.cells[-1])) for line in chart.rows if isinstance(line, Row)]
+    assert float(ends[1][1]) < float(ends[0][0])
+    assert chart.title == "Memory needed and held at its highest, GiB"
+
+
+def test_memory_needed_is_said_to_be_of_all_loads_where_there_are_several(sweep: Run, tmp_path: Path) -> None:
+    [lineup] = sweep.lineups
+    assert (
+        'title="of a start over all loads, less the KV cache that was ' in standing_table(sweep, lineup).text
+    )
+    said = memory_words(sweep, lineup, "llama_cpp gguf-q4_k_m", "vllm fp16")
+    assert re.fullmatch(r", needing 0\.\d+x \[.*\] of its memory over all loads", said)
+    sweep_run(tmp_path, SIX[:2], users=(1,), repeats=3, window_s=5.0)
+    assert over_loads(open_run(tmp_path)) == ""
 
 
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:

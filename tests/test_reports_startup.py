@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import charts_of
 
 from harness import store
 from harness.contracts import Load
@@ -103,7 +103,7 @@ def test_after_a_first_start_that_failed_the_next_is_a_later_one(tmp_path):
 
 def chart_of(path):
     page = path.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])["startup"]
+    return charts_of(page)["startup"]
 
 
 def test_bars_stand_one_after_the_other(tmp_path):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from make_run import MS, S, deployment, one_cell_run, row, summary
+from page_data import charts_of
 from repeated_run import Made, repeated_run
 
 from harness.contracts import Load
@@ -74,6 +73,19 @@ def test_gaps_fall_where_they_ended(tmp_path) -> None:
     assert found.medians_s == pytest.approx([0.020] * len(found.counts), rel=0.13)
 
 
+def test_gaps_of_few_requests_give_no_percentile(tmp_path) -> None:
+    """Four requests that stream through the whole window, 40 gaps each in every sixth of it."""
+    streams = [tuple(T0 + k * MS + j * 33 * MS for j in range(240)) for k in range(4)]
+    made = [
+        replace(row(k, T0 + k * MS - MS, chunk_ns=chunks), sent_ns=T0 + k * MS, end_ns=chunks[-1] + MS)
+        for k, chunks in enumerate(streams)
+    ]
+    found = mapped(tmp_path, made, "itl_s", most_parts=6)
+    assert found.counts.sum(axis=1).min() > 130
+    assert found.requests_by_part == (4,) * 6
+    assert found.medians_s == found.p95s_s == (None,) * 6
+
+
 def test_no_observation_is_no_map(tmp_path) -> None:
     assert mapped(tmp_path / "none", [row(0, T0, outcome="timeout")]) is None
     (tmp_path / "a").mkdir()
@@ -91,7 +103,7 @@ def charts(tmp_path_factory):
         tmp_path_factory.mktemp("maps"), made, (Load(concurrency=1), Load(concurrency=4)), 3
     )
     page = write_report(run_dir).read_text(encoding="utf-8")
-    found = json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
+    found = charts_of(page)
     return {name: chart for name, chart in found.items() if name.startswith("map-")}
 
 

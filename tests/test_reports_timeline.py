@@ -30,6 +30,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from page_data import unpacked
 
 from harness import store
 from harness.contracts import Load
@@ -67,9 +68,7 @@ def lanes(run: Run, at_most: int = 300) -> Any:
 def data_of(run: Run) -> dict[str, Any]:
     made = timeline.section(run)
     assert made is not None
-    found = re.search(r'id="timeline-data">(.*?)</script>', made.body.text, re.DOTALL)
-    assert found is not None
-    return dict(json.loads(found[1]))
+    return dict(json.loads(unpacked(made.body.text, "timeline-data")))
 
 
 # --- lanes -----------------------------------------------------------------------------------------

@@ -134,6 +134,20 @@ def test_that_nobody_holds_it_needs_all_to_be_broken():
     assert held(a="bbb", b="ubb") is None
 
 
+def test_of_those_with_their_own_kernels_no_more_is_said_than_of_them():
+    def own(**states):
+        given = {
+            label: ["kept" if letter == "k" else "broken" for letter in s] for label, s in states.items()
+        }
+        return by_objective("X within 1 ms", "hold", given, LOADS, is_whole=False)
+
+    assert own(a="kkk", b="kkk") == (
+        "Every deployment with its own kernels holds X within 1 ms at every load"
+    )
+    assert own(a="bbb", b="bbb") == "No deployment with its own kernels holds X within 1 ms at any load"
+    assert own(a="kkb", b="kbb") == "a holds X within 1 ms up to 4 users"
+
+
 def test_many_are_counted():
     many = {f"a_rather_long_engine_name_{k}": "kkb" for k in range(3)}
     assert held(**many, b="kbb") == "3 of 4 deployments hold X within 1 ms up to 4 users"

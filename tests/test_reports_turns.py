@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 from make_run import MS, S, deployment, one_cell_run, row
+from page_data import charts_of
 from repeated_run import Made, repeated_run
 
 from harness.contracts import Load
@@ -133,20 +133,28 @@ def test_a_note_has_the_ratios_also_of_what_is_not_clear() -> None:
     assert growth_note(turned(a="rises", b="unclear", c=None)) == said
 
 
-def shares(low: float, high: float, k: int = 3) -> dict[int, Aggregate]:
-    middle = (low + high) / 2
-    return {3: Aggregate(middle, low, high, k, 100, (middle,) * k, interval=(low, high))}
+def shares(*values: float) -> dict[int, Aggregate]:
+    mean, k = sum(values) / len(values), len(values)
+    return {3: Aggregate(mean, min(values), max(values), k, 100, values, interval=(min(values), max(values)))}
 
 
 def test_a_title_on_the_cache_needs_whole_intervals() -> None:
-    most, hardly, between = shares(0.6, 0.9), shares(0.0, 0.02), shares(0.4, 0.6)
+    most, hardly, between = shares(0.74, 0.75, 0.76), shares(0.0, 0.01, 0.01), shares(0.4, 0.5, 0.6)
     said = "The prefix cache has most of turn 4's prompt on a; hardly any on b"
-    assert cache_title({"a": most, "b": hardly, "c": between}) == said
+    assert cache_title({"a": most, "b": hardly, "c": between}, 0.95) == said
     assert (
-        cache_title({"a": between, "b": hardly}) == "The prefix cache has hardly any of turn 4's prompt on b"
+        cache_title({"a": between, "b": hardly}, 0.95)
+        == "The prefix cache has hardly any of turn 4's prompt on b"
     )
-    assert cache_title({"a": between}) == ""
-    assert cache_title({"a": shares(0.6, 0.9, k=2)}) == ""
+    assert cache_title({"a": between}, 0.95) == ""
+    assert cache_title({"a": shares(0.74, 0.76)}, 0.95) == ""
+
+
+def test_a_title_on_the_cache_is_corrected_for_all_that_is_asked() -> None:
+    """0.55 with a standard error of 0.0058: from 0.525 on at 95 %, from 0.493 at 99 %."""
+    found = {"a": shares(0.54, 0.55, 0.56)}
+    assert cache_title(found, 0.95)
+    assert cache_title(found, 0.99) == ""
 
 
 # --- the load that decides -------------------------------------------------------------------------
@@ -164,10 +172,6 @@ def test_the_load_that_decides_is_the_highest_that_all_have(tmp_path) -> None:
 
 def section_of(page: str, name: str) -> str:
     return page.partition(f'<section id="{name}"')[2].partition("</section>")[0]
-
-
-def charts_of(page: str):
-    return json.loads(re.search(r'id="charts">(.*?)</script>', page)[1])
 
 
 def plain(page: str) -> str:
@@ -220,6 +224,8 @@ def test_titles_are_findings_with_their_ratios_below(page) -> None:
         in text
     )
     assert "The prefix cache has most of turn 2's prompt" in text
+    # Four latencies of two deployments and the cache of one, at two loads.
+    assert "corrected for 18 questions of all loads together" in text
 
 
 def test_who_tells_nothing_of_its_cache_is_named(page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import make_run
 import pytest
@@ -10,7 +11,8 @@ from make_run import MS, S
 
 from harness import store
 from harness.contracts import Load, RequestRow
-from harness.result import LEAST_FOR_MEDIAN, Counting, Result
+from harness.load.ttft import LEAST_FOR_MEDIAN
+from harness.result import Counting, Result
 from reports import open_run
 from reports.metrics import needed
 
@@ -23,7 +25,7 @@ def result(rows, *, is_closed: bool = True) -> Result:
     for row in rows:
         inside = SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns
         counting.add(row, row.output_tokens, is_inside=inside)
-    return counting.result()
+    return counting.result(median)
 
 
 def test_a_requests_tokens_are_spread_over_its_chunks_and_those_in_the_window_count():
@@ -45,7 +47,7 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
 def test_without_a_window_there_is_nothing_to_tell():
     counting = Counting(None, is_closed=True)
     counting.add(make_run.row(0, BEGIN), 10, is_inside=False)
-    assert counting.result() == Result(None, None, 0)
+    assert counting.result(median) == Result(None, None, 0)
 
 
 @pytest.mark.parametrize("is_closed", [True, False])

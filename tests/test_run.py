@@ -16,9 +16,13 @@ from tiny_tokenizer import train
 from waiting import wait_until
 
 from harness import cells, config, overrides, plan, store
-from harness.contracts import AttachSpec
+from harness.contracts import AttachSpec, PlannedStart
 from harness.errors import Interrupted
-from harness.guard import Guard
+from harness.guard import Guard, Memory
+from harness.progress import Show
+from harness.provision import Provisions
+from harness.run import run_starts
+from harness.sampling import BaselineReturn, Idle
 
 CRASHES, MUTE, DIES, GOOD = "exit@0", "no_generation", "exit@1/4", "null"
 FAULTS = (CRASHES, MUTE, DIES, GOOD)
@@ -260,3 +264,41 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     [cell] = store.read_cells(tmp_path)
     assert cell.status == "completed"
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0
+
+
+class Waits(Show):
+    """What the panel says that a start waits for, whenever its server is ready."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.held: list[str] = []
+        self.when_ready: list[str | None] = []
+
+    def start_held(self, start: PlannedStart, unfit: str) -> None:
+        super().start_held(start, unfit)
+        self.held.append(unfit)
+
+    def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
+        self.when_ready.append(self._view.doing.unfit)
+        super().start_ready(start, launch_s)
+
+
+def test_a_start_no_longer_waits_for_the_machine_once_it_launches(tmp_path):
+    guard = Guard("mark", 0.1)
+    # Before the first start nothing was in use: the next one finds more, and waits.
+    nothing = Memory("host", lambda: Idle(0, None), lambda *_: BaselineReturn(True, 0, 0.0))
+    guard.before_start(nothing, (), lambda why: None)
+    show = Waits()
+    with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
+        words = (
+            "engine=openai",
+            f"engine.base_url=http://127.0.0.1:{server.port}/v1",
+            "model=reference",
+            "repeats=1",
+        )
+        whole = plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+        run_starts(
+            whole.starts, Provisions(), cells.Site(tmp_path, tmp_path, (), guard), show, lambda *_: None
+        )
+    assert len(show.held) == 1
+    assert show.when_ready == [None]

@@ -219,7 +219,8 @@ def test_the_page_has_answers_curve_and_every_trial(twice):
     ]  # fmt: skip
     # Whole numbers on its log axis, not bare digits of a decade.
     assert {"1", "2", "5", "10"} <= set(chart.layout["xaxis"]["ticktext"])
-    assert text.count("unclear") == 1, "in the note alone"
+    assert re.search(r">SLO</th></tr>.*?keeps it</span>.*?does not</span>", text)
+    assert "not clear (" not in text
     assert "Service levels" in page(twice)
 
 

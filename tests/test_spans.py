@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from make_run import (
@@ -26,10 +27,12 @@ from reports import open_run
 from reports.cells import Aggregate
 from reports.frames import Run
 from reports.intervals import of_values
-from reports.page.markup import aggregate_cell, span_text, supported
+from reports.page.charts import NO_BAR
+from reports.page.markup import aggregate_cell
 from reports.sections import summary as summary_section
 from reports.sections.by_load import by_load_charts
 from reports.spans import has_interval, shorter_half, span
+from reports.written import span_text, supported
 
 T0 = 102 * S
 
@@ -52,7 +55,7 @@ def test_three_starts_have_an_interval_two_a_range_and_one_nothing() -> None:
 def test_blocks_on_a_server_that_was_not_restarted_have_their_range() -> None:
     blocks = replace(mean_of(0.09, 0.1, 0.11), is_of_starts=False)
     assert (has_interval(blocks), span(blocks)) == (False, (0.09, 0.11))
-    assert plain(aggregate_cell("ttft_s.p50", blocks).text) == "99.7 90.0–110.0"
+    assert plain(aggregate_cell("ttft_s.p50", blocks).text) == "99.7 (90.0–110.0)"
     assert "by block: 90.0, 100.0, 110.0" in aggregate_cell("ttft_s.p50", blocks).text
 
 
@@ -87,6 +90,13 @@ def test_digits_are_those_of_the_unit_that_is_shown() -> None:
     assert supported("ttft_s.p50", None, 0.020) == "–"
 
 
+def test_both_ends_have_the_decimals_of_the_mean() -> None:
+    found = Aggregate(0.009999, 0.0095, 0.0105, 3, 9, (0.0099,) * 3, interval=(0.009998, 0.01000001))
+    assert plain(aggregate_cell("ttft_s.p50", found).text) == "10.00 [10.00, 10.00]"
+    about_ten = replace(found, mean=0.01000001, interval=(0.009998, 0.0100002))
+    assert plain(aggregate_cell("ttft_s.p50", about_ten).text) == "10.0 [10.0, 10.0]"
+
+
 def plain(cell_html: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", cell_html).split())
 
@@ -96,11 +106,11 @@ def plain(cell_html: str) -> str:
     [
         # ln 0.09, 0.1, 0.11: mean 99.66 ms, s = 0.1004, 4.303 x s / sqrt(3) = 0.2495.
         ((0.09, 0.1, 0.11), "100 [78, 128]"),
-        ((0.09, 0.11), "99.5 90.0–110.0"),
-        ((0.1, 0.1), "100.0 100.0"),
+        ((0.09, 0.11), "99.5 (90.0–110.0)"),
+        ((0.1, 0.1), "100.0 (100.0–100.0)"),
         ((0.1, 0.1, 0.1), "100.0 [100.0, 100.0]"),
         ((0.1,), "100.0"),
-        ((0.09, None, 0.11), "99.5 90.0–110.0 2 of 3 starts"),
+        ((0.09, None, 0.11), "99.5 (90.0–110.0) 2 of 3 starts"),
         ((0.1, None), "100.0 1 of 2 starts"),
     ],
 )
@@ -124,7 +134,7 @@ def run_with(path: Path, *first_ms: float, attached: bool = False) -> Run:
     return open_run(path)
 
 
-def bars_of(path: Path, *first_ms: float) -> tuple[float, float]:
+def bars_of(path: Path, *first_ms: float) -> tuple[Any, Any]:
     chart = by_load_charts(run_with(path, *first_ms), "ttft_s.p50")[0]
     bars = chart.traces[0]["error_y"]
     return bars["arrayminus"][0], bars["array"][0]
@@ -133,7 +143,7 @@ def bars_of(path: Path, *first_ms: float) -> tuple[float, float]:
 def test_a_charts_bars_are_the_interval_from_three_starts_on(tmp_path: Path) -> None:
     assert bars_of(tmp_path / "3", 90, 100, 110) == pytest.approx((99.66 - 77.66, 127.9 - 99.66), abs=0.1)
     assert bars_of(tmp_path / "2", 90, 110) == pytest.approx((99.50 - 90, 110 - 99.50), abs=0.01)
-    assert bars_of(tmp_path / "1", 90) == (0.0, 0.0)
+    assert bars_of(tmp_path / "1", 90) == (NO_BAR, NO_BAR)
 
 
 def test_of_a_server_that_was_running_bars_and_values_are_of_blocks(tmp_path: Path) -> None:

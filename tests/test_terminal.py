@@ -69,7 +69,7 @@ def runs(tmp_path_factory):
         r"lately   [\d,.]+ tokens/s; TTFT p50 [\d.]+ ms, p95 [\d.]+ ms \(last \d s, n=\d+\)",
         r"requests [\d,]+ ok, [1-9]\d* failed \([1-9]\d* http_error\)",
         r"server   \d running, \d waiting; memory [\d.]+ MiB \(RSS of its processes\)",
-        r"client   [012] in flight; its lag p99 [\d.]+ ms",
+        r"client   [012] in flight; its loop late by p99 [\d.]+ ms",
     ],
 )
 def test_a_terminal_shows_the_run_the_cell_and_its_figures(runs, said):
@@ -96,7 +96,7 @@ def test_without_colours_and_on_forty_columns_it_says_the_same_in_short(runs):
 
 def test_ctrl_c_takes_the_panel_away(runs):
     ended = runs["interrupted"]
-    assert ended.code == 130
+    assert (ended.code, ended.stdout) == (130, "run/report.html\n")
     after = ended.shown.rpartition(SHOW_CURSOR)[2]
     assert "interrupted; `bench run --resume run`" in ended.words.replace("\r\n", "")
     assert "lately" not in after

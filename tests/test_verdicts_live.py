@@ -110,7 +110,7 @@ def test_the_gate_is_inconclusive_where_the_limit_is_what_was_seen(place: Place)
 def test_the_gate_is_inconclusive_with_two_starts(place: Place) -> None:
     without_last_block(place.run_dir, place.path / "fewer")
     code, said = gated(place, SLOWER, run="fewer")
-    assert (code, "a verdict needs 3 blocks or more, here 2" in said) == (3, True)
+    assert (code, "a verdict needs 3 starts of each or more, here 2" in said) == (3, True)
 
 
 def without_last_block(run: Path, copy: Path) -> None:

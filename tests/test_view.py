@@ -17,10 +17,11 @@ from make_run import HOSTILE, S, all_failed_run, empty_run, full_run, one_cell_r
 
 from harness import store
 from harness.commands.finishing import report_whatever_happened
+from harness.errors import UserError
 from harness.progress import Show
 from reports import open_run, write_report
 from reports.digest import DIGEST_FILE, digest, sources_of
-from reports.index_page import find_runs, index_page, index_row
+from reports.index_page import find_runs, index_page, index_row, write_index
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"
@@ -62,6 +63,17 @@ def test_runs_are_found_some_levels_below_and_not_within_runs_or_twice(tmp_path:
 
 def test_a_run_itself_is_its_own_index(tmp_path: Path) -> None:
     assert find_runs(empty_run(tmp_path / "run")) == [tmp_path / "run"]
+
+
+def test_a_run_itself_is_listed_and_nothing_is_written_into_it(tmp_path: Path) -> None:
+    path = small_run(tmp_path / "one")
+    rows = [index_row(path)]
+    with pytest.raises(
+        UserError, match=rf"that is one run; give the directory above: bench view {tmp_path}$"
+    ):
+        write_index(path, rows)
+    assert not (path / "index.html").exists()
+    assert write_index(path, rows, tmp_path / "all.html").is_file()
 
 
 # --- the page --------------------------------------------------------------------------------------
@@ -152,8 +164,16 @@ def test_a_report_keeps_its_digest_and_the_index_reads_that(tmp_path: Path) -> N
     assert "as it was kept" in page_of(tmp_path)
 
 
-def touched(path: Path) -> None:
-    later = path.stat().st_mtime_ns + 1_000_000_000
+def oldest(path: Path) -> Path:
+    """Of a run's records the one that was written first."""
+    return min(
+        (each for kind in ("cell", "start") for each in path.glob(f"{kind}s/*/{kind}.json")),
+        key=lambda each: each.stat().st_mtime_ns,
+    )
+
+
+def touched(path: Path, by_ns: int = 1_000_000_000) -> None:
+    later = path.stat().st_mtime_ns + by_ns
     os.utime(path, ns=(later, later))
 
 
@@ -166,6 +186,7 @@ def without_a_cell(path: Path) -> None:
     [
         lambda path: touched(next(path.glob("cells/*/cell.json"))),
         lambda path: touched(path / "run.json"),
+        lambda path: touched(oldest(path), by_ns=1),
         lambda path: touched(next(path.glob("starts/*/start.json"))),
         without_a_cell,
         lambda path: (path / DIGEST_FILE).write_text((path / DIGEST_FILE).read_text()[:-20]),

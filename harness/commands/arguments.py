@@ -35,7 +35,9 @@ Study = Annotated[
     Path | None, typer.Option("--from", metavar="STUDY.yaml", help="A file of the same keys; arguments win.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the answer, the report's path and errors only.")
+]
 
 
 def print_json(value: object) -> None:

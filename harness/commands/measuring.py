@@ -22,12 +22,12 @@ from harness.commands.arguments import (
     print_json,
     signals_interrupt,
 )
-from harness.commands.finishing import report_whatever_happened
+from harness.commands.finishing import reported
 from harness.commands.planning import check_goals, expectation, planned
 from harness.config import Settings
 from harness.context_fit import context_lines
 from harness.contracts import Plan, PlannedStart, Precision
-from harness.errors import Interrupted, UserError
+from harness.errors import UserError
 from harness.growth import Growth
 from harness.plan_text import length_lines, skip_lines, unmatched
 from harness.progress import Show
@@ -112,7 +112,7 @@ def _measured(
     """Measure these starts and what `until` adds, and write the report, whatever happens; the run's directory
     and the cells of this call."""
     from engines import weights
-    from harness import known_error, session
+    from harness import known_error, session, store
 
     # What is added starts every deployment again.
     needed = whole.starts if growth else starts
@@ -123,17 +123,12 @@ def _measured(
     directory = directory or session.new_run_dir(Path("results"), settings)
     with session.sole_writer(directory):
         record = record or session.begin(directory, settings, whole, known_error.find(install.cache_dir()))
-        try:
+        with reported(directory, show, f"`bench run --resume {directory}` measures what is missing"):
             if not (starts or growth):
+                if record.status != "completed":  # killed after its last cell
+                    store.end_run(directory, record, "completed", session.now())
                 return directory, ()
             return directory, session.measure(directory, record, starts, provisions, site, show, growth)
-        except Interrupted as interrupted:
-            if show.quiet:
-                raise
-            show.line(f"interrupted; `bench run --resume {directory}` measures what is missing")
-            raise typer.Exit(interrupted.exit_code) from None
-        finally:
-            report_whatever_happened(directory, show)
 
 
 def _growth(settings: Settings, whole: Plan) -> Growth | None:

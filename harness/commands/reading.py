@@ -11,6 +11,7 @@ from rich.markup import escape
 from harness import goals, overrides
 from harness.commands.arguments import Json, out, print_json
 from harness.errors import UserError
+from harness.whole_files import write_named
 
 CompareKeys = Annotated[
     list[str] | None,
@@ -24,61 +25,67 @@ GateKeys = Annotated[
 ]
 
 
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="html, markdown, json, csv, parquet, png or svg.",
+        show_default="by --output's ending, else html",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|DIR|-",
+        help="Where to write; - is standard output.",
+        show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
+    ),
+]
+Table = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
+        show_default="values; all of them into a directory",
+    ),
+]
+ChartId = Annotated[str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")]
+ListCharts = Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")]
+Theme = Annotated[str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")]
+Width = Annotated[
+    int | None, typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900")
+]
+Height = Annotated[int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")]
+
+
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="html, markdown, json, csv, parquet, png or svg.",
-            show_default="by --output's ending, else html",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|DIR|-",
-            help="Where to write; - is standard output.",
-            show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
-        ),
-    ] = None,
+    format_: Format = None,
+    output: Output = None,
     as_json: Json = False,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
-            show_default="values; all of them into a directory",
-        ),
-    ] = None,
-    chart: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")
-    ] = None,
-    charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
-    theme: Annotated[
-        str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"),
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")
-    ] = None,
+    table: Table = None,
+    chart: ChartId = None,
+    charts: ListCharts = False,
+    theme: Theme = None,
+    width: Width = None,
+    height: Height = None,
 ) -> None:
     """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
     pictures need an installed Chromium, Chrome or Edge."""
     from reports import open_run
     from reports.outputs.asked import Given, asked
-    from reports.outputs.pictures import charts_of
+    from reports.outputs.pictures import NO_CHARTS, charts_of
     from reports.outputs.writing import write_output
 
     given = Given(format_, as_json, output, table, chart, theme, width, height)
     if charts:
         if given != Given():
             raise UserError("--charts lists the charts and goes with no other option")
-        for name, placed in charts_of(open_run(directory)).items():
+        listed = charts_of(open_run(directory))
+        if not listed:
+            out.print(NO_CHARTS)
+        for name, placed in listed.items():
             out.print(escape(f"{name:<28} {placed.section}: {placed.chart.title}"))
         return
     for path in write_output(directory, asked(given)):
@@ -143,7 +150,7 @@ def gate(
     gate = gate_runs(base, new, goals.gate_terms(overrides.parse(changes or [])))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):
         if path is not None:
-            path.write_text(write(gate), encoding="utf-8")
+            write_named(path, write(gate).encode())
     if as_json:
         print_json(gate_to_builtins(gate))
     else:

@@ -21,11 +21,11 @@ from harness.commands.arguments import (
     print_json,
     signals_interrupt,
 )
-from harness.commands.finishing import report_whatever_happened
+from harness.commands.finishing import reported
 from harness.commands.planning import check_goals, planned
 from harness.config import Settings
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
-from harness.errors import Interrupted, UserError
+from harness.errors import UserError
 from harness.plan_text import skip_lines
 from harness.progress import Show
 
@@ -114,7 +114,7 @@ def _search(
             raise UserError("nothing to search: every combination was skipped")
         if not left:
             show.line("every start came to its end; nothing to search")
-        directory = _searched(settings, terms, directory, record, whole, left, show)
+        directory = _searched(settings, terms, directory, record, whole, left, show, as_json=as_json)
     failed = _print_answers(directory, as_json=as_json)
     if failed:
         again = f"`bench search --resume {directory}` begins them anew"
@@ -130,6 +130,8 @@ def _searched(
     whole: Plan,
     left: Sequence[PlannedStart],
     show: Show,
+    *,
+    as_json: bool,
 ) -> Path:
     """Search on the starts that are left and write the report, whatever happens; the search's directory."""
     from engines import weights
@@ -141,18 +143,12 @@ def _searched(
     judge = partial(_judged, slo=settings.slo)
     with session.sole_writer(directory):
         record = record or _begun(directory, settings, terms, whole)
-        try:
+        again = f"`bench search --resume {directory}` searches on the starts left"
+        with reported(directory, show, again, as_json=as_json):
             if left:
                 searching.measure(
                     directory, record, left, provisions, site, show, seed=settings.seed, judge=judge
                 )
-        except Interrupted as interrupted:
-            if show.quiet:
-                raise
-            show.line(f"interrupted; `bench search --resume {directory}` searches on the starts left")
-            raise typer.Exit(interrupted.exit_code) from None
-        finally:
-            report_whatever_happened(directory, show)
     return directory
 
 

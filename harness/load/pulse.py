@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.contracts import Load, RequestRow
+from harness.load.ttft import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, ttft_ns
 
 # What is kept of requests, and how far back `Recent.stretch` goes: over STRETCH_S, further where fewer than
 # ENOUGH ended in them, and never beyond LONGEST_S.
 KEPT = 512
 STRETCH_S, LONGEST_S = 10.0, 60.0
-ENOUGH = 20
+# The first of them only begins the stretch: what is left is enough for all that is shown.
+ENOUGH = LEAST_FOR_LIVE_P95 + 1
+# Load processes look back equally far where the shortest stretch is as much of the longest.
+_EVEN_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Glance:
-    """The requests that ended well lately, of all load processes: over how many seconds, how many, and what
-    came of them. Tokens count with the request that they end with. None: not known."""
+    """The requests that ended well lately, of all load processes: over how many seconds (with `is_uneven` the
+    longest of theirs), how many, and what came of them. Tokens count with the request that they end with.
+    `ttft_n` requests had content. None: not known, or of too few requests."""
 
     length_s: float
     requests: int
@@ -43,6 +48,8 @@ class Glance:
     chunks_per_s: float | None
     ttft_p50_s: float | None
     ttft_p95_s: float | None
+    ttft_n: int = 0
+    is_uneven: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,9 @@ class Recent:
 
     def add(self, row: RequestRow) -> None:
         """A request has ended well."""
-        first_ns, origin_ns = row.first_content_ns, row.sent_ns if self._is_closed else row.scheduled_ns
-        ttft_ns = -1 if first_ns is None or origin_ns is None else first_ns - origin_ns
+        ttft = ttft_ns(row, is_closed=self._is_closed)
         tokens = -1 if row.output_tokens is None else row.output_tokens
-        self._kept.append((row.end_ns, ttft_ns, tokens, len(row.chunk_ns)))
+        self._kept.append((row.end_ns, -1 if ttft is None else ttft, tokens, len(row.chunk_ns)))
 
     def stretch(self, began_ns: int, now_ns: int) -> Stretch:
         """What ended lately, of a load that began at began_ns."""
@@ -117,22 +123,25 @@ def _stretch(kept: Sequence[tuple[int, int, int, int]], length_s: float) -> Stre
 def glance(stretches: Iterable[Stretch]) -> Glance:
     """Of all load processes: their rates added, their times to first token together."""
     known = [each for each in stretches if each.length_s > 0]
+    lengths_s = [each.length_s for each in known]
     requests = sum(each.requests for each in known)
     tokens = [each.tokens / each.length_s for each in known if each.tokens is not None]
     ttft_us = sorted(us for each in known for us in each.ttft_us)
     return Glance(
-        length_s=max((each.length_s for each in known), default=0.0),
+        length_s=max(lengths_s, default=0.0),
         requests=requests,
         tokens_per_s=sum(tokens) if requests and len(tokens) == len(known) else None,
         chunks_per_s=sum(each.chunks / each.length_s for each in known) if requests else None,
-        ttft_p50_s=_percentile_s(ttft_us, 0.50),
-        ttft_p95_s=_percentile_s(ttft_us, 0.95),
+        ttft_p50_s=_percentile_s(ttft_us, 0.50, LEAST_FOR_MEDIAN),
+        ttft_p95_s=_percentile_s(ttft_us, 0.95, LEAST_FOR_LIVE_P95),
+        ttft_n=len(ttft_us),
+        is_uneven=bool(lengths_s) and min(lengths_s) < _EVEN_SHARE * max(lengths_s),
     )
 
 
-def _percentile_s(ordered_us: Sequence[int], share: float) -> float | None:
-    """By the linear rule, as in the reports."""
-    if not ordered_us:
+def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float | None:
+    """By the linear rule, as in the reports; None of fewer than `least`."""
+    if len(ordered_us) < least:
         return None
     at = share * (len(ordered_us) - 1)
     below = int(at)

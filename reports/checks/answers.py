@@ -10,7 +10,7 @@ import pandas as pd
 from reports.cells import Cell
 from reports.checks.finding import RATES, Finding, cell_name, cells_of, measured_cells, numbers
 from reports.frames import Run
-from reports.page.markup import several
+from reports.written import several
 
 WARM_SHARE = 0.2
 # What two prompts may have in common by their chat template, in tokens.

@@ -9,15 +9,16 @@ import pandas as pd
 from reports.cells import Cell, Group
 from reports.checks.finding import SPEED, TOKENS, Finding, are_all, cell_name, numbers
 from reports.frames import Run
-from reports.page.markup import plural, several, shown
 from reports.verdicts import STARTS_NEEDED
+from reports.written import plural, several, shown
 
 STARTS_DIFFER = 0.2
 
 
 def cells_missing(run: Run) -> Iterator[Finding]:
     """Cells that failed, were interrupted or never measured."""
-    missing = [cell for cell in run.planned_cells if cell.status != "completed"]
+    to_come = ("in flight", "not measured") if run.is_going_on else ()
+    missing = [cell for cell in run.planned_cells if cell.status not in ("completed", *to_come)]
     if missing:
         yield Finding(
             "cells_missing",

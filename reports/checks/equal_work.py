@@ -10,9 +10,9 @@ from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numb
 from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean
 from reports.frames import Run, deployments
 from reports.ledger import Entry, ledger_of, template_name
-from reports.page.markup import number, plural, several
 from reports.processor import group_cores
 from reports.same_turns import same_turns
+from reports.written import number, plural, several
 
 # Cores by which servers' use of the processor may lie apart: half of one is another machine.
 CORES_DIFFER = 0.5

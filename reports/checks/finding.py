@@ -54,6 +54,11 @@ class Finding:
     compares: bool = False
 
 
+def by_weight(found: Iterable[Finding]) -> list[Finding]:
+    """Those that mark a number first, then those that mark a comparison: the order in which they are told."""
+    return sorted(found, key=lambda each: (not each.marks, not each.compares))
+
+
 def measured_cells(run: Run) -> list[Cell]:
     """The cells whose values count."""
     return [cell for cell in run.planned_cells if cell.counts]

@@ -8,7 +8,7 @@ from harness.contracts import Unfit
 from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, numbers
 from reports.frames import Run
-from reports.page.markup import plural, several
+from reports.written import plural, several
 
 # Cause -> what the finding is called, and what helps.
 CAUSES = {

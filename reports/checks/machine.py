@@ -11,8 +11,8 @@ from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
 from reports.described import flat
 from reports.frames import Run
-from reports.page.markup import number, plural, several, shown
 from reports.processor import foreign_share
+from reports.written import number, plural, several, shown
 
 
 def cores_shared(run: Run) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from harness.contracts import SelfTest
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, LATENCIES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
-from reports.page.markup import number, several
 from reports.selftest import (
     Reached,
     is_beyond_good,
@@ -21,6 +20,7 @@ from reports.selftest import (
     reached,
     ttft_error_s,
 )
+from reports.written import number, several
 
 # Of the median TTFT: as much as other checks call a difference.
 ERROR_SHARE = 0.1

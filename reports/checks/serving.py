@@ -11,8 +11,8 @@ from harness.contracts import ServerTerm
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, TOKENS, Finding, cell_name, numbers
 from reports.frames import Run
-from reports.page.markup import several
 from reports.served import grown_in_cell
+from reports.written import several
 
 DIFFERS_SHARE = 0.02
 DIFFERS_TOKENS = 16

@@ -8,7 +8,7 @@ from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
 from reports.humps import Humps, humps
-from reports.page.markup import number, several
+from reports.written import number, several
 
 _METRICS = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 

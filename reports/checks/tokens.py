@@ -9,7 +9,7 @@ from reports.checks.finding import BY_OBJECTIVES, RATES, TOKENS, Finding, number
 from reports.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
 from reports.metrics import SEVERAL_TOKENS, counted
-from reports.page.markup import several, shown
+from reports.written import several, shown
 
 
 def token_counts_differ(run: Run) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,42 +21,47 @@ from reports.checks.finding import (
 from reports.drift import drift
 from reports.frames import Run
 from reports.metrics import needed
-from reports.page.markup import number, plural, several
 from reports.served import gauge
 from reports.steadiness import REQUESTS_NEEDED, Series, Steadiness
+from reports.written import number, plural, several
 
 SHORT_WINDOW_S = 30.0
-_LONGER = "A longer window: load.duration=60s, or a longer trace."
 _DRIFTING = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 
 
 def few_requests(run: Run) -> Iterator[Finding]:
     """Windows with too few requests for a tail percentile, and those with too few for any value."""
-    counts = [(len(run.observations(cell.number, "e2e_s")), cell) for cell in measured_cells(run)]
-    for check, title, least, so in (
-        ("few_requests", "Few requests", needed(95), "no p95, and a median that moves"),
-        ("hardly_any_requests", "Hardly any requests", REQUESTS_NEEDED, "one more or less moves every value"),
+    counts = _counts(run)
+    hardly, enough = REQUESTS_NEEDED, needed(95)
+    for check, title, fewest, least, so in (
+        ("few_requests", "Few requests", hardly, enough, "no p95, and a median that moves"),
+        ("hardly_any_requests", "Hardly any requests", 0, hardly, "one more or less moves every value"),
     ):
-        few = [(n, cell) for n, cell in counts if n < least]
+        few = [(n, cell) for n, cell in counts if fewest <= n < least]
         if few:
             yield Finding(
                 check,
                 title,
                 f"{len(few)} of {plural(len(counts), 'cell')} {'has' if len(few) == 1 else 'have'} fewer "
                 f"than {least} ok requests in the window (the fewest: {min(n for n, _ in few):,}): {so}.",
-                _longer_for(least, few),
+                _longer(run),
                 cells=numbers(cell for _, cell in few),
                 metrics=SPEED,
                 marks=check == "hardly_any_requests",
             )
 
 
-def _longer_for(least: int, few: Sequence[tuple[int, Cell]]) -> str:
-    """How long a window would give the slowest of these cells so many requests, in whole minutes."""
-    longest_s = max((least * (cell.window_s or 0.0) / n for n, cell in few if n), default=0.0)
-    if not longest_s:
-        return _LONGER
-    return f"A longer window: load.duration={60 * math.ceil(longest_s / 60)}s, or a longer trace."
+def _counts(run: Run) -> list[tuple[int, Cell]]:
+    """How many ok requests the window of each cell has."""
+    return [(len(run.observations(cell.number, "e2e_s")), cell) for cell in measured_cells(run)]
+
+
+def _longer(run: Run) -> str:
+    """How long a window would give the slowest cell requests enough for a p95, in whole minutes: one remedy
+    for all that is said of windows."""
+    few = [(n, cell) for n, cell in _counts(run) if 0 < n < needed(95)]
+    longest_s = max((needed(95) * (cell.window_s or 0.0) / n for n, cell in few), default=0.0)
+    return f"A longer window: load.duration={60 * max(math.ceil(longest_s / 60), 1)}s, or a longer trace."
 
 
 def short_windows(run: Run) -> Iterator[Finding]:
@@ -71,7 +76,7 @@ def short_windows(run: Run) -> Iterator[Finding]:
             f"{len(short)} of {plural(len(lengths), 'window')} {'is' if len(short) == 1 else 'are'} "
             f"shorter than {SHORT_WINDOW_S:.0f} s (the shortest: {number(min(s for s, _ in short))} s); "
             "throttling and drift take longer to show.",
-            _LONGER,
+            _longer(run),
             cells=cells,
             metrics=SPEED,
             marks=not are_all(run, cells),

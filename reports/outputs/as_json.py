@@ -8,12 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.described import device, question
+from reports.described import command, device, question
 from reports.frames import Run
 from reports.headline import headline
 from reports.outputs.tables import tables_of
-from reports.outputs.words import answer_in_words
-from reports.sections.rerun import command
+from reports.whole_answer import whole_answer
 
 # History: 1: format, run, answer, tables.
 FORMAT = 1
@@ -22,7 +21,7 @@ FORMAT = 1
 def to_builtins(run: Run) -> dict[str, Any]:
     """`format`, `run`, `answer` and `tables`; each table a list of rows by their columns' names (TABLES).
     What is missing or infinite is null."""
-    answer = answer_in_words(run)
+    answer = whole_answer(run)
     return {
         "format": FORMAT,
         "run": _run(run),

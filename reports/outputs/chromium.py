@@ -127,14 +127,17 @@ class Page:
 @contextmanager
 def blank_page(limit_s: float) -> Iterator[Page]:
     """A page in a Chromium of its own, which has `limit_s` for all that is asked of it. Everything that it
-    started and wrote is gone at the end."""
+    started and wrote is gone at the end. Raises MissingError where it does not begin."""
     path = program()
     with (
         tempfile.TemporaryDirectory(prefix="bench-chromium-", ignore_cleanup_errors=True) as profile,
         _running([path, *_FLAGS, *_sandbox(), f"--user-data-dir={profile}"]) as (to_it, from_it),
     ):
         page = Page(path, to_it, from_it, time.monotonic() + limit_s)
-        target = page.ask("Target.createTarget", url="about:blank")["targetId"]
+        try:
+            target = page.ask("Target.createTarget", url="about:blank")["targetId"]
+        except BenchError as error:
+            raise MissingError(f"{error}; give the path of a Chromium in {VARIABLE}") from error
         page.session = page.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         yield page
 

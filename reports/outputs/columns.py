@@ -189,7 +189,7 @@ TABLES: Mapping[str, Table] = {
             "concurrency": _int("users; none in open loop"),
             "rate_per_s": _float("conversations begun per second; none in closed loop"),
             "status": _text("completed, failed, interrupted, in flight, not measured"),
-            "validity": _text("valid, suspect, invalid"),
+            "validity": _text("valid, suspect, invalid; none of a cell that is not completed"),
             "reason": _text("why it is not completed, or not valid"),
             "window_s": _float("length of its window, seconds"),
         },

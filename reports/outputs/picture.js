@@ -1,7 +1,7 @@
 // One chart of the page as a picture that stands alone: its title above, its note below, names for its colours.
 // `wanted`: id, format, width, height (0: the chart's own), scale, foot. Returns SVG, or a PNG in base64.
 async (wanted) => {
-  const PAD = 16;
+  const PAD = 16, LEAST_PLOT_PX = 160;
   const SVG = "http://www.w3.org/2000/svg";
   while (!window.bench) await new Promise((done) => setTimeout(done, 10));
   await window.bench.drawAll();
@@ -48,7 +48,7 @@ async (wanted) => {
     (each.lines.length ? 4 : 0), 0);
 
   // Names stand where lines end, or, if one has no room there, in a key above the plot.
-  const chart = JSON.parse(document.getElementById("charts").textContent)[wanted.id];
+  const chart = window.bench.charts[wanted.id];
   const own = chart.layout.annotations || [];
   const ends = (place.layout.annotations || []).slice(own.length);
   const areWhole = ends.length > 0 && !ends.some((each) => each.text.includes("…"));
@@ -74,7 +74,7 @@ async (wanted) => {
     ink.font = `400 12px ${family}`;
     return sum + ink.measureText(name).width + 64;
   }, 0) / inner) : 0;
-  const height = wanted.height ? Math.max(wanted.height - rest, 120) : place.layout.height + room;
+  const height = wanted.height ? Math.max(wanted.height - rest, LEAST_PLOT_PX + room) : place.layout.height + room;
   const drawn = await Plotly.toImage({ data, layout: { ...layout, height } },
     { format: "svg", width: inner, height, imageDataOnly: true });
   // What XML cannot hold would make the whole unreadable.

@@ -22,6 +22,7 @@ from reports.page.document import document
 from reports.page.markup import Html
 from reports.sections import SECTIONS
 
+NO_CHARTS = "no charts: no cell has a value"
 # Pixels of a PNG for each of CSS.
 SCALE = 2
 # Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
@@ -55,14 +56,15 @@ def charts_of(run: Run) -> dict[str, Placed]:
 def chosen(run: Run, name: str) -> list[Placed]:
     """The chart of that id, or all of them. Raises UserError, with the nearest ids, where there is none."""
     charts = charts_of(run)
+    if not charts:
+        raise UserError(f"--chart {name}: {NO_CHARTS}")
     if name == ALL:
         return list(charts.values())
     if name in charts:
         return [charts[name]]
-    if not charts:
-        raise UserError(f"--chart {name}: this run has no charts")
-    near = difflib.get_close_matches(name, charts, n=5, cutoff=0.3) or list(charts)[:5]
-    raise UserError(f"--chart {name}: no such chart; nearest: {', '.join(near)} (all of them: --charts)")
+    near = difflib.get_close_matches(name, charts, n=5, cutoff=0.6)
+    said = f"nearest: {', '.join(near)} (all of them: --charts)" if near else "--charts lists the ids"
+    raise UserError(f"--chart {name}: no such chart; {said}")
 
 
 def pictures(run: Run, charts: Sequence[Placed], look: Look) -> Iterator[tuple[str, bytes]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
+from harness.store import check_named, write_named
 from reports.frames import Run, open_run
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
@@ -18,7 +18,7 @@ from reports.outputs.asked import ALL, ENDINGS, PICTURES, STDOUT, TABLES, Asked
 from reports.outputs.files import csv_text, table_of, write_parquet
 from reports.outputs.pictures import Look, chosen, pictures
 from reports.outputs.tables import tables_of
-from reports.page.document import write_report
+from reports.page.document import page, write_report
 
 _TEXTS: dict[str, Callable[[Run], str]] = {"json": json_text, "markdown": markdown_text}
 _FIRST_TABLE = "values"
@@ -29,6 +29,8 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
 
     Raises StoreError where the run cannot be read, UserError where something cannot be written.
     """
+    if asked.is_folder and asked.format not in (*TABLES, *PICTURES):
+        raise UserError(f"--output {asked.output}: {asked.format} is one file; give its name, or -")
     if asked.format == "html" and asked.output != STDOUT:
         yield write_report(run_dir, asked.output)
         return
@@ -42,11 +44,7 @@ def write_output(run_dir: Path, asked: Asked) -> Iterator[Path]:
 
 
 def _write_text(run: Run, asked: Asked) -> Iterator[Path]:
-    from reports.page.document import page  # it draws all sections
-
     write = page if asked.format == "html" else _TEXTS[asked.format]
-    if asked.is_folder:
-        raise UserError(f"--output {asked.output}: {asked.format} is one file; give its name, or -")
     yield from _put(asked.output or STDOUT, write(run))
 
 
@@ -71,6 +69,7 @@ def _encoded(frame: pd.DataFrame, asked: Asked) -> str | bytes:
 
 def _write_pictures(run: Run, asked: Asked) -> Iterator[Path]:
     """Where nothing else is said, in charts/ of the run."""
+    assert asked.chart is not None  # asked.py sees to it
     charts = chosen(run, asked.chart)
     is_one_file = asked.output is not None and not asked.is_folder
     if asked.chart == ALL and is_one_file:
@@ -90,15 +89,13 @@ def _put(path: Path, contents: str | bytes) -> Iterator[Path]:
     if path == STDOUT:
         _print(contents)
         return
-    part = path.with_name(f"{path.name}.part")
+    check_named(path)
     try:
         if not path.parent.exists():
             path.parent.mkdir()
-        part.write_bytes(contents.encode() if isinstance(contents, str) else contents)
-        os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    write_named(path, contents.encode() if isinstance(contents, str) else contents)
     yield path
 
 

@@ -1,35 +1,78 @@
-"""The page's own script and style, and plotly.js packed so that the page stays small."""
+"""The pages' own scripts and styles, and plotly.js packed so that a page stays small."""
 
 from __future__ import annotations
 
 import base64
-import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from plotly.offline import get_plotlyjs
 
-STYLES = ("style.css", "opening.css", "bar.css", "figures.css", "timeline.css", "index.css", "print.css")
+from reports.page.markup import Html, packed
+
+# Before anything is laid out, so that nothing moves.
+HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
+STYLES = ("style.css", "opening.css", "bar.css", "figures.css", "timeline.css", "print.css")
 # One scope for all; each uses what stands before it, page.js begins it.
 SCRIPTS = (
     "shared.js", "unpack.js", "theme.js", "follow.js", "ends.js", "draw.js", "filters.js", "links.js",
-    "notes.js", "printing.js", "timeline.js", "page.js",
+    "notes.js", "tables.js", "printing.js", "timeline.js", "page.js",
 )  # fmt: skip
 
 
-def style() -> str:
-    return "".join(map(own_file, STYLES))
+@dataclass(frozen=True)
+class Assets:
+    """A page's own style and script."""
+
+    style: str
+    script: str
 
 
-def script() -> str:
-    """As one function of its own, so that nothing of it is global but window.bench."""
-    return '(() => {\n"use strict";\n' + "".join(map(own_file, SCRIPTS)) + "})();"
+def of_report() -> Assets:
+    """Of pages with charts."""
+    return _assets(STYLES, SCRIPTS)
+
+
+def of_index() -> Assets:
+    """Of the index of runs, which has neither charts nor filters."""
+    return _assets(("style.css", "index.css", "print.css"), ("shared.js", "tables.js", "index.js"))
+
+
+def _assets(styles: Sequence[str], scripts: Sequence[str]) -> Assets:
+    """The script is one function, so that nothing of it is global but window.bench."""
+    script = '(() => {\n"use strict";\n' + "".join(map(own_file, scripts)) + "})();"
+    return Assets("".join(map(own_file, styles)), script)
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """What a browser lets the page do: run these scripts as they stand here, and load nothing, whatever text
+    is in it. plotly sets styles. Source: Content Security Policy Level 3, by hashes."""
+    allowed = " ".join(map(hash_of, scripts))
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 @cache
-def packed_plotly() -> str:
-    """plotly.js, gzip, base64: two fifths of it. unpack.js reads it."""
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode("ascii")
+def hash_of(script: str) -> str:
+    """A script as a policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@cache
+def plotly_source() -> str:
+    """plotly.js, which the page's script unpacks and adds as it stands."""
+    return str(get_plotlyjs())
+
+
+@cache
+def plotly() -> Html:
+    """plotly.js, packed: two fifths of it."""
+    return packed("plotly", plotly_source())
 
 
 def own_file(name: str) -> str:

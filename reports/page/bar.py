@@ -11,21 +11,16 @@ from reports.frames import Run
 from reports.page.charts import Chart
 from reports.page.markup import Html, join, tag
 
-# What a reader asks, and the sections that say it. A section that is not here stands in the group of the
-# section before it.
+# What a reader asks, and the sections that say it, all in the order of the page.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Answer": ("decision", "verdicts", "summary"),
-    "Speed": (
-        "frontier", "latency", "paired", "timeline", "throughput", "goodput", "search", "bounds",
-    ),
+    "Speed": ("frontier", "latency", "paired", "timeline", "throughput", "search", "bounds"),
     "Memory": ("memory", "anatomy", "turns"),
-    "Cost": ("pareto", "quality", "energy", "startup"),
-    "Trust": (
-        "serving", "fairness", "distrust", "steadiness", "client", "guard", "errors", "skipped",
-    ),
+    "Cost": ("pareto", "energy", "startup"),
+    "Trust": ("serving", "fairness", "distrust", "steadiness", "client", "guard", "errors", "skipped"),
     "Run": ("environment", "method", "rerun"),
-}  # fmt: skip
-_FILTERS = {"deployment": "all deployments", "load": "all loads", "turn": "all turns", "start": "all starts"}
+}
+_FILTERS = {"deployment": "all deployments", "load": "all loads", "turn": "all turns"}
 
 
 def bar(run: Run, names: Mapping[str, str], charts: Sequence[Chart]) -> Html:
@@ -34,13 +29,9 @@ def bar(run: Run, names: Mapping[str, str], charts: Sequence[Chart]) -> Html:
 
 
 def grouped(ids: Iterable[str]) -> dict[str, list[str]]:
-    """The sections of a page by group, in the order of the groups and, within, of the page."""
-    homes = {name: group for group, names in GROUPS.items() for name in names}
-    found: dict[str, list[str]] = {group: [] for group in GROUPS}
-    group = next(iter(GROUPS))
-    for name in ids:
-        group = homes.get(name, group)
-        found[group].append(name)
+    """The sections of a page by group."""
+    there = set(ids)
+    found = {group: [name for name in names if name in there] for group, names in GROUPS.items()}
     return {group: names for group, names in found.items() if names}
 
 
@@ -63,7 +54,7 @@ def choices(run: Run, charts: Sequence[Chart]) -> dict[str, list[tuple[str, str]
         "deployment": [(label, label) for label in run.deployments],
         "load": [(load, load) for load in sorted(by_load, key=by_load.__getitem__)],
         "turn": [(str(turn), f"turn {turn}") for turn in _turns(charts)],
-        "start": [(str(start), f"start {start}") for start in starts],
+        "start": [(str(start), f"{_word(run)} {start}") for start in starts],
     }
     return {name: pairs for name, pairs in found.items() if len(pairs) > 1}
 
@@ -85,14 +76,22 @@ def _filters(run: Run, charts: Sequence[Chart]) -> Html:
     found = choices(run, charts)
     if not found:
         return Html("")
-    selects = [_select(name, pairs) for name, pairs in found.items()]
+    selects = [
+        _select(name, pairs, f"all {_word(run)}s" if name == "start" else _FILTERS[name])
+        for name, pairs in found.items()
+    ]
     reset = Html('<button type="button" id="reset" disabled>Reset</button>')
     chosen = tag("div", *selects, reset, class_="chosen", role="group", aria_label="What is shown")
     box = tag("details", tag("summary", "Filter"), chosen, class_="filters")
     return join([box, tag("p", role="status", id="shown")])
 
 
-def _select(name: str, pairs: Sequence[tuple[str, str]]) -> Html:
-    options = [("", _FILTERS[name]), *pairs]
+def _word(run: Run) -> str:
+    """What a repeat is: a start of a server, or a block on one that was running already."""
+    return "start" if all(map(run.is_restarted, run.deployments)) else "block"
+
+
+def _select(name: str, pairs: Sequence[tuple[str, str]], whole: str) -> Html:
+    options = [("", whole), *pairs]
     made = (tag("option", words, value=value) for value, words in options)
     return tag("select", *made, id=f"filter-{name}", data_filter=name, aria_label=name)

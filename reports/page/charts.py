@@ -10,21 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from reports.page.looks import Look
 from reports.page.markup import ALL, Html, Of, Row, details, escaped, paragraph, table, tag
-
-POINTS_AT_MOST = 1000
 
 
 @dataclass(frozen=True)
 class Chart:
     """`title`: its finding, where the intervals support one, with `quantity` below it; else what is drawn.
-    `columns` and `rows` are its table view; `note` says how to read it. `of`: what all of it is about.
-    `names_ends`: each line's deployment stands where it ends, where there is room. `has_baseline`: of a
-    deployment that is isolated the others stay, dimmed. An annotation or shape of the layout may say what it
-    is about as `of` (Of.to_builtins), for the filters."""
+    While filters leave only a part, or values of one start or turn, `quantity` alone is the title: a finding
+    is of all. `columns` and `rows` are its table view; `note` says how to read it. `of`: what all of it is
+    about. `names_ends`: each line's deployment stands where it ends, where there is room. `has_baseline`: of
+    a deployment that is isolated the others stay, dimmed. An annotation or shape of the layout may say what
+    it is about as `of` (Of.to_builtins), for the filters."""
 
     id: str
     title: str
@@ -46,6 +43,7 @@ class Chart:
             "layout": {"height": self.height_px, **self.layout},
             "names_ends": self.names_ends,
             "has_baseline": self.has_baseline,
+            **({"title": self.title, "quantity": self.quantity} if self.quantity else {}),
         }
 
 
@@ -66,13 +64,19 @@ def figure(chart: Chart) -> Html:
         data_chart=chart.id,
         role="img",
         aria_label=f"{chart.title}; data in the table below",
-        style=f"min-height:{chart.height_px}px",
+        style=f"--tall:{chart.height_px}px",
     )
     note = [paragraph(chart.note)] if chart.note else []
-    view = details("Table", table(chart.columns, chart.rows, "plain"))
+    view = details("Table", table(chart.columns, chart.rows, "plain", _table_name(chart)))
     quantity = [paragraph(chart.quantity, "quantity")] if chart.quantity else []
     title = tag("figcaption", chart.title)
     return tag("figure", title, *quantity, place, *note, view, id=f"chart-{chart.id}", **chart.of.attributes)
+
+
+def _table_name(chart: Chart) -> str:
+    """Its title, with the load, since one may be found at several."""
+    load = chart.of.load
+    return f"{chart.title}, {load}" if load and load not in chart.title else chart.title
 
 
 def grid(charts: Sequence[Chart]) -> Html:
@@ -89,24 +93,38 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What a trace has where the reader asks for one start or one turn: its y, and the n of each in words for
+    the hover (a single one: of all alike)."""
+
+    y: Sequence[float | None]
+    n: Sequence[str]
+
+
 def about(
     trace: dict[str, Any],
     of: Of = ALL,
     *,
     points: Sequence[Of] = (),
-    by_start: Mapping[int, Sequence[float | None]] | None = None,
-    by_turn: Mapping[int, Sequence[float | None]] | None = None,
+    by_start: Mapping[int, Alone] | None = None,
+    by_turn: Mapping[int, Alone] | None = None,
 ) -> dict[str, Any]:
     """A trace for the page's filters. `of`: what all of it is about; `points`: what each of its points is.
-    `by_start`, `by_turn`: its y where the reader asks for one start or one turn (from 1), without error bars;
+    `by_start`, `by_turn`: what is drawn of one start or one turn (from 1), which has no error bars;
     a trace without them keeps its y, and the page says that it is of all starts or turns."""
     meta: dict[str, Any] = {"of": of.to_builtins()}
     if points:
         meta["points"] = [point.to_builtins() for point in points]
     for name, given in (("by_start", by_start), ("by_turn", by_turn)):
         if given:
-            meta[name] = {str(key): list(values) for key, values in given.items()}
+            meta[name] = {str(key): list(alone.y) for key, alone in given.items()}
+            meta[f"n_{name}"] = {str(key): _shortest(alone.n) for key, alone in given.items()}
     return {**trace, "meta": meta}
+
+
+def _shortest(ns: Sequence[str]) -> list[str]:
+    return list(ns[:1] if len(set(ns)) == 1 else ns)
 
 
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
@@ -125,11 +143,15 @@ def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any)
     }
 
 
+# Plotly takes null for 0 and draws its ends, as if the value were certain; what is no number it leaves out.
+NO_BAR = "none"
+
+
 def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None]) -> Any:
     """Error bars from each low to each high end; none where they are None."""
 
-    def gap(a: float | None, b: float | None) -> float:
-        return abs(a - b) if a is not None and b is not None else 0.0
+    def gap(a: float | None, b: float | None) -> float | str:
+        return abs(a - b) if a is not None and b is not None else NO_BAR
 
     return {
         "type": "data",
@@ -139,14 +161,3 @@ def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: S
         "thickness": 1,
         "width": 4,
     }
-
-
-def downsample(x: np.ndarray, y: np.ndarray, at_most: int = POINTS_AT_MOST) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many points in which each stretch keeps its lowest and highest y."""
-    if len(x) <= at_most:
-        return x, y
-    kept = {0, len(x) - 1}
-    for part in np.array_split(np.arange(len(x)), at_most // 2 - 1):
-        kept |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
-    order = sorted(kept)
-    return x[order], y[order]

@@ -1,32 +1,25 @@
 """One self-contained HTML page of a run: no network, no files beside it.
 
-Puts sections together and knows nothing of what they show. plotly.js is inline, once, packed.
+Puts sections together and knows nothing of what they show. plotly.js and the charts are inline, packed.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.store import check_named, write_whole
 from reports.described import question
 from reports.digest import digest_of, keep, sources_of
 from reports.frames import Run, open_run
-from reports.page.assets import packed_plotly, script, style
+from reports.page.assets import HAS_SCRIPT, Assets, of_report, plotly, plotly_source, policy
 from reports.page.bar import bar
 from reports.page.charts import Chart, Section
-from reports.page.markup import Html, join, paragraph, script_json, tag, text
+from reports.page.markup import Html, join, packed_json, paragraph, tag, text
 from reports.page.opening import opening
 from reports.sections import SECTIONS
 
-# Everything is inline; the page may load nothing, whatever text is in it.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
-)
-# Before anything is laid out, so that nothing moves.
-_HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
 # Said without JavaScript; the script hides it, or says what else is missing.
 _NO_CHARTS = Html(
     '<p id="no-charts">Charts need JavaScript and a browser of 2023 or later. '
@@ -50,7 +43,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError where no page can be there."""
+    """Raise UserError where no page can be there, or something of a run's is."""
+    check_named(path)
     if path.is_dir() or not path.parent.is_dir():
         missing = f"{path} is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise UserError(f"the report cannot be written: {missing}; give a file in a directory that exists")
@@ -58,10 +52,8 @@ def check_writable(path: Path) -> None:
 
 def write_page(path: Path, whole: str) -> None:
     """Write a page, whole or not at all. Raises UserError where it cannot be written."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(whole, encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, whole.encode())
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written ({error.strerror})") from error
 
@@ -91,17 +83,19 @@ def _section(name: str, made: Section) -> Html:
     return Html(f'<section id="{name}"><h2>{text(made.title).text}</h2>{made.body.text}</section>')
 
 
-def document(title: str, body: Html, charts: Sequence[Chart]) -> str:
-    """A page of its own with these charts, whose places the body has."""
+def document(title: str, body: Html, charts: Sequence[Chart], own: Assets | None = None) -> str:
+    """A page of its own with these charts, whose places the body has. `own`: those of a report unless told
+    otherwise. No other script runs in it, wherever it came from."""
+    own = own or of_report()
     data = {chart.id: chart.to_builtins() for chart in charts}
-    library = f'<script type="text/plain" id="plotly">{packed_plotly()}</script>' if charts else ""
+    drawn = packed_json("charts", data).text + plotly().text if charts else ""
+    scripts = [HAS_SCRIPT, own.script, *([plotly_source()] if charts else [])]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"{tag('title', title).text}<style>{style()}</style><script>{_HAS_SCRIPT}</script></head>"
+        f"{tag('title', title).text}<style>{own.style}</style><script>{HAS_SCRIPT}</script></head>"
         f"<body>{_NO_CHARTS.text if charts else ''}{body.text}"
-        f'<script type="application/json" id="charts">{script_json(data)}</script>'
-        f"{library}<script>{script()}</script></body></html>\n"
+        f"{drawn}<script>{own.script}</script></body></html>\n"
     )

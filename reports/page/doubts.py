@@ -3,25 +3,27 @@ on it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from reports.cells import Cell
-from reports.checks.finding import Finding
+from reports.checks.finding import Finding, by_weight
 from reports.frames import Run
-from reports.page.markup import Html, join, paragraph, plural, tag
+from reports.page.markup import Html, join, paragraph, tag
 from reports.said import clipped
 from reports.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
+from reports.written import plural
 
 # As many as fit on a screen with their texts; of the others there are the titles.
 TOLD = 4
-_TEXT_AT_MOST = 110
+_TEXT_AT_LEAST, _TEXT_AT_MOST = 25, 110
 _SKIPS_TOLD = 3
 _REASON_AT_MOST = 70
 
 
 def doubts(run: Run) -> Html:
     """Those that mark a number first, as in the section; nothing where no check found one."""
-    found = sorted(run.findings, key=lambda each: (not each.marks, not each.compares))
+    found = by_weight(run.findings)
     if not found:
         return Html("")
     told, rest = found[:TOLD], found[TOLD:]
@@ -38,9 +40,14 @@ def _link(finding: Finding) -> Html:
 
 
 def _short(finding: Finding) -> str:
-    """The beginning of what was seen."""
-    first = finding.text.partition(". ")[0].partition("; ")[0]
-    return clipped(first.rstrip("."), _TEXT_AT_MOST)
+    """The beginning of what was seen, as far as it is whole: no sentence is cut between two words."""
+    first = finding.text.partition(". ")[0].partition("; ")[0].rstrip(".")
+    if len(first) <= _TEXT_AT_MOST:
+        return f"{first}."
+    ends = [found.start() for found in re.finditer(r", |: | \(", first)]
+    heads = [head for end in ends if (head := first[:end]).count("(") == head.count(")")]
+    fit = [head for head in heads if _TEXT_AT_LEAST <= len(head) <= _TEXT_AT_MOST]
+    return f"{fit[-1] if fit else first}."
 
 
 # --- what is not there -----------------------------------------------------------------------------

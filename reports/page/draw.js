@@ -5,8 +5,6 @@ let version = 0;
 let isReady = false;
 let isPumping = false;
 
-const isVisible = (place) => place.getClientRects().length > 0;
-
 function draw(place) {
   const chart = view(charts[place.dataset.chart], place.closest("figure")?.dataset);
   const style = getComputedStyle(root);

@@ -25,6 +25,7 @@ function apply() {
   all(".of-all", main).forEach((said) => said.remove());
   for (const element of all(KEYS.map((key) => `[data-${key}]`).join(), main)) filter(element, isOut(element.dataset));
   for (const table of all("table", main)) applyToTable(table);
+  for (const place of all("[data-at]", main)) tellLoad(place);
   for (const figure of all("figure", main)) applyToFigure(figure);
   for (const box of all("details, .grid", main).reverse()) if (!box.closest("figure")) filter(box, isEmptied([...box.children]));
   for (const heading of all("h3", main)) applyToPart(heading);
@@ -39,9 +40,12 @@ function isEmptied(elements) {
 
 function applyToTable(table) {
   const rows = [...table.tBodies].flatMap((body) => [...body.rows]);
-  const about = rows.filter((row) => KEYS.some((key) => row.dataset[key] !== undefined));
+  const heads = [...(table.tHead?.rows[0]?.cells || [])];
+  const about = [...heads, ...rows].filter((each) => KEYS.some((key) => each.dataset[key] !== undefined));
   const box = table.closest(".scroll") || table;
-  filter(box, rows.length > 0 && rows.every(isFiltered));
+  const values = heads.slice(1);
+  filter(box, rows.length > 0 && (rows.every(isFiltered) || (values.length > 0 && values.every(isFiltered))));
+  if (about.some((each) => heads.includes(each))) applyToColumns(heads, rows);
   const view = box.parentElement;
   if (view.matches("figure > details")) filter(view, isFiltered(box));
   const missing = ["turn", "start"].filter((key) => state[key] && !about.some((row) => row.dataset[key] !== undefined)
@@ -49,12 +53,35 @@ function applyToTable(table) {
   if (about.length && !isFiltered(box) && !box.closest("figure")) caption(box, missing.map((key) => `${key}s`));
 }
 
+// Cells below a head that was hidden.
+function applyToColumns(heads, rows) {
+  for (const row of rows) [...row.cells].forEach((cell, at) => filter(cell, isFiltered(heads[at])));
+}
+
 function applyToFigure(figure) {
   const place = figure.querySelector(".chart");
-  if (!place) return;
-  const left = view(charts[place.dataset.chart], figure.dataset);
+  const chart = place && charts[place.dataset.chart];
+  if (!chart) return;
+  const left = view(chart, figure.dataset);
   filter(figure, isOut(figure.dataset) || left.isEmpty);
   caption(place, left.ofAll);
+  if (chart.quantity) entitle(figure, place, chart, left.isPart);
+}
+
+// What was found of the whole need not be so of a part: then what is drawn is the title.
+function entitle(figure, place, { title, quantity }, isPart) {
+  const said = isPart ? quantity : title;
+  figure.querySelector("figcaption").firstChild.data = said;
+  filter(figure.querySelector(".quantity"), isPart);
+  place.setAttribute("aria-label", `${said}; data in the table below`);
+  const { load } = figure.dataset;
+  figure.querySelector(".scroll")?.setAttribute("aria-label", load && !said.includes(load) ? `${said}, ${load}` : said);
+}
+
+// The table of the answer is of one load, which is that of the answer.
+function tellLoad(place) {
+  if (state.load && state.load !== place.dataset.at)
+    place.prepend(made("p", { className: "of-all" }, `at ${place.dataset.at}, whatever is filtered`));
 }
 
 // What a chart or a table is of all of, though one was chosen.
@@ -81,7 +108,8 @@ function applyToSection(section) {
 
 function say() {
   const { deployment, load, turn, start } = state;
-  const parts = [deployment, load && `at ${load}`, turn && `turn ${turn}`, start && `start ${start}`].filter(Boolean);
+  const words = (key) => selects.find((select) => select.dataset.filter === key)?.selectedOptions[0].text;
+  const parts = [deployment, load && `at ${load}`, turn && words("turn"), start && words("start")].filter(Boolean);
   const figures = all("figure");
   const left = figures.filter((figure) => !figure.closest(`[${MARK}]`)).length;
   const said = document.getElementById("shown");

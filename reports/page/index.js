@@ -1,6 +1,5 @@
 // The index of runs: a filter above the table, and sorting by its heads. Without it the table is whole.
-(() => {
-  "use strict";
+{
   const table = document.querySelector("table.runs");
   const body = table.tBodies[0];
   const rows = [...body.rows];
@@ -43,4 +42,7 @@
       body.append(...rows.sort((a, b) => sign * compare(value(a, at), value(b, at))));
     });
   });
-})();
+  startTables();
+  window.addEventListener("beforeprint", () => { root.classList.add("printing"); fitTables(); });
+  window.addEventListener("afterprint", () => { root.classList.remove("printing"); releaseTables(); });
+}

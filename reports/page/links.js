@@ -16,9 +16,18 @@ function addAnchors() {
   }
 }
 
+// What the address names; null where it names nothing, as "#%" does.
+function addressed() {
+  try {
+    return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  } catch {
+    return null;
+  }
+}
+
 // Opens what the target is folded into, and shows it if it was filtered out.
 function goToTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = addressed();
   if (!target) return;
   for (let box = target.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
   if (target.closest(`[${MARK}]`)) clear();
@@ -49,15 +58,18 @@ function startLinks() {
   if (location.hash) goToTarget();
 }
 
-const links = all("nav a");
+const bar = document.querySelector(".bar");
+const links = all("nav a").map((link) => ({ link, target: document.getElementById(link.hash.slice(1)) }))
+  .filter(({ target }) => target);
+// The link to the lowest of the parts that began above the reader's place.
 function markCurrent() {
-  const edge = document.querySelector(".bar")?.getBoundingClientRect().bottom + 90;
-  const above = links.filter((link) => document.querySelector(link.hash)?.getBoundingClientRect().top <= edge);
-  const isOrdered = (a, b) => document.querySelector(a.hash).getBoundingClientRect().top - document.querySelector(b.hash).getBoundingClientRect().top;
-  const here = above.sort(isOrdered).pop();
-  for (const link of links) {
-    if (link === here) link.setAttribute("aria-current", "location");
+  if (!links.length) return;
+  const edge = bar.getBoundingClientRect().bottom + 90;
+  const tops = links.map(({ target }) => target.getBoundingClientRect().top);
+  const here = tops.reduce((best, top, at) => (top <= edge && !(top < tops[best]) ? at : best), -1);
+  links.forEach(({ link }, at) => {
+    if (at === here) link.setAttribute("aria-current", "location");
     else link.removeAttribute("aria-current");
-  }
-  for (const menu of menus) menu.classList.toggle("current", here !== undefined && menu.contains(here));
+  });
+  for (const menu of menus) menu.classList.toggle("current", here >= 0 && menu.contains(links[here].link));
 }

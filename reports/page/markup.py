@@ -1,20 +1,21 @@
-"""Small pieces of HTML, and numbers as a person reads them. All text that comes in is escaped here."""
+"""Small pieces of HTML. All text that comes in is escaped here."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from reports.cells import Aggregate
-from reports.metrics import Value, counted, metric_of, why_missing
-from reports.spans import has_interval, shorter_half, span
+from reports.metrics import Value, counted, why_missing
+from reports.spans import shorter_half
+from reports.written import NOTHING, shown, span_text, supported
 
-NOTHING = "–"
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
 LONG_WORD = 18
 # What a reader cannot see: control characters, halves of a character, and marks that turn the direction of
@@ -56,6 +57,14 @@ ALL = Of()
 
 
 @dataclass(frozen=True)
+class Head:
+    """A table's column by its title, and what all of it is about."""
+
+    title: Html | str
+    of: Of = ALL
+
+
+@dataclass(frozen=True)
 class Row:
     """A table's row, and what it is about."""
 
@@ -85,13 +94,17 @@ def tag(name: str, /, *content: Html | str, **attributes: str) -> Html:
     return Html(f"<{name}{given}>{join(content).text}</{name}>")
 
 
-def script_json(data: Any) -> str:
-    """JSON that no text in it can end: inside a script element only these characters have a meaning. What
-    cannot be seen is written as in `escaped`, so that the page's script finds the same text in both."""
-    encoded = _ENCODED.sub(_seen, json.dumps(data, allow_nan=False, separators=(",", ":")))
-    for character in "<>&\u2028\u2029":
-        encoded = encoded.replace(character, f"\\u{ord(character):04x}")
-    return encoded
+def packed(name: str, content: str) -> Html:
+    """Text for the page's script, gzip in base64, so that the page stays small and nothing in it can end the
+    element. unpack.js reads it by its name, an id."""
+    data = base64.b64encode(gzip.compress(content.encode(), 9, mtime=0)).decode("ascii")
+    return Html(f'<script type="text/plain" id="{name}">{data}</script>')
+
+
+def packed_json(name: str, data: Any) -> Html:
+    """Data for the page's script. What cannot be seen is written as in `escaped`, so that the script finds
+    the same text in both."""
+    return packed(name, _ENCODED.sub(_seen, json.dumps(data, allow_nan=False, separators=(",", ":"))))
 
 
 def _seen(found: re.Match[str]) -> str:
@@ -114,14 +127,21 @@ def join(parts: Iterable[Html | str]) -> Html:
 
 
 def table(
-    columns: Sequence[Html | str], rows: Iterable[Row | Sequence[Html | str]], class_: str = ""
+    columns: Sequence[Head | Html | str],
+    rows: Iterable[Row | Sequence[Html | str]],
+    class_: str = "",
+    name: str = "table",
 ) -> Html:
-    """A table in a box that scrolls by itself; the first column heads its row."""
-    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in columns)))
+    """A table in a box that scrolls by itself; the first column heads its row. `name` is heard where the box
+    is reached, since it is one of many: of what the table is, as its heading says."""
+    heads = (each if isinstance(each, Head) else Head(each) for each in columns)
+    head = tag(
+        "thead", tag("tr", *(tag("th", each.title, scope="col", **each.of.attributes) for each in heads))
+    )
     body = tag("tbody", *map(_row, rows))
     # Scrolls inside its box, so the box takes the keyboard's focus.
     whole = tag("table", head, body, class_=class_)
-    return tag("div", whole, class_="scroll", tabindex="0", role="group", aria_label="table")
+    return tag("div", whole, class_="scroll", tabindex="0", role="group", aria_label=name)
 
 
 def _row(row: Row | Sequence[Html | str]) -> Html:
@@ -139,41 +159,9 @@ def paragraph(content: Html | str, class_: str = "note") -> Html:
     return tag("p", content, class_=class_)
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart; what
-    would be rounded to zero and is none is `<` the last digit."""
-    if value is None:
-        return NOTHING
-    places = digits + 1 if digits == 1 and abs(value) < 10 else digits
-    if 0 < value < 0.5 * 10.0**-places:
-        return f"<{10.0**-places:.{places}f}"
-    return f"{value:,.{places}f}"
-
-
-def precise(value: float | None, digits: int) -> str:
-    """As `number` writes it, but with two significant digits of what is small."""
-    if not value:
-        return number(value, digits)
-    return number(value, min(max(digits, 1 - math.floor(math.log10(abs(value)))), 9))
-
-
-def shown(name: str, value: float | None) -> str:
-    """A stored value of a metric in the unit that a person reads, without the unit."""
-    metric = metric_of(name)
-    write = precise if metric.may_be_small else number
-    return write(None if value is None else value * metric.shown_scale, metric.digits)
-
-
-def supported(name: str, value: float | None, half: float) -> str:
-    """As `shown`, without the digits that an uncertainty of `half` (stored unit) makes noise: the last one
-    left is worth a fifth of it at most. 1,234 with 434 is `1,230`."""
-    whole, metric = shown(name, value), metric_of(name)
-    if value is None or not half > 0 or whole.startswith("<"):
-        return whole
-    places = -math.floor(math.log10(half * metric.shown_scale / 5))
-    if places >= len(whole.partition(".")[2]):
-        return whole
-    return f"{round(value * metric.shown_scale, places):,.{max(places, 0)}f}"
+def note(first: str, more: str) -> Html:
+    """What a reader needs of a section's charts and tables, and the rest, which is folded."""
+    return join([paragraph(first), details("How to read this", paragraph(more))])
 
 
 def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
@@ -196,32 +184,9 @@ def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     return join([main, mark, *(tag("span", part, class_="range") for part in said if part)])
 
 
-def span_text(name: str, found: Aggregate) -> str:
-    """`[9.5, 10.5]`, a mean's interval; `9.8–10.2`, a range (reports/spans.py); empty for one value."""
-    ends = span(found)
-    if ends is None:
-        return ""
-    half = shorter_half(found)
-    low, high = (supported(name, end, half) for end in ends)
-    if has_interval(found):
-        return f"[{low}, {high}]"
-    return low if low == high else f"{low}–{high}"
-
-
 def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
     """One cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
     if withheld or found is None or found.value is None:
         why = withheld or (why_missing(name, found.n, found.requests) if found else why_missing(name, 0))
         return tag("span", NOTHING, title=why, class_="none")
     return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
-
-
-def several(names: Sequence[str], between: str = ", ") -> str:
-    """The first four different names, and how many more there are."""
-    different = list(dict.fromkeys(names))
-    more = f" and {len(different) - 4} more" if len(different) > 4 else ""
-    return between.join(different[:4]) + more
-
-
-def plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")

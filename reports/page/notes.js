@@ -1,4 +1,4 @@
-// Notes of one line below charts, that open where they are longer; tables that are wider than their place.
+// Notes of one line below charts, that open where they are longer.
 function isCut(note) {
   return note.scrollWidth > note.clientWidth + 1 || note.scrollHeight > note.clientHeight + 2;
 }
@@ -19,7 +19,4 @@ function fold(note) {
 function startNotes() {
   const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => target.clientWidth && fold(target)));
   all("figure > .note").forEach((note) => sizes.observe(note));
-  const widths = new ResizeObserver((entries) => entries.forEach(({ target }) =>
-    target.classList.toggle("wider", target.scrollWidth > target.clientWidth + 1)));
-  all(".scroll").forEach((box) => widths.observe(box));
 }

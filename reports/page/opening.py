@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from reports import decision_text
-from reports.answer import answer_of
 from reports.described import question, what_was_run
 from reports.frames import Run
-from reports.marks import mark_html, marks_between
+from reports.marks import mark_html
 from reports.page.doubts import doubts, left_out
-from reports.page.markup import Html, join, paragraph, plural, tag, unbroken
-from reports.said import Said
+from reports.page.markup import Html, join, paragraph, tag, unbroken
 from reports.standing_table import standing_table
+from reports.whole_answer import whole_answer
+from reports.written import plural
 
 
 def opening(run: Run) -> Html:
@@ -23,25 +22,18 @@ def opening(run: Run) -> Html:
     if run.record.stopped_because:
         parts.append(paragraph(f"until ended: {run.record.stopped_because}.", "sub"))
     if cut := _cut(run):
-        parts.append(tag("div", tag("b", "This run was cut short. "), cut, class_="cut", role="alert"))
+        how = "is still running" if run.is_going_on else "was cut short"
+        parts.append(tag("div", tag("b", f"This run {how}. "), cut, class_="cut", role="alert"))
     return join([*parts, _answer(run), *_tables(run), doubts(run), left_out(run)])
 
 
 def _answer(run: Run) -> Html:
-    """What the run says, with the marks of the numbers that it goes by."""
-    if decided := decision_text.answers(run):
-        return _box(decided, mark_html(decision_text.answer_marks(run)), decision_text.basis(run))
-    found = answer_of(run)
-    marks = [each for a, b, metric in found.numbers for each in marks_between(run, a, b, metric)]
-    return _box(found.said, mark_html(list(dict.fromkeys(marks))), found.basis)
-
-
-def _box(said: Sequence[Said], marks: Html, basis: str) -> Html:
-    """What stands out of an answer, then the rest of it, and by which rule it is given."""
-    parts = [join([tag("b", f"{each.lead}."), f" {each.text}"]) for each in said]
+    """What stands out of the answer, then the rest of it, its marks, and by which rule it is given."""
+    found = whole_answer(run)
+    parts = [join([tag("b", f"{each.lead}."), f" {each.text}"]) for each in found.said]
     spaced = [part for each in parts for part in (Html(" "), each)][1:]
-    small = [tag("small", basis)] if basis else []
-    return paragraph(join([*spaced, marks, *small]), "answer")
+    small = [tag("small", found.basis)] if found.basis else []
+    return paragraph(join([*spaced, mark_html(found.marks), *small]), "answer")
 
 
 def _tables(run: Run) -> Iterator[Html]:
@@ -56,7 +48,7 @@ def _tables(run: Run) -> Iterator[Html]:
             }
             title = ", ".join(name for name, others in names.values() if len(others) > 1)
             yield tag("h2", title, class_="case")
-        yield standing_table(run, lineup)
+        yield tag("div", standing_table(run, lineup), data_at=lineup.load)
 
 
 def _cut(run: Run) -> str | None:
@@ -64,9 +56,11 @@ def _cut(run: Run) -> str | None:
     if run.record.status == "completed":
         return None
     how = {
-        "running": "It has no end on record: bench was killed, or is still running.",
+        "running": "It has no end on record: bench was killed.",
         "interrupted": "It was interrupted.",
     }[run.record.status]
+    if run.is_going_on:
+        how = "This is what there is so far; bench writes the report anew at its end."
     groups = {
         status: [f"{cell.number:03d}" for cell in run.planned_cells if cell.status == status]
         for status in ("in flight", "interrupted", "not measured")
@@ -76,7 +70,6 @@ def _cut(run: Run) -> str | None:
         for status, numbers in groups.items()
         if numbers
     ]
-    path = run.path
-    return " ".join(
-        [how, *said, f"bench run --resume {shlex.quote(str(path))} measures what is missing." if said else ""]
-    )
+    if said and not run.is_going_on:
+        said.append(f"bench run --resume {shlex.quote(str(run.path))} measures what is missing.")
+    return " ".join([how, *said])

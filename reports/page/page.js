@@ -1,28 +1,46 @@
 // Begins what stands above. The text is there already; charts come last.
+
+// One part that fails takes no other with it.
+function attempt(begin, ...given) {
+  try {
+    begin(...given);
+  } catch (error) {
+    console.error(`${begin.name}:`, error);
+  }
+}
+
 function failed(reason) {
   const said = document.getElementById("no-charts");
   said.textContent = `The charts cannot be drawn here (${reason}). Each chart's numbers are in the table below it.`;
   root.classList.add("no-charts");
 }
 
-async function start() {
-  startFilters();
-  startLinks();
-  startNotes();
-  startPrinting();
-  if (!places.length) return;
-  if (!window.DecompressionStream) return failed("this browser cannot unpack them");
+async function unpackCharts() {
+  if (!window.DecompressionStream) throw new Error("this browser cannot unpack them");
+  Object.assign(charts, await unpackedData("charts"));
+  if (!document.getElementById("timeline-data")) return;
+  attempt(startTimeline, await unpackedData("timeline-data"));
+  // It moves what stands below it.
+  if (location.hash) goToTarget();
+}
+
+async function startCharts() {
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  try {
-    await unpack();
-  } catch (error) {
-    return failed(error.message);
-  }
+  document.head.append(made("script", { textContent: await unpacked("plotly") }));
   isReady = true;
   watch();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
+async function start() {
+  [startLinks, startNotes, startTables, startPrinting].forEach((begin) => attempt(begin));
+  // Filters know from the charts what there is to choose; without charts they are of the tables alone.
+  const whole = places.length ? unpackCharts() : Promise.resolve();
+  await whole.catch((error) => failed(error.message));
+  attempt(startFilters);
+  if (places.length && !root.classList.contains("no-charts")) await startCharts().catch((error) => failed(error.message));
+}
+
 const ready = start();
-// For tests and tools: resolves when all that is not folded away is drawn.
-window.bench = { ready, drawAll: () => ready.then(drawVisible), choose };
+// For tests and tools: `drawAll` resolves when all that is not folded away is drawn, `charts` is what is drawn.
+window.bench = { ready, drawAll: () => ready.then(drawVisible), choose, charts };

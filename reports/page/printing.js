@@ -4,15 +4,12 @@ function beginPrint() {
   root.classList.add("printing");
   version += 1;
   drawVisible();
-  for (const box of all(".scroll").filter(isVisible)) {
-    const table = box.firstElementChild;
-    if (table && table.scrollWidth > box.clientWidth + 1) table.style.zoom = (box.clientWidth / table.scrollWidth).toFixed(3);
-  }
+  fitTables();
 }
 
 function endPrint() {
   root.classList.remove("printing");
-  all(".scroll > *").forEach((table) => { table.style.zoom = ""; });
+  releaseTables();
   redraw();
 }
 

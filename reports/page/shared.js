@@ -1,11 +1,13 @@
 // What the parts of the script share.
 const root = document.documentElement;
-const charts = JSON.parse(document.getElementById("charts").textContent);
+// What is drawn in each place, by its id; empty until it is unpacked.
+const charts = {};
 const KEYS = ["deployment", "load", "turn", "start"];
 // What the reader chose of each; "" for all.
 const state = Object.fromEntries(KEYS.map((key) => [key, ""]));
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const places = all(".chart");
+const isVisible = (element) => element.getClientRects().length > 0;
 
 function made(name, given = {}, ...content) {
   const element = Object.assign(document.createElement(name), given);

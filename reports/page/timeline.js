@@ -1,7 +1,7 @@
 // The timeline of the cell that the reader chooses. reports/sections/timeline.py gives each cell's data; what is
 // drawn of it goes among the page's charts, with names of style variables as colours.
 function startTimeline({ phases, cells }) {
-  const LANE_PX = { most: 26, least: 7, all: 460 }, PANEL_PX = 96, GAP_PX = 30, AROUND_PX = 54;
+  const LANE_PX = { most: 26, least: 7, all: 460 }, PANEL_PX = 96, GAP_PX = 30, AROUND_PX = 54, POINTER_PX = 24;
   const DASHES = { solid: "solid", dotted: "dot" };
   const at = (id) => document.getElementById(id);
   const choice = at("timeline-cell");
@@ -14,6 +14,7 @@ function startTimeline({ phases, cells }) {
   const fixed = (value, digits) => (value === null ? "–"
     : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
   const seconds = (ms) => (ms === null ? null : ms / 1000);
+  const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
   const instant = (ms) => fixed(seconds(ms), 3);
 
   // A row of the columns.
@@ -87,14 +88,16 @@ function startTimeline({ phases, cells }) {
   const heading = (domain, text) => ({ xref: "paper", x: 0, xanchor: "left", yref: "paper", y: domain[1], yanchor: "bottom",
     showarrow: false, text, font: { color: "--mut", size: 12 } });
 
-  const pointer = (request, lanes) => ({ x: seconds(request.first), y: request.lane, xref: "x", yref: "y",
+  // Its words stand above the lanes, so that they cover no request.
+  const pointer = (request, lanePx, [from, to]) => ({ x: seconds(request.first), y: request.lane, xref: "x", yref: "y",
+    xanchor: request.first > (from + to) / 2 ? "right" : "left",
     text: `slowest first token, ${fixed(request.ttft, 1)} ms`, font: { size: 12, color: "--fg" }, showarrow: true, arrowhead: 6,
-    arrowsize: 0.8, arrowwidth: 1.5, arrowcolor: "--fg", ax: 0, ay: request.lane * 2 < lanes ? 26 : -26, bgcolor: "--card",
+    arrowsize: 0.8, arrowwidth: 1.5, arrowcolor: "--fg", ax: 0, ay: -((request.lane + 0.6) * lanePx + 14), bgcolor: "--card",
     bordercolor: "--line", borderpad: 2 });
 
   // Panels on one x axis. A lane has its least height on a small screen too, so that it can be seen.
   function layoutOf(cell, requests) {
-    const lanes = Math.max(...cell.requests.lane) + 1;
+    const lanes = largest(cell.requests.lane) + 1;
     const lanePx = Math.min(LANE_PX.most, Math.max(LANE_PX.least, LANE_PX.all / lanes));
     const heights = [Math.max(lanes * lanePx, 60), PANEL_PX, ...(cell.memory ? [PANEL_PX] : [])];
     const inner = heights.reduce((sum, px) => sum + px + GAP_PX, -GAP_PX);
@@ -102,10 +105,11 @@ function startTimeline({ phases, cells }) {
     const every = Math.ceil(lanes / 12);
     const ticks = cell.users.map((_, lane) => lane).filter((lane) => lane % every === 0);
     const said = cell.queue.map(({ name }, k) => (cell.queue.length > 1 ? `${name} (${Object.keys(DASHES)[k]})` : name));
-    const upTo = (lists) => [0, 1.12 * Math.max(1e-9, ...lists.flat())];
+    const upTo = (lists) => [0, 1.12 * Math.max(1e-9, largest(lists.flat()))];
     const slowest = requests.find((request) => request.number === cell.slowest);
     return {
-      height: inner + AROUND_PX, margin: { l: 52, r: 10, t: 8, b: AROUND_PX - 8 }, barmode: "overlay", bargap: 0,
+      height: inner + AROUND_PX + (slowest ? POINTER_PX : 0),
+      margin: { l: 52, r: 10, t: 8 + (slowest ? POINTER_PX : 0), b: AROUND_PX - 8 }, barmode: "overlay", bargap: 0,
       xaxis: { title: { text: "seconds since the window began" }, range: cell.stretch.map(seconds), anchor: cell.memory ? "y3" : "y2",
         automargin: false, zeroline: false, showspikes: true, spikemode: "across", spikesnap: "cursor", spikethickness: 1,
         spikedash: "solid", spikecolor: "--mut" },
@@ -114,7 +118,7 @@ function startTimeline({ phases, cells }) {
       yaxis2: { title: { text: "requests" }, domain: forQueue, range: upTo([1, ...cell.queue.map(({ y }) => y)]), nticks: 4, automargin: false },
       ...(cell.memory && { yaxis3: { title: { text: "GiB" }, domain: forMemory, range: upTo([cell.memory.y]), nticks: 4, automargin: false } }),
       annotations: [heading(forQueue, `requests ${said.join(", ")}`), ...(cell.memory ? [heading(forMemory, cell.memory.what)] : []),
-        ...(slowest ? [pointer(slowest, lanes)] : [])],
+        ...(slowest ? [pointer(slowest, heights[0] / lanes, cell.stretch)] : [])],
       shapes: [{ type: "rect", layer: "below", x0: 0, x1: seconds(cell.window_ms), yref: "paper", y0: 0, y1: 1,
         fillcolor: "--shade", line: { width: 0 } }],
     };
@@ -162,5 +166,3 @@ function startTimeline({ phases, cells }) {
   document.addEventListener("chosen", follow);
   show();
 }
-
-if (document.getElementById("timeline-data")) startTimeline(JSON.parse(document.getElementById("timeline-data").textContent));

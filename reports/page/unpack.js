@@ -1,7 +1,8 @@
-// plotly.js, which the page carries packed. Nothing is fetched.
-async function unpack() {
-  const bytes = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+// Text that the page carries packed (markup.packed). Nothing is fetched.
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = made("script", { textContent: await new Response(stream).text() });
-  document.head.append(script);
+  return new Response(stream).text();
 }
+
+const unpackedData = async (id) => JSON.parse(await unpacked(id));

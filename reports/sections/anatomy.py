@@ -24,8 +24,9 @@ from reports.anatomy_tables import (
 from reports.frames import Run
 from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, join, paragraph, several, tag
+from reports.page.markup import Html, Of, Row, join, paragraph, tag
 from reports.page.swatches import swatch
+from reports.written import several
 
 # A bar's pieces in order: title, colour and pattern.
 _RESERVED = "KV cache reserved, not needed"
@@ -62,11 +63,11 @@ def section(run: Run) -> Section | None:
         _key(chart),
         figure(chart),
         tag("h3", "The parts and where they are known from"),
-        paragraph(SOURCES),
+        SOURCES,
         parts_table(found, shown),
         *kv_parts(found, shown),
         tag("h3", "Memory at each stage"),
-        paragraph(stages_note(found)),
+        stages_note(found),
         stages_table(found, shown),
         *expected_parts(found, shown),
     ]

@@ -11,14 +11,15 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, table, tag
+from reports.page.markup import Head, Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.written import NOTHING
 
-_NOTE = (
-    "What kept each deployment from serving more at a load. KV cache full: requests waited, and it was full "
-    "or had no room for a long one. Slots full: they waited while as many ran as the server serves at once. "
-    "Compute: processor or device busy all the time. Arrival rate: as many ended as came. Users: "
-    "none waited, and each request's own time is what counts. The client: bench itself did not keep up. "
-    "Not clear: the evidence is not there."
+_NOTE = note(
+    "What kept each deployment from serving more at a load. Users: no request waited; arrival rate: as many "
+    "ended as came; slots full, KV cache full: requests waited for these; compute: processor or device busy "
+    "all the time; the client: bench itself did not keep up; not clear: the evidence is not there.",
+    "Slots: as many requests ran as the server serves at once. KV cache: it was full, or had no room for a "
+    "long request. Users: each request's own time is what counts.",
 )
 _RULE = (
     f"By the servers' metrics, asked once a second, and the client's own record, in the windows of the "
@@ -38,7 +39,7 @@ def section(run: Run) -> Section | None:
     found = [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
     if not found:
         return None
-    parts: list[Html] = [paragraph(_NOTE)]
+    parts: list[Html] = [_NOTE]
     scenarios = list(dict.fromkeys(group.scenario for group, _ in found))
     for scenario in scenarios:
         own = [(group, bound) for group, bound in found if group.scenario == scenario]
@@ -53,17 +54,13 @@ def _words(run: Run, found: Sequence[tuple[Group, Bound]]) -> Html:
     by_place = {(group.deployment, group.load): bound for group, bound in found}
     rows = [
         Row(
-            [named(looks(run)[label]), *(_at(load, _word(by_place.get((label, load)))) for load in loads)],
+            [named(looks(run)[label]), *(_word(by_place.get((label, load))) for load in loads)],
             Of(label),
         )
         for label in dict.fromkeys(group.deployment for group, _ in found)
     ]
-    return table(["deployment", *(_at(load, load) for load in loads)], rows, "plain loads bounds")
-
-
-def _at(load: str, content: Html | str) -> Html:
-    """What a column of one load has."""
-    return tag("span", content, **Of(load=load).attributes)
+    heads = (Head(load, Of(load=load)) for load in loads)
+    return table(["deployment", *heads], rows, "plain loads bounds", "What bounded each load")
 
 
 def _loads(found: Sequence[tuple[Group, Bound]]) -> list[str]:
@@ -81,7 +78,10 @@ def _word(bound: Bound | None) -> Html | str:
 
 def _evidence(run: Run, found: Sequence[tuple[Group, Bound]]) -> Html:
     return table(
-        ["deployment", "load", "bound", "evidence"], _evidence_rows(run, found), "plain loads bounds"
+        ["deployment", "load", "bound", "evidence"],
+        _evidence_rows(run, found),
+        "plain loads bounds",
+        "Evidence",
     )
 
 

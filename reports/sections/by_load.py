@@ -15,10 +15,12 @@ from reports.page.charts import Chart, about, axis, line, spread
 from reports.page.charts import label as text_of
 from reports.page.log_axis import log_ticks
 from reports.page.looks import Look, looks
-from reports.page.markup import NOTHING, Of, Row, several, shown
+from reports.page.markup import Of, Row
 from reports.sections.points import by_start, by_turn, marked_points, point_text
 from reports.spans import span
+from reports.thinned import significant
 from reports.titles import title_by_load
+from reports.written import NOTHING, several, shown
 
 # Latencies of two deployments at one load, from which factor on they stand on a log scale.
 _LOG_FROM = 5.0
@@ -224,7 +226,7 @@ def aside(levels: Sequence[float], deployments: int, shift: float, is_log: bool)
         step = _alone(levels) * min(0.06, 0.6 / deployments)
     moved = [place + shift * step for place in places]
     return {
-        level: float(f"{10**place if is_log else place:.6g}")
+        level: significant(10**place if is_log else place, 6)
         for level, place in zip(levels, moved, strict=True)
     }
 

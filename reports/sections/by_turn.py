@@ -11,19 +11,20 @@ import numpy as np
 from reports.caveats import stand_ins
 from reports.cells import Aggregate, Group
 from reports.frames import Run
-from reports.intervals import CONFIDENCE
 from reports.load_cases import LoadPoint
 from reports.marks import mark_html, marks_of
 from reports.metrics import counted, metric_of
 from reports.page.charts import Chart, about, axis, label, line, spread
 from reports.page.looks import looks
-from reports.page.markup import NOTHING, Of, Row, aggregate_cell, several, span_text
+from reports.page.markup import Of, Row, aggregate_cell
 from reports.sections.by_load import aside
-from reports.sections.points import marked_points
+from reports.sections.points import alone, marked_points
 from reports.sections.turn_titles import Turned, cache_title, growth_note, growth_title
 from reports.spans import span
+from reports.thinned import significant
 from reports.turn_values import TurnValues, growth, turn_values
 from reports.verdict_words import title_of
+from reports.written import NOTHING, several, span_text
 
 # Conversations of hundreds of turns are drawn at so many of them.
 TURNS_AT_MOST = 20
@@ -42,9 +43,9 @@ class _Line:
         return [turn for turn, mean in self.means.items() if mean.mean is not None]
 
 
-def turn_chart(run: Run, point: LoadPoint, name: str, index: int) -> Chart | None:
+def turn_chart(run: Run, point: LoadPoint, name: str, index: int, confidence: float) -> Chart | None:
     """A value by its name (`ttft_s.p50`, `cached_share`, `input_tokens`); None where there are not two
-    turns that have it."""
+    turns that have it. `confidence`: of the intervals that its title goes by."""
     groups = [group for group in point.groups if not run.withheld(group.key, name)]
     found = {group.deployment: turn_values(run, group, name) for group in groups}
     turns = sorted({turn for values in found.values() for turn in values})
@@ -54,8 +55,8 @@ def turn_chart(run: Run, point: LoadPoint, name: str, index: int) -> Chart | Non
         return None
     metric = metric_of(name)
     quantity = f"{title_of(name)[:1].upper()}{title_of(name)[1:]} by turn at {point.load}"
-    turned = _turned(run, lines) if name.endswith(".p50") else None
-    title = _title(run, name, lines, turned)
+    turned = _turned(run, lines, confidence) if name.endswith(".p50") else None
+    title = _title(run, name, lines, turned, confidence)
     traces = [
         _trace(run, each, name, place, len(lines), drawn) for place, each in enumerate(lines) if each.known
     ]
@@ -95,10 +96,7 @@ def _trace(
     ends = [span(each) for each in aggregates]
     lows, highs = ([_rounded(pair[at], scale) if pair else None for pair in ends] for at in (0, 1))
     repeats = list(found.values[turns[0]])
-    by_start = {
-        repeat + 1: [_rounded(found.values[turn][repeat].value, scale) for turn in turns]
-        for repeat in repeats
-    }
+    by_start = {repeat + 1: alone(name, [found.values[turn][repeat] for turn in turns]) for repeat in repeats}
     unit = metric_of(name).shown_unit
     trace = line(
         looks(run)[found.group.deployment],
@@ -107,10 +105,11 @@ def _trace(
         error_y=spread(means, lows, highs),
         customdata=[str(turn + 1) for turn in turns],
         text=[
-            label(f"{unit} {span_text(name, each)}, n = {counted(each.n, each.requests)}")
+            label(f"{span_text(name, each)}, n = {counted(each.n, each.requests)}".removeprefix(", "))
             for each in aggregates
         ],
-        hovertemplate="%{fullData.name}<br>turn %{customdata}: %{y:.4~g} %{text}<extra></extra>",
+        hovertemplate=f"%{{fullData.name}}<br>turn %{{customdata}}: %{{y:.4~g}} {label(unit)}"
+        "<br>%{text}<extra></extra>",
     )
     of = Of(found.group.deployment, found.group.load)
     points = [Of(turn=turn + 1) for turn in turns]
@@ -118,7 +117,7 @@ def _trace(
 
 
 def _rounded(value: float | None, scale: float) -> float | None:
-    return None if value is None else float(f"{value * scale:.5g}")
+    return None if value is None else significant(value * scale)
 
 
 def _rows(run: Run, found: _Line, name: str) -> list[Row]:
@@ -159,16 +158,15 @@ def _value_axis(name: str) -> dict[str, Any]:
 # --- what is found ---------------------------------------------------------------------------------
 
 
-def _turned(run: Run, lines: Sequence[_Line]) -> list[Turned]:
-    """The last turn that all lines have against the first, at a level for all deployments together; without
-    those whose kernels are stand-ins, which show no speed of their engine."""
+def _turned(run: Run, lines: Sequence[_Line], confidence: float) -> list[Turned]:
+    """The last turn that all lines have against the first; without those whose kernels are stand-ins, which
+    show no speed of their engine."""
     fakes = stand_ins(run)
     drawn = [each for each in lines if each.known and each.group.deployment not in fakes]
     shared = set.intersection(*(set(each.known) for each in drawn)) if drawn else set()
     if len(shared) < 2:
         return []
     first, last = min(shared), max(shared)
-    confidence = 1 - (1 - CONFIDENCE) / len(drawn)
     found = []
     for each in drawn:
         a, b = (list(each.values[turn].values()) for turn in (first, last))
@@ -178,14 +176,17 @@ def _turned(run: Run, lines: Sequence[_Line]) -> list[Turned]:
     return found
 
 
-def _title(run: Run, name: str, lines: Sequence[_Line], turned: Sequence[Turned] | None) -> str:
+def _title(
+    run: Run, name: str, lines: Sequence[_Line], turned: Sequence[Turned] | None, confidence: float
+) -> str:
     """Empty where the intervals support none."""
     if turned:
         return growth_title(
             f"Median {title_of(name).partition(' ')[0]}", turned, run.record.compare.margin_share
         )
     if name == "cached_share":
-        return cache_title({each.group.deployment: each.means for each in lines if each.known})
+        known = {each.group.deployment: each.means for each in lines if each.known}
+        return cache_title(known, confidence)
     return ""
 
 

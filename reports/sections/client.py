@@ -11,20 +11,9 @@ from reports.frames import Run
 from reports.metrics import Value
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    aggregate_cell,
-    join,
-    number,
-    paragraph,
-    shown,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, aggregate_cell, join, note, paragraph, table, tag
 from reports.sections.own_error import own_error
+from reports.written import NOTHING, number, shown
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "tokens_per_chunk")
 _COLUMNS = (
@@ -40,7 +29,7 @@ _COLUMNS = (
     "clock ± µs",
     "GC ms",
     "CPU % of a core",
-    "re-sent / lost",
+    "requests re-sent / lost",
     "samples missed",
 )
 _WORKER_COLUMNS = (
@@ -60,16 +49,17 @@ _WORKER_COLUMNS = (
     "ended",
 )
 _SAMPLERS = ("host", "device")
-_NOTE = (
-    "Tokens: means per ok request, as the server counts them, or load.tokenizer where it does not. Tokens"
-    " per chunk: where above 1, the gaps of ITL are between chunks of so many tokens. Send lag: how late "
-    "a request left. Loop lag: lateness of a 10 ms timer in the load process. Stamp lag: from the "
+_NOTE = note(
+    "Tokens: means per ok request, as the server counts them, or load.tokenizer where it does not. Send lag: "
+    "how late a request left.",
+    "Tokens per chunk: where above 1, the gaps of ITL are between chunks of so many tokens. Loop lag: "
+    "lateness of a 10 ms timer in the load process. Stamp lag: from the "
     "kernel's receive stamp to our reading of it. Clock: uncertainty of mapping the stamps onto the one "
     "time axis. GC and CPU: of the load processes together. Re-sent: requests whose kept-alive connection"
     " had been closed, and that were sent once more. Lost: requests that a load process died with. "
     "Samples missed: of the starts' memory and processor, due each 100 ms, with the p99 of the time from one "
     "to the next. Over several starts, tokens and the send lag's "
-    "p50 are means; re-sent and lost are sums; the rest is the worst start's."
+    "p50 are means; re-sent and lost are sums; the rest is the worst start's.",
 )
 
 
@@ -78,10 +68,10 @@ def section(run: Run) -> Section | None:
     groups = [group for group in run.groups if any(cell.summary for cell in group.counted)]
     if not groups:
         return None
-    parts: list[Html] = [paragraph(_NOTE)]
+    parts: list[Html] = [_NOTE]
     for scenario in dict.fromkeys(group.scenario for group in groups):
         rows = [_row(run, group) for group in groups if group.scenario == scenario]
-        parts += [tag("h3", scenario), table(_COLUMNS, rows, "plain client")]
+        parts += [tag("h3", scenario), table(_COLUMNS, rows, "plain client", f"Client, {scenario}")]
     parts += [*_workers(run), *own_error(run)]
     return Section("Client and tokens", join(parts))
 
@@ -142,7 +132,7 @@ def _workers(run: Run) -> list[Html]:
         "Clock offset: what was added to a worker's instants to bring them onto the clock of the machine "
         "that ran bench; ±: how well it is known. A worker that was lost did not come to say the rest."
     )
-    return [tag("h3", "Load processes"), note, table(_WORKER_COLUMNS, rows, "plain client")]
+    return [tag("h3", "Load processes"), note, table(_WORKER_COLUMNS, rows, "plain client", "Load processes")]
 
 
 def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> Row:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reports.attainment import Attainment
 from reports.checks.finding import Finding
 from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row
-from reports.decision_text import (
+from reports.decision_words import (
     amount_words,
     basis,
     next_words,
@@ -20,11 +20,12 @@ from reports.marks import mark_html, marks_across_quantizations, marks_of, marks
 from reports.metrics import metric_of
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import ALL, NOTHING, Html, Of, join, paragraph, several, table, tag
+from reports.page.markup import ALL, Head, Html, Of, join, note, table, tag
 from reports.page.markup import Row as Line
 from reports.picks import Candidate, Pick, Standing, State
 from reports.search_decision import load_rows, search_rows
 from reports.searches import CAPACITY, slo_metrics
+from reports.written import NOTHING, several
 
 _COLUMNS: tuple[Column, ...] = ("most load", "fastest", "cheapest", "smallest")
 _STATES: Mapping[State, str] = {
@@ -54,8 +55,8 @@ def section(run: Run) -> Section | None:
         )
         title = f"{scenario}, {model}" if has_models else scenario
         parts += [tag("h3", title)] if len(cases) > 1 else []
-        parts += [_decided(run, own, found), tag("h3", "Who keeps it"), _standings(run, loads, found)]
-    parts.append(paragraph(_search_note(run) if is_search else _note(run, rows)))
+        parts += [_decided(run, own, found), tag("h3", "Who keeps the SLO"), _standings(run, loads, found)]
+    parts.append(note(*(_search_note(run) if is_search else _note(run, rows))))
     return Section("Which to take", join(parts))
 
 
@@ -73,7 +74,10 @@ def _decided(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html:
         for row in rows
     ]
     return table(
-        ["load", "keep the SLO", *(_heading(run, rows, name) for name in columns)], lines, "words decision"
+        ["load", "keep the SLO", *(_heading(run, rows, name) for name in columns)],
+        lines,
+        "words decision",
+        "Which to take",
     )
 
 
@@ -106,7 +110,7 @@ def _picked(run: Run, row: Row, pick: Pick | None, found: Mapping[str, Look]) ->
     """The best, its value, and how it stands to the others."""
     if pick is None:
         return NOTHING
-    small = [tag("span", line, class_="range") for line in _lines(pick)]
+    small = [tag("span", line, class_="range") for line in _lines(pick, run.record.compare.margin_share)]
     if pick.why is not None and pick.next is not None:
         # Without a verdict the first by its values is no winner: values stand side by side.
         each = [tag("div", f"{c.label}: ", _amount(run, row, pick, c)) for c in (pick.best, pick.next)]
@@ -132,14 +136,14 @@ def _marks_at_highest(run: Run, row: Row, label: str, metric: str) -> tuple[Find
     return own.marks if metric == CAPACITY else marks_of_answer(run, own.cells_at_highest, [metric])
 
 
-def _lines(pick: Pick) -> Iterator[str]:
+def _lines(pick: Pick, margin_share: float) -> Iterator[str]:
     by_speed = "by its speed " if pick.metric == COST and pick.verdict else ""
     if pick.next is None:
         yield "the only one" if not pick.unclear else "the only one that is known to keep it"
     elif pick.why is not None:
         yield f"no best: {pick.why}"
     elif pick.ties:
-        yield f"{by_speed}not told apart from {tied_words(pick)}"
+        yield f"{by_speed}{tied_words(pick, margin_share)}"
     else:
         yield f"{by_speed}{next_words(pick)}"
     if pick.unclear:
@@ -160,7 +164,8 @@ def _standings(run: Run, rows: Sequence[Row], found: Mapping[str, Look]) -> Html
         by_load = [next((s for s in row.standings if s.label == label), None) for row in rows]
         cells = [named(found[label]), *(_state(run, each) for each in by_load)]
         lines.append(Line(cells, Of(deployment=label)))
-    return table(["deployment", *(row.load for row in rows)], lines, "words loads decision")
+    heads = (Head(row.load, Of(load=row.load)) for row in rows)
+    return table(["deployment", *heads], lines, "words loads decision", "Who keeps the SLO")
 
 
 def _state(run: Run, standing: Standing | None) -> Html | str:
@@ -175,27 +180,36 @@ def _state(run: Run, standing: Standing | None) -> Html | str:
     return join([word, marks, tag("span", why, class_="range")])
 
 
-def _nearest(attained: Sequence[Attainment]) -> str:
+def _nearest(attained: Sequence[Attainment]) -> Html:
     """The objective that is met by the least, for what is asked of it."""
     worst = min(attained, key=lambda each: (each.share or 0.0) - each.objective.share)
     low, high = (100 * end for end in worst.interval)
-    return f"{objective_words(worst.objective)} {100 * (worst.share or 0.0):.1f} % [{low:.1f}, {high:.1f}]"
+    share = f"{objective_words(worst.objective)} {100 * (worst.share or 0.0):.1f} %"
+    # Breaks before the bracket alone.
+    whole = (tag("span", part, class_="unbroken") for part in (share, f"[{low:.1f}, {high:.1f}]"))
+    return Html(" ".join(part.text for part in whole))
 
 
-def _note(run: Run, rows: Sequence[Row]) -> str:
+def _note(run: Run, rows: Sequence[Row]) -> tuple[str, str]:
+    """What a reader needs, and the rest."""
     by_need = any(pick.metric == NEEDED for row in rows for pick in row.picks.values())
     cheap = (
         "Cheapest: on the same devices cost is a price over the speed, so it orders as the fastest does. "
         if any("cheapest" in row.picks for row in rows)
         else ""
     )
-    return (
-        f"SLO: {slo_words(run.record.slo)}. Kept: the 95 % interval of the share of requests that meet an "
-        "objective, over all of them and over starts, is not below what is asked, for each one; broken: one "
-        "is below it; else it is not clear. One is named of those that keep it (where none is known to, of "
-        "those that may), by its mean over starts [95 % interval]. The ratio is of it to the next; not told "
+    first = (
+        f"SLO: {slo_words(run.record.slo)}. Below who keeps it: the objective that is nearest to being "
+        "missed, with the share of requests that meet it [95 % interval]."
+    )
+    rest = (
+        "A deployment keeps the SLO where the interval of each objective's share, over all requests and over "
+        "starts, is not below what is asked; it does not where one is wholly below; else it is not clear. "
+        "The fastest, cheapest and smallest are of those that keep it (where none is known to, of those that "
+        "may), by the mean over starts [95 % interval]. Below it stands its ratio to the next one; not told "
         f"apart are those not proven worse. {basis(run)} {cheap}{_BY_NEED if by_need else _BY_PEAK}"
     )
+    return first, rest
 
 
 _BY_NEED = (
@@ -205,10 +219,14 @@ _BY_NEED = (
 _BY_PEAK = "Smallest: by its peak, what it reserves included, since what it needs is not known of all."
 
 
-def _search_note(run: Run) -> str:
-    return (
+def _search_note(run: Run) -> tuple[str, str]:
+    first = (
         f"SLO: {slo_words(run.record.slo)}. Each deployment at the highest load that it kept on all of its "
         "starts, which is another for each: speed, cost and peak memory there, means over starts [95 % "
-        "interval]. Not told apart are those not proven worse. One keeps a load where each start's search "
-        f"came to that or more; it is not clear where some did. {basis(run)}"
+        "interval]."
     )
+    rest = (
+        "Not told apart are those not proven worse. A deployment keeps a load where each start's search came "
+        f"to that or more; it is not clear where only some starts' did. {basis(run)}"
+    )
+    return first, rest

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from reports.device_windows import Counted, DeviceWindows, device_windows
 from reports.frames import Run
-from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, note, table, tag
+from reports.written import NOTHING, number
 
 _Cell = Html | str
 # Title, and what is shown; a column that no device told is left out.
@@ -22,11 +23,12 @@ _COLUMNS: tuple[tuple[str, Callable[[DeviceWindows], _Cell]], ...] = (
     ("samples", lambda seen: f"{seen.samples:,}"),
     ("starts", lambda seen: str(seen.starts)),
 )
-_NOTE = (
-    "Means over the windows, then over starts; power is of all the server's devices together. Throttled: "
-    "samples in which the hardware or the driver held the clocks down, and what for. ECC errors that could "
-    "not be corrected and PCIe packets that were sent again: of all devices since the driver was loaded, and "
-    "those of the windows. PCIe link: generation and lanes; an idle device may lower its."
+_NOTE = note(
+    "Means over the windows, then over starts; power is of all the server's devices together.",
+    "Throttled: samples in which the hardware or the driver held the clocks down, and what for. ECC errors "
+    "that could not be corrected and PCIe packets that were sent again (replays): of all devices since the "
+    "driver was loaded; new: those of the windows. PCIe link: generation and lanes; an idle device may lower "
+    "its own.",
 )
 
 
@@ -45,7 +47,11 @@ def device_parts(run: Run) -> list[Html]:
         for at, (group, _) in enumerate(seen)
     ]
     columns = ["deployment", "load", *(title for title, _ in kept)]
-    return [tag("h3", "Devices in the windows"), paragraph(_NOTE), table(columns, rows, "plain")]
+    return [
+        tag("h3", "Devices in the windows"),
+        _NOTE,
+        table(columns, rows, "plain", "Devices in the windows"),
+    ]
 
 
 def _throttled(seen: DeviceWindows) -> _Cell:

@@ -12,14 +12,16 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.load_cases import LoadPoint
 from reports.metrics import LATENCIES, counted, metric_of
-from reports.page.charts import Chart, about, axis, label, line
+from reports.page.charts import Alone, Chart, about, axis, label, line
 from reports.page.log_axis import log_axis, log_frame
 from reports.page.looks import Look, looks
-from reports.page.markup import Of, Row, number, several
+from reports.page.markup import Of, Row
 from reports.sections.points import marked_points
 from reports.steps import Steps, steps_by_turn, steps_of
+from reports.thinned import significant
 from reports.titles import title_at, title_by_load
 from reports.verdict_words import title_of
+from reports.written import number, several
 
 STEPS_AT_MOST = 500
 _STEPS_AT_LEAST = 60
@@ -95,13 +97,14 @@ def _chart(
         "xaxis": log_axis(metric.shown_unit, low, high),
         "yaxis": axis("share at or below", range=[-0.02, 1.14 if near else 1.04], tickformat=".0%"),
     }
+    together = ", starts together" if any(len(g.counted_by_start) > 1 for g in point.groups) else ""
     finding, quantity = _finding(run, point, name), f"{title_of(name)} at {point.load}"
     return Chart(
         chart_id,
         finding or quantity,
         [*traces, *(_limit_trace(limit, left, right) for limit in near)],
         layout,
-        ["deployment", "n", *(f"p{level} {metric.shown_unit}" for level in _LEVELS)],
+        ["deployment", "n", *(f"p{level} {metric.shown_unit}{together}" for level in _LEVELS)],
         [_row(curve, metric.shown_scale) for curve in curves],
         _note(run, name, [limit for limit in limits if limit not in near], curves),
         quantity=quantity if finding else "",
@@ -123,20 +126,24 @@ def _trace(look: Look, curve: Curve, name: str, left: float, steps: int) -> dict
     n = counted(curve.all.n, curve.all.requests)
     trace = line(
         look,
-        [left, *(float(f"{max(value, _LEAST_S) * scale:.4g}") for value in at_s)],
+        [left, *(significant(float(max(value, _LEAST_S) * scale), 4) for value in at_s)],
         _shares(curve.all, at_s),
         mode="lines",
         line={"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"},
-        # The page puts the start or turn in its place, which is of fewer.
+        # The page puts the start or turn in its place, with its own n.
         text=f"n = {n}",
         hovertemplate="%{fullData.name}<br>%{y:.1%} at or below %{x:.4~g} ms<br>%{text}<extra></extra>",
     )
     return about(
         trace,
         Of(curve.group.deployment, curve.group.load),
-        by_start={start: _shares(found, at_s) for start, found in curve.by_start.items()},
-        by_turn={turn: _shares(found, at_s) for turn, found in curve.by_turn.items()},
+        by_start={start: _alone(found, at_s) for start, found in curve.by_start.items()},
+        by_turn={turn: _alone(found, at_s) for turn, found in curve.by_turn.items()},
     )
+
+
+def _alone(found: Steps, at_s: np.ndarray) -> Alone:
+    return Alone(_shares(found, at_s), [counted(found.n, found.requests)])
 
 
 def _shares(found: Steps, at_s: np.ndarray) -> list[float | None]:

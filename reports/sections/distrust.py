@@ -8,7 +8,8 @@ from reports.checks.finding import Finding
 from reports.frames import Run
 from reports.marks import SIGN
 from reports.page.charts import Section
-from reports.page.markup import Html, details, join, paragraph, plural, tag
+from reports.page.markup import Html, details, join, paragraph, tag
+from reports.written import plural
 
 # Heading, what it means, and which findings stand there; each stands in the first that fits.
 _GROUPS = (
@@ -34,8 +35,7 @@ def section(run: Run) -> Section | None:
     ]
     nothing = paragraph("No check found one. That proves nothing yet.")
     box = tag("div", *parts, class_="why-box") if parts else nothing
-    title = f"{plural(len(found), 'reason')} to distrust these numbers" if found else "Reasons to distrust"
-    return Section(title, join([box, _not_found(run)]))
+    return Section("Checks", join([box, _not_found(run)]))
 
 
 def _group(finding: Finding) -> int:

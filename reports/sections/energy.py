@@ -13,19 +13,8 @@ from reports.frames import Run
 from reports.marks import marked_cell
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    join,
-    number,
-    paragraph,
-    precise,
-    several,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, join, paragraph, table, tag
+from reports.written import NOTHING, number, precise, several
 
 _RAN_ALREADY = "the server ran already, perhaps on another machine"
 _ENERGY = "energy_j_per_output_token"
@@ -74,7 +63,7 @@ def _energy(run: Run) -> list[Html]:
         f"them. {LEGEND}"
     )
     return [
-        table(columns, rows, "plain loads"),
+        table(columns, rows, "plain loads", "Energy"),
         note,
         *([_not_known("Energy", unknown, run)] if unknown else []),
     ]
@@ -140,7 +129,7 @@ def _cost_table(run: Run, price: Price) -> Html:
     ]
     own = f"{price.currency} per million output tokens"
     apis = (f"{name}, {currency}" for name, currency in providers)
-    return table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads")
+    return table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads", "Cost")
 
 
 def _api_prices(run: Run, group: Group) -> dict[tuple[str, str], ApiPrice]:

@@ -10,9 +10,10 @@ from reports.cells import load_family, load_level
 from reports.described import flat, window_bound
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import LONG_WORD, NOTHING, Html, details, join, number, table, tag
+from reports.page.markup import LONG_WORD, Head, Html, Of, details, join, table, tag
 from reports.sections.resets import resets
 from reports.sections.servers import servers
+from reports.written import NOTHING, number
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")
 _TITLES = {"packages": "bench's packages"}
@@ -34,7 +35,7 @@ def section(run: Run) -> Section | None:
     for title, field in (("What each server says that it uses", "resolved"), ("Weights", "weights")):
         by_label = {r.deployment.label: getattr(r, field) for r in run.start_records if getattr(r, field)}
         if by_label:
-            parts += [tag("h3", title), _side_by_side(by_label)]
+            parts += [tag("h3", title), _side_by_side(title, by_label)]
     return Section("Environment", join(parts or [tag("p", "Nothing was recorded.")]))
 
 
@@ -87,16 +88,17 @@ def _terms(load: Load) -> str:
 
 
 def _topic(topic: str, rows: list[list[Html | str]]) -> Html:
-    facts, title = table(["fact", "value"], rows, "words facts"), _TITLES.get(topic, topic.replace("_", " "))
+    title = _TITLES.get(topic, topic.replace("_", " "))
+    facts = table(["fact", "value"], rows, "words facts", title)
     return join([tag("h3", title), facts]) if topic in _OPEN_TOPICS else details(title, facts)
 
 
-def _side_by_side(by_label: Mapping[str, Mapping[str, Any]]) -> Html:
+def _side_by_side(title: str, by_label: Mapping[str, Mapping[str, Any]]) -> Html:
     keys = list(dict.fromkeys(key for facts in by_label.values() for key in facts))
     rows: list[Sequence[Html | str]] = [
         [_name(key), *(_fact(key, facts.get(key)) for facts in by_label.values())] for key in keys
     ]
-    return table(["fact", *by_label], rows, "ledger")
+    return table(["fact", *(Head(label, Of(label)) for label in by_label)], rows, "ledger", title)
 
 
 def _fact(key: str, value: Any) -> Html | str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.contracts import masked
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, table, tag, text
+from reports.page.markup import Html, Of, Row, details, join, paragraph, table, tag, text
+from reports.written import NOTHING
 
 
 def section(run: Run) -> Section | None:
@@ -41,7 +42,7 @@ def _requests(run: Run) -> list[Html]:
         rows.append(Row(found, Of(str(deployment), str(load))))
     columns = ["deployment", "load", "kind", "in the window", "in all", "most frequent message"]
     note = paragraph("Failed requests are left out of every latency.")
-    return [tag("h3", "Requests"), table(columns, rows, "words"), note]
+    return [tag("h3", "Requests"), table(columns, rows, "words", "Errors of requests"), note]
 
 
 def _cells(run: Run) -> list[Html]:
@@ -54,7 +55,7 @@ def _cells(run: Run) -> list[Html]:
         if c.status != "completed"
     ]
     columns = ["cell", "deployment", "load", "start", "status", "reason"]
-    return [tag("h3", "Cells"), table(columns, rows, "words")] if rows else []
+    return [tag("h3", "Cells"), table(columns, rows, "words", "Errors of cells")] if rows else []
 
 
 def _starts(run: Run) -> list[Html]:

@@ -19,7 +19,8 @@ from reports.ledger import (
 )
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import LONG_WORD, NOTHING, Html, join, paragraph, several, table, tag
+from reports.page.markup import LONG_WORD, Head, Html, Of, join, paragraph, table, tag
+from reports.written import NOTHING, several
 
 _MODES = {
     "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the "
@@ -45,8 +46,8 @@ def section(run: Run) -> Section | None:
     notes = _Notes()
     rows = [_row(row, notes) for row in (*ledger.rows, *ledger.kernels)] + prompts
     found = looks(run)
-    columns: list[Html | str] = ["term", *(named(found[label]) for label in run.deployments)]
-    parts = [_modes(ledger), paragraph(_NOTE), table(columns, rows, "ledger")]
+    columns = [Head("term"), *(Head(named(found[label]), Of(label)) for label in run.deployments)]
+    parts = [_modes(ledger), paragraph(_NOTE), table(columns, rows, "ledger", "Fairness")]
     return Section("Fairness: what was asked and what was got", join([*parts, *notes.shown()]))
 
 

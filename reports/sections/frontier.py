@@ -10,21 +10,23 @@ from typing import Any
 
 from harness.contracts import Objective
 from reports.cells import Aggregate, Group, level_axis, level_text
-from reports.decision_text import objective_words
+from reports.decision_words import objective_words
 from reports.frames import Run
 from reports.hulls import Box, Point, hull
 from reports.marks import marked_cell
-from reports.metrics import metric_of
+from reports.metrics import PERCENTILES, metric_of
 from reports.page.charts import Chart, Section, about, axis, figure, line
 from reports.page.charts import label as text_of
 from reports.page.log_axis import log_frame, log_ticks
 from reports.page.looks import Look, key, looks
-from reports.page.markup import Of, Row, join, paragraph, several
+from reports.page.markup import Of, Row, join, paragraph
 from reports.sections.by_load import axes_suffix
 from reports.sections.points import marked_points, point_text
 from reports.spans import span
+from reports.thinned import significant
 from reports.titles import frontier_title, title_by_load
 from reports.verdict_words import title_of
+from reports.written import several
 
 _SPEED = "output_tokens_per_s"
 _LATENCIES = ("ttft_s", "tpot_s")
@@ -33,6 +35,7 @@ _LEVELS = (95, 90, 50)
 _LOG_FROM = 20.0
 # More of them are not named below a chart.
 _LEVELS_NAMED = 8
+_BETWEEN = "between two points they only join the intervals of both"
 _HEIGHTS_PX = {"ttft_s": 430, "tpot_s": 360}
 
 
@@ -53,6 +56,11 @@ class Place:
         """The intervals of both in ms and tokens/s; where there is none, the value itself."""
         x, y = (span(value) or (value.mean or 0.0,) * 2 for value in (self.latency, self.speed))
         return Box((x[0] * 1e3, x[1] * 1e3), y)
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether both have an interval or a range, so that a band may be drawn; one start has none."""
+        return span(self.latency) is not None and span(self.speed) is not None
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,14 @@ def section(run: Run) -> Section | None:
 def _bands(run: Run) -> str:
     found = [run.aggregate(group, _SPEED) for group in run.groups]
     if any(value.k > 2 and value.is_of_starts for value in found):
-        return "Bands: the 95 % intervals of both, by how much starts differ."
-    return "Bands: the range of both." if any(value.k > 1 for value in found) else "One start: no intervals."
+        return f"Bands: the 95 % intervals of both, by how much starts differ; {_BETWEEN}."
+    if any(value.k > 1 for value in found):
+        return f"Bands: the range of both; {_BETWEEN}."
+    return "One start: no intervals."
+
+
+def _starts(places: Sequence[Place]) -> str:
+    return "starts" if all(place.speed.is_of_starts for place in places) else "blocks"
 
 
 def _charts(run: Run) -> Iterator[Chart]:
@@ -151,7 +165,7 @@ def _chart(run: Run, metric: str, groups: Sequence[Group], suffix: str, number: 
         finding or quantity,
         [*filter(None, bands), *lines],
         frame.layout(_words(name)),
-        ["deployment", "load", f"{title_of(name)} ms", "output tokens/s", "starts"],
+        ["deployment", "load", f"{title_of(name)} ms", "output tokens/s", _starts(drawn)],
         [_row(run, place, name) for place in places],
         _note(run, places, name),
         height_px=_HEIGHTS_PX[metric],
@@ -197,7 +211,8 @@ def _frame(run: Run, drawn: Sequence[Place], name: str) -> Frame:
     if is_log:
         low, high = log_frame(low, high)
     else:
-        margin = 0.04 * (high - low) or 0.1 * high
+        # Equal values may differ by their last bit.
+        margin = 0.04 * (high - low) if high - low > 1e-6 * high else 0.1 * high
         low, high = max(0.0, low - margin), high + margin
     return Frame(low, high, is_log, asked if low < limit < high else None)
 
@@ -206,8 +221,8 @@ def _line(run: Run, look: Look, places: Sequence[Place], name: str) -> dict[str,
     scale = metric_of(name).shown_scale
     trace = line(
         look,
-        [_rounded((place.latency.mean or 0.0) * scale) for place in places],
-        [_rounded(place.speed.mean or 0.0) for place in places],
+        [significant((place.latency.mean or 0.0) * scale, 6) for place in places],
+        [significant(place.speed.mean or 0.0, 6) for place in places],
         customdata=[text_of(place.group.load) for place in places],
         text=[_hover(run, place, name) for place in places],
         hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}} tokens/s at %{{x:,.4~g}} ms"
@@ -224,17 +239,19 @@ def _hover(run: Run, place: Place, name: str) -> str:
 def _band(look: Look, places: Sequence[Place], frame: Frame) -> dict[str, Any] | None:
     """Along the line, what the intervals of its points span; each stretch by itself, so that a load can be
     left out. None without an interval."""
-    if all(place.box.is_point for place in places):
+    if not any(place.has_ends and not place.box.is_point for place in places):
         return None
     x: list[float | None] = []
     y: list[float | None] = []
     of: list[Of] = []
     stretches: list[Sequence[Place]] = [*itertools.pairwise(places)] or [places]
-    for stretch in stretches:
+    for stretch in ([place for place in each if place.has_ends] for each in stretches):
+        if not stretch:
+            continue
         loads = {point: place.group.load for place in stretch for point in place.box.corners}
         around = _hull(list(loads), frame.is_log)
-        x += [*(_rounded(point[0]) for point in around), None]
-        y += [*(_rounded(point[1]) for point in around), None]
+        x += [*(significant(point[0], 6) for point in around), None]
+        y += [*(significant(point[1], 6) for point in around), None]
         of += [*(Of(load=loads[point]) for point in around), Of()]
     trace = {
         "type": "scatter", "mode": "lines", "name": text_of(look.label), "x": x, "y": y, "fill": "toself",
@@ -251,13 +268,6 @@ def _hull(points: Sequence[Point], is_log: bool) -> list[Point]:
     return [placed[point] for point in hull(list(placed))]
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-# --- words -----------------------------------------------------------------------------------------
-
-
 def _row(run: Run, place: Place, name: str) -> Row:
     group = place.group
     latency, speed = (marked_cell(run, group, each) for each in (name, _SPEED))
@@ -268,13 +278,25 @@ def _row(run: Run, place: Place, name: str) -> Row:
 def _note(run: Run, places: Sequence[Place], name: str) -> str:
     whole = [place for place in places if place.is_whole]
     missing = [f"{each.group.deployment} at {each.group.load}" for each in places if not each.is_whole]
-    level = name.partition(".p")[2]
     family, levels = places[0].group.family, sorted({each.group.level for each in whole})
     points = ", ".join(level_text(family, level) for level in levels)
     said = [f"Points: {points} {level_axis(family)}."] if len(levels) <= _LEVELS_NAMED else []
     said.append(marked_points(run, [place.group for place in whole], [name, _SPEED]))
-    if level != "95":
-        said.append(f"p{level}, as not every point has requests enough for p95.")
+    said.append(_why_level(run, name))
     if missing:
         said.append(f"Not drawn, with no value of both: {several(missing, '; ')}.")
     return " ".join(filter(None, said))
+
+
+def _why_level(run: Run, name: str) -> str:
+    """Why this percentile is drawn; empty of p95 where the SLO asks for no other."""
+    metric, _, level = name.partition(".p")
+    asked = [f"p{100 * each.share:g}" for each in run.record.slo if each.metric == metric and each.limit_s]
+    if f"p{level}" in asked:
+        return "" if level == "95" else f"p{level}, as the SLO asks."
+    lacking = asked[0] if asked else "p95"
+    if lacking not in [f"p{each}" for each in PERCENTILES]:
+        return f"p{level}: {lacking}, which the SLO asks for, is not among the percentiles that are kept."
+    if asked:
+        return f"p{level}, as too few points have requests enough for {lacking}, which the SLO asks for."
+    return "" if level == "95" else f"p{level}, as not every point has requests enough for p95."

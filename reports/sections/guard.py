@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import Of, Row, join, paragraph, plural, table
+from reports.page.markup import Of, Row, join, paragraph, table
+from reports.written import plural
 
 _LOOKS_FOR = (
     "other processes on the device, memory that is not free again, throttling, low clocks, a lost device, "
@@ -48,4 +49,4 @@ def section(run: Run) -> Section | None:
         f"{_LOOKS_FOR}; what a machine does not tell is no finding."
     )
     columns = ["cell", "deployment", "load", "start", "when", "what"]
-    return Section("Guard", join([said, table(columns, rows, "words")] if rows else [said]))
+    return Section("Guard", join([said, table(columns, rows, "words", "Guard")] if rows else [said]))

@@ -14,10 +14,12 @@ from reports.load_cases import LoadPoint
 from reports.metrics import counted, metric_of
 from reports.page.charts import Chart, about, axis, figure
 from reports.page.log_axis import log_axis
-from reports.page.markup import Html, Of, number, plural, tag
+from reports.page.markup import Html, Of, tag
 from reports.page.swatches import swatch
+from reports.thinned import significant
 from reports.time_maps import EDGES_S, TimeMap, time_map
 from reports.verdict_words import title_of
+from reports.written import number, plural
 
 NAMES = ("ttft_s", "itl_s")
 ROWS_AT_MOST = 30
@@ -136,7 +138,7 @@ def _trace(found: TimeMap, frame: _Frame, unit: str) -> dict[str, Any]:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.4g}") for value in values]
+    return [significant(float(value), 4) for value in values]
 
 
 def _scale() -> list[tuple[float, str]]:
@@ -152,4 +154,5 @@ def _rows(found: TimeMap, name: str, frame: _Frame) -> Iterator[Sequence[str]]:
     totals = found.counts.sum(axis=1)
     for k, (median, p95) in enumerate(zip(found.medians_s, found.p95s_s, strict=True)):
         shown = [number(None if value is None else value * scale) for value in (median, p95)]
-        yield [f"{number(edges[k])} to {number(edges[k + 1])}", f"{int(totals[k]):,}", *shown]
+        n = counted(int(totals[k]), found.requests_by_part[k] if found.requests_by_part else None)
+        yield [f"{number(edges[k])} to {number(edges[k + 1])}", n, *shown]

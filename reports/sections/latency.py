@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from reports.frames import Run
 from reports.gap_counts import TIME_BINS
-from reports.load_cases import LoadPoint, load_points
+from reports.load_cases import LoadPoint, load_points, opened
 from reports.metrics import LATENCIES
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key
-from reports.page.markup import Html, Of, details, join, paragraph, tag
+from reports.page.markup import Html, Of, details, join, note, paragraph, tag
 from reports.sections import heat
 from reports.sections.by_load import by_load_charts
 from reports.sections.distributions import distributions, steps_each
@@ -20,10 +20,11 @@ from reports.spans import BARS
 # What a reader of a stream waits for is shown.
 _SHOWN = ("ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "tpot_s.p95")
 _FOLDED = ("itl_s.p50", "itl_s.p95", "e2e_s.p50", "e2e_s.p95", *(f"{name}.p99" for name in LATENCIES))
-_ABOUT_MAPS = (
+_ABOUT_MAPS = note(
     "A column is a part of the window, and its colours are how the latencies in it are spread: a level band "
-    "is steady, a rising one a queue that grows. TTFT by when a request was sent, ITL by when a gap ended; "
-    "the windows of all starts lie on each other. ITL's percentiles in the tables to within 13 %."
+    "is steady, a rising one a queue that grows.",
+    "TTFT by when a request was sent, ITL by when a gap ended. The windows of all starts are laid on each "
+    "other. ITL's percentiles in the tables are to within 13 %.",
 )
 
 
@@ -49,12 +50,12 @@ def section(run: Run) -> Section | None:
     charts = [*shown, *folded, *(chart for each in loads for chart in each.charts)]
     if not charts:
         return None
-    note = paragraph(
-        f"Lower is better. Points are means over starts of each start's percentile. {BARS} A "
-        "point is missing where a start had too few requests for that percentile (see Method). "
-        + _origins(run)
+    about = note(
+        f"Lower is better. Points are means over starts of each start's percentile. {BARS}",
+        "A point is missing where a start had too few requests for that percentile (see Method). "
+        + _origins(run),
     )
-    parts = [note, key(run), grid(shown)]
+    parts = [about, key(run), grid(shown)]
     parts += [details("ITL, E2E and p99 by load", grid(folded))] if folded else []
     return Section("Latency", join([*parts, *_parts(run, loads)]), charts)
 
@@ -75,11 +76,12 @@ def _origins(run: Run) -> str:
 
 
 def _loads(run: Run) -> Iterator[_AtLoad]:
-    """Of each scenario the load that decides first, in most detail; none without a chart."""
+    """Of each scenario the load told first at the front, in most detail; none without a chart."""
     by_scenario = load_points(run)
-    points = [(point, rank == 0) for each in by_scenario.values() for rank, point in enumerate(each)]
-    steps = _steps(run)
-    for index, (point, is_first) in enumerate(points):
+    points = [point for each in by_scenario.values() for point in each]
+    first, steps = opened(run, points), _steps(run)
+    for index, point in enumerate(points):
+        is_first = point in first
         parts = TIME_BINS if is_first else heat.FEWER_PARTS
         title = f"{point.load}, {point.scenario}" if len(by_scenario) > 1 else point.load
         ttft, itl = (heat.maps(run, point, name, index, parts) for name in heat.NAMES)
@@ -89,18 +91,15 @@ def _loads(run: Run) -> Iterator[_AtLoad]:
 
 
 def _parts(run: Run, loads: Sequence[_AtLoad]) -> Iterator[Html]:
-    """Of each scenario the first load open, the others folded."""
-    if not loads:
-        return
-    seen: set[str] = set()
-    for each in loads:
-        if each.point.scenario not in seen:
-            yield from _open(run, each, is_told=not seen)
+    """The load told first open, the others folded."""
+    first = opened(run, [each.point for each in loads])
+    for number, each in enumerate(loads):
+        if each.point in first:
+            yield from _open(run, each, is_told=number == 0)
         else:
             both = (grid(each.spreads), heat.small([*each.ttft, *each.itl]))
             whole = details(f"Distributions and maps at {each.title}", *both)
             yield tag("div", whole, **Of(load=each.point.load).attributes)
-        seen.add(each.point.scenario)
 
 
 def _open(run: Run, each: _AtLoad, *, is_told: bool) -> Iterator[Html]:
@@ -112,17 +111,15 @@ def _open(run: Run, each: _AtLoad, *, is_told: bool) -> Iterator[Html]:
         parts.append(grid(each.spreads))
     if each.ttft or each.itl:
         parts.append(tag("h3", f"Over the window at {each.title}"))
-        parts += [paragraph(_ABOUT_MAPS), heat.key()] if is_told else []
+        parts += [_ABOUT_MAPS, heat.key()] if is_told else []
         parts.append(heat.small(each.ttft))
         parts += [details("ITL over the window", heat.small(each.itl))] if each.itl else []
     yield tag("div", *parts, **Of(load=each.point.load).attributes)
 
 
 def _steps(run: Run) -> int:
-    by_scenario = load_points(run).values()
-    return steps_each(
-        run, [each for found in by_scenario for each in found], [each[0] for each in by_scenario]
-    )
+    points = [each for found in load_points(run).values() for each in found]
+    return steps_each(run, points, opened(run, points))
 
 
 def _about_steps(run: Run) -> Html:

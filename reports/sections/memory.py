@@ -14,13 +14,15 @@ from reports.launches import start_title
 from reports.memory_notes import shared_reasons
 from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
-from reports.page.charts import Chart, Section, about, axis, downsample, grid, line
+from reports.page.charts import Chart, Section, about, axis, grid, line
 from reports.page.looks import Look, looks
-from reports.page.markup import Html, Of, Row, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
 from reports.page.shades import window_shades
 from reports.processor import foreign_share, group_cores
 from reports.sections.devices import device_parts
 from reports.sections.memory_needed import needed_parts
+from reports.thinned import downsample, significant
+from reports.written import number
 
 # A chart is some 500 pixels wide.
 _POINTS = 500
@@ -51,14 +53,15 @@ def section(run: Run) -> Section | None:
         for index, (label, starts) in enumerate(by_label.items())
     ]
     kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
-    note = paragraph(
+    about = note(
         f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
-        "(the first is bold), the same scale in every chart. Shaded: the windows that were measured in the "
-        "first start, with their loads (u: users, /s: conversations per second, x: speed of a trace); thin "
-        "lines: stages of its start; dotted: its first good generation. At most 500 points per line; lows "
-        "and highs are kept."
+        "(the first is bold), the same scale in every chart.",
+        "Shaded: the windows that were measured in the first start, with their loads (u: users, "
+        "/s: conversations per second, x: speed of a trace); thin lines: stages "
+        "of its start; dotted: its first good generation. At most 500 points per line; lows and highs are "
+        "kept.",
     )
-    over_time = [tag("h3", "Over time"), note, grid(charts)]
+    over_time = [tag("h3", "Over time"), about, grid(charts)]
     body = [*overview, *over_time, *missing, *device_parts(run), *_processor_parts(run)]
     return Section("Memory", join(body), [*needed, *charts])
 
@@ -110,7 +113,11 @@ def _processor_parts(run: Run) -> list[Html]:
         "to neither the server nor the client; means over starts."
     )
     columns = ["deployment", "load", "server's cores", "others %", "starts"]
-    return [tag("h3", "Processor in the windows"), note, table(columns, rows, "plain loads")]
+    return [
+        tag("h3", "Processor in the windows"),
+        note,
+        table(columns, rows, "plain loads", "Processor in the windows"),
+    ]
 
 
 def _foreign_pct(run: Run, group: Group) -> float | None:
@@ -126,23 +133,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _chart(
     run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], top: float, index: int
 ) -> Chart:
-    traces = []
-    for position, (record, memory) in enumerate(starts):
-        zero_ns = _zero_ns(record, memory)
-        t_s = (memory.t_ns - zero_ns) / 1e9
-        title = start_title(run, record)
-        x, y = downsample(t_s, memory.size_bytes * _GIB, _POINTS)
-        style = {"color": look.colour, "dash": "solid", "width": 2 if position == 0 else 1}
-        drawn = line(
-            look,
-            [round(float(v), 2) for v in x],
-            [float(f"{v:.5g}") for v in y],
-            mode="lines",
-            line=style,
-            opacity=1 if position == 0 else 0.55,
-            hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
-        )
-        traces.append(about(drawn, _of(record)))
+    traces = [_trace(run, look, *each, is_first=position == 0) for position, each in enumerate(starts)]
     shapes, notes = _phases(run, *starts[0])
     lines, names = _stages(starts, top)
     layout = {
@@ -167,6 +158,22 @@ def _chart(
         height_px=250,
         of=Of(look.label),
     )
+
+
+def _trace(run: Run, look: Look, record: StartRecord, memory: Memory, *, is_first: bool) -> dict[str, Any]:
+    """A start's memory against time; of the first start a strong line."""
+    x, y = downsample((memory.t_ns - _zero_ns(record, memory)) / 1e9, memory.size_bytes * _GIB, _POINTS)
+    title = start_title(run, record)
+    drawn = line(
+        look,
+        [round(float(v), 2) for v in x],
+        [significant(float(v)) for v in y],
+        mode="lines",
+        line={"color": look.colour, "dash": "solid", "width": 2 if is_first else 1},
+        opacity=1 if is_first else 0.55,
+        hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
+    )
+    return about(drawn, _of(record))
 
 
 def _of(record: StartRecord) -> Of:

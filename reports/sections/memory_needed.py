@@ -9,12 +9,13 @@ from reports.anatomy import KV_CACHE, WEIGHTS, anatomies
 from reports.anatomy_means import alike, mean, mean_size, mean_total
 from reports.anatomy_tables import GIB, Starts, gib
 from reports.cells import Aggregate
-from reports.decision import needed_by_start, over_starts
+from reports.decision import by_pairs, needed_by_start, over_starts
 from reports.frames import Run
 from reports.page.charts import Chart, about, axis, figure, label
-from reports.page.markup import Html, Of, Row, paragraph, several, span_text, tag
+from reports.page.markup import Html, Of, Row, paragraph, tag
 from reports.page.swatches import swatch
-from reports.spans import has_interval, span
+from reports.titles import leader
+from reports.written import several, span_text
 
 _NEEDED, _REST, _RESERVED = "KV cache that requests held", "the rest", "KV cache reserved, not needed"
 _COLOURS = {"weights": "--s-1", _NEEDED: "--s-3", _REST: "--s-5", _RESERVED: "--mut"}
@@ -31,7 +32,7 @@ def needed_parts(run: Run) -> tuple[list[Html], list[Chart]]:
     if not by_start:
         return [], []
     needed = {name: over_starts(list(sizes.values())) for name, sizes in by_start.items()}
-    chart = _chart(run, found, needed)
+    chart = _chart(run, found, by_start, needed)
     drawn = [trace["name"] for trace in chart.traces]
     key = (tag("span", _swatch(name), name) for name in drawn)
     note = (
@@ -51,10 +52,16 @@ def _swatch(name: str) -> Html:
     return swatch(_COLOURS[name], "/" if name == _RESERVED else "", is_hollow=name == _RESERVED)
 
 
-def _chart(run: Run, found: Mapping[str, Starts], needed: Mapping[str, Aggregate]) -> Chart:
+def _chart(
+    run: Run,
+    found: Mapping[str, Starts],
+    by_start: Mapping[str, Mapping[int, float]],
+    needed: Mapping[str, Aggregate],
+) -> Chart:
     bars = {name: _pieces(each) for name, each in found.items()}
     traces = [_bar(piece, bars) for piece in _COLOURS if any(bar[piece] > 0 for bar in bars.values())]
-    finding = _finding(run, needed)
+    first = _smallest(run, found, by_start)
+    finding = first and _finding(first, needed[first])
     quantity = "Memory needed and held at its highest, GiB"
     rows = [
         Row(
@@ -88,19 +95,22 @@ def _pieces(found: Starts) -> dict[str, float]:
     return {"weights": weights, _NEEDED: used, _REST: max(rest, 0.0), _RESERVED: max(kv_cache - used, 0.0)}
 
 
-def _finding(run: Run, needed: Mapping[str, Aggregate]) -> str | None:
-    """Who needs the least, where its interval lies below all others' and the deployments compare."""
-    if len(needed) < max(len(run.deployments), 2) or run.comparisons.why_none:
+def _smallest(
+    run: Run, found: Mapping[str, Starts], by_start: Mapping[str, Mapping[int, float]]
+) -> str | None:
+    """The one that is proven to need less than every other, by verdicts on all pairs as those of
+    the decision's smallest; None too where the deployments do not compare or one of them is not known."""
+    if len(by_start) < len(run.deployments) or run.work.unlike:
         return None
     if len({deployment.model for deployment in run.deployments.values()}) > 1:
         return None
-    if run.work.unlike or not all(has_interval(each) for each in needed.values()):
+    if len({each.is_host for starts in found.values() for each in starts}) > 1:
         return None
-    first, *others = sorted(needed, key=lambda name: needed[name].mean or 0.0)
-    ends = {name: span(each) or (0.0, 0.0) for name, each in needed.items()}
-    if any(ends[other][0] <= ends[first][1] for other in others):
-        return None
-    return f"{first} needs the least memory: {gib(needed[first].mean)} GiB {span_text(_AS, needed[first])}"
+    return leader(list(by_start), by_pairs(run, by_start, None))
+
+
+def _finding(first: str, needed: Aggregate) -> str:
+    return f"{first} needs the least memory: {gib(needed.mean)} GiB {span_text(_AS, needed)}"
 
 
 def _bar(piece: str, bars: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

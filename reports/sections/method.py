@@ -49,4 +49,4 @@ def section(run: Run) -> Section | None:
     columns = ["metric", "name", "unit", "better", "definition", "source"]
     rules = tag("ul", *(tag("li", rule) for rule in _RULES))
     stored = tag("p", "Stored in seconds and bytes, shown in ms and GiB (1 GiB = 2^30 bytes).", class_="note")
-    return Section("Method", join([rules, table(columns, rows, "words method"), stored]))
+    return Section("Method", join([rules, table(columns, rows, "words method", "Metrics"), stored]))

@@ -9,9 +9,10 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.marks import marked_cell
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, Of, Row, details, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, details, paragraph, table, tag
 from reports.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.selftest import named as step_name
+from reports.written import NOTHING, number
 
 _COLUMNS = (
     "deployment", "load", "streams of a process", "chunks/s of each", "nearest load tested",
@@ -31,9 +32,10 @@ def own_error(run: Run) -> list[Html]:
     if selftest is None:
         said = "Not measured on this machine: run `bench selftest`, and later runs quote it here."
         return [title, paragraph(said)]
-    ladder = details("Every load of the self-test", table(_LADDER, map(_step_row, selftest.steps), "plain"))
+    every = "Every load of the self-test"
+    ladder = details(every, table(_LADDER, map(_step_row, selftest.steps), "plain", every))
     rows = [row for group in run.groups if (row := _group_row(run, selftest, group))]
-    cells = [table(_COLUMNS, rows, "plain client")] if rows else []
+    cells = [table(_COLUMNS, rows, "plain client", "Client beside the self-test")] if rows else []
     return [title, paragraph(_origin(selftest)), *cells, ladder]
 
 

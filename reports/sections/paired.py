@@ -7,27 +7,22 @@ from collections.abc import Iterator, Sequence
 from reports import forest
 from reports.checks.finding import Finding
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, title_of_case
+from reports.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.marks import mark_html, mark_text, marks_between
 from reports.metrics import metric_of, needed
 from reports.page.charts import Chart, Section, figure
 from reports.page.looks import looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    details,
-    join,
-    number,
-    paragraph,
-    plural,
-    several,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
 from reports.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
+from reports.thinned import significant
 from reports.verdict_words import signed, title_of
+from reports.written import NOTHING, number, plural, several
+
+_FASTER = join(["faster in", tag("span", "of the pairs", class_="range")])
+_AGREEMENT = (
+    join(["answers agree", tag("span", "of the pairs", class_="range")]),
+    join(["others begin alike", tag("span", "of the characters", class_="range")]),
+)
 
 
 def section(run: Run) -> Section | None:
@@ -36,43 +31,47 @@ def section(run: Run) -> Section | None:
     cases = [(case, found) for case, found in cases if any(each.n for each in found)]
     if not cases:
         return None
-    parts: list[Html] = [paragraph(_said(run))]
+    parts: list[Html] = [_said(run)]
     charts: list[Chart] = []
-    seen: set[tuple[str, str]] = set()
+    first = opened(run, [case for case, _ in cases])
     for place, (case, found) in enumerate(cases):
         chart = _chart(run, case, found, f"paired-{place}")
         charts += [chart] if chart else []
         title = title_of_case(run, case)
         body = [*([figure(chart)] if chart else []), _table(run, found), _turns(run, found)]
-        is_open = (case.scenario, case.model) not in seen
-        seen.add((case.scenario, case.model))
-        part = [tag("h3", title), *body] if is_open else [details(title, *body)]
+        part = [tag("h3", title), *body] if case in first else [details(title, *body)]
         parts.append(tag("div", *part, **Of(load=case.load).attributes))
     return Section("Same requests, side by side", join(parts), charts)
 
 
-def _said(run: Run) -> str:
+def _said(run: Run) -> Html:
     said = (
-        "Requests of the same repeat, conversation and turn, ok and sent in the window on both: what a "
-        "deployment took less what its baseline took, so below 0 is faster. E2E is of pairs with answers of "
-        "one length. Requests of one start are not independent: medians, quartiles and shares describe these "
-        "pairs, without intervals, and not what another start would give; no verdict comes from them. "
-        "Answers are asked for at temperature 0; they agree where every character does, reasoning included."
+        "A pair is of the same repeat, conversation and turn, ok and sent in the window on both. E2E is of "
+        "pairs with answers of one length. Requests of one start are not independent: these figures describe "
+        "the pairs, without intervals, and not what another start would give. "
+        "Answers are asked for at temperature 0; they agree where every character does, reasoning included. "
+        "Others begin alike: of answers that do not agree, the median share of the longer one's "
+        f"characters before the first that differs. Quartiles need {needed(75)} pairs, p5 and p95 "
+        f"{needed(95)}."
     )
     if any(cell.planned.scenario.options.get("history") == "model" for cell in run.planned_cells):
         said += (
             " Each server's own answers are the history, so from the second turn on a pair's prompts may "
             "differ; first turns have the same prompt for sure."
         )
-    return said
+    return note(
+        "What a deployment took for a request less what the baseline took for the same one: below 0 is "
+        "faster. No verdict comes from it.",
+        said,
+    )
 
 
 # --- table -----------------------------------------------------------------------------------------
 
 
 def _table(run: Run, found: Sequence[Paired]) -> Html:
-    heads = [head for name in DELTAS for head in (f"{title_of(name)}, ms: median (quartiles)", "faster in")]
-    columns = ["deployment", "pairs", *heads, "answers agree", "the others begin alike"]
+    heads = [head for name in DELTAS for head in (_head(name), _FASTER)]
+    columns: list[Html | str] = ["deployment", "pairs", *heads, *_AGREEMENT]
     rows = [
         Row(
             [
@@ -89,12 +88,16 @@ def _table(run: Run, found: Sequence[Paired]) -> Html:
         )
         for each in found
     ]
-    baseline = found[0].b.deployment
-    note = (
-        f"Beside {baseline}. Quartiles need {needed(75)} pairs, p5 and p95 {needed(95)}. The others begin "
-        "alike: median share of the longer answer's characters."
+    return join(
+        [
+            table(columns, rows, "summary pairs", f"Differences by request at {found[0].b.load}"),
+            paragraph(f"Differences from {found[0].b.deployment}."),
+        ]
     )
-    return join([table(columns, rows, "summary pairs"), paragraph(note)])
+
+
+def _head(name: str) -> Html:
+    return join([f"{title_of(name)} ms", tag("span", "median, quartiles", class_="range")])
 
 
 def _of(found: Paired, turn: int | None = None) -> Of:
@@ -118,14 +121,15 @@ def _delta_cells(found: Deltas | None, marks: Sequence[Finding] = ()) -> tuple[H
         why = (found.why_none if found else None) or f"too few pairs: {found.n if found else 0}"
         none = tag("span", NOTHING, title=why, class_="none", tabindex="0")
         return none, none
-    median = tag("span", _median(found), title=f"n = {plural(found.n, 'pair')}")
-    return join([median, " ", mark_html(marks)]), _share(found.faster_share)
+    median = tag("span", _ms(found.at(50)), title=f"n = {plural(found.n, 'pair')}")
+    quartiles = _quartiles(found)
+    below = [tag("span", quartiles, class_="range")] if quartiles else []
+    return join([median, mark_html(marks), *below]), _share(found.faster_share)
 
 
-def _median(found: Deltas) -> str:
-    if found.at(25) is None:
-        return _ms(found.at(50))
-    return f"{_ms(found.at(50))} ({_ms(found.at(25))} to {_ms(found.at(75))})"
+def _quartiles(found: Deltas) -> str:
+    """Empty where there are too few pairs."""
+    return "" if found.at(25) is None else f"{_ms(found.at(25))} to {_ms(found.at(75))}"
 
 
 def _ms(seconds: float | None) -> str:
@@ -150,14 +154,7 @@ def _turns(run: Run, found: Sequence[Paired]) -> Html:
     """By turn, where there is more than one."""
     if max((len(each.by_turn) for each in found), default=0) < 2:
         return Html("")
-    columns = [
-        "deployment",
-        "turn",
-        "pairs",
-        "TTFT, ms: median (quartiles)",
-        "answers agree",
-        "the others begin alike",
-    ]
+    columns: list[Html | str] = ["deployment", "turn", "pairs", _head("ttft_s"), *_AGREEMENT]
     rows = [
         Row(
             [
@@ -172,7 +169,9 @@ def _turns(run: Run, found: Sequence[Paired]) -> Html:
         for each in found
         for turn in each.by_turn
     ]
-    return details("By turn", table(columns, rows, "summary pairs"))
+    return details(
+        "By turn", table(columns, rows, "summary pairs", f"Differences by turn at {found[0].b.load}")
+    )
 
 
 # --- chart -----------------------------------------------------------------------------------------
@@ -201,6 +200,7 @@ def _chart(run: Run, case: LoadCase, found: Sequence[Paired], chart_id: str) -> 
         note,
         forest.height_px(rows),
         of=Of(load=case.load),
+        has_baseline=True,
     )
 
 
@@ -212,12 +212,13 @@ def _row(run: Run, found: Paired) -> forest.Row | None:
     deltas = found.deltas.get("ttft_s")
     if deltas is None:
         return None
-    scaled = [None if value is None else float(f"{value * 1e3:.5g}") for value in deltas.levels]
+    scaled = [None if value is None else significant(value * 1e3) for value in deltas.levels]
     low, first, median, third, high = scaled
     if median is None or first is None or third is None:
         return None
     ends = (first if low is None else low, third if high is None else high)
-    said = f"{_median(deltas)} ms, faster in {_share(deltas.faster_share).text} of {plural(deltas.n, 'pair')}"
+    said = f"{_ms(deltas.at(50))} ms ({_quartiles(deltas)}), "
+    said += f"faster in {_share(deltas.faster_share).text} of {plural(deltas.n, 'pair')}"
     label = found.a.deployment
     name = f"{label}: {_ms(deltas.at(50))} ms {mark_text(_marks(run, found, 'ttft_s'))}".rstrip()
     return forest.Row(looks(run)[label], name, median, *ends, said, (first, third), _of(found))

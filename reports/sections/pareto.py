@@ -14,19 +14,19 @@ from reports.cells import Aggregate, Group
 from reports.decision import by_pairs, needed_by_start, over_starts
 from reports.frames import Run
 from reports.fronts import Front, front_of
-from reports.lineups import fronts_of
-from reports.load_cases import LoadCase, load_cases_of
+from reports.load_cases import LoadCase, load_cases_of, opened
 from reports.marks import mark_html, marked_cell, marks_of
 from reports.metrics import metric_of
 from reports.page.charts import Chart, Section, about, axis, figure, grid, line, spread
 from reports.page.charts import label as text_of
 from reports.page.looks import Look, key, looks
-from reports.page.markup import Of, Row, aggregate_cell, details, join, paragraph, several, span_text
+from reports.page.markup import Of, Row, aggregate_cell, details, join, paragraph
 from reports.picks import Told
 from reports.sections.points import marked_points, point_text
 from reports.spans import span
 from reports.titles import LONGEST
 from reports.verdict_words import margin_text
+from reports.written import several, span_text
 
 _SPEED, _PEAK = "output_tokens_per_s", "memory_peak_bytes"
 _NEEDED = "memory needed"
@@ -46,24 +46,22 @@ def section(run: Run) -> Section | None:
     """None where no two deployments have both values at a load, and of a search, whose loads differ."""
     if run.record.search is not None:
         return None
-    first = [(case.scenario, case.model, case.load) for case in fronts_of(run)]
-    cases = load_cases_of(run)
     needed = _needed(run)
-    found = [(case, chart) for at, case in enumerate(cases) if (chart := _chart(run, case, needed, at))]
-    opened = [chart for case, chart in found if (case.scenario, case.model, case.load) in first]
-    folded = [chart for _, chart in found if chart not in opened]
-    if not opened:
-        opened, folded = folded[:1], folded[1:]
-    if not opened:
+    cases = enumerate(load_cases_of(run))
+    found = [(case, chart) for number, case in cases if (chart := _chart(run, case, needed, number))]
+    if not found:
         return None
+    first = opened(run, [case for case, _ in found])
+    shown = [chart for case, chart in found if case in first]
+    folded = [chart for case, chart in found if case not in first]
     margin = margin_text(run.record.compare.margin_share)
     note = paragraph(
         "Up and to the left is better. On the front is who no other is proven to beat: better in one of the "
         f"two, and better or the same within {margin} in the other."
     )
-    parts = [note, key(run), *(figure(chart) for chart in opened)]
+    parts = [note, key(run), *(figure(chart) for chart in shown)]
     parts += [details("At the other loads", grid(folded))] if folded else []
-    return Section("Speed against memory", join(parts), [*opened, *folded])
+    return Section("Speed against memory", join(parts), [*shown, *folded])
 
 
 def _needed(run: Run) -> dict[str, dict[int, float]]:
@@ -211,8 +209,10 @@ def _note(run: Run, case: LoadCase, drawn: Sequence[Group], memory: Memory, fron
     said = [_NO_QUALITY]
     if why := run.comparisons.why_none:
         said.append(f"No front is drawn: {why}.")
-    elif front.untold:
-        said.append(f"Not told apart from the front: {several(front.untold)}.")
+    else:
+        said += [f"Not told apart from the front: {several(front.untold)}."] if front.untold else []
+        if memory.words == _NEEDED:
+            said.append("Speed and memory are two families of verdicts, each with its own 5 % of error.")
     if missing := [group.deployment for group in case.groups if group not in drawn]:
         said.append(f"Not drawn, with no value of both: {several(missing)}.")
     if memory.words == _NEEDED:

@@ -6,18 +6,21 @@ Draws nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from reports.cells import Aggregate, Group
 from reports.frames import Run
 from reports.gap_counts import quantile, together
 from reports.marks import SIGN, marks_of
-from reports.metrics import LATENCIES, counted, is_percentile, is_supported, metric_of
+from reports.metrics import LATENCIES, Value, counted, is_percentile, is_supported, metric_of
+from reports.page.charts import Alone
 from reports.page.charts import label as text_of
-from reports.page.markup import plural, span_text
 from reports.spans import has_interval
+from reports.thinned import significant
+from reports.written import plural, span_text
 
 # A note names so many kinds of marks.
 _MARKS_NAMED = 2
@@ -32,40 +35,46 @@ def point_text(run: Run, group: Group, name: str, value: Aggregate) -> str:
     return text_of(", ".join(said)) + "".join(f"<br>{SIGN} {text_of(title)}" for title in marks)
 
 
-def by_start(run: Run, name: str, groups: Sequence[Group]) -> dict[int, list[float | None]]:
+def by_start(run: Run, name: str, groups: Sequence[Group]) -> dict[int, Alone]:
     """By start (from 1) its value at each of these loads, in the shown unit; nothing of a single start."""
-    scale = metric_of(name).shown_scale
-    found = [
-        {repeat + 1: each.value for repeat, each in run.by_start(group, name).items()} for group in groups
-    ]
-    starts = sorted({start for each in found for start in each})
-    if len(starts) < 2:
-        return {}
-    return {start: [_scaled(each.get(start), scale) for each in found] for start in starts}
+    return _each_alone(
+        name,
+        [{repeat + 1: each for repeat, each in run.by_start(group, name).items()} for group in groups],
+    )
 
 
-def by_turn(run: Run, name: str, groups: Sequence[Group]) -> dict[int, list[float | None]]:
+def by_turn(run: Run, name: str, groups: Sequence[Group]) -> dict[int, Alone]:
     """By turn (from 1) the percentile of a latency at each of these loads, over the starts' requests
     together, in the shown unit; nothing of other values, and where there is one turn."""
     metric, _, level = name.partition(".p")
     if not is_percentile(name) or metric not in LATENCIES:
         return {}
-    scale = metric_of(name).shown_scale
-    found = [turn_values(run, group, metric, int(level)) for group in groups]
-    turns = sorted({turn for each in found for turn in each})
-    if len(turns) < 2:
+    return _each_alone(name, [turn_values(run, group, metric, int(level)) for group in groups])
+
+
+def _each_alone(name: str, found: Sequence[Mapping[int, Value]]) -> dict[int, Alone]:
+    """By what is asked for, from its value at each load; nothing where there is one of them."""
+    asked = sorted({key for each in found for key in each})
+    if len(asked) < 2:
         return {}
-    return {turn: [_scaled(each.get(turn), scale) for each in found] for turn in turns}
+    at = {key: [each.get(key, Value(None, 0)) for each in found] for key in asked}
+    return {key: alone(name, values) for key, values in at.items()}
 
 
-def turn_values(run: Run, group: Group, metric: str, level: int) -> dict[int, float | None]:
+def alone(name: str, values: Sequence[Value]) -> Alone:
+    """Values of one start or one turn in the shown unit, with their n."""
+    scale = metric_of(name).shown_scale
+    return Alone(
+        [_scaled(each.value, scale) for each in values], [counted(each.n, each.requests) for each in values]
+    )
+
+
+def turn_values(run: Run, group: Group, metric: str, level: int) -> dict[int, Value]:
     """A percentile of a latency by turn (from 1), in seconds; None where a turn has too few observations."""
     if metric == "itl_s":
         gaps = together(run.gap_counts(cell.number) for cell in group.counted)
         return {
-            turn + 1: quantile(gaps.of_turn(turn), level / 100)
-            if is_supported(level, int(gaps.of_turn(turn).sum()), int(gaps.requests[turn]))
-            else None
+            turn + 1: _gap_value(gaps.of_turn(turn), int(gaps.requests[turn]), level)
             for turn in range(gaps.turns)
         }
     frames = [run.by_turn(cell.number, metric) for cell in group.counted]
@@ -74,13 +83,20 @@ def turn_values(run: Run, group: Group, metric: str, level: int) -> dict[int, fl
     by_turn = pd.concat(frames).groupby("turn")["seconds"]
     counts, values = by_turn.size(), by_turn.quantile(level / 100)
     return {
-        int(turn) + 1: float(values[turn]) if is_supported(level, int(counts[turn])) else None
+        int(turn) + 1: Value(
+            float(values[turn]) if is_supported(level, int(counts[turn])) else None, int(counts[turn])
+        )
         for turn in counts.index
     }
 
 
+def _gap_value(counts: np.ndarray, requests: int, level: int) -> Value:
+    n = int(counts.sum())
+    return Value(quantile(counts, level / 100) if is_supported(level, n, requests) else None, n, requests)
+
+
 def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else float(f"{value * scale:.5g}")
+    return None if value is None else significant(value * scale)
 
 
 def marked_points(run: Run, groups: Sequence[Group], names: Sequence[str], word: str = "point") -> str:
@@ -92,5 +108,6 @@ def marked_points(run: Run, groups: Sequence[Group], names: Sequence[str], word:
         return ""
     titles = [title for title, _ in Counter(title for each in marks for title in sorted(each)).most_common()]
     more = f" and {len(titles) - _MARKS_NAMED} more" if len(titles) > _MARKS_NAMED else ""
-    which = f"Every {word} bears" if count == len(marks) else f"{count} of {plural(len(marks), word)} bear"
+    some = f"{count} of {plural(len(marks), word)} {'bears' if count == 1 else 'bear'}"
+    which = f"Every {word} bears" if count == len(marks) else some
     return f"{SIGN} {which} a mark: {'; '.join(titles[:_MARKS_NAMED])}{more}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from harness.contracts import masked_argv
+from reports.described import command
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.markup import join, paragraph, tag
@@ -16,10 +17,3 @@ def section(run: Run) -> Section | None:
     asked = tag("p", "Given as: ", given, class_="note")
     note = paragraph("The same settings and seed give the same conversations to every deployment.")
     return Section("Run it again", join([tag("pre", tag("code", command(run))), asked, note]))
-
-
-def command(run: Run) -> str:
-    """`bench run key=value,value ...`, or `bench search`; each value is the text that was given, which parses
-    again."""
-    overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
-    return shlex.join(["bench", "search" if run.record.search else "run", *overrides])

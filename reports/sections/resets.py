@@ -8,7 +8,8 @@ from harness.contracts import CacheReset
 from reports.cells import Cell
 from reports.frames import Run
 from reports.page.looks import looks, named
-from reports.page.markup import NOTHING, Html, Of, Row, paragraph, several, table, tag
+from reports.page.markup import Html, Of, Row, paragraph, table, tag
+from reports.written import NOTHING, several
 
 _WORDS = {
     "reset": "emptied, and checked",
@@ -34,7 +35,11 @@ def resets(run: Run) -> list[Html]:
         return []
     rows = [_row(run, label, how, note, each) for (label, how, note), each in found.items()]
     columns = ["deployment", "prefix cache", "cells", "cached after it", "why"]
-    return [tag("h3", "Prefix cache before each cell"), paragraph(_NOTE), table(columns, rows, "words")]
+    return [
+        tag("h3", "Prefix cache before each cell"),
+        paragraph(_NOTE),
+        table(columns, rows, "words", "Prefix cache before each cell"),
+    ]
 
 
 def _row(run: Run, label: str, how: str, note: str | None, each: Sequence[tuple[Cell, CacheReset]]) -> Row:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
+from harness.contracts import Objective
 from reports.attainment import Attainment, Judged
-from reports.decision_text import slo_words
+from reports.decision_words import objective_words, slo_words
 from reports.frames import Run
 from reports.goodput import judged_cells
 from reports.goodput_curve import goodput_curves
 from reports.marks import mark_html, marks_of_answer
 from reports.page.charts import Section, figure
 from reports.page.looks import key, looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    details,
-    join,
-    number,
-    paragraph,
-    plural,
-    several,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.picks import State
 from reports.search_starts import Answer, Tried
 from reports.searches import (
     CAPACITY,
@@ -37,13 +26,21 @@ from reports.searches import (
     word,
 )
 from reports.verdict_words import family_text, ratio_text
+from reports.written import NOTHING, number, plural, several
 
+_INTERVAL = "In brackets the 95 % interval of the share."
 _WILSON = (
-    "In brackets the 95 % interval of the share: of all requests together (Wilson), and of several starts so "
-    "wide that it also holds the t interval of their shares. An objective is kept where all of it is at the "
-    "asked share or above, broken where all is below, else unclear. A failed request meets none; TPOT does "
-    "not apply to an answer of one token."
+    "The interval is of all requests together (Wilson), and of several starts so wide that it also holds the "
+    "t interval of their shares. An objective is kept where all of it is at the asked share or above; it is "
+    "not where all of it is below; else that is not clear. A failed request meets none; TPOT does not apply "
+    "to an answer of one token."
 )
+_JUDGED: Mapping[State, str] = {
+    "kept": "keeps it",
+    "broken": "does not",
+    "unclear": "not clear",
+    "unknown": "not measured",
+}
 
 
 def section(run: Run) -> Section | None:
@@ -62,15 +59,16 @@ def _search(run: Run) -> Section:
     terms = run.record.search
     assert terms is not None
     what = "users" if terms.over == "concurrency" else "conversations begun per second"
-    note = paragraph(
-        f"The highest load, in {what}, that keeps {slo_words(run.record.slo)}, searched on each start from "
-        f"{terms.lowest:g} to {terms.highest:g}: doubled until an objective broke, then bisected to within "
-        f"{_precision(run)}. Between highest kept and lowest broken lies the truth; “proven” are those whose "
-        "intervals say so."
+    about = note(
+        f"The highest load, in {what}, that keeps the SLO ({slo_words(run.record.slo)}). It lies from the "
+        "highest load kept to the lowest broken; “proven” are those whose intervals say so.",
+        f"Searched on each start from {terms.lowest:g} to {terms.highest:g}: doubled until an objective "
+        f"broke, then halved between the two to within {_precision(run)}. "
+        + _comparison_note(run, capacities),
     )
-    parts = [note, _answers(run, capacities), paragraph(_comparison_note(run, capacities))]
+    parts = [about, _answers(run, capacities)]
     parts += [key(run), *(figure(chart) for chart in charts)] if charts else []
-    parts += [details("Every trial", paragraph(_WILSON), _trials(run, capacities))]
+    parts += [details("Every trial", paragraph(f"{_INTERVAL} {_WILSON}"), _trials(run, capacities))]
     return Section("Service levels: the highest load", join(parts), charts)
 
 
@@ -102,7 +100,7 @@ def _answers(run: Run, capacities: Sequence[Capacity]) -> Html:
         )
         for each in capacities
     ]
-    return table(columns, rows, "summary")
+    return table(columns, rows, "summary", "Search")
 
 
 def _mean(run: Run, each: Capacity) -> Html:
@@ -189,8 +187,7 @@ def _served_at_once(run: Run) -> str:
 def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
     """A row per start and load, in the load's order."""
     found = looks(run)
-    names = [objective.name for objective in run.record.slo]
-    columns = ["deployment", "start", "load", "windows", "requests", *names, "objectives"]
+    columns: list[Html | str] = ["deployment", "start", "load", "windows", "requests", *_heads(run), "SLO"]
     rows = [
         Row(
             [
@@ -206,7 +203,20 @@ def _trials(run: Run, capacities: Sequence[Capacity]) -> Html:
         for answer in each.answers
         for tried in answer.tried
     ]
-    return table(columns, rows, "summary")
+    return table(columns, rows, "summary levels", "Every load that was tried")
+
+
+def _heads(run: Run) -> list[Html]:
+    """Of each objective, with the unit of its column."""
+    return [
+        join([objective_words(each), tag("span", _limit(each), class_="range")]) for each in run.record.slo
+    ]
+
+
+def _limit(objective: Objective) -> str:
+    """`% within 300 ms, 95 % asked`."""
+    within = "" if objective.limit_s is None else f" within {1e3 * objective.limit_s:g} ms"
+    return f"%{within}, {100 * objective.share:g} % asked"
 
 
 def _judged_cells(run: Run, tried: Tried) -> list[Html | str]:
@@ -235,10 +245,10 @@ def _share(each: Attainment, mark: Html) -> Html:
 
 
 def _said(found: Judged) -> Html:
-    said: str = found.verdict
-    if said == "unclear":
-        said = f"not clear ({'kept' if found.meets else 'broken'} as it stands)"
-    wanting = [f"{each.objective.name} {each.wanting}" for each in found.attained if each.wanting]
+    said = _JUDGED[found.verdict]
+    if found.verdict == "unclear":
+        said = f"{said} ({'keeps it' if found.meets else 'does not'} as it stands)"
+    wanting = [f"{objective_words(each.objective)} {each.wanting}" for each in found.attained if each.wanting]
     whys = [found.too_high] if found.too_high else wanting if found.verdict == "unclear" else []
     why = f"{said}: {several(whys, '; ')}" if whys else said
     return tag("span", why, class_="why bad" if found.verdict == "broken" else "why")
@@ -249,8 +259,7 @@ def _said(found: Judged) -> Html:
 
 def _levels(run: Run) -> Section | None:
     found = looks(run)
-    names = [objective.name for objective in run.record.slo]
-    columns = ["deployment", "load", "starts", "requests", *names, "objectives"]
+    columns: list[Html | str] = ["deployment", "load", "starts", "requests", *_heads(run), "SLO"]
     judged = [(group, judged_cells(run, group.cells)) for group in run.groups]
     parts: list[Html] = []
     for scenario in dict.fromkeys(group.scenario for group, _ in judged):
@@ -268,8 +277,17 @@ def _levels(run: Run) -> Section | None:
             if what and group.scenario == scenario
         ]
         if rows:
-            parts += [tag("h3", scenario), table(columns, rows, "summary")]
+            parts += [
+                tag("h3", scenario),
+                table(columns, rows, "summary levels", f"Service levels, {scenario}"),
+            ]
     if not parts:
         return None
-    note = paragraph(f"Objectives: {slo_words(run.record.slo)}. {_WILSON} Goodput is in Throughput.")
-    return Section("Service levels", join([note, *parts]))
+    about = note(
+        f"SLO: {slo_words(run.record.slo)}. The share of requests that meet each objective, at each load. "
+        f"{_INTERVAL} Goodput is in Throughput.",
+        _WILSON,
+    )
+    # Decision tells the same of the objective that is nearest to being missed.
+    body = [details("Every objective at every load", *parts)] if run.decisions else parts
+    return Section("Service levels", join([about, *body]))

@@ -11,7 +11,8 @@ from harness.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.launches import start_title
 from reports.page.looks import Look, looks, named
-from reports.page.markup import NOTHING, Html, Of, Row, details, join, paragraph, several, table, tag
+from reports.page.markup import Html, Of, Row, details, join, paragraph, table, tag
+from reports.written import NOTHING, several
 
 _IMAGE = 3  # its column; without a container there is none
 
@@ -36,7 +37,12 @@ def servers(run: Run) -> list[Html]:
         tag("div", details(f"Command of {label}", *_commands(run, records)), **Of(label).attributes)
         for label, records in found.items()
     ]
-    return [tag("h3", "How each server was started"), note, table(columns, rows, "words started"), *blocks]
+    return [
+        tag("h3", "How each server was started"),
+        note,
+        table(columns, rows, "words started", "How each server was started"),
+        *blocks,
+    ]
 
 
 def _is_told(record: StartRecord) -> bool:

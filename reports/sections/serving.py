@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.contracts import ServerTerm
@@ -13,11 +14,13 @@ from harness.store import StartRecord
 from reports.cells import Group
 from reports.frames import Run
 from reports.memory_notes import notes_of
-from reports.page.charts import Chart, Section, about, axis, downsample, grid, label, line
+from reports.page.charts import Chart, Section, about, axis, grid, label, line
 from reports.page.looks import Look, looks
-from reports.page.markup import NOTHING, Html, Of, Row, join, number, paragraph, several, table, tag
+from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
 from reports.page.shades import window_shades
 from reports.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
+from reports.thinned import downsample, significant
+from reports.written import NOTHING, number, several
 
 _NAMES: dict[ServerTerm, str] = {
     "running": "running requests",
@@ -47,13 +50,13 @@ def section(run: Run) -> Section | None:
     if not told:
         return None
     charts = list(_charts(run, told))
-    note = paragraph(
+    about = note(
         "From each server's own page of metrics, asked once a second. In the charts the first start of each "
-        "deployment, with the windows that were measured shaded (u: users, /s: conversations per second, "
-        "x: speed of a trace); the same scale for the same thing. At most 300 points per line; lows and "
-        "highs are kept."
+        "deployment, the same scale for the same thing.",
+        "Shaded: the windows that were measured (u: users, /s: conversations per second, x: speed of a "
+        "trace). At most 300 points per line; lows and highs are kept.",
     )
-    body = join([note, grid(charts), _by_load(run), *_untold(run)])
+    body = join([about, grid(charts), _by_load(run), *_untold(run)])
     return Section("What the servers told", body, charts)
 
 
@@ -96,16 +99,7 @@ def _chart(
         known = frame[["t_ns", term]].dropna()
         t_s = ((known["t_ns"] - zero_ns) / 1e9).to_numpy()
         x, y = downsample(t_s, (known[term] * scale).to_numpy(), _POINTS)
-        drawn_line = line(
-            look,
-            [round(float(v), 2) for v in x],
-            [float(f"{v:.5g}") for v in y],
-            mode="lines",
-            name=label(name),
-            line={"color": look.colour, "dash": dash, "width": 2},
-            hovertemplate=f"%{{x:.1f}} s: %{{y:.4~g}} {label(name)}<extra></extra>",
-        )
-        traces.append(about(drawn_line, of))
+        traces.append(about(_trace(look, name, dash, x, y), of))
         rows += [[name, number(float(a)), number(float(b))] for a, b in zip(x, y, strict=True)]
     shapes, notes = window_shades(run, record, zero_ns)
     layout = {
@@ -120,6 +114,18 @@ def _chart(
     what = ", ".join(name + dashes.get(dash, "") for _, name, dash in drawn)
     columns = ["what", "seconds", "value"]
     return Chart(id_, f"{look.label}: {what}", traces, layout, columns, rows, height_px=230, of=of)
+
+
+def _trace(look: Look, name: str, dash: str, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    return line(
+        look,
+        [round(float(v), 2) for v in x],
+        [significant(float(v)) for v in y],
+        mode="lines",
+        name=label(name),
+        line={"color": look.colour, "dash": dash, "width": 2},
+        hovertemplate=f"%{{x:.1f}} s: %{{y:.4~g}} {label(name)}<extra></extra>",
+    )
 
 
 def _by_load(run: Run) -> Html:
@@ -145,17 +151,18 @@ def _by_load(run: Run) -> Html:
             )
         )
     columns = [
-        "deployment", "load", "running", "waiting", "KV cache %", "prefix hits %", "preemptions",
-        "output tokens/s", "queue ms", "samples", "starts",
+        "deployment", "load", "running requests", "waiting requests", "KV cache %", "prefix hits %",
+        "preemptions", "output tokens/s", "queue ms", "samples", "starts",
     ]  # fmt: skip
-    note = paragraph(
+    about = note(
         "In the windows. Running, waiting, KV cache: the mean of the samples, over starts, and the highest "
-        "one. Prefix hits: tokens of prompts that were found in the cache. Output tokens/s: by the server's "
+        "one.",
+        "Prefix hits: tokens of prompts that were found in the cache. Output tokens/s: by the server's "
         "counter; where that grows with each request that ends, and not with each token, a short window may "
         "hold more or fewer than were generated in it. Queue: from arrival to the start of work, for each "
-        "request. Preemptions are of all starts together."
+        "request. Preemptions are of all starts together.",
     )
-    return join([tag("h3", "By load"), note, table(columns, rows, "plain loads")])
+    return join([tag("h3", "By load"), about, table(columns, rows, "plain loads", "Serving by load")])
 
 
 def _rates(run: Run, group: Group) -> list[str]:

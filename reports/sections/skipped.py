@@ -10,4 +10,4 @@ from reports.page.markup import table
 def section(run: Run) -> Section | None:
     """None where nothing was skipped."""
     rows = [[skip.what, skip.reason] for skip in run.record.plan.skips]
-    return Section("Skipped", table(["what", "why"], rows, "words")) if rows else None
+    return Section("Skipped", table(["what", "why"], rows, "words", "Skipped")) if rows else None

@@ -10,8 +10,9 @@ from reports.frames import Run
 from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks
-from reports.page.markup import Html, Of, Row, join, number, paragraph, tag
+from reports.page.markup import Html, Of, Row, join, paragraph, tag
 from reports.page.swatches import swatch
+from reports.written import number
 
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.
 _FILLS = {
@@ -79,10 +80,11 @@ def _split(run: Run, found: Sequence[Launch]) -> Chart:
     ends_s = [launch.steps[-1].end_s for launch in found]
     said = [f"{name}: {number(end_s, 2)} s" for name, end_s in zip(names, ends_s, strict=True)]
     starts = _starts(found, names)
+    is_whole = all(launch.steps[-1].stage == "steady_token" for launch in found)
     columns, rows = _each_start(run, found)
     return Chart(
         "startup",
-        "From the spawn to the first steady token",
+        "From the spawn to the first steady token" if is_whole else "From the spawn on, step by step",
         [*traces, starts],
         _layout(names, said, [launch.label for launch in found], 1.02 * max(*ends_s, *starts["x"])),
         columns,

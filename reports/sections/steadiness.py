@@ -10,7 +10,7 @@ from reports.cells import Cell
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Html, Of, Row, join, number, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, note, table, tag
 from reports.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
@@ -20,18 +20,21 @@ from reports.steadiness import (
     Series,
     Steadiness,
 )
+from reports.written import number
 
 _COLUMNS = (
-    "deployment", "load", "window", "start", "in flight", "first, last third", "tokens/s",
+    "deployment", "load", "window", "start", "requests in flight", "first, last third", "output tokens/s",
     "first, last third", "drift", "requests",
 )  # fmt: skip
-_NOTE = (
-    f"Each window in {PARTS} equal parts, drawn from zero; its first third against its last. Not steady: "
-    f"output or requests in flight drift by more than {100 * DRIFT_SHARE:.0f} % and by more than "
+_NOTE = note(
+    f"Each window in {PARTS} equal parts, drawn from zero; beside it the means of its first and last third. "
+    "It is a check: the window was fixed before the run.",
+    f"Drift: of the output, last third against first. Not steady: output or requests in "
+    f"flight drift by more than {100 * DRIFT_SHARE:.0f} % and by more than "
     f"{DRIFT_ERRORS:.0f} standard errors (from how the parts vary within their thirds, or from random "
     f"arrivals), from {REQUESTS_NEEDED} requests up. The queue only grew, in open loop: requests in flight "
     f"rise by {100 * (GROWTH - 1):.0f} % or more, part by part, once the first answers are over (until then "
-    "an open loop fills up). It is a check: the window was fixed before the run."
+    "an open loop fills up).",
 )
 _WIDTH, _HEIGHT = 104, 26
 
@@ -46,7 +49,7 @@ def section(run: Run) -> Section | None:
     ]
     if not rows:
         return None
-    body = join([paragraph(_NOTE), table(_COLUMNS, rows, "plain client")])
+    body = join([_NOTE, table(_COLUMNS, rows, "plain client", "Steadiness")])
     return Section("Steadiness of the windows", body)
 
 

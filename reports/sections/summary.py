@@ -10,19 +10,8 @@ from reports.launches import start_title
 from reports.marks import LEGEND, mark_html, marked_cell, marks_of_cell
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import (
-    Html,
-    Of,
-    Row,
-    details,
-    join,
-    paragraph,
-    plural,
-    table,
-    tag,
-    text,
-    value_cell,
-)
+from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag, text, value_cell
+from reports.written import plural
 
 _COLUMNS = (
     ("output_tokens_per_s", "output tokens/s"),
@@ -35,8 +24,8 @@ _COLUMNS = (
     ("launch_s", "launch s"),
 )
 _BESIDE = {
-    "starts": "Mean over starts; below it in brackets its 95 % interval, by how much starts differ (of two "
-    "starts their range, of one nothing)",
+    "starts": "Mean over starts; below it in brackets its 95 % interval (of two starts their range, of one "
+    "nothing)",
     "blocks": "Mean over blocks (repeats); the server was running already and not restarted between them, so "
     "how much starts differ is not known: below it stands their range",
 }
@@ -47,20 +36,20 @@ def section(run: Run) -> Section | None:
     if not run.groups:
         return None
     found, word = looks(run), "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
-    columns = ["deployment", "load", *(title for _, title in _COLUMNS), "ok / failed", word]
+    columns = ["deployment", "load", *(title for _, title in _COLUMNS), "requests ok / failed", word]
     parts = []
     for scenario in dict.fromkeys(group.scenario for group in run.groups):
         rows = [
             _row(run, group, found[group.deployment]) for group in run.groups if group.scenario == scenario
         ]
-        parts += [tag("h3", scenario), table(columns, rows, "summary")]
-    note = paragraph(
-        f"{_BESIDE[word]}, and how many have one if not all have. “–”: not measured, or one of the {word} "
-        "has too few requests for that percentile (it has a mean only if each that counts has it); "
-        "the tooltip says which, and the n. E2E and requests/s need "
-        f"answers of the length asked for. {LEGEND} At a row's name: {CELL_LEGEND}"
+        parts += [tag("h3", scenario), table(columns, rows, "summary", f"Values, {scenario}")]
+    about = note(
+        f"{_BESIDE[word]}. “–”: no value; its tooltip says why. {LEGEND}",
+        f"At a row's name: {CELL_LEGEND} Where not all {word} have a value, below it stands how many have; a "
+        "percentile has a mean only if each that counts has requests enough for it. E2E and requests/s need "
+        "answers of the length asked for. A value's tooltip has its n.",
     )
-    return Section("Values side by side", join([*parts, note, details("Every cell", _cells(run, found))]))
+    return Section("Values side by side", join([*parts, about, details("Every cell", _cells(run, found))]))
 
 
 def _row(run: Run, group: Group, look: Look) -> Row:
@@ -80,8 +69,8 @@ def _counts(run: Run, group: Group) -> Html:
 def _cells(run: Run, found: dict[str, Look]) -> Html:
     columns = ["deployment", "cell", "load", "start", "status", *(title for _, title in _COLUMNS), "why"]
     rows = [_cell_row(run, cell, found[cell.label]) for cell in run.planned_cells]
-    note = paragraph(f"{plural(len(rows), 'cell')}, in the order of the plan's numbers.")
-    return join([table(columns, rows, "summary"), note])
+    about = paragraph(f"{plural(len(rows), 'cell')}, in the order of the plan's numbers.")
+    return join([table(columns, rows, "summary", "Every cell"), about])
 
 
 def _cell_row(run: Run, cell: Cell, look: Look) -> Row:

@@ -17,13 +17,14 @@ import pandas as pd
 from reports.cells import Cell
 from reports.frames import Run
 from reports.lanes import Course, Lanes, in_flight, lanes_of, memory_course, told
-from reports.lineups import fronts_of
+from reports.load_cases import told_first
 from reports.memory_samples import Memory, memory_over_time
 from reports.page.charts import Chart, Section
 from reports.page.looks import looks
-from reports.page.markup import Html, Of, details, join, number, paragraph, plural, script_json, tag
+from reports.page.markup import Html, Of, details, join, packed_json, paragraph, tag
 from reports.page.swatches import swatch
 from reports.served import samples_of
+from reports.written import number, plural
 
 # Of one cell; and of all of them together, so that a page of many cells stays light.
 REQUESTS_AT_MOST, POINTS_AT_MOST = 300, 200
@@ -62,7 +63,7 @@ def section(run: Run) -> Section | None:
         _choice(run, found, first),
         _figure(),
         Html("<noscript><p>The timeline needs JavaScript.</p></noscript>"),
-        Html(f'<script type="application/json" id="timeline-data">{script_json(data)}</script>'),
+        packed_json("timeline-data", data),
     ]
     # Its traces come from the script, which has those of every cell.
     place = Chart("timeline", "Timeline of one cell", (), {}, (), ())
@@ -71,22 +72,19 @@ def section(run: Run) -> Section | None:
 
 def _note(at_most: int, points: int) -> str:
     return (
-        "Each bar is a request, in its user's lane (closed loop) or the first lane that is free. Shaded: the "
-        "window. Running and waiting: as the server says, once a second; where it does not, the client's "
-        f"requests in flight. At most {at_most} requests of a cell are drawn, and {points} points of a line."
+        "Each bar is a request, in its user's lane (closed loop) or the first lane that is free. In a closed "
+        "loop latency counts from when a request was sent: the time from due to sent is no part of it. "
+        "Shaded: the window. Running and waiting: as the server says, once a second; where it does not, the "
+        f"client's requests in flight. At most {at_most} requests of a cell are drawn, and {points} points "
+        "of a line."
     )
 
 
 def _first(run: Run, found: Sequence[Lanes]) -> int:
     """The first deployment's first start at the load that the first screen is about."""
-    decisive = {(case.scenario, case.load) for case in fronts_of(run)}
+    decisive = {(case.scenario, case.load) for case in told_first(run)}
     at = (k for k, lanes in enumerate(found) if lanes.cell.key[1:] in decisive)
     return next(at, 0)
-
-
-def _key() -> Html:
-    names = (tag("span", swatch(colour, shape), name) for name, colour, shape in _PHASES)
-    return tag("p", *names, class_="key")
 
 
 # --- the markup ------------------------------------------------------------------------------------
@@ -120,7 +118,7 @@ def _name(run: Run, cell: Cell) -> str:
 def _figure() -> Html:
     """Empty and hidden until the script draws it."""
     place = tag("div", class_="chart", data_chart="timeline", role="img", aria_label="timeline")
-    box = {"class_": "scroll", "tabindex": "0", "role": "region", "aria_label": "table"}
+    box = {"class_": "scroll", "tabindex": "0", "role": "region", "aria_label": "Requests of the cell"}
     view = details("Table", tag("div", id="timeline-table", **box))
     title = tag("figcaption", tag("span", "", id="timeline-title"))
     quantity = tag("p", "", id="timeline-quantity", class_="quantity")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.cells import Aggregate
-from reports.page.markup import several
+from reports.intervals import of_values
 from reports.spans import has_interval
 from reports.turn_values import Growth
-from reports.verdict_words import margin_text
+from reports.verdict_words import margin_text, ratio_words
+from reports.written import several
 
 # More names than these are told by their number.
 _NAMED_AT_MOST = 2
@@ -61,19 +62,18 @@ def growth_note(found: Sequence[Turned]) -> str:
 
 
 def _ratio(found: Growth) -> str:
-    low, high = found.interval
     doubt = " (cannot tell)" if found.change == "unclear" else ""
-    return f"{found.ratio:.2f}x [{low:.2f}, {high:.2f}]{doubt}"
+    return f"{ratio_words(found.ratio, found.interval, is_told=found.change in ('rises', 'falls'))}{doubt}"
 
 
-def cache_title(found: Mapping[str, Mapping[int, Aggregate]]) -> str:
+def cache_title(found: Mapping[str, Mapping[int, Aggregate]], confidence: float) -> str:
     """Which deployments have most of the last turn's prompt in the prefix cache, and which hardly any, by
-    their whole interval; empty where none of either is clear. Turns from 0, by deployment."""
+    their whole interval at this confidence; empty where none of either is clear. Turns from 0."""
     last = min(max(turn for turn, mean in means.items() if mean.mean is not None) for means in found.values())
     ends = {
-        name: mean.interval
+        name: _interval(mean, confidence)
         for name, means in found.items()
-        if (mean := means.get(last)) and has_interval(mean) and mean.interval
+        if (mean := means.get(last)) and has_interval(mean)
     }
     mostly = [name for name, (low, _) in ends.items() if low > MOSTLY]
     hardly = [name for name, (_, high) in ends.items() if high < HARDLY]
@@ -85,3 +85,9 @@ def cache_title(found: Mapping[str, Mapping[int, Aggregate]]) -> str:
         if hardly
         else ""
     )
+
+
+def _interval(mean: Aggregate, confidence: float) -> tuple[float, float]:
+    """Of the starts' values, wider than the one that is drawn."""
+    known = [value for value in mean.values if value is not None]
+    return of_values(known, is_log=False).interval(confidence)

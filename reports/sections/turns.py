@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.caveats import stand_ins
+from reports.cells import Group
 from reports.frames import Run
-from reports.load_cases import LoadPoint, load_points
+from reports.intervals import CONFIDENCE
+from reports.load_cases import LoadPoint, load_points, opened
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key
-from reports.page.markup import Html, Of, details, join, paragraph, several, tag
+from reports.page.markup import Html, Of, details, join, note, paragraph, tag
 from reports.sections.by_load import by_load_charts
 from reports.sections.by_turn import turn_chart
 from reports.spans import BARS
+from reports.verdicts import STARTS_NEEDED
+from reports.written import plural, several
 
 _SHOWN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
 _FOLDED = ("itl_s.p50", "e2e_s.p50")
@@ -35,26 +40,44 @@ class _AtLoad:
 def section(run: Run) -> Section | None:
     """None where no conversation has a second turn and no server tells of its cache."""
     hits = by_load_charts(run, "cached_share")
-    loads = list(_loads(run))
+    questions = _questions(run)
+    loads = list(_loads(run, 1 - (1 - CONFIDENCE) / max(questions, 1)))
     charts = [*(chart for each in loads for chart in (*each.shown, *each.folded)), *hits]
     if not charts:
         return None
-    parts = [paragraph(_note(run)), key(run), *_parts(loads)]
+    parts = [*_notes(run, questions), key(run), *_parts(run, loads)]
     parts += [tag("h3", "Prefix cache by load"), grid(hits)] if hits else []
     return Section("Turns and cache", join(parts), charts)
 
 
-def _note(run: Run) -> str:
-    said = (
-        "Points are means over starts of each start's median (tokens: mean, share: cached tokens per input "
-        f"token). {BARS} A title that says rises, falls or stays compares the last turn with the first of "
-        "the same start: the whole interval, corrected for the number of deployments, lies beyond the "
-        "margin, or within it."
+def _notes(run: Run, questions: int) -> Iterator[Html]:
+    yield note(
+        "Points are means over starts of each start's median (tokens: of its mean; cached: of its cached "
+        f"tokens per input token). {BARS}",
+        "A title that says rises, falls or stays compares the last turn with the first of the same start: "
+        "the whole interval of their ratio lies beyond the margin, or within it. Such a title and one on the "
+        f"cache go by 95 % intervals, corrected for {plural(questions, 'question')} of all loads together.",
     )
     untold = _untold(run)
     if len(untold) == len(run.deployments):
-        return f"{said} {_NO_CACHE}"
-    return f"{said} Cached tokens are not reported by {several(untold)}." if untold else said
+        yield paragraph(_NO_CACHE)
+    elif untold:
+        yield paragraph(f"Cached tokens are not reported by {several(untold)}.")
+
+
+def _questions(run: Run) -> int:
+    """How many a title here may answer: of each deployment with enough starts at each load, one per latency
+    and one on its cache."""
+    fakes, untold = stand_ins(run), _untold(run)
+
+    def may_be_told(group: Group, name: str) -> bool:
+        if name == "cached_share":
+            return group.deployment not in untold
+        is_own = name.endswith(".p50") and group.deployment not in fakes
+        return is_own and run.is_restarted(group.deployment) and run.withheld(group.key, name) is None
+
+    known = [group for group in run.groups if len(group.counted_by_start) >= STARTS_NEEDED]
+    return sum(may_be_told(group, name) for group in known for name in (*_SHOWN, *_FOLDED))
 
 
 def _untold(run: Run) -> list[str]:
@@ -63,27 +86,26 @@ def _untold(run: Run) -> list[str]:
     return [label for label in run.deployments if label not in told]
 
 
-def _loads(run: Run) -> Iterator[_AtLoad]:
-    """Of each scenario the load that decides first; none without a chart."""
+def _loads(run: Run, confidence: float) -> Iterator[_AtLoad]:
+    """Of each scenario the load told first at the front; none without a chart. `confidence`: of the intervals
+    that titles go by."""
     by_scenario = load_points(run)
     points = [point for each in by_scenario.values() for point in each]
     for index, point in enumerate(points):
         title = f"{point.load}, {point.scenario}" if len(by_scenario) > 1 else point.load
         shown, folded = (
-            [chart for name in names if (chart := turn_chart(run, point, name, index))]
+            [chart for name in names if (chart := turn_chart(run, point, name, index, confidence))]
             for names in (_SHOWN, _FOLDED)
         )
         if shown or folded:
             yield _AtLoad(point, title, shown, folded)
 
 
-def _parts(loads: Sequence[_AtLoad]) -> Iterator[Html]:
-    """Of each scenario the first load open, the others folded."""
-    seen: set[str] = set()
+def _parts(run: Run, loads: Sequence[_AtLoad]) -> Iterator[Html]:
+    """The load told first open, the others folded."""
+    first = opened(run, [each.point for each in loads])
     for each in loads:
-        is_first = each.point.scenario not in seen
-        seen.add(each.point.scenario)
-        if is_first:
+        if each.point in first:
             parts = [tag("h3", f"By turn at {each.title}"), grid(each.shown)]
             parts += [details("ITL and E2E by turn", grid(each.folded))] if each.folded else []
         else:

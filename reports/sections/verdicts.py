@@ -10,29 +10,19 @@ from reports.cell_marks import cell_marks
 from reports.cells import Group
 from reports.comparisons import Compared, remedy
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, title_of_case, verdict_of
+from reports.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
 from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
 from reports.metrics import metric_of
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import looks, named
-from reports.page.markup import (
-    NOTHING,
-    Html,
-    Of,
-    Row,
-    details,
-    join,
-    paragraph,
-    plural,
-    supported,
-    table,
-    tag,
-)
+from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
 from reports.spans import shorter_half
+from reports.thinned import significant
 from reports.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 from reports.verdicts import Verdict
+from reports.written import NOTHING, plural, supported
 
-# With more rows than this only the highest load of each scenario is open.
+# With more rows than this only the load told first is open.
 ROWS_OPEN = 12
 NAMED_IN_TITLE = 2
 
@@ -48,15 +38,13 @@ def section(run: Run) -> Section | None:
     rows = sum(len(case.groups) for case in cases)
     parts: list[Html] = [_said(run)]
     charts: list[Chart] = []
-    seen: set[tuple[str, str]] = set()
+    first = opened(run, cases)
     for number, case in enumerate(cases):
         made = list(_charts(run, case, number))
         charts += made
-        is_first = (case.scenario, case.model) not in seen
-        seen.add((case.scenario, case.model))
         title, values = title_of_case(run, case), _table(run, case)
         ratios = [grid(made)] if made else []
-        if is_first:
+        if case in first:
             parts += [tag("h3", title), values, *ratios]
         elif rows <= ROWS_OPEN:
             parts += [tag("h3", title), values, *([details("Charts", *ratios)] if ratios else [])]
@@ -76,11 +64,12 @@ def _said(run: Run) -> Html:
         return paragraph("No verdicts: no comparison allows one; each says why.")
     margin, family = margin_text(run.record.compare.margin_share), run.comparisons.family
     level = max((100 * row.verdict.confidence for row in run.comparisons.rows), default=95.0)
-    return paragraph(
-        f"Ratios to the baseline, {family_text(family)}; same: within {margin}; "
-        "block = one repeat, in which every deployment was started once. A ratio comes from the blocks' "
-        f"pairs; its interval, in brackets, is at {level:.4g} %, so that all words here are right together "
-        "in 95 of 100 such runs."
+    return note(
+        f"Ratios to the baseline with their intervals in brackets, {family_text(family)}; same: within "
+        f"{margin}.",
+        "Block = one repeat, in which every deployment was started once. A ratio is the mean of the blocks' "
+        f"ratios. An interval is at up to {level:.4g} %, so that all words here are right together in 95 of "
+        "100 such runs.",
     )
 
 
@@ -115,7 +104,7 @@ def _table(run: Run, case: LoadCase) -> Html:
         )
         for group in case.groups
     ]
-    return table(["deployment", *heads], rows, "summary verdicts")
+    return table(["deployment", *heads], rows, "summary verdicts", f"Verdicts, {title_of_case(run, case)}")
 
 
 def _role(case: LoadCase, group: Group) -> Html:
@@ -171,7 +160,7 @@ def _between(run: Run, rows: Sequence[Compared]) -> Html:
         )
         for row in rows
     ]
-    return table(columns, cells, "plain")
+    return table(columns, cells, "plain", "Verdicts between deployments")
 
 
 def _legend() -> Html:
@@ -198,31 +187,16 @@ def _chart(
     run: Run, case: LoadCase, name: str, drawn: Sequence[tuple[Group, Verdict]], chart_id: str
 ) -> Chart:
     assert case.baseline is not None
-    margin, metric = run.record.compare.margin_share, metric_of(name)
-    scale = 1.0 if drawn[0][1].is_log else metric.shown_scale
+    margin, metric, is_log = run.record.compare.margin_share, metric_of(name), drawn[0][1].is_log
+    scale = 1.0 if is_log else metric.shown_scale
     rows = [_row(run, case, name, group, verdict, scale) for group, verdict in drawn]
-    side = {"higher": "right", "lower": "left"}.get(metric.better)
-    better = f"; better to the {side}" if side else ""
-    # The axis has no room for a label on a narrow screen.
-    if drawn[0][1].is_log:
+    if is_log:
         layout = forest.ratio_layout(rows, "ratio, log scale", margin)
-        note = f"Ratio to {case.baseline.deployment}{better}. Band: the same, within {margin_text(margin)}."
     else:
         layout = forest.difference_layout(rows, f"difference, {metric.shown_unit}")
-        note = f"Difference from {case.baseline.deployment}{better}. No margin counts as the same."
-    left_out = [group.deployment for group in case.groups if group is not case.baseline]
-    missing = [label for label in left_out if label not in {group.deployment for group, _ in drawn}]
-    if missing:
-        note += f" No verdict: {', '.join(missing)}."
     subject = f"{title_of(name)[:1].upper()}{title_of(name)[1:]}"
     finding = _finding(name, case.baseline, drawn, margin)
-    columns = [
-        "deployment",
-        "ratio" if drawn[0][1].is_log else "difference",
-        "interval at",
-        "blocks",
-        "verdict",
-    ]
+    columns = ["deployment", "ratio" if is_log else "difference", "interval at", "blocks", "verdict"]
     return Chart(
         chart_id,
         f"{subject}: {finding}" if finding else f"{subject} at {case.load}",
@@ -230,11 +204,26 @@ def _chart(
         layout,
         columns,
         _told(name, drawn, margin),
-        note,
+        _chart_note(case, name, drawn, margin),
         forest.height_px(rows),
         quantity=f"{subject} at {case.load}" if finding else "",
         of=Of(load=case.load),
+        has_baseline=True,
     )
+
+
+def _chart_note(case: LoadCase, name: str, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> str:
+    """What the axis has no room for on a narrow screen, and who is missing."""
+    assert case.baseline is not None
+    side = {"higher": "right", "lower": "left"}.get(metric_of(name).better)
+    better = f"; better to the {side}" if side else ""
+    if drawn[0][1].is_log:
+        note = f"Ratio to {case.baseline.deployment}{better}. Band: the same, within {margin_text(margin)}."
+    else:
+        note = f"Difference from {case.baseline.deployment}{better}. No margin counts as the same."
+    left_out = [group.deployment for group in case.groups if group is not case.baseline]
+    missing = [label for label in left_out if label not in {group.deployment for group, _ in drawn}]
+    return f"{note} No verdict: {', '.join(missing)}." if missing else note
 
 
 def _finding(name: str, baseline: Group, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> str:
@@ -285,12 +274,8 @@ def _row(run: Run, case: LoadCase, name: str, group: Group, verdict: Verdict, sc
     word = word_of(name, verdict, run.record.compare.margin_share)
     ends = (verdict.ratio, verdict.low, verdict.high)
     # A log axis has no 0, which an end far below any sense is rounded to.
-    at, low, high = (_rounded(max(value, 1e-9) if verdict.is_log else value * scale) for value in ends)
+    at, low, high = (significant(max(value, 1e-9) if verdict.is_log else value * scale) for value in ends)
     look, said = looks(run)[group.deployment], f"{ratio_text(name, verdict)}, {word}"
     marks = mark_text(marks_between(run, group, case.baseline, name))
     of = Of(group.deployment, group.load)
     return forest.Row(look, f"{group.deployment}: {word} {marks}".rstrip(), at, low, high, said, of=of)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
