@@ -113,14 +113,22 @@ def test_an_svg_asks_for_nothing_from_elsewhere(svgs):
 @pytest.mark.browser
 @pytest.mark.parametrize(("theme", "is_dark"), [("light", False), ("dark", True)])
 def test_a_png_has_twice_the_width_the_themes_ground_and_a_chart(chromium, run, theme, is_dark):
-    [png] = drawn(run, TTFT, format="png", theme=theme, width_px=400, height_px=300)
+    [png] = drawn(run, TTFT, format="png", theme=theme, width_px=600, height_px=480)
     width, height, rows = pixels(png)
-    assert (width, height) == (800, 600)
+    assert (width, height) == (1200, 960)
     ground = rows[0][:3]
     assert (max(ground) < 80) if is_dark else (ground == b"\xff\xff\xff")
     colours = Counter(row[k : k + 3] for row in rows for k in range(0, len(row), 3))
     assert len(colours) > 50
     assert colours[ground] > 0.7 * width * height
+
+
+@pytest.mark.browser
+def test_a_picture_too_low_for_its_key_and_its_plot_grows(chromium, run):
+    [png] = drawn(run, TTFT, format="png", width_px=400, height_px=200)
+    width, height, _ = pixels(png)
+    assert width == 800
+    assert height > 400
 
 
 @pytest.mark.browser
