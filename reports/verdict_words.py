@@ -90,7 +90,9 @@ def ratio_words(mean: float, ends: Sequence[float], *, is_told: bool) -> str:
 def _ratio_places(mean: float, ends: Sequence[float], *, is_told: bool) -> int:
     values = (mean, *ends)
     half = min(abs(mean - end) for end in ends)
-    places = max(3 if min(values) < 0.1 else 2, min(_places_to_see(half), _RATIO_PLACES_AT_MOST))
+    places = max(
+        3 if min(values) < 0.1 and max(values) < 1 else 2, min(_places_to_see(half), _RATIO_PLACES_AT_MOST)
+    )
     if not is_told:
         return places
     nearest = min((abs(value - 1) for value in values if value != 1), default=1.0)
@@ -100,6 +102,8 @@ def _ratio_places(mean: float, ends: Sequence[float], *, is_told: bool) -> int:
 def _factor(value: float, places: int) -> str:
     if value > _FACTOR_AT_MOST:
         return f">{_FACTOR_AT_MOST:,}"
+    if value >= 100:
+        return f"{value:,.0f}"
     return f"<{10.0**-places:.{places}f}" if 0 < value < 0.5 * 10.0**-places else f"{value:,.{places}f}"
 
 
