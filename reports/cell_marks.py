@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reports.cells import Group
+from collections.abc import Mapping
+
+from reports.cells import Cell, Group
 from reports.frames import Run
 from reports.launches import start_title
 from reports.page.markup import Html, join, tag
@@ -14,15 +16,34 @@ def cell_marks(run: Run, group: Group) -> Html:
     said: list[Html] = []
     if why := run.work.per_token_only.get(group.key):
         said.append(_mark("▲", "per-token figures only", why, "warn"))
+    starts: dict[tuple[str, str, str], dict[str, str | None]] = {}
     for cell in group.cells:
+        if cell.status == "completed" and cell.validity == "valid":
+            continue
         record = run.start_of(cell)
         start = start_title(run, record) if record else str(cell.planned.repeat + 1)
-        if cell.status != "completed":
-            said.append(_mark("✕", f"start {start} {cell.status}", cell.reason, "bad"))
-        elif cell.validity != "valid":
-            sign, kind = ("▲", "warn") if cell.validity == "suspect" else ("✕", "bad")
-            said.append(_mark(sign, f"start {start} {cell.validity}", cell.reason, kind))
-    return join(list(dict.fromkeys(said)))
+        reasons = starts.setdefault(_what(cell), {})
+        # A search may have several windows of a start at one load.
+        reasons[start] = "; ".join(dict.fromkeys(filter(None, (reasons.get(start), cell.reason)))) or None
+    said += [_marked(what, reasons) for what, reasons in starts.items()]
+    return join(said)
+
+
+def _what(cell: Cell) -> tuple[str, str, str]:
+    """Sign, word and kind of a cell that is not as it should be."""
+    if cell.status != "completed":
+        return "✕", cell.status, "bad"
+    return ("▲", "suspect", "warn") if cell.validity == "suspect" else ("✕", cell.validity, "bad")
+
+
+def _marked(what: tuple[str, str, str], reasons: Mapping[str, str | None]) -> Html:
+    """`▲ starts 1, 3 suspect`, with each start's reason in the tooltip."""
+    sign, word, kind = what
+    if len(reasons) == 1:
+        [(start, reason)] = reasons.items()
+        return _mark(sign, f"start {start} {word}", reason, kind)
+    each = [f"start {start}: {reason}" for start, reason in reasons.items() if reason]
+    return _mark(sign, f"starts {', '.join(reasons)} {word}", "; ".join(each), kind)
 
 
 def _mark(sign: str, words: str, reason: str | None, kind: str) -> Html:

@@ -22,7 +22,7 @@ from reports.compare import compare_runs
 from reports.compare_page import write_comparison
 from reports.index_page import find_runs, index_row, write_index
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.pages]
 
 TRIM = """document.querySelectorAll('tbody').forEach((body) =>
   [...body.rows].slice(4).forEach((row) => row.remove()));

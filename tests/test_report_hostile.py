@@ -22,7 +22,7 @@ from reports.index_page import find_runs, index_row, write_index
 from reports.outputs.as_markdown import markdown_text
 from reports.page.markup import escaped, packed_json
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.pages]
 
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"

@@ -380,13 +380,14 @@ def test_facts_have_readable_units_and_no_clocks(tmp_path):
 
 
 def test_cells_of_every_validity_share_a_page(tmp_path):
-    plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=4)
+    plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
     store.write_record(tmp_path / "run.json", run_record(plan))
     kinds = [
         {"validity": "valid"},
         {"validity": "suspect", "reasons": ("clocks fell",)},
         {"validity": "invalid", "reasons": ("another server answered",)},
         {"status": "failed", "error": "no request was sent in the window"},
+        {"validity": "suspect", "reasons": ("others' work",)},
     ]
     for start, kind in zip(plan.starts, kinds, strict=True):
         write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
@@ -394,7 +395,7 @@ def test_cells_of_every_validity_share_a_page(tmp_path):
         for cell in start.cells:
             write_cell(tmp_path, cell, start, rows, summary(100 * S), **kind)
     text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
-    for said in ("▲ start 2 suspect", "✕ start 3 invalid", "✕ start 4 failed", "18 / 0", "2 of 4"):
+    for said in ("▲ starts 2, 5 suspect", "✕ start 3 invalid", "✕ start 4 failed", "3 of 5"):
         assert said in text
     assert "no request was sent in the window" in text
 
