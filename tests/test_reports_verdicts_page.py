@@ -80,7 +80,7 @@ def test_a_verdict_is_a_word_of_its_metric(name, kind, word):
         # What was told from 1 does not read as 1.
         (ratio("better", 1.031, 1.0011, 1.0613), "1.031x [1.001, 1.061]"),
         (ratio("unknown", 1.031, 0.9991, 1.0613), "1.03x [1.00, 1.06]"),
-        (ratio("unknown", 1.5, 0.00001, 2e9), "1.500x [<0.001, >1,000]"),
+        (ratio("unknown", 1.5, 0.00001, 2e9), "1.50x [<0.01, >1,000]"),
         # An interval that two places would not show has more, four at most.
         (ratio("better", 0.58123, 0.57912, 0.58334), "0.581x [0.579, 0.583]"),
         (ratio("better", 0.581234, 0.581229, 0.581239), "0.5812x [0.5812, 0.5812]"),
