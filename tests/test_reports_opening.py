@@ -149,7 +149,7 @@ def test_a_deployment_that_was_never_measured_has_a_row_of_dashes_with_the_reaso
     table = table_of(run)
     row = next(row for row in table.rows if row[0].startswith("vllm awq"))
     assert table.rows[-1] == row
-    assert "✕ start 1 failed" in row[0]
+    assert "✕ starts 1, 2, 3 failed" in row[0]
     assert row[1] == "–"
     assert table.column("verdict")[-1] == "no verdict"
 
