@@ -9,17 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.listing import print_rows
-from reports.compare import verdict_line, verdict_text
-from reports.differences import KINDS
+from reports.comparing.verdict_words import ratio_text
 from reports.marks import SIGN, mark_text
-from reports.verdict_words import ratio_text
+from reports.two_runs.compare import verdict_line, verdict_text
+from reports.two_runs.differences import KINDS
 from reports.written import NOTHING
 
 if TYPE_CHECKING:
-    from reports.cases import LeftOut
-    from reports.compare import ComparedCase, Comparison, Row
-    from reports.differences import Difference
-    from reports.side_values import Mark, Reason
+    from reports.two_runs.cases import LeftOut
+    from reports.two_runs.compare import ComparedCase, Comparison, Row
+    from reports.two_runs.differences import Difference
+    from reports.two_runs.side_values import Mark, Reason
 
 _PACKAGES = "engine_packages."
 # More of one engine are counted in a line, which names so many.

@@ -9,12 +9,12 @@ from rich.markup import escape
 
 from harness.compare_text import marked, print_differences, print_distrust, print_left_out
 from harness.listing import print_rows
-from reports.gate_limit import limit_text
 from reports.metrics import metric_of
+from reports.two_runs.gate_limit import limit_text
 from reports.written import NOTHING
 
 if TYPE_CHECKING:
-    from reports.gate import Gate, GatedCase
+    from reports.two_runs.gate import Gate, GatedCase
 
 
 def print_gate(out: Console, gate: Gate) -> None:

@@ -1,7 +1,7 @@
 """What a completed cell came to, in two figures for the terminal, counted while its rows pass. Pure.
 
-By the report's definitions (reports/tables.py, reports/metrics.py), which a test holds equal: statistics
-belong to the reports, whose libraries are not to be loaded between two cells.
+By the report's definitions (reports/reading/tables.py, reports/metrics.py), which a test holds equal:
+statistics belong to the reports, whose libraries are not to be loaded between two cells.
 """
 
 from __future__ import annotations

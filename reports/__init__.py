@@ -5,14 +5,14 @@ Reads results through harness.store only; starts no server and measures nothing.
 
 from __future__ import annotations
 
-from reports.compare import Comparison, compare_runs, to_builtins
-from reports.compare_page import write_comparison
 from reports.frames import Run, open_run
-from reports.gate import Gate, gate_runs, gate_to_builtins
 from reports.metrics import METRICS
 from reports.outputs.columns import TABLES
 from reports.outputs.tables import tables_of
 from reports.page.document import write_report
+from reports.two_runs.compare import Comparison, compare_runs, to_builtins
+from reports.two_runs.compare_page import write_comparison
+from reports.two_runs.gate import Gate, gate_runs, gate_to_builtins
 
 __all__ = [
     "METRICS",

@@ -21,20 +21,22 @@ from harness import store
 from harness.contracts import Deployment, SelfTest
 from harness.errors import StoreError
 from harness.store import RunRecord, StartRecord
-from reports import equal_work, intervals, records, slices, tables, values
 from reports.cells import Aggregate, Cell, Group, groups_of
-from reports.comparisons import Comparisons, comparisons_of
-from reports.equal_work import Work
-from reports.frame_rows import cell_row, start_row
-from reports.gap_counts import NO_GAPS, GapCounts
+from reports.comparing import equal_work
+from reports.comparing.comparisons import Comparisons, comparisons_of
+from reports.comparing.equal_work import Work
 from reports.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
-from reports.values import Measured
+from reports.reading import records, slices, tables, values
+from reports.reading.frame_rows import cell_row, start_row
+from reports.reading.gap_counts import NO_GAPS, GapCounts
+from reports.reading.values import Measured
+from reports.statistics import intervals
 
 if TYPE_CHECKING:
+    from reports.answering.lineups import Lineup
     from reports.checks.finding import Finding
-    from reports.decision import Row
-    from reports.lineups import Lineup
-    from reports.searches import Capacity
+    from reports.deciding.decision import Row
+    from reports.deciding.searches import Capacity
 
 # Cells whose chunks are read side by side, each on a core, and in memory.
 WORKERS = min(4, len(os.sched_getaffinity(0)))
@@ -118,7 +120,7 @@ class Run:
     @cached_property
     def turn_values(self) -> dict[int, dict[int, dict[str, Value]]]:
         """Each completed cell's values by turn (from 0) and name; see values_by_turn."""
-        from reports.turn_values import values_by_turn  # it reads values: above it would be a circle
+        from reports.drawn.turn_values import values_by_turn  # it reads values: above it would be a circle
 
         return {number: values_by_turn(self, number) for number in self.values}
 
@@ -145,21 +147,25 @@ class Run:
     @cached_property
     def decisions(self) -> list[Row]:
         """With an SLO, which deployments keep it at each load, and the best of those."""
-        from reports import decision  # it reads what servers needed, whose modules are above this one
+        from reports.deciding import (
+            decision,  # it reads what servers needed, whose modules are above this one
+        )
 
         return decision.decision_rows(self)
 
     @cached_property
     def lineups(self) -> list[Lineup]:
         """What the first screen is about: of each scenario and model the deployments at one load."""
-        from reports import lineups  # as above
+        from reports.answering import lineups  # as above
 
         return lineups.lineups_of(self)
 
     @cached_property
     def capacities(self) -> list[Capacity]:
         """Of a search, what each deployment's starts came to."""
-        from reports import searches  # it needs the checks' marks, so importing it above would be a circle
+        from reports.deciding import (
+            searches,  # it needs the checks' marks, so importing it above would be a circle
+        )
 
         return searches.capacities_of(self)
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from reports.cells import Aggregate
+from reports.comparing.spans import has_interval, shorter_half, span
 from reports.metrics import metric_of
-from reports.spans import has_interval, shorter_half, span
 
 NOTHING = "–"
 
@@ -50,8 +50,8 @@ def supported(name: str, value: float | None, half: float) -> str:
 
 
 def span_text(name: str, found: Aggregate) -> str:
-    """`[9.5, 10.5]`, a mean's interval; `(9.8–10.2)`, a range (reports/spans.py); empty for one value. Both
-    ends have as many decimals as the mean."""
+    """`[9.5, 10.5]`, a mean's interval; `(9.8–10.2)`, a range (reports/comparing/spans.py); empty for one
+    value. Both ends have as many decimals as the mean."""
     ends = span(found)
     if ends is None:
         return ""

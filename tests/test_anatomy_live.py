@@ -10,8 +10,8 @@ import pytest
 from bench_command import BENCH
 
 from reports import open_run
-from reports.anatomy import REST, anatomies
-from reports.anatomy_means import expectations
+from reports.memory.anatomy import REST, anatomies
+from reports.memory.anatomy_means import expectations
 
 pytestmark = pytest.mark.engines
 LIMIT_S = 400.0

@@ -9,8 +9,8 @@ import pytest
 
 from harness.bisection import Trial, bracket, next_load
 from harness.contracts import Objective, SearchTerms
-from reports.attainment import Attainment, Judged
-from reports.search_starts import Tried, ends_of
+from reports.deciding.attainment import Attainment, Judged
+from reports.deciding.search_starts import Tried, ends_of
 
 USERS = SearchTerms("concurrency", 1.0, 1024.0)
 RATE = SearchTerms("rate", 0.1, 1000.0)

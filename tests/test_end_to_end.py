@@ -20,7 +20,7 @@ from waiting import wait_until
 from engines.reference_sends import chunk_sends, read_sends
 from harness import store
 from reports import open_run
-from reports.served import grown_in_cell
+from reports.samples.served import grown_in_cell
 
 MS = 1_000_000
 ASKED = ["reference label=a", "reference label=b"]

@@ -18,11 +18,11 @@ from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from harness.gate_text import print_gate
 from reports import gate_runs, gate_to_builtins
-from reports.gate import more_repeats
-from reports.gate_files import junit_text, markdown_text
-from reports.gate_limit import check_metric, limit_text
-from reports.intervals import Estimate
-from reports.side_values import Mark
+from reports.statistics.intervals import Estimate
+from reports.two_runs.gate import more_repeats
+from reports.two_runs.gate_files import junit_text, markdown_text
+from reports.two_runs.gate_limit import check_metric, limit_text
+from reports.two_runs.side_values import Mark
 
 TTFT = GateTerms("ttft_s.p50", 0.05)
 STEADY = (100.0, 100.5, 101.0)

@@ -10,7 +10,7 @@ from make_run import MS, S, failed_row, full_run, one_cell_run, row
 from harness import store
 from harness.contracts import Objective
 from reports import open_run
-from reports.goodput import judged_cells
+from reports.deciding.goodput import judged_cells
 from reports.sections import search, throughput
 
 TTFT = Objective("ttft_s", 0.95, 0.1)

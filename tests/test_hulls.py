@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reports.fronts import front_of
-from reports.hulls import Box, hull
-from reports.verdicts import Verdict
+from reports.comparing.verdicts import Verdict
+from reports.drawn.fronts import front_of
+from reports.drawn.hulls import Box, hull
 
 
 def test_a_hull_has_the_outer_corners_counterclockwise_from_the_leftmost() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reports.intervals import (
+from reports.statistics.intervals import (
     Estimate,
     may_be_logged,
     of_bracket_pairs,

@@ -32,9 +32,9 @@ from harness.contracts import Load
 from harness.device_sample import DeviceSample
 from harness.store import Phase
 from reports import open_run, write_report
-from reports.anatomy import Part, anatomies, parts_of
-from reports.anatomy_means import alike, expectations, mean_part
-from reports.kv_need import KvPool, longest, peak_tokens, pool_of
+from reports.memory.anatomy import Part, anatomies, parts_of
+from reports.memory.anatomy_means import alike, expectations, mean_part
+from reports.memory.kv_need import KvPool, longest, peak_tokens, pool_of
 from reports.sections import anatomy as anatomy_section
 from reports.sections import memory as memory_section
 

@@ -33,7 +33,7 @@ from harness.contracts import Load, LoadSummary, RequestRow
 from harness.device_sample import DeviceSample
 from harness.scrape import ServerSample
 from reports import open_run
-from reports.bounds import Bound, bound_of
+from reports.bounding.bounds import Bound, bound_of
 from reports.frames import Run
 from reports.sections import bounds
 

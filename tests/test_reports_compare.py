@@ -16,13 +16,13 @@ from harness import store
 from harness.contracts import CompareTerms, Load, SearchTerms, WorkerSummary
 from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
-from reports.cases import cases_of
-from reports.compare_page import comparison_page
-from reports.differences import Difference, each_once
+from reports.comparing.pairs import estimate_of, why_not
 from reports.frames import open_run
-from reports.pairs import estimate_of, why_not
-from reports.side_values import Mark
-from reports.sides import open_sides
+from reports.two_runs.cases import cases_of
+from reports.two_runs.compare_page import comparison_page
+from reports.two_runs.differences import Difference, each_once
+from reports.two_runs.side_values import Mark
+from reports.two_runs.sides import open_sides
 
 TTFT = CompareTerms(metrics=("ttft_s.p50",))
 # Standard deviation of the logarithms 0.09531, that of a factor of 1.1.

@@ -12,7 +12,7 @@ from repeated_run import LOADS, Made, repeated_run
 from scipy.special import stdtrit
 
 from harness.contracts import CompareTerms, Load, Objective
-from reports.comparisons import comparisons_of
+from reports.comparing.comparisons import comparisons_of
 from reports.frames import open_run
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")

@@ -28,17 +28,17 @@ from harness import store
 from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from reports import open_run
 from reports.cells import Aggregate
-from reports.comparisons import mirrored
-from reports.decision import Row, by_pairs, decision_rows
-from reports.decision_text import answer
-from reports.decision_words import basis, slo_words, tied_words
+from reports.comparing.comparisons import mirrored
+from reports.comparing.verdicts import Verdict
+from reports.deciding.decision import Row, by_pairs, decision_rows
+from reports.deciding.decision_text import answer
+from reports.deciding.decision_words import basis, slo_words, tied_words
+from reports.deciding.picks import Standing, pick
+from reports.deciding.search_decision import load_rows, search_rows
+from reports.deciding.searches import capacities_of
 from reports.frames import Run
-from reports.goodput_curve import goodput_curves
-from reports.picks import Standing, pick
-from reports.search_decision import load_rows, search_rows
-from reports.searches import capacities_of
 from reports.sections import decision
-from reports.verdicts import Verdict
+from reports.sections.goodput_curve import goodput_curves
 
 SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))
 ONE, FOUR = Load(concurrency=1), Load(concurrency=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.drift import REQUESTS_NEEDED, drift
+from reports.statistics.drift import REQUESTS_NEEDED, drift
 
 DRAWS = 1000
 

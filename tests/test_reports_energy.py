@@ -29,7 +29,7 @@ from harness.contracts import ApiPrice, Load, Price, mean_power_w
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run
-from reports.energy import devices_of, power_in, price_of
+from reports.samples.energy import devices_of, power_in, price_of
 from reports.sections import energy
 from reports.written import precise
 

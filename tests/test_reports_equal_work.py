@@ -24,7 +24,7 @@ from harness import store
 from harness.contracts import Load
 from reports import compare_runs, open_run, write_report
 from reports.checks import findings
-from reports.equal_work import drops_system, work_of
+from reports.comparing.equal_work import drops_system, work_of
 
 T0 = 102 * S
 PROMPTS = {"user": 18, "system": 34, "turns": 41}

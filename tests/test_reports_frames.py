@@ -32,7 +32,7 @@ from harness.device_sample import DeviceSample
 from harness.errors import StoreError
 from reports import open_run, write_report
 from reports.cells import load_family, load_labels, load_level
-from reports.memory_samples import memory_over_time
+from reports.samples.memory_samples import memory_over_time
 
 T0 = 102 * S
 

@@ -14,8 +14,8 @@ from repeated_run import repeated_run, three
 
 from harness.contracts import Load, Objective
 from reports import open_run
+from reports.answering.load_cases import load_cases_of, load_points, opened
 from reports.frames import Run
-from reports.load_cases import load_cases_of, load_points, opened
 from reports.page.charts import Chart, Section
 from reports.page.markup import Row
 from reports.sections import frontier, pareto, throughput

@@ -9,9 +9,10 @@ import pytest
 from make_run import MS, S, failed_row, one_cell_run, row, summary
 
 from harness import store
-from reports import open_run, tables
-from reports.chunk_totals import chunk_totals
-from reports.gap_counts import (
+from reports import open_run
+from reports.reading import tables
+from reports.reading.chunk_totals import chunk_totals
+from reports.reading.gap_counts import (
     BINS,
     COARSE_BINS,
     COARSE_EDGES_S,

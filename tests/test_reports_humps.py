@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.humps import REQUESTS_NEEDED, humps
+from reports.statistics.humps import REQUESTS_NEEDED, humps
 
 DRAWS = 400
 # Latencies of one kind: of whatever skew, and a wait beside a fixed time.

@@ -11,7 +11,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load, Objective
 from reports import open_run, write_report
-from reports.load_cases import load_points
+from reports.answering.load_cases import load_points
 from reports.sections.distributions import STEPS_AT_MOST, steps_each
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))

@@ -25,9 +25,9 @@ from harness import store
 from harness.contracts import Load
 from harness.device_sample import DeviceSample
 from reports import open_run, write_report
-from reports.device_windows import Counted, device_windows
 from reports.frames import Run
-from reports.memory_notes import notes_of, shared_reasons
+from reports.samples.device_windows import Counted, device_windows
+from reports.samples.memory_notes import notes_of, shared_reasons
 from reports.sections import memory
 
 SPAWNED_NS = 100 * S

@@ -20,15 +20,15 @@ from test_reports_decision import BROKEN, FAST, MIDDLE, SLOW, run_of, searched, 
 from harness import store
 from harness.contracts import Load, Skip
 from reports import open_run
-from reports.answer import _why_none
-from reports.described import what_was_run
+from reports.answering.answer import _why_none
+from reports.answering.described import what_was_run
+from reports.answering.headline import headline
+from reports.answering.lineups import lineups_of
+from reports.answering.said import at, clipped
+from reports.answering.whole_answer import whole_answer
 from reports.frames import Run
-from reports.headline import headline
-from reports.lineups import lineups_of
 from reports.page.opening import opening
-from reports.said import at, clipped
-from reports.standing_table import standing_table
-from reports.whole_answer import whole_answer
+from reports.page.standing_table import standing_table
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)

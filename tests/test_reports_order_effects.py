@@ -24,7 +24,7 @@ from harness import store
 from harness.contracts import Load, Plan
 from reports import open_run
 from reports.checks.order import order_effects
-from reports.order_effects import change, effects
+from reports.comparing.order_effects import change, effects
 
 T0 = 102 * S
 ONE_USER = (Load(concurrency=1),)

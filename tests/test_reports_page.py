@@ -37,13 +37,13 @@ from harness.contracts import Load, Plan
 from harness.device_sample import DeviceSample
 from harness.errors import UserError
 from reports import open_run, write_report
-from reports.described import command
+from reports.answering.described import command
+from reports.drawn.thinned import POINTS_AT_MOST, downsample
 from reports.page.bar import GROUPS
 from reports.page.looks import looks
 from reports.page.markup import packed_json
 from reports.sections import SECTIONS
 from reports.sections.by_load import aside
-from reports.thinned import POINTS_AT_MOST, downsample
 
 T0 = 102 * S
 

@@ -24,7 +24,7 @@ from harness import store
 from harness.contracts import Load, Plan
 from reports import open_run
 from reports.cells import Aggregate
-from reports.precision import half_width_share, precisions
+from reports.comparing.precision import half_width_share, precisions
 
 T0 = 102 * S  # the window's beginning
 T_2 = 4.30265273  # Student's t of two degrees of freedom at 97.5 %

@@ -11,10 +11,10 @@ from repeated_run import BLOCKS, Made, repeated_run
 
 from harness import store
 from harness.contracts import Load
+from reports.answering.load_cases import load_cases_of
+from reports.comparing.request_pairs import paired
 from reports.frames import open_run
-from reports.load_cases import load_cases_of
-from reports.request_pairs import paired
-from reports.tables import common_shares, read_answers
+from reports.reading.tables import common_shares, read_answers
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM = deployment("vllm", "fp16")

@@ -28,12 +28,12 @@ from make_sweep import SIX, sweep_run
 from harness import store
 from harness.contracts import CacheReset, Load
 from reports import open_run
-from reports.costs import memory_words, over_loads
+from reports.answering.costs import memory_words, over_loads
 from reports.frames import Run
 from reports.page.markup import Row
+from reports.page.standing_table import standing_table
 from reports.sections import client, environment, errors, memory, startup, steadiness
 from reports.sections.resets import resets
-from reports.standing_table import standing_table
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 

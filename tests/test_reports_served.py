@@ -33,8 +33,18 @@ from reports.checks.finding import Finding
 from reports.checks.serving import server_counts_differ
 from reports.frames import Run
 from reports.page.markup import Html
+from reports.samples.served import (
+    TERMS,
+    Gauge,
+    gauge,
+    grown_in_cell,
+    growth,
+    mean_gauge,
+    never_told,
+    pooled,
+    total,
+)
 from reports.sections import serving
-from reports.served import TERMS, Gauge, gauge, grown_in_cell, growth, mean_gauge, never_told, pooled, total
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.

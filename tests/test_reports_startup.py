@@ -25,7 +25,7 @@ from page_data import charts_of
 from harness import store
 from harness.contracts import Load
 from reports import open_run, write_report
-from reports.described import what_was_run
+from reports.answering.described import what_was_run
 from reports.launches import instants_s, launches_of, start_title
 
 STAGES = {

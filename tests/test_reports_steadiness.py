@@ -10,7 +10,7 @@ import pytest
 from make_run import S, summary
 
 from harness.contracts import Load
-from reports.steadiness import PARTS, Series, Steadiness, edges_of, occupancy, only_grew, rate
+from reports.statistics.steadiness import PARTS, Series, Steadiness, edges_of, occupancy, only_grew, rate
 
 
 def series(*thirds: float, ripple: float = 0.0) -> Series:

@@ -7,8 +7,8 @@ import pytest
 from make_run import MS, S, one_cell_run, row
 
 from reports import open_run
-from reports.gap_counts import BINS, EDGES_S, bins_of
-from reports.steps import steps_by_turn, steps_of, steps_of_counts, steps_of_values
+from reports.drawn.steps import steps_by_turn, steps_of, steps_of_counts, steps_of_values
+from reports.reading.gap_counts import BINS, EDGES_S, bins_of
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

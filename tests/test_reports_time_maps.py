@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load
 from reports import open_run, write_report
-from reports.time_maps import EDGES_S, time_map
+from reports.drawn.time_maps import EDGES_S, time_map
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

@@ -36,8 +36,8 @@ from harness import store
 from harness.contracts import Load
 from harness.scrape import ServerSample
 from reports import open_run
+from reports.drawn.lanes import LANES_AT_MOST, in_flight, lanes_of
 from reports.frames import Run
-from reports.lanes import LANES_AT_MOST, in_flight, lanes_of
 from reports.sections import timeline
 
 BEGAN_NS = 100 * S

@@ -11,8 +11,7 @@ from repeated_run import Made, repeated_run, three
 
 from harness.contracts import Load
 from reports import open_run
-from reports.frames import Run
-from reports.titles import (
+from reports.answering.titles import (
     At,
     by_objective,
     by_verdicts,
@@ -22,7 +21,8 @@ from reports.titles import (
     title_at,
     title_by_load,
 )
-from reports.verdicts import Verdict
+from reports.comparing.verdicts import Verdict
+from reports.frames import Run
 
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"
 _OPPOSITE = {"better": "worse", "worse": "better"}

@@ -11,11 +11,11 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load
 from reports import open_run, write_report
+from reports.answering.load_cases import load_points
 from reports.cells import Aggregate
-from reports.load_cases import load_points
+from reports.drawn.turn_values import Growth, growth, turn_values
 from reports.metrics import Value
 from reports.sections.turn_titles import Turned, cache_title, growth_note, growth_title
-from reports.turn_values import Growth, growth, turn_values
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

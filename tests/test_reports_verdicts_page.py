@@ -14,13 +14,14 @@ from repeated_run import LOADS, Made, repeated_run, three
 from test_reports_page import contrast, luminance
 
 from harness.contracts import CompareTerms, Load, Objective, SearchTerms
-from reports import forest, open_run, write_report
-from reports.answer import answer_of
-from reports.forest import ratio_ticks
+from reports import open_run, write_report
+from reports.answering.answer import answer_of
+from reports.comparing.verdict_words import heading_of, ratio_text, title_of, word_of
+from reports.comparing.verdicts import Verdict
+from reports.page import forest
+from reports.page.forest import ratio_ticks
 from reports.page.looks import looks
 from reports.sections import paired, verdicts
-from reports.verdict_words import heading_of, ratio_text, title_of, word_of
-from reports.verdicts import Verdict
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM, AWQ = deployment("vllm", "fp16"), deployment("vllm", "awq")

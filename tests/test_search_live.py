@@ -13,8 +13,9 @@ from waiting import wait_until
 
 from harness import durations, store
 from reports import open_run
-from reports.search_starts import answers_of
+from reports.deciding.search_starts import answers_of
 
+pytestmark = pytest.mark.pages
 SLOTS = 4
 TTFT_S, ITL_S, TOKENS = 0.1, 0.01, 11
 SERVICE_S = TTFT_S + (TOKENS - 1) * ITL_S

@@ -22,9 +22,9 @@ from make_run import (
 from harness import store
 from harness.contracts import GuardFinding, Load, Objective, PlannedCell, SearchTerms
 from reports import open_run
+from reports.deciding.search_starts import answers_of
+from reports.deciding.searches import as_plain, capacities_of, words
 from reports.page.document import page
-from reports.search_starts import answers_of
-from reports.searches import as_plain, capacities_of, words
 from reports.sections import search
 
 SLO = (Objective("ttft_s", 0.95, 0.15), Objective("success", 0.9))

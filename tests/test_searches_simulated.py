@@ -9,8 +9,8 @@ import pytest
 
 from harness.bisection import Trial, bracket, next_load
 from harness.contracts import SearchTerms
-from reports.intervals import of_bracket_pairs, of_brackets
-from reports.verdicts import Question, decide, log_margin
+from reports.comparing.verdicts import Question, decide, log_margin
+from reports.statistics.intervals import of_bracket_pairs, of_brackets
 
 RATES = SearchTerms("rate", 1.0, 64.0)
 USERS = SearchTerms("concurrency", 1.0, 64.0)

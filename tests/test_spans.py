@@ -25,13 +25,13 @@ from harness import store
 from harness.contracts import Load
 from reports import open_run
 from reports.cells import Aggregate
+from reports.comparing.spans import has_interval, shorter_half, span
 from reports.frames import Run
-from reports.intervals import of_values
 from reports.page.charts import NO_BAR
 from reports.page.markup import aggregate_cell
 from reports.sections import summary as summary_section
 from reports.sections.by_load import by_load_charts
-from reports.spans import has_interval, shorter_half, span
+from reports.statistics.intervals import of_values
 from reports.written import span_text, supported
 
 T0 = 102 * S

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from reports.intervals import Estimate, of_pairs, of_two_samples
-from reports.verdicts import Question, Verdict, decide, log_margin
+from reports.comparing.verdicts import Question, Verdict, decide, log_margin
+from reports.statistics.intervals import Estimate, of_pairs, of_two_samples
 
 MARGIN = log_margin(0.05)
 # Student's quantile at 97.5 % and 4 degrees of freedom.

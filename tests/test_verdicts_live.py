@@ -16,11 +16,13 @@ from bench_command import Place, bench, made, quick, told
 from harness import store
 from harness.contracts import CompareTerms, GateTerms
 from reports import compare_runs, gate_runs
-from reports.verdicts import STARTS_NEEDED, Verdict
+from reports.comparing.verdicts import STARTS_NEEDED, Verdict
 
 # Two spellings of one time: three deployments of one sweep.
 EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=0.01s", "reference itl=11ms"
 METRIC, RATE = "tpot_s.p50", "output_tokens_per_s"
+
+pytestmark = pytest.mark.pages
 
 
 @pytest.fixture(scope="module")

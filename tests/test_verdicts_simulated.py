@@ -17,8 +17,8 @@ from scipy.special import stdtr
 from harness.contracts import Precision, Until
 from harness.growth import why_stop
 from harness.plan import LEAST_BLOCKS
-from reports.intervals import Estimate, of_pairs, of_two_samples, of_values
-from reports.verdicts import Question, decide, log_margin
+from reports.comparing.verdicts import Question, decide, log_margin
+from reports.statistics.intervals import Estimate, of_pairs, of_two_samples, of_values
 
 DRAWS = 2_000
 MARGIN = log_margin(0.05)

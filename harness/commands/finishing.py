@@ -38,7 +38,7 @@ def report_whatever_happened(directory: Path, show: Show) -> bool:
     """Write the report undisturbed by another Ctrl-C, and say what it says in a line; whether it was written.
     A failure here must not hide the first."""
     from reports import write_report
-    from reports.digest import digest
+    from reports.answering.digest import digest
 
     show.close_panel()
     show.line("writing the report")

@@ -138,7 +138,7 @@ def _growth(settings: Settings, whole: Plan) -> Growth | None:
         return None
 
     def precisions(directory: Path) -> Sequence[Precision]:
-        from reports.precision import precisions
+        from reports.comparing.precision import precisions
 
         return precisions(directory, until.metric)
 

@@ -145,7 +145,7 @@ def gate(
     interval does not tell."""
     from harness.gate_text import print_gate
     from reports import gate_runs, gate_to_builtins
-    from reports.gate_files import junit_text, markdown_text
+    from reports.two_runs.gate_files import junit_text, markdown_text
 
     gate = gate_runs(base, new, goals.gate_terms(overrides.parse(changes or [])))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):

@@ -32,8 +32,8 @@ from harness.progress import Show
 # What imports pyarrow, numpy or pandas is imported by the functions that need it.
 if TYPE_CHECKING:
     from harness.store import RunRecord
-    from reports.attainment import Judged
-    from reports.searches import Capacity
+    from reports.deciding.attainment import Judged
+    from reports.deciding.searches import Capacity
 
 
 def search(
@@ -162,7 +162,7 @@ def _begun(directory: Path, settings: Settings, terms: SearchTerms, whole: Plan)
 
 
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    from reports.attainment import trial
+    from reports.deciding.attainment import trial
 
     return trial(directory, numbers, slo)
 
@@ -170,7 +170,7 @@ def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -
 def _print_answers(directory: Path, *, as_json: bool) -> int:
     """Print each deployment's answer and the report's path; returns how many starts did not end."""
     from reports import open_run
-    from reports.searches import as_plain, capacities_of, words
+    from reports.deciding.searches import as_plain, capacities_of, words
 
     run = open_run(directory)
     capacities = capacities_of(run)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from reports.cells import Cell, Group
 from reports.checks.finding import SPEED, TOKENS, Finding, are_all, cell_name, numbers
+from reports.comparing.verdicts import STARTS_NEEDED
 from reports.frames import Run
-from reports.verdicts import STARTS_NEEDED
 from reports.written import plural, several, shown
 
 STARTS_DIFFER = 0.2

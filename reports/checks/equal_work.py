@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from reports.caveats import stand_ins, too_few_at_once
 from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numbers
-from reports.equal_work import by_case, counted_prompts, differ, drops_system, mean
+from reports.comparing.equal_work import by_case, counted_prompts, differ, drops_system, mean
+from reports.comparing.same_turns import same_turns
 from reports.frames import Run, deployments
 from reports.ledger import Entry, ledger_of, template_name
-from reports.processor import group_cores
-from reports.same_turns import same_turns
+from reports.samples.processor import group_cores
 from reports.written import number, plural, several
 
 # Cores by which servers' use of the processor may lie apart: half of one is another machine.

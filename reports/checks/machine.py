@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from harness.contracts import FOREIGN_SHARE
 from harness.store import StartRecord
+from reports.answering.described import flat
 from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
-from reports.described import flat
 from reports.frames import Run
-from reports.processor import foreign_share
+from reports.samples.processor import foreign_share
 from reports.written import number, plural, several, shown
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from reports.checks.finding import Finding, measured_cells, numbers
+from reports.comparing.order_effects import Effect, Kind, effects
+from reports.comparing.verdicts import log_margin
 from reports.frames import Run
-from reports.order_effects import Effect, Kind, effects
-from reports.verdicts import log_margin
 
 # Over all effects and metrics of a run together (Bonferroni).
 ALPHA = 0.01

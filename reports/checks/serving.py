@@ -11,7 +11,7 @@ from harness.contracts import ServerTerm
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, TOKENS, Finding, cell_name, numbers
 from reports.frames import Run
-from reports.served import grown_in_cell
+from reports.samples.served import grown_in_cell
 from reports.written import several
 
 DIFFERS_SHARE = 0.02

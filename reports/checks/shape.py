@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, Finding, cell_name, measured_cells, numbers
 from reports.frames import Run
-from reports.humps import Humps, humps
+from reports.statistics.humps import Humps, humps
 from reports.written import number, several
 
 _METRICS = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))

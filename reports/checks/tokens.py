@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, RATES, TOKENS, Finding, numbers
-from reports.equal_work import LENGTHS_DIFFER
+from reports.comparing.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
 from reports.metrics import SEVERAL_TOKENS, counted
 from reports.written import several, shown

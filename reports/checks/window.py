@@ -18,11 +18,11 @@ from reports.checks.finding import (
     measured_cells,
     numbers,
 )
-from reports.drift import drift
 from reports.frames import Run
 from reports.metrics import needed
-from reports.served import gauge
-from reports.steadiness import REQUESTS_NEEDED, Series, Steadiness
+from reports.samples.served import gauge
+from reports.statistics.drift import drift
+from reports.statistics.steadiness import REQUESTS_NEEDED, Series, Steadiness
 from reports.written import number, plural, several
 
 SHORT_WINDOW_S = 30.0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.described import command, device, question
+from reports.answering.described import command, device, question
+from reports.answering.headline import headline
+from reports.answering.whole_answer import whole_answer
 from reports.frames import Run
-from reports.headline import headline
 from reports.outputs.tables import tables_of
-from reports.whole_answer import whole_answer
 
 # History: 1: format, run, answer, tables.
 FORMAT = 1

@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.answering.described import command, environment_words, question, what_was_run
+from reports.answering.load_cases import LoadCase, load_cases_of, title_of_case, told_first
+from reports.answering.said import clipped
+from reports.answering.whole_answer import whole_answer
 from reports.checks.finding import by_weight
-from reports.comparisons import remedy
-from reports.decision_words import slo_words
-from reports.described import command, environment_words, question, what_was_run
+from reports.comparing.comparisons import remedy
+from reports.comparing.verdict_words import family_text, margin_text
+from reports.deciding.decision_words import slo_words
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, title_of_case, told_first
 from reports.marks import SIGN, mark_text
 from reports.outputs import gfm
 from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads, search_row, whys_of
-from reports.said import clipped
-from reports.verdict_words import family_text, margin_text
-from reports.whole_answer import whole_answer
 from reports.written import plural, several
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reports.answering.load_cases import LoadCase, verdict_of
 from reports.cells import Aggregate, Group
+from reports.comparing.spans import has_interval, shorter_half
+from reports.comparing.verdict_words import heading_of, ratio_text, word_of
+from reports.comparing.verdicts import Verdict
+from reports.deciding.picks import State
+from reports.deciding.searches import CAPACITY, Capacity, mean_words, span_words, word
 from reports.frames import Run
-from reports.load_cases import LoadCase, verdict_of
 from reports.marks import mark_text, marks_between, marks_of
 from reports.metrics import metric_of
 from reports.outputs import gfm
-from reports.picks import State
-from reports.searches import CAPACITY, Capacity, mean_words, span_words, word
-from reports.spans import has_interval, shorter_half
-from reports.verdict_words import heading_of, ratio_text, word_of
-from reports.verdicts import Verdict
 from reports.written import span_text, supported
 
 # Whether a deployment keeps the SLO, by scenario, load and label.

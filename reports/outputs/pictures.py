@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from harness.errors import UserError
-from reports.described import question
+from reports.answering.described import question
 from reports.frames import Run
 from reports.outputs.asked import ALL, Format, Theme
 from reports.outputs.chromium import Page, blank_page

@@ -10,19 +10,19 @@ from typing import Any
 
 import pandas as pd
 
-from reports import searches
 from reports.cells import Aggregate, Group
-from reports.decision import Row
+from reports.comparing.spans import has_interval
+from reports.comparing.verdict_words import word_of
+from reports.comparing.verdicts import STARTS_NEEDED, Verdict
+from reports.deciding import searches
+from reports.deciding.decision import Row
+from reports.deciding.picks import Candidate, Pick
+from reports.deciding.search_decision import load_rows, search_rows
+from reports.deciding.searches import CAPACITY, Capacity, slo_metrics
 from reports.frames import Run
 from reports.marks import marks_between, marks_of, marks_of_answer
 from reports.metrics import metric_of, value_names
 from reports.outputs.columns import framed
-from reports.picks import Candidate, Pick
-from reports.search_decision import load_rows, search_rows
-from reports.searches import CAPACITY, Capacity, slo_metrics
-from reports.spans import has_interval
-from reports.verdict_words import word_of
-from reports.verdicts import STARTS_NEEDED, Verdict
 
 # The load of what a search compares at each deployment's own highest.
 AT_HIGHEST = "highest kept"

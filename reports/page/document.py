@@ -10,8 +10,8 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.store import check_named, write_whole
-from reports.described import question
-from reports.digest import digest_of, keep, sources_of
+from reports.answering.described import question
+from reports.answering.digest import digest_of, keep, sources_of
 from reports.frames import Run, open_run
 from reports.page.assets import HAS_SCRIPT, Assets, of_report, plotly, plotly_source, policy
 from reports.page.bar import bar
@@ -30,8 +30,9 @@ _NO_CHARTS = Html(
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
-    Works on a run that is cut short, failed or empty. Keeps its digest beside it (reports/digest.py). Raises
-    StoreError where the run cannot be read, UserError where the page cannot be written.
+    Works on a run that is cut short, failed or empty. Keeps its digest beside it
+    (reports/answering/digest.py). Raises StoreError where the run cannot be read, UserError where the page
+    cannot be written.
     """
     path = out or run_dir / "report.html"
     sources = sources_of(run_dir)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from reports.cells import Aggregate
+from reports.comparing.spans import shorter_half
 from reports.metrics import Value, counted, why_missing
-from reports.spans import shorter_half
 from reports.written import NOTHING, shown, span_text, supported
 
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.

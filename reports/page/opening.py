@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from reports.described import question, what_was_run
+from reports.answering.described import question, what_was_run
+from reports.answering.whole_answer import whole_answer
 from reports.frames import Run
 from reports.marks import mark_html
 from reports.page.doubts import doubts, left_out
 from reports.page.markup import Html, join, paragraph, tag, unbroken
-from reports.standing_table import standing_table
-from reports.whole_answer import whole_answer
+from reports.page.standing_table import standing_table
 from reports.written import plural
 
 

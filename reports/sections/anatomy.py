@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reports.anatomy import GRAPHS, KV_CACHE, KV_COPIES, PARTS, PROGRAM, REST, WEIGHTS, WORKSPACE, anatomies
-from reports.anatomy_means import alike, mean, mean_size, mean_total
-from reports.anatomy_tables import (
+from reports.frames import Run
+from reports.memory.anatomy import (
+    GRAPHS,
+    KV_CACHE,
+    KV_COPIES,
+    PARTS,
+    PROGRAM,
+    REST,
+    WEIGHTS,
+    WORKSPACE,
+    anatomies,
+)
+from reports.memory.anatomy_means import alike, mean, mean_size, mean_total
+from reports.memory.anatomy_tables import (
     GIB,
     SOURCES,
     TITLES,
@@ -21,7 +32,6 @@ from reports.anatomy_tables import (
     stages_note,
     stages_table,
 )
-from reports.frames import Run
 from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, tag

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.bound_evidence import KV_FULL_SHARE
-from reports.bound_rules import BUSY_SHARE, MOST
-from reports.bounds import Bound, bound_of
+from reports.bounding.bound_evidence import KV_FULL_SHARE
+from reports.bounding.bound_rules import BUSY_SHARE, MOST
+from reports.bounding.bounds import Bound, bound_of
 from reports.cells import Group
 from reports.frames import Run
 from reports.page.charts import Section

@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.answering.titles import title_by_load
 from reports.cells import Aggregate, Group, level_axis, level_text
+from reports.comparing.spans import span
+from reports.drawn.thinned import significant
 from reports.frames import Run
 from reports.marks import marked_cell
 from reports.metrics import SEVERAL_TOKENS, counted, is_percentile, metric_of
@@ -17,9 +20,6 @@ from reports.page.log_axis import log_ticks
 from reports.page.looks import Look, looks
 from reports.page.markup import Of, Row
 from reports.sections.points import by_start, by_turn, marked_points, point_text
-from reports.spans import span
-from reports.thinned import significant
-from reports.titles import title_by_load
 from reports.written import NOTHING, several, shown
 
 # Latencies of two deployments at one load, from which factor on they stand on a log scale.

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from reports.answering.load_cases import LoadPoint
 from reports.caveats import stand_ins
 from reports.cells import Aggregate, Group
+from reports.comparing.spans import span
+from reports.comparing.verdict_words import title_of
+from reports.drawn.thinned import significant
+from reports.drawn.turn_values import TurnValues, growth, turn_values
 from reports.frames import Run
-from reports.load_cases import LoadPoint
 from reports.marks import mark_html, marks_of
 from reports.metrics import counted, metric_of
 from reports.page.charts import Chart, about, axis, label, line, spread
@@ -20,10 +24,6 @@ from reports.page.markup import Of, Row, aggregate_cell
 from reports.sections.by_load import aside
 from reports.sections.points import alone, marked_points
 from reports.sections.turn_titles import Turned, cache_title, growth_note, growth_title
-from reports.spans import span
-from reports.thinned import significant
-from reports.turn_values import TurnValues, growth, turn_values
-from reports.verdict_words import title_of
 from reports.written import NOTHING, several, span_text
 
 # Conversations of hundreds of turns are drawn at so many of them.

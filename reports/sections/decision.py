@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reports.attainment import Attainment
 from reports.checks.finding import Finding
-from reports.decision import COST, NEEDED, PEAK, SPEED, Column, Row
-from reports.decision_words import (
+from reports.deciding.attainment import Attainment
+from reports.deciding.decision import COST, NEEDED, PEAK, SPEED, Column, Row
+from reports.deciding.decision_words import (
     amount_words,
     basis,
     next_words,
@@ -15,6 +15,9 @@ from reports.decision_words import (
     slo_words,
     tied_words,
 )
+from reports.deciding.picks import Candidate, Pick, Standing, State
+from reports.deciding.search_decision import load_rows, search_rows
+from reports.deciding.searches import CAPACITY, slo_metrics
 from reports.frames import Run
 from reports.marks import mark_html, marks_across_quantizations, marks_of, marks_of_answer
 from reports.metrics import metric_of
@@ -22,9 +25,6 @@ from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
 from reports.page.markup import ALL, Head, Html, Of, join, note, table, tag
 from reports.page.markup import Row as Line
-from reports.picks import Candidate, Pick, Standing, State
-from reports.search_decision import load_rows, search_rows
-from reports.searches import CAPACITY, slo_metrics
 from reports.written import NOTHING, several
 
 _COLUMNS: tuple[Column, ...] = ("most load", "fastest", "cheapest", "smallest")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.device_windows import Counted, DeviceWindows, device_windows
 from reports.frames import Run
 from reports.page.markup import Html, Of, Row, join, note, table, tag
+from reports.samples.device_windows import Counted, DeviceWindows, device_windows
 from reports.written import NOTHING, number
 
 _Cell = Html | str

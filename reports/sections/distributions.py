@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from reports.answering.load_cases import LoadPoint
+from reports.answering.titles import title_at, title_by_load
 from reports.cells import Group
+from reports.comparing.verdict_words import title_of
+from reports.drawn.steps import Steps, steps_by_turn, steps_of
+from reports.drawn.thinned import significant
 from reports.frames import Run
-from reports.load_cases import LoadPoint
 from reports.metrics import LATENCIES, counted, metric_of
 from reports.page.charts import Alone, Chart, about, axis, label, line
 from reports.page.log_axis import log_axis, log_frame
 from reports.page.looks import Look, looks
 from reports.page.markup import Of, Row
 from reports.sections.points import marked_points
-from reports.steps import Steps, steps_by_turn, steps_of
-from reports.thinned import significant
-from reports.titles import title_at, title_by_load
-from reports.verdict_words import title_of
 from reports.written import number, several
 
 STEPS_AT_MOST = 500

@@ -8,12 +8,12 @@ from harness.contracts import ApiPrice, Price
 from harness.store import StartRecord
 from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
-from reports.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.frames import Run
 from reports.marks import marked_cell
 from reports.page.charts import Section
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, table, tag
+from reports.samples.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.written import NOTHING, number, precise, several
 
 _RAN_ALREADY = "the server ran already, perhaps on another machine"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts import MASK, Load, is_secret, masked
+from reports.answering.described import flat, window_bound
 from reports.cells import load_family, load_level
-from reports.described import flat, window_bound
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.markup import LONG_WORD, Head, Html, Of, details, join, table, tag

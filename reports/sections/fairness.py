@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reports.equal_work import counted_prompts
+from reports.comparing.equal_work import counted_prompts
 from reports.frames import Run
 from reports.ledger import (
     AS_STARTED,

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.contracts import Objective
+from reports.answering.titles import frontier_title, title_by_load
 from reports.cells import Aggregate, Group, level_axis, level_text
-from reports.decision_words import objective_words
+from reports.comparing.spans import span
+from reports.comparing.verdict_words import title_of
+from reports.deciding.decision_words import objective_words
+from reports.drawn.hulls import Box, Point, hull
+from reports.drawn.thinned import significant
 from reports.frames import Run
-from reports.hulls import Box, Point, hull
 from reports.marks import marked_cell
 from reports.metrics import PERCENTILES, metric_of
 from reports.page.charts import Chart, Section, about, axis, figure, line
@@ -22,10 +26,6 @@ from reports.page.looks import Look, key, looks
 from reports.page.markup import Of, Row, join, paragraph
 from reports.sections.by_load import axes_suffix
 from reports.sections.points import marked_points, point_text
-from reports.spans import span
-from reports.thinned import significant
-from reports.titles import frontier_title, title_by_load
-from reports.verdict_words import title_of
 from reports.written import several
 
 _SPEED = "output_tokens_per_s"

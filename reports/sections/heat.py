@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from reports.answering.load_cases import LoadPoint
 from reports.cells import Group
+from reports.comparing.verdict_words import title_of
+from reports.drawn.thinned import significant
+from reports.drawn.time_maps import EDGES_S, TimeMap, time_map
 from reports.frames import Run
-from reports.load_cases import LoadPoint
 from reports.metrics import counted, metric_of
 from reports.page.charts import Chart, about, axis, figure
 from reports.page.log_axis import log_axis
 from reports.page.markup import Html, Of, tag
 from reports.page.swatches import swatch
-from reports.thinned import significant
-from reports.time_maps import EDGES_S, TimeMap, time_map
-from reports.verdict_words import title_of
 from reports.written import number, plural
 
 NAMES = ("ttft_s", "itl_s")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.answering.load_cases import LoadPoint, load_points, opened
+from reports.comparing.spans import BARS
 from reports.frames import Run
-from reports.gap_counts import TIME_BINS
-from reports.load_cases import LoadPoint, load_points, opened
 from reports.metrics import LATENCIES
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key
 from reports.page.markup import Html, Of, details, join, note, paragraph, tag
+from reports.reading.gap_counts import TIME_BINS
 from reports.sections import heat
 from reports.sections.by_load import by_load_charts
 from reports.sections.distributions import distributions, steps_each
-from reports.spans import BARS
 
 # What a reader of a stream waits for is shown.
 _SHOWN = ("ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "tpot_s.p95")

@@ -9,19 +9,19 @@ import numpy as np
 
 from harness.store import StartRecord
 from reports.cells import Group
+from reports.drawn.thinned import downsample, significant
 from reports.frames import Run
 from reports.launches import start_title
-from reports.memory_notes import shared_reasons
-from reports.memory_samples import Memory, memory_over_time
 from reports.metrics import BY_NAME
 from reports.page.charts import Chart, Section, about, axis, grid, line
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
 from reports.page.shades import window_shades
-from reports.processor import foreign_share, group_cores
+from reports.samples.memory_notes import shared_reasons
+from reports.samples.memory_samples import Memory, memory_over_time
+from reports.samples.processor import foreign_share, group_cores
 from reports.sections.devices import device_parts
 from reports.sections.memory_needed import needed_parts
-from reports.thinned import downsample, significant
 from reports.written import number
 
 # A chart is some 500 pixels wide.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reports.anatomy import KV_CACHE, WEIGHTS, anatomies
-from reports.anatomy_means import alike, mean, mean_size, mean_total
-from reports.anatomy_tables import GIB, Starts, gib
+from reports.answering.titles import leader
 from reports.cells import Aggregate
-from reports.decision import by_pairs, needed_by_start, over_starts
+from reports.deciding.decision import by_pairs, needed_by_start, over_starts
 from reports.frames import Run
+from reports.memory.anatomy import KV_CACHE, WEIGHTS, anatomies
+from reports.memory.anatomy_means import alike, mean, mean_size, mean_total
+from reports.memory.anatomy_tables import GIB, Starts, gib
 from reports.page.charts import Chart, about, axis, figure, label
 from reports.page.markup import Html, Of, Row, paragraph, tag
 from reports.page.swatches import swatch
-from reports.titles import leader
 from reports.written import several, span_text
 
 _NEEDED, _REST, _RESERVED = "KV cache that requests held", "the rest", "KV cache reserved, not needed"

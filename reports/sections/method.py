@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.equal_work import LENGTHS_DIFFER
+from reports.comparing.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
 from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
 from reports.page.charts import Section

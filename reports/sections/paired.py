@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports import forest
+from reports.answering.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.checks.finding import Finding
+from reports.comparing.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
+from reports.comparing.verdict_words import signed, title_of
+from reports.drawn.thinned import significant
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.marks import mark_html, mark_text, marks_between
 from reports.metrics import metric_of, needed
+from reports.page import forest
 from reports.page.charts import Chart, Section, figure
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
-from reports.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
-from reports.thinned import significant
-from reports.verdict_words import signed, title_of
 from reports.written import NOTHING, number, plural, several
 
 _FASTER = join(["faster in", tag("span", "of the pairs", class_="range")])

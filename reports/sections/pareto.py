@@ -9,23 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.anatomy import anatomies
+from reports.answering.load_cases import LoadCase, load_cases_of, opened
+from reports.answering.titles import LONGEST
 from reports.cells import Aggregate, Group
-from reports.decision import by_pairs, needed_by_start, over_starts
+from reports.comparing.spans import span
+from reports.comparing.verdict_words import margin_text
+from reports.deciding.decision import by_pairs, needed_by_start, over_starts
+from reports.deciding.picks import Told
+from reports.drawn.fronts import Front, front_of
 from reports.frames import Run
-from reports.fronts import Front, front_of
-from reports.load_cases import LoadCase, load_cases_of, opened
 from reports.marks import mark_html, marked_cell, marks_of
+from reports.memory.anatomy import anatomies
 from reports.metrics import metric_of
 from reports.page.charts import Chart, Section, about, axis, figure, grid, line, spread
 from reports.page.charts import label as text_of
 from reports.page.looks import Look, key, looks
 from reports.page.markup import Of, Row, aggregate_cell, details, join, paragraph
-from reports.picks import Told
 from reports.sections.points import marked_points, point_text
-from reports.spans import span
-from reports.titles import LONGEST
-from reports.verdict_words import margin_text
 from reports.written import several, span_text
 
 _SPEED, _PEAK = "output_tokens_per_s", "memory_peak_bytes"

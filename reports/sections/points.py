@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from reports.cells import Aggregate, Group
+from reports.comparing.spans import has_interval
+from reports.drawn.thinned import significant
 from reports.frames import Run
-from reports.gap_counts import quantile, together
 from reports.marks import SIGN, marks_of
 from reports.metrics import LATENCIES, Value, counted, is_percentile, is_supported, metric_of
 from reports.page.charts import Alone
 from reports.page.charts import label as text_of
-from reports.spans import has_interval
-from reports.thinned import significant
+from reports.reading.gap_counts import quantile, together
 from reports.written import plural, span_text
 
 # A note names so many kinds of marks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from harness.contracts import masked_argv
-from reports.described import command
+from reports.answering.described import command
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.markup import join, paragraph, tag

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from harness.contracts import Objective
-from reports.attainment import Attainment, Judged
-from reports.decision_words import objective_words, slo_words
-from reports.frames import Run
-from reports.goodput import judged_cells
-from reports.goodput_curve import goodput_curves
-from reports.marks import mark_html, marks_of_answer
-from reports.page.charts import Section, figure
-from reports.page.looks import key, looks, named
-from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
-from reports.picks import State
-from reports.search_starts import Answer, Tried
-from reports.searches import (
+from reports.comparing.verdict_words import family_text, ratio_text
+from reports.deciding.attainment import Attainment, Judged
+from reports.deciding.decision_words import objective_words, slo_words
+from reports.deciding.goodput import judged_cells
+from reports.deciding.picks import State
+from reports.deciding.search_starts import Answer, Tried
+from reports.deciding.searches import (
     CAPACITY,
     Capacity,
     mean_words,
@@ -25,7 +20,12 @@ from reports.searches import (
     verdict_count,
     word,
 )
-from reports.verdict_words import family_text, ratio_text
+from reports.frames import Run
+from reports.marks import mark_html, marks_of_answer
+from reports.page.charts import Section, figure
+from reports.page.looks import key, looks, named
+from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.sections.goodput_curve import goodput_curves
 from reports.written import NOTHING, number, plural, several
 
 _INTERVAL = "In brackets the 95 % interval of the share."

@@ -12,14 +12,14 @@ import pandas as pd
 from harness.contracts import ServerTerm
 from harness.store import StartRecord
 from reports.cells import Group
+from reports.drawn.thinned import downsample, significant
 from reports.frames import Run
-from reports.memory_notes import notes_of
 from reports.page.charts import Chart, Section, about, axis, grid, label, line
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
 from reports.page.shades import window_shades
-from reports.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
-from reports.thinned import downsample, significant
+from reports.samples.memory_notes import notes_of
+from reports.samples.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
 from reports.written import NOTHING, number, several
 
 _NAMES: dict[ServerTerm, str] = {

@@ -11,7 +11,7 @@ from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, note, table, tag
-from reports.steadiness import (
+from reports.statistics.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
     GROWTH,

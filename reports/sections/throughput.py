@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from reports.comparing.spans import BARS
 from reports.frames import Run
 from reports.page.charts import Section, grid
 from reports.page.looks import key
 from reports.page.markup import join, paragraph
 from reports.sections.by_load import by_load_charts
-from reports.spans import BARS
 
 
 def section(run: Run) -> Section | None:

@@ -14,16 +14,16 @@ from typing import Any
 
 import pandas as pd
 
+from reports.answering.load_cases import told_first
 from reports.cells import Cell
+from reports.drawn.lanes import Course, Lanes, in_flight, lanes_of, memory_course, told
 from reports.frames import Run
-from reports.lanes import Course, Lanes, in_flight, lanes_of, memory_course, told
-from reports.load_cases import told_first
-from reports.memory_samples import Memory, memory_over_time
 from reports.page.charts import Chart, Section
 from reports.page.looks import looks
 from reports.page.markup import Html, Of, details, join, packed_json, paragraph, tag
 from reports.page.swatches import swatch
-from reports.served import samples_of
+from reports.samples.memory_samples import Memory, memory_over_time
+from reports.samples.served import samples_of
 from reports.written import number, plural
 
 # Of one cell; and of all of them together, so that a page of many cells stays light.

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.cells import Aggregate
-from reports.intervals import of_values
-from reports.spans import has_interval
-from reports.turn_values import Growth
-from reports.verdict_words import margin_text, ratio_words
+from reports.comparing.spans import has_interval
+from reports.comparing.verdict_words import margin_text, ratio_words
+from reports.drawn.turn_values import Growth
+from reports.statistics.intervals import of_values
 from reports.written import several
 
 # More names than these are told by their number.

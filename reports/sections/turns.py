@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reports.answering.load_cases import LoadPoint, load_points, opened
 from reports.caveats import stand_ins
 from reports.cells import Group
+from reports.comparing.spans import BARS
+from reports.comparing.verdicts import STARTS_NEEDED
 from reports.frames import Run
-from reports.intervals import CONFIDENCE
-from reports.load_cases import LoadPoint, load_points, opened
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key
 from reports.page.markup import Html, Of, details, join, note, paragraph, tag
 from reports.sections.by_load import by_load_charts
 from reports.sections.by_turn import turn_chart
-from reports.spans import BARS
-from reports.verdicts import STARTS_NEEDED
+from reports.statistics.intervals import CONFIDENCE
 from reports.written import plural, several
 
 _SHOWN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")

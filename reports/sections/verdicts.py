@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports import forest
+from reports.answering.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
 from reports.cell_marks import LEGEND as CELL_LEGEND
 from reports.cell_marks import cell_marks
 from reports.cells import Group
-from reports.comparisons import Compared, remedy
+from reports.comparing.comparisons import Compared, remedy
+from reports.comparing.spans import shorter_half
+from reports.comparing.verdict_words import (
+    family_text,
+    heading_of,
+    margin_text,
+    ratio_text,
+    title_of,
+    word_of,
+)
+from reports.comparing.verdicts import Verdict
+from reports.drawn.thinned import significant
 from reports.frames import Run
-from reports.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
 from reports.marks import LEGEND, mark_html, mark_text, marks_between, marks_of
 from reports.metrics import metric_of
+from reports.page import forest
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
-from reports.spans import shorter_half
-from reports.thinned import significant
-from reports.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
-from reports.verdicts import Verdict
 from reports.written import NOTHING, plural, supported
 
 # With more rows than this only the load told first is open.

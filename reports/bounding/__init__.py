@@ -1,0 +1,1 @@
+"""What bounded a load, by evidence."""

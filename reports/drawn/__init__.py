@@ -1,0 +1,1 @@
+"""What a chart draws, computed and thinned; draws nothing."""

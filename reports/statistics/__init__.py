@@ -1,0 +1,1 @@
+"""Numbers from numbers: intervals, drift, steadiness. Knows no run."""

@@ -1,0 +1,209 @@
+"""Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case.
+
+Ratios come with their intervals and are decided as one family (reports/comparing/verdicts.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import CompareTerms
+from harness.errors import UserError
+from reports.comparing.pairs import question_of
+from reports.comparing.verdict_words import family_text, margin_text, word_of
+from reports.comparing.verdicts import Verdict, decide
+from reports.frames import Run
+from reports.metrics import METRICS, PERCENTILES, metric_of
+from reports.two_runs.cases import Case, LeftOut, cases_of
+from reports.two_runs.differences import Difference, differences
+from reports.two_runs.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_values
+from reports.two_runs.sides import open_sides
+from reports.written import plural
+
+VALUE_NAMES = tuple(
+    name
+    for metric in METRICS
+    for name in (
+        [f"{metric.name}.p{level}" for level in PERCENTILES] if metric.is_distribution else [metric.name]
+    )
+)
+# As metrics name the unit of a cost, which each run says for itself.
+_CURRENCY = "price.currency"
+PAIRED = "Paired by block: each block of the run started both."
+NOT_INTERLEAVED = (
+    "The two runs were not interleaved: whatever changed between them, as the machine's other load or its "
+    "temperature, is in the ratios."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of a case: both values, and the verdict on B over A; None where none was asked for. `marks`:
+    what the comparison bears."""
+
+    metric: str
+    unit: str
+    a: SideValue
+    b: SideValue
+    verdict: Verdict | None
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit that a person reads: a cost has its run's currency."""
+        shown_unit = metric_of(self.metric).shown_unit
+        return self.unit if shown_unit == _CURRENCY else shown_unit
+
+
+@dataclass(frozen=True)
+class ComparedCase:
+    """One deployment of each side under a load of a scenario. `starts`: of each side, those that count;
+    blocks where a server was not restarted between them (`are_starts`).
+    `why_none`: why no metric of it gets a verdict; `notes`: what a reader has to know of it besides."""
+
+    deployment: str
+    scenario: str
+    load: str
+    a: str
+    b: str
+    starts: tuple[int, int]
+    why_none: str | None
+    notes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    are_starts: bool = True
+
+    @property
+    def name(self) -> str:
+        """Deployment, scenario and load."""
+        return ", ".join((self.deployment, self.scenario, self.load))
+
+    @property
+    def starts_text(self) -> str:
+        """How many starts its values come from."""
+        first, second = self.starts
+        word = "start" if self.are_starts else "block"
+        return plural(first, word) + (" each" if first == second else f" of A, {second:,} of B")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`a` and `b` as they were given. `how`: a sentence on what their starts have to do with each other.
+    `family`: how many verdicts were decided together. `distrust`: what the marks stand for, and what else
+    bears on these values."""
+
+    a: str
+    b: str
+    how: str
+    margin_share: float
+    metrics: tuple[str, ...]
+    family: int
+    differences: tuple[Difference, ...]
+    distrust: tuple[Reason, ...]
+    cases: tuple[ComparedCase, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None) -> Comparison:
+    """Read and compare two sides, each `DIR` or `DIR:deployment`.
+
+    Raises StoreError where a run cannot be read, UserError where nothing of the two can be compared.
+    """
+    terms = terms or CompareTerms()
+    sides = open_sides(str(a), str(b))
+    cases, left_out = cases_of(*sides)
+    if not cases:
+        raise UserError(f"{a} and {b} cannot be compared: {why_nothing(left_out)}")
+    runs = sides[0].run, sides[1].run
+    asked = [(case, metric) for case in cases for metric in terms.metrics]
+    verdicts = decide([question_of(case.pair, metric, terms.margin_share) for case, metric in asked])
+    by_case = {
+        id(case): dict(zip(terms.metrics, verdicts[n * len(terms.metrics) :], strict=False))
+        for n, case in enumerate(cases)
+    }
+    compared = tuple(_compared(case, by_case[id(case)]) for case in cases)
+    pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in cases))
+    return Comparison(
+        a=str(a),
+        b=str(b),
+        how=PAIRED if runs[0] is runs[1] else NOT_INTERLEAVED,
+        margin_share=terms.margin_share,
+        metrics=terms.metrics,
+        family=sum(verdict.kind != "none" for verdict in verdicts),
+        differences=differences(*runs, pairs),
+        distrust=reasons_of(cases, list(dict.fromkeys(row.metric for case in compared for row in case.rows))),
+        cases=compared,
+        left_out=tuple(left_out),
+    )
+
+
+def why_nothing(left_out: Sequence[LeftOut]) -> str:
+    """Why two sides have no case in common."""
+    of_both = list(dict.fromkeys(each.why for each in left_out if " and " in each.side))
+    if of_both:
+        return "; ".join(of_both[:3])
+    listed = [f"{each.side} has {each.what}" for each in left_out[:4]]
+    more = f", and {len(left_out) - 4} more" if len(left_out) > 4 else ""
+    return (
+        f"no deployment, scenario and load in common ({'; '.join(listed)}{more}); "
+        "DIR:DEPLOYMENT compares deployments of other names"
+    )
+
+
+def verdict_line(comparison: Comparison) -> str:
+    """By which rule the verdicts were given."""
+    if not comparison.family:
+        return "Ratios are B over A, with 95 % intervals; no verdicts."
+    return (
+        f"Ratios are B over A; verdicts on B, {family_text(comparison.family)}; same: within "
+        f"{margin_text(comparison.margin_share)}. A ratio's interval is at the level that decides it."
+    )
+
+
+def verdict_text(metric: str, verdict: Verdict, margin_share: float) -> str:
+    """`B faster`, `same within 5 %`, `cannot tell`, or why there is none."""
+    if verdict.kind == "none":
+        return f"none: {verdict.why}"
+    word = word_of(metric, verdict, margin_share)
+    return f"B {word}" if verdict.kind in ("better", "worse") else word
+
+
+def _compared(case: Case, verdicts: dict[str, Verdict]) -> ComparedCase:
+    names = [*verdicts, *(name for name in VALUE_NAMES if name not in verdicts)]
+    rows = [_row(case, name, verdicts.get(name)) for name in names]
+    return ComparedCase(
+        case.deployment,
+        case.a.scenario,
+        case.a.load,
+        case.a.deployment,
+        case.b.deployment,
+        (len(case.a.counted), len(case.b.counted)),
+        case.pair.why_none,
+        case.notes,
+        tuple(row for row in rows if row.verdict or row.a.mean is not None or row.b.mean is not None),
+        all(run.is_restarted(group.deployment) for _, run, group in case.pair.sides),
+    )
+
+
+def _row(case: Case, metric: str, verdict: Verdict | None) -> Row:
+    first, second = side_values(case.pair, metric)
+    marks = marks_of_pair(case.pair, metric) if verdict else ()
+    return Row(metric, _unit(metric, *case.pair.runs), first, second, verdict, marks)
+
+
+def _unit(name: str, first: Run, second: Run) -> str:
+    unit = metric_of(name).unit
+    if unit != _CURRENCY:
+        return unit
+    prices = {"A": first.record.price, "B": second.record.price}
+    found = {side: price.currency for side, price in prices.items() if price and price.gpu_hour is not None}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{side} in {currency}" for side, currency in found.items()) or unit
+
+
+def to_builtins(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON values, in stored units."""
+    return asdict(comparison)

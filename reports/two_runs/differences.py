@@ -1,0 +1,219 @@
+"""What differs between two sides in how they were made: hardware, versions, settings, flags.
+
+Facts as they were recorded. What changes with every start (ports, directories, instants) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.contracts import is_secret
+from harness.store import StartRecord, as_mapping
+from reports.answering.described import flat
+from reports.frames import Run
+from reports.written import NOTHING, several
+
+Kind = Literal["hardware", "versions", "settings", "flags"]
+KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")
+# Of the machine; its other facts are of its software.
+_HARDWARE = (
+    "architecture", "cpu_model", "cores_physical", "cores_logical", "cores_usable", "memory_bytes",
+    "swap_bytes",
+)  # fmt: skip
+_SOFTWARE_OF_DEVICE = ("driver", "cuda")
+# Of the moment, and of no consequence by itself.
+_PASSING = ("clock", "selftest", "machine.load_1min", "machine.boot_id", "host")
+# The kernel reserves another part of the same memory after an update.
+_SAME_MEMORY = 0.02
+_SAME_KIND = ("swap_bytes", "uuid", "index", "notes")
+_ARGV = "argv "
+# Where the server listens, and what tells its container from others: each start has its own.
+_OWN_OF_START = ("port", "name", "label")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact that is not the same on both sides; None: not recorded, or not set. `where`: the deployments
+    that it is of, where it is not of all that are compared."""
+
+    kind: Kind
+    what: str
+    a: str | None
+    b: str | None
+    where: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """The difference as a person reads it: what, a, b."""
+        what = f"{self.what} ({self.where})" if self.where else self.what
+        return what, *(NOTHING if side is None else side for side in (self.a, self.b))
+
+
+def differences(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
+    """Of two runs, which may be one, and of the labels of their deployments that are compared. What was set
+    and is said again by the server's flags stands once, as a setting."""
+    return each_once([*_of_runs(a, b), *_of_deployments(a, b, pairs)])
+
+
+def each_once(found: Sequence[Difference]) -> tuple[Difference, ...]:
+    """In the order of their kinds; of two that say the same the first."""
+    ordered = sorted(found, key=lambda each: KINDS.index(each.kind))
+    once = {each.cells(): each for each in reversed(ordered)}
+    return tuple(each for each in ordered if once[each.cells()] is each)
+
+
+def hardware_differs(a: Run, b: Run) -> str | None:
+    """What of the hardware is not the same, in a sentence; None where all of it is."""
+    if a is b:
+        return None
+    if not all("machine" in run.record.environment for run in (a, b)):
+        return "the hardware of one of them is not recorded"
+    found = [each for each in _of_runs(a, b) if each.kind == "hardware" and _matters(each)]
+    if not found:
+        return None
+    return "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in found[:3])
+
+
+def client_differs(a: Run, b: Run) -> str | None:
+    """Other load machines than on the other side, in a sentence; None where they are the same."""
+    names = [_load_machines(run) for run in (a, b)]
+    if names[0] == names[1]:
+        return None
+    said = (several(sorted(each)) if each else "the machine that ran bench" for each in names)
+    return f"the load came from other machines: {' and '.join(said)}"
+
+
+def _load_machines(run: Run) -> set[str]:
+    summaries = [cell.summary for cell in run.planned_cells if cell.summary]
+    return {each.host for summary in summaries for each in summary.workers if each.offset_uncertainty_ns}
+
+
+def _matters(difference: Difference) -> bool:
+    """Not another one of the same kind, nor a little more or less memory, nor swap."""
+    if any(name in _SAME_KIND for name in difference.what.split(".")):
+        return False
+    if not difference.what.endswith("memory_bytes") or difference.a is None or difference.b is None:
+        return True
+    sizes = sorted(float(each) if each.isdecimal() else 0.0 for each in (difference.a, difference.b))
+    return sizes[0] < sizes[1] * (1 - _SAME_MEMORY)
+
+
+# --- of the runs -----------------------------------------------------------------------------------
+
+
+def _of_runs(a: Run, b: Run) -> Iterator[Difference]:
+    if a is b:
+        return
+    sides = _facts(a), _facts(b)
+    for kind, what in dict.fromkeys([*sides[0], *sides[1]]):
+        first, second = (side.get((kind, what)) for side in sides)
+        if first != second:
+            yield Difference(kind, what, first, second)
+
+
+def _facts(run: Run) -> dict[tuple[Kind, str], str]:
+    found: dict[tuple[Kind, str], str] = {}
+    for key, values in run.record.settings.items():
+        found["settings", key] = ",".join(values)
+    for key, value in flat(run.record.environment):
+        if not key.startswith(_PASSING):
+            found[_kind(key), key] = str(value)
+    found["settings", "status"] = run.record.status
+    return found
+
+
+def _kind(key: str) -> Kind:
+    topic, _, name = key.partition(".")
+    if topic == "machine":
+        return "hardware" if name in _HARDWARE else "versions"
+    if topic == "devices":
+        return "versions" if name.rpartition(".")[2] in _SOFTWARE_OF_DEVICE else "hardware"
+    return "versions"
+
+
+# --- of the deployments ----------------------------------------------------------------------------
+
+
+def _of_deployments(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> Iterator[Difference]:
+    where: dict[tuple[Kind, str, str | None, str | None], list[str]] = {}
+    for first, second in pairs:
+        sides = _launch_facts(a, first), _launch_facts(b, second)
+        is_one_engine = a.deployments[first].engine == b.deployments[second].engine
+        for kind, what in dict.fromkeys([*sides[0], *sides[1]]):
+            one, other = (side.get((kind, what)) for side in sides)
+            # Of two engines all of the command line differs, and says nothing.
+            if one != other and (is_one_engine or not what.startswith(_ARGV)):
+                where.setdefault((kind, what, one, other), []).append(first)
+    for (kind, what, one, other), labels in where.items():
+        yield Difference(kind, what, one, other, "" if len(labels) == len(pairs) else several(labels))
+
+
+def _launch_facts(run: Run, label: str) -> dict[tuple[Kind, str], str]:
+    """Of a deployment: as planned, then as its starts were made, each different value of them once."""
+    deployment = run.deployments[label]
+    records = run.starts_of(label)
+    found: dict[tuple[Kind, str], str] = {("flags", "engine"): deployment.engine}
+    found["flags", "quantization"] = deployment.quantization
+    parts: dict[str, Any] = {
+        "engine": as_mapping(deployment.terms),
+        deployment.engine: as_mapping(deployment.options),
+    }
+    for prefix, facts in parts.items():
+        for key, value in flat(facts):
+            if value is not None:
+                found["flags", f"{prefix}.{key}"] = str(value)
+    for what, value in _argv_facts(records).items():
+        found["flags", what] = value
+    for field in ("resolved", "environment", "weights", "image"):
+        kind: Kind = "versions" if field == "image" else "flags"
+        facts = [pair for record in records for pair in getattr(record, field).items()]
+        for key in dict.fromkeys(key for key, value in facts if value is not None and not is_secret(key)):
+            values = [str(value) for name, value in facts if name == key and value is not None]
+            found[kind, f"{field} {key}"] = _once(values)
+    if versions := [record.version for record in records if record.version]:
+        found["versions", "server version"] = _once(versions)
+    return found
+
+
+def _once(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _argv_facts(records: Sequence[StartRecord]) -> dict[str, str]:
+    """The server's arguments, but those that differ from one start of the deployment to the next."""
+    each = [_arguments(record) for record in records if record.argv]
+    names = dict.fromkeys(name for arguments in each for name in arguments)
+    values = {name: {arguments.get(name) for arguments in each} for name in names}
+    return {f"{_ARGV}{name}": _told(found) for name, found in values.items() if len(found) == 1}
+
+
+def _told(found: set[str | None]) -> str:
+    return next(iter(found)) or "given"
+
+
+def _arguments(record: StartRecord) -> Mapping[str, str]:
+    """Flags with their values (``: none), and words without a flag by their place."""
+    found: dict[str, str] = {}
+    words = list(record.argv)
+    flag = None
+    for place, word in enumerate(words):
+        if word.startswith("-") and not _is_number(word):
+            flag, equals, value = word.partition("=")
+            found[flag] = f"{found[flag]} {value}".strip() if flag in found else value
+            flag = None if equals else flag
+        elif flag is not None:
+            found[flag] = f"{found[flag]} {word}".strip()
+            flag = None
+        else:
+            found["program" if not place else f"word {place}"] = word
+    return {name: value for name, value in found.items() if not _is_own(name, value, record)}
+
+
+def _is_number(word: str) -> bool:
+    return word[1:].replace(".", "", 1).isdecimal()
+
+
+def _is_own(flag: str, value: str, record: StartRecord) -> bool:
+    """Whether an argument is this start's alone."""
+    return flag.strip("-") in _OWN_OF_START or record.name in value
