@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 
 include docker/versions.env
 comma := ,
-HERE := not engines and not docker and not pages
+HERE := not engines and not docker and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run test check test-pages test-engines test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run test check test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -30,10 +30,14 @@ test: install
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
-# The page in a real browser: kinds of runs, accessibility (axe-core), hostile text, filters, paper. Needs Chromium with its driver; 3 minutes.
-test-pages: install
+# What takes minutes: the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs
+# Chromium with its driver), and verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
+test-long: export PYTHONDONTWRITEBYTECODE :=
+test-long: install
+	$(BIN)/bench install llama_cpp --quiet
+	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m pages
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and not alone'
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.

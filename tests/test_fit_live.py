@@ -12,7 +12,7 @@ from engines.weights import find
 from harness.contracts import InstallSpec, Weights
 from harness.install import cache_dir, installed
 
-pytestmark = [pytest.mark.live, pytest.mark.pages]
+pytestmark = [pytest.mark.live, pytest.mark.long]
 WEIGHTS = Weights("gemma3-270m", "gguf-q4_k_m", "gguf")
 
 

@@ -260,7 +260,7 @@ def test_prepared_conversion_serves(
     assert_serves(environment, made, tmp_path, said)
 
 
-@pytest.mark.pages
+@pytest.mark.long
 @pytest.mark.parametrize(("quantization", "said"), [("bf16", "BF16"), ("gguf-q4_0", "Q4_0")])
 def test_new_conversion_serves(
     environment: InstalledEnvironment, source: WeightsFile, tmp_path: Path, quantization: str, said: str

@@ -84,7 +84,7 @@ def _unfilter(kind: int, row: bytearray, before: bytearray, size: int) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_an_svg_has_title_names_and_note_as_text_and_no_script(svgs, run):
     for svg, name in zip(svgs, (TTFT, RATIOS), strict=True):
         root, chart = ElementTree.fromstring(svg), chosen(run, name)[0].chart
@@ -98,14 +98,14 @@ def test_an_svg_has_title_names_and_note_as_text_and_no_script(svgs, run):
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_a_note_is_broken_and_whole(svgs, run):
     note = chosen(run, RATIOS)[0].chart.note
     assert note in " ".join(words_of(svgs[1]))
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_an_svg_asks_for_nothing_from_elsewhere(svgs):
     for svg in svgs:
         links = [value for each in ElementTree.fromstring(svg).iter() for key, value in each.attrib.items()
@@ -114,7 +114,7 @@ def test_an_svg_asks_for_nothing_from_elsewhere(svgs):
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 @pytest.mark.parametrize(("theme", "is_dark"), [("light", False), ("dark", True)])
 def test_a_png_has_twice_the_width_the_themes_ground_and_a_chart(chromium, run, theme, is_dark):
     [png] = drawn(run, TTFT, format="png", theme=theme, width_px=600, height_px=480)
@@ -128,7 +128,7 @@ def test_a_png_has_twice_the_width_the_themes_ground_and_a_chart(chromium, run, 
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_a_picture_too_low_for_its_key_and_its_plot_grows(chromium, run):
     [png] = drawn(run, TTFT, format="png", width_px=400, height_px=200)
     width, height, _ = pixels(png)
@@ -137,7 +137,7 @@ def test_a_picture_too_low_for_its_key_and_its_plot_grows(chromium, run):
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_hostile_names_are_words_in_the_picture(chromium, tmp_path):
     [svg] = drawn(open_run(full_run(tmp_path)), TTFT, format="svg", width_px=390)
     root = ElementTree.fromstring(svg)
@@ -148,7 +148,7 @@ def test_hostile_names_are_words_in_the_picture(chromium, tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.pages
+@pytest.mark.long
 def test_nothing_is_left_of_chromium(chromium, run):
     before = {process.pid for process in psutil.process_iter()}
     drawn(run, TTFT, format="svg")

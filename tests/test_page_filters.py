@@ -14,7 +14,7 @@ from reports.page.document import document, write_page
 from reports.page.looks import key, looks
 from reports.page.markup import Head, Of, Row, details, join, table, tag
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 A, B = "llama_cpp fp16", "vllm fp16"
 LOADS = ("1 user", "4 users")

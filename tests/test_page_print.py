@@ -14,7 +14,7 @@ from make_run import full_run
 
 from reports import write_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 PAGE_PX, MARGIN_PX = (794, 1123), 45  # A4 at 96 dpi; 12 mm
 # As the browser tells a page that it will be printed.

@@ -14,7 +14,7 @@ from make_run import full_run
 from reports import write_report
 from reports.answering.index_page import find_runs, index_row, write_index
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 # What an escape that was forgotten would let through.
 INJECTED = """

@@ -9,7 +9,7 @@ from make_run import full_run
 
 from reports import write_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 TITLE = "return document.getElementById('timeline-title').textContent"
 PLACE = "const place = document.querySelector('[data-chart=timeline]');"

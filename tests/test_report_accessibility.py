@@ -22,7 +22,7 @@ from reports.answering.index_page import find_runs, index_row, write_index
 from reports.two_runs.compare import compare_runs
 from reports.two_runs.compare_page import write_comparison
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 TRIM = """document.querySelectorAll('tbody').forEach((body) =>
   [...body.rows].slice(4).forEach((row) => row.remove()));

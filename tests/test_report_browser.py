@@ -14,7 +14,7 @@ from waiting import wait_until
 
 from reports import write_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 _BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
 

@@ -22,7 +22,7 @@ from reports.page.markup import escaped, packed_json
 from reports.two_runs.compare import compare_runs
 from reports.two_runs.compare_page import write_comparison
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"

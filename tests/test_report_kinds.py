@@ -17,7 +17,7 @@ from harness import store
 from harness.contracts import Load
 from reports import write_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 T0 = 102_000_000_000
 

@@ -15,7 +15,7 @@ from harness import durations, store
 from reports import open_run
 from reports.deciding.search_starts import answers_of
 
-pytestmark = pytest.mark.pages
+pytestmark = pytest.mark.long
 SLOTS = 4
 TTFT_S, ITL_S, TOKENS = 0.1, 0.01, 11
 SERVICE_S = TTFT_S + (TOKENS - 1) * ITL_S

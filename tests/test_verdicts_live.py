@@ -22,7 +22,7 @@ from reports.comparing.verdicts import STARTS_NEEDED, Verdict
 EQUAL, SAME, SLOWER = "reference itl=10ms", "reference itl=0.01s", "reference itl=11ms"
 METRIC, RATE = "tpot_s.p50", "output_tokens_per_s"
 
-pytestmark = pytest.mark.pages
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from harness import store
 from reports import write_report
 from reports.answering.index_page import find_runs, index_row, write_index
 
-pytestmark = [pytest.mark.browser, pytest.mark.pages]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 _ROWS = """return [...document.querySelectorAll('.runs tbody tr')].filter((row) => row.offsetParent)
   .map((row) => row.cells[0].innerText)"""
