@@ -324,6 +324,11 @@ class Run:
         """Why a value is not offered for the cells of this key (deployment, scenario, load); None: it is."""
         return self.work.per_token_only.get(key) if metric_of(name).needs_equal_lengths else None
 
+    def unit_of(self, name: str) -> str:
+        """A value's unit as it is shown; of a cost the currency of the run's own price."""
+        metric, price = metric_of(name), self.record.price
+        return price.currency if metric.unit == "price.currency" and price else metric.shown_unit
+
     def starts_of(self, label: str) -> list[StartRecord]:
         """The records of a deployment's starts, in order."""
         return [record for record in self.start_records if record.deployment.label == label]

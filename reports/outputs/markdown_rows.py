@@ -13,7 +13,6 @@ from reports.deciding.picks import State
 from reports.deciding.searches import CAPACITY, Capacity, mean_words, span_words, word
 from reports.frames import Run
 from reports.marks import mark_text, marks_between, marks_of
-from reports.metrics import metric_of
 from reports.outputs import gfm
 from reports.written import span_text, supported
 
@@ -29,11 +28,7 @@ _STATES: Mapping[State, str] = {
 
 def heads_of(run: Run, case: LoadCase, states: States) -> list[str]:
     """The heads of a load's table."""
-    price = run.record.price.currency if run.record.price else None
-    metrics = [
-        heading_of(name, price if metric_of(name).unit == "price.currency" else None)
-        for name in run.record.compare.metrics
-    ]
+    metrics = [heading_of(name, run.unit_of(name)) for name in run.record.compare.metrics]
     return ["deployment", *(["SLO"] if _has_states(case, states) else []), *map(gfm.plain, metrics)]
 
 

@@ -16,6 +16,8 @@ from reports.comparing.spans import shorter_half
 from reports.metrics import Value, counted, why_missing
 from reports.written import NOTHING, shown, span_text, supported
 
+# A longer table is folded, unless it is what its section is for.
+OPEN_ROWS = 12
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
 LONG_WORD = 18
 # What a reader cannot see: control characters, halves of a character, and marks that turn the direction of
@@ -149,6 +151,14 @@ def _row(row: Row | Sequence[Html | str]) -> Html:
     return tag(
         "tr", tag("th", cells[0], scope="row"), *(tag("td", cell) for cell in cells[1:]), **of.attributes
     )
+
+
+def long_table(
+    columns: Sequence[Head | Html | str], rows: Sequence[Row | Sequence[Html | str]], class_: str, name: str
+) -> Html:
+    """A table that is folded where it has more than OPEN_ROWS rows, with their number."""
+    whole = table(columns, rows, class_, name)
+    return whole if len(rows) <= OPEN_ROWS else details(f"{name}: {len(rows)} rows", whole)
 
 
 def details(title: str, *content: Html) -> Html:

@@ -64,7 +64,7 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         shift = labels.index(label) - (len(labels) - 1) / 2
         if trace := _trace(run, looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
             traces.append(trace)
-    y, room = _value_axis(name, found)
+    y, room = _value_axis(run, name, found)
     layout = {"xaxis": _level_axis(family, levels, is_log), "yaxis": y, **_limit(run, name, found, y)}
     said = (
         "Some bars reach beyond the frame; the table has their ends." if room else "",
@@ -78,7 +78,7 @@ def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix
         finding or quantity,
         traces,
         layout,
-        ["deployment", "load", metric.shown_unit, "n", word],
+        ["deployment", "load", run.unit_of(name), "n", word],
         _rows(run, name, found),
         " ".join(part for part in said if part),
         quantity=quantity if finding else "",
@@ -103,7 +103,7 @@ def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list
     ]
 
 
-def _value_axis(name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
+def _value_axis(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
     """From 0 on; on a log scale where latencies of deployments at one load lie so far apart that the lower
     ones would be one line. Whether bars are cut."""
     metric = metric_of(name)
@@ -112,8 +112,8 @@ def _value_axis(name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[di
     if is_percentile(name) and not metric.is_additive and low > 0 and _widest(found) > _LOG_FROM:
         ticks = log_ticks(low / 2, 2 * high)
         ends = {"range": [math.log10(low / 2), math.log10(2 * high)]} if room else {}
-        return axis(f"{metric.shown_unit} (log scale)", type="log", **ticks, **ends), bool(room)
-    return axis(metric.shown_unit, rangemode="tozero", **({"range": room} if room else {})), bool(room)
+        return axis(f"{run.unit_of(name)} (log scale)", type="log", **ticks, **ends), bool(room)
+    return axis(run.unit_of(name), rangemode="tozero", **({"range": room} if room else {})), bool(room)
 
 
 def _limit(
@@ -258,7 +258,7 @@ def _trace(
         error_y=spread(means, lows, highs),
         customdata=[text_of(group.load) for group in groups],
         text=[point_text(run, group, name, value) for group, value in known],
-        hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}} {text_of(metric.shown_unit)}"
+        hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}} {text_of(run.unit_of(name))}"
         "<br>%{text}<extra></extra>",
     )
     points = [Of(load=group.load) for group in groups]

@@ -11,7 +11,7 @@ from reports.frames import Run
 from reports.metrics import Value
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, aggregate_cell, join, note, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, aggregate_cell, join, long_table, note, paragraph, table, tag
 from reports.sections.own_error import own_error
 from reports.written import NOTHING, number, shown
 
@@ -71,7 +71,7 @@ def section(run: Run) -> Section | None:
     parts: list[Html] = [_NOTE]
     for scenario in dict.fromkeys(group.scenario for group in groups):
         rows = [_row(run, group) for group in groups if group.scenario == scenario]
-        parts += [tag("h3", scenario), table(_COLUMNS, rows, "plain client", f"Client, {scenario}")]
+        parts += [tag("h3", scenario), long_table(_COLUMNS, rows, "plain client", f"Client, {scenario}")]
     parts += [*_workers(run), *own_error(run)]
     return Section("Client and tokens", join(parts))
 

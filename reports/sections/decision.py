@@ -20,7 +20,6 @@ from reports.deciding.search_decision import load_rows, search_rows
 from reports.deciding.searches import CAPACITY, slo_metrics
 from reports.frames import Run
 from reports.marks import mark_html, marks_across_quantizations, marks_of, marks_of_answer
-from reports.metrics import metric_of
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
 from reports.page.markup import ALL, Head, Html, Of, join, note, table, tag
@@ -93,9 +92,8 @@ def _unit(run: Run, metric: str) -> str:
     if metric == NEEDED:
         return "GiB needed"
     if metric == COST:
-        currency = run.record.price.currency if run.record.price else ""
-        return f"{currency} per million output tokens".strip()
-    return "GiB, peak memory" if metric == PEAK else metric_of(metric).shown_unit
+        return f"{run.unit_of(metric)} per million output tokens"
+    return "GiB, peak memory" if metric == PEAK else run.unit_of(metric)
 
 
 def _keepers(row: Row) -> Html:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reports.frames import Run
-from reports.page.markup import Html, Of, Row, join, note, table, tag
+from reports.page.markup import Html, Of, Row, join, long_table, note, tag
 from reports.samples.device_windows import Counted, DeviceWindows, device_windows
 from reports.written import NOTHING, number
 
@@ -50,7 +50,7 @@ def device_parts(run: Run) -> list[Html]:
     return [
         tag("h3", "Devices in the windows"),
         _NOTE,
-        table(columns, rows, "plain", "Devices in the windows"),
+        long_table(columns, rows, "plain", "Devices in the windows"),
     ]
 
 

@@ -1,4 +1,5 @@
-"""Energy and cost: power, joules per output token net of idle, and what a million output tokens cost."""
+"""Energy and cost by load: power, joules per output token net of idle, and what a million output tokens
+cost."""
 
 from __future__ import annotations
 
@@ -8,12 +9,14 @@ from harness.contracts import ApiPrice, Price
 from harness.store import StartRecord
 from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
+from reports.comparing.spans import BARS
 from reports.frames import Run
 from reports.marks import marked_cell
-from reports.page.charts import Section
-from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, join, paragraph, table, tag
+from reports.page.charts import Section, grid
+from reports.page.looks import key, looks, named
+from reports.page.markup import Html, Of, Row, join, long_table, paragraph, tag
 from reports.samples.energy import api_cost_per_million, devices_of, power_in, price_of
+from reports.sections.by_load import by_load_charts
 from reports.written import NOTHING, number, precise, several
 
 _RAN_ALREADY = "the server ran already, perhaps on another machine"
@@ -25,7 +28,10 @@ def section(run: Run) -> Section | None:
     """None for runs of an older bench, which knew neither."""
     if run.record.schema_version < 4 or not run.groups:
         return None
-    return Section("Energy and cost", join([*_energy(run), *_cost(run)]))
+    charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
+    drawn = [paragraph(f"Lower is better. Points are means over starts. {BARS}"), key(run), grid(charts)]
+    body = [*(drawn if charts else []), *_energy(run), *_cost(run)]
+    return Section("Energy and cost", join(body), charts)
 
 
 def _energy(run: Run) -> list[Html]:
@@ -63,8 +69,9 @@ def _energy(run: Run) -> list[Html]:
         f"them. {LEGEND}"
     )
     return [
-        table(columns, rows, "plain loads", "Energy"),
+        tag("h3", "Energy"),
         note,
+        long_table(columns, rows, "plain loads", "Energy"),
         *([_not_known("Energy", unknown, run)] if unknown else []),
     ]
 
@@ -101,7 +108,7 @@ def _cost(run: Run) -> list[Html]:
         ]
     if price is None or not is_known:
         return said
-    return [tag("h3", "Cost"), _cost_table(run, price), paragraph(_cost_note(run, price)), *said]
+    return [tag("h3", "Cost"), paragraph(_cost_note(run, price)), _cost_table(run, price), *said]
 
 
 def _why_no_cost(starts: Sequence[StartRecord]) -> str:
@@ -129,7 +136,7 @@ def _cost_table(run: Run, price: Price) -> Html:
     ]
     own = f"{price.currency} per million output tokens"
     apis = (f"{name}, {currency}" for name, currency in providers)
-    return table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads", "Cost")
+    return long_table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads", "Cost")
 
 
 def _api_prices(run: Run, group: Group) -> dict[tuple[str, str], ApiPrice]:

@@ -15,7 +15,7 @@ from reports.launches import start_title
 from reports.metrics import BY_NAME
 from reports.page.charts import Chart, Section, about, axis, grid, line
 from reports.page.looks import Look, looks
-from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.shades import window_shades
 from reports.samples.memory_notes import shared_reasons
 from reports.samples.memory_samples import Memory, memory_over_time
@@ -116,7 +116,7 @@ def _processor_parts(run: Run) -> list[Html]:
     return [
         tag("h3", "Processor in the windows"),
         note,
-        table(columns, rows, "plain loads", "Processor in the windows"),
+        long_table(columns, rows, "plain loads", "Processor in the windows"),
     ]
 
 

@@ -9,7 +9,7 @@ from reports.cells import Group
 from reports.frames import Run
 from reports.marks import marked_cell
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, details, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, details, long_table, paragraph, table, tag
 from reports.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.selftest import named as step_name
 from reports.written import NOTHING, number
@@ -35,7 +35,7 @@ def own_error(run: Run) -> list[Html]:
     every = "Every load of the self-test"
     ladder = details(every, table(_LADDER, map(_step_row, selftest.steps), "plain", every))
     rows = [row for group in run.groups if (row := _group_row(run, selftest, group))]
-    cells = [table(_COLUMNS, rows, "plain client", "Client beside the self-test")] if rows else []
+    cells = [long_table(_COLUMNS, rows, "plain client", "Client beside the self-test")] if rows else []
     return [title, paragraph(_origin(selftest)), *cells, ladder]
 
 

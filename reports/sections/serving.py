@@ -16,7 +16,7 @@ from reports.drawn.thinned import downsample, significant
 from reports.frames import Run
 from reports.page.charts import Chart, Section, about, axis, grid, label, line
 from reports.page.looks import Look, looks
-from reports.page.markup import Html, Of, Row, join, note, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.shades import window_shades
 from reports.samples.memory_notes import notes_of
 from reports.samples.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
@@ -162,7 +162,7 @@ def _by_load(run: Run) -> Html:
         "hold more or fewer than were generated in it. Queue: from arrival to the start of work, for each "
         "request. Preemptions are of all starts together.",
     )
-    return join([tag("h3", "By load"), about, table(columns, rows, "plain loads", "Serving by load")])
+    return join([tag("h3", "By load"), about, long_table(columns, rows, "plain loads", "Serving by load")])
 
 
 def _rates(run: Run, group: Group) -> list[str]:

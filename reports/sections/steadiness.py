@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from reports.cells import Cell
 from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Html, Of, Row, join, note, table, tag
+from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.statistics.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
@@ -20,7 +21,7 @@ from reports.statistics.steadiness import (
     Series,
     Steadiness,
 )
-from reports.written import number
+from reports.written import number, plural
 
 _COLUMNS = (
     "deployment", "load", "window", "start", "requests in flight", "first, last third", "output tokens/s",
@@ -41,23 +42,28 @@ _WIDTH, _HEIGHT = 104, 26
 
 def section(run: Run) -> Section | None:
     """None where no cell has a window."""
-    rows = [
-        _row(cell, looks(run)[cell.label], found)
+    windows = [
+        (cell, found)
         for group in run.groups
         for cell in group.cells
         if cell.number in run.measured and (found := run.measured[cell.number].steadiness)
     ]
-    if not rows:
+    if not windows:
         return None
-    body = join([_NOTE, table(_COLUMNS, rows, "plain client", "Steadiness")])
+    counts = Counter(_verdict(cell, found)[0] for cell, found in windows)
+    said = ", ".join(f"{n} {word}" for word, n in counts.most_common())
+    rows = [_row(cell, looks(run)[cell.label], found) for cell, found in windows]
+    whole = long_table(_COLUMNS, rows, "plain client", "Steadiness")
+    body = join([paragraph(f"{plural(len(rows), 'window')}: {said}."), _NOTE, whole])
     return Section("Steadiness of the windows", body)
 
 
 def _row(cell: Cell, look: Look, found: Steadiness) -> Row:
+    verdict, class_ = _verdict(cell, found)
     cells: Sequence[Html | str] = [
         named(look),
         cell.load_label,
-        _verdict(cell, found),
+        tag("span", verdict, class_=class_),
         str(cell.planned.repeat + 1),
         _sparkline(found.in_flight, look, "requests in flight"),
         _thirds(found.in_flight),
@@ -74,14 +80,15 @@ def _thirds(series: Series) -> str:
     return f"{number(first)}, {number(last)}"
 
 
-def _verdict(cell: Cell, found: Steadiness) -> Html | str:
+def _verdict(cell: Cell, found: Steadiness) -> tuple[str, str]:
+    """In words, and the class that colours them."""
     if cell.load.kind == "open" and found.is_growing:
-        return tag("span", "queue grew", class_="bad")
+        return "queue grew", "bad"
     if cell.load.kind == "trace":
-        return "as its trace"
+        return "as its trace", ""
     if not found.is_judged:
-        return "few requests"
-    return tag("span", "not steady", class_="warn") if found.drifts else "steady"
+        return "few requests", ""
+    return ("not steady", "warn") if found.drifts else ("steady", "")
 
 
 def _sparkline(series: Series, look: Look, what: str) -> Html:

@@ -97,10 +97,7 @@ def _tally(run: Run, case: LoadCase) -> str:
 
 def _table(run: Run, case: LoadCase) -> Html:
     metrics = run.record.compare.metrics
-    price = run.record.price.currency if run.record.price else None
-    heads = [
-        heading_of(name, price if metric_of(name).unit == "price.currency" else None) for name in metrics
-    ]
+    heads = [heading_of(name, run.unit_of(name)) for name in metrics]
     rows = [
         Row(
             [
