@@ -318,6 +318,43 @@ def test_a_link_to_what_is_filtered_out_shows_it(page):
     assert visible(page, "#shown") == []
 
 
+def address(browser) -> str:
+    return browser.execute_script("return location.hash")
+
+
+def test_what_is_shown_is_in_the_address_and_a_page_opened_there_shows_it(page, path):
+    choose(page, "load", "4 users")
+    choose(page, "deployment", B)
+    assert address(page) == "#?deployment=vllm+fp16&load=4+users"
+    page.execute_script("location.hash = 'second'")
+    page.execute_async_script("setTimeout(arguments[0], 0)")
+    there, said = address(page), visible(page, "#shown")
+    assert there == "#second?deployment=vllm+fp16&load=4+users"
+    page.get("about:blank")
+    page.get(path.as_uri() + there)
+    draw_all(page)
+    assert said == visible(page, "#shown") != []
+    assert [name for name, *_ in shown(page, "lines")] == [B]
+    page.find_element("id", "reset").click()
+    assert address(page) == "#second"
+
+
+def test_a_link_with_filters_of_its_own_replaces_those_that_were_chosen(page):
+    choose(page, "start", "1")
+    page.execute_script("location.hash = 'second?load=1+user'")
+    page.execute_async_script("setTimeout(arguments[0], 0)")
+    assert address(page) == "#second?load=1+user"
+    assert [said.partition(":")[0] for said in visible(page, "#shown")] == ["Showing at 1 user"]
+
+
+def test_an_address_that_asks_for_what_the_page_has_not_filters_nothing(browser, path):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + "#second?load=9+users&start=&other=1")
+    draw_all(browser)
+    assert visible(browser, "#shown") == []
+    assert address(browser) == "#second"
+
+
 def test_headings_and_figures_have_links_with_names(page):
     links = page.execute_script(
         "return [...document.querySelectorAll('.anchor')].map((a) => [a.hash, a.ariaLabel])"

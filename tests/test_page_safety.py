@@ -84,7 +84,7 @@ def test_the_index_carries_neither_charts_nor_what_draws_them(index):
     assert len(page) < 40_000
 
 
-@pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nowhere"])
+@pytest.mark.parametrize("address", ["#%", "#%E0%A4%A", "#nowhere", "#%?load=%"])
 def test_an_address_that_names_nothing_stops_no_chart_and_no_filter(browser, report, address):
     browser.get("about:blank")
     browser.get_log("browser")

@@ -145,6 +145,16 @@ def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
     assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
 
 
+def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
+    price = ("price.gpu_hour=1.80", "price.currency='<b>'")
+    run = written(tmp_path, samples_of(0, 320.0, counter=True), idle_power_w=20.0, price=price)
+    # (320 - 20) W / 20 tokens/s; 1.80 / 72,000 tokens x 1,000,000.
+    drawn = energy.section(run).charts
+    assert [chart.title for chart in drawn] == ["Energy per output token", "Cost per million output tokens"]
+    assert [chart.layout["yaxis"]["title"]["text"] for chart in drawn] == ["J", "&lt;b&gt;"]
+    assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)], [pytest.approx(25.0)]]
+
+
 def test_what_is_missing_is_said(tmp_path):
     run = written(tmp_path, idle_power_note="the counter may be read by root alone")
     html = str(energy.section(run).body)

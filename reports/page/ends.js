@@ -73,7 +73,8 @@ function endNames(place, chart, style) {
       colour: resolved(trace.line.color, style) };
   });
   // Names of lines that end near each other begin below each other, beyond the last of the lines.
-  const reach = (end) => Math.max(...ends.map(({ x }) => x).filter((x) => Math.abs(x - end.x) < 60));
+  const isNear = (end, other) => Math.abs(other.x - end.x) < 60 && Math.abs(other.y - end.y) < 3 * APART_PX;
+  const reach = (end) => Math.max(...ends.filter((other) => isNear(end, other)).map(({ x }) => x));
   const heights = spaced(ends.map((end) => end.wanted), size.h);
   return ends.map((end, at) => {
     const shown = fitted(end.name, WIDEST_PX);

@@ -18,6 +18,15 @@ function choose(changes) {
   apply();
   say();
   redraw();
+  writeFilters();
+}
+
+// What an address asks for, as far as the page has it.
+function readFilters(given) {
+  const has = (select, value) => !select.hidden && [...select.options].some((option) => option.value === value);
+  const asked = selects.map((select) => [select.dataset.filter, given.get(select.dataset.filter) ?? "", select]);
+  const changes = Object.fromEntries(asked.map(([key, value, select]) => [key, has(select, value) ? value : ""]));
+  if (KEYS.some((key) => (changes[key] ?? "") !== state[key])) choose(changes);
 }
 
 function apply() {
@@ -135,6 +144,7 @@ function startFilters() {
   const fit = () => { box.open = wide.matches; };
   wide.addEventListener("change", fit);
   fit();
+  if (location.hash.includes("?")) arrive();
 }
 
 const clear = () => choose(Object.fromEntries(KEYS.map((key) => [key, ""])));

@@ -16,10 +16,14 @@ function addAnchors() {
   }
 }
 
+// An address is `#part?load=4+users`: a part of the page, and what was filtered.
+const partOf = (hash) => hash.slice(1).split("?")[0];
+const filtersOf = (hash) => new URLSearchParams(hash.split("?")[1] ?? "");
+
 // What the address names; null where it names nothing, as "#%" does.
 function addressed() {
   try {
-    return document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    return document.getElementById(decodeURIComponent(partOf(location.hash)));
   } catch {
     return null;
   }
@@ -34,12 +38,26 @@ function goToTarget() {
   target.scrollIntoView();
 }
 
+// To a part, by a link that keeps the filters unless it has its own.
+function arrive() {
+  if (location.hash.includes("?")) readFilters(filtersOf(location.hash));
+  goToTarget();
+  writeFilters();
+}
+
+// The filters stay in the address, so that who gets it sees what its sender saw.
+function writeFilters() {
+  const chosen = new URLSearchParams(KEYS.filter((key) => state[key]).map((key) => [key, state[key]])).toString();
+  const hash = `#${partOf(location.hash)}${chosen && `?${chosen}`}`;
+  if (hash !== (location.hash || "#")) history.replaceState(null, "", hash === "#" ? location.pathname + location.search : hash);
+}
+
 const menus = all("nav details");
 const closeMenus = (but) => menus.filter((menu) => menu !== but).forEach((menu) => { menu.open = false; });
 
 function startLinks() {
   addAnchors();
-  window.addEventListener("hashchange", goToTarget);
+  window.addEventListener("hashchange", arrive);
   document.addEventListener("click", ({ target }) => {
     const menu = target.closest("nav details");
     closeMenus(target.closest("a") ? null : menu);

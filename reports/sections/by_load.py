@@ -106,14 +106,14 @@ def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list
 def _value_axis(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
     """From 0 on; on a log scale where latencies of deployments at one load lie so far apart that the lower
     ones would be one line. Whether bars are cut."""
-    metric = metric_of(name)
+    metric, unit = metric_of(name), text_of(run.unit_of(name))
     room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
     low, high = _ends([value.mean * metric.shown_scale for _, value in found if value.mean])
     if is_percentile(name) and not metric.is_additive and low > 0 and _widest(found) > _LOG_FROM:
         ticks = log_ticks(low / 2, 2 * high)
         ends = {"range": [math.log10(low / 2), math.log10(2 * high)]} if room else {}
-        return axis(f"{run.unit_of(name)} (log scale)", type="log", **ticks, **ends), bool(room)
-    return axis(run.unit_of(name), rangemode="tozero", **({"range": room} if room else {})), bool(room)
+        return axis(f"{unit} (log scale)", type="log", **ticks, **ends), bool(room)
+    return axis(unit, rangemode="tozero", **({"range": room} if room else {})), bool(room)
 
 
 def _limit(
