@@ -70,10 +70,10 @@ check: install
 report-example:
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
 	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,1400 \
-	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-quantizations.html
+	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-verdicts.html
 
 # docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
-REPORT ?= docs/examples/cpu-quantizations.html
+REPORT ?= docs/examples/cpu-verdicts.html
 gallery: install
 	$(BIN)/python tests/make_gallery.py $(REPORT)
 
