@@ -9,9 +9,9 @@ from reports.frames import Run, open_run
 from reports.metrics import METRICS
 from reports.outputs.columns import TABLES
 from reports.outputs.tables import tables_of
+from reports.page.compare_page import write_comparison
 from reports.page.document import write_report
 from reports.two_runs.compare import Comparison, compare_runs, to_builtins
-from reports.two_runs.compare_page import write_comparison
 from reports.two_runs.gate import Gate, gate_runs, gate_to_builtins
 
 __all__ = [

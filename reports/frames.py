@@ -21,16 +21,18 @@ from harness import store
 from harness.contracts import Deployment, SelfTest
 from harness.errors import StoreError
 from harness.store import RunRecord, StartRecord
+from reports import values
 from reports.cells import Aggregate, Cell, Group, groups_of
 from reports.comparing import equal_work
 from reports.comparing.comparisons import Comparisons, comparisons_of
 from reports.comparing.equal_work import Work
+from reports.frame_rows import cell_row, start_row
 from reports.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
-from reports.reading import records, slices, tables, values
-from reports.reading.frame_rows import cell_row, start_row
+from reports.reading import records, tables
 from reports.reading.gap_counts import NO_GAPS, GapCounts
-from reports.reading.values import Measured
+from reports.samples import slices
 from reports.statistics import intervals
+from reports.values import Measured
 
 if TYPE_CHECKING:
     from reports.answering.lineups import Lineup
@@ -120,7 +122,7 @@ class Run:
     @cached_property
     def turn_values(self) -> dict[int, dict[int, dict[str, Value]]]:
         """Each completed cell's values by turn (from 0) and name; see values_by_turn."""
-        from reports.drawn.turn_values import values_by_turn  # it reads values: above it would be a circle
+        from reports.reading.turn_values import values_by_turn  # it reads values: above it would be a circle
 
         return {number: values_by_turn(self, number) for number in self.values}
 

@@ -19,8 +19,8 @@ ALONE = frozenset(
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
 # no processor waits for one of them (`make test` has xdist keep this order).
 LONGEST = """
-    verdicts_live growth llama_cpp_live search_live run report_browser remote load_worker master
-    weights_hub fit_live provision install prefix_cache reports_bounds cli guard tgi_wire
+    growth llama_cpp_live run remote load_worker master weights_hub provision install prefix_cache
+    reports_bounds cli guard tgi_wire
     """.split()  # noqa: SIM905 - as above
 
 

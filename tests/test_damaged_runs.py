@@ -15,9 +15,9 @@ from harness import store
 from harness.errors import StoreError
 from harness.session import sole_writer
 from reports import open_run, write_report
-from reports.answering.index_page import index_page, index_row
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
+from reports.page.index_page import index_page, index_row
 
 
 @pytest.fixture

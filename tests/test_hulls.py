@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.comparing.verdicts import Verdict
-from reports.drawn.fronts import front_of
+from reports.deciding.fronts import front_of
 from reports.drawn.hulls import Box, hull
 
 

@@ -312,8 +312,7 @@ def test_a_page_that_is_opened_at_a_link_shows_it(browser, path):
 
 def test_a_link_to_what_is_filtered_out_shows_it(page):
     choose(page, "load", "4 users")
-    page.execute_script("location.hash = 'chart-turns'")
-    page.execute_async_script("setTimeout(arguments[0], 0)")
+    follow(page, "#chart-turns")
     assert len(visible(page, "#chart-turns")) == 1
     assert visible(page, "#shown") == []
 
@@ -322,12 +321,24 @@ def address(browser) -> str:
     return browser.execute_script("return location.hash")
 
 
+def follow(browser, href: str) -> None:
+    """A click on a link of the page, in the menus or at a heading."""
+    browser.execute_script("document.querySelector(`a[href='${arguments[0]}']`).click()", href)
+    browser.execute_async_script("setTimeout(arguments[0], 0)")
+
+
+def back(browser) -> None:
+    browser.execute_async_script(
+        "window.addEventListener('hashchange', () => setTimeout(arguments[0], 0), { once: true });"
+        "history.back()"
+    )
+
+
 def test_what_is_shown_is_in_the_address_and_a_page_opened_there_shows_it(page, path):
     choose(page, "load", "4 users")
     choose(page, "deployment", B)
     assert address(page) == "#?deployment=vllm+fp16&load=4+users"
-    page.execute_script("location.hash = 'second'")
-    page.execute_async_script("setTimeout(arguments[0], 0)")
+    follow(page, "#second")
     there, said = address(page), visible(page, "#shown")
     assert there == "#second?deployment=vllm+fp16&load=4+users"
     page.get("about:blank")
@@ -345,6 +356,37 @@ def test_a_link_with_filters_of_its_own_replaces_those_that_were_chosen(page):
     page.execute_async_script("setTimeout(arguments[0], 0)")
     assert address(page) == "#second?load=1+user"
     assert [said.partition(":")[0] for said in visible(page, "#shown")] == ["Showing at 1 user"]
+
+
+def test_filters_of_an_address_outlast_that_they_leave_nothing_of_its_figure(browser, path):
+    browser.get("about:blank")
+    browser.get(path.as_uri() + "#chart-turns?load=4+users")
+    draw_all(browser)
+    assert address(browser) == "#chart-turns?load=4+users"
+    assert visible(browser, "#chart-turns") == []
+    assert [said.partition(":")[0] for said in visible(browser, "#shown")] == ["Showing at 4 users"]
+
+
+def test_back_returns_to_what_was_shown(page):
+    follow(page, "#first")
+    choose(page, "load", "4 users")
+    follow(page, "#second")
+    page.find_element("id", "reset").click()
+    back(page)
+    assert address(page) == "#first?load=4+users"
+    assert len(visible(page, "#shown")) == 1
+    page.execute_script("history.forward()")
+    page.execute_async_script("setTimeout(arguments[0], 100)")
+    assert address(page) == "#second"
+    assert visible(page, "#shown") == []
+
+
+def test_a_link_to_where_the_reader_is_adds_nothing_to_the_history(page):
+    choose(page, "load", "4 users")
+    follow(page, "#second")
+    long = page.execute_script("return history.length")
+    follow(page, "#second")
+    assert page.execute_script("return history.length") == long
 
 
 def test_an_address_that_asks_for_what_the_page_has_not_filters_nothing(browser, path):

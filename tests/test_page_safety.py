@@ -12,7 +12,7 @@ from browser import draw_all, show
 from make_run import full_run
 
 from reports import write_report
-from reports.answering.index_page import find_runs, index_row, write_index
+from reports.page.index_page import find_runs, index_row, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -18,9 +18,9 @@ from make_sides import A, B, sides_run
 from make_sweep import SIX, sweep_run
 
 from reports import write_report
-from reports.answering.index_page import find_runs, index_row, write_index
+from reports.page.compare_page import write_comparison
+from reports.page.index_page import find_runs, index_row, write_index
 from reports.two_runs.compare import compare_runs
-from reports.two_runs.compare_page import write_comparison
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

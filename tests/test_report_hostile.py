@@ -16,11 +16,11 @@ from browser import draw_all, open_all, problems, requested, show, visible_text
 from make_hostile import NAME, NASTY, hostile_run
 
 from reports import open_run, write_report
-from reports.answering.index_page import find_runs, index_row, write_index
 from reports.outputs.as_markdown import markdown_text
+from reports.page.compare_page import write_comparison
+from reports.page.index_page import find_runs, index_row, write_index
 from reports.page.markup import escaped, packed_json
 from reports.two_runs.compare import compare_runs
-from reports.two_runs.compare_page import write_comparison
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

@@ -18,8 +18,8 @@ from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
 from reports.comparing.pairs import estimate_of, why_not
 from reports.frames import open_run
+from reports.page.compare_page import comparison_page
 from reports.two_runs.cases import cases_of
-from reports.two_runs.compare_page import comparison_page
 from reports.two_runs.differences import Difference, each_once
 from reports.two_runs.side_values import Mark
 from reports.two_runs.sides import open_sides

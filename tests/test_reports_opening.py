@@ -24,11 +24,11 @@ from reports.answering.answer import _why_none
 from reports.answering.described import what_was_run
 from reports.answering.headline import headline
 from reports.answering.lineups import lineups_of
-from reports.answering.said import at, clipped
 from reports.answering.whole_answer import whole_answer
 from reports.frames import Run
 from reports.page.opening import opening
 from reports.page.standing_table import standing_table
+from reports.said import at, clipped
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)

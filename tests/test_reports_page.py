@@ -497,7 +497,7 @@ def test_windows_are_shown_with_their_drift(every_load):
     text = plain(section_of(every_load, "steadiness"))
     said = re.search(r"24 windows: (.*?)\.", text)[1].split(", ")
     assert sum(int(part.split()[0]) for part in said) == 24
-    assert "Steadiness: 24 rows" in text
+    assert " Table deployment load window start " in text
     assert re.search(r"40/s poisson queue grew 1 .*? 41\.9, 143\.2", text)
     assert "as its trace" in text
     assert section_of(every_load, "steadiness").count('<svg class="spark"') == 2 * 24

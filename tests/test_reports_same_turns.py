@@ -10,7 +10,7 @@ from make_run import S, failed_row, one_cell_run, row
 from reports import open_run
 from reports.comparing.same_turns import Turns, shared, turns_of
 from reports.once import itself, once, once_for
-from reports.reading.slices import between, of_start, runs_of, taken
+from reports.samples.slices import between, of_start, runs_of, taken
 
 
 def turns(**by_seed) -> Turns:

@@ -13,8 +13,8 @@ from harness.contracts import Load
 from reports import open_run, write_report
 from reports.answering.load_cases import load_points
 from reports.cells import Aggregate
-from reports.drawn.turn_values import Growth, growth, turn_values
 from reports.metrics import Value
+from reports.reading.turn_values import Growth, growth, turn_values
 from reports.sections.turn_titles import Turned, cache_title, growth_note, growth_title
 
 # The window of one_cell_run is [102 s, 110 s).

@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.progress import Show
 from reports import open_run, write_report
 from reports.answering.digest import DIGEST_FILE, digest, sources_of
-from reports.answering.index_page import find_runs, index_page, index_row, write_index
+from reports.page.index_page import find_runs, index_page, index_row, write_index
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

@@ -12,7 +12,7 @@ from test_view import T0
 
 from harness import store
 from reports import write_report
-from reports.answering.index_page import find_runs, index_row, write_index
+from reports.page.index_page import find_runs, index_row, write_index
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 

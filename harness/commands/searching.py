@@ -171,6 +171,7 @@ def _print_answers(directory: Path, *, as_json: bool) -> int:
     """Print each deployment's answer and the report's path; returns how many starts did not end."""
     from reports import open_run
     from reports.deciding.searches import as_plain, capacities_of, words
+    from reports.marks import SIGN
 
     run = open_run(directory)
     capacities = capacities_of(run)
@@ -181,6 +182,8 @@ def _print_answers(directory: Path, *, as_json: bool) -> int:
     else:
         for each in capacities:
             out.print(escape(f"{_named(each, capacities)}: {words(each)}"))
+        if any(each.marks for each in capacities):
+            out.print(f"{SIGN} n: so many reasons to distrust it; the report says which")
         out.print(escape(str(directory / "report.html")))
     return sum(not answer.is_whole for each in capacities for answer in each.answers)
 

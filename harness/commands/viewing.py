@@ -25,7 +25,7 @@ def view(
 
     Each row leads to the run's report. Open the page in a browser; it needs no server.
     """
-    from reports.answering.index_page import as_plain, find_runs, index_row, newest_first, write_index
+    from reports.page.index_page import as_plain, find_runs, index_row, newest_first, write_index
 
     found = find_runs(directory)
     progress = track(

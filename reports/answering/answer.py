@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from reports.answering.costs import MEMORY, memory_words, on_memory, over_loads, quality_words
 from reports.answering.lineups import Contender, Lineup, metric_told
-from reports.answering.said import HEADLINE_AT_MOST, Said, at, capital, clipped, sentence
 from reports.cells import Group
 from reports.comparing.comparisons import remedy
 from reports.comparing.spans import shorter_half
@@ -19,6 +18,7 @@ from reports.comparing.verdict_words import family_text, margin_text, ratio_text
 from reports.comparing.verdicts import Verdict
 from reports.frames import Run
 from reports.metrics import metric_of
+from reports.said import HEADLINE_AT_MOST, Said, at, capital, clipped, sentence
 from reports.written import plural, several, span_text, supported
 
 # What is said of a deployment that stands alone.

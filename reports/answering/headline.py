@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reports.answering.said import HEADLINE_AT_MOST, clipped
 from reports.answering.whole_answer import whole_answer
 from reports.frames import Run
 from reports.marks import SIGN
+from reports.said import HEADLINE_AT_MOST, clipped
 from reports.written import plural
 
 

@@ -17,6 +17,7 @@ from reports.comparing.verdict_words import margin_text, title_of
 from reports.deciding.decision_words import objective_words
 from reports.deciding.picks import State, Told
 from reports.metrics import metric_of
+from reports.said import capital
 
 if TYPE_CHECKING:
     from reports.deciding.decision import Row
@@ -199,16 +200,12 @@ def _against(name: str, case: At, baseline: str, margin_share: float) -> str | N
     if set(kinds) == {"same"}:
         where = f"within {margin_text(margin_share)} at {case.load}"
         return (
-            f"{_capital(title)}: the same {where}"
+            f"{capital(title)}: the same {where}"
             if is_pair
-            else f"{_capital(title)}: all as {baseline} {where}"
+            else f"{capital(title)}: all as {baseline} {where}"
         )
     whom = "" if is_pair else f" from {baseline}"
     return f"No difference{whom} in {title} is proven at {case.load}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 # --- by the SLO ------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reports.answering.answer import Compared, answer_of
-from reports.answering.said import Said
 from reports.checks.finding import Finding
 from reports.deciding import decision_text
 from reports.deciding.decision_words import basis
 from reports.frames import Run
 from reports.marks import marks_between, marks_of
+from reports.said import Said
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reports.answering.costs import memory_words, over_loads, quality_words
-from reports.answering.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
 from reports.comparing.verdict_words import ratio_text
 from reports.deciding.decision import NEEDED, SPEED, Row
 from reports.deciding.decision_words import NAMED_AT_MOST, ratio_to_next, same_words, slo_words, tied_words
 from reports.deciding.picks import Pick
 from reports.deciding.search_text import search_answers
 from reports.marks import marks_across_quantizations, marks_of
+from reports.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
 from reports.written import plural, several
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.answering.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
 from reports.deciding.decision import Row
 from reports.deciding.decision_words import NAMED_AT_MOST, ratio_to_next, same_words, slo_words, tied_words
 from reports.deciding.search_decision import cases_of_search, search_rows
 from reports.deciding.search_starts import load_words
 from reports.deciding.searches import Capacity, mean_words, span_words
+from reports.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
 from reports.statistics.intervals import CONFIDENCE
 from reports.written import plural, several
 

@@ -40,8 +40,8 @@ from harness.store import StartRecord
 from reports.cells import short_load
 from reports.memory.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
 from reports.once import once
-from reports.reading.slices import of_start
 from reports.samples.memory_samples import memory_over_time
+from reports.samples.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from reports.answering.described import command, environment_words, question, what_was_run
 from reports.answering.load_cases import LoadCase, load_cases_of, title_of_case, told_first
-from reports.answering.said import clipped
 from reports.answering.whole_answer import whole_answer
 from reports.checks.finding import by_weight
 from reports.comparing.comparisons import remedy
@@ -18,6 +17,7 @@ from reports.frames import Run
 from reports.marks import SIGN, mark_text
 from reports.outputs import gfm
 from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads, search_row, whys_of
+from reports.said import clipped
 from reports.written import plural, several
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.

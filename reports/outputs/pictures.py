@@ -20,7 +20,7 @@ from reports.outputs.chromium import Page, blank_page
 from reports.page.charts import Chart, figure
 from reports.page.document import document
 from reports.page.markup import Html
-from reports.sections import SECTIONS
+from reports.sections import SECTIONS, timeline
 
 NO_CHARTS = "no charts: no cell has a value"
 # Pixels of a PNG for each of CSS.
@@ -62,6 +62,8 @@ def chosen(run: Run, name: str) -> list[Placed]:
         return list(charts.values())
     if name in charts:
         return [charts[name]]
+    if name == timeline.ID:
+        raise UserError(f"--chart {name}: the page alone draws it, of the cell that its reader chooses")
     near = difflib.get_close_matches(name, charts, n=5, cutoff=0.6)
     said = f"nearest: {', '.join(near)} (all of them: --charts)" if near else "--charts lists the ids"
     raise UserError(f"--chart {name}: no such chart; {said}")

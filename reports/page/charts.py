@@ -129,7 +129,6 @@ def _shortest(ns: Sequence[str]) -> list[str]:
 
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
     """A line with markers in the deployment's look."""
-    marker = look.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[look.fill]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -137,7 +136,7 @@ def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any)
         "x": list(x),
         "y": list(y),
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
-        "marker": {"color": look.colour, "symbol": marker, "size": 8},
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": 8},
         "hovertemplate": "%{fullData.name}<br>%{x}: %{y:.4~g}<extra></extra>",
         **more,
     }

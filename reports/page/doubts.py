@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reports.answering.said import clipped
 from reports.cells import Cell
 from reports.checks.finding import Finding, by_weight
 from reports.frames import Run
 from reports.page.markup import Html, join, paragraph, tag
+from reports.said import clipped
 from reports.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
 from reports.written import plural
 

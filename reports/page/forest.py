@@ -57,7 +57,6 @@ def traces(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _drawn(row: Row, place: int) -> list[dict[str, Any]]:
-    marker = row.look.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[row.look.fill]
     is_full = row.look.fill == "full"
     shared = {"type": "scatter", "name": label(row.look.label)}
     ends = [(row.low, row.high, 2), *([(*row.inner, 6)] if row.inner else [])]
@@ -69,7 +68,7 @@ def _drawn(row: Row, place: int) -> list[dict[str, Any]]:
     outline = {"color": "--card" if is_full else row.look.colour, "width": 1 if is_full else 2}
     point = {
         **shared, "mode": "markers", "x": [row.at], "y": [place],
-        "marker": {"color": row.look.colour, "symbol": marker, "size": 10, "line": outline},
+        "marker": {"color": row.look.colour, "symbol": row.look.symbol, "size": 10, "line": outline},
         "hovertemplate": f"{label(row.name)}<br>{label(row.said)}<extra></extra>",
     }  # fmt: skip
     return [about(trace, row.of) for trace in (*lines, point)]

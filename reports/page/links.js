@@ -16,40 +16,52 @@ function addAnchors() {
   }
 }
 
-// An address is `#part?load=4+users`: a part of the page, and what was filtered.
+// An address is `#part?load=4+users`: a part of the page, and what is filtered.
 const partOf = (hash) => hash.slice(1).split("?")[0];
 const filtersOf = (hash) => new URLSearchParams(hash.split("?")[1] ?? "");
 
-// What the address names; null where it names nothing, as "#%" does.
-function addressed() {
+// What an address names; null where it names nothing, as "#%" does.
+function partNamed(hash) {
   try {
-    return document.getElementById(decodeURIComponent(partOf(location.hash)));
+    return document.getElementById(decodeURIComponent(partOf(hash)));
   } catch {
     return null;
   }
 }
 
-// Opens what the target is folded into, and shows it if it was filtered out.
+// Opens what the target is folded into; where the filters leave nothing of it, its section is the target.
 function goToTarget() {
-  const target = addressed();
+  const part = partNamed(location.hash);
+  const target = part?.closest(`[${MARK}]`) ? part.closest("section") : part;
   if (!target) return;
   for (let box = target.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
-  if (target.closest(`[${MARK}]`)) clear();
   target.scrollIntoView();
+  target.focus({ preventScroll: true });
 }
 
-// To a part, by a link that keeps the filters unless it has its own.
+// What is shown is what the address says, so that who gets it, or comes back to it, sees the same.
 function arrive() {
-  if (location.hash.includes("?")) readFilters(filtersOf(location.hash));
+  readFilters(filtersOf(location.hash));
   goToTarget();
   writeFilters();
 }
 
-// The filters stay in the address, so that who gets it sees what its sender saw.
-function writeFilters() {
+function withFilters(hash) {
   const chosen = new URLSearchParams(KEYS.filter((key) => state[key]).map((key) => [key, state[key]])).toString();
-  const hash = `#${partOf(location.hash)}${chosen && `?${chosen}`}`;
+  return `#${partOf(hash)}${chosen && `?${chosen}`}`;
+}
+
+function writeFilters() {
+  const hash = withFilters(location.hash);
   if (hash !== (location.hash || "#")) history.replaceState(null, "", hash === "#" ? location.pathname + location.search : hash);
+}
+
+// A link of the page keeps the filters, unless they leave nothing of what it leads to.
+function followLink(href) {
+  const hash = partNamed(href)?.closest(`[${MARK}]`) ? href : withFilters(href);
+  // One to where the reader is already changes no address.
+  if (hash === location.hash) goToTarget();
+  else location.hash = hash;
 }
 
 const menus = all("nav details");
@@ -58,11 +70,13 @@ const closeMenus = (but) => menus.filter((menu) => menu !== but).forEach((menu) 
 function startLinks() {
   addAnchors();
   window.addEventListener("hashchange", arrive);
-  document.addEventListener("click", ({ target }) => {
-    const menu = target.closest("nav details");
-    closeMenus(target.closest("a") ? null : menu);
-    // A link to where the reader is already changes no address.
-    if (location.hash && target.closest("a")?.getAttribute("href") === location.hash) goToTarget();
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    closeMenus(link ? null : event.target.closest("nav details"));
+    const href = link?.getAttribute("href") ?? "";
+    if (!href.startsWith("#") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    followLink(href);
   });
   document.addEventListener("keydown", ({ key }) => {
     const open = key === "Escape" && menus.find((menu) => menu.open);

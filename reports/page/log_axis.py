@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from reports.page.charts import axis
 
 # Fewer do not show how far apart values are.
 FEWEST_TICKS = 3
+# Of the axis: nearer to each other, the labels of a narrow chart touch.
+APART = 0.13
+# Steps within a decade, those first that are read most easily.
+_IN_TURN = (1, 2, 5, 3, 1.5, 7, 4, 6, 8, 9)
 
 
 def log_axis(title: str, low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -25,19 +30,28 @@ def log_frame(low: float, high: float) -> tuple[float, float]:
 
 
 def log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Ticks at 1, 2, 5 of each decade, or closer where the values span less; plotly's own lack the decade."""
-    steps: tuple[float, ...] = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    if high > 1000 * low:
-        steps = (1,)
+    """Ticks at 1, 2, 5 of each decade, or closer where the values span less, none nearer to another than
+    APART; plotly's own lack the decade."""
+    steps = _IN_TURN[: 1 if high > 1000 * low else 3 if high > 8 * low else None]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [step * 10.0**decade for decade in decades for step in steps]
+    values = _apart([step * 10.0**decade for step in steps for decade in decades], low, high)
     places = None
-    if low < high and sum(low <= value <= high for value in values) < FEWEST_TICKS:
+    if low < high and len(values) < FEWEST_TICKS:
         step = 10.0 ** math.floor(math.log10((high - low) / FEWEST_TICKS))
         step *= next(factor for factor in (10, 5, 2, 1) if (high - low) / (factor * step) >= FEWEST_TICKS)
         values = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
         places = max(0, -math.floor(math.log10(step)))
     return {"tickvals": values, "ticktext": [_tick(value, places) for value in values]}
+
+
+def _apart(values: Sequence[float], low: float, high: float) -> list[float]:
+    """Of those within the ends, each that is far enough from all that come before it; in order."""
+    nearest = APART * math.log(high / low)
+    kept: list[float] = []
+    for value in values:
+        if low <= value <= high and all(abs(math.log(value / other)) >= nearest for other in kept):
+            kept.append(value)
+    return sorted(kept)
 
 
 def _tick(value: float, places: int | None) -> str:

@@ -93,6 +93,11 @@ class Look:
     fill: Literal["full", "open", "dotted"]
     marks: tuple[Mark, ...] = ()
 
+    @property
+    def symbol(self) -> str:
+        """The marker as plotly names it."""
+        return self.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[self.fill]
+
 
 def looks(run: Run) -> dict[str, Look]:
     """The look of each deployment by its label, in the plan's order."""

@@ -16,7 +16,7 @@ from reports.comparing.spans import shorter_half
 from reports.metrics import Value, counted, why_missing
 from reports.written import NOTHING, shown, span_text, supported
 
-# A longer table is folded, unless it is what its section is for.
+# A longer table is folded where a line or a chart says what it comes to.
 OPEN_ROWS = 12
 # In a table of many columns a longer word, as a path or a hash, may break anywhere.
 LONG_WORD = 18
@@ -156,9 +156,9 @@ def _row(row: Row | Sequence[Html | str]) -> Html:
 def long_table(
     columns: Sequence[Head | Html | str], rows: Sequence[Row | Sequence[Html | str]], class_: str, name: str
 ) -> Html:
-    """A table that is folded where it has more than OPEN_ROWS rows, with their number."""
+    """A table that is folded where it has more than OPEN_ROWS rows."""
     whole = table(columns, rows, class_, name)
-    return whole if len(rows) <= OPEN_ROWS else details(f"{name}: {len(rows)} rows", whole)
+    return whole if len(rows) <= OPEN_ROWS else tag("details", tag("summary", "Table"), whole, class_="long")
 
 
 def details(title: str, *content: Html) -> Html:

@@ -1,7 +1,10 @@
-// Before printing: every chart that is not folded away, at the paper's width and in light colours.
+// Before printing: every chart that is not folded away, at the paper's width and in light colours, and what was
+// filtered.
 function beginPrint() {
   closeMenus();
   root.classList.add("printing");
+  const said = document.getElementById("shown")?.textContent;
+  if (said) document.getElementById("main").prepend(made("p", { className: "of-all printed" }, said));
   version += 1;
   drawVisible();
   fitTables();
@@ -9,6 +12,7 @@ function beginPrint() {
 
 function endPrint() {
   root.classList.remove("printing");
+  all(".printed").forEach((each) => each.remove());
   releaseTables();
   redraw();
 }

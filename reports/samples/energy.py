@@ -19,7 +19,7 @@ from harness.store import StartRecord
 from reports.cells import Cell
 from reports.metrics import Value
 from reports.once import once_for
-from reports.reading.slices import of_start, taken
+from reports.samples.slices import of_start, taken
 
 if TYPE_CHECKING:
     from reports.frames import Run

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.store import StartRecord
 from reports.once import once_for
-from reports.reading.slices import of_start
+from reports.samples.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run

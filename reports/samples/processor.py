@@ -16,7 +16,7 @@ from harness.store import StartRecord
 from reports.cells import Cell, Group
 from reports.frames import Run
 from reports.once import itself, once_for
-from reports.reading.slices import of_start
+from reports.samples.slices import of_start
 
 # At ten a second: over 0.2 s the processor's clock, which counts in 10 ms, is within 0.05 of a core.
 IDLE_SAMPLES = 3

@@ -15,7 +15,7 @@ import pandas as pd
 from harness.contracts import ServerTerm
 from reports.cells import Cell, Group
 from reports.once import itself, once_for
-from reports.reading.slices import of_start
+from reports.samples.slices import of_start
 
 if TYPE_CHECKING:
     from reports.frames import Run

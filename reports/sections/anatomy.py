@@ -20,7 +20,12 @@ from reports.memory.anatomy import (
     anatomies,
 )
 from reports.memory.anatomy_means import alike, mean, mean_size, mean_total
-from reports.memory.anatomy_tables import (
+from reports.page.charts import Chart, Section, about, axis, figure, label
+from reports.page.looks import looks, named
+from reports.page.markup import Html, Of, Row, join, paragraph, tag
+from reports.page.swatches import swatch
+from reports.said import capital
+from reports.sections.anatomy_tables import (
     GIB,
     SOURCES,
     TITLES,
@@ -32,10 +37,6 @@ from reports.memory.anatomy_tables import (
     stages_note,
     stages_table,
 )
-from reports.page.charts import Chart, Section, about, axis, figure, label
-from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, join, paragraph, tag
-from reports.page.swatches import swatch
 from reports.written import several
 
 # A bar's pieces in order: title, colour and pattern.
@@ -100,7 +101,7 @@ def _title(found: Mapping[str, Starts]) -> str:
         whose = "each server's" if len(found) > 1 else "the server's"
         verb = "is" if part in (KV_CACHE, PROGRAM, WORKSPACE) else "are"
         title = TITLES[part]
-        return f"{title[:1].upper()}{title[1:]} {verb} the largest part of {whose} memory"
+        return f"{capital(title)} {verb} the largest part of {whose} memory"
     return "What the servers' memory is made of"
 
 

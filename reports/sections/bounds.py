@@ -12,6 +12,7 @@ from reports.frames import Run
 from reports.page.charts import Section
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.said import capital
 from reports.written import NOTHING
 
 _NOTE = note(
@@ -88,7 +89,7 @@ def _evidence(run: Run, found: Sequence[tuple[Group, Bound]]) -> Html:
 def _evidence_rows(run: Run, found: Sequence[tuple[Group, Bound]]) -> Iterator[Row]:
     for group, bound in found:
         agreement = f" ({bound.agreement})" if bound.agreement else ""
-        sentence = f"{bound.sentence[:1].upper()}{bound.sentence[1:]}{agreement}."
+        sentence = f"{capital(bound.sentence)}{agreement}."
         why = tag("span", sentence, class_="why")
         cells = (named(looks(run)[group.deployment]), group.load, bound.words, why)
         yield Row(cells, Of(group.deployment, group.load))

@@ -19,11 +19,14 @@ from reports.page.charts import label as text_of
 from reports.page.log_axis import log_ticks
 from reports.page.looks import Look, looks
 from reports.page.markup import Of, Row
+from reports.said import capital
 from reports.sections.points import by_start, by_turn, marked_points, point_text
 from reports.written import NOTHING, several, shown
 
 # Latencies of two deployments at one load, from which factor on they stand on a log scale.
 _LOG_FROM = 5.0
+# What a token takes falls with the load as much as it differs between deployments.
+_OF_A_TOKEN = ("energy_j_per_output_token", "cost_per_million_output_tokens")
 # An SLO's limit further above all values would press them together.
 _REACH = 1.5
 
@@ -51,8 +54,7 @@ def axes_suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> 
 def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix: str, number: int) -> Chart:
     metric = metric_of(name)
     level = name.partition(".")[2]
-    quantity = f"{metric.title}{f', {level}' if level else ''}{suffix}"
-    quantity = quantity[:1].upper() + quantity[1:]
+    quantity = capital(f"{metric.title}{f', {level}' if level else ''}{suffix}")
     finding = title_by_load(run, name, [group for group, _ in found])
     family = found[0][0].family
     levels = sorted({group.level for group, _ in found})
@@ -104,12 +106,15 @@ def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list
 
 
 def _value_axis(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
-    """From 0 on; on a log scale where latencies of deployments at one load lie so far apart that the lower
-    ones would be one line. Whether bars are cut."""
+    """From 0 on; on a log scale where latencies of deployments at one load, or what a token takes at all
+    loads, lie so far apart that the lower ones would be one line. Whether bars are cut."""
     metric, unit = metric_of(name), text_of(run.unit_of(name))
     room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
     low, high = _ends([value.mean * metric.shown_scale for _, value in found if value.mean])
-    if is_percentile(name) and not metric.is_additive and low > 0 and _widest(found) > _LOG_FROM:
+    is_latency = is_percentile(name) and not metric.is_additive
+    if low > 0 and (
+        (is_latency and _widest(found) > _LOG_FROM) or (name in _OF_A_TOKEN and high > _LOG_FROM * low)
+    ):
         ticks = log_ticks(low / 2, 2 * high)
         ends = {"range": [math.log10(low / 2), math.log10(2 * high)]} if room else {}
         return axis(f"{unit} (log scale)", type="log", **ticks, **ends), bool(room)

@@ -14,13 +14,14 @@ from reports.cells import Aggregate, Group
 from reports.comparing.spans import span
 from reports.comparing.verdict_words import title_of
 from reports.drawn.thinned import significant
-from reports.drawn.turn_values import TurnValues, growth, turn_values
 from reports.frames import Run
 from reports.marks import mark_html, marks_of
 from reports.metrics import counted, metric_of
 from reports.page.charts import Chart, about, axis, label, line, spread
 from reports.page.looks import looks
 from reports.page.markup import Of, Row, aggregate_cell
+from reports.reading.turn_values import TurnValues, growth, turn_values
+from reports.said import capital
 from reports.sections.by_load import aside
 from reports.sections.points import alone, marked_points
 from reports.sections.turn_titles import Turned, cache_title, growth_note, growth_title
@@ -54,7 +55,7 @@ def turn_chart(run: Run, point: LoadPoint, name: str, index: int, confidence: fl
     if len({turn for each in lines for turn in each.known}) < 2:
         return None
     metric = metric_of(name)
-    quantity = f"{title_of(name)[:1].upper()}{title_of(name)[1:]} by turn at {point.load}"
+    quantity = f"{capital(title_of(name))} by turn at {point.load}"
     turned = _turned(run, lines, confidence) if name.endswith(".p50") else None
     title = _title(run, name, lines, turned, confidence)
     traces = [

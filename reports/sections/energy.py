@@ -3,7 +3,8 @@ cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.contracts import ApiPrice, Price
 from harness.store import StartRecord
@@ -19,6 +20,8 @@ from reports.samples.energy import api_cost_per_million, devices_of, power_in, p
 from reports.sections.by_load import by_load_charts
 from reports.written import NOTHING, number, precise, several
 
+# A deployment, a load.
+_At = tuple[str, str]
 _RAN_ALREADY = "the server ran already, perhaps on another machine"
 _ENERGY = "energy_j_per_output_token"
 _COST = "cost_per_million_output_tokens"
@@ -37,12 +40,12 @@ def section(run: Run) -> Section | None:
 def _energy(run: Run) -> list[Html]:
     found = looks(run)
     rows: list[Row] = []
-    unknown: dict[str, str] = {}
+    unknown: dict[_At, str] = {}
     for group in run.groups:
         powers = [power for cell in group.counted if (power := power_in(run, cell)) is not None]
         idle = [power.idle_w for power in powers if power.idle_w is not None]
         if group.counted and not idle:
-            unknown[group.deployment] = _why_no_energy(run.starts_of(group.deployment))
+            unknown[group.deployment, group.load] = _why_no_energy(run.starts_of(group.deployment))
         if not powers:
             continue
         rows.append(
@@ -83,24 +86,35 @@ def _why_no_energy(starts: Sequence[StartRecord]) -> str:
     return "; ".join(said) if said else "nothing that was sampled tells it"
 
 
-def _not_known(what: str, unknown: Mapping[str, str], run: Run) -> Html:
-    """Of which deployments a figure is not known, and why; `unknown` has the reason of each."""
-    measured = {group.deployment for group in run.groups if group.counted}
+def _not_known(what: str, unknown: Mapping[_At, str], run: Run) -> Html:
+    """Where a figure is not known, and why; `unknown` has the reason of each."""
+    measured = {(group.deployment, group.load) for group in run.groups if group.counted}
     reasons = list(dict.fromkeys(unknown.values()))
     if len(reasons) <= 1 and measured <= unknown.keys():
         return paragraph(f"{what} is not known: {reasons[0] if reasons else 'no cell counts'}.")
-    names = {why: [label for label, said in unknown.items() if said == why] for why in reasons}
-    return paragraph(" ".join(f"{what} is not known of {several(names[why])}: {why}." for why in reasons))
+    places = {why: _places([at for at in unknown if unknown[at] == why], measured) for why in reasons}
+    return paragraph(" ".join(f"{what} is not known of {several(places[why])}: {why}." for why in reasons))
+
+
+def _places(found: Sequence[_At], measured: Collection[_At]) -> list[str]:
+    """Deployments, with their loads where it is not all of those that were measured."""
+    loads: dict[str, list[str]] = {}
+    for deployment, load in found:
+        loads.setdefault(deployment, []).append(load)
+    whole = Counter(deployment for deployment, _ in measured)
+    return [
+        label if len(some) == whole[label] else f"{label} at {several(some)}" for label, some in loads.items()
+    ]
 
 
 def _cost(run: Run) -> list[Html]:
     price = price_of(run)
     unknown = {
-        group.deployment: _why_no_cost(run.starts_of(group.deployment))
+        (group.deployment, group.load): _why_no_cost(run.starts_of(group.deployment))
         for group in run.groups
         if group.counted and all(devices_of(run, cell) is None for cell in group.counted)
     }
-    is_known = any(group.counted and group.deployment not in unknown for group in run.groups)
+    is_known = any(group.counted and (group.deployment, group.load) not in unknown for group in run.groups)
     said = [_not_known("Cost", unknown, run)] if unknown and (price or not is_known) else []
     if price is None and is_known:
         said = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.frames import Run
 from reports.page.charts import Section
-from reports.page.markup import Of, Row, join, long_table, paragraph
+from reports.page.markup import Of, Row, join, paragraph, table
 from reports.written import plural
 
 _LOOKS_FOR = (
@@ -49,4 +49,4 @@ def section(run: Run) -> Section | None:
         f"{_LOOKS_FOR}; what a machine does not tell is no finding."
     )
     columns = ["cell", "deployment", "load", "start", "when", "what"]
-    return Section("Guard", join([said, long_table(columns, rows, "words", "Guard")] if rows else [said]))
+    return Section("Guard", join([said, table(columns, rows, "words", "Guard")] if rows else [said]))

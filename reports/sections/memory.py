@@ -17,6 +17,7 @@ from reports.page.charts import Chart, Section, about, axis, grid, line
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.shades import window_shades
+from reports.said import capital
 from reports.samples.memory_notes import shared_reasons
 from reports.samples.memory_samples import Memory, memory_over_time
 from reports.samples.processor import foreign_share, group_cores
@@ -54,7 +55,7 @@ def section(run: Run) -> Section | None:
     ]
     kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
     about = note(
-        f"{_first_upper('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
+        f"{capital('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
         "(the first is bold), the same scale in every chart.",
         "Shaded: the windows that were measured in the first start, with their loads (u: users, "
         "/s: conversations per second, x: speed of a trace); thin lines: stages "
@@ -272,7 +273,3 @@ def _rows(title: str, record: StartRecord, memory: Memory) -> list[Sequence[Html
     at = memory.peak
     seconds = number((float(memory.t_ns[at]) - zero_ns) / 1e9)
     return [*rows, [title, "peak", seconds, number(float(memory.size_bytes[at]) * _GIB, 2)]]
-
-
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -11,10 +11,10 @@ from reports.deciding.decision import by_pairs, needed_by_start, over_starts
 from reports.frames import Run
 from reports.memory.anatomy import KV_CACHE, WEIGHTS, anatomies
 from reports.memory.anatomy_means import alike, mean, mean_size, mean_total
-from reports.memory.anatomy_tables import GIB, Starts, gib
 from reports.page.charts import Chart, about, axis, figure, label
 from reports.page.markup import Html, Of, Row, paragraph, tag
 from reports.page.swatches import swatch
+from reports.sections.anatomy_tables import GIB, Starts, gib
 from reports.written import several, span_text
 
 _NEEDED, _REST, _RESERVED = "KV cache that requests held", "the rest", "KV cache reserved, not needed"
@@ -142,8 +142,8 @@ def _layout(found: Mapping[str, Starts], needed: Mapping[str, Aggregate]) -> dic
 
 
 def _above(name: str, found: Starts, needed: Aggregate) -> dict[str, Any]:
-    words = [f"<b>{label(name)}</b> needs {gib(needed.mean)}", f"holds {gib(mean_total(found))}"]
+    text = f"<b>{label(name)}</b> needs {gib(needed.mean)} of {gib(mean_total(found))}"
     return {
         "xref": "paper", "x": 0, "xanchor": "left", "y": label(name), "yshift": 20, "showarrow": False,
-        "text": ", ".join(words), "font": {"size": 11.5}, "of": Of(name).to_builtins(),
+        "text": text, "font": {"size": 11.5}, "of": Of(name).to_builtins(),
     }  # fmt: skip

@@ -15,8 +15,8 @@ from reports.cells import Aggregate, Group
 from reports.comparing.spans import span
 from reports.comparing.verdict_words import margin_text
 from reports.deciding.decision import by_pairs, needed_by_start, over_starts
+from reports.deciding.fronts import Front, front_of
 from reports.deciding.picks import Told
-from reports.drawn.fronts import Front, front_of
 from reports.frames import Run
 from reports.marks import mark_html, marked_cell, marks_of
 from reports.memory.anatomy import anatomies

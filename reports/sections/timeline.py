@@ -26,6 +26,7 @@ from reports.samples.memory_samples import Memory, memory_over_time
 from reports.samples.served import samples_of
 from reports.written import number, plural
 
+ID = "timeline"
 # Of one cell; and of all of them together, so that a page of many cells stays light.
 REQUESTS_AT_MOST, POINTS_AT_MOST = 300, 200
 ALL_REQUESTS, ALL_POINTS = 12_000, 6_000
@@ -66,7 +67,7 @@ def section(run: Run) -> Section | None:
         packed_json("timeline-data", data),
     ]
     # Its traces come from the script, which has those of every cell.
-    place = Chart("timeline", "Timeline of one cell", (), {}, (), ())
+    place = Chart(ID, "Timeline of one cell", (), {}, (), ())
     return Section("Timeline of one cell", join(body), [place])
 
 

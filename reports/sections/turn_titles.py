@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.cells import Aggregate
 from reports.comparing.spans import has_interval
 from reports.comparing.verdict_words import margin_text, ratio_words
-from reports.drawn.turn_values import Growth
+from reports.reading.turn_values import Growth
 from reports.statistics.intervals import of_values
 from reports.written import several
 

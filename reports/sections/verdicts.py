@@ -26,11 +26,10 @@ from reports.metrics import metric_of
 from reports.page import forest
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.page.markup import OPEN_ROWS, Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.said import capital
 from reports.written import NOTHING, plural, supported
 
-# With more rows than this only the load told first is open.
-ROWS_OPEN = 12
 NAMED_IN_TITLE = 2
 
 
@@ -53,7 +52,7 @@ def section(run: Run) -> Section | None:
         ratios = [grid(made)] if made else []
         if case in first:
             parts += [tag("h3", title), values, *ratios]
-        elif rows <= ROWS_OPEN:
+        elif rows <= OPEN_ROWS:
             parts += [tag("h3", title), values, *([details("Charts", *ratios)] if ratios else [])]
         else:
             parts.append(details(f"{title}{_tally(run, case)}", values, *ratios))
@@ -198,7 +197,7 @@ def _chart(
         layout = forest.ratio_layout(rows, "ratio, log scale", margin)
     else:
         layout = forest.difference_layout(rows, f"difference, {metric.shown_unit}")
-    subject = f"{title_of(name)[:1].upper()}{title_of(name)[1:]}"
+    subject = capital(title_of(name))
     finding = _finding(name, case.baseline, drawn, margin)
     columns = ["deployment", "ratio" if is_log else "difference", "interval at", "blocks", "verdict"]
     return Chart(

@@ -15,8 +15,8 @@ from reports.cells import Group
 from reports.comparing.verdicts import STARTS_NEEDED, log_margin
 from reports.metrics import Value, is_supported, mean_value, value_of_start
 from reports.reading.gap_counts import GapCounts, quantile
-from reports.reading.values import floats, share_of_tokens
 from reports.statistics.intervals import CONFIDENCE, may_be_logged, of_pairs
+from reports.values import floats, share_of_tokens
 
 if TYPE_CHECKING:
     from reports.frames import Run
