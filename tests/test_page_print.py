@@ -91,7 +91,7 @@ def test_paper_says_what_was_filtered_and_what_is_folded(browser, path):
     browser.execute_script(BEGIN)
     first = browser.execute_script("return document.getElementById('main').firstElementChild.textContent")
     assert first.startswith("Showing start 1: ")
-    folded = """return [...document.querySelectorAll('details.long > summary')].map((summary) =>
+    folded = """return [...document.querySelectorAll('details.folded > summary')].map((summary) =>
       [summary.checkVisibility(), getComputedStyle(summary, '::after').content])"""
     assert browser.execute_script(folded).count([True, '" (folded, not printed)"']) > 0
     browser.execute_script(END)

@@ -45,7 +45,7 @@ def axe() -> str:
     try:
         [found] = [each for each in files("axe-playwright-python") or () if each.name == "axe.min.js"]
     except PackageNotFoundError:
-        message = "no axe-core here (make test installs it): accessibility is not checked"
+        message = "no axe-core here (make test-long installs it): accessibility is not checked"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

@@ -4,6 +4,9 @@ const drawn = new Map(); // place: the version and the width that it was drawn w
 let version = 0;
 let isReady = false;
 let isPumping = false;
+// Of a chart of lines, so that two of full width stand on a page.
+const PAPER_HEIGHT = 0.8;
+const isPrinting = () => root.classList.contains("printing");
 
 function draw(place) {
   const chart = view(charts[place.dataset.chart], place.closest("figure")?.dataset);
@@ -12,9 +15,10 @@ function draw(place) {
   const shape = layout(resolved(chart.layout, style), style);
   const room = roomFor(chart, width, shape.font.family);
   const own = shape.annotations || [];
+  const height = isPrinting() && chart.names_ends ? Math.round(shape.height * PAPER_HEIGHT) : shape.height;
   const config = { displayModeBar: false, responsive: false, scrollZoom: false, showTips: false, doubleClick: false };
   const margin = { ...shape.margin, r: Math.max(shape.margin.r ?? 12, room) };
-  Plotly.react(place, resolved(chart.traces, style), { ...shape, width, margin, annotations: own }, config);
+  Plotly.react(place, resolved(chart.traces, style), { ...shape, width, height, margin, annotations: own }, config);
   if (room) Plotly.relayout(place, { annotations: [...own, ...endNames(place, chart, style)] });
   drawn.set(place, { version, width });
 }
@@ -53,7 +57,7 @@ function watch() {
     pump();
   };
   const screens = new IntersectionObserver(seen, { rootMargin: "800px 0px" });
-  const sizes = new ResizeObserver(() => root.classList.contains("printing") || pump());
+  const sizes = new ResizeObserver(() => isPrinting() || pump());
   for (const place of places) {
     screens.observe(place);
     sizes.observe(place);

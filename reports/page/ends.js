@@ -1,7 +1,8 @@
 // Each line's deployment, written where the line ends.
 const ROOM_PX = 520;
 const APART_PX = 14;
-const WIDEST_PX = 170;
+// The most that a name takes, of a chart so wide.
+const widest = (width) => Math.max(170, 0.22 * width);
 const INSIDE_PX = 60;
 
 const ink = document.createElement("canvas").getContext("2d");
@@ -32,7 +33,7 @@ function roomFor(chart, width, family) {
   if (!chart.names_ends || width < ROOM_PX) return 0;
   ink.font = `600 12px ${family}`;
   const widths = [...lines(chart).keys()].map((name) => ink.measureText(name).width);
-  return widths.length ? Math.min(Math.max(...widths), WIDEST_PX) + 22 : 0;
+  return widths.length ? Math.min(Math.max(...widths), widest(width)) + 22 : 0;
 }
 
 // Heights at least APART_PX apart, as near to the wanted ones as that allows, within the plot.
@@ -77,7 +78,7 @@ function endNames(place, chart, style) {
   const reach = (end) => Math.max(...ends.filter((other) => isNear(end, other)).map(({ x }) => x));
   const heights = spaced(ends.map((end) => end.wanted), size.h);
   return ends.map((end, at) => {
-    const shown = fitted(end.name, WIDEST_PX);
+    const shown = fitted(end.name, widest(place._fullLayout.width));
     // A leader from far inside the plot would look like the line going on.
     const isInside = size.w - end.x > INSIDE_PX;
     const isMoved = Math.abs(heights[at] - end.wanted) > 4 || (!isInside && size.w - end.x > 14);

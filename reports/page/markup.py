@@ -158,7 +158,9 @@ def long_table(
 ) -> Html:
     """A table that is folded where it has more than OPEN_ROWS rows."""
     whole = table(columns, rows, class_, name)
-    return whole if len(rows) <= OPEN_ROWS else tag("details", tag("summary", "Table"), whole, class_="long")
+    return (
+        whole if len(rows) <= OPEN_ROWS else tag("details", tag("summary", "Table"), whole, class_="folded")
+    )
 
 
 def details(title: str, *content: Html) -> Html:

@@ -26,7 +26,10 @@ from reports.written import NOTHING, several, shown
 # Latencies of two deployments at one load, from which factor on they stand on a log scale.
 _LOG_FROM = 5.0
 # What a token takes falls with the load as much as it differs between deployments.
-_OF_A_TOKEN = ("energy_j_per_output_token", "cost_per_million_output_tokens")
+_OF_A_TOKEN = {
+    "energy_j_per_output_token": " per output token",
+    "cost_per_million_output_tokens": " per million output tokens",
+}
 # An SLO's limit further above all values would press them together.
 _REACH = 1.5
 
@@ -108,7 +111,8 @@ def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list
 def _value_axis(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
     """From 0 on; on a log scale where latencies of deployments at one load, or what a token takes at all
     loads, lie so far apart that the lower ones would be one line. Whether bars are cut."""
-    metric, unit = metric_of(name), text_of(run.unit_of(name))
+    metric = metric_of(name)
+    unit = f"{text_of(run.unit_of(name))}{_OF_A_TOKEN.get(name, '')}"
     room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
     low, high = _ends([value.mean * metric.shown_scale for _, value in found if value.mean])
     is_latency = is_percentile(name) and not metric.is_additive

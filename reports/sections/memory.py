@@ -56,7 +56,7 @@ def section(run: Run) -> Section | None:
     kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
     about = note(
         f"{capital('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
-        "(the first is bold), the same scale in every chart.",
+        "(the first is bold), the same GiB in every chart.",
         "Shaded: the windows that were measured in the first start, with their loads (u: users, "
         "/s: conversations per second, x: speed of a trace); thin lines: stages "
         "of its start; dotted: its first good generation. At most 500 points per line; lows and highs are "
