@@ -136,6 +136,17 @@ def test_a_stage_seen_too_late_does_not_count_weights_as_program():
     assert set(parts["program"].sources) == {"reckoned"}
 
 
+def test_a_stage_seen_after_all_weights_does_not_count_them_as_program():
+    # 190 at the mark, 195 when they were loaded: all 100 were there, and 14 more; 76 is left for the program.
+    late = {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}
+    parts = parts_of(said_record(), late, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 76, "weights": 100, "kv_cache": 64, "workspace": 20, "rest": 20}
+    # One that took 150 itself, with a cache that nothing touched: as it was seen.
+    whole = {**STAGES, "weights_begin": 150 * MIB, "weights_loaded": 250 * MIB, "ready": 260 * MIB}
+    parts = parts_of(said_record(memory_said={**SAID, "kv_cache": 120 * MIB}), whole, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 150, "weights": 100, "kv_cache": 30, "workspace": 0, "rest": 0}
+
+
 def test_an_unseen_stage_leaves_the_program_reckoned():
     stages = {name: size for name, size in STAGES.items() if name != "weights_begin"}
     parts = parts_of(said_record(), stages, 280.0 * MIB)

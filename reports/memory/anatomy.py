@@ -272,6 +272,10 @@ def _program(
         # What is said beyond that was not touched, and leaves the program as it was seen.
         if 0.0 < seen - left_bytes <= (weights or 0.0):
             return max(least, left_bytes), "reckoned"
+        # Seen after nearly all of them, it has more in it; but all parts fit beside a smaller program.
+        is_late = "weights_loaded" in stages and stages["weights_loaded"] - seen < (weights or 0.0) / 2
+        if is_late and least <= left_bytes < seen:
+            return left_bytes, "reckoned"
         return seen, "measured step"
     if "weights_loaded" not in stages or weights is None:
         return None
