@@ -35,7 +35,8 @@ def write_named(path: Path, contents: bytes) -> None:
     try:
         write_whole(path, contents)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        why = error.strerror if path.parent.is_dir() else f"there is no directory {path.parent}"
+        raise UserError(f"{path}: cannot be written ({why})") from error
 
 
 def check_named(path: Path) -> None:
