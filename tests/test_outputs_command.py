@@ -148,7 +148,10 @@ MISTAKES = [
     (["--output", "x.png"], r"^--output x\.png needs --chart ID or --chart all"),
     (["--format", "png", "--chart", "timeline"], r"^--chart timeline: the page alone draws it, of the cell "),
     (["--format", "png", "--chart", "nope"], r"^--chart nope: no such chart; --charts lists the ids$"),
-    (["--format", "csv", "--output", "absent/absent/x.csv"], r"cannot be written \(No such file"),
+    (
+        ["--format", "csv", "--output", "absent/absent/x.csv"],
+        r"cannot be written \(there is no directory .*absent/absent\)$",
+    ),
     (["--charts", "--json"], r"--charts lists the charts and goes with no other option"),
 ]
 

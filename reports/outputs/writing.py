@@ -90,11 +90,11 @@ def _put(path: Path, contents: str | bytes) -> Iterator[Path]:
         _print(contents)
         return
     check_named(path)
-    try:
-        if not path.parent.exists():
+    if path.parent.parent.is_dir() and not path.parent.exists():
+        try:
             path.parent.mkdir()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     write_named(path, contents.encode() if isinstance(contents, str) else contents)
     yield path
 
