@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 include docker/versions.env
 comma := ,
-HERE := not engines and not docker and not long
+BUILT := not engines and not docker
+HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
 .PHONY: install run test check test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
@@ -31,13 +32,14 @@ test: install
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # What takes minutes: the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs
-# Chromium with its driver), and verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
+# Chromium with its driver), then, one by one, verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
 test-long: export PYTHONDONTWRITEBYTECODE :=
 test-long: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and not alone'
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
+	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$pages
 
 # Installs each engine that this machine can have, makes its weights, runs its live tests, and prints time and disk: about an
 # hour and 12 GB on 2 cores. SGLang's are skipped without `make sglang-cpu-env`.
