@@ -77,7 +77,9 @@ def test_a_link_is_replaced_and_not_followed(run, tmp_path):
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"absent/x\.md: cannot be written \(there is no directory .*absent\)"):
+    with pytest.raises(
+        UserError, match=r"absent/x\.md: cannot be written \(there is no directory .*absent\)"
+    ):
         write_named(tmp_path / "absent" / "x.md", b"x")
     with pytest.raises(UserError, match="name of the file to write is empty"):
         write_named(Path(""), b"x")
