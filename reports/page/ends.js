@@ -79,8 +79,8 @@ function endNames(place, chart, style) {
   const heights = spaced(ends.map((end) => end.wanted), size.h);
   return ends.map((end, at) => {
     const shown = fitted(end.name, widest(place._fullLayout.width));
-    // A leader from far inside the plot would look like the line going on.
-    const isInside = size.w - end.x > INSIDE_PX;
+    // A leader from far inside the plot would look like the line going on. Names near each other stand in one column.
+    const isInside = ends.every((other) => !isNear(end, other) || size.w - other.x > INSIDE_PX);
     const isMoved = Math.abs(heights[at] - end.wanted) > 4 || (!isInside && size.w - end.x > 14);
     return { text: `<b>${escaped(shown)}</b>`, hovertext: escaped(end.name), captureevents: false,
       x: Math.min(end.x / size.w, 1), y: 1 - end.y / size.h, xref: "paper", yref: "paper",
