@@ -10,7 +10,7 @@ BUILT := not engines and not docker
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run test check test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -23,20 +23,21 @@ $(READY): requirements.lock pyproject.toml
 run: install
 	$(BIN)/bench run scenario=chat_multi_turn
 
-# With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: install
+# The default engine with the weights that tests serve.
+served: install
 	$(BIN)/bench install llama_cpp --quiet
 	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
+
+# With PYTHONDONTWRITEBYTECODE in the environment each of hundreds of processes would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: served
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and $(HERE)'; shared=$$?; \
 	  $(BIN)/python -m pytest -m 'alone and $(HERE)' && exit $$shared
 
 # What takes minutes: the page in a real browser (kinds of runs, accessibility by axe-core, hostile text, filters, paper, pictures; needs
 # Chromium with its driver), then, one by one, verdicts, searches, memory and conversions on servers that run for long. 6 minutes.
 test-long: export PYTHONDONTWRITEBYTECODE :=
-test-long: install
-	$(BIN)/bench install llama_cpp --quiet
-	$(BIN)/bench prepare engine=llama_cpp quantization=fp16,gguf-q4_k_m,gguf-q8_0 --quiet
+test-long: served
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/axe.lock
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'long and browser'; pages=$$?; \
 	  $(BIN)/python -m pytest -m 'long and not browser and $(BUILT)' && exit $$pages

@@ -149,9 +149,8 @@ class Run:
     @cached_property
     def decisions(self) -> list[Row]:
         """With an SLO, which deployments keep it at each load, and the best of those."""
-        from reports.deciding import (
-            decision,  # it reads what servers needed, whose modules are above this one
-        )
+        # It reads what servers needed, whose modules are above this one.
+        from reports.deciding import decision
 
         return decision.decision_rows(self)
 
@@ -165,9 +164,8 @@ class Run:
     @cached_property
     def capacities(self) -> list[Capacity]:
         """Of a search, what each deployment's starts came to."""
-        from reports.deciding import (
-            searches,  # it needs the checks' marks, so importing it above would be a circle
-        )
+        # It needs the checks' marks, so importing it above would be a circle.
+        from reports.deciding import searches
 
         return searches.capacities_of(self)
 

@@ -1,1 +1,1 @@
-"""The answer in words: the question, the load told first, the sentence, the headline, the index of runs."""
+"""The answer in words: the question, the load told first, the sentence, the headline."""
