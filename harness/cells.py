@@ -17,8 +17,9 @@ from harness import judge, prefix_cache, server, store, tokens
 from harness.contracts import GuardFinding, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.guard import Guard
-from harness.load.processes import read_summary, run_load
+from harness.load.processes import run_load
 from harness.load.pulse import Progress
+from harness.load.records import discard, read_summary
 from harness.result import Result
 from harness.store import CellRecord
 from harness.watch import Now, Watch
@@ -178,8 +179,8 @@ def _keep(
     tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, is_closed=is_closed)
     judged = judge.judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", judged)
-    for path in (job.rows_path, job.summary_path, job.begun_path, directory / "job.json"):
-        Path(path).unlink(missing_ok=True)
+    discard(job)
+    (directory / "job.json").unlink(missing_ok=True)
     observer.cell_ends(start, judged, tally.result)
     return judged
 

@@ -49,7 +49,6 @@ COMMANDS = (
     ("list", looking.list_command, "bench list quantizations"),
     ("doctor", looking.doctor, "bench doctor --json"),
     ("selftest", proving.selftest_command, "bench selftest --quick"),
-    ("worker", proving.worker_command, "bench worker --master 10.0.0.5:5557"),
 )
 for _name, _command, _example in COMMANDS:
     app.command(_name, epilog=f"Example:  {_example}")(_command)

@@ -162,7 +162,6 @@ def settings(given: Choices) -> Settings:
     )
     _check_attached(made)
     _check_templates(made)
-    loads.check_bind(made.loads, made.terms[0].value.base_url)
     return made
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.contracts import GuardFinding, LoadSummary, Validity, WorkerSummary
+from harness.contracts import GuardFinding, LoadSummary, Validity
 from harness.request_table import Tally
 from harness.store import CellRecord
 
 
 def judged(record: CellRecord, tally: Tally) -> CellRecord:
-    """The record with what its requests say: a cell without one good request in its window has measured
-    nothing; one that lost requests, conversations or a load process did not measure what was asked for, nor
-    did one on a machine that was not fit."""
+    """Return the record with what its requests say of it.
+
+    A cell without one good request in its window has measured nothing and is failed. One that lost requests
+    or conversations is suspect, and so is one on a machine that was not fit.
+    """
     if record.status != "completed" or record.summary is None:
         return record
     if error := _failure(record, tally):
         return replace(record, status="failed", error=error)
-    reasons = [*_failed_requests(tally), *_left_out(record.summary), *_lost_workers(record)]
+    reasons = [*_failed_requests(tally), *_left_out(record.summary)]
     reasons += [_unfit(finding) for finding in record.guard]
     if not reasons:
         return record
@@ -77,16 +79,3 @@ def _left_out(summary: LoadSummary) -> list[str]:
 
 def _unfit(finding: GuardFinding) -> str:
     return f"{finding.text} ({finding.when} the {'window' if finding.when == 'during' else 'cell'})"
-
-
-def _lost_workers(record: CellRecord) -> list[str]:
-    assert record.summary is not None
-    return [_lost(worker, record.summary.started_ns) for worker in record.summary.workers if worker.lost_ns]
-
-
-def _lost(worker: WorkerSummary, started_ns: int) -> str:
-    after_s = ((worker.lost_ns or 0) - started_ns) / 1e9
-    return (
-        f"load worker {worker.number} ({worker.host}, pid {worker.pid}) was lost {after_s:.1f} s after the "
-        "load began; its requests in flight count as lost, and the load was smaller from then on"
-    )

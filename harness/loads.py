@@ -7,16 +7,13 @@ Used by harness/config.py alone, which decodes each key by itself.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from harness.contracts import Load, Scalar, ScenarioChoice
 from harness.errors import UserError
-from harness.load.address import parse_address
 from harness.overrides import Choices, shown
 
 
@@ -150,45 +147,5 @@ def _problems_of_workers(load: Load) -> Iterator[str]:
         fewest = min(most, load.concurrency or most)
         key = "concurrency" if load.concurrency == fewest else "conversations"
         yield f"load.workers={load.workers}: more load processes than load.{key}={fewest} gives work to"
-    if load.bind is not None and _bound_host(load.bind) is None:
-        yield f"load.bind={load.bind}: must be HOST:PORT, such as 0.0.0.0:5557 or [::]:5557"
     if load.tokenizer is not None and not Path(load.tokenizer).is_file():
         yield f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json"
-
-
-def check_bind(made: Sequence[Load], base_url: str | None) -> None:
-    """Raise UserError where load processes of other machines could not reach the server.
-
-    `base_url`: of a running server, None where bench starts it. Load processes that are awaited on loopback
-    are of this machine, and reach all of it.
-    """
-    for load in made:
-        host = _bound_host(load.bind) if load.bind else None
-        if host is None or _is_loopback(host):
-            continue
-        what = f"load.bind={load.bind}"
-        works = "measure a running server by an address that they reach: engine.base_url=http://HOST:PORT/v1"
-        if not base_url:
-            raise UserError(
-                f"{what}: bench starts servers on 127.0.0.1, where load workers elsewhere find none; {works}"
-            )
-        if _is_loopback(urlsplit(base_url).hostname or ""):
-            raise UserError(
-                f"{what}: load workers elsewhere would look for {base_url} on their own machine; {works}"
-            )
-
-
-def _bound_host(text: str) -> str | None:
-    """None where it is no HOST:PORT."""
-    try:
-        address = parse_address("load.bind", text)
-    except UserError:
-        return None
-    return address.host if text.endswith(f":{address.port}") else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

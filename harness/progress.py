@@ -53,7 +53,6 @@ class Show:
         self._outlook: Outlook | None = None
         self._starts: int | None = None
         self._begun = 0
-        self._awaited_at: str | None = None
         self._said: str | None = None
 
     def __enter__(self) -> Self:
@@ -186,12 +185,6 @@ class Show:
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
         if self._measuring:
             self._change(replace(self._measuring, cell=cell, since_s=time.monotonic(), unfit=None))
-        if cell.load.bind and cell.load.bind != self._awaited_at:
-            self._awaited_at = cell.load.bind
-            others = counted(cell.load.workers, "load worker")
-            port = cell.load.bind.rpartition(":")[2]
-            command = f"`bench worker --master HOST:{port}`"
-            self.line(f"waiting for {others}: start each with {command} (this machine)")
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None:
         if self._measuring:

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from harness.contracts import LoadSummary, RequestRow
-from harness.load.failures import LAST_REQUESTS
+from harness.contracts import LAST_REQUESTS, LoadSummary, RequestRow
 from harness.result import Counting, Result
 
 _TYPES: dict[str, pa.DataType] = {
@@ -54,10 +53,6 @@ _TYPES: dict[str, pa.DataType] = {
     "in_window": pa.bool_(),
 }
 REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
-# What a table of schema version 1 says of its requests by not having the column; others are not known.
-DEFAULTS: Mapping[str, Any] = {"reasoning_text": "", "worker": 0, "is_resent": False}
-# Those that a table of an older version lacks; a table without any other is damaged.
-ADDED_COLUMNS = (*DEFAULTS, "tokenizer_tokens")
 _DELTA_COLUMNS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
 _COLUMN_ENCODING = dict.fromkeys((*_DELTA_COLUMNS, "chunk_ns.list.element"), "DELTA_BINARY_PACKED")
 # Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.

@@ -31,8 +31,7 @@ from harness.contracts import (
     SelfTestStep,
 )
 from harness.errors import CellError, UserError
-from harness.limits import OTHER_FILES
-from harness.load.process import raise_file_limit
+from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.processes import run_load
 from harness.load.pulse import Progress
 

@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,6 @@ from harness import (
     docker_cli,
     durations,
     environment,
-    limits,
     overrides,
     plan,
     probe,
@@ -42,7 +40,7 @@ from harness.contracts import AttachSpec, Deployment, Plan, PlannedStart, SelfTe
 from harness.errors import BenchError, StoreError, UserError
 from harness.growth import Growth, why_stop, widest
 from harness.guard import Guard
-from harness.load.address import parse_address
+from harness.load import limits
 from harness.progress import Show
 from harness.provision import (
     Provisions,
@@ -223,7 +221,6 @@ def provision(
     state_dir = cache / "running"
     for said in [*reap(state_dir), *container.reap()]:
         show.line(said)
-    _check_binds(starts)
     _check_attached(starts)
     device = device_of(settings)
     devices = select_devices(device)
@@ -243,21 +240,6 @@ def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:
     for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
         if path:
             tokens.counter(path)
-
-
-def _check_binds(starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError where load workers could not be awaited at load.bind."""
-    loads = [cell.load for start in starts for cell in start.cells]
-    for bind in dict.fromkeys(load.bind for load in loads if load.bind):
-        address = parse_address("load.bind", bind)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        try:
-            socket.create_server((address.host, address.port), family=family).close()
-        except OSError as error:
-            raise UserError(
-                f"load.bind={bind}: cannot be listened on ({error.strerror}); "
-                "give an address of this machine and a free port"
-            ) from error
 
 
 def _check_attached(starts: Sequence[PlannedStart]) -> None:

@@ -46,15 +46,15 @@ from harness.contracts import (
     Validity,
 )
 from harness.errors import StoreError
-from harness.request_table import ADDED_COLUMNS, DEFAULTS, CountTokens, Tally, write_table
 from harness.request_table import REQUEST_SCHEMA as REQUEST_SCHEMA
+from harness.request_table import CountTokens, Tally, write_table
 from harness.request_table import read_rows as read_rows
 from harness.whole_files import LOCK_FILE
 from harness.whole_files import check_named as check_named
 from harness.whole_files import write_named as write_named
 from harness.whole_files import write_whole as write_whole
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA_HISTORY = {
     1: "first format",
     2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
@@ -65,6 +65,7 @@ SCHEMA_HISTORY = {
     "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
     5: "slo, until, compare, search, stopped_because; cells: cache_reset; plans that grow by blocks and by "
     "searched loads",
+    6: "workers of one machine only: no host, clock offset or loss of a load process",
 }
 
 
@@ -219,17 +220,17 @@ def write_requests(
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """requests.parquet of a cell, or an empty table of the same schema where there is none.
+    """Read requests.parquet of a cell, or return an empty table of its schema if there is none.
 
-    Columns that an older schema version lacks are null, or what was always so then. Raises StoreError where
-    any other is not there.
+    Raises StoreError if a column is not there.
     """
     path = cell_dir / "requests.parquet"
     names = list(columns) if columns is not None else REQUEST_SCHEMA.names
     if not path.is_file():
         return REQUEST_SCHEMA.empty_table().select(names)
     with pq.ParquetFile(path) as file:
-        return _completed(file.read(columns=_stored(path, file, names)), names)
+        _check_columns(path, file, names)
+        return file.read(columns=names).select(names)
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -238,25 +239,15 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
     if not path.is_file():
         return
     with pq.ParquetFile(path) as file:
-        stored = _stored(path, file, columns)
+        _check_columns(path, file, columns)
         for number in range(file.num_row_groups):
-            yield _completed(file.read_row_group(number, columns=stored), columns)
+            yield file.read_row_group(number, columns=list(columns)).select(list(columns))
 
 
-def _stored(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+def _check_columns(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> None:
     stored = set(file.schema_arrow.names)
-    if missing := [name for name in names if name not in stored and name not in ADDED_COLUMNS]:
+    if missing := [name for name in names if name not in stored]:
         raise StoreError(f"{path}: damaged: no column {missing[0]}")
-    return [name for name in names if name in stored]
-
-
-def _completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """With the columns that an older schema version lacks."""
-    for name in names:
-        if name not in table.column_names:
-            value = pa.scalar(DEFAULTS.get(name), REQUEST_SCHEMA.field(name).type)
-            table = table.append_column(REQUEST_SCHEMA.field(name), pa.repeat(value, table.num_rows))
-    return table.select(list(names))
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
@@ -301,10 +292,9 @@ def read_run(run_dir: Path) -> RunRecord:
         version = found.get("schema_version") if isinstance(found, dict) else None
         if type(version) is not int:
             raise StoreError(f"{path}: damaged: not a run's record")
-        if version not in SCHEMA_HISTORY:
-            raise StoreError(
-                f"{path}: schema version {version}, this bench reads {sorted(SCHEMA_HISTORY)}; update bench"
-            )
+        if version != SCHEMA_VERSION:
+            remedy = "update bench" if version > SCHEMA_VERSION else "measure it again"
+            raise StoreError(f"{path}: schema version {version}, this bench reads {SCHEMA_VERSION}; {remedy}")
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
     except msgspec.MsgspecError as error:
         raise StoreError(f"{path}: damaged ({error})") from error
@@ -363,8 +353,7 @@ def begin_cell(run_dir: Path, number: int) -> Path:
 
 def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) -> RunRecord:
     """Write the run's end and return the new record."""
-    # A run that was begun with an older bench has cells of this version by now.
-    ended = replace(record, status=status, ended_at=ended_at, schema_version=SCHEMA_VERSION)
+    ended = replace(record, status=status, ended_at=ended_at)
     write_record(run_dir / "run.json", ended)
     return ended
 

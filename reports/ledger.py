@@ -136,15 +136,13 @@ def ledger_of(run: Run) -> Ledger:
     rows = {term: Row(term, dict(_entries(run, term))) for term in (*TERMS, *KERNELS)}
     said = [row for row in rows.values() if any(_is_telling(row.term, e) for e in row.entries.values())]
     modes: dict[str, tuple[str, ...]] = {}
-    if run.record.schema_version >= _FIRST_WITH_FAIRNESS:
-        for label, deployment in run.deployments.items():
-            fairness = deployment.terms.fairness
-            modes[fairness] = (*modes.get(fairness, ()), label)
+    for label, deployment in run.deployments.items():
+        fairness = deployment.terms.fairness
+        modes[fairness] = (*modes.get(fairness, ()), label)
     kernels = tuple(row for row in said if row.term in KERNELS)
     return Ledger(tuple(row for row in said if row.term in TERMS), kernels, modes)
 
 
-_FIRST_WITH_FAIRNESS = 3
 _NO_MODEL = "-"
 _NOT_ASKED = (None, NOTHING_ASKED, ITS_DEFAULT, AS_STARTED)
 

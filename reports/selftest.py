@@ -27,14 +27,11 @@ class Reached:
 
 
 def reached(run: Run, cell: Cell) -> Reached | None:
-    """None where the cell has no window or streamed nothing, or where other machines were part of its load:
-    the self-test is of the one that ran bench."""
+    """Return what each load process of a cell played. None if it has no window or streamed nothing."""
     found = run.measured.get(cell.number)
     if found is None or found.steadiness is None or found.chunk_rate_per_s is None:
         return None
     workers = cell.summary.workers if cell.summary else ()
-    if any(worker.offset_uncertainty_ns for worker in workers):
-        return None
     return Reached(found.steadiness.in_flight.mean / max(len(workers), 1), found.chunk_rate_per_s)
 
 

@@ -12,14 +12,14 @@ from quick_venv import make_quick_python
 # time with what should be, or need all processors. So do single tests of other files, which bear the mark.
 ALONE = frozenset(
     """
-    alarm client clock courier device_sample end_to_end gpu host lag load_benchmark load_models
-    openloop process_tree receive reference reference_server rows sampling selftest synchronize
+    alarm client clock device_sample end_to_end gpu host lag load_benchmark load_models
+    openloop process_tree receive reference reference_server rows sampling selftest
     """.split()  # noqa: SIM905 - a list of 20 quoted words reads worse
 )
 # Of the others those that take longest, most of it waiting for servers: they come first, so that at the end
 # no processor waits for one of them (`make test` has xdist keep this order).
 LONGEST = """
-    growth llama_cpp_live run remote load_worker master weights_hub provision install prefix_cache
+    growth llama_cpp_live run load_worker load_workers weights_hub provision install prefix_cache
     reports_bounds cli guard tgi_wire
     """.split()  # noqa: SIM905 - as above
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 from timeline_server import CHUNKED, Link, Server, answer, chunk, event, wait_until_ns
 
 from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
@@ -22,7 +21,6 @@ from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
 ROOT = Path(__file__).parents[1]
 TINY = (str(ROOT / "tests" / "tiny_load.py"),)
 WORKER = ("-m", "harness.load.worker")
-MASTER = ("-P", "-m", "harness.load.master")
 REAL: dict[str, Any] = {
     "engine": "openai",
     "scenario": "chat_multi_turn",
@@ -126,10 +124,6 @@ def ids_of(server: Server) -> list[str]:
 
 def id_in(head: bytes) -> str:
     return head.partition(b"X-Request-Id: ")[2].partition(b"\r\n")[0].decode()
-
-
-def workers_of(master: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(master).children() if "harness.load.remote" in p.cmdline()]
 
 
 def half(link: Link) -> None:

@@ -139,7 +139,7 @@ def test_contracts_and_errors_import_the_standard_library_only(name: str) -> Non
 
 def test_locust_is_imported_by_the_load_process_only() -> None:
     """Importing it patches the standard library: nothing that bench itself imports may pull it in."""
-    patched = {f"harness/load/{name}.py" for name in ("play", "users", "runners", "locustfile")}
+    patched = {f"harness/load/{name}.py" for name in ("play", "users", "locustfile")}
     for name in sources():
         if any(top(module) == "locust" for module in imports(name)):
             assert name in patched

@@ -79,11 +79,3 @@ def test_conversations_that_never_began_make_it_suspect():
 def test_a_load_that_a_signal_ended_is_a_failure():
     found = judged(record(make_run.summary(S, ended_by="interrupted")), GOOD)
     assert found.error == "the load process was ended by a signal"
-
-
-def test_a_lost_worker_makes_it_suspect():
-    workers = (make_run.worker(0), make_run.worker(1, lost_ns=4 * S))
-    found = judged(record(make_run.summary(S, workers=workers)), GOOD)
-    assert found.validity == "suspect"
-    [reason] = found.reasons
-    assert reason.startswith("load worker 1 (load-1, pid 4001) was lost 3.0 s after the load began")

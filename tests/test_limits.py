@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 from bench_command import BENCH, LIMIT_S, made
 
 from harness.contracts import Load
-from harness.errors import UserError
-from harness.limits import check_share_files, files_needed
+from harness.load.limits import files_needed
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -41,20 +39,3 @@ def test_a_server_here_needs_all_connections_a_load_process_its_share() -> None:
     assert files_needed(load, has_server_here=True) == 1064
     assert files_needed(load, has_server_here=False) == 314
     assert files_needed(Load(None, rate_per_s=100), has_server_here=True) == 64
-
-
-def test_load_processes_of_other_machines_need_no_files_here() -> None:
-    load = Load(concurrency=1000, workers=4, bind="0.0.0.0:5557")
-    assert files_needed(load, has_server_here=False) == 64
-    assert files_needed(load, has_server_here=True) == 1064
-
-
-def test_a_worker_is_judged_by_its_own_share_and_its_own_limit() -> None:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = soft - 64
-    # Of an odd one out, the first worker has one more.
-    check_share_files(Load(concurrency=2 * most, workers=2), worker=0)
-    check_share_files(Load(concurrency=2 * most + 1, workers=2), worker=1)
-    with pytest.raises(UserError, match=f"needs {soft + 1} open files.*load.concurrency={2 * most} or less"):
-        check_share_files(Load(concurrency=2 * most + 1, workers=2), worker=0)
-    check_share_files(Load(None, rate_per_s=1e6), worker=0)

@@ -96,7 +96,6 @@ def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(
         ("warmup", 2.0, "warm-up, 2 of 5 s"),
         ("window", 50.0, "window, 30 of 30 s"),
         ("drain", 36.0, "drain, 36 requests to end"),
-        ("waiting for workers, 1 of 2 are there", 0.0, "waiting for workers, 1 of 2 are there"),
     ],
 )
 def test_each_phase_tells_how_far_it_is(start: PlannedStart, phase: str, t_s: float, said: str) -> None:

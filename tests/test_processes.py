@@ -11,8 +11,9 @@ from reference_serving import serving
 from harness import store
 from harness.contracts import Load, LoadJob
 from harness.errors import LoadError, ServerError
-from harness.load.processes import read_summary, run_load
+from harness.load.processes import run_load
 from harness.load.pulse import Progress
+from harness.load.records import read_summary
 
 CHAT = {"turns": 1, "output_tokens": 4, "think_time_s": 0.0}
 
@@ -124,34 +125,6 @@ def test_lost_requests_that_cannot_be_written_do_not_hide_why_the_load_ended(tmp
 def test_a_summary_that_was_cut_short_is_none(tmp_path, port):
     (tmp_path / "summary.json").write_bytes(b'{"started_ns": 1')
     assert read_summary(job(tmp_path, port)) is None
-
-
-def test_several_workers_share_a_load_and_leave_nothing_behind(tmp_path, port):
-    heard: list[Progress] = []
-    made = job(tmp_path, port, load=Load(concurrency=2, workers=2, warmup_s=0.1, duration_s=1.5))
-    summary = play(tmp_path, made, hear=heard.append)
-    rows = store.read_rows(tmp_path / "rows.jsonl")
-    assert summary.requests == len(rows) > 2
-    assert {row.worker for row in rows} == {0, 1}
-    assert heard[-1].requests > 0
-    assert read_summary(made) == summary
-    assert list((tmp_path / "running").iterdir()) == []
-    assert not [worker.pid for worker in summary.workers if psutil.pid_exists(worker.pid)]
-
-
-def test_a_check_that_raises_ends_several_workers_and_keeps_their_rows(tmp_path, port):
-    made = job(tmp_path, port, load=Load(concurrency=2, workers=2, warmup_s=0.1, duration_s=60))
-
-    def check() -> None:
-        if {row.worker for row in store.read_rows(tmp_path / "rows.jsonl")} == {0, 1}:
-            raise ServerError("the server died")
-
-    with pytest.raises(ServerError, match="the server died"):
-        play(tmp_path, made, check)
-    summary = read_summary(made)
-    assert summary is not None
-    assert summary.ended_by == "interrupted"
-    assert summary.requests == len(store.read_rows(tmp_path / "rows.jsonl"))
 
 
 def test_an_early_end_without_a_summary_is_none(tmp_path, port):

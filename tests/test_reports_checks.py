@@ -24,7 +24,6 @@ from make_run import (
     selftest,
     start_record,
     summary,
-    worker,
     write_cell,
     write_start,
 )
@@ -143,7 +142,6 @@ def known_error(**changes):
 
 # Its p99 error at one stream is 11 ms, and the TTFT 100.
 LOUD = known_error(steps=tuple(replace(step, ttft_error_s=(1e-4, 0.011)) for step in selftest().steps))
-APART = summary(100 * S, duration_s=LONG, workers=(worker(0), worker(1, offset_uncertainty_ns=1_100_000)))
 LATE = summary(100 * S, duration_s=LONG, loop_lag_s=(0.001, 0.006, 0.01))
 READ = summary(100 * S, duration_s=LONG, stamp_source="read", stamp_lag_s=None, clock_uncertainty_ns=None)
 CASES = {
@@ -173,7 +171,6 @@ CASES = {
     "not_steady": {"first": falling_rows()},
     "queue_only_grew": {"first": queued_rows(), "second": queued_rows(), "load": OPEN},
     "schedule_not_kept": {"second": late_rows(10.2), "load": OPEN},
-    "clocks_apart": {"load_summary": APART},
     "beyond_selftest": {"environment": known_error(largest=None)},
     "error_not_small": {"first": good_rows(), "environment": LOUD},
     "few_requests": {"first": good_rows(count=129)},
@@ -454,12 +451,6 @@ def test_the_self_test_is_quoted_where_a_cell_went_beyond_it(tmp_path):
         "at the nearest load tested (1 stream x 100 chunks/s) bench's own TTFT error was p50 0.03 ms, p99 0.1"
     )
     assert said in text
-
-
-def test_a_load_of_other_machines_is_not_compared_with_this_ones_self_test(tmp_path):
-    workers = (worker(0), worker(1))
-    elsewhere = summary(100 * S, duration_s=LONG, workers=workers)
-    assert write_pair(tmp_path, load_summary=elsewhere, environment=LOUD) == {}
 
 
 def queue_of(path, waiting, running=4.0, load=None):

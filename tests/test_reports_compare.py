@@ -13,7 +13,7 @@ from make_sides import REQUESTS, A, B, rows_of, sides_run
 from page_data import charts_of
 
 from harness import store
-from harness.contracts import CompareTerms, Load, SearchTerms, WorkerSummary
+from harness.contracts import CompareTerms, Load, SearchTerms
 from harness.errors import StoreError, UserError
 from reports import compare_runs, to_builtins, write_comparison
 from reports.comparing.pairs import estimate_of, why_not
@@ -191,9 +191,6 @@ def test_no_run_is_one_line(tmp_path):
 # --- no verdict ------------------------------------------------------------------------------------
 
 OTHER_CPU = {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}
-FAR = WorkerSummary(
-    1, "far", 1, 9, "kernel", 0, None, None, 0.1, 0.0, offset_ns=5, offset_uncertainty_ns=1000
-)
 GPU = {"name": "H100", "uuid": "u1", "memory_bytes": 80 * GIB, "driver": "580.1"}
 
 
@@ -206,7 +203,6 @@ def machine(**device):
     [({"environment": OTHER_CPU}, "machine.cpu_model: Test CPU and Other CPU"),
      ({"environment": {}}, "the hardware of one of them is not recorded"),
      ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
-     ({"load": {"workers": (FAR,)}}, "the load came from other machines: the machine that ran bench and far"),
      ({"start": {"prompt_tokens": {"user": 15}}},
       "their prompts are not the same: A and B use another chat template or tokenizer (tokens of the fixed "
       "prompts, A / B: user 13 / 15)"),

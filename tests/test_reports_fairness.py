@@ -29,11 +29,11 @@ from reports.checks import findings
 from reports.ledger import Entry, ledger_of
 
 
-def run_of(path, starts, schema_version=store.SCHEMA_VERSION, users=4, **terms):
+def run_of(path, starts, users=4, **terms):
     """One deployment with matched terms (2,048 tokens, 4 requests, 8,192 of cache, prefix cache) and these
     starts: the changes of each one's record."""
     plan = plan_of([served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
-    store.write_record(path / "run.json", run_record(plan, schema_version=schema_version))
+    store.write_record(path / "run.json", run_record(plan))
     for start, changes in zip(plan.starts, starts, strict=True):
         write_start(path, start_record(start, 90 * S, **changes))
     return open_run(path)
@@ -173,14 +173,6 @@ def test_the_mode_is_named_on_top(tmp_path, mode, said):
     head = plain(fairness(write_report(tmp_path))).partition("Asked →")[0]
     assert f"engine.fairness={mode}" in head
     assert said in head
-
-
-def test_an_older_run_is_not_said_to_be_matched(tmp_path):
-    run = run_of(tmp_path, [{"resolved": {"context_length": 2048}}], schema_version=2)
-    assert ledger_of(run).modes == {}
-    text = plain(fairness(write_report(tmp_path)))
-    assert "An older bench measured this run: its fairness is not recorded." in text
-    assert "2,048 → 2,048" in text
 
 
 @pytest.mark.parametrize(

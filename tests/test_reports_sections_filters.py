@@ -72,7 +72,7 @@ def test_rows_of_cells_say_their_start(full: Run) -> None:
     assert wanted in about(errors.section(full))
 
 
-def test_lost_workers_are_about_their_start(tmp_path: Path) -> None:
+def test_workers_are_about_their_start(tmp_path: Path) -> None:
     made = client.section(open_run(every_load_run(tmp_path)))
     assert any(re.search(r'data-load="trace[^"]*" data-start="2"', found) for found in about(made))
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 
 import make_run
 import pytest
 from make_run import S
 
-from engines import weights
 from harness import config, overrides, plan, session, store
 from harness.errors import StoreError, UserError
-from harness.progress import Show
 
 WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
 
@@ -184,17 +181,3 @@ def test_output_must_be_new_or_empty(tmp_path):
         with pytest.raises(UserError, match="--output"):
             session.check_output(wrong)
     assert (tmp_path / "file").read_text() == "x"
-
-
-def test_a_bind_that_cannot_be_listened_on_is_refused_before_anything_starts(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        settings = settings_of(
-            "engine=reference", "load.concurrency=2", "load.workers=2", f"load.bind={bind}"
-        )
-        planned = plan.make(settings, lambda weights: None)
-        with (
-            Show(quiet=True) as show,
-            pytest.raises(UserError, match=f"load.bind={bind}: cannot be listened on"),
-        ):
-            session.provision(settings, planned.starts, weights, tmp_path, show)

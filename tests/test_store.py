@@ -107,30 +107,6 @@ def test_last_line_cut_by_a_kill_is_left_out(tmp_path):
     assert store.read_rows(tmp_path / "absent") == []
 
 
-def test_a_run_of_the_first_format_is_read_with_what_it_did_not_say(run):
-    path = run.path / "cells" / "000" / "requests.parquet"
-    added = {"worker", "is_resent", "reasoning_text", "tokenizer_tokens"}
-    table = pq.read_table(path)
-    pq.write_table(table.select([name for name in table.column_names if name not in added]), path)
-    record = json.loads((run.path / "run.json").read_text()) | {"schema_version": 1}
-    for start in record["plan"]["starts"]:
-        for cell in start["cells"]:
-            cell["load"] = {"concurrency": 3, "warmup_s": 2.0, "duration_s": 8.0, "timeout_s": 120.0}
-    (run.path / "run.json").write_text(json.dumps(record))
-    [cell] = store.read_run(run.path).plan.starts[0].cells
-    assert (cell.load.kind, cell.load.label, cell.load.workers) == ("closed", "3 users", 1)
-    read = store.read_requests(path.parent)
-    assert read.schema == store.REQUEST_SCHEMA
-    [row] = read.to_pylist()
-    assert [row[name] for name in sorted(added)] == [False, "", None, 0]
-    assert store.read_requests(path.parent, ["worker", "turn"]).to_pylist() == [{"worker": 0, "turn": 1}]
-
-
-def test_a_run_that_goes_on_is_of_this_format(run):
-    record = replace(store.read_run(run.path), schema_version=1)
-    assert store.end_run(run.path, record, "completed", "x").schema_version == store.SCHEMA_VERSION
-
-
 def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
     samples = [HostSample(k, 10, 0.5, 4, 1, 0, None, 100, 50.0) for k in range(2)]
     store.write_samples(tmp_path / "host.parquet", samples)
@@ -141,11 +117,19 @@ def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
     assert store.read_samples(tmp_path / "device.parquet") is None
 
 
-def test_a_newer_schema_is_refused(run):
+@pytest.mark.parametrize(("version", "remedy"), [(99, "update bench"), (5, "measure it again")])
+def test_another_schema_is_refused(run, version, remedy):
     path = run.path / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99, "plan": "another"}))
-    assert "schema version 99" in complaint(store.read_run, run.path)
-    assert "update bench" in complaint(store.read_run, run.path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
+    said = f"schema version {version}, this bench reads {store.SCHEMA_VERSION}; {remedy}"
+    assert said in complaint(store.read_run, run.path)
+
+
+def test_a_table_without_one_of_its_columns_is_damaged(run):
+    path = run.path / "cells" / "000" / "requests.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["worker"]), path)
+    assert "damaged: no column worker" in complaint(store.read_requests, path.parent)
 
 
 @pytest.mark.parametrize(

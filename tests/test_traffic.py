@@ -28,7 +28,7 @@ ROW = RequestRow(
 def traffic(load: Load, worker: int = 0, outlet: Outlet | None = None) -> Traffic:
     job = job_of(Server(1), Path(), load)
     outlet = outlet or Outlet(lambda line: None, lambda line: None)
-    made = Traffic(job, TinyScenario(), TinyEngine(), outlet, worker)  # type: ignore[arg-type]
+    made = Traffic(job, TinyScenario(), TinyEngine(), outlet, worker=worker)  # type: ignore[arg-type]
     made.start(time.monotonic_ns())
     return made
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from harness import config, install, limits, overrides, plan
+from harness import config, install, overrides, plan
 from harness.commands import searching
 from harness.commands.arguments import (
     Json,
@@ -29,6 +29,7 @@ from harness.context_fit import context_lines
 from harness.contracts import Plan, PlannedStart, Precision
 from harness.errors import UserError
 from harness.growth import Growth
+from harness.load import limits
 from harness.plan_text import length_lines, skip_lines, unmatched
 from harness.progress import Show
 from harness.provision import check_builds, device_of

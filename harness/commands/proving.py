@@ -1,4 +1,4 @@
-"""Commands of bench's own error and of its load elsewhere: `selftest`, `worker`."""
+"""The command that measures bench's own error: `selftest`."""
 
 from __future__ import annotations
 
@@ -51,31 +51,3 @@ def selftest_command(
         listing.print_selftest(out, result)
     if any(step.failed for step in result.steps):
         raise typer.Exit(1)
-
-
-def worker_command(
-    master: Annotated[
-        str,
-        typer.Option(metavar="HOST[:PORT]", help="The machine that measures, and the port of its load.bind."),
-    ],
-    once: Annotated[bool, typer.Option("--once", help="Play one cell, then exit.")] = False,
-    api_key_env: Annotated[
-        str, typer.Option(metavar="NAME", help="The variable with the server's API key on this machine.")
-    ] = "OPENAI_API_KEY",
-) -> None:
-    """Play a share of the load of another machine's runs, cell after cell, until Ctrl-C.
-
-    There, start it with `bench run load.workers=N load.bind=0.0.0.0:5557 engine.base_url=http://HOST:PORT/v1
-    ...`: a running server, by an address that this machine reaches.
-
-    Here it needs the same version of bench, and what a scenario reads at the same path.
-
-    The connection is neither encrypted nor authenticated: keep the port within a trusted network.
-    """
-    from harness.load.address import parse_address
-    from harness.load.standby import stand_by
-
-    address = parse_address("--master", master)
-    with signals_interrupt():
-        code = stand_by(address, api_key_env, once=once, tell=lambda line: print(line, flush=True))
-    raise typer.Exit(code)

@@ -34,7 +34,7 @@ from harness.contracts.goals import (
     Until,
 )
 from harness.contracts.guards import FOREIGN_SHARE, LOOK_S, GuardFinding, GuardMode, GuardTerms, Unfit
-from harness.contracts.loads import Arrival, Load
+from harness.contracts.loads import FEWEST_REQUESTS, LAST_REQUESTS, Arrival, Load
 from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
 from harness.contracts.prices import ApiPrice, Price
@@ -55,7 +55,9 @@ from harness.contracts.words import (
 
 __all__ = [
     "COMPARED_METRICS",
+    "FEWEST_REQUESTS",
     "FOREIGN_SHARE",
+    "LAST_REQUESTS",
     "LOOK_S",
     "MASK",
     "SUCCESS",

@@ -7,6 +7,10 @@ from typing import Literal
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]
 
+# load.max_failed looks at so many of a load process's last requests (without cancelled ones), once that many
+# have ended.
+LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
+
 
 @dataclass(frozen=True)
 class Load:
@@ -24,9 +28,8 @@ class Load:
     there are no more to begin, whichever comes first. A request that runs longer than `timeout_s` is ended
     as `timeout`. Once more than `max_failed_share` of the last requests failed, the cell is ended.
 
-    `workers` load processes share the load; with `bind` (HOST:PORT) they are awaited there, started by
-    `bench worker` on other machines. `tokenizer`: a tokenizer.json that counts output tokens beside the
-    server. `keep_bytes` keeps each response as it came, not only failed ones.
+    `workers` load processes share the load. `tokenizer`: a tokenizer.json that counts output tokens beside
+    the server. `keep_bytes` keeps each response as it came, not only failed ones.
     """
 
     concurrency: int | None = 1
@@ -44,7 +47,6 @@ class Load:
     timeout_s: float = 120.0
     max_failed_share: float | None = None
     workers: int = 1
-    bind: str | None = None
     tokenizer: str | None = None
     keep_bytes: bool = False
 

@@ -16,8 +16,8 @@ class LoadJob:
     """All that a load process is told; written to a JSON file.
 
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
-    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. The key of
-    `api_key_env` is read from the environment.
+    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. Workers but the
+    first write to files of their own beside these. The key of `api_key_env` is read from the environment.
     """
 
     cell: str
@@ -51,7 +51,7 @@ class BegunRow:
 
 @dataclass(frozen=True)
 class RequestRow:
-    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds of the machine that runs `bench`.
+    """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds.
 
     `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
     byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content;
@@ -91,16 +91,9 @@ class RequestRow:
 
 @dataclass(frozen=True)
 class WorkerSummary:
-    """What one load process says of itself, for one cell.
-
-    `stamp_source`, `clock_uncertainty_ns`, `stamp_lag_s`, `loop_lag_s`: see LoadSummary. `offset_ns` was
-    added to its instants to bring them onto the clock of the machine that runs `bench`, within
-    `offset_uncertainty_ns` (both 0 on that machine). `lost_ns`: when it was heard of last, None if it
-    ended well; its numbers are then what it had said by then.
-    """
+    """What one load process says of itself, for one cell. Its fields: see LoadSummary."""
 
     number: int
-    host: str
     pid: int
     requests: int
     stamp_source: Literal["kernel", "read"]
@@ -109,9 +102,6 @@ class WorkerSummary:
     loop_lag_s: tuple[float, float, float] | None
     cpu_s: float
     gc_pause_s: float
-    offset_ns: int = 0
-    offset_uncertainty_ns: int = 0
-    lost_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,9 +142,5 @@ class LoadSummary:
 
     @property
     def cores_here(self) -> float | None:
-        """Cores that the load processes on the machine that runs `bench` kept busy, on average."""
-        if self.load_s is None:
-            return None
-        # A worker elsewhere has its clock mapped, with an uncertainty.
-        away_s = sum(worker.cpu_s for worker in self.workers if worker.offset_uncertainty_ns)
-        return (self.cpu_s - away_s) / self.load_s
+        """Cores that the load processes kept busy, on average."""
+        return None if self.load_s is None else self.cpu_s / self.load_s

@@ -9,7 +9,6 @@ import gc
 import logging
 import os
 import resource
-import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,10 +18,10 @@ from typing import Any
 import gevent
 
 from harness.contracts import Load, LoadSummary, WorkerSummary
-from harness.limits import OTHER_FILES
 from harness.load import arrivals
 from harness.load.client import Endpoint
 from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
+from harness.load.limits import OTHER_FILES
 from harness.load.openloop import OpenLoop
 from harness.load.process import prepare_locust
 from harness.load.pulse import Pulse
@@ -159,6 +158,8 @@ def _report_progress(
     while True:
         gevent.sleep(1)
         receiver.clock.refresh()
+        if traffic.board.is_stopped:  # what this one would measure alone is not the load
+            traffic.close("failures")
         try:
             on_progress(pulse_of(traffic, lag, time.monotonic_ns()))
         except OSError:
@@ -232,7 +233,6 @@ def _of_this_process(
     is_kernel = receiver.stamp_source == "kernel"
     return WorkerSummary(
         number=traffic.worker,
-        host=socket.gethostname(),
         pid=os.getpid(),
         requests=traffic.ok + traffic.failed,
         stamp_source=receiver.stamp_source,

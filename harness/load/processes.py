@@ -1,33 +1,40 @@
-"""Starts the load process of one cell and hears of its progress.
+"""Starts the load processes of one cell, hears how far they are, and ends all if one of them ends badly.
 
-Imports neither locust nor gevent: they live in that process, harness/load/worker.py, or where several
-workers share the load harness/load/master.py.
+Imports neither locust nor gevent: they live in those processes, harness/load/worker.py.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from harness.contracts import Load, LoadJob, LoadSummary
 from harness.errors import LoadError
+from harness.load import board, records
 from harness.load.arrivals import phases
-from harness.load.lost import append_lost
-from harness.load.pulse import Progress
+from harness.load.board import Board
+from harness.load.pulse import Progress, Pulse, together
 from harness.running import supervised
+from harness.supervise import Supervised
 
-# Beyond all phases and the drain of running requests: start, workers that are awaited, decode and write.
+# Beyond all phases and the drain of running requests: start, decode and write.
 _SLACK_S = 150.0
-# It speaks once a second; a large scenario may take a while to be read first.
+# A load process speaks once a second. A large scenario may take a while to be read first.
 _SILENT_S = 120.0
-# TERM makes the load process write what it has; that takes a moment with many users.
+# TERM makes a load process write what it has; that takes a moment with many users.
 _GRACE_S = 10.0
+# How long to wait for the next line of one load process, and of each of several, which are asked in turn.
+_ALONE_S, _TURN_S = 1.0, 0.1
+# From the word to the start: the workers look for it often, and users take a while to be made (4,000: 0.2 s).
+_LEAD_S, _LEAD_PER_USER_S = 0.05, 1e-4
 _log = logging.getLogger(__name__)
 
 
@@ -38,92 +45,174 @@ def run_load(
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
 ) -> LoadSummary:
-    """Play one cell's load, blocking until it has ended; its rows are in job.rows_path.
+    """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
 
     `check` runs about once a second and may raise to end the load early (the server died). Raises LoadError
-    where the load process gives no summary. Whatever is raised, the rows so far are on disk, and those that
-    the load process took with it are there as `lost`, if the disk takes them.
+    if a load process gives no summary. Whatever is raised, the rows so far are on disk. Requests that a load
+    process took with it are there as `lost`, if the disk takes them.
     """
+    log_path = directory / "load.log"
     try:
-        return _run(job, directory, state_dir, on_progress, check)
+        _play(job, directory, state_dir, on_progress, check)
+        records.gather(job, log_path)
+        summary = records.read_summary(job)
     except BaseException:
-        _keep_lost(job)
+        _keep(job, log_path)
         raise
+    assert summary is not None
+    return summary
 
 
-def _keep_lost(job: LoadJob) -> None:
-    """Add what was lost, where there is no summary; a failure of that is told, and hides no other."""
+def _keep(job: LoadJob, log_path: Path) -> None:
+    """Put together what there is, with what was lost. A failure of that is logged, and hides no other."""
     try:
-        if read_summary(job) is None:
-            append_lost(job)
+        records.gather(job, log_path)
+        if records.read_summary(job) is None:
+            records.append_lost(job)
     except OSError as error:
         _log.error("%s: which requests were lost could not be written: %s", job.rows_path, error)
 
 
-def _run(
+def _play(
     job: LoadJob,
     directory: Path,
     state_dir: Path,
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
-) -> LoadSummary:
-    job_path = directory / "job.json"
+) -> None:
+    job_path, log_path = directory / "job.json", directory / "load.log"
     job_path.write_bytes(msgspec.json.encode(job))
-    log_path = directory / "load.log"
-    limit_s = phases(job.load).end_s + job.load.timeout_s + _SLACK_S
-    began_s = heard_s = time.monotonic()
+    # -P: a folder of the user's that is called as one of ours must not be imported instead.
+    command = [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)]
     with ExitStack() as stack:
-        running = supervised(
-            # -P: a folder of the user's that is called as one of ours must not be imported instead.
-            [sys.executable, "-P", "-m", _program(job.load), str(job_path)],
-            label=f"load of cell {job.cell}",
-            state_dir=state_dir,
-            log_path=log_path,
-            grace_s=_GRACE_S,
-            pass_stdout=True,
-        )
+        board_path = None
+        if job.load.workers > 1:
+            board_path = board.create(directory / "load.board")
+            stack.callback(board_path.unlink)
+            command += ["--board", str(board_path)]
+        shared = stack.enter_context(Board(board_path))
+        workers = stack.enter_context(_started(job, command, state_dir, log_path))
+        _follow(workers, job.load, shared, on_progress, check)
+
+
+class _Worker:
+    """One load process as its parent sees it.
+
+    `pulse`: how far it is by its own word, None until it is ready. `summary`: None until it has ended well.
+    """
+
+    def __init__(self, job: LoadJob, number: int, process: Supervised, log_path: Path) -> None:
+        self.process = process
+        self.pulse: Pulse | None = None
+        self.has_news = False
+        self.summary: LoadSummary | None = None
+        self._name = "the load process" if job.load.workers == 1 else f"load worker {number}"
+        self._summary_path = records.of_worker(job.summary_path, number)
+        self._own_log_path, self._log_path = records.of_worker(log_path, number), log_path
+        self._heard_s = time.monotonic()
+        self._lines = process.lines(timeout_s=_ALONE_S if job.load.workers == 1 else _TURN_S)
+
+    def hear(self) -> None:
+        """Wait a turn for its next line, or take note of its end.
+
+        Raises LoadError if the line is no pulse, if it ended badly, and if it has been silent for too long.
+        """
+        line = next(self._lines, "")
+        if line == "":
+            self.summary = self._summary_at_the_end()
+        elif line:
+            self._heard_s, self.has_news = time.monotonic(), True
+            self.pulse = self._pulse(line)
+        elif time.monotonic() - self._heard_s > _SILENT_S:
+            raise LoadError(f"{self._name} said nothing for {_SILENT_S:.0f} s; see {self._log_path}")
+
+    def _pulse(self, line: str) -> Pulse:
         try:
-            process = stack.enter_context(running)
-        except OSError as error:
-            raise LoadError(f"the load process cannot be started: {error}") from error
-        for line in process.lines(timeout_s=1.0):
-            now_s = time.monotonic()
-            if line:
-                heard_s = now_s
-                on_progress(_progress(line, log_path))
-            check()
-            if now_s - began_s > limit_s:
-                raise LoadError(f"the load process did not end within {limit_s:.0f} s; see {log_path}")
-            if now_s - heard_s > _SILENT_S:
-                raise LoadError(f"the load process said nothing for {_SILENT_S:.0f} s; see {log_path}")
-        code = process.wait(_GRACE_S)
-    return _summary(job, code, log_path)
+            return msgspec.json.decode(line, type=Pulse)
+        except msgspec.MsgspecError as error:
+            what = f"{self._name} said {line[:100]!r}, not its progress"
+            raise LoadError(f"{what}; see {self._log_path}") from error
+
+    def _summary_at_the_end(self) -> LoadSummary:
+        code = self.process.wait(_GRACE_S)
+        summary = records.read_whole(self._summary_path)
+        if code != 0 or summary is None:
+            lines = self._own_log_path.read_text(errors="replace").splitlines()
+            end = lines[-1][:300] if lines else "(empty)"
+            raise LoadError(f"{self._name} ended with code {code}; the end of {self._log_path}: {end}")
+        return summary
 
 
-def _program(load: Load) -> str:
-    is_shared = load.workers > 1 or load.bind is not None
-    return "harness.load.master" if is_shared else "harness.load.worker"
+@contextmanager
+def _started(
+    job: LoadJob, command: Sequence[str], state_dir: Path, log_path: Path
+) -> Iterator[list[_Worker]]:
+    """Start all workers. At the end of the block all are told to end first, then each is awaited."""
+    with ExitStack() as stack:
+        workers: list[_Worker] = []
+        for number in range(job.load.workers):
+            running = supervised(
+                [*command, "--worker", str(number)],
+                label=f"load of cell {job.cell}",
+                state_dir=state_dir,
+                log_path=records.of_worker(log_path, number),
+                grace_s=_GRACE_S,
+                pass_stdout=True,
+            )
+            try:
+                process = stack.enter_context(running)
+            except OSError as error:
+                raise LoadError(f"the load process cannot be started: {error}") from error
+            workers.append(_Worker(job, number, process, log_path))
+        try:
+            yield workers
+        finally:
+            _end(workers)
 
 
-def _progress(line: str, log_path: Path) -> Progress:
-    try:
-        return msgspec.json.decode(line, type=Progress)
-    except msgspec.MsgspecError as error:
-        raise LoadError(f"the load process said {line[:100]!r}, not its progress; see {log_path}") from error
+def _end(workers: Sequence[_Worker]) -> None:
+    """Tell all workers that still run to end with what there is. It does not wait for them."""
+    for worker in workers:
+        if worker.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid, signal.SIGTERM)
 
 
-def _summary(job: LoadJob, code: int | None, log_path: Path) -> LoadSummary:
-    summary = read_summary(job)
-    if code != 0 or summary is None:
-        lines = log_path.read_text(errors="replace").splitlines()
-        last = lines[-1][:300] if lines else "(empty)"
-        raise LoadError(f"the load process ended with code {code}; the end of {log_path}: {last}")
-    return summary
+def _follow(
+    workers: Sequence[_Worker],
+    load: Load,
+    shared: Board,
+    on_progress: Callable[[Progress], None],
+    check: Callable[[], None],
+) -> None:
+    """Hear the workers until all have ended. Raises LoadError, and what `check` raises."""
+    limit_s = phases(load).end_s + load.timeout_s + _SLACK_S
+    began_s = time.monotonic()
+    while running := [worker for worker in workers if worker.summary is None]:
+        for worker in running:
+            worker.hear()
+            if worker.summary and worker.summary.ended_by == "interrupted":
+                _end(workers)  # somebody ended it where it runs: the others alone are not the load
+        check()
+        if shared.start_ns is None:
+            _start_once_ready(workers, load, shared)
+        elif all(worker.has_news for worker in running):
+            on_progress(_progress(workers))
+        if time.monotonic() - began_s > limit_s:
+            raise LoadError(f"the load did not end within {limit_s:.0f} s; see its log, load.log")
 
 
-def read_summary(job: LoadJob) -> LoadSummary | None:
-    """The summary of a load that was ended early; None where it did not come to write a whole one."""
-    try:
-        return msgspec.json.decode(Path(job.summary_path).read_bytes(), type=LoadSummary)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
+def _start_once_ready(workers: Sequence[_Worker], load: Load, shared: Board) -> None:
+    if all(worker.pulse for worker in workers):
+        users = (load.concurrency or 0) / len(workers)
+        shared.start(time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9))
+        for worker in workers:
+            worker.has_news = False
+
+
+def _progress(workers: Sequence[_Worker]) -> Progress:
+    for worker in workers:
+        worker.has_news = False
+    pulses = [(worker.pulse, worker.summary is None) for worker in workers if worker.pulse]
+    running = [pulse for pulse, is_running in pulses if is_running]
+    return together(running, [pulse for pulse, is_running in pulses if not is_running])

@@ -149,20 +149,23 @@ def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float 
     return (ordered_us[below] + (at - below) * (ordered_us[above] - ordered_us[below])) / 1e6
 
 
-def together(pulses: Sequence[Pulse], lost: Sequence[Pulse] = (), phase: str | None = None) -> Progress:
-    """How far all load processes are: sums over them, and the phase (unless it is said) of the one that is
-    least far. Of those that were lost only what they had done counts."""
-    first = min(pulses, key=lambda pulse: pulse.t_s, default=None)
+def together(running: Sequence[Pulse], ended: Sequence[Pulse] = ()) -> Progress:
+    """Return how far all load processes are: sums over them, and the phase of the one that is least far.
+
+    Of those that have ended only what they had done counts.
+    """
+    pulses = (*running, *ended)
+    first = min(running or ended, key=lambda pulse: pulse.t_s, default=Pulse())
     failures: Counter[str] = Counter()
-    for pulse in (*pulses, *lost):
+    for pulse in pulses:
         failures.update(pulse.failures)
     return Progress(
         t_s=max((pulse.t_s for pulse in pulses), default=0.0),
-        requests=sum(pulse.requests for pulse in (*pulses, *lost)),
-        failed=sum(pulse.failed for pulse in (*pulses, *lost)),
-        in_flight=sum(pulse.in_flight for pulse in pulses),
-        phase=phase or (first.phase if first else "ready"),
+        requests=sum(pulse.requests for pulse in pulses),
+        failed=sum(pulse.failed for pulse in pulses),
+        in_flight=sum(pulse.in_flight for pulse in running),
+        phase=first.phase,
         failures=dict(failures),
-        recent=glance(pulse.recent for pulse in pulses),
-        loop_lag_s=max((pulse.loop_lag_s for pulse in pulses if pulse.loop_lag_s is not None), default=None),
+        recent=glance(pulse.recent for pulse in running),
+        loop_lag_s=max((pulse.loop_lag_s for pulse in running if pulse.loop_lag_s is not None), default=None),
     )

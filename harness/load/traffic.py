@@ -20,6 +20,8 @@ import msgspec
 from gevent.event import Event
 
 from harness.contracts import (
+    FEWEST_REQUESTS,
+    LAST_REQUESTS,
     BegunRow,
     Conversation,
     EndedBy,
@@ -32,7 +34,7 @@ from harness.contracts import (
 )
 from harness.load import arrivals
 from harness.load.alarm import Alarm
-from harness.load.failures import FEWEST_REQUESTS, LAST_REQUESTS
+from harness.load.board import Board
 from harness.load.openloop import Beginning, OpenLoop, planned
 from harness.load.pulse import Recent
 
@@ -55,11 +57,18 @@ class Traffic:
     """
 
     def __init__(
-        self, job: LoadJob, scenario: Scenario, engine: Engine, outlet: Outlet, worker: int = 0
+        self,
+        job: LoadJob,
+        scenario: Scenario,
+        engine: Engine,
+        outlet: Outlet,
+        board: Board | None = None,
+        worker: int = 0,
     ) -> None:
         options: ScenarioOptions = msgspec.convert(dict(job.scenario_options), scenario.options)
         self.job = job
         self.worker = worker
+        self.board = board or Board()
         self.alarm = Alarm()
         self._engine = engine
         self._engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
@@ -170,6 +179,7 @@ class Traffic:
         failed = sum(self._last_failed)
         if failed > most * seen:
             logging.getLogger(__name__).error("stopped: %d of the last %d requests failed", failed, seen)
+            self.board.stop()
             self.close("failures")
 
     def end_window(self, ended_by: EndedBy, ended_ns: int) -> None:

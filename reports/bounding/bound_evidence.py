@@ -186,7 +186,7 @@ def _client(run: Run, cell: Cell) -> Client:
     assert summary is not None
     lags = run.observations(cell.number, "send_lag_s") if cell.load.kind != "closed" else np.empty(0)
     load_s = cell.load_s
-    each = [worker.cpu_s for worker in summary.workers if worker.lost_ns is None] or [summary.cpu_s]
+    each = [worker.cpu_s for worker in summary.workers] or [summary.cpu_s]
     return Client(
         busiest_cores=max(each) / load_s if load_s else None,
         loop_lag_s=summary.loop_lag_s[0] if summary.loop_lag_s else None,

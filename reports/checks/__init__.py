@@ -56,7 +56,6 @@ CHECKS: dict[Callable[[Run], Iterator[Finding]], str] = {
     client.schedule_not_kept: "a schedule that was not kept",
     client.client_late: "a late client",
     client.stamps_not_kernel: "arrivals without the kernel's stamp",
-    client.clocks_apart: "clocks apart",
     selftest.beyond_selftest: "loads beyond the self-test",
     selftest.error_not_small: "a TTFT near bench's own error",
     answers.warm_cache: "a warm prefix cache",

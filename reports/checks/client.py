@@ -12,7 +12,6 @@ from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
     LATENCIES,
-    RATES,
     Finding,
     cell_name,
     measured_cells,
@@ -27,8 +26,6 @@ LATE_LOOP_S = 0.005
 # server. A schedule that is kept leaves within 1 ms.
 LATE_SEND_S = 0.010
 LATE_SEND_SHARE = 0.1
-# The error of TTFT up to which the self-test calls a load within bench's reach.
-UNSURE_CLOCK_NS = 1_000_000
 
 
 def client_late(run: Run) -> Iterator[Finding]:
@@ -117,28 +114,3 @@ def _lag(lags_s: NDArray[np.float64], ttft_s: NDArray[np.float64]) -> str:
     median = f"a median TTFT of {number(np.median(ttft_s) * 1e3)}"
     of = median if is_supported(50, len(ttft_s)) else f"a TTFT of up to {number(float(np.max(ttft_s)) * 1e3)}"
     return f"{lag} {number(lag_s * 1e3)} ms of {of} ms"
-
-
-def clocks_apart(run: Run) -> Iterator[Finding]:
-    """Load processes on other machines whose clock is not known well enough for their latencies."""
-    found = [
-        (
-            cell,
-            f"{cell_name(cell)}, worker {worker.number} on {worker.host}: ± "
-            f"{number(worker.offset_uncertainty_ns / 1e6, 2)} ms",
-        )
-        for cell in measured_cells(run)
-        for worker in (cell.summary.workers if cell.summary else ())
-        if worker.offset_uncertainty_ns > UNSURE_CLOCK_NS
-    ]
-    if found:
-        yield Finding(
-            "clocks_apart",
-            "Clocks of the load's machines are not known well",
-            f"{several([said for _, said in found], '; ')}. Latencies are of one machine's clock each and "
-            "stay right; which requests and tokens belong to the window, and who was in flight with whom, is "
-            "not.",
-            "A quieter network between them, or the load on one machine: load.workers=N without load.bind.",
-            cells=numbers(cell for cell, _ in found),
-            metrics=RATES,
-        )

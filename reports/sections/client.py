@@ -11,7 +11,7 @@ from reports.frames import Run
 from reports.metrics import Value
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, aggregate_cell, join, long_table, note, paragraph, table, tag
+from reports.page.markup import Html, Of, Row, aggregate_cell, join, long_table, note, table, tag
 from reports.sections.own_error import own_error
 from reports.written import NOTHING, number, shown
 
@@ -37,16 +37,13 @@ _WORKER_COLUMNS = (
     "load",
     "start",
     "worker",
-    "machine",
+    "pid",
     "requests",
-    "clock offset ms",
-    "± ms",
     "loop lag p99 ms",
     "stamp lag p99 ms",
     "stamps",
     "GC ms",
     "CPU % of a core",
-    "ended",
 )
 _SAMPLERS = ("host", "device")
 _NOTE = note(
@@ -118,7 +115,7 @@ def _resent_and_lost(run: Run, group: Group) -> Html:
 
 
 def _workers(run: Run) -> list[Html]:
-    """A row per load process, where a cell had several."""
+    """Return a row per load process, if a cell had several."""
     rows = [
         _worker_row(run, cell, worker)
         for group in run.groups
@@ -128,40 +125,24 @@ def _workers(run: Run) -> list[Html]:
     ]
     if not rows:
         return []
-    note = paragraph(
-        "Clock offset: what was added to a worker's instants to bring them onto the clock of the machine "
-        "that ran bench; ±: how well it is known. A worker that was lost did not come to say the rest."
-    )
-    return [tag("h3", "Load processes"), note, table(_WORKER_COLUMNS, rows, "plain client", "Load processes")]
+    return [tag("h3", "Load processes"), table(_WORKER_COLUMNS, rows, "plain client", "Load processes")]
 
 
 def _worker_row(run: Run, cell: Cell, worker: WorkerSummary) -> Row:
-    is_lost = worker.lost_ns is not None
-    cpu = None if is_lost or cell.load_s is None else 100 * worker.cpu_s / cell.load_s
     row: list[Html | str] = [
         named(looks(run)[cell.label]),
         cell.load_label,
         str(cell.planned.repeat + 1),
         str(worker.number),
-        f"{worker.host}, pid {worker.pid}",
+        str(worker.pid),
         f"{worker.requests:,}",
-        number(worker.offset_ns / 1e6, 3),
-        number(worker.offset_uncertainty_ns / 1e6, 3),
         number(worker.loop_lag_s[1] * 1e3 if worker.loop_lag_s else None, 2),
         number(worker.stamp_lag_s[1] * 1e3 if worker.stamp_lag_s else None, 2),
         worker.stamp_source,
-        number(None if is_lost else worker.gc_pause_s * 1e3, 2),
-        number(cpu, 0),
-        _ended(cell, worker),
+        number(worker.gc_pause_s * 1e3, 2),
+        number(100 * worker.cpu_s / cell.load_s if cell.load_s else None, 0),
     ]
     return Row(row, Of(cell.label, cell.load_label, start=cell.planned.repeat + 1))
-
-
-def _ended(cell: Cell, worker: WorkerSummary) -> Html | str:
-    if worker.lost_ns is None or cell.summary is None:
-        return "well"
-    after_s = (worker.lost_ns - cell.summary.started_ns) / 1e9
-    return tag("span", f"lost after {number(after_s)} s", class_="bad")
 
 
 def _stamps(summaries: Sequence[LoadSummary]) -> str:

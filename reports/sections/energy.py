@@ -28,8 +28,8 @@ _COST = "cost_per_million_output_tokens"
 
 
 def section(run: Run) -> Section | None:
-    """None for runs of an older bench, which knew neither."""
-    if run.record.schema_version < 4 or not run.groups:
+    """Return energy and cost. None if no group was measured."""
+    if not run.groups:
         return None
     charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
     drawn = [paragraph(f"Lower is better. Points are means over starts. {BARS}"), key(run), grid(charts)]

@@ -18,10 +18,10 @@ _MEANS = {
 
 
 def section(run: Run) -> Section | None:
-    """None for runs of an older bench, which had none."""
+    """Return what the guard found. None if no cell came so far."""
     looked = [cell for cell in run.planned_cells if cell.record and cell.record.guard_mode is not None]
     if not looked:
-        is_off = run.record.schema_version >= 4 and any(cell.record for cell in run.planned_cells)
+        is_off = any(cell.record for cell in run.planned_cells)
         text = "Nobody looked whether the machine was fit (guard=off, or no cell came so far)."
         return Section("Guard", paragraph(text)) if is_off else None
     modes = list(dict.fromkeys(cell.record.guard_mode for cell in looked if cell.record))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.contracts import Load
 from reports.cells import Group
 from reports.comparing.pairs import Names, Pair
-from reports.two_runs.differences import client_differs, hardware_differs
+from reports.two_runs.differences import hardware_differs
 from reports.two_runs.sides import Side
 
 
@@ -126,7 +126,7 @@ def _why_none(a: Side, b: Side, names: Names) -> str | None:
             return f"{name} was running already and was not restarted between repeats"
         if side.run.record.search is not None:
             return f"{name} is a search, which tries other loads on each start"
-    return hardware_differs(a.run, b.run) or client_differs(a.run, b.run)
+    return hardware_differs(a.run, b.run)
 
 
 def _case(pair: Pair) -> Case:

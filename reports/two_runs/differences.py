@@ -75,20 +75,6 @@ def hardware_differs(a: Run, b: Run) -> str | None:
     return "; ".join(f"{each.what}: {' and '.join(each.cells()[1:])}" for each in found[:3])
 
 
-def client_differs(a: Run, b: Run) -> str | None:
-    """Other load machines than on the other side, in a sentence; None where they are the same."""
-    names = [_load_machines(run) for run in (a, b)]
-    if names[0] == names[1]:
-        return None
-    said = (several(sorted(each)) if each else "the machine that ran bench" for each in names)
-    return f"the load came from other machines: {' and '.join(said)}"
-
-
-def _load_machines(run: Run) -> set[str]:
-    summaries = [cell.summary for cell in run.planned_cells if cell.summary]
-    return {each.host for summary in summaries for each in summary.workers if each.offset_uncertainty_ns}
-
-
 def _matters(difference: Difference) -> bool:
     """Not another one of the same kind, nor a little more or less memory, nor swap."""
     if any(name in _SAME_KIND for name in difference.what.split(".")):

@@ -1,20 +1,21 @@
-"""Whether this system gives a load its file descriptors: each user has a connection, on both ends."""
+"""The file descriptors that a load needs and this system gives: each user has a connection, on both ends."""
 
 from __future__ import annotations
 
+import logging
 import resource
+import sys
 from collections.abc import Iterable
 
 from harness.contracts import Load, PlannedStart
 from harness.errors import UserError
-from harness.load.arrivals import share
 
 # Open files of a load process or a server beyond its connections, and then some.
 OTHER_FILES = 64
 
 
 def check_files(starts: Iterable[PlannedStart]) -> None:
-    """Raise UserError where a closed loop needs more open files than a process may have here.
+    """Raise UserError if a closed loop needs more open files than a process may have here.
 
     An open loop cannot know how many it will need: there, conversations wait, and are late.
     """
@@ -29,21 +30,21 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
                 raise UserError(_message(cell.load, needed, hard, has_server_here=has_server_here))
 
 
-def check_share_files(load: Load, worker: int) -> None:
-    """Raise UserError where this process may not have a connection for each user of one worker's share."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = OTHER_FILES + share(load.concurrency or 0, load.workers, worker)
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        raise UserError(_message(load, needed, soft, has_server_here=False))
+def raise_file_limit() -> int:
+    """Take as many file descriptors as the system gives, for children too. Returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # macOS refuses an unlimited one
+        logging.getLogger(__name__).info("file descriptors stay as they are: %s", error)
+        hard = soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def files_needed(load: Load, *, has_server_here: bool) -> int:
-    """Open files of the process of this machine that needs the most: the server, else a load process, where
-    they are not those of other machines."""
+    """Return the open files of the process that needs the most here: the server, else a load process."""
     users = load.concurrency or 0
-    if has_server_here:
-        return OTHER_FILES + users
-    return OTHER_FILES + (0 if load.bind else -(-users // load.workers))
+    return OTHER_FILES + (users if has_server_here else -(-users // load.workers))
 
 
 def _message(load: Load, needed: int, limit: int, *, has_server_here: bool) -> str:

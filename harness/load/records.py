@@ -1,0 +1,207 @@
+"""The files that a cell's load processes leave: rows, what had begun, logs and summaries, put together.
+
+Each worker writes files of its own. The first one's have the names in the job, those of others end in a
+number.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from harness.contracts import BegunRow, EndedBy, LoadJob, LoadSummary, RequestRow
+
+Line = TypeVar("Line")
+Lag = tuple[float, float, float]
+_log = logging.getLogger(__name__)
+
+
+def of_worker(path: str | Path, worker: int) -> Path:
+    """Return the path of one worker's own file."""
+    return Path(path) if worker == 0 else Path(f"{path}.{worker}")
+
+
+def gather(job: LoadJob, log_path: Path) -> None:
+    """Append the other workers' rows, begun rows and logs to the first one's, and remove them.
+
+    For workers that have all ended. A last line of a row that was cut short is dropped. Raises OSError.
+    """
+    rows_paths = (Path(job.rows_path), Path(job.begun_path))
+    for path in (*rows_paths, log_path):
+        for part in (of_worker(path, number) for number in range(job.load.workers)):
+            if path in rows_paths:
+                _remove_cut_line(part)
+            if part != path and part.is_file():
+                with open(path, "ab") as whole, open(part, "rb") as read:
+                    shutil.copyfileobj(read, whole, 1 << 20)
+                part.unlink()
+
+
+def discard(job: LoadJob) -> None:
+    """Remove the rows and summaries of a cell that is stored."""
+    summaries = [of_worker(job.summary_path, number) for number in range(job.load.workers)]
+    for path in (Path(job.rows_path), Path(job.begun_path), *summaries):
+        path.unlink(missing_ok=True)
+
+
+# --- summaries -----------------------------------------------------------------------------------
+
+
+def read_summary(job: LoadJob) -> LoadSummary | None:
+    """Return the summary of all workers together. None unless each of them wrote a whole one."""
+    found = [read_whole(of_worker(job.summary_path, number)) for number in range(job.load.workers)]
+    known = [summary for summary in found if summary]
+    return merged(known) if len(known) == len(found) else None
+
+
+def read_whole(path: Path) -> LoadSummary | None:
+    """Return one worker's summary. None if it did not come to write a whole one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LoadSummary)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
+    """Return the summary of workers that began at one instant.
+
+    The window ends with that of the first worker: from then on a part of the load is missing.
+    """
+    is_kernel = all(summary.stamp_source == "kernel" for summary in summaries)
+    return LoadSummary(
+        started_ns=min(summary.started_ns for summary in summaries),
+        window_start_ns=min(summary.window_start_ns for summary in summaries),
+        window_end_ns=min(summary.window_end_ns for summary in summaries),
+        ended_ns=max(summary.ended_ns for summary in summaries),
+        ended_by=_ended_by(summaries),
+        users=sum(summary.users for summary in summaries),
+        conversations_begun=sum(summary.conversations_begun for summary in summaries),
+        requests=sum(summary.requests for summary in summaries),
+        stamp_source="kernel" if is_kernel else "read",
+        clock_uncertainty_ns=max(summary.clock_uncertainty_ns or 0 for summary in summaries)
+        if is_kernel
+        else None,
+        stamp_lag_s=_worst(summary.stamp_lag_s for summary in summaries) if is_kernel else None,
+        loop_lag_s=_worst(summary.loop_lag_s for summary in summaries),
+        cpu_s=sum(summary.cpu_s for summary in summaries),
+        gc_pause_s=sum(summary.gc_pause_s for summary in summaries),
+        workers=tuple(worker for summary in summaries for worker in summary.workers),
+        left_out=sum(summary.left_out for summary in summaries),
+    )
+
+
+def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
+    """Return what stopped any of them, else what ended the first window."""
+    said = {summary.ended_by for summary in summaries}
+    stops: tuple[EndedBy, ...] = ("failures", "interrupted")
+    first = min(summaries, key=lambda summary: summary.window_end_ns)
+    return next((stop for stop in stops if stop in said), first.ended_by)
+
+
+def _worst(lags: Iterable[Lag | None]) -> Lag | None:
+    """Return that of the worker with the largest p99."""
+    return max((lag for lag in lags if lag is not None), key=lambda lag: lag[1], default=None)
+
+
+# --- requests whose load process is gone ---------------------------------------------------------
+
+
+class _Ended(msgspec.Struct):
+    """What of a RequestRow says that a request has ended. The rest of the line is skipped."""
+
+    request_id: str
+    end_ns: int
+
+
+def append_lost(job: LoadJob) -> int:
+    """Add a `lost` row to job.rows_path for each request that began and has no row. Returns how many.
+
+    For load processes that are gone, after `gather`. Lost requests end at the last instant in either file,
+    when their process was last heard of. A damaged line is passed over. Doing it again adds nothing. Raises
+    OSError.
+    """
+    rows_path, begun_path = Path(job.rows_path), Path(job.begun_path)
+    running: dict[str, BegunRow] = {}
+    ended_first: set[str] = set()
+    heard_ns = 0
+    # In step, since both files grow together: little more is held than what was running.
+    for begun, ended in zip_longest(_read(begun_path, BegunRow), _read(rows_path, _Ended)):
+        if begun is not None:
+            heard_ns = max(heard_ns, begun.scheduled_ns)
+            if begun.request_id in ended_first:
+                ended_first.remove(begun.request_id)
+            else:
+                running[begun.request_id] = begun
+        if ended is not None:
+            heard_ns = max(heard_ns, ended.end_ns)
+            if running.pop(ended.request_id, None) is None:
+                ended_first.add(ended.request_id)
+    if running:
+        with open(rows_path, "ab") as file:
+            file.writelines(msgspec.json.encode(_lost(row, heard_ns)) + b"\n" for row in running.values())
+    return len(running)
+
+
+def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
+    """Return the record of a request whose load process is gone. Whether it was sent is not known."""
+    return RequestRow(
+        request_id=begun.request_id,
+        user=begun.user,
+        conversation=begun.conversation,
+        turn=begun.turn,
+        outcome="lost",
+        error=f"load worker {begun.worker} was lost",
+        http_status=None,
+        scheduled_ns=begun.scheduled_ns,
+        sent_ns=None,
+        first_content_ns=None,
+        last_content_ns=None,
+        end_ns=max(end_ns, begun.scheduled_ns),
+        chunk_ns=(),
+        input_tokens=None,
+        output_tokens=None,
+        cached_tokens=None,
+        token_source=None,
+        max_tokens=begun.max_tokens,
+        finish_reason=None,
+        output_text="",
+        worker=begun.worker,
+    )
+
+
+def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
+    """Yield the lines of a file. Damaged ones are passed over, and their number is logged."""
+    if not path.is_file():
+        return
+    damaged = 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                yield msgspec.json.decode(line, type=kind)
+            except msgspec.MsgspecError:
+                damaged += 1
+    if damaged:
+        _log.warning("%s: lines that are damaged and were passed over: %d", path, damaged)
+
+
+def _remove_cut_line(path: Path) -> None:
+    """Shorten a file to its last newline, looking from its end."""
+    if not path.is_file():
+        return
+    with open(path, "r+b") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
