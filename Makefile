@@ -62,7 +62,7 @@ images:
 # Docker daemon of its own, and makes a base image without a registry: about 10 minutes and 20 GB, compiling llama.cpp extra.
 test-docker: install
 	$(BIN)/bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q4_k_m --quiet
-	$(BIN)/python -m pytest -m docker tests/test_container_live.py
+	$(BIN)/python -m pytest -m docker tests/harness/servers/test_container_live.py
 
 check: install
 	$(BIN)/ruff format --check .
@@ -78,7 +78,7 @@ report-example:
 # docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
 REPORT ?= docs/examples/cpu-verdicts.html
 gallery: install
-	$(BIN)/python tests/make_gallery.py $(REPORT)
+	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from harness.contracts import Load, LoadJob
-from harness.request_table import read_rows
+from harness.store.request_table import read_rows
 
 _HERE = Path(__file__).parent
 WARMUP_S = 2.0

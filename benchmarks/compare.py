@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pinned
 from clients import WARMUP_S, Case, Reported
 
-from harness import truth
+from harness.selftest import truth
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
+from harness.cli.progress.live import Measuring, Overall, View, panel
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -28,10 +29,9 @@ from harness.contracts import (
     RequestRow,
     ScenarioChoice,
 )
-from harness.live import Measuring, Overall, View, panel
 from harness.load.lag import LagHistogram
 from harness.load.pulse import KEPT, Progress, Pulse, Recent, together
-from harness.watch import Now
+from harness.run.watch import Now
 
 REPEATS = 51
 S, MS = 1_000_000_000, 1_000_000

@@ -25,10 +25,11 @@ from memory import measure_memory
 from server import serving
 from table import markdown, memory_table
 
-from engines.reference_sends import read_sends
-from harness import install, selftest, truth
+from engines.reference.sends import read_sends
 from harness.errors import BenchError, MissingError, UserError
-from harness.selftest import Reference
+from harness.install import install
+from harness.selftest import selftest, truth
+from harness.selftest.selftest import Reference
 
 CLIENT_CORE = 1
 # Beyond its load: how long a client may take to start, drain and write.

@@ -17,7 +17,7 @@ from server import serving
 
 from harness.contracts import Load, LoadSummary
 from harness.errors import BenchError, UserError
-from harness.selftest import Reference
+from harness.selftest.selftest import Reference
 
 STREAMS = 64
 TOKENS = 200

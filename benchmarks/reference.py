@@ -25,10 +25,10 @@ from typing import get_args
 import pinned
 
 from engines import ENGINES
-from engines.reference_sends import ARRIVAL, chunk_sends, read_sends
-from harness import install
+from engines.reference.sends import ARRIVAL, chunk_sends, read_sends
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place
 from harness.errors import MissingError
+from harness.install import install
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 LATE_LIMIT_S = 0.5e-3

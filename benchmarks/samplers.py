@@ -28,11 +28,11 @@ from typing import Any
 
 import psutil
 
-from harness import gpu, host
 from harness.contracts import Reason
 from harness.errors import BenchError, MissingError, UserError
-from harness.process_tree import ProcessTree
-from harness.sampling import Sampling
+from harness.sampling import gpu, host
+from harness.sampling.process_tree import ProcessTree
+from harness.sampling.sampling import Sampling
 
 CORE = 1
 TREES = (1, 5, 20)

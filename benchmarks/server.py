@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pinned
 
 from harness.errors import ServerError
-from harness.selftest import Reference
+from harness.selftest.selftest import Reference
 
 SERVER_CORE = 0
 _LIMIT_S = 10.0

@@ -1,7 +1,7 @@
 """A results directory as a long run leaves it, of any size, without a server: what its report costs to make.
 
 Each deployment has its own speed, each start is a little off, and all play the same conversations, so the
-page has something to say. Requests are written as a cell's are (harness/request_table.py); the texts are
+page has something to say. Requests are written as a cell's are (harness/store/request_table.py); the texts are
 random words, alike in about half of the pairs of deployments.
 """
 
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness import store
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -28,11 +27,12 @@ from harness.contracts import (
     PlannedStart,
     ScenarioChoice,
 )
-from harness.device_sample import DeviceSample
-from harness.host import HostSample
-from harness.request_table import table_writer
-from harness.scrape import ServerSample
-from harness.store import CellRecord, Phase, RunRecord, StartRecord
+from harness.sampling.device_sample import DeviceSample
+from harness.sampling.host import HostSample
+from harness.servers.scrape import ServerSample
+from harness.store import store
+from harness.store.request_table import table_writer
+from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
 
 S = 1_000_000_000
 GIB = 2**30

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from engines import llama_cpp, openai, reference, sglang, tgi, transformers, vllm
-from engines.prices import API_PRICES
-from engines.quantization import ALIASES, QUANTIZATIONS
-from engines.tools import TOOLS
-from engines.weights_size import weights_bytes
+from engines.llama_cpp import engine as llama_cpp
+from engines.model.prices import API_PRICES
+from engines.model.quantization import ALIASES, QUANTIZATIONS
+from engines.model.tools import TOOLS
+from engines.model.weights_size import weights_bytes
+from engines.openai import engine as openai
+from engines.reference import engine as reference
+from engines.sglang import engine as sglang
+from engines.tgi import engine as tgi
+from engines.transformers import engine as transformers
+from engines.vllm import engine as vllm
 from harness.contracts import Engine
 
 __all__ = ["ALIASES", "API_PRICES", "ENGINES", "QUANTIZATIONS", "TOOLS", "weights_bytes"]

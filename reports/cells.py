@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
-from harness.store import CellRecord
+from harness.store.store import CellRecord
 
 Origin = Literal["scheduled_ns", "sent_ns"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Cell
 from reports.samples.memory_samples import memory_over_time
 

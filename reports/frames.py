@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from harness import store
 from harness.contracts import Deployment, SelfTest
 from harness.errors import StoreError
-from harness.store import RunRecord, StartRecord
+from harness.store import store
+from harness.store.store import RunRecord, StartRecord
 from reports import values
 from reports.cells import Aggregate, Cell, Group, groups_of
 from reports.comparing import equal_work

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 
 if TYPE_CHECKING:
     from reports.frames import Run

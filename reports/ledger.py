@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from harness.contracts import Deployment, Scalar
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 
 if TYPE_CHECKING:
     from reports.frames import Run

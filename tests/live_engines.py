@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from engines import ENGINES, weights
+from engines import ENGINES
+from engines.model import weights
 from harness.contracts import Deployment, EngineTerms, Reason, Weights
 
 ROOT = Path(__file__).parent.parent

@@ -1,7 +1,7 @@
 """The reference engine's server: an OpenAI-compatible server with known send times, and faults on demand.
 
 Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
-bench. engines/reference.py writes its command line; engines/reference_sends.py reads what it records.
+bench. engines/reference/engine.py writes its command line; engines/reference/sends.py reads what it records.
 reference_server.c and the C files beside it are the same server for higher rates: same command line, pages,
 faults and record, other words in its answers.
 

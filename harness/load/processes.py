@@ -22,8 +22,8 @@ from harness.load import board, records
 from harness.load.arrivals import phases
 from harness.load.board import Board
 from harness.load.pulse import Progress, Pulse, together
-from harness.running import supervised
-from harness.supervise import Supervised
+from harness.processes.running import supervised
+from harness.processes.supervise import Supervised
 
 # Beyond all phases and the drain of running requests: start, decode and write.
 _SLACK_S = 150.0

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts import Load, ScenarioChoice, SearchTerms
-from harness.store import as_mapping
+from harness.store.store import as_mapping
 from reports.cells import load_family, load_level
 from reports.deciding.decision_words import slo_words
 from reports.written import plural

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness import store
 from harness.errors import StoreError
+from harness.store import store
 from reports.answering.described import device, loads_words, question
 from reports.answering.headline import headline
 from reports.frames import Run, open_run

@@ -18,7 +18,7 @@ from reports.samples.processor import idle_cores, server_cores, usable_cores
 from reports.samples.served import growth
 
 if TYPE_CHECKING:
-    from harness.store import StartRecord
+    from harness.store.store import StartRecord
     from reports.frames import Run
 
 # A pool is full where less than a twentieth of it is free: engines count in blocks, keep some of them back,

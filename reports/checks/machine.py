@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from harness.contracts import FOREIGN_SHARE
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.answering.described import flat
 from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Group
 from reports.comparing.same_turns import Turns, same_turns, shared, turns_of
 

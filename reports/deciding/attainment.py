@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from harness import store
 from harness.contracts import Objective
-from harness.store import CellRecord
+from harness.store import store
+from harness.store.store import CellRecord
 from reports.cells import origin_of
 from reports.reading import tables
 from reports.statistics.intervals import CONFIDENCE, of_values

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import short_load
 from reports.memory.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
 from reports.once import once

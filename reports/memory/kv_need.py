@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Cell
 from reports.metrics import is_supported
 

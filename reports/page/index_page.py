@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from harness.errors import BenchError, UserError
-from harness.store import is_going_on
+from harness.store.store import is_going_on
 from reports.answering.digest import Digest, digest
 from reports.page.assets import of_index
 from reports.page.document import check_writable, document, write_page

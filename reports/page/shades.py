@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import short_load
 from reports.frames import Run
 from reports.page.markup import Of

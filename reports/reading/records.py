@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from harness import store
 from harness.contracts import PlannedCell, PlannedStart, masked_values
 from harness.errors import StoreError
-from harness.store import CellRecord, RunRecord, StartRecord
+from harness.store import store
+from harness.store.store import CellRecord, RunRecord, StartRecord
 from reports.cells import Cell, load_labels
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness import store
 from harness.errors import StoreError
+from harness.store import store
 
 _TEXTS = ("reasoning_text", "output_text")
 _LEFT_OUT = ("chunk_ns", *_TEXTS, "raw_response")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Cell
 from reports.metrics import Value
 from reports.once import once_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 
 # A record of before `memory_notes` has all in one sentence: "host: pss: why; device: device 0 energy: why".
 _BETWEEN = re.compile(r"; (?=(?:host|device|server): )")

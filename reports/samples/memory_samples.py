@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.once import once_for
 from reports.samples.slices import of_start
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.contracts import LOOK_S
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Cell, Group
 from reports.frames import Run
 from reports.once import itself, once_for

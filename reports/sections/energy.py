@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from harness.contracts import ApiPrice, Price
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.cells import Group
 from reports.comparing.spans import BARS

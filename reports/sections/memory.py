@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Group
 from reports.drawn.thinned import downsample, significant
 from reports.frames import Run

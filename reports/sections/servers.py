@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.contracts import Deployment, masked_argv, masked_environment
-from harness.store import StartRecord, as_mapping
+from harness.store.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.launches import start_title
 from reports.page.looks import Look, looks, named

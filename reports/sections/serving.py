@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import ServerTerm
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.cells import Group
 from reports.drawn.thinned import downsample, significant
 from reports.frames import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.store import StartRecord
+from harness.store.store import StartRecord
 from reports.frames import Run
 from reports.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.page.charts import Chart, Section, about, axis, figure, label

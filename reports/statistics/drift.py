@@ -18,7 +18,7 @@ PARTS = 12
 REQUESTS_NEEDED = 60
 TURN_NEEDED = 5
 # A difference that people act on, seen clearly: of windows without a drift fewer than one in two hundred has
-# all three (tests/test_reports_drift.py).
+# all three (tests/reports/statistics/test_reports_drift.py).
 DRIFT_SHARE = 0.1
 DRIFT_ERRORS = 3.0
 DRIFT_RANK = 0.8

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.contracts import is_secret
-from harness.store import StartRecord, as_mapping
+from harness.store.store import StartRecord, as_mapping
 from reports.answering.described import flat
 from reports.frames import Run
 from reports.written import NOTHING, several

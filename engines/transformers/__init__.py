@@ -1,0 +1,1 @@
+"""Transformers' generate behind a small server: the baseline."""

@@ -1,0 +1,1 @@
+"""The command line: reads words, calls, shows. The only package that prints."""

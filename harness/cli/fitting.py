@@ -1,0 +1,40 @@
+"""What fits a device: `fit`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from harness.cli.arguments import Json, Overrides, Study, out, print_json
+from harness.install import install
+from harness.settings import config, overrides
+
+
+def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+    """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
+
+    model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
+
+    Only for hf:org/name is the hub asked, and only for its config.json. Nothing is downloaded or started.
+
+    fit.device_memory=24GiB stands for a GPU that need not be here; else this machine's memory counts.
+
+    Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
+    """
+    from engines.model import weights
+    from engines.model.weights.facts import known_facts
+    from harness.cli.show.fit_text import fit_record, print_fit
+    from harness.fit import fit as fitting
+    from harness.fit.fit_device import memory_of
+    from harness.install.provision import why_not_on
+
+    settings, terms = config.fit_settings(overrides.parse(changes or [], study))
+    memory = memory_of(settings.device, terms.device_memory_bytes)
+    known = {model: known_facts(model) for model in settings.models}
+    facts = {model: each.facts for model, each in known.items()}
+    origins = {model: each.origin for model, each in known.items()}
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    tables = fitting.fit(settings, facts, memory, why_not_on, can_prepare, origins)
+    if as_json:
+        print_json(fit_record(tables, known, memory))
+    else:
+        print_fit(out, tables, known, memory)

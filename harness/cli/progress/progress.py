@@ -1,0 +1,253 @@
+"""Shows a run in the terminal: lines, on a terminal a panel below them, nothing with --quiet.
+
+Everything goes to stderr; stdout is for results. What the panel looks like: harness/cli/progress/live.py.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from harness.cli.progress import live
+from harness.cli.progress.live import Measuring, Overall, SelfTesting, Starting, View
+from harness.cli.progress.outlook import Left, Outlook
+from harness.cli.show.plan_text import counted
+from harness.contracts import Plan, PlannedCell, PlannedStart
+from harness.load.pulse import Progress
+from harness.load.ttft import LEAST_FOR_MEDIAN
+from harness.plan.plan import Expect, nothing_learnt
+from harness.store.result import Result
+
+if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need not wait
+    from harness.run.watch import Now
+    from harness.selftest.selftest import Ladder, Rung
+    from harness.store.store import CellRecord
+
+# It is drawn while we measure, on the same machine; what it shows comes once a second.
+REFRESHES_PER_S = 2
+
+
+class Show:
+    """A run's Observer (harness/run/run.py), and `line` for all else; a `with` block holds the panel, which is
+    there from the first thing that it can show on."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._has_panel = not quiet and self.console.is_terminal and not self.console.is_dumb_terminal
+        self._live: Live | None = None
+        # The panel's thread draws the view, the run's and its log's watcher change it.
+        self._lock = threading.Lock()
+        self._view = View(Overall(time.monotonic()))
+        self._outlook: Outlook | None = None
+        self._starts: int | None = None
+        self._begun = 0
+        self._said: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_panel()
+
+    def close_panel(self) -> None:
+        """There is nothing more to watch; lines may follow."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self) -> RenderableType:
+        return live.panel(self._view, time.monotonic())
+
+    def _change(
+        self, doing: Starting | Measuring | SelfTesting | None, overall: Overall | None = None
+    ) -> None:
+        """What is going on now, and what is known of the whole where that has changed: in one frame."""
+        with self._lock:
+            self._view = View(overall or self._view.overall, doing)
+        if self._has_panel and self._live is None:
+            self._live = _started(self.console, self._draw)
+
+    @property
+    def _overall(self) -> Overall:
+        return self._view.overall
+
+    @property
+    def _starting(self) -> Starting | None:
+        return self._view.doing if isinstance(self._view.doing, Starting) else None
+
+    @property
+    def _measuring(self) -> Measuring | None:
+        return self._view.doing if isinstance(self._view.doing, Measuring) else None
+
+    def line(self, text: str) -> None:
+        """Words, whatever they hold: what a model or a log says is neither markup nor a control character."""
+        self._said = None
+        self.console.print(Text(live.inert(text, keep="\n")), soft_wrap=True)
+
+    def _failure(self, before: str, error: str, after: str = "") -> None:
+        """The error, unless the line above ends with it: a server that dies fails its cells and its start."""
+        said = "for the same reason" if error == self._said else error
+        self.line(f"{before}: {said}{after}")
+        self._said = None if after else error
+
+    # --- the whole -----------------------------------------------------------------------------------
+
+    def begin(self, plan: Plan, expect: Expect = nothing_learnt, *, may_grow: bool = False) -> None:
+        """The starts of this plan are about to run, and with `may_grow` others: the bar spans their cells."""
+        now_s = time.monotonic()
+        self._outlook, self._starts = Outlook(plan.starts, expect, now_s), len(plan.starts)
+        total = sum(len(start.cells) for start in plan.starts)
+        left = self._outlook.left()
+        whole = replace(self._overall, began_s=now_s, total=total, left=left, may_grow=may_grow)
+        self._change(None, whole)
+
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None:
+        """These starts follow those before: the bar spans their cells, too."""
+        self._starts = (self._starts or 0) + len(block)
+        total = (self._overall.total or 0) + sum(len(start.cells) for start in block)
+        if self._outlook:
+            self._outlook.add(block)
+        self._change(None, replace(self._overall, total=total, left=self._left()))
+        self.line(why)
+
+    def begin_search(self, starts: int) -> None:
+        """So many starts are about to be searched; their cells are not known yet: there is no bar."""
+        self._starts = starts
+        self._change(None, replace(self._overall, began_s=time.monotonic(), total=None))
+
+    def _left(self) -> Left | None:
+        return self._outlook.left() if self._outlook else None
+
+    def _ends(
+        self, key: str | int, doing: Measuring | None, *, is_telling: bool = True, cells: int = 0
+    ) -> None:
+        """A step of the plan (a start by its name, a cell by its number) has ended, and so many cells."""
+        if self._outlook:
+            self._outlook.ends(key, time.monotonic(), is_telling=is_telling)
+        self._change(doing, replace(self._overall, done=self._overall.done + cells, left=self._left()))
+
+    # --- a start -------------------------------------------------------------------------------------
+
+    def start_begins(self, start: PlannedStart) -> None:
+        self._begun += 1
+        of = f" of {self._starts}" if self._starts else ""
+        self._change(Starting(start, f"start {self._begun}{of}", time.monotonic()))
+
+    def start_stage(self, start: PlannedStart, stage: str) -> None:
+        """Its log tells of a step. From another thread, which may be late."""
+        with self._lock:
+            if self._starting and self._starting.start == start:
+                self._view = replace(self._view, doing=replace(self._starting, stage=stage, unfit=None))
+
+    def start_held(self, start: PlannedStart, unfit: str) -> None:
+        if self._starting:
+            self._change(replace(self._starting, unfit=unfit))
+        self.line(f"{start.name}: waiting for a fit machine, {unfit}")
+
+    def start_launches(self, start: PlannedStart) -> None:
+        if self._starting:
+            self._change(replace(self._starting, since_s=time.monotonic(), unfit=None))
+
+    def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
+        self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
+
+    def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
+        place = self._starting.place if self._starting else ""
+        self._ends(start.name, Measuring(start, place, time.monotonic()))
+        took = f" after {launch_s:.1f} s" if launch_s is not None else ""
+        self.line(f"{start.name}: ready{took}")
+
+    def start_failed(self, start: PlannedStart, error: str) -> None:
+        self._ends(start.name, None, is_telling=False)
+        self._failure(f"{start.name}: failed", error)
+
+    # --- a cell --------------------------------------------------------------------------------------
+
+    def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None:
+        if self._measuring:
+            self._change(replace(self._measuring, cell=cell, since_s=time.monotonic(), unfit=unfit))
+        self.line(f"  cell {cell.number:03d}: waiting for a fit machine, {unfit}")
+
+    def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
+        if self._measuring:
+            self._change(replace(self._measuring, cell=cell, since_s=time.monotonic(), unfit=None))
+
+    def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None:
+        if self._measuring:
+            heard_s = time.monotonic()
+            self._change(replace(self._measuring, progress=progress, now=now, heard_s=heard_s))
+
+    def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
+        measured = self._measuring
+        after = Measuring(start, measured.place, time.monotonic()) if measured else None
+        is_over = int(record.status != "interrupted")
+        self._ends(record.number, after, is_telling=record.status == "completed", cells=is_over)
+        count = counted(record.summary.requests, "request") if record.summary else "no requests"
+        doubt = f" ({record.validity}: {_first(record.reasons)})" if record.reasons else ""
+        cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"
+        if record.status == "completed":
+            self.line(f"{cell}, {count}, {_words(result)}{doubt}")
+        elif record.error == record.status:
+            self.line(f"{cell}, {count}{doubt}")
+        else:
+            self._failure(cell, record.error or "", doubt)
+
+    # --- the self-test -------------------------------------------------------------------------------
+
+    def rung(self, ladder: Ladder, rung: Rung, progress: Progress | None) -> None:
+        """Where on its ladder the self-test is; `progress` as the load runs."""
+        done, total = ladder.rungs.index(rung), len(ladder.rungs)
+        whole = replace(self._overall, what="load", done=done, total=total, left=None)
+        self._change(SelfTesting(rung.label, progress, time.monotonic()), whole)
+
+
+def _words(result: Result) -> str:
+    """A cell's figures, `-` where there is none."""
+    rate, n = f"{live.number(result.tokens_per_s)} tokens/s", f"n={result.ttft_n:,}"
+    if result.ttft_p50_s is None:
+        return f"{rate}, TTFT p50 - ({n}, needs {LEAST_FOR_MEDIAN})"
+    return f"{rate}, TTFT p50 {live.time_text(result.ttft_p50_s)} ({n})"
+
+
+def _first(reasons: Sequence[str]) -> str:
+    """The first reason, and how many more the report has."""
+    return reasons[0] if len(reasons) == 1 else f"{reasons[0]}; and {len(reasons) - 1} more"
+
+
+def _started(console: Console, draw: live.Draw) -> Live:
+    """The panel, drawn by a thread of its own."""
+    shown = Live(
+        console=console,
+        get_renderable=draw,
+        refresh_per_second=REFRESHES_PER_S,
+        transient=True,
+        # What is printed comes above it; what goes elsewhere is not ours.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with _signals_held():
+        shown.start()
+    return shown
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    # Signals belong to the main thread: a thread that is begun here takes none.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

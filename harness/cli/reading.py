@@ -1,0 +1,159 @@
+"""Commands that read results directories: `report`, `compare`, `gate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from harness.cli.arguments import Json, out, print_json
+from harness.errors import UserError
+from harness.settings import goals, overrides
+from harness.store.whole_files import write_named
+
+CompareKeys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[compare.KEY=VALUE]...", help="compare.margin=10%, compare.metric=ttft_s.p95,..."
+    ),
+]
+GateKeys = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
+]
+
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="html, markdown, json, csv, parquet, png or svg.",
+        show_default="by --output's ending, else html",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|DIR|-",
+        help="Where to write; - is standard output.",
+        show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
+    ),
+]
+Table = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
+        show_default="values; all of them into a directory",
+    ),
+]
+ChartId = Annotated[str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")]
+ListCharts = Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")]
+Theme = Annotated[str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")]
+Width = Annotated[
+    int | None, typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900")
+]
+Height = Annotated[int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")]
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
+    format_: Format = None,
+    output: Output = None,
+    as_json: Json = False,
+    table: Table = None,
+    chart: ChartId = None,
+    charts: ListCharts = False,
+    theme: Theme = None,
+    width: Width = None,
+    height: Height = None,
+) -> None:
+    """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
+    pictures need an installed Chromium, Chrome or Edge."""
+    from reports import open_run
+    from reports.outputs.asked import Given, asked
+    from reports.outputs.pictures import NO_CHARTS, charts_of
+    from reports.outputs.writing import write_output
+
+    given = Given(format_, as_json, output, table, chart, theme, width, height)
+    if charts:
+        if given != Given():
+            raise UserError("--charts lists the charts and goes with no other option")
+        listed = charts_of(open_run(directory))
+        if not listed:
+            out.print(NO_CHARTS)
+        for name, placed in listed.items():
+            out.print(escape(f"{name:<28} {placed.section}: {placed.chart.title}"))
+        return
+    for path in write_output(directory, asked(given)):
+        out.print(escape(str(path)))
+
+
+Side = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR[:DEPLOYMENT]", help="A run's directory, or one deployment of it by its label."
+    ),
+]
+
+
+def compare(
+    a: Side,
+    b: Side,
+    changes: CompareKeys = None,
+    as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
+    ] = None,
+) -> None:
+    """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
+    from harness.cli.show.compare_text import print_comparison
+    from reports import compare_runs, to_builtins, write_comparison
+    from reports.metrics import check_metric_name
+
+    given = overrides.parse(changes or [])
+    if "compare.baseline" in given:
+        raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
+    terms = goals.only_compare_terms(given)
+    for metric in terms.metrics:
+        check_metric_name(metric, "compare.metric")
+    comparison = compare_runs(a, b, terms)
+    if html is not None:
+        write_comparison(comparison, html)
+    if as_json:
+        print_json(to_builtins(comparison))
+    else:
+        print_comparison(out, comparison)
+
+
+def gate(
+    base: Side,
+    new: Side,
+    changes: GateKeys = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML for a CI system.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also write it for a pull request.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: the
+    interval does not tell."""
+    from harness.cli.show.gate_text import print_gate
+    from reports import gate_runs, gate_to_builtins
+    from reports.two_runs.gate_files import junit_text, markdown_text
+
+    gate = gate_runs(base, new, goals.gate_terms(overrides.parse(changes or [])))
+    for path, write in ((junit, junit_text), (markdown, markdown_text)):
+        if path is not None:
+            write_named(path, write(gate).encode())
+    if as_json:
+        print_json(gate_to_builtins(gate))
+    else:
+        print_gate(out, gate)
+    if gate.exit_code:
+        raise typer.Exit(gate.exit_code)

@@ -1,0 +1,1 @@
+"""What lists, plans, comparisons and gates look like on a terminal."""

@@ -1,0 +1,212 @@
+"""What `bench fit` prints: a table for each question, and below them what its numbers stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from harness.contracts import ModelFacts
+from harness.fit.fit import FITS_SHARE, MOST_USERS, FitRow, FitTable, Memory
+
+_COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
+# Behind a deployment whose weights cannot be had.
+_NOT_HAD = " !"
+_STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
+
+
+class Known(Protocol):
+    """Facts of a model and where they are from (engines.model.weights.facts.KnownFacts)."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+    @property
+    def source(self) -> str: ...
+
+
+def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:
+    """All tables, after what they are about; `known`: of each model."""
+    out.print(escape(_memory_line(memory)), soft_wrap=False)
+    for model, about in known.items():
+        out.print(escape(_model_line(model, about.facts, about.source)), soft_wrap=False)
+    for table in tables:
+        out.print()
+        out.print(escape(_question(table, several=len(known) > 1)), soft_wrap=False)
+        if table.rows:
+            _print_rows(out, table.rows)
+    out.print()
+    for line in note_lines(tables, {model: about.facts for model, about in known.items()}):
+        out.print(escape(line), soft_wrap=False)
+
+
+def fit_record(tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> dict[str, Any]:
+    """The same, for `--json`."""
+    return {"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables}
+
+
+def _gib(size_bytes: int) -> str:
+    gib = size_bytes / 2**30
+    return f"{gib:.2f}" if gib < 10 else f"{gib:,.1f}"
+
+
+def _memory_line(memory: Memory) -> str:
+    what = "the machine" if memory.device == "cpu" else "each device"
+    return f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
+
+
+def _model_line(model: str, facts: ModelFacts, source: str) -> str:
+    assert facts.parameters is not None
+    most = f"up to {facts.context_length:,} tokens of context"
+    return f"{model}: {_count(facts.parameters)} parameters, {most} ({source})."
+
+
+def _count(parameters: int) -> str:
+    """In three digits, whatever rounding makes of it."""
+    if parameters < 999.5e6:
+        return f"{parameters / 1e6:.0f} M"
+    billions = parameters / 1e9
+    return f"{billions:.{2 if billions < 9.995 else 1 if billions < 99.95 else 0}f} B"
+
+
+def _question(table: FitTable, *, several: bool) -> str:
+    users = f"{table.users:,} user{'' if table.users == 1 else 's'} at once"
+    words = [f"{users} x {table.context_length:,} tokens"]
+    if table.kv_cache_tokens != table.users * table.context_length:
+        words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")
+    if table.tensor_parallel > 1:
+        words.append(f"{table.tensor_parallel} devices")
+    words += [f"{key}={value}" for key, value in table.differs.items() if key != "engine.tensor_parallel"]
+    return (f"{table.model}, " if several else "") + ", ".join(words) + ", in GiB:"
+
+
+def _print_rows(out: Console, rows: Sequence[FitRow]) -> None:
+    """At 80 columns in one line each; with fewer than they need, a deployment's name stands above its
+    numbers, so that neither is broken."""
+    whole = _rich_table(rows, with_names=True)
+    if _width(out, whole) <= out.width:
+        out.print(whole, soft_wrap=False)
+        return
+    numbers = _rich_table(rows, with_names=False)
+    options = out.options.update(width=_width(out, numbers))
+    head, *lines = (
+        Text.assemble("  ", *((part.text, part.style or "") for part in line))
+        for line in out.render_lines(numbers, options, pad=False)
+    )
+    out.print(head)
+    for row, line in zip(rows, lines, strict=True):
+        out.print(escape(_name(row)))
+        out.print(line)
+
+
+def _width(out: Console, table: Table) -> int:
+    return Measurement.get(out, out.options.update(width=1000), table).maximum
+
+
+def _name(row: FitRow) -> str:
+    return row.label + (_NOT_HAD if row.why_not_had else "")
+
+
+def _rich_table(rows: Sequence[FitRow], *, with_names: bool) -> Table:
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in _COLUMNS if with_names else _COLUMNS[1:]:
+        is_text = name in ("deployment", "verdict")
+        made.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
+        need = row.need
+        numbers = (
+            _gib(need.weights_bytes),
+            _gib(need.kv_cache_bytes),
+            _gib(need.overhead_bytes) + ("*" if need.is_assumed else " "),
+            _gib(row.total_bytes),
+            f"{row.share:.0%}",
+            f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
+            _users(row.most_users),
+            "-" if row.longest_context is None else f"{row.longest_context:,}",
+        )
+        made.add_row(*([escape(_name(row))] if with_names else []), *numbers)
+    return made
+
+
+def _users(most: int | None) -> str:
+    if most is None:
+        return "any"
+    return f"{most:,}" + ("+" if most == MOST_USERS else "")
+
+
+def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
+    """What the columns mean, what is assumed and by whom, what cannot be had or is not served, and why."""
+    rows = [row for table in tables for row in table.rows]
+    if rows:
+        yield (
+            f"fits: up to {FITS_SHARE:.0%} of the memory; tight: up to all of it, where this estimate's own "
+            "error decides. users: the most that fit with this context; context: the longest "
+            "that fits for as many users."
+        )
+        if any(row.most_users is None for row in rows):
+            yield "any: more users take no more memory; they wait for each other."
+        yield from _kv_lines(tables, facts)
+    for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
+        yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
+    for assumed, heading in ((True, "other*"), (False, "other")):
+        sources = _grouped(
+            (row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed is assumed
+        )
+        for source, engines in sources.items():
+            yield f"{heading}, {', '.join(engines)}: {source}"
+    lacks = _grouped((row.why_not_had, row.label) for row in rows if row.why_not_had)
+    for reason, labels in lacks.items():
+        yield f"{_NOT_HAD.strip()} cannot be had, {', '.join(labels)}: {reason}"
+    for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
+        yield f"{asked}: not counted; the numbers are of all of a device's memory."
+    reasons = _grouped((each.reason, each.label) for table in tables for each in table.unserved)
+    for reason, labels in reasons.items():
+        yield f"not served, {', '.join(labels)}: {reason}"
+
+
+def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
+    """What a token takes, of each model, and why the column is not that times the tokens."""
+    rows_of: dict[str, list[FitRow]] = {}
+    for table in tables:
+        rows_of.setdefault(table.model, []).extend(table.rows)
+    several = len(rows_of) > 1
+    said = [
+        (f"{model} " if several else "") + _joined(_kv_per_token(rows))
+        for model, rows in rows_of.items()
+        if rows
+    ]
+    yield f"KV cache per token: {'; '.join(said)}."
+    windows = [
+        f"{each.sliding_layers} of {each.layers} layers{f' of {model}' if several else ''} need the last "
+        f"{each.sliding_window:,} tokens alone"
+        for model, each in facts.items()
+        if each.sliding_window and each.sliding_layers and rows_of.get(model)
+    ]
+    if windows:
+        yield (
+            f"KV: {', '.join(windows)}. Some engines keep all of them even so; the others have room beside "
+            "for the tokens that are read in a step, in whole blocks, which on a GPU are other numbers than "
+            "on a CPU."
+        )
+
+
+def _kv_per_token(rows: Sequence[FitRow]) -> dict[str, list[str]]:
+    return _grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
+
+
+def _joined(named: Mapping[str, Sequence[str]]) -> str:
+    if len(named) == 1:
+        return next(iter(named))
+    return "; ".join(f"{what} ({', '.join(engines)})" for what, engines in named.items())
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Each text once, with the names that have it, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for text, name in pairs:
+        found.setdefault(text, {})[name] = None
+    return {text: list(names) for text, names in found.items()}

@@ -1,0 +1,176 @@
+"""A plan as a person reads it: rows of its cells, and what holds for all of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from engines import ENGINES
+from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
+from harness.plan.context_fit import context_lines
+from harness.settings import overrides
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A common term that some servers cannot be told, and why."""
+
+    term: str
+    reason: str
+    deployments: tuple[str, ...]
+
+
+def plan_rows(plan: Plan) -> list[dict[str, str]]:
+    """A row for each cell; what its start is called stands at the start's first."""
+    return [
+        {
+            "start": start.name if position == 0 else "",
+            "repeat": str(cell.repeat + 1),
+            "cell": f"{cell.number:03d}",
+            "scenario": cell.scenario.label,
+            "load": cell.load.label,
+            "ramp-up + warm-up + window + ramp-down": _phases(cell.load),
+        }
+        for start in plan.starts
+        for position, cell in enumerate(start.cells)
+    ]
+
+
+def plan_lines(plan: Plan, until: Until | None = None) -> list[str]:
+    """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
+    deployments = list(plan.deployments.values())
+    alike = [*_fairness(deployments), *_tuned(deployments), *map(_unmatched_line, unmatched(plan))]
+    return [*skip_lines(plan.skips), *alike, *context_lines(plan.starts), *length_lines(plan, until)]
+
+
+def length_lines(plan: Plan, until: Until | None = None) -> list[str]:
+    """How many starts and cells there are, what they are expected to take, and what may follow them."""
+    cells = sum(len(start.cells) for start in plan.starts)
+    if not cells:
+        return []
+    size = f"{counted(len(plan.starts), 'start')}, {counted(cells, 'cell')}"
+    lines = [f"{size}, about {duration_text(plan.estimate_s)}{_known_from(plan)}"]
+    return [*_order_lines(plan), *lines, *(_until_lines(plan, until) if until else ())]
+
+
+def _order_lines(plan: Plan) -> Iterable[str]:
+    """Of what the order is; nothing where there is no choice."""
+    if len(plan.deployments) > 1:
+        yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
+    if any(len(start.cells) > 1 for start in plan.starts):
+        yield "order: cells of a start at random, in each repeat anew and the same for all deployments"
+
+
+def _known_from(plan: Plan) -> str:
+    """What the estimate knows of the starts, and what it lacks."""
+    own = sum(each.terms.base_url is None for each in plan.deployments.values())
+    if plan.learnt and plan.learnt == own:
+        return ", learnt from earlier runs"
+    if plan.learnt:
+        return f", learnt from earlier runs for {plan.learnt} of {own} deployments, and the others' start-up"
+    # A large engine takes a minute or more to start, which no constant could tell.
+    return ", and each engine's own start-up" if own else ""
+
+
+def _until_lines(plan: Plan, until: Until) -> Iterable[str]:
+    asked, budget = f"{100 * until.half_width_share:g} %", duration_text(until.budget_s)
+    yield (
+        f"until=ci:{100 * until.half_width_share:g}%: after {counted(plan.blocks, 'repeat')}, more, until no "
+        f"95 % interval of {until.metric} reaches further than {asked} from its mean, or a further one would "
+        f"not end within {budget}"
+    )
+    if plan.estimate_s > until.budget_s:
+        yield (
+            f"until.budget is {budget}, less than these {counted(plan.blocks, 'repeat')} are expected to "
+            "take; they are measured all the same"
+        )
+
+
+def skip_lines(skips: Sequence[Skip]) -> list[str]:
+    """What is left out, those of one reason in a line."""
+    return [
+        f"skipped {what}: {reason}" for reason, what in _grouped((skip.reason, skip.what) for skip in skips)
+    ]
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Each reason once, in order of appearance, with the names that have it."""
+    names: dict[str, list[str]] = {}
+    for reason, name in pairs:
+        names.setdefault(reason, []).append(name)
+    return [(reason, ", ".join(each)) for reason, each in names.items()]
+
+
+def counted(count: int, what: str) -> str:
+    """`1 start`, `2 starts`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _fairness(deployments: Sequence[Deployment]) -> list[str]:
+    """What the servers that bench starts are told alike; they may have options of their own that say else."""
+    terms = dict.fromkeys(each.terms for each in deployments if each.terms.base_url is None)
+    said = dict.fromkeys((each.fairness, _told(each)) for each in terms)
+    return [f"fairness={fairness}: {told}" for fairness, told in said]
+
+
+_EQUAL_TERMS = ("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache")
+
+
+def _told(terms: EngineTerms) -> str:
+    asked = {name: value for name in _EQUAL_TERMS if (value := getattr(terms, name)) is not None}
+    told = ", ".join(f"engine.{name}={overrides.as_text(value)}" for name, value in asked.items())
+    return told or "each engine's own defaults"
+
+
+def _tuned(deployments: Sequence[Deployment]) -> list[str]:
+    """What each engine's tuned set adds, and who recommends it; a value that the user gave wins."""
+    lines = (
+        _tuned_set(each)
+        for each in deployments
+        if each.terms.fairness == "tuned" and each.terms.base_url is None
+    )
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def _tuned_set(deployment: Deployment) -> str | None:
+    engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
+    if tuned is None:
+        return None
+    values = {name: getattr(deployment.options, name) for name in tuned.options}
+    words = [
+        f"{engine}.{name}={overrides.as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
+        for name, value in values.items()
+    ]
+    return f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(words)}; source: {tuned.source}'
+
+
+def unmatched(plan: Plan) -> list[Unmatched]:
+    """What cannot be told to a server, each once, so that a reader knows before the run."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for deployment in plan.deployments.values():
+        if deployment.terms.base_url is None:
+            for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
+                found.setdefault((f"engine.{term}", why), []).append(deployment.label)
+    return [Unmatched(term, why, tuple(labels)) for (term, why), labels in found.items()]
+
+
+def _unmatched_line(each: Unmatched) -> str:
+    return f"not matched, {', '.join(each.deployments)}: {each.term}, {each.reason}"
+
+
+def _phases(load: Load) -> str:
+    """Each phase that there is, in order; the window with what bounds it."""
+    bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
+    if load.conversations is not None:
+        bounds.append(f"{load.conversations} conversations")
+    window = " or ".join(bounds) or "the whole trace"
+    before = [load.ramp_up_s, load.warmup_s] if load.ramp_up_s else [load.warmup_s]
+    after = [load.ramp_down_s] if load.ramp_down_s else []
+    return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
+
+
+def duration_text(seconds: float) -> str:
+    """`0.5 s`, `62 s`, `12.5 minutes`, `2 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} minutes" if seconds < 5400 else f"{seconds / 3600:.3g} hours"

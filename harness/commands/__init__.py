@@ -1,1 +1,0 @@
-"""The commands: a file for each kind; harness/cli.py puts them together. They may import anything."""

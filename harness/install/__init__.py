@@ -1,0 +1,1 @@
+"""Environments of engines and tools, and weights on disk."""

@@ -1,0 +1,253 @@
+"""Settings -> the ordered starts and cells of a run, and what is left out, with its reason. Pure.
+
+Knows no engine: whether a pair exists is asked of the engine's own file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engines import ENGINES
+from harness.contracts import (
+    Deployment,
+    Load,
+    Place,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Reason,
+    ScenarioChoice,
+    Skip,
+    Weights,
+)
+from harness.errors import UserError
+from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
+from harness.plan.context_fit import check_context
+from harness.plan.durations import Expected
+from harness.plan.order import cell_order, deployment_order
+from harness.settings.config import Settings
+
+CanPrepare = Callable[[Weights], Reason | None]
+# Says why this machine cannot start a deployment; None where it can.
+WhyNotHere = Callable[[Deployment], Reason | None]
+# The most tokens of context that a model can; None where that is not known.
+MostContext = Callable[[str], int | None]
+# What a start and each of its cells take beside the loads, by earlier runs; None where there are none.
+Expect = Callable[[Deployment], Expected | None]
+
+_LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
+# What a start takes beyond the engine's own start-up (1 s to minutes), and a cell beyond its load: roughly.
+_UNKNOWN = Expected(start_s=6.0, cell_s=2.5)
+_ATTACHED = Expected(start_s=1.0, cell_s=2.5)
+# With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
+LEAST_BLOCKS = 3
+# What a window without a duration or a known rate is guessed to take.
+_WINDOW_S = 60.0
+
+
+def nothing_learnt(deployment: Deployment) -> None:
+    """Of a machine without earlier runs."""
+
+
+def make(
+    settings: Settings,
+    can_prepare: CanPrepare,
+    why_not_here: WhyNotHere = lambda deployment: None,
+    most_context: MostContext = lambda model: None,
+    *,
+    is_new: bool = True,
+    repeats: int | None = None,
+    expect: Expect = nothing_learnt,
+) -> Plan:
+    """Blocks in which every deployment is started once, in a balanced order that is drawn from the run's seed
+    (harness/plan/order.py), with the cells of a start in random order.
+
+    `can_prepare` says why weights cannot be had on this machine, None where they can. `repeats`: how many
+    blocks, where the plan has grown; else as many as are asked for. Raises UserError for options that none of
+    the deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than
+    the model can: a run that was begun with one may still be resumed.
+    """
+    deployments, skips = _deployments(settings, can_prepare, why_not_here)
+    if is_new:
+        _check_models(settings, deployments, most_context)
+    whole = Plan((), tuple(skips), 0.0, tuple(each.label for each in deployments))
+    for _ in range(planned_blocks(settings) if repeats is None else repeats):
+        whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
+    if is_new:
+        check_context(whole.starts)
+    return estimated(whole, expect)
+
+
+def planned_blocks(settings: Settings) -> int:
+    """Blocks to measure whatever they come to: the repeats asked for, with `until` at least LEAST_BLOCKS."""
+    return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+
+
+def grown(whole: Plan, settings: Settings, first_index: int, expect: Expect = nothing_learnt) -> Plan:
+    """A plan with one more block, whose starts are numbered from `first_index` on."""
+    block = _block(settings, list(whole.deployments.values()), whole)
+    numbered = (replace(start, index=index) for index, start in enumerate(block, first_index))
+    return estimated(replace(whole, starts=(*whole.starts, *numbered)), expect)
+
+
+def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -> list[PlannedStart]:
+    """The block that follows those of a plan."""
+    if not deployments:
+        return []
+    repeat, index = whole.blocks, len(whole.starts)
+    numbers = itertools.count(sum(len(start.cells) for start in whole.starts) + 1)
+    return [
+        PlannedStart(index + at, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
+        for at, place in enumerate(deployment_order(settings.seed, len(deployments), repeat), 1)
+    ]
+
+
+def check_most_context(settings: Settings, model: str, context_length: int, most_tokens: int) -> None:
+    """Raise UserError for a context that is longer than the model can."""
+    if context_length > most_tokens:
+        given = "" if "engine.context_length" in settings.given else ", the default,"
+        raise UserError(
+            f"engine.context_length={context_length}{given} is more than {model} can: "
+            f"give {most_tokens} or less"
+        )
+
+
+def _check_models(settings: Settings, deployments: Sequence[Deployment], most_context: MostContext) -> None:
+    asked = dict.fromkeys(
+        (each.model, each.terms.context_length)
+        for each in deployments
+        if each.terms.base_url is None and each.model != NO_QUANTIZATION
+    )
+    for model, context_length in asked:
+        most_tokens = most_context(model)
+        if context_length is not None and most_tokens is not None:
+            check_most_context(settings, model, context_length, most_tokens)
+
+
+def estimated(whole: Plan, expect: Expect = nothing_learnt) -> Plan:
+    """The plan with its expected duration.
+
+    That is what each cell's load takes, and for each start and cell what is known of earlier runs, else a
+    flat share without the start-up of the engine.
+    """
+    known = {label: found for label, each in whole.deployments.items() if (found := _expected(each, expect))}
+    return replace(whole, estimate_s=_estimate_s(whole.starts, known), learnt=len(known))
+
+
+def _expected(deployment: Deployment, expect: Expect) -> Expected | None:
+    return None if deployment.terms.base_url else expect(deployment)
+
+
+def flat(deployment: Deployment) -> Expected:
+    """What its starts and cells take beside the loads where nothing is known: without its own start-up."""
+    return _ATTACHED if deployment.terms.base_url else _UNKNOWN
+
+
+def _estimate_s(starts: Sequence[PlannedStart], known: Mapping[str, Expected]) -> float:
+    total_s = 0.0
+    for start in starts:
+        each = known.get(start.deployment.label, flat(start.deployment))
+        total_s += each.start_s + sum(load_s(c.load, c.scenario) + each.cell_s for c in start.cells)
+    return total_s
+
+
+def load_s(load: Load, scenario: ScenarioChoice) -> float:
+    """Expected seconds of a load's ramps, warm-up and window.
+
+    Where load.duration does not say it: a trace's length, in open loop load.conversations at their rate,
+    else one minute, a guess.
+    """
+    around_s = load.ramp_up_s + load.warmup_s + load.ramp_down_s
+    bounds_s = [] if load.duration_s is None else [load.duration_s]
+    if load.kind == "trace" and scenario.span_s is not None:
+        bounds_s.append(max(0.0, scenario.span_s / load.speedup - load.warmup_s))
+    if load.conversations is not None and load.rate_per_s is not None:
+        bounds_s.append(load.conversations / load.rate_per_s)
+    return around_s + min(bounds_s, default=_WINDOW_S)
+
+
+def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
+    """In the order of measuring; their seeds are of the settings alone."""
+    asked = [
+        (scenario, load, cell_seed(settings.seed, scenario, load, repeat, place))
+        for scenario in settings.scenarios
+        for load, place in _with_places(settings.loads)
+    ]
+    order = cell_order(settings.seed, repeat, len(asked))
+    return [
+        PlannedCell(next(numbers), scenario, load, repeat, seed)
+        for scenario, load, seed in (asked[at] for at in order)
+    ]
+
+
+def _with_places(loads: Sequence[Load]) -> Iterator[tuple[Load, int]]:
+    """Each load with its place among those of its traffic, as asked for."""
+    seen: Counter[str] = Counter()
+    for load in loads:
+        yield load, seen[_traffic(load)]
+        seen[_traffic(load)] += 1
+
+
+def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
+    """The same for every deployment, so that all see the same conversations, whatever the load's bounds,
+    ramps and processes are.
+
+    `place`: of a load among those of one traffic in a run. Each has conversations of its own, since those of
+    the cell before would be in the server's cache.
+    """
+    text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}" + (f"|{place}" if place else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def _traffic(load: Load) -> str:
+    """What tells one kind and size of traffic from another."""
+    if load.kind == "trace":
+        return "trace"
+    if load.kind == "open":
+        shape = f" {load.burstiness}" if load.arrival == "gamma" else ""
+        return f"rate={load.rate_per_s} {load.arrival}{shape}"
+    return f"concurrency={load.concurrency}"
+
+
+def _deployments(
+    settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere
+) -> tuple[list[Deployment], list[Skip]]:
+    found: list[Deployment] = []
+    skips: list[Skip] = []
+    asked = list(candidates(settings))
+    check_heeded(settings, asked)
+    for candidate in asked:
+        reason = why_not(candidate, can_prepare, why_not_here)
+        if reason is None:
+            found.append(candidate)
+        else:
+            skips.append(Skip(candidate.label, reason.text))
+    return found, skips
+
+
+def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
+    """Why a deployment is left out of a plan; None where it is not. Raises UserError where the options of an
+    engine without weights cannot work."""
+    if deployment.terms.base_url:
+        return None  # the server runs already; what it serves is the user's word
+    engine = ENGINES[deployment.engine]
+    launcher = deployment.terms.launcher
+    if launcher is not None and engine.launchers and launcher not in engine.launchers:
+        return Reason(
+            f"{engine.name} cannot be started with launcher={launcher}: it has no {_LAUNCHED[launcher]}"
+        )
+    if deployment.terms.fairness == "tuned" and engine.tuned is None:
+        return Reason(f"{engine.name} has no tuned set of options")
+    needed = engine.weights(deployment)
+    if isinstance(needed, Reason):
+        return needed
+    if needed is None:
+        # Pure, and raises UserError where the options cannot work; better now than after other starts.
+        engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
+        return why_not_here(deployment)
+    return why_not_here(deployment) or can_prepare(needed)

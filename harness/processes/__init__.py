@@ -1,0 +1,1 @@
+"""Child processes that leave nothing behind. Knows no server and no load."""

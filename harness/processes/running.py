@@ -1,0 +1,130 @@
+"""Records of what bench has running, and the end of what a killed run left.
+
+One JSON file per supervised process in a state directory that all runs share. Knows no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from harness.processes import watchdog
+from harness.processes.supervise import Supervised, supervise
+
+
+@dataclass(frozen=True)
+class Record:
+    """Who runs what. A pid is only meant together with its start time and the boot (see start_time_s)."""
+
+    label: str
+    boot_id: str
+    owner: tuple[int, float]  # bench itself: while it lives, nobody else ends its processes
+    watchdog: tuple[int, float]
+    process: tuple[int, float]
+    mark: str
+    grace_s: float
+
+
+@contextmanager
+def supervised(
+    argv: Sequence[str],
+    *,
+    label: str,
+    state_dir: Path,
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+    grace_s: float = 10.0,
+    pass_stdout: bool = False,
+) -> Iterator[Supervised]:
+    """supervise.supervise for a `with` block, with a record in state_dir until all of it is gone."""
+    process = supervise(
+        argv, log_path=log_path, environment=environment, grace_s=grace_s, pass_stdout=pass_stdout
+    )
+    path = state_dir / f"{process.mark}.json"
+    try:
+        with process:
+            _write(path, record_of(label, process))
+            yield process
+    finally:
+        if process.ended:
+            path.unlink(missing_ok=True)
+
+
+def record_of(label: str, process: Supervised) -> Record:
+    return Record(
+        label=label,
+        boot_id=watchdog.boot_id(),
+        owner=_identity(os.getpid()),
+        watchdog=_identity(process.watchdog_pid),
+        process=(process.pid, process.start_time_s),
+        mark=process.mark,
+        grace_s=process.grace_s,
+    )
+
+
+def reap(state_dir: Path) -> list[str]:
+    """End what earlier runs left in spite of all, and say so, one sentence for each.
+
+    Leaves alone what belongs to a bench that still runs, and any process whose pid was given to another
+    since. Blocks for up to the grace period of each.
+    """
+    said = []
+    for path in sorted(state_dir.glob("*.json")):
+        record = _read(path)
+        if record and record.boot_id == watchdog.boot_id():
+            if _is_alive(record.owner):
+                continue
+            if ended := _end(record):
+                said.append(f"ended what a killed run had left: {record.label}, pid {', '.join(ended)}")
+        path.unlink(missing_ok=True)
+    return said
+
+
+def _end(record: Record) -> list[str]:
+    """End the record's processes; returns their pids."""
+    find = partial(watchdog.left_of, *record.process, record.mark)
+
+    left = [str(process.pid) for process in find()]
+    if _is_alive(record.watchdog):
+        with suppress(ProcessLookupError):
+            os.kill(record.watchdog[0], signal.SIGTERM)
+        deadline = time.monotonic() + record.grace_s + watchdog.KILL_LIMIT_S
+        while _is_alive(record.watchdog) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    watchdog.end(find, record.grace_s, time.sleep)
+    return left
+
+
+def _identity(pid: int) -> tuple[int, float]:
+    return pid, watchdog.start_time_s(pid) or 0.0
+
+
+def _is_alive(identity: tuple[int, float]) -> bool:
+    return watchdog.start_time_s(identity[0]) == identity[1]
+
+
+def _write(path: Path, record: Record) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.with_suffix(".tmp")
+    try:
+        whole.write_text(json.dumps(asdict(record)))
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Record | None:
+    """None where it cannot be read: its run died while writing it, before or after another had reaped it."""
+    try:
+        fields = json.loads(path.read_text())
+        identities = {name: tuple(fields[name]) for name in ("owner", "watchdog", "process")}
+        return Record(**(fields | identities))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,259 @@
+"""Supervises one child process so that nothing it started outlives bench, however bench ends.
+
+The program: bench starts `python -P harness/processes/watchdog.py -- ARGV...` and holds the other end of its stdin.
+When that end closes (bench asks, exits, or dies by kill -9) or the child exits, every process that descends
+from the child is ended: TERM, a grace period, KILL. This file may import the standard library and psutil
+only: as a program it runs without bench's packages on its path. The client is harness/processes/supervise.py.
+
+The protocol: one JSON line with the child's extra environment on stdin (so that no key shows in an argument
+list); events as JSON lines on stdout (`started` or `failed`, `exited`, `done`); the child's output on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+MARK = "SERVING_BENCH_CHILD"  # in the environment of the child and, unless they clear it, its descendants
+KILL_LIMIT_S = 10.0  # a process in uninterruptible sleep survives KILL; do not wait for it for ever
+MOST_FILES = 1 << 20  # of a child
+_TICK_S = 0.1
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def start_time_s(pid: int) -> float | None:
+    """When the process started, None if there is none (or only a zombie): with the pid, its identity.
+
+    On Linux in seconds since boot, so that setting the clock does not change it; elsewhere since the epoch.
+    """
+    if not sys.platform.startswith("linux"):
+        with suppress(psutil.Error):
+            return psutil.Process(pid).create_time()
+        return None
+    try:
+        # The second field is the program's name in parentheses and may hold anything, parentheses too.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def boot_id() -> str:
+    """Differs after each boot of the machine; start times of two boots do not compare."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
+
+
+def marked(mark: str) -> Iterator[psutil.Process]:
+    """This user's living processes that were started with the mark in their environment."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and start_time_s(process.pid) is not None:
+                yield process
+
+
+def end(find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]) -> int:
+    """End the processes that `find` gives, again and again until it gives none: TERM, then KILL.
+
+    Blocks for up to grace_s + KILL_LIMIT_S; `wait(seconds)` is called between looks. Returns how many were
+    still there after the grace period.
+    """
+    _signal_until_gone(find, signal.SIGTERM, grace_s, wait)
+    stubborn = len(find())
+    _signal_until_gone(find, signal.SIGKILL, KILL_LIMIT_S, wait)
+    return stubborn
+
+
+def _signal_until_gone(
+    find: Callable[[], Sequence[psutil.Process]], number: int, limit_s: float, wait: Callable[[float], object]
+) -> None:
+    deadline = time.monotonic() + limit_s
+    told: set[int] = set()
+    while (found := find()) and time.monotonic() < deadline:
+        for process in found:
+            if process.pid not in told:
+                told.add(process.pid)
+                with suppress(psutil.Error):
+                    process.send_signal(number)
+        wait(_TICK_S)
+
+
+def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
+    """What lives of a process that ran under a watchdog that is gone: itself (if pid and start time match)
+    with its descendants, its session's members, and whoever carries its mark."""
+    found = {process.pid: process for process in marked(mark)}
+    present = start_time_s(pid)
+    if present == started_s:
+        with suppress(psutil.Error):
+            root = psutil.Process(pid)
+            found |= {process.pid: process for process in (root, *root.children(recursive=True))}
+    if present in (None, started_s):  # else the pid, and so the session's number, is another's by now
+        found |= {process.pid: process for process in _session(pid, started_s)}
+    return [process for process in found.values() if start_time_s(process.pid) is not None]
+
+
+def _session(session: int, since_s: float) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            started_s = start_time_s(process.pid)
+            if started_s is not None and started_s >= since_s and os.getsid(process.pid) == session:
+                yield process
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+def main() -> int:
+    options = _arguments()
+    setup = _first_line(0)
+    if setup is None:
+        return 1  # bench was gone before it had said what to start
+    wake = _wakeup_pipe()
+    environment = os.environ | json.loads(setup)["environment"]
+    spawned_ns = time.monotonic_ns()
+    try:
+        child = _spawn(options.argv, environment, options.stdout_fd)
+    except OSError as error:
+        _report(event="failed", errno=error.errno, strerror=error.strerror)
+        return 127
+    _report(event="started", pid=child.pid, start_time_s=start_time_s(child.pid), spawned_ns=spawned_ns)
+    statuses = _watch(child.pid, wake)
+    _finish(child.pid, environment[MARK], statuses, options.grace, wake)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run a program and end all that it started with it.")
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds between TERM and KILL")
+    parser.add_argument("--stdout-fd", type=int, help="inherited descriptor for the program's stdout")
+    parser.add_argument("argv", nargs="+")
+    return parser.parse_args()
+
+
+def _first_line(descriptor: int) -> bytes | None:
+    """The first line, None if the other end closed before it was whole."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return None
+        line += piece
+    return line
+
+
+def _wakeup_pipe() -> int:
+    """A descriptor on which each signal's number arrives as a byte; from here on no signal ends this process.
+
+    Python handlers, not SIG_IGN: an ignored signal would stay ignored in the child.
+    """
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    os.set_blocking(read_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return read_end
+
+
+def _spawn(
+    argv: Sequence[str], environment: dict[str, str], stdout_fd: int | None
+) -> subprocess.Popen[bytes]:
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
+    if prctl:
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of the child become ours, setsid or not
+    child = subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=2 if stdout_fd is None else stdout_fd,
+        stderr=2,
+        start_new_session=True,
+        preexec_fn=lambda: _in_child(prctl),
+    )
+    if stdout_fd is not None:
+        os.close(stdout_fd)  # so that the reader sees the end when the child's side closes
+    return child
+
+
+def _in_child(prctl: Callable[..., object] | None) -> None:
+    """Between fork and exec: open files up to the hard limit, for a server and its users have a connection
+    each; and should this watchdog itself be killed, the kernel ends the child."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if prctl:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _watch(child_pid: int, wake: int) -> dict[int, int]:
+    """Wait until the child has exited or bench is gone or asks; returns the statuses reaped so far."""
+    parent = os.getppid()
+    statuses: dict[int, int] = {}
+    while True:
+        readable, _, _ = select.select([0, wake], [], [], 1.0)
+        signals = os.read(wake, 4096) if wake in readable else b""
+        _reap(statuses)
+        asked = signal.SIGTERM in signals or (0 in readable and not os.read(0, 4096))
+        # A copy of the other end in a forked child of bench would hide bench's death: look at the parent too.
+        if child_pid in statuses or asked or os.getppid() != parent:
+            return statuses
+
+
+def _finish(child_pid: int, mark: str, statuses: dict[int, int], grace_s: float, wake: int) -> None:
+    """End all that is left, report the child's end as soon as it is known, and what it took."""
+    by_itself = child_pid in statuses
+    reported = False
+
+    def look(limit_s: float) -> None:
+        nonlocal reported
+        if select.select([wake], [], [], limit_s)[0]:
+            os.read(wake, 4096)
+        _reap(statuses)
+        if child_pid in statuses and not reported:
+            reported = True
+            code = os.waitstatus_to_exitcode(statuses[child_pid])
+            _report(event="exited", returncode=code)
+
+    look(0.0)
+    abandoned = len(_family(mark)) if by_itself else 0
+    stubborn = end(lambda: _family(mark), grace_s, look)
+    look(0.0)
+    _report(event="done", killed=stubborn > 0, leftovers=abandoned)
+
+
+def _family(mark: str) -> list[psutil.Process]:
+    found = {p.pid: p for p in psutil.Process().children(recursive=True) if start_time_s(p.pid) is not None}
+    if not sys.platform.startswith("linux"):  # no subreaper: orphans are known by their mark alone
+        found |= {p.pid: p for p in marked(mark)}
+    return list(found.values())
+
+
+def _reap(statuses: dict[int, int]) -> None:
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            statuses[ended[0]] = ended[1]
+
+
+def _report(**event: object) -> None:
+    with suppress(BrokenPipeError):  # bench may be gone, which is no reason to stop cleaning up
+        os.write(1, json.dumps(event).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runs a plan: each start in turn, its cells measured and stored. Knows no terminal."""

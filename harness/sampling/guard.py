@@ -1,0 +1,304 @@
+"""Is the machine fit to measure: before each start and cell, and over each cell's window.
+
+Looks at what the samplers of a start have seen, the disk and the limit of open files; reads no device itself.
+What it finds makes a cell suspect, or with guard=strict refuses it or makes it invalid. What cannot be known
+(the load of others beside a server that is out of sight) is no finding.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Literal, Protocol
+
+from harness.contracts import (
+    FOREIGN_SHARE,
+    LOOK_S,
+    GuardFinding,
+    GuardMode,
+    Load,
+    LoadSummary,
+    Unfit,
+    throttle_names,
+)
+from harness.errors import UnfitError
+from harness.sampling.device_sample import DeviceSample
+from harness.sampling.host import HostSample
+from harness.sampling.sampling import BaselineReturn, Idle
+
+# The longest wait after one that was in vain, until a look finds nothing: what lasts is not waited for each
+# time.
+WAIT_AGAIN_S = 3.0
+STEAL_PCT = 5.0
+SWAPPED_BYTES = 16 << 20
+LOW_DISK_BYTES = 1 << 30
+LOW_FILES = 4096
+# Of a window's samples with a reason of NVML's that lowers the clocks.
+THROTTLED_SHARE = 0.05
+# Of the median over the earlier windows of the same deployment at the same load.
+LOW_CLOCK_SHARE = 0.95
+# Samples without its memory after which a device that told it before is lost.
+_LOST_AFTER = 3
+
+When = Literal["before", "during"]
+# A cause, and a clause with the numbers.
+Cause = tuple[Unfit, str]
+
+
+class Samples(Protocol):
+    """Who has the samples of a start so far (harness/run/watch.py)."""
+
+    def host_rows(self, since_ns: int, until_ns: int) -> Sequence[HostSample]: ...
+    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How the memory of a kind is looked at: what is in use now, and a wait until it is back at so many
+    bytes, for up to some seconds. Both block."""
+
+    kind: Literal["host", "device"]
+    measure: Callable[[], Idle]
+    wait: Callable[[int, float], BaselineReturn]
+
+
+class Guard:
+    """Looks after one run, or what is resumed of it. Keeps what is usual on this machine: memory before the
+    first start, clocks of the windows so far. `wait_s`: see GuardTerms."""
+
+    def __init__(self, mode: GuardMode, wait_s: float) -> None:
+        self.mode = mode
+        self._patience = _Patience(wait_s)
+        self._memory_patience = _Patience(wait_s)
+        self._cores = os.cpu_count() or 1
+        self._first_bytes: dict[str, int] = {}
+        self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
+        self._of_start: tuple[GuardFinding, ...] = ()
+        self._devices: tuple[int, ...] = ()
+        self._told: set[int] = set()  # devices that have told their memory in this start
+
+    def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Idle:
+        """What is in use before a server is started. Where that is more than before the first start, blocks
+        for up to wait_s until it is not; `tell` gets that. What is then left of it marks all cells of the
+        start; with guard=strict raises UnfitError."""
+        self._of_start, self._devices, self._told = (), tuple(devices), set()
+        idle = memory.measure()
+        if self.mode == "off" or idle.used_bytes is None:
+            return idle
+        first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
+        if is_back(idle.used_bytes, first):
+            return idle
+        patience = self._memory_patience
+        if patience.wait_s:
+            tell(f"{patience.said}: {_above(memory.kind, idle.used_bytes, first)}")
+        returned = memory.wait(first, patience.wait_s).returned
+        patience.learn(was_in_vain=not returned)
+        if returned:
+            return memory.measure()
+        text = _above(memory.kind, idle.used_bytes, first)
+        self._of_start = self._findings([("memory_not_back", text)], "before")
+        if refusal := self.refusal(self._of_start):
+            raise UnfitError(refusal, self._of_start)
+        return idle
+
+    def before_cell(
+        self,
+        samples: Samples,
+        load: Load,
+        directory: Path,
+        tell: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> tuple[GuardFinding, ...]:
+        """What is unfit before a cell of a run in `directory`. Blocks: for one look, and for up to wait_s
+        while what may pass has not. `tell` gets what is waited for, once; `check` is called at each look and
+        may raise."""
+        if self.mode == "off":
+            return ()
+        lasting = (*self._of_start, *self._findings(system_causes(load, directory), "before"))
+        if lasting and self.mode == "strict":
+            return lasting
+        return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
+
+    def refusal(self, found: Sequence[GuardFinding]) -> str | None:
+        """A sentence where what was found before a cell keeps it from being measured."""
+        if not found or self.mode != "strict":
+            return None
+        said = "; ".join(finding.text for finding in found)
+        return f"the machine was not fit: {said}; guard=mark measures all the same"
+
+    def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
+        """What made the machine unfit in a cell's window. `traffic` names its deployment and load: those of
+        one name are to have the same clocks."""
+        if self.mode == "off":
+            return ()
+        seen = self._seen(samples, summary.window_start_ns, summary.window_end_ns)
+        clocks = clocks_mhz(seen.device)
+        causes = [
+            *host_causes(seen, summary.cores_here),
+            *self._device_causes(seen),
+            *(cause for device, clock in clocks.items() for cause in self._slow(traffic, device, clock)),
+        ]
+        for device, clock in clocks.items():
+            self._clocks_mhz.setdefault((traffic, device), []).append(clock)
+        return self._findings(causes, "during")
+
+    def _wait_for(
+        self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> list[Cause]:
+        said = self._patience.said
+        deadline = time.monotonic() + self._patience.wait_s
+        told = False
+        while True:
+            since_ns = time.monotonic_ns()
+            time.sleep(LOOK_S)
+            check()
+            seen = self._seen(samples, since_ns, time.monotonic_ns())
+            causes = [*host_causes(seen, 0.0), *self._device_causes(seen)]
+            if not causes or time.monotonic() >= deadline:
+                self._patience.learn(was_in_vain=bool(causes))
+                return causes
+            if not told:
+                tell(f"{said}: {'; '.join(text for _, text in causes)}")
+                told = True
+
+    def _seen(self, samples: Samples, since_ns: int, until_ns: int) -> Seen:
+        host, device = samples.host_rows(since_ns, until_ns), samples.device_rows(since_ns, until_ns)
+        return Seen(host, device, self._cores)
+
+    def _device_causes(self, seen: Seen) -> Iterator[Cause]:
+        for device in self._devices:
+            rows = [row for row in seen.device if row.device == device]
+            if not rows:
+                yield "device_lost", f"device {device} gave no sample"
+                continue
+            if any(row.used_bytes is not None for row in rows):
+                self._told.add(device)
+            if device in self._told and all(row.used_bytes is None for row in rows[-_LOST_AFTER:]):
+                yield "device_lost", f"device {device} no longer tells its memory"
+                continue
+            yield from others_on(device, rows)
+            yield from throttled(device, rows)
+
+    def _slow(self, traffic: str, device: int, clock: float) -> Iterator[Cause]:
+        earlier = self._clocks_mhz.get((traffic, device))
+        if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
+            usual = f"in earlier windows of this deployment and load {median(earlier):.0f} MHz"
+            yield "clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"
+
+    def _findings(self, causes: Sequence[Cause] | Iterator[Cause], when: When) -> tuple[GuardFinding, ...]:
+        validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
+        return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
+
+
+class _Patience:
+    """How long to wait: the whole time, or little after a wait that was in vain."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._was_in_vain = False
+
+    @property
+    def wait_s(self) -> float:
+        return min(WAIT_AGAIN_S, self._longest_s) if self._was_in_vain else self._longest_s
+
+    @property
+    def said(self) -> str:
+        again = ", since the wait before was in vain" if self._was_in_vain else ""
+        return f"up to {self.wait_s:.0f} s{again}"
+
+    def learn(self, *, was_in_vain: bool) -> None:
+        self._was_in_vain = was_in_vain
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Samples of one span of time, in order, and the cores of this machine."""
+
+    host: Sequence[HostSample]
+    device: Sequence[DeviceSample]
+    cores: int
+
+
+def tolerance_bytes(baseline_bytes: int) -> int:
+    """What memory may be above a baseline and count as back there: 2 % of it or 128 MiB, the larger."""
+    return max(128 << 20, int(0.02 * baseline_bytes))
+
+
+def is_back(used_bytes: int, baseline_bytes: int) -> bool:
+    return used_bytes <= baseline_bytes + tolerance_bytes(baseline_bytes)
+
+
+def _above(kind: str, used_bytes: int, first_bytes: int) -> str:
+    above = (used_bytes - first_bytes) / 2**30
+    return f"{above:.2f} GiB more {kind} memory was in use than before the first start"
+
+
+def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
+    """What does not pass: a full disk, few open files."""
+    free = shutil.disk_usage(directory).free
+    if free < LOW_DISK_BYTES:
+        yield "disk_low", f"{free / 2**20:.0f} MiB are free for {directory}"
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Of a closed loop it is known before the run whether they suffice (harness/load/limits.py).
+    if load.concurrency is None and hard != resource.RLIM_INFINITY and hard < LOW_FILES:
+        yield "few_files", f"a process may have {hard} open files, so an open loop no more connections"
+
+
+def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
+    """Of the machine: others' load, stolen time, swapping. `client`: cores that the load used."""
+    share = foreign_share(seen, client)
+    if share is not None and share > FOREIGN_SHARE:
+        yield "foreign_load", f"other programs used {100 * share:.0f} % of the processor"
+    stolen = [row.machine_steal_pct for row in seen.host if row.machine_steal_pct is not None]
+    if stolen and mean(stolen) > STEAL_PCT:
+        yield "steal", f"{mean(stolen):.0f} % of the processor went to other guests of its host"
+    swapped = [row.machine_swapped_bytes for row in seen.host if row.machine_swapped_bytes is not None]
+    if swapped and swapped[-1] - swapped[0] > SWAPPED_BYTES:
+        yield "swap", f"{(swapped[-1] - swapped[0]) / 2**20:.0f} MiB went in or out of swap"
+
+
+def foreign_share(seen: Seen, client: float | None) -> float | None:
+    """Share of the processor that neither the server's processes nor the load used; None where one of the
+    two is not known."""
+    # The first row's is of the time before it, when the server may have been at work.
+    busy = [row.machine_cpu_pct for row in seen.host[1:] if row.machine_cpu_pct is not None]
+    server = [(row.t_ns, row.cpu_s) for row in seen.host if row.cpu_s is not None]
+    if client is None or not busy or len(server) < 2 or server[0][0] == server[-1][0]:
+        return None
+    (begin_ns, begin_s), (end_ns, end_s) = server[0], server[-1]
+    server_cores = (end_s - begin_s) / ((end_ns - begin_ns) / 1e9)
+    return mean(busy) / 100 - (server_cores + client) / seen.cores
+
+
+def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
+    """Processes on a device that are not the server's, the most at once."""
+    most = max(rows, key=lambda row: row.foreign_processes or 0)
+    if most.foreign_processes:
+        held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
+        were = "another process was" if most.foreign_processes == 1 else "other processes were"
+        yield "foreign_process", f"{were} on device {device}{held}"
+
+
+def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
+    """A device whose clocks were held down in more than THROTTLED_SHARE of the samples."""
+    known = [throttle_names(row.throttle_reasons) for row in rows if row.throttle_reasons is not None]
+    held = [names for names in known if names]
+    if len(held) > THROTTLED_SHARE * len(known):
+        names = ", ".join(dict.fromkeys(name for each in held for name in each))
+        share = 100 * len(held) / len(known)
+        yield "throttled", f"device {device} was throttled ({names}) in {share:.0f} % of the samples"
+
+
+def clocks_mhz(rows: Sequence[DeviceSample]) -> dict[int, float]:
+    """Mean SM clock of each device's samples in which it computed."""
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        if row.sm_clock_mhz is not None and (row.utilization_pct or 0) > 0:
+            found.setdefault(row.device, []).append(row.sm_clock_mhz)
+    return {device: mean(clocks) for device, clocks in found.items()}

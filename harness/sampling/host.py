@@ -1,0 +1,193 @@
+"""Memory and CPU of the machine and of a server's process tree over time, and what the machine is. By psutil.
+
+Knows processes by pid only, and nothing of engines or devices. What cannot be read is None.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from harness.contracts import Reason, Scalar, mean_power_w
+from harness.processes.watchdog import boot_id
+from harness.sampling import sampling
+from harness.sampling.process_tree import ProcessTree, TreeReading
+from harness.sampling.rapl import PackageEnergy
+from harness.sampling.sampling import BaselineReturn, Idle, Sampling
+
+# The kernel adds its counts of swapping up over all cores each time that they are read.
+_SWAP_S = 1.0
+
+
+@dataclass(frozen=True)
+class HostSample:
+    """The tree's and the machine's state at `t_ns` (CLOCK_MONOTONIC).
+
+    The tree's fields are None without a tree or once it has gone (`processes` is 0 then). `cpu_s` and the
+    faults never decrease; what a child used within a sample's length of its end may be missing. `rss_bytes`
+    counts what processes share once for each. `pss_bytes` is read at marks only.
+
+    The machine's: `machine_cpu_pct` and `machine_steal_pct` are of all cores (100 = all busy, all stolen)
+    since the sample before, None at marks; `machine_swapped_bytes` went in or out of swap since boot, read
+    once a second like what is in it; `package_energy_j` is of the CPU's packages, from an arbitrary
+    beginning (harness/sampling/rapl.py).
+    """
+
+    t_ns: int
+    rss_bytes: int | None
+    cpu_s: float | None
+    threads: int | None
+    processes: int | None
+    major_faults: int | None
+    pss_bytes: int | None
+    machine_available_bytes: int
+    machine_cpu_pct: float | None
+    minor_faults: int | None = None
+    machine_steal_pct: float | None = None
+    machine_swap_used_bytes: int | None = None
+    machine_swapped_bytes: int | None = None
+    package_energy_j: float | None = None
+
+
+class HostReader:
+    """Reads a tree and the machine again and again. `notes`: why a field is None."""
+
+    def __init__(self, tree: ProcessTree) -> None:
+        self._tree = tree
+        self._lock = threading.Lock()
+        self._times = (0.0, 0.0, 0.0)
+        self._swap = psutil.swap_memory()
+        self._swap_read_ns = time.monotonic_ns()
+        self._energy = PackageEnergy()
+        self.notes: dict[str, str] = {}
+        self._note_energy()
+
+    def read(self, *, is_mark: bool = False) -> list[HostSample]:
+        """One sample. At a mark, PSS takes about 10 ms per GiB of the tree's memory longer."""
+        pss = self._tree.pss_bytes() if is_mark else None
+        if isinstance(pss, Reason):
+            self.notes["pss"] = pss.text
+        with self._lock:
+            t_ns = time.monotonic_ns()
+            used = self._tree.read() or TreeReading(processes=0)
+            # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
+            cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
+            if t_ns - self._swap_read_ns >= _SWAP_S * 1e9:
+                self._swap, self._swap_read_ns = psutil.swap_memory(), t_ns
+            energy_j = self._energy.read_j()
+        self._note_energy()
+        return [
+            HostSample(
+                t_ns=t_ns,
+                rss_bytes=used.rss_bytes,
+                cpu_s=used.cpu_s,
+                threads=used.threads,
+                processes=used.processes if self._tree.has_pid else None,
+                major_faults=used.major_faults,
+                pss_bytes=None if isinstance(pss, Reason) else pss,
+                machine_available_bytes=available_bytes(),
+                machine_cpu_pct=cpu_pct,
+                minor_faults=used.minor_faults,
+                machine_steal_pct=steal_pct,
+                machine_swap_used_bytes=self._swap.used,
+                machine_swapped_bytes=self._swap.sin + self._swap.sout,
+                package_energy_j=energy_j,
+            )
+        ]
+
+    def _cpu_pct(self) -> tuple[float | None, float | None]:
+        """Busy and stolen; None where no time has passed, stolen also where the system does not count it."""
+        times = psutil.cpu_times()
+        idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None)
+        # Linux counts a guest's time in `user` as well.
+        total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        before_idle_s, before_stolen_s, before_s = self._times
+        self._times = (idle_s, stolen_s or 0.0, total_s)
+        passed_s = total_s - before_s
+        if not before_s or passed_s <= 0:
+            return None, None
+        stolen_pct = None if stolen_s is None else 100.0 * (stolen_s - before_stolen_s) / passed_s
+        return max(0.0, 100.0 * (1.0 - (idle_s - before_idle_s) / passed_s)), stolen_pct
+
+    def _note_energy(self) -> None:
+        if self._energy.reason is not None:
+            self.notes["package_energy"] = self._energy.reason
+
+
+def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
+    """A sampler of the tree and the machine, to be entered with `with`; its marks read PSS."""
+    reader = HostReader(tree)
+    return Sampling(reader.read, hz, read_at_mark=lambda: reader.read(is_mark=True), notes=reader.notes)
+
+
+def available_bytes() -> int:
+    """Memory that a new program could use without swapping, as the system estimates it."""
+    return int(psutil.virtual_memory().available)
+
+
+def used_bytes() -> int:
+    """Total less available."""
+    memory = psutil.virtual_memory()
+    return int(memory.total - memory.available)
+
+
+def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
+    """The machine's used memory as median and the power of its CPU packages over duration_s. Blocks."""
+    energy = PackageEnergy()
+    seen = sampling.observe(lambda: (used_bytes(), energy.read_j()), hz, duration_s)
+    power_w = mean_power_w([(t_ns, energy_j) for t_ns, (_, energy_j) in seen])
+    note = None if power_w is not None else energy.reason or "the energy counter of the CPU stood still"
+    return Idle(sampling.median_bytes([used for _, (used, _) in seen]), power_w, note)
+
+
+def wait_for_baseline(baseline: int, tolerance_bytes: int, timeout_s: float) -> BaselineReturn:
+    """Wait until the machine's used memory is back at the baseline. Blocks for up to timeout_s."""
+    return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
+
+
+def machine_facts() -> dict[str, Scalar]:
+    """What the machine is, and its load now."""
+    uname = platform.uname()
+    return {
+        "os": _os_name(),
+        "kernel": f"{uname.system} {uname.release}",
+        "architecture": uname.machine,
+        "cpu_model": _cpu_model(),
+        "cores_physical": psutil.cpu_count(logical=False),
+        "cores_logical": psutil.cpu_count(logical=True),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_bytes": psutil.virtual_memory().total,
+        "swap_bytes": psutil.swap_memory().total,
+        "boot_id": boot_id(),
+        "load_1min": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()
+
+
+def _cpu_model() -> str | None:
+    with suppress(OSError):
+        return _value_of("model name", Path("/proc/cpuinfo").read_text().splitlines())
+    return platform.processor() or None
+
+
+def _value_of(name: str, lines: Iterable[str]) -> str | None:
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None

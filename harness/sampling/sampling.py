@@ -1,0 +1,221 @@
+"""A thread that reads something at a fixed rate, and the idle state before and after a server.
+
+Shared by harness/sampling/host.py and harness/sampling/gpu.py; knows neither what is read nor who asks. Instants are
+CLOCK_MONOTONIC nanoseconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
+
+
+@dataclass(frozen=True)
+class SamplerTiming:
+    """The sampler's own cost and regularity. `missed`: samples that were due while another still ran. `cpu_s`
+    is of its thread and of what was read at marks."""
+
+    samples: int
+    missed: int
+    interval_p99_s: float | None
+    interval_max_s: float | None
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What devices or a machine used before a server was there: memory, and power on average; `power_note`
+    says why that is not known."""
+
+    used_bytes: int | None
+    power_w: float | None
+    power_note: str | None = None
+
+
+@dataclass(frozen=True)
+class BaselineReturn:
+    """Whether memory came back to the baseline, and how far above it it was at the last look."""
+
+    returned: bool
+    difference_bytes: int | None
+    waited_s: float
+
+
+class Sampling(Generic[Row]):
+    """Rows of `read()`, `hz` times a second, from entering the `with` block to leaving it.
+
+    `read_at_mark` gives the rows for a phase's beginning (default: `read`). An exception from either is kept
+    in `error`, its sample left out, and sampling goes on. `notes` is what the reader has to say of missing
+    values: field -> reason.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Sequence[Row]],
+        hz: float = 10.0,
+        *,
+        read_at_mark: Callable[[], Sequence[Row]] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self._read = read
+        self._read_at_mark = read_at_mark or read
+        self._period_s = 1.0 / hz
+        self._rows: list[Row] = []
+        self._instants_ns: list[int] = []
+        self._phases: list[tuple[str, int]] = []
+        self._failures: list[str] = []
+        self._missed = 0
+        self._cpu_s = 0.0
+        self._marks_cpu_s = 0.0
+        self._late_marks: list[threading.Event] = []
+        self._notes = notes if notes is not None else {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+
+    def mark(self, phase: str) -> None:
+        """A phase begins now: keep its instant, and a sample with what is too costly for each one. Blocks
+        for that sample, ANSWER_LIMIT_S at most; while one that came too late has not returned, none is
+        taken."""
+        self._phases.append((phase, time.monotonic_ns()))
+        if not all(returned.is_set() for returned in self._late_marks):
+            return
+        returned = threading.Event()
+        try:
+            self._marks_cpu_s += within(ANSWER_LIMIT_S, lambda: self._sample_at_mark(returned))
+        except TimeoutError as hung:
+            self._late_marks.append(returned)
+            self._failures.append(f"a sample at a mark: {hung}")
+
+    def phases(self) -> list[tuple[str, int]]:
+        return list(self._phases)
+
+    def rows(self) -> list[Row]:
+        """All rows so far, while sampling goes on, too."""
+        return list(self._rows)
+
+    def last(self, count: int = 1) -> list[Row]:
+        """The newest rows, `count` at most, without a copy of all the others."""
+        return self._rows[-count:]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        return dict(self._notes)
+
+    @property
+    def error(self) -> str | None:
+        """The first failure and how many there were; None if all samples could be read."""
+        count = len(self._failures)
+        return f"{count} samples could not be read; the first: {self._failures[0]}" if count else None
+
+    def timing(self) -> SamplerTiming:
+        instants = list(self._instants_ns)
+        gaps = sorted((b - a) / 1e9 for a, b in itertools.pairwise(instants))
+        return SamplerTiming(
+            samples=len(instants),
+            missed=self._missed,
+            interval_p99_s=gaps[min(len(gaps) - 1, int(0.99 * len(gaps)))] if gaps else None,
+            interval_max_s=gaps[-1] if gaps else None,
+            cpu_s=self._cpu_s + self._marks_cpu_s,
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(ANSWER_LIMIT_S)
+        if self._thread.is_alive():
+            self._failures.append(f"a sample did not return within {ANSWER_LIMIT_S:g} s")
+
+    def _run(self) -> None:
+        _take_no_signals()
+        due_s = time.monotonic()
+        while not self._stop.wait(max(0.0, due_s - time.monotonic())):
+            self._instants_ns.append(time.monotonic_ns())
+            self._sample(self._read)
+            self._cpu_s = time.thread_time()
+            late = int((time.monotonic() - due_s) / self._period_s)  # due again while this one ran
+            self._missed += late
+            due_s += (late + 1) * self._period_s
+
+    def _sample_at_mark(self, returned: threading.Event) -> float:
+        """In a thread of its own; returns the processor time that it took, in seconds."""
+        self._sample(self._read_at_mark)
+        returned.set()
+        return time.thread_time()
+
+    def _sample(self, read: Callable[[], Sequence[Row]]) -> None:
+        try:
+            self._rows.extend(read())
+        except Exception as failure:
+            self._failures.append(f"{type(failure).__name__}: {failure}")
+
+
+def _take_no_signals() -> None:
+    # Signals belong to the main thread: one that lands here would not interrupt what that one waits for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def within(limit_s: float, ask: Callable[[], Value]) -> Value:
+    """`ask()` in a thread of its own, with what it raises. Blocks; raises TimeoutError after limit_s and
+    leaves that thread behind: what hangs in a driver cannot be stopped."""
+    answers: list[Value] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        _take_no_signals()
+        try:
+            answers.append(ask())
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run, name="bounded", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    return answers[0]
+
+
+def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tuple[int, Value]]:
+    """What `read()` gave over duration_s, each with the instant at which it had been read. Blocks."""
+    seen = []
+    for _ in range(max(1, round(hz * duration_s))):
+        value = read()
+        seen.append((time.monotonic_ns(), value))
+        time.sleep(1.0 / hz)
+    return seen
+
+
+def median_bytes(values: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return int(statistics.median(known)) if len(known) == len(values) > 0 else None
+
+
+def wait_until_back(
+    read: Callable[[], int | None], baseline_bytes: int | None, tolerance_bytes: int, timeout_s: float
+) -> BaselineReturn:
+    """Wait until `read()` is at most baseline + tolerance, for up to timeout_s. Blocks."""
+    begun_s = time.monotonic()
+    while True:
+        value = read()
+        difference = None if value is None or baseline_bytes is None else value - baseline_bytes
+        waited_s = time.monotonic() - begun_s
+        returned = difference is not None and difference <= tolerance_bytes
+        if returned or difference is None or waited_s >= timeout_s:
+            return BaselineReturn(returned, difference, waited_s)
+        time.sleep(0.1)

@@ -1,0 +1,271 @@
+"""What bench's load process gets wrong on this machine, found against a server whose send times are known.
+
+Climbs a ladder of loads: for each a fresh reference server and the real load process, both free to run where
+they like, as in a run. Knows the reference engine as it is handed in, and no terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from engines import ENGINES
+from harness.contracts import (
+    Deployment,
+    Engine,
+    EngineTerms,
+    InstallSpec,
+    Load,
+    LoadJob,
+    LoadSummary,
+    NativeSpec,
+    Place,
+    RequestRow,
+    SelfTest,
+    SelfTestStep,
+)
+from harness.errors import CellError, UserError
+from harness.install import install
+from harness.load.limits import OTHER_FILES, raise_file_limit
+from harness.load.processes import run_load
+from harness.load.pulse import Progress
+from harness.selftest import known_error, truth
+from harness.servers import server
+from harness.store import request_table
+
+_TTFT_S = 0.05
+_START_TIMEOUT_S = 30.0
+_TIMEOUT_S = 30.0
+# What gives the program that can judge the largest loads.
+BUILD = "bench install reference --program native"
+_MODEL = "reference"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A load of the ladder: streams at once, and the chunks per second of each."""
+
+    streams: int
+    chunks_per_s: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.streams} stream{'' if self.streams == 1 else 's'} x {self.chunks_per_s:g} chunks/s"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs by rising load, each with so much warm-up and window."""
+
+    rungs: tuple[Rung, ...]
+    warmup_s: float
+    window_s: float
+
+
+def _ladder(warmup_s: float, window_s: float, *rungs: tuple[int, float]) -> Ladder:
+    return Ladder(tuple(Rung(*rung) for rung in rungs), warmup_s, window_s)
+
+
+WHOLE = _ladder(
+    1.0, 4.0,
+    (1, 100), (64, 10), (16, 100), (256, 10), (64, 100), (1024, 10), (256, 100), (1024, 100), (256, 400),
+)  # fmt: skip
+QUICK = _ladder(0.5, 1.5, (1, 100), (64, 100), (256, 100))
+
+
+def ladder_of(text: str) -> Ladder:
+    """The ladder of loads given as `64x100,256x400`, as short as QUICK. Raises UserError."""
+    rungs = []
+    for word in text.split(","):
+        match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
+        if not match:
+            raise UserError(f"--loads {text}: {word!r} is not STREAMSxRATE; such as --loads 64x100,256x400")
+        rungs.append((int(match[1]), float(match[2])))
+    rungs.sort(key=lambda rung: rung[0] * rung[1])
+    return _ladder(QUICK.warmup_s, QUICK.window_s, *rungs)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The server to measure against: its engine, which `program` of it, `path` where that had to be built,
+    and who reads its record of sends."""
+
+    engine: Engine
+    program: str
+    path: Path | None
+    read_sends: Callable[[Path], Sequence[truth.Send]]
+
+    def spec(self, scratch: Path, *, ttft_s: float, itl_s: float, slots: int) -> NativeSpec:
+        """How to start it, with its files in `scratch`."""
+        options = self.engine.options(program=self.program, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
+        deployment = Deployment(self.engine.name, _MODEL, "-", EngineTerms(), options, "reference")
+        place = Place(None, None, "127.0.0.1", server.free_port(), scratch, program=self.path)
+        spec = self.engine.launch(deployment, place)
+        assert isinstance(spec, NativeSpec)
+        return spec
+
+
+def find_reference(
+    program: Literal["native", "python"], cache: Path, read_sends: Callable[[Path], Sequence[truth.Send]]
+) -> Reference | None:
+    """The reference server's program; None where it is not built, see BUILD."""
+    engine = ENGINES["reference"]
+    spec = engine.install(program, "cpu")
+    if spec is None:
+        return Reference(engine, program, None, read_sends)
+    found = install.installed(cache, spec) if isinstance(spec, InstallSpec) else None
+    return Reference(engine, program, found.program, read_sends) if found else None
+
+
+OnProgress = Callable[[Rung, Progress | None], None]
+
+
+def run(
+    reference: Reference,
+    ladder: Ladder,
+    state_dir: Path,
+    on_progress: OnProgress,
+    on_step: Callable[[SelfTestStep], None],
+) -> SelfTest:
+    """Climb the ladder, blocking, until its end or a load that the server or this machine cannot do.
+
+    `on_progress` hears when a rung begins (None) and about once a second while it runs. Leaves nothing
+    behind, whatever is raised: CellError where not even the first rung could be measured, Interrupted.
+    """
+    steps: list[SelfTestStep] = []
+    summaries: list[LoadSummary] = []
+    stopped = None
+    for rung in ladder.rungs:
+        if stopped := _obstacle(rung, steps[-1] if steps else None):
+            break
+        on_progress(rung, None)
+        try:
+            step, summary = _measure(reference, rung, ladder, state_dir, on_progress)
+        except CellError as error:
+            if not steps:
+                raise
+            stopped = f"{rung.label} could not be measured: {error}"
+            break
+        steps.append(step)
+        summaries.append(summary)
+        on_step(step)
+    if not steps:
+        raise CellError(str(stopped))
+    return _result(reference, steps, summaries, stopped)
+
+
+def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
+    """Why this rung cannot be climbed."""
+    if before and not before.server_kept_up:
+        last = Rung(before.streams, before.chunks_per_s).label
+        what = (
+            "no request could be judged" if before.chunks == 0 else "the server could not keep its schedule"
+        )
+        return f"{what} at {last}; no larger load was tried"
+    limit = raise_file_limit()  # for the children
+    if rung.streams + OTHER_FILES > limit:
+        return f"{rung.label} needs {rung.streams + OTHER_FILES} open files, the limit here is {limit}"
+    return None
+
+
+def _measure(
+    reference: Reference,
+    rung: Rung,
+    ladder: Ladder,
+    state_dir: Path,
+    on_progress: OnProgress,
+) -> tuple[SelfTestStep, LoadSummary]:
+    with TemporaryDirectory(prefix="bench-selftest-") as folder:
+        scratch = Path(folder)
+        spec = reference.spec(scratch, ttft_s=_TTFT_S, itl_s=1 / rung.chunks_per_s, slots=rung.streams + 1)
+        job = _job(spec, reference, rung, ladder, scratch)
+        log_path = scratch / "server.log"
+        with server.running_server(
+            spec, engine="the reference server", log_path=log_path, state_dir=state_dir
+        ) as running:
+            server.wait_ready(running, _START_TIMEOUT_S)
+            summary = run_load(
+                job,
+                scratch,
+                state_dir,
+                lambda progress: on_progress(rung, progress),
+                lambda: server.check_alive(running),
+            )
+        rows = request_table.read_rows(Path(job.rows_path))
+        answers = truth.served(reference.read_sends(scratch / "sends.bin"))
+    return step(rung, rows, summary, answers), summary
+
+
+def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scratch: Path) -> LoadJob:
+    """Answers of nearly a second, shorter ones where few streams would give too few for a p99."""
+    tokens = min(128, max(8, round(0.8 * rung.chunks_per_s * min(1, rung.streams / 16))))
+    return LoadJob(
+        cell="s",
+        base_url=spec.base_url,
+        model=spec.served_model,
+        api_key_env="",
+        engine=reference.engine.name,
+        engine_options={},
+        fairness="matched",
+        scenario="chat_multi_turn",
+        scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
+        load=Load(
+            concurrency=rung.streams,
+            warmup_s=ladder.warmup_s,
+            duration_s=ladder.window_s,
+            timeout_s=_TIMEOUT_S,
+        ),
+        seed=0,
+        rows_path=str(scratch / "rows.jsonl"),
+        summary_path=str(scratch / "summary.json"),
+        begun_path=str(scratch / "begun.jsonl"),
+    )
+
+
+# --- what it comes to ------------------------------------------------------------------------------
+
+
+def step(
+    rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, truth.Served]
+) -> SelfTestStep:
+    """What one load showed: the requests sent in its window, and all chunks for the rate and the cost."""
+    sent = [row for row in rows if request_table.in_window(row, summary)]
+    found = truth.errors(sent, answers)
+    start_ns, end_ns = summary.window_start_ns, summary.window_end_ns
+    arrived = sum(start_ns <= at_ns < end_ns for row in rows for at_ns in row.chunk_ns)
+    chunks = sum(len(row.chunk_ns) for row in rows)
+    late_s = truth.quantiles(found.late_s)
+    return SelfTestStep(
+        streams=rung.streams,
+        chunks_per_s=rung.chunks_per_s,
+        requests=len(sent),
+        failed=sum(row.outcome != "ok" for row in sent) + found.unpaired,
+        chunks=len(found.late_s),
+        reached_chunks_per_s=arrived / ((end_ns - start_ns) / 1e9),
+        ttft_error_s=truth.quantiles(found.ttft_s),
+        itl_error_s=truth.quantiles(found.itl_s),
+        e2e_error_s=truth.quantiles(found.e2e_s),
+        server_late_s=late_s,
+        server_kept_up=late_s is not None and late_s[0] < 1 / rung.chunks_per_s,
+        cpu_s_per_chunk=summary.cpu_s / chunks if chunks else None,
+    )
+
+
+def _result(
+    reference: Reference, steps: Sequence[SelfTestStep], summaries: Sequence[LoadSummary], stopped: str | None
+) -> SelfTest:
+    return SelfTest(
+        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        bench_version=known_error.version(),
+        program=reference.program,
+        stamp_source="kernel" if all(each.stamp_source == "kernel" for each in summaries) else "read",
+        machine=known_error.machine(),
+        steps=tuple(steps),
+        largest=known_error.largest(steps),
+        stopped=stopped,
+    )

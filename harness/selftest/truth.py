@@ -1,0 +1,120 @@
+"""What a client reported against what the reference server did, paired request by request. Pure.
+
+Both stamp with the same machine's CLOCK_MONOTONIC. Knows neither how the load was made nor where the server's
+record comes from (harness/selftest/selftest.py, benchmarks/load.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from harness.contracts import RequestRow
+
+# (request id, number of the content chunk, due_ns, sent_ns), as the reference server records them. These two
+# numbers stand for the arrival of the request and for the end of the answer.
+Send = tuple[str, int, int, int]
+ARRIVAL = 0xFFFFFFFF
+END = 0xFFFFFFFE
+# Two instants in nanoseconds, from and to.
+Span = tuple[int, int]
+# The server keeps no more of a request's id.
+ID_LENGTH = 36
+
+
+@dataclass
+class Served:
+    """One answer as the server made it: when the request came, each content chunk was due and was sent, and
+    the answer's end was sent (None: it was not)."""
+
+    arrived_ns: int | None = None
+    due_ns: list[int] = field(default_factory=list)
+    sent_ns: list[int] = field(default_factory=list)
+    ended_ns: int | None = None
+
+
+def served(sends: Iterable[Send]) -> dict[str, Served]:
+    """The answers by request id. Of a request that came twice under one id, the last answer."""
+    answers: dict[str, Served] = {}
+    for request_id, chunk, due_ns, sent_ns in sends:
+        if chunk == ARRIVAL:
+            answers[request_id] = Served(arrived_ns=sent_ns)
+            continue
+        answer = answers.get(request_id) or answers.setdefault(request_id, Served())
+        if chunk == END:
+            answer.ended_ns = sent_ns
+        else:
+            answer.due_ns.append(due_ns)
+            answer.sent_ns.append(sent_ns)
+    return answers
+
+
+@dataclass
+class Errors:
+    """Client minus server, in seconds, signed: of each request's TTFT (on the server from the request's
+    arrival to the first chunk's sending) and E2E, of each gap between chunks. `late_s`: how late the server
+    sent each chunk. `unpaired`: good requests of which the server knows nothing, or another number of
+    chunks."""
+
+    ttft_s: list[float] = field(default_factory=list)
+    itl_s: list[float] = field(default_factory=list)
+    e2e_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
+    unpaired: int = 0
+
+
+def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
+    """The errors of the requests that went well; the others are left out."""
+    found = Errors()
+    for row in rows:
+        if row.outcome != "ok":
+            continue
+        answer = answers.get(row.request_id[:ID_LENGTH])
+        span = _span(answer) if answer else None
+        if not answer or not span or len(answer.sent_ns) != len(row.chunk_ns):
+            found.unpaired += 1
+            continue
+        _add(found, row, answer, span)
+    return found
+
+
+def _span(answer: Served) -> Span | None:
+    """From the request's arrival to the answer's end; None where one of them is missing."""
+    if answer.arrived_ns is None or answer.ended_ns is None:
+        return None
+    return answer.arrived_ns, answer.ended_ns
+
+
+def _add(found: Errors, row: RequestRow, answer: Served, span: Span) -> None:
+    """`span`: from the request's arrival at the server to the answer's end."""
+    assert row.sent_ns is not None
+    found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (span[0], answer.sent_ns[0])))
+    found.e2e_s.append(error_s((row.sent_ns, row.end_ns), span))
+    found.itl_s.extend(gap_errors_s(row.chunk_ns, answer.sent_ns))
+    found.late_s.extend(
+        (sent_ns - due_ns) / 1e9 for sent_ns, due_ns in zip(answer.sent_ns, answer.due_ns, strict=True)
+    )
+
+
+def error_s(here: Span, there: Span) -> float:
+    """A duration as the client has it minus the server's, in seconds.
+
+    Each from its own start: a latency's are the sending of the request and its arrival at the server. So a
+    client that sets its start wrongly is wrong, and what the request travels counts against it.
+    """
+    return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
+
+
+def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
+    """Each gap between chunks as the client has it minus the server's, in seconds."""
+    return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
+
+
+def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
+    """Median and p99 (nearest rank) of the absolute values; None without any."""
+    ordered = sorted(abs(value) for value in values)
+    if not ordered:
+        return None
+    return median(ordered), ordered[-(-99 * len(ordered) // 100) - 1]

@@ -1,0 +1,272 @@
+"""The lifetime of one server in a container: `docker run`, its stop, its removal; and the end of what a
+killed run left.
+
+The counterpart of server.running_server. Knows no engine. Docker's client runs in the foreground under
+harness/processes/watchdog.py, so the server's output is in the log as it is written, and the end of bench is the end of
+the client, which tells the container.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from harness.contracts import ContainerSpec, Hint
+from harness.errors import ServerError
+from harness.processes import watchdog
+from harness.processes.running import supervised
+from harness.processes.supervise import Supervised
+from harness.servers.docker_cli import ask, how_to_get
+from harness.servers.server import Server, log_tail, remedies
+
+NAME_LABEL = "serving-bench"
+OWNER_LABEL = "serving-bench.owner"
+# `docker run` exits with these where it was Docker that failed: itself, the program's start, finding it.
+_DOCKER_FAILED = (125, 126, 127)
+_START_LIMIT_S = 300.0  # storage drivers without copy-on-write copy the whole image first
+_GONE_LIMIT_S = 30.0
+_POLL_S = 0.2
+HINTS = (
+    Hint(
+        r"could not select device driver",
+        "Docker knows no GPU: install the NVIDIA Container Toolkit and restart Docker.",
+    ),
+    Hint(
+        r"exec: .*(executable file not found|no such file or directory|permission denied)|"
+        r"\[FATAL tini .*\] exec .* failed",
+        "The image has no such program: it is not an image of this engine.",
+    ),
+    Hint(r"bind source path does not exist", "A file that the server needs is no longer there."),
+    Hint(r"Cannot connect to the Docker daemon", "Start Docker's daemon."),
+)
+
+
+@contextmanager
+def running_container(
+    spec: ContainerSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
+) -> Iterator[Server]:
+    """A server in a container for a `with` block, its output in log_path; the container is gone after it.
+
+    Entering blocks until its first process runs. Leaving blocks for up to spec.stop_grace_s and some seconds.
+    Raises ServerError where Docker cannot start it. See server.wait_ready.
+    """
+    container = _Container(_name(engine), spec)
+    all_hints = (*hints, *HINTS)
+    with ExitStack() as stack:
+        stack.callback(container.remove)
+        argv = run_argv(spec, container.name, _labels(engine))
+        client = supervised(
+            argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=spec.stop_grace_s
+        )
+        try:
+            process = stack.enter_context(client)
+        except OSError as error:
+            raise ServerError(f"{engine} cannot be started: docker: {error}", log_tail(log_path)) from error
+        stack.callback(container.stop)
+        failure = container.wait_started(process)
+        if failure and (said := _docker_error(log_path)):
+            advice = "".join(f"; {remedy}" for remedy in [*_pull(said, spec), *remedies(log_path, all_hints)])
+            raise ServerError(f"{engine} cannot be started: {said}{advice}", log_tail(log_path))
+        yield Server(
+            engine,
+            spec,
+            log_path,
+            all_hints,
+            process,
+            process.spawned_ns,
+            tuple(argv),
+            container_pid=container.process[0] if container.process else None,
+            cause=container.cause,
+        )
+
+
+def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
+    """The command line of docker."""
+    argv = ["docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none"]
+    # A program that handles no TERM ignores it where it is a container's first process.
+    argv.append("--init")
+    argv += [f"--label={key}={value}" for key, value in labels.items()]
+    if spec.memory_limit_bytes is not None:
+        # The same again for both: without, as much swap is allowed, and a measurement would swap.
+        argv += [f"--memory={spec.memory_limit_bytes}", f"--memory-swap={spec.memory_limit_bytes}"]
+    if spec.shm_bytes is not None:
+        argv.append(f"--shm-size={spec.shm_bytes}")
+    if spec.devices:
+        # Read as CSV, so the list of devices is one quoted field.
+        argv.append(f'--gpus="device={",".join(map(str, spec.devices))}"')
+    argv += [f"--mount={_mount(source, target)}" for source, target in spec.mounts]
+    if spec.cache is not None:
+        argv.append(f"--mount={_volume(spec.image, spec.cache)}")
+    for key, value in spec.environment.items():
+        argv.append(f"--env={key}={value}")
+    if spec.entrypoint is not None:
+        argv.append(f"--entrypoint={spec.entrypoint}")
+    return [*argv, spec.image, *spec.arguments]
+
+
+def reap() -> list[str]:
+    """Remove the containers of runs that were killed, and say so, one sentence for each.
+
+    Leaves alone those of a bench that still runs, and of other machines and containers that share this
+    Docker. Call it after running.reap, which waits for watchdogs that are at work. Blocks for some seconds.
+    """
+    if shutil.which("docker") is None:
+        return []
+    columns = f'{{{{.Names}}}}\t{{{{.Label "{OWNER_LABEL}"}}}}\t{{{{.Label "{NAME_LABEL}"}}}}'
+    listed = ask("ps", "--all", "--filter", f"label={OWNER_LABEL}", "--format", columns, timeout_s=10.0)
+    said = []
+    for line in listed.text.splitlines() if listed.code == 0 else ():
+        name, owner, engine = line.split("\t")
+        if _is_dead(owner) and _remove(name):
+            said.append(f"removed what a killed run had left: {engine}, container {name}")
+    return said
+
+
+class _Container:
+    """One container, from before it is made until it is gone."""
+
+    def __init__(self, name: str, spec: ContainerSpec) -> None:
+        self.name = name
+        self.spec = spec
+        self.process: tuple[int, float] | None = None  # its first one: pid and start time, if we see it
+        self._begun_s = time.time()
+
+    def wait_started(self, client: Supervised) -> bool:
+        """Block until its first process runs; true if the client ended first, and Docker may have failed."""
+        deadline = time.monotonic() + _START_LIMIT_S
+        while True:
+            code = client.wait(_POLL_S)
+            if code is not None:
+                return code in _DOCKER_FAILED
+            state = ask("inspect", "--type=container", "--format={{.State.Pid}} {{.Id}}", self.name)
+            pid, _, container_id = state.text.partition(" ")
+            if state.code == 0 and pid not in ("", "0"):
+                self.process = _seen_here(int(pid), container_id)
+                return False
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"Docker did not start a container of {self.spec.image} within {_START_LIMIT_S:g} s"
+                    + (f": {state.error}" if state.error else "")
+                )
+
+    def cause(self) -> str | None:
+        """Why it ended, where Docker knows more than its exit code says."""
+        until_s = time.time()
+        asked = ask(
+            "events", f"--since={self._begun_s:.6f}", f"--until={until_s:.6f}",
+            f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
+        )  # fmt: skip
+        if asked.code != 0:
+            return f"Docker no longer answers: {asked.error}"
+        limit = self.spec.memory_limit_bytes
+        if not asked.text:
+            return None
+        if limit is None:
+            return "killed for memory: the machine's was used up"
+        return f"killed for memory: raise engine.memory_limit={limit / 2**30:.3g}GiB"
+
+    def stop(self) -> None:
+        """`docker stop`: the image's stop signal, a grace period, KILL. An interrupt while it waits is raised
+        at once; the client's end and the removal that follow then do the same."""
+        grace_s = self.spec.stop_grace_s
+        ask("stop", f"--time={round(grace_s)}", self.name, timeout_s=grace_s + _GONE_LIMIT_S)
+
+    def remove(self) -> None:
+        """What is left after the client's end: nothing, or a container that never ran or would not stop."""
+        try:
+            removed = _remove(self.name)
+        except BaseException:
+            _remove(self.name)
+            raise
+        if removed is None and self.process and watchdog.start_time_s(self.process[0]) == self.process[1]:
+            # Docker is gone and its container is not. The first process of one is the end of all in it.
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.process[0], signal.SIGKILL)
+
+
+def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
+    """Its pid and start time where it is that container's. Docker's pids are those of the daemon, which may
+    be in a virtual machine, or bench in a container: there the same number is another's, or nobody's."""
+    started_s = watchdog.start_time_s(pid)
+    # Its control group is named after it; where it has none of its own (rootless), its /etc/hostname is a
+    # mount of a file of Docker's. All mounts of the host name every container, so only that one counts.
+    signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
+    with suppress(OSError):
+        is_it = any(sign in Path(f"/proc/{pid}/{file}").read_text() for file, sign in signs.items())
+        return (pid, started_s) if is_it and started_s is not None else None
+    return None
+
+
+def _remove(name: str) -> bool | None:
+    """Whether there was something to remove; None where Docker does not say. Blocks until it is gone."""
+    answer = ask("rm", "--force", "--volumes", name)
+    if answer.code == 0 and "no such container" not in answer.error.lower():
+        return True
+    deadline = time.monotonic() + _GONE_LIMIT_S
+    while time.monotonic() < deadline:
+        left = ask("ps", "--all", "--quiet", "--filter", f"name=^{name}$")
+        if left.code != 0:
+            return None
+        if not left.text:
+            return False
+        time.sleep(_POLL_S)
+    return None
+
+
+def _name(engine: str) -> str:
+    """Unique, and of the characters that Docker takes."""
+    return f"serving-bench-{re.sub('[^A-Za-z0-9_.-]+', '-', engine)[:40]}-{secrets.token_hex(4)}"
+
+
+def _labels(engine: str) -> dict[str, str]:
+    pid = os.getpid()
+    return {NAME_LABEL: engine, OWNER_LABEL: f"{_here()}/{pid}/{watchdog.start_time_s(pid)}"}
+
+
+def _here() -> str:
+    """Where a pid means something: a boot of a machine, and there one namespace."""
+    space = Path("/proc/self/ns/pid")
+    return f"{watchdog.boot_id()}/{os.readlink(space) if space.exists() else '-'}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a bench, as the label names it, has ended; false where that cannot be known here."""
+    here, pid, started_s = (["", "", *owner.rsplit("/", 2)])[-3:]
+    return here == _here() and pid.isdecimal() and str(watchdog.start_time_s(int(pid))) != started_s
+
+
+def _volume(image: str, target: str) -> str:
+    """A volume for each image: Docker makes it with the owner and mode that the directory has in there, and
+    what a server keeps in it is no file of ours that only root could remove."""
+    name = f"serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', image)}"
+    return _csv("type=volume", f"source={name}", f"target={target}", f"volume-label={NAME_LABEL}")
+
+
+def _mount(source: Path, target: str) -> str:
+    """A read-only bind mount: one that is not there fails, where -v would make a directory of it."""
+    return _csv("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
+
+
+def _csv(*fields: str) -> str:
+    quoted = (
+        '"' + field.replace('"', '""') + '"' if re.search('[,"\n]', field) else field for field in fields
+    )
+    return ",".join(quoted)
+
+
+def _docker_error(log_path: Path) -> str | None:
+    """What docker complained of last, on one line; None where the container's own program ended so."""
+    lines = [line for line in log_tail(log_path, 50).splitlines() if line.startswith("docker: ")]
+    said = lines[-1].removeprefix("docker: ").removeprefix("Error response from daemon: ") if lines else ""
+    return said.strip().rstrip(".")[:400] or None
+
+
+def _pull(said: str, spec: ContainerSpec) -> list[str]:
+    return [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []

@@ -1,0 +1,112 @@
+"""Asks Docker, through its command line: what is here, what became of a container.
+
+The only file that runs `docker` and waits for the answer; harness/servers/container.py runs `docker run`. Knows no
+engine and starts no container.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import MissingError, UserError
+
+# The images that this project's Dockerfiles make; all others are pulled.
+OWN_IMAGES = "serving-bench/"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`code` is the exit code, None where there was no answer in time; `error` is what it complained of."""
+
+    code: int | None
+    text: str
+    error: str
+
+
+def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
+    """What `docker ARGUMENTS` prints. Blocks for up to timeout_s. Raises nothing of its own: where there is
+    no docker, that is the answer."""
+    try:
+        # In a session of its own: Ctrl-C in a terminal is bench's to act on.
+        done = subprocess.run(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(None, "", f"docker {arguments[0]} did not answer within {timeout_s:g} s")
+    except OSError as error:
+        return Answer(None, "", f"docker cannot be run: {error.strerror}")
+    return Answer(done.returncode, done.stdout.strip("\n"), " ".join(done.stderr.split())[:500])
+
+
+def check(images: Iterable[str]) -> None:
+    """Whether containers of these images can be started here; bench itself never pulls one.
+
+    Blocks for up to a minute. Raises MissingError, which says what to run, and UserError where Docker is on
+    another machine.
+    """
+    if shutil.which("docker") is None:
+        raise MissingError(
+            "engine.launcher=docker: there is no docker program here; install Docker Engine "
+            "(on Debian: apt-get install docker.io docker-cli)"
+        )
+    _check_is_here()
+    version = ask("version", "--format", "{{.Server.Version}}")
+    if version.code != 0:
+        raise MissingError(
+            f"engine.launcher=docker: Docker does not answer ({version.error}); start its daemon, and where "
+            "it refuses this user, add them to the group docker"
+        )
+    for image in dict.fromkeys(images):
+        _check_image(image)
+
+
+def _check_is_here() -> None:
+    """The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices."""
+    host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
+    if host.startswith(("tcp://", "ssh://", "http")):
+        raise UserError(
+            f"engine.launcher=docker: Docker is on another machine ({host}); bench must run there, and "
+            "measures a server elsewhere with engine.base_url"
+        )
+
+
+def _check_image(image: str) -> None:
+    found = ask("image", "inspect", "--format", "{{.Id}}", image)
+    if found.code == 0:
+        return
+    if "no such image" not in found.error.lower():
+        raise MissingError(f"image {image}: Docker does not say whether it is here: {found.error}")
+    raise MissingError(f"image {image} is not here; run `{how_to_get(image)}`")
+
+
+def how_to_get(image: str) -> str:
+    """The command that makes or fetches an image."""
+    return "make images" if image.startswith(OWN_IMAGES) else f"docker pull {image}"
+
+
+def image_facts(image: str) -> Mapping[str, str | None]:
+    """What identifies an image: `image`, `image_id`, `image_digest` (none where it was built here),
+    `image_created`, `image_version` (its label); and `docker_version`. What Docker does not say is None."""
+    found = ask("image", "inspect", "--format", "{{json .}}", image)
+    about: Mapping[str, Any] = json.loads(found.text) if found.code == 0 else {}
+    labels = (about.get("Config") or {}).get("Labels") or {}
+    version = ask("version", "--format", "{{.Server.Version}}")
+    return {
+        "image": image,
+        "image_id": about.get("Id"),
+        "image_digest": next((name.partition("@")[2] for name in about.get("RepoDigests") or ()), None),
+        "image_created": about.get("Created"),
+        "image_version": labels.get("org.opencontainers.image.version"),
+        "docker_version": version.text if version.code == 0 else None,
+    }

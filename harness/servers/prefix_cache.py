@@ -1,0 +1,191 @@
+"""Empties the prefix cache of a server of ours before a cell, and has the server's own count say so.
+
+A fixed prompt is sent twice, so that it is found cached, then the engine's calls, then the prompt once more,
+which must be read anew. Knows no engine: the calls, and where a server counts, are the engine's file's.
+Nothing that happens here fails a cell.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import Any, Literal
+
+from harness.contracts import (
+    AttachSpec,
+    CacheReset,
+    Deployment,
+    Engine,
+    HttpCall,
+    LaunchSpec,
+    Reason,
+    ServerTerm,
+)
+from harness.servers import probe
+from harness.servers.scrape import NoPageError, Page, Terms
+
+# For all of it: a CPU may read a large model's prompt at 15 tokens/s.
+LIMIT_S = 60.0
+# A server may still be busy with a request whose user is gone.
+TRIES = 3
+RETRY_S = 0.3
+# More than two of the largest blocks that are common, vLLM's on a CPU of 128 tokens.
+PROMPT_WORDS = 320
+# What a chat template puts before all prompts may be found again after a reset.
+LEFT_SHARE = 0.1
+_COUNTED_WITHIN_S = 1.0
+_PAGE_TIMEOUT_S = 2.0
+_POLL_S = 0.02
+_WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
+_UNCOUNTED = "the server does not say how many tokens of a prompt were cached"
+_NEVER_CACHED = "the server found nothing of the prompt cached before the reset either"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the server counted of one prompt; None: it does not say."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @property
+    def was_cached(self) -> bool:
+        """More of it than any two prompts share."""
+        return (self.cached_tokens or 0) > LEFT_SHARE * (self.prompt_tokens or 0)
+
+
+class _RefusedError(Exception):
+    """Its text says what came back."""
+
+
+def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None = None) -> CacheReset:
+    """Empty the prefix cache of an idle, ready server and look whether it is; blocks for about LIMIT_S at
+    most. An attached server is left alone."""
+    if isinstance(spec, AttachSpec):
+        return CacheReset("none", note="the server was attached to, and may serve others")
+    if deployment.terms.prefix_cache is False:
+        return CacheReset("none", note="there is no prefix cache (engine.prefix_cache=false)")
+    calls = engine.reset_cache(deployment)
+    if isinstance(calls, Reason):
+        return CacheReset("none", note=calls.text)
+    with closing(_Asked(engine, deployment, spec, key)) as asked:
+        try:
+            asked.prompt()
+            return _checked(asked, calls, asked.prompt())
+        except _RefusedError as error:
+            return CacheReset("failed", note=str(error))
+
+
+def _checked(asked: _Asked, calls: Sequence[HttpCall], before: _Found) -> CacheReset:
+    """`before`: of the prompt, sent for the second time."""
+    problem, after = "", _Found()
+    for tried in range(TRIES):
+        time.sleep(RETRY_S if tried else 0.0)
+        try:
+            for call in calls:
+                asked.call(call)
+        except _RefusedError as error:
+            problem = str(error)
+            continue
+        after = asked.prompt()
+        problem = "the prompt was still cached after the reset"
+        if not after.was_cached:
+            doubt = _doubt(before, after)
+            how: Literal["reset", "unchecked"] = "unchecked" if doubt else "reset"
+            return CacheReset(how, after.prompt_tokens, after.cached_tokens, doubt)
+    return CacheReset("failed", after.prompt_tokens, after.cached_tokens, problem)
+
+
+def _doubt(before: _Found, after: _Found) -> str | None:
+    if after.cached_tokens is None:
+        return _UNCOUNTED
+    return None if before.was_cached else _NEVER_CACHED
+
+
+def text(context_length: int | None) -> str:
+    """The prompt: of up to PROMPT_WORDS words, of fewer where a conversation may have few tokens."""
+    most = PROMPT_WORDS if context_length is None else min(PROMPT_WORDS, context_length // 2)
+    return " ".join(islice(cycle(_WORDS.split()), max(1, most)))
+
+
+class _Asked:
+    """A server, asked until LIMIT_S have passed since the first question could be put."""
+
+    def __init__(self, engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None) -> None:
+        self._spec, self._key = spec, key
+        self._deadline = time.monotonic() + LIMIT_S
+        self._text = text(deployment.terms.context_length)
+        self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
+        self._page = Page(probe.root_of(spec.base_url) + engine.metrics_path, key, _PAGE_TIMEOUT_S)
+
+    def close(self) -> None:
+        self._page.close()
+
+    def call(self, call: HttpCall) -> None:
+        body = None if call.body is None else json.loads(call.body)
+        self._answer(call.method, probe.root_of(self._spec.base_url) + call.path, body)
+
+    def prompt(self) -> _Found:
+        """Have one token generated after the prompt."""
+        before = self._counters()
+        message = {"role": "user", "content": self._text}
+        body = {
+            "model": self._spec.served_model,
+            "messages": [message],
+            "max_tokens": 1,
+            "temperature": 0,
+            # As the requests of a cell: not all servers say the same where they do not stream.
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        answer = self._answer("POST", f"{self._spec.base_url.rstrip('/')}/chat/completions", body)
+        found = _usage(answer.text)
+        return found if found.cached_tokens is not None else replace(found, cached_tokens=self._hits(before))
+
+    def _answer(self, method: str, url: str, body: object) -> probe.Answer:
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise _RefusedError(f"it took longer than {LIMIT_S:g} s")
+        answer = probe.request(method, url, timeout_s=left_s, body=body, key=self._key)
+        if answer.status is None or not 200 <= answer.status < 300:
+            what = f"{method} {url.removeprefix(probe.root_of(self._spec.base_url))}"
+            raise _RefusedError(f"{what} {'got' if answer.status is None else 'answered'} {answer}")
+        return answer
+
+    def _counters(self) -> Mapping[ServerTerm, float]:
+        """What the server's metrics page says now; empty where it has none."""
+        if self._terms is None:
+            return {}
+        try:
+            return self._terms.of(self._page.read())[0]
+        except NoPageError:
+            return {}
+
+    def _hits(self, before: Mapping[ServerTerm, float]) -> int | None:
+        """Tokens found cached since `before`, once the page counts the prompt."""
+        if "prefix_query_tokens" not in before or "prefix_hit_tokens" not in before:
+            return None
+        deadline = time.monotonic() + _COUNTED_WITHIN_S
+        while time.monotonic() < deadline:
+            now = self._counters()
+            if now.keys() >= before.keys() and now["prefix_query_tokens"] > before["prefix_query_tokens"]:
+                return int(now["prefix_hit_tokens"] - before["prefix_hit_tokens"])
+            time.sleep(_POLL_S)
+        return None
+
+
+def _usage(answer: str) -> _Found:
+    """Of the last event of a stream that has it."""
+    found = _Found()
+    for line in answer.splitlines():
+        try:
+            usage: Mapping[str, Any] = json.loads(line.removeprefix("data:"))["usage"]
+            details = usage.get("prompt_tokens_details") or {}
+            found = _Found(usage["prompt_tokens"], details.get("cached_tokens"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # not an event, or one without usage
+    return found

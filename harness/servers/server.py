@@ -1,0 +1,216 @@
+"""The lifetime of one server: a free port, start, readiness by a real generation, its end, and what its log
+says when it fails.
+
+Knows no engine: it is told the argv, the paths and the hints. What keeps it from being left behind is
+harness/processes/running.py and harness/processes/watchdog.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.contracts import ContainerSpec, Hint, NativeSpec
+from harness.errors import ServerError
+from harness.processes.running import supervised
+from harness.processes.supervise import Supervised
+from harness.servers import probe
+
+_POLL_S = 0.1
+_SAY_EVERY_S = 15.0
+_HEALTH_TIMEOUT_S = 5.0
+# A server that is still loading answers 503, 429 or 404; these say that it never will generate.
+_REFUSALS = (200, 400, 401, 403, 422, 500)
+_REFUSING_S = 30.0
+_KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
+_NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
+_TAIL_BYTES = 256 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`); for one in
+    a container it is docker's client, and `container_pid` the container's first process, None where Docker
+    runs it out of our sight (in a virtual machine, or bench is in a container itself). `cause` is asked
+    when it has ended: what else is known of why, a clause. `argv`: what was run, docker's included."""
+
+    engine: str
+    spec: NativeSpec | ContainerSpec
+    log_path: Path
+    hints: tuple[Hint, ...]
+    process: Supervised
+    started_ns: int
+    argv: tuple[str, ...] = ()
+    container_pid: int | None = None
+    cause: Callable[[], str | None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The root of the processes that serve; None where they cannot be seen."""
+        return self.container_pid if isinstance(self.spec, ContainerSpec) else self.process.pid
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Instants (CLOCK_MONOTONIC): ready_path answered 200; the first token of the first good generation; its
+    end; the first token of the generation after it, which meets nothing that is done only once."""
+
+    listening_ns: int
+    first_token_ns: int | None
+    ready_ns: int
+    steady_token_ns: int | None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on at this moment; it stays ours only once a server has bound it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probing:
+        probing.bind((host, 0))
+        return int(probing.getsockname()[1])
+
+
+@contextmanager
+def running_server(
+    spec: NativeSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
+) -> Iterator[Server]:
+    """A server for a `with` block, its output in log_path; it and all that it started are gone after it.
+
+    Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError where the program cannot
+    be started. See wait_ready.
+    """
+    with ExitStack() as stack:
+        running = supervised(
+            spec.argv,
+            label=engine,
+            state_dir=state_dir,
+            log_path=log_path,
+            environment=spec.environment,
+            grace_s=spec.stop_grace_s,
+        )
+        try:
+            process = stack.enter_context(running)
+        except OSError as error:
+            raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
+        yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns, spec.argv)
+
+
+def wait_ready(
+    server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
+) -> Startup:
+    """Block until the server has answered ready_path with 200 and then two real generations.
+
+    `on_wait` hears every 15 s how long it has been and what is still missing.
+    Raises ServerError when it exits first, when it listens and answers every generation with an error of its
+    own for _REFUSING_S, or when timeout_s (engine.start_timeout, from the start on) has passed; ending it is
+    then up to the `with` block.
+    """
+    listening_ns = refusing_s = None
+    said_s = 0.0
+    while True:
+        left_s = max(_POLL_S, timeout_s - _age_s(server))
+        problem = None
+        if listening_ns is None:
+            problem = _health_problem(server, left_s)
+            listening_ns = None if problem else time.monotonic_ns()
+        if listening_ns is not None:
+            generation = _generation(server, left_s)
+            if generation.problem is None:
+                ready_ns = time.monotonic_ns()
+                steady = _generation(server, max(_POLL_S, timeout_s - _age_s(server)))
+                _raise_if_ended(server, ", after its first generation")
+                return Startup(listening_ns, generation.first_token_ns, ready_ns, steady.first_token_ns)
+            problem = f"{server.spec.ready_path} answered 200, {generation.problem}"
+            is_refusal = generation.status in _REFUSALS
+            refusing_s = (refusing_s or _age_s(server)) if is_refusal else None
+        if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
+            said_s = _age_s(server)
+            on_wait(said_s, problem or "")
+        server.process.wait(_POLL_S)
+        _raise_if_ended(server, ", before it was ready")
+        if _age_s(server) >= timeout_s:
+            raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
+        if refusing_s is not None and _age_s(server) - refusing_s >= _REFUSING_S:
+            raise _failure(server, f"listens but does not generate, for {_REFUSING_S:g} s ({problem})")
+
+
+def check_alive(server: Server) -> None:
+    """Raise ServerError if the server has exited, with how and the end of its log. Does not block."""
+    _raise_if_ended(server, "")
+
+
+def _health_problem(server: Server, left_s: float) -> str | None:
+    path = server.spec.ready_path
+    answer = probe.request(
+        "GET", probe.root_of(server.spec.base_url) + path, timeout_s=min(_HEALTH_TIMEOUT_S, left_s)
+    )
+    if answer.status == 200:
+        return None
+    return f"{path} {'got' if answer.status is None else 'answered'} {answer}"
+
+
+def _generation(server: Server, left_s: float) -> probe.Generation:
+    return probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
+
+
+def _raise_if_ended(server: Server, when: str) -> None:
+    code = server.process.poll()
+    if code is not None:
+        cause = server.cause() if server.cause else None
+        known = f" ({cause})" if cause else ""
+        what = f"{_how(code)} after {_age_s(server):.1f} s{known}{when}"
+        raise _failure(server, what, advice=[_KILLED] if code == -signal.SIGKILL else [])
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    names = {number.value: f" ({number.name})" for number in signal.Signals}
+    return f"was killed by signal {-returncode}{names.get(-returncode, '')}"
+
+
+def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
+    tail = log_tail(server.log_path)
+    last = _telling(tail)
+    said = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints) or advice)
+    return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
+
+
+def _telling(tail: str) -> str:
+    """Of the end of a log the last line that names an error, else the last: warnings may come after it."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if _NAMES_ERROR.search(line)]
+    return next(reversed(errors or lines), "(empty)")[:300]
+
+
+def _age_s(server: Server) -> float:
+    return (time.monotonic_ns() - server.started_ns) / 1e9
+
+
+def log_tail(path: Path, lines: int = 20) -> str:
+    """The last lines of a log, without terminal colours; a progress bar's states count as lines. Empty
+    where there is no log."""
+    return "\n".join(_end_of(path).splitlines()[-lines:])
+
+
+def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
+    """The remedies of the hints whose pattern is found in the end of the log, each once.
+    In a pattern, ^ and $ are those of a line."""
+    text = _end_of(path)
+    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return _ESCAPES.sub("", log.read().decode(errors="replace"))
+    except FileNotFoundError:
+        return ""

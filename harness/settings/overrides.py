@@ -1,0 +1,113 @@
+"""`key=value` and study files -> the values of each dotted key, not yet typed.
+
+Hydra's override grammar, without the rest of Hydra: `engine=vllm,sglang`, `[1,2]`, `range(1,4)`, quotes.
+Knows no key; harness/settings/config.py does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+
+from harness.contracts import Scalar
+from harness.errors import UserError
+
+Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
+
+
+def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
+    """The values of each key; the command line wins over the study. Raises UserError with one line."""
+    choices: dict[str, tuple[Scalar, ...]] = _read_study(study) if study else {}
+    parser = OverridesParser.create()
+    seen: set[str] = set()
+    for text in overrides:
+        key, values = _parse_one(parser, text)
+        if key in seen:
+            raise UserError(f"{text}: {key} is given twice; sweep it with {key}=A,B")
+        seen.add(key)
+        choices[key] = values
+    return choices
+
+
+def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{text}: not of the form key=value, such as scenario=chat_multi_turn")
+    if key[0] in "+~":
+        raise UserError(f"{text}: bench only sets keys; write {key.lstrip('+~')}=VALUE")
+    if not value:
+        raise UserError(f"{text}: has no value; null unsets a key")
+    try:
+        override: Override = parser.parse_override(text)
+        return key, _values(override)
+    except (HydraException, ValueError) as error:
+        raise UserError(f"{text}: cannot be read; quote the value: '{key}=\"{value}\"'") from error
+
+
+def _values(override: Override) -> tuple[Scalar, ...]:
+    value = override._value  # the public accessors resolve quotes and sweeps for Hydra's own config
+    if isinstance(value, ChoiceSweep):
+        return tuple(_scalar(item) for item in value.list)
+    if isinstance(value, RangeSweep):
+        return tuple(_scalar(item) for item in value.range())
+    if isinstance(value, IntervalSweep):
+        raise ValueError("an interval has no end of values")
+    return tuple(_scalar(item) for item in value) if isinstance(value, list) else (_scalar(value),)
+
+
+def _scalar(value: object) -> Scalar:
+    if isinstance(value, QuotedString):
+        return str(value.text)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise ValueError(f"{value!r} is no single value")
+
+
+def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
+    """A flat YAML mapping of the same keys; a list is a sweep."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--from {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--from {path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--from {path}: must be a mapping of keys, such as `engine: [vllm, sglang]`")
+    choices: dict[str, tuple[Scalar, ...]] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            inner = next(iter(value), "option")
+            raise UserError(f"--from {path}: {key} is nested; keys are flat, such as `{key}.{inner}: VALUE`")
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(item is None or isinstance(item, (str, int, float)) for item in values):
+            raise UserError(f"--from {path}: {key}: must be a value or a list of values")
+        choices[str(key)] = tuple(values)
+    return choices
+
+
+# Strings that the grammar reads back as the same string without quotes.
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
+_WORDS = ("null", "true", "false", "nan", "inf")
+
+
+def as_text(value: Scalar) -> str:
+    """The value as it can be given on a command line again, and means the same."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return str(value)
+    # In Hydra's quotes a backslash is itself, but before a quote it escapes, and is escaped by another.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    return f'"{escaped}"'
+
+
+def shown(value: Scalar) -> str:
+    """The value as a message shows it: text without quotes."""
+    return value if isinstance(value, str) else as_text(value)

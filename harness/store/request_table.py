@@ -1,0 +1,285 @@
+"""Requests on disk: JSON lines while a cell runs, one Parquet table from then on.
+
+A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory. Knows no
+cell and no directory. Counts what a cell is judged by while the rows pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from harness.contracts import LAST_REQUESTS, LoadSummary, RequestRow
+from harness.store.result import Counting, Result
+
+_TYPES: dict[str, pa.DataType] = {
+    "request_id": pa.string(),
+    "user": pa.int32(),
+    "conversation": pa.int32(),
+    "turn": pa.int16(),
+    "outcome": pa.string(),
+    "error": pa.string(),
+    "http_status": pa.int16(),
+    "scheduled_ns": pa.int64(),
+    "sent_ns": pa.int64(),
+    "first_content_ns": pa.int64(),
+    "last_content_ns": pa.int64(),
+    "end_ns": pa.int64(),
+    "chunk_ns": pa.list_(pa.int64()),
+    "input_tokens": pa.int32(),
+    "output_tokens": pa.int32(),
+    "cached_tokens": pa.int32(),
+    "token_source": pa.string(),
+    "max_tokens": pa.int32(),
+    "finish_reason": pa.string(),
+    "output_text": pa.string(),
+    "raw_response": pa.string(),
+    "reasoning_text": pa.string(),
+    "tokenizer_tokens": pa.int32(),
+    "worker": pa.int16(),
+    "is_resent": pa.bool_(),
+    "in_window": pa.bool_(),
+}
+REQUEST_SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
+_DELTA_COLUMNS = ("scheduled_ns", "sent_ns", "first_content_ns", "last_content_ns", "end_ns")
+_COLUMN_ENCODING = dict.fromkeys((*_DELTA_COLUMNS, "chunk_ns.list.element"), "DELTA_BINARY_PACKED")
+# Text and enumerations keep the dictionary; pyarrow refuses a dictionary and an explicit encoding together.
+_DICTIONARY = ["outcome", "error", "token_source", "finish_reason"]
+# A batch is a row group: some thousand requests, or fewer where they are long.
+_BATCH_ROWS = 2048
+_BATCH_BYTES = 8 << 20
+# Different messages that are counted; with more (a port in each, say) the first ones stand for all.
+_MESSAGES = 1000
+
+_log = logging.getLogger(__name__)
+CountTokens = Callable[[Sequence[str]], list[int]]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A cell's requests, counted: all, those of the window, and failures with their reasons.
+
+    `messages` and `window_messages` count `outcome: error` of the failed ones. `last` and `last_failed`: of
+    the LAST_REQUESTS requests that ended last before the window's end, how many there are, and how many
+    failed; cancelled requests are not among them. `result` is what a person is told of it.
+    """
+
+    requests: int
+    sent: int
+    failed: int
+    messages: Mapping[str, int]
+    window_messages: Mapping[str, int]
+    last: int
+    last_failed: int
+    result: Result = field(default_factory=Result)
+
+
+class _Sent(msgspec.Struct):
+    """What orders a row."""
+
+    scheduled_ns: int
+    sent_ns: int | None
+
+
+def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
+    """Whether a request was sent in the window; None without a summary."""
+    if summary is None:
+        return None
+    return summary.window_start_ns <= _at_ns(row) < summary.window_end_ns
+
+
+def _at_ns(row: RequestRow | _Sent) -> int:
+    # A request that never got onto the wire belongs where it was due: a dead server must not look idle.
+    return row.sent_ns if row.sent_ns is not None else row.scheduled_ns
+
+
+def read_rows(path: Path) -> list[RequestRow]:
+    """The rows that a load process wrote so far, all at once; a last line cut by a kill is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [msgspec.json.decode(line, type=RequestRow) for line in lines if line]
+
+
+def write_table(
+    rows_path: Path,
+    path: Path,
+    summary: LoadSummary | None,
+    count_tokens: CountTokens | None = None,
+    *,
+    is_closed: bool = True,
+) -> Tally:
+    """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
+
+    Two passes over the lines, with one batch of them in memory, 32 bytes for each request, 8 more for each ok
+    one of the window and again 8 for their median. A last line cut by a kill is left out, and so is a damaged
+    one, which is told; a file that is not there is an empty one.
+    `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
+    server of an ok request gave none. `is_closed`: latencies count from the sending, not the schedule.
+    """
+    counting, result = _Counting(summary), Counting(summary, is_closed=is_closed)
+    with table_writer(path) as writer:
+        for lines in _batches(rows_path):
+            rows = [msgspec.json.decode(line, type=RequestRow) for line in lines]
+            tokens = _counted(rows, count_tokens) if count_tokens else None
+            inside = [in_window(row, summary) for row in rows]
+            counting.add(rows, inside)
+            batch = _record_batch(rows, inside, tokens)
+            for row, is_inside, known in zip(rows, inside, batch["output_tokens"].to_pylist(), strict=True):
+                result.add(row, known, is_inside=bool(is_inside))
+            writer.write_batch(batch)
+    return replace(counting.tally(), result=result.result(_median))
+
+
+def table_writer(path: Path) -> pq.ParquetWriter:
+    """Of a table of REQUEST_SCHEMA, encoded and compressed as each cell's is."""
+    return pq.ParquetWriter(
+        path,
+        REQUEST_SCHEMA,
+        compression="zstd",
+        use_dictionary=_DICTIONARY,
+        column_encoding=_COLUMN_ENCODING,
+    )
+
+
+class _Counting:
+    """Counts rows as they pass."""
+
+    def __init__(self, summary: LoadSummary | None) -> None:
+        self._until_ns = summary.window_end_ns if summary else None
+        self._requests = self._sent = self._failed = 0
+        self._last: list[tuple[int, bool]] = []  # a heap: end, and whether it failed
+        self._messages: Counter[str] = Counter()
+        self._window_messages: Counter[str] = Counter()
+
+    def add(self, rows: Iterable[RequestRow], inside: Iterable[bool | None]) -> None:
+        for row, is_inside in zip(rows, inside, strict=True):
+            self._requests += 1
+            self._sent += bool(is_inside)
+            if row.outcome != "cancelled":
+                self._add_last(row)
+            if row.outcome != "ok":
+                self._failed += bool(is_inside)
+                self._add_message(f"{row.outcome}: {row.error}", bool(is_inside))
+
+    def _add_last(self, row: RequestRow) -> None:
+        if self._until_ns is None or row.end_ns <= self._until_ns:
+            heappush(self._last, (row.end_ns, row.outcome != "ok"))
+            if len(self._last) > LAST_REQUESTS:
+                heappop(self._last)
+
+    def _add_message(self, message: str, is_inside: bool) -> None:
+        _count(self._messages, message)
+        if is_inside:
+            _count(self._window_messages, message)
+
+    def tally(self) -> Tally:
+        failed = sum(has_failed for _, has_failed in self._last)
+        counts = (self._requests, self._sent, self._failed, self._messages, self._window_messages)
+        return Tally(*counts, len(self._last), failed)
+
+
+def _count(messages: Counter[str], message: str) -> None:
+    if message in messages or len(messages) < _MESSAGES:
+        messages[message] += 1
+
+
+# --- the two passes --------------------------------------------------------------------------------
+
+
+def _batches(path: Path) -> Iterator[list[bytes]]:
+    """The file's lines in the order of sending, some thousand at a time."""
+    if not path.is_file():
+        return
+    at_ns, begins, ends = _places(path)
+    order = pc.sort_indices(_numbers(at_ns))
+    # Not mapped: pages of a mapped file that were touched once would count as this process's memory.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        batch, size_bytes = list[bytes](), 0
+        for index in _values(order):
+            line = os.pread(descriptor, ends[index] - begins[index], begins[index])
+            batch.append(line)
+            size_bytes += len(line)
+            if len(batch) >= _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+        if batch:
+            yield batch
+    finally:
+        os.close(descriptor)
+
+
+def _places(path: Path) -> tuple[array[int], array[int], array[int]]:
+    """Of each whole line: when its request was sent, and where it begins and ends. Tells of damaged ones."""
+    at_ns, begins, ends = array("q"), array("q"), array("q")
+    decoder = msgspec.json.Decoder(_Sent)
+    end = damaged = 0
+    with path.open("rb", buffering=1 << 20) as lines:
+        for line in lines:
+            begin, end = end, end + len(line)
+            if line.endswith(b"\n") and len(line) > 1:
+                try:
+                    sent = decoder.decode(line)
+                except msgspec.MsgspecError:
+                    damaged += 1
+                    continue
+                at_ns.append(_at_ns(sent))
+                begins.append(begin)
+                ends.append(end)
+    if damaged:
+        _log.warning("%s: rows that are damaged and were left out: %d", path, damaged)
+    return at_ns, begins, ends
+
+
+def _numbers(values: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def _median(values: array[int]) -> float:
+    return float(pc.quantile(_numbers(values), q=0.5)[0].as_py())
+
+
+def _values(order: pa.Array, step: int = 65536) -> Iterator[int]:
+    """The numbers of an array, without a Python object for each at once."""
+    for start in range(0, len(order), step):
+        yield from order.slice(start, step).to_pylist()
+
+
+def _record_batch(
+    rows: Sequence[RequestRow], inside: Sequence[bool | None], tokens: Sequence[int | None] | None
+) -> pa.RecordBatch:
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in _TYPES if name != "in_window"
+    }
+    columns["in_window"] = list(inside)
+    if tokens is not None:
+        columns["tokenizer_tokens"] = list(tokens)
+        for at, (row, count) in enumerate(zip(rows, tokens, strict=True)):
+            if row.output_tokens is None and row.outcome == "ok" and count is not None:
+                columns["output_tokens"][at], columns["token_source"][at] = count, "tokenizer"
+    return pa.RecordBatch.from_pydict(columns, schema=REQUEST_SCHEMA)
+
+
+def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> list[int | None]:
+    """Tokens of each row's reasoning and answer; None where there is no text (a tool call has none here)."""
+    # One by one: a special token stands between the two, so nothing merges across it.
+    texts = [text for row in rows for text in (row.reasoning_text, row.output_text)]
+    counts = iter(count_tokens(texts))
+    sums = [next(counts) + next(counts) for _ in rows]
+    return [
+        total if row.reasoning_text or row.output_text else None
+        for row, total in zip(rows, sums, strict=True)
+    ]

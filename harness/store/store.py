@@ -1,0 +1,359 @@
+"""The results directory: what a run leaves on disk, how it is written, and how it is read back.
+
+    results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
+                  starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
+                                               {host,device,server}.parquet
+                  cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
+
+Every file is written beside its name and moved into place, so a reader never sees half of one; requests are
+in `rows.jsonl` only while their cell runs (request_table turns them into the table). Knows no statistics:
+instants and counts are the record.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.contracts import (
+    ApiPrice,
+    CacheReset,
+    CellStatus,
+    CompareTerms,
+    Deployment,
+    GuardFinding,
+    GuardMode,
+    Load,
+    LoadSummary,
+    ModelFacts,
+    Objective,
+    Plan,
+    Price,
+    RunStatus,
+    Scalar,
+    ScenarioChoice,
+    SearchTerms,
+    StartStatus,
+    Until,
+    Validity,
+)
+from harness.errors import StoreError
+from harness.store.request_table import REQUEST_SCHEMA, CountTokens, Tally, write_table
+from harness.store.whole_files import LOCK_FILE, write_whole
+
+SCHEMA_VERSION = 6
+SCHEMA_HISTORY = {
+    1: "first format",
+    2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
+    "cpu_s of a load process without its start-up, which version 1 includes",
+    3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
+    "options of all engines",
+    4: "price; server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
+    "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
+    5: "slo, until, compare, search, stopped_because; cells: cache_reset; plans that grow by blocks and by "
+    "searched loads",
+    6: "workers of one machine only: no host, clock offset or loss of a load process",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """run.json. `settings` maps each dotted key that was given to its values, as text that parses again;
+    `environment` is facts of the machine, by topic; `price`, `slo`, `until`, `compare` and `search` (of
+    `bench search` alone) are what the settings say of them. `stopped_because`: why `until` ended, in a
+    sentence."""
+
+    schema_version: int
+    run_id: str
+    created_at: str  # ISO 8601 with offset
+    argv: tuple[str, ...]
+    settings: Mapping[str, Sequence[str]]
+    plan: Plan
+    environment: Mapping[str, Any]
+    status: RunStatus = "running"
+    ended_at: str | None = None
+    price: Price | None = None
+    slo: tuple[Objective, ...] = ()
+    until: Until | None = None
+    compare: CompareTerms = field(default_factory=CompareTerms)
+    search: SearchTerms | None = None
+    stopped_because: str | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A named instant in a start's life: spawned, ready, cell 003 warm-up, cell 003 window, stopping ..."""
+
+    name: str
+    t_ns: int
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """start.json. Memory figures are of the machine (host) or the device, `memory_kind` says which.
+
+    `devices`: those that it was given, as NVML counts them.
+    `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
+    `returned_to_baseline` compares the two. `memory_notes`: why a value was not sampled, by sampler and field
+    ("device 0 energy"); older runs have all of it in the one sentence of `memory_note`. `launch_s` runs from
+    the spawn to the first good generation.
+    `argv` is the command line, a container's with docker's; `environment` what was set for the server
+    and what of ours bears on it, without secrets. `version`: the server's word, else its environment's.
+    `image`: of a container, what identifies it (docker_cli.image_facts).
+    `stages`: instants at which steps of the start were over, of process_up, weights_loaded, engine_ready,
+    listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted
+    for fixed short prompts, by the prompt's name (harness/servers/prompts.py); `unmatched`: common terms that the
+    engine could not be told, and why. `forces_length`: answers have the length asked for.
+
+    `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).
+    `memory_expected`: what `bench fit` reckons for this deployment, in bytes: weights, kv_cache, overhead,
+    kv_bytes_per_token. `idle_power_w`: of the devices together (of the CPU's packages where memory_kind is
+    host), before the server was there; `idle_power_note` says why it is not known.
+    `api_prices`: what providers asked for the same model.
+    """
+
+    name: str
+    index: int
+    deployment: Deployment
+    repeat: int
+    status: StartStatus
+    attached: bool = False
+    spawned_ns: int | None = None
+    ready_ns: int | None = None
+    stopped_ns: int | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    log_tail: str | None = None
+    memory_kind: str = "host"
+    memory_note: str | None = None
+    memory_notes: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[int, ...] = ()
+    baseline_bytes: int | None = None
+    after_bytes: int | None = None
+    returned_to_baseline: bool | None = None
+    phases: tuple[Phase, ...] = ()
+    resolved: Mapping[str, Scalar] = field(default_factory=dict)
+    sampler: Mapping[str, Scalar] = field(default_factory=dict)
+    weights: Mapping[str, Scalar] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    image: Mapping[str, str | None] = field(default_factory=dict)
+    stages: Mapping[str, int] = field(default_factory=dict)
+    prompt_tokens: Mapping[str, int] = field(default_factory=dict)
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    forces_length: bool = True
+    model_facts: ModelFacts | None = None
+    memory_said: Mapping[str, int] = field(default_factory=dict)
+    memory_expected: Mapping[str, int] = field(default_factory=dict)
+    idle_power_w: float | None = None
+    idle_power_note: str | None = None
+    api_prices: tuple[ApiPrice, ...] = ()
+
+    @property
+    def launch_s(self) -> float | None:
+        if self.spawned_ns is None or self.ready_ns is None:
+            return None
+        return (self.ready_ns - self.spawned_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """cell.json. `start` names the directory of the start that it was measured on; `guard` is what made the
+    machine unfit, with `reasons` saying so as well; `guard_mode` None: nobody looked; `cache_reset`
+    None: of a run of before schema version 5, or a cell that did not come so far."""
+
+    number: int
+    start: str
+    deployment: str  # label
+    repeat: int
+    scenario: ScenarioChoice
+    load: Load
+    seed: int
+    status: CellStatus
+    validity: Validity = "valid"
+    reasons: tuple[str, ...] = ()
+    error: str | None = None
+    summary: LoadSummary | None = None
+    guard: tuple[GuardFinding, ...] = ()
+    guard_mode: GuardMode | None = None
+    cache_reset: CacheReset | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether its values enter the statistics: completed, and not invalid."""
+        return self.status == "completed" and self.validity != "invalid"
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def write_requests(
+    cell_dir: Path,
+    rows_path: Path,
+    summary: LoadSummary | None,
+    count_tokens: CountTokens | None = None,
+    *,
+    is_closed: bool = True,
+) -> Tally:
+    """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
+    request_table.write_table."""
+    path = cell_dir / "requests.parquet"
+    part = _part(path)
+    tally = write_table(rows_path, part, summary, count_tokens, is_closed=is_closed)
+    os.replace(part, path)
+    return tally
+
+
+def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read requests.parquet of a cell, or return an empty table of its schema if there is none.
+
+    Raises StoreError if a column is not there.
+    """
+    path = cell_dir / "requests.parquet"
+    names = list(columns) if columns is not None else REQUEST_SCHEMA.names
+    if not path.is_file():
+        return REQUEST_SCHEMA.empty_table().select(names)
+    with pq.ParquetFile(path) as file:
+        _check_columns(path, file, names)
+        return file.read(columns=names).select(names)
+
+
+def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The same a row group at a time, as many requests as were written together; none of an empty table."""
+    path = cell_dir / "requests.parquet"
+    if not path.is_file():
+        return
+    with pq.ParquetFile(path) as file:
+        _check_columns(path, file, columns)
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns=list(columns)).select(list(columns))
+
+
+def _check_columns(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> None:
+    stored = set(file.schema_arrow.names)
+    if missing := [name for name in names if name not in stored]:
+        raise StoreError(f"{path}: damaged: no column {missing[0]}")
+
+
+def write_samples(path: Path, samples: Sequence[Any]) -> None:
+    """Write one row per sample (instances of one frozen dataclass), a column per field. Nothing for none."""
+    if not samples:
+        return
+    names = [f.name for f in fields(samples[0])]
+    table = pa.table({name: [getattr(sample, name) for sample in samples] for name in names})
+    part = _part(path)
+    pq.write_table(table, part, compression="zstd")
+    os.replace(part, path)
+
+
+def read_samples(path: Path) -> pa.Table | None:
+    """host.parquet or device.parquet as it is; None where the start has none."""
+    return pq.read_table(path) if path.is_file() else None
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    data = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data + b"\n")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """run.json. Raises StoreError with one line: no run there, damaged, or of a newer schema."""
+    path = run_dir / "run.json"
+    if not path.is_file():
+        raise StoreError(
+            f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
+        )
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if type(version) is not int:
+            raise StoreError(f"{path}: damaged: not a run's record")
+        if version != SCHEMA_VERSION:
+            remedy = "update bench" if version > SCHEMA_VERSION else "measure it again"
+            raise StoreError(f"{path}: schema version {version}, this bench reads {SCHEMA_VERSION}; {remedy}")
+        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{path}: damaged ({error})") from error
+
+
+def is_going_on(run_dir: Path, status: str) -> bool:
+    """Whether a bench measures this run now: it has no end on record, and the lock of its sole writer is
+    held."""
+    if status != "running":
+        return False
+    try:
+        with (run_dir / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_starts(run_dir: Path) -> list[StartRecord]:
+    """All start records, in order; starts that were only planned are not among them."""
+    records: list[StartRecord] = [_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")]
+    return sorted(records, key=lambda record: record.index)
+
+
+def read_cells(run_dir: Path) -> list[CellRecord]:
+    """The newest record of each cell that was begun, by number; earlier attempts are in <nnn>.attempt<k>."""
+    paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
+    records: list[CellRecord] = [_decode(path, CellRecord) for path in paths]
+    return sorted(records, key=lambda record: record.number)
+
+
+def _decode(path: Path, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{path}: damaged ({error})") from error
+
+
+def cell_dir(run_dir: Path, number: int) -> Path:
+    return run_dir / "cells" / f"{number:03d}"
+
+
+def begin_cell(run_dir: Path, number: int) -> Path:
+    """A fresh directory for a cell; an earlier attempt is kept beside it as <nnn>.attempt<k>."""
+    path = cell_dir(run_dir, number)
+    if path.exists():
+        attempt = 1
+        while path.with_name(f"{path.name}.attempt{attempt}").exists():
+            attempt += 1
+        path.rename(path.with_name(f"{path.name}.attempt{attempt}"))
+    path.mkdir(parents=True)
+    return path
+
+
+def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) -> RunRecord:
+    """Write the run's end and return the new record."""
+    ended = replace(record, status=status, ended_at=ended_at)
+    write_record(run_dir / "run.json", ended)
+    return ended
+
+
+def as_mapping(options: Any) -> dict[str, Any]:
+    """A frozen dataclass of options, or a mapping read back from a file, as plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(options)
+    return plain

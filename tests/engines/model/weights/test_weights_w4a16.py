@@ -1,0 +1,168 @@
+"""w4a16: a 4-bit checkpoint as compressed-tensors, recognised where it is and made by llm-compressor. The
+program that makes it is a stand-in of a few lines; tests/engines/model/weights/test_weights_w4a16_live.py has the real one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_files import write_checkpoint
+
+from engines.model.quantization import QUANTIZATIONS
+from engines.model.tools import LLMCOMPRESSOR, TOOLS
+from engines.model.weights import can_prepare, find, prepare
+from engines.model.weights.checkpoint import quantization_of
+from engines.model.weights.choosing import way_of
+from engines.model.weights.ways import Awq, identity_of, path_of
+from harness.contracts import InstallSpec, Reason, Weights
+from harness.install.install_step import run_supervised
+
+# As llm-compressor 0.14.0.1 writes it for gemma3-270m, shortened.
+GROUP: Mapping[str, Any] = {
+    "format": "pack-quantized",
+    "input_activations": None,
+    "output_activations": None,
+    "targets": ["Linear"],
+    "weights": {"group_size": 128, "num_bits": 4, "strategy": "group", "symmetric": True, "type": "int"},
+}
+QUANTIZED: Mapping[str, Any] = {
+    "config_groups": {"group_0": GROUP},
+    "format": "pack-quantized",
+    "ignore": ["lm_head"],
+    "quant_method": "compressed-tensors",
+    "quantization_status": "compressed",
+}
+# Stands for an environment's Python: it says a version, or runs what is given in place of the script.
+PYTHON = """#!/bin/sh
+if [ "$1" = -I ]; then echo "llmcompressor 0.14.0.1"; else shift; shift; exec {python} {program} "$@"; fi
+"""
+QUANTIZE = """
+import json, pathlib, shutil, sys
+source, output, text = map(pathlib.Path, sys.argv[1:4])
+assert text.name == "general.txt" and sys.argv[4] == "1"
+config = json.loads((source / "config.json").read_text())
+config["quantization_config"] = {quantized}
+(output / "config.json").write_text(json.dumps(config))
+shutil.copy(source / "model.safetensors", output)
+print("w4a16: part 1 of 1")
+print("w4a16: calibrated on 8 blocks of 512 tokens")
+"""
+
+
+def group(**more: Any) -> Mapping[str, Any]:
+    return {**QUANTIZED, "config_groups": {"group_0": {**GROUP, **more}}}
+
+
+def weights_of(model: object, quantization: str = "w4a16") -> Weights:
+    return Weights(str(model), quantization, "safetensors")
+
+
+@pytest.fixture
+def quantizer(tmp_path: Path) -> Path:
+    folder = tmp_path / "environment"
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "program.py"
+    program.write_text(
+        QUANTIZE.format(quantized=json.dumps(QUANTIZED).replace("null", "None").replace("true", "True"))
+    )
+    python = folder / "bin" / "python"
+    python.write_text(PYTHON.format(python=sys.executable, program=program))
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("quantized", "name"),
+    [
+        (QUANTIZED, "w4a16"),
+        # Older writers name the format once for all groups.
+        (group(format=None), "w4a16"),
+        (group(weights={**GROUP["weights"], "symmetric": False}), "w4a16"),
+        (group(weights={**GROUP["weights"], "num_bits": 8}), "compressed-tensors"),
+        (group(input_activations={"num_bits": 8, "type": "int"}), "compressed-tensors"),
+        (group(format="marlin-24"), "compressed-tensors"),
+        (
+            group(format="nvfp4-pack-quantized", weights={"type": "float", "num_bits": 4}),
+            "compressed-tensors",
+        ),
+        (group(format="float-quantized", weights={"type": "float", "num_bits": 8}), "fp8"),
+        ({**QUANTIZED, "config_groups": {}}, "compressed-tensors"),
+    ],
+)
+def test_only_packed_4_bit_weights_alone_are_w4a16(quantized: Mapping[str, Any], name: str) -> None:
+    assert quantization_of({"quantization_config": quantized}) == name
+
+
+def test_a_mixed_checkpoint_is_none() -> None:
+    eight = {**GROUP, "weights": {**GROUP["weights"], "num_bits": 8}}
+    mixed = {**QUANTIZED, "config_groups": {"group_0": GROUP, "group_1": eight}}
+    assert quantization_of({"quantization_config": mixed}) == "compressed-tensors"
+
+
+def test_own_checkpoint_is_served_as_it_is(tmp_path: Path) -> None:
+    own = write_checkpoint(tmp_path / "own", quantization_config=QUANTIZED)
+    found = find(weights_of(own), tmp_path / "cache")
+    assert found is not None
+    assert found.path == own
+    assert can_prepare(weights_of(own, "awq")) == Reason(f"model={own} is w4a16, not awq")
+
+
+def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quantizer: Path) -> None:
+    own, cache = write_checkpoint(tmp_path / "own"), tmp_path / "cache"
+    asked: list[str] = []
+    lines: list[str] = []
+
+    def tool(spec: InstallSpec) -> Path:
+        asked.append(spec.environment)
+        return quantizer
+
+    made = prepare(weights_of(own), cache, tool, lines.append, run_supervised)
+    assert find(weights_of(own), cache) == made
+    assert set(asked) <= {spec.environment for spec in LLMCOMPRESSOR.values()}
+    assert lines[0] == "own: making w4a16; on a CPU a small model takes minutes, a large one hours"
+    assert "w4a16: part 1 of 1" in lines
+    manifest = json.loads(made.path.with_name(f"{made.path.name}.json").read_text())
+    assert manifest["made_by"] == "llmcompressor 0.14.0.1"
+    assert manifest["quantization"] == "w4a16"
+    assert manifest["calibration"] == "general.txt"
+    assert manifest["calibrated_on"] == "8 blocks of 512 tokens"
+
+
+def test_awq_and_w4a16_of_one_model_are_kept_apart(tmp_path: Path) -> None:
+    ways = {name: way_of(weights_of("gemma3-270m", name)) for name in ("awq", "w4a16")}
+    assert all(isinstance(way, Awq) for way in ways.values())
+    paths = {name: path_of(way, tmp_path).name for name, way in ways.items() if isinstance(way, Awq)}
+    assert paths == {"awq": "gemma3-270m-awq", "w4a16": "gemma3-270m-w4a16"}
+
+
+def test_it_is_made_of_a_published_16_bit_checkpoint() -> None:
+    way = way_of(weights_of("qwen2.5-0.5b-instruct"))
+    assert isinstance(way, Awq)
+    source = way_of(weights_of("qwen2.5-0.5b-instruct", "bf16"))
+    assert way.source == source
+    assert not isinstance(source, Reason)
+    assert identity_of(way)["made_from"] == identity_of(source)
+
+
+def test_it_is_no_gguf_file() -> None:
+    reason = can_prepare(Weights("gemma3-270m", "w4a16", "gguf"))
+    assert reason == Reason("gemma3-270m cannot be made as w4a16")
+
+
+def test_bits_are_those_of_its_groups_without_zeros() -> None:
+    assert QUANTIZATIONS["w4a16"].bits_per_weight == (128 * 4 + 16) / 128
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_its_environments_are_tools_of_their_own(device: str) -> None:
+    spec = TOOLS[f"llmcompressor-{device}"]
+    assert spec.environment == f"llmcompressor-{device}"
+    assert spec.lock is not None
+    pins = spec.lock.read_text()
+    assert "\nllmcompressor==0.14.0.1 \\\n" in pins
+    assert f"\ntorch==2.13.0{'+cpu' if device == 'cpu' else ''} \\\n" in pins
+    assert "http" not in pins.replace("httpcore", "").replace("httpx", "")

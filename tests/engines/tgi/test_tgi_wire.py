@@ -1,0 +1,404 @@
+"""TGI's HTTP, as tests/support/servers/tgi_server.py speaks it: what bench reads of it, what Hugging Face's own client reads,
+and a whole run. No real TGI answers here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tgi_server
+from bench_command import bench, made, quick
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import TextGenerationError
+from places import TESTS
+from waiting import wait_until
+
+from engines.tgi.engine import ENGINE, Options
+from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn
+from harness.load.decode import Decoded, classify, decode
+from harness.load.rows import request_body
+from harness.servers.probe import fetch_facts
+from harness.servers.server import free_port
+
+HERE = TESTS
+
+
+@dataclass(frozen=True)
+class Tgi:
+    port: int
+    state: tgi_server.Server
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def client(self) -> Iterator[InferenceClient]:
+        """Hugging Face's own; a stream ends with it."""
+        with InferenceClient(self.root, provider="hf-inference", token="none", timeout=20) as client:
+            yield client
+
+    def post(self, path: str, body: Any) -> tuple[int, bytes, str | None]:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request("POST", path, raw, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers["content-type"]
+
+    def chat(self, text: str = "Tell me", max_tokens: int = 12, **more: Any) -> Decoded:
+        """What bench decodes of the request that bench sends."""
+        _, body, _ = self.chat_raw(text, max_tokens, **more)
+        return decode(body, [1], [len(body)])
+
+    def chat_raw(self, text: str, max_tokens: int, **more: Any) -> tuple[int, bytes, str | None]:
+        turn = Turn((), max_tokens)
+        fields = {**ENGINE.request_fields(turn, Options(), "matched"), **more}
+        body = json.loads(request_body("tgi", turn, (), fields))
+        body["messages"] = [{"role": "user", "content": text}]
+        return self.post("/v1/chat/completions", body)
+
+    def outcome(self, text: str = "Tell me", max_tokens: int = 12, **more: Any) -> tuple[str, str | None]:
+        status, body, kind = self.chat_raw(text, max_tokens, **more)
+        return classify(status, body, decode(body, [1], [len(body)]), kind)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[Tgi]:
+    server = tgi_server.serving(tgi_server.arguments(list(arguments)))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield Tgi(server.server_port, server.RequestHandlerClass.state)  # type: ignore[attr-defined]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def tgi() -> Iterator[Tgi]:
+    with serving("--max-total-tokens=4096") as server:
+        yield server
+
+
+def test_a_stream_without_a_role_chunk_is_read_whole(tgi: Tgi) -> None:
+    decoded = tgi.chat(max_tokens=12)
+    assert decoded.text == "the sea is 🙂 wide and old, the sea is "
+    # Two of the tokens are half characters, whose events have no text.
+    assert (decoded.output_tokens, len(decoded.chunk_ns)) == (12, 10)
+    assert (decoded.finish_reason, decoded.saw_done) == ("length", True)
+    assert tgi.outcome() == ("ok", None)
+
+
+def test_there_is_no_count_of_cached_tokens(tgi: Tgi) -> None:
+    decoded = tgi.chat("the same words", 4)
+    assert decoded.input_tokens == 1 + len(["user:", "the", "same", "words", "assistant:"])
+    assert decoded.cached_tokens is None
+
+
+def test_an_answer_may_end_early_and_its_eos_is_counted() -> None:
+    with serving("--answer-tokens=5") as tgi:
+        decoded = tgi.chat(max_tokens=64)
+    assert (decoded.finish_reason, decoded.output_tokens) == ("stop", 5)
+    assert decoded.text == "the sea is "  # the fourth has no text, the fifth is </s>
+
+
+def test_ignore_eos_and_min_tokens_do_nothing() -> None:
+    with serving("--answer-tokens=5") as tgi:
+        assert tgi.chat(max_tokens=64, ignore_eos=True, min_tokens=64).output_tokens == 5
+
+
+def test_a_refused_parameter_is_an_error_under_http_200(tgi: Tgi) -> None:
+    status, _, _ = tgi.chat_raw("Tell me", 12, top_p=1.0)
+    assert status == 200
+    error = "Input validation error: `top_p` must be > 0.0 and < 1.0"
+    assert tgi.outcome(top_p=1.0) == ("server_error", error)
+
+
+def test_a_neutral_presence_penalty_changes_the_answer(tgi: Tgi) -> None:
+    plain = tgi.chat(max_tokens=24)
+    penalized = tgi.chat(max_tokens=24, presence_penalty=0.0)
+    assert plain.text != penalized.text
+
+
+def test_what_bench_sends_holds_none_of_the_traps(tgi: Tgi) -> None:
+    tgi.chat()
+    sent = tgi.state.bodies[-1]
+    assert sent["temperature"] == 0
+    assert not {"top_p", "presence_penalty", "ignore_eos", "min_tokens", "logit_bias", "stop"} & set(sent)
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"stop": "x"}, "stop"),
+        ({"stream_options": None}, "stream_options"),
+        ({"logit_bias": {}}, "logit_bias"),
+    ],
+)
+def test_wrong_types_are_http_422_in_plain_text(tgi: Tgi, field: dict[str, Any], said: str) -> None:
+    outcome, error = tgi.outcome(**field)
+    assert outcome == "http_error"
+    assert error is not None
+    assert error.startswith("HTTP 422: Failed to deserialize the JSON body into the target type: " + said)
+
+
+def test_a_body_that_is_no_json_is_http_400(tgi: Tgi) -> None:
+    status, body, kind = tgi.post("/v1/chat/completions", b"{")
+    assert (status, kind) == (400, "text/plain; charset=utf-8")
+    assert classify(status, body, decode(body, [1], [len(body)]), kind)[0] == "http_error"
+
+
+def test_a_template_that_refuses_is_http_422_even_for_a_stream(tgi: Tgi) -> None:
+    messages = [{"role": "nobody", "content": "x"}]
+    status, body, _ = tgi.post("/v1/chat/completions", {"messages": messages, "stream": True})
+    assert (status, json.loads(body)["error_type"]) == (422, "template_error")
+
+
+def test_too_long_a_prompt_is_an_error_under_http_200(tgi: Tgi) -> None:
+    outcome, error = tgi.outcome("word " * 4000, 200)
+    assert outcome == "server_error"
+    assert error is not None
+    assert "must be <= 4096. Given: 4003 `inputs` tokens and 200 `max_new_tokens`" in error
+
+
+def test_one_request_too_many_is_refused_under_http_200_when_streamed() -> None:
+    with serving("--max-concurrent-requests=1") as tgi:
+        busy = http.client.HTTPConnection("127.0.0.1", tgi.port, timeout=20)
+        body = {"messages": [{"role": "user", "content": "linger"}], "stream": True, "max_tokens": 2}
+        busy.request("POST", "/v1/chat/completions", json.dumps(body))
+        wait_until(lambda: tgi.state.permits._value == 0)
+        assert tgi.outcome() == ("server_error", "Model is overloaded")
+        status, answer, _ = tgi.post("/v1/chat/completions", {**body, "stream": False})
+        assert (status, json.loads(answer)["error_type"]) == (429, "overloaded")
+        busy.getresponse().read()
+        busy.close()
+        assert tgi.outcome()[0] == "ok"
+
+
+def test_a_failure_while_generating_is_an_event_and_then_unhealthy_once(tgi: Tgi) -> None:
+    outcome, error = tgi.outcome("break now")
+    assert outcome == "server_error"
+    assert error is not None
+    assert "Request failed during generation" in error
+    with tgi.client() as client:
+        assert not client.health_check()
+        assert client.health_check()
+        assert tgi.chat("break now").text == "the sea is "  # what came before is kept
+        assert not client.health_check()
+
+
+def test_an_answer_beyond_1024_tokens_comes_in_whole_pieces(tgi: Tgi) -> None:
+    decoded = tgi.chat("go on", 1500)
+    assert decoded.output_tokens == 2048  # not 1,500: the limit is of a piece
+    assert decoded.finish_reason == "length"
+
+
+def test_an_answer_ends_early_where_the_next_piece_does_not_fit() -> None:
+    with serving("--max-total-tokens=1500") as tgi:
+        decoded = tgi.chat("go on", 1400)
+    assert (decoded.output_tokens, decoded.finish_reason) == (1024, "length")
+
+
+def test_hugging_faces_client_reads_the_same_chat(tgi: Tgi) -> None:
+    with tgi.client() as client:
+        stream = client.chat_completion(
+            [{"role": "user", "content": "Tell me"}],
+            max_tokens=12,
+            temperature=0.0,
+            stream=True,
+            stream_options={"include_usage": True},  # type: ignore[arg-type]
+        )
+        chunks = list(stream)
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    usage = chunks[-1].usage
+    decoded = tgi.chat("Tell me", 12)
+    assert "".join(choice.delta.content or "" for choice in choices) == decoded.text
+    assert choices[-1].finish_reason == decoded.finish_reason
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (decoded.input_tokens, decoded.output_tokens)
+    assert len(choices) == decoded.output_tokens  # one event per token
+
+
+def test_hugging_faces_client_and_bench_agree_on_an_error(tgi: Tgi) -> None:
+    messages = [{"role": "user", "content": "break now"}]
+    with tgi.client() as client:
+        with pytest.raises(TextGenerationError, match="Request failed during generation"):
+            list(client.chat_completion(messages, max_tokens=12, temperature=0.0, stream=True))
+        assert tgi.outcome("break now")[0] == "server_error"
+        client.health_check()
+
+
+def test_tgis_own_stream_says_the_same_as_its_chat(tgi: Tgi) -> None:
+    prompt = "user: Tell me\nassistant:"
+    with tgi.client() as client:
+        events = list(client.text_generation(prompt, max_new_tokens=12, details=True, stream=True))
+    decoded = tgi.chat("Tell me", 12)
+    last = events[-1]
+    assert "".join(event.token.text for event in events if not event.token.special) == decoded.text
+    assert last.generated_text == decoded.text
+    assert last.details is not None
+    assert (last.details.input_length, last.details.generated_tokens) == (
+        decoded.input_tokens,
+        decoded.output_tokens,
+    )
+    assert last.details.finish_reason == decoded.finish_reason
+
+
+def test_tgis_own_stream_ends_without_a_mark(tgi: Tgi) -> None:
+    status, body, kind = tgi.post("/generate_stream", {"inputs": "go", "parameters": {"max_new_tokens": 2}})
+    assert (status, kind) == (200, "text/event-stream")
+    assert b"[DONE]" not in body
+    refused = {"inputs": "go", "parameters": {"temperature": 0}}
+    status, body, _ = tgi.post("/generate_stream", refused)
+    assert status == 200
+    assert json.loads(body.removeprefix(b"data: "))["error_type"] == "validation"
+
+
+def test_hugging_faces_client_and_bench_read_the_same_info(tgi: Tgi) -> None:
+    facts = fetch_facts(f"{tgi.root}/v1", ENGINE.fact_paths)
+    with tgi.client() as client:
+        assert (
+            facts == {"/info": client.get_endpoint_info()} == ENGINE.read_facts(f"{tgi.root}/v1", None, 5.0)
+        )
+    assert ENGINE.resolved("", facts) == {
+        "engine_version": "3.3.6-dev0 (sha-db931fc)",
+        "context_length": 4096,
+        "max_input_tokens": 4095,
+        "max_concurrent_requests": 128,
+    }
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], None] | None) -> Iterator[str]:
+    """The address of a server that does this with each connection; None: it takes none."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while answer:
+                    with listener.accept()[0] as connection:
+                        connection.recv(65536)
+                        answer(connection)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def cut(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+def no_page(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
+def no_json(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{")
+
+
+@pytest.mark.parametrize("answer", [reset, cut, no_page, no_json])
+def test_no_facts_are_read_of_a_server_that_breaks_off(answer: Callable[[socket.socket], None]) -> None:
+    with listening(answer) as url:
+        assert ENGINE.read_facts(url, None, 10.0) == {}
+
+
+def test_no_facts_are_read_where_nothing_listens() -> None:
+    assert ENGINE.read_facts(f"http://127.0.0.1:{free_port()}/v1", None, 10.0) == {}
+
+
+def test_a_silent_server_is_waited_for_no_longer_than_told() -> None:
+    with listening(None) as url:
+        begun_s = time.monotonic()
+        assert ENGINE.read_facts(url, None, 0.2) == {}
+        assert time.monotonic() - begun_s < 5
+
+
+def test_a_whole_run_measures_a_running_server(tmp_path: Path) -> None:
+    with serving("--answer-tokens=20") as tgi:
+        place = made(tmp_path / "place")
+        keys = quick("engine=tgi", "load.concurrency=2", "load.duration=1s", f"model={tgi_server.MODEL_ID}")
+        keys = [key for key in keys if not key.startswith("reference.")]
+        done = bench(place, "run", *keys, f"engine.base_url={tgi.root}/v1", "--output", place.run_dir)
+    assert done.returncode == 0, done.stderr
+    start = place.starts()[0]
+    assert start["resolved"]["context_length"] == 4096
+    assert start["version"] == "3.3.6-dev0 (sha-db931fc)"
+    (cell,) = place.cells().values()
+    assert cell["status"] == "completed"
+    assert "tgi" in place.report()
+
+
+def test_a_run_names_what_a_server_answers_that_cannot_generate(tmp_path: Path) -> None:
+    with serving("--max-total-tokens=16") as tgi:
+        place = made(tmp_path / "place")
+        keys = [key for key in quick("engine=tgi") if not key.startswith("reference.")]
+        keys += [f"model={tgi_server.MODEL_ID}", f"engine.base_url={tgi.root}/v1"]
+        done = bench(place, "run", *keys, "--output", place.run_dir)
+    assert done.returncode == 1
+    assert "inputs` tokens + `max_new_tokens` must be <= 16" in done.stderr + done.stdout
+
+
+def test_a_launcher_of_the_users_own_takes_the_command_line(tmp_path: Path) -> None:
+    launcher = tmp_path / "text-generation-launcher"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "tgi_server.py"} "$@"\n')
+    launcher.chmod(0o755)
+    scratch = tmp_path / ("long" * 30)  # longer than the path of a socket may be
+    scratch.mkdir()
+    terms = EngineTerms(
+        launcher="native", context_length=512, concurrent_sequences=2, prefix_cache=True, graphs=False
+    )
+    deployment = Deployment("tgi", "m", "bf16", terms, Options(program=str(launcher)), "tgi")
+    place = Place(None, tmp_path, "127.0.0.1", free_port(), scratch, launcher)
+    spec = ENGINE.launch(deployment, place)
+    assert isinstance(spec, NativeSpec)
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            spec.argv, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **spec.environment}
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or b"Connected" in log.read_bytes())
+        facts = wait_until(lambda: fetch_facts(spec.base_url, ENGINE.fact_paths))
+    finally:
+        process.terminate()
+        process.wait()
+    assert ENGINE.resolved(log.read_text(), facts) == {
+        "attention_backend": "flashinfer",
+        "prefix_cache": True,
+        "chunked_prefill": True,
+        "graphs": False,
+        "max_batch_total_tokens": 200000,
+        "max_batch_prefill_tokens": 4096,
+        "kv_cache_tokens": 200000,
+        "engine_version": "3.3.6-dev0 (sha-db931fc)",
+        "context_length": 512,
+        "max_input_tokens": 511,
+        "max_concurrent_requests": 4096,
+    }
+    assert (scratch / "out" / "tokenizer.json").is_file()
+    assert (scratch / "shard-0").is_socket()

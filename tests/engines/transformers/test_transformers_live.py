@@ -1,0 +1,378 @@
+"""The real transformers server, on a tiny random model."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import TESTS
+from waiting import wait_until
+
+from engines.transformers.engine import ENGINE, Options
+from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
+from harness.install.install import InstalledEnvironment, cache_dir, installed
+from harness.load.decode import Decoded, decode
+from harness.servers.scrape import Terms
+from harness.servers.server import free_port
+
+pytestmark = pytest.mark.engines
+MAKE = TESTS / "data" / "transformers" / "tiny_checkpoint.py"
+CONTEXT = 512
+START_LIMIT_S = 240  # importing torch alone takes a minute on a machine that is busy
+# One thread: with two, PyTorch's spin while others compute, and each waits for the other.
+OPTIONS = Options(threads=1)
+
+
+@dataclass(frozen=True)
+class Live:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        with closing(self.connect()) as connection:
+            send(connection, method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.request("GET", path)[1])
+
+    def is_healthy(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        try:
+            return self.request("GET", "/health")[0] == 200
+        except ConnectionRefusedError:
+            return False
+
+    def stream(self, text: str = "hi", max_tokens: int = 16, **more: Any) -> Decoded:
+        status, body = self.request("POST", "/v1/chat/completions", asked(text, max_tokens, **more))
+        assert status == 200, body
+        return decode(body, [1], [len(body)])
+
+    def refused(self, **more: Any) -> str:
+        """The message of HTTP 400."""
+        status, body = self.request("POST", "/v1/chat/completions", {**asked("hi", 8), **more})
+        assert status == 400, body
+        error = json.loads(body)["error"]
+        assert error["type"] == "invalid_request_error"
+        return str(error["message"])
+
+
+def asked(text: str, max_tokens: int, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **ENGINE.request_fields(Turn((), max_tokens), Options(), "matched"),
+        **more,
+    }
+
+
+def send(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> None:
+    raw = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    connection.request(method, path, raw, {"Content-Type": "application/json"})
+
+
+@pytest.fixture(scope="module")
+def environment() -> InstalledEnvironment:
+    spec = ENGINE.install(None, "cpu")
+    assert isinstance(spec, InstallSpec)
+    found = installed(cache_dir(), spec)
+    if found is None:
+        pytest.skip("transformers is not installed: bench install transformers")
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny(environment: InstalledEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    subprocess.run([str(environment.python), "-P", str(MAKE), str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def begun(
+    environment: InstalledEnvironment,
+    weights: Path,
+    folder: Path,
+    terms: EngineTerms,
+    quantization: str = "bf16",
+    port: int | None = None,
+) -> Live:
+    deployment = Deployment("transformers", "tiny", quantization, terms, OPTIONS, "label")
+    port = port or free_port()
+    spec = ENGINE.launch(deployment, Place(environment.python, weights, "127.0.0.1", port, folder))
+    assert isinstance(spec, NativeSpec)
+    log = folder / "server.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            spec.argv, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **spec.environment}
+        )
+    return Live(process, port, log)
+
+
+@contextmanager
+def serving(
+    environment: InstalledEnvironment,
+    weights: Path,
+    folder: Path,
+    terms: EngineTerms | None = None,
+) -> Iterator[Live]:
+    terms = terms or EngineTerms(context_length=CONTEXT, seed=3)
+    live = begun(environment, weights, folder, terms)
+    try:
+        wait_until(live.is_healthy, START_LIMIT_S)
+        yield live
+    finally:
+        live.process.kill()
+        live.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(
+    environment: InstalledEnvironment, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
+    with serving(environment, tiny, tmp_path_factory.mktemp("server")) as live:
+        yield live
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 64])
+def test_answer_has_exactly_the_tokens_asked_for(server: Live, max_tokens: int) -> None:
+    decoded = server.stream(max_tokens=max_tokens)
+    assert (decoded.output_tokens, decoded.finish_reason, decoded.saw_done) == (max_tokens, "length", True)
+
+
+def test_the_prompt_is_counted_as_the_template_renders_it(server: Live) -> None:
+    # A token per byte, and one for the beginning.
+    assert server.stream("hi").input_tokens == 1 + len("user: hi\nassistant: ")
+
+
+def test_a_stream_and_a_whole_answer_have_the_same_text(server: Live) -> None:
+    """Half of the random model's bytes are unfinished characters: none may be lost between chunks."""
+    whole = asked("hello", 100, stream=False)
+    del whole["stream_options"]
+    status, body = server.request("POST", "/v1/chat/completions", whole)
+    answer = json.loads(body)
+    assert status == 200
+    assert answer["usage"]["completion_tokens"] == 100
+    text = answer["choices"][0]["message"]["content"]
+    assert server.stream("hello", 100).text == text
+    assert len(text.encode()) >= 100  # every token is a byte, and a broken one three
+
+
+def test_each_token_is_one_event_after_the_role(server: Live) -> None:
+    _, body = server.request("POST", "/v1/chat/completions", asked("hello", 20))
+    events = [json.loads(line) for line in re.findall(rb"data: (\{.*)", body)]
+    deltas = [event["choices"][0]["delta"] for event in events if event["choices"]]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert len([delta for delta in deltas[1:] if "content" in delta]) in (20, 21)  # and what is left over
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_greedy_answers_are_equal_whatever_the_models_files_ask_for(server: Live) -> None:
+    """generation_config.json asks for sampling at a temperature of 3."""
+    assert server.stream("again", 32).text == server.stream("again", 32).text
+
+
+def test_a_seed_fixes_a_sampled_answer(server: Live) -> None:
+    first = server.stream("sample", 32, temperature=1.5, seed=11).text
+    assert server.stream("sample", 32, temperature=1.5, seed=11).text == first
+    assert server.stream("sample", 32, temperature=1.5, seed=12).text != first
+
+
+def test_min_tokens_holds_back_the_end(server: Live) -> None:
+    """Sampling hot from 258 tokens, the end comes within a few hundred; min_tokens forbids it."""
+    hot = {"temperature": 50.0, "ignore_eos": False, "seed": 1}
+    ended = [server.stream("end", 200, **{**hot, "seed": seed}) for seed in range(6)]
+    assert "stop" in {decoded.finish_reason for decoded in ended}
+    held = [server.stream("end", 200, min_tokens=200, **{**hot, "seed": seed}) for seed in range(6)]
+    assert {(decoded.output_tokens, decoded.finish_reason) for decoded in held} == {(200, "length")}
+
+
+def test_requests_are_served_one_at_a_time_in_their_order(server: Live) -> None:
+    ended: list[int] = []
+
+    def ask(number: int) -> None:
+        server.stream(f"number {number}", 60)
+        ended.append(number)
+
+    with closing(server.connect()) as first:
+        send(first, "POST", "/v1/chat/completions", asked("first", 450))
+        response = first.getresponse()
+        response.readline()
+        threads = []
+        for number in range(3):
+            threads.append(threading.Thread(target=ask, args=(number,)))
+            threads[-1].start()
+            wait_until(lambda: in_line(server) == len(threads))
+        assert not ended
+        response.read()
+    for thread in threads:
+        thread.join()
+    assert ended == [0, 1, 2]
+
+
+def in_line(server: Live) -> int:
+    return int(server.get("/info")["waiting"])
+
+
+def told(server: Live) -> dict[str, float]:
+    found, missing = Terms(ENGINE.metrics).of(server.request("GET", ENGINE.metrics_path)[1].decode())
+    assert not missing
+    return dict(found)
+
+
+def test_its_counters_are_what_its_answers_say(server: Live) -> None:
+    before = told(server)
+    with closing(server.connect()) as first:
+        send(first, "POST", "/v1/chat/completions", asked("first", 450))
+        response = first.getresponse()
+        response.readline()
+        second = threading.Thread(target=server.stream, args=("second", 60))
+        second.start()
+        busy = wait_until(lambda: (found := told(server))["waiting"] and found["running"] and found)
+        response.read()
+    second.join()
+    after = wait_until(lambda: (found := told(server))["running"] == 0 and found)
+    assert (busy["running"], busy["waiting"], after["waiting"]) == (1, 1, 0)
+    assert after["generated_tokens"] - before["generated_tokens"] == 510
+    assert after["queued_requests"] - before["queued_requests"] == 2
+    assert after["queue_s"] > before["queue_s"]
+    prompts = [server.stream(text, 1).input_tokens for text in ("first", "second")]
+    assert after["prompt_tokens"] - before["prompt_tokens"] == sum(prompts)
+
+
+def test_a_client_that_leaves_ends_its_generation(server: Live) -> None:
+    connection = server.connect()
+    send(connection, "POST", "/v1/chat/completions", asked("x" * 20, 400))
+    connection.getresponse().readline()
+    connection.close()
+    decoded = server.stream("next", 1)
+    assert decoded.output_tokens == 1
+    ends = re.findall(r"generation ended after (\d+) of 400 tokens", server.log.read_text())
+    assert ends
+    assert int(ends[-1]) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"max_tokens": CONTEXT},
+            rf"the prompt has 21 tokens and {CONTEXT} more are asked for; the context has",
+        ),
+        ({"max_tokens": 0}, "max_tokens: "),
+        ({"messages": []}, "messages: "),
+        (
+            {"messages": [{"role": "nobody", "content": "x"}]},
+            "the chat template does not take these messages",
+        ),
+        ({"min_tokens": 9}, "min_tokens=9 is more than max_tokens=8"),
+        ({"presence_penalty": 0.5}, "presence_penalty: "),
+        ({"temperature": -1}, "temperature: "),
+    ],
+)
+def test_what_cannot_be_served_is_http_400_with_a_reason(
+    server: Live, change: dict[str, Any], said: str
+) -> None:
+    assert re.match(said, server.refused(**change))
+
+
+def test_no_json_is_http_400_and_another_model_404(server: Live) -> None:
+    status, body = server.request("POST", "/v1/chat/completions", b"{")
+    assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
+    status, body = server.request("POST", "/v1/chat/completions", {**asked("hi", 1), "model": "other"})
+    assert status == 404
+    assert json.loads(body)["error"]["message"] == "model other is not served here; tiny is"
+
+
+def test_the_server_says_what_it_really_uses(server: Live, environment: InstalledEnvironment) -> None:
+    facts = {path: server.get(path) for path in ENGINE.fact_paths}
+    resolved = dict(ENGINE.resolved(server.log.read_text(), facts))
+    assert resolved["engine_version"] == environment.versions["transformers"]
+    expected = {
+        "context_length": CONTEXT,
+        "concurrent_sequences": 1,
+        "dtype": "bfloat16",
+        "attention_backend": "sdpa",
+        "threads": 1,
+        "seed": 3,
+        "prefix_cache": False,
+    }
+    assert {term: resolved[term] for term in expected} == expected
+    log = server.log.read_text()
+    assert all(re.search(stage.pattern, log, re.MULTILINE) for stage in ENGINE.stages)
+    (model,) = server.get("/v1/models")["data"]
+    assert (model["id"], model["max_model_len"]) == ("tiny", CONTEXT)
+
+
+def test_speculation_gives_the_same_greedy_text_and_length(
+    environment: InstalledEnvironment, tiny: Path, tmp_path: Path, server: Live
+) -> None:
+    terms = EngineTerms(context_length=CONTEXT, speculative_tokens=4)
+    with serving(environment, tiny, tmp_path, terms) as live:
+        decoded = live.stream("again and again", 60)
+        assert live.get("/info")["speculative_tokens"] == 4
+    assert decoded.output_tokens == 60
+    assert decoded.text == server.stream("again and again", 60).text
+
+
+def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(
+    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+) -> None:
+    with serving(environment, tiny, tmp_path) as live, closing(live.connect()) as connection:
+        send(connection, "POST", "/v1/chat/completions", asked("x", 200))
+        connection.getresponse().readline()
+        live.process.send_signal(signal.SIGTERM)
+        assert live.process.wait(timeout=5) == 0
+
+
+def assert_ends(live: Live, said: str) -> None:
+    """It ends by itself, with a line that one hint knows."""
+    try:
+        assert live.process.wait(timeout=START_LIMIT_S) not in (0, None)
+    finally:
+        live.process.kill()
+    log = live.log.read_text()
+    assert re.search(said, log.splitlines()[-1])
+    assert len([hint for hint in ENGINE.hints if re.search(hint.pattern, log)]) == 1
+
+
+def test_more_context_than_the_model_has_ends_the_start(
+    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+) -> None:
+    live = begun(environment, tiny, tmp_path, EngineTerms(context_length=1000))
+    assert_ends(live, r"^--context-length 1000: the model's context has 512 tokens$")
+
+
+def test_a_model_that_overflows_float16_does_not_become_ready(
+    environment: InstalledEnvironment, tmp_path: Path
+) -> None:
+    make = [str(environment.python), "-P", str(MAKE), str(tmp_path / "large"), "1e8"]
+    subprocess.run(make, check=True, capture_output=True)
+    live = begun(environment, tmp_path / "large", tmp_path, EngineTerms(), "fp16")
+    assert_ends(live, r"^the model computes NaN as float16; another dtype may do$")
+
+
+def test_a_taken_port_ends_the_start(environment: InstalledEnvironment, tiny: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        live = begun(environment, tiny, tmp_path, EngineTerms(), port=taken.getsockname()[1])
+        assert_ends(live, "address already in use")

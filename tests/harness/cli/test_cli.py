@@ -1,0 +1,250 @@
+"""The real command: what it prints, how it exits, and that an interrupt at any moment leaves order."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from subprocess import CompletedProcess
+
+import pytest
+from bench_command import Place, begun, bench, ended, made, quick, side_by_side, told
+from typer.testing import CliRunner
+from waiting import wait_until
+
+from harness.cli.app import app
+from harness.store import store
+
+# --- interrupts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a run is interrupted, and by what."""
+
+    words: list[str]
+    has_come: Callable[[Place], object]
+    signal: signal.Signals
+
+
+MOMENTS = {
+    "start": Moment(
+        quick("reference.start_delay=60s"),
+        lambda place: any(start["pid"] for start in place.starts()),
+        signal.SIGINT,
+    ),
+    "warm-up": Moment(
+        quick("load.warmup=60s"),
+        lambda place: place.rows_so_far(1) >= 2,
+        signal.SIGINT,
+    ),
+    "window": Moment(
+        quick("load.concurrency=1,2", "load.duration=3s", "repeats=2"),
+        lambda place: place.rows_so_far(2) >= 5,
+        signal.SIGINT,
+    ),
+    "term": Moment(
+        quick("load.warmup=60s"),
+        lambda place: place.rows_so_far(1) >= 2,
+        signal.SIGTERM,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    place: Place
+    done: CompletedProcess[str]
+
+
+def interrupt(name: str, place: Place) -> Interrupted:
+    """Only bench gets the signal, once the moment has come."""
+    with begun(place, "run", *MOMENTS[name].words, "--output", "run") as process:
+        wait_until(lambda: MOMENTS[name].has_come(place), 40)
+        process.send_signal(MOMENTS[name].signal)
+        return Interrupted(place, ended(process))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> dict[str, Interrupted]:
+    stories = {name: partial(interrupt, name) for name in MOMENTS}
+    with side_by_side(tmp_path_factory.mktemp("moment"), stories) as begun_now:
+        return {name: story.result() for name, story in begun_now.items()}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupt_ends_everything_and_writes_the_report(interrupted, moment):
+    place, done = interrupted[moment].place, interrupted[moment].done
+    assert done.returncode == 128 + MOMENTS[moment].signal
+    assert sum(line.startswith("interrupted") for line in done.stderr.splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert place.run()["status"] == "interrupted"
+    assert place.starts()[-1]["status"] == "interrupted"
+    assert "This run was cut short." in place.report()
+    place.wait_until_empty()
+
+
+def test_an_interrupt_before_ready_leaves_no_cell(interrupted):
+    assert interrupted["start"].place.cells() == {}
+
+
+@pytest.mark.parametrize("moment", ["warm-up", "term"])
+def test_an_interrupt_in_the_warm_up_keeps_its_rows(interrupted, moment):
+    place = interrupted[moment].place
+    [cell] = place.cells().values()
+    assert (cell["status"], cell["error"]) == ("interrupted", "interrupted")
+    rows = store.read_requests(store.cell_dir(place.run_dir, 1)).to_pylist()
+    assert len(rows) >= 2
+    assert not any(row["in_window"] for row in rows)
+    assert not list(place.run_dir.glob("cells/*/rows.jsonl"))
+
+
+def test_an_interrupt_in_a_window_keeps_the_finished_cell_and_the_rows_of_its_own(interrupted):
+    place = interrupted["window"].place
+    assert [cell["status"] for _, cell in sorted(place.cells().items())] == ["completed", "interrupted"]
+    rows = store.read_requests(store.cell_dir(place.run_dir, 2)).to_pylist()
+    assert len(rows) >= 5
+    assert any(row["in_window"] for row in rows)
+    assert {row["outcome"] for row in rows} <= {"ok", "cancelled"}
+    assert "Interrupted: 1 cell (002)" in place.report()
+    assert "Not measured: 2 cells (003, 004)" in place.report()
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Place:
+    place = made(tmp_path_factory.mktemp("mistakes") / "p")
+    (place.path / "full").mkdir()
+    (place.path / "full" / "something").write_text("kept")
+    (place.path / "broken.yaml").write_text("load:\n  concurrency: 1\n")
+    (place.path / "bad.jsonl").write_text('{"prompt": "hello"}\n{"prompt": 1}\n')
+    return place
+
+
+MISTAKES = [
+    ("load.concurency=1", "load.concurency=1: no such key; nearest keys: load.concurrency"),
+    ("engine=vlm", "engine=vlm: no such engine; choose from llama_cpp, openai, reference"),
+    ("load.concurrency=0", "load.concurrency=0: must be 1 or more"),
+    ("load.concurrency=1 load.rate=2", "exclude each other"),
+    ("nonsense", "nonsense: not of the form key=value"),
+    ("engine=openai", "engine.base_url"),
+    ("scenario=file scenario.path=absent.jsonl", "absent.jsonl: cannot be read"),
+    ("scenario=file scenario.path=bad.jsonl", "bad.jsonl, line 2"),
+    ("--from absent.yaml", "absent.yaml: cannot be read"),
+    ("--from broken.yaml", "load is nested"),
+    ("engine=reference --output full", "full: exists and is not empty"),
+    ("--resume full", "run.json is missing"),
+    ("--resume full engine=reference", "--resume takes the run's own settings"),
+]
+
+
+def test_mistakes_are_one_line_and_start_nothing(here):
+    before = sorted(here.path.rglob("*"))
+    for words, said in MISTAKES:
+        done = told(here, "run", *words.split())
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert said in done.stderr, words
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert sorted(here.path.rglob("*")) == before
+
+
+def test_a_mistake_is_one_line_of_the_real_command(here):
+    done = bench(here, "run", MISTAKES[0][0])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(MISTAKES[0][1])
+
+
+def test_nothing_to_run_gives_the_reasons(here):
+    done = told(here, "run", "engine=llama_cpp", "quantization=awq")
+    assert done.returncode == 2
+    assert "skipped llama_cpp awq: " in done.stderr
+    assert "nothing to run" in done.stderr
+    assert not (here.path / "results").exists()
+
+
+@pytest.mark.parametrize("words", [("report", "full"), ("compare", "full", "full"), ("list", "nonesuch"),
+                                   ("install", "nonesuch"), ("install", "openai", "--program", "x"),
+                                   ("prepare", "model=nonesuch"), ("prepare", "engine=reference"),
+                                   ("prepare", "quantization=int3"), ("plan", "device=cuda"),
+                                   ("plan", "engine=llama_cpp", "llama_cpp.program=/absent/server"),
+                                   ("plan", "engine=openai"), ("plan", "engine.memory_limit=8GiB"),
+                                   ("plan", "engine.chat_template=absent.jinja")])  # fmt: skip
+def test_mistakes_of_other_commands_are_one_line(here, words):
+    done = told(here, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+# --- what is printed ------------------------------------------------------------------------------
+
+
+COMMANDS = ("run", "plan", "fit", "report", "compare", "install", "prepare", "list", "doctor")
+
+
+def test_help_lists_the_commands(here):
+    done = bench(here, "--help")
+    assert done.returncode == 0
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command):
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert f"Example:  bench {command}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told_to_read"),
+    [
+        (["report"], "bench report --help"),
+        (["view", "--nope"], "bench view --help"),
+        (["nope"], "bench --help"),
+    ],
+)
+def test_a_usage_error_leads_to_the_help_of_its_command(here, words, told_to_read):
+    done = bench(here, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"See `{told_to_read}`.\n")
+
+
+def test_plan_is_json_and_starts_nothing(here):
+    before = sorted(here.path.rglob("*"))
+    done = bench(here, "plan", *quick("reference.label=a,b", "repeats=2"), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    plan = json.loads(done.stdout)
+    labels = [start["deployment"]["label"].rpartition("=")[2] for start in plan["starts"]]
+    assert labels == ["a", "b", "b", "a"]
+    assert plan["estimate_s"] > 0
+    unmatched = {each["term"]: each["deployments"] for each in plan["unmatched"]}
+    assert unmatched["engine.prefix_cache"] == ["reference label=a", "reference label=b"]
+    assert sorted(here.path.rglob("*")) == before
+    assert "01-reference-label-a" in told(here, "plan", *quick("reference.label=a,b")).stdout
+
+
+@pytest.mark.parametrize(
+    "what", ["engines", "tools", "scenarios", "quantizations", "models", "metrics", "keys"]
+)
+def test_lists_are_json(what):
+    done = CliRunner().invoke(app, ["list", what, "--json"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert all(row[what.removesuffix("s")] for row in json.loads(done.stdout))
+
+
+def test_doctor_is_json(here):
+    done = bench(here, "doctor", "--json")
+    findings = json.loads(done.stdout)
+    assert findings
+    assert done.returncode == any(finding["state"] == "problem" for finding in findings)
+
+
+def test_a_study_gives_the_keys_and_the_command_line_wins(here):
+    (here.path / "study.yaml").write_text("engine: reference\nload.concurrency: [1, 2]\nrepeats: 3\n")
+    done = told(here, "plan", "--from", "study.yaml", "repeats=1", "--json")
+    (here.path / "study.yaml").unlink()
+    [start] = json.loads(done.stdout)["starts"]
+    assert sorted(cell["load"]["concurrency"] for cell in start["cells"]) == [1, 2]

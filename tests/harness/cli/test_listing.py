@@ -1,0 +1,265 @@
+"""What `bench plan` and `bench list` say."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from toy_engine import Toy
+
+import engines
+from engines import ENGINES
+from harness.cli.show.listing import facts_of, print_list, print_plan
+from harness.contracts import InstallSpec, Tuned
+from harness.errors import UserError
+from harness.install.install import environment_dir
+from harness.install.inventory import engines_here, quantizations_served, spec_of, tools_here, version_of
+from harness.plan import plan
+from harness.settings import config, overrides
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def _spec(environment: str, *, is_built: bool = False) -> InstallSpec:
+    lock = Path(__file__)  # any file: nothing is installed from it
+    return InstallSpec(environment, lock, "", 2 << 20, is_built=is_built)
+
+
+def printed(*lines: str) -> str:
+    return planned_text("engine=reference", "repeats=1", *lines)
+
+
+def planned_text(*lines: str) -> str:
+    settings = config.settings(overrides.parse(list(lines)))
+    out = io.StringIO()
+    print_plan(Console(file=out, width=200), plan.make(settings, lambda weights: None))
+    return out.getvalue()
+
+
+def listed(what: str) -> str:
+    out = io.StringIO()
+    print_list(Console(file=out, width=100, soft_wrap=True), what)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["load.concurrency=1"], ["1 user ", "2 s + 8 s"]),
+        (["load.rate=120/min", "load.arrival=constant"], ["2/s constant", "2 s + 8 s"]),
+        (["load.rate=2", "load.arrival=gamma", "load.burstiness=0.5"], ["2/s gamma 0.5"]),
+        (["load.ramp_up=3s", "load.ramp_down=4s"], ["3 s + 2 s + 8 s + 4 s"]),
+        (["load.conversations=9"], ["2 s + 9 conversations"]),
+        (["load.conversations=9", "load.duration=5s"], ["2 s + 5 s or 9 conversations"]),
+    ],
+)
+def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: list[str]) -> None:
+    text = printed(*lines)
+    assert all(part in text for part in said), text
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        (["load.concurrency=1,4"], 4),
+        (["load.rate=9"], 8),
+        (["load.rate=9", "engine.concurrent_sequences=3"], 3),
+    ],
+)
+def test_a_plan_says_how_many_requests_are_served_at_once(lines: list[str], count: int) -> None:
+    assert f", engine.concurrent_sequences={count}, " in printed(*lines)
+
+
+def test_the_keys_say_what_decides_over_the_requests_served_at_once() -> None:
+    (default,) = [row["default"] for row in facts_of("keys") if row["key"] == "engine.concurrent_sequences"]
+    assert default == "largest load.concurrency; without one 8"
+
+
+def test_a_trace_is_played_whole(tmp_path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,input_length,output_length\n0,5,2\n4000,5,2\n")
+    text = printed("scenario=trace", f"scenario.path={path}", "load.speedup=2")
+    assert "trace x2" in text
+    assert "0 s + the whole trace" in text
+    assert "about 10 s" in text  # the start, 2 s of trace, and what a cell takes
+
+
+def test_the_keys_say_what_they_take() -> None:
+    takes = {row["key"]: row["takes"] for row in facts_of("keys")}
+    assert takes["load.ramp"] == "linear or steps"
+    assert takes["load.rate"] == "a rate, such as 2/s or 90/min"
+    assert takes["load.warmup"] == "a duration, such as 500ms or 20s"
+    assert takes["load.conversations"] == "a whole number"
+    assert takes["load.keep_bytes"] == "true or false"
+    assert takes["engine.launcher"] == "native or docker"
+    assert takes["model"] == "a name of `bench list models`, a path, or hf:organisation/name"
+    assert [key for key, said in takes.items() if not said] == []
+
+
+def test_the_keys_of_an_engine_say_which_programs_there_are(toy: Toy) -> None:
+    takes = {row["key"]: row["takes"] for row in facts_of("keys")}
+    assert takes["toy.program"] == "first or second or a path"
+    assert takes["toy.environment"] == "a directory"
+
+
+def test_a_plan_says_what_is_told_alike_and_what_cannot_be_matched(toy: Toy) -> None:
+    words = ["engine=toy", "quantization=fp16", "load.concurrency=2", "engine.context_length=512"]
+    text = planned_text(*words, "fairness=matched,stock")
+    assert (
+        "fairness=matched: engine.context_length=512, engine.concurrent_sequences=2, "
+        "engine.kv_cache_tokens=1024, engine.prefix_cache=true\n"
+    ) in text
+    assert "fairness=stock: engine.context_length=512\n" in text
+    not_matched = "not matched, toy fp16 fairness=matched: engine.kv_cache_tokens, toys remember nothing"
+    assert text.count("not matched") == 1
+    assert not_matched in text
+
+
+def test_a_plan_says_what_a_tuned_set_adds_and_who_recommends_it(toy: Toy) -> None:
+    toy.tuned = Tuned("large batches", {"batch": 64}, "the toys' handbook")
+    words = ["engine=toy", "quantization=fp16", "fairness=tuned"]
+    said = 'fairness=tuned adds to toy "large batches": toy.batch=64{}; source: the toys\' handbook\n'
+    assert planned_text(*words).count(said.format("")) == 1
+    assert said.format("").replace("64", "8 (given)") in planned_text(*words, "toy.batch=8")
+    assert "adds to toy" not in planned_text("engine=toy", "quantization=fp16")
+
+
+def test_a_plan_says_that_start_up_is_not_in_its_time() -> None:
+    text = printed("load.concurrency=1")
+    assert "1 start, 1 cell, about 18 s, and each engine's own start-up\n" in text
+    text = planned_text("engine=openai", "engine.base_url=http://h/v1", "model=m", "repeats=1")
+    assert "start-up" not in text
+
+
+def test_a_plan_of_each_engines_own_defaults_says_so() -> None:
+    assert "fairness=stock: each engine's own defaults" in printed("fairness=stock")
+
+
+def test_engines_say_what_is_here_and_what_would_install_the_rest(tmp_path: Path, toy: Toy) -> None:
+    first, second = _spec("toy-first-cpu"), _spec("toy-second-cpu", is_built=True)
+    toy.installs = {("first", "cpu"): first, ("second", "cpu"): second}
+    environment_dir(tmp_path, second).mkdir(parents=True)
+    [here] = [each for each in engines_here(tmp_path, has_device=False) if each.engine == "toy"]
+    assert here.launchers == ("native", "docker")
+    assert [(each.state, each.install, each.compiles) for each in here.programs] == [
+        ("not installed", "bench install toy", False),
+        ("other", "bench install toy --program second", True),
+    ]
+    with environment_dir(tmp_path, first).with_name("toy-first-cpu.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        [here] = [each for each in engines_here(tmp_path, has_device=False) if each.engine == "toy"]
+    assert [each.state for each in here.programs] == ["installing", "other"]
+    toy.installs = {}
+    [here] = [each for each in engines_here(tmp_path, has_device=True) if each.engine == "toy"]
+    assert [each.state for each in here.programs] == ["none", "none"]
+    assert here.programs[0].reason == "there is no first toy for a cpu device"
+
+
+def test_engines_are_a_table_that_fits_a_terminal(toy: Toy, cache: Path) -> None:
+    toy.installs = {("first", "cpu"): _spec("toy-first-cpu")}
+    text = listed("engines")
+    assert "not installed: `bench install toy` (2.0 MiB)" in text
+    lines = text.splitlines()
+    number = next(line for line in lines if line.startswith("  second")).split()[-1]
+    assert f"{number:>2}  there is no second toy for a cpu device" in [line.rstrip() for line in lines]
+    assert any(line.split() == ["toy", "0", "of", "2", "programs", "process,", "container"] for line in lines)
+    assert any(line.split() == ["openai", "needs", "nothing", "runs", "already"] for line in lines)
+    assert any(line.split() == ["toy", *toy.description.split()] for line in lines)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("what", "width"), [("metrics", 80), ("scenarios", 80), ("keys", 80), ("models", 80), ("keys", 120)]
+)
+def test_lists_fit_their_width_and_keep_every_word(what: str, width: int, cache: Path) -> None:
+    out = io.StringIO()
+    print_list(Console(file=out, width=width, soft_wrap=True), what)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    told = " ".join(" ".join(lines).split())
+    column = {"metrics": "formula", "scenarios": "description", "keys": "key", "models": "model"}[what]
+    facts = [row if isinstance(row, dict) else vars(row) for row in facts_of(what)]
+    assert [row[column] for row in facts if row[column] not in told] == []
+
+
+def test_tools_are_listed_with_what_installs_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "TOOLS", {"sharpener": _spec("tool-sharpener-cpu")})
+    [tool] = tools_here(cache)
+    assert (tool.tool, tool.here.state) == ("sharpener", "not installed")
+    assert "not installed: `bench install sharpener` (2.0 MiB)" in listed("tools")
+
+
+def test_a_tool_is_found_by_its_name_with_and_without_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = _spec("sharpener-cpu"), _spec("sharpener-cuda")
+    monkeypatch.setattr(engines, "TOOLS", {"sharpener-cpu": cpu, "sharpener-cuda": cuda})
+    assert spec_of("sharpener", None, has_device=False) == cpu
+    assert spec_of("sharpener", None, has_device=True) == cuda
+    assert spec_of("sharpener-cpu", None, has_device=True) == cpu
+    with pytest.raises(UserError, match=r"no such engine or tool; choose from .*, sharpener-cpu"):
+        spec_of("hone", None, has_device=False)
+    with pytest.raises(UserError, match="sharpener is one program"):
+        spec_of("sharpener", "second", has_device=False)
+
+
+def test_the_version_of_an_engine_is_that_of_the_distribution_with_its_name() -> None:
+    versions = {"torch": "2.13.0", "Toy_Engine": "3", "toy-second": "4", "pip": "1"}
+    assert version_of("toy.engine", "other", versions) == "3"
+    assert version_of("toy", "toy_second", versions) == "4"
+    assert version_of("toy", "other", versions) == "3"
+    assert version_of("cart", None, versions) is None
+
+
+def test_the_matrix_has_a_reason_for_each_gap_below_it(toy: Toy, cache: Path) -> None:
+    [fp8] = [row for row in quantizations_served("m", lambda weights: None) if row.quantization == "fp8"]
+    assert fp8.engines["toy"] == "toys read no fp8"
+    assert fp8.engines["vllm"] == "yes"
+    assert "reference" not in fp8.engines
+    text = listed("quantizations")
+    header, *rows = text.splitlines()
+    assert header.split()[:3] == ["quantization", "bits", "format"]
+    line = next(row for row in rows if row.startswith("fp8"))
+    number = line.rpartition("no ")[2].strip()
+    reasons = [row for row in rows if row.startswith(f"{number:>2}  toys read no bf16, fp8, gptq, ")]
+    served = next(row for row in rows if row.startswith("gptq"))
+    number = served.partition("yes ")[2].split()[0]
+    lacking = "served, but gemma3-270m is not published as fp8 or gptq, and bench cannot make it"
+    assert f"{number:>2}  {lacking}" in [row.rstrip() for row in rows]
+    [gptq] = [row for row in facts_of("quantizations") if row.quantization == "gptq"]
+    assert gptq.engines["vllm"] == lacking.replace("fp8 or ", "")
+    assert "yes  " in next(row for row in rows if row.startswith("awq"))
+    assert len(reasons) == 1
+    assert all(name in text for name in (" or ", "`bench plan` says what this machine can"))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_no_name_in_the_matrix_is_broken_at_80_columns() -> None:
+    out = io.StringIO()
+    print_list(Console(file=out, width=80, soft_wrap=True), "quantizations")
+    head, *rows = out.getvalue().splitlines()
+    assert head.split() == [
+        "quantization",
+        "bits",
+        "format",
+        "llama_cpp",
+        "sglang",
+        "tgi",
+        "transformers",
+        "vllm",
+    ]
+    assert sum(" safetensors " in row for row in rows[:13]) == 4
+    assert all(row.strip() for row in rows[:13])
+    assert max(map(len, [head, *rows[:13]])) <= 80

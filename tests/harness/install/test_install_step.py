@@ -1,0 +1,93 @@
+"""One command of an install: what people see, what the log keeps, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from waiting import wait_until
+
+from harness.errors import MissingError
+from harness.install import install_step
+from harness.install.install_step import Step
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-c", code]
+
+
+def test_lines_of_both_outputs_are_passed_on_and_kept(tmp_path: Path) -> None:
+    lines: list[str] = []
+    code = "import sys; print('one', flush=True); print('two', file=sys.stderr)"
+    Step("trying", "failed", lines.append, log=tmp_path / "log").run(python(code))
+    assert lines == ["one", "two"]
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+def test_a_quiet_command_is_said_to_be_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install_step, "QUIET_S", 0.05)
+    seen = tmp_path / "seen"
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        seen.touch()  # the command ends once its silence has been noticed
+
+    code = f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)"
+    Step("compiling", "failed", on_line).run(python(code))
+    assert lines[0] == "compiling (0 min 0 s so far)"
+
+
+def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path) -> None:
+    step = Step(
+        "trying",
+        "it failed",
+        lambda line: None,
+        log=tmp_path / "log",
+        explain=lambda lines: [f"try {lines[-1]}"],
+    )
+    with pytest.raises(MissingError) as caught:
+        step.run(python("print(*range(100), sep='\\n'); raise SystemExit(3)"))
+    head, *tail = str(caught.value).splitlines()
+    assert head == f"it failed (exit code 3); the end of its output; all of it: {tmp_path / 'log'}:"
+    assert tail == [*map(str, range(85, 100)), "try 99"]
+
+
+def test_a_program_that_is_not_there_fails_in_one_way(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"^it failed \(exit code 127\)"):
+        Step("trying", "it failed", lambda line: None).run([str(tmp_path / "absent")])
+
+
+TREE = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
+
+
+def test_an_interrupt_ends_all_that_the_command_started() -> None:
+    pids: list[int] = []
+
+    def interrupt(line: str) -> None:
+        pids.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Step("compiling", "failed", interrupt).run(python(TREE))
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_kill_9_of_bench_ends_all_that_the_command_started() -> None:
+    code = (
+        "from harness.install.install_step import Step\n"
+        f"Step('compiling', 'failed', lambda line: print(line, flush=True)).run({python(TREE)!r})"
+    )
+    bench = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert bench.stdout
+    with bench.stdout:
+        pid = int(bench.stdout.readline())
+        assert psutil.pid_exists(pid)
+        os.kill(bench.pid, signal.SIGKILL)
+        bench.wait()
+        wait_until(lambda: not psutil.pid_exists(pid), 15)

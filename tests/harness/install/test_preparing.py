@@ -1,0 +1,114 @@
+"""Which weights `bench prepare` has ready: by the engines named, else in each format that an engine takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_engine import Toy
+
+from engines import ENGINES
+from harness.contracts import Reason, Weights, WeightsFile
+from harness.errors import MissingError, UserError
+from harness.install.preparing import failures, in_turn, wanted
+from harness.settings import config, overrides
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """Reads fp16 and awq as safetensors, where the default engine reads GGUF."""
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def of(*lines: str, lacks: str | None = None) -> tuple[list[Weights], list[str]]:
+    def can_prepare(weights: Weights) -> Reason | None:
+        return Reason(f"no {lacks}") if weights.file_format == lacks else None
+
+    found, skips = wanted(config.settings(overrides.parse(["model=m", *lines])), can_prepare)
+    return found, [f"{skip.what}: {skip.reason}" for skip in skips]
+
+
+def test_each_quantization_is_had_in_every_format_that_an_engine_takes() -> None:
+    assert of("quantization=awq,gguf-q8_0,fp16") == (
+        [
+            Weights("m", "awq", "safetensors"),
+            Weights("m", "gguf-q8_0", "gguf"),
+            Weights("m", "fp16", "gguf"),
+            Weights("m", "fp16", "safetensors"),
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(("lacks", "other"), [("gguf", "safetensors"), ("safetensors", "gguf")])
+def test_a_format_that_the_model_cannot_be_had_in_is_not_missed(lacks: str, other: str) -> None:
+    assert of("quantization=fp16", lacks=lacks) == ([Weights("m", "fp16", other)], [])
+
+
+def test_default_model_is_had_as_a_checkpoint_where_its_engines_take_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """fp16 is refused for this architecture by all that read checkpoints."""
+
+    def formats(quantization: str) -> list[str]:
+        settings = config.settings(overrides.parse([f"quantization={quantization}"]))
+        return [each.file_format for each in wanted(settings, lambda weights: None)[0]]
+
+    monkeypatch.delitem(ENGINES, "toy")
+    assert formats("bf16") == ["gguf", "safetensors"]
+    assert formats("fp16") == ["gguf"]
+
+
+def test_named_engines_get_the_formats_that_they_take() -> None:
+    found, skipped = of("engine=llama_cpp,toy", "quantization=fp16,awq")
+    assert found == [
+        Weights("m", "fp16", "gguf"),
+        Weights("m", "fp16", "safetensors"),
+        Weights("m", "awq", "safetensors"),
+    ]
+    assert [each.partition(":")[0] for each in skipped] == ["llama_cpp awq"]
+
+
+def test_what_cannot_be_had_says_why() -> None:
+    assert of("quantization=awq", lacks="safetensors") == ([], ["m awq: no safetensors"])
+
+
+def test_engines_without_weights_want_none() -> None:
+    assert of("engine=reference", "quantization=fp16") == ([], [])
+
+
+def test_a_running_server_has_its_weights() -> None:
+    with pytest.raises(UserError, match="leave it out to prepare some"):
+        of("engine=toy", "engine.base_url=http://h/v1", "quantization=fp16")
+
+
+# --- going on
+
+
+def test_failure_of_one_does_not_keep_the_others_from_being_made() -> None:
+    names = ("a", "b", "c")
+    shelf = {name: Weights(name, "fp16", "gguf") for name in names}
+
+    def provide(weights: Weights) -> WeightsFile:
+        if weights.model == "b":
+            raise MissingError("b is not there")
+        return WeightsFile(Path(weights.model), 1)
+
+    outcomes = list(in_turn(list(shelf.values()), provide))
+    assert [weights.model for weights, _ in outcomes] == ["a", "b", "c"]
+    assert [str(each) for _, each in outcomes if isinstance(each, MissingError)] == ["b is not there"]
+    assert [each.path.name for _, each in outcomes if isinstance(each, WeightsFile)] == ["a", "c"]
+
+
+def test_what_does_not_exist_is_no_failure_where_the_other_format_is_had() -> None:
+    gguf, checkpoint = Weights("m", "fp16", "gguf"), Weights("m", "fp16", "safetensors")
+    awq = Weights("m", "awq", "safetensors")
+
+    def nowhere(weights: Weights) -> Reason:
+        return Reason("the repository has none")
+
+    assert failures([gguf], [checkpoint], nowhere) == []
+    assert failures([gguf], [awq], nowhere) == [gguf]
+    assert failures([gguf], [checkpoint], lambda weights: None) == [gguf]  # it broke on the way

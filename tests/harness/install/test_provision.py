@@ -1,0 +1,430 @@
+"""What deployments need, found or refused; the compiled program of the reference engine is the example."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import toy_engine
+from bench_command import Place, bench, quick, told
+from reference_serving import native_program
+from toy_engine import Toy
+from wheels import make_lock, make_wheel
+
+import engines
+from engines import ENGINES
+from engines.model import weights
+from engines.reference.engine import Options
+from harness.contracts import Deployment, EngineTerms, InstallSpec, Launcher, Reason, Weights, WeightsFile
+from harness.errors import MissingError, UserError
+from harness.install import install as installing
+from harness.install.builds import Build, uses_devices
+from harness.install.install import install
+from harness.install.provision import (
+    SMALL_BYTES,
+    Environment,
+    Provisions,
+    Run,
+    Tool,
+    check_builds,
+    device_of,
+    provide,
+    provide_weights,
+    why_not_here,
+    why_not_on,
+)
+from harness.settings import config, overrides
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def deployment(options: Options) -> Deployment:
+    return Deployment("reference", "-", "-", EngineTerms(), options, options.program)
+
+
+PYTHON, NATIVE = deployment(Options()), deployment(Options(program="native"))
+
+
+def provided(cache: Path, *deployments: Deployment) -> Provisions:
+    return provide(deployments, weights, cache, ignore, has_device=False)
+
+
+def test_a_program_that_must_be_compiled_is_never_made_without_being_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        MissingError, match=r"^reference native: not built here.*`bench install reference --program native`$"
+    ):
+        provided(tmp_path, PYTHON, NATIVE)
+    assert not (tmp_path / "engines").exists()
+
+
+def test_two_programs_of_one_engine_stand_side_by_side(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    native_program(tmp_path_factory)  # skips where no compiler is
+    spec = ENGINES["reference"].install("native", "cpu")
+    assert isinstance(spec, InstallSpec)
+    made = install(tmp_path, spec, ignore)
+    both = provided(tmp_path, PYTHON, NATIVE)
+    assert both.environment_of(PYTHON) is None
+    assert both.environment_of(NATIVE) == Environment(
+        None, made.program, made.versions, "reference-native-cpu"
+    )
+    assert both.versions == {"reference native": made.versions}
+    assert both.devices_of(NATIVE, (0,)) == both.devices_of(PYTHON, (0,)) == ()
+
+
+def test_the_native_program_is_installed_measured_and_removed(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    native_program(tmp_path_factory)
+    place = Place(tmp_path)
+    wanted = quick("reference.program=native,python")
+    refused = told(place, "run", *wanted, "--output", place.run_dir)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "run `bench install reference --program native`" in refused.stderr
+    assert not place.run_dir.exists()
+    assert bench(place, "install", "reference").returncode == 0
+    assert _state(place, "native") == "installed"
+    done = bench(place, "run", *wanted, "--output", place.run_dir)
+    assert done.returncode == 0, done.stderr
+    labels = {start["deployment"]["label"] for start in place.starts()}
+    assert labels == {"reference program=native", "reference program=python"}
+    for start in place.starts():
+        folder = next(place.run_dir.glob(f"starts/{start['index']:02d}-*"))
+        assert (folder / "sends.bin").stat().st_size > 1000
+    assert all(cell["status"] == "completed" for cell in place.cells().values())
+    assert "cc" in place.run()["environment"]["engine_packages"]["reference native"]
+    assert "freed" in bench(place, "install", "reference", "--program", "native", "--remove").stdout
+    assert _state(place, "native") == "not installed"
+
+
+def _state(place: Place, program: str) -> str:
+    engines = json.loads(told(place, "list", "engines", "--json").stdout)
+    [state] = [
+        each["state"] for engine in engines for each in engine["programs"] if each["program"] == program
+    ]
+    return str(state)
+
+
+def test_a_program_that_an_engine_does_not_have_is_the_users_mistake(tmp_path: Path) -> None:
+    refused = told(Place(tmp_path), "install", "reference", "--program", "rust")
+    assert refused.returncode == 2
+    assert "--program rust: reference has no such program; choose from python, native" in refused.stderr
+    needless = told(Place(tmp_path), "install", "reference", "--program", "python")
+    assert (needless.returncode, needless.stdout) == (
+        0,
+        "reference (python) needs no environment of its own\n",
+    )
+
+
+# --- what the user brought, and what is too much --------------------------------------------------
+
+
+class Shelf:
+    """A WeightsStore with all weights in one file; `tool` is what making them would need."""
+
+    def __init__(self, file: Path, tool: InstallSpec | None = None) -> None:
+        self.file = file
+        self.tool = tool
+
+    def find(self, weights: Weights, cache: Path) -> WeightsFile | None:
+        return None if self.tool else WeightsFile(self.file, 1)
+
+    def missing_bytes(self, weights: Weights, cache: Path) -> int | None:
+        return 1
+
+    def calls_hub(self, weights: Weights, cache: Path) -> bool:
+        return False
+
+    def prepare(
+        self, weights: Weights, cache: Path, tool: Tool, on_line: Callable[[str], None], run: Run
+    ) -> WeightsFile:
+        assert self.tool
+        return WeightsFile(tool(self.tool), 1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> InstallSpec:
+    folder = tmp_path_factory.mktemp("tiny")
+    wheel = make_wheel(folder, "tinything", {"tinything.py": ""})
+    return InstallSpec("toy-first-cpu", make_lock(folder, "tinything", wheel), "import tinything", 1_000)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tiny: InstallSpec, quick_venv: None) -> Toy:
+    engine = Toy({("first", "cpu"): tiny})
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def toy_of(
+    launcher: Launcher = "native",
+    program: str = "first",
+    environment: str | None = None,
+    image: str | None = None,
+) -> Deployment:
+    options = toy_engine.Options(program, environment, image)
+    return Deployment("toy", "m", "fp16", EngineTerms(launcher=launcher), options, "toy fp16")
+
+
+def provided_toys(cache: Path, *deployments: Deployment) -> Provisions:
+    return provide(deployments, Shelf(cache), cache, ignore, has_device=False)
+
+
+@pytest.fixture
+def own_environment(tmp_path: Path) -> Path:
+    """A directory that is used as an environment: only its Python matters."""
+    folder = tmp_path / "own"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    return folder
+
+
+@pytest.fixture
+def own_program(tmp_path: Path) -> Path:
+    path = tmp_path / "server"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_environments_and_programs_of_the_users_stand_beside_benchs_own(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec, own_environment: Path, own_program: Path
+) -> None:
+    made = install(tmp_path, tiny, ignore)
+    before = sorted(own_environment.rglob("*"))
+    ours, theirs = toy_of(), toy_of(environment=str(own_environment))
+    alone, contained = toy_of(program=str(own_program)), toy_of("docker", image="toys:2")
+    all_of_them = provided_toys(tmp_path, ours, theirs, alone, contained)
+    assert all_of_them.environment_of(ours) == Environment(made.python, None, made.versions, "toy-first-cpu")
+    found = all_of_them.environment_of(theirs)
+    assert found is not None
+    assert (found.python, found.program) == (own_environment / "bin" / "python", None)
+    assert found.name is None
+    assert "tinything" not in found.versions
+    found = all_of_them.environment_of(alone)
+    assert found is not None
+    assert (found.python, found.program) == (None, own_program)
+    assert found.versions["server"].startswith("sha256 ")
+    assert all_of_them.environment_of(contained) is None
+    assert set(all_of_them.versions) == {"toy", f"toy {own_environment}", f"toy {own_program}"}
+    assert sorted(own_environment.rglob("*")) == before
+
+
+def test_what_the_user_brought_and_containers_use_the_devices_that_bench_s_build_cannot(
+    toy: Toy, own_program: Path
+) -> None:
+    assert not uses_devices(toy_of())
+    assert uses_devices(toy_of(environment="/opt/toys"))
+    assert uses_devices(toy_of(program=str(own_program)))
+    assert uses_devices(toy_of("docker"))
+
+
+def test_a_container_needs_nothing_installed(tmp_path: Path, toy: Toy) -> None:
+    toy.installs = {}
+    assert provided_toys(tmp_path, toy_of("docker")).environments == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"environment": "{tmp}/absent"}, r"toy\.environment=.*/absent: no such directory"),
+        ({"environment": "{tmp}"}, r"is not a Python environment \(it has no bin/python\)"),
+        ({"program": "{tmp}/absent"}, r"toy\.program=.*/absent: no such file"),
+        ({"program": "{tmp}"}, "give the path of the program itself"),
+        ({"environment": "{tmp}/plain"}, r"/plain: is a file; give the directory that has bin/python"),
+        ({"program": "{tmp}/plain"}, "cannot be executed; it is no program; give the path of the program"),
+        ({"program": "{tmp}/script"}, r"cannot be executed; chmod \+x would let it"),
+        ({"program": "/bin/sh", "environment": "{tmp}"}, "give one of them"),
+    ],
+)
+def test_what_the_user_brought_is_looked_at_before_anything_starts(
+    tmp_path: Path, toy: Toy, options: dict[str, str], said: str
+) -> None:
+    (tmp_path / "plain").write_text("text")
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    deployment = toy_of(
+        program=options.get("program", "first").format(tmp=tmp_path),
+        environment=options["environment"].format(tmp=tmp_path) if "environment" in options else None,
+    )
+    with pytest.raises(UserError, match=said):
+        check_builds("cpu", [deployment])
+    check_builds("cpu", [dataclasses.replace(deployment, terms=EngineTerms(launcher="docker"))])
+
+
+def test_an_environment_whose_python_does_not_run_is_the_users_mistake(tmp_path: Path, toy: Toy) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    python.chmod(0o755)
+    with pytest.raises(UserError, match=r"toy\.environment=.*/bin/python does not run \(broken\)"):
+        provided_toys(tmp_path, toy_of(environment=str(tmp_path)))
+
+
+def test_a_program_that_the_users_environment_lacks_is_named(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec, own_environment: Path
+) -> None:
+    toy.installs = {("first", "cpu"): dataclasses.replace(tiny, program="bin/toyserver")}
+    theirs = toy_of(environment=str(own_environment))
+    with pytest.raises(UserError, match=r"toy\.environment=.*own: has no bin/toyserver"):
+        provided_toys(tmp_path, theirs)
+    (own_environment / "bin" / "toyserver").symlink_to("/bin/sh")
+    found = provided_toys(tmp_path, theirs).environment_of(theirs)
+    assert found is not None
+    assert found.program == own_environment / "bin" / "toyserver"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"is_built": True}, r"^toy second: not built here.*run `bench install toy --program second`$"),
+        (
+            {"size_bytes": 3 << 30},
+            r"^toy second: not installed; run `bench install toy --program second` \(3.0",
+        ),
+    ],
+)
+def test_what_is_compiled_or_large_is_never_installed_without_being_asked_for(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec, change: dict[str, int], said: str
+) -> None:
+    toy.installs = {("second", "cpu"): dataclasses.replace(tiny, **change)}  # type: ignore[arg-type]
+    with pytest.raises(MissingError, match=said):
+        provided_toys(tmp_path, toy_of(program="second"))
+    assert not (tmp_path / "engines").exists()
+
+
+class HubShelf(Shelf):
+    """Some weights are there; the others are the hub's, each of a GiB."""
+
+    def find(self, weights: Weights, cache: Path) -> WeightsFile | None:
+        return WeightsFile(self.file, 1) if weights.quantization == "fp16" else None
+
+    def missing_bytes(self, weights: Weights, cache: Path) -> int | None:
+        return 1 << 30
+
+    def calls_hub(self, weights: Weights, cache: Path) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (
+            [("toy", "awq")],
+            "m at awq: not here; run `bench prepare engine=toy model=m quantization=awq` "
+            "(1.0 GiB to download and write)",
+        ),
+        (
+            [("toy", "awq"), ("toy", "awq"), ("vllm", "awq"), ("vllm", "gptq")],
+            "m at awq, m at gptq: not here; "
+            "run `bench prepare engine=toy,vllm model=m quantization=awq,gptq` "
+            "(up to 2.0 GiB to download and write)",
+        ),
+    ],
+)
+def test_all_weights_that_a_run_does_not_fetch_are_one_command(
+    tmp_path: Path, toy: Toy, lacking: list[tuple[str, str]], said: str
+) -> None:
+    here = toy_of("docker")
+    absent = [
+        Deployment(name, "m", quantization, here.terms, ENGINES[name].options(), "")
+        for name, quantization in lacking
+    ]
+    with pytest.raises(MissingError) as caught:
+        provide([here, *absent], HubShelf(tmp_path), tmp_path, ignore, has_device=False)
+    assert str(caught.value) == said
+
+
+def test_a_small_environment_is_installed_by_the_run_itself(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec
+) -> None:
+    found = provided_toys(tmp_path, toy_of()).environment_of(toy_of())
+    assert found is not None
+    assert found.versions["tinything"] == "1.0"
+    assert installing.installed(tmp_path, tiny) is not None
+
+
+def test_a_run_installs_no_more_than_its_limit_whatever_mending_finds_necessary(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec
+) -> None:
+    mend = tmp_path / "mend_toys.py"
+    mend.write_text("import os\nprint('limit', os.environ.get('BENCH_INSTALL_LIMIT_BYTES'))\n")
+    toy.installs = {("first", "cpu"): dataclasses.replace(tiny, mend=(mend,))}
+    lines: list[str] = []
+    provide([toy_of()], Shelf(tmp_path), tmp_path, lines.append, has_device=False)
+    assert f"limit {SMALL_BYTES}" in lines
+
+
+def test_a_tool_that_must_be_compiled_is_named_with_its_command(
+    tmp_path: Path, toy: Toy, tiny: InstallSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = dataclasses.replace(tiny, environment="tool-toys-cpu", is_built=True)
+    monkeypatch.setattr(engines, "TOOLS", {"toys": tool})
+    with pytest.raises(MissingError, match=r"^tool-toys-cpu is needed for this; run `bench install toys` "):
+        provide_weights(Weights("m", "awq", "safetensors"), Shelf(tmp_path, tool), tmp_path, ignore)
+    toy.installs = {("second", "cpu"): dataclasses.replace(tool, environment="toy-second-cpu")}
+    shelf = Shelf(tmp_path, dataclasses.replace(tool, environment="toy-second-cpu"))
+    with pytest.raises(MissingError, match=r"run `bench install toy --program second`"):
+        provide_weights(Weights("m", "awq", "safetensors"), shelf, tmp_path, ignore, limit_bytes=None)
+
+
+def test_what_cannot_be_started_here_has_a_reason(toy: Toy, own_program: Path) -> None:
+    why_not = why_not_here("cpu")
+    assert why_not(toy_of()) is None
+    assert why_not(toy_of(program="second")) == Reason("there is no second toy for a cpu device")
+    assert why_not(toy_of(program=str(own_program))) is None
+    assert why_not(toy_of("docker")) == Reason("toys have no image for the CPU; give toy.image=IMAGE")
+    assert why_not(toy_of("docker", image="toys:2")) is None
+    attached = dataclasses.replace(toy_of(program="second"), terms=EngineTerms(base_url="http://h/v1"))
+    assert why_not(attached) is None
+
+
+def test_with_a_device_what_serves_on_the_cpu_only_is_left_out(
+    toy: Toy, tiny: InstallSpec, own_program: Path
+) -> None:
+    on_cpu, on_device = why_not_on(()), why_not_on((0,))
+    assert on_cpu(toy_of()) is None
+    assert on_device(toy_of()) == Reason("there is no first toy for a cuda device; device=cpu would do")
+    toy.installs = {**toy.installs, ("second", "cuda"): tiny}
+    assert on_device(toy_of()) == Reason(
+        "there is no first toy for a cuda device; toy.program=second or device=cpu would do"
+    )
+    elsewhere = [toy_of(program="second"), toy_of(program=str(own_program)), toy_of("docker")]
+    assert [on_device(each) for each in (*elsewhere, PYTHON, NATIVE)] == [None] * 5
+    attached = dataclasses.replace(toy_of(), terms=EngineTerms(base_url="http://h/v1"))
+    assert on_device(attached) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "device"),
+    [
+        (["engine=llama_cpp"], "cpu"),  # the default program serves on the CPU only
+        (["engine=llama_cpp,reference"], "cpu"),
+        (["engine=llama_cpp,vllm", "quantization=bf16"], "auto"),
+        (["engine=llama_cpp", "llama_cpp.program=llama-server"], "auto"),
+        (["engine=llama_cpp", "engine.launcher=docker"], "auto"),
+        (["engine=llama_cpp", "device=0"], "0"),
+    ],
+)
+def test_a_run_of_nothing_but_cpu_builds_is_on_the_cpu(asked: list[str], device: str) -> None:
+    assert device_of(config.settings(overrides.parse(asked))) == device
+
+
+def test_llama_cpp_with_a_device_names_the_program_that_uses_it() -> None:
+    options = ENGINES["llama_cpp"].options()
+    terms = EngineTerms(launcher="native")
+    reason = why_not_on((0,))(Deployment("llama_cpp", "m", "gguf-q4_k_m", terms, options, ""))
+    assert reason is not None
+    assert reason.text.endswith("; llama_cpp.program=llama-server or device=cpu would do")
+
+
+def test_builds_are_told_apart_by_all_that_makes_them() -> None:
+    labels = [Build("reference", "python").label, Build("reference", "native").label]
+    labels += [Build("reference", "python", "/opt/a").label, Build("reference", "/opt/b").label]
+    assert labels == ["reference", "reference native", "reference /opt/a", "reference /opt/b"]

@@ -1,0 +1,100 @@
+"""What is said before a run of a context that is too short for what will be sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import make_run
+import pytest
+from bench_command import Place, told
+from make_run import S
+
+from harness.contracts import Conversation, Message, Plan, Turn
+from harness.errors import UserError
+from harness.plan import plan
+from harness.plan.context_fit import Sizes, context_lines, sizes_of
+from harness.run import session
+from harness.settings import config, overrides
+
+
+def made(*lines: str) -> Plan:
+    words = ["engine=reference", "repeats=1", "load.concurrency=1", *lines]
+    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> list[str]:
+    """Three conversations of one turn: 10, 30 and 50 words, each with 10 tokens of answer."""
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": "word " * count}) for count in (10, 30, 50)))
+    return ["scenario=file", f"scenario.path={path}", "scenario.output_tokens=10"]
+
+
+TURNS = (
+    Turn((Message("system", "be kind"), Message("user", "one two three")), 10, answer="four five"),
+    Turn((Message("user", "six"),), 20, answer="seven"),
+    Turn((Message("user", "eight"),), 1),
+)
+
+
+def test_the_largest_request_has_all_messages_before_it_and_room_for_its_answer() -> None:
+    # The second turn: 5 + 1 words and 20 tokens; the answer of the first may have 10 tokens, or none.
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=False) == Sizes(26, 36)
+    # Scripted, two words of answer are certain.
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=True) == Sizes(28, 28)
+    # The third: 7 words and 1 token, after 30 of answers.
+    assert sizes_of(Conversation(TURNS), is_scripted=False) == Sizes(26, 38)
+
+
+def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(chats: list[str]) -> None:
+    with pytest.raises(UserError) as raised:
+        made("engine.context_length=19", *chats)
+    assert str(raised.value) == (
+        "engine.context_length=19: holds no conversation of file: they need 20 tokens or more, a word as "
+        "one; give 128, or shorter conversations"
+    )
+
+
+def test_a_run_that_was_begun_with_such_a_context_is_still_resumed(tmp_path: Path, chats: list[str]) -> None:
+    settings = config.settings(overrides.parse(["engine=reference", "engine.context_length=19", *chats]))
+    with pytest.raises(UserError):
+        plan.make(settings, lambda weights: None)
+    begun = plan.make(settings, lambda weights: None, is_new=False)
+    directory = tmp_path / "run"
+    session.begin(directory, settings, begun)
+    for start in begun.starts:
+        make_run.write_start(directory, make_run.start_record(start, S))
+        for cell in start.cells:
+            make_run.write_cell(directory, cell, start, [], make_run.summary(S))
+    resumed = told(Place(tmp_path), "run", "--resume", "run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "every cell is completed" in resumed.stderr
+
+
+def test_a_context_that_some_conversations_are_too_long_for_is_said(chats: list[str]) -> None:
+    assert context_lines(made("engine.context_length=40", *chats, "load.conversations=3").starts) == [
+        "engine.context_length=40: 1 of the first 3 conversations of file are longer, up to about 60 tokens, "
+        "a word as one: their last requests fail or are cut; 128 would hold them"
+    ]
+    # Beyond its end a file begins anew.
+    assert "2 of the first 8" in context_lines(made("engine.context_length=59", *chats).starts)[0]
+    assert context_lines(made("engine.context_length=60", *chats).starts) == []
+
+
+def test_what_is_advised_is_enough() -> None:
+    with pytest.raises(UserError, match="give 512, or shorter conversations"):
+        made("engine.context_length=64")
+    assert context_lines(made("engine.context_length=512").starts) == []
+
+
+def test_each_context_and_each_scenario_is_looked_at() -> None:
+    whole = made("engine.context_length=330,400,1024", "scenario=chat_multi_turn", "scenario.turns=1,8")
+    said = [line.partition(", up to")[0] for line in context_lines(whole.starts)]
+    longer = "8 of the first 8 conversations of chat_multi_turn turns=8 are longer"
+    assert said == [f"engine.context_length={length}: {longer}" for length in (330, 400)]
+
+
+@pytest.mark.parametrize("words", [["fairness=stock"], ["engine.base_url=http://h/v1", "model=m"]])
+def test_a_context_that_bench_does_not_decide_is_not_judged(words: list[str], chats: list[str]) -> None:
+    assert context_lines(made(*words, *chats).starts) == []

@@ -1,0 +1,394 @@
+"""The plan: order, pairs that do not exist, seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_engine import Toy
+
+from engines import ENGINES
+from engines.model import weights
+from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
+from harness.errors import UserError
+from harness.plan import plan
+from harness.plan.durations import Expected
+from harness.plan.order import deployment_order
+from harness.settings import config, overrides
+
+CHAT = ScenarioChoice("chat_multi_turn", None, "chat_multi_turn")
+TRACE = ScenarioChoice("trace", None, "trace", span_s=100.0)
+
+
+def made(*lines: str) -> Plan:
+    return plan.make(config.settings(overrides.parse(list(lines))), weights.can_prepare)
+
+
+def places(whole: Plan) -> list[list[int]]:
+    """Of each block the deployments in the order of starting, by their place in the order asked for."""
+    found: list[list[int]] = [[] for _ in range(whole.blocks)]
+    for start in whole.starts:
+        found[start.repeat].append(whole.labels.index(start.deployment.label))
+    return found
+
+
+def test_repeats_are_separate_starts_in_balanced_order() -> None:
+    whole = made("quantization=gguf-q4_k_m,fp16,gguf-q8_0", "repeats=6", "load.concurrency=1,4", "seed=5")
+    assert whole.labels == ("llama_cpp gguf-q4_k_m", "llama_cpp fp16", "llama_cpp gguf-q8_0")
+    assert places(whole) == [list(deployment_order(5, 3, block)) for block in range(6)]
+    assert [start.index for start in whole.starts] == list(range(1, 19))
+    assert [cell.number for start in whole.starts for cell in start.cells] == list(range(1, 37))
+    assert {cell.repeat == start.repeat for start in whole.starts for cell in start.cells} == {True}
+
+
+def test_deployments_are_named_in_the_order_asked_for_whatever_starts_first() -> None:
+    for seed in range(4):
+        whole = made("engine=reference", "reference.label=c,a,b", f"seed={seed}")
+        assert list(whole.deployments) == [f"reference label={label}" for label in "cab"]
+
+
+def test_cells_of_a_block_are_shuffled_alike_for_all_deployments() -> None:
+    loads = tuple(range(1, 7))
+    whole = made("engine=reference", "reference.label=a,b", f"load.concurrency={','.join(map(str, loads))}")
+    blocks = [
+        {tuple(cell.load.concurrency for cell in start.cells) for start in whole.starts if start.repeat == at}
+        for at in range(3)
+    ]
+    assert [len(orders) for orders in blocks] == [1, 1, 1]
+    orders = set.union(*blocks)
+    assert len(orders) == 3
+    assert {tuple(sorted(order)) for order in orders} == {loads}
+
+
+def test_the_order_of_cells_changes_no_seed() -> None:
+    """Of loads with one traffic the first asked for has place 0, wherever it is measured."""
+    words = ("engine=reference", "load.concurrency=4", "load.duration=5s,9s,7s", "repeats=8")
+    whole = made(*words)
+    for start in whole.starts:
+        by_duration = {cell.load.duration_s: cell for cell in start.cells}
+        for place, duration_s in enumerate((5, 9, 7)):
+            cell = by_duration[duration_s]
+            assert cell.seed == plan.cell_seed(1, cell.scenario, cell.load, start.repeat, place)
+
+
+def test_a_plan_that_grows_keeps_its_beginning_and_is_what_it_would_have_been() -> None:
+    words = ["engine=reference", "reference.label=a,b,c", "load.concurrency=1,2"]
+    settings = config.settings(overrides.parse([*words, "repeats=1"]))
+    whole = plan.make(settings, weights.can_prepare)
+    for blocks in (2, 3, 4, 5):
+        whole = plan.grown(whole, settings, first_index=len(whole.starts) + 1)
+        assert whole == plan.make(settings, weights.can_prepare, repeats=blocks)
+    assert whole == made(*words, "repeats=5")
+    later = plan.grown(whole, settings, first_index=20)
+    assert [start.index for start in later.starts[-3:]] == [20, 21, 22]
+
+
+def test_until_plans_three_repeats_at_the_least() -> None:
+    assert [made(*words).blocks for words in (
+        ("repeats=1", "until=ci:5%"), ("repeats=5", "until=ci:5%"), ("repeats=1",),
+    )] == [3, 5, 1]  # fmt: skip
+
+
+def test_an_estimate_takes_what_is_known_of_earlier_runs() -> None:
+    words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
+    settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
+    known = {"reference label=a": Expected(start_s=100.0, cell_s=5.0)}
+    whole = plan.make(settings, weights.can_prepare, expect=lambda each: known.get(each.label))
+    assert whole.learnt == 1
+    assert whole.estimate_s == pytest.approx((100 + 2 * (10 + 5)) + (6 + 2 * (10 + 2.5)))
+    assert plan.make(settings, weights.can_prepare).learnt == 0
+
+
+def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
+    whole = made("engine=llama_cpp,reference", "quantization=gguf-q4_k_m,awq")
+    assert {start.deployment.label for start in whole.starts} == {"llama_cpp gguf-q4_k_m", "reference"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("llama_cpp awq", "llama.cpp serves GGUF files; awq is stored as safetensors")
+    ]
+
+
+def test_weights_that_cannot_be_made_are_skipped_with_the_reason() -> None:
+    settings = config.settings(overrides.parse(["quantization=fp16,gguf"]))
+    whole = plan.make(settings, lambda each: Reason("is gone") if each.quantization == "fp16" else None)
+    assert {start.deployment.quantization for start in whole.starts} == {"gguf-q4_k_m"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [("llama_cpp fp16", "is gone")]
+
+
+def test_an_engine_without_weights_is_planned_once_whatever_is_swept() -> None:
+    whole = made("engine=reference", "quantization=fp16,awq,gguf", "repeats=1")
+    assert [start.deployment.label for start in whole.starts] == ["reference"]
+    assert whole.starts[0].deployment.quantization == "-"
+
+
+def test_a_label_makes_two_equal_deployments() -> None:
+    whole = made("engine=reference", "reference.label=a,b", "repeats=1")
+    assert {start.deployment.label for start in whole.starts} == {"reference label=a", "reference label=b"}
+
+
+def test_every_deployment_sees_the_same_conversations_and_each_cell_its_own() -> None:
+    whole = made("quantization=gguf-q4_k_m,fp16", "load.concurrency=1,4", "repeats=2")
+    seeds: dict[tuple[int, int | None], set[int]] = {}
+    for start in whole.starts:
+        for cell in start.cells:
+            seeds.setdefault((start.repeat, cell.load.concurrency), set()).add(cell.seed)
+    assert all(len(found) == 1 for found in seeds.values())
+    assert len(set.union(*seeds.values())) == 4
+
+
+def test_the_run_seed_changes_all_conversations() -> None:
+    one, two = made("seed=1"), made("seed=2")
+    assert one.starts[0].cells[0].seed != two.starts[0].cells[0].seed
+
+
+def test_concurrent_sequences_are_the_largest_load_unless_given() -> None:
+    assert made("load.concurrency=1,8").starts[0].deployment.terms.concurrent_sequences == 8
+    given = made("load.concurrency=1,8", "engine.concurrent_sequences=2")
+    assert given.starts[0].deployment.terms.concurrent_sequences == 2
+
+
+def test_a_kv_cache_that_holds_no_conversation_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match=r"engine\.kv_cache_tokens=1000: holds no conversation of .*=4096"):
+        made("engine=llama_cpp", "engine.kv_cache_tokens=1000")
+    [start] = made("engine=llama_cpp", "quantization=gguf", "repeats=1", "engine.kv_cache_tokens=4096").starts
+    assert start.deployment.terms.kv_cache_tokens == 4096
+
+
+def test_a_server_that_runs_needs_a_url() -> None:
+    with pytest.raises(UserError, match=r"engine=openai needs engine.base_url=URL"):
+        made("engine=openai", "model=m")
+
+
+def test_an_attached_server_is_one_deployment_with_blocks() -> None:
+    whole = made("engine=openai", "model=m", "engine.base_url=http://127.0.0.1:1/v1", "repeats=2")
+    assert [start.deployment.label for start in whole.starts] == ["openai", "openai"]
+    assert whole.starts[0].deployment.quantization == "-"
+
+
+def test_a_model_that_is_a_missing_path_says_so() -> None:
+    whole = made("model=/nowhere/x.gguf", "quantization=fp16")
+    assert not whole.starts
+    assert "/nowhere/x.gguf" in whole.skips[0].reason
+
+
+def test_start_names_are_file_names() -> None:
+    for start in made("engine=reference", "reference.label=a,b").starts:
+        assert Path(start.name).name == start.name
+        assert " " not in start.name
+
+
+def test_models_of_one_file_name_have_labels_of_their_own(tmp_path: Path) -> None:
+    model = 'model="/a/m.gguf","/b/m.gguf"'
+    whole = plan.make(config.settings(overrides.parse([model, "quantization=fp16"])), lambda weights: None)
+    assert len({start.deployment.label for start in whole.starts}) == 2
+
+
+def seeds(*lines: str) -> list[int]:
+    return [cell.seed for cell in made("engine=reference", "repeats=1", *lines).starts[0].cells]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["load.timeout=9s", "load.warmup=9s", "load.duration=9s", "load.ramp_up=9s", "load.workers=2",
+     "load.max_failed=10%", "load.keep_bytes=true", "load.conversations=9"],
+)  # fmt: skip
+def test_what_changes_no_traffic_changes_no_seed(line: str) -> None:
+    assert seeds("load.concurrency=4") == seeds("load.concurrency=4", line)
+    assert seeds("load.rate=4") == seeds("load.rate=4", line)
+
+
+@pytest.mark.parametrize(
+    "line", ["load.workers=1,2,4", "load.duration=5s,9s", "load.warmup=1s,2s", "load.ramp_up=0s,9s"]
+)
+def test_loads_of_one_traffic_have_conversations_of_their_own(line: str) -> None:
+    swept = seeds("load.concurrency=4,8", line)
+    assert len(set(swept)) == len(swept) > 2
+    # The first of each traffic is what it is alone.
+    assert set(seeds("load.concurrency=4") + seeds("load.concurrency=8")) < set(swept)
+
+
+def test_a_trace_replayed_faster_has_prompts_of_its_own_but_the_same_for_every_deployment(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"timestamp": 0, "input_length": 5, "output_length": 2}\n')
+    whole = made(
+        "engine=reference", "reference.label=a,b", "repeats=1", "scenario=trace", f"scenario.path={path}",
+        "load.speedup=1,2,4",
+    )  # fmt: skip
+    first, second = ([cell.seed for cell in start.cells] for start in whole.starts)
+    assert first == second
+    assert len(set(first)) == 3
+
+
+def test_every_traffic_has_its_own_seed() -> None:
+    found = seeds("load.rate=1,4", "load.arrival=poisson,constant")
+    found += seeds("load.rate=1,4", "load.arrival=gamma", "load.burstiness=0.5,2")
+    found += seeds("load.concurrency=1,4")
+    assert len(set(found)) == 4 + 4 + 2
+
+
+def test_an_open_loop_tells_the_server_a_fixed_small_number_of_sequences() -> None:
+    # Memory for each is reserved at the full context by some engines.
+    assert made("load.rate=4").starts[0].deployment.terms.concurrent_sequences == 8
+    given = made("load.rate=4", "engine.concurrent_sequences=2")
+    assert given.starts[0].deployment.terms.concurrent_sequences == 2
+
+
+@pytest.mark.parametrize(
+    ("load", "scenario", "expected_s"),
+    [
+        (Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4), CHAT, 19),
+        (Load(None, rate_per_s=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 5),
+        (Load(None, rate_per_s=4, warmup_s=2, duration_s=3, conversations=20), CHAT, 2 + 3),
+        (Load(None, arrival="trace", warmup_s=0, speedup=2, duration_s=None), TRACE, 50),
+        (Load(None, arrival="trace", warmup_s=0, duration_s=30), TRACE, 30),
+        (Load(concurrency=4, warmup_s=2, duration_s=None, conversations=20), CHAT, 2 + 60),
+    ],
+)
+def test_a_loads_length_is_what_is_known_of_it(
+    load: Load, scenario: ScenarioChoice, expected_s: float
+) -> None:
+    assert plan.load_s(load, scenario) == pytest.approx(expected_s)
+
+
+# --- launchers, programs, fairness ----------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def planned(*lines: str) -> Plan:
+    words = ["engine=toy", "quantization=fp16", "repeats=1", *lines]
+    return plan.make(config.settings(overrides.parse(words)), lambda weights: None)
+
+
+def labels(*lines: str) -> list[str]:
+    return list(planned(*lines).deployments)
+
+
+def terms(*lines: str) -> EngineTerms:
+    [start] = planned(*lines).starts
+    return start.deployment.terms
+
+
+def test_matched_fills_the_common_terms_and_stock_leaves_them(toy: Toy) -> None:
+    matched = terms("load.concurrency=1,4", "engine.context_length=1024")
+    assert (matched.context_length, matched.concurrent_sequences) == (1024, 4)
+    assert (matched.kv_cache_tokens, matched.prefix_cache, matched.launcher) == (4096, True, "native")
+    stock = terms("load.concurrency=1,4", "fairness=stock", "engine.context_length=1024")
+    assert (stock.context_length, stock.concurrent_sequences, stock.kv_cache_tokens) == (1024, None, None)
+    assert (stock.prefix_cache, stock.launcher) == (None, "native")
+
+
+def test_tuned_takes_the_engines_set_where_the_user_says_nothing(toy: Toy) -> None:
+    toy.tuned = Tuned("large batches", {"batch": 64}, "the toys' handbook")
+    [tuned] = planned("fairness=tuned").starts
+    assert (tuned.deployment.options.batch, tuned.deployment.terms.concurrent_sequences) == (64, 4)
+    [given] = planned("fairness=tuned", "toy.batch=8").starts
+    assert given.deployment.options.batch == 8
+
+
+def test_tuned_is_skipped_where_the_engine_has_no_set(toy: Toy) -> None:
+    whole = planned("fairness=matched,stock,tuned")
+    assert list(whole.deployments) == ["toy fp16 fairness=matched", "toy fp16 fairness=stock"]
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("toy fp16 fairness=tuned", "toy has no tuned set of options")
+    ]
+
+
+def test_labels_name_program_launcher_and_fairness_where_they_are_not_the_first(toy: Toy) -> None:
+    assert labels() == ["toy fp16"]
+    assert labels("toy.program=second") == ["toy fp16 second"]
+    assert labels("toy.program=/opt/toys/server") == ["toy fp16 server"]
+    assert labels("engine.launcher=docker", "fairness=stock") == ["toy fp16 docker stock"]
+    assert labels("engine.launcher=native,docker") == ["toy fp16 launcher=native", "toy fp16 launcher=docker"]
+
+
+def test_what_is_given_to_start_says_how_it_is_started(toy: Toy) -> None:
+    assert terms("toy.image=toys:2").launcher == "docker"
+    toy.launchers = ("docker", "native")
+    assert terms().launcher == "docker"
+    assert terms("toy.program=/opt/toys/server").launcher == "native"
+    assert terms("toy.environment=/opt/toys").launcher == "native"
+
+
+def test_a_container_is_planned_once_whatever_programs_are_swept(toy: Toy) -> None:
+    assert labels("engine.launcher=native,docker", "toy.program=first,second") == [
+        "toy fp16 launcher=native program=first",
+        "toy fp16 launcher=native program=second",
+        "toy fp16 launcher=docker",
+    ]
+
+
+def test_a_launcher_that_an_engine_lacks_is_skipped_with_the_reason(toy: Toy) -> None:
+    toy.launchers = ("native",)
+    whole = planned("engine.launcher=docker")
+    assert [skip.reason for skip in whole.skips] == [
+        "toy cannot be started with launcher=docker: it has no container image"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["engine.memory_limit=8GiB"],
+            "toy fp16 is started as a process; start all with engine.launcher=docker",
+        ),
+        (
+            ["engine.memory_limit=8GiB", "engine.launcher=native,docker"],
+            "toy fp16 launcher=native is started as a process",
+        ),
+        (
+            ["engine.launcher=docker", "toy.environment=/opt/toys"],
+            "toy.environment=/opt/toys: has no effect, since toy is started as a container in this run",
+        ),
+        (["engine.launcher=native", "toy.image=toys:2"], "toy.image=toys:2: has no effect"),
+        (
+            ["engine.base_url=http://h/v1", "model=m", "quantization=-", "toy.program=second"],
+            "toy.program=second: has no effect, since toy is a running server in this run",
+        ),
+    ],
+)
+def test_a_key_that_nothing_heeds_is_the_users_mistake(toy: Toy, lines: list[str], said: str) -> None:
+    words = {line.partition("=")[0]: line for line in ["engine=toy", "quantization=fp16", *lines]}
+    with pytest.raises(UserError) as caught:
+        plan.make(config.settings(overrides.parse(list(words.values()))), lambda weights: None)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_this_machine_cannot_start_is_skipped_before_its_weights_are_looked_for(toy: Toy) -> None:
+    settings = config.settings(overrides.parse(["engine=toy,reference", "quantization=fp16,gguf"]))
+    asked: list[Weights] = []
+
+    def can_prepare(weights: Weights) -> None:
+        asked.append(weights)
+
+    whole = plan.make(settings, can_prepare, lambda each: Reason("no") if each.engine == "toy" else None)
+    assert {start.deployment.engine for start in whole.starts} == {"reference"}
+    assert [(skip.what, skip.reason) for skip in whole.skips] == [
+        ("toy fp16", "no"),
+        ("toy gguf-q4_k_m", "toys read no gguf-q4_k_m"),
+    ]
+    assert asked == []
+
+
+def test_a_context_longer_than_the_model_can_is_refused_as_fit_does() -> None:
+    settings = config.settings(overrides.parse(["engine=llama_cpp", "engine.context_length=4096,40000"]))
+    told = {"gemma3-270m": 32_768}
+    said = r"^engine\.context_length=40000 is more than gemma3-270m can: give 32768 or less$"
+    with pytest.raises(UserError, match=said):
+        plan.make(settings, lambda each: None, most_context=told.get)
+    assert plan.make(settings, lambda each: None, most_context={}.get).starts  # nobody knows
+    assert plan.make(settings, lambda each: None, most_context=told.get, is_new=False).starts
+
+
+def test_a_context_of_a_server_that_runs_already_or_has_no_model_is_not_judged() -> None:
+    for lines in (["engine=reference"], ["engine.base_url=http://127.0.0.1:1/v1", "model=any"]):
+        settings = config.settings(overrides.parse([*lines, "engine.context_length=40000"]))
+        assert plan.make(settings, lambda each: None, most_context=lambda model: 16).starts

@@ -1,0 +1,76 @@
+"""What `bench run` and `bench plan` refuse before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli.planning import check_goals
+from harness.errors import UserError
+from harness.plan import plan
+from harness.settings import config, overrides
+from reports.metrics import METRICS, check_metric_name, value_names
+
+WORDS = ("engine=reference,llama_cpp", "reference.label=a,b", "quantization=gguf,awq")
+
+
+def check(*words: str) -> None:
+    settings = config.settings(overrides.parse([*WORDS, *words]))
+    check_goals(settings, plan.make(settings, lambda weights: None))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("until=ci:5%",),
+        ("until=ci:5%", "until.metric=ttft_s.p95"),
+        ("until=ci:5%", "until.metric=memory_peak_bytes"),
+        ("compare.metric=tpot_s.p50,requests_per_s",),
+        ('compare.baseline="reference label=b"',),
+    ],
+)
+def test_what_exists_is_taken(words: tuple[str, ...]) -> None:
+    check(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("until=ci:5%", "until.metric=ttft_s"),
+            "until.metric=ttft_s: is a distribution; choose from ttft_s.p50, ttft_s.p90, ttft_s.p95, "
+            "ttft_s.p99",
+        ),
+        (
+            ("compare.metric=ttft_s.p50,goodput",),
+            "compare.metric=goodput: no such metric; did you mean goodput_per_s?",
+        ),
+        (
+            ("until=ci:5%", "until.metric=output_tokens_per_s.p50"),
+            "until.metric=output_tokens_per_s.p50: no such metric; did you mean output_tokens_per_s",
+        ),
+        (("compare.metric=zzz",), "compare.metric=zzz: no such metric; see `bench list metrics`"),
+        (
+            ("compare.baseline=vllm",),
+            "compare.baseline=vllm: is no deployment of this plan; choose from reference label=a, "
+            "reference label=b, llama_cpp gguf-q4_k_m",
+        ),
+        (
+            ("compare.baseline=llama_cpp awq",),
+            "compare.baseline=llama_cpp awq: is skipped, llama.cpp serves GGUF files",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_refused_in_one_line_with_what_would_do(
+    words: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        check(*words)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_value_has_a_name_that_is_taken() -> None:
+    for name in value_names():
+        check_metric_name(name, "until.metric")
+    assert {name.partition(".")[0] for name in value_names()} == {metric.name for metric in METRICS}

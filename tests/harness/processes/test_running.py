@@ -1,0 +1,140 @@
+"""Records of running processes, and the reaping of what a killed bench left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from waiting import is_running, number_in, wait_until
+
+from harness.processes import running
+from harness.processes.running import reap, supervised
+
+SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
+
+
+def test_a_record_exists_while_it_runs_and_is_removed_at_a_clean_stop(tmp_path: Path) -> None:
+    state = tmp_path / "deep" / "running"
+    with supervised(SLEEPER, label="one", state_dir=state, log_path=tmp_path / "log") as process:
+        [path] = state.iterdir()
+        fields = json.loads(path.read_text())
+        assert fields["process"] == [process.pid, process.start_time_s]
+        assert fields["owner"][0] == os.getpid()
+        assert fields["label"] == "one"
+    assert list(state.iterdir()) == []
+
+
+def test_a_record_is_removed_when_the_block_raises(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        supervised(SLEEPER, label="one", state_dir=tmp_path / "s", log_path=tmp_path / "log") as process,
+    ):
+        raise RuntimeError
+    assert not is_running(process.pid)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_state_directory_that_cannot_be_written_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        supervised(
+            [sys.executable, "-c", WRITE_PID, str(tmp_path / "pid")],
+            label="one",
+            state_dir=tmp_path / "file",
+            log_path=tmp_path / "log",
+        ).__enter__()
+    assert not (tmp_path / "pid").exists() or not is_running(number_in(tmp_path / "pid"))
+
+
+def test_reap_leaves_alone_what_a_running_bench_owns(tmp_path: Path) -> None:
+    with supervised(SLEEPER, label="one", state_dir=tmp_path / "s", log_path=tmp_path / "log") as process:
+        assert reap(tmp_path / "s") == []
+        assert process.poll() is None
+        assert len(list((tmp_path / "s").iterdir())) == 1
+
+
+WRITE_PID = "import os,signal,sys; open(sys.argv[1],'w').write(f'{os.getpid()}\\n'); signal.pause()"
+# The child forks a grandchild into a session of its own, which no parent-death signal reaches.
+FAMILY = f"""
+import os, subprocess, sys
+subprocess.Popen([sys.executable, "-c", {WRITE_PID!r}, sys.argv[1] + "2"], start_new_session=True)
+{WRITE_PID}
+"""
+BENCH = f"""
+import pathlib, signal, sys
+from harness.running import supervised
+tmp = pathlib.Path(sys.argv[1])
+argv = [sys.executable, "-c", {FAMILY!r}, str(tmp / "pid")]
+with supervised(argv, label="vllm", state_dir=tmp / "s", log_path=tmp / "log", grace_s=0.3) as process:
+    print(process.watchdog_pid, flush=True)
+    signal.pause()
+"""
+
+
+def killed_bench(tmp_path: Path, *, watchdog_too: bool) -> list[int]:
+    """Pids of watchdog, child and grandchild of a bench that was killed with kill -9."""
+    argv = [sys.executable, "-c", BENCH, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as bench:
+        assert bench.stdout
+        pids = [int(bench.stdout.readline()), *(number_in(tmp_path / name) for name in ("pid", "pid2"))]
+        if watchdog_too:
+            os.kill(pids[0], signal.SIGSTOP)  # so that bench's death is not noticed before its own
+        bench.kill()
+        bench.wait()
+        if watchdog_too:
+            os.kill(pids[0], signal.SIGKILL)
+    return pids
+
+
+def test_reap_ends_what_was_left_when_bench_and_watchdog_were_killed(tmp_path: Path) -> None:
+    pids = killed_bench(tmp_path, watchdog_too=True)
+    wait_until(lambda: not is_running(pids[0]) and not is_running(pids[1]))
+    assert is_running(pids[2])
+    assert reap(tmp_path / "s") == [f"ended what a killed run had left: vllm, pid {pids[2]}"]
+    assert not any(map(is_running, pids))
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_reap_waits_for_a_watchdog_that_is_at_work(tmp_path: Path) -> None:
+    pids = killed_bench(tmp_path, watchdog_too=False)
+    reap(tmp_path / "s")
+    assert not any(map(is_running, pids))
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["boot_id", "start_time"])
+def test_reap_touches_no_process_of_another_boot_or_start_time(tmp_path: Path, change: str) -> None:
+    with subprocess.Popen(SLEEPER, start_new_session=True) as bystander:
+        started_s = running.watchdog.start_time_s(bystander.pid)
+        assert started_s
+        record = running.Record(
+            label="x",
+            boot_id=running.watchdog.boot_id() if change == "start_time" else "another",
+            owner=(bystander.pid, started_s - 5),
+            watchdog=(bystander.pid, started_s - 5),
+            process=(bystander.pid, started_s - (5 if change == "start_time" else 0)),
+            mark="mark-of-nobody",
+            grace_s=0.1,
+        )
+        (tmp_path / "one.json").write_text(json.dumps(dataclasses.asdict(record)))
+        assert reap(tmp_path) == []
+        assert bystander.poll() is None
+        bystander.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"owner": 1, "watchdog": 2, "process": 3}'])
+def test_reap_removes_a_record_that_it_cannot_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "one.json").write_text(content)
+    assert reap(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reap_without_a_state_directory_has_nothing_to_say(tmp_path: Path) -> None:
+    assert reap(tmp_path / "absent") == []

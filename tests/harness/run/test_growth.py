@@ -1,0 +1,141 @@
+"""`until`: when a run stops growing, and what of a grown run is on record and resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from subprocess import CompletedProcess
+
+import pytest
+from bench_command import Place, begun, bench, ended, quick, side_by_side, told
+from waiting import wait_until
+
+from harness.contracts import Precision, Until
+from harness.run.growth import MOST_BLOCKS, why_stop
+
+FIVE = Until(0.05, "ttft_s.p50", budget_s=600)
+WIDE, NARROW = Precision("vllm awq, 4 users", 0.073), Precision("llama_cpp fp16, 1 user", 0.021)
+NONE = Precision("tgi awq, 4 users", None, "the server exited with code 1")
+ONE_START = Precision("vllm awq, 1 user", float("inf"))
+
+
+def test_a_run_goes_on_while_an_interval_is_too_wide_and_the_budget_lasts() -> None:
+    assert why_stop(FIVE, [WIDE, NARROW], 5, 500) is None  # a sixth ends at 600 s
+    assert why_stop(FIVE, [ONE_START, NARROW], 5, 100) is None
+    assert why_stop(FIVE, [WIDE, NONE], 5, 100) is None
+
+
+def test_it_stops_once_the_widest_is_narrow_enough() -> None:
+    assert why_stop(FIVE, [Precision("vllm awq, 4 users", 0.05), NARROW], 4, 100) == (
+        "the widest 95 % interval of ttft_s.p50 reaches 5 % from its mean (vllm awq, 4 users), within "
+        "the 5 % asked for; 4 repeats took 1.67 minutes"
+    )
+
+
+def test_it_stops_before_a_repeat_that_would_not_end_within_the_budget() -> None:
+    assert why_stop(FIVE, [WIDE, NARROW], 5, 501) == (
+        "5 repeats took 8.35 minutes, and one more, of about 1.67 minutes, would not end within until.budget "
+        "(10 minutes); the widest 95 % interval of ttft_s.p50 reaches 7.3 % from its mean "
+        "(vllm awq, 4 users), not within the 5 % asked for"
+    )
+
+
+def test_a_budget_that_the_planned_repeats_outlast_is_said_to_be_too_small() -> None:
+    said = why_stop(FIVE, [ONE_START], 3, 900)
+    assert said is not None
+    assert said.startswith("3 repeats took 15 minutes, more than until.budget (10 minutes); ")
+    assert "of ttft_s.p50 there is one start that counts, and no interval (vllm awq, 1 user)" in said
+
+
+def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
+    said = why_stop(FIVE, [NARROW, NONE], 3, 10)
+    assert said is not None
+    assert said.endswith(
+        "; left out, since no further repeat would help: tgi awq, 4 users (the server exited with code 1)"
+    )
+    nothing = why_stop(FIVE, [NONE] * 5, 3, 10)
+    assert nothing is not None
+    assert nothing.startswith("no deployment has a mean of ttft_s.p50 that further repeats could narrow; ")
+    assert nothing.endswith("; and 2 more")
+
+
+def test_no_run_grows_for_ever() -> None:
+    endless = Until(0.05, "ttft_s.p50", budget_s=1e12)
+    assert why_stop(endless, [WIDE], MOST_BLOCKS - 1, 1e5) is None
+    said = why_stop(endless, [WIDE], MOST_BLOCKS, 1e5)
+    assert said is not None
+    assert said.startswith("1,000 repeats are the most that until measures; the widest")
+
+
+# --- with servers ---------------------------------------------------------------------------------
+
+SHORT = ("load.warmup=0.1s", "load.duration=0.3s", "reference.ttft=5ms", "scenario.think_time=0s")
+
+
+def grown_run(place: Place) -> Place:
+    """Two deployments and an interval that is never narrow enough: interrupted in the fourth repeat, its
+    budget changed on record to one that is spent, and resumed."""
+    words = quick("reference.label=a,b", "until=ci:0.001%", "until.budget=1h", *SHORT)
+    with begun(place, "run", *words, "--output", "run") as process:
+        wait_until(lambda: len(place.cells()) >= 7, 80)
+        process.send_signal(signal.SIGINT)
+        done = ended(process)
+    assert done.returncode == 130, done.stderr
+    assert "repeat 4 follows: the widest 95 % interval of output_tokens_per_s reaches" in done.stderr
+    record = place.run()
+    assert (record["status"], record["stopped_because"]) == ("interrupted", None)
+    record["settings"]["until.budget"] = ["1s"]
+    (place.run_dir / "run.json").write_text(json.dumps(record))
+    done = bench(place, "run", "--resume", "run")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def narrow_run(place: Place) -> tuple[Place, CompletedProcess[str], CompletedProcess[str]]:
+    """One deployment, one repeat asked for, any interval good enough; and its resumption."""
+    words = quick("until=ci:99%", *SHORT)
+    done = bench(place, "run", *words, "--output", "run")
+    return place, done, bench(place, "run", "--resume", "run")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory):
+    with side_by_side(tmp_path_factory.mktemp("growth"), {"grown": grown_run, "narrow": narrow_run}) as runs:
+        yield runs
+
+
+def test_a_grown_run_is_resumed_with_its_blocks_and_goes_on_with_until(runs) -> None:
+    place = runs["grown"].result()
+    record, starts = place.run(), place.starts()
+    planned = record["plan"]["starts"]
+    assert [start["repeat"] for start in planned] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [start["index"] for start in planned] == list(range(1, 9))
+    assert [cell["number"] for start in planned for cell in start["cells"]] == list(range(1, 9))
+    assert sorted(place.cells()) == list(range(1, 9))
+    assert {cell["status"] for cell in place.cells().values()} == {"completed"}
+    by_repeat = [{s["deployment"]["label"] for s in planned if s["repeat"] == at} for at in range(4)]
+    assert by_repeat == [{"reference label=a", "reference label=b"}] * 4
+    assert record["status"] == "completed"
+    assert record["stopped_because"].startswith("4 repeats took ")
+    assert "more than until.budget (1 s)" in record["stopped_because"]
+    assert len(starts) in (8, 9), "the start that was interrupted is begun anew, unless it was between two"
+    place.wait_until_empty()
+
+
+def test_until_measures_three_repeats_at_the_least_and_says_why_it_stops(runs) -> None:
+    place, done, resumed = runs["narrow"].result()
+    assert done.returncode == 0, done.stderr
+    assert [start["repeat"] for start in place.starts()] == [0, 1, 2]
+    said = place.run()["stopped_because"]
+    assert said.startswith("the widest 95 % interval of output_tokens_per_s reaches ")
+    assert "within the 99 % asked for; 3 repeats took " in said
+    assert f"no further repeat: {said}" in done.stderr
+    assert "nothing to measure" in resumed.stderr
+    assert len(place.starts()) == 3
+
+
+def test_the_next_plan_knows_what_this_one_took(runs) -> None:
+    place, done, _ = runs["narrow"].result()
+    assert "3 starts, 3 cells, about 27 s, and each engine's own start-up" in done.stderr
+    after = told(place, "plan", *quick(*SHORT)).stdout
+    assert "learnt from earlier runs" in after

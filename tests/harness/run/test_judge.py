@@ -1,0 +1,81 @@
+"""What a cell's requests make of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import make_run
+from make_run import S
+
+from harness.contracts import Load
+from harness.run.judge import judged
+from harness.store.request_table import Tally
+from harness.store.store import CellRecord
+
+GOOD = Tally(requests=100, sent=80, failed=0, messages={}, window_messages={}, last=100, last_failed=0)
+REFUSED = "connect_error: refused"
+
+
+def record(load_summary, load: Load | None = None) -> CellRecord:
+    plan = make_run.plan_of([make_run.deployment("vllm", "awq")], [load or Load()])
+    cell = plan.starts[0].cells[0]
+    return CellRecord(
+        number=0, start="00-vllm", deployment="vllm awq", repeat=0, scenario=cell.scenario, load=cell.load,
+        seed=7, status="completed", summary=load_summary,
+    )  # fmt: skip
+
+
+def test_a_cell_of_good_requests_is_valid():
+    before = record(make_run.summary(S))
+    assert judged(before, GOOD) == before
+
+
+def test_a_cell_that_failed_already_keeps_its_reason():
+    before = replace(record(None), status="failed", error="the server died")
+    assert judged(before, replace(GOOD, sent=0)) == before
+
+
+def test_some_failures_make_it_suspect_and_nothing_else_makes_it_fail():
+    found = judged(record(make_run.summary(S)), replace(GOOD, failed=79, window_messages={REFUSED: 79}))
+    assert (found.status, found.validity) == ("completed", "suspect")
+    assert found.reasons == ("79 of 80 requests in the window failed",)
+    found = judged(record(make_run.summary(S)), replace(GOOD, failed=80, window_messages={REFUSED: 80}))
+    assert (found.status, found.error) == ("failed", f"no request in the window succeeded; {REFUSED}")
+
+
+def test_a_window_without_requests_is_a_failure():
+    found = judged(record(make_run.summary(S)), replace(GOOD, sent=0))
+    assert found.error is not None
+    assert "no request was sent in the window of " in found.error
+    assert "those begun before it outlasted it; give a longer load.duration, such as 60s" in found.error
+    idle = judged(record(replace(make_run.summary(S), requests=0)), replace(GOOD, sent=0))
+    assert "none was due" in (idle.error or "")
+
+
+def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():
+    stopped = record(make_run.summary(S, ended_by="failures"), Load(max_failed_share=0.1))
+    tally = replace(GOOD, failed=11, messages={"timeout: after 2 s": 3, REFUSED: 8}, last_failed=11)
+    found = judged(stopped, tally)
+    assert found.status == "failed"
+    said = f"stopped: 11 of the last 100 requests failed (load.max_failed=10%); commonest: {REFUSED}"
+    assert found.error == said
+
+
+def test_what_one_of_several_workers_stopped_for_is_said_of_that_one():
+    """It judged its own last requests; those of the whole cell may have failed less often."""
+    stopped = record(make_run.summary(S, ended_by="failures"), Load(4, max_failed_share=0.1, workers=2))
+    found = judged(stopped, replace(GOOD, failed=11, messages={REFUSED: 11}, last_failed=6))
+    said = "stopped: more than 10% of the last requests of one of 2 load workers failed (load.max_failed=10%)"
+    assert found.error == f"{said}; commonest: {REFUSED}"
+
+
+def test_conversations_that_never_began_make_it_suspect():
+    found = judged(record(make_run.summary(S, left_out=12)), GOOD)
+    assert (found.status, found.validity) == ("completed", "suspect")
+    [reason] = found.reasons
+    assert reason.startswith("12 conversations were due before the window's end and never began")
+
+
+def test_a_load_that_a_signal_ended_is_a_failure():
+    found = judged(record(make_run.summary(S, ended_by="interrupted")), GOOD)
+    assert found.error == "the load process was ended by a signal"

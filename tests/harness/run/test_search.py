@@ -1,0 +1,224 @@
+"""A search's record: its settings, the trials that it plans, and what is left of one that was cut short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from make_run import plan_of, run_record, start_record, write_start
+
+from harness.cli.progress.progress import Show
+from harness.contracts import Objective
+from harness.errors import CellError, StoreError, UserError
+from harness.plan import plan
+from harness.run import search
+from harness.sampling import environment
+from harness.settings import config, overrides
+from harness.store import store
+from harness.store.store import CellRecord
+
+SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
+
+
+@dataclass(frozen=True)
+class Found:
+    verdict: str = "kept"
+    meets: bool = True
+    problem: str | None = None
+    words: str = "as judged"
+
+
+def settings_of(*words):
+    made, terms = config.search_settings(overrides.parse(["engine=reference", *SLO, *words]))
+    return search.prepared(made, terms), terms
+
+
+def planned(*words):
+    settings, terms = settings_of(*words)
+    return settings, terms, plan.make(settings, lambda needed: None)
+
+
+def sequences(*words):
+    (point,) = settings_of(*words)[0].terms
+    return point.value.concurrent_sequences
+
+
+# --- settings --------------------------------------------------------------------------------------
+
+
+def test_servers_serve_as_many_at_once_as_users_are_searched_for_up_to_64():
+    assert sequences("search.highest=16") == 16
+    assert sequences("search.highest=500") == 64
+    assert sequences() == 8
+    assert sequences("search.over=rate", "search.highest=100") == 8
+    assert sequences("search.highest=16", "engine.concurrent_sequences=3") == 3
+    assert sequences("search.highest=16", "engine.fairness=stock") is None
+
+
+def test_a_trial_ends_once_half_of_its_last_requests_failed():
+    assert settings_of()[0].loads[0].max_failed_share == 0.5
+    assert settings_of("load.max_failed=10%")[0].loads[0].max_failed_share == 0.1
+    low, terms = config.search_settings(overrides.parse(["engine=reference", "slo.success=40%"]))
+    assert search.prepared(low, terms).loads[0].max_failed_share is None
+
+
+def test_one_kind_of_load_is_searched():
+    with pytest.raises(UserError, match="one value of each load"):
+        settings_of("load.duration=5s,10s")
+
+
+def test_the_plan_is_told_in_words():
+    _, terms, whole = planned("search.highest=16", "repeats=2")
+    said = search.lines(terms, whole)
+    assert "from 1 to 16 users on each of 2 starts" in said[0]
+    assert "one trial on each about 37 s," in said[0]
+    assert "serve 16 requests at once" in said[1]
+
+
+# --- trials ----------------------------------------------------------------------------------------
+
+
+def record_of(start, cell, **changes):
+    plain = CellRecord(
+        number=cell.number, start=start.name, deployment=start.deployment.label, repeat=cell.repeat,
+        scenario=cell.scenario, load=cell.load, seed=cell.seed, status="completed",
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def searched(directory, whole, terms, judge):
+    record = run_record(whole, search=terms, slo=(Objective("success", 0.99),))
+    return search._Searched(directory, record, 1, judge, Show(quiet=True))
+
+
+def play(found, start):
+    """Every trial of a start, as if each had been measured."""
+    done, cells = [], []
+    while (cell := found.next_cell(start, done)) is not None:
+        cells.append(cell)
+        done.append(record_of(start, cell))
+    return cells
+
+
+def judge_of(capacity, loads):
+    """By the loads of the cells that it is asked for."""
+
+    def judge(directory, numbers):
+        load = {loads()[number] for number in numbers}
+        assert len(load) == 1, "the windows of one load"
+        return Found() if load.pop() <= capacity else Found("broken", False)
+
+    return judge
+
+
+def test_trials_are_planned_in_the_record_as_they_come(tmp_path):
+    _, terms, whole = planned("reference.label=a,b", "repeats=2", "search.highest=16")
+
+    def loads():
+        cells = [cell for start in found.record.plan.starts for cell in start.cells]
+        return {cell.number: cell.load.concurrency for cell in cells}
+
+    found = searched(tmp_path, whole, terms, judge_of(5, loads))
+    played = {start.name: play(found, start) for start in whole.starts}
+    for cells in played.values():
+        assert [cell.load.concurrency for cell in cells] == [1, 2, 4, 8, 6, 5]
+    numbers = sorted(cell.number for cells in played.values() for cell in cells)
+    assert numbers == list(range(1, 25)), "numbers go on over all starts"
+    stored = store.read_run(tmp_path).plan.starts
+    assert [[c.number for c in s.cells] for s in stored] == [
+        [c.number for c in played[s.name]] for s in stored
+    ]
+    by_repeat: dict[int, set] = {}
+    for start in stored:
+        by_repeat.setdefault(start.repeat, set()).add(tuple(cell.seed for cell in start.cells))
+    assert [len(seeds) for seeds in by_repeat.values()] == [1, 1], (
+        "both deployments see the same conversations"
+    )
+    assert by_repeat[0] != by_repeat[1]
+
+
+def test_a_load_that_is_tried_again_gets_fresh_conversations(tmp_path):
+    _, terms, whole = planned("search.lowest=4", "search.highest=8", "repeats=1")
+    found = searched(tmp_path, whole, terms, lambda directory, numbers: Found("unclear", True))
+    cells = play(found, whole.starts[0])
+    assert [cell.load.concurrency for cell in cells] == [4, 8, 8, 8], "search.trials windows"
+    assert len({cell.seed for cell in cells}) == 4
+
+
+def test_each_scenario_is_searched_on_the_same_start(tmp_path):
+    _, terms, whole = planned("scenario.turns=1,2", "search.highest=2", "repeats=1")
+    found = searched(tmp_path, whole, terms, lambda directory, numbers: Found())
+    cells = play(found, whole.starts[0])
+    assert [cell.load.concurrency for cell in cells] == [1, 2, 1, 2]
+    assert len({cell.scenario.label for cell in cells}) == 2
+
+
+def test_windows_that_say_nothing_are_repeated_and_then_end_the_start(tmp_path):
+    _, terms, whole = planned("search.highest=4", "repeats=1")
+    asked = []
+
+    def judge(directory, numbers):
+        asked.append(tuple(numbers))
+        return Found("unclear", False, "nobody sent anything")
+
+    found = searched(tmp_path, whole, terms, judge)
+    with pytest.raises(CellError, match="the search ends at 1 user: nobody sent anything"):
+        play(found, whole.starts[0])
+    assert [len(numbers) for numbers in asked] == [1, 2, 3]
+
+
+# --- what is left ----------------------------------------------------------------------------------
+
+
+def cut_short(tmp_path, whole):
+    """The first start completed, the second in the middle of its search, the third never begun."""
+    first, second, third = whole.starts
+    _, terms, _ = planned("search.highest=16")
+    more = tuple(replace(second.cells[0], number=number) for number in (4, 5))
+    starts = (first, replace(second, cells=(*second.cells, *more)), third)
+    record = run_record(
+        replace(whole, starts=starts), search=terms, environment=environment.facts(), status="interrupted"
+    )
+    store.write_record(tmp_path / "run.json", record)
+    write_start(tmp_path, start_record(first, 1))
+    write_start(tmp_path, start_record(second, 1, status="interrupted"))
+    return record
+
+
+def test_starts_that_did_not_end_are_begun_anew_under_numbers_of_their_own(tmp_path):
+    _, _, whole = planned("search.highest=16", "repeats=3")
+    record, left = search.starts_left(tmp_path, cut_short(tmp_path, whole), whole)
+    first, second, third = whole.starts
+    assert left[1] == third
+    assert (left[0].index, left[0].repeat) == (4, second.repeat)
+    assert [cell.number for cell in left[0].cells] == [6]
+    assert [cell.seed for cell in left[0].cells] == [cell.seed for cell in second.cells]
+    assert record.plan.starts == (first, *left)
+
+
+def test_a_search_that_would_be_another_today_is_not_gone_on_with(tmp_path):
+    _, _, whole = planned("search.highest=16", "repeats=3")
+    record = cut_short(tmp_path, whole)
+    with pytest.raises(StoreError, match="another bench"):
+        search.starts_left(tmp_path, record, plan_of([], []))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "engine.context_length=512",
+        "load.warmup=9s",
+        "load.duration=9s",
+        "scenario.output_tokens=7",
+        "seed=5",
+        "search.lowest=2",
+        "reference.slots=3",
+    ],
+)
+def test_whatever_the_first_trials_would_be_otherwise_by_ends_a_resume(tmp_path, other):
+    """Where a default has changed since, the plan of today's bench is another."""
+    _, _, whole = planned("search.highest=16", "repeats=3")
+    record = cut_short(tmp_path, whole)
+    assert len(search.starts_left(tmp_path, record, whole)[1]) == 2
+    with pytest.raises(StoreError, match="another bench"):
+        search.starts_left(tmp_path, record, planned("search.highest=16", "repeats=3", other)[2])

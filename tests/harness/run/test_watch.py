@@ -1,0 +1,71 @@
+"""What the newest samples of a start say, for a person to see while it runs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_run import GIB, host_samples
+
+from harness.run.watch import Now, Watch
+from harness.sampling.device_sample import DeviceSample
+from harness.sampling.sampling import Sampling
+from harness.servers.scrape import ServerSample
+
+
+class Kept:
+    def update(self, **facts: object) -> None:
+        pass
+
+
+def watching(devices: int = 0, **rows: list[Any]) -> Watch:
+    """With these rows read so far."""
+    samplers: dict[str, Sampling[Any]] = {}
+    for name, known in rows.items():
+        samplers[name] = Sampling(lambda known=known: known)  # type: ignore[misc]
+        samplers[name].mark("now")
+    return Watch(samplers, ExitStack(), Path(), Kept(), has_server=True, devices=devices)
+
+
+def page(running: float | None, waiting: float | None, ago_s: float = 0.0) -> ServerSample:
+    t_ns = time.monotonic_ns() - int(ago_s * 1e9)
+    return ServerSample(t_ns, running, waiting, *[None] * 8, scrape_s=0.001)
+
+
+def device(number: int, used_bytes: int | None, process_bytes: int | None) -> DeviceSample:
+    return DeviceSample(time.monotonic_ns(), number, used_bytes, process_bytes, 50, 10, 100.0, None, 40, 1000)
+
+
+def test_before_the_first_sample_nothing_is_known() -> None:
+    assert watching(host=[], server=[]).now() == Now()
+    assert watching(1).now() == Now()
+
+
+def test_the_servers_page_and_its_processes_are_told() -> None:
+    host = host_samples(time.monotonic_ns(), GIB, seconds=1)[:1]
+    found = watching(host=host, server=[page(1, 1), page(3, 2)]).now()
+    assert (found.running, found.waiting) == (3, 2)
+    assert (found.memory_bytes, found.memory_of) == (host[0].rss_bytes, "RSS of its processes")
+
+
+def test_a_page_that_was_not_had_for_a_while_says_nothing_of_now() -> None:
+    assert watching(server=[page(3, 2, ago_s=60.0)]).now() == Now()
+
+
+@pytest.mark.parametrize(
+    ("samples", "size_bytes", "words"),
+    [
+        ([(0, 9, 2), (1, 9, 3), (0, 9, 4), (1, 9, 5)], 9, "on the device, its own"),
+        ([(0, 7, None), (1, 8, None)], 15, "on the device, of all"),
+        ([(0, 7, None), (1, None, None)], None, None),
+        ([(0, 7, 1)], None, None),
+    ],
+)
+def test_the_memory_of_several_devices_is_added(
+    samples: list[tuple[int, int | None, int | None]], size_bytes: int | None, words: str | None
+) -> None:
+    found = watching(2, device=[device(*sample) for sample in samples]).now()
+    assert (found.memory_bytes, found.memory_of) == (size_bytes, words)

@@ -1,0 +1,28 @@
+"""Facts recorded with a start: what was set for a server, and never a secret's value."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.sampling import environment
+
+
+def test_what_bears_on_a_server_is_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("HF_HUB_TOKEN", "hf_verysecret")
+    monkeypatch.setenv("VLLM_API_KEY", "sesame")
+    monkeypatch.setenv("VLLM_PREFILL_MAX_TOKENS", "4096")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://user:sesame@127.0.0.1:1")
+    monkeypatch.setenv("MY_DIARY", "private")
+    recorded = environment.of_server(
+        {"VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1", "A_PASSWORD": "x"}
+    )
+    assert recorded["OMP_NUM_THREADS"] == "1"
+    assert recorded["TOKENIZERS_PARALLELISM"] == "false"
+    assert recorded["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert recorded["HF_HUB_TOKEN"] == recorded["VLLM_API_KEY"] == recorded["A_PASSWORD"] == "***"
+    assert recorded["VLLM_PREFILL_MAX_TOKENS"] == "4096"
+    assert recorded["DOCKER_HOST"] == "tcp://***@127.0.0.1:1"
+    assert "MY_DIARY" not in recorded
+    assert list(recorded) == sorted(recorded)

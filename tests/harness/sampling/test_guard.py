@@ -1,0 +1,332 @@
+"""harness/sampling/guard.py: samples of known content, and a real run beside programs that take the processor."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bench_command import Place, bench, quick
+from make_run import summary
+
+from harness.contracts import GuardFinding, GuardMode, Load
+from harness.errors import ServerError, UnfitError
+from harness.sampling import guard
+from harness.sampling.device_sample import DeviceSample
+from harness.sampling.guard import Cause, Guard, Memory, Seen
+from harness.sampling.host import HostSample
+from harness.sampling.sampling import BaselineReturn, Idle
+from harness.settings import config, overrides
+
+S = 1_000_000_000
+GIB = 2**30
+MIB = 2**20
+LOAD = Load(concurrency=1)
+
+
+def host(t_s: float, cpu_s: float | None = 0.0, busy: float = 0.0, **more: object) -> HostSample:
+    return HostSample(
+        t_ns=int(t_s * S), rss_bytes=1, cpu_s=cpu_s, threads=1, processes=1, major_faults=0, pss_bytes=None,
+        machine_available_bytes=GIB, machine_cpu_pct=busy, **more,
+    )  # fmt: skip
+
+
+def device(t_s: float, **more: object) -> DeviceSample:
+    known = {
+        "used_bytes": 5 * GIB, "process_bytes": 3 * GIB, "utilization_pct": 90, "memory_utilization_pct": 40,
+        "power_w": 300.0, "energy_j": 100.0, "temperature_c": 60, "sm_clock_mhz": 1900,
+        "memory_clock_mhz": 2600, "throttle_reasons": 0, "ecc_errors": 0, "pcie_generation": 5,
+        "pcie_width": 16, "pcie_replays": 0, "foreign_processes": 0, "foreign_bytes": None,
+    }  # fmt: skip
+    return DeviceSample(t_ns=int(t_s * S), device=0, **(known | more))
+
+
+class Samples:
+    """A start whose samples are given."""
+
+    def __init__(self, host: Sequence[HostSample] = (), device: Sequence[DeviceSample] = ()) -> None:
+        self._host, self._device = host, device
+
+    def host_rows(self, since_ns: int, until_ns: int) -> Sequence[HostSample]:
+        return [row for row in self._host if since_ns <= row.t_ns < until_ns]
+
+    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]:
+        return [row for row in self._device if since_ns <= row.t_ns < until_ns]
+
+
+class Now(Samples):
+    """A start that gives these looks one after the other, and then the last one for ever."""
+
+    def __init__(self, *looks: DeviceSample) -> None:
+        super().__init__()
+        self._looks = list(looks)
+
+    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]:
+        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        return [replace(look, t_ns=since_ns)]
+
+
+def kinds(found: Iterable[GuardFinding | Cause]) -> list[str]:
+    return [each.kind if isinstance(each, GuardFinding) else each[0] for each in found]
+
+
+def texts(found: Iterable[Cause]) -> list[str]:
+    return [text for _, text in found]
+
+
+def memory(*used_bytes: int, returned: bool = False) -> Memory:
+    """Of a device whose use is measured to be one after the other."""
+    left = list(used_bytes)
+    return Memory(
+        "device",
+        lambda: Idle(left.pop(0), None),
+        lambda baseline, timeout_s: BaselineReturn(returned, 0, timeout_s),
+    )
+
+
+def started(mode: GuardMode = "mark", wait_s: float = 30.0, devices: tuple[int, ...] = (0,)) -> Guard:
+    """A guard whose first start has a device."""
+    watching = Guard(mode, wait_s)
+    watching.before_start(memory(2 * GIB), devices, quiet)
+    return watching
+
+
+def quiet(text: str) -> None:
+    raise AssertionError(f"waits: {text}")
+
+
+def during(watching: Guard, *rows: DeviceSample, traffic: str = "a at 1 user") -> tuple[GuardFinding, ...]:
+    """Of a window from 2 s to 10 s."""
+    return watching.during(Samples(device=rows), summary(0), traffic)
+
+
+def test_the_load_of_others_is_what_neither_server_nor_client_used() -> None:
+    # 4 cores, 75 % busy: 3 cores. The server used 8 CPU seconds in 4 s, 2 cores; the client half a core.
+    rows = [host(0, 10.0, 75.0), host(4, 18.0, 75.0)]
+    assert guard.foreign_share(Seen(rows, (), 4), 0.5) == pytest.approx(0.125)
+    assert texts(guard.host_causes(Seen(rows, (), 4), 0.5)) == []
+    assert texts(guard.host_causes(Seen(rows, (), 4), 0.2)) == ["other programs used 20 % of the processor"]
+
+
+def test_what_the_server_did_before_the_first_sample_is_not_others_load() -> None:
+    # It took all 4 cores until 0 s, and nothing since.
+    rows = [host(0, 10.0, 100.0), host(0.1, 10.0, 1.0), host(0.2, 10.0, 3.0)]
+    assert guard.foreign_share(Seen(rows, (), 4), 0.0) == pytest.approx(0.02)
+
+
+def test_the_load_of_others_is_not_known_beside_a_server_out_of_sight() -> None:
+    rows = [host(0, None, 100.0), host(4, None, 100.0)]
+    assert guard.foreign_share(Seen(rows, (), 4), 0.0) is None
+    assert guard.foreign_share(Seen([host(0, 1.0, 50.0)], (), 4), 0.0) is None
+
+
+def test_stolen_time_and_swapping_are_found() -> None:
+    rows = [
+        host(0, machine_steal_pct=4.0, machine_swapped_bytes=100 * MIB),
+        host(1, machine_steal_pct=8.0, machine_swapped_bytes=117 * MIB),
+    ]
+    assert texts(guard.host_causes(Seen(rows, (), 4), 0.0)) == [
+        "6 % of the processor went to other guests of its host",
+        "17 MiB went in or out of swap",
+    ]
+
+
+def test_another_process_on_the_device_is_named_with_its_memory() -> None:
+    rows = [device(0), device(1, foreign_processes=2, foreign_bytes=GIB)]
+    assert texts(guard.others_on(0, rows)) == ["other processes were on device 0 with 1.00 GiB"]
+
+
+def test_throttling_is_told_by_its_reasons_and_share() -> None:
+    rows = [device(k / 10, throttle_reasons=0x04 if k < 6 else 0x40 if k < 8 else 0x01) for k in range(100)]
+    assert texts(guard.throttled(0, rows)) == [
+        "device 0 was throttled (power cap, thermal slowdown by the hardware) in 8 % of the samples"
+    ]
+    assert texts(guard.throttled(0, rows[4:])) == []  # 4 of 96
+    assert texts(guard.throttled(0, [device(0, throttle_reasons=None)])) == []
+
+
+def test_the_windows_samples_alone_are_looked_at() -> None:
+    before, inside, after = (device(t_s, foreign_processes=1) for t_s in (1.9, 5, 10))
+    assert kinds(during(started(), before, device(5), after)) == []
+    assert kinds(during(started(), device(4), inside)) == ["foreign_process"]
+
+
+def test_a_device_that_tells_nothing_any_more_was_lost() -> None:
+    silent = [device(k, used_bytes=None) for k in (3, 4, 5)]
+    [found] = during(started(), device(2), *silent)
+    assert found.text == "device 0 no longer tells its memory"
+    [found] = during(started(), replace(device(2), device=1))
+    assert found.text == "device 0 gave no sample"
+
+
+def test_a_device_that_never_told_its_memory_is_not_lost() -> None:
+    assert during(started(), *(device(k, used_bytes=None) for k in (3, 4, 5))) == ()
+
+
+def test_without_a_device_none_is_lost() -> None:
+    assert during(started(devices=())) == ()
+
+
+def test_clocks_are_low_against_earlier_windows_of_the_same_deployment_and_load() -> None:
+    watching = started()
+    idle = device(6, sm_clock_mhz=300, utilization_pct=0)
+    assert during(watching, device(4), idle) == ()
+    assert during(watching, device(4, sm_clock_mhz=1700), traffic="a at 64 users") == ()
+    assert during(watching, device(4, sm_clock_mhz=1880)) == ()
+    [found] = during(watching, device(4, sm_clock_mhz=1700))
+    assert found.text == ("device 0 ran at 1700 MHz, in earlier windows of this deployment and load 1890 MHz")
+    assert (found.kind, found.when, found.validity) == ("clocks_low", "during", "suspect")
+
+
+def test_strict_makes_a_window_invalid() -> None:
+    [found] = during(started("strict"), device(4, foreign_processes=1))
+    assert found.validity == "invalid"
+
+
+def test_off_does_not_look(tmp_path: Path) -> None:
+    watching = started("off")
+    assert during(watching, device(4, foreign_processes=1)) == ()
+    assert watching.before_cell(Now(device(0, foreign_processes=1)), LOAD, tmp_path, quiet) == ()
+    watching.before_start(memory(9 * GIB), (0,), quiet)
+
+
+@pytest.mark.alone
+def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "WAIT_AGAIN_S", 0.0)
+    monkeypatch.setattr(guard, "LOOK_S", 0.05)
+    watching, told, took_s = started(wait_s=1.0), [], []
+    for _ in range(2):
+        began_s = time.monotonic()
+        found = watching.before_cell(Now(device(0, foreign_processes=1)), LOAD, tmp_path, told.append)
+        took_s.append(time.monotonic() - began_s)
+        assert kinds(found) == ["foreign_process"]
+        assert watching.refusal(found) is None
+    # Once in vain, it is looked at once the next time.
+    assert told == ["up to 1 s: another process was on device 0"]
+    assert took_s[0] >= 1.0 > took_s[1]
+
+
+def test_what_passes_while_it_is_waited_for_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_S", 0.05)
+    looks = Now(*[device(0, foreign_processes=1)] * 3, device(0))
+    told: list[str] = []
+    assert started().before_cell(looks, LOAD, tmp_path, told.append) == ()
+    assert len(told) == 1
+
+
+def test_a_server_that_dies_while_it_is_waited_for_ends_the_wait(tmp_path: Path) -> None:
+    def check() -> None:
+        raise ServerError("the server has exited")
+
+    busy = Now(device(0, foreign_processes=1))
+    with pytest.raises(ServerError):
+        started().before_cell(busy, LOAD, tmp_path, lambda text: None, check)
+
+
+def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
+    watching = started("strict", wait_s=0.6)
+    busy = Now(device(0, foreign_processes=1))
+    found = watching.before_cell(busy, LOAD, tmp_path, lambda text: None)
+    assert watching.refusal(found) == (
+        "the machine was not fit: another process was on device 0; guard=mark measures all the same"
+    )
+
+
+def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -> None:
+    watching, told = started(devices=()), []
+    watching.before_start(memory(2 * GIB + 100 * MIB), (), quiet)  # within 128 MiB
+    assert watching.before_cell(Samples(), LOAD, tmp_path, quiet) == ()
+    for _ in range(2):
+        watching.before_start(memory(3 * GIB), (), told.append)
+    [found] = watching.before_cell(Samples(), LOAD, tmp_path, quiet)
+    assert found.text == "1.00 GiB more device memory was in use than before the first start"
+    # The second wait after one in vain is short.
+    assert [text.partition(":")[0] for text in told] == [
+        "up to 30 s",
+        "up to 3 s, since the wait before was in vain",
+    ]
+    watching.before_start(memory(2 * GIB), (), quiet)
+    assert watching.before_cell(Samples(), LOAD, tmp_path, quiet) == ()
+
+
+def test_memory_that_comes_back_in_time_is_measured_again() -> None:
+    watching = started("strict")
+    idle = watching.before_start(memory(3 * GIB, 2 * GIB, returned=True), (0,), lambda text: None)
+    assert idle.used_bytes == 2 * GIB
+
+
+def test_strict_refuses_a_start_on_memory_that_is_not_back() -> None:
+    with pytest.raises(UnfitError, match=r"1\.00 GiB more device memory was in use") as refused:
+        started("strict").before_start(memory(3 * GIB), (0,), lambda text: None)
+    assert kinds(refused.value.findings) == ["memory_not_back"]
+
+
+@contextmanager
+def busy_machine() -> Iterator[None]:
+    """A program that takes the whole processor, as far as bench leaves it: it must not make bench slow."""
+    spin = [sys.executable, "-c", "import os; os.nice(10)\nwhile True: pass"]
+    running = [subprocess.Popen(spin) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+WORDS = ("engine=reference", "load.concurrency=1", "load.duration=1s", "load.warmup=0s", "repeats=1")
+
+
+@pytest.mark.alone
+def test_a_busy_machine_is_refused_by_strict(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with busy_machine():
+        done = bench(place, "run", *quick(*WORDS, "guard=strict", "guard.wait=1s"), "--output", "run")
+    assert done.returncode == 1, done.stderr
+    [cell] = place.cells().values()
+    assert cell["status"] == "failed"
+    assert cell["error"].startswith("the machine was not fit: other programs used ")
+    assert [finding["kind"] for finding in cell["guard"]] == ["foreign_load"]
+    page = (place.run_dir / "report.html").read_text()
+    assert "the machine was not fit" in page
+
+
+@pytest.mark.alone
+def test_a_busy_machine_marks_a_cell(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with busy_machine():
+        done = bench(place, "run", *quick(*WORDS, "guard=mark", "guard.wait=1s"), "--output", "run")
+    assert done.returncode == 0, done.stderr
+    [cell] = place.cells().values()
+    assert (cell["status"], cell["validity"]) == ("completed", "suspect")
+    assert {(f["kind"], f["when"]) for f in cell["guard"]} >= {("foreign_load", "during")}
+    assert json.loads((place.run_dir / "run.json").read_text())["settings"]["guard"] == ["mark"]
+
+
+def test_resume_measures_an_invalid_cell_again(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = bench(place, "run", *quick(*WORDS), "--output", "run")
+    assert done.returncode == 0, done.stderr
+    path = place.run_dir / "cells" / "001" / "cell.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "validity": "invalid"}))
+    again = bench(place, "run", "--resume", "run")
+    assert again.returncode == 0, again.stderr
+    assert place.cells()[1]["validity"] == "valid"
+    assert (place.run_dir / "cells" / "001.attempt1").is_dir()
+
+
+def test_a_study_may_turn_the_guard_off_in_yaml(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("guard: off\nengine: reference\n")
+    assert config.settings(overrides.parse([], study)).guard == "off"

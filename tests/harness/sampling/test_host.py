@@ -1,0 +1,106 @@
+"""Samples of this machine and of a real process, and what the machine is."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from child_process import WAIT, child, heard, tell
+from waiting import wait_until
+
+from harness.sampling import host
+from harness.sampling.host import HostReader, HostSample, sample_host
+from harness.sampling.process_tree import ProcessTree
+
+MIB = 2**20
+
+
+def read(reader: HostReader, *, is_mark: bool = False) -> HostSample:
+    [sample] = reader.read(is_mark=is_mark)
+    return sample
+
+
+def test_pss_is_read_at_marks_only() -> None:
+    with child(f"block = b'x' * (20 * 2**20); print('up', flush=True){WAIT}") as process:
+        assert heard(process, b"up")
+        with sample_host(ProcessTree(process.pid), hz=50) as sampling:
+            wait_until(lambda: len(sampling.rows()) >= 3)
+            sampling.mark("window")
+        tell(process)
+    rows = sampling.rows()
+    [marked] = [row for row in rows if row.pss_bytes is not None]
+    assert marked.pss_bytes
+    assert marked.rss_bytes
+    assert 20 * MIB < marked.pss_bytes <= marked.rss_bytes
+    assert [phase for phase, _ in sampling.phases()] == ["window"]
+    assert (marked.machine_cpu_pct, marked.machine_steal_pct) == (None, None)
+    assert sampling.error is None
+
+
+def test_without_a_pid_only_the_machine_is_sampled() -> None:
+    reader = HostReader(ProcessTree(None))
+    first, second = read(reader), wait_until(lambda: (s := read(reader)).machine_cpu_pct is not None and s)
+    assert (first.processes, first.rss_bytes, first.cpu_s, first.major_faults) == (None,) * 4
+    assert first.machine_cpu_pct is None
+    assert second.machine_cpu_pct is not None
+    assert 0 <= second.machine_cpu_pct <= 100
+    assert (first.minor_faults, first.machine_steal_pct) == (None, None)
+    assert second.machine_steal_pct is not None
+    assert 0 <= second.machine_steal_pct <= 100
+
+
+def test_samples_are_on_the_monotonic_clock() -> None:
+    before_ns = time.monotonic_ns()
+    sample = read(HostReader(ProcessTree(os.getpid())))
+    assert before_ns <= sample.t_ns <= time.monotonic_ns()
+
+
+def test_the_machines_used_memory_is_compared_with_the_baseline() -> None:
+    total = host.psutil.virtual_memory().total
+    idle = host.measure_idle(hz=100, duration_s=0.03)
+    assert idle.used_bytes
+    assert 0 < idle.used_bytes < total
+    assert (idle.power_w is None) == (idle.power_note is not None)
+    assert host.wait_for_baseline(total, 0, 0.0).returned
+    above = host.wait_for_baseline(0, MIB, 0.0)
+    assert not above.returned
+    assert above.difference_bytes
+    assert MIB < above.difference_bytes < total
+
+
+def test_machine_facts_name_what_a_reader_compares() -> None:
+    facts = host.machine_facts()
+    assert facts["cores_logical"] == os.cpu_count()
+    assert facts["kernel"] == f"{os.uname().sysname} {os.uname().release}"
+    assert facts["memory_bytes"] == host.psutil.virtual_memory().total
+    assert isinstance(facts["cpu_model"], str)
+    assert facts["boot_id"]
+
+
+def test_a_process_that_ends_between_samples_is_gone_and_not_zero() -> None:
+    with child(WAIT) as process:
+        reader = HostReader(ProcessTree(process.pid))
+        assert read(reader).rss_bytes
+        tell(process)
+        process.wait(10)
+    after = read(reader, is_mark=True)
+    assert (after.processes, after.rss_bytes, after.cpu_s, after.threads, after.pss_bytes) == (0, *[None] * 4)
+    assert after.machine_available_bytes > 0
+
+
+def test_swap_is_the_machines_and_counts_both_ways() -> None:
+    sample = read(HostReader(ProcessTree(None)))
+    memory, counts = (
+        {line.split()[0].rstrip(":"): int(line.split()[1]) for line in Path(file).read_text().splitlines()}
+        for file in ("/proc/meminfo", "/proc/vmstat")
+    )
+    assert sample.machine_swap_used_bytes == (memory["SwapTotal"] - memory["SwapFree"]) * 1024
+    assert sample.machine_swapped_bytes == (counts["pswpin"] + counts["pswpout"]) * 4096
+
+
+def test_energy_that_may_not_be_read_is_none_with_its_reason() -> None:
+    with sample_host(ProcessTree(None), hz=50) as sampling:
+        wait_until(lambda: len(sampling.rows()) >= 2)
+    values = {row.package_energy_j is None for row in sampling.rows()}
+    assert values == {"package_energy" in sampling.notes}

@@ -1,0 +1,145 @@
+"""Questions to real local servers that are already running."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from places import TESTS
+from waiting import wait_until
+
+from harness.contracts import AttachSpec
+from harness.errors import UserError
+from harness.servers import probe
+from harness.servers.server import free_port
+
+FAKE = TESTS / "support/servers/openai_fake.py"
+
+
+@contextmanager
+def fake(mode: str, **environment: str) -> Iterator[str]:
+    """The base URL of a running fake."""
+    port = free_port()
+    argv = [sys.executable, str(FAKE), str(port), mode]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: probe.request("GET", f"http://127.0.0.1:{port}/props", timeout_s=1).status)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.kill()
+
+
+def refusal(base_url: str, model: str = "tiny", key: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        probe.probe_attached(AttachSpec(base_url, model), key, timeout_s=5)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_server_that_generates_can_be_measured() -> None:
+    with fake("ok", WANTED_KEY="sesame") as url:
+        assert probe.probe_attached(AttachSpec(url, "tiny"), "sesame") is None
+        assert probe.probe_attached(AttachSpec(f"{url}/", "tiny"), "sesame") is None
+
+
+def test_a_query_is_part_of_what_is_asked_for() -> None:
+    with fake("ok") as url:
+        asked = f"{probe.root_of(url)}/props?n=1"
+        # The fake knows /props alone.
+        assert probe.request("GET", asked, timeout_s=5).status == 404
+        assert probe.request("GET", asked.partition("?")[0], timeout_s=5).status == 200
+
+
+def test_an_address_where_nobody_listens_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    assert refusal(url) == f"engine.base_url={url}: no server answers there: connection refused"
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://127.0.0.1/v1", "http:///v1", "http://127.0.0.1:x/v1"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    assert refusal(url).startswith(f"engine.base_url={url}: no server answers there: ")
+
+
+def test_a_model_that_is_not_served_is_refused_with_those_that_are() -> None:
+    with fake("ok") as url:
+        assert refusal(url, "other") == f"model=other: {url} does not serve it; it serves tiny"
+
+
+def test_a_server_without_a_list_of_models_is_taken_at_its_word() -> None:
+    with fake("nolist") as url:
+        assert probe.probe_attached(AttachSpec(url, "tiny"), None) is None
+        assert "a generation answered 500" in refusal(url, "other")
+
+
+def test_a_refused_key_names_its_option_and_never_shows_the_key() -> None:
+    with fake("ok", WANTED_KEY="sesame") as url:
+        message = refusal(url, key="wrong-4711")
+    assert "engine.api_key_env" in message
+    assert "401" in message
+    assert "wrong key Bearer ***" in message
+    assert "wrong-4711" not in message
+
+
+def test_a_key_that_the_server_repeats_in_an_error_is_masked() -> None:
+    with fake("healthy") as url:
+        message = refusal(url, key="secret-4711")
+    assert "boom Bearer ***" in message
+
+
+@pytest.mark.parametrize(
+    ("mode", "problem"),
+    [
+        ("empty", 'a generation answered 200 without content: data: {"choices": '),
+        ("error", 'a generation answered 200 with an error: data: {"choices": '),
+        ("healthy", 'a generation answered 500: {"error": "boom None"}'),
+    ],
+)
+def test_a_server_that_does_not_generate_is_refused(mode: str, problem: str) -> None:
+    with fake(mode) as url:
+        expected = f"engine.base_url={url}: model tiny cannot be measured: {problem}"
+        assert refusal(url).startswith(expected)
+
+
+def test_a_stream_that_never_ends_is_given_up() -> None:
+    with fake("drip") as url:
+        assert probe.generate(url, "tiny", timeout_s=0.5).problem == "a generation got no answer in time"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with fake("redirect") as url:
+        assert probe.request("GET", f"{probe.root_of(url)}/health", timeout_s=5).status == 302
+
+
+def test_facts_are_the_json_of_the_paths_that_answer() -> None:
+    with fake("ok") as url:
+        facts = probe.fetch_facts(url, ["/props", "/absent", "/v1/models"])
+    assert facts == {"/props": {"n_ctx": 4096}, "/v1/models": {"data": [{"id": "tiny"}]}}
+
+
+def test_facts_of_a_server_that_has_gone_are_none() -> None:
+    assert probe.fetch_facts(f"http://127.0.0.1:{free_port()}/v1", ["/props"], timeout_s=1) == {}
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    with fake("ok") as url:
+        assert probe.request("GET", f"{url}/models", timeout_s=5).status == 200
+
+
+@pytest.mark.parametrize(
+    ("base_url", "root"),
+    [
+        ("http://h:1/v1", "http://h:1"),
+        ("http://h:1/v1/", "http://h:1"),
+        ("https://h/openai/v1", "https://h/openai"),
+        ("http://h:1", "http://h:1"),
+    ],
+)
+def test_the_root_is_the_address_without_v1(base_url: str, root: str) -> None:
+    assert probe.root_of(base_url) == root

@@ -1,0 +1,227 @@
+"""Starting real servers: readiness, crashes, time limits, the end of their logs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from places import TESTS
+from waiting import is_running
+
+from harness.contracts import Hint, NativeSpec
+from harness.errors import Interrupted, ServerError
+from harness.servers.server import (
+    Server,
+    check_alive,
+    free_port,
+    log_tail,
+    remedies,
+    running_server,
+    wait_ready,
+)
+
+FAKE = TESTS / "support/servers/openai_fake.py"
+OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
+
+
+def spec_for(mode: str, *, argv: Sequence[str] | None = None, stop_grace_s: float = 5.0) -> NativeSpec:
+    port = free_port()
+    return NativeSpec(
+        argv=tuple(argv or (sys.executable, str(FAKE), str(port), mode)),
+        base_url=f"http://127.0.0.1:{port}/v1",
+        served_model="tiny",
+        ready_path="/health",
+        environment={"FAKE": "1"},
+        stop_grace_s=stop_grace_s,
+    )
+
+
+@contextmanager
+def started(tmp_path: Path, spec: NativeSpec, hints: Sequence[Hint] = ()) -> Iterator[Server]:
+    log = tmp_path / "server.log"
+    with running_server(spec, engine="vllm", log_path=log, state_dir=tmp_path / "s", hints=hints) as server:
+        yield server
+
+
+def program(source: str) -> list[str]:
+    return [sys.executable, "-c", source]
+
+
+@pytest.mark.parametrize("mode", ["ok", "plain", "counting"])
+def test_a_server_that_generates_is_ready(tmp_path: Path, mode: str) -> None:
+    with started(tmp_path, spec_for(mode)) as server:
+        startup = wait_ready(server, 20)
+        assert startup.first_token_ns is not None
+        assert startup.steady_token_ns is not None
+        begun_ns = server.started_ns
+        assert begun_ns < startup.listening_ns < startup.first_token_ns <= startup.ready_ns
+        assert startup.ready_ns < startup.steady_token_ns < begun_ns + 20e9
+        check_alive(server)
+    assert not is_running(server.process.pid)
+    assert server.process.ended
+    assert server.process.ended.killed is False
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_crash_before_ready_reports_the_exit_code_the_log_tail_and_the_remedy(tmp_path: Path) -> None:
+    with (
+        started(tmp_path, spec_for("crash"), [OUT_OF_MEMORY]) as server,
+        pytest.raises(ServerError) as caught,
+    ):
+        wait_ready(server, 20)
+    before, _, after = str(caught.value).partition(" after ")
+    assert before == "vllm exited with code 1"
+    assert after.partition(" s, ")[2] == (
+        f"before it was ready; the end of {tmp_path / 'server.log'}: RuntimeError: CUDA out of memory; "
+        "lower vllm.gpu_memory_utilization"
+    )
+    assert caught.value.log_tail.splitlines()[-2:] == ["loading", "RuntimeError: CUDA out of memory"]
+
+
+def test_a_crash_is_noticed_at_once_and_not_at_the_time_limit(tmp_path: Path) -> None:
+    begun_s = time.monotonic()
+    with (
+        started(tmp_path, spec_for("", argv=program("raise SystemExit(9)"))) as server,
+        pytest.raises(ServerError, match=r"vllm exited with code 9 after .* before it was ready.*\(empty\)"),
+    ):
+        wait_ready(server, 60)
+    assert time.monotonic() - begun_s < 10
+
+
+def test_a_program_that_does_not_exist_is_a_server_error(tmp_path: Path) -> None:
+    spec = spec_for("", argv=[str(tmp_path / "absent")])
+    with pytest.raises(ServerError, match=r"vllm cannot be started: .*No such file"), started(tmp_path, spec):
+        pass
+
+
+def test_a_server_that_never_listens_names_the_time_limit_and_what_was_seen(tmp_path: Path) -> None:
+    spec = spec_for("", argv=program("import signal; print('thinking', flush=True); signal.pause()"))
+    with started(tmp_path, spec) as server, pytest.raises(ServerError) as caught:
+        wait_ready(server, 0.6)
+    expected = (
+        "vllm was not ready within engine.start_timeout=0.6s (/health got connection refused); the end of"
+    )
+    assert str(caught.value).startswith(expected)
+    assert str(caught.value).endswith(": thinking")
+    assert not is_running(server.process.pid)
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"),
+    [
+        ("loading", '/health answered 503: {"ok": true}'),
+        ("healthy", '/health answered 200, a generation answered 500: {"error": "boom None"}'),
+    ],
+)
+def test_a_server_that_does_not_generate_is_not_ready(tmp_path: Path, mode: str, seen: str) -> None:
+    with started(tmp_path, spec_for(mode)) as server, pytest.raises(ServerError) as caught:
+        wait_ready(server, 2.0)
+    assert str(caught.value).startswith(f"vllm was not ready within engine.start_timeout=2s ({seen}")
+
+
+def test_a_server_that_only_refuses_is_not_awaited_to_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.servers.server._REFUSING_S", 0.5)
+    with started(tmp_path, spec_for("healthy")) as server, pytest.raises(ServerError) as caught:
+        wait_ready(server, 60)
+    assert str(caught.value).startswith(
+        "vllm listens but does not generate, for 0.5 s (/health answered 200, a generation answered 500: "
+    )
+
+
+def test_a_server_that_is_still_loading_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.servers.server._REFUSING_S", 0.1)
+    with (
+        started(tmp_path, spec_for("loading")) as server,
+        pytest.raises(ServerError, match=r"not ready within engine\.start_timeout=1s"),
+    ):
+        wait_ready(server, 1.0)
+
+
+def test_of_a_logs_end_the_line_that_names_an_error_is_told(tmp_path: Path) -> None:
+    source = "print('loading'); print('EngineDeadError: the core is gone'); print('a warning of the tracker')"
+    with (
+        started(tmp_path, spec_for("", argv=program(source))) as server,
+        pytest.raises(ServerError, match=r"server\.log: EngineDeadError: the core is gone$"),
+    ):
+        wait_ready(server, 20)
+
+
+def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path, spec_for("stubborn", stop_grace_s=0.3)) as server:
+        wait_ready(server, 20)
+    assert server.process.ended
+    assert server.process.ended.killed
+    assert not is_running(server.process.pid)
+
+
+def test_a_server_that_dies_later_is_named_with_its_signal(tmp_path: Path) -> None:
+    with started(tmp_path, spec_for("ok")) as server:
+        wait_ready(server, 20)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait(10)
+        with pytest.raises(
+            ServerError, match=r"^vllm was killed by signal 9 \(SIGKILL\) after .* s; the end"
+        ):
+            check_alive(server)
+
+
+def wait_and_be_interrupted(server: Server, number: int) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+    wait_ready(server, 20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_waiting_ends_the_server(tmp_path: Path, number: signal.Signals) -> None:
+    def interrupt(received: int, _: object) -> None:
+        raise Interrupted(received)
+
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(Interrupted), started(tmp_path, spec_for("loading")) as server:
+            wait_and_be_interrupted(server, number)
+    finally:
+        signal.signal(number, before)
+    assert not is_running(server.process.pid)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_free_port_can_be_bound() -> None:
+    port = free_port("127.0.0.1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        assert probe.getsockname() == ("127.0.0.1", port)
+
+
+def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(
+        b"first\n" + b"x" * 300_000 + b"\n\xff\xfe bad\nprogress 1\rprogress 2\n\x1b[1;32mdone\x1b[0m\n"
+    )
+    tail = log_tail(path, lines=4)
+    assert tail == "\ufffd\ufffd bad\nprogress 1\nprogress 2\ndone"
+    assert "first" not in log_tail(path, lines=1000)
+
+
+def test_a_log_that_does_not_exist_has_an_empty_tail(tmp_path: Path) -> None:
+    assert log_tail(tmp_path / "absent") == ""
+
+
+def test_each_remedy_is_named_once_and_only_where_its_pattern_is_found(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("OutOfMemoryError\nCUDA out of memory\n")
+    hints = [
+        OUT_OF_MEMORY,
+        OUT_OF_MEMORY,
+        Hint("libcuda", "install CUDA"),
+        Hint("^CUDA.*memory$", "free some"),
+    ]
+    assert remedies(tmp_path / "log", hints) == ["lower vllm.gpu_memory_utilization", "free some"]

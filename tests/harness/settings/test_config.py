@@ -1,0 +1,208 @@
+"""Choices become typed settings, or one line that says what would work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_engine import Toy
+
+from engines import ENGINES
+from harness.errors import UserError
+from harness.settings import config, overrides
+from harness.settings.config import Settings
+
+
+def settings(*lines: str) -> Settings:
+    return config.settings(overrides.parse(list(lines)))
+
+
+def test_defaults_are_the_main_job() -> None:
+    made = settings()
+    assert [engine.name for engine in made.engines] == ["llama_cpp"]
+    assert made.quantizations == ("gguf-q4_k_m", "fp16", "gguf-q8_0")
+    assert [load.concurrency for load in made.loads] == [1, 4]
+    assert made.repeats == 3
+    assert made.given == {}
+
+
+def test_units_are_read_into_fields_that_carry_them() -> None:
+    made = settings(
+        "load.duration=500ms", "load.warmup=1m", "engine.start_timeout=90", "scenario.think_time=50ms"
+    )
+    assert made.loads[0].duration_s == 0.5
+    assert made.loads[0].warmup_s == 60
+    assert made.terms[0].value.start_timeout_s == 90
+    assert made.scenarios[0].options.think_time_s == pytest.approx(0.05)
+
+
+def test_sweeping_several_keys_gives_their_product() -> None:
+    made = settings("load.concurrency=1,2", "load.duration=1s,2s", "scenario.turns=1,3")
+    assert [(load.concurrency, load.duration_s) for load in made.loads] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [scenario.label for scenario in made.scenarios] == [
+        "chat_multi_turn turns=1",
+        "chat_multi_turn turns=3",
+    ]
+
+
+def test_gguf_is_resolved() -> None:
+    assert settings("quantization=gguf,gguf-q4_k_m").quantizations == ("gguf-q4_k_m",)
+
+
+@pytest.mark.parametrize("load", ["load.concurrency=1,2", "load.rate=2.5/s,120/min"])
+def test_given_settings_parse_again_to_the_same(load: str) -> None:
+    lines = [load, "load.duration=1s", "load.max_failed=10%", "engine=reference", "reference.label=a,b"]
+    made = settings(*lines)
+    again = settings(*(f"{key}={','.join(values)}" for key, values in made.given.items()))
+    assert again == made
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["slo.ttft_s.p99.9=1s"],
+            "slo.ttft_s.p99.9=1s: no such key; percentiles are whole, slo.ttft_s.p1 to",
+        ),
+        (["slo.ttft_s.p100=1s"], "percentiles are whole, slo.ttft_s.p1 to slo.ttft_s.p99"),
+        (["engin=vllm"], "engin=vllm: no such key; nearest keys: engine"),
+        (["load.concurency=3"], "load.concurency=3: no such key; nearest keys: load.concurrency"),
+        (["engine=vlm"], "engine=vlm: no such engine; choose from llama_cpp, openai, reference"),
+        (["scenario=chat"], "scenario=chat: no such scenario; choose from chat_multi_turn, file"),
+        (["quantization=int3"], "quantization=int3: no such quantization; choose from "),
+        (["load.concurrency=many"], "load.concurrency=many: must be a whole number"),
+        (["load.concurrency=0"], "load.concurrency=0: must be 1 or more"),
+        (["load.concurrency=1.5"], "load.concurrency=1.5: must be a whole number"),
+        (["load.duration=20x"], "load.duration=20x: must be a duration such as 20s"),
+        (["load.duration=0"], "load.duration=0: must be 0.1 or more"),
+        (["load.warmup=-1s"], "load.warmup=-1s: must be 0 or more"),
+        (["load.concurrency=2", "load.rate=3"], "closed and open loop exclude each other"),
+        (["load.rate=3x"], "load.rate=3x: must be a rate such as 2.5/s or 120/min"),
+        (["load.rate=0"], "load.rate=0: must be 0.001 or more"),
+        (["load.max_failed=10x"], "load.max_failed=10x: must be a share such as 5% or 0.05"),
+        (["load.max_failed=120%"], "load.max_failed=120%: must be 1 or less"),
+        (["repeats=1,2"], "repeats=1,2: cannot be swept"),
+        (["device=0,1"], "'device=\"0,1\"'"),
+        (["scenario.history=none"], "scenario.history=none: choose from model, scripted"),
+        (["scenario.turns=0"], "scenario.turns=0: must be 1 or more"),
+        (["scenario.path=x"], "scenario.path=x: scenario chat_multi_turn has no such option"),
+        (["scenario=file"], "scenario=file needs scenario.path=FILE"),
+        (["scenario=file", "scenario.path=/nowhere"], "scenario.path=/nowhere: cannot be read"),
+        (["reference.slots=2"], "reference.slots=2: engine reference is not in this run"),
+        (["engine=reference", "reference.slots=0"], "reference.slots=0: must be 1 or more"),
+        (["load.timeout=null"], "load.timeout=null: needs a value"),
+        (["engine=openai", "engine.base_url=http://h/v1"], "give model=NAME"),
+        (
+            ["engine=openai,reference", "engine.base_url=http://h/v1", "model=m"],
+            "engine=openai,reference: a running server (http://h/v1) is one engine",
+        ),
+        (
+            ["engine=openai", "engine.base_url=http://h/v1", "model=m", "quantization=fp16,awq"],
+            "quantization=fp16,awq: a running server (http://h/v1) is one quantization",
+        ),
+        (["engine=openai", "engine.base_url=http://a/v1,http://b/v1", "model=m"], "cannot be swept"),
+        (["engine.launcher=podman"], "engine.launcher=podman: choose from native, docker"),
+        (["engine.dtype=int8"], "engine.dtype=int8: choose from float16, bfloat16, float32"),
+        (["engine.fairness=even"], "engine.fairness=even: choose from matched, stock, tuned"),
+        (["fairness=stock", "engine.fairness=tuned"], "fairness and engine.fairness are one key"),
+        (["engine.chat_template=/nowhere.jinja"], "engine.chat_template=/nowhere.jinja: no such file"),
+        (["engine.chat_template=/"], "engine.chat_template=/: is not a file"),
+        (["engine.memory_limit=8"], "engine.memory_limit=8: 8 bytes? write 8GiB or 8MiB"),
+        (
+            ["engine.memory_limit=many"],
+            "engine.memory_limit=many: must be a size such as 24GiB, 24GB or 512MiB",
+        ),
+        (["engine.tensor_parallel=0"], "engine.tensor_parallel=0: must be 1 or more"),
+        (["engine.prefix_cache=maybe"], "engine.prefix_cache=maybe: must be true or false"),
+        (["engine=reference", "reference.program=/opt/server"], "choose from python, native"),
+        (["engine=reference", "reference.environment=/opt"], "reference.environment=/opt: no such key"),
+        (
+            ["engine=openai", "engine.base_url=http://h/v1", "model=m", "engine.launcher=docker"],
+            "engine.launcher=docker: a running server (http://h/v1) is not started",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_key_and_value(lines: list[str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings(*lines)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("load.concurrency=1000000000", "load.concurrency=1000000000: must be 100000 or less"),
+        ("engine.base_url=ftp://h/v1", "engine.base_url=ftp://h/v1: must be of the form http://HOST:PORT/v1"),
+        ("engine.base_url=http://h:99999/v1", "must be of the form http://HOST:PORT/v1"),
+    ],
+)
+def test_what_no_machine_can_do_is_refused(line: str, said: str) -> None:
+    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+        settings(line, "model=m")
+
+
+def test_a_value_given_twice_counts_once() -> None:
+    made = settings("load.concurrency=1,1,4", "model=a,a")
+    assert [load.concurrency for load in made.loads] == [1, 4]
+    assert made.models == ("a",)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    engine = Toy()
+    monkeypatch.setitem(ENGINES, "toy", engine)
+    return engine
+
+
+def test_a_program_that_an_engine_does_not_have_is_refused_with_those_it_has(toy: Toy) -> None:
+    with pytest.raises(UserError, match=r"toy\.program=third: .*first, second or give a path"):
+        settings("engine=toy", "toy.program=third")
+
+
+def test_programs_and_environments_are_kept_as_paths_that_mean_the_same_anywhere(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = settings("engine=toy", "toy.program=second,./server", "toy.environment=env")
+    assert made.given["toy.program"] == ("second", str(tmp_path / "server"))
+    assert made.given["toy.environment"] == (str(tmp_path / "env"),)
+    assert settings(*(f"{key}={','.join(values)}" for key, values in made.given.items())) == made
+
+
+def test_fairness_is_short_for_its_whole_key() -> None:
+    made = settings("fairness=stock,matched")
+    assert [point.value.fairness for point in made.terms] == ["stock", "matched"]
+    assert made.given == {"engine.fairness": ("stock", "matched")}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fairness=even", "fairness=even: choose from matched, stock, tuned"),
+        ("fairness=null", "fairness=null: needs a value"),
+        ("zzz=1", "zzz=1: no such key; `bench list keys` has all"),
+        (
+            "load.concurency=1",
+            "load.concurency=1: no such key; nearest keys: load.concurrency, load.conversations, "
+            "load.workers; `bench list keys` has all",
+        ),
+    ],
+)
+def test_a_mistake_is_told_by_the_key_as_it_was_typed_and_shortly(line: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings(line)
+    assert str(caught.value) == said
+
+
+def test_null_leaves_a_term_to_the_engine() -> None:
+    [point] = settings("engine.dtype=null", "engine.launcher=null").terms
+    assert (point.value.dtype, point.value.launcher) == (None, None)
+
+
+def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "chats.jsonl").write_text('{"prompt": "x"}\n')
+    monkeypatch.chdir(tmp_path)
+    made = settings("scenario=file", "scenario.path=chats.jsonl")
+    assert made.given["scenario.path"] == (str(tmp_path / "chats.jsonl"),)

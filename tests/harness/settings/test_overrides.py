@@ -1,0 +1,103 @@
+"""The grammar of key=value and of study files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.settings.overrides import as_text, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("engine=vllm,sglang", ("vllm", "sglang")),
+        ("load.concurrency=[1,2]", (1, 2)),
+        ("load.concurrency=range(1,4)", (1, 2, 3)),
+        ("engine.base_url=http://127.0.0.1:8000/v1", ("http://127.0.0.1:8000/v1",)),
+        ('device="0,1"', ("0,1",)),
+        ('scenario.path="~/chats=1.jsonl"', ("~/chats=1.jsonl",)),
+        ("load.conversations=null", (None,)),
+        ("load.duration=20s", ("20s",)),
+        ("reference.fault=reset@12/5", ("reset@12/5",)),
+    ],
+)
+def test_values_are_read_in_hydras_grammar(text: str, values: tuple[object, ...]) -> None:
+    assert parse([text]) == {text.partition("=")[0]: values}
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("engine", "not of the form key=value"),
+        ("+engine=vllm", "write engine=VALUE"),
+        ("~engine", "not of the form key=value"),
+        ("engine=", "has no value"),
+        ("engine.base_url=http://host/v1?a=b", "'engine.base_url=\"http://host/v1?a=b\"'"),
+        ("scenario.path=~/chats.jsonl", "'scenario.path=\"~/chats.jsonl\"'"),
+        ("engine.base_url=http://[::1]:80/v1", "quote the value"),
+        ("load.rate=interval(1,2)", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_says_how_to_write_it(text: str, advice: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse([text])
+    assert advice in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="seed is given twice"):
+        parse(["seed=1", "seed=2"])
+
+
+def test_the_command_line_wins_over_the_study(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text("engine: [vllm, sglang]\nload.duration: 20s\nseed: 3\n")
+    assert parse(["seed=4"], study) == {"engine": ("vllm", "sglang"), "load.duration": ("20s",), "seed": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("engine: {name: vllm}", "engine is nested"),
+        ("- engine", "must be a mapping"),
+        ("engine: [[1, 2]]", "must be a value or a list of values"),
+        ("engine: 'open", "not YAML"),
+    ],
+)
+def test_a_study_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str, said: str) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(content)
+    with pytest.raises(UserError) as caught:
+        parse([], study)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        parse([], tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 0.5, "a,b", "~/x", 'say "hi"', "http://h/v1?a=b", "plain"])
+def test_text_of_a_value_parses_back_to_it(value: str | int | float | bool | None) -> None:
+    assert parse([f"key={as_text(value)}"])["key"] == (value,)
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(32, 127)] + ["é", "\t", "日"])
+def test_text_with_any_character_parses_back(character: str) -> None:
+    for value in (f"a{character}b", f"{character}a", f"a{character}", f"{character}{character}"):
+        assert parse([f"key={as_text(value)}"])["key"] == (value,), value
+
+
+@pytest.mark.parametrize(
+    "value", ["null", "true", "1.50", "007", "nan", "a\\", 'a\\"b', "1e5", "", "20s", "5%", "24GiB"]
+)
+def test_text_that_looks_like_something_else_stays_text(value: str) -> None:
+    assert parse([f"key={as_text(value)}", f"both={as_text(value)},{as_text('x')}"]) == {
+        "key": (value,),
+        "both": (value, "x"),
+    }

@@ -1,0 +1,112 @@
+"""JSON lines of requests become one table, in bounded memory, whatever their number and order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import make_run
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from make_run import MS, S
+
+from harness.contracts import RequestRow
+from harness.store import request_table
+
+
+def test_requests_of_many_batches_are_in_the_order_of_sending(tmp_path):
+    count = 2 * request_table._BATCH_ROWS + 10
+    rows = [make_run.row(k, 10**15 + k * MS, chunk_ns=(10**15 + k * MS + 7,)) for k in range(count)]
+    Random(1).shuffle(rows)
+    lines, table = make_run.write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "t.parquet"
+    tally = request_table.write_table(lines, table, None)
+    file = pq.ParquetFile(table)
+    assert (tally.requests, file.metadata.num_rows, file.metadata.num_row_groups) == (count, count, 3)
+    read = file.read(["request_id", "chunk_ns"])
+    assert read["request_id"].to_pylist() == [f"r{k}" for k in range(count)]
+    assert read["chunk_ns"].to_pylist()[-1] == [10**15 + (count - 1) * MS + 7]
+
+
+def test_long_requests_end_a_batch_early(tmp_path):
+    rows = [make_run.row(k, k * S, output_text="x" * (3 << 20)) for k in range(5)]
+    lines, table = make_run.write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "t.parquet"
+    request_table.write_table(lines, table, None)
+    file = pq.ParquetFile(table)
+    assert (file.metadata.num_row_groups, file.metadata.num_rows) == (2, 5)
+
+
+def test_a_damaged_line_is_left_out_and_told(tmp_path, caplog):
+    lines = make_run.write_rows(tmp_path / "rows.jsonl", [make_run.row(k, k * S) for k in range(3)])
+    first, second, third = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + second[:40] + b"\0\0\n" + third)
+    tally = request_table.write_table(lines, tmp_path / "t.parquet", None)
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table["request_id"].to_pylist() == ["r0", "r2"]
+    assert tally.requests == 2
+    assert caplog.messages == [f"{lines}: rows that are damaged and were left out: 1"]
+
+
+_CONVERT = """
+import sys
+from pathlib import Path
+from harness import request_table
+def peak_kib():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak_kib()
+tally = request_table.write_table(Path(sys.argv[1]), Path(sys.argv[2]), None)
+print(tally.requests, (peak_kib() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no /proc to read a peak from")
+def test_memory_does_not_grow_with_the_number_of_requests(tmp_path):
+    sent_ns = 10**15
+    row = make_run.row(
+        0, sent_ns, chunk_ns=tuple(sent_ns + k * MS for k in range(200)), output_text="x" * 900
+    )
+    line = msgspec.json.encode(row) + b"\n"
+    lines = tmp_path / "rows.jsonl"
+    lines.write_bytes(line * 15_000)
+    assert lines.stat().st_size > 60e6
+    command = [sys.executable, "-c", _CONVERT, str(lines), str(tmp_path / "t.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    requests, grown_mib = map(int, done.stdout.split())
+    assert requests == 15_000
+    assert grown_mib < 220, "one batch in its several forms, and not the 370 MiB that all of it takes"
+
+
+def tally_of(path, rows, load_summary=None) -> request_table.Tally:
+    lines = make_run.write_rows(path / "rows.jsonl", rows)
+    return request_table.write_table(lines, path / "t.parquet", load_summary)
+
+
+def test_requests_are_counted_by_window_and_by_what_went_wrong(tmp_path):
+    rows: list[RequestRow] = [make_run.row(0, S), make_run.row(1, 3 * S), make_run.row(2, 4 * S)]
+    rows += [make_run.failed_row(k, 5 * S) for k in (3, 4)]
+    rows += [make_run.failed_row(5, S, "timeout", "after 1 s"), make_run.lost_row(6, 6 * S)]
+    tally = tally_of(tmp_path, rows, make_run.summary(0))  # window: 2 s to 10 s
+    assert (tally.requests, tally.sent, tally.failed) == (7, 5, 3)
+    http, lost = "http_error: status 500", "lost: load worker 1 was lost"
+    assert tally.window_messages == {http: 2, lost: 1}
+    assert tally.messages == {http: 2, lost: 1, "timeout: after 1 s": 1}
+
+
+def test_the_last_requests_are_those_that_ended_last_in_the_window(tmp_path):
+    old = [replace(make_run.row(k, S), end_ns=3 * S) for k in range(40)]
+    bad = [replace(make_run.failed_row(k, S), end_ns=4 * S + k) for k in range(30)]
+    good = [replace(make_run.row(k, S), end_ns=5 * S + k) for k in range(60)]
+    later = [replace(make_run.failed_row(k, S), end_ns=11 * S) for k in range(10)]
+    cancelled = [make_run.failed_row(k, S, "cancelled") for k in range(10)]
+    tally = tally_of(tmp_path, [*good, *old, *later, *cancelled, *bad], make_run.summary(0))
+    assert (tally.last, tally.last_failed) == (100, 30)
+
+
+def test_messages_of_every_kind_are_not_kept_without_end(tmp_path):
+    rows = [make_run.failed_row(k, S, error=f"port {k}") for k in range(1200)]
+    tally = tally_of(tmp_path, rows)
+    assert (len(tally.messages), tally.failed, tally.last_failed) == (1000, 0, 100)

@@ -1,0 +1,92 @@
+"""The two figures that a cell's line tells: worked out by hand, and the same as on the report's page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import median
+
+import make_run
+import pytest
+from make_run import MS, S
+
+from harness.contracts import Load, RequestRow
+from harness.load.ttft import LEAST_FOR_MEDIAN
+from harness.store import store
+from harness.store.result import Counting, Result
+from reports import open_run
+from reports.metrics import needed
+
+BEGIN = 100 * S
+SUMMARY = make_run.summary(BEGIN, warmup_s=0.0, duration_s=10.0)
+
+
+def result(rows, *, is_closed: bool = True) -> Result:
+    counting = Counting(SUMMARY, is_closed=is_closed)
+    for row in rows:
+        inside = SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns
+        counting.add(row, row.output_tokens, is_inside=inside)
+    return counting.result(median)
+
+
+def test_a_requests_tokens_are_spread_over_its_chunks_and_those_in_the_window_count():
+    before = make_run.row(0, BEGIN - 100 * MS - 50 * MS)  # chunks at -50, -30, -10, 10, 30 ms
+    after = make_run.row(1, BEGIN + 10 * S - 110 * MS)  # the first at -10 ms of the end
+    assert result([before, after]).tokens_per_s == pytest.approx((10 * 2 / 5 + 10 * 1 / 5) / 10)
+
+
+def test_a_failed_requests_tokens_count_where_they_are_known():
+    failed = make_run.row(0, BEGIN, outcome="reset")
+    unknown = make_run.row(1, BEGIN, outcome="reset", output_tokens=None)
+    assert result([failed, unknown]).tokens_per_s == 1.0
+
+
+def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
+    assert result([make_run.row(0, BEGIN, output_tokens=None)]).tokens_per_s is None
+
+
+def test_without_a_window_there_is_nothing_to_tell():
+    counting = Counting(None, is_closed=True)
+    counting.add(make_run.row(0, BEGIN), 10, is_inside=False)
+    assert counting.result(median) == Result(None, None, 0)
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_closed_loop_counts_from_the_sending_and_an_open_one_from_the_schedule(is_closed):
+    rows = [make_run.row(k, BEGIN + k * MS) for k in range(11)]
+    found = result(rows, is_closed=is_closed)
+    assert (found.ttft_p50_s, found.ttft_n) == (0.100 if is_closed else 0.101, 11)
+
+
+def test_fewer_requests_than_a_median_needs_have_none():
+    assert needed(50) == LEAST_FOR_MEDIAN
+    rows = [make_run.row(k, BEGIN + k * MS) for k in range(LEAST_FOR_MEDIAN - 1)]
+    assert result(rows) == Result(tokens_per_s=10.0, ttft_p50_s=None, ttft_n=10)
+
+
+@pytest.mark.parametrize("load", [Load(concurrency=2), Load(concurrency=None, rate_per_s=5.0)])
+def test_the_figures_are_the_reports(tmp_path, load):
+    """Requests over both ends of the window, each slower than the last, one failed, one without a count."""
+    summary = make_run.summary(BEGIN)
+    rows = [slower(k) for k in range(32)]
+    rows[0] = replace(rows[0], output_tokens=None)
+    rows[12] = make_run.failed_row(12, BEGIN + 12 * 370 * MS)
+    plan = make_run.plan_of([make_run.deployment("llama_cpp", "fp16")], [load])
+    [start] = plan.starts
+    store.write_record(tmp_path / "run.json", make_run.run_record(plan))
+    make_run.write_start(tmp_path, make_run.start_record(start, BEGIN - 10 * S))
+    make_run.write_cell(tmp_path, start.cells[0], start, rows, summary)
+    lines = make_run.write_rows(tmp_path / "rows.jsonl", rows)
+    is_closed = load.kind == "closed"
+    found = store.write_requests(tmp_path, lines, summary, is_closed=is_closed).result
+    [values] = open_run(tmp_path).values.values()
+    assert values["output_tokens_per_s"].value == pytest.approx(found.tokens_per_s, rel=1e-12)
+    assert values["ttft_s.p50"].value == pytest.approx(found.ttft_p50_s, rel=1e-12)
+    assert (values["ttft_s.p50"].n, found.ttft_p50_s is not None) == (found.ttft_n, True)
+
+
+def slower(number: int) -> RequestRow:
+    """The later it is sent, the later its chunks come."""
+    row = make_run.row(number, BEGIN + number * 370 * MS, output_tokens=number % 7 + 3)
+    chunks = tuple(at + number * number * 50_000 for at in row.chunk_ns)
+    ends = {"first_content_ns": chunks[0], "last_content_ns": chunks[-1], "end_ns": chunks[-1] + MS}
+    return replace(row, chunk_ns=chunks, **ends)

@@ -1,0 +1,160 @@
+"""What is written to a results directory is read back as it was, and damage is one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import make_run
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from make_run import S
+
+from harness.contracts import Load
+from harness.errors import StoreError
+from harness.sampling.host import HostSample
+from harness.store import store
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run.one_cell_run(tmp_path / "run", [make_run.row(1, 103 * S)])
+
+
+def complaint(call, *arguments) -> str:
+    with pytest.raises(StoreError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_records_are_read_back_equal(tmp_path):
+    plan = make_run.plan_of([make_run.deployment("reference", "-")], [Load(concurrency=2)])
+    record = make_run.run_record(plan)
+    store.write_record(tmp_path / "run.json", record)
+    start = make_run.start_record(
+        plan.starts[0], S, error="it \u2028 said\n\x00", log_tail="é", exit_code=None
+    )
+    make_run.write_start(tmp_path, start)
+    summary = make_run.summary(100 * S, stamp_lag_s=None)
+    make_run.write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], [], summary, reasons=("a", "b"))
+    read = store.read_run(tmp_path)
+    assert replace(read, settings={key: tuple(values) for key, values in read.settings.items()}) == record
+    assert store.read_starts(tmp_path) == [start]
+    [cell] = store.read_cells(tmp_path)
+    assert (cell.summary, cell.reasons, cell.load) == (summary, ("a", "b"), Load(concurrency=2))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_end_of_run_is_written_over_its_beginning(run):
+    record = replace(store.read_run(run.path), status="running", ended_at=None)
+    store.end_run(run.path, record, "interrupted", "2026-01-02T00:00:00+00:00")
+    assert store.read_run(run.path).status == "interrupted"
+
+
+def test_request_rows_are_read_back_with_unknown_values_as_null(tmp_path):
+    chunks = tuple(10**15 + k * 7 for k in range(3))
+    known = make_run.row(1, 10**15, chunk_ns=chunks)
+    never_sent = replace(
+        make_run.failed_row(2, 5), sent_ns=None, outcome="connect_error", http_status=None, raw_response=None
+    )
+    make_run.write_requests(tmp_path, [known, never_sent], None)
+    rows = store.read_requests(tmp_path).to_pylist()
+    assert [row.pop("in_window") for row in rows] == [None, None]
+    as_written = [json.loads(msgspec.json.encode(row)) for row in (never_sent, known)]
+    assert rows == as_written, "in the order of sending, or of being due"
+    assert rows[0]["chunk_ns"] == []
+    assert rows[0]["sent_ns"] is None
+
+
+def test_a_request_is_in_the_window_by_when_it_was_sent(tmp_path):
+    summary = make_run.summary(0, warmup_s=2, duration_s=8)
+    at = [2 * S - 1, 2 * S, 10 * S - 1, 10 * S]
+    rows = [make_run.row(k, sent) for k, sent in enumerate(at)]
+    rows.append(replace(make_run.failed_row(9, S), scheduled_ns=3 * S, sent_ns=None))
+    make_run.write_requests(tmp_path, rows, summary)
+    table = store.read_requests(tmp_path)
+    found = dict(zip(table["request_id"].to_pylist(), table["in_window"].to_pylist(), strict=True))
+    assert found == {"r0": False, "r1": True, "r2": True, "r3": False, "r9": True}
+
+
+def test_instants_are_stored_as_deltas(tmp_path):
+    make_run.write_requests(tmp_path, [make_run.row(1, S)], None)
+    group = pq.ParquetFile(tmp_path / "requests.parquet").metadata.row_group(0)
+    encodings = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
+    for column in ("sent_ns", "end_ns", "chunk_ns.list.element"):
+        assert "DELTA_BINARY_PACKED" in encodings[column], column
+
+
+def test_no_requests_and_some_columns(tmp_path):
+    assert store.read_requests(tmp_path).schema == store.REQUEST_SCHEMA
+    assert store.read_requests(tmp_path, ["turn"]).num_rows == 0
+    make_run.write_requests(tmp_path, [], None)
+    assert store.read_requests(tmp_path).schema == store.REQUEST_SCHEMA
+    assert store.read_requests(tmp_path, ["turn", "outcome"]).column_names == ["turn", "outcome"]
+
+
+def test_last_line_cut_by_a_kill_is_left_out(tmp_path):
+    lines = [msgspec.json.encode(make_run.row(k, k * S)) for k in range(3)]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    assert [row.request_id for row in store.read_rows(path)] == ["r0", "r1"]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert store.read_rows(path) == [make_run.row(k, k * S) for k in range(3)]
+    path.write_bytes(lines[0][:20])
+    assert store.read_rows(path) == []
+    assert store.read_rows(tmp_path / "absent") == []
+
+
+def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
+    samples = [HostSample(k, 10, 0.5, 4, 1, 0, None, 100, 50.0) for k in range(2)]
+    store.write_samples(tmp_path / "host.parquet", samples)
+    table = store.read_samples(tmp_path / "host.parquet")
+    assert table is not None
+    assert table["t_ns"].to_pylist() == [0, 1]
+    store.write_samples(tmp_path / "device.parquet", [])
+    assert store.read_samples(tmp_path / "device.parquet") is None
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(99, "update bench"), (5, "measure it again")])
+def test_another_schema_is_refused(run, version, remedy):
+    path = run.path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
+    said = f"schema version {version}, this bench reads {store.SCHEMA_VERSION}; {remedy}"
+    assert said in complaint(store.read_run, run.path)
+
+
+def test_a_table_without_one_of_its_columns_is_damaged(run):
+    path = run.path / "cells" / "000" / "requests.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["worker"]), path)
+    assert "damaged: no column worker" in complaint(store.read_requests, path.parent)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "null", '{"schema_version": 1}', '{"schema_version": []}', "\xff"]
+)
+def test_a_damaged_run_is_one_line(run, content):
+    (run.path / "run.json").write_bytes(content.encode("latin-1"))
+    assert str(run.path / "run.json") in complaint(store.read_run, run.path)
+
+
+def test_damaged_starts_and_cells_are_one_line(run):
+    [start], [cell] = run.path.glob("starts/*/start.json"), run.path.glob("cells/*/cell.json")
+    start.write_text("{")
+    cell.write_text('{"number": "one"}')
+    assert str(start) in complaint(store.read_starts, run.path)
+    assert str(cell) in complaint(store.read_cells, run.path)
+
+
+def test_a_directory_without_a_run_names_what_is_missing(tmp_path):
+    assert "run.json is missing" in complaint(store.read_run, tmp_path)
+
+
+def test_each_earlier_attempt_at_a_cell_is_kept(tmp_path):
+    for attempt in ("first", "second", "third"):
+        (store.begin_cell(tmp_path, 7) / "who").write_text(attempt)
+    kept = {path.parent.name: path.read_text() for path in tmp_path.rglob("who")}
+    assert kept == {"007": "third", "007.attempt1": "first", "007.attempt2": "second"}
+    assert store.read_cells(tmp_path) == []

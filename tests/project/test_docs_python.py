@@ -1,0 +1,85 @@
+"""docs/python.md: its example runs, its tables are those that there are, its jq finds something."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+from repeated_run import repeated_run, three
+
+import reports
+from reports.outputs.as_json import json_text, to_builtins
+
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Where results/mine is."""
+    path = tmp_path_factory.mktemp("docs")
+    (path / "results").mkdir()
+    repeated_run(path / "results" / "mine", three())
+    return path
+
+
+def block(language: str) -> str:
+    [found] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return found
+
+
+def described() -> str:
+    """The part on tables as it has to stand there."""
+    lines = []
+    for name, table in reports.TABLES.items():
+        lines += [f"### `{name}`", "", table.row, "", "| column | type | what it is |", "| --- | --- | --- |"]
+        lines += [f"| `{column}` | {each.kind} | {each.meaning} |" for column, each in table.columns.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_example_runs_and_prints_what_it_says(place):
+    done = subprocess.run(
+        [sys.executable, "-c", block("python")],
+        cwd=place, capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    # 80 ms and 1.25 times the speed is what the run was made with.
+    assert re.search(r"llama_cpp gguf-q8_0 +4 users +0\.07995", done.stdout)
+    assert re.search(r"llama_cpp gguf-q8_0 +llama_cpp fp16 +4 users +faster +1\.25", done.stdout)
+
+
+def test_every_table_and_column_is_described():
+    """On a difference: put described() between the two comments of docs/python.md."""
+    part = PAGE.partition("<!-- tables -->\n")[2].partition("<!-- end of tables -->")[0]
+    assert part.strip() == described().strip()
+
+
+def test_the_keys_of_the_json_are_the_described_ones(place):
+    found = to_builtins(reports.open_run(place / "results" / "mine"))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.partition("## JSON")[2], re.MULTILINE))
+    assert set(rows) == set(found)
+    assert re.findall(r"`(\w+)`", rows["run"]) == list(found["run"])
+    assert set(found["answer"]) <= set(re.findall(r"`(\w+)`", rows["answer"]))
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="no jq here")
+def test_the_jq_example_finds_what_is_faster(place):
+    text = json_text(reports.open_run(place / "results" / "mine"))
+    asked = re.search(r"jq -r '(.*)'", block("sh"), re.DOTALL)
+    done = subprocess.run(
+        ["jq", "-r", asked.group(1)], input=text, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("llama_cpp gguf-q8_0 at 1 user: 1.25")
+    assert len(done.stdout.splitlines()) == len(
+        [
+            row
+            for row in json.loads(text)["tables"]["verdicts"]
+            if (row["metric"], row["kind"]) == ("output_tokens_per_s", "better")
+        ]
+    )

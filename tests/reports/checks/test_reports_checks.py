@@ -1,0 +1,522 @@
+"""Each reason to distrust is found where it is, and only there."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from make_run import (
+    GIB,
+    MS,
+    S,
+    deployment,
+    failed_row,
+    full_run,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    selftest,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+import reports.checks
+from harness.contracts import Load
+from harness.sampling.host import HostSample
+from harness.servers.scrape import ServerSample
+from harness.settings import config
+from harness.store import store
+from reports import open_run
+from reports.checks import CHECKS, findings
+from reports.checks.machine import memory_not_returned
+from reports.metrics import BY_NAME
+
+T0 = 102 * S
+LONG = 60.0
+
+
+def chunks_of(sent_ns: int, count: int = 10, first_ms: int = 100) -> tuple[int, ...]:
+    return tuple(sent_ns + (first_ms + 10 * j) * MS for j in range(count))
+
+
+@functools.cache
+def good_rows(over_s: float = 60, count: int = 180, **changes):
+    """So many requests over so many seconds, each of ten tokens or what is asked for, a chunk per token."""
+    sent = [T0 + int(k * over_s * S / count) for k in range(count)]
+    tokens = changes.get("output_tokens", 10)
+    return [row(k, at, **{"chunk_ns": chunks_of(at, tokens), **changes}) for k, at in enumerate(sent)]
+
+
+def write_pair(
+    path,
+    first=None,
+    second=None,
+    load_summary=None,
+    start_changes=None,
+    second_start=None,
+    quantizations=("fp16", "fp16"),
+    environment=None,
+    load=None,
+    repeats=2,
+    **cell_changes,
+):
+    """Two deployments, nothing to distrust but what is asked for; that two starts are few is left out."""
+    deployments = [deployment("llama_cpp", quantizations[0]), deployment("vllm", quantizations[1])]
+    plan = plan_of(deployments, [load or Load()], repeats)
+    record = run_record(plan)
+    store.write_record(path / "run.json", replace(record, environment=environment or {}))
+    for start in plan.starts:
+        changes = {"memory_kind": "device", **(start_changes or {})}
+        if second_start and start.deployment.engine == "vllm":
+            changes |= second_start
+        write_start(path, start_record(start, 90 * S, **changes))
+        rows = (first if start.deployment.engine == "llama_cpp" else second) or good_rows()
+        cell_summary = load_summary or summary(100 * S, duration_s=LONG)
+        write_cell(path, start.cells[0], start, rows, cell_summary, **cell_changes)
+    found = {finding.check: finding for finding in findings(open_run(path))}
+    if repeats < 3:
+        del found["single_repeat"]
+    return found
+
+
+def test_a_good_run_has_no_finding(tmp_path):
+    assert write_pair(tmp_path, repeats=3) == {}
+
+
+OPEN = Load(concurrency=None, rate_per_s=2.0)
+
+
+def late_rows(lag_ms: float):
+    """Each left so much after it was due, 100 ms or a little more before its first chunk."""
+    return [replace(each, scheduled_ns=each.sent_ns - int(lag_ms * MS)) for each in good_rows()]
+
+
+def falling_rows():
+    """Twice as many in the first half of a minute as in the second."""
+    sent = [T0 + k * 250 * MS for k in range(120)] + [T0 + 30 * S + k * 500 * MS for k in range(60)]
+    return [row(k, at, chunk_ns=chunks_of(at)) for k, at in enumerate(sent)]
+
+
+def queued_rows():
+    """Three come in a second and one is answered: the k-th waits for 2k/3 seconds."""
+    sent = [T0 + k * S // 3 for k in range(180)]
+    return [
+        row(
+            k,
+            at,
+            chunk_ns=chunks_of(at, first_ms=100 + 2000 * k // 3),
+            end_ns=at + (300 + 2000 * k // 3) * MS,
+        )
+        for k, at in enumerate(sent)
+    ]
+
+
+def with_first_chunks(first_ms):
+    """Good rows of first turns whose k-th has its first chunk after first_ms(k) milliseconds."""
+    return [
+        replace(row(k, sent), turn=0, chunk_ns=chunks_of(sent, first_ms=first_ms(k)))
+        for k, sent in enumerate(each.sent_ns for each in good_rows())
+    ]
+
+
+def stamped(rows):
+    """Rows whose first and last content are those of their chunks."""
+    return [replace(r, first_content_ns=r.chunk_ns[0], last_content_ns=r.chunk_ns[-1]) for r in rows]
+
+
+def cut_row(**changes):
+    """An answer of four tokens where ten were asked for."""
+    return replace(row(170, T0 + 57 * S, chunk_ns=chunks_of(T0 + 57 * S, 4), output_tokens=4), **changes)
+
+
+def known_error(**changes):
+    return {"selftest": msgspec.to_builtins(replace(selftest(), **changes))}
+
+
+# Its p99 error at one stream is 11 ms, and the TTFT 100.
+LOUD = known_error(steps=tuple(replace(step, ttft_error_s=(1e-4, 0.011)) for step in selftest().steps))
+LATE = summary(100 * S, duration_s=LONG, loop_lag_s=(0.001, 0.006, 0.01))
+READ = summary(100 * S, duration_s=LONG, stamp_source="read", stamp_lag_s=None, clock_uncertainty_ns=None)
+CASES = {
+    "requests_failed": {"first": [*good_rows(), failed_row(200, T0 + S)]},
+    "output_lengths_differ": {"second": good_rows(output_tokens=11)},
+    "prompts_differ": {"second": good_rows(input_tokens=52)},
+    "system_prompt_dropped": {"start_changes": {"prompt_tokens": {"user": 18, "system": 18, "turns": 41}}},
+    "chat_templates_differ": {
+        "start_changes": {"resolved": {"chat_template": "gemma"}},
+        "second_start": {"resolved": {"chat_template": "chatml"}},
+    },
+    "lengths_not_forced": {"second_start": {"forces_length": False}},
+    "terms_not_matched": {"second_start": {"resolved": {"tensor_parallel": 2}}},
+    "served_one_at_a_time": {
+        "load": Load(concurrency=4),
+        "second_start": {"resolved": {"concurrent_sequences": 1}},
+    },
+    "kernels_stand_in": {"second_start": {"resolved": {"kernel_stand_in": "a module in pure Python"}}},
+    "token_counts_differ": {"second": good_rows(tokenizer_tokens=11)},
+    "chunks_of_several_tokens": {
+        "first": [replace(each, output_tokens=11) for each in good_rows()],
+        "second": [replace(each, output_tokens=11) for each in good_rows()],
+    },
+    "answers_cut": {"first": [*good_rows(), cut_row()]},
+    "bimodal_ttft": {"first": stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))},
+    "ttft_drifted": {"first": stamped(with_first_chunks(lambda k: 100 + k // 6 + k * 37 % 5))},
+    "not_steady": {"first": falling_rows()},
+    "queue_only_grew": {"first": queued_rows(), "second": queued_rows(), "load": OPEN},
+    "schedule_not_kept": {"second": late_rows(10.2), "load": OPEN},
+    "beyond_selftest": {"environment": known_error(largest=None)},
+    "error_not_small": {"first": good_rows(), "environment": LOUD},
+    "few_requests": {"first": good_rows(count=129)},
+    "short_windows": {
+        "load_summary": summary(100 * S, duration_s=29.0),
+        "first": good_rows(over_s=29),
+        "second": good_rows(over_s=29),
+    },
+    "client_late": {"load_summary": LATE},
+    "stamps_not_kernel": {"load_summary": READ},
+    "warm_cache": {"first": good_rows(cached_tokens=11)},
+    "cores_shared": {"start_changes": {"memory_kind": "host"}},
+    "machine_busy": {"environment": {"host": {"load_1min": 1.5, "cores_logical": 2}}},
+    "memory_not_returned": {"start_changes": {"returned_to_baseline": False, "after_bytes": 3 * GIB}},
+    "weights_noted": {"start_changes": {"weights": {"note": "made from gguf-q4_k_m"}}},
+    "quality_not_measured": {"quantizations": ("fp16", "awq")},
+    "cells_suspect": {"validity": "suspect", "reasons": ("clocks fell",)},
+    "attached": {"start_changes": {"attached": True}},
+}
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_a_check_finds_its_own_reason_alone(tmp_path, check):
+    found = write_pair(tmp_path, **CASES[check])
+    assert list(found) == [check]
+    assert found[check].text
+    assert found[check].remedy
+    assert set(found[check].cells) <= set(range(4))
+    metrics = set(found[check].metrics)
+    assert metrics <= BY_NAME.keys()
+    if found[check].marks and metrics & {"ttft_s", "tpot_s", "e2e_s"}:
+        assert {"slo_share", "goodput_per_s"} <= metrics, "an objective may be on any of the three"
+    assert found[check].cells or not found[check].marks
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"second": [replace(r, input_tokens=51 if k % 4 else 50) for k, r in enumerate(good_rows())]},
+        {"start_changes": {"prompt_tokens": {"user": 18, "system": 34}}},
+        {"load": Load(concurrency=4), "start_changes": {"resolved": {"concurrent_sequences": 4}}},
+        {"first": good_rows(cached_tokens=10)},
+        {"first": [*good_rows(), cut_row(output_tokens=9)]},  # a server that leaves out its last token
+        {"first": [*good_rows(), cut_row(token_source="tokenizer")]},
+        {"first": stamped(with_first_chunks(lambda k: 100 + k * 37 % 90))},  # one wide hump
+        {"first": stamped(with_first_chunks(lambda k: 100 + k // 20 + k * 37 % 5))},  # 9 % in a minute
+        {"second": good_rows(tokenizer_tokens=10)},
+        {"second": late_rows(9.8), "load": OPEN},
+        {"first": late_rows(200), "second": late_rows(200)},  # a closed loop has no schedule to keep
+        {"environment": known_error()},
+        {
+            "load_summary": summary(100 * S, duration_s=30.0),
+            "first": good_rows(over_s=30),
+            "second": good_rows(over_s=30),
+        },
+    ],
+)
+def test_what_is_within_the_limits_is_no_finding(tmp_path, changes):
+    assert write_pair(tmp_path, **changes) == {}
+
+
+def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_path):
+    sent = [T0 + k * 500 * MS for k in range(120)]
+    long = [
+        row(180 + k, at, chunk_ns=chunks_of(at, 90), output_tokens=90, input_tokens=900)
+        for k, at in enumerate(sent)
+    ]
+    assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
+
+
+def test_the_cache_is_judged_by_first_turns_alone(tmp_path):
+    later = good_rows(cached_tokens=50, turn=3)
+    assert "warm_cache" not in write_pair(tmp_path / "none", first=later)
+    first = row(200, T0 + S, turn=0, cached_tokens=0)
+    assert "warm_cache" not in write_pair(tmp_path / "cold", first=[*later, first])
+    warm = row(200, T0 + S, turn=0, cached_tokens=20)
+    assert "40 %" in write_pair(tmp_path / "warm", first=[*later, warm])["warm_cache"].text
+
+
+def write_starts(path, rows_by_start, samples=(), environment=None):
+    """One deployment, a start per list of rows, samples for each."""
+    plan = plan_of([deployment("llama_cpp", "fp16")], [Load()], repeats=len(rows_by_start))
+    settings = {**run_record(plan).settings, "guard": ("off",)}
+    written = replace(run_record(plan), environment=environment or {}, settings=settings)
+    store.write_record(path / "run.json", written)
+    for start, rows in zip(plan.starts, rows_by_start, strict=True):
+        write_start(path, start_record(start, 90 * S, memory_kind="device"), samples)
+        write_cell(path, start.cells[0], start, rows, summary(100 * S, duration_s=LONG))
+    return {finding.check: finding for finding in findings(open_run(path))}
+
+
+def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
+    # 180 requests of 10 tokens in 60 s: 30 tokens/s; with 13 tokens: 39; the geometric mean is 32.7.
+    found = write_starts(tmp_path / "far", [good_rows(), good_rows(output_tokens=13), good_rows()])
+    text = "llama_cpp fp16 at 1 user: output tokens/s 30.0 to 39.0 (27 % of the mean)."
+    assert list(found) == ["repeats_disagree_output_tokens_per_s"]
+    assert found["repeats_disagree_output_tokens_per_s"].text == text
+    # 30 and 36: 19 %.
+    assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12), good_rows()]) == {}
+
+
+def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
+    late = [replace(row, chunk_ns=chunks_of(row.sent_ns, first_ms=150)) for row in good_rows()]
+    late = [replace(row, first_content_ns=row.chunk_ns[0], last_content_ns=row.chunk_ns[-1]) for row in late]
+    found = write_starts(tmp_path, [good_rows(), late, good_rows()])
+    text = "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (44 % of the mean)."
+    assert found["repeats_disagree_ttft_s"].text == text
+    assert found["repeats_disagree_ttft_s"].metrics == ("ttft_s",)
+
+
+@pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
+def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, machine_pct, share):
+    # The server uses one of two cores; the client 1 s of 62.5 s, 0.8 % of the machine.
+    samples = [
+        HostSample(90 * S + k * S // 10, GIB, k / 10, 4, 1, 0, None, 4 * GIB, machine_pct) for k in range(750)
+    ]
+    rows = [good_rows()] * 3
+    found = write_starts(tmp_path, rows, samples, {"machine": {"cores_logical": 2}})
+    if share is None:
+        assert found == {}
+    else:
+        assert list(found) == ["foreign_load"]
+        assert f"llama_cpp fp16 at 1 user, start 1: {share}" in found["foreign_load"].text
+
+
+@pytest.mark.parametrize(
+    ("stuck", "said"),
+    [
+        ([0], "the next start began with less."),
+        ([0, 1], "the next starts began with less."),
+        ([1, 3], "the next start after 01-b began with less."),
+        ([0, 1, 3], "the next starts after 00-a, 01-b began with less."),
+        ([3], "no other start came after it."),
+    ],
+)
+def test_memory_that_was_not_returned_is_told_with_what_came_after(tmp_path, stuck, said):
+    write_pair(tmp_path)
+    run = open_run(tmp_path)
+    names = ("00-a", "01-b", "02-c", "03-d")
+    records = tuple(
+        replace(record, name=name, returned_to_baseline=number not in stuck)
+        for number, (name, record) in enumerate(zip(names, run.start_records[:4], strict=True))
+    )
+    [found] = memory_not_returned(replace(run, start_records=records))
+    assert found.text.endswith(f"; {said}")
+    assert not found.marks  # of these records no cell is one that came after
+
+
+def test_memory_that_was_not_returned_marks_the_next_starts_memory(tmp_path):
+    stuck = write_pair(tmp_path / "a", start_changes={"returned_to_baseline": False})["memory_not_returned"]
+    assert (stuck.cells, stuck.metrics, stuck.marks) == ((1, 2, 3), ("memory_peak_bytes",), True)
+    host = {"returned_to_baseline": False, "memory_kind": "host"}
+    assert not write_pair(tmp_path / "b", start_changes=host)["memory_not_returned"].marks
+
+
+def test_verbs_agree_with_their_number(tmp_path):
+    one = one_cell_run(tmp_path / "one", good_rows(count=129), summary(100 * S, duration_s=29.0))
+    told = {finding.check: finding.text for finding in findings(open_run(one.path))}
+    assert told["few_requests"].startswith("1 of 1 cell has fewer than 130 ok requests")
+    assert told["short_windows"].startswith("1 of 1 window is shorter than 30 s")
+    several = write_pair(tmp_path / "pair", load_summary=summary(100 * S, duration_s=29.0))
+    assert several["short_windows"].text.startswith("4 of 4 windows are shorter than 30 s")
+
+
+def test_the_origin_of_weights_is_told_once_with_what_differs(tmp_path):
+    origin = "made from the Q4_K_M file; its quality is not a reference"
+    found = write_pair(
+        tmp_path,
+        start_changes={"weights": {"note": origin}},
+        second_start={"weights": {"note": f"{origin}; cast to fp16 on load"}},
+    )
+    assert found["weights_noted"].text == (
+        "llama_cpp fp16, vllm fp16: made from the Q4_K_M file; its quality is not a reference. "
+        "vllm fp16: cast to fp16 on load."
+    )
+
+
+def test_findings_carry_their_numbers(tmp_path):
+    found = write_pair(tmp_path, second=good_rows(output_tokens=11))
+    assert "llama_cpp fp16 10.0 against vllm fp16 11.0" in found["output_lengths_differ"].text
+
+
+def test_one_start_is_a_finding(tmp_path):
+    made = one_cell_run(tmp_path, good_rows(), summary(100 * S, duration_s=LONG))
+    assert "single_repeat" in [finding.check for finding in findings(open_run(made.path))]
+
+
+def test_missing_cells_are_a_finding(tmp_path):
+    found = {finding.check: finding for finding in findings(open_run(full_run(tmp_path)))}
+    assert "1 of 16 cells gave no values (vllm fp16 at 4 users: failed)" in found["cells_missing"].text
+
+
+def test_every_check_can_find_something():
+    found = {check.__name__ for check in CHECKS}
+    by_hand = {"cells_missing", "single_repeat", "cells_marked", "foreign_load", "repeats_disagree"}
+    by_hand |= {"mostly_queued", "bimodal", "latency_drifted"}
+    by_hand |= {"order_effects"}  # in test_reports_order_effects
+    by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
+    by_hand |= {"cache_not_reset", "cache_unchecked"}  # in test_prefix_cache
+    by_hand |= {"machine_unfit"}  # in test_reports_guard
+    by_hand |= {"server_counts_differ"}  # in test_reports_served
+    assert found - by_hand <= CASES.keys()
+
+
+def test_remedies_name_keys_that_there_are():
+    """Every `load.warmup` and `repeats=4` in the texts of the checks."""
+    named = set()
+    sections = "|".join({key.partition(".")[0] for key in config.known_keys() if "." in key} - {"reference"})
+    for path in Path(reports.checks.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= set(re.findall(r"\b(?:[a-z_]+\.[a-z_]+(?==)|[a-z_]+(?==[\w{]))", node.value))
+                named |= set(re.findall(rf"\b(?:{sections})\.(?!py\b)[a-z_]+", node.value))
+    assert {"load.warmup", "engine.prefix_cache", "compare.metric", "repeats", "quantization"} <= named
+    assert named <= set(config.known_keys())
+
+
+def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):
+    """Falling throughput with nothing in flight is no queue."""
+    found = write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=OPEN)
+    assert list(found) == ["not_steady"]
+    # 4 requests/s of ten tokens in the first 20 s, 2 in the last.
+    assert re.search(r"tokens/s (39|40)\.\d to (19|20)\.\d \(-\d\d %\)", found["not_steady"].text)
+    assert "(n = 180 requests)" in found["not_steady"].text
+
+
+def test_filling_up_with_long_answers_is_no_queue(tmp_path):
+    """Three a second, each of which takes 30 s: there are more of them for half of the window."""
+    sent = [T0 + k * S // 3 for k in range(180)]
+    slow = [
+        row(k, at, chunk_ns=chunks_of(at, first_ms=30_000), end_ns=at + 30_300 * MS)
+        for k, at in enumerate(sent)
+    ]
+    found = write_pair(tmp_path, first=slow, second=slow, load=OPEN)
+    assert "queue_only_grew" not in found
+    assert "not_steady" in found
+
+
+def test_a_trace_has_the_drift_that_it_has(tmp_path):
+    trace = Load(concurrency=None, arrival="trace")
+    assert write_pair(tmp_path, first=falling_rows(), second=falling_rows(), load=trace) == {}
+
+
+def test_conversations_that_never_began_are_told_with_their_number(tmp_path):
+    dropped = summary(100 * S, duration_s=LONG, left_out=1234)
+    found = write_pair(tmp_path, load_summary=dropped, load=OPEN)
+    assert list(found) == ["schedule_not_kept"]
+    text = found["schedule_not_kept"].text
+    assert "never began" in text
+    assert "llama_cpp fp16 at 2/s poisson: 1,234 conversations" in text
+
+
+def test_one_read_without_a_stamp_is_told_as_what_it_is(tmp_path):
+    found = write_pair(tmp_path, load_summary=READ)["stamps_not_kernel"]
+    assert "the kernel gave no receive time for at least one read" in found.text
+    assert "timed when bench read it" in found.text
+
+
+def test_the_queue_is_told_with_its_figures(tmp_path):
+    found = write_pair(tmp_path, first=queued_rows(), second=queued_rows(), load=OPEN)
+    # After t seconds 3t have come and t - 0.3 are answered; the thirds' middles are 10 s and 50 s.
+    assert re.search(
+        r"20\.\d in flight in the window's first third, 100\.\d in its last", found["queue_only_grew"].text
+    )
+
+
+def test_the_self_test_is_quoted_where_a_cell_went_beyond_it(tmp_path):
+    quiet = known_error(steps=selftest().steps[:1], largest=(1, 100.0))
+    sent = [T0 + k * 125 * MS for k in range(480)]
+    crowded = [
+        row(k, at, chunk_ns=chunks_of(at, 50), output_tokens=50, end_ns=at + 600 * MS)
+        for k, at in enumerate(sent)
+    ]
+    text = write_pair(tmp_path, first=crowded, second=crowded, environment=quiet)["beyond_selftest"].text
+    # Eight a second, each 0.6 s in flight: 4.8 streams of 100 chunks/s.
+    assert "llama_cpp fp16 at 1 user (5 streams x 100 chunks/s): more than any load of the self-test" in text
+    said = (
+        "at the nearest load tested (1 stream x 100 chunks/s) bench's own TTFT error was p50 0.03 ms, p99 0.1"
+    )
+    assert said in text
+
+
+def queue_of(path, waiting, running=4.0, load=None):
+    """One cell whose server says so of its requests, each second."""
+    made = one_cell_run(path, good_rows(), summary(100 * S, duration_s=LONG))
+    [record] = store.read_starts(path)
+    plain = ServerSample(0, *[None] * 10, scrape_s=0.002)
+    samples = [replace(plain, t_ns=k * S, running=running, waiting=waiting) for k in range(90, 170)]
+    store.write_samples(path / "starts" / record.name / "server.parquet", samples)
+    return {finding.check: finding for finding in findings(open_run(made.path))}
+
+
+def test_more_requests_waiting_than_served_are_a_finding(tmp_path):
+    found = queue_of(tmp_path / "long", 5.0)["mostly_queued"]
+    assert "llama_cpp fp16 at 1 user, start 1: 5.00 waiting, 4.00 served" in found.text
+    assert found.cells == (0,)
+    assert "ttft_s" in found.metrics
+    assert "tpot_s" not in found.metrics
+    assert "mostly_queued" not in queue_of(tmp_path / "short", 3.0)
+    assert "mostly_queued" not in queue_of(tmp_path / "idle", 0.0, running=0.0)
+
+
+def test_answers_that_ended_for_different_reasons_are_told_apart(tmp_path):
+    rows = [*good_rows(), cut_row(), cut_row(finish_reason="stop", request_id="r171")]
+    text = write_pair(tmp_path, first=rows)["answers_cut"].text
+    assert "2 by `length`, as where the context is full and 2 of themselves, of 364 answers" in text
+
+
+def test_an_engine_that_stops_where_it_likes_has_no_answers_cut_but_by_its_context(tmp_path):
+    free = {"forces_length": False}
+    stopped = write_pair(
+        tmp_path / "a", second=[*good_rows(), cut_row(finish_reason="stop")], second_start=free
+    )
+    assert list(stopped) == ["lengths_not_forced"]
+    full = write_pair(tmp_path / "b", second=[*good_rows(), cut_row()], second_start=free)
+    assert list(full) == ["lengths_not_forced", "answers_cut"]
+
+
+@pytest.mark.parametrize(("repeats", "title"), [(1, "A single start"), (2, "Few starts"), (3, None)])
+def test_fewer_starts_than_a_verdict_needs_are_a_finding_that_marks_nothing(tmp_path, repeats, title):
+    found = write_starts(tmp_path, [good_rows()] * repeats).get("single_repeat")
+    assert (found.title if found else None) == title
+    if found:
+        assert "no verdict is given" in found.text
+        assert not found.marks
+        assert found.compares
+
+
+def test_the_remedy_for_few_requests_is_a_window_that_has_enough(tmp_path):
+    # 100 in 60 s; 130 take 78 s, in whole minutes 120.
+    found = write_pair(tmp_path, first=good_rows(count=100))["few_requests"]
+    assert "load.duration=120s" in found.remedy
+    assert not found.marks
+
+
+def test_hardly_any_requests_mark_their_cells(tmp_path):
+    found = write_pair(tmp_path, first=good_rows(count=29))["hardly_any_requests"]
+    assert found.marks
+    assert found.cells == (0, 2)
+    assert "hardly_any_requests" not in write_pair(tmp_path / "more", first=good_rows(count=30))
+
+
+def test_the_stronger_reason_stands_for_the_weaker_and_windows_have_one_remedy(tmp_path):
+    found = write_pair(tmp_path, first=good_rows(over_s=8, count=20))
+    assert "few_requests" not in found
+    assert found["hardly_any_requests"].remedy.startswith("A longer window: load.duration=")
+    if "short_windows" in found:
+        assert found["short_windows"].remedy == found["hardly_any_requests"].remedy

@@ -1,0 +1,252 @@
+"""What servers told of themselves: rates worked out by hand, and the check of their counters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from make_run import (
+    MS,
+    S,
+    deployment,
+    failed_row,
+    full_run,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load
+from harness.servers.scrape import ServerSample
+from harness.store import store
+from harness.store.store import Phase
+from reports import open_run
+from reports.checks.finding import Finding
+from reports.checks.serving import server_counts_differ
+from reports.frames import Run
+from reports.page.markup import Html
+from reports.samples.served import (
+    TERMS,
+    Gauge,
+    gauge,
+    grown_in_cell,
+    growth,
+    mean_gauge,
+    never_told,
+    pooled,
+    total,
+)
+from reports.sections import serving
+
+NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
+# A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
+ROWS = [row(k, 101 * S + k * 75 * MS) for k in range(120)]
+
+
+def sample(t_s: float, **terms: float | None) -> ServerSample:
+    return replace(NOTHING, t_ns=int(t_s * S), **terms)
+
+
+def run_of(path: Path, samples: Sequence[ServerSample], rows=ROWS, phases: Sequence[Phase] = ()) -> Run:
+    made = one_cell_run(path, rows)
+    [record] = store.read_starts(path)
+    folder = path / "starts" / record.name
+    store.write_samples(folder / "server.parquet", samples)
+    store.write_record(folder / "start.json", replace(record, phases=tuple(phases) or record.phases))
+    return open_run(made.path)
+
+
+def each_second(first: float, last: float, **per_s: float) -> list[ServerSample]:
+    """Counters that grow so much per second from 90 s on."""
+    count = int(last - first) + 1
+    return [
+        sample(first + k, **{term: (first + k - 90) * rate for term, rate in per_s.items()})
+        for k in range(count)
+    ]
+
+
+def test_gauge_is_of_the_windows_samples(tmp_path: Path) -> None:
+    samples = [sample(t, running=t - 100, waiting=None) for t in range(95, 116)]
+    run = run_of(tmp_path, samples)
+    [cell] = run.planned_cells
+    assert gauge(run, cell, "running") == Gauge(mean=5.5, peak=9.0)  # 2 to 9
+    assert gauge(run, cell, "waiting") is None
+    assert mean_gauge(run, run.groups[0], "running") == Gauge(mean=5.5, peak=9.0)
+
+
+def test_growth_is_reckoned_between_the_samples_around_the_windows_ends(tmp_path: Path) -> None:
+    run = run_of(tmp_path, each_second(98.5, 113.5, generated_tokens=100.0))
+    [cell] = run.planned_cells
+    assert growth(run, cell, "generated_tokens") == pytest.approx(800.0)
+    assert growth(run, cell, "prompt_tokens") is None
+    assert pooled(run, run.groups[0], "generated_tokens", None) == pytest.approx(100.0)
+    assert total(run, run.groups[0], "generated_tokens") == pytest.approx(800.0)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        each_second(103.5, 113.5, generated_tokens=100.0),  # none before the window
+        each_second(98.5, 108.5, generated_tokens=100.0),  # none after it
+        # 6 s without one, across the window's begin
+        [*each_second(90.5, 98.5, generated_tokens=100.0),
+         *each_second(104.5, 113.5, generated_tokens=100.0)],
+        # a server that was started anew
+        [*each_second(98.5, 105.5, generated_tokens=100.0), sample(106.5, generated_tokens=3.0),
+         *each_second(107.5, 113.5, generated_tokens=100.0)],
+    ],
+)  # fmt: skip
+def test_growth_without_a_sure_begin_and_end_is_not_known(
+    tmp_path: Path, samples: list[ServerSample]
+) -> None:
+    run = run_of(tmp_path, samples)
+    assert growth(run, run.planned_cells[0], "generated_tokens") is None
+
+
+def test_shares_are_of_the_tokens_and_requests_of_the_window(tmp_path: Path) -> None:
+    samples = each_second(
+        98.5, 113.5, prefix_query_tokens=200.0, prefix_hit_tokens=150.0, queue_s=0.5, queued_requests=2.0
+    )
+    run = run_of(tmp_path, samples)
+    [group] = run.groups
+    assert pooled(run, group, "prefix_hit_tokens", "prefix_query_tokens") == pytest.approx(0.75)
+    assert pooled(run, group, "queue_s", "queued_requests") == pytest.approx(0.25)
+
+
+def test_whole_cell_is_from_before_its_load_to_before_the_next_one(tmp_path: Path) -> None:
+    samples = [
+        sample(99.0, prompt_tokens=900.0),
+        sample(99.9, prompt_tokens=1000.0),
+        sample(105.0, prompt_tokens=1100.0),
+        sample(112.0, prompt_tokens=1250.0),  # after the cell's end at 110.5 s
+        sample(125.0, prompt_tokens=5000.0),
+    ]
+    phases = [Phase("cell 001 warm-up", int(99.8 * S)), Phase("cell 002 warm-up", 120 * S)]
+    run = run_of(tmp_path, samples, phases=phases)
+    assert grown_in_cell(run, run.planned_cells[0], "prompt_tokens") == 250.0
+
+
+def test_whole_cell_without_a_sample_after_it_is_not_known(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [sample(99.0, prompt_tokens=1.0), sample(110.0, prompt_tokens=2.0)])
+    assert grown_in_cell(run, run.planned_cells[0], "prompt_tokens") is None
+
+
+def counted(path: Path, rows=ROWS, **grown: float) -> list[Finding]:
+    """Findings of a run whose server's counters grew so much over its only cell."""
+    before = dict.fromkeys(grown, 7.0)
+    after = {term: 7.0 + value for term, value in grown.items()}
+    return list(server_counts_differ(run_of(path, [sample(99.0, **before), sample(111.0, **after)], rows)))
+
+
+def test_equal_counts_are_no_finding(tmp_path: Path) -> None:
+    assert counted(tmp_path, generated_tokens=1200.0, prompt_tokens=6000.0) == []
+
+
+@pytest.mark.parametrize("server", [1224.0, 1176.0])
+def test_two_percent_are_no_finding(tmp_path: Path, server: float) -> None:
+    assert counted(tmp_path, generated_tokens=server) == []
+
+
+def test_more_tokens_at_the_server_are_a_finding(tmp_path: Path) -> None:
+    [finding] = counted(tmp_path, generated_tokens=1300.0, prompt_tokens=5000.0)
+    assert "output tokens: server 1,300, answers 1,200" in finding.text
+    assert "prompt tokens: server 5,000, answers 6,000" in finding.text
+    assert "llama_cpp fp16" in finding.text
+
+
+def test_few_tokens_are_no_finding_whatever_their_share(tmp_path: Path) -> None:
+    assert counted(tmp_path, rows=ROWS[:2], generated_tokens=36.0) == []
+
+
+def test_failed_and_resent_requests_may_have_had_their_tokens_or_not(tmp_path: Path) -> None:
+    rows = [*ROWS, *(failed_row(900 + k, 103 * S, outcome="timeout") for k in range(10))]
+    rows[0] = replace(rows[0], is_resent=True, max_tokens=40)
+    for name, server in (("none", 1200.0), ("all", 1340.0)):
+        assert counted(tmp_path / name, rows, generated_tokens=server, prompt_tokens=9.0) == []
+    [finding] = counted(tmp_path / "more", rows, generated_tokens=1400.0)
+    assert "server 1,400, answers 1,200 to 1,340" in finding.text
+
+
+def test_answers_that_a_tokenizer_counted_are_not_compared(tmp_path: Path) -> None:
+    rows = [replace(each, token_source="tokenizer", input_tokens=None) for each in ROWS]
+    assert counted(tmp_path, rows, generated_tokens=5000.0, prompt_tokens=5000.0) == []
+
+
+def two_engines(path: Path) -> Run:
+    """vllm tells all, llama_cpp has neither cache usage nor a queue, transformers no page."""
+    engines = ("vllm", "llama_cpp", "transformers")
+    plan = plan_of([deployment(name, "bf16") for name in engines], [Load(concurrency=4)])
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        spawned_ns = (100 + 100 * start.index) * S
+        why = "9 of 9 were not read (the last: /metrics answers HTTP 404; no more)"
+        said = {"host pss": "why", "server queue_s": "not on the server's page", "server samples": why}
+        write_start(path, start_record(start, spawned_ns, memory_notes=said))
+        made = summary(spawned_ns + 10 * S)
+        rows = [row(k, made.window_start_ns + k * 100 * MS) for k in range(60)]
+        write_cell(path, start.cells[0], start, rows, made)
+        samples = [
+            ServerSample(
+                t_ns=spawned_ns + k * S, running=4.0, waiting=float(k % 3), kv_cache_usage_share=0.5,
+                prefix_query_tokens=100.0 * k, prefix_hit_tokens=60.0 * k, preemptions=float(k > 15),
+                prompt_tokens=100.0 * k, generated_tokens=75.0 * k, queue_s=0.1 * k, queued_requests=1.0 * k,
+                scrape_s=0.001,
+            )
+            for k in range(5, 30)
+        ]  # fmt: skip
+        if start.deployment.engine == "llama_cpp":
+            hidden = {"kv_cache_usage_share": None, "queue_s": None, "queued_requests": None}
+            samples = [replace(each, preemptions=None, **hidden) for each in samples]
+        if start.deployment.engine != "transformers":
+            store.write_samples(path / "starts" / start.name / "server.parquet", samples)
+    return open_run(path)
+
+
+def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
+    made = serving.section(two_engines(tmp_path))
+    assert made is not None
+    assert [chart.title for chart in made.charts] == [
+        "vllm bf16: running (solid), waiting (dashed)",
+        "vllm bf16: KV cache in use",
+        "llama_cpp bf16: running (solid), waiting (dashed)",
+    ]
+    text = plain(made.body)
+    # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
+    assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 75.0 100.0 8 1" in text
+    assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – 75.0 – 8 1" in text
+    assert "llama_cpp bf16 does not tell: KV-cache usage, preemptions, time in the queue" in text
+    assert "transformers bf16 tells nothing: samples: 9 of 9 were not read" in text
+    assert "HTTP 404; no more" in text
+    assert "vllm bf16, samples: 9 of 9 were not read" in text
+    assert "host pss" not in text
+
+
+def plain(body: Html) -> str:
+    return " ".join(re.sub("<[^>]+>", " ", body.text).split())
+
+
+def test_charts_have_the_samples_and_the_windows(tmp_path: Path) -> None:
+    made = serving.section(two_engines(tmp_path))
+    assert made is not None
+    requests, cache, _ = made.charts
+    running, waiting = requests.traces
+    assert (running["x"][0], running["y"][0], waiting["name"]) == (5.0, 4.0, "waiting")
+    assert cache.traces[0]["y"] == [50.0] * 25
+    [shade] = cache.layout["shapes"]
+    assert (shade["x0"], shade["x1"]) == (12.0, 20.0)
+
+
+def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
+    run = open_run(full_run(tmp_path))
+    assert run.server is None
+    assert serving.section(run) is None
+    assert list(server_counts_differ(run)) == []
+    assert never_told(run, [run.start_records[0].name]) == list(TERMS)

@@ -1,0 +1,215 @@
+"""A run as Markdown: its answer and table, folded rest, and nothing in it that a forge would act on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from make_run import HOSTILE, deployment, empty_run, full_run
+from repeated_run import Made, repeated_run, three
+from test_searches import write_search
+
+from harness.contracts import Load, Objective, Skip
+from harness.store import store
+from reports import open_run
+from reports.checks.finding import Finding
+from reports.outputs import as_markdown, gfm
+from reports.outputs.as_markdown import markdown_text
+
+TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    return markdown_text(open_run(repeated_run(tmp_path_factory.mktemp("three"), three())))
+
+
+def tables_in(text: str) -> list[list[str]]:
+    """The lines of each table."""
+    return [found.splitlines() for found in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+
+
+def cells(line: str) -> int:
+    """As GitHub parts a row: at bars, where a backslash and the sign behind it are one."""
+    return len(re.sub(r"\\[!-/:-@\[-`{-~]", "", line).strip("|").split("|"))
+
+
+def outside_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def test_it_begins_with_the_question_and_the_answer_with_its_interval(text):
+    lines = text.splitlines()
+    assert lines[0] == "### Which engine, at which quantization, for tiny-lm on Test CPU?"
+    assert lines[2].startswith("**llama_cpp gguf-q8_0.** ")
+    assert re.search(r"1\.25x \\\[1\.2\d, 1\.2\d\\\]", lines[2])
+    assert re.search(r"▲ \d$", lines[2])
+
+
+def test_the_deciding_load_is_open_and_the_others_are_folded(text):
+    before, _, after = text.partition("<details><summary>At 1 user</summary>")
+    assert "#### At 4 users" in before
+    assert len(tables_in(before)) == 1
+    assert len(tables_in(after.partition("</details>")[0])) == 1
+
+
+def test_a_row_has_the_value_its_ratio_and_the_verdict(text):
+    table = tables_in(text)[0]
+    assert table[0].startswith("| deployment | output tokens/s | TTFT p50 ms |")
+    assert table[2].startswith("| `llama_cpp fp16`<br>baseline | ")
+    row = next(line for line in table if line.startswith("| `llama_cpp gguf-q8_0` |"))
+    assert re.search(r"\| 41\.5 \[37\.\d, 45\.\d\]<br>1\.25x \[1\.2\d, 1\.2\d\] \*\*faster\*\* ▲ \d \|", row)
+
+
+def test_reasons_to_distrust_and_the_command_are_there(text):
+    run_findings = re.search(r"#### (\d) reasons to distrust", text)
+    items = re.findall(r"^- \*\*.+\*\*: .+ \*.+\*$", text, re.MULTILINE)
+    assert len(items) == int(run_findings.group(1))
+    assert "```sh\nbench run engine=llama_cpp,vllm load.concurrency=1,4 'model=tiny lm'\n```" in text
+
+
+def test_two_starts_have_no_verdict_and_their_range_in_round_brackets(tmp_path):
+    text = markdown_text(open_run(full_run(tmp_path)))
+    assert "No verdicts: a verdict needs 3 starts" in text
+    assert "<br>0." not in text
+    assert "<br>1." not in text
+
+
+def test_an_slo_is_told_at_the_highest_load_that_is_kept(tmp_path):
+    slo = (Objective("ttft_s", 0.9, 0.15), Objective("success", 0.5))
+    text = markdown_text(open_run(repeated_run(tmp_path, three(), slo=slo)))
+    assert "#### At 4 users" in text
+    assert tables_in(text)[0][0].startswith("| deployment | SLO | ")
+    assert "| keeps it |" in text
+
+
+def test_a_search_has_each_deployments_highest_load(tmp_path):
+    text = markdown_text(open_run(write_search(tmp_path, [[4, 5, 4], [8, 10, 8]])))
+    [table] = tables_in(text)
+    assert len(table) == 4
+    assert re.search(r"^\| `llama_cpp gguf-q4_k_m` \| .*users.*\| .*x \[.*\] \| more load \|", table[3])
+
+
+def test_a_run_that_was_cut_short_says_so(tmp_path):
+    assert "**This run was cut short** (interrupted)." in markdown_text(open_run(empty_run(tmp_path)))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A run whose labels, settings, answers and errors are traps."""
+    label = f"vllm {TRAPS}"
+    made = [
+        Made(deployment("llama_cpp", "fp16")),
+        Made(replace(deployment("vllm", "fp16"), label=label), 0.8),
+    ]
+    path = repeated_run(
+        tmp_path_factory.mktemp("hostile"),
+        made,
+        settings={"scenario.path": (f"```{TRAPS}",)},
+        environment={"machine": {"cpu_model": f"CPU {TRAPS}"}},
+        start_changes=lambda start: {"weights": {"note": f"converted {TRAPS}"}},
+    )
+    return markdown_text(open_run(path))
+
+
+def test_hostile_text_is_no_markup_no_mention_and_no_link(hostile):
+    outside = outside_code(hostile)
+    assert "TITLE" not in outside
+    for trap in ("@team", "#12", "https://", "www.evil", "\u202e", "\x07"):
+        assert trap not in outside
+    tags = set(re.findall(r"(?<!\\)<[^>\s]*", outside))
+    assert tags == {"<details", "<summary", "</summary", "</details", "<br"}
+    assert "document.title" in outside
+    assert [line for line in hostile.splitlines() if line.startswith("# ")] == []
+
+
+def test_hostile_text_leaves_tables_and_code_whole(hostile):
+    for table in tables_in(hostile):
+        assert len({cells(line) for line in table}) == 1, table
+    fences = [line for line in hostile.splitlines() if line.startswith("````")]
+    assert len(fences) == 2
+
+
+def test_it_fits_into_a_comment_and_says_what_it_left_out(tmp_path):
+    loads = [Load(concurrency=n) for n in range(1, 21)]
+    made = [replace(each, deployment=replace(each.deployment, label="x" * 1000)) for each in three()[:1]]
+    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=12)))
+    assert "#### At 20 users" in text
+    assert "At 1 user<" in text
+    made = [replace(each, deployment=replace(each.deployment, label="x" * 4000)) for each in three()[:1]]
+    text = markdown_text(open_run(repeated_run(tmp_path / "long", made, loads=loads, repeats=1, requests=12)))
+    assert len(text) < 65_536
+    assert "Left out, as a comment has no room for it: other loads" in text
+    assert "#### At 20 users" in text
+
+
+def doubtful(path, count: int, words: int):
+    """A run with so many reasons to distrust it, of so many words each."""
+    run = open_run(repeated_run(path, three()[:1], repeats=1, requests=12))
+    found = tuple(
+        Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
+    )
+    run.__dict__["examined"] = {each.check: (each,) for each in found}  # what a cached property holds
+    return run
+
+
+def test_long_reasons_are_told_by_their_titles_alone(tmp_path):
+    text = markdown_text(doubtful(tmp_path, 200, 60))
+    assert len(text) < 65_536
+    assert "#### 200 reasons to distrust these numbers" in text
+    assert "- **Reason 199**\n" in text
+    assert "Left out, as a comment has no room for it: other loads, what the reasons say." in text
+    assert text.count("<details>") == text.count("</details>")
+    assert "```sh" in text
+
+
+def test_skips_are_counted_where_there_is_no_room_for_them(tmp_path):
+    path = repeated_run(tmp_path, three()[:1], repeats=1, requests=12)
+    record = store.read_run(path)
+    skips = tuple(Skip(f"vllm awq {k}", "no such weights " * 20) for k in range(300))
+    store.write_record(path / "run.json", replace(record, plan=replace(record.plan, skips=skips)))
+    text = markdown_text(open_run(path))
+    assert len(text) < 65_536
+    assert "300 combinations not run.\n" in text
+    assert "what was not run." in text
+
+
+def test_of_many_models_the_tables_that_have_no_room_are_left_out(tmp_path):
+    made = [
+        Made(replace(deployment("vllm", "fp16"), model=f"model {k}", label=f"vllm {k} {'x' * 1500}"))
+        for k in range(60)
+    ]
+    loads = [Load(concurrency=1)]
+    text = markdown_text(open_run(repeated_run(tmp_path, made, loads=loads, repeats=1, requests=4)))
+    assert len(text) < 65_536
+    assert len(tables_in(text)) == 1
+    assert "tables but the first" in text
+
+
+def test_it_is_cut_where_nothing_else_makes_it_short(tmp_path):
+    label = f"vllm {'x' * 15_000}"
+    made = [Made(replace(deployment("vllm", "fp16"), label=f"{label} {k}")) for k in range(5)]
+    text = markdown_text(open_run(repeated_run(tmp_path, made, repeats=1, requests=4)))
+    assert len(text) < 65_536
+    assert text.endswith("The rest is left out: a comment has no room for it.\n")
+    assert text.count("<details>") == text.count("</details>")
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("a_b c", "a_b c"),
+        ("_a_", r"\_a\_"),
+        ("5 % [1, 2]", r"5 % \[1, 2\]"),
+        ("a\nb\t c", "a b c"),
+        ("<b>&amp;", r"\<b\>\&amp;"),
+        ("x@y", "x@\u200by"),
+    ],
+)
+def test_plain_text(given, plain):
+    assert gfm.plain(given) == plain
+
+
+def test_the_limit_is_below_githubs():
+    assert as_markdown._LENGTH_AT_MOST < 65_536

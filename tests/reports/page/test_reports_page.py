@@ -1,0 +1,524 @@
+"""The page: sensible for every kind of run, and nothing in it that texts from outside can break."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from dataclasses import replace
+from importlib import resources
+
+import numpy as np
+import pytest
+from make_run import (
+    GIB,
+    HOSTILE,
+    S,
+    all_failed_run,
+    deployment,
+    empty_run,
+    every_load_run,
+    full_run,
+    host_samples,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+from page_data import charts_of, unpacked
+
+from harness.contracts import Load, Plan
+from harness.errors import UserError
+from harness.sampling.device_sample import DeviceSample
+from harness.store import store
+from reports import open_run, write_report
+from reports.answering.described import command
+from reports.drawn.thinned import POINTS_AT_MOST, downsample
+from reports.page.bar import GROUPS
+from reports.page.looks import looks
+from reports.page.markup import packed_json
+from reports.sections import SECTIONS
+from reports.sections.by_load import aside
+
+T0 = 102 * S
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return write_report(full_run(tmp_path_factory.mktemp("full"))).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def every_load(tmp_path_factory):
+    return write_report(every_load_run(tmp_path_factory.mktemp("loads"))).read_text(encoding="utf-8")
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def markup_of(page: str) -> str:
+    """The page without its scripts and what is packed for them."""
+    return re.sub(r"<script\b.*?</script>", "", page, flags=re.S)
+
+
+def uneven_run(path, counts):
+    """A run whose starts of each deployment have these numbers of requests."""
+    plan = plan_of([deployment(*label.split()) for label in counts], [Load()], repeats=2)
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        write_start(path, start_record(start, 90 * S))
+        count = counts[start.deployment.label][start.repeat]
+        rows = [row(k, T0 + k * S // 4) for k in range(count)]
+        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    return path
+
+
+def plain(page: str) -> str:
+    """The page's text without scripts, style and tags."""
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+def test_the_page_is_one_file_below_eight_megabytes(page):
+    assert len(page.encode()) < 8_000_000
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page.split("</head>")[0])
+    assert unpacked(page, "plotly").startswith("/**\n* plotly.js v")
+
+
+def test_the_menus_have_every_section_in_the_order_of_the_page():
+    assert [name for names in GROUPS.values() for name in names] == list(SECTIONS)
+
+
+def test_the_page_has_every_section_and_a_link_to_each(page):
+    ids = re.findall(r'<section id="(\w+)"', page)
+    assert sorted(ids) == sorted(re.findall(r'<a href="#(\w+)"', page.partition("</nav>")[0]))
+    assert ids == [name for name in SECTIONS if name in ids]
+    assert {
+        "verdicts", "summary", "latency", "paired", "throughput", "bounds", "memory", "energy", "startup",
+        "distrust", "steadiness", "client", "guard", "errors", "skipped", "environment", "method", "rerun",
+    } <= set(ids)  # fmt: skip
+
+
+def test_every_chart_that_is_placed_has_its_data(page):
+    data = charts_of(page)
+    placed = re.findall(r'data-chart="([^"]+)"', markup_of(page))
+    assert sorted(placed) == sorted(data)
+    assert len(placed) == len(set(placed))
+    assert all(len(trace["x"]) <= POINTS_AT_MOST for chart in data.values() for trace in chart["traces"])
+
+
+def test_each_table_has_a_name_of_its_own(page):
+    boxes = re.findall(r'<div class="scroll"[^>]*>', markup_of(page))
+    names = [re.findall(r'aria-label="([^"]+)"', box)[0] for box in boxes]
+    assert "TTFT p50 by turn at 4 users" in names
+    assert "table" not in names
+    assert len(set(names)) == len(names) > 50
+
+
+def test_hostile_text_stays_text(page):
+    assert "<script>document" not in page
+    assert "<img" not in page.partition("<body>")[2].partition("<script>")[0]
+    assert "&lt;script&gt;document.title" in page
+
+
+def test_names_in_charts_are_escaped_for_plotly_too(tmp_path):
+    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
+    for path in [made.path / "run.json", *made.path.glob("*/*/start.json"), *made.path.glob("*/*/cell.json")]:
+        path.write_text(path.read_text().replace('"llama_cpp fp16"', '"llama_cpp <a href=x>y</a>"'))
+    page = write_report(made.path).read_text(encoding="utf-8")
+    data = charts_of(page)
+    names = {trace["name"] for chart in data.values() for trace in chart["traces"] if "name" in trace}
+    assert names == {"llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"}
+    assert data["startup"]["traces"][0]["y"] == ["llama_cpp &lt;a href=x&gt;y&lt;/a&gt;"]
+
+
+def test_the_traffic_is_told(page):
+    text = plain(page)
+    assert "history model, turns 2, think time 0.20 s" in text
+    assert "warm-up 2 s, window 8 s, a request at most 120 s" in text
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "said"),
+    [
+        (Load(concurrency=8), {}, "8 (the largest load.concurrency)"),
+        (Load(None, rate_per_s=2.0), {}, "8 (the default without load.concurrency; "),
+        (Load(None, rate_per_s=2.0), {"engine.concurrent_sequences": ("8",)}, "8 (as engine.concurrent"),
+    ],
+)
+def test_how_many_requests_are_served_at_once_is_told_with_who_chose_it(tmp_path, load, given, said):
+    bare = deployment("llama_cpp", "fp16")
+    plan = plan_of([replace(bare, terms=replace(bare.terms, concurrent_sequences=8))], [load])
+    store.write_record(tmp_path / "run.json", run_record(plan, settings=given))
+    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert f"requests served at once {said}" in text
+
+
+def test_data_for_the_script_cannot_end_it():
+    element = packed_json("made", {"a": HOSTILE}).text
+    assert element.count("<") == 2
+    assert json.loads(unpacked(element, "made")) == {"a": HOSTILE}
+
+
+def test_a_failed_cell_and_a_skip_are_shown_with_their_reasons(page):
+    text = plain(page)
+    assert "✕ start 1 failed" in text
+    assert "the server died" in text
+    assert "no such pair" in text
+    assert "1 of 16 cells gave no values" in text
+
+
+def test_no_number_is_nan(page):
+    assert "nan" not in plain(page).lower().split()
+
+
+def test_an_empty_run_says_what_is_missing(tmp_path):
+    text = plain(write_report(empty_run(tmp_path)).read_text(encoding="utf-8"))
+    assert "This run was cut short." in text
+    assert "Not measured: 1 cell (000)." in text
+    assert "0 of 1 cell measured" in text
+
+
+def test_a_killed_run_names_the_cell_in_flight(tmp_path):
+    empty_run(tmp_path)
+    store.begin_cell(tmp_path, 0)
+    record = store.read_run(tmp_path)
+    store.write_record(tmp_path / "run.json", replace(record, status="running", ended_at=None))
+    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "It has no end on record: bench was killed." in text
+    assert "In flight: 1 cell (000)." in text
+
+
+def test_a_run_without_any_plan_is_a_page(tmp_path):
+    store.write_record(tmp_path / "run.json", run_record(Plan((), (), 0.0)))
+    assert "nothing planned" in plain(write_report(tmp_path).read_text(encoding="utf-8"))
+
+
+def test_an_all_failed_run_is_a_page_without_charts(tmp_path):
+    page = write_report(all_failed_run(tmp_path)).read_text(encoding="utf-8")
+    assert 'data-chart="' not in markup_of(page)
+    assert 'id="plotly"' not in page
+    assert "exited with code 1" in plain(page)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 700])
+def test_a_run_of_one_cell_is_a_page_with_any_number_of_requests(tmp_path, count):
+    rows = [row(k, T0 + k * S // 100) for k in range(count)]
+    page = write_report(one_cell_run(tmp_path / "run", rows).path, tmp_path / "out.html")
+    assert page == tmp_path / "out.html"
+    assert f"{count} / 0" in plain(page.read_text(encoding="utf-8"))
+
+
+def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
+    rows = [row(k, T0 + k * S // 100) for k in range(129)]
+    page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
+    assert 'title="p95 needs n of 130 or more, here n = 129"' in page
+
+
+def test_a_percentile_that_a_start_lacks_is_a_dash_that_says_why(tmp_path):
+    starts = {"vllm awq": (10, 11), "vllm fp16": (11, 11)}
+    page = write_report(uneven_run(tmp_path, starts)).read_text(encoding="utf-8")
+    reason = "only 1 of 2 starts has enough requests"
+    assert f'title="{reason}"' in page
+    assert f"No value: vllm awq at 1 user ({reason})." in plain(page)
+    drawn = charts_of(page)["ttft_s-p50-0"]["traces"]
+    assert [trace["name"] for trace in drawn] == ["vllm fp16"]
+
+
+def test_a_value_of_some_starts_only_says_how_many(tmp_path):
+    path = uneven_run(tmp_path, {"vllm awq": (6, 6)})
+    start = open_run(path).record.plan.starts[1]
+    rows = [row(k, T0 + k * S, cached_tokens=None) for k in range(6)]
+    write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    assert "1 of 2 starts" in plain(write_report(path).read_text(encoding="utf-8"))
+
+
+def test_the_page_names_no_winner_first(page):
+    said = "No winner. A verdict needs 3 starts of each deployment or more, here 2."
+    assert said in plain(page).partition("Verdicts No verdicts")[0]
+
+
+def test_points_of_deployments_at_the_same_load_stand_side_by_side(page):
+    traces = charts_of(page)["output_tokens_per_s-0"]["traces"]
+    places = [trace["x"] for trace in traces]
+    for at in range(2):
+        here = [x[at] for x in places if len(x) == 2]
+        assert len(set(here)) == len(here) > 2
+        assert max(here) - min(here) < 0.4
+    assert [at.partition(" ▲")[0] for at in traces[0]["customdata"]] == ["1 user", "4 users"]
+
+
+@pytest.mark.parametrize("users", [[1], [1, 2], [1, 2, 4, 64]])
+def test_points_stay_nearest_to_their_own_users(users):
+    is_log = users[-1] > 8 * users[0]
+    for shift in (-4.5, 4.5):  # the outermost of ten deployments
+        for count, place in aside(users, 10, shift, is_log).items():
+            assert min(users, key=lambda other: abs(other - place)) == count
+
+
+def test_a_distribution_begins_at_zero_and_ends_inside_the_plot(page):
+    chart = charts_of(page)["ecdf-ttft_s-0"]
+    left, right = chart["layout"]["xaxis"]["range"]
+    for trace in chart["traces"]:
+        assert (trace["y"][0], trace["y"][-1]) == (0.0, 1.0)
+        assert np.log10(trace["x"][0]) == pytest.approx(left, abs=1e-3)
+        assert trace["x"][1] > trace["x"][0]
+        assert np.log10(trace["x"][-1]) < right
+    assert chart["layout"]["yaxis"]["range"][1] > 1.0
+
+
+def colours_of(path, *pairs):
+    plan = plan_of([deployment(*pair) for pair in pairs], [Load()])
+    store.write_record(path / "run.json", run_record(plan))
+    return [look.colour for look in looks(open_run(path)).values()]
+
+
+def test_quantizations_of_the_only_engine_have_a_hue_each(tmp_path):
+    colours = colours_of(tmp_path, ("llama_cpp", "fp16"), ("llama_cpp", "gguf-q8_0"), ("llama_cpp", "q4"))
+    assert colours == ["--c-blue", "--c-vermilion", "--c-green"]
+
+
+def test_quantizations_of_one_engine_of_several_have_a_shade_each(tmp_path):
+    colours = colours_of(tmp_path, ("vllm", "fp16"), ("vllm", "awq"), ("vllm", "fp8"), ("tgi", "awq"))
+    assert colours == ["--c-blue", "--c-blue-2", "--c-blue-3", "--c-green"]
+
+
+def test_every_colour_stands_out_in_both_themes():
+    style = resources.files("reports.page").joinpath("style.css").read_text(encoding="utf-8")
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+    for theme in (light.partition("}")[0], dark.partition("}")[0]):
+        colours = dict(re.findall(r"--([\w-]+): (#\w+)", theme))
+        hues = [name for name in colours if re.fullmatch(r"c-[a-z]+", name)]
+        assert len(hues) == 8
+        for hue in hues:
+            shades = [luminance(colours[name]) for name in (hue, f"{hue}-2", f"{hue}-3")]
+            assert all(contrast(shade, luminance(colours["card"])) >= 3 for shade in shades)
+            assert all(contrast(a, b) > 1.3 for a, b in itertools.combinations(shades, 2))
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: float, b: float) -> float:
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_the_client_and_the_tokens_are_shown(tmp_path):
+    rows = [row(k, T0 + k * S // 2) for k in range(11)]
+    load_summary = summary(100 * S, gc_pause_s=0.0125)
+    made = one_cell_run(tmp_path, rows, load_summary)
+    planned = open_run(made.path).record.plan.starts[0]
+    counts = {"host_samples": 397, "host_missed": 3, "host_interval_p99_s": 0.108, "host_cpu_s": 0.2}
+    counts |= {"server_samples": 40, "server_missed": 9, "server_interval_p99_s": 1.01}  # once a second
+    write_start(made.path, start_record(planned, 90 * S, sampler=counts))
+    page = write_report(made.path).read_text(encoding="utf-8")
+    section = plain(page.partition('<section id="client">')[2].partition("</section>")[0])
+    # tokens, 2 per chunk; send lag 1 ms; loop and stamp lag p99; 2000 ns; 12.5 ms; 1 s of 10.5 s;
+    # none re-sent or lost; missed samples and the sampler's interval p99
+    expected = "1 user 50.0 10.0 5.00 2.00 1.0"
+    assert expected in section
+    assert "0.50 / 0.10 kernel 2.00 12.50 10 0 / 0 3 of 400 p99 108 ms" in section
+
+
+def test_power_and_utilization_are_means_over_the_windows(tmp_path):
+    made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])
+    start = open_run(made.path).record.plan.starts[0]
+    samples = [
+        DeviceSample(at, device, GIB, GIB, busy, 10, power_w, None, 40, 1000)
+        for at, busy, power_w in ((T0 - S, 0, 900.0), (T0 + S, 40, 100.0), (T0 + 2 * S, 60, 150.0))
+        for device in (0, 1)
+    ]
+    store.write_samples(made.path / "starts" / start.name / "device.parquet", samples)
+    text = plain(write_report(made.path).read_text(encoding="utf-8"))
+    # the sample before the window is left out; two devices: 250 W together
+    # and 40 degrees, 1000 MHz; nothing of throttling, ECC or PCIe was told
+    assert "deployment load utilization % power W hottest °C SM clock MHz samples starts" in text
+    assert "llama_cpp fp16 1 user 50 250 40 1,000 4 1" in text
+
+
+def test_a_place_that_cannot_take_the_page_is_one_line(tmp_path):
+    run = empty_run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"there is no directory .*absent"):
+        write_report(run, tmp_path / "absent" / "out.html")
+    with pytest.raises(UserError, match="is a directory"):
+        write_report(run, tmp_path)
+
+
+def test_facts_have_readable_units_and_no_clocks(tmp_path):
+    made = one_cell_run(tmp_path, [row(0, T0)])
+    environment = {
+        "machine": {
+            "memory_bytes": 24 * GIB,
+            "swap_bytes": 0,
+            "boot_id": "b-1-2",
+            "load_1min": 1.31396484375,
+        },
+        "clock": {"monotonic_ns": 6774910755662},
+        "packages": {"nvidia-ml-py": "13.6"},
+        "engine_packages": {"llama_cpp": {"typing_extensions": "4.1"}},
+    }
+    record = replace(store.read_run(made.path), environment=environment)
+    store.write_record(made.path / "run.json", record)
+    page = write_report(made.path).read_text(encoding="utf-8")
+    section = page.partition('<section id="environment">')[2].partition("</section>")[0]
+    text = plain(section)
+    assert "memory 24.00 GiB swap 0 bytes load 1min 1.31" in text
+    assert "b-1-2" not in text
+    assert "6774910755662" not in text
+    assert re.findall(r"<details><summary>([^<]*)", section) == ["bench&#x27;s packages", "engine packages"]
+    assert "llama_cpp.typing_extensions 4.1" in text
+
+
+def test_cells_of_every_validity_share_a_page(tmp_path):
+    plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    kinds = [
+        {"validity": "valid"},
+        {"validity": "suspect", "reasons": ("clocks fell",)},
+        {"validity": "invalid", "reasons": ("another server answered",)},
+        {"status": "failed", "error": "no request was sent in the window"},
+        {"validity": "suspect", "reasons": ("others' work",)},
+    ]
+    for start, kind in zip(plan.starts, kinds, strict=True):
+        write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+        rows = [row(k, T0 + k * S) for k in range(6)] if "validity" in kind else []
+        for cell in start.cells:
+            write_cell(tmp_path, cell, start, rows, summary(100 * S), **kind)
+    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    for said in ("▲ starts 2, 5 suspect", "✕ start 3 invalid", "✕ start 4 failed", "3 of 5"):
+        assert said in text
+    assert "no request was sent in the window" in text
+
+
+def test_the_question_names_what_was_compared(tmp_path):
+    pairs = {
+        "How does vllm awq serve": [("vllm", "awq")],
+        "Which quantization for tiny-lm on Test CPU, served by vllm?": [("vllm", "awq"), ("vllm", "fp16")],
+        "Which engine for tiny-lm": [("vllm", "awq"), ("tgi", "awq")],
+        "Which engine, at which quantization,": [("vllm", "awq"), ("tgi", "fp16")],
+        "How does reference serve on Test CPU?": [("reference", "-")],
+    }
+    for index, (expected, deployments) in enumerate(pairs.items()):
+        path = tmp_path / str(index)
+        models = {"reference": "-"}
+        planned = [deployment(*pair, models.get(pair[0], "tiny-lm")) for pair in deployments]
+        plan = plan_of(planned, [Load()])
+        store.write_record(path / "run.json", run_record(plan))
+        heading = re.search(r"<h1>(.*?)</h1>", write_report(path).read_text(encoding="utf-8"))[1]
+        assert re.sub(r"</?span[^>]*>", "", heading).startswith(expected)
+
+
+def test_the_command_to_rerun_is_quoted_for_a_shell(tmp_path):
+    run = open_run(full_run(tmp_path))
+    words = shlex.split(command(run))
+    assert words[:2] == ["bench", "run"]
+    assert "load.concurrency=1,4" in words
+    assert f"scenario.path=it's {HOSTILE}" in words
+
+
+def test_downsampling_keeps_lows_and_highs():
+    y = np.zeros(50_000)
+    y[12_345], y[33_333] = 7.0, -3.0
+    kept_x, kept_y = downsample(np.arange(50_000.0), y)
+    assert len(kept_x) <= POINTS_AT_MOST
+    assert (kept_y.max(), kept_y.min()) == (7.0, -3.0)
+    assert kept_x[kept_y.argmax()] == 12_345
+
+
+def test_each_kind_of_load_has_its_own_chart_and_axis(every_load):
+    charts = charts_of(every_load)
+    found = {
+        name: [[at.partition(" ▲")[0] for at in trace["customdata"]] for trace in chart["traces"]]
+        for name, chart in charts.items()
+        if name.startswith("output_tokens_per_s")
+    }
+    assert list(found.values()) == [
+        [["4 users", "16 users"]] * 2,
+        [["5/s constant"]] * 2,
+        [["5/s poisson", "40/s poisson"]] * 2,
+        [["trace x2"]] * 2,
+    ]
+    axes = [charts[name]["layout"]["xaxis"] for name in found]
+    assert [axis["title"]["text"] for axis in axes] == [
+        "users",
+        "conversations begun per second",
+        "conversations begun per second",
+        "speed of the trace",
+    ]
+    assert axes[3]["ticktext"] == ["x2"]
+    assert "<figcaption>Output tokens per second: open loop, poisson</figcaption>" in every_load
+
+
+def test_loads_are_told_in_words(every_load):
+    text = plain(every_load)
+    assert "4, 16 users, 5/s constant, 5/s poisson, 40/s poisson, trace x2" in text
+    assert "windows of 8 s, 200 conversations, 30 s, the whole trace" in text
+    assert "warm-up 2 s, window 200 conversations, a request at most 120 s" in text
+
+
+def test_the_origin_of_latencies_is_told(every_load, page):
+    assert "count from the moment a request was sent (users), or was due (rates and traces)." in plain(
+        section_of(every_load, "latency")
+    )
+    assert "count from the moment a request was sent." in plain(section_of(page, "latency"))
+
+
+def test_gaps_between_chunks_of_several_tokens_are_called_so(every_load):
+    said = "Gaps are between chunks of several tokens (llama_cpp fp16: 1.11, vllm awq: 1.11)."
+    # p50, p95 and p99 of ITL, a chart for each of four families of loads
+    assert plain(section_of(every_load, "latency")).count(said) == 12
+
+
+def test_load_processes_have_a_row_each(every_load):
+    text = plain(section_of(every_load, "client"))
+    assert "1 0 4000 40 0.50 0.10 kernel 1.00 3" in text
+    assert "1 1 4001 40 0.50 0.10 kernel 1.00 3" in text
+    # re-sent once in each start's warm-up or window; lost three times in each
+    assert "trace x2 50.0 (50.0–50.0)" in text
+    assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 / 6 –", text)
+
+
+def test_lost_requests_are_listed_by_kind(every_load):
+    text = plain(section_of(every_load, "errors"))
+    assert "llama_cpp fp16 trace x2 lost 6 6 load worker 1 was lost" in text
+
+
+def test_windows_are_shown_with_their_drift(every_load):
+    text = plain(section_of(every_load, "steadiness"))
+    said = re.search(r"24 windows: (.*?)\.", text)[1].split(", ")
+    assert sum(int(part.split()[0]) for part in said) == 24
+    assert " Table deployment load window start " in text
+    assert re.search(r"40/s poisson queue grew 1 .*? 41\.9, 143\.2", text)
+    assert "as its trace" in text
+    assert section_of(every_load, "steadiness").count('<svg class="spark"') == 2 * 24
+
+
+def test_the_self_test_is_quoted_beside_each_load_and_its_ladder_is_there(every_load):
+    text = plain(section_of(every_load, "client"))
+    assert "the p99 error of TTFT stays under 1 ms up to 64 streams x 100 chunks/s" in text
+    assert re.search(r"vllm awq 40/s poisson 130\.1 60\.6 64 streams x 100 chunks/s 0\.03 / 0\.2", text)
+    assert "256 400 2,560 0 102,400 0.04 / 8 0.001 / 0.02 0.04 / 8 0.02 / 0.3 yes 9.00" in text
+    assert "selftest" not in plain(section_of(every_load, "environment"))
+
+
+def test_without_a_self_test_the_page_says_how_to_get_one(page):
+    said = "Not measured on this machine: run `bench selftest`, and later runs quote it here."
+    assert said in plain(section_of(page, "client"))
+    assert "selftest" not in plain(section_of(page, "distrust"))
+
+
+@pytest.mark.parametrize("level", [0.05, 2.5, 400.0])
+def test_a_single_rate_has_room_on_its_axis(level):
+    places = [aside([level], 4, shift, False)[level] for shift in (-1.5, 1.5)]
+    assert places[0] < level < places[1]
+    assert places[1] < level + 0.4 * min(level, 1.0)

@@ -1,0 +1,154 @@
+"""Runs the installed `bench` command in tests, with short settings and a cache of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from waiting import wait_until
+
+from harness.cli.app import main
+from harness.cli.arguments import out
+
+BENCH = Path(sys.executable).with_name("bench")
+LIMIT_S = 90.0
+QUICK = (
+    "engine=reference", "load.concurrency=1", "repeats=1", "load.warmup=0.2s", "load.duration=1s",
+    "reference.ttft=20ms", "reference.itl=2ms", "device=cpu", "guard=off",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working directory, with a cache that only its own processes name in their environment."""
+
+    path: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.path / "run"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        plain = {key: value for key, value in os.environ.items() if key not in ("OPENAI_API_KEY", "COLUMNS")}
+        return {**plain, "BENCH_CACHE_DIR": str(self.cache), **more}
+
+    def processes(self) -> list[psutil.Process]:
+        """All that a bench started here has running, itself included."""
+        return [process for process in psutil.process_iter() if _cache_of(process) == str(self.cache)]
+
+    def wait_until_empty(self) -> None:
+        wait_until(lambda: not self.processes(), 15)
+        assert not list((self.cache / "running").glob("*")), "the records of what ran are still there"
+
+    def cells(self) -> dict[int, dict[str, Any]]:
+        found = [
+            json.loads(path.read_text()) for path in self.run_dir.glob("cells/[0-9][0-9][0-9]/cell.json")
+        ]
+        return {cell["number"]: cell for cell in found}
+
+    def starts(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.run_dir.glob("starts/*/start.json"))]
+
+    def run(self) -> dict[str, Any]:
+        return json.loads((self.run_dir / "run.json").read_text())
+
+    def report(self) -> str:
+        return (self.run_dir / "report.html").read_text()
+
+    def rows_so_far(self, cell: int) -> int:
+        path = self.run_dir / "cells" / f"{cell:03d}" / "rows.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _cache_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("BENCH_CACHE_DIR")
+    except psutil.Error:
+        return None
+
+
+def made(path: Path) -> Place:
+    path.mkdir()
+    return Place(path)
+
+
+def quick(*changes: str) -> list[str]:
+    """QUICK with changes, each of which replaces the key that it names."""
+    keys = {change.partition("=")[0] for change in changes}
+    return [*(word for word in QUICK if word.partition("=")[0] not in keys), *changes]
+
+
+def bench(place: Place, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `bench ARGUMENTS` to its end."""
+    return subprocess.run(
+        [BENCH, *map(str, arguments)], cwd=place.path, env=place.environment(**environment),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+
+
+def told(place: Place, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `bench`, but in this process, which has imported everything already: half a second less a call. For
+    what refuses, plans or reads: nothing that starts servers or must not share a process."""
+    said, complaints = io.StringIO(), io.StringIO()
+    words = ["bench", *map(str, arguments)]
+    surroundings = place.environment(**environment)
+    with pytest.MonkeyPatch.context() as here, redirect_stdout(said), redirect_stderr(complaints):
+        here.chdir(place.path)
+        here.setattr(sys, "argv", words)
+        here.setattr(out, "width", int(environment.get("COLUMNS", 120)))  # as into a pipe
+        for name in os.environ.keys() - surroundings.keys():
+            here.delenv(name)
+        for name, value in surroundings.items():
+            here.setenv(name, value)
+        with pytest.raises(SystemExit) as ending:
+            main()
+    code = ending.value.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(words, code, said.getvalue(), complaints.getvalue())
+
+
+@contextmanager
+def begun(place: Place, *arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A `bench ARGUMENTS` that runs; killed, with all that it started, when the block ends."""
+    process = subprocess.Popen(
+        [BENCH, *map(str, arguments)], cwd=place.path, env=place.environment(**environment),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            for left in place.processes():
+                left.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """How a begun bench ended by itself."""
+    said, complaints = process.communicate(timeout=LIMIT_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, complaints)
+
+
+@contextmanager
+def side_by_side(
+    root: Path, stories: Mapping[str, Callable[[Place], Any]]
+) -> Iterator[dict[str, Future[Any]]]:
+    """Each story begins now, in a place of its own: most of a run is waiting, and tests should be quick."""
+    with ThreadPoolExecutor(len(stories)) as pool:
+        yield {name: pool.submit(story, made(root / name)) for name, story in stories.items()}

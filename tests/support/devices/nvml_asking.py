@@ -1,0 +1,73 @@
+"""Expressions over harness.sampling.gpu, evaluated with the real nvidia-ml-py over a small NVML library.
+
+Each is evaluated in a process of its own: the library's path has to be set before Python starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import TESTS
+
+GIB = 2**30
+PRELUDE = """
+import dataclasses, json, os, subprocess, sys, threading, time
+from pathlib import Path
+from harness import gpu, nvml, sampling
+from harness.contracts import Reason
+from harness.errors import UserError
+def plain(value):
+    return json.dumps(value, default=dataclasses.asdict)
+def refused(device):
+    try: return f"not refused: {gpu.select(device)}"
+    except UserError as error: return str(error)
+def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
+    tick = threading.Event()
+    ours = lambda listed: None if pids is None else listed & pids
+    with gpu.sample_devices(indices, ours, hz=100) as running:
+        while not enough(running.rows()): tick.wait(0.01)
+    return {"rows": running.rows(), "notes": running.notes, "error": running.error}
+"""
+
+
+def build_library(folder: Path) -> Path:
+    """Compile nvml_stub.c as libnvidia-ml.so.1 into the folder, and give it back; skips the test where there
+    is no compiler."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if not compiler:
+        pytest.skip("no C compiler to build the NVML stub with")
+    target = folder / "libnvidia-ml.so.1"
+    source = TESTS / "support/devices/nvml_stub.c"
+    options = ("-shared", "-fPIC", "-Wall", "-pthread", "-Wl,-soname,libnvidia-ml.so.1")
+    subprocess.run([compiler, *options, "-o", target, source], check=True)
+    return folder
+
+
+def ask(
+    library: Path | None,
+    expression: str,
+    *,
+    define: str = "",
+    before: tuple[str, ...] = (),
+    **environment: object,
+) -> Any:
+    """The JSON of an expression under the library; `define` is source that comes first, `before` a command
+    that starts Python."""
+    variables = os.environ | {name: str(value) for name, value in environment.items()}
+    variables["LD_LIBRARY_PATH"] = str(library or "")
+    source = f"{PRELUDE}\n{define}\nprint(plain({expression}))"
+    answer = subprocess.run(
+        [*before, sys.executable, "-W", "error", "-c", source],
+        env=variables,
+        capture_output=True,
+        timeout=30,
+    )
+    assert answer.returncode == 0, answer.stderr.decode()
+    return json.loads(answer.stdout)

@@ -1,0 +1,83 @@
+"""A load process with a scenario of its own, for tests: `python tests/support/loads/tiny_load.py JOB.json`.
+
+The job's scenario options choose what it does; see TinyOptions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from engines import ENGINES
+from harness.contracts import Conversation, Fairness, Message, ScenarioOptions, Turn
+from harness.errors import UserError
+from harness.load.worker import main
+from scenarios import SCENARIOS
+
+
+@dataclass(frozen=True)
+class TinyOptions(ScenarioOptions):
+    turns: int = 2
+    think_time_s: float = 0.0
+    conversations: int | None = None  # the source ends after so many
+    mistake: str | None = None
+    prints: str | None = None  # to stdout, by print and by descriptor, with each conversation
+
+
+class TinyScenario:
+    name = "tiny"
+    description = "for tests"
+    options = TinyOptions
+
+    def conversations(self, options: TinyOptions, rng: Random) -> Iterator[Conversation]:
+        number = 0
+        while options.conversations is None or number < options.conversations:
+            if options.mistake:
+                raise UserError(options.mistake)
+            if options.prints:
+                print(options.prints)
+                os.write(1, options.prints.encode() + b"\n")
+            word = rng.randrange(1_000_000)
+            yield Conversation(
+                tuple(
+                    Turn(
+                        (Message("user", f"c{number} t{turn} {word}"),),
+                        max_tokens=turn + 4,
+                        think_time_s=options.think_time_s,
+                        answer=f"scripted {turn}",
+                    )
+                    for turn in range(options.turns)
+                )
+            )
+            number += 1
+
+    def span_s(self, options: TinyOptions) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class TinyEngineOptions:
+    min_tokens: int = 0
+
+
+class TinyEngine:
+    name = "tiny"
+    options = TinyEngineOptions
+
+    def request_fields(self, turn: Turn, options: TinyEngineOptions, fairness: Fairness) -> Mapping[str, Any]:
+        return {"ignore_eos": True, "min_tokens": options.min_tokens}
+
+
+def register() -> None:
+    """Let this process know them."""
+    SCENARIOS["tiny"] = TinyScenario()
+    ENGINES["tiny"] = TinyEngine()  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    register()
+    sys.exit(main(sys.argv))

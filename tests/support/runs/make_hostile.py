@@ -1,0 +1,77 @@
+"""Writes a run in which every text that comes from outside tries to leave its place on the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from make_run import (
+    GIB,
+    HOSTILE,
+    S,
+    deployment,
+    failed_row,
+    host_samples,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load, Skip
+from harness.store import store
+from harness.store.store import Phase
+
+# Turns what stands after it; ends a text in C; begins a colour on a terminal; ends a string of JavaScript.
+TURN, NULL, ESCAPE = "\u202e", "\x00", "\x1b[31m"
+LONG = "w" * 400
+NASTY = f"{HOSTILE} '\"`${{1}} {TURN}desrever\u2066 {NULL}{ESCAPE} </title></style>--><b>bold</b> {LONG}"
+# As a file's name may be: no null, no slash.
+NAME = f"<img src=x onerror=document.title='pwned'> {TURN}&\"' #%2e?"
+
+
+def hostile_run(path: Path) -> Path:
+    """Two deployments with such labels on two starts of two loads; each start has a failed request."""
+    found = [replace(deployment(e, "fp16"), label=f"{e} {NASTY}") for e in ("llama_cpp", "vllm")]
+    found[1] = replace(found[1], model=f"m {NASTY}", options={"template": NASTY})
+    found[0] = replace(found[0], model=f"m {NASTY}")
+    plan = plan_of(found, [Load(concurrency=1), Load(concurrency=4)], 2, (Skip(NASTY, NASTY),))
+    starts = []
+    for start in plan.starts:
+        cells = tuple(
+            replace(cell, scenario=replace(cell.scenario, label=NASTY, options={"path": NASTY, "turns": 2}))
+            for cell in start.cells
+        )
+        starts.append(replace(start, cells=cells))
+    plan = replace(plan, starts=tuple(starts))
+    environment = {"machine": {"cpu_model": NASTY}, NASTY: {NASTY: NASTY}}
+    record = run_record(
+        plan, environment=environment, argv=("bench", "run", NASTY), settings={"scenario.path": (NASTY,)},
+        status="interrupted", run_id=NASTY, stopped_because=NASTY,
+    )  # fmt: skip
+    store.write_record(path / "run.json", record)
+    for start in plan.starts:
+        _write_start(path, start)
+    return path
+
+
+def _write_start(path: Path, start) -> None:
+    spawned_ns = (1000 + 100 * start.index) * S
+    phases = (Phase("spawned", spawned_ns), Phase(NASTY, spawned_ns + S), Phase("ready", spawned_ns + 3 * S))
+    record = start_record(
+        start, spawned_ns, weights={"note": NASTY}, phases=phases, argv=(NASTY,), environment={"NOTE": NASTY},
+        resolved={"chat_template": NASTY, NASTY: NASTY}, version=NASTY, unmatched={"kv_cache_tokens": NASTY},
+    )  # fmt: skip
+    write_start(path, record, host_samples(spawned_ns, GIB))
+    (path / "starts" / start.name / "server.log").write_text(NASTY, encoding="utf-8")
+    for position, cell in enumerate(start.cells):
+        made = summary(spawned_ns + (5 + 15 * position) * S)
+        if start.index == 3 and position:
+            write_cell(path, cell, start, [], None, status="failed", error=NASTY)
+            continue
+        rows = [row(k, made.started_ns + k * S // 4, output_text=NASTY) for k in range(40)]
+        rows.append(failed_row(900, made.window_start_ns + S, error=NASTY))
+        write_cell(path, cell, start, rows, made, validity="suspect", reasons=(NASTY,))

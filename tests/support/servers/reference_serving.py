@@ -1,0 +1,163 @@
+"""Starts the real reference servers for tests, and speaks to them over sockets that show every byte."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import ROOT
+
+from engines.reference.engine import ENGINE
+from harness.contracts import InstallSpec
+from harness.errors import MissingError
+from harness.install import install
+
+SERVER = ROOT / "engines" / "inside" / "reference_server.py"
+PYTHON = (sys.executable, "-P", str(SERVER))
+LIMIT_S = 20.0
+FAST: dict[str, Any] = {"ttft_s": 0.0, "itl_s": 0.0}
+MESSAGES = [{"role": "user", "content": "hello there"}]
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+
+
+def native_program(factory: pytest.TempPathFactory) -> Path:
+    """The compiled server, built once for all tests; they are skipped where no compiler is."""
+    spec = ENGINE.install("native", "cpu")
+    assert isinstance(spec, InstallSpec)
+    try:
+        install.compiler()
+    except MissingError as error:
+        pytest.skip(str(error))
+    program = factory.getbasetemp() / "reference-native"
+    if not program.exists():
+        install.build(spec.sources, program, lambda line: None)
+    return program
+
+
+def command_of(program: str, factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """What starts the `python` or the `native` server, without its arguments."""
+    return PYTHON if program == "python" else (str(native_program(factory)),)
+
+
+@contextmanager
+def spawned(argv: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def start_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    assert select.select([process.stdout], [], [], LIMIT_S)[0], "the server said nothing"
+    return process.stdout.readline()
+
+
+@contextmanager
+def serving(*arguments: object, command: tuple[str, ...] = PYTHON) -> Iterator[Server]:
+    with spawned((*command, *map(str, arguments))) as process:
+        line = start_line(process)
+        assert line.startswith("listening on http://127.0.0.1:"), (line, process.stderr)
+        yield Server(process, int(line.rpartition(":")[2]))
+
+
+@contextmanager
+def connected(port: int) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def body(reference: Mapping[str, Any] | None = FAST, **fields: Any) -> bytes:
+    """A chat request for 8 tokens, streamed without delay; `reference` adds to FAST, None leaves all to the
+    server's options."""
+    request = {"model": "m", "messages": MESSAGES, "max_tokens": 8, "stream": True}
+    overrides = None if reference is None else FAST | dict(reference)
+    return json.dumps(request | {"reference": overrides} | fields).encode()
+
+
+def ask(
+    connection: http.client.HTTPConnection, content: bytes, request_id: str = "r1"
+) -> http.client.HTTPResponse:
+    headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
+    connection.request("POST", "/v1/chat/completions", content, headers)
+    return connection.getresponse()
+
+
+def whole(port: int, content: bytes) -> tuple[int, Any]:
+    with connected(port) as connection:
+        response = ask(connection, content)
+        return response.status, json.loads(response.read())
+
+
+def page(port: int, path: str) -> str:
+    with connected(port) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 200
+        return response.read().decode()
+
+
+def events(response: http.client.HTTPResponse) -> list[tuple[int, str]]:
+    """(arrival in ns, data) of each event."""
+    lines = iter(response.readline, b"")
+    stamped = ((time.monotonic_ns(), line.decode().strip()) for line in lines)
+    return [(arrived_ns, line.removeprefix("data: ")) for arrived_ns, line in stamped if line]
+
+
+def content_of(data: str) -> str | None:
+    choices = json.loads(data)["choices"] if data != "[DONE]" else []
+    return choices[0]["delta"].get("content") if choices else None
+
+
+def text_of(stream: list[tuple[int, str]]) -> str:
+    return "".join(content_of(data) or "" for _, data in stream)
+
+
+def sent_raw(port: int, content: bytes, limit_s: float = LIMIT_S) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=limit_s)
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: r1\r\n"
+    client.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return client
+
+
+def received(client: socket.socket) -> tuple[bytes, str]:
+    """All that comes, and how it ended: closed, reset, or still open after the socket's timeout."""
+    parts: list[bytes] = []
+    with client:
+        try:
+            while part := client.recv(65536):
+                parts.append(part)
+        except ConnectionResetError:
+            return b"".join(parts), "reset"
+        except TimeoutError:
+            return b"".join(parts), "open"
+    return b"".join(parts), "closed"
+
+
+def struck(port: int, fault: str, limit_s: float = LIMIT_S) -> tuple[bytes, str]:
+    return received(sent_raw(port, body({"fault": fault}, stream_options={"include_usage": True}), limit_s))
+
+
+def contents(answer: bytes | bytearray) -> int:
+    return answer.count(b'"delta":{"content":')
