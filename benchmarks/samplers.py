@@ -38,7 +38,7 @@ CORE = 1
 TREES = (1, 5, 20)
 # Of one call; a list of processes takes ten times as long. No card was at hand to measure it with.
 ASSUMED_CALL_US = 50
-_STUB = Path(__file__).parent.parent / "tests" / "nvml_stub.c"
+_STUB = Path(__file__).parent.parent / "tests" / "support" / "devices" / "nvml_stub.c"
 _LEAF = "import sys; block = bytearray(20 << 20); sys.stdin.readline()"
 _ROOT = """
 import subprocess, sys

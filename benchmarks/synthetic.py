@@ -1,8 +1,8 @@
 """A results directory as a long run leaves it, of any size, without a server: what its report costs to make.
 
 Each deployment has its own speed, each start is a little off, and all play the same conversations, so the
-page has something to say. Requests are written as a cell's are (harness/store/request_table.py); the texts are
-random words, alike in about half of the pairs of deployments.
+page has something to say. Requests are written as a cell's are (harness/store/request_table.py); the texts
+are random words, alike in about half of the pairs of deployments.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import signal
 
 
 def main() -> None:
-    # Python's own handler would show a traceback; harness.cli.app installs one where there is something to stop.
+    # Python's own handler would show a traceback; harness.cli.app installs one where there is something to
+    # stop.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from harness.cli.app import main as command_line
 

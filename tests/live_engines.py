@@ -30,17 +30,17 @@ QUANTIZATIONS: Mapping[str, Sequence[str]] = {
     "llama_cpp": ("gguf-q4_k_m", "gguf-q8_0", "gguf-q4_0", "fp16", "bf16"),
     "vllm": ("bf16", "awq", "w4a16"),
 }
-TESTS: Mapping[str, Sequence[str]] = {
-    "llama_cpp": ("test_llama_cpp_programs_live.py",),
-    "vllm": ("test_vllm_live.py",),
-    "sglang": ("test_sglang_live.py",),
-    "transformers": ("test_transformers_live.py",),
+FILES: Mapping[str, Sequence[str]] = {
+    "llama_cpp": ("engines/llama_cpp/test_llama_cpp_programs_live.py",),
+    "vllm": ("engines/vllm/test_vllm_live.py",),
+    "sglang": ("engines/sglang/test_sglang_live.py",),
+    "transformers": ("engines/transformers/test_transformers_live.py",),
     "weights": (
-        "test_weights_live.py",
-        "test_weights_w4a16_live.py",
-        "test_weights_from_checkpoint_live.py",
+        "engines/model/weights/test_weights_live.py",
+        "engines/model/weights/test_weights_w4a16_live.py",
+        "engines/model/weights/test_weights_from_checkpoint_live.py",
     ),
-    "memory": ("test_memory_live.py", "test_anatomy_live.py"),
+    "memory": ("engines/test_memory_live.py", "reports/memory/test_anatomy_live.py"),
 }
 # This machine cannot have a package: pip's words, and what bench makes of them.
 _CANNOT = re.compile(r"No matching distribution found.*|requires a different Python.*|wrong Python: .*")
@@ -148,7 +148,7 @@ def why_not_prepared(engine: str, quantization: str) -> str | None:
 
 
 def tests() -> Iterator[Outcome]:
-    for name, files in TESTS.items():
+    for name, files in FILES.items():
         with tempfile.TemporaryDirectory() as folder:
             junit = Path(folder, "junit.xml")
             argv = [sys.executable, "-m", "pytest", "-m", "engines", "-s", f"--junitxml={junit}"]

@@ -42,7 +42,7 @@ GEMMA3_270M = Model(
         size_bytes=253_113_024,
         download_bytes=238_200_000,
     ),
-    chat_template=HERE / "templates" / "gemma3.jinja",
+    chat_template=HERE / "model" / "templates" / "gemma3.jinja",
 )
 
 MODELS: Mapping[str, Model] = {model.name: model for model in (GEMMA3_270M, *models_hub.ROWS)}

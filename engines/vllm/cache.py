@@ -50,7 +50,8 @@ def batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
 
 
 def cache_shape(terms: EngineTerms, options: Any, *, is_cpu: bool) -> CacheShape:
-    """From the terms and the options of engines.vllm.engine, with vLLM's defaults for what they leave open."""
+    """From the terms and the options of engines.vllm.engine, with vLLM's defaults for what they leave
+    open."""
     # A GPU is given the next step while it computes one, unless asynchronous scheduling is off.
     steps = 1 if is_cpu or options.async_scheduling is False else 2
     value_bytes = 4 if terms.dtype == "float32" else 2

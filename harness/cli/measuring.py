@@ -28,8 +28,8 @@ from harness.run.growth import Growth
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 
-# harness.run.session, store, known_error and listing are imported by the commands that need them: with pyarrow
-# and numpy, which take longer than all of `bench fit`.
+# harness.run.session, store, known_error and listing are imported by the commands that need them: with
+# pyarrow and numpy, which take longer than all of `bench fit`.
 if TYPE_CHECKING:
     from harness.store.store import CellRecord, RunRecord
 

@@ -1,9 +1,10 @@
 """Supervises one child process so that nothing it started outlives bench, however bench ends.
 
-The program: bench starts `python -P harness/processes/watchdog.py -- ARGV...` and holds the other end of its stdin.
-When that end closes (bench asks, exits, or dies by kill -9) or the child exits, every process that descends
-from the child is ended: TERM, a grace period, KILL. This file may import the standard library and psutil
-only: as a program it runs without bench's packages on its path. The client is harness/processes/supervise.py.
+The program: bench starts `python -P harness/processes/watchdog.py -- ARGV...` and holds the other end of its
+stdin. When that end closes (bench asks, exits, or dies by kill -9) or the child exits, every process that
+descends from the child is ended: TERM, a grace period, KILL. This file may import the standard library and
+psutil only: as a program it runs without bench's packages on its path. The client is
+harness/processes/supervise.py.
 
 The protocol: one JSON line with the child's extra environment on stdin (so that no key shows in an argument
 list); events as JSON lines on stdout (`started` or `failed`, `exited`, `done`); the child's output on stderr.

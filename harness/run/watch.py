@@ -1,7 +1,7 @@
 """Watches one start: the server's process tree, its devices where it has any, and what it tells of itself.
 
-Puts harness/sampling/host.py, harness/sampling/gpu.py and harness/servers/scrape.py together and saves what they saw; reads neither
-psutil nor NVML.
+Puts harness/sampling/host.py, harness/sampling/gpu.py and harness/servers/scrape.py together and saves what
+they saw; reads neither psutil nor NVML.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A thread that reads something at a fixed rate, and the idle state before and after a server.
 
-Shared by harness/sampling/host.py and harness/sampling/gpu.py; knows neither what is read nor who asks. Instants are
-CLOCK_MONOTONIC nanoseconds.
+Shared by harness/sampling/host.py and harness/sampling/gpu.py; knows neither what is read nor who asks.
+Instants are CLOCK_MONOTONIC nanoseconds.
 """
 
 from __future__ import annotations

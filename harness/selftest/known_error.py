@@ -1,6 +1,7 @@
 """The results of `bench selftest` in the cache directory: one of each machine and program of the server.
 
-Copied into the record of every run on that machine. Knows not how they are measured (harness/selftest/selftest.py).
+Copied into the record of every run on that machine. Knows not how they are measured
+(harness/selftest/selftest.py).
 """
 
 from __future__ import annotations

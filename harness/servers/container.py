@@ -2,8 +2,8 @@
 killed run left.
 
 The counterpart of server.running_server. Knows no engine. Docker's client runs in the foreground under
-harness/processes/watchdog.py, so the server's output is in the log as it is written, and the end of bench is the end of
-the client, which tells the container.
+harness/processes/watchdog.py, so the server's output is in the log as it is written, and the end of bench is
+the end of the client, which tells the container.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks Docker, through its command line: what is here, what became of a container.
 
-The only file that runs `docker` and waits for the answer; harness/servers/container.py runs `docker run`. Knows no
-engine and starts no container.
+The only file that runs `docker` and waits for the answer; harness/servers/container.py runs `docker run`.
+Knows no engine and starts no container.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Choices of each key -> typed, frozen Settings: which keys there are, their defaults, and which of them go
 together.
 
-Knows what engines and scenarios exist through their dicts alone; harness/settings/decoding.py reads each value.
+Knows what engines and scenarios exist through their dicts alone; harness/settings/decoding.py reads each
+value.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""The results directory: records, tables, and files written whole. Knows nothing of how they were measured."""
+"""The results directory: records, tables, and files written whole. Knows nothing of how they were
+measured."""

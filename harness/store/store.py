@@ -100,18 +100,17 @@ class Phase:
 class StartRecord:
     """start.json. Memory figures are of the machine (host) or the device, `memory_kind` says which.
 
-    `devices`: those that it was given, as NVML counts them.
-    `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
-    `returned_to_baseline` compares the two. `memory_notes`: why a value was not sampled, by sampler and field
-    ("device 0 energy"); older runs have all of it in the one sentence of `memory_note`. `launch_s` runs from
-    the spawn to the first good generation.
-    `argv` is the command line, a container's with docker's; `environment` what was set for the server
-    and what of ours bears on it, without secrets. `version`: the server's word, else its environment's.
-    `image`: of a container, what identifies it (docker_cli.image_facts).
-    `stages`: instants at which steps of the start were over, of process_up, weights_loaded, engine_ready,
-    listening, first_token, steady_token those that could be seen. `prompt_tokens`: what the server counted
-    for fixed short prompts, by the prompt's name (harness/servers/prompts.py); `unmatched`: common terms that the
-    engine could not be told, and why. `forces_length`: answers have the length asked for.
+    `devices`: those that it was given, as NVML counts them. `baseline_bytes` was in use before the start,
+    `after_bytes` once the server had stopped; `returned_to_baseline` compares the two. `memory_notes`: why a
+    value was not sampled, by sampler and field ("device 0 energy"); older runs have all of it in the one
+    sentence of `memory_note`. `launch_s` runs from the spawn to the first good generation. `argv` is the
+    command line, a container's with docker's; `environment` what was set for the server and what of ours
+    bears on it, without secrets. `version`: the server's word, else its environment's. `image`: of a
+    container, what identifies it (docker_cli.image_facts). `stages`: instants at which steps of the start
+    were over, of process_up, weights_loaded, engine_ready, listening, first_token, steady_token those that
+    could be seen. `prompt_tokens`: what the server counted for fixed short prompts, by the prompt's name
+    (harness/servers/prompts.py); `unmatched`: common terms that the engine could not be told, and why.
+    `forces_length`: answers have the length asked for.
 
     `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).
     `memory_expected`: what `bench fit` reckons for this deployment, in bytes: weights, kv_cache, overhead,

@@ -17,6 +17,7 @@ import msgspec
 
 from harness.errors import StoreError
 from harness.store import store
+from harness.store.whole_files import write_whole
 from reports.answering.described import device, loads_words, question
 from reports.answering.headline import headline
 from reports.frames import Run, open_run
@@ -137,4 +138,4 @@ def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
     """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
     path = run_dir / DIGEST_FILE
     with suppress(OSError):
-        store.write_whole(path, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")
+        write_whole(path, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")

@@ -119,7 +119,8 @@ def answers_of(run: Run) -> list[Answer]:
 def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
     """The highest load kept below all that are broken, and the lowest broken; None where there is none.
 
-    The search goes by the same rule (harness/run/bisection.py), to which tests/harness/run/test_bisection.py holds both.
+    The search goes by the same rule (harness/run/bisection.py), to which tests/harness/run/test_bisection.py
+    holds both.
     """
     broken = min((each.level for each in tried if each.keeps is False), default=None)
     below = math.inf if broken is None else broken

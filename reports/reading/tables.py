@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from harness.errors import StoreError
 from harness.store import store
+from harness.store.request_table import REQUEST_SCHEMA
 
 _TEXTS = ("reasoning_text", "output_text")
 _LEFT_OUT = ("chunk_ns", *_TEXTS, "raw_response")
-REQUEST_COLUMNS = tuple(name for name in store.REQUEST_SCHEMA.names if name not in _LEFT_OUT)
+REQUEST_COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _LEFT_OUT)
 _NULLABLE = {
     pa.int16(): pd.Int64Dtype(),
     pa.int32(): pd.Int64Dtype(),
@@ -56,7 +57,7 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
         for number, origin in origins.items()
     ]
     if not tables:
-        empty = store.REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
+        empty = REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
         tables = [_latencies(empty, 0, "sent_ns")]
     joined = [pa.concat_tables(tables)]
     tables.clear()

@@ -2,9 +2,9 @@
 
 The statistic is the valley of a kernel density of the logarithms (Gaussian kernel, Silverman's rule of thumb
 for its width, 1986: 0.9 min(s, IQR / 1.34) n^(-1/5)) against the lower of the two humps beside it. Its limits
-are chosen by simulation (tests/reports/statistics/test_reports_humps.py): a page looks at many cells and turns, so of samples
-with one hump, lognormal, exponential or heavier in the tail, at most one in two hundred is called two-humped.
-That width smooths two humps that are close: it misses some rather than see too many.
+are chosen by simulation (tests/reports/statistics/test_reports_humps.py): a page looks at many cells and
+turns, so of samples with one hump, lognormal, exponential or heavier in the tail, at most one in two hundred
+is called two-humped. That width smooths two humps that are close: it misses some rather than see too many.
 """
 
 from __future__ import annotations

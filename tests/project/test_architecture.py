@@ -4,67 +4,58 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import cache
 
-import pytest
 from conftest import ALONE, LONGEST
-from places import ROOT
+from places import ROOT, TESTS
 
 OURS = {"harness", "engines", "scenarios", "reports"}
-SHARED = {"harness.contracts", "harness.errors"}
 HOMES = {
-    "hydra": {"harness/settings/overrides.py"},
-    "yaml": {"harness/settings/overrides.py"},
-    "pynvml": {"harness/sampling/nvml.py"},
-    "psutil": {
-        "harness/sampling/host.py",
-        "harness/sampling/process_tree.py",
-        "harness/processes/watchdog.py",
-    },
-    "locust": {"harness/load/"},
-    "gevent": {"harness/load/"},
-    "orjson": {"harness/load/"},
-    "pyarrow": {"harness/store/store.py", "harness/store/request_table.py", "reports/"},
-    "tokenizers": {"harness/store/tokens.py"},
-    "pandas": {"reports/"},
-    "plotly": {"reports/"},
-    "numpy": {"reports/"},
-    "scipy": {"reports/"},
-    "typer": {"harness/cli/app.py", "harness/commands/"},
-    "rich": {
-        "harness/cli/app.py",
-        "harness/commands/",
-        "harness/cli/show/compare_text.py",
-        "harness/cli/show/fit_text.py",
-        "harness/cli/show/gate_text.py",
-        "harness/cli/show/listing.py",
-        "harness/cli/progress/live.py",
-        "harness/cli/progress/progress.py",
-    },
-    "huggingface_hub": {"engines/tgi/engine.py", "engines/weights/"},
-    "prometheus_client": {"harness/servers/scrape.py"},
-    "platformdirs": {"harness/install/install.py"},
+    "hydra": ("harness/settings/overrides.py",),
+    "yaml": ("harness/settings/overrides.py",),
+    "pynvml": ("harness/sampling/nvml.py",),
+    "psutil": ("harness/sampling/", "harness/processes/"),
+    "locust": ("harness/load/",),
+    "gevent": ("harness/load/",),
+    "orjson": ("harness/load/",),
+    "pyarrow": ("harness/store/", "reports/"),
+    "tokenizers": ("harness/store/tokens.py",),
+    "pandas": ("reports/",),
+    "plotly": ("reports/",),
+    "numpy": ("reports/",),
+    "scipy": ("reports/",),
+    "typer": ("harness/cli/",),
+    "rich": ("harness/cli/",),
+    "huggingface_hub": ("engines/tgi/", "engines/model/"),
+    "prometheus_client": ("harness/servers/scrape.py",),
+    "platformdirs": ("harness/install/install.py",),
 }
 # Only in engines/inside, where an engine's own environment has them.
 ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf"}
-# The command line and what it prints may import anything.
-COMMAND_LINE = (
-    "harness/cli/app.py",
-    "harness/commands/",
-    "harness/cli/show/compare_text.py",
-    "harness/cli/show/gate_text.py",
-    "harness/cli/show/listing.py",
+# The packages of harness, each of which imports only those below it; those of one line may import each other.
+LEVELS = (
+    ("cli",),
+    ("run",),
+    ("selftest",),
+    ("plan", "servers", "load", "sampling", "store", "install", "fit"),
+    ("settings", "processes"),
+    ("contracts", "errors"),
 )
 
 
-def sources() -> list[str]:
-    found = (path for folder in sorted(OURS) for path in sorted((ROOT / folder).rglob("*.py")))
-    return [path.relative_to(ROOT).as_posix() for path in found]
+@cache
+def imports() -> Mapping[str, frozenset[str]]:
+    """Return the modules that each of our files imports, `a.b` for `from a import b` where b is a module."""
+    names = [
+        path.relative_to(ROOT).as_posix()
+        for folder in sorted(OURS)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+    return {name: frozenset(_imports(name)) for name in names}
 
 
-def imports(name: str) -> Iterator[str]:
-    """Every module that a file imports, `a.b` for `from a import b` where that is a module of ours."""
+def _imports(name: str) -> Iterator[str]:
     for node in ast.walk(ast.parse((ROOT / name).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -74,6 +65,7 @@ def imports(name: str) -> Iterator[str]:
                 yield inner if _is_module(inner) else node.module
 
 
+@cache
 def _is_module(dotted: str) -> bool:
     path = ROOT.joinpath(*dotted.split("."))
     return path.with_suffix(".py").is_file() or path.is_dir()
@@ -83,73 +75,151 @@ def top(module: str) -> str:
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", [n for n in sources() if not n.startswith("engines/inside/")])
-def test_each_library_is_imported_in_its_home_only(name: str) -> None:
-    strays = [
-        module
-        for module in imports(name)
-        if (homes := HOMES.get(top(module))) and not any(name.startswith(home) for home in homes)
-    ]
-    assert not strays
+def is_inside(name: str) -> bool:
+    return name.startswith("engines/inside/")
 
 
-@pytest.mark.parametrize("name", sources())
-def test_engines_own_packages_stay_inside(name: str) -> None:
-    if not name.startswith("engines/inside/"):
-        assert not [module for module in imports(name) if top(module) in ENGINES_OWN]
+def is_shared(module: str) -> bool:
+    return module in ("harness.contracts", "harness.errors") or module.startswith("harness.contracts.")
 
 
-@pytest.mark.parametrize("name", [n for n in sources() if n.startswith(("engines/", "scenarios/"))])
-def test_engines_and_scenarios_see_the_contracts_and_themselves(name: str) -> None:
-    if name.startswith("engines/inside/"):
-        return
-    own = top(name.replace("/", "."))
-    allowed = SHARED | {"harness"}
-    for module in imports(name):
+def strays(*folders: str) -> Iterator[tuple[str, str]]:
+    """Yield each file in these folders with each module that it imports; engines/inside is left out."""
+    for name, modules in imports().items():
+        if name.startswith(folders) and not is_inside(name):
+            for module in sorted(modules):
+                yield name, module
+
+
+def test_each_library_is_imported_in_its_home_only() -> None:
+    assert [
+        (name, module)
+        for name, module in strays(*OURS)
+        if (homes := HOMES.get(top(module))) and not name.startswith(homes)
+    ] == []
+
+
+def test_engines_own_packages_stay_inside() -> None:
+    assert [(name, module) for name, module in strays(*OURS) if top(module) in ENGINES_OWN] == []
+
+
+def test_programs_inside_an_environment_import_nothing_of_ours() -> None:
+    found = [(name, module) for name, modules in imports().items() if is_inside(name) for module in modules]
+    assert [pair for pair in found if top(pair[1]) in OURS] == []
+
+
+def test_engines_and_scenarios_see_the_contracts_and_themselves() -> None:
+    wrong = []
+    for name, module in strays("engines/", "scenarios/"):
         if top(module) in OURS:
-            assert top(module) == own or module in allowed, module
-        elif name not in HOMES.get(top(module), ()):
-            assert top(module) in sys.stdlib_module_names, module
+            is_allowed = top(module) == top(name.replace("/", ".")) or is_shared(module)
+        else:
+            is_allowed = top(module) in _STANDARD or name.startswith(HOMES.get(top(module), ("no home",)))
+        if not is_allowed:
+            wrong.append((name, module))
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("engines/inside/")])
-def test_programs_inside_an_environment_import_nothing_of_ours(name: str) -> None:
-    assert not [module for module in imports(name) if top(module) in OURS]
+def test_an_engine_knows_no_other_engine() -> None:
+    engines = {path.name for path in (ROOT / "engines").iterdir() if (path / "engine.py").is_file()}
+    own = [(name, module) for name, module in strays(*(f"engines/{engine}/" for engine in engines))]
+    assert [
+        (name, module)
+        for name, module in own
+        if module.startswith("engines.") and module.split(".")[1] in engines - {name.split("/")[1]}
+    ] == []
 
 
-@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("reports/")])
-def test_reports_read_the_store_alone(name: str) -> None:
-    for module in imports(name):
-        if top(module) in OURS - {"reports"}:
-            assert module in SHARED | {"harness.store.store"}, module
+def test_reports_read_the_store_alone() -> None:
+    found = [(name, module) for name, module in strays("reports/") if top(module) in OURS - {"reports"}]
+    assert [each for each in found if not (is_shared(each[1]) or each[1].startswith("harness.store"))] == []
 
 
-@pytest.mark.parametrize("name", [n for n in sources() if n.startswith("harness/")])
-def test_harness_knows_engines_and_scenarios_by_their_dicts(name: str) -> None:
-    if name.startswith(COMMAND_LINE):
-        return
-    for module in imports(name):
-        if top(module) in {"engines", "scenarios", "reports"}:
-            assert module in {"engines", "scenarios"}, module
+def test_harness_knows_engines_and_scenarios_by_their_dicts() -> None:
+    found = [pair for pair in strays("harness/") if not pair[0].startswith("harness/cli/")]
+    others = [pair for pair in found if top(pair[1]) in {"engines", "scenarios", "reports"}]
+    assert [pair for pair in others if pair[1] not in {"engines", "scenarios"}] == []
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in sources() if n.startswith("harness/contracts/") or n == "harness/errors.py"]
-)
-def test_contracts_and_errors_import_the_standard_library_only(name: str) -> None:
-    for module in imports(name):
-        assert top(module) in sys.stdlib_module_names or module.startswith("harness.contracts"), module
+def test_contracts_and_errors_import_the_standard_library_only() -> None:
+    found = strays("harness/contracts/", "harness/errors.py")
+    assert [pair for pair in found if not (top(pair[1]) in _STANDARD or is_shared(pair[1]))] == []
 
 
 def test_locust_is_imported_by_the_load_process_only() -> None:
     """Importing it patches the standard library: nothing that bench itself imports may pull it in."""
-    patched = {f"harness/load/{name}.py" for name in ("play", "users", "locustfile")}
-    for name in sources():
-        if any(top(module) == "locust" for module in imports(name)):
-            assert name in patched
+    patched = {"play", "users", "locustfile"}
+    found = {
+        name.rpartition("/")[2].removesuffix(".py")
+        for name, module in strays(*OURS)
+        if top(module) == "locust"
+    }
+    assert found <= patched
+
+
+def test_packages_of_harness_import_only_what_is_below_them() -> None:
+    level = {package: number for number, packages in enumerate(LEVELS) for package in packages}
+    wrong = [
+        (name, module)
+        for name, module in strays("harness/")
+        if module.startswith("harness.") and name.count("/") > 1
+        if level[module.split(".")[1]] < level[name.split("/")[1]]
+    ]
+    assert [pair for pair in wrong if pair not in _TO_MEND] == []
+
+
+def test_no_circle_between_packages_of_harness_or_between_files() -> None:
+    files = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): {
+            module for module in modules if top(module) in OURS
+        }
+        for name, modules in imports().items()
+        if not name.startswith("reports/")
+    }
+    packages: dict[str, set[str]] = {}
+    for name, module in strays("harness/"):
+        if name.count("/") > 1 and module.startswith("harness.") and (name, module) not in _TO_MEND:
+            here, there = name.split("/")[1], module.split(".")[1]
+            packages.setdefault(here, set()).update({there} - {here})
+    assert circles(packages) == []
+    assert circles(files) == []
+
+
+def circles(arrows: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return a circle for each node that is found again on the way from it, in the order of the way."""
+    found, done = [], set[str]()
+
+    def visit(node: str, way: list[str]) -> None:
+        if node in way:
+            found.append([*way[way.index(node) :], node])
+        elif node not in done:
+            for other in sorted(arrows.get(node, ())):
+                visit(other, [*way, node])
+            done.add(node)
+
+    for node in sorted(arrows):
+        visit(node, [])
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}}) == []
 
 
 def test_the_tests_that_run_alone_or_first_are_there() -> None:
     named = sorted([*ALONE, *LONGEST])
-    assert [name for name in named if not Path(__file__).with_name(f"test_{name}.py").exists()] == []
+    assert [name for name in named if not list(TESTS.rglob(f"test_{name}.py"))] == []
     assert not ALONE & set(LONGEST)
+
+
+_STANDARD = sys.stdlib_module_names
+# Imports of things in the wrong room. TO_MEND shrinks, and goes.
+_TO_MEND: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("harness/run/growth.py", "harness.cli.show.plan_text"),
+        ("harness/run/search.py", "harness.cli.progress.progress"),
+        ("harness/run/search.py", "harness.cli.show.plan_text"),
+        ("harness/run/session.py", "harness.cli.progress.progress"),
+    }
+)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from live_engines import QUANTIZATIONS, TESTS, outcome_of, pytest_outcome, why_not_prepared
+from live_engines import FILES, QUANTIZATIONS, outcome_of, pytest_outcome, why_not_prepared
 from places import TESTS
 
 ABSENT = "ERROR: No matching distribution found for autoawq==0.2.9\n"
@@ -63,5 +63,4 @@ def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:
 
 
 def test_each_file_of_the_live_tests_is_there() -> None:
-    folder = TESTS
-    assert all((folder / file).is_file() for files in TESTS.values() for file in files)
+    assert all((TESTS / file).is_file() for files in FILES.values() for file in files)

@@ -1,7 +1,7 @@
 """The numbers of METHODOLOGY.md's section on statistics that have a formula, worked out anew.
 
-Of those that come of simulations tests/reports/comparing/test_verdicts_simulated.py draws anew: false words of a family, the
-table of power, what `until` covers.
+Of those that come of simulations tests/reports/comparing/test_verdicts_simulated.py draws anew: false words
+of a family, the table of power, what `until` covers.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ OnLine = Callable[[str], None]
 # seconds so far while it says nothing; its exit code. Whatever way bench ends, the command ends with it.
 Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
-INSIDE = Path(__file__).parent.parent / "inside"
+INSIDE = Path(__file__).parents[2] / "inside"
 _TAIL_LINES = 10
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import MissingError
 
-_SCRIPT = Path(__file__).parent.parent / "inside" / "hub_page.py"
+_SCRIPT = Path(__file__).parents[2] / "inside" / "hub_page.py"
 _REFUSED = 4
 # Of its two requests, which bound themselves, and of starting a Python.
 _LIMIT_S = 90.0

@@ -15,8 +15,8 @@ from engines.model.model_row import HubRepo, Model, PackageSource
 from engines.model.quantization import QUANTIZATIONS
 from harness.contracts import ModelFacts
 
-HERE = Path(__file__).parent.parent
-CALIBRATION = HERE / "calibration" / "general.txt"
+HERE = Path(__file__).parents[2]
+CALIBRATION = HERE / "model" / "calibration" / "general.txt"
 CALIBRATION_SEED = 1
 
 # What the gguf package can make: quantization -> (its kind, bits per weight).

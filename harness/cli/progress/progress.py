@@ -39,8 +39,8 @@ REFRESHES_PER_S = 2
 
 
 class Show:
-    """A run's Observer (harness/run/run.py), and `line` for all else; a `with` block holds the panel, which is
-    there from the first thing that it can show on."""
+    """A run's Observer (harness/run/run.py), and `line` for all else; a `with` block holds the panel, which
+    is there from the first thing that it can show on."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet

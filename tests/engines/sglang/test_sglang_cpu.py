@@ -12,7 +12,6 @@ from places import ROOT, TESTS
 from engines.sglang.log import HINTS, resolved
 
 FOLDER = TESTS / "sglang_cpu"
-ROOT = FOLDER.parent.parent
 
 
 def run_with_stand_in(code: str) -> subprocess.CompletedProcess[str]:

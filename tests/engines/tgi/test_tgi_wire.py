@@ -1,5 +1,5 @@
-"""TGI's HTTP, as tests/support/servers/tgi_server.py speaks it: what bench reads of it, what Hugging Face's own client reads,
-and a whole run. No real TGI answers here."""
+"""TGI's HTTP, as tests/support/servers/tgi_server.py speaks it: what bench reads of it, what Hugging Face's
+own client reads, and a whole run. No real TGI answers here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from harness.load.rows import request_body
 from harness.servers.probe import fetch_facts
 from harness.servers.server import free_port
 
-HERE = TESTS
+HERE = TESTS / "support/servers"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The decoder against tests/support/loads/slow_decode.py, whatever the bytes and however they were cut into reads."""
+"""The decoder against tests/support/loads/slow_decode.py, whatever the bytes and however they were cut into
+reads."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from harness.errors import LoadError, ServerError
 from harness.load.processes import run_load
 from harness.load.pulse import Progress
 from harness.load.records import read_summary
-from harness.store import store
+from harness.store import request_table
 
 CHAT = {"turns": 1, "output_tokens": 4, "think_time_s": 0.0}
 
@@ -44,7 +44,7 @@ def test_a_load_reports_progress_and_leaves_rows_and_summary(tmp_path, port):
     heard: list[Progress] = []
     made = job(tmp_path, port, load=Load(concurrency=1, warmup_s=0.1, duration_s=1.5))
     summary = play(tmp_path, made, hear=heard.append)
-    rows = store.read_rows(tmp_path / "rows.jsonl")
+    rows = request_table.read_rows(tmp_path / "rows.jsonl")
     assert summary.requests == len(rows) > 2
     assert {row.outcome for row in rows} == {"ok"}
     assert heard
@@ -72,7 +72,7 @@ def test_a_check_that_raises_ends_the_load_and_keeps_its_rows(tmp_path, port):
     made = job(tmp_path, port, load=Load(concurrency=1, warmup_s=0.1, duration_s=60))
 
     def check() -> None:
-        if store.read_rows(tmp_path / "rows.jsonl"):
+        if request_table.read_rows(tmp_path / "rows.jsonl"):
             raise ServerError("the server died")
 
     with pytest.raises(ServerError, match="the server died"):
@@ -80,7 +80,7 @@ def test_a_check_that_raises_ends_the_load_and_keeps_its_rows(tmp_path, port):
     summary = read_summary(made)
     assert summary is not None
     assert summary.ended_by == "interrupted"
-    assert store.read_rows(tmp_path / "rows.jsonl")
+    assert request_table.read_rows(tmp_path / "rows.jsonl")
 
 
 def test_what_a_killed_load_process_had_begun_is_lost(tmp_path):
@@ -96,7 +96,7 @@ def test_what_a_killed_load_process_had_begun_is_lost(tmp_path):
 
         with pytest.raises(LoadError, match="ended with code -9"):
             play(tmp_path, made, kill_once_all_have_begun)
-    rows = store.read_rows(tmp_path / "rows.jsonl")
+    rows = request_table.read_rows(tmp_path / "rows.jsonl")
     assert [(row.outcome, row.error) for row in rows] == [("lost", "load worker 0 was lost")] * 3
     assert {row.user for row in rows} == {0, 1, 2}
 
@@ -106,7 +106,7 @@ def test_lost_requests_that_cannot_be_written_do_not_hide_why_the_load_ended(tmp
 
     def die() -> None:
         """Kill the load process, and put a device that is always full in its rows' place."""
-        if store.read_rows(tmp_path / "rows.jsonl"):
+        if request_table.read_rows(tmp_path / "rows.jsonl"):
             for child in psutil.Process().children(recursive=True):
                 if "harness.load.worker" in child.cmdline()[1:4]:
                     child.kill()

@@ -68,7 +68,7 @@ subprocess.Popen([sys.executable, "-c", {WRITE_PID!r}, sys.argv[1] + "2"], start
 """
 BENCH = f"""
 import pathlib, signal, sys
-from harness.running import supervised
+from harness.processes.running import supervised
 tmp = pathlib.Path(sys.argv[1])
 argv = [sys.executable, "-c", {FAMILY!r}, str(tmp / "pid")]
 with supervised(argv, label="vllm", state_dir=tmp / "s", log_path=tmp / "log", grace_s=0.3) as process:

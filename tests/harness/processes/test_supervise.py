@@ -165,7 +165,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path) -> None:
 
 BENCH = """
 import pathlib, signal, sys
-from harness.supervise import supervise
+from harness.processes.supervise import supervise
 child = sys.argv[2]
 argv = [sys.executable, "-c", child, *sys.argv[3:]]
 process = supervise(argv, log_path=pathlib.Path(sys.argv[1]), grace_s=0.3)
@@ -221,7 +221,7 @@ def test_kill_9_of_the_watchdog_ends_the_child_and_is_noticed(tmp_path: Path) ->
 
 INTERRUPTED = """
 import os, pathlib, signal, sys
-from harness.supervise import supervise
+from harness.processes.supervise import supervise
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests begun in the background ignore Ctrl-C
 tmp = pathlib.Path(sys.argv[1])
 child = ("import os,pathlib,signal,sys\\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\\n"

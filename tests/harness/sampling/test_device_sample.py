@@ -205,7 +205,7 @@ def test_processes_are_listed_anew_when_the_used_memory_changes(library: Path) -
 
 GROWING = f"""
 def growing(is_mark):
-    from harness.device_sample import DeviceReader
+    from harness.sampling.device_sample import DeviceReader
     lists = []
     with nvml.session() as library:
         reader = DeviceReader(library, {{}}, 0, lambda listed: (lists.append(1), listed)[1])
@@ -231,12 +231,12 @@ SERVED = """
 class Kept(dict):
     def update(self, **facts): super().update(facts)
 def watched(pid, folder, listed):
-    from harness.watch import watch_memory
+    from harness.run.watch import watch_memory
     os.environ["NVML_PROCESSES"] = listed
     kept = Kept()
     with watch_memory(pid, [0], Path(folder), kept) as watch:
         watch.mark("ready")
-    from harness import store
+    from harness.store import store
     table = store.read_samples(Path(folder) / "device.parquet").to_pylist()
     return {"rows": table, "notes": kept["memory_notes"], "sampler": kept["sampler"]}
 def serve(source):
@@ -246,7 +246,7 @@ def serve(source):
 
 AT_ONCE = f"""
 def most_at_once():
-    from harness.device_sample import DeviceReader
+    from harness.sampling.device_sample import DeviceReader
     inside, most, steps, tick = [], [], iter(range(100)), threading.Event()
     def ours(listed):
         inside.append(1)
@@ -277,7 +277,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
     server = f"import subprocess, sys; input(); subprocess.run([sys.executable, '-c', {worker!r}])"
     source = f"""
     def asked():
-        from harness.process_tree import ProcessTree
+        from harness.sampling.process_tree import ProcessTree
         with serve({server!r}) as server:
             tree = ProcessTree(server.pid)
             before = tree.read().processes

@@ -1,4 +1,5 @@
-"""harness/sampling/guard.py: samples of known content, and a real run beside programs that take the processor."""
+"""harness/sampling/guard.py: samples of known content, and a real run beside programs that take the
+processor."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from docker_engine import (
     wheel_folder,
     wheels,
 )
-from places import ROOT, TESTS
+from places import TESTS
 from waiting import is_running, wait_until
 
 from engines import ENGINES
@@ -335,10 +335,10 @@ def test_an_image_is_identified(engine: DockerEngine) -> None:
 
 BENCH = """
 import pathlib, signal, sys
-from harness.container import running_container
+from harness.servers.container import running_container
 from harness.contracts import ContainerSpec
 from harness.errors import Interrupted
-from harness.server import wait_ready
+from harness.servers.server import wait_ready
 tmp, image, fake, port = sys.argv[1:]
 def interrupt(number, frame):
     raise Interrupted(number)

@@ -53,7 +53,7 @@ def test_a_damaged_line_is_left_out_and_told(tmp_path, caplog):
 _CONVERT = """
 import sys
 from pathlib import Path
-from harness import request_table
+from harness.store import request_table
 def peak_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -14,7 +14,7 @@ from make_run import S
 from harness.contracts import Load
 from harness.errors import StoreError
 from harness.sampling.host import HostSample
-from harness.store import store
+from harness.store import request_table, store
 
 
 @pytest.fixture
@@ -99,12 +99,12 @@ def test_last_line_cut_by_a_kill_is_left_out(tmp_path):
     lines = [msgspec.json.encode(make_run.row(k, k * S)) for k in range(3)]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join(lines))
-    assert [row.request_id for row in store.read_rows(path)] == ["r0", "r1"]
+    assert [row.request_id for row in request_table.read_rows(path)] == ["r0", "r1"]
     path.write_bytes(b"\n".join(lines) + b"\n")
-    assert store.read_rows(path) == [make_run.row(k, k * S) for k in range(3)]
+    assert request_table.read_rows(path) == [make_run.row(k, k * S) for k in range(3)]
     path.write_bytes(lines[0][:20])
-    assert store.read_rows(path) == []
-    assert store.read_rows(tmp_path / "absent") == []
+    assert request_table.read_rows(path) == []
+    assert request_table.read_rows(tmp_path / "absent") == []
 
 
 def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):

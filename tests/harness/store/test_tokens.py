@@ -67,7 +67,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     """In an interpreter that has no package of that name to import."""
     program = (
         "import sys; sys.modules['tokenizers'] = None\n"
-        "from harness import errors, tokens\n"
+        "from harness import errors; from harness.store import tokens\n"
         "try: tokens.counter('t.json')\n"
         "except errors.UserError as error: print(error)"
     )

@@ -14,7 +14,7 @@ from harness.store.whole_files import write_whole
 WRITER = """
 import sys
 from pathlib import Path
-from harness.whole_files import write_whole
+from harness.store.whole_files import write_whole
 for _ in range(200):
     write_whole(Path(sys.argv[1]), sys.argv[2].encode() * 200_000)
 """

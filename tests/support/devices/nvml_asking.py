@@ -20,7 +20,7 @@ GIB = 2**30
 PRELUDE = """
 import dataclasses, json, os, subprocess, sys, threading, time
 from pathlib import Path
-from harness import gpu, nvml, sampling
+from harness.sampling import gpu; from harness.sampling import nvml; from harness.sampling import sampling
 from harness.contracts import Reason
 from harness.errors import UserError
 def plain(value):

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from places import ROOT
+from places import ROOT, TESTS
 from timeline_server import CHUNKED, Link, Server, answer, chunk, event, wait_until_ns
 
 from harness.contracts import Load, LoadJob, LoadSummary, RequestRow
 
-TINY = (str(ROOT / "tests" / "tiny_load.py"),)
+TINY = (str(TESTS / "support/loads/tiny_load.py"),)
 WORKER = ("-m", "harness.load.worker")
 REAL: dict[str, Any] = {
     "engine": "openai",

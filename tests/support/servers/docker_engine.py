@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from places import ROOT
+from places import ROOT as CHECKOUT
 from waiting import wait_until
 
 ROOT = Path(os.environ.get("BENCH_TEST_DOCKER_ROOT", Path(tempfile.gettempdir(), "serving-bench-docker")))
-CHECKOUT = ROOT
 BASE = "serving-bench/test-base:trixie"
 # What Python's own modules are linked with, and the certificates of this machine.
 PACKAGES = "ca-certificates,libbz2-1.0,libexpat1,libffi8,liblzma5,libncursesw6,libreadline8t64,libsqlite3-0,"

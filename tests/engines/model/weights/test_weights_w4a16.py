@@ -1,5 +1,6 @@
 """w4a16: a 4-bit checkpoint as compressed-tensors, recognised where it is and made by llm-compressor. The
-program that makes it is a stand-in of a few lines; tests/engines/model/weights/test_weights_w4a16_live.py has the real one."""
+program that makes it is a stand-in of a few lines; tests/engines/model/weights/test_weights_w4a16_live.py has
+the real one."""
 
 from __future__ import annotations
 
