@@ -10,7 +10,7 @@ BUILT := not engines and not docker
 HERE := $(BUILT) and not long
 BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --build-arg BASE=$(BASE_IMAGE)
 
-.PHONY: install run served test check test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
+.PHONY: install run served test check size test-long test-engines test-docker images sglang-cpu-env report-example gallery clean
 
 install: $(READY)
 
@@ -68,6 +68,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# How large the code is, by folder, and how quickly its lists answer.
+size: install
+	$(BIN)/python benchmarks/size.py
 
 # The screenshot that the README shows, of the example report (needs Chromium).
 report-example:

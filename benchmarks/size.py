@@ -1,0 +1,125 @@
+"""How large the code is, and how quickly its lists answer: `python benchmarks/size.py [--json]`.
+
+Counts what git tracks. A statement is a node of `ast.stmt`; a small module with one importer is one that
+might as well stand in the file that imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COUNTED = ("harness", "engines", "scenarios", "reports", "tests")
+SMALL_LINES = 60
+COMMANDS = (("--help",), ("list", "engines"))
+RUNS = 5
+
+
+def tracked(*folders: str) -> list[Path]:
+    """Return the paths of the files that git tracks in these folders, from the root of the checkout."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--", *folders]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [Path(line) for line in said.splitlines() if (ROOT / line).is_file()]
+
+
+def parsed(folders: Sequence[str]) -> dict[Path, tuple[str, ast.Module]]:
+    """Return the text and the syntax tree of each Python file in these folders."""
+    files = [path for path in tracked(*folders) if path.suffix == ".py"]
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in files}
+    return {path: (text, ast.parse(text)) for path, text in texts.items()}
+
+
+def statements(tree: ast.Module) -> int:
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(tree))
+
+
+def lines(text: str) -> int:
+    return text.count("\n")
+
+
+def imported(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Yield each of our modules that a tree imports, whether by `import a.b` or by `from a import b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules else node.module for name in inner)
+
+
+def small_with_one_importer(files: Mapping[Path, tuple[str, ast.Module]]) -> list[str]:
+    """Return the modules of under SMALL_LINES lines that one file imports; programs and packages are none."""
+    modules = {".".join(path.with_suffix("").parts): path for path in files if path.name != "__init__.py"}
+    importers = Counter(name for _, tree in files.values() for name in set(imported(tree, modules)))
+    return sorted(
+        str(path)
+        for name, path in modules.items()
+        if importers[name] == 1 and lines(files[path][0]) < SMALL_LINES and "inside" not in path.parts
+    )
+
+
+def fullest(files: Iterable[Path], top: str) -> tuple[str, int]:
+    """Return the folder below `top` that has the most Python files of its own, and how many."""
+    (folder, count), *_ = Counter(path.parent for path in files if path.parts[0] == top).most_common(1)
+    return str(folder), count
+
+
+def wall_s(arguments: Sequence[str]) -> float:
+    """Return the median wall time of `bench` with these arguments, in seconds."""
+    command = [str(Path(sys.executable).with_name("bench")), *arguments]
+    took = []
+    for _ in range(RUNS):
+        begun_s = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        took.append(time.perf_counter() - begun_s)
+    return statistics.median(took)
+
+
+def measured() -> dict[str, object]:
+    files = parsed(COUNTED)
+    of = {folder: [each for path, each in files.items() if path.parts[0] == folder] for folder in COUNTED}
+    house = {path: each for path, each in files.items() if path.parts[0] in ("harness", "engines")}
+    native = [path for path in tracked("engines") if path.suffix in (".c", ".h")]
+    return {
+        "statements": {folder: sum(statements(tree) for _, tree in each) for folder, each in of.items()},
+        "lines": {folder: sum(lines(text) for text, _ in each) for folder, each in of.items()},
+        "harness and engines": {
+            "statements": sum(statements(tree) for _, tree in house.values()),
+            "lines": sum(lines(text) for text, _ in house.values()),
+            "modules": len(house),
+        },
+        "lines of C": sum(lines((ROOT / path).read_text()) for path in native),
+        f"modules under {SMALL_LINES} lines with one importer": small_with_one_importer(house),
+        "most files in one folder": dict(fullest(files, folder) for folder in COUNTED),
+        f"wall time, s, median of {RUNS}": {
+            f"bench {' '.join(arguments)}": round(wall_s(arguments), 2) for arguments in COMMANDS
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    found = measured()
+    if parser.parse_args().json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number:,}" for key, number in value.items())
+        elif isinstance(value, list):
+            value = ", ".join([str(len(value)), *value])
+        print(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    main()
