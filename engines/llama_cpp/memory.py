@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from engines.model import kv_cache
-from engines.model.memory_overhead import (
+from engines.common.overhead import (
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     cpu_source,
     is_like_measured,
 )
-from engines.model.weights_size import NARROW_SHARE, gguf_blocks_bytes, is_narrow
+from engines.model import sizes
+from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
 PYTHON, XLLAMACPP = "llama-cpp-python", "xllamacpp"
@@ -58,8 +58,8 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     terms, options = deployment.terms, deployment.options
     value_bytes = _VALUE_BYTES[options.kv_cache_type or "f16"]
     cells, windowed_cells = _cells(terms, options, facts)
-    layer = kv_cache.layer_token_bytes(facts, value_bytes)
-    full, windowed = kv_cache.full_layers(facts), kv_cache.windowed_layers(facts)
+    layer = sizes.layer_token_bytes(facts, value_bytes)
+    full, windowed = sizes.full_layers(facts), sizes.windowed_layers(facts)
     buffers = _buffer_bytes(terms, options, facts, device)
     if device == "cpu":
         program = options.program if options.program in _PROGRAM_BYTES else "llama-server"
@@ -70,7 +70,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"
     return MemoryNeed(
         kv_cache_bytes=round((full * cells + windowed * windowed_cells) * layer),
-        kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes),
+        kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
         overhead_bytes=overhead,
         overhead_source=source,
         is_assumed=device != "cpu" or not is_like_measured(facts),
@@ -128,7 +128,7 @@ def _buffer_bytes(terms: EngineTerms, options: Any, facts: ModelFacts, device: s
     ubatch = _ubatch(terms, options, facts)
     cells, windowed_cells = _cells(terms, options, facts)
     slots = _slots(terms, options)
-    seen = cells + (windowed_cells if kv_cache.windowed_layers(facts) else 0)
+    seen = cells + (windowed_cells if sizes.windowed_layers(facts) else 0)
     if _is_split(terms, options):
         seen //= slots  # which share the tokens of a batch as well
     outputs = ubatch if options.program == PYTHON and device != "cpu" else slots

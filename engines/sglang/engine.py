@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.images import image_of
-from engines.common.mounts import weights_mount
-from engines.model.checkpoint_terms import (
+from engines.common.checkpoints import (
     DTYPES,
     PLAIN_SAMPLING,
     QUANTIZED,
@@ -22,6 +20,8 @@ from engines.model.checkpoint_terms import (
     cast_reason,
     code_reason,
 )
+from engines.common.images import image_of
+from engines.common.mounts import weights_mount
 from engines.sglang import log as sglang_log
 from engines.sglang import memory as sglang_memory
 from harness.contracts import (

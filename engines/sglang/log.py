@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engines.model.checkpoint_terms import served_length
+from engines.common.checkpoints import served_length
 from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engines.model import kv_cache
-from engines.model.memory_overhead import (
+from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
@@ -22,6 +21,7 @@ from engines.model.memory_overhead import (
     step_tokens,
     wider_step_bytes,
 )
+from engines.model import sizes
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
 # Model types whose windows have a pool of their own, and its share of the tokens. Not Gemma 2 and 3, for
@@ -47,19 +47,19 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     shares, is_cpu = terms.tensor_parallel, device == "cpu"
     # layers/linear.py, QKVParallelLinear; on a CPU configs/update_config.py pads the heads. On a GPU it also
     # refuses devices that do not divide the attention heads, whose number is not among the facts.
-    if not is_cpu and (reason := kv_cache.why_not_shared(facts, shares)):
+    if not is_cpu and (reason := sizes.why_not_shared(facts, shares)):
         return reason
     value_bytes = _value_bytes(terms, options)
-    layer = kv_cache.layer_token_bytes(facts, value_bytes, shares)
+    layer = sizes.layer_token_bytes(facts, value_bytes, shares)
     context = terms.context_length or facts.context_length
     tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
     page = options.page_size or 1
-    windowed = kv_cache.windowed_layers(facts)
+    windowed = sizes.windowed_layers(facts)
     share = _OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0
-    slots = kv_cache.full_layers(facts) * (tokens + page) + windowed * (int(tokens * share) + page)
+    slots = sizes.full_layers(facts) * (tokens + page) + windowed * (int(tokens * share) + page)
     return MemoryNeed(
         kv_cache_bytes=round(slots * layer),
-        kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes, shares),
+        kv_bytes_per_token=sizes.token_bytes(facts, value_bytes, shares),
         overhead_bytes=_on_cpu(deployment, facts) if is_cpu else _on_gpus(deployment, facts),
         overhead_source=cpu_source(_CPU_PROGRAM, facts, "what a step takes") if is_cpu else _GPU_SOURCE,
         is_assumed=not is_cpu or not is_like_measured(facts),

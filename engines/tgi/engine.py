@@ -15,9 +15,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal
 
+from engines.common.checkpoints import DTYPES, QUANTIZED, architecture_of, cast_reason, code_reason
 from engines.common.images import image_of
 from engines.common.mounts import weights_mount
-from engines.model.checkpoint_terms import DTYPES, QUANTIZED, architecture_of, cast_reason, code_reason
 from engines.tgi import log as tgi_log
 from engines.tgi import memory as tgi_memory
 from harness.contracts import (

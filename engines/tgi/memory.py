@@ -6,14 +6,14 @@ layer keeps all. Source: text_generation_server/models/flash_causal_lm.py, warmu
 
 from __future__ import annotations
 
-from engines.model import kv_cache
-from engines.model.memory_overhead import (
+from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     activation_bytes,
 )
+from engines.model import sizes
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
 _PREFILL_TOKENS = 4096  # of one step where TGI knows no better number for the device
@@ -30,12 +30,12 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
     # that do not divide the attention heads; those that divide the KV heads do.
     can_repeat = facts.architecture in _REPEAT_THEIR_HEAD
-    if reason := kv_cache.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
+    if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
     context = terms.context_length or facts.context_length
     tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
     value_bytes = 1 if options.kv_cache_dtype else 2
-    token_bytes = kv_cache.token_bytes(facts, value_bytes, terms.tensor_parallel)
+    token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
     step = options.max_batch_prefill_tokens or min(_PREFILL_TOKENS, tokens)
     each = CUDA_CONTEXT_BYTES + activation_bytes(facts, step)
     if terms.graphs is not False:

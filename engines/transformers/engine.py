@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.model import kv_cache
-from engines.model.checkpoint_terms import DTYPES, architecture_of, cast_reason
-from engines.model.memory_overhead import (
+from engines.common.checkpoints import DTYPES, architecture_of, cast_reason
+from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
@@ -24,6 +23,7 @@ from engines.model.memory_overhead import (
     is_like_measured,
     wider_step_bytes,
 )
+from engines.model import sizes
 from harness.contracts import (
     Deployment,
     Fairness,
@@ -219,14 +219,14 @@ class Transformers:
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
         context = deployment.terms.context_length or facts.context_length
-        value_bytes = 4.0 if deployment.terms.dtype == "float32" else kv_cache.HALF_BYTES
+        value_bytes = 4.0 if deployment.terms.dtype == "float32" else sizes.HALF_BYTES
         is_cpu = device == "cpu"
         # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
         # keep no more than that.
         on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
         return MemoryNeed(
-            kv_cache_bytes=kv_cache.needed_bytes(facts, 1, context, value_bytes),
-            kv_bytes_per_token=kv_cache.token_bytes(facts, value_bytes),
+            kv_cache_bytes=sizes.kv_bytes(facts, 1, context, value_bytes),
+            kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
             overhead_bytes=CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
             overhead_source=cpu_source(CPU_PROGRAM, facts, "what a step takes") if is_cpu else GPU_SOURCE,
             is_assumed=not is_cpu or not is_like_measured(facts),

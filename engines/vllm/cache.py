@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engines.model import kv_cache
+from engines.model import sizes
 from harness.contracts import EngineTerms, ModelFacts
 
 # Tokens of a block. On a GPU some attention backends take more; the cache is then within a block of it.
@@ -73,7 +73,7 @@ def cache_bytes(tokens: int, facts: ModelFacts, shape: CacheShape) -> int:
     """Bytes on each device in which vLLM finds room for `tokens`, and for less than a block more."""
     context = shape.context_length or facts.context_length
     layers, per_conversation = _blocks_per_conversation(context, facts, shape)
-    on_all = kv_cache.layer_token_bytes(facts, shape.value_bytes, shape.tensor_parallel)
+    on_all = sizes.layer_token_bytes(facts, shape.value_bytes, shape.tensor_parallel)
     block_bytes = layers * shape.block_tokens * round(on_all / shape.tensor_parallel)
     # vLLM keeps one block back.
     return (_up(tokens * per_conversation, context) + 1) * block_bytes
@@ -84,9 +84,9 @@ def _blocks_per_conversation(context: int, facts: ModelFacts, shape: CacheShape)
     in_window = min((facts.sliding_window or 0) - 1 + shape.step_tokens, context)
     # Layers of each kind, and the blocks that each of them takes.
     kinds = [
-        (kv_cache.full_layers(facts), _up(context, shape.block_tokens)),
+        (sizes.full_layers(facts), _up(context, shape.block_tokens)),
         # A window does not begin where a block does.
-        (kv_cache.windowed_layers(facts), _up(in_window, shape.block_tokens) + 1),
+        (sizes.windowed_layers(facts), _up(in_window, shape.block_tokens) + 1),
         (facts.linear_layers, _up(min(STATE_TOKENS, context), shape.block_tokens)),
     ]
     counts = [layers for layers, _ in kinds if layers]

@@ -13,9 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.images import image_of
-from engines.common.mounts import weights_mount
-from engines.model.checkpoint_terms import (
+from engines.common.checkpoints import (
     DTYPES,
     PLAIN_SAMPLING,
     QUANTIZED,
@@ -23,6 +21,8 @@ from engines.model.checkpoint_terms import (
     cast_reason,
     code_reason,
 )
+from engines.common.images import image_of
+from engines.common.mounts import weights_mount
 from engines.vllm import log as vllm_log
 from engines.vllm import memory as vllm_memory
 from engines.vllm.cache import cache_blocks, cache_bytes, cache_shape

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.model.checkpoint_terms import served_length
+from engines.common.checkpoints import served_length
 from harness.contracts import Hint, MemoryPart, Scalar, Stage
 
 STAGES: Sequence[Stage] = (

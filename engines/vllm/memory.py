@@ -5,8 +5,7 @@ The KV cache is what bench tells it to take (vllm_cache.py).
 
 from __future__ import annotations
 
-from engines.model import kv_cache
-from engines.model.memory_overhead import (
+from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
@@ -15,6 +14,7 @@ from engines.model.memory_overhead import (
     is_like_measured,
     wider_step_bytes,
 )
+from engines.model import sizes
 from engines.vllm.cache import batched_tokens, cache_bytes, cache_shape
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
@@ -35,14 +35,14 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     terms, is_cpu = deployment.terms, device == "cpu"
     # vLLM 0.32.0, model_executor/layers/linear.py, QKVParallelLinear. It also refuses devices that do not
     # divide the attention heads, whose number is not among the facts: more devices than KV heads.
-    if reason := kv_cache.why_not_shared(facts, terms.tensor_parallel):
+    if reason := sizes.why_not_shared(facts, terms.tensor_parallel):
         return reason
     shape = cache_shape(terms, deployment.options, is_cpu=is_cpu)
     context = terms.context_length or facts.context_length
     tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
     return MemoryNeed(
         kv_cache_bytes=cache_bytes(tokens, facts, shape) * terms.tensor_parallel,
-        kv_bytes_per_token=kv_cache.token_bytes(facts, shape.value_bytes, terms.tensor_parallel),
+        kv_bytes_per_token=sizes.token_bytes(facts, shape.value_bytes, terms.tensor_parallel),
         overhead_bytes=_on_cpu(deployment, facts) if is_cpu else _on_gpus(deployment, facts),
         overhead_source=cpu_source(_CPU_PROGRAM, facts, "what a step takes") if is_cpu else _GPU_SOURCE,
         is_assumed=not is_cpu or not is_like_measured(facts),

@@ -1,4 +1,4 @@
-"""What holds for every engine that serves Hugging Face checkpoints; their flags are in their own files."""
+"""What holds for every engine that serves Hugging Face checkpoints. Their flags are in their own packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.contracts import Deployment, Reason
 
 # Quantizations that are one 16-bit checkpoint, cast as it is loaded.
 DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
-# Quantized checkpoints that they all serve, each by the method that its config.json names.
+# Quantized checkpoints that all of them serve, by the method that config.json names.
 QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
 # A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
 # attached server takes them from there.
@@ -24,13 +24,13 @@ PLAIN_SAMPLING: Mapping[str, float] = {
 
 
 def architecture_of(model: str) -> str | None:
-    """Of a model of bench's own table; None for others, whose files a plan does not read."""
+    """Return the architecture of a model of bench's own table; None for others: a plan reads no files."""
     known = MODELS.get(model)
     return known.facts.architecture if known else None
 
 
 def cast_reason(deployment: Deployment) -> Reason | None:
-    """Why a 16-bit quantization and engine.dtype contradict each other, if they do."""
+    """Return why a 16-bit quantization and engine.dtype contradict each other, if they do."""
     quantization, dtype = deployment.quantization, deployment.terms.dtype
     if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
         return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
@@ -38,7 +38,7 @@ def cast_reason(deployment: Deployment) -> Reason | None:
 
 
 def code_reason(deployment: Deployment) -> Reason | None:
-    """Why a model's own code is not there to run, if it is asked for."""
+    """Return why a model's own code is not there to run, if it is asked for."""
     if deployment.terms.trust_remote_code and deployment.model.startswith("hf:"):
         return Reason(
             f"engine.trust_remote_code=true: of {deployment.model} bench downloads no Python code; give "
@@ -48,7 +48,7 @@ def code_reason(deployment: Deployment) -> Reason | None:
 
 
 def served_length(models: Any) -> int | None:
-    """Of the JSON of /v1/models, as vLLM and SGLang write it: tokens of context of the first model."""
+    """Return the context length of the first model of /v1/models, as vLLM and SGLang write it."""
     served = models.get("data") if isinstance(models, Mapping) else None
     first = served[0] if isinstance(served, list) and served else None
     length = first.get("max_model_len") if isinstance(first, Mapping) else None

@@ -1,7 +1,7 @@
-"""What servers take beside weights and KV cache, where this project has not measured it: on a GPU from what
-others have published, on a CPU from what one small model took.
+"""The memory that servers take beside weights and KV cache.
 
-Pure. What that model took on a CPU stands in each engine's own file.
+For a GPU the numbers are what others have published, for a CPU what one small model took. How much it took in
+each engine stands in the engine's own package. Pure.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ CONTEXT_SOURCE = "PyTorch's issue 109888 (CUDA context)"
 
 
 def activation_bytes(facts: ModelFacts, tokens: int) -> int:
-    """Of a step that reads so many tokens, where attention keeps no matrix of scores."""
+    """Return the bytes of a step that reads `tokens`, where attention keeps no matrix of scores."""
     return _ACTIVATIONS_PER_TOKEN * tokens * (facts.hidden_size or _UNKNOWN_WIDTH) * 2
 
 
 def is_like_measured(facts: ModelFacts) -> bool:
-    """Whether what was measured on a CPU holds for a model: its width and its vocabulary are within a factor
-    of two of gemma3-270m's, which was measured."""
+    """Return whether what was measured on a CPU holds for a model.
+
+    It does where width and vocabulary are within a factor of two of those of gemma3-270m, which was measured.
+    """
     if facts.hidden_size is None or facts.vocabulary is None:
         return False
     ratios = (facts.hidden_size / _MEASURED_WIDTH, facts.vocabulary / _MEASURED_VOCABULARY)
@@ -38,13 +40,13 @@ def is_like_measured(facts: ModelFacts) -> bool:
 
 
 def wider_step_bytes(facts: ModelFacts, tokens: int) -> int:
-    """What a step of so many tokens takes more than gemma3-270m's; 0 for a narrower model."""
+    """Return how many bytes more than with gemma3-270m a step takes; 0 for a narrower model."""
     width = facts.hidden_size or _UNKNOWN_WIDTH
     return _ACTIVATIONS_PER_TOKEN * tokens * max(0, width - _MEASURED_WIDTH) * 2
 
 
 def cpu_source(program: str, facts: ModelFacts, scaled: str) -> str:
-    """MemoryNeed.overhead_source on a CPU; `scaled`: the part that follows the model's shape."""
+    """Return MemoryNeed.overhead_source on a CPU; `scaled` names the part that follows the model's shape."""
     if is_like_measured(facts):
         return f"measured: {program}, gemma3-270m, 2 cores; {scaled} by the model's shape"
     return (
@@ -54,6 +56,6 @@ def cpu_source(program: str, facts: ModelFacts, scaled: str) -> str:
 
 
 def step_tokens(terms: EngineTerms, facts: ModelFacts, most: int) -> int:
-    """Tokens that a step can have at most: of all that are served at once, and of the engine's own limit."""
+    """Return the most tokens of a step: all that are served at once, up to the engine's own limit `most`."""
     context = terms.context_length or facts.context_length
     return min(most, context * terms.concurrent_sequences if terms.concurrent_sequences else most)

@@ -1,0 +1,170 @@
+"""How many bytes a model's weights and its KV cache take, from its shape alone.
+
+Pure. Knows no engine and no file: what an engine allocates beyond that (blocks, padding, a pool of its own)
+is the engine's own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engines.model.quantization import PLAIN_BITS, QUANTIZATIONS
+from harness.contracts import ModelFacts, Reason
+
+HALF_BYTES = 2.0  # of a number in float16 and bfloat16
+
+# --- the weights -----------------------------------------------------------------------------------
+
+# Quantized checkpoints keep the embedding and the output layer in 16 bits. Source: AutoAWQ and GPTQModel
+# quantize the layers of the blocks only; llm-compressor's recipes and Qwen's and Meta's FP8 checkpoints name
+# lm_head under `ignore`.
+_UNQUANTIZED_BITS = 16.0
+_ROWS_OF_K_KINDS = 256
+_NARROW_OUTPUT_BITS = 8.5
+# The share of a block's numbers whose rows are as long as the model is wide: all of attention but its output,
+# two of the MLP's three matrices.
+NARROW_SHARE = 2 / 3
+
+
+@dataclass(frozen=True)
+class _GgufKind:
+    """Average bits of a number in the blocks, in the embedding and in the output layer.
+
+    `narrow`: the bits of tensors whose rows are no multiple of 256; None where rows of 32 are enough.
+    """
+
+    blocks: float
+    embedding: float
+    output: float = 6.5625
+    narrow: float | None = None
+
+
+# Which tensor gets which kind: llama.cpp, src/llama-quant.cpp, llama_tensor_get_type_impl (an embedding that
+# is the output layer too is treated as that: Q6_K, and Q8_0 where rows are no multiple of 256) and
+# tensor_type_fallback. Bits of a kind: its block layout in ggml-common.h. `blocks` of the mixed kinds: the
+# bits of Llama 3.1 8B in tools/quantize/README.md, less its embedding and output layer.
+_GGUF_KINDS: Mapping[str, _GgufKind] = {
+    "gguf-q8_0": _GgufKind(8.5, 8.5, output=8.5),
+    "gguf-q6_k": _GgufKind(6.5625, 6.5625, narrow=8.5),
+    "gguf-q5_k_m": _GgufKind(5.654, 5.5, narrow=6.0),
+    "gguf-q5_k_s": _GgufKind(5.501, 5.5, narrow=6.0),
+    "gguf-q5_0": _GgufKind(5.5, 5.5),
+    "gguf-q4_k_m": _GgufKind(4.799, 4.5, narrow=5.5),
+    "gguf-q4_k_s": _GgufKind(4.537, 4.5, narrow=5.5),
+    "gguf-iq4_xs": _GgufKind(4.317, 4.25, narrow=4.5),
+    "gguf-q4_0": _GgufKind(4.5, 4.5),
+    "gguf-q3_k_m": _GgufKind(3.845, 3.4375, narrow=4.5),
+    "gguf-q2_k": _GgufKind(2.943, 2.625, narrow=4.5),
+}
+
+
+def weights_bytes(facts: ModelFacts, quantization: str, file_format: str) -> int | None:
+    """Return the bytes of all tensors, within 10 % of published files and mostly within 3 %.
+
+    None where the parameters are not known, or this format has no such quantization.
+    """
+    parameters = facts.parameters
+    if parameters is None:
+        return None
+    if quantization in PLAIN_BITS:
+        return round(parameters * PLAIN_BITS[quantization] / 8)
+    if file_format == "gguf":
+        return _gguf_bytes(facts, quantization)
+    known = QUANTIZATIONS.get(quantization)
+    if known is None or known.file_format != file_format:
+        return None
+    kept = _outside_blocks(facts)
+    return round(((parameters - kept) * known.bits_per_weight + kept * _UNQUANTIZED_BITS) / 8)
+
+
+def gguf_blocks_bytes(facts: ModelFacts, quantization: str) -> int | None:
+    """Return the bytes of a GGUF file's tensors without the embedding and the output layer."""
+    kind = _GGUF_KINDS.get(quantization)
+    if kind is None or facts.parameters is None:
+        return None
+    bits = kind.blocks
+    if is_narrow(facts) and kind.narrow is not None:
+        bits = NARROW_SHARE * kind.narrow + (1 - NARROW_SHARE) * bits
+    return round((facts.parameters - _outside_blocks(facts)) * bits / 8)
+
+
+def is_narrow(facts: ModelFacts) -> bool:
+    """Return whether rows as long as the model is wide are too short for the K kinds."""
+    return bool((facts.hidden_size or 0) % _ROWS_OF_K_KINDS)
+
+
+def _gguf_bytes(facts: ModelFacts, quantization: str) -> int | None:
+    kind, blocks = _GGUF_KINDS.get(quantization), gguf_blocks_bytes(facts, quantization)
+    if kind is None or blocks is None:
+        return None
+    # Rows must be a multiple of the kind's block, which is 32 for Q8_0 and Q4_0 and 256 for Q6_K.
+    bits = _NARROW_OUTPUT_BITS if is_narrow(facts) else kind.output
+    if not facts.ties_embeddings:
+        bits += kind.narrow if is_narrow(facts) and kind.narrow is not None else kind.embedding
+    return blocks + round(_embedding(facts) * bits / 8)
+
+
+def _outside_blocks(facts: ModelFacts) -> int:
+    return _embedding(facts) * (1 if facts.ties_embeddings else 2)
+
+
+def _embedding(facts: ModelFacts) -> int:
+    """Return the numbers of the embedding's matrix; 0 where its shape is not known."""
+    return (facts.vocabulary or 0) * (facts.hidden_size or 0)
+
+
+# --- the KV cache ----------------------------------------------------------------------------------
+# A state of fixed size, as linear attention and Mamba keep it, is not counted: it is small, and its size is
+# not among the facts.
+
+
+def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
+    """Return the bytes of one token in one layer that keeps it, on all devices together.
+
+    Devices that share a model share the KV heads. Each has at least one, and as many as any other: where
+    their number does not divide the heads, some heads are there twice. Each device has the whole latent.
+    """
+    if facts.latent_size is not None:
+        return facts.latent_size * tensor_parallel * value_bytes
+    heads_of_each = -(-facts.kv_heads // tensor_parallel)
+    return 2 * heads_of_each * tensor_parallel * facts.head_size * value_bytes
+
+
+def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:
+    """Return why an engine that gives each device equally many KV heads refuses this many devices.
+
+    `can_repeat`: with more devices than heads each head is on several.
+    """
+    heads = facts.kv_heads
+    if facts.latent_size is not None or heads % tensor_parallel == 0:
+        return None
+    if can_repeat and tensor_parallel % heads == 0:
+        return None
+    would = f"a divisor or a multiple of {heads}" if can_repeat else f"a divisor of {heads}"
+    return Reason(
+        f"engine.tensor_parallel={tensor_parallel}: its {heads} KV heads cannot be shared alike; give {would}"
+    )
+
+
+def full_layers(facts: ModelFacts) -> int:
+    """Return the number of layers that keep every token of a conversation."""
+    return facts.layers - facts.linear_layers - windowed_layers(facts)
+
+
+def windowed_layers(facts: ModelFacts) -> int:
+    """Return the number of layers that keep no more tokens than a window has."""
+    return facts.sliding_layers if facts.sliding_window else 0
+
+
+def token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> int:
+    """Return the bytes of one more token in all layers, while no window is full."""
+    layers = full_layers(facts) + windowed_layers(facts)
+    return round(layers * layer_token_bytes(facts, value_bytes, tensor_parallel))
+
+
+def kv_bytes(facts: ModelFacts, sequences: int, tokens: int, value_bytes: float = HALF_BYTES) -> int:
+    """Return the bytes of `sequences` conversations of `tokens` each, which share nothing."""
+    in_window = min(tokens, facts.sliding_window or 0)
+    kept = full_layers(facts) * tokens + windowed_layers(facts) * in_window
+    return round(sequences * kept * layer_token_bytes(facts, value_bytes))
