@@ -11,7 +11,7 @@ from rich.markup import escape
 from harness.cli.arguments import Json, out, print_json
 from harness.errors import UserError
 from harness.settings import goals, overrides
-from harness.store.whole_files import write_named
+from harness.store.named_files import write_named
 
 CompareKeys = Annotated[
     list[str] | None,

@@ -28,6 +28,7 @@ from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 from harness.install.install_step import OnLine, Step
 from harness.install.pip import MendProgress, PipProgress, packages_of, why_it_failed
+from harness.whole_files import write_whole
 
 MARKER = "installed.json"
 # In the marker: the hash of all that the environment is made from. Its name is older than sources are.
@@ -232,12 +233,7 @@ def _write_marker(folder: Path, made: InstalledEnvironment, made_from_sha256: st
     marker = asdict(made) | {MADE_FROM: made_from_sha256}
     for path in ("folder", "python", "program"):
         del marker[path]
-    part = folder / (MARKER + ".part")
-    with part.open("w", encoding="utf-8") as out:
-        json.dump(marker, out, indent=2)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(folder / MARKER)
+    write_whole(folder / MARKER, json.dumps(marker, indent=2).encode())
 
 
 def python_of(folder: Path) -> Path:

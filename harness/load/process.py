@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
@@ -75,16 +74,6 @@ def interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
         hold_signals()
         for handler in handlers:
             handler.cancel()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is either complete or absent."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def prepare_locust() -> None:

@@ -23,9 +23,10 @@ import msgspec
 from harness.contracts import Engine, LoadJob, LoadSummary, Scenario
 from harness.errors import LoadError
 from harness.load.board import Board
-from harness.load.process import carry_out, interrupts, say, write_whole
+from harness.load.process import carry_out, interrupts, say
 from harness.load.pulse import Pulse
 from harness.load.records import of_worker
+from harness.whole_files import write_whole
 
 if TYPE_CHECKING:
     from harness.load.traffic import Traffic

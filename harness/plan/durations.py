@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.contracts import Deployment
-from harness.store.whole_files import write_whole
+from harness.whole_files import write_whole
 
 if TYPE_CHECKING:  # it imports pyarrow, for which `bench plan` need not wait
     from harness.store.store import CellRecord, StartRecord

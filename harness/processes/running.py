@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.processes import watchdog
 from harness.processes.supervise import Supervised, supervise
+from harness.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,7 @@ def _is_alive(identity: tuple[int, float]) -> bool:
 
 def _write(path: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".tmp")
-    try:
-        whole.write_text(json.dumps(asdict(record)))
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+    write_whole(path, json.dumps(asdict(record)).encode())
 
 
 def _read(path: Path) -> Record | None:

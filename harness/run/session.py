@@ -46,8 +46,8 @@ from harness.servers import container, docker_cli, probe
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 from harness.store import store, tokens
+from harness.store.named_files import LOCK_FILE
 from harness.store.store import CellRecord, RunRecord, StartRecord
-from harness.store.whole_files import LOCK_FILE
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:

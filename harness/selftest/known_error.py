@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contracts import Scalar, SelfTest, SelfTestStep
 from harness.sampling import host
-from harness.store.whole_files import write_whole
+from harness.whole_files import write_whole
 
 # The error that a latency of some ms can bear.
 LIMIT_S = 1e-3

@@ -1,2 +1,1 @@
-"""The results directory: records, tables, and files written whole. Knows nothing of how they were
-measured."""
+"""The results directory: its records and tables. Knows nothing of how they were measured."""

@@ -13,7 +13,6 @@ instants and counts are the record.
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -46,8 +45,9 @@ from harness.contracts import (
     Validity,
 )
 from harness.errors import StoreError
+from harness.store.named_files import LOCK_FILE
 from harness.store.request_table import REQUEST_SCHEMA, CountTokens, Tally, write_table
-from harness.store.whole_files import LOCK_FILE, write_whole
+from harness.whole_files import write_whole, written_whole
 
 SCHEMA_VERSION = 6
 SCHEMA_HISTORY = {
@@ -206,11 +206,8 @@ def write_requests(
 ) -> Tally:
     """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
     request_table.write_table."""
-    path = cell_dir / "requests.parquet"
-    part = _part(path)
-    tally = write_table(rows_path, part, summary, count_tokens, is_closed=is_closed)
-    os.replace(part, path)
-    return tally
+    with written_whole(cell_dir / "requests.parquet") as part:
+        return write_table(rows_path, part, summary, count_tokens, is_closed=is_closed)
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -250,9 +247,8 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
         return
     names = [f.name for f in fields(samples[0])]
     table = pa.table({name: [getattr(sample, name) for sample in samples] for name in names})
-    part = _part(path)
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        pq.write_table(table, part, compression="zstd")
 
 
 def read_samples(path: Path) -> pa.Table | None:
@@ -268,10 +264,6 @@ def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> No
     data = msgspec.json.format(msgspec.json.encode(record), indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data + b"\n")
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
 
 
 def read_run(run_dir: Path) -> RunRecord:

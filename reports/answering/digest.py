@@ -17,7 +17,7 @@ import msgspec
 
 from harness.errors import StoreError
 from harness.store import store
-from harness.store.whole_files import write_whole
+from harness.whole_files import write_whole
 from reports.answering.described import device, loads_words, question
 from reports.answering.headline import headline
 from reports.frames import Run, open_run

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
-from harness.store.whole_files import check_named, write_named
+from harness.store.named_files import check_named, write_named
 from reports.frames import Run, open_run
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text

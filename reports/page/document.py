@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.store.whole_files import check_named, write_whole
+from harness.store.named_files import check_named
+from harness.whole_files import write_whole
 from reports.answering.described import question
 from reports.answering.digest import digest_of, keep, sources_of
 from reports.frames import Run, open_run

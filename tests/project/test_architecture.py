@@ -40,7 +40,7 @@ LEVELS = (
     ("selftest",),
     ("plan", "servers", "load", "sampling", "store", "install", "fit"),
     ("settings", "processes"),
-    ("contracts", "errors"),
+    ("contracts", "errors", "whole_files"),
 )
 
 
@@ -80,7 +80,9 @@ def is_inside(name: str) -> bool:
 
 
 def is_shared(module: str) -> bool:
-    return module in ("harness.contracts", "harness.errors") or module.startswith("harness.contracts.")
+    return module in ("harness.contracts", "harness.errors", "harness.whole_files") or module.startswith(
+        "harness.contracts."
+    )
 
 
 def strays(*folders: str) -> Iterator[tuple[str, str]]:
@@ -141,8 +143,8 @@ def test_harness_knows_engines_and_scenarios_by_their_dicts() -> None:
     assert [pair for pair in others if pair[1] not in {"engines", "scenarios"}] == []
 
 
-def test_contracts_and_errors_import_the_standard_library_only() -> None:
-    found = strays("harness/contracts/", "harness/errors.py")
+def test_what_everyone_may_import_imports_the_standard_library_only() -> None:
+    found = strays("harness/contracts/", "harness/errors.py", "harness/whole_files.py")
     assert [pair for pair in found if not (top(pair[1]) in _STANDARD or is_shared(pair[1]))] == []
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from harness.whole_files import sync, write_whole
 
 OnLine = Callable[[str], None]
 
@@ -54,20 +55,22 @@ def finish(part: Path, path: Path, facts: Mapping[str, Any]) -> None:
 
     Blocks while all of it is hashed."""
     manifest = {**facts, **_measured(part), "made": datetime.now(UTC).isoformat(timespec="seconds")}
-    _sync(part)
+    for each in [part, *(part.rglob("*") if part.is_dir() else ())]:
+        sync(each)
     manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count
     if path.is_dir():
         shutil.rmtree(path)
     part.replace(path)
-    _sync(path.parent)
-    _write_whole(manifest_path(path), json.dumps(manifest, indent=2) + "\n")
+    sync(path.parent)
+    write_whole(manifest_path(path), (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def write_lack(path: Path, identity: Mapping[str, Any], text: str) -> None:
     """Keep that the source has not what would be at `path`, and why."""
     path.parent.mkdir(parents=True, exist_ok=True)
     today = datetime.now(UTC).date().isoformat()
-    _write_whole(_lack_path(path), json.dumps({**identity, "text": text, "found": today}, indent=2) + "\n")
+    said = json.dumps({**identity, "text": text, "found": today}, indent=2) + "\n"
+    write_whole(_lack_path(path), said.encode())
 
 
 def lack_of(path: Path, identity: Mapping[str, Any]) -> Lack | None:
@@ -158,25 +161,6 @@ def _sizes_agree(path: Path, manifest: Mapping[str, Any]) -> bool:
     if "files" not in manifest:
         return path.is_file() and path.stat().st_size == manifest["size_bytes"]
     return all((path / name).stat().st_size == file["size_bytes"] for name, file in manifest["files"].items())
-
-
-def _sync(path: Path) -> None:
-    """Bytes and names onto the disk."""
-    for each in [path, *(path.rglob("*") if path.is_dir() else ())]:
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    with part_of(path) as part:
-        with part.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
 
 
 def _remove(path: Path) -> None:

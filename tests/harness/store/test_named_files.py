@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from harness.cli.app import app
 from harness.errors import UserError
-from harness.store.whole_files import check_named, write_named
+from harness.store.named_files import check_named, write_named
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""Files that a user names: none of them takes the place of one of a run's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.whole_files import write_whole
+
+RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
+# What a run's directory holds that cannot be made again, or that bench keeps there.
+_OF_A_RUN = (RUN_FILE, LOCK_FILE, "headline.json", "cells", "starts")
+
+
+def write_named(path: Path, contents: bytes) -> None:
+    """Write a file that a user named.
+
+    Raises UserError if it cannot be written, and if it would take the place of something of a run's.
+    """
+    check_named(path)
+    try:
+        write_whole(path, contents)
+    except OSError as error:
+        why = error.strerror if path.parent.is_dir() else f"there is no directory {path.parent}"
+        raise UserError(f"{path}: cannot be written ({why})") from error
+
+
+def check_named(path: Path) -> None:
+    """Raise UserError if the file would be one of a run's own: a record, anything in its cells and starts."""
+    if path == Path():
+        raise UserError("the name of the file to write is empty; give one")
+    # The last name is not resolved: a link there is replaced, not followed.
+    whole = path.parent.resolve() / path.name
+    for folder in whole.parents:
+        own = whole.relative_to(folder).parts[0].casefold() in _OF_A_RUN
+        if own and (folder / RUN_FILE).is_file():
+            raise UserError(f"{path}: belongs to the run in {folder}; give another file")

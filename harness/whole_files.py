@@ -1,0 +1,44 @@
+"""Write a file whole or not at all: no reader sees half of one, and what was written survives a power cut.
+
+Standard library only, so every package may use it. Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give the block a name beside `path` to write to, and move that file to `path` at the block's end.
+
+    What was at `path` stays until then. Of two processes that write the same file, the last one's stays.
+    Raises OSError. Whatever is raised, nothing is left behind.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        os.replace(part, path)
+        with suppress(OSError):  # some file systems sync no directories
+            sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a file in one go, as written_whole does. Raises OSError."""
+    with written_whole(path) as part:
+        part.write_bytes(contents)
+
+
+def sync(path: Path) -> None:
+    """Block until the file's bytes, or the directory's names, are on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

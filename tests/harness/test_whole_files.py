@@ -1,0 +1,80 @@
+"""Files are written whole or not at all, also by two processes at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import make_run
+import pytest
+from places import ROOT
+
+from harness.store import store
+from harness.store.store import Phase
+from harness.whole_files import write_whole
+
+WRITER = """
+import sys
+from pathlib import Path
+from harness.whole_files import write_whole
+for _ in range(200):
+    write_whole(Path(sys.argv[1]), sys.argv[2].encode() * 200_000)
+"""
+
+
+def test_a_file_takes_the_place_of_the_one_before_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_whole(path, b"before")
+    write_whole(path, b"after")
+    assert path.read_bytes() == b"after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_moved_into_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder"):
+        write_whole(tmp_path / "folder", b"text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_two_processes_that_write_the_same_file_both_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    argv = [sys.executable, "-c", WRITER, str(path)]
+    writers = [subprocess.Popen([*argv, letter], cwd=ROOT) for letter in "ab"]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert set(path.read_bytes()) in ({ord("a")}, {ord("b")})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_its_name_is_and_the_name_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, move = os.fsync, os.replace
+
+    def seen_sync(descriptor: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).suffix or 'folder'}")
+        sync(descriptor)
+
+    def seen_move(source: Path, target: Path) -> None:
+        done.append("move")
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", seen_sync)
+    monkeypatch.setattr(os, "replace", seen_move)
+    write_whole(tmp_path / "a.json", b"text")
+    assert done == ["sync .part", "move", "sync folder"]
+
+
+def test_tables_of_a_run_are_synced_once_and_not_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    store.write_samples(tmp_path / "host.parquet", [Phase("ready", k) for k in range(500)])
+    make_run.write_requests(tmp_path, [make_run.row(k, k) for k in range(500)], None)
+    tables = [name for name in synced if name.endswith(".part")]
+    assert [Path(name).name.split(".")[0] for name in tables] == ["host", "requests"]
+    assert len(synced) == 4
