@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
-from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.store.store import CellRecord
-
-Origin = Literal["scheduled_ns", "sent_ns"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,9 @@ class Cell:
         return self.planned.load
 
     @property
-    def origin(self) -> Origin:
-        """See origin_of."""
-        return origin_of(self.load)
+    def origin(self) -> timing.Origin:
+        """Return the column that its latencies count from."""
+        return timing.origin_of(self.load)
 
     @property
     def validity(self) -> str:
@@ -169,12 +166,6 @@ def _group(cells: Sequence[Cell]) -> Group:
 
 
 # --- loads -----------------------------------------------------------------------------------------
-
-
-def origin_of(load: Load) -> Origin:
-    """The column of the instant that latencies count from: where the load keeps a schedule, a late sending is
-    part of what a user waits (coordinated omission)."""
-    return "sent_ns" if load.kind == "closed" else "scheduled_ns"
 
 
 # Fields that Load.label says already.

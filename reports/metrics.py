@@ -6,21 +6,18 @@ A percentile is given only where the count supports it. Knows no chart and no co
 from __future__ import annotations
 
 import difflib
-import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
 
+from harness.contracts import timing
 from harness.errors import UserError
 
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.
 REQUESTS_NEEDED = 5
-_CERTAINTY = 0.99
 
 
 @dataclass(frozen=True)
@@ -310,21 +307,9 @@ class Value:
     requests: int | None = None
 
 
-@functools.cache
-def needed(percentile: int) -> int:
-    """Observations that a percentile needs: 11 (p50), 64 (p90), 130 (p95), 662 (p99).
-
-    From that many on the second greatest lies above the percentile in 99 % of samples, so that a bound above
-    it can be had. MLPerf's early-stopping estimate, with one observation beyond: mlcommons/inference,
-    loadgen/early_stopping.cc and results.cc (confidence 0.99, tolerance 0, t = 1).
-    """
-    share_beyond = 1 - percentile / 100
-    return next(n for n in itertools.count(2) if bdtr(1, n, share_beyond) <= 1 - _CERTAINTY)
-
-
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
     """Whether n observations, of that many requests where a request gives several, support a percentile."""
-    return n >= needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
+    return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
 def why_missing(name: str, n: int, requests: int | None = None) -> str:
@@ -335,7 +320,7 @@ def why_missing(name: str, n: int, requests: int | None = None) -> str:
     if not level:
         return f"not known; n = {n}"
     wants = f" of {REQUESTS_NEEDED} requests" if requests is not None else ""
-    return f"p{level} needs n of {needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
+    return f"p{level} needs n of {timing.needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
 
 
 def is_percentile(name: str) -> bool:

@@ -20,10 +20,10 @@ from locust import events
 from engines import ENGINES
 from harness.contracts import Load, LoadJob
 from harness.errors import UserError
-from harness.load.client import endpoint
-from harness.load.receive import Receiver
-from harness.load.traffic import Outlet, Traffic
-from harness.load.users import ConversationUser
+from harness.load.client.http import endpoint
+from harness.load.client.receive import Receiver
+from harness.load.play.traffic import Outlet, Traffic
+from harness.load.play.users import ConversationUser
 from scenarios import SCENARIOS
 
 KEY_ENV = "OPENAI_API_KEY"

@@ -19,8 +19,8 @@ import msgspec
 from harness.contracts import Load, LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.load import board, records
-from harness.load.arrivals import phases
 from harness.load.board import Board
+from harness.load.play.arrivals import phases
 from harness.load.pulse import Progress, Pulse, together
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised

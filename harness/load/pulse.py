@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.contracts import Load, RequestRow
-from harness.load.ttft import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, ttft_ns
+from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, origin_of, percentile, ttft_ns
 
 # What is kept of requests, and how far back `Recent.stretch` goes: over STRETCH_S, further where fewer than
 # ENOUGH ended in them, and never beyond LONGEST_S.
@@ -85,13 +85,13 @@ class Recent:
     """The last KEPT requests that ended well; constant in size."""
 
     def __init__(self, load: Load) -> None:
-        self._is_closed = load.kind == "closed"
+        self._origin = origin_of(load)
         # End, time to first token (-1: no content), output tokens (-1: not told), content chunks.
         self._kept: deque[tuple[int, int, int, int]] = deque(maxlen=KEPT)
 
     def add(self, row: RequestRow) -> None:
         """A request has ended well."""
-        ttft = ttft_ns(row, is_closed=self._is_closed)
+        ttft = ttft_ns(row, self._origin)
         tokens = -1 if row.output_tokens is None else row.output_tokens
         self._kept.append((row.end_ns, -1 if ttft is None else ttft, tokens, len(row.chunk_ns)))
 
@@ -140,13 +140,8 @@ def glance(stretches: Iterable[Stretch]) -> Glance:
 
 
 def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float | None:
-    """By the linear rule, as in the reports; None of fewer than `least`."""
-    if len(ordered_us) < least:
-        return None
-    at = share * (len(ordered_us) - 1)
-    below = int(at)
-    above = min(below + 1, len(ordered_us) - 1)
-    return (ordered_us[below] + (at - below) * (ordered_us[above] - ordered_us[below])) / 1e6
+    """Return a percentile of ascending microseconds in seconds. None if they are fewer than `least`."""
+    return percentile(ordered_us, share) / 1e6 if len(ordered_us) >= least else None
 
 
 def together(running: Sequence[Pulse], ended: Sequence[Pulse] = ()) -> Progress:

@@ -29,7 +29,7 @@ from harness.load.records import of_worker
 from harness.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from harness.load.traffic import Traffic
+    from harness.load.play.traffic import Traffic
 
 # How often to look whether the parent has written the start. It is written some time ahead.
 _LOOK_S = 0.005
@@ -42,10 +42,10 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
     Raises what the scenario raises, UserError among it; the rows so far are written then too.
     """
     # These take most of the start, in which signals must already be held.
-    from harness.load.client import endpoint
-    from harness.load.play import local_runner, play
-    from harness.load.receive import Receiver
-    from harness.load.traffic import Outlet, Traffic
+    from harness.load.client.http import endpoint
+    from harness.load.client.receive import Receiver
+    from harness.load.play.play import local_runner, play
+    from harness.load.play.traffic import Outlet, Traffic
 
     scenario, engine = parts_of(job)
     target = endpoint(job.base_url, os.environ.get(job.api_key_env))

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Protocol
 
 from engines import ENGINES
-from harness.contracts import GuardFinding, LaunchSpec, LoadJob, LoadSummary, PlannedCell, PlannedStart
+from harness.contracts import (
+    GuardFinding,
+    LaunchSpec,
+    LoadJob,
+    LoadSummary,
+    PlannedCell,
+    PlannedStart,
+    timing,
+)
 from harness.errors import BenchError, Interrupted
 from harness.load.processes import run_load
 from harness.load.pulse import Progress
@@ -177,8 +185,8 @@ def _keep(
     directory = store.cell_dir(site.run_dir, record.number)
     summary = summary or read_summary(job)
     count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
-    is_closed = job.load.kind == "closed"
-    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, is_closed=is_closed)
+    origin = timing.origin_of(job.load)
+    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, origin=origin)
     judged = judge.judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", judged)
     discard(job)

@@ -1,18 +1,17 @@
 """What a completed cell came to, in two figures for the terminal, counted while its rows pass. Pure.
 
-By the report's definitions (reports/reading/tables.py, reports/metrics.py), which a test holds equal:
-statistics belong to the reports, whose libraries are not to be loaded between two cells.
+The definitions are those of harness/contracts/timing.py, and a test holds the figures equal to the report's.
+Statistics belong to the reports, whose libraries are not to be loaded between two cells.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.contracts import LoadSummary, RequestRow
-from harness.load.ttft import LEAST_FOR_MEDIAN, ttft_ns
+from harness.contracts.timing import LEAST_FOR_MEDIAN, Origin, chunks_within, tokens_within, ttft_ns
 
 
 @dataclass(frozen=True)
@@ -26,28 +25,23 @@ class Result:
 
 
 class Counting:
-    """Counts a cell's rows; `is_closed`: of a closed loop, whose latencies count from the sending."""
+    """Counts a cell's rows, whose latencies count from `origin`."""
 
-    def __init__(self, summary: LoadSummary | None, *, is_closed: bool) -> None:
+    def __init__(self, summary: LoadSummary | None, origin: Origin) -> None:
         self._begin_ns = summary.window_start_ns if summary else 0
         self._end_ns = summary.window_end_ns if summary else 0
-        self._is_closed = is_closed
+        self._origin = origin
         self._tokens = 0.0
         self._is_counted = True
         self._ttft_ns = array("q")
 
     def add(self, row: RequestRow, output_tokens: int | None, *, is_inside: bool) -> None:
         """A request and its output tokens, whoever counted them."""
-        if (
-            row.outcome == "ok"
-            and is_inside
-            and (ttft := ttft_ns(row, is_closed=self._is_closed)) is not None
-        ):
+        if row.outcome == "ok" and is_inside and (ttft := ttft_ns(row, self._origin)) is not None:
             self._ttft_ns.append(ttft)
-        # Its tokens are spread evenly over its chunks.
-        inside = bisect_left(row.chunk_ns, self._end_ns) - bisect_left(row.chunk_ns, self._begin_ns)
+        inside = chunks_within(row.chunk_ns, self._begin_ns, self._end_ns)
         if inside and output_tokens is not None:
-            self._tokens += output_tokens * inside / len(row.chunk_ns)
+            self._tokens += tokens_within(output_tokens, inside, len(row.chunk_ns))
         elif inside and row.outcome == "ok":
             self._is_counted = False
 

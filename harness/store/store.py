@@ -44,6 +44,7 @@ from harness.contracts import (
     Until,
     Validity,
 )
+from harness.contracts.timing import Origin
 from harness.errors import StoreError
 from harness.store.named_files import LOCK_FILE
 from harness.store.request_table import REQUEST_SCHEMA, CountTokens, Tally, write_table
@@ -202,12 +203,12 @@ def write_requests(
     summary: LoadSummary | None,
     count_tokens: CountTokens | None = None,
     *,
-    is_closed: bool = True,
+    origin: Origin = "sent_ns",
 ) -> Tally:
     """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
     request_table.write_table."""
     with written_whole(cell_dir / "requests.parquet") as part:
-        return write_table(rows_path, part, summary, count_tokens, is_closed=is_closed)
+        return write_table(rows_path, part, summary, count_tokens, origin=origin)
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from harness.contracts import timing
 from reports.cells import Cell
 from reports.checks.finding import (
     FROM_SENDING,
@@ -19,7 +20,6 @@ from reports.checks.finding import (
     numbers,
 )
 from reports.frames import Run
-from reports.metrics import needed
 from reports.samples.served import gauge
 from reports.statistics.drift import drift
 from reports.statistics.steadiness import REQUESTS_NEEDED, Series, Steadiness
@@ -32,7 +32,7 @@ _DRIFTING = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 def few_requests(run: Run) -> Iterator[Finding]:
     """Windows with too few requests for a tail percentile, and those with too few for any value."""
     counts = _counts(run)
-    hardly, enough = REQUESTS_NEEDED, needed(95)
+    hardly, enough = REQUESTS_NEEDED, timing.needed(95)
     for check, title, fewest, least, so in (
         ("few_requests", "Few requests", hardly, enough, "no p95, and a median that moves"),
         ("hardly_any_requests", "Hardly any requests", 0, hardly, "one more or less moves every value"),
@@ -59,8 +59,8 @@ def _counts(run: Run) -> list[tuple[int, Cell]]:
 def _longer(run: Run) -> str:
     """How long a window would give the slowest cell requests enough for a p95, in whole minutes: one remedy
     for all that is said of windows."""
-    few = [(n, cell) for n, cell in _counts(run) if 0 < n < needed(95)]
-    longest_s = max((needed(95) * (cell.window_s or 0.0) / n for n, cell in few), default=0.0)
+    few = [(n, cell) for n, cell in _counts(run) if 0 < n < timing.needed(95)]
+    longest_s = max((timing.needed(95) * (cell.window_s or 0.0) / n for n, cell in few), default=0.0)
     return f"A longer window: load.duration={60 * max(math.ceil(longest_s / 60), 1)}s, or a longer trace."
 
 

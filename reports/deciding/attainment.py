@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from harness.contracts import Objective
+from harness.contracts import Objective, timing
 from harness.store import store
 from harness.store.store import CellRecord
-from reports.cells import origin_of
 from reports.reading import tables
 from reports.statistics.intervals import CONFIDENCE, of_values
 from reports.statistics.steadiness import only_grew
@@ -265,7 +264,7 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
     windows = []
     for record in filter(says_something, records):
-        origins = {record.number: origin_of(record.load)}
+        origins = {record.number: timing.origin_of(record.load)}
         windows.append(window_of(record, tables.requests_frame(run_dir, origins)))
     found = judged(windows, slo)
     if not found.problem:

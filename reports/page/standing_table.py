@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from harness.contracts import timing
 from reports.answering.costs import over_loads
 from reports.answering.lineups import Contender, Lineup
 from reports.cell_marks import cell_marks
@@ -16,7 +17,6 @@ from reports.deciding.searches import CAPACITY
 from reports.deciding.searches import word as word_of_search
 from reports.frames import Run
 from reports.marks import mark_html
-from reports.metrics import needed
 from reports.page import forest
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, aggregate_cell, join, table, tag
@@ -91,7 +91,7 @@ def _latency(lineup: Lineup, metric: str) -> _Column | None:
     has_p95 = all(p95.mean is not None for p50, p95 in values if p50.mean is not None)
     if has_p95:
         return _value(lineup, f"{metric}.p95", heading_of(f"{metric}.p95"))
-    why = f"p95 needs {needed(95)} requests of each start or more"
+    why = f"p95 needs {timing.needed(95)} requests of each start or more"
     return _value(lineup, f"{metric}.p50", tag("span", heading_of(f"{metric}.p50"), title=why))
 
 

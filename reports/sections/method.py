@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.contracts import timing
 from reports.comparing.equal_work import LENGTHS_DIFFER
 from reports.frames import Run
-from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED, needed
+from reports.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.page.charts import Section
 from reports.page.markup import Html, join, table, tag
 
@@ -34,7 +35,7 @@ _RULES = (
     "figures are not comparable.",
     "A percentile is shown from so many observations up that in 99 % of samples two lie beyond it, as in "
     "MLPerf's early-stopping estimate: "
-    + ", ".join(f"p{level} from {needed(level)}" for level in PERCENTILES)
+    + ", ".join(f"p{level} from {timing.needed(level)}" for level in PERCENTILES)
     + ". Gaps of one request are not independent, so percentiles of gaps also need "
     f"{REQUESTS_NEEDED} requests. Between two observations it is interpolated linearly.",
     "“–” is a number that is not known. It is never a zero.",

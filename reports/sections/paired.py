@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.contracts import timing
 from reports.answering.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.checks.finding import Finding
 from reports.comparing.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
@@ -11,7 +12,7 @@ from reports.comparing.verdict_words import signed, title_of
 from reports.drawn.thinned import significant
 from reports.frames import Run
 from reports.marks import mark_html, mark_text, marks_between
-from reports.metrics import metric_of, needed
+from reports.metrics import metric_of
 from reports.page import forest
 from reports.page.charts import Chart, Section, figure
 from reports.page.looks import looks, named
@@ -51,8 +52,8 @@ def _said(run: Run) -> Html:
         "the pairs, without intervals, and not what another start would give. "
         "Answers are asked for at temperature 0; they agree where every character does, reasoning included. "
         "Others begin alike: of answers that do not agree, the median share of the longer one's "
-        f"characters before the first that differs. Quartiles need {needed(75)} pairs, p5 and p95 "
-        f"{needed(95)}."
+        f"characters before the first that differs. Quartiles need {timing.needed(75)} pairs, p5 and p95 "
+        f"{timing.needed(95)}."
     )
     if any(cell.planned.scenario.options.get("history") == "model" for cell in run.planned_cells):
         said += (

@@ -18,7 +18,6 @@ HOMES = {
     "psutil": ("harness/sampling/", "harness/processes/"),
     "locust": ("harness/load/",),
     "gevent": ("harness/load/",),
-    "orjson": ("harness/load/",),
     "pyarrow": ("harness/store/", "reports/"),
     "tokenizers": ("harness/store/tokens.py",),
     "pandas": ("reports/",),

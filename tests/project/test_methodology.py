@@ -12,7 +12,8 @@ import pytest
 from methodology import rows_below
 from scipy.special import nctdtr, stdtrit
 
-from reports.metrics import PERCENTILES, needed
+from harness.contracts.timing import needed
+from reports.metrics import PERCENTILES
 
 REPEATS = rows_below("| noise | repeats | half-width | found, 1 | found, 5 | found, 15 |")
 FAMILIES = (1, 5, 15)

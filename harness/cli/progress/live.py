@@ -18,7 +18,7 @@ from rich.text import Text
 from harness.cli.progress.outlook import Left
 from harness.cli.show.plan_text import counted
 from harness.contracts import Load, PlannedCell, PlannedStart
-from harness.load.arrivals import phases
+from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.plan.plan import load_s
 from harness.settings.units import size_text

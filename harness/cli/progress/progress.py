@@ -24,8 +24,8 @@ from harness.cli.progress.live import Measuring, Overall, SelfTesting, Starting,
 from harness.cli.progress.outlook import Left, Outlook
 from harness.cli.show.plan_text import counted
 from harness.contracts import Plan, PlannedCell, PlannedStart
+from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
-from harness.load.ttft import LEAST_FOR_MEDIAN
 from harness.plan.plan import Expect, nothing_learnt
 from harness.store.result import Result
 

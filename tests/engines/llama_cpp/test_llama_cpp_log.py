@@ -15,7 +15,7 @@ import pytest
 from places import TESTS
 
 from engines.llama_cpp.engine import ENGINE
-from harness.load.decode import classify, decode
+from harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "llama_cpp"
 XLLAMACPP, LLAMA_SERVER = "xllamacpp-2026.10.11549", "llama-server-11434.0.0"

@@ -23,7 +23,7 @@ from engines.llama_cpp.engine import ENGINE, Options
 from engines.model.weights import find
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn, Weights
 from harness.install.install import InstalledEnvironment, cache_dir, installed
-from harness.load.decode import Decoded, classify, decode
+from harness.load.answer.chat import Decoded, classify, decode
 from harness.servers import prefix_cache
 from harness.servers.server import free_port
 

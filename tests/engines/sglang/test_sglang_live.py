@@ -22,7 +22,7 @@ from engines.model.weights import find
 from engines.sglang.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
 from harness.install.install import cache_dir
-from harness.load.decode import Decoded, classify, decode
+from harness.load.answer.chat import Decoded, classify, decode
 from harness.servers import prefix_cache
 from harness.servers.scrape import sample_server
 from harness.servers.server import free_port

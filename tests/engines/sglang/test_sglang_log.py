@@ -12,7 +12,7 @@ import pytest
 from places import TESTS
 
 from engines.sglang.log import HINTS, STAGES, resolved
-from harness.load.decode import Decoded, classify, decode
+from harness.load.answer.chat import Decoded, classify, decode
 
 DATA = TESTS / "data" / "sglang"
 START = (DATA / "start_bf16_cpu.log").read_text()

@@ -28,8 +28,8 @@ from waiting import wait_until
 
 from engines.tgi.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn
-from harness.load.decode import Decoded, classify, decode
-from harness.load.rows import request_body
+from harness.load.answer.chat import Decoded, classify, decode
+from harness.load.play.rows import request_body
 from harness.servers.probe import fetch_facts
 from harness.servers.server import free_port
 

@@ -21,7 +21,7 @@ from harness.contracts import (
     Weights,
 )
 from harness.errors import UserError
-from harness.load.decode import classify, decode
+from harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "transformers"
 PLACE = Place(Path("/env/bin/python"), Path("/w/m-bf16"), "127.0.0.1", 8123, Path("/scratch"))

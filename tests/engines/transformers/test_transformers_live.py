@@ -23,7 +23,7 @@ from waiting import wait_until
 from engines.transformers.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
 from harness.install.install import InstalledEnvironment, cache_dir, installed
-from harness.load.decode import Decoded, decode
+from harness.load.answer.chat import Decoded, decode
 from harness.servers.scrape import Terms
 from harness.servers.server import free_port
 

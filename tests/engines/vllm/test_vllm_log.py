@@ -10,7 +10,7 @@ import pytest
 from places import TESTS
 
 from engines.vllm.engine import ENGINE
-from harness.load.decode import classify, decode
+from harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "vllm"
 START = (DATA / "start_bf16_cpu.log").read_text()

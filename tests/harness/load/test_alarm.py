@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from harness.load.alarm import Alarm, KernelTimer, LoopTimer
+from harness.load.play.alarm import Alarm, KernelTimer, LoopTimer
 
 MS = 1_000_000
 TIMERS = [KernelTimer, LoopTimer] if sys.platform.startswith("linux") else [LoopTimer]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.contracts import Load
-from harness.load.arrivals import Stretch, phases, schedule, share, user_begins_s, user_ends_s
+from harness.load.play.arrivals import Stretch, phases, schedule, share, user_begins_s, user_ends_s
 
 
 def open_loop(rate_per_s: float, **changes: Any) -> Load:

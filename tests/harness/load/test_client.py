@@ -18,11 +18,11 @@ from gevent.event import Event
 from timeline_server import CHUNKED, LAST_CHUNK, Link, Server, answer, chunk, serving, wait_until_ns
 
 from harness.errors import UserError
-from harness.load import client as client_module
-from harness.load import response
-from harness.load.client import Client, Endpoint, endpoint
-from harness.load.receive import Receiver, Take, has_kernel_stamps
-from harness.load.response import Exchange
+from harness.load.client import http as client_module
+from harness.load.client import response
+from harness.load.client.http import Client, Endpoint, endpoint
+from harness.load.client.receive import Receiver, Take, has_kernel_stamps
+from harness.load.client.response import Exchange
 
 MS = 1_000_000
 LIMIT_S = 10.0
@@ -568,8 +568,8 @@ def test_an_address_of_a_family_that_this_kernel_lacks_gives_way_to_the_next(
 def test_without_a_descriptor_left_a_request_is_a_connect_error() -> None:
     program = (
         "import resource, socket, sys\n"
-        "from harness.load.client import Client, endpoint\n"
-        "from harness.load.receive import Receiver\n"
+        "from harness.load.client.http import Client, endpoint\n"
+        "from harness.load.client.receive import Receiver\n"
         "with Receiver() as receiver, Client(endpoint(sys.argv[1]), receiver) as client:\n"
         "    print(client.stream(b'{}', 'r1', 10).outcome)\n"
         "    client.close()\n"

@@ -5,7 +5,7 @@ from array import array
 
 import pytest
 
-from harness.load.clock import ClockMap
+from harness.load.client.clock import ClockMap
 
 SECOND_NS = 1_000_000_000
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from timeline_server import DONE, event, finish
 
-from harness.load.decode import Decoded, classify, decode
-from harness.load.events import events
+from harness.load.answer.chat import Decoded, classify, decode
+from harness.load.answer.events import events
 
 USAGE = {
     "prompt_tokens": 11,

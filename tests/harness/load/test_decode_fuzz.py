@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_decode import SlowAnswer, slow_decode
 
-from harness.load.decode import Decoded, decode
+from harness.load.answer.chat import Decoded, decode
 
 quick = settings(derandomize=True, max_examples=400, deadline=None, database=None)
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.load.framing import Framing, FramingError
+from harness.load.client.framing import Framing, FramingError
 
 quick = settings(derandomize=True, max_examples=400, deadline=None, database=None)
 

@@ -6,7 +6,7 @@ import threading
 import gevent
 import pytest
 
-from harness.load.lag import LagHistogram, gc_pauses, loop_lag
+from harness.load.client.lag import LagHistogram, gc_pauses, loop_lag
 
 
 def test_an_empty_histogram_has_no_summary() -> None:

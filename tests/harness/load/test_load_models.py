@@ -24,7 +24,7 @@ from waiting import wait_until
 
 from engines.reference.sends import ARRIVAL, read_sends
 from harness.contracts import Load, LoadSummary, RequestRow
-from harness.load import arrivals
+from harness.load.play import arrivals
 from harness.load.processes import run_load
 
 S = 1e9

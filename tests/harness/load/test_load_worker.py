@@ -32,8 +32,8 @@ from timeline_server import CHUNKED, Link, answer, chunk, event, serving, wait_u
 from waiting import wait_until
 
 from harness.contracts import Load, RequestRow
-from harness.load.play import drain_limit_s
-from harness.load.receive import has_kernel_stamps
+from harness.load.client.receive import has_kernel_stamps
+from harness.load.play.play import drain_limit_s
 
 
 def test_a_conversation_grows_by_the_models_answers(tmp_path: Path) -> None:

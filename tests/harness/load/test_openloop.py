@@ -13,8 +13,8 @@ from gevent.event import Event
 
 from harness.contracts import Conversation, Load
 from harness.errors import UserError
-from harness.load.arrivals import schedule
-from harness.load.openloop import Beginning, OpenLoop, planned
+from harness.load.play.arrivals import schedule
+from harness.load.play.openloop import Beginning, OpenLoop, planned
 
 POISSON = Load(concurrency=None, rate_per_s=100, warmup_s=1.0, duration_s=None)
 TRACE = Load(concurrency=None, arrival="trace", warmup_s=0.0, duration_s=None)

@@ -6,8 +6,8 @@ import pytest
 from load_process import row
 
 from harness.contracts import Load
+from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
 from harness.load.pulse import ENOUGH, KEPT, LONGEST_S, Pulse, Recent, Stretch, glance, together
-from harness.load.ttft import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
 
 S, MS = 1_000_000_000, 1_000_000
 CLOSED = Load(concurrency=1)

@@ -14,12 +14,12 @@ import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
 
 from harness.contracts import Outcome, RequestRow, Turn
-from harness.load import client as client_module
-from harness.load.client import Client, endpoint
-from harness.load.decode import decode
-from harness.load.receive import Receiver
-from harness.load.response import MAX_RESPONSE_BYTES, Exchange
-from harness.load.rows import RAW_BYTES, id_of, request_row
+from harness.load.answer.chat import decode
+from harness.load.client import http as client_module
+from harness.load.client.http import Client, endpoint
+from harness.load.client.receive import Receiver
+from harness.load.client.response import MAX_RESPONSE_BYTES, Exchange
+from harness.load.play.rows import RAW_BYTES, id_of, request_row
 
 LIMIT_S = 20.0
 KEY = "sk-secret-1"

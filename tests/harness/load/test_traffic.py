@@ -14,7 +14,7 @@ from timeline_server import Server
 from tiny_load import TinyEngine, TinyScenario
 
 from harness.contracts import BegunRow, Load, Outcome, RequestRow
-from harness.load.traffic import Outlet, Traffic
+from harness.load.play.traffic import Outlet, Traffic
 
 S = 1_000_000_000
 ROW = RequestRow(

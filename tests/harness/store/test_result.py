@@ -10,18 +10,17 @@ import pytest
 from make_run import MS, S
 
 from harness.contracts import Load, RequestRow
-from harness.load.ttft import LEAST_FOR_MEDIAN
+from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
 from harness.store import store
 from harness.store.result import Counting, Result
 from reports import open_run
-from reports.metrics import needed
 
 BEGIN = 100 * S
 SUMMARY = make_run.summary(BEGIN, warmup_s=0.0, duration_s=10.0)
 
 
-def result(rows, *, is_closed: bool = True) -> Result:
-    counting = Counting(SUMMARY, is_closed=is_closed)
+def result(rows, origin: str = "sent_ns") -> Result:
+    counting = Counting(SUMMARY, origin)
     for row in rows:
         inside = SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns
         counting.add(row, row.output_tokens, is_inside=inside)
@@ -45,16 +44,16 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
 
 
 def test_without_a_window_there_is_nothing_to_tell():
-    counting = Counting(None, is_closed=True)
+    counting = Counting(None, "sent_ns")
     counting.add(make_run.row(0, BEGIN), 10, is_inside=False)
     assert counting.result(median) == Result(None, None, 0)
 
 
-@pytest.mark.parametrize("is_closed", [True, False])
-def test_a_closed_loop_counts_from_the_sending_and_an_open_one_from_the_schedule(is_closed):
+@pytest.mark.parametrize("origin", ["sent_ns", "scheduled_ns"])
+def test_a_closed_loop_counts_from_the_sending_and_an_open_one_from_the_schedule(origin):
     rows = [make_run.row(k, BEGIN + k * MS) for k in range(11)]
-    found = result(rows, is_closed=is_closed)
-    assert (found.ttft_p50_s, found.ttft_n) == (0.100 if is_closed else 0.101, 11)
+    found = result(rows, origin)
+    assert (found.ttft_p50_s, found.ttft_n) == (0.100 if origin == "sent_ns" else 0.101, 11)
 
 
 def test_fewer_requests_than_a_median_needs_have_none():
@@ -76,8 +75,7 @@ def test_the_figures_are_the_reports(tmp_path, load):
     make_run.write_start(tmp_path, make_run.start_record(start, BEGIN - 10 * S))
     make_run.write_cell(tmp_path, start.cells[0], start, rows, summary)
     lines = make_run.write_rows(tmp_path / "rows.jsonl", rows)
-    is_closed = load.kind == "closed"
-    found = store.write_requests(tmp_path, lines, summary, is_closed=is_closed).result
+    found = store.write_requests(tmp_path, lines, summary, origin=origin_of(load)).result
     [values] = open_run(tmp_path).values.values()
     assert values["output_tokens_per_s"].value == pytest.approx(found.tokens_per_s, rel=1e-12)
     assert values["ttft_s.p50"].value == pytest.approx(found.ttft_p50_s, rel=1e-12)

@@ -24,9 +24,10 @@ from make_run import (
 )
 
 from harness.contracts import Load
+from harness.contracts.timing import needed
 from harness.store import store
 from reports import METRICS, open_run
-from reports.metrics import needed, percentile_values, why_missing
+from reports.metrics import percentile_values, why_missing
 from reports.page.log_axis import log_ticks
 from reports.written import number
 

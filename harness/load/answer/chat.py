@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import orjson
 
 from harness.contracts import Outcome
-from harness.load.events import BLANK, DATA, events
+from harness.load.answer.events import BLANK, DATA, events
 
 SHOWN_CHARACTERS = 200
 
@@ -92,7 +91,7 @@ class _Answer:
         try:
             data.decode()
             chunk = _decode_chunk(data)
-        except ValueError:  # of msgspec's too
+        except (ValueError, RecursionError):
             return self._take_strange(data, arrival_ns, kind)
         if kind == "error" or chunk.object == "error":
             return self._take_strange(data, arrival_ns, kind)
@@ -123,8 +122,8 @@ class _Answer:
     def _take_strange(self, data: bytes, arrival_ns: int | None, kind: str) -> bool:
         """Add an event that is an error, no chunk, or one with fields of unusual types."""
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
+            chunk = msgspec.json.decode(data)
+        except (ValueError, RecursionError) as error:
             if kind == "error":
                 self.server_error = _shown(data)
             else:
@@ -229,7 +228,7 @@ def _decode_regular(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int
             if chunk.object == "error":
                 return None
             answer.take_chunk(chunk, read_ns[number])
-    except ValueError:  # of msgspec's too
+    except (ValueError, RecursionError):
         return None
     return answer.decoded()
 
@@ -263,8 +262,8 @@ def classify(
 def _without_events(body: bytes) -> Decoded:
     """A body that is no event stream: an error in JSON, an answer that was not streamed, a web page."""
     try:
-        whole = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        whole = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
         return Decoded(malformed=f"not an event stream: {_shown(body)}" if body else "the response is empty")
     message = _error_message(whole, "message", body)
     if message is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.contracts import Outcome
-from harness.load.framing import LAST_CHUNK_START, Framing, FramingError
+from harness.load.client.framing import LAST_CHUNK_START, Framing, FramingError
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _NO_STAMP = bytes(16)

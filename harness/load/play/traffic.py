@@ -32,10 +32,10 @@ from harness.contracts import (
     ScenarioOptions,
     Turn,
 )
-from harness.load import arrivals
-from harness.load.alarm import Alarm
 from harness.load.board import Board
-from harness.load.openloop import Beginning, OpenLoop, planned
+from harness.load.play import arrivals
+from harness.load.play.alarm import Alarm
+from harness.load.play.openloop import Beginning, OpenLoop, planned
 from harness.load.pulse import Recent
 
 

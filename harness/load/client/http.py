@@ -13,10 +13,10 @@ from typing import Self
 import gevent
 
 from harness.contracts import Outcome
-from harness.load.connection import Connection, Endpoint, endpoint
-from harness.load.framing import FramingError
-from harness.load.receive import Receiver
-from harness.load.response import Exchange, ExchangeError, Response
+from harness.load.client.connection import Connection, Endpoint, endpoint
+from harness.load.client.framing import FramingError
+from harness.load.client.receive import Receiver
+from harness.load.client.response import Exchange, ExchangeError, Response
 
 __all__ = ["Client", "Endpoint", "endpoint"]
 

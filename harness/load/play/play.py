@@ -18,15 +18,15 @@ from typing import Any
 import gevent
 
 from harness.contracts import Load, LoadSummary, WorkerSummary
-from harness.load import arrivals
-from harness.load.client import Endpoint
-from harness.load.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
+from harness.load.client.http import Endpoint
+from harness.load.client.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
+from harness.load.client.receive import Receiver
 from harness.load.limits import OTHER_FILES
-from harness.load.openloop import OpenLoop
+from harness.load.play import arrivals
+from harness.load.play.openloop import OpenLoop
+from harness.load.play.traffic import Traffic
 from harness.load.process import prepare_locust
 from harness.load.pulse import Pulse
-from harness.load.receive import Receiver
-from harness.load.traffic import Traffic
 
 # How long a user may take to write its row and end, once its request has.
 LAST_ROW_S = 5.0
@@ -200,7 +200,7 @@ def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
     prepare_locust()
     from locust.env import Environment
 
-    from harness.load.users import user_class
+    from harness.load.play.users import user_class
 
     environment = Environment(user_classes=[user_class(traffic, target, receiver)])
     return environment.create_local_runner()

@@ -18,8 +18,8 @@ from typing import Any, Literal, Self
 
 from gevent import get_hub, monkey
 
-from harness.load.clock import ClockMap
-from harness.load.lag import LagHistogram
+from harness.load.client.clock import ClockMap
+from harness.load.client.lag import LagHistogram
 
 # asm-generic/socket.h; Python's socket module does not name it. Other architectures use another number.
 SO_TIMESTAMPNS = 35

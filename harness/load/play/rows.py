@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
+import msgspec
 
 from harness.contracts import Message, Outcome, RequestRow, Turn
-from harness.load.decode import Decoded, classify
-from harness.load.response import Exchange
+from harness.load.answer.chat import Decoded, classify
+from harness.load.client.response import Exchange
 
 RAW_BYTES = 65536
 
@@ -37,14 +37,14 @@ def request_body(
         "stream_options": {"include_usage": True},
         **engine_fields,
     }
-    return orjson.dumps(fields)
+    return msgspec.json.encode(fields)
 
 
 def masked(text: str, key: str | None) -> str:
     """`text` without the API key, which a server may repeat in what it answers."""
     if not key:
         return text
-    in_json = orjson.dumps(key).decode()[1:-1]
+    in_json = msgspec.json.encode(key).decode()[1:-1]
     return text.replace(key, "***").replace(in_json, "***")
 
 

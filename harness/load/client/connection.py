@@ -20,8 +20,8 @@ from gevent import socket as gevent_socket
 from gevent.hub import Waiter
 
 from harness.errors import UserError
-from harness.load.receive import Receiver, Take, TlsRecords, plain_socket
-from harness.load.response import ExchangeError, Response
+from harness.load.client.receive import Receiver, Take, TlsRecords, plain_socket
+from harness.load.client.response import ExchangeError, Response
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from locust import User, task
 from locust.exception import StopUser
 
 from harness.contracts import BegunRow, Conversation, Message, RequestRow, Turn
-from harness.load.client import Client, Endpoint
-from harness.load.decode import decode
-from harness.load.receive import Receiver
-from harness.load.rows import id_of, request_body, request_row
-from harness.load.traffic import Traffic
+from harness.load.answer.chat import decode
+from harness.load.client.http import Client, Endpoint
+from harness.load.client.receive import Receiver
+from harness.load.play.rows import id_of, request_body, request_row
+from harness.load.play.traffic import Traffic
 
 FIRST_BACK_OFF_S = 0.2
 LAST_BACK_OFF_S = 1.0

@@ -16,7 +16,7 @@ from gevent.hub import Waiter
 
 from harness.contracts import Conversation, Load
 from harness.errors import UserError
-from harness.load import arrivals
+from harness.load.play import arrivals
 
 # A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least, so
 # that the last of them is in it.
