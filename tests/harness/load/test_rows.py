@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -166,9 +167,9 @@ def test_100_mb_in_one_line_end_at_the_limit_in_bounded_memory(head: bytes) -> N
 
     # In a process of its own: the most that this one ever took may be more already.
     with serving(play) as server:
-        done = subprocess.run(
-            [sys.executable, __file__, server.url], check=True, capture_output=True, timeout=30
-        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, __file__, server.url]
+        done = subprocess.run(command, check=True, capture_output=True, timeout=30, env=environment)
     outcome, error, kept, grown_bytes = json.loads(done.stdout)
     assert (outcome, error) == ("protocol_error", f"the response is longer than {MAX_RESPONSE_BYTES} bytes")
     assert kept == RAW_BYTES
