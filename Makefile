@@ -14,10 +14,14 @@ BUILD = docker build $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) --
 
 install: $(READY)
 
+# uv comes first, by its hash, and installs the rest; pip does where there is no uv for this platform.
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	awk '/^[^ ]/ {is_uv = /^uv==/} {print > ("$(VENV)/" (is_uv ? "uv" : "rest") ".lock")}' requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=uv --require-hashes -r $(VENV)/uv.lock \
+	  || echo "no uv for this platform: pip installs the rest"
+	$(BIN)/python -m harness.install.packages --quiet --no-deps --require-hashes -r $(VENV)/rest.lock
+	$(BIN)/python -m harness.install.packages --quiet --no-deps -e .
 	touch $(READY)
 
 run: install

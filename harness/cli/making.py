@@ -31,7 +31,7 @@ def install_command(
 ) -> None:
     """Make an engine's own environment in the user's cache directory, with your own pip settings.
 
-    An install that was cut short begins anew, without downloading again what pip has kept."""
+    uv installs it. An install that was cut short begins again, without downloading what uv's cache has."""
     from harness.cli.show import listing
 
     spec = listing.spec_of(name, program)
@@ -44,7 +44,10 @@ def install_command(
     cache = install.cache_dir()
     if remove:
         freed = install.remove(cache, spec)
-        out.print(f"removed {what}: {size_text(freed)} freed" if freed else f"{what} is not installed")
+        cached = "; what was downloaded stays in uv's cache" if spec.lock else ""
+        out.print(
+            f"removed {what}: {size_text(freed)} freed{cached}" if freed else f"{what} is not installed"
+        )
         return
     with signals_interrupt(), Show(quiet=quiet) as show:
         made = install.install(cache, spec, show.line)

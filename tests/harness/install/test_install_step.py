@@ -14,18 +14,20 @@ from waiting import wait_until
 
 from harness.errors import MissingError
 from harness.install import install_step
-from harness.install.install_step import Step
+from harness.install.install_step import run_step
 
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-I", "-c", code]
 
 
-def test_lines_of_both_outputs_are_passed_on_and_kept(tmp_path: Path) -> None:
+def test_lines_of_both_outputs_are_kept_and_those_for_people_passed_on(tmp_path: Path) -> None:
     lines: list[str] = []
     code = "import sys; print('one', flush=True); print('two', file=sys.stderr)"
-    Step("trying", "failed", lines.append, log=tmp_path / "log").run(python(code))
-    assert lines == ["one", "two"]
+    run_step(
+        python(code), "trying", "failed", lines.append, log=tmp_path / "log", shows=lambda line: line != "two"
+    )
+    assert lines == ["one"]
     assert (tmp_path / "log").read_text() == "one\ntwo\n"
 
 
@@ -39,20 +41,14 @@ def test_a_quiet_command_is_said_to_be_alive(tmp_path: Path, monkeypatch: pytest
         seen.touch()  # the command ends once its silence has been noticed
 
     code = f"import os, time\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)"
-    Step("compiling", "failed", on_line).run(python(code))
+    run_step(python(code), "compiling", "failed", on_line)
     assert lines[0] == "compiling (0 min 0 s so far)"
 
 
 def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path) -> None:
-    step = Step(
-        "trying",
-        "it failed",
-        lambda line: None,
-        log=tmp_path / "log",
-        explain=lambda lines: [f"try {lines[-1]}"],
-    )
+    failing = python("print(*range(100), sep='\\n'); raise SystemExit(3)")
     with pytest.raises(MissingError) as caught:
-        step.run(python("print(*range(100), sep='\\n'); raise SystemExit(3)"))
+        run_step(failing, "trying", "it failed", lambda line: None, log=tmp_path / "log", advice=["try 99"])
     head, *tail = str(caught.value).splitlines()
     assert head == f"it failed (exit code 3); the end of its output; all of it: {tmp_path / 'log'}:"
     assert tail == [*map(str, range(85, 100)), "try 99"]
@@ -60,7 +56,7 @@ def test_a_failure_gives_the_end_of_the_output_the_log_and_advice(tmp_path: Path
 
 def test_a_program_that_is_not_there_fails_in_one_way(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"^it failed \(exit code 127\)"):
-        Step("trying", "it failed", lambda line: None).run([str(tmp_path / "absent")])
+        run_step([str(tmp_path / "absent")], "trying", "it failed", lambda line: None)
 
 
 TREE = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
@@ -74,14 +70,14 @@ def test_an_interrupt_ends_all_that_the_command_started() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Step("compiling", "failed", interrupt).run(python(TREE))
+        run_step(python(TREE), "compiling", "failed", interrupt)
     assert not psutil.pid_exists(pids[0])
 
 
 def test_kill_9_of_bench_ends_all_that_the_command_started() -> None:
     code = (
-        "from harness.install.install_step import Step\n"
-        f"Step('compiling', 'failed', lambda line: print(line, flush=True)).run({python(TREE)!r})"
+        "from harness.install.install_step import run_step\n"
+        f"run_step({python(TREE)!r}, 'compiling', 'failed', lambda line: print(line, flush=True))"
     )
     bench = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert bench.stdout

@@ -1,0 +1,96 @@
+"""Installs packages into a Python environment: by uv, or by pip where uv has no program for this platform.
+
+uv does not read pip's configuration. What that says of indexes, folders of wheels and certificates is passed
+on in uv's environment, never in its arguments: the address of an index can hold a password, and arguments are
+in every list of processes. Imports the standard library only, since `make install` runs it first of all.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+# pip's setting -> uv's variable, and what separates values there.
+_UV_VARIABLES = {
+    "index-url": ("UV_DEFAULT_INDEX", ""),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "constraint": ("UV_CONSTRAINT", " "),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", ""),
+    "client-cert": ("SSL_CLIENT_CERT", ""),
+    "proxy": ("ALL_PROXY", ""),
+    "default-timeout": ("UV_HTTP_TIMEOUT", ""),
+    "timeout": ("UV_HTTP_TIMEOUT", ""),
+    "no-cache-dir": ("UV_NO_CACHE", ""),
+}
+
+
+def uv_program() -> str | None:
+    """Return the path of the uv that bench was installed with; None where there is none for this platform."""
+    try:
+        from uv import find_uv_bin
+
+        program: str = find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return None
+    return program
+
+
+def installer(python: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that installs packages for this Python, and what to add to its environment."""
+    uv = uv_program()
+    if uv is None:
+        pip = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--quiet"]
+        return [*pip, "--disable-pip-version-check"], {}
+    settings = pip_settings(python)
+    no_index = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
+    return [uv, "pip", "install", "--no-config", *no_index, "--python", python], uv_environment(settings)
+
+
+def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return pip's settings as uv's variables. What the user has set for uv stays."""
+    # pip takes a package from whichever index has it. A lock's hashes say which file is right.
+    found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    if not _can_write(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"):
+        found["UV_NO_CACHE"] = "1"  # uv would fail, where pip goes on: a container whose user has no home
+    for name, (variable, separator) in _UV_VARIABLES.items():
+        if name in settings:
+            found[variable] = separator.join(settings[name].split()) if separator else settings[name]
+    return {variable: value for variable, value in found.items() if variable not in os.environ}
+
+
+def _can_write(folder: Path) -> bool:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(there, os.W_OK)
+
+
+def pip_settings(python: str) -> dict[str, str]:
+    """Return what pip's files and PIP_ variables say, by the long name of the option."""
+    argv = [python, "-I", "-m", "pip", "config", "list"]
+    listed = subprocess.run(argv, capture_output=True, text=True, errors="replace").stdout
+    # The later wins: what holds for every command, what holds for `pip install`, the environment.
+    return {name: value for section in ("global", "install", ":env:") for name, value in _of(section, listed)}
+
+
+def _of(section: str, listed: str) -> Iterator[tuple[str, str]]:
+    """Yield a section's settings. pip lists `section.name='value'`, with the value as Python writes it."""
+    for line in listed.splitlines():
+        name, equals, value = line.removeprefix(f"{section}.").partition("=")
+        if equals and line.startswith(f"{section}."):
+            yield name, ast.literal_eval(value)
+
+
+def main() -> None:
+    """Install for the Python that runs this; the arguments are those of `uv pip install` and pip alike."""
+    command, environment = installer(sys.executable)
+    argv = [*command, *sys.argv[1:]]
+    os.execve(argv[0], argv, {**os.environ, **environment})
+
+
+if __name__ == "__main__":
+    main()
