@@ -40,7 +40,7 @@ from harness.processes.running import reap
 from harness.run.cell import Site
 from harness.run.growth import Growth, why_stop, widest
 from harness.run.run import run_starts
-from harness.sampling import environment
+from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
 from harness.settings import config, overrides
@@ -102,7 +102,10 @@ def begin(
 
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory; a killed bench holds nothing. Raises UserError where another does."""
+    """Make and hold a run's directory; a killed bench holds nothing. Raises UserError where another does.
+
+    Closes NVML at the block's end, which is the run's.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK_FILE).open("w") as lock:
         try:
@@ -111,7 +114,10 @@ def sole_writer(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"{directory}: another bench is measuring this run; wait until it ends"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            gpu.close()
 
 
 def now() -> str:

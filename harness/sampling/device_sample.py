@@ -1,4 +1,4 @@
-"""A device's state at one moment, read again and again through NVML.
+"""The state of one device at one moment, read again and again through NVML.
 
 Knows handles and pids, and nothing of threads, rates or engines. PCIe throughput is left out: NVML measures
 it for 20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the time between two samples.
@@ -10,19 +10,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness.sampling import nvml
 from harness.sampling.nvml import Device
 
 Number = TypeVar("Number", int, float)
-# Those of the pids that are the server's; None where its processes are not known here.
+# Returns those of the pids that are the server's, or None if its processes are not known here.
 Ours = Callable[[set[int]], set[int] | None]
 
-_SLOW_S = 1.0
+_SLOW_NS = 1_000_000_000
 # A list of processes costs ten times as much as another call, and memory may change in each sample.
-_LIST_S = 0.5
+_LIST_NS = 500_000_000
+_NEVER_NS = 1 << 62
 # What a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 _NONE_OF_OURS = "NVML listed processes, but none of the server's (in a container the pids differ)"
@@ -30,20 +31,20 @@ _NONE_OF_OURS = "NVML listed processes, but none of the server's (in a container
 
 @dataclass(frozen=True)
 class DeviceSample:
-    """A device's state at `t_ns` (CLOCK_MONOTONIC, before the first field was read).
+    """One device at `t_ns` (CLOCK_MONOTONIC, before the first field was read).
 
-    `used_bytes` is of all processes, without the driver's reserve. `process_bytes`: of the watched processes
-    together; None where NVML lists none of them, which in a container may be all the time. `energy_j` counts
-    since the driver was loaded. The utilizations are NVML's own averages over up to a second.
+    `used_bytes` is of all processes, without the driver's reserve. `process_bytes` is of the watched
+    processes together; None if NVML lists none of them, which in a container may be all the time. `energy_j`
+    counts since the driver was loaded. The utilizations are NVML's own averages over up to a second.
 
-    `throttle_reasons`: NVML's bits (contracts.devices.throttle_names). `ecc_errors`: uncorrected ones since
-    the driver was loaded; `pcie_replays`: packets that were sent again. `foreign_processes`: on the device
-    and not the server's, with `foreign_bytes` of memory (None where NVML hides that of one); None where the
-    two cannot be told apart.
+    `throttle_reasons` are NVML's bits (contracts.devices.throttle_names). `ecc_errors` are the uncorrected
+    ones since the driver was loaded, `pcie_replays` the packets that were sent again. `foreign_processes` are
+    on the device and not the server's, with `foreign_bytes` of memory (None if NVML hides that of one); None
+    if the two cannot be told apart.
 
-    Processes are listed anew when `used_bytes` changes, at most twice a second and at marks, else once a
-    second, and ECC and PCIe are read once a second; rows between repeat them: `process_bytes` may be half a
-    second older than `used_bytes`.
+    Processes are listed when `used_bytes` changes, at most twice a second and at marks, else once a second.
+    ECC and PCIe are read once a second. Rows between repeat them: `process_bytes` may be half a second older
+    than `used_bytes`.
     """
 
     t_ns: int
@@ -66,27 +67,9 @@ class DeviceSample:
     foreign_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class _Slow:
-    """What is read once a second: it changes rarely, or costs much."""
-
-    ecc_errors: int | None = None
-    pcie_generation: int | None = None
-    pcie_width: int | None = None
-    pcie_replays: int | None = None
-    graphics: dict[int, int | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Attributed:
-    process_bytes: int | None = None
-    foreign_processes: int | None = None
-    foreign_bytes: int | None = None
-
-
 class DeviceReader:
-    """Reads one device again and again, from one thread at a time; keeps what it does not read each time.
-    `notes` takes the reasons."""
+    """Reads one device again and again, and keeps what it does not read each time. `notes` takes the reasons
+    why a field is None."""
 
     def __init__(self, library: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
         self._nvml = library
@@ -94,15 +77,18 @@ class DeviceReader:
         self._index = index
         self._ours = ours
         self._lock = threading.Lock()
-        self._slow_ns: int | None = None  # when it was read last, and the processes
-        self._listed_ns: int | None = None
-        self._slow = _Slow()
-        self._attributed = _Attributed()
+        # When the fields below were read last.
+        self._slow_ns = self._listed_ns = -_NEVER_NS
+        self._slow: dict[str, int | None] = {}
+        self._graphics: dict[int, int | None] = {}
+        self._owned: dict[str, int | None] = {"process_bytes": None}
         self._listed_used_bytes: int | None = None
 
     def read(self, *, is_mark: bool = False) -> DeviceSample:
-        """One sample; at a mark, with whose the memory is at that moment. Waits for one that another thread
-        reads."""
+        """Return one sample; at a mark, with whose the memory is at that moment.
+
+        Waits for one that another thread reads.
+        """
         with self._lock:
             return self._read(is_mark)
 
@@ -118,7 +104,6 @@ class DeviceReader:
             t_ns=t_ns,
             device=self._index,
             used_bytes=used_bytes,
-            process_bytes=self._attributed.process_bytes,
             utilization_pct=None if utilization is None else int(utilization.gpu),
             memory_utilization_pct=None if utilization is None else int(utilization.memory),
             power_w=power_w(device),
@@ -133,12 +118,8 @@ class DeviceReader:
                 "memory_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_MEM)
             ),
             throttle_reasons=value("throttle_reasons", lambda h: _throttle_reasons(library, h)),
-            ecc_errors=self._slow.ecc_errors,
-            pcie_generation=self._slow.pcie_generation,
-            pcie_width=self._slow.pcie_width,
-            pcie_replays=self._slow.pcie_replays,
-            foreign_processes=self._attributed.foreign_processes,
-            foreign_bytes=self._attributed.foreign_bytes,
+            **self._slow,
+            **self._owned,
         )
         if device.handle is None:  # what was kept is not known of a device that is lost
             return DeviceSample(t_ns, self._index, *[None] * 8)
@@ -146,47 +127,42 @@ class DeviceReader:
 
     def _read_processes(self, device: Device, used_bytes: int | None, is_mark: bool) -> None:
         now_ns = time.monotonic_ns()
-        is_slow_due = _is_over(self._slow_ns, _SLOW_S, now_ns)
+        is_slow_due = now_ns - self._slow_ns >= _SLOW_NS
         if is_slow_due:
             self._slow_ns = now_ns
             self._slow = _read_slow(device)
+            graphics = device.value("graphics_processes", self._nvml.nvmlDeviceGetGraphicsRunningProcesses)
+            self._graphics = _memory_by_pid(graphics or ())
         has_changed = used_bytes != self._listed_used_bytes
-        if is_slow_due or (has_changed and (is_mark or _is_over(self._listed_ns, _LIST_S, now_ns))):
+        if is_slow_due or (has_changed and (is_mark or now_ns - self._listed_ns >= _LIST_NS)):
             self._listed_ns, self._listed_used_bytes = now_ns, used_bytes
-            listed = device.value("process_memory", self._nvml.nvmlDeviceGetComputeRunningProcesses)
-            self._attributed = (
-                _Attributed()
-                if listed is None
-                else _attribute(device, _memory_by_pid(listed), self._slow.graphics, self._ours)
-            )
+            compute = device.value("process_memory", self._nvml.nvmlDeviceGetComputeRunningProcesses)
+            self._owned = {"process_bytes": None}
+            if compute is not None:  # a process with both contexts has one amount of memory
+                self._owned = _owned(device, self._graphics | _memory_by_pid(compute), self._ours)
 
 
-def _is_over(since_ns: int | None, duration_s: float, now_ns: int) -> bool:
-    return since_ns is None or now_ns - since_ns >= duration_s * 1e9
-
-
-def _read_slow(device: Device) -> _Slow:
+def _read_slow(device: Device) -> dict[str, int | None]:
+    """Read what changes rarely, by the fields of a sample."""
     library, value = device.nvml, device.value
-    graphics = value("graphics_processes", library.nvmlDeviceGetGraphicsRunningProcesses)
-    return _Slow(
-        ecc_errors=value(
+    return {
+        "ecc_errors": value(
             "ecc_errors",
             lambda h: library.nvmlDeviceGetTotalEccErrors(
                 h, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC
             ),
         ),
-        pcie_generation=value("pcie_generation", library.nvmlDeviceGetCurrPcieLinkGeneration),
-        pcie_width=value("pcie_width", library.nvmlDeviceGetCurrPcieLinkWidth),
-        pcie_replays=value("pcie_replays", library.nvmlDeviceGetPcieReplayCounter),
-        graphics=_memory_by_pid(graphics or ()),
-    )
+        "pcie_generation": value("pcie_generation", library.nvmlDeviceGetCurrPcieLinkGeneration),
+        "pcie_width": value("pcie_width", library.nvmlDeviceGetCurrPcieLinkWidth),
+        "pcie_replays": value("pcie_replays", library.nvmlDeviceGetPcieReplayCounter),
+    }
 
 
-def _attribute(
-    device: Device, compute: dict[int, int | None], graphics: dict[int, int | None], ours: Ours
-) -> _Attributed:
-    """Whose the device's processes are: the server's or others'. None of both where that cannot be told."""
-    listed = graphics | compute  # a process with both contexts has one amount of memory
+def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
+    """Return whose the device's processes are, by the fields of a sample: the server's, and others'.
+
+    The fields of others are left out if they cannot be told from the server's.
+    """
     own = ours(set(listed))
     process_bytes = total(listed[pid] for pid in own) if own else None
     if own is None:
@@ -197,16 +173,21 @@ def _attribute(
         device.note("process_memory", _NONE_OF_OURS)
     if not own and not _sees_all_pids():
         device.note("foreign_processes", "in a container, others cannot be told from the server's")
-        return _Attributed(process_bytes)
+        return {"process_bytes": process_bytes}
     if own is None and listed:
         device.note("foreign_processes", "others cannot be told from the server's, which are out of sight")
-        return _Attributed(process_bytes)
+        return {"process_bytes": process_bytes}
     foreign = set(listed) - (own or set())
-    return _Attributed(process_bytes, len(foreign), total(listed[pid] for pid in foreign))
+    foreign_bytes = total(listed[pid] for pid in foreign)
+    return {
+        "process_bytes": process_bytes,
+        "foreign_processes": len(foreign),
+        "foreign_bytes": foreign_bytes,
+    }
 
 
 def _sees_all_pids() -> bool:
-    """Whether a pid here is what the driver means by it."""
+    """Return whether a pid here is what the driver means by it."""
     try:
         return os.readlink("/proc/self/ns/pid") == _FIRST_PID_NAMESPACE
     except OSError:
@@ -214,7 +195,7 @@ def _sees_all_pids() -> bool:
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
-    """A process may be listed more than once, by its GPU instances."""
+    """Add up the memory of each process. One may be listed more than once, by its GPU instances."""
     found: dict[int, int | None] = {}
     for process in processes:
         found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))
@@ -229,22 +210,24 @@ def _throttle_reasons(library: Any, handle: Any) -> int:
 
 
 def energy_j(device: Device) -> float | None:
+    """Read the energy counter."""
     energy_mj = device.value("energy", device.nvml.nvmlDeviceGetTotalEnergyConsumption)
     return None if energy_mj is None else energy_mj / 1000
 
 
 def power_w(device: Device) -> float | None:
+    """Read the power as NVML averages it."""
     power_mw = device.value("power", device.nvml.nvmlDeviceGetPowerUsage)
     return None if power_mw is None else power_mw / 1000
 
 
 def memory_used(library: Any, handle: Any) -> int:
-    """In bytes, without the driver's reserve; raises NVML's error."""
+    """Read the bytes in use, without the driver's reserve. Raises NVML's error."""
     return int(library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used)
 
 
 def total(values: Iterable[Number | None]) -> Number | None:
-    """None where one of them is not known."""
+    """Return the sum, or None if one of the values is not known."""
     found = list(values)
     known = [value for value in found if value is not None]
     return sum(known) if len(known) == len(found) else None

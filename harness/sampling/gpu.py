@@ -1,9 +1,9 @@
 """NVIDIA devices: what there is, and their state over time.
 
-Knows no engine. A machine without card, driver or library is a Reason, never an exception; a field that a
-device does not tell is None, with the reason kept once; a driver that hangs costs a bounded time. Indices are
-NVML's (as nvidia-smi shows them); CUDA_VISIBLE_DEVICES does not change them. Settings of a card are read and
-never changed.
+A machine without card, driver or library is a Reason, never an exception. A field that a device does not tell
+is None, and the reason is kept once. A driver that hangs costs a bounded time. Indices are NVML's (as
+nvidia-smi shows them); CUDA_VISIBLE_DEVICES does not change them. Settings of a card are read, never changed.
+Knows no engine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A device as NVML describes it. `notes`: why a field is None, and what else a reader must know."""
+    """One device as NVML describes it. `notes` say why a field is None, and what else a reader must know."""
 
     index: int
     name: str | None
@@ -54,27 +54,27 @@ class DeviceFacts:
 
 
 def devices() -> tuple[DeviceFacts, ...] | Reason:
-    """All devices in NVML's order; the Reason where there is none. Blocks, where the driver hangs for
-    INIT_LIMIT_S."""
+    """Return all devices in NVML's order, or why there is none. Block for INIT_LIMIT_S if it hangs."""
 
-    def ask() -> tuple[DeviceFacts, ...] | Reason:
-        with nvml.session() as library:
-            notes: dict[str, str] = {}
-            count = nvml.value_of(library, notes, "count", library.nvmlDeviceGetCount)
-            if count is None:
-                return Reason(f"NVML does not count its devices: {notes['count']}")
-            found = tuple(_facts(library, index) for index in range(count))
-            return found or Reason("the NVIDIA driver is loaded but has no device")
+    def ask(library: Any) -> tuple[DeviceFacts, ...] | Reason:
+        notes: dict[str, str] = {}
+        count = nvml.value_of(library, notes, "count", library.nvmlDeviceGetCount)
+        if count is None:
+            return Reason(f"NVML does not count its devices: {notes['count']}")
+        found = tuple(_facts(library, index) for index in range(count))
+        return found or Reason("the NVIDIA driver is loaded but has no device")
 
     try:
-        return _within(0.0, ask)
+        return _answer(0.0, ask)
     except nvml.AbsentError as absent:
         return Reason(str(absent))
 
 
 def select(device: str) -> tuple[int, ...]:
-    """The device indices that `device` (`0`, `0,1`, `cpu`) names; none for cpu. Raises UserError where it
-    names none that is here."""
+    """Return the indices of the devices that `device` (`0`, `0,1`, `cpu`) names; none for cpu.
+
+    Raises UserError if one of them is not here.
+    """
     if device == "cpu":
         return ()
     parts = [part.strip() for part in device.split(",")]
@@ -94,44 +94,42 @@ def select(device: str) -> tuple[int, ...]:
 def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Iterator[Sampling[DeviceSample]]:
     """Sample while the `with` block runs; each sample is one row per device.
 
-    `ours` says whose memory is the server's (ProcessTree.among). Raises UserError where there is no NVML (ask
-    `select` first). Leaving blocks for some seconds where the driver hangs.
+    `ours` tells which processes are the server's (ProcessTree.among). Raises UserError if there is no NVML
+    (ask `select` first). Leaving blocks for some seconds if the driver hangs.
     """
     notes: dict[str, str] = {}
-    with ExitStack() as stack:
-        try:
-            library = stack.enter_context(nvml.session())
-        except nvml.AbsentError as absent:
-            raise UserError(f"no device can be read: {absent}") from absent
-        readers = [DeviceReader(library, notes, index, ours) for index in indices]
-        sampler = Sampling(
-            lambda: [reader.read() for reader in readers],
-            hz,
-            read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
-            notes=notes,
-        )
-        yield stack.enter_context(sampler)
+    try:
+        library = nvml.library()
+    except nvml.AbsentError as absent:
+        raise UserError(f"no device can be read: {absent}") from absent
+    readers = [DeviceReader(library, notes, index, ours) for index in indices]
+    with Sampling(
+        lambda: [reader.read() for reader in readers],
+        hz,
+        read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
+        notes=notes,
+    ) as sampler:
+        yield sampler
 
 
 def measure_idle(indices: Sequence[int], duration_s: float = 1.0) -> Idle:
-    """What the devices use together over duration_s: memory as median, power by their energy counters (by the
-    mean of NVML's power where a card has none). Blocks. Raises UserError where there is no NVML or it hangs.
+    """Return what the devices use together over duration_s: memory as median, power by their energy counters.
 
-    That is what idle means here; a card takes some seconds to lower its clocks after work.
+    The power of a card without a counter is the mean of NVML's. A card takes some seconds to lower its clocks
+    after work, and that counts as idle here. Blocks. Raises UserError if there is no NVML or it hangs.
     """
 
-    def ask() -> Idle:
-        with nvml.session() as library:
-            notes: dict[str, str] = {}
-            # At 100 Hz, a step of the counter is seen within 1 % of a second.
-            seen = sampling.observe(lambda: _read_idle(library, notes, indices), 100.0, duration_s)
+    def ask(library: Any) -> Idle:
+        notes: dict[str, str] = {}
+        # At 100 Hz, a step of the counter is seen within 1 % of a second.
+        seen = sampling.observe(lambda: _read_idle(library, notes, indices), 100.0, duration_s)
         used = sampling.median_bytes([total(device.used_bytes for device in row) for _, row in seen])
         mean_w = total(_mean_power_w([(t_ns, row[k]) for t_ns, row in seen]) for k in range(len(indices)))
         said = "; ".join(f"{what}: {reason}" for what, reason in notes.items())
         return Idle(used, mean_w, None if mean_w is not None else said or "its power is not known")
 
     try:
-        return _within(duration_s, ask)
+        return _answer(duration_s, ask)
     except nvml.AbsentError as absent:
         raise UserError(f"no device can be read: {absent}") from absent
 
@@ -166,29 +164,35 @@ def _mean_power_w(seen: Sequence[tuple[int, _IdleReading]]) -> float | None:
 def wait_for_baseline(
     indices: Sequence[int], baseline: int | None, tolerance_bytes: int, timeout_s: float
 ) -> BaselineReturn:
-    """Wait until the devices' used memory is back at the baseline, which it is not where they cannot be read.
-    Blocks for up to timeout_s, where the driver hangs for INIT_LIMIT_S more."""
+    """Wait until the devices' used memory is back at the baseline. Devices that cannot be read are not back.
 
-    def ask() -> BaselineReturn:
-        with nvml.session() as library:
-            notes: dict[str, str] = {}
+    Blocks for up to timeout_s, and for INIT_LIMIT_S more if the driver hangs.
+    """
 
-            def used_bytes() -> int | None:
-                return total(reading.used_bytes for reading in _read_idle(library, notes, indices))
+    def ask(library: Any) -> BaselineReturn:
+        notes: dict[str, str] = {}
 
-            return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
+        def used_bytes() -> int | None:
+            return total(reading.used_bytes for reading in _read_idle(library, notes, indices))
+
+        return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
 
     begun_s = time.monotonic()
     try:
-        return _within(timeout_s, ask)
+        return _answer(timeout_s, ask)
     except nvml.AbsentError:
         return BaselineReturn(False, None, time.monotonic() - begun_s)
 
 
-def _within(expected_s: float, ask: Callable[[], Value]) -> Value:
-    """`ask()`, which takes that long where the driver answers; raises AbsentError where it hangs."""
+def close() -> None:
+    """Close NVML, at the end of a run. See nvml.close."""
+    nvml.close()
+
+
+def _answer(expected_s: float, ask: Callable[[Any], Value]) -> Value:
+    """Return `ask(library)`, which takes expected_s if the driver answers; raise AbsentError if it hangs."""
     try:
-        return sampling.within(expected_s + nvml.INIT_LIMIT_S, ask)
+        return sampling.within(expected_s + nvml.INIT_LIMIT_S, lambda: ask(nvml.library()))
     except TimeoutError as hung:
         raise nvml.AbsentError(f"the NVIDIA driver does not answer ({hung})") from hung
 

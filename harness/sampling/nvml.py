@@ -1,13 +1,18 @@
-"""NVML through its Python bindings, and what it does when it fails. The only pynvml import.
+"""NVML through its Python bindings, and what it does when it fails. The only importer of pynvml.
 
-A library, a driver or a device that is missing, refuses, is lost or hangs becomes AbsentError or a None with
-its reason, never pynvml's exception. What the values mean is gpu.py's.
+NVML is opened by the first question and stays open until `close`, at the end of a run, or until bench exits:
+without the persistence daemon the driver wakes every device each time that NVML is opened, which takes
+seconds. While it is open, the driver can be neither unloaded nor reset, so a handle does not grow stale.
+
+A library, a driver or a device that is missing, refuses, is lost or hangs becomes AbsentError, or None with
+a reason, never pynvml's exception. Knows nothing of what the values mean: that is gpu.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,17 +22,35 @@ Value = TypeVar("Value")
 
 # Without the persistence daemon the driver wakes each device at first use: a second or two for each.
 INIT_LIMIT_S = 45.0
-# What holds a call that hangs holds nvmlShutdown as well.
+# A call that hangs holds a lock that nvmlShutdown needs as well.
 SHUTDOWN_LIMIT_S = 2.0
+
+_opening = threading.Lock()
+_opened: list[Any] = []
 
 
 class AbsentError(Exception):
-    """No NVML here; the sentence says what is missing."""
+    """There is no NVML here. The text says what is missing."""
 
 
-@contextmanager
-def session() -> Iterator[Any]:
-    """The pynvml module, initialised. Blocks for up to INIT_LIMIT_S; raises AbsentError."""
+def library() -> Any:
+    """Return the pynvml module, with NVML open. Block for up to INIT_LIMIT_S; raise AbsentError."""
+    with _opening:
+        if not _opened:
+            _opened.append(_open())
+        return _opened[0]
+
+
+def close() -> None:
+    """Close NVML if it is open; the next question opens it again. Block for up to SHUTDOWN_LIMIT_S."""
+    while _opened:
+        pynvml = _opened.pop()
+        # A lost device may refuse, and a driver that hangs not return; there is nothing left to free.
+        with suppress(pynvml.NVMLError, TimeoutError):
+            within(SHUTDOWN_LIMIT_S, pynvml.nvmlShutdown)
+
+
+def _open() -> Any:
     try:
         import pynvml
     except ImportError as error:
@@ -42,16 +65,11 @@ def session() -> Iterator[Any]:
             pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed but not loaded",
         }.get(error.value, f"NVML does not start: {error}")
         raise AbsentError(what) from error
-    try:
-        yield pynvml
-    finally:
-        # A lost device may refuse, and a driver that hangs not return; there is nothing left to free.
-        with suppress(pynvml.NVMLError, TimeoutError):
-            within(SHUTDOWN_LIMIT_S, pynvml.nvmlShutdown)
+    return pynvml
 
 
 def value_of(nvml: Any, notes: dict[str, str], field: str, read: Callable[[], Value]) -> Value | None:
-    """`read()`, or None with NVML's reason noted the first time."""
+    """Return `read()`, or None after noting NVML's reason, if it is the first."""
     try:
         return read()
     except nvml.NVMLError as error:
@@ -63,9 +81,8 @@ def value_of(nvml: Any, notes: dict[str, str], field: str, read: Callable[[], Va
 class Device:
     """One device during one look at it: its handle, and where the reasons for missing values go.
 
-    `handle` is None where NVML gives none, and from when the device is lost: the rest of the
-    look asks it for nothing more. `label` goes before a field's name in the notes.
-    """
+    `handle` is None if NVML gives none, and once the device is lost: the rest of the look asks it for
+    nothing. `label` goes before a field's name in the notes."""
 
     nvml: Any
     notes: dict[str, str]
@@ -73,7 +90,7 @@ class Device:
     handle: Any
 
     def value(self, field: str, read: Callable[[Any], Value]) -> Value | None:
-        """`read(handle)`, or None with NVML's reason noted the first time."""
+        """Return `read(handle)`, or None after noting NVML's reason, if it is the first."""
         if self.handle is None:
             return None
         try:
@@ -85,16 +102,18 @@ class Device:
             return None
 
     def note(self, field: str, reason: str) -> None:
+        """Keep why a field is missing; the first reason stays."""
         self.notes.setdefault(self.label + field, reason)
 
 
 def device(nvml: Any, notes: dict[str, str], index: int, label: str) -> Device:
+    """Begin a look at a device."""
     handle = value_of(nvml, notes, f"{label}handle", lambda: nvml.nvmlDeviceGetHandleByIndex(index))
     return Device(nvml, notes, label, handle)
 
 
 def _is_gone(nvml: Any, error: Any) -> bool:
-    """Lost, in need of a reset, or its driver unloaded: no other call to it can work."""
+    """Return whether no other call can work: lost, in need of a reset, or its driver unloaded."""
     return error.value in (
         nvml.NVML_ERROR_GPU_IS_LOST,
         nvml.NVML_ERROR_RESET_REQUIRED,

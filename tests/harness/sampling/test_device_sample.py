@@ -207,13 +207,12 @@ GROWING = f"""
 def growing(is_mark):
     from harness.sampling.device_sample import DeviceReader
     lists = []
-    with nvml.session() as library:
-        reader = DeviceReader(library, {{}}, 0, lambda listed: (lists.append(1), listed)[1])
-        begun_s = time.monotonic()
-        for step in range(50):
-            os.environ.update(NVML_USED=str({GIB} + (step << 20)), NVML_PROCESSES=f"41:{{step}}")
-            row = reader.read(is_mark=is_mark)
-        return [len(lists), time.monotonic() - begun_s, row.process_bytes]
+    reader = DeviceReader(nvml.library(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
+    begun_s = time.monotonic()
+    for step in range(50):
+        os.environ.update(NVML_USED=str({GIB} + (step << 20)), NVML_PROCESSES=f"41:{{step}}")
+        row = reader.read(is_mark=is_mark)
+    return [len(lists), time.monotonic() - begun_s, row.process_bytes]
 """
 
 
@@ -254,15 +253,14 @@ def most_at_once():
         tick.wait(0.05)
         inside.pop()
         return listed
-    with nvml.session() as library:
-        reader = DeviceReader(library, {{}}, 0, ours)
-        threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
-        for thread in threads:
-            os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
-            thread.start()
-            tick.wait(0.01)
-        for thread in threads:
-            thread.join()
+    reader = DeviceReader(nvml.library(), {{}}, 0, ours)
+    threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
+    for thread in threads:
+        os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
+        thread.start()
+        tick.wait(0.01)
+    for thread in threads:
+        thread.join()
     return max(most)
 """
 

@@ -145,6 +145,21 @@ def test_the_return_to_the_baseline_names_what_is_still_held(library: Path) -> N
     assert ask(library, f"gpu.wait_for_baseline([0], {5 * GIB}, 0, 0.1)")["returned"]
 
 
+def test_nvml_is_opened_once_and_closed_at_the_end_of_the_run(library: Path, tmp_path: Path) -> None:
+    source = """
+    def a_run():
+        gpu.select("0"), gpu.devices()
+        for _ in range(2):
+            gpu.measure_idle([0], 0.02)
+            sampled([0], set())
+            gpu.wait_for_baseline([0], 0, 0, 0.0)
+        gpu.close()
+    """
+    log = tmp_path / "log"
+    ask(library, "a_run()", define=dedent(source), NVML_LOG=log)
+    assert log.read_text().split() == ["init", "shutdown"]
+
+
 def refusal(library: Path | None, device: str, **environment: object) -> str:
     return str(ask(library, f"refused({device!r})", **environment))
 
