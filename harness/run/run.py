@@ -37,7 +37,7 @@ from harness.run.watch import Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.guard import Memory, tolerance_bytes
 from harness.sampling.sampling import BaselineReturn, Idle
-from harness.servers import probe, prompts, server
+from harness.servers import probe, server
 from harness.servers.container import running_container
 from harness.servers.startup import watched_stages
 from harness.store import store
@@ -329,7 +329,7 @@ def _said_by_server(start: PlannedStart, spec: LaunchSpec, directory: Path) -> d
     prompts."""
     facts = _facts(start, spec)
     resolved = dict(ENGINES[start.deployment.engine].resolved(_log_text(directory), facts))
-    counted = prompts.count_prompt_tokens(
+    counted = probe.count_prompt_tokens(
         spec.base_url, spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=_key(start)
     )
     said: dict[str, object] = {

@@ -1,8 +1,8 @@
-"""Empties the prefix cache of a server of ours before a cell, and has the server's own count say so.
+"""Empty the prefix cache of a server of ours before a cell, and let the server's own count prove it.
 
-A fixed prompt is sent twice, so that it is found cached, then the engine's calls, then the prompt once more,
-which must be read anew. Knows no engine: the calls, and where a server counts, are the engine's file's.
-Nothing that happens here fails a cell.
+A server's "ok" is not believed. A fixed prompt is sent twice, so that it is found cached. Then come the
+engine's calls, then the prompt once more, of which nothing may be cached. Nothing that happens here fails a
+cell. Knows no engine: the engine's file has the calls, and says where a server counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.contracts import (
     ServerTerm,
 )
 from harness.servers import probe
-from harness.servers.scrape import NoPageError, Page, Terms
+from harness.servers.scrape import Terms
 
 # For all of it: a CPU may read a large model's prompt at 15 tokens/s.
 LIMIT_S = 60.0
@@ -47,24 +47,26 @@ _NEVER_CACHED = "the server found nothing of the prompt cached before the reset 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the server counted of one prompt; None: it does not say."""
+    """What the server counted of one prompt. None: it does not say."""
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
 
     @property
     def was_cached(self) -> bool:
-        """More of it than any two prompts share."""
+        """Return whether more of it was cached than any two prompts share."""
         return (self.cached_tokens or 0) > LEFT_SHARE * (self.prompt_tokens or 0)
 
 
 class _RefusedError(Exception):
-    """Its text says what came back."""
+    """The server refused a question. The text says what came back."""
 
 
 def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None = None) -> CacheReset:
-    """Empty the prefix cache of an idle, ready server and look whether it is; blocks for about LIMIT_S at
-    most. An attached server is left alone."""
+    """Empty the prefix cache of an idle, ready server, and check that it is empty.
+
+    Blocks for about LIMIT_S at most. An attached server is left alone.
+    """
     if isinstance(spec, AttachSpec):
         return CacheReset("none", note="the server was attached to, and may serve others")
     if deployment.terms.prefix_cache is False:
@@ -81,7 +83,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
 
 
 def _checked(asked: _Asked, calls: Sequence[HttpCall], before: _Found) -> CacheReset:
-    """`before`: of the prompt, sent for the second time."""
+    """Reset the cache and send the prompt again. `before` is what was found of it the second time."""
     problem, after = "", _Found()
     for tried in range(TRIES):
         time.sleep(RETRY_S if tried else 0.0)
@@ -107,30 +109,33 @@ def _doubt(before: _Found, after: _Found) -> str | None:
 
 
 def text(context_length: int | None) -> str:
-    """The prompt: of up to PROMPT_WORDS words, of fewer where a conversation may have few tokens."""
+    """Return a prompt of up to PROMPT_WORDS words, of fewer if a conversation may have few tokens."""
     most = PROMPT_WORDS if context_length is None else min(PROMPT_WORDS, context_length // 2)
     return " ".join(islice(cycle(_WORDS.split()), max(1, most)))
 
 
 class _Asked:
-    """A server, asked until LIMIT_S have passed since the first question could be put."""
+    """One server that is asked, until LIMIT_S have passed since the first question."""
 
     def __init__(self, engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None) -> None:
         self._spec, self._key = spec, key
         self._deadline = time.monotonic() + LIMIT_S
         self._text = text(deployment.terms.context_length)
         self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
-        self._page = Page(probe.root_of(spec.base_url) + engine.metrics_path, key, _PAGE_TIMEOUT_S)
+        url = probe.root_of(spec.base_url) + engine.metrics_path
+        self._page = probe.Connection(url, key, _PAGE_TIMEOUT_S)
 
     def close(self) -> None:
+        """Close what is kept."""
         self._page.close()
 
     def call(self, call: HttpCall) -> None:
+        """Make one of the engine's calls. Raise _RefusedError if it is not answered well."""
         body = None if call.body is None else json.loads(call.body)
         self._answer(call.method, probe.root_of(self._spec.base_url) + call.path, body)
 
     def prompt(self) -> _Found:
-        """Have one token generated after the prompt."""
+        """Have one token generated after the prompt, and return what was found of the prompt."""
         before = self._counters()
         message = {"role": "user", "content": self._text}
         body = {
@@ -157,16 +162,12 @@ class _Asked:
         return answer
 
     def _counters(self) -> Mapping[ServerTerm, float]:
-        """What the server's metrics page says now; empty where it has none."""
-        if self._terms is None:
-            return {}
-        try:
-            return self._terms.of(self._page.read())[0]
-        except NoPageError:
-            return {}
+        """Return what the server's metrics page says now, nothing if it has none."""
+        page = self._page.ask("GET") if self._terms else None
+        return self._terms.of(page.text)[0] if self._terms and page and page.status == 200 else {}
 
     def _hits(self, before: Mapping[ServerTerm, float]) -> int | None:
-        """Tokens found cached since `before`, once the page counts the prompt."""
+        """Return the tokens found cached since `before`, once the page counts the prompt."""
         if "prefix_query_tokens" not in before or "prefix_hit_tokens" not in before:
             return None
         deadline = time.monotonic() + _COUNTED_WITHIN_S
@@ -179,7 +180,7 @@ class _Asked:
 
 
 def _usage(answer: str) -> _Found:
-    """Of the last event of a stream that has it."""
+    """Return the usage that the last event with one has."""
     found = _Found()
     for line in answer.splitlines():
         try:

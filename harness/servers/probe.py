@@ -1,8 +1,7 @@
-"""HTTP questions to one server before it is measured: does it listen, does it generate, what does it say of
-itself.
+"""Ask one server over HTTP: does it listen, does it generate, what does it say of itself.
 
-Plain http.client: no proxies, no redirects, no pool. Not for measuring; that is harness/load's. Error texts
-never hold the key.
+The only HTTP client of bench itself: no proxies, no redirects. Error texts never hold the key. It does not
+measure: that is harness/load's.
 """
 
 from __future__ import annotations
@@ -16,20 +15,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from harness.contracts import AttachSpec
 from harness.errors import UserError
 
 OnLine = Callable[[bytes], None]
 
-_BODY_LIMIT_BYTES = 8 * 2**20
+# vLLM's page of metrics has 50 KiB with the histograms of one model.
+_BODY_LIMIT_BYTES = 16 * 2**20
 _GENERATION_TOKENS = 8
+_USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
+_SYSTEM = {"role": "system", "content": "You are a geographer. Answer in one short sentence, in plain words."}
+_ANSWER = {"role": "assistant", "content": "The Rhine, the Danube and the Rhone."}
+_THEN = {"role": "user", "content": "Which of them is the longest?"}
+# Short prompts that tell two chat templates apart, by the number of tokens that a server makes of them: a
+# doubled BOS adds one token to each, a dropped system prompt makes `system` no longer than `user`.
+PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
+    "user": (_USER,),
+    "system": (_SYSTEM, _USER),
+    "turns": (_USER, _ANSWER, _THEN),
+}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `status` is None where nothing did, and `text` says why."""
+    """What a server answered. `status` is None if nothing came back, and `text` then says why."""
 
     status: int | None
     text: str
@@ -39,12 +50,12 @@ class Answer:
 
 
 def _short(text: str) -> str:
-    """On one line, of a length that fits into a message."""
+    """Return the text on one line, of a length that fits into a message."""
     return " ".join(text.split())[:200] or "(nothing)"
 
 
 def root_of(base_url: str) -> str:
-    """The server's root: base_url without its last /v1."""
+    """Return the server's root: base_url without its last /v1."""
     return base_url.rstrip("/").removesuffix("/v1")
 
 
@@ -57,51 +68,89 @@ def request(
     key: str | None = None,
     on_line: OnLine | None = None,
 ) -> Answer:
-    """One request on a connection of its own. Blocks for timeout_s, twice that if bytes keep trickling in.
-
-    `on_line` hears each line of the body as soon as it has been read."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    content = None if body is None else json.dumps(body).encode()
-    if content is not None:
-        headers["Content-Type"] = "application/json"
-    try:
-        with closing(connect(parts, timeout_s)) as connection:
-            connection.request(method, target, content, headers)
-            response = connection.getresponse()
-            return Answer(response.status, _without(key, _read(response, timeout_s, on_line)))
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return Answer(None, _without(key, _why(error)))
+    """Send one request on a connection of its own. See Connection.ask."""
+    with closing(Connection(url, key, timeout_s)) as connection:
+        return connection.ask(method, body=body, on_line=on_line)
 
 
-def _read(response: http.client.HTTPResponse, timeout_s: float, on_line: OnLine | None) -> str:
-    deadline = time.monotonic() + timeout_s
-    body = b""
-    heard = 0
-    while piece := response.read1(65536):
-        body += piece
-        if time.monotonic() > deadline or len(body) > _BODY_LIMIT_BYTES:
-            raise TimeoutError
-        while on_line and (end := body.find(b"\n", heard)) >= 0:
-            on_line(body[heard:end])
-            heard = end + 1
-    if on_line and heard < len(body):
-        on_line(body[heard:])
-    return body.decode(errors="replace")
+class Connection:
+    """A connection to one address of a server, kept between questions. Not for two threads at once.
 
+    It is made with the first question, and again if the server has closed it. `timeout_s` bounds each wait.
+    """
 
-def connect(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
-    """A connection that is made with its first request; each of its waits is timeout_s at most. Raises
-    ValueError for what is no address of HTTP."""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("not an address of the form http://HOST:PORT/v1")
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=max(0.01, timeout_s), context=context
-        )
-    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=max(0.01, timeout_s))
+    def __init__(self, url: str, key: str | None, timeout_s: float) -> None:
+        self._url = url
+        self._key = key
+        self._timeout_s = max(0.01, timeout_s)
+        self._kept: http.client.HTTPConnection | None = None
+
+    def ask(self, method: str, *, body: object = None, on_line: OnLine | None = None) -> Answer:
+        """Send one request. Block for the time limit, twice that if bytes keep trickling in.
+
+        `on_line` hears each line of the answer's body as soon as it has been read.
+        """
+        was_kept = self._kept is not None
+        try:
+            try:
+                return self._ask(method, body, on_line)
+            except (ConnectionError, http.client.BadStatusLine):
+                self.close()
+                if not was_kept:
+                    raise
+                return self._ask(method, body, on_line)  # the server had closed it while it waited
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            return Answer(None, self._masked(_why(error)))
+
+    def _ask(self, method: str, body: object, on_line: OnLine | None) -> Answer:
+        parts = urlsplit(self._url)
+        if self._kept is None:
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("not an address of the form http://HOST:PORT/v1")
+            self._kept = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
+            if parts.scheme == "https":
+                self._kept = http.client.HTTPSConnection(
+                    parts.hostname, parts.port, timeout=self._timeout_s, context=ssl.create_default_context()
+                )
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._kept.request(method, target, content, headers)
+        response = self._kept.getresponse()
+        text = self._read(response, on_line)
+        if response.will_close:
+            self.close()
+        return Answer(response.status, self._masked(text))
+
+    def _read(self, response: http.client.HTTPResponse, on_line: OnLine | None) -> str:
+        deadline = time.monotonic() + self._timeout_s
+        body = bytearray()
+        heard = 0
+        while piece := response.read1(1 << 18):
+            body += piece
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            if len(body) > _BODY_LIMIT_BYTES:
+                raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
+            while on_line and (end := body.find(b"\n", heard)) >= 0:
+                on_line(bytes(body[heard:end]))
+                heard = end + 1
+        if on_line and heard < len(body):
+            on_line(bytes(body[heard:]))
+        response.close()  # read1 does not notice the end, and the connection would wait for it
+        return body.decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = None
+
+    def _masked(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
 
 
 def _why(error: Exception) -> str:
@@ -114,14 +163,18 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _without(key: str | None, text: str) -> str:
-    return text.replace(key, "***") if key else text
+def _complete(base_url: str, body: Mapping[str, Any], **options: Any) -> Answer:
+    """Ask for a chat completion, with the options of `request`."""
+    return request("POST", f"{base_url.rstrip('/')}/chat/completions", body=body, **options)
 
 
 @dataclass(frozen=True)
 class Generation:
-    """`problem`: None if tokens came, else what came instead, as a clause. `first_token_ns`: CLOCK_MONOTONIC,
-    when the first event that bears content had been read. `status`: of HTTP, None where nothing came."""
+    """One generation as a probe. `problem` is None if tokens came, else a clause on what came instead.
+
+    `first_token_ns` (CLOCK_MONOTONIC): when the first event that bears content had been read. `status` is
+    HTTP's, None if nothing came.
+    """
 
     problem: str | None
     first_token_ns: int | None = None
@@ -129,7 +182,7 @@ class Generation:
 
 
 def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = None) -> Generation:
-    """Ask for a few streamed tokens; blocks until their end."""
+    """Ask for a few streamed tokens. Block until their end."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "Count from one to ten."}],
@@ -144,10 +197,33 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
         if not first_ns and any(map(_bears_content, _events(line.decode(errors="replace")))):
             first_ns.append(time.monotonic_ns())
 
-    url = f"{base_url.rstrip('/')}/chat/completions"
-    answer = request("POST", url, timeout_s=timeout_s, body=body, key=key, on_line=hear)
+    answer = _complete(base_url, body, timeout_s=timeout_s, key=key, on_line=hear)
     problem = _generation_problem(answer)
     return Generation(problem, None if problem or not first_ns else first_ns[0], answer.status)
+
+
+def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
+    """Return the tokens of each of PROMPTS as the server counts them, from a generation of one token each.
+
+    Blocks. A prompt that the server refuses, or for which it tells no usage, is left out.
+    """
+    counted = {}
+    for name, messages in PROMPTS.items():
+        body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
+        tokens = _prompt_tokens(_complete(base_url, body, timeout_s=timeout_s, key=key))
+        if tokens is not None:
+            counted[name] = tokens
+    return counted
+
+
+def _prompt_tokens(answer: Answer) -> int | None:
+    if answer.status != 200:
+        return None
+    try:
+        tokens = json.loads(answer.text)["usage"]["prompt_tokens"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return tokens if isinstance(tokens, int) and tokens > 0 else None
 
 
 def _generation_problem(answer: Answer) -> str | None:
@@ -164,7 +240,7 @@ def _generation_problem(answer: Answer) -> str | None:
 
 
 def _events(text: str) -> Iterator[Mapping[str, Any]]:
-    """The JSON objects of an event stream, or of a plain answer from a server that does not stream."""
+    """Yield the JSON objects of an event stream, or of a plain answer from a server that does not stream."""
     lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")] or [text]
     for line in lines:
         try:
@@ -191,7 +267,8 @@ def _has_text(choice: object) -> bool:
 def fetch_facts(
     base_url: str, paths: Iterable[str], *, timeout_s: float = 5.0, key: str | None = None
 ) -> dict[str, Any]:
-    """The JSON answers at `paths` (from the server's root) by path; what did not answer is left out."""
+    """Return the JSON answers at `paths` (from the server's root) by path, without those that did not
+    come."""
     facts: dict[str, Any] = {}
     for path in paths:
         answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
@@ -204,9 +281,9 @@ def fetch_facts(
 
 
 def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0) -> None:
-    """Whether a running server can be measured: it answers, knows the model, and generates.
+    """Raise UserError if a running server cannot be measured: it must answer, know the model, and generate.
 
-    Raises UserError that says what did not work. A server without a list of models is taken at its word.
+    A server without a list of models is taken at its word.
     """
     at = f"engine.base_url={spec.base_url}"
     listed = request("GET", f"{spec.base_url.rstrip('/')}/models", timeout_s=timeout_s, key=key)

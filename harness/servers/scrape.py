@@ -1,12 +1,11 @@
-"""What a running server tells of itself: its Prometheus page, read once a second, in common terms.
+"""Read what a running server tells of itself: its Prometheus page, once a second, in common terms.
 
-The only home of prometheus_client. Knows no engine: where a page has a term is handed in. A page that is
-late, missing or damaged is a sample that is not there, with the reason, and sampling goes on.
+A page that is late, missing or damaged is a sample that is not there, with the reason, and sampling goes on.
+The only importer of prometheus_client. Knows no engine: where a page has a term is handed in.
 """
 
 from __future__ import annotations
 
-import http.client
 import math
 import re
 import threading
@@ -16,26 +15,23 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
-from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling.sampling import Sampling
-from harness.servers.probe import connect, root_of
+from harness.servers.probe import Connection, root_of
 
 HZ = 1.0
 # Long enough for llama.cpp, which answers between two batches; two of them fit into what a mark may take.
 TIMEOUT_S = 2.0
-# vLLM's has 50 KiB with the histograms of one model.
-_PAGE_LIMIT_BYTES = 16 * 2**20
 _TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 
 
 @dataclass(frozen=True)
 class ServerSample:
-    """What the page said; see ServerTerm. None: the page has no such term, or no number for it.
+    """What the page said once; see ServerTerm. None: the page has no such term, or no number for it.
 
     `t_ns` (CLOCK_MONOTONIC) is halfway between the question and the end of its answer, which took
     `scrape_s`: the server wrote the numbers at most half of that before or after.
@@ -55,10 +51,6 @@ class ServerSample:
     scrape_s: float
 
 
-class NoPageError(Exception):
-    """A page that could not be had; its text says why."""
-
-
 @contextmanager
 def sample_server(
     base_url: str,
@@ -69,37 +61,35 @@ def sample_server(
     hz: float = HZ,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Sampling[ServerSample]]:
-    """Samples of the page at `path` from the server's root, while the block runs. `key` is sent along and
-    never said."""
+    """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
     notes: dict[str, str] = {}
-    with closing(Page(root_of(base_url) + path, key, timeout_s)) as page:
-        asked = _Asked(page, Terms(metrics), notes)
-        with Sampling(asked.read, hz, notes=notes) as sampling:
+    with closing(Connection(root_of(base_url) + path, key, timeout_s)) as page:
+        reader = _Reader(page, path, Terms(metrics), notes)
+        with Sampling(reader.read, hz, notes=notes) as sampling:
             yield sampling
 
 
-class _Asked:
+class _Reader:
     """Reads for a Sampling, from its thread and from those of marks, one at a time."""
 
-    def __init__(self, page: Page, terms: Terms, notes: dict[str, str]) -> None:
-        self._page, self._terms, self._notes = page, terms, notes
+    def __init__(self, page: Connection, path: str, terms: Terms, notes: dict[str, str]) -> None:
+        self._page, self._path, self._terms, self._notes = page, path, terms, notes
         self._lock = threading.Lock()
         self._asked = self._missing = 0
 
     def read(self) -> Sequence[ServerSample]:
-        """One sample; none where no page came."""
+        """Return one sample, or none if no page came."""
         with self._lock:
             self._asked += 1
             begun_ns = time.monotonic_ns()
-            try:
-                text = self._page.read()
-            except NoPageError as error:
-                self._missing += 1
-                said = f"{self._missing} of {self._asked} were not read (the last: {error})"
-                self._notes["samples"] = said
-                return []
+            answer = self._page.ask("GET")
             ended_ns = time.monotonic_ns()
-        found, problems = self._terms.of(text)
+            if answer.status != 200:
+                self._missing += 1
+                why = answer.text if answer.status is None else f"{self._path} answers HTTP {answer.status}"
+                self._notes["samples"] = f"{self._missing} of {self._asked} were not read (the last: {why})"
+                return []
+        found, problems = self._terms.of(answer.text)
         for term in found:
             self._notes.pop(term, None)
         self._notes.update(problems)
@@ -107,73 +97,10 @@ class _Asked:
         return [ServerSample((begun_ns + ended_ns) // 2, **values, scrape_s=(ended_ns - begun_ns) / 1e9)]
 
 
-class Page:
-    """One page of one server, over a connection that is kept; not for two threads at once."""
-
-    def __init__(self, url: str, key: str | None, timeout_s: float) -> None:
-        self._parts = urlsplit(url)
-        self._key = key
-        self._timeout_s = timeout_s
-        self._connection: http.client.HTTPConnection | None = None
-
-    def read(self) -> str:
-        """Blocks for timeout_s, a few times that where bytes trickle in. Raises NoPageError."""
-        is_kept = self._connection is not None
-        try:
-            try:
-                return self._ask()
-            except (ConnectionError, http.client.BadStatusLine):
-                self.close()
-                if not is_kept:
-                    raise
-                return self._ask()  # the server had closed the connection while it waited
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
-            raise NoPageError(self._why(error)) from error
-
-    def _ask(self) -> str:
-        if self._connection is None:
-            self._connection = connect(self._parts, self._timeout_s)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._connection.request("GET", self._parts.path or "/", headers=headers)
-        response = self._connection.getresponse()
-        body = self._body(response)
-        if response.will_close:
-            self.close()
-        if response.status != 200:
-            raise NoPageError(f"{self._parts.path} answers HTTP {response.status}")
-        return body.decode(errors="replace")
-
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
-        deadline, body = time.monotonic() + self._timeout_s, bytearray()
-        while piece := response.read1(1 << 18):
-            body += piece
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            if len(body) > _PAGE_LIMIT_BYTES:
-                self.close()
-                raise NoPageError(f"{self._parts.path} has more than {_PAGE_LIMIT_BYTES >> 20} MiB")
-        response.close()  # read1 does not find its end, and the connection would wait for it
-        return bytes(body)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _why(self, error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return f"no answer within {self._timeout_s:g} s"
-        if isinstance(error, ConnectionRefusedError):
-            return "connection refused"
-        said = f"{type(error).__name__}: {error}"
-        return said.replace(self._key, "***") if self._key else said
-
-
 class Terms:
-    """Where a page has the common terms.
+    """Finds the common terms on a page.
 
-    A page is cut to the lines of the wanted samples before it is parsed: of vLLM's 600 lines, a dozen.
+    It cuts the page to the lines of the wanted samples before it parses them: of vLLM's 600 lines, a dozen.
     """
 
     def __init__(self, metrics: Mapping[ServerTerm, ServerMetric]) -> None:
@@ -182,7 +109,7 @@ class Terms:
         self._wanted = re.compile(rf"^(?:{'|'.join(map(re.escape, names))})[{{ \t].*$", re.MULTILINE)
 
     def of(self, text: str) -> tuple[dict[ServerTerm, float], dict[str, str]]:
-        """The values of a page by term, and why those are missing that are not there."""
+        """Return the values of a page by term, and by term why one is missing."""
         lines = self._wanted.findall(text)
         if not lines:
             return {}, dict.fromkeys(self._metrics, "not on the server's page")
@@ -206,7 +133,7 @@ class Terms:
 
 
 def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> float | None:
-    """None where one of its parts is missing."""
+    """Return the metric's value, or None if one of its parts is missing."""
     parts = [
         [each.value for each in samples.get(name, ()) if metric.labels.items() <= each.labels.items()]
         for name in (metric.sample, *metric.also)

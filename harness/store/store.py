@@ -110,7 +110,7 @@ class StartRecord:
     container, what identifies it (docker_cli.image_facts). `stages`: instants at which steps of the start
     were over, of process_up, weights_loaded, engine_ready, listening, first_token, steady_token those that
     could be seen. `prompt_tokens`: what the server counted for fixed short prompts, by the prompt's name
-    (harness/servers/prompts.py); `unmatched`: common terms that the engine could not be told, and why.
+    (harness/servers/probe.py); `unmatched`: common terms that the engine could not be told, and why.
     `forces_length`: answers have the length asked for.
 
     `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from places import TESTS
+from reference_serving import serving
 from waiting import wait_until
 
 from harness.contracts import AttachSpec
@@ -143,3 +144,20 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 )
 def test_the_root_is_the_address_without_v1(base_url: str, root: str) -> None:
     assert probe.root_of(base_url) == root
+
+
+def test_each_prompt_is_counted_by_the_server() -> None:
+    with serving() as server:
+        url = f"http://127.0.0.1:{server.port}/v1"
+        counted = probe.count_prompt_tokens(url, "reference", timeout_s=10, key=None)
+    assert list(counted) == ["user", "system", "turns"]
+    characters = {name: sum(len(m["content"]) for m in messages) for name, messages in probe.PROMPTS.items()}
+    # The reference server takes four characters for a token.
+    added = (characters["system"] - characters["user"]) / 4
+    assert abs(counted["system"] - counted["user"] - added) <= 1
+
+
+@pytest.mark.parametrize("mode", ["healthy", "plain", "ok", "drip"])
+def test_a_server_that_gives_no_usage_is_left_out(mode: str) -> None:
+    with fake(mode) as url:
+        assert probe.count_prompt_tokens(url, "tiny", timeout_s=0.5, key=None) == {}
