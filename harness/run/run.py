@@ -39,7 +39,7 @@ from harness.sampling.guard import Memory, tolerance_bytes
 from harness.sampling.sampling import BaselineReturn, Idle
 from harness.servers import probe, server
 from harness.servers.container import running_container
-from harness.servers.startup import watched_stages
+from harness.servers.log import watched_stages
 from harness.store import store
 from harness.store.store import CellRecord, StartRecord
 

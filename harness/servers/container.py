@@ -24,7 +24,8 @@ from harness.processes import watchdog
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised
 from harness.servers.docker_cli import ask, how_to_get
-from harness.servers.server import Server, log_tail, remedies
+from harness.servers.log import log_tail, remedies
+from harness.servers.server import Server
 
 NAME_LABEL = "serving-bench"
 OWNER_LABEL = "serving-bench.owner"

@@ -1,14 +1,11 @@
-"""The lifetime of one server: a free port, start, readiness by a real generation, its end, and what its log
-says when it fails.
+"""The lifetime of one server: a free port, its start, readiness by a real generation, its end.
 
-Knows no engine: it is told the argv, the paths and the hints. What keeps it from being left behind is
-harness/processes/running.py and harness/processes/watchdog.py.
+Knows no engine: it is told the argv, the paths and the hints. That nothing is left behind is the business of
+harness/processes.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import time
@@ -22,6 +19,7 @@ from harness.errors import ServerError
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised
 from harness.servers import probe
+from harness.servers.log import log_tail, remedies, telling_line
 
 _POLL_S = 0.1
 _SAY_EVERY_S = 15.0
@@ -30,17 +28,17 @@ _HEALTH_TIMEOUT_S = 5.0
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
 _KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
-_NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
-_TAIL_BYTES = 256 * 1024
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A started server, not yet known to be ready. `process` tells how it ended (`process.ended`); for one in
-    a container it is docker's client, and `container_pid` the container's first process, None where Docker
-    runs it out of our sight (in a virtual machine, or bench is in a container itself). `cause` is asked
-    when it has ended: what else is known of why, a clause. `argv`: what was run, docker's included."""
+    """A started server, not yet known to be ready.
+
+    `process` tells how it ended (`process.ended`); for a server in a container it is docker's client.
+    `container_pid` is the container's first process, None if Docker runs it out of our sight (in a virtual
+    machine, or bench is in a container itself). `cause` is asked when the server has ended, and returns a
+    clause on what else is known of why. `argv` is what was run, docker's part included.
+    """
 
     engine: str
     spec: NativeSpec | ContainerSpec
@@ -54,14 +52,16 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The root of the processes that serve; None where they cannot be seen."""
+        """The root of the processes that serve; None if they cannot be seen."""
         return self.container_pid if isinstance(self.spec, ContainerSpec) else self.process.pid
 
 
 @dataclass(frozen=True)
 class Startup:
-    """Instants (CLOCK_MONOTONIC): ready_path answered 200; the first token of the first good generation; its
-    end; the first token of the generation after it, which meets nothing that is done only once."""
+    """The instants of a start (CLOCK_MONOTONIC).
+
+    They are: ready_path answered 200; the first token of the first good generation; its end; the first token
+    of the generation after it, which meets nothing that is done only once."""
 
     listening_ns: int
     first_token_ns: int | None
@@ -70,7 +70,7 @@ class Startup:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on at this moment; it stays ours only once a server has bound it."""
+    """Return a port that nothing listens on at this moment. It is ours only once a server has bound it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probing:
         probing.bind((host, 0))
@@ -81,10 +81,11 @@ def free_port(host: str = "127.0.0.1") -> int:
 def running_server(
     spec: NativeSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
 ) -> Iterator[Server]:
-    """A server for a `with` block, its output in log_path; it and all that it started are gone after it.
+    """Run a server while the block runs, its output in log_path. It and all that it started are gone after
+    it.
 
-    Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError where the program cannot
-    be started. See wait_ready.
+    Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError if the program cannot be
+    started. See wait_ready.
     """
     with ExitStack() as stack:
         running = supervised(
@@ -178,39 +179,10 @@ def _how(returncode: int) -> str:
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
-    last = _telling(tail)
+    last = telling_line(tail)
     said = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints) or advice)
     return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
 
 
-def _telling(tail: str) -> str:
-    """Of the end of a log the last line that names an error, else the last: warnings may come after it."""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    errors = [line for line in lines if _NAMES_ERROR.search(line)]
-    return next(reversed(errors or lines), "(empty)")[:300]
-
-
 def _age_s(server: Server) -> float:
     return (time.monotonic_ns() - server.started_ns) / 1e9
-
-
-def log_tail(path: Path, lines: int = 20) -> str:
-    """The last lines of a log, without terminal colours; a progress bar's states count as lines. Empty
-    where there is no log."""
-    return "\n".join(_end_of(path).splitlines()[-lines:])
-
-
-def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
-    """The remedies of the hints whose pattern is found in the end of the log, each once.
-    In a pattern, ^ and $ are those of a line."""
-    text = _end_of(path)
-    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
-
-
-def _end_of(path: Path) -> str:
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return _ESCAPES.sub("", log.read().decode(errors="replace"))
-    except FileNotFoundError:
-        return ""

@@ -18,15 +18,7 @@ from waiting import is_running
 
 from harness.contracts import Hint, NativeSpec
 from harness.errors import Interrupted, ServerError
-from harness.servers.server import (
-    Server,
-    check_alive,
-    free_port,
-    log_tail,
-    remedies,
-    running_server,
-    wait_ready,
-)
+from harness.servers.server import Server, check_alive, free_port, running_server, wait_ready
 
 FAKE = TESTS / "support/servers/openai_fake.py"
 OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
@@ -200,28 +192,3 @@ def test_a_free_port_can_be_bound() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
         assert probe.getsockname() == ("127.0.0.1", port)
-
-
-def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(
-        b"first\n" + b"x" * 300_000 + b"\n\xff\xfe bad\nprogress 1\rprogress 2\n\x1b[1;32mdone\x1b[0m\n"
-    )
-    tail = log_tail(path, lines=4)
-    assert tail == "\ufffd\ufffd bad\nprogress 1\nprogress 2\ndone"
-    assert "first" not in log_tail(path, lines=1000)
-
-
-def test_a_log_that_does_not_exist_has_an_empty_tail(tmp_path: Path) -> None:
-    assert log_tail(tmp_path / "absent") == ""
-
-
-def test_each_remedy_is_named_once_and_only_where_its_pattern_is_found(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("OutOfMemoryError\nCUDA out of memory\n")
-    hints = [
-        OUT_OF_MEMORY,
-        OUT_OF_MEMORY,
-        Hint("libcuda", "install CUDA"),
-        Hint("^CUDA.*memory$", "free some"),
-    ]
-    assert remedies(tmp_path / "log", hints) == ["lower vllm.gpu_memory_utilization", "free some"]

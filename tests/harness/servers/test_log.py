@@ -1,17 +1,19 @@
-"""The steps of a start, read from a log while a real process writes it."""
+"""The steps of a start, read from a log while a real process writes it; its end, and remedies."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 from waiting import wait_until
 
-from harness.contracts import Stage
-from harness.servers.startup import Stages, watched_stages
+from harness.contracts import Hint, Stage
+from harness.servers.log import Stages, log_tail, remedies, watched_stages
 
+OUT_OF_MEMORY = Hint(r"CUDA out of memory|OutOfMemoryError", "lower vllm.gpu_memory_utilization")
 STAGES = (Stage("weights_loaded", r"loaded in [\d.]+ s"), Stage("engine_ready", r"^graphs captured"))
 WRITER = r"""
 import sys
@@ -72,3 +74,52 @@ def test_what_never_happened_is_left_out(tmp_path: Path) -> None:
         assert stages.reached == {}
         log.write_text("Traceback: something else\n")
     assert list(stages.reached) == ["process_up"]
+
+
+def test_a_slow_callback_delays_no_later_stage_and_no_look(tmp_path: Path) -> None:
+    log, release, told = tmp_path / "server.log", threading.Event(), list[str]()
+
+    def slow(name: str) -> None:
+        told.append(name)
+        release.wait(30)
+
+    with watched_stages(log, STAGES, slow) as stages:
+        log.write_text("booting\n")
+        wait_until(lambda: told)
+        written_ns = time.monotonic_ns()
+        with log.open("a") as out:
+            out.write("loaded in 1 s\n")
+        wait_until(lambda: "weights_loaded" in stages.reached)
+        with log.open("a") as out:
+            out.write("graphs captured\n")
+        stages.look()
+        assert stages.is_complete
+        assert stages.reached["engine_ready"] - written_ns < 1e9
+        assert told == ["process_up"]
+        release.set()
+    assert told == ["process_up", "weights_loaded", "engine_ready"]
+
+
+def test_a_log_tail_takes_any_bytes_and_only_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(
+        b"first\n" + b"x" * 300_000 + b"\n\xff\xfe bad\nprogress 1\rprogress 2\n\x1b[1;32mdone\x1b[0m\n"
+    )
+    tail = log_tail(path, lines=4)
+    assert tail == "\ufffd\ufffd bad\nprogress 1\nprogress 2\ndone"
+    assert "first" not in log_tail(path, lines=1000)
+
+
+def test_a_log_that_does_not_exist_has_an_empty_tail(tmp_path: Path) -> None:
+    assert log_tail(tmp_path / "absent") == ""
+
+
+def test_each_remedy_is_named_once_and_only_where_its_pattern_is_found(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("OutOfMemoryError\nCUDA out of memory\n")
+    hints = [
+        OUT_OF_MEMORY,
+        OUT_OF_MEMORY,
+        Hint("libcuda", "install CUDA"),
+        Hint("^CUDA.*memory$", "free some"),
+    ]
+    assert remedies(tmp_path / "log", hints) == ["lower vllm.gpu_memory_utilization", "free some"]

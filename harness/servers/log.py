@@ -1,0 +1,161 @@
+"""Read a server's log: the steps of its start while it is written, its end, and the remedies for what it
+says.
+
+Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told the patterns.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+from harness.contracts import Hint, Stage
+
+POLL_S = 0.02
+PROCESS_UP = "process_up"
+_JOIN_LIMIT_S = 5.0
+_LINE_LIMIT_BYTES = 1 << 20
+_TAIL_BYTES = 256 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
+
+
+class Stages:
+    """The steps that a log has told of so far. `on_stage` is called with the name of each, by whoever
+    looks."""
+
+    def __init__(
+        self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+    ) -> None:
+        self._path = log_path
+        self._on_stage = on_stage
+        self._wanted = {stage.name: re.compile(stage.pattern) for stage in stages}
+        self._reached: dict[str, int] = {}
+        self._offset = 0
+        self._rest = b""
+        self._lock = threading.Lock()
+
+    @property
+    def reached(self) -> dict[str, int]:
+        """The instant of each stage so far, at most POLL_S late. `process_up` is the log's first line."""
+        return dict(self._reached)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no stage is left to wait for."""
+        return bool(self._reached) and not self._wanted
+
+    def look(self) -> None:
+        """Read what was added to the log since the last look. A log that is not there yet is empty."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            try:
+                with self._path.open("rb") as log:
+                    log.seek(self._offset)
+                    added = log.read()
+            except FileNotFoundError:
+                return
+            self._offset += len(added)
+            if added and PROCESS_UP not in self._reached:
+                self._reach(PROCESS_UP, now_ns)
+            # A progress bar's states end with a carriage return.
+            *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
+            self._rest = self._rest[-_LINE_LIMIT_BYTES:]
+            for line in lines:
+                self._match(_ESCAPES.sub("", line.decode(errors="replace")), now_ns)
+
+    def _match(self, line: str, now_ns: int) -> None:
+        for name in [name for name, pattern in self._wanted.items() if pattern.search(line)]:
+            del self._wanted[name]
+            self._reach(name, now_ns)
+
+    def _reach(self, name: str, now_ns: int) -> None:
+        self._reached[name] = now_ns
+        self._on_stage(name)
+
+
+@contextmanager
+def watched_stages(
+    log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+) -> Iterator[Stages]:
+    """Look every POLL_S while the block runs, until all stages are reached, and once more at its end.
+
+    `on_stage` is called from a thread of its own, in order. While it takes its time, the log is read on, so
+    it delays no instant. Leaving the block waits for it, for up to some seconds.
+    """
+    told = SimpleQueue[str | None]()
+    watched = Stages(log_path, stages, told.put)
+    over = threading.Event()
+    looking = _thread(lambda: _look_on(watched, over))
+    telling = _thread(lambda: _tell(told, on_stage))
+    try:
+        yield watched
+    finally:
+        over.set()
+        looking.join(_JOIN_LIMIT_S)
+        told.put(None)
+        telling.join(_JOIN_LIMIT_S)
+
+
+def _thread(run: Callable[[], None]) -> threading.Thread:
+    """Start a thread that takes no signals: one that lands there would not interrupt the main thread's
+    wait."""
+
+    def run_quietly() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        run()
+
+    thread = threading.Thread(target=run_quietly, name="stages", daemon=True)
+    thread.start()
+    return thread
+
+
+def _look_on(watched: Stages, over: threading.Event) -> None:
+    while not over.wait(POLL_S) and not watched.is_complete:
+        watched.look()
+    watched.look()
+
+
+def _tell(told: SimpleQueue[str | None], on_stage: Callable[[str], None]) -> None:
+    while (name := told.get()) is not None:
+        on_stage(name)
+
+
+def log_tail(path: Path, lines: int = 20) -> str:
+    """Return the last lines of a log without terminal colours, nothing if there is no log.
+
+    Each state of a progress bar counts as a line.
+    """
+    return "\n".join(_end_of(path).splitlines()[-lines:])
+
+
+def telling_line(tail: str) -> str:
+    """Return the last line that names an error, else the last: warnings may come after the error."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if _NAMES_ERROR.search(line)]
+    return next(reversed(errors or lines), "(empty)")[:300]
+
+
+def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
+    """Return the remedies of the hints whose pattern is in the end of the log, each once.
+
+    In a pattern, ^ and $ are those of a line.
+    """
+    text = _end_of(path)
+    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return _ESCAPES.sub("", log.read().decode(errors="replace"))
+    except FileNotFoundError:
+        return ""
