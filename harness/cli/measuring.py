@@ -13,24 +13,22 @@ from rich.markup import escape
 
 from harness.cli import searching
 from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json, signals_interrupt
-from harness.cli.finishing import reported
-from harness.cli.planning import check_goals, expectation, planned
+from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
+from harness.cli.session import Task, measured, recorded
 from harness.cli.show.plan_text import length_lines, skip_lines, unmatched
-from harness.contracts import Plan, PlannedStart, Precision
+from harness.contracts import Precision
 from harness.errors import UserError
-from harness.install import install
 from harness.install.provision import check_builds, device_of
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.context_fit import context_lines
-from harness.run.growth import Growth
 from harness.settings import config, overrides
-from harness.settings.config import Settings
 
-# harness.run.session, store, known_error and listing are imported by the commands that need them: with
-# pyarrow and numpy, which take longer than all of `bench fit`.
+# What imports pyarrow, numpy or pandas is imported by the functions that need it: that takes longer than all
+# of `bench fit`.
 if TYPE_CHECKING:
+    from harness.run.site import Kept, Site
     from harness.store.store import CellRecord, RunRecord
 
 
@@ -47,100 +45,75 @@ def run(
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
     from harness.run import session
-    from harness.store import store
 
     if resume is not None:
-        if changes or study or output:
-            raise UserError("--resume takes the run's own settings; give no keys, --from or --output with it")
-        record = store.read_run(resume)
+        record = recorded("run", resume, changes, study, output)
         if record.search is not None:
-            searching.go_on(resume, quiet=quiet)
+            searching.go_on(resume, record, quiet=quiet)
         else:
-            _measure(resume, record, quiet, session.settings_of(record))
+            _run(_resumed(resume, record), quiet=quiet)
         return
     settings = config.settings(overrides.parse(changes or [], study))
     if output is not None:
         session.check_output(output)
-    _measure(output, None, quiet, settings)
+    whole = planned(settings)
+    lines, may_grow = length_lines(whole, settings.until), settings.until is not None
+    _run(Task(settings, whole, whole.starts, output, None, may_grow=may_grow, lines=lines), quiet=quiet)
 
 
-def _measure(directory: Path | None, record: RunRecord | None, quiet: bool, settings: Settings) -> None:
-    """Measure a new run, or what a recorded one lacks; print where its report is."""
+def _resumed(directory: Path, record: RunRecord) -> Task:
+    """Return what a recorded run lacks.
+
+    A run that `until` had ended grows only if some of it is measured again.
+    """
     from harness.run import session
 
-    is_new = record is None
-    whole = planned(settings, is_new=is_new, repeats=record.plan.blocks if record else None)
-    if is_new:
-        check_goals(settings, whole)
-    starts = session.missing_starts(directory, record, whole) if record and directory else whole.starts
-    # A run that until had ended goes on only where some of it is measured again.
-    has_ended = record is not None and record.stopped_because is not None and not starts
-    growth = None if has_ended else _growth(settings, whole)
+    settings = session.settings_of(record)
+    whole = planned(settings, is_new=False, repeats=record.plan.blocks)
+    starts = session.missing_starts(directory, record, whole)
+    may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
+    left = plan.estimated(replace(whole, starts=tuple(starts)))
+    lines = length_lines(left, settings.until if may_grow else None)
+    return Task(settings, whole, starts, directory, record, may_grow=may_grow, lines=lines)
+
+
+def _run(task: Task, *, quiet: bool) -> None:
+    """Measure a run, and print where its report is."""
+    from harness.run import session
+    from harness.run.until import growing
+
+    def measure(run: Kept[RunRecord], site: Site) -> Sequence[CellRecord]:
+        show.begin(task.starts, may_grow=task.may_grow)
+        if not task.may_grow:
+            return session.measure(run, task.starts, site)
+        starts = growing(run, task.starts, task.whole, task.settings, _precisions, show)
+        return session.measure(run, starts, site)
+
     with signals_interrupt(), Show(quiet=quiet) as show:
-        for line in (*skip_lines(whole.skips), *context_lines(whole.starts)):
+        for line in (*skip_lines(task.whole.skips), *context_lines(task.whole.starts)):
             show.line(line)
-        if not whole.starts:
-            raise UserError("nothing to run: every combination was skipped")
-        if not starts:
-            show.line(
-                "every cell is completed; " + ("going on with until" if growth else "nothing to measure")
-            )
-        directory, cells = _measured(settings, directory, record, whole, starts, growth, show)
+        _check_any(task.whole.starts)
+        if not task.starts:
+            follows = "going on with until" if task.may_grow else "nothing to measure"
+            show.line(f"every cell is completed; {follows}")
+        directory, cells = measured(task, measure, show)
     out.print(escape(str(directory / "report.html")))
     failed = sum(not cell.counts for cell in cells)
     if failed:
-        show.line(
-            f"{failed} of {len(cells)} cells failed or are invalid; "
-            f"`bench run --resume {directory}` measures them again"
-        )
+        again = f"`bench run --resume {directory}` measures them again"
+        show.line(f"{failed} of {len(cells)} cells failed or are invalid; {again}")
         raise typer.Exit(1)
 
 
-def _measured(
-    settings: Settings,
-    directory: Path | None,
-    record: RunRecord | None,
-    whole: Plan,
-    starts: Sequence[PlannedStart],
-    growth: Growth | None,
-    show: Show,
-) -> tuple[Path, Sequence[CellRecord]]:
-    """Measure these starts and what `until` adds, and write the report, whatever happens; the run's directory
-    and the cells of this call."""
-    from engines.model import weights
-    from harness.run import session
-    from harness.selftest import known_error
-    from harness.store import store
+def _precisions(directory: Path, metric: str) -> Sequence[Precision]:
+    from reports.comparing.precision import precisions
 
-    # What is added starts every deployment again.
-    needed = whole.starts if growth else starts
-    provisions, site = session.provision(settings, needed, weights, install.cache_dir(), show)
-    left = plan.estimated(replace(whole, starts=tuple(starts)), expectation(settings)) if record else whole
-    for line in length_lines(left, settings.until if growth else None):
-        show.line(line)
-    directory = directory or session.new_run_dir(Path("results"), settings)
-    with session.sole_writer(directory):
-        record = record or session.begin(directory, settings, whole, known_error.find(install.cache_dir()))
-        with reported(directory, show, f"`bench run --resume {directory}` measures what is missing"):
-            if not (starts or growth):
-                if record.status != "completed":  # killed after its last cell
-                    store.end_run(directory, record, "completed", session.now())
-                return directory, ()
-            return directory, session.measure(directory, record, starts, provisions, site, show, growth)
+    return precisions(directory, metric)
 
 
-def _growth(settings: Settings, whole: Plan) -> Growth | None:
-    """What the run grows by, with `until`."""
-    until = settings.until
-    if until is None:
-        return None
-
-    def precisions(directory: Path) -> Sequence[Precision]:
-        from reports.comparing.precision import precisions
-
-        return precisions(directory, until.metric)
-
-    return Growth(settings, until, whole, precisions, expectation(settings))
+def _check_any(starts: Sequence[object]) -> None:
+    if not starts:
+        raise UserError("nothing to run: every combination was skipped")
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
@@ -149,12 +122,10 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
 
     settings = config.settings(overrides.parse(changes or [], study))
     whole = planned(settings)
-    check_goals(settings, whole)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
         print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
     else:
         listing.print_plan(out, whole, settings.until)
-    if not whole.starts:
-        raise UserError("nothing to run: every combination was skipped")
+    _check_any(whole.starts)

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from functools import partial
 
-from harness.contracts import Deployment, Plan
+from harness.contracts import Plan
 from harness.errors import UserError
 from harness.install import install
-from harness.install.builds import uses_devices
-from harness.install.provision import device_of, select_devices, why_not_here
-from harness.plan import durations, plan
+from harness.install.provision import device_of, why_not_here
+from harness.plan import plan
 from harness.settings.config import Settings
 
 
 def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    """The plan of these settings on this machine; see plan.make."""
+    """Return the plan of these settings on this machine. A new one must have goals that can be met.
+
+    See plan.make and check_goals.
+    """
     from engines.model import weights
     from engines.model.weights.facts import most_context
 
-    return plan.make(
+    whole = plan.make(
         settings,
         partial(weights.can_prepare, cache=install.cache_dir()),
         why_not_here(device_of(settings)),
         most_context,
         is_new=is_new,
         repeats=repeats,
-        expect=expectation(settings),
     )
-
-
-def expectation(settings: Settings) -> plan.Expect:
-    """What earlier runs on this machine took, on the devices that this one will use."""
-    devices, cache = select_devices(device_of(settings)), install.cache_dir()
-
-    def expect(deployment: Deployment) -> durations.Expected | None:
-        return durations.expected(cache, deployment, devices if uses_devices(deployment) else ())
-
-    return expect
+    if is_new:
+        check_goals(settings, whole)
+    return whole
 
 
 def check_goals(settings: Settings, whole: Plan) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,19 +11,19 @@ import typer
 from rich.markup import escape
 
 from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json, signals_interrupt
-from harness.cli.finishing import reported
-from harness.cli.planning import check_goals, planned
+from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
+from harness.cli.session import Task, measured, recorded
 from harness.cli.show.plan_text import skip_lines
-from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
+from harness.contracts import Objective, Plan, SearchTerms
 from harness.errors import UserError
-from harness.install import install
 from harness.settings import config, overrides
-from harness.settings.config import Settings
+from harness.settings.units import counted, duration_text
 
 # What imports pyarrow, numpy or pandas is imported by the functions that need it.
 if TYPE_CHECKING:
-    from harness.store.store import RunRecord
+    from harness.run.site import Kept, Site
+    from harness.store.store import CellRecord, RunRecord
     from reports.deciding.attainment import Judged
     from reports.deciding.searches import Capacity
 
@@ -55,106 +54,77 @@ def search(
     A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most; it ends
     early once half of the last requests failed (load.max_failed).
     """
+    from harness.run import session
+    from harness.run.search import prepared
+
     if resume is not None:
-        if changes or study or output:
-            raise UserError(
-                "--resume takes the search's own settings; give no keys, --from or --output with it"
-            )
-        go_on(resume, quiet=quiet, as_json=as_json)
+        go_on(resume, recorded("search", resume, changes, study, output), quiet=quiet, as_json=as_json)
         return
     settings, terms = config.search_settings(overrides.parse(changes or [], study))
     if output is not None:
-        from harness.run import session
-
         session.check_output(output)
-    _search(settings, terms, output, None, quiet=quiet, as_json=as_json)
+    settings = prepared(settings, terms)
+    whole = planned(settings)
+    task = Task(settings, whole, whole.starts, output, None, terms)
+    _search(task, quiet=quiet, as_json=as_json)
 
 
-def go_on(directory: Path, *, quiet: bool, as_json: bool = False) -> None:
-    """Resume the search in this directory. Raises UserError where it is a run."""
+def go_on(directory: Path, record: RunRecord, *, quiet: bool, as_json: bool = False) -> None:
+    """Resume the search in this directory. Raises UserError if it is a run."""
     from harness.run import session
-    from harness.store import store
+    from harness.run.search import prepared, starts_left
 
-    record = store.read_run(directory)
     if record.search is None:
         raise UserError(f"{directory}: is a run, no search; go on with `bench run --resume {directory}`")
     settings, terms = config.search_settings(session.choices_of(record))
-    _search(settings, terms, directory, record, quiet=quiet, as_json=as_json)
+    settings = prepared(settings, terms)
+    whole = planned(settings, is_new=False)
+    record, left = starts_left(directory, record, whole)
+    _search(Task(settings, whole, left, directory, record, terms), quiet=quiet, as_json=as_json)
 
 
-def _search(
-    settings: Settings,
-    terms: SearchTerms,
-    directory: Path | None,
-    record: RunRecord | None,
-    *,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Measure a new search, or what a recorded one lacks; print its answers and where its report is."""
-    from harness.run import search as searching
+def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
+    """Measure a search, and print its answers and where its report is."""
+    from harness.run import session
+    from harness.run.search import Search
 
-    settings = searching.prepared(settings, terms)
-    whole = planned(settings, is_new=record is None)
-    if record is None:
-        check_goals(settings, whole)
-    left: Sequence[PlannedStart] = whole.starts
-    if record is not None and directory is not None:
-        record, left = searching.starts_left(directory, record, whole)
+    def measure(run: Kept[RunRecord], site: Site) -> Sequence[CellRecord]:
+        show.begin(task.starts, is_search=True)
+        judge = partial(_judged, slo=task.settings.slo)
+        trials = Search(run, task.settings.seed, judge, show)
+        return session.measure(run, task.starts, site, trials.next_cell)
+
+    assert task.search is not None
     with signals_interrupt(), Show(quiet=quiet) as show:
-        for line in (*skip_lines(whole.skips), *searching.lines(terms, whole)):
+        for line in (*skip_lines(task.whole.skips), *lines(task.search, task.whole)):
             show.line(line)
-        if not whole.starts:
+        if not task.whole.starts:
             raise UserError("nothing to search: every combination was skipped")
-        if not left:
+        if not task.starts:
             show.line("every start came to its end; nothing to search")
-        directory = _searched(settings, terms, directory, record, whole, left, show, as_json=as_json)
+        directory, _ = measured(task, measure, show, as_json=as_json)
     failed = _print_answers(directory, as_json=as_json)
     if failed:
         again = f"`bench search --resume {directory}` begins them anew"
-        show.line(f"{failed} of {len(whole.starts)} starts failed; {again}")
+        show.line(f"{failed} of {len(task.whole.starts)} starts failed; {again}")
         raise typer.Exit(1)
 
 
-def _searched(
-    settings: Settings,
-    terms: SearchTerms,
-    directory: Path | None,
-    record: RunRecord | None,
-    whole: Plan,
-    left: Sequence[PlannedStart],
-    show: Show,
-    *,
-    as_json: bool,
-) -> Path:
-    """Search on the starts that are left and write the report, whatever happens; the search's directory."""
-    from engines.model import weights
-    from harness.run import search as searching
-    from harness.run import session
-
-    provisions, site = session.provision(settings, left, weights, install.cache_dir(), show)
-    directory = directory or session.new_run_dir(Path("results"), settings)
-    judge = partial(_judged, slo=settings.slo)
-    with session.sole_writer(directory):
-        record = record or _begun(directory, settings, terms, whole)
-        again = f"`bench search --resume {directory}` searches on the starts left"
-        with reported(directory, show, again, as_json=as_json):
-            if left:
-                searching.measure(
-                    directory, record, left, provisions, site, show, seed=settings.seed, judge=judge
-                )
-    return directory
-
-
-def _begun(directory: Path, settings: Settings, terms: SearchTerms, whole: Plan) -> RunRecord:
-    from harness.run import session
-    from harness.selftest import known_error
-    from harness.store import store
-
-    record = session.begin(directory, settings, whole, known_error.find(install.cache_dir()))
-    record = replace(record, search=terms)
-    store.write_record(directory / "run.json", record)
-    return record
+def lines(terms: SearchTerms, planned: Plan) -> Iterator[str]:
+    """Say what a search is about to do."""
+    unit = "users" if terms.over == "concurrency" else "conversations per second"
+    yield (
+        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
+        f"{counted(len(planned.starts), 'start')}; with one trial on each about "
+        f"{duration_text(planned.estimate_s)}, and how many there will be depends on what is found"
+    )
+    own = {start.deployment.terms.concurrent_sequences for start in planned.starts}
+    if told := sorted(count for count in own if count):
+        counts = ", ".join(map(str, told))
+        yield (
+            f"servers are told to serve {counts} requests at once, more of them wait "
+            "(engine.concurrent_sequences=N)"
+        )
 
 
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
@@ -164,13 +134,12 @@ def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -
 
 
 def _print_answers(directory: Path, *, as_json: bool) -> int:
-    """Print each deployment's answer and the report's path; returns how many starts did not end."""
+    """Print each deployment's answer and the report's path. Return how many starts did not end."""
     from reports import open_run
     from reports.deciding.searches import as_plain, capacities_of, words
     from reports.marks import SIGN
 
-    run = open_run(directory)
-    capacities = capacities_of(run)
+    capacities = capacities_of(open_run(directory))
     if as_json:
         print_json(
             {"answers": [as_plain(each) for each in capacities], "report": str(directory / "report.html")}

@@ -44,15 +44,12 @@ class Skip:
 @dataclass(frozen=True)
 class Plan:
     """Ordered starts with their cells, and what is left out. `estimate_s` is the expected duration; `labels`:
-    of the deployments in the order in which they were asked for (empty in runs of before schema version 5,
-    whose first starts are in that order). `learnt`: of how many of them the estimate knows from earlier runs
-    what a start and a cell take."""
+    of the deployments in the order in which they were asked for."""
 
     starts: tuple[PlannedStart, ...]
     skips: tuple[Skip, ...]
     estimate_s: float
     labels: tuple[str, ...] = ()
-    learnt: int = 0
 
     @property
     def deployments(self) -> dict[str, Deployment]:

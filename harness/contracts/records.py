@@ -17,7 +17,8 @@ class LoadJob:
 
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
     `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. Workers but the
-    first write to files of their own beside these. The key of `api_key_env` is read from the environment.
+    first write to files of their own beside these. The key of `api_key_env` is read from the environment;
+    the name is empty for a server that bench started, which gets no key.
     """
 
     cell: str

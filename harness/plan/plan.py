@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context_fit import check_context
-from harness.plan.durations import Expected
 from harness.plan.order import cell_order, deployment_order
 from harness.settings.config import Settings
 
@@ -37,21 +36,14 @@ CanPrepare = Callable[[Weights], Reason | None]
 WhyNotHere = Callable[[Deployment], Reason | None]
 # The most tokens of context that a model can; None where that is not known.
 MostContext = Callable[[str], int | None]
-# What a start and each of its cells take beside the loads, by earlier runs; None where there are none.
-Expect = Callable[[Deployment], Expected | None]
 
 _LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
-# What a start takes beyond the engine's own start-up (1 s to minutes), and a cell beyond its load: roughly.
-_UNKNOWN = Expected(start_s=6.0, cell_s=2.5)
-_ATTACHED = Expected(start_s=1.0, cell_s=2.5)
+# What a start takes beside the engine's own start-up (1 s to minutes), and a cell beside its load: a guess.
+_START_S, _ATTACHED_S, _CELL_S = 6.0, 1.0, 2.5
 # With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
 LEAST_BLOCKS = 3
 # What a window without a duration or a known rate is guessed to take.
 _WINDOW_S = 60.0
-
-
-def nothing_learnt(deployment: Deployment) -> None:
-    """Of a machine without earlier runs."""
 
 
 def make(
@@ -62,7 +54,6 @@ def make(
     *,
     is_new: bool = True,
     repeats: int | None = None,
-    expect: Expect = nothing_learnt,
 ) -> Plan:
     """Blocks in which every deployment is started once, in a balanced order that is drawn from the run's seed
     (harness/plan/order.py), with the cells of a start in random order.
@@ -80,7 +71,7 @@ def make(
         whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
     if is_new:
         check_context(whole.starts)
-    return estimated(whole, expect)
+    return estimated(whole)
 
 
 def planned_blocks(settings: Settings) -> int:
@@ -88,11 +79,11 @@ def planned_blocks(settings: Settings) -> int:
     return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
 
 
-def grown(whole: Plan, settings: Settings, first_index: int, expect: Expect = nothing_learnt) -> Plan:
+def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
     """A plan with one more block, whose starts are numbered from `first_index` on."""
     block = _block(settings, list(whole.deployments.values()), whole)
     numbered = (replace(start, index=index) for index, start in enumerate(block, first_index))
-    return estimated(replace(whole, starts=(*whole.starts, *numbered)), expect)
+    return estimated(replace(whole, starts=(*whole.starts, *numbered)))
 
 
 def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -> list[PlannedStart]:
@@ -129,31 +120,21 @@ def _check_models(settings: Settings, deployments: Sequence[Deployment], most_co
             check_most_context(settings, model, context_length, most_tokens)
 
 
-def estimated(whole: Plan, expect: Expect = nothing_learnt) -> Plan:
-    """The plan with its expected duration.
-
-    That is what each cell's load takes, and for each start and cell what is known of earlier runs, else a
-    flat share without the start-up of the engine.
-    """
-    known = {label: found for label, each in whole.deployments.items() if (found := _expected(each, expect))}
-    return replace(whole, estimate_s=_estimate_s(whole.starts, known), learnt=len(known))
+def estimated(whole: Plan) -> Plan:
+    """Return the plan with its expected duration, which lacks the start-up of the engines."""
+    cells = (cell for start in whole.starts for cell in start.cells)
+    starts_s = sum(start_s(start.deployment) for start in whole.starts)
+    return replace(whole, estimate_s=starts_s + sum(map(cell_s, cells)))
 
 
-def _expected(deployment: Deployment, expect: Expect) -> Expected | None:
-    return None if deployment.terms.base_url else expect(deployment)
+def start_s(deployment: Deployment) -> float:
+    """Return the seconds that a start is guessed to take beside its cells and the engine's own start-up."""
+    return _ATTACHED_S if deployment.terms.base_url else _START_S
 
 
-def flat(deployment: Deployment) -> Expected:
-    """What its starts and cells take beside the loads where nothing is known: without its own start-up."""
-    return _ATTACHED if deployment.terms.base_url else _UNKNOWN
-
-
-def _estimate_s(starts: Sequence[PlannedStart], known: Mapping[str, Expected]) -> float:
-    total_s = 0.0
-    for start in starts:
-        each = known.get(start.deployment.label, flat(start.deployment))
-        total_s += each.start_s + sum(load_s(c.load, c.scenario) + each.cell_s for c in start.cells)
-    return total_s
+def cell_s(cell: PlannedCell) -> float:
+    """Return the seconds that a cell is expected to take."""
+    return load_s(cell.load, cell.scenario) + _CELL_S
 
 
 def load_s(load: Load, scenario: ScenarioChoice) -> float:

@@ -41,12 +41,18 @@ def supervised(
     state_dir: Path,
     log_path: Path,
     environment: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
     grace_s: float = 10.0,
     pass_stdout: bool = False,
 ) -> Iterator[Supervised]:
     """supervise.supervise for a `with` block, with a record in state_dir until all of it is gone."""
     process = supervise(
-        argv, log_path=log_path, environment=environment, grace_s=grace_s, pass_stdout=pass_stdout
+        argv,
+        log_path=log_path,
+        environment=environment,
+        without=without,
+        grace_s=grace_s,
+        pass_stdout=pass_stdout,
     )
     path = state_dir / f"{process.mark}.json"
     try:

@@ -210,12 +210,14 @@ def supervise(
     *,
     log_path: Path,
     environment: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
     grace_s: float = 10.0,
     pass_stdout: bool = False,
 ) -> Supervised:
     """Start argv in a session of its own, its output appended to log_path; returns once it runs.
 
-    `environment` is added to a copy of ours. With pass_stdout its stdout goes to `lines()` and must be read.
+    `environment` is added to a copy of ours that is `without` the variables of these names. With pass_stdout
+    its stdout goes to `lines()` and must be read.
     Raises OSError where the program cannot be started.
     """
     mark = secrets.token_hex(8)
@@ -231,6 +233,7 @@ def supervise(
                 stdout=subprocess.PIPE,
                 stderr=log,
                 bufsize=0,
+                env={name: value for name, value in os.environ.items() if name not in without},
                 start_new_session=True,
                 pass_fds=() if write_end is None else (write_end,),
             )

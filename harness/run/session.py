@@ -1,30 +1,25 @@
-"""What every measuring command shares: a results directory of its own, what a resumed one lacks, servers and
-weights for its starts, and `measure`, one `bench run` from its first start to its end, with the blocks that
-`until` adds. `bench search` has its own loop (harness/run/search.py).
+"""One run or search from its directory to its end: begun or resumed, provided for, measured.
 
-Knows no terminal and no report: the commands hand in who shows progress, who finds weights, and who tells how
-sure a run is.
+Knows no terminal and no report: the commands hand in who shows progress and who finds weights.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from harness.cli.progress.progress import Show
-from harness.contracts import AttachSpec, Deployment, Plan, PlannedStart, SelfTest, masked_argv
-from harness.errors import BenchError, StoreError, UserError
+from harness.contracts import AttachSpec, Plan, PlannedCell, PlannedStart, SearchTerms, SelfTest, masked_argv
+from harness.errors import StoreError, UserError
 from harness.install.provision import (
     Provisions,
     WeightsStore,
@@ -35,11 +30,10 @@ from harness.install.provision import (
     select_devices,
 )
 from harness.load import limits
-from harness.plan import durations, plan
 from harness.processes.running import reap
-from harness.run.cell import Site
-from harness.run.growth import Growth, why_stop, widest
-from harness.run.run import run_starts
+from harness.run.run import NextCell, planned_cell, run_starts
+from harness.run.site import Kept, Observer, Site
+from harness.run.start import key_of
 from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
@@ -48,6 +42,8 @@ from harness.settings.config import Settings
 from harness.store import store, tokens
 from harness.store.named_files import LOCK_FILE
 from harness.store.store import CellRecord, RunRecord, StartRecord
+
+# --- the directory ---------------------------------------------------------------------------------
 
 
 def new_run_dir(parent: Path, settings: Settings) -> Path:
@@ -76,35 +72,11 @@ def check_output(directory: Path) -> None:
         raise UserError(f"--output {directory}: {existing} is not a directory")
 
 
-def begin(
-    directory: Path, settings: Settings, planned: Plan, known_error: SelfTest | None = None
-) -> RunRecord:
-    """Write run.json of a new run; `known_error` is what bench knows of its own error on this machine."""
-    facts = environment.facts()
-    if known_error:
-        facts["selftest"] = msgspec.to_builtins(known_error)
-    record = RunRecord(
-        schema_version=store.SCHEMA_VERSION,
-        run_id=directory.name,
-        created_at=now(),
-        argv=masked_argv(sys.argv),
-        settings=settings.given,
-        plan=planned,
-        environment=facts,
-        price=settings.price,
-        slo=settings.slo,
-        until=settings.until,
-        compare=settings.compare,
-    )
-    store.write_record(directory / "run.json", record)
-    return record
-
-
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory; a killed bench holds nothing. Raises UserError where another does.
+    """Make and hold a run's directory, and close NVML at the block's end, which is the run's.
 
-    Closes NVML at the block's end, which is the run's.
+    A killed bench holds nothing. Raises UserError if another holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK_FILE).open("w") as lock:
@@ -120,40 +92,139 @@ def sole_writer(directory: Path) -> Iterator[None]:
             gpu.close()
 
 
-def now() -> str:
-    """The local time in ISO 8601, with its offset."""
+# --- begun, resumed, ended -------------------------------------------------------------------------
+
+
+def begin(
+    directory: Path,
+    settings: Settings,
+    planned: Plan,
+    known_error: SelfTest | None = None,
+    search: SearchTerms | None = None,
+) -> RunRecord:
+    """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
+    facts = environment.facts()
+    if known_error:
+        facts["selftest"] = msgspec.to_builtins(known_error)
+    record = RunRecord(
+        schema_version=store.SCHEMA_VERSION,
+        run_id=directory.name,
+        created_at=_now(),
+        argv=masked_argv(sys.argv),
+        settings=settings.given,
+        plan=planned,
+        environment=facts,
+        price=settings.price,
+        slo=settings.slo,
+        until=settings.until,
+        compare=settings.compare,
+        search=search,
+    )
+    store.write_record(directory / "run.json", record)
+    return record
+
+
+def go_on(directory: Path, record: RunRecord, provisions: Provisions) -> Kept[RunRecord]:
+    """Write in run.json that the run is measured from now on, with the versions of what it starts.
+
+    Raises StoreError if an engine's environment or image is not the one that the run was begun with.
+    """
+    known = record.environment.get("engine_packages", {})
+    for engine, was in known.items():
+        now = provisions.versions.get(engine)
+        if now is not None and dict(was) != dict(now):
+            raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
+    engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
+    facts = {**record.environment, "engine_packages": {**known, **engines}}
+    running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
+    return Kept(directory / "run.json", running)
+
+
+def measure(
+    run: Kept[RunRecord], starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
+) -> list[CellRecord]:
+    """Run the starts and write the run's end. Raises Interrupted when all is stored."""
+    try:
+        records = run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
+    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
+        run.update(status="interrupted", ended_at=_now())
+        raise
+    run.update(status="completed", ended_at=_now())
+    return records
+
+
+def end(directory: Path, record: RunRecord) -> None:
+    """Write the end of a run that has nothing left: bench may have been killed after its last cell."""
+    if record.status != "completed":
+        Kept(directory / "run.json", replace(record, status="completed", ended_at=_now()))
+
+
+def _now() -> str:
+    """Return the local time in ISO 8601, with its offset."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
+def measured_s(directory: Path) -> float:
+    """Return the seconds that a run has measured: the lives of its servers, of all attempts."""
+    return sum(map(_life_s, store.read_starts(directory)))
+
+
+def _life_s(start: StartRecord) -> float:
+    seen = [start.spawned_ns, start.ready_ns, start.stopped_ns, *(phase.t_ns for phase in start.phases)]
+    known = [t_ns for t_ns in seen if t_ns is not None]
+    return (max(known) - min(known)) / 1e9 if known else 0.0
+
+
+# --- what is left of a run -------------------------------------------------------------------------
+
+# The cells of a start that are left: of the start as planned today, as recorded, and whether it was begun.
+CellsLeft = Callable[[PlannedStart, PlannedStart, bool], tuple[PlannedCell, ...]]
+
+
 def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[PlannedStart]:
-    """The starts to make for what is not completed, numbered on from the ones that are there.
-
-    Raises StoreError where today's bench would plan this run otherwise than the one that began it.
-    """
-    check_plan(directory, record.plan, whole)
-    check_machine(directory, record)
+    """Return the starts to make for the cells of a run that do not count yet. See starts_left."""
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
-    taken, last = _taken_indices(directory), last_index(directory, record)
-    remaining = []
-    for start, recorded in zip(whole.starts, record.plan.starts, strict=True):
-        cells = tuple(cell for cell in start.cells if cell.number not in done)
-        if not cells:
-            continue
-        is_begun = recorded.index in taken
-        last += is_begun
-        remaining.append(replace(start, cells=cells, index=last if is_begun else recorded.index))
-    return remaining
+
+    def not_done(start: PlannedStart, recorded: PlannedStart, is_begun: bool) -> tuple[PlannedCell, ...]:
+        return tuple(cell for cell in start.cells if cell.number not in done)
+
+    return [start for start in starts_left(directory, record, record.plan, whole, not_done) if start.cells]
 
 
-def check_plan(directory: Path, recorded: Plan, whole: Plan) -> None:
-    """Raise StoreError where today's bench plans other deployments, terms, options, scenarios, loads or
-    seeds."""
+def starts_left(
+    directory: Path, record: RunRecord, recorded: Plan, whole: Plan, cells_left: CellsLeft
+) -> list[PlannedStart]:
+    """Return every start of the plan with the cells that are left of it.
+
+    One that was begun already gets a number after all that are there. The starts are today's, since what is
+    read back from a file has mappings where options were. Raises StoreError if `whole`, today's plan, is not
+    `recorded`, or if the run was begun on another machine.
+    """
     if _measured(recorded) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+    _check_machine(directory, record)
+    taken, last = _taken_indices(directory), last_index(directory, record)
+    left = []
+    for start, was in zip(whole.starts, record.plan.starts, strict=True):
+        is_begun = was.index in taken
+        cells = cells_left(start, was, is_begun)
+        last += bool(cells) and is_begun
+        left.append(replace(start, cells=cells, index=last if cells and is_begun else was.index))
+    return left
+
+
+def last_index(directory: Path, record: RunRecord) -> int:
+    """Return the highest number of a start that is there, or planned."""
+    return max([*_taken_indices(directory), *(start.index for start in record.plan.starts)], default=0)
+
+
+def _taken_indices(directory: Path) -> set[int]:
+    names = (path.name for path in directory.glob("starts/*"))
+    return {int(match[0]) for name in names if (match := re.match(r"\d+", name))}
 
 
 def _measured(planned: Plan) -> list[object]:
-    """What a plan is going to measure, its defaults included, as it is when read back from a file."""
+    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
     measured = [
         (
             start.deployment.label,
@@ -171,8 +242,7 @@ def _measured(planned: Plan) -> list[object]:
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
-def check_machine(directory: Path, record: RunRecord) -> None:
-    """Raise StoreError where the run was begun on another machine."""
+def _check_machine(directory: Path, record: RunRecord) -> None:
     now = environment.facts()
     was, is_now = record.environment.get("machine", {}), now["machine"]
     changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
@@ -182,162 +252,48 @@ def check_machine(directory: Path, record: RunRecord) -> None:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
 
 
-def check_versions(directory: Path, record: RunRecord, provisions: Provisions) -> None:
-    """Raise StoreError where an engine's environment or image is not the one that the run was begun with."""
-    for engine, was in record.environment.get("engine_packages", {}).items():
-        now = provisions.versions.get(engine)
-        if now is not None and dict(was) != dict(now):
-            raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
-
-
-def last_index(directory: Path, record: RunRecord) -> int:
-    """The highest number of a start that is there, or planned."""
-    return max([*_taken_indices(directory), *(start.index for start in record.plan.starts)], default=0)
-
-
-def _taken_indices(directory: Path) -> set[int]:
-    names = (path.name for path in directory.glob("starts/*"))
-    return {int(match[0]) for name in names if (match := re.match(r"\d+", name))}
-
-
-def settings_of(record: RunRecord) -> Settings:
-    """The settings that a run was begun with."""
-    return config.settings(choices_of(record))
-
-
 def choices_of(record: RunRecord) -> overrides.Choices:
-    """What was given when a run or a search was begun."""
+    """Return what was given when a run or a search was begun."""
     return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
 
 
-def provision(
-    settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, show: Show
-) -> tuple[Provisions, Site]:
-    """End what killed runs left, then find or make all that the starts need, which for a running server is
-    that it answers. Blocks; raises MissingError and UserError."""
+def settings_of(record: RunRecord) -> Settings:
+    """Return the settings that a run was begun with."""
+    return config.settings(choices_of(record))
+
+
+# --- what it needs ---------------------------------------------------------------------------------
+
+
+def provide_site(
+    settings: Settings,
+    starts: Sequence[PlannedStart],
+    weights: WeightsStore,
+    cache: Path,
+    observer: Observer,
+) -> Site:
+    """End what killed runs left, then find or make all that the starts need. Blocks.
+
+    A running server needs to answer. Raises MissingError and UserError.
+    """
     limits.check_files(starts)
-    _check_tokenizers(starts)
-    state_dir = cache / "running"
-    for said in [*reap(state_dir), *container.reap()]:
-        show.line(said)
-    _check_attached(starts)
+    deployments = [start.deployment for start in starts]
+    # Better now than when a load has ended.
+    for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
+        if path:
+            tokens.counter(path)
+    for said in [*reap(cache / "running"), *container.reap()]:
+        observer.line(said)
+    for base_url, model, key in dict.fromkeys((d.terms.base_url, d.model, key_of(d)) for d in deployments):
+        if base_url:
+            probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), key)
     device = device_of(settings)
     devices = select_devices(device)
-    deployments = [start.deployment for start in starts]
     check_builds(device, deployments)
     images = images_of(deployments, devices)
     if images:
         docker_cli.check(images)
-    found = provide(deployments, weights, cache, show.line, has_device=bool(devices))
+    found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
     found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
     guard = Guard(settings.guard, settings.guard_terms.wait_s)
-    return found, Site(Path(), cache, devices, guard)
-
-
-def _check_tokenizers(starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError where a load.tokenizer cannot count: better now than when its load has ended."""
-    for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
-        if path:
-            tokens.counter(path)
-
-
-def _check_attached(starts: Sequence[PlannedStart]) -> None:
-    """Raise UserError where a server to attach to cannot be measured: better now than in a failed run."""
-    deployments = [start.deployment for start in starts]
-    asked = dict.fromkeys((d.model, d.terms.base_url, d.terms.api_key_env) for d in deployments)
-    for model, base_url, api_key_env in asked:
-        if base_url:
-            probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), os.environ.get(api_key_env))
-
-
-def measure(
-    directory: Path,
-    record: RunRecord,
-    starts: Sequence[PlannedStart],
-    provisions: Provisions,
-    site: Site,
-    show: Show,
-    growth: Growth | None = None,
-) -> list[CellRecord]:
-    """Run the starts, and with `growth` one block more at a time as long as it wants; write the run's end.
-
-    Raises Interrupted when all is stored.
-    """
-    check_versions(directory, record, provisions)
-    site, before_s, begun_s = replace(site, run_dir=directory), measured_s(directory), time.monotonic()
-    record = going_on(record, provisions)
-    store.write_record(directory / "run.json", record)
-    planned = replace(record.plan, starts=tuple(starts))
-    show.begin(planned, _expectation(provisions, site), may_grow=growth is not None)
-    names, records = [start.name for start in starts], list[CellRecord]()
-    try:
-        records += run_starts(starts, provisions, site, show)
-        while growth and record.stopped_because is None:
-            spent_s = before_s + time.monotonic() - begun_s
-            record, growth, block = _grown(directory, record, growth, spent_s, show)
-            # What is about to be measured is on record before it begins.
-            store.write_record(directory / "run.json", record)
-            names += [start.name for start in block]
-            records += run_starts(block, provisions, site, show)
-    except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
-        store.end_run(directory, record, "interrupted", now())
-        raise
-    finally:
-        learn(directory, names, site.cache_dir)
-    store.end_run(directory, record, "completed", now())
-    return records
-
-
-def _expectation(provisions: Provisions, site: Site) -> plan.Expect:
-    """What earlier runs took of starts on the devices that this one uses."""
-
-    def expect(deployment: Deployment) -> durations.Expected | None:
-        return durations.expected(site.cache_dir, deployment, provisions.devices_of(deployment, site.devices))
-
-    return expect
-
-
-def going_on(record: RunRecord, provisions: Provisions) -> RunRecord:
-    """The record of a run that is measured from now on, with the versions of what it starts."""
-    engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
-    known = record.environment.get("engine_packages", {})
-    facts = {**record.environment, "engine_packages": {**known, **engines}}
-    return replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
-
-
-def _grown(
-    directory: Path, record: RunRecord, growth: Growth, spent_s: float, show: Show
-) -> tuple[RunRecord, Growth, tuple[PlannedStart, ...]]:
-    """The record and the plan with one more block, and its starts; or with the reason that there is none."""
-    found = growth.precisions(directory)
-    if stop := why_stop(growth.until, found, growth.whole.blocks, spent_s):
-        show.line(f"no further repeat: {stop}")
-        return replace(record, stopped_because=stop), growth, ()
-    first_index = last_index(directory, record) + 1
-    whole = plan.grown(growth.whole, growth.settings, first_index, growth.expect)
-    block = whole.starts[len(growth.whole.starts) :]
-    show.grow(block, f"repeat {whole.blocks} follows: {widest(growth.until, found)}")
-    recorded = replace(
-        record.plan, starts=(*record.plan.starts, *block), estimate_s=whole.estimate_s, learnt=whole.learnt
-    )
-    return replace(record, plan=recorded), replace(growth, whole=whole), block
-
-
-def measured_s(directory: Path) -> float:
-    """Seconds that a run has measured: the lives of its servers, those that were measured again included.
-    What was between them, and the time in which bench was not there, is not counted."""
-    return sum(map(_life_s, store.read_starts(directory)))
-
-
-def _life_s(start: StartRecord) -> float:
-    seen = [start.spawned_ns, start.ready_ns, start.stopped_ns, *(phase.t_ns for phase in start.phases)]
-    known = [t_ns for t_ns in seen if t_ns is not None]
-    return (max(known) - min(known)) / 1e9 if known else 0.0
-
-
-def learn(directory: Path, names: Sequence[str], cache: Path) -> None:
-    """Keep how long these starts took, as far as they came; no run fails of it."""
-    with suppress(BenchError, OSError):
-        records = {start.name: start for start in store.read_starts(directory)}
-        starts = [records[name] for name in names if name in records]
-        durations.learn(cache, starts, store.read_cells(directory))
+    return Site(Path(), cache, devices, guard, observer, found)

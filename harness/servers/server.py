@@ -79,11 +79,18 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @contextmanager
 def running_server(
-    spec: NativeSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
+    spec: NativeSpec,
+    *,
+    engine: str,
+    log_path: Path,
+    state_dir: Path,
+    hints: Sequence[Hint] = (),
+    without: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run a server while the block runs, its output in log_path. It and all that it started are gone after
     it.
 
+    Its environment is a copy of ours `without` the variables of these names, and with spec.environment.
     Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError if the program cannot be
     started. See wait_ready.
     """
@@ -94,6 +101,7 @@ def running_server(
             state_dir=state_dir,
             log_path=log_path,
             environment=spec.environment,
+            without=without,
             grace_s=spec.stop_grace_s,
         )
         try:

@@ -57,6 +57,18 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:,.{1 if size_bytes < 10 << 20 else 0}f} MiB"
 
 
+def duration_text(seconds: float) -> str:
+    """Return `0.5 s`, `62 s`, `12.5 minutes` or `2 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} minutes" if seconds < 5400 else f"{seconds / 3600:.3g} hours"
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 start` or `2 starts`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def share(text: str) -> float:
     """0.05 of `5%`; a bare number is a share already. ValueError says what would work."""
     return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")

@@ -61,7 +61,7 @@ SCHEMA_HISTORY = {
     "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
     5: "slo, until, compare, search, stopped_because; cells: cache_reset; plans that grow by blocks and by "
     "searched loads",
-    6: "workers of one machine only: no host, clock offset or loss of a load process",
+    6: "workers of one machine only: no host, clock offset or loss of a load process; plans: no `learnt`",
 }
 
 

@@ -166,7 +166,7 @@ def test_packages_of_harness_import_only_what_is_below_them() -> None:
         if module.startswith("harness.") and name.count("/") > 1
         if level[module.split(".")[1]] < level[name.split("/")[1]]
     ]
-    assert [pair for pair in wrong if pair not in _TO_MEND] == []
+    assert wrong == []
 
 
 def test_no_circle_between_packages_of_harness_or_between_files() -> None:
@@ -179,7 +179,7 @@ def test_no_circle_between_packages_of_harness_or_between_files() -> None:
     }
     packages: dict[str, set[str]] = {}
     for name, module in strays("harness/"):
-        if name.count("/") > 1 and module.startswith("harness.") and (name, module) not in _TO_MEND:
+        if name.count("/") > 1 and module.startswith("harness."):
             here, there = name.split("/")[1], module.split(".")[1]
             packages.setdefault(here, set()).update({there} - {here})
     assert circles(packages) == []
@@ -215,12 +215,3 @@ def test_the_tests_that_run_alone_or_first_are_there() -> None:
 
 
 _STANDARD = sys.stdlib_module_names
-# Imports of things in the wrong room. TO_MEND shrinks, and goes.
-_TO_MEND: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("harness/run/growth.py", "harness.cli.show.plan_text"),
-        ("harness/run/search.py", "harness.cli.progress.progress"),
-        ("harness/run/search.py", "harness.cli.show.plan_text"),
-        ("harness/run/session.py", "harness.cli.progress.progress"),
-    }
-)

@@ -16,12 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.progress.outlook import Left
-from harness.cli.show.plan_text import counted
 from harness.contracts import Load, PlannedCell, PlannedStart
 from harness.load.play.arrivals import phases
 from harness.load.pulse import Glance, Progress
 from harness.plan.plan import load_s
-from harness.settings.units import size_text
+from harness.settings.units import counted, size_text
 
 if TYPE_CHECKING:  # it imports pyarrow, for which `bench fit` need not wait
     from harness.run.watch import Now

@@ -22,11 +22,10 @@ from rich.text import Text
 from harness.cli.progress import live
 from harness.cli.progress.live import Measuring, Overall, SelfTesting, Starting, View
 from harness.cli.progress.outlook import Left, Outlook
-from harness.cli.show.plan_text import counted
-from harness.contracts import Plan, PlannedCell, PlannedStart
+from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
-from harness.plan.plan import Expect, nothing_learnt
+from harness.settings.units import counted
 from harness.store.result import Result
 
 if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need not wait
@@ -39,7 +38,7 @@ REFRESHES_PER_S = 2
 
 
 class Show:
-    """A run's Observer (harness/run/run.py), and `line` for all else; a `with` block holds the panel, which
+    """A run's Observer (harness/run/site.py), and `line` for all else; a `with` block holds the panel, which
     is there from the first thing that it can show on."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -106,13 +105,18 @@ class Show:
 
     # --- the whole -----------------------------------------------------------------------------------
 
-    def begin(self, plan: Plan, expect: Expect = nothing_learnt, *, may_grow: bool = False) -> None:
-        """The starts of this plan are about to run, and with `may_grow` others: the bar spans their cells."""
-        now_s = time.monotonic()
-        self._outlook, self._starts = Outlook(plan.starts, expect, now_s), len(plan.starts)
-        total = sum(len(start.cells) for start in plan.starts)
-        left = self._outlook.left()
-        whole = replace(self._overall, began_s=now_s, total=total, left=left, may_grow=may_grow)
+    def begin(
+        self, starts: Sequence[PlannedStart], *, may_grow: bool = False, is_search: bool = False
+    ) -> None:
+        """These starts are about to run, and with `may_grow` others: the bar spans their cells.
+
+        The cells of a search are not known yet: it has no bar.
+        """
+        now_s, total = time.monotonic(), None
+        self._starts = len(starts)
+        if not is_search:
+            self._outlook, total = Outlook(starts, now_s), sum(len(start.cells) for start in starts)
+        whole = replace(self._overall, began_s=now_s, total=total, left=self._left(), may_grow=may_grow)
         self._change(None, whole)
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
@@ -124,20 +128,15 @@ class Show:
         self._change(None, replace(self._overall, total=total, left=self._left()))
         self.line(why)
 
-    def begin_search(self, starts: int) -> None:
-        """So many starts are about to be searched; their cells are not known yet: there is no bar."""
-        self._starts = starts
-        self._change(None, replace(self._overall, began_s=time.monotonic(), total=None))
-
     def _left(self) -> Left | None:
         return self._outlook.left() if self._outlook else None
 
     def _ends(
-        self, key: str | int, doing: Measuring | None, *, is_telling: bool = True, cells: int = 0
+        self, key: str | int, doing: Measuring | None, *, is_ready: bool = True, cells: int = 0
     ) -> None:
         """A step of the plan (a start by its name, a cell by its number) has ended, and so many cells."""
         if self._outlook:
-            self._outlook.ends(key, time.monotonic(), is_telling=is_telling)
+            self._outlook.ends(key, time.monotonic(), is_ready=is_ready)
         self._change(doing, replace(self._overall, done=self._overall.done + cells, left=self._left()))
 
     # --- a start -------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ class Show:
         self.line(f"{start.name}: ready{took}")
 
     def start_failed(self, start: PlannedStart, error: str) -> None:
-        self._ends(start.name, None, is_telling=False)
+        self._ends(start.name, None, is_ready=False)
         self._failure(f"{start.name}: failed", error)
 
     # --- a cell --------------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class Show:
         measured = self._measuring
         after = Measuring(start, measured.place, time.monotonic()) if measured else None
         is_over = int(record.status != "interrupted")
-        self._ends(record.number, after, is_telling=record.status == "completed", cells=is_over)
+        self._ends(record.number, after, cells=is_over)
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
         doubt = f" ({record.validity}: {_first(record.reasons)})" if record.reasons else ""
         cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"

@@ -9,6 +9,7 @@ from engines import ENGINES
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 from harness.plan.context_fit import context_lines
 from harness.settings import overrides
+from harness.settings.units import counted, duration_text
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ def length_lines(plan: Plan, until: Until | None = None) -> list[str]:
     if not cells:
         return []
     size = f"{counted(len(plan.starts), 'start')}, {counted(cells, 'cell')}"
-    lines = [f"{size}, about {duration_text(plan.estimate_s)}{_known_from(plan)}"]
+    # A large engine takes a minute or more to start, which no constant could tell.
+    is_ours = any(each.terms.base_url is None for each in plan.deployments.values())
+    beside = ", and each engine's own start-up" if is_ours else ""
+    lines = [f"{size}, about {duration_text(plan.estimate_s)}{beside}"]
     return [*_order_lines(plan), *lines, *(_until_lines(plan, until) if until else ())]
 
 
@@ -59,17 +63,6 @@ def _order_lines(plan: Plan) -> Iterable[str]:
         yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
     if any(len(start.cells) > 1 for start in plan.starts):
         yield "order: cells of a start at random, in each repeat anew and the same for all deployments"
-
-
-def _known_from(plan: Plan) -> str:
-    """What the estimate knows of the starts, and what it lacks."""
-    own = sum(each.terms.base_url is None for each in plan.deployments.values())
-    if plan.learnt and plan.learnt == own:
-        return ", learnt from earlier runs"
-    if plan.learnt:
-        return f", learnt from earlier runs for {plan.learnt} of {own} deployments, and the others' start-up"
-    # A large engine takes a minute or more to start, which no constant could tell.
-    return ", and each engine's own start-up" if own else ""
 
 
 def _until_lines(plan: Plan, until: Until) -> Iterable[str]:
@@ -99,11 +92,6 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     for reason, name in pairs:
         names.setdefault(reason, []).append(name)
     return [(reason, ", ".join(each)) for reason, each in names.items()]
-
-
-def counted(count: int, what: str) -> str:
-    """`1 start`, `2 starts`."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _fairness(deployments: Sequence[Deployment]) -> list[str]:
@@ -167,10 +155,3 @@ def _phases(load: Load) -> str:
     before = [load.ramp_up_s, load.warmup_s] if load.ramp_up_s else [load.warmup_s]
     after = [load.ramp_down_s] if load.ramp_down_s else []
     return " + ".join([*(f"{s:g} s" for s in before), window, *(f"{s:g} s" for s in after)])
-
-
-def duration_text(seconds: float) -> str:
-    """`0.5 s`, `62 s`, `12.5 minutes`, `2 hours`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-    return f"{seconds / 60:.3g} minutes" if seconds < 5400 else f"{seconds / 3600:.3g} hours"

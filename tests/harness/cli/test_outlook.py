@@ -1,4 +1,4 @@
-"""How long a plan will still take, from earlier runs and from what has ended in this one."""
+"""How long a plan will still take: as planned, with the start-ups that this run has seen."""
 
 from __future__ import annotations
 
@@ -7,56 +7,49 @@ from make_run import deployment, plan_of
 
 from harness.cli.progress.outlook import Outlook
 from harness.contracts import Deployment, EngineTerms, Load
-from harness.plan.durations import Expected
-from harness.plan.plan import nothing_learnt
 
 LOADS = [Load(concurrency=1, warmup_s=2.0, duration_s=8.0), Load(concurrency=4, warmup_s=2.0, duration_s=8.0)]
 PLAN = plan_of([deployment("llama_cpp", "fp16")], LOADS, repeats=2)
 FIRST, SECOND = PLAN.starts
+CELL_S, START_S = 10 + 2.5, 6
 
 
-def learnt(deployment: Deployment) -> Expected:
-    return Expected(start_s=30.0, cell_s=5.0)
+def test_at_first_it_is_the_planned_loads_and_a_guess_for_each_start_and_cell() -> None:
+    left = Outlook(PLAN.starts, 100.0).left()
+    assert left.at(100.0) == 2 * (START_S + 2 * CELL_S)
+    assert left.at(105.0) == left.at(100.0) - 5
+    assert left.at(500.0) == left.at(100.0) - START_S, "what takes longer than it should is about to end"
+    assert left.is_least, "no engine was started yet"
 
 
-def test_earlier_runs_say_what_starts_and_cells_take() -> None:
-    left = Outlook(PLAN.starts, learnt, 100.0).left()
-    assert left.at(100.0) == 2 * (30 + 2 * (10 + 5))
-    assert left.at(110.0) == 110
-    assert not left.is_least
-
-
-def test_a_step_that_takes_longer_than_expected_is_about_to_end() -> None:
-    left = Outlook(PLAN.starts, learnt, 0.0).left()
-    assert left.at(500.0) == 2 * 15 + 30 + 2 * 15
-
-
-def test_what_starts_and_cells_took_in_this_run_counts_more_than_earlier_runs() -> None:
-    outlook = Outlook(PLAN.starts, learnt, 0.0)
+def test_a_start_up_that_this_run_has_seen_is_expected_again() -> None:
+    outlook = Outlook(PLAN.starts, 0.0)
     outlook.ends(FIRST.name, 50.0)
-    first, second = FIRST.cells
-    outlook.ends(first.number, 61.0)  # its load took 10 of 11 s
-    assert outlook.left().at(61.0) == 11 + 50 + 2 * 11
-    outlook.ends(second.number, 64.0, is_telling=False)
-    assert outlook.left().at(64.0) == 50 + 2 * 11
-
-
-def test_an_engine_that_was_never_started_here_takes_that_at_least() -> None:
-    outlook = Outlook(PLAN.starts, nothing_learnt, 0.0)
-    assert outlook.left().is_least
-    outlook.ends(FIRST.name, 40.0)
+    assert outlook.left().at(50.0) == 2 * CELL_S + 50 + 2 * CELL_S
     assert not outlook.left().is_least
+    for cell in FIRST.cells:
+        outlook.ends(cell.number, 80.0)
+    assert outlook.left().at(80.0) == 50 + 2 * CELL_S
+
+
+def test_a_start_that_failed_tells_nothing_of_the_next() -> None:
+    outlook = Outlook(PLAN.starts, 0.0)
+    outlook.ends(FIRST.name, 50.0, is_ready=False)
+    assert outlook.left().at(50.0) == 2 * CELL_S + START_S + 2 * CELL_S
+    assert outlook.left().is_least
 
 
 def test_a_server_that_runs_already_needs_no_start_up() -> None:
     attached = Deployment("openai", "m", "-", EngineTerms(base_url="http://127.0.0.1:1/v1"), {}, "openai")
-    assert not Outlook(plan_of([attached], LOADS).starts, nothing_learnt, 0.0).left().is_least
+    left = Outlook(plan_of([attached], LOADS).starts, 0.0).left()
+    assert not left.is_least
+    assert left.at(0.0) == 1 + 2 * CELL_S
 
 
 def test_starts_that_are_added_take_their_time_and_in_the_end_nothing_is_left() -> None:
-    outlook = Outlook(PLAN.starts[:1], learnt, 0.0)
+    outlook = Outlook(PLAN.starts[:1], 0.0)
     outlook.add(PLAN.starts[1:])
-    assert outlook.left().at(0.0) == 120
+    assert outlook.left().at(0.0) == 2 * (START_S + 2 * CELL_S)
     for start in PLAN.starts:
         for key in (start.name, *(cell.number for cell in start.cells)):
             outlook.ends(key, 10.0)

@@ -73,7 +73,7 @@ def test_a_grown_run_says_why_a_repeat_follows(
     start: PlannedStart, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show = Show(quiet=False)
-    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.begin([start])
     show.grow([start, start], "repeat 4 follows: 7 %")
     assert lines(capsys) == ["repeat 4 follows: 7 %"]
     assert show._view.overall.total == 3
@@ -106,7 +106,7 @@ def test_without_a_terminal_or_when_quiet_there_is_no_panel(
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TERM", "dumb" if terminal == "dumb" else "xterm")
     with Show(quiet=terminal == "quiet") as show:
-        show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+        show.begin([start])
         show.start_begins(start)
         assert show._live is None
     assert lines(capsys) == []
@@ -119,7 +119,7 @@ def test_the_panel_takes_no_signals_and_is_gone_at_the_end(
     monkeypatch.setenv("TERM", "xterm")
     before = set(threading.enumerate())
     with Show(quiet=False) as show:
-        show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+        show.begin([start])
         [thread] = set(threading.enumerate()) - before
         held = signals_of(thread, "SigBlk")
         assert held >> (signal.SIGINT - 1) & 1
@@ -136,7 +136,7 @@ def signals_of(thread: threading.Thread, name: str) -> int:
 
 def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start: PlannedStart) -> None:
     show = Show(quiet=True)
-    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.begin([start])
     show.start_begins(start)
     show.start_held(start, "up to 30 s: 1.00 GiB more")
     waiting = show._view.doing
@@ -152,7 +152,7 @@ def test_no_frame_has_a_cell_that_is_over_and_not_counted(
     start: PlannedStart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show = Show(quiet=True)
-    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.begin([start])
     show.start_begins(start)
     show.start_ready(start, 1.0)
     show.cell_begins(start, start.cells[0])
@@ -177,7 +177,7 @@ def noting(frames: list[View]) -> Callable[[Show, str, object], None]:
 
 def test_an_interrupted_cell_is_not_counted_as_done(start: PlannedStart) -> None:
     show = Show(quiet=True)
-    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.begin([start])
     show.cell_ends(start, record(start, 1, status="interrupted"), Result())
     assert show._view.overall.done == 0
 
@@ -200,7 +200,7 @@ def test_what_a_line_holds_is_neither_markup_nor_a_control_character(
 
 def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start: PlannedStart) -> None:
     show = Show(quiet=True)
-    show.begin(plan_of([start.deployment], [Load(concurrency=1)]))
+    show.begin([start])
     show.start_begins(start)
     show.start_stage(start, "weights_loaded")
     assert isinstance(show._view.doing, Starting)

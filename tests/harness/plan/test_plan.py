@@ -12,7 +12,6 @@ from engines.model import weights
 from harness.contracts import EngineTerms, Load, Plan, Reason, ScenarioChoice, Tuned, Weights
 from harness.errors import UserError
 from harness.plan import plan
-from harness.plan.durations import Expected
 from harness.plan.order import deployment_order
 from harness.settings import config, overrides
 
@@ -89,14 +88,11 @@ def test_until_plans_three_repeats_at_the_least() -> None:
     )] == [3, 5, 1]  # fmt: skip
 
 
-def test_an_estimate_takes_what_is_known_of_earlier_runs() -> None:
+def test_an_estimate_is_the_loads_and_a_guess_for_each_start_and_cell() -> None:
     words = ["engine=reference", "reference.label=a,b", "repeats=1", "load.concurrency=1,2"]
     settings = config.settings(overrides.parse([*words, "load.warmup=1s", "load.duration=9s"]))
-    known = {"reference label=a": Expected(start_s=100.0, cell_s=5.0)}
-    whole = plan.make(settings, weights.can_prepare, expect=lambda each: known.get(each.label))
-    assert whole.learnt == 1
-    assert whole.estimate_s == pytest.approx((100 + 2 * (10 + 5)) + (6 + 2 * (10 + 2.5)))
-    assert plan.make(settings, weights.can_prepare).learnt == 0
+    whole = plan.make(settings, weights.can_prepare)
+    assert whole.estimate_s == pytest.approx(2 * (6 + 2 * (10 + 2.5)))
 
 
 def test_a_pair_that_does_not_exist_is_skipped_with_its_reason() -> None:

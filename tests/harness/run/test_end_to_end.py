@@ -307,6 +307,21 @@ def test_the_key_is_sent_and_appears_in_no_file_and_no_command_line(tmp_path, no
     assert key not in done.stdout + done.stderr
 
 
+def test_a_server_that_bench_starts_gets_no_key(tmp_path):
+    """Neither in a request, whose job names no variable, nor in its environment."""
+    place, key = made(tmp_path / "p"), "sk-a-secret-of-this-test"
+    with begun(place, "run", *quick("load.duration=3s"), "--output", "run", OPENAI_API_KEY=key) as process:
+        wait_until(lambda: place.rows_so_far(1), 30)
+        job = json.loads((place.run_dir / "cells" / "001" / "job.json").read_text())
+        server = psutil.Process(place.starts()[0]["pid"])
+        seen = [server.environ(), server.parent().environ()]  # the server's and its watchdog's
+        done = ended(process)
+    assert done.returncode == 0, done.stderr
+    assert [each.get("OPENAI_API_KEY") for each in seen] == [None, None]
+    assert seen[0]["BENCH_CACHE_DIR"] == str(place.cache), "all else is passed on"
+    assert job["api_key_env"] == ""
+
+
 def _command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()

@@ -18,10 +18,11 @@ from waiting import wait_until
 from harness.cli.progress.progress import Show
 from harness.contracts import AttachSpec, PlannedStart
 from harness.errors import Interrupted
-from harness.install.provision import Provisions
 from harness.plan import plan
-from harness.run import cell as cells
+from harness.run.cell import run_cell
 from harness.run.run import run_starts
+from harness.run.site import Site
+from harness.run.start import Serving
 from harness.sampling.guard import Guard, Memory
 from harness.sampling.sampling import BaselineReturn, Idle
 from harness.settings import config, overrides
@@ -259,11 +260,11 @@ class Silent:
 def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
     words = quick("load.duration=300ms", "load.warmup=0s", "scenario.think_time=0s")
     [start] = plan.make(config.settings(overrides.parse(words)), lambda weights: None).starts
-    site = cells.Site(tmp_path, tmp_path, (), Guard("off", 0))
+    site = Site(tmp_path, tmp_path, (), Guard("off", 0), Silent())
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:
         spec = AttachSpec(f"http://127.0.0.1:{server.port}/v1", "reference")
         with pytest.raises(Interrupted):
-            cells.run_cell(start, start.cells[0], spec, None, InterruptedAfterTheLoad(), site, Silent())
+            run_cell(Serving(start, spec, None, InterruptedAfterTheLoad(), None), start.cells[0], site)
     [cell] = store.read_cells(tmp_path)
     assert cell.status == "completed"
     assert store.read_requests(store.cell_dir(tmp_path, cell.number)).num_rows == cell.summary.requests > 0
@@ -300,8 +301,6 @@ def test_a_start_no_longer_waits_for_the_machine_once_it_launches(tmp_path):
             "repeats=1",
         )
         whole = plan.make(config.settings(overrides.parse(words)), lambda weights: None)
-        run_starts(
-            whole.starts, Provisions(), cells.Site(tmp_path, tmp_path, (), guard), show, lambda *_: None
-        )
+        run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, show), lambda *_: None)
     assert len(show.held) == 1
     assert show.when_ready == [None]

@@ -8,10 +8,12 @@ import pytest
 from make_run import plan_of, run_record, start_record, write_start
 
 from harness.cli.progress.progress import Show
+from harness.cli.searching import lines
 from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
 from harness.plan import plan
 from harness.run import search
+from harness.run.site import Kept
 from harness.sampling import environment
 from harness.settings import config, overrides
 from harness.store import store
@@ -69,7 +71,7 @@ def test_one_kind_of_load_is_searched():
 
 def test_the_plan_is_told_in_words():
     _, terms, whole = planned("search.highest=16", "repeats=2")
-    said = search.lines(terms, whole)
+    said = list(lines(terms, whole))
     assert "from 1 to 16 users on each of 2 starts" in said[0]
     assert "one trial on each about 37 s," in said[0]
     assert "serve 16 requests at once" in said[1]
@@ -88,7 +90,7 @@ def record_of(start, cell, **changes):
 
 def searched(directory, whole, terms, judge):
     record = run_record(whole, search=terms, slo=(Objective("success", 0.99),))
-    return search._Searched(directory, record, 1, judge, Show(quiet=True))
+    return search.Search(Kept(directory / "run.json", record), 1, judge, Show(quiet=True))
 
 
 def play(found, start):
@@ -115,7 +117,7 @@ def test_trials_are_planned_in_the_record_as_they_come(tmp_path):
     _, terms, whole = planned("reference.label=a,b", "repeats=2", "search.highest=16")
 
     def loads():
-        cells = [cell for start in found.record.plan.starts for cell in start.cells]
+        cells = [cell for start in store.read_run(tmp_path).plan.starts for cell in start.cells]
         return {cell.number: cell.load.concurrency for cell in cells}
 
     found = searched(tmp_path, whole, terms, judge_of(5, loads))

@@ -11,7 +11,6 @@ import pytest
 from bench_command import begun, bench, ended, made, quick, side_by_side, told
 from waiting import wait_until
 
-from harness.plan import durations
 from harness.store import store
 from reports import open_run
 from reports.deciding.search_starts import answers_of
@@ -95,14 +94,6 @@ def test_all_trials_are_in_the_record_and_on_one_server_start(both):
     assert len({cell.seed for cell in cells}) == len(cells)
     assert record.status == "completed"
     assert record.search is not None
-
-
-def test_what_its_starts_and_trials_took_is_learnt(both):
-    place, _ = both["users"].result()
-    (start,) = store.read_run(place.run_dir).plan.starts
-    learnt = durations.expected(place.cache, start.deployment, ())
-    assert learnt is not None
-    assert 0 < learnt.start_s < 60
 
 
 def test_the_report_reads_it_like_any_run(both):

@@ -16,7 +16,7 @@ from scipy.special import stdtr
 
 from harness.contracts import Precision, Until
 from harness.plan.plan import LEAST_BLOCKS
-from harness.run.growth import why_stop
+from harness.run.until import why_stop
 from reports.comparing.verdicts import Question, decide, log_margin
 from reports.statistics.intervals import Estimate, of_pairs, of_two_samples, of_values
 

@@ -15,8 +15,8 @@ import pytest
 from bench_command import made, told
 from make_run import HOSTILE, S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.cli.finishing import report_whatever_happened
 from harness.cli.progress.progress import Show
+from harness.cli.session import report_whatever_happened
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report

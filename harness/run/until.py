@@ -1,44 +1,69 @@
-"""Whether a run measures one more block: the decision behind `until`. Pure.
+"""A run with `until` grows by one more block at a time, until its means are known well enough.
 
-Knows no statistic: how sure the run is of its means is told by the reports, which the command line hands in.
+Knows no statistic: the reports say how sure the run is of its means, and the command line hands them in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from harness.cli.show.plan_text import counted, duration_text
-from harness.contracts import Plan, Precision, Until
-from harness.plan.plan import Expect
+from harness.contracts import Plan, PlannedStart, Precision, Until
+from harness.plan import plan
+from harness.run.session import last_index, measured_s
+from harness.run.site import Kept, Observer
 from harness.settings.config import Settings
+from harness.settings.units import counted, duration_text
+from harness.store.store import RunRecord
 
 # However long the budget: a run of so many blocks is no longer read at once.
 MOST_BLOCKS = 1000
-# As many cases are named in a sentence.
+# So many cases are named in a sentence.
 _NAMED = 3
 
 # How sure a run is of the metric of `until`, the widest interval first.
-Precisions = Callable[[Path], Sequence[Precision]]
+Precisions = Callable[[Path, str], Sequence[Precision]]
 
 
-@dataclass(frozen=True)
-class Growth:
-    """What a run with `until` grows by: its settings, its plan so far, and who tells how sure it is."""
+def growing(
+    run: Kept[RunRecord],
+    starts: Sequence[PlannedStart],
+    whole: Plan,
+    settings: Settings,
+    precisions: Precisions,
+    observer: Observer,
+) -> Iterator[PlannedStart]:
+    """Yield the starts, then the starts of one more block as long as `until` asks for one.
 
-    settings: Settings
-    until: Until
-    whole: Plan
-    precisions: Precisions
-    expect: Expect
+    A block is in run.json before it begins, and so is the reason why there is no further one. `whole` is the
+    plan so far.
+    """
+    until, directory = settings.until, run.path.parent
+    assert until is not None
+    before_s, began_s = measured_s(directory), time.monotonic()
+    yield from starts
+    while True:
+        found = precisions(directory, until.metric)
+        spent_s = before_s + time.monotonic() - began_s
+        if stop := why_stop(until, found, whole.blocks, spent_s):
+            observer.line(f"no further repeat: {stop}")
+            run.update(stopped_because=stop)
+            return
+        grown = plan.grown(whole, settings, last_index(directory, run.record) + 1)
+        block = grown.starts[len(whole.starts) :]
+        whole, recorded = grown, run.record.plan
+        observer.grow(block, f"repeat {whole.blocks} follows: {widest(until, found)}")
+        run.update(plan=replace(recorded, starts=(*recorded.starts, *block), estimate_s=whole.estimate_s))
+        yield from block
 
 
 def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:
-    """Why no further block is measured, in a sentence with numbers; None: one more.
+    """Return why no further block is measured, in a sentence with numbers, or None for one more.
 
-    `found`: the widest first. `spent_s`: seconds measured so far, all attempts together; the next block is
-    taken to last as long as the mean of those `blocks`.
+    `found` begins with the widest. `spent_s` is what was measured so far, all attempts together; the next
+    block is taken to last as long as the mean of those `blocks`.
     """
     known = [each for each in found if each.half_width_share is not None]
     left_out = _left_out(found)
@@ -61,7 +86,7 @@ def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: flo
 
 
 def widest(until: Until, found: Sequence[Precision]) -> str:
-    """How far the widest interval reaches; `found` begins with it."""
+    """Say how far the widest interval reaches. `found` begins with it."""
     share, case = _share(found[0]), found[0].case
     if share == float("inf"):
         return f"of {until.metric} there is one start that counts, and no interval ({case})"

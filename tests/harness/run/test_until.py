@@ -7,11 +7,11 @@ import signal
 from subprocess import CompletedProcess
 
 import pytest
-from bench_command import Place, begun, bench, ended, quick, side_by_side, told
+from bench_command import Place, begun, bench, ended, quick, side_by_side
 from waiting import wait_until
 
 from harness.contracts import Precision, Until
-from harness.run.growth import MOST_BLOCKS, why_stop
+from harness.run.until import MOST_BLOCKS, why_stop
 
 FIVE = Until(0.05, "ttft_s.p50", budget_s=600)
 WIDE, NARROW = Precision("vllm awq, 4 users", 0.073), Precision("llama_cpp fp16, 1 user", 0.021)
@@ -130,12 +130,6 @@ def test_until_measures_three_repeats_at_the_least_and_says_why_it_stops(runs) -
     assert said.startswith("the widest 95 % interval of output_tokens_per_s reaches ")
     assert "within the 99 % asked for; 3 repeats took " in said
     assert f"no further repeat: {said}" in done.stderr
+    assert "3 starts, 3 cells, about 27 s, and each engine's own start-up" in done.stderr
     assert "nothing to measure" in resumed.stderr
     assert len(place.starts()) == 3
-
-
-def test_the_next_plan_knows_what_this_one_took(runs) -> None:
-    place, done, _ = runs["narrow"].result()
-    assert "3 starts, 3 cells, about 27 s, and each engine's own start-up" in done.stderr
-    after = told(place, "plan", *quick(*SHORT)).stdout
-    assert "learnt from earlier runs" in after

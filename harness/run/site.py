@@ -1,0 +1,70 @@
+"""What every step of a run is given: where it takes place, who is told, and records that are kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from harness.contracts import PlannedCell, PlannedStart
+from harness.install.provision import Provisions
+from harness.load.pulse import Progress
+from harness.run.watch import Now
+from harness.sampling.guard import Guard
+from harness.store import store
+from harness.store.result import Result
+from harness.store.store import CellRecord, RunRecord, StartRecord
+
+
+class Observer(Protocol):
+    """Who shows a run. All calls come from the thread that runs it, but for `start_stage`."""
+
+    def line(self, text: str) -> None: ...
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None: ...
+    def start_begins(self, start: PlannedStart) -> None: ...
+    def start_held(self, start: PlannedStart, unfit: str) -> None: ...
+    def start_launches(self, start: PlannedStart) -> None: ...
+    def start_stage(self, start: PlannedStart, stage: str) -> None: ...
+    def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None: ...
+    def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
+    def start_failed(self, start: PlannedStart, error: str) -> None: ...
+    def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None: ...
+    def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None: ...
+    def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None: ...
+    def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a run takes place: its directory, bench's cache directory, device indices, what is installed, and
+    who looks whether the machine is fit."""
+
+    run_dir: Path
+    cache_dir: Path
+    devices: tuple[int, ...]
+    guard: Guard
+    observer: Observer
+    provisions: Provisions = field(default_factory=Provisions)
+
+    @property
+    def state_dir(self) -> Path:
+        """Records of what runs, shared by all runs."""
+        return self.cache_dir / "running"
+
+
+_Record = TypeVar("_Record", RunRecord, StartRecord)
+
+
+class Kept(Generic[_Record]):
+    """A record and its file, which is written whole whenever a fact is learnt."""
+
+    def __init__(self, path: Path, record: _Record) -> None:
+        self.path = path
+        self.record: _Record = record
+        self.update()
+
+    def update(self, **facts: Any) -> None:
+        """Replace these fields and write the file."""
+        self.record = replace(self.record, **facts)
+        store.write_record(self.path, self.record)
