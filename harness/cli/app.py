@@ -1,57 +1,152 @@
-"""The command line: its commands, exit codes, and how a mistake is told. No logic of measuring."""
+"""The command line: which commands there are, exit codes, and how a mistake is told.
+
+A command's module is imported when that command is called, so that `bench --help` waits for none of them.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
-from harness.cli import fitting, looking, making, measuring, proving, reading, searching, viewing
 from harness.cli.arguments import complaints
 from harness.errors import BenchError, Interrupted
 
+# Every mistake in a command's own arguments; Typer exports only this subclass of it.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+class Command(NamedTuple):
+    """One command: its function, by module of harness.cli and name; its summary and an example for the help.
+
+    `summary` is the first paragraph of the function's docstring (a test compares them).
+    """
+
+    module: str
+    function: str
+    summary: str
+    example: str
+
+
+# In the order of the help.
+COMMANDS = {
+    "run": Command(
+        "measuring",
+        "run",
+        "Start each server in turn, play the same conversations at it, and write one report.",
+        "bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8",
+    ),
+    "plan": Command(
+        "measuring",
+        "plan_command",
+        "Show what a run would do, in order, with what is skipped and why. Starts nothing.",
+        "bench plan engine=llama_cpp,reference load.concurrency=1,4",
+    ),
+    "search": Command(
+        "searching",
+        "search",
+        "Find the highest load that keeps every objective (slo.*), on each server start.",
+        "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
+    ),
+    "fit": Command(
+        "fitting",
+        "fit",
+        "Say which engines at which quantizations fit the device's memory, from the model's shape alone.",
+        "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
+        "engine.context_length=8192",
+    ),
+    "report": Command(
+        "reading",
+        "report",
+        "Write a run's report again, or its numbers and charts in another form. Needs the directory alone; "
+        "pictures need an installed Chromium, Chrome or Edge.",
+        "bench report results/20261125-101500-chat_multi_turn",
+    ),
+    "compare": Command(
+        "reading",
+        "compare",
+        "Compare two runs, or two deployments: what differs in how they were made, then B over A.",
+        'bench compare results/before "results/after:vllm awq" compare.margin=10%',
+    ),
+    "gate": Command(
+        "reading",
+        "gate",
+        "Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: "
+        "the interval does not tell.",
+        "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
+    ),
+    "view": Command(
+        "reading",
+        "view",
+        "Write an index of all runs in a directory: one page, a row per run with its headline, newest first.",
+        "bench view results",
+    ),
+    "install": Command(
+        "making",
+        "install_command",
+        "Make an engine's own environment in the user's cache directory, with your own pip settings.",
+        "bench install llama_cpp",
+    ),
+    "prepare": Command(
+        "making",
+        "prepare",
+        "Find or make the weights that a run with the same keys would need, and print where they are.",
+        "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq",
+    ),
+    "list": Command(
+        "looking",
+        "list_command",
+        "List what bench knows, with what is available here and why not.",
+        "bench list quantizations",
+    ),
+    "doctor": Command(
+        "looking",
+        "doctor",
+        "Look whether this machine is fit to measure on, and say what to do where it is not.",
+        "bench doctor --json",
+    ),
+    "selftest": Command(
+        "proving",
+        "selftest_command",
+        "Measure bench's own error on this machine, for the reports to quote. Takes about a minute.",
+        "bench selftest --quick",
+    ),
+}
+
+
+class Commands(TyperGroup):
+    """The group of all commands. The help shows their summaries; a call imports its own command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=each.summary) for name, each in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and whole_command(str(name)), rest
+
+
+def whole_command(name: str) -> Any:
+    """Import a command and return it with its arguments and its whole help."""
+    module, function, _, example = COMMANDS[name]
+    alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
+    called = getattr(import_module(f"harness.cli.{module}"), function)
+    alone.command(name, epilog=f"Example:  {example}")(called)
+    return typer.main.get_command(alone)
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Which engine, at which quantization, should serve your language model on your device.",
     invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Every mistake in a command's own arguments; Typer exports only this subclass of it.
-UsageError: Any = typer.BadParameter.__mro__[1]
-# In the order of the help: what does it, and an example.
-COMMANDS = (
-    ("run", measuring.run, "bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8"),
-    ("plan", measuring.plan_command, "bench plan engine=llama_cpp,reference load.concurrency=1,4"),
-    (
-        "search",
-        searching.search,
-        "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
-    ),
-    (
-        "fit",
-        fitting.fit,
-        "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
-        "engine.context_length=8192",
-    ),
-    ("report", reading.report, "bench report results/20261125-101500-chat_multi_turn"),
-    ("compare", reading.compare, 'bench compare results/before "results/after:vllm awq" compare.margin=10%'),
-    (
-        "gate",
-        reading.gate,
-        "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
-    ),
-    ("view", viewing.view, "bench view results"),
-    ("install", making.install_command, "bench install llama_cpp"),
-    ("prepare", making.prepare, "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq"),
-    ("list", looking.list_command, "bench list quantizations"),
-    ("doctor", looking.doctor, "bench doctor --json"),
-    ("selftest", proving.selftest_command, "bench selftest --quick"),
-)
-for _name, _command, _example in COMMANDS:
-    app.command(_name, epilog=f"Example:  {_example}")(_command)
 
 
 @app.callback()
@@ -61,24 +156,28 @@ def _without_command(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """The `bench` command. Exit codes: 0 fine, 1 a cell or the gate failed, 2 a mistake, 3 the
-    gate is inconclusive, 130 and 143 signals."""
+    """Run the `bench` command and exit.
+
+    Exit codes: 0 fine, 1 a cell or the gate failed, 2 a mistake, 3 the gate is inconclusive, 130 and 143
+    signals.
+    """
     try:
         sys.exit(app(standalone_mode=False, prog_name="bench") or 0)
     except UsageError as mistake:
         asked = mistake.ctx.command_path if mistake.ctx else "bench"
-        complaints.print(escape(f"{mistake.format_message()} See `{asked} --help`."))
-        sys.exit(2)
+        _complain(f"{mistake.format_message()} See `{asked} --help`.", 2)
     except Interrupted as interrupted:
-        complaints.print("interrupted")
-        sys.exit(interrupted.exit_code)
+        _complain("interrupted", interrupted.exit_code)
     except BenchError as error:
-        complaints.print(escape(str(error)))
-        sys.exit(error.exit_code)
+        _complain(str(error), error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
-        complaints.print(escape(f"{error.filename}: {error.strerror}"))
-        sys.exit(2)
+        _complain(f"{error.filename}: {error.strerror}", 2)
+
+
+def _complain(what: str, exit_code: int) -> None:
+    complaints.print(escape(what))
+    sys.exit(exit_code)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+from engines.model import weights
+from engines.model.weights.facts import known_facts
 from harness.cli.arguments import Json, Overrides, Study, out, print_json
+from harness.cli.show.fit_text import fit_record, print_fit
+from harness.fit import fit as fitting
+from harness.fit.fit_device import memory_of
 from harness.install import install
+from harness.install.provision import why_not_on
 from harness.settings import config, overrides
 
 
@@ -20,20 +26,11 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
 
     Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
     """
-    from engines.model import weights
-    from engines.model.weights.facts import known_facts
-    from harness.cli.show.fit_text import fit_record, print_fit
-    from harness.fit import fit as fitting
-    from harness.fit.fit_device import memory_of
-    from harness.install.provision import why_not_on
-
     settings, terms = config.fit_settings(overrides.parse(changes or [], study))
     memory = memory_of(settings.device, terms.device_memory_bytes)
     known = {model: known_facts(model) for model in settings.models}
-    facts = {model: each.facts for model, each in known.items()}
-    origins = {model: each.origin for model, each in known.items()}
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
-    tables = fitting.fit(settings, facts, memory, why_not_on, can_prepare, origins)
+    tables = fitting.fit(settings, known, memory, why_not_on, can_prepare)
     if as_json:
         print_json(fit_record(tables, known, memory))
     else:

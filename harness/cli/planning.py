@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from harness.contracts import Plan
-from harness.errors import UserError
+from engines.model import weights
+from engines.model.weights.facts import known_facts, most_context
+from harness.contracts import ModelFacts, Plan
+from harness.errors import BenchError, UserError
+from harness.fit.fit_device import smallest_bytes
 from harness.install import install
-from harness.install.provision import device_of, why_not_here
+from harness.install.builds import uses_devices
+from harness.install.provision import device_of, select_devices, why_not_here
 from harness.plan import plan
+from harness.plan.memory import DeviceBytes
 from harness.settings.config import Settings
 
 
@@ -17,9 +22,6 @@ def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = No
 
     See plan.make and check_goals.
     """
-    from engines.model import weights
-    from engines.model.weights.facts import most_context
-
     whole = plan.make(
         settings,
         partial(weights.can_prepare, cache=install.cache_dir()),
@@ -27,10 +29,26 @@ def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = No
         most_context,
         is_new=is_new,
         repeats=repeats,
+        device_bytes=_device_bytes(settings),
+        shape=_shape,
     )
     if is_new:
         check_goals(settings, whole)
     return whole
+
+
+def _device_bytes(settings: Settings) -> DeviceBytes:
+    """Return how much memory each device of a deployment has on this machine."""
+    each_bytes = smallest_bytes(select_devices(device_of(settings)))
+    return lambda deployment: each_bytes if uses_devices(deployment) else None
+
+
+def _shape(model: str) -> ModelFacts | None:
+    """Return a model's shape as far as it is known without the hub, so that --resume finds the same."""
+    try:
+        return None if model.startswith("hf:") else known_facts(model).facts
+    except BenchError:
+        return None
 
 
 def check_goals(settings: Settings, whole: Plan) -> None:

@@ -1,4 +1,7 @@
-"""Commands that read results directories: `report`, `compare`, `gate`."""
+"""Commands that read results directories: `report`, `compare`, `gate`, `view`.
+
+`reports` brings pandas, a second or more: each function imports it, so that help and mistakes do not wait.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import track
 
-from harness.cli.arguments import Json, out, print_json
+from harness.cli.arguments import Json, complaints, out, print_json
 from harness.errors import UserError
 from harness.settings import goals, overrides
 from harness.store.named_files import write_named
@@ -23,53 +27,56 @@ GateKeys = Annotated[
     list[str] | None,
     typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
 ]
-
-
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="FORMAT",
-        help="html, markdown, json, csv, parquet, png or svg.",
-        show_default="by --output's ending, else html",
+Side = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR[:DEPLOYMENT]", help="A run's directory, or one deployment of it by its label."
     ),
 ]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|DIR|-",
-        help="Where to write; - is standard output.",
-        show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
-    ),
-]
-Table = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
-        show_default="values; all of them into a directory",
-    ),
-]
-ChartId = Annotated[str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")]
-ListCharts = Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")]
-Theme = Annotated[str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")]
-Width = Annotated[
-    int | None, typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900")
-]
-Height = Annotated[int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")]
 
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's directory.")],
-    format_: Format = None,
-    output: Output = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="html, markdown, json, csv, parquet, png or svg.",
+            show_default="by --output's ending, else html",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR|-",
+            help="Where to write; - is standard output.",
+            show_default="html: DIR/report.html; pictures: DIR/charts; text: -",
+        ),
+    ] = None,
     as_json: Json = False,
-    table: Table = None,
-    chart: ChartId = None,
-    charts: ListCharts = False,
-    theme: Theme = None,
-    width: Width = None,
-    height: Height = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which table as csv or parquet: values, verdicts, cells, requests ... (docs/python.md).",
+            show_default="values; all of them into a directory",
+        ),
+    ] = None,
+    chart: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which chart as png or svg; all: every one.")
+    ] = None,
+    charts: Annotated[bool, typer.Option("--charts", help="List the charts' ids and titles.")] = False,
+    theme: Annotated[
+        str | None, typer.Option(metavar="light|dark", help="Of a picture.", show_default="light")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(help="Of a picture, CSS pixels; a PNG has twice as many.", show_default="900"),
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Of a picture, CSS pixels.", show_default="the chart's own")
+    ] = None,
 ) -> None:
     """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
     pictures need an installed Chromium, Chrome or Edge."""
@@ -90,14 +97,6 @@ def report(
         return
     for path in write_output(directory, asked(given)):
         out.print(escape(str(path)))
-
-
-Side = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIR[:DEPLOYMENT]", help="A run's directory, or one deployment of it by its label."
-    ),
-]
 
 
 def compare(
@@ -157,3 +156,31 @@ def gate(
         print_gate(out, gate)
     if gate.exit_code:
         raise typer.Exit(gate.exit_code)
+
+
+def view(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory that has the runs, also some levels below.")
+    ] = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="DIR/index.html")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write an index of all runs in a directory: one page, a row per run with its headline, newest first.
+
+    Each row leads to the run's report. Open the page in a browser; it needs no server.
+    """
+    from reports.page.index_page import as_plain, find_runs, index_row, newest_first, write_index
+
+    is_shown = complaints.is_terminal
+    found = track(
+        find_runs(directory), "reading runs", console=complaints, transient=True, disable=not is_shown
+    )
+    rows = [index_row(each) for each in found]
+    if output is not None or not as_json:
+        path = write_index(directory, rows, output)
+    if as_json:
+        print_json([as_plain(row) for row in newest_first(rows)])
+    else:
+        out.print(escape(str(path)))

@@ -48,8 +48,9 @@ def search(
     are tried, down to a sixteenth; without search.lowest it is where a window has four conversations. A load
     that is not clear gets up to search.trials windows, each with fresh prompts.
 
-    Servers are told to serve search.highest users at once where that is given, at most 64, else 8; more of
-    them wait. engine.concurrent_sequences=N says it otherwise.
+    Servers are told to serve search.highest users at once where that is given, at most 64, else 8; of rates,
+    what search.highest needs at 10 output tokens/s, at most 64. More of them wait.
+    engine.concurrent_sequences=N says it otherwise.
 
     A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most; it ends
     early once half of the last requests failed (load.max_failed).

@@ -3,7 +3,8 @@ only; no other behaviour."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from harness.contracts.deployments import Deployment
 from harness.contracts.loads import Load
@@ -43,13 +44,18 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered starts with their cells, and what is left out. `estimate_s` is the expected duration; `labels`:
-    of the deployments in the order in which they were asked for."""
+    """Ordered starts with their cells, and what is left out.
+
+    `estimate_s` is the expected duration. `labels`: of the deployments, in the order in which they were asked
+    for. `filled`: why the plan gave a common term its value, a clause by the term's name, of those that
+    nobody gave.
+    """
 
     starts: tuple[PlannedStart, ...]
     skips: tuple[Skip, ...]
     estimate_s: float
     labels: tuple[str, ...] = ()
+    filled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def deployments(self) -> dict[str, Deployment]:

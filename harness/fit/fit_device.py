@@ -1,6 +1,9 @@
-"""Which memory `bench fit` reckons with: a device's that is here, the machine's, or one that was named."""
+"""Which memory `bench fit` and a plan count on: a device's that is here, the machine's, or one that was
+named."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from harness.contracts import Reason
 from harness.errors import UserError
@@ -9,8 +12,11 @@ from harness.sampling import gpu, host
 
 
 def memory_of(device: str, given_bytes: int | None) -> Memory:
-    """The memory that `device` (auto, cpu, 0, "0,1") has; `given_bytes` of each is believed, and then it
-    need not be here. Raises UserError for a device that is not here without them."""
+    """Return the memory that `device` (auto, cpu, 0, "0,1") has.
+
+    `given_bytes` of each is believed, and then it need not be here. Raises UserError for a device that is not
+    here without them.
+    """
     found = gpu.devices()
     why_none = found.text if isinstance(found, Reason) else None
     if device == "cpu":
@@ -22,6 +28,15 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     return _of_devices(device)
 
 
+def smallest_bytes(indices: Sequence[int]) -> int | None:
+    """Return the memory of the smallest of these devices, since engines share alike; None if not all tell
+    it."""
+    found = gpu.devices()
+    sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
+    known = [size for index in indices if (size := sizes.get(index))]
+    return min(known) if known and len(known) == len(indices) else None
+
+
 def _of_machine(given_bytes: int | None, why_no_device: str | None) -> Memory:
     if given_bytes is not None:
         return Memory("cpu", given_bytes, None, "as given")
@@ -31,15 +46,13 @@ def _of_machine(given_bytes: int | None, why_no_device: str | None) -> Memory:
 
 
 def _of_devices(device: str) -> Memory:
-    """Of several the smallest one's, since engines share alike."""
     indices = (0,) if device == "auto" else gpu.select(device)
     found = gpu.devices()
-    chosen = [] if isinstance(found, Reason) else [each for each in found if each.index in indices]
-    sizes = [each.memory_bytes for each in chosen if each.memory_bytes]
-    if len(sizes) < len(indices):
+    size = smallest_bytes(indices)
+    if size is None or isinstance(found, Reason):
         raise UserError(f"device={device}: NVML does not tell its memory; give fit.device_memory=24GiB")
-    names = ", ".join(dict.fromkeys(each.name or "without a name" for each in chosen))
-    return Memory("cuda", min(sizes), len(indices), f"this machine's: {names}")
+    named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
+    return Memory("cuda", size, len(indices), f"this machine's: {', '.join(named)}")
 
 
 def _as_given(device: str, given_bytes: int, *, is_here: bool) -> Memory:

@@ -39,8 +39,8 @@ from harness.install.install_step import run_supervised
 from harness.plan.candidates import candidates
 from harness.sampling import gpu
 from harness.settings.config import Settings
-from harness.settings.overrides import as_text
 from harness.settings.units import size_text
+from harness.settings.values import as_text
 
 OnLine = Callable[[str], None]
 # Makes the environment of a tool, or finds it: its directory.

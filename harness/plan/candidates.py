@@ -14,16 +14,13 @@ from typing import Any
 from engines import ENGINES
 from harness.contracts import Deployment, EngineTerms, Launcher
 from harness.errors import UserError
+from harness.plan.sequences import at_once
 from harness.settings.config import EngineChoice, Settings
 from harness.settings.decoding import Varied
 
 NO_QUANTIZATION = "-"
 # Tokens of one conversation, where neither the user nor fairness=stock says otherwise.
 CONTEXT_LENGTH = 4096
-# Requests that a server is told to serve at once where no number of users says it. Few, since some engines
-# reserve a whole engine.context_length for each: llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M
-# parameters, and tens of GiB at 8B. Where more come at once they queue; `bench plan` says this number.
-OPEN_LOOP_SEQUENCES = 8
 # Options of engines that mean the same everywhere, and the launcher that heeds them.
 _HEEDED_BY: Mapping[str, Launcher] = {"environment": "native", "program": "native", "image": "docker"}
 _HOW: Mapping[Launcher | None, str] = {
@@ -36,7 +33,7 @@ _HOW: Mapping[Launcher | None, str] = {
 def candidates(settings: Settings) -> Iterator[Deployment]:
     """Every combination asked for, once; an engine that needs no weights has no quantization to sweep."""
     seen: set[Deployment] = set()
-    slots = max(load.concurrency or OPEN_LOOP_SEQUENCES for load in settings.loads)
+    slots = at_once(settings.loads, settings.scenarios).count
     for engine, model, quantization, terms in itertools.product(
         settings.engines, settings.models, settings.quantizations, settings.terms
     ):

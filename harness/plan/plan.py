@@ -28,7 +28,9 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.context_fit import check_context
+from harness.plan.memory import DeviceBytes, Shape, bounded
 from harness.plan.order import cell_order, deployment_order
+from harness.plan.sequences import at_once
 from harness.settings.config import Settings
 
 CanPrepare = Callable[[Weights], Reason | None]
@@ -54,6 +56,8 @@ def make(
     *,
     is_new: bool = True,
     repeats: int | None = None,
+    device_bytes: DeviceBytes = lambda deployment: None,
+    shape: Shape = lambda model: None,
 ) -> Plan:
     """Blocks in which every deployment is started once, in a balanced order that is drawn from the run's seed
     (harness/plan/order.py), with the cells of a start in random order.
@@ -64,14 +68,32 @@ def make(
     the model can: a run that was begun with one may still be resumed.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
+    deployments, filled = _filled(settings, deployments, device_bytes, shape)
     if is_new:
         _check_models(settings, deployments, most_context)
-    whole = Plan((), tuple(skips), 0.0, tuple(each.label for each in deployments))
+    whole = Plan((), tuple(skips), 0.0, tuple(each.label for each in deployments), filled)
     for _ in range(planned_blocks(settings) if repeats is None else repeats):
         whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
     if is_new:
         check_context(whole.starts)
     return estimated(whole)
+
+
+def _filled(
+    settings: Settings, deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
+) -> tuple[list[Deployment], dict[str, str]]:
+    """Give the deployments a KV cache that all can hold; return them with why terms that nobody gave are what
+    they are."""
+    terms = [
+        each.value for each in settings.terms if each.value.fairness != "stock" and not each.value.base_url
+    ]
+    filled, kept = {}, list(deployments)
+    if deployments and any(each.concurrent_sequences is None for each in terms):
+        filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
+    if deployments and any(each.kv_cache_tokens is None for each in terms):
+        kept, why = bounded(deployments, device_bytes, shape)
+        filled |= {"kv_cache_tokens": why} if why else {}
+    return kept, filled
 
 
 def planned_blocks(settings: Settings) -> int:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
-from harness.plan.candidates import OPEN_LOOP_SEQUENCES
+from harness.plan.sequences import FEWEST, needed
 from harness.run import session
 from harness.run.bisection import Trial, bracket, next_load
 from harness.run.site import Kept, Observer
@@ -25,7 +25,7 @@ from harness.settings.units import counted
 from harness.store import store
 from harness.store.store import CellRecord, RunRecord
 
-# A server may reserve memory for each that it serves at once (see candidates.OPEN_LOOP_SEQUENCES).
+# A server may reserve memory for each that it serves at once (see plan/sequences.py).
 MOST_SEQUENCES = 64
 # A trial ends once more of its last requests have failed: where every objective asks for a larger share than
 # the rest, none of them can be kept. What is measured to its end otherwise is the queue of a broken server.
@@ -68,9 +68,12 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     may_end = all(objective.share > 1 - MOST_FAILED_SHARE for objective in settings.slo)
     if "load.max_failed" not in settings.given and may_end:
         load = replace(load, max_failed_share=MOST_FAILED_SHARE)
-    # As many as users are searched for, where the user says how many; else as in an open loop.
-    slots = OPEN_LOOP_SEQUENCES
-    if terms.over == "concurrency" and "search.highest" in settings.given and terms.highest:
+    # What the highest load needs; of users the fewest, unless the user says how many are searched for.
+    slots = FEWEST
+    if terms.over == "rate":
+        highest = replace(load, concurrency=None, rate_per_s=terms.highest)
+        slots = min(max(needed(highest, each).count for each in settings.scenarios), MOST_SEQUENCES)
+    elif "search.highest" in settings.given and terms.highest:
         slots = min(int(terms.highest), MOST_SEQUENCES)
     return replace(
         settings, loads=(load,), terms=tuple(_with_sequences(point, slots) for point in settings.terms)

@@ -39,6 +39,7 @@ from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
 from harness.settings import config, overrides
 from harness.settings.config import Settings
+from harness.settings.values import Choices
 from harness.store import store, tokens
 from harness.store.named_files import LOCK_FILE
 from harness.store.store import CellRecord, RunRecord, StartRecord
@@ -252,7 +253,7 @@ def _check_machine(directory: Path, record: RunRecord) -> None:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
 
 
-def choices_of(record: RunRecord) -> overrides.Choices:
+def choices_of(record: RunRecord) -> Choices:
     """Return what was given when a run or a search was begun."""
     return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
 

@@ -27,10 +27,10 @@ from harness.contracts import (
     masked_argv,
 )
 from harness.errors import ServerError, UserError
-from harness.fit import fit
 from harness.install.builds import program_of
 from harness.install.install import compiled_dir
 from harness.install.inventory import version_of
+from harness.plan import memory
 from harness.run.site import Kept, Site
 from harness.run.watch import Watch, watch_memory
 from harness.sampling import environment, gpu, host
@@ -87,7 +87,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
-    device: fit.Device = "cuda" if site.provisions.devices_of(deployment, site.devices) else "cpu"
+    device: memory.Device = "cuda" if site.provisions.devices_of(deployment, site.devices) else "cpu"
     described: dict[str, str | int | float | bool | None] = {}
     if weights is not None:
         described = {
@@ -108,7 +108,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         forces_length=engine.forces_length(deployment),
         model_facts=weights.facts if weights else None,
         api_prices=API_PRICES.get(deployment.model, ()),
-        memory_expected=fit.expected(deployment, weights.facts if weights else None, device),
+        memory_expected=memory.expected(deployment, weights.facts if weights else None, device),
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
 

@@ -34,7 +34,7 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.settings import goals, loads
 from harness.settings.decoding import Varied, check_single, decode, fields_by_key, option_keys, points, takes
-from harness.settings.overrides import Choices, as_text, shown
+from harness.settings.values import Choices, as_text, shown
 from scenarios import SCENARIOS
 
 DEFAULT_MODEL = "gemma3-270m"

@@ -19,7 +19,7 @@ import msgspec
 from harness.contracts import Scalar
 from harness.errors import UserError
 from harness.settings import units
-from harness.settings.overrides import Choices, shown
+from harness.settings.values import Choices, shown
 
 _UNITS = {
     "_per_s": units.rate_per_s,

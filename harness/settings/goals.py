@@ -22,7 +22,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.settings.decoding import check_single, decode, fields_by_key, points
-from harness.settings.overrides import Choices, shown
+from harness.settings.values import Choices, shown
 
 # Of which a request has a value of its own.
 SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harness.contracts import Load, Scalar, ScenarioChoice
 from harness.errors import UserError
-from harness.settings.overrides import Choices, shown
+from harness.settings.values import Choices, shown
 
 
 class Point(Protocol):

@@ -53,6 +53,8 @@ def _traffic(run: Run) -> dict[str, list[list[Html | str]]]:
         rows.append([label, _terms(cell.load)])
     if sequences := _sequences(run):
         rows.append(["requests served at once", sequences])
+    if cache := run.record.plan.filled.get("kv_cache_tokens"):
+        rows.append(["KV cache", cache])
     return {"traffic": rows} if rows else {}
 
 
@@ -64,10 +66,8 @@ def _sequences(run: Run) -> str:
         return ""
     if "engine.concurrent_sequences" in run.record.settings:
         origin = "as engine.concurrent_sequences says"
-    elif any(cell.load.kind == "closed" for cell in run.planned_cells):
-        origin = "the largest load.concurrency"
     else:
-        origin = "the default without load.concurrency; engine.concurrent_sequences sets it"
+        origin = run.record.plan.filled.get("concurrent_sequences", "as `bench search` chose")
     return f"{', '.join(map(str, sorted(counts)))} ({origin})"
 
 

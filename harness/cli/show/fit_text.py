@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,21 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.contracts import ModelFacts
-from harness.fit.fit import FITS_SHARE, MOST_USERS, FitRow, FitTable, Memory
+from harness.fit.fit import MOST_USERS, FitRow, FitTable, Known, Memory
+from harness.plan.memory import FITS_SHARE
 
 _COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
 # Behind a deployment whose weights cannot be had.
 _NOT_HAD = " !"
 _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
-
-
-class Known(Protocol):
-    """Facts of a model and where they are from (engines.model.weights.facts.KnownFacts)."""
-
-    @property
-    def facts(self) -> ModelFacts: ...
-    @property
-    def source(self) -> str: ...
 
 
 def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:

@@ -27,7 +27,7 @@ from harness.contracts import InstallSpec, Plan, Reason, SelfTest, SelfTestStep,
 from harness.errors import UserError
 from harness.install import install, inventory
 from harness.install.inventory import EngineHere, ModelHere, QuantizationServed
-from harness.plan.candidates import CONTEXT_LENGTH, OPEN_LOOP_SEQUENCES
+from harness.plan.candidates import CONTEXT_LENGTH
 from harness.sampling import gpu
 from harness.selftest.selftest import Rung
 from harness.settings.config import DEFAULT_MODEL, default_of_keys, takes_of_keys
@@ -156,8 +156,8 @@ def _keys() -> list[Row]:
     found = default_of_keys() | {
         "engine.launcher": "each engine's first",
         "engine.context_length": str(CONTEXT_LENGTH),
-        "engine.concurrent_sequences": f"largest load.concurrency; without one {OPEN_LOOP_SEQUENCES}",
-        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences",
+        "engine.concurrent_sequences": "largest load.concurrency, or what load.rate needs",
+        "engine.kv_cache_tokens": "engine.context_length x engine.concurrent_sequences, if all hold it",
         "engine.prefix_cache": "true",
         "fit.device_memory": "this machine's device, or the machine",
     }

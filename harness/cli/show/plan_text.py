@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from engines import ENGINES
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 from harness.plan.context_fit import context_lines
-from harness.settings import overrides
 from harness.settings.units import counted, duration_text
+from harness.settings.values import as_text
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
 def plan_lines(plan: Plan, until: Until | None = None) -> list[str]:
     """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
     deployments = list(plan.deployments.values())
-    alike = [*_fairness(deployments), *_tuned(deployments), *map(_unmatched_line, unmatched(plan))]
+    alike = [*_fairness(deployments), *_filled(plan), *_tuned(deployments)]
+    alike += map(_unmatched_line, unmatched(plan))
     return [*skip_lines(plan.skips), *alike, *context_lines(plan.starts), *length_lines(plan, until)]
 
 
@@ -106,8 +107,13 @@ _EQUAL_TERMS = ("context_length", "concurrent_sequences", "kv_cache_tokens", "pr
 
 def _told(terms: EngineTerms) -> str:
     asked = {name: value for name in _EQUAL_TERMS if (value := getattr(terms, name)) is not None}
-    told = ", ".join(f"engine.{name}={overrides.as_text(value)}" for name, value in asked.items())
+    told = ", ".join(f"engine.{name}={as_text(value)}" for name, value in asked.items())
     return told or "each engine's own defaults"
+
+
+def _filled(plan: Plan) -> list[str]:
+    """Say why the terms that nobody gave are what they are."""
+    return [f"engine.{term}: {why}" for term, why in plan.filled.items()]
 
 
 def _tuned(deployments: Sequence[Deployment]) -> list[str]:
@@ -126,7 +132,7 @@ def _tuned_set(deployment: Deployment) -> str | None:
         return None
     values = {name: getattr(deployment.options, name) for name in tuned.options}
     words = [
-        f"{engine}.{name}={overrides.as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
+        f"{engine}.{name}={as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
         for name, value in values.items()
     ]
     return f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(words)}; source: {tuned.source}'

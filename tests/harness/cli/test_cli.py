@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from subprocess import CompletedProcess
 
 import pytest
@@ -14,7 +18,7 @@ from bench_command import Place, begun, bench, ended, made, quick, side_by_side,
 from typer.testing import CliRunner
 from waiting import wait_until
 
-from harness.cli.app import app
+from harness.cli.app import COMMANDS, app
 from harness.store import store
 
 # --- interrupts -----------------------------------------------------------------------------------
@@ -182,9 +186,6 @@ def test_mistakes_of_other_commands_are_one_line(here, words):
 # --- what is printed ------------------------------------------------------------------------------
 
 
-COMMANDS = ("run", "plan", "fit", "report", "compare", "install", "prepare", "list", "doctor")
-
-
 def test_help_lists_the_commands(here):
     done = bench(here, "--help")
     assert done.returncode == 0
@@ -196,6 +197,21 @@ def test_each_command_has_help_with_an_example(command):
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert f"Example:  bench {command}" in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_all_commands_says_of_each_what_its_own_help_begins_with(command):
+    told = COMMANDS[command]
+    function = getattr(import_module(f"harness.cli.{told.module}"), told.function)
+    first = str(inspect.getdoc(function)).partition("\n\n")[0]
+    assert told.summary == " ".join(first.split())
+
+
+def test_help_imports_no_command():
+    loaded = "import sys; from typer.testing import CliRunner; from harness.cli.app import app; "
+    loaded += "CliRunner().invoke(app, ['--help']); "
+    loaded += "sys.exit(any(name in sys.modules for name in ('harness.settings', 'engines', 'pandas')))"
+    subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
 @pytest.mark.parametrize(

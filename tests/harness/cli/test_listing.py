@@ -76,7 +76,7 @@ def test_a_plan_says_how_load_arrives_and_what_ends_it(lines: list[str], said: l
     ("lines", "count"),
     [
         (["load.concurrency=1,4"], 4),
-        (["load.rate=9"], 8),
+        (["load.rate=9"], 118),
         (["load.rate=9", "engine.concurrent_sequences=3"], 3),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_plan_says_how_many_requests_are_served_at_once(lines: list[str], coun
 
 def test_the_keys_say_what_decides_over_the_requests_served_at_once() -> None:
     (default,) = [row["default"] for row in facts_of("keys") if row["key"] == "engine.concurrent_sequences"]
-    assert default == "largest load.concurrency; without one 8"
+    assert default == "largest load.concurrency, or what load.rate needs"
 
 
 def test_a_trace_is_played_whole(tmp_path) -> None:

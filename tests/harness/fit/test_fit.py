@@ -10,6 +10,7 @@ from toy_engine import Toy
 
 from engines import ENGINES
 from engines.model.models import MODELS
+from engines.model.weights.facts import KnownFacts
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -20,8 +21,9 @@ from harness.contracts import (
     Weights,
 )
 from harness.errors import UserError
-from harness.fit.fit import MOST_USERS, FitTable, Memory, expected, fit, need_of
+from harness.fit.fit import MOST_USERS, FitTable, Memory, fit
 from harness.install.provision import why_not_on
+from harness.plan.memory import expected, need_of
 from harness.settings import config, overrides
 
 # 10 parameters: 20 bytes at fp16.
@@ -56,7 +58,7 @@ def asked(
 ) -> list[FitTable]:
     settings, _ = config.fit_settings(overrides.parse(["model=any", *lines]))
     memory = Memory("cpu" if device == "cpu" else "cuda", size, devices, "as given")
-    return fit(settings, {"any": facts}, memory, why_not_on)
+    return fit(settings, {"any": KnownFacts(facts, "")}, memory, why_not_on)
 
 
 TOY = ("engine=toy", "quantization=fp16", "engine.context_length=100")
@@ -312,9 +314,9 @@ def test_weights_that_cannot_be_had_are_marked_with_the_reason(toy: Weighed) -> 
     def gone(weights: Weights) -> Reason | None:
         return Reason("is gone") if weights.quantization == "fp16" else None
 
-    [table] = fit(settings, {"any": TINY}, memory, why_not_on, gone)
+    [table] = fit(settings, {"any": KnownFacts(TINY, "", origin="table")}, memory, why_not_on, gone)
     assert {row.label: row.why_not_had for row in table.rows} == {"toy fp16": "is gone", "toy awq": None}
-    [of_shape] = fit(settings, {"any": TINY}, memory, why_not_on, gone, {"any": "shape"})
+    [of_shape] = fit(settings, {"any": KnownFacts(TINY, "")}, memory, why_not_on, gone)
     assert [row.why_not_had for row in of_shape.rows] == [None, None]
 
 
@@ -322,14 +324,14 @@ def test_weights_that_are_here_have_rows_of_what_can_be_made_of_them_alone() -> 
     """Also of a kind that is not among the usual ones."""
     settings, _ = config.fit_settings(overrides.parse(["model=any"]))
     memory = Memory("cuda", 80 * GB, None, "as given")
-    facts = {"any": LLAMA_70B}
+    known = {"any": KnownFacts(LLAMA_70B, "", origin="weights")}
 
     def is_not(quantization: str) -> Callable[[Weights], Reason | None]:
         return lambda weights: None if weights.quantization == quantization else Reason("is another")
 
     for quantization in ("awq", "gguf-q5_k_m"):
         can_prepare = is_not(quantization)
-        [table] = fit(settings, facts, memory, why_not_on, can_prepare, {"any": "weights"})
+        [table] = fit(settings, known, memory, why_not_on, can_prepare)
         assert {row.quantization for row in table.rows} == {quantization}
         assert {each.quantization for each in table.unserved} <= {quantization}
 

@@ -223,11 +223,43 @@ def test_every_traffic_has_its_own_seed() -> None:
     assert len(set(found)) == 4 + 4 + 2
 
 
-def test_an_open_loop_tells_the_server_a_fixed_small_number_of_sequences() -> None:
-    # Memory for each is reserved at the full context by some engines.
-    assert made("load.rate=4").starts[0].deployment.terms.concurrent_sequences == 8
-    given = made("load.rate=4", "engine.concurrent_sequences=2")
+@pytest.mark.parametrize(
+    ("lines", "count", "why"),
+    [
+        # Four turns of 32 tokens at 10 tokens/s, with three thinks of 1 s.
+        (
+            ["load.rate=2,4"],
+            64,
+            "load.rate=4/s x 15.8 s, a conversation of chat_multi_turn at 10 output tokens/s",
+        ),
+        (["load.rate=0.1"], 8, ", but 8 at the least"),
+        (["load.rate=100"], 256, ", but 256 at the most"),
+        (["load.concurrency=1,3"], 3, "the largest load.concurrency"),
+    ],
+)
+def test_servers_are_told_to_serve_what_the_load_needs_at_once(
+    lines: list[str], count: int, why: str
+) -> None:
+    words = ["scenario.spread=0", "scenario.think_time=1s", *lines]
+    whole = made(*words)
+    terms = whole.starts[0].deployment.terms
+    assert (terms.concurrent_sequences, terms.kv_cache_tokens) == (count, count * 4096)
+    assert why in whole.filled["concurrent_sequences"]
+    given = made(*words, "engine.concurrent_sequences=2")
     assert given.starts[0].deployment.terms.concurrent_sequences == 2
+    assert "concurrent_sequences" not in given.filled
+
+
+def test_a_trace_needs_what_is_under_way_at_its_busiest_moment(tmp_path: Path) -> None:
+    """Requests of 10 s each, one every second, or every half."""
+    path = tmp_path / "trace.csv"
+    path.write_text(
+        "timestamp,input_length,output_length\n" + "".join(f"{2000 * at},5,100\n" for at in range(40))
+    )
+    for speedup, count in (("2", 10), ("4", 20)):
+        whole = made("scenario=trace", f"scenario.path={path}", f"load.speedup={speedup}")
+        assert whole.starts[0].deployment.terms.concurrent_sequences == count
+        assert "the busiest moment of trace x" in whole.filled["concurrent_sequences"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.settings.overrides import as_text, parse
+from harness.settings.overrides import parse
+from harness.settings.values import as_text
 
 
 @pytest.mark.parametrize(

@@ -147,14 +147,16 @@ def test_the_traffic_is_told(page):
 @pytest.mark.parametrize(
     ("load", "given", "said"),
     [
-        (Load(concurrency=8), {}, "8 (the largest load.concurrency)"),
-        (Load(None, rate_per_s=2.0), {}, "8 (the default without load.concurrency; "),
+        (Load(concurrency=8), {}, "8 (why it is so many)"),
+        (Load(None, rate_per_s=2.0), {}, "8 (why it is so many) KV cache 8192 tokens, as they fit"),
         (Load(None, rate_per_s=2.0), {"engine.concurrent_sequences": ("8",)}, "8 (as engine.concurrent"),
     ],
 )
 def test_how_many_requests_are_served_at_once_is_told_with_who_chose_it(tmp_path, load, given, said):
     bare = deployment("llama_cpp", "fp16")
     plan = plan_of([replace(bare, terms=replace(bare.terms, concurrent_sequences=8))], [load])
+    filled = {"concurrent_sequences": "why it is so many", "kv_cache_tokens": "8192 tokens, as they fit"}
+    plan = replace(plan, filled=filled)
     store.write_record(tmp_path / "run.json", run_record(plan, settings=given))
     text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
     assert f"requests served at once {said}" in text

@@ -1,0 +1,195 @@
+"""What a deployment takes of a device's memory, and the KV cache that all deployments of a comparison can
+hold.
+
+Pure: what a device has and what a model's shape is are handed in. Knows no engine: what one takes beside its
+weights is its own file's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from engines import ENGINES, weights_bytes
+from harness.contracts import Deployment, ModelFacts, Reason, Weights
+
+Device = Literal["cpu", "cuda"]
+# Bytes of each device that a deployment uses; None on a CPU, or where nobody knows.
+DeviceBytes = Callable[[Deployment], int | None]
+# The shape of a model; None where it is not known.
+Shape = Callable[[str], ModelFacts | None]
+
+# The estimate is meant to be right to a tenth; beyond this share its error decides whether a server starts.
+FITS_SHARE = 0.9
+# An engine's option that says how much of a device it may take.
+SHARES: Mapping[str, str] = {
+    "vllm": "gpu_memory_utilization",
+    "sglang": "mem_fraction_static",
+    "tgi": "cuda_memory_fraction",
+}
+# Engines keep whole blocks of tokens; this is a multiple of all their sizes.
+_BLOCK_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on all devices of a deployment together; see MemoryNeed."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    kv_bytes_per_token: int
+    overhead_bytes: int
+    overhead_source: str
+    is_assumed: bool
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_cache_bytes + self.overhead_bytes
+
+
+def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need | Reason:
+    """Return what a deployment takes whose common terms are filled, or why that is not known."""
+    engine = ENGINES[deployment.engine]
+    needed = engine.weights(deployment)
+    if not isinstance(needed, Weights):
+        return needed or Reason(f"{deployment.engine} loads no weights")
+    size_bytes = weights_bytes(facts, needed.quantization, needed.file_format)
+    if size_bytes is None:
+        return Reason(f"how large {needed.quantization} is as {needed.file_format} is not known")
+    rest = engine.memory_needed(deployment, facts, device)
+    if isinstance(rest, Reason):
+        return rest
+    return Need(
+        size_bytes,
+        rest.kv_cache_bytes,
+        rest.kv_bytes_per_token,
+        rest.overhead_bytes,
+        rest.overhead_source,
+        rest.is_assumed,
+    )
+
+
+def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
+    """Return StartRecord.memory_expected; empty where nothing can be said.
+
+    That is so for a running server, for terms that are left to the engine, and for a shape that nobody knows.
+    """
+    terms = deployment.terms
+    if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
+        return {}
+    need = need_of(deployment, facts, device)
+    if isinstance(need, Reason):
+        return {}
+    return {
+        "weights": need.weights_bytes,
+        "kv_cache": need.kv_cache_bytes,
+        "overhead": need.overhead_bytes,
+        "kv_bytes_per_token": need.kv_bytes_per_token,
+    }
+
+
+def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
+    """Return the memory of all devices that a deployment uses; an engine that cannot share has one
+    device's."""
+    is_shared = "tensor_parallel" not in ENGINES[deployment.engine].unmatched(deployment)
+    return device_bytes * (deployment.terms.tensor_parallel if is_shared else 1)
+
+
+def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the largest number that `holds`, which it does up to some number; None if not for `least`."""
+    if not holds(least):
+        return None
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if holds(middle) else (least, middle - 1)
+    return least
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The most KV cache that one deployment can have, in tokens, in `limit_bytes` of its devices."""
+
+    label: str
+    tokens: int
+    limit_bytes: float
+
+
+def bounded(
+    deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
+) -> tuple[list[Deployment], str]:
+    """Give all deployments with the same terms and model the KV cache that the smallest of them can hold.
+
+    Their terms are filled: the cache is engine.context_length x engine.concurrent_sequences, and stays that
+    where each of them holds it, and where it is not known what they hold. Return them with a clause that says
+    which.
+    """
+    groups: dict[object, list[Deployment]] = {}
+    for each in deployments:
+        groups.setdefault((each.model, each.terms), []).append(each)
+    caps, why = dict[str, int](), list[str]()
+    for group in groups.values():
+        wanted = group[0].terms.kv_cache_tokens
+        if wanted is None or group[0].terms.base_url or ENGINES[group[0].engine].weights(group[0]) is None:
+            continue
+        said = "engine.context_length x engine.concurrent_sequences"
+        held, unknown = _all_held(group, wanted, device_bytes, shape)
+        if smallest := min(held, key=lambda each: each.tokens, default=None):
+            if smallest.tokens < wanted:
+                caps |= dict.fromkeys((each.label for each in group), smallest.tokens)
+                said = (
+                    f"the most that {smallest.label} holds in {smallest.limit_bytes / 2**30:.1f} GiB by the "
+                    f"arithmetic of `bench fit`, less than {said} = {wanted}"
+                )
+            else:
+                said += ", which fits"
+        why.append("; ".join([said, *unknown]))
+    capped = [
+        replace(each, terms=replace(each.terms, kv_cache_tokens=caps[each.label]))
+        if each.label in caps
+        else each
+        for each in deployments
+    ]
+    return capped, " / ".join(dict.fromkeys(why))
+
+
+def _all_held(
+    group: Iterable[Deployment], wanted: int, device_bytes: DeviceBytes, shape: Shape
+) -> tuple[list[_Held], list[str]]:
+    """Return what each can hold, up to `wanted` tokens; of those that nothing is known of, or that do not
+    hold one conversation, a clause each."""
+    held, unknown = list[_Held](), dict[str, list[str]]()
+    for each in group:
+        found = _held(each, wanted, device_bytes(each), shape(each.model))
+        if isinstance(found, Reason):
+            unknown.setdefault(found.text, []).append(each.label)
+        else:
+            held.append(found)
+    if not held and len(unknown) == 1:
+        return held, list(unknown)
+    return held, [f"{', '.join(labels)}: {reason}" for reason, labels in unknown.items()]
+
+
+def _held(
+    deployment: Deployment, wanted: int, device_bytes: int | None, facts: ModelFacts | None
+) -> _Held | Reason:
+    if device_bytes is None:
+        return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
+    if facts is None or facts.parameters is None:
+        return Reason("whether it fits is not known, since the model's shape is not")
+    share = getattr(deployment.options, SHARES.get(deployment.engine, ""), None)
+    limit_bytes = shared_bytes(deployment, device_bytes) * min(share or FITS_SHARE, FITS_SHARE)
+    known_facts = facts
+
+    def holds(tokens: int) -> bool:
+        terms = replace(deployment.terms, kv_cache_tokens=tokens)
+        need = need_of(replace(deployment, terms=terms), known_facts, "cuda")
+        return not isinstance(need, Reason) and need.total_bytes <= limit_bytes
+
+    if holds(wanted):
+        return _Held(deployment.label, wanted, limit_bytes)
+    context = deployment.terms.context_length or wanted
+    most = largest(context, wanted, holds)
+    if most is None:
+        return Reason("does not hold one conversation, or it is not known what it takes")
+    return _Held(deployment.label, max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS), limit_bytes)
