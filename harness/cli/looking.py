@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.arguments import Json, out, print_json
-from harness.install import install
+from harness.cli.show import listing
+from harness.install.install import cache_dir
 
 
 def list_command(
@@ -18,8 +19,6 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List what bench knows, with what is available here and why not."""
-    from harness.cli.show import listing
-
     if as_json:
         print_json(listing.facts_of(what))
     else:
@@ -28,13 +27,13 @@ def list_command(
 
 def doctor(as_json: Json = False) -> None:
     """Look whether this machine is fit to measure on, and say what to do where it is not."""
-    from harness.cli.doctor import examine
-    from harness.cli.show import listing
+    # It brings servers and sampling, for which `bench list` would wait.
+    from harness.cli.doctor import examine, print_findings
 
-    findings = examine(install.cache_dir(), Path("results"))
+    findings = examine(cache_dir(), Path("results"))
     if as_json:
         print_json(findings)
     else:
-        listing.print_findings(out, findings)
+        print_findings(out, findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

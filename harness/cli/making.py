@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from engines.model import weights
 from harness.cli.arguments import Overrides, Quiet, Study, complaints, out, signals_interrupt
 from harness.cli.progress.progress import Show
+from harness.cli.show.listing import has_device
 from harness.cli.show.plan_text import skip_lines
-from harness.contracts import Reason
+from harness.contracts import Reason, Weights
 from harness.errors import BenchError, UserError
 from harness.install import install, preparing
+from harness.install.inventory import spec_of
+from harness.install.provision import provide_weights
 from harness.settings import config, overrides
 from harness.settings.units import size_text
 
@@ -32,9 +36,7 @@ def install_command(
     """Make an engine's own environment in the user's cache directory, with your own pip settings.
 
     uv installs it. An install that was cut short begins again, without downloading what uv's cache has."""
-    from harness.cli.show import listing
-
-    spec = listing.spec_of(name, program)
+    spec = spec_of(name, program, has_device=has_device())
     what = name if program is None else f"{name} ({program})"
     if spec is None:
         out.print(f"{what} needs no environment of its own")
@@ -65,35 +67,33 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
 
     What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """
-    from engines.model import weights
-    from harness.install.provision import provide_weights
-
-    wanted, skips = preparing.wanted(
-        config.settings(overrides.parse(changes or [], study)), weights.can_prepare
-    )
+    settings = config.settings(overrides.parse(changes or [], study))
+    wanted, skips = preparing.wanted(settings, weights.can_prepare)
     reasons = {skip.reason for skip in skips}
     if not wanted and len(reasons) == 1:
         raise UserError(reasons.pop())
+    cache = install.cache_dir()
+    made: list[Weights] = []
+    failed: dict[str, list[Weights]] = {}
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in skip_lines(skips):
             show.line(line)
         if not wanted:
             raise UserError("nothing to prepare: none of these settings needs weights that can be had")
-        cache = install.cache_dir()
-        provide = partial(provide_weights, store=weights, cache=cache, on_line=show.line, limit_bytes=None)
-        made, failed = [], []
-        names_by_reason: dict[str, list[str]] = {}
-        for needed, outcome in preparing.in_turn(wanted, provide):
-            what = f"{needed.model} {needed.quantization}"
-            if isinstance(outcome, BenchError):
-                failed.append(needed)
-                names_by_reason.setdefault(str(outcome), []).append(f"{what} as {needed.file_format}")
+        for needed in wanted:
+            try:
+                found = provide_weights(needed, weights, cache, show.line, limit_bytes=None)
+            except BenchError as error:
+                failed.setdefault(str(error), []).append(needed)
                 continue
             made.append(needed)
-            out.print(escape(f"{what}: {outcome.path}  {size_text(outcome.size_bytes)}"))
-            if outcome.note:
-                out.print(escape(f"  {outcome.note}"))
-    for reason, names in names_by_reason.items():
+            size = size_text(found.size_bytes)
+            out.print(escape(f"{needed.model} {needed.quantization}: {found.path}  {size}"))
+            if found.note:
+                out.print(escape(f"  {found.note}"))
+    for reason, which in failed.items():
+        names = [f"{each.model} {each.quantization} as {each.file_format}" for each in which]
         complaints.print(escape(f"{', '.join(names)}: {reason}"))
-    if preparing.failures(failed, made, partial(weights.can_prepare, cache=cache)):
+    lacking = [each for which in failed.values() for each in which]
+    if preparing.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json
 from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
 from harness.cli.session import Task, measured, recorded
-from harness.cli.show.plan_text import length_lines, skip_lines, unmatched
+from harness.cli.show.plan_text import length_lines, print_plan, skip_lines, unmatched
 from harness.contracts import Precision
 from harness.errors import UserError
 from harness.install.provision import check_builds, device_of
@@ -118,8 +118,6 @@ def _check_any(starts: Sequence[object]) -> None:
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
-    from harness.cli.show import listing
-
     settings = config.settings(overrides.parse(changes or [], study))
     whole = planned(settings)
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
@@ -127,5 +125,5 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     if as_json:
         print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
     else:
-        listing.print_plan(out, whole, settings.until)
+        print_plan(out, whole, settings.until)
     _check_any(whole.starts)

@@ -23,7 +23,7 @@ def selftest_command(
 ) -> None:
     """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
     from engines.reference.sends import read_sends
-    from harness.cli.show import listing
+    from harness.cli.show.selftest_text import print_selftest, step_in_short
     from harness.selftest import known_error, selftest
 
     cache = install.cache_dir()
@@ -42,13 +42,13 @@ def selftest_command(
             ladder,
             cache / "running",
             lambda rung, progress: show.rung(ladder, rung, progress),
-            lambda step: show.line(listing.step_in_short(step)),
+            lambda step: show.line(step_in_short(step)),
         )
         kept = known_error.keep(cache, result)
         show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
     if as_json:
         print_json(result)
     else:
-        listing.print_selftest(out, result)
+        print_selftest(out, result)
     if any(step.failed for step in result.steps):
         raise typer.Exit(1)

@@ -6,11 +6,11 @@ Pure but for the `provide` that it is handed; knows no engine.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from engines import ENGINES
-from harness.contracts import Deployment, EngineTerms, Reason, Skip, Weights, WeightsFile
-from harness.errors import BenchError, UserError
+from harness.contracts import Deployment, EngineTerms, Reason, Skip, Weights
+from harness.errors import UserError
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import DEFAULTS, Settings
@@ -35,19 +35,6 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
         elif isinstance(needed, Weights):
             found[needed] = None
     return list(found), skips
-
-
-def in_turn(
-    wanted: Sequence[Weights], provide: Callable[[Weights], WeightsFile]
-) -> Iterator[tuple[Weights, WeightsFile | BenchError]]:
-    """Each as it is made, or why it was not: one that fails does not keep the others from being made."""
-    for weights in wanted:
-        outcome: WeightsFile | BenchError
-        try:
-            outcome = provide(weights)
-        except BenchError as error:
-            outcome = error
-        yield weights, outcome
 
 
 def failures(

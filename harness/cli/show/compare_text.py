@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.show.listing import print_rows
+from harness.cli.show.tables import print_rows
 from reports.comparing.verdict_words import ratio_text
 from reports.marks import SIGN, mark_text
 from reports.two_runs.compare import verdict_line, verdict_text

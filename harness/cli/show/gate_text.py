@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.cli.show.compare_text import marked, print_differences, print_distrust, print_left_out
-from harness.cli.show.listing import print_rows
+from harness.cli.show.tables import print_rows
 from reports.metrics import metric_of
 from reports.two_runs.gate_limit import limit_text
 from reports.written import NOTHING

@@ -1,11 +1,15 @@
-"""A plan as a person reads it: rows of its cells, and what holds for all of it. Pure."""
+"""A plan as a person reads it: rows of its cells, and what holds for all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+from rich.markup import escape
+
 from engines import ENGINES
+from harness.cli.show.tables import print_rows
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 from harness.plan.context_fit import context_lines
 from harness.settings.units import counted, duration_text
@@ -19,6 +23,14 @@ class Unmatched:
     term: str
     reason: str
     deployments: tuple[str, ...]
+
+
+def print_plan(out: Console, plan: Plan, until: Until | None = None) -> None:
+    """Print a plan: its cells, then what holds for all of it."""
+    if rows := plan_rows(plan):
+        print_rows(out, rows)
+    for line in plan_lines(plan, until):
+        out.print(escape(line))
 
 
 def plan_rows(plan: Plan) -> list[dict[str, str]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
-from harness.contracts import Reason, Weights, WeightsFile
-from harness.errors import MissingError, UserError
-from harness.install.preparing import failures, in_turn, wanted
+from harness.contracts import Reason, Weights
+from harness.errors import UserError
+from harness.install.preparing import failures, wanted
 from harness.settings import config, overrides
 
 
@@ -85,21 +83,6 @@ def test_a_running_server_has_its_weights() -> None:
 
 
 # --- going on
-
-
-def test_failure_of_one_does_not_keep_the_others_from_being_made() -> None:
-    names = ("a", "b", "c")
-    shelf = {name: Weights(name, "fp16", "gguf") for name in names}
-
-    def provide(weights: Weights) -> WeightsFile:
-        if weights.model == "b":
-            raise MissingError("b is not there")
-        return WeightsFile(Path(weights.model), 1)
-
-    outcomes = list(in_turn(list(shelf.values()), provide))
-    assert [weights.model for weights, _ in outcomes] == ["a", "b", "c"]
-    assert [str(each) for _, each in outcomes if isinstance(each, MissingError)] == ["b is not there"]
-    assert [each.path.name for _, each in outcomes if isinstance(each, WeightsFile)] == ["a", "c"]
 
 
 def test_what_does_not_exist_is_no_failure_where_the_other_format_is_had() -> None:

@@ -1,0 +1,70 @@
+"""What `bench selftest` prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.cli.show.tables import Row, print_rows
+from harness.contracts import SelfTest, SelfTestStep
+from harness.selftest.selftest import Rung
+
+
+def step_in_short(step: SelfTestStep) -> str:
+    """Return what one load of the self-test came to, in a line."""
+    rung = Rung(step.streams, step.chunks_per_s).label
+    if step.ttft_error_s is None:
+        return f"  {rung}: no request could be judged, {step.failed} of {step.requests} failed"
+    middle, p99 = map(_error, step.ttft_error_s)
+    return f"  {rung}: TTFT error p50 {middle}, p99 {p99}; {step.requests} requests, {step.failed} failed"
+
+
+def print_selftest(out: Console, result: SelfTest) -> None:
+    """Print the errors at each load, then up to which load they are small."""
+    print_rows(out, [_step_row(step) for step in result.steps])
+    out.print("error: what the client reported minus what the server did, of each request (ITL: each gap);")
+    out.print(
+        "TTFT and E2E: the client's from sending the request, the server's from that request's arrival;"
+    )
+    out.print("of fewer than 100 the p99 is the largest")
+    if result.stamp_source == "read":
+        out.print("arrivals were stamped after the read: this system gives no kernel stamps")
+    if result.stopped:
+        out.print(escape(result.stopped))
+    out.print(escape(_verdict(result)))
+
+
+def _verdict(result: SelfTest) -> str:
+    """Return the sentence that the self-test comes to."""
+    server = f"({result.program} reference server)"
+    if result.largest is None:
+        first = Rung(result.steps[0].streams, result.steps[0].chunks_per_s).label
+        return f"TTFT's p99 error is not under 1 ms even at {first} {server}"
+    last = result.steps[-1]
+    is_last = (last.streams, last.chunks_per_s) == result.largest
+    beyond = ", the largest load tried" if is_last else ""
+    return f"TTFT's p99 error stays under 1 ms up to {Rung(*result.largest).label} {server}{beyond}"
+
+
+def _step_row(step: SelfTestStep) -> Row:
+    late, cpu_s = "" if step.server_kept_up else " (fell behind)", step.cpu_s_per_chunk
+    return {
+        "streams": str(step.streams),
+        "chunks/s each": f"{step.chunks_per_s:g}",
+        "reached, all": f"{step.reached_chunks_per_s:,.0f}/s",
+        "requests": f"{step.requests}" + (f" ({step.failed} failed)" if step.failed else ""),
+        "TTFT error p50, p99": _errors(step.ttft_error_s),
+        "ITL error p50, p99": _errors(step.itl_error_s),
+        "E2E error p50, p99": _errors(step.e2e_error_s),
+        "server late p50, p99": _errors(step.server_late_s) + late,
+        "CPU per chunk": "-" if cpu_s is None else _error(cpu_s),
+    }
+
+
+def _errors(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else ", ".join(map(_error, pair))
+
+
+def _error(seconds: float) -> str:
+    """Return a time in the unit that people read it in: us below a millisecond."""
+    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
