@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.contracts import GuardFinding, LoadSummary, Validity
-from harness.store.request_table import Tally
 from harness.store.store import CellRecord
+from harness.store.tally import Tally
 
 
 def judged(record: CellRecord, tally: Tally) -> CellRecord:

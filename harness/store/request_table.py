@@ -1,18 +1,14 @@
 """Requests on disk: JSON lines while a cell runs, one Parquet table from then on.
 
-A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory. Knows no
-cell and no directory. Counts what a cell is judged by while the rows pass.
-"""
+A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory. The rows
+are counted while they pass. Knows no cell and no directory."""
 
 from __future__ import annotations
 
 import logging
 import os
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from harness.contracts import LAST_REQUESTS, LoadSummary, RequestRow
+from harness.contracts import LoadSummary, RequestRow
 from harness.contracts.timing import Origin
-from harness.store.result import Counting, Result
+from harness.store.tally import Counting, Tally
 
 _TYPES: dict[str, pa.DataType] = {
     "request_id": pa.string(),
@@ -61,41 +57,20 @@ _DICTIONARY = ["outcome", "error", "token_source", "finish_reason"]
 # A batch is a row group: some thousand requests, or fewer where they are long.
 _BATCH_ROWS = 2048
 _BATCH_BYTES = 8 << 20
-# Different messages that are counted; with more (a port in each, say) the first ones stand for all.
-_MESSAGES = 1000
 
 _log = logging.getLogger(__name__)
 CountTokens = Callable[[Sequence[str]], list[int]]
 
 
-@dataclass(frozen=True)
-class Tally:
-    """A cell's requests, counted: all, those of the window, and failures with their reasons.
-
-    `messages` and `window_messages` count `outcome: error` of the failed ones. `last` and `last_failed`: of
-    the LAST_REQUESTS requests that ended last before the window's end, how many there are, and how many
-    failed; cancelled requests are not among them. `result` is what a person is told of it.
-    """
-
-    requests: int
-    sent: int
-    failed: int
-    messages: Mapping[str, int]
-    window_messages: Mapping[str, int]
-    last: int
-    last_failed: int
-    result: Result = field(default_factory=Result)
-
-
 class _Sent(msgspec.Struct):
-    """What orders a row."""
+    """The part of a row that orders it."""
 
     scheduled_ns: int
     sent_ns: int | None
 
 
 def in_window(row: RequestRow, summary: LoadSummary | None) -> bool | None:
-    """Whether a request was sent in the window; None without a summary."""
+    """Return whether a request was sent in the window, None without a summary."""
     if summary is None:
         return None
     return summary.window_start_ns <= _at_ns(row) < summary.window_end_ns
@@ -107,7 +82,7 @@ def _at_ns(row: RequestRow | _Sent) -> int:
 
 
 def read_rows(path: Path) -> list[RequestRow]:
-    """The rows that a load process wrote so far, all at once; a last line cut by a kill is left out."""
+    """Read all rows that a load process wrote so far, without a last line that was cut by a kill."""
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -124,28 +99,28 @@ def write_table(
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
 
-    Two passes over the lines, with one batch of them in memory, 32 bytes for each request, 8 more for each ok
-    one of the window and again 8 for their median. A last line cut by a kill is left out, and so is a damaged
-    one, which is told; a file that is not there is an empty one.
+    Makes two passes over the lines. In memory at once: one batch of them, 32 bytes for each request, 8 more
+    for each ok one of the window and again 8 for their median. A last line cut by a kill is left out. So is a
+    damaged one, and the log says so. A file that is not there is an empty one.
+
     `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
     server of an ok request gave none. Latencies count from `origin`.
     """
-    counting, result = _Counting(summary), Counting(summary, origin)
+    counting = Counting(summary, origin)
     with table_writer(path) as writer:
         for lines in _batches(rows_path):
             rows = [msgspec.json.decode(line, type=RequestRow) for line in lines]
             tokens = _counted(rows, count_tokens) if count_tokens else None
             inside = [in_window(row, summary) for row in rows]
-            counting.add(rows, inside)
             batch = _record_batch(rows, inside, tokens)
             for row, is_inside, known in zip(rows, inside, batch["output_tokens"].to_pylist(), strict=True):
-                result.add(row, known, is_inside=bool(is_inside))
+                counting.add(row, known, is_inside=bool(is_inside))
             writer.write_batch(batch)
-    return replace(counting.tally(), result=result.result(_median))
+    return counting.tally(_median)
 
 
 def table_writer(path: Path) -> pq.ParquetWriter:
-    """Of a table of REQUEST_SCHEMA, encoded and compressed as each cell's is."""
+    """Open a writer of REQUEST_SCHEMA that encodes and compresses as each cell's table is."""
     return pq.ParquetWriter(
         path,
         REQUEST_SCHEMA,
@@ -155,53 +130,11 @@ def table_writer(path: Path) -> pq.ParquetWriter:
     )
 
 
-class _Counting:
-    """Counts rows as they pass."""
-
-    def __init__(self, summary: LoadSummary | None) -> None:
-        self._until_ns = summary.window_end_ns if summary else None
-        self._requests = self._sent = self._failed = 0
-        self._last: list[tuple[int, bool]] = []  # a heap: end, and whether it failed
-        self._messages: Counter[str] = Counter()
-        self._window_messages: Counter[str] = Counter()
-
-    def add(self, rows: Iterable[RequestRow], inside: Iterable[bool | None]) -> None:
-        for row, is_inside in zip(rows, inside, strict=True):
-            self._requests += 1
-            self._sent += bool(is_inside)
-            if row.outcome != "cancelled":
-                self._add_last(row)
-            if row.outcome != "ok":
-                self._failed += bool(is_inside)
-                self._add_message(f"{row.outcome}: {row.error}", bool(is_inside))
-
-    def _add_last(self, row: RequestRow) -> None:
-        if self._until_ns is None or row.end_ns <= self._until_ns:
-            heappush(self._last, (row.end_ns, row.outcome != "ok"))
-            if len(self._last) > LAST_REQUESTS:
-                heappop(self._last)
-
-    def _add_message(self, message: str, is_inside: bool) -> None:
-        _count(self._messages, message)
-        if is_inside:
-            _count(self._window_messages, message)
-
-    def tally(self) -> Tally:
-        failed = sum(has_failed for _, has_failed in self._last)
-        counts = (self._requests, self._sent, self._failed, self._messages, self._window_messages)
-        return Tally(*counts, len(self._last), failed)
-
-
-def _count(messages: Counter[str], message: str) -> None:
-    if message in messages or len(messages) < _MESSAGES:
-        messages[message] += 1
-
-
 # --- the two passes --------------------------------------------------------------------------------
 
 
 def _batches(path: Path) -> Iterator[list[bytes]]:
-    """The file's lines in the order of sending, some thousand at a time."""
+    """Yield the file's lines in the order of sending, some thousand at a time."""
     if not path.is_file():
         return
     at_ns, begins, ends = _places(path)
@@ -224,7 +157,10 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _places(path: Path) -> tuple[array[int], array[int], array[int]]:
-    """Of each whole line: when its request was sent, and where it begins and ends. Tells of damaged ones."""
+    """Return, for each whole line, when its request was sent and where it begins and ends.
+
+    Logs how many are damaged.
+    """
     at_ns, begins, ends = array("q"), array("q"), array("q")
     decoder = msgspec.json.Decoder(_Sent)
     end = damaged = 0
@@ -255,7 +191,7 @@ def _median(values: array[int]) -> float:
 
 
 def _values(order: pa.Array, step: int = 65536) -> Iterator[int]:
-    """The numbers of an array, without a Python object for each at once."""
+    """Yield the numbers of an array, without a Python object for each at once."""
     for start in range(0, len(order), step):
         yield from order.slice(start, step).to_pylist()
 
@@ -276,7 +212,7 @@ def _record_batch(
 
 
 def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> list[int | None]:
-    """Tokens of each row's reasoning and answer; None where there is no text (a tool call has none here)."""
+    """Return the tokens of each row's reasoning and answer, None without a text (a tool call has none)."""
     # One by one: a special token stands between the two, so nothing merges across it.
     texts = [text for row in rows for text in (row.reasoning_text, row.output_text)]
     counts = iter(count_tokens(texts))

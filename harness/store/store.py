@@ -47,7 +47,8 @@ from harness.contracts import (
 from harness.contracts.timing import Origin
 from harness.errors import StoreError
 from harness.store.named_files import LOCK_FILE
-from harness.store.request_table import REQUEST_SCHEMA, CountTokens, Tally, write_table
+from harness.store.request_table import REQUEST_SCHEMA, CountTokens, write_table
+from harness.store.tally import Tally
 from harness.whole_files import write_whole, written_whole
 
 SCHEMA_VERSION = 6

@@ -26,7 +26,7 @@ from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
 from harness.settings.units import counted
-from harness.store.result import Result
+from harness.store.tally import Result
 
 if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need not wait
     from harness.run.watch import Now

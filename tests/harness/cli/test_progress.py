@@ -14,8 +14,8 @@ from waiting import wait_until
 from harness.cli.progress.live import Measuring, Starting, View
 from harness.cli.progress.progress import Show
 from harness.contracts import Load, PlannedStart
-from harness.store.result import Result
 from harness.store.store import CellRecord
+from harness.store.tally import Result
 
 REASON = "the server exited with code 1"
 

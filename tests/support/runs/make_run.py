@@ -25,8 +25,8 @@ from harness.contracts import (
 )
 from harness.sampling.host import HostSample
 from harness.store import store
-from harness.store.request_table import Tally
 from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
+from harness.store.tally import Tally
 
 S = 1_000_000_000
 MS = 1_000_000

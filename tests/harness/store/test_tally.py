@@ -12,7 +12,7 @@ from make_run import MS, S
 from harness.contracts import Load, RequestRow
 from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
 from harness.store import store
-from harness.store.result import Counting, Result
+from harness.store.tally import Counting, Result
 from reports import open_run
 
 BEGIN = 100 * S
