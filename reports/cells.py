@@ -60,8 +60,7 @@ class Cell:
 
     @property
     def client_cores(self) -> float | None:
-        """Cores that its load processes kept busy, on average. In runs of schema version 1 their CPU time
-        includes start-up."""
+        """Cores that its load processes kept busy, on average."""
         if self.summary is None or self.load_s is None:
             return None
         return self.summary.cpu_s / self.load_s

@@ -122,9 +122,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Ledger:
-    """`rows` are the common terms, `kernels` what else a server says of how it computes; rows of which
-    nothing is asked and nothing said are left out, as is a single device that nobody mentions. `modes`: the
-    labels by engine.fairness; none in runs of an older bench, which does not record it."""
+    """What was asked of each deployment and what it got.
+
+    `rows` are the common terms, `kernels` what else a server says of how it computes. Rows of which nothing
+    is asked and nothing said are left out, as is a single device that nobody mentions. `modes` are the labels
+    by engine.fairness.
+    """
 
     rows: tuple[Row, ...]
     kernels: tuple[Row, ...]

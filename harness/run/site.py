@@ -13,8 +13,8 @@ from harness.load.pulse import Progress
 from harness.run.watch import Now
 from harness.sampling.guard import Guard
 from harness.store import store
-from harness.store.result import Result
 from harness.store.store import CellRecord, RunRecord, StartRecord
+from harness.store.tally import Result
 
 
 class Observer(Protocol):

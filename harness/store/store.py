@@ -1,13 +1,12 @@
-"""The results directory: what a run leaves on disk, how it is written, and how it is read back.
+"""The results directory: what a run leaves on disk, how it is written and read back.
 
     results/<run>/run.json                     RunRecord (and .lock, held by the bench that measures it)
                   starts/<nn>-<deployment>/    start.json (StartRecord), server.log,
                                                {host,device,server}.parquet
                   cells/<nnn>/                 cell.json (CellRecord), requests.parquet, load.log
 
-Every file is written beside its name and moved into place, so a reader never sees half of one; requests are
-in `rows.jsonl` only while their cell runs (request_table turns them into the table). Knows no statistics:
-instants and counts are the record.
+Every file is written whole (harness/whole_files.py). Requests are in `rows.jsonl` only while their cell runs;
+request_table turns them into the table. Knows no statistics: instants and counts are the record.
 """
 
 from __future__ import annotations
@@ -52,26 +51,17 @@ from harness.store.tally import Tally
 from harness.whole_files import write_whole, written_whole
 
 SCHEMA_VERSION = 6
-SCHEMA_HISTORY = {
-    1: "first format",
-    2: "requests: worker, is_resent, reasoning_text, tokenizer_tokens; loads: open, traces; several workers; "
-    "cpu_s of a load process without its start-up, which version 1 includes",
-    3: "starts: argv, environment, version, stages, prompt_tokens, unmatched, forces_length; terms and "
-    "options of all engines",
-    4: "price; server.parquet; samples: throttling, clocks, ECC, PCIe, other processes; starts: model_facts, "
-    "memory_said, memory_expected, memory_notes (once memory_note), idle_power_w, devices; cells: guard",
-    5: "slo, until, compare, search, stopped_because; cells: cache_reset; plans that grow by blocks and by "
-    "searched loads",
-    6: "workers of one machine only: no host, clock offset or loss of a load process; plans: no `learnt`",
-}
+SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; formats before it are not read"}
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json. `settings` maps each dotted key that was given to its values, as text that parses again;
-    `environment` is facts of the machine, by topic; `price`, `slo`, `until`, `compare` and `search` (of
-    `bench search` alone) are what the settings say of them. `stopped_because`: why `until` ended, in a
-    sentence."""
+    """run.json: what a run is.
+
+    `settings` maps each dotted key that was given to its values, as text that parses again. `environment` is
+    facts of the machine, by topic. `price`, `slo`, `until`, `compare` and `search` (of `bench search` alone)
+    are what the settings say of them. `stopped_because` says in a sentence why `until` ended.
+    """
 
     schema_version: int
     run_id: str
@@ -100,25 +90,26 @@ class Phase:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """start.json. Memory figures are of the machine (host) or the device, `memory_kind` says which.
+    """start.json: one start of a deployment, as far as it has come.
 
-    `devices`: those that it was given, as NVML counts them. `baseline_bytes` was in use before the start,
-    `after_bytes` once the server had stopped; `returned_to_baseline` compares the two. `memory_notes`: why a
-    value was not sampled, by sampler and field ("device 0 energy"); older runs have all of it in the one
-    sentence of `memory_note`. `launch_s` runs from the spawn to the first good generation. `argv` is the
-    command line, a container's with docker's; `environment` what was set for the server and what of ours
-    bears on it, without secrets. `version`: the server's word, else its environment's. `image`: of a
-    container, what identifies it (docker_cli.image_facts). `stages`: instants at which steps of the start
-    were over, of process_up, weights_loaded, engine_ready, listening, first_token, steady_token those that
-    could be seen. `prompt_tokens`: what the server counted for fixed short prompts, by the prompt's name
-    (harness/servers/probe.py); `unmatched`: common terms that the engine could not be told, and why.
-    `forces_length`: answers have the length asked for.
+    What was started: `argv` is the command line, a container's with docker's. `environment` is what was set
+    for the server and what of ours bears on it, without secrets. `version` is the server's word, else its
+    environment's. `image` identifies a container (docker_cli.image_facts). `unmatched`: common terms that the
+    engine could not be told, and why. `forces_length`: answers have the length asked for. `resolved` is what
+    the server says of itself. `model_facts` is the weights' shape. `api_prices` is what providers asked for
+    the same model.
 
-    `model_facts`: the weights' shape. `memory_said`: bytes of its parts by the server's word (MemoryPart).
-    `memory_expected`: what `bench fit` reckons for this deployment, in bytes: weights, kv_cache, overhead,
-    kv_bytes_per_token. `idle_power_w`: of the devices together (of the CPU's packages where memory_kind is
-    host), before the server was there; `idle_power_note` says why it is not known.
-    `api_prices`: what providers asked for the same model.
+    When: `stages` are the instants at which steps of the start were over, of process_up, weights_loaded,
+    engine_ready, listening, first_token, steady_token those that could be seen. `prompt_tokens` is what the
+    server counted for fixed short prompts, by the prompt's name (harness/servers/probe.py).
+
+    Memory is of the machine or the devices, as `memory_kind` says; `devices` are those that it was given, as
+    NVML counts them. `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
+    `returned_to_baseline` compares the two. `memory_notes` say why a value was not sampled, by sampler and
+    field ("device 0 energy"). `memory_said` are bytes of its parts by the server's word (MemoryPart).
+    `memory_expected` is what `bench fit` computes for this deployment, in bytes: weights, kv_cache, overhead,
+    kv_bytes_per_token. `idle_power_w` is of the devices together (of the CPU's packages if memory_kind is
+    host) before the server was there; `idle_power_note` says why it is not known.
     """
 
     name: str
@@ -135,7 +126,6 @@ class StartRecord:
     error: str | None = None
     log_tail: str | None = None
     memory_kind: str = "host"
-    memory_note: str | None = None
     memory_notes: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[int, ...] = ()
     baseline_bytes: int | None = None
@@ -162,6 +152,7 @@ class StartRecord:
 
     @property
     def launch_s(self) -> float | None:
+        """From the spawn to the end of the first good generation; None if the start did not come so far."""
         if self.spawned_ns is None or self.ready_ns is None:
             return None
         return (self.ready_ns - self.spawned_ns) / 1e9
@@ -169,9 +160,12 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """cell.json. `start` names the directory of the start that it was measured on; `guard` is what made the
-    machine unfit, with `reasons` saying so as well; `guard_mode` None: nobody looked; `cache_reset`
-    None: of a run of before schema version 5, or a cell that did not come so far."""
+    """cell.json: one cell, measured or not.
+
+    `start` names the directory of the start that it was measured on. `guard` is what made the machine unfit;
+    `reasons` say so as well. `guard_mode` is None if nobody looked, `cache_reset` if the cell did not come so
+    far.
+    """
 
     number: int
     start: str
@@ -191,7 +185,7 @@ class CellRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether its values enter the statistics: completed, and not invalid."""
+        """Whether its values enter the statistics: it is completed, and not invalid."""
         return self.status == "completed" and self.validity != "invalid"
 
 
@@ -206,8 +200,7 @@ def write_requests(
     *,
     origin: Origin = "sent_ns",
 ) -> Tally:
-    """Write requests.parquet of a cell from its load's JSON lines, and count them on the way; see
-    request_table.write_table."""
+    """Write requests.parquet of a cell from its load's JSON lines, and count them. See write_table."""
     with written_whole(cell_dir / "requests.parquet") as part:
         return write_table(rows_path, part, summary, count_tokens, origin=origin)
 
@@ -227,7 +220,7 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The same a row group at a time, as many requests as were written together; none of an empty table."""
+    """Read requests.parquet a row group at a time, or nothing if there is none. See read_requests."""
     path = cell_dir / "requests.parquet"
     if not path.is_file():
         return
@@ -244,7 +237,8 @@ def _check_columns(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> No
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
-    """Write one row per sample (instances of one frozen dataclass), a column per field. Nothing for none."""
+    """Write one row per sample (instances of one dataclass) and a column per field. Without any, do
+    nothing."""
     if not samples:
         return
     names = [f.name for f in fields(samples[0])]
@@ -254,7 +248,7 @@ def write_samples(path: Path, samples: Sequence[Any]) -> None:
 
 
 def read_samples(path: Path) -> pa.Table | None:
-    """host.parquet or device.parquet as it is; None where the start has none."""
+    """Read host.parquet, device.parquet or server.parquet as it is, None if the start has none."""
     return pq.read_table(path) if path.is_file() else None
 
 
@@ -269,27 +263,30 @@ def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> No
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """run.json. Raises StoreError with one line: no run there, damaged, or of a newer schema."""
+    """Read run.json.
+
+    Raises StoreError with one line if there is no run, if it is damaged, or of another schema.
+    """
     path = run_dir / "run.json"
     if not path.is_file():
         raise StoreError(
             f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
         )
-    try:
-        found = msgspec.json.decode(path.read_bytes())
-        version = found.get("schema_version") if isinstance(found, dict) else None
-        if type(version) is not int:
-            raise StoreError(f"{path}: damaged: not a run's record")
-        if version != SCHEMA_VERSION:
-            remedy = "update bench" if version > SCHEMA_VERSION else "measure it again"
-            raise StoreError(f"{path}: schema version {version}, this bench reads {SCHEMA_VERSION}; {remedy}")
-        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"{path}: damaged ({error})") from error
+    version = _decode(path, dict[str, Any]).get("schema_version")
+    if type(version) is not int:
+        raise StoreError(f"{path}: damaged: not a run's record")
+    if version != SCHEMA_VERSION:
+        age, remedy = ("an older", "measure it again")
+        if version > SCHEMA_VERSION:
+            age, remedy = ("a newer", "update bench")
+        said = f"was written by {age} bench (schema {version}); this one reads {SCHEMA_VERSION}"
+        raise StoreError(f"{path}: {said}; {remedy}")
+    record: RunRecord = _decode(path, RunRecord)
+    return record
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
-    """Whether a bench measures this run now: it has no end on record, and the lock of its sole writer is
+    """Return whether a bench measures this run now: it has no end on record, and its writer's lock is
     held."""
     if status != "running":
         return False
@@ -304,13 +301,13 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
-    """All start records, in order; starts that were only planned are not among them."""
+    """Read all start records, in order. Starts that were only planned are not among them."""
     records: list[StartRecord] = [_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")]
     return sorted(records, key=lambda record: record.index)
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
-    """The newest record of each cell that was begun, by number; earlier attempts are in <nnn>.attempt<k>."""
+    """Read the newest record of each cell that was begun, by number; <nnn>.attempt<k> has earlier ones."""
     paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
     records: list[CellRecord] = [_decode(path, CellRecord) for path in paths]
     return sorted(records, key=lambda record: record.number)
@@ -324,11 +321,12 @@ def _decode(path: Path, kind: type[Any]) -> Any:
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:
+    """Return the directory of a cell."""
     return run_dir / "cells" / f"{number:03d}"
 
 
 def begin_cell(run_dir: Path, number: int) -> Path:
-    """A fresh directory for a cell; an earlier attempt is kept beside it as <nnn>.attempt<k>."""
+    """Make a fresh directory for a cell, and keep an earlier attempt beside it as <nnn>.attempt<k>."""
     path = cell_dir(run_dir, number)
     if path.exists():
         attempt = 1
@@ -347,6 +345,6 @@ def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) 
 
 
 def as_mapping(options: Any) -> dict[str, Any]:
-    """A frozen dataclass of options, or a mapping read back from a file, as plain values."""
+    """Return a frozen dataclass of options, or a mapping read back from a file, as plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(options)
     return plain

@@ -66,7 +66,7 @@ class Work:
 
 
 def work_of(run: Run) -> Work:
-    """What the run's records and requests say; older runs have no counted prompts and no word on lengths."""
+    """Return what the run's records and requests say of equal work."""
     differences = tuple(_differences(run))
     return Work(differences, _classes(run, differences), dict(_per_token_only(run)))
 

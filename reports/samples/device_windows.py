@@ -1,6 +1,6 @@
 """What devices did in the windows of a group's cells: means, extremes, and how far counters grew.
 
-Draws nothing, judges nothing. A column that older runs lack, or that no device told, is None.
+Draws nothing, judges nothing. A column that no device told is None.
 """
 
 from __future__ import annotations
@@ -73,8 +73,6 @@ def device_windows(run: Run, group: Group) -> DeviceWindows | None:
 
 def _by_device(frame: pd.DataFrame, column: str) -> list[np.ndarray]:
     """What each device told, in the order of its samples; empty where one told nothing."""
-    if column not in frame:
-        return []
     device = frame["device"].to_numpy(dtype=int)
     values = frame[column].to_numpy(dtype=float, na_value=np.nan)
     is_known = ~np.isnan(values)
@@ -92,7 +90,7 @@ def _sum_of_devices(frame: pd.DataFrame, column: str) -> float | None:
 
 
 def _known(windows: Sequence[pd.DataFrame], column: str) -> np.ndarray:
-    found = [frame[column].to_numpy(dtype=float, na_value=np.nan) for frame in windows if column in frame]
+    found = [frame[column].to_numpy(dtype=float, na_value=np.nan) for frame in windows]
     values = np.concatenate([np.empty(0), *found])
     return np.asarray(values[~np.isnan(values)])
 

@@ -134,11 +134,9 @@ def grown_in_cell(run: Run, cell: Cell, term: ServerTerm) -> float | None:
 
 
 def _next_load_ns(run: Run, cell: Cell, ended_ns: int) -> float:
-    """When the same start's next cell began, with prompts of bench's own (before schema version 5 with its
-    load); infinite where there is none."""
+    """Return when the same start's next cell began, with prompts of bench's own; infinite if there is
+    none."""
     record = run.start_of(cell)
     phases = record.phases if record else ()
-    began = [
-        phase.t_ns for phase in phases if phase.name.endswith(("reset", "warm-up")) and phase.t_ns >= ended_ns
-    ]
+    began = [phase.t_ns for phase in phases if phase.name.endswith("reset") and phase.t_ns >= ended_ns]
     return min(began, default=float("inf"))

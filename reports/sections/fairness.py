@@ -68,8 +68,6 @@ class _Notes:
 
 
 def _modes(ledger: Ledger) -> Html:
-    if not ledger.modes:
-        return paragraph("An older bench measured this run: its fairness is not recorded.", "sub")
     said: list[Html | str] = []
     for mode, labels in ledger.modes.items():
         whose = "" if len(ledger.modes) == 1 else f" ({several(labels)})"

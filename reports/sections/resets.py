@@ -24,7 +24,7 @@ _NOTE = (
 
 
 def resets(run: Run) -> list[Html]:
-    """A row per deployment and outcome; nothing for runs of an older bench, which did not record it."""
+    """Return a row per deployment and outcome, or nothing if no cell came so far."""
     found: dict[tuple[str, str, str | None], list[tuple[Cell, CacheReset]]] = {}
     for label in run.deployments:
         for cell in run.planned_cells:

@@ -18,7 +18,6 @@ from reports.page.charts import Chart, Section, about, axis, grid, label, line
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.shades import window_shades
-from reports.samples.memory_notes import notes_of
 from reports.samples.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
 from reports.written import NOTHING, number, several
 
@@ -207,7 +206,7 @@ def _reasons(records: Sequence[StartRecord]) -> list[str]:
     found = [
         f"{what.removeprefix('server ')}: {why}"
         for record in records
-        for what, why in notes_of(record).items()
+        for what, why in record.memory_notes.items()
         if what.startswith("server ")
     ]
     return sorted(found, key=lambda reason: not reason.startswith("samples: "))

@@ -117,11 +117,13 @@ def test_samples_are_a_column_per_field_and_none_is_no_file(tmp_path):
     assert store.read_samples(tmp_path / "device.parquet") is None
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(99, "update bench"), (5, "measure it again")])
-def test_another_schema_is_refused(run, version, remedy):
+@pytest.mark.parametrize(
+    ("version", "age", "remedy"), [(99, "a newer", "update bench"), (5, "an older", "measure it again")]
+)
+def test_another_schema_is_refused(run, version, age, remedy):
     path = run.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version, "plan": "another"}))
-    said = f"schema version {version}, this bench reads {store.SCHEMA_VERSION}; {remedy}"
+    said = f"was written by {age} bench (schema {version}); this one reads {store.SCHEMA_VERSION}; {remedy}"
     assert said in complaint(store.read_run, run.path)
 
 

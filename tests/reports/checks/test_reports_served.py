@@ -129,7 +129,7 @@ def test_whole_cell_is_from_before_its_load_to_before_the_next_one(tmp_path: Pat
         sample(112.0, prompt_tokens=1250.0),  # after the cell's end at 110.5 s
         sample(125.0, prompt_tokens=5000.0),
     ]
-    phases = [Phase("cell 001 warm-up", int(99.8 * S)), Phase("cell 002 warm-up", 120 * S)]
+    phases = [Phase("cell 001 reset", int(99.8 * S)), Phase("cell 002 reset", 120 * S)]
     run = run_of(tmp_path, samples, phases=phases)
     assert grown_in_cell(run, run.planned_cells[0], "prompt_tokens") == 250.0
 

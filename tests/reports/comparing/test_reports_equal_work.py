@@ -217,7 +217,7 @@ def test_distributions_and_turns_of_e2e_leave_them_out(tmp_path):
         assert "vllm awq" in names
 
 
-def test_older_runs_without_the_new_fields_withhold_nothing(tmp_path):
+def test_starts_that_say_nothing_withhold_nothing(tmp_path):
     run = run_of(tmp_path, [{}, {}])
     assert run.work == work_of(run)
     assert run.work.per_token_only == {}

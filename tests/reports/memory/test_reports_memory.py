@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from make_run import (
     GIB,
     S,
@@ -27,7 +26,6 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.frames import Run
 from reports.samples.device_windows import Counted, device_windows
-from reports.samples.memory_notes import notes_of, shared_reasons
 from reports.sections import memory
 
 SPAWNED_NS = 100 * S
@@ -99,30 +97,6 @@ def test_run_without_a_reason_has_no_list(tmp_path: Path) -> None:
 
 def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
     assert "all starts: device sampler: gone" in text_of(run_of(tmp_path, ({"device sampler": "gone"},) * 2))
-
-
-@pytest.mark.parametrize(
-    ("sentence", "expected"),
-    [
-        (None, {}),
-        ("host: pss: why; and more", {"host pss": "why; and more"}),
-        (
-            "the server is out of sight: only the machine's memory is known; device: device 0 energy: Not "
-            "Supported; host: 2 samples could not be read; the first: ValueError: no",
-            {
-                "memory": "the server is out of sight: only the machine's memory is known",
-                "device 0 energy": "Not Supported",
-                "host sampler": "2 samples could not be read; the first: ValueError: no",
-            },
-        ),
-        ("server: samples: 1 of 2 were not read (a; b)", {"server samples": "1 of 2 were not read (a; b)"}),
-    ],
-)
-def test_the_one_sentence_of_older_records_is_read(sentence: str | None, expected: Mapping[str, str]) -> None:
-    [start] = plan_of([deployment("llama_cpp", "bf16")], [Load()]).starts
-    record = start_record(start, SPAWNED_NS, memory_note=sentence)
-    assert notes_of(record) == expected
-    assert shared_reasons([]) == []
 
 
 # --- devices in the windows ------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_runs_that_cannot_be_read_stand_last_with_the_reason(tmp_path: Path) -> 
     said = " ".join(rows[1:])
     assert said.count("cannot be read") == 3
     assert "run.json: damaged (" in said
-    assert "schema version 99, this bench reads" in said
+    assert "written by a newer bench (schema 99)" in said
 
 
 def test_a_page_without_a_script_has_every_row_and_with_one_no_network(tmp_path: Path) -> None:
