@@ -13,7 +13,8 @@ from harness.contracts import Deployment, EngineTerms, Reason, Skip, Weights
 from harness.errors import UserError
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
-from harness.settings.config import DEFAULTS, Settings
+from harness.settings.config import Settings
+from harness.settings.keys import DEFAULTS
 
 
 def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:

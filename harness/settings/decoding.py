@@ -1,4 +1,4 @@
-"""One key's text -> one typed value, with its unit and its range; a section of keys -> its frozen dataclass.
+"""The text of a key -> a typed value, with its unit and its range; a section of keys -> its frozen dataclass.
 
 A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s. Knows no
 engine, and not which keys there are.
@@ -6,12 +6,12 @@ engine, and not which keys there are.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,174 +21,119 @@ from harness.errors import UserError
 from harness.settings import units
 from harness.settings.values import Choices, shown
 
+# By suffix of a field: how its value is read, and what it takes, in words.
 _UNITS = {
-    "_per_s": units.rate_per_s,
-    "_s": units.duration_s,
-    "_bytes": units.size_bytes,
-    "_share": units.share,
-}
-_UNIT_EXAMPLES = {
-    "_per_s": "a rate, such as 2/s or 90/min",
-    "_s": "a duration, such as 500ms or 20s",
-    "_bytes": "a size, such as 24GiB",
-    "_share": "a share, such as 10%",
+    "_per_s": (units.rate_per_s, "a rate, such as 2/s or 90/min"),
+    "_s": (units.duration_s, "a duration, such as 500ms or 20s"),
+    "_bytes": (units.size_bytes, "a size, such as 24GiB"),
+    "_share": (units.share, "a share, such as 10%"),
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-# What the fields' types cannot say: the smallest value that makes sense.
-_MINIMUM = {
-    "repeats": 1,
-    "seed": 0,
-    "load.concurrency": 1,
-    "load.rate": 0.001,
-    "load.burstiness": 0.01,
-    "load.speedup": 0.001,
-    "load.ramp_up": 0,
-    "load.ramp_down": 0,
-    "load.ramp_steps": 1,
-    "load.max_failed": 0,
-    "load.workers": 1,
-    "load.warmup": 0,
-    "load.duration": 0.1,
-    "load.conversations": 1,
-    "load.timeout": 0.1,
-    "engine.context_length": 16,
-    "engine.concurrent_sequences": 1,
-    "engine.kv_cache_tokens": 16,
-    "engine.tensor_parallel": 1,
-    "engine.seed": 0,
-    "engine.speculative_tokens": 1,
-    "engine.memory_limit": 1 << 20,
-    "engine.start_timeout": 0.1,
-    "guard.wait": 0,
-    "price.gpu_hour": 0,
-    "fit.device_memory": 1 << 20,
-}
 _DAY_S = 86400
-_MAXIMUM = {
-    "repeats": 1000,
-    "seed": 2**63 - 1,
-    "load.concurrency": 100_000,
-    "load.rate": 100_000,
-    "load.burstiness": 1000,
-    "load.speedup": 1_000_000,
-    "load.ramp_up": _DAY_S,
-    "load.ramp_down": _DAY_S,
-    "load.ramp_steps": 1000,
-    "load.max_failed": 1,
-    "load.workers": 256,
-    "load.warmup": _DAY_S,
-    "load.duration": _DAY_S,
-    "load.timeout": _DAY_S,
-    "engine.start_timeout": _DAY_S,
-    "guard.wait": _DAY_S,
+# What the fields' types cannot say: the smallest and the largest value that make sense.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "repeats": (1, 1000),
+    "seed": (0, 2**63 - 1),
+    "load.concurrency": (1, 100_000),
+    "load.rate": (0.001, 100_000),
+    "load.burstiness": (0.01, 1000),
+    "load.speedup": (0.001, 1_000_000),
+    "load.ramp_up": (0, _DAY_S),
+    "load.ramp_down": (0, _DAY_S),
+    "load.ramp_steps": (1, 1000),
+    "load.max_failed": (0, 1),
+    "load.workers": (1, 256),
+    "load.warmup": (0, _DAY_S),
+    "load.duration": (0.1, _DAY_S),
+    "load.conversations": (1, math.inf),
+    "load.timeout": (0.1, _DAY_S),
+    "engine.context_length": (16, math.inf),
+    "engine.concurrent_sequences": (1, math.inf),
+    "engine.kv_cache_tokens": (16, math.inf),
+    "engine.tensor_parallel": (1, math.inf),
+    "engine.seed": (0, math.inf),
+    "engine.speculative_tokens": (1, math.inf),
+    "engine.memory_limit": (1 << 20, math.inf),
+    "engine.start_timeout": (0.1, _DAY_S),
+    "guard.wait": (0, _DAY_S),
+    "price.gpu_hour": (0, math.inf),
+    "fit.device_memory": (1 << 20, math.inf),
 }
 
 
 @dataclass(frozen=True)
+class Field:
+    """One key's field in the dataclass of its section."""
+
+    name: str
+    kind: Any
+    suffix: str | None
+    default: Any
+
+    @property
+    def takes(self) -> str:
+        """What its key takes, in words: `a duration, such as 500ms or 20s`, `native or docker`."""
+        first = next(part for part in _parts(self.kind) if part is not type(None))
+        if typing.get_origin(first) is typing.Literal:
+            return " or ".join(map(str, typing.get_args(first)))
+        return _UNITS[self.suffix][1] if self.suffix else _TYPE_NAMES.get(first, "text")
+
+
+@dataclass(frozen=True)
 class Varied:
-    """A decoded section of keys: `value` is its dataclass. `differs`: those of its keys that are swept, with
-    this point's value."""
+    """A decoded section of keys: `value` is its dataclass.
+
+    `differs`: those of its keys that are swept, with this point's value.
+    """
 
     value: Any
     differs: Mapping[str, str]
 
 
-def option_keys(prefix: str, kind: type) -> list[str]:
-    """`key=default` of each option of a dataclass whose fields all have defaults; durations in seconds."""
-    defaults = kind()
-    return [
-        f"{key}={shown(getattr(defaults, name))}{'s' if suffix == '_s' else ''}"
-        for key, (name, suffix) in fields_by_key(prefix, kind).items()
-    ]
-
-
-def fields_by_key(prefix: str, kind: type) -> dict[str, tuple[str, str | None]]:
-    """Dotted key -> (field, unit suffix) of a dataclass."""
+def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
+    """Return the field of each dotted key of a dataclass. Fields without a default and tuples are no keys."""
     hints = typing.get_type_hints(kind)
     found = {}
-    for field in fields(kind):
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if field.default is dataclasses.MISSING or typing.get_origin(hint) is tuple:
+            continue
         # A choice has no unit: load.keep_bytes=true.
-        is_number = hints[field.name] is not bool
-        suffix = next((s for s in _UNITS if is_number and field.name.endswith(s)), None)
-        found[f"{prefix}.{field.name.removesuffix(suffix or '')}"] = (field.name, suffix)
+        suffix = next((s for s in _UNITS if hint is not bool and field.name.endswith(s)), None)
+        key = f"{prefix}.{field.name.removesuffix(suffix or '')}"
+        found[key] = Field(field.name, hint, suffix, field.default)
     return found
 
 
-def takes(kind: Any, suffix: str | None) -> str:
-    """What a field of this type and unit suffix takes, in words: `a duration, such as 500ms or 20s`, `a whole
-    number`, `native or docker`."""
-    first = next(part for part in _parts(kind) if part is not type(None))
-    if typing.get_origin(first) is typing.Literal:
-        return " or ".join(map(str, typing.get_args(first)))
-    return _UNIT_EXAMPLES[suffix] if suffix else _TYPE_NAMES.get(first, "text")
+def option_keys(prefix: str, kind: type) -> list[str]:
+    """Return `key=default` of each option; durations in seconds."""
+    return [
+        f"{key}={shown(field.default)}{'s' if field.suffix == '_s' else ''}"
+        for key, field in fields_by_key(prefix, kind).items()
+    ]
 
 
-def points(prefix: str, kind: type, choices: Choices) -> tuple[Varied, ...]:
-    """The product of a section's values, each decoded into `kind`."""
-    keys = [key for key in fields_by_key(prefix, kind) if key in choices]
-    return tuple(
-        _point(prefix, kind, dict(zip(keys, values, strict=True)), choices)
-        for values in itertools.product(*(dict.fromkeys(choices[key]) for key in keys))
-    )
+def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:
+    """Return the product of a section's values, each decoded into `kind`; `fixed` are fields that are no
+    keys."""
+    by_key = {key: field for key, field in fields_by_key(prefix, kind).items() if key in choices}
+    found = []
+    for values in itertools.product(*(dict.fromkeys(choices[key]) for key in by_key)):
+        chosen = dict(zip(by_key, values, strict=True))
+        decoded = {
+            field.name: decode(key, field.kind, chosen[key], field.suffix) for key, field in by_key.items()
+        }
+        differs = {key: shown(value) for key, value in chosen.items() if len(set(choices[key])) > 1}
+        found.append(Varied(kind(**decoded, **fixed), differs))
+    return tuple(found)
 
 
-def _point(prefix: str, kind: type, values: Mapping[str, Scalar], choices: Choices) -> Varied:
-    by_key = fields_by_key(prefix, kind)
-    hints = typing.get_type_hints(kind)
-    decoded = {}
-    for key, value in values.items():
-        name, suffix = by_key[key]
-        decoded[name] = decode(key, hints[name], value, suffix)
-    differs = {key: shown(value) for key, value in values.items() if len(set(choices[key])) > 1}
-    return Varied(kind(**decoded), differs)
-
-
-def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
-    """One value as its type: with a unit suffix in seconds, bytes, per second or as a share; null only where
-    the type has None. Raises UserError: the key, the value, and what would work."""
-    optional = type(None) in _parts(kind)
-    if value is None:
-        if optional:
-            return None
-        raise UserError(f"{key}=null: needs a value")
-    try:
-        plain = _plain(kind, value, suffix, optional=optional)
-        decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
-    except (ValueError, msgspec.ValidationError) as error:
-        raise UserError(f"{key}={shown(value)}: {_wanted(kind, error)}") from error
-    if isinstance(decoded, float) and not math.isfinite(decoded):
-        raise UserError(f"{key}={shown(value)}: must be a finite number")
-    least = _MINIMUM.get(key)
-    if least is not None and decoded < least:
-        raise UserError(f"{key}={shown(value)}: must be {least} or more")
-    most = _MAXIMUM.get(key)
-    if most is not None and decoded is not None and decoded > most:
-        raise UserError(f"{key}={shown(value)}: must be {most} or less")
-    return decoded
-
-
-def _plain(kind: Any, value: Scalar, suffix: str | None, *, optional: bool) -> Scalar:
-    """The value as msgspec takes it: units read, text as text though it looks like a number."""
-    if suffix is not None:
-        return _UNITS[suffix](str(value))
-    if kind is str or (optional and str in _parts(kind)):
-        return value if isinstance(value, str) else shown(value)
-    return value
-
-
-def _wanted(kind: Any, error: Exception) -> str:
-    if not isinstance(error, msgspec.ValidationError):
-        return str(error)
-    choices = [part for part in _parts(kind) if typing.get_origin(part) is typing.Literal]
-    if choices:
-        return f"choose from {', '.join(map(str, typing.get_args(choices[0])))}"
-    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null") for part in _parts(kind))
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """The alternatives of a type; a union with a Literal is another class than one of plain types."""
-    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
-    return typing.get_args(kind) if is_union else (kind,)
+def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
+    """Return the one value of a section that is no axis of a run. Raises UserError for a key that is
+    swept."""
+    for key in fields_by_key(prefix, kind):
+        check_single(key, choices.get(key, ()))
+    return points(prefix, kind, choices, **fixed)[0].value
 
 
 def check_single(key: str, values: Sequence[Scalar]) -> None:
@@ -197,3 +142,45 @@ def check_single(key: str, values: Sequence[Scalar]) -> None:
         listed = ",".join(shown(value) for value in values)
         hint = f" (several devices for one server: '{key}=\"{listed}\"')" if key == "device" else ""
         raise UserError(f"{key}={listed}: cannot be swept; give one value{hint}")
+
+
+def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
+    """Return one value as its type: with a unit suffix in seconds, bytes, per second or as a share.
+
+    null is taken only where the type has None. Raises UserError: the key, the value, and what would work.
+    """
+    parts = _parts(kind)
+    if value is None:
+        if type(None) in parts:
+            return None
+        raise UserError(f"{key}=null: needs a value")
+    try:
+        # Text stays text though it looks like a number.
+        text = value if isinstance(value, str) or str not in parts else shown(value)
+        plain = _UNITS[suffix][0](str(value)) if suffix else text
+        decoded = msgspec.convert(plain, kind, strict=not isinstance(plain, str))
+    except msgspec.ValidationError as error:
+        raise UserError(f"{key}={shown(value)}: {_wanted(parts)}") from error
+    except ValueError as error:
+        raise UserError(f"{key}={shown(value)}: {error}") from error
+    if isinstance(decoded, float) and not math.isfinite(decoded):
+        raise UserError(f"{key}={shown(value)}: must be a finite number")
+    least, most = _RANGES.get(key, (None, None))
+    if least is not None and decoded < least:
+        raise UserError(f"{key}={shown(value)}: must be {least} or more")
+    if most is not None and decoded > most:
+        raise UserError(f"{key}={shown(value)}: must be {most} or less")
+    return decoded
+
+
+def _wanted(parts: Sequence[Any]) -> str:
+    choices = [part for part in parts if typing.get_origin(part) is typing.Literal]
+    if choices:
+        return f"choose from {', '.join(map(str, typing.get_args(choices[0])))}"
+    return "must be " + " or ".join(_TYPE_NAMES.get(part, "null") for part in parts)
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """Return the alternatives of a type; of a Literal or a plain type itself."""
+    is_plain = isinstance(kind, type) or typing.get_origin(kind) is typing.Literal
+    return (kind,) if is_plain else typing.get_args(kind)

@@ -86,14 +86,14 @@ def _scenarios() -> list[Row]:
 
 def _quantizations() -> list[QuantizationServed]:
     from engines.model import weights
-    from harness.settings.config import DEFAULT_MODEL
+    from harness.settings.keys import DEFAULT_MODEL
 
     return inventory.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
 
 
 def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
     """A number in a cell is the reason below it."""
-    from harness.settings.config import DEFAULT_MODEL
+    from harness.settings.keys import DEFAULT_MODEL
 
     rows, reasons = quantization_rows(served)
     print_rows(out, rows)
@@ -131,7 +131,7 @@ def _metrics() -> list[Row]:
 
 def _keys() -> list[Row]:
     from harness.plan.candidates import CONTEXT_LENGTH
-    from harness.settings.config import default_of_keys, takes_of_keys
+    from harness.settings.keys import default_of_keys, takes_of_keys
 
     found = default_of_keys() | {
         "engine.launcher": "each engine's first",

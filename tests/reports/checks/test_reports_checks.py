@@ -32,7 +32,7 @@ import reports.checks
 from harness.contracts import Load
 from harness.sampling.host import HostSample
 from harness.servers.scrape import ServerSample
-from harness.settings import config
+from harness.settings import keys
 from harness.store import store
 from reports import open_run
 from reports.checks import CHECKS, findings
@@ -379,14 +379,14 @@ def test_every_check_can_find_something():
 def test_remedies_name_keys_that_there_are():
     """Every `load.warmup` and `repeats=4` in the texts of the checks."""
     named = set()
-    sections = "|".join({key.partition(".")[0] for key in config.known_keys() if "." in key} - {"reference"})
+    sections = "|".join({key.partition(".")[0] for key in keys.known_keys() if "." in key} - {"reference"})
     for path in Path(reports.checks.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named |= set(re.findall(r"\b(?:[a-z_]+\.[a-z_]+(?==)|[a-z_]+(?==[\w{]))", node.value))
                 named |= set(re.findall(rf"\b(?:{sections})\.(?!py\b)[a-z_]+", node.value))
     assert {"load.warmup", "engine.prefix_cache", "compare.metric", "repeats", "quantization"} <= named
-    assert named <= set(config.known_keys())
+    assert named <= set(keys.known_keys())
 
 
 def test_a_server_that_drops_what_it_cannot_do_is_only_unsteady(tmp_path):

@@ -1,0 +1,136 @@
+"""Which keys there are, what each takes and its default; a key that does not exist is answered by those near
+it.
+
+Knows what engines and scenarios exist through their dicts alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engines import ENGINES
+from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
+from harness.errors import UserError
+from harness.settings import goals
+from harness.settings.decoding import Field, fields_by_key
+from harness.settings.values import Choices, as_text, shown
+from scenarios import SCENARIOS
+
+DEFAULT_MODEL = "gemma3-270m"
+DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
+    "model": (DEFAULT_MODEL,),
+    "engine": ("llama_cpp",),
+    "quantization": ("gguf-q4_k_m", "fp16", "gguf-q8_0"),
+    "scenario": ("chat_multi_turn",),
+    "load.concurrency": (1, 4),
+    "device": ("auto",),
+    "repeats": (3,),
+    "seed": (1,),
+    "guard": ("mark",),
+}
+# Short for the key that holds it.
+SHORT = {"fairness": "engine.fairness"}
+_TAKES = {
+    "model": "a name of `bench list models`, a path, or hf:organisation/name",
+    "engine": "a name of `bench list engines`",
+    "quantization": "a name of `bench list quantizations`",
+    "scenario": "a name of `bench list scenarios`",
+    "device": 'auto, cpu, 0, or several as "0,1"',
+    "repeats": "a whole number",
+    "seed": "a whole number",
+    "guard": "strict, mark or off",
+}
+
+
+@dataclass(frozen=True)
+class FitTerms:
+    """Keys of `bench fit` alone. `device_memory_bytes`: of one device; None: as it is on this machine."""
+
+    device_memory_bytes: int | None = None
+
+
+def known_keys() -> list[str]:
+    """Return every key that bench knows, sorted."""
+    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.keys()})
+
+
+def takes_of_keys() -> dict[str, str]:
+    """Return what each key takes: `a duration, such as 20s`, `a whole number`, `linear or steps` ..."""
+    found = _TAKES | goals.takes() | {key: field.takes for key, field in _fields().items()}
+    for name, engine in ENGINES.items():
+        if found.get(f"{name}.program") == "text":
+            found[f"{name}.program"] = " or ".join([*filter(None, engine.programs), "a path"])
+        if f"{name}.environment" in found:
+            found[f"{name}.environment"] = "a directory"
+    return found
+
+
+def default_of_keys() -> dict[str, str]:
+    """Return the default of every key as it would be given; `scenario.*` keys of all scenarios."""
+    of_fields = {
+        key: shown(field.default) + ("s" if field.suffix == "_s" else "") for key, field in _fields().items()
+    }
+    first = {key: ",".join(map(as_text, values)) for key, values in DEFAULTS.items()}
+    return {**first, **of_fields, **first, **goals.defaults()}
+
+
+def _fields() -> dict[str, Field]:
+    """Return the field of each key that sets one; where scenarios share a key, the first one's."""
+    sections: list[tuple[str, type]] = [
+        ("load", Load),
+        ("engine", EngineTerms),
+        ("guard", GuardTerms),
+        ("price", Price),
+        ("fit", FitTerms),
+        ("search", SearchTerms),
+        *(("scenario", scenario.options) for scenario in SCENARIOS.values()),
+        *((name, engine.options) for name, engine in ENGINES.items()),
+    ]
+    found: dict[str, Field] = {}
+    for prefix, kind in sections:
+        found = {**fields_by_key(prefix, kind), **found}
+    return found
+
+
+def check_keys(given: Choices) -> None:
+    """Raise UserError for a key that does not exist, belongs to another command, or would have no effect."""
+    known = known_keys()
+    for key, values in given.items():
+        what = f"{key}={shown(values[0])}"
+        if key not in known and not goals.is_slo(key):
+            if key.startswith("gate."):
+                raise UserError(f"{what}: is of `bench gate` alone; leave it out")
+            raise UserError(f"{what}: no such key; {goals.why_no_slo(key) or _nearest(key, known)}")
+        section = key.partition(".")[0]
+        if section in ("fit", "search"):
+            raise UserError(f"{what}: is of `bench {section}` alone; leave it out")
+
+
+def check_sections(given: Choices) -> None:
+    """Raise UserError for a key of an engine or scenario that is not in this run."""
+    engines = {str(value) for value in given.get("engine", DEFAULTS["engine"])}
+    chosen = [str(value) for value in given.get("scenario", DEFAULTS["scenario"])]
+    options = {
+        key
+        for name in chosen
+        if name in SCENARIOS
+        for key in fields_by_key("scenario", SCENARIOS[name].options)
+    }
+    for key, values in given.items():
+        prefix, dot, _ = key.partition(".")
+        what = f"{key}={shown(values[0])}"
+        if dot and prefix in ENGINES and prefix not in engines:
+            raise UserError(f"{what}: engine {prefix} is not in this run; add it with engine={prefix}")
+        if dot and prefix == "scenario" and options and key not in options:
+            listed = ", ".join(sorted(options))
+            raise UserError(f"{what}: scenario {','.join(chosen)} has no such option; it has {listed}")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    if not near and "." in key:
+        near = [each for each in known if each.startswith(key.partition(".")[0] + ".")][:6]
+    rest = "`bench list keys` has all"
+    return f"nearest keys: {', '.join(near)}; {rest}" if near else rest
