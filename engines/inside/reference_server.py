@@ -2,8 +2,8 @@
 
 Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
 bench. engines/reference/engine.py writes its command line; engines/reference/sends.py reads what it records.
-reference_server.c and the C files beside it are the same server for higher rates: same command line, pages,
-faults and record, other words in its answers.
+reference_server.c beside it serves at higher rates: the same options and record, but no faults, no role
+chunk and no options in a request.
 
 DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32
 version 2, u32 record size 56), then records of 56 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,

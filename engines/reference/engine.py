@@ -1,7 +1,7 @@
 """The reference engine: a server with known send times and faults on demand, the measuring standard.
 
-The server is engines/inside/reference_server.py or, the same for higher rates, the C program beside it; this
-file knows their command line, not how they work.
+The server is engines/inside/reference_server.py or, for rates that Python cannot keep, the C program beside
+it. This file knows their command line, not how they work.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _NOT_A_MODEL = (
     "speculative_tokens",
     "chat_template",
 )
+_PYTHON_ONLY = ("fault", "role_chunk")
 _FAULT = re.compile(
     r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"
     r"(/[1-9]\d{0,8})?"
@@ -64,16 +65,16 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """Each field is an argument of the server of the same name; faults are described there.
+    """The arguments of the server, which describes its faults. Only the Python program has `_PYTHON_ONLY`.
 
     `program`: `native` is the C program, which `bench install reference` builds. On one core of the machine
     in benchmarks/README.md, with 256 streams, `python` is punctual (p99 under 0.5 ms) up to 22,000 tokens/s,
     `native` up to 154,000.
-    `ttft_s` counts from a request's start in a slot to its first chunk, with `prefill_per_token_s` for each
-    token of its prompt on top. `output_tokens`: of each answer, at most max_tokens (None: max_tokens).
-    `slots`: generations at once, further ones wait (None: engine.concurrent_sequences, else 64). `label`
-    tells equal deployments apart. `memory_bytes` are held from the start. `role_chunk`: each stream begins
-    at once with a chunk without content.
+    `ttft_s` counts from a request's start in a slot to its first chunk; `prefill_per_token_s` adds to it for
+    each token of the prompt. `output_tokens` is the length of each answer, at most max_tokens (None:
+    max_tokens). `slots` is the number of generations at once; further ones wait (None:
+    engine.concurrent_sequences, else 64). `label` tells equal deployments apart. `memory_bytes` are held
+    from the start. With `role_chunk` each stream begins at once with a chunk without content.
     """
 
     program: Literal["python", "native"] = "python"
@@ -92,6 +93,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.fault is not None and not _FAULT.fullmatch(self.fault):
             raise UserError(f"reference.fault={self.fault}: no such fault; choose from {_FAULTS}")
+        for name in _PYTHON_ONLY:
+            value = getattr(self, name)
+            if self.program == "native" and value:
+                given = f"reference.{name}={'true' if value is True else value}"
+                raise UserError(f"{given}: the native program lacks it; reference.program=python has it")
         for name in ("output_tokens", "slots", "tokens_per_chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:

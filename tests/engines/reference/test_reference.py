@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from reference_serving import Server, body, native_program, page, serving, spawned, start_line, whole
@@ -44,23 +44,26 @@ def test_every_option_reaches_the_server(
         output_tokens=7,
         slots=3,
         start_delay_s=0.01,
-        fault="reset@12/5",
         label="-a",
         tokens_per_chunk=2,
         prefill_per_token_s=0.001,
         memory_bytes=4096,
-        role_chunk=True,
     )
+    if program == "python":
+        options = replace(options, fault="reset@12/5", role_chunk=True)
     changed = {name for name, value in asdict(options).items() if value != getattr(Options(), name)}
-    assert changed | {"program"} == asdict(options).keys()
+    assert changed | {"program", "fault", "role_chunk"} == asdict(options).keys()
     path = native_program(tmp_path_factory) if program == "native" else None
     with spawned(spec_of(options, tmp_path, program=path).argv) as process:
         port = int(start_line(process).rpartition(":")[2])
         facts = {"/info": json.loads(page(port, "/info"))}
     info = facts["/info"]
-    assert info["fault"] == {"kind": "reset", "at": 12, "every": 5}
-    assert {name: info[name] for name in asdict(options)} == asdict(options) | {"fault": info["fault"]}
-    assert (info["model"], info["context_length"]) == ("a model", 4096)
+    assert {name: info[name] for name in changed - {"fault"}} | {"fault": options.fault} == {
+        name: getattr(options, name) for name in changed | {"fault"}
+    }
+    if program == "python":
+        assert info["fault"] == {"kind": "reset", "at": 12, "every": 5}
+    assert (info["program"], info["model"], info["context_length"]) == (program, "a model", 4096)
     assert ENGINE.resolved("", facts) == {"context_length": 4096, "concurrent_sequences": 3}
 
 
@@ -78,7 +81,7 @@ def test_only_the_native_program_is_installed_and_it_names_all_its_files() -> No
     assert isinstance(spec, InstallSpec)
     assert spec.lock is None
     names = {path.name for path in spec.sources}
-    assert {"reference_server.c", "reference.h"} < names
+    assert {"reference_server.c", "reference_request.h"} < names
     for path in spec.sources:
         included = re.findall(r'#include "(.+)"', path.read_text())
         assert set(included) <= names
@@ -118,6 +121,19 @@ def test_the_options_and_the_server_know_the_same_faults(server: Server, fault: 
     assert Options(fault=fault).fault == fault
     status, _ = whole(server.port, body({"fault": fault}, stream=False))
     assert status == (404 if fault == "http@404" else 200)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"fault": "reset@3"}, "reference.fault=reset@3"), ({"role_chunk": True}, "reference.role_chunk=true")],
+)
+def test_what_only_the_python_program_has_is_refused_for_the_native_one(
+    options: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        Options(program="native", **options)
+    assert str(caught.value) == f"{key}: the native program lacks it; reference.program=python has it"
+    assert Options(program="python", **options)
 
 
 def test_wrong_options_are_the_users_mistake() -> None:
