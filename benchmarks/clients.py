@@ -63,7 +63,7 @@ class Client:
 def _ours_argv(case: Case, base_url: str, folder: Path) -> list[str]:
     job = load_job(
         base_url,
-        Load(case.streams, warmup_s=WARMUP_S, duration_s=case.window_s, timeout_s=_TIMEOUT_S),
+        Load(case.streams, warmup_s=WARMUP_S, duration_s=case.window_s, steps=1, timeout_s=_TIMEOUT_S),
         case.tokens,
         folder,
     )

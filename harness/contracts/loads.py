@@ -23,10 +23,16 @@ class Load:
     `concurrency` is None in the other two.
 
     A cell is ramp-up, warm-up, window, ramp-down, drain. Over `ramp_up_s` users or rate grow from nothing
-    to the load, over `ramp_down_s` they shrink again, `linear` or in `ramp_steps` equal `steps`. The window
-    ends after `duration_s` (None: no bound), or when `conversations` (counted from its start) have begun and
-    there are no more to begin, whichever comes first. A request that runs longer than `timeout_s` is ended
-    as `timeout`. Once more than `max_failed_share` of the last requests failed, the cell is ended.
+    to the load, over `ramp_down_s` they shrink again, `linear` or in `ramp_steps` equal `steps`.
+
+    The window ends after `duration_s` (None: no bound). If fewer than `min_requests` have been sent in it and
+    ended by then, it goes on for `duration_s` more, up to `steps` times that in all. It also ends when
+    `conversations` (counted from its start) have begun and there are no more to begin: in an open loop at the
+    instant of the next one, in a closed loop once `min_requests` have ended, or nobody is talking any more.
+    The conversations that began are then finished, for up to `grace_s` (None: the window's length again).
+
+    A request that runs longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of
+    the last requests failed, the cell is ended.
 
     `workers` load processes share the load. `tokenizer`: a tokenizer.json that counts output tokens beside
     the server. `keep_bytes` keeps each response as it came, not only failed ones.
@@ -43,7 +49,10 @@ class Load:
     ramp_steps: int = 4
     warmup_s: float = 2.0
     duration_s: float | None = 8.0
+    steps: int = 4
+    min_requests: int = 11  # what a p50 needs
     conversations: int | None = None
+    grace_s: float | None = None
     timeout_s: float = 120.0
     max_failed_share: float | None = None
     workers: int = 1

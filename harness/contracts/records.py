@@ -116,7 +116,8 @@ class LoadSummary:
     kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
     several workers these are the worst one's, `cpu_s` (from the start of the load on) and
     `gc_pause_s` are sums; `workers` has each. `left_out`: conversations of an open loop or a trace that were
-    due before the window's end and never began.
+    due before the window's end and never began. `cut_conversations`: those that had begun when there were no
+    more to begin, and were not finished within load.grace; `cut_turns`: what they still had to say.
     """
 
     started_ns: int
@@ -135,6 +136,8 @@ class LoadSummary:
     gc_pause_s: float
     workers: tuple[WorkerSummary, ...] = ()
     left_out: int = 0
+    cut_conversations: int = 0
+    cut_turns: int = 0
 
     @property
     def load_s(self) -> float | None:

@@ -11,26 +11,26 @@ from types import TracebackType
 from typing import Self
 
 _NUMBER_BYTES = 8
-_START, _STOPPED = range(2)
-_NUMBERS = 2
+# The places of the numbers; behind them, each worker has one for the requests that it counts.
+_START, _STOPPED, _STEPS, _OVER = range(4)
+_COUNTS = 4
 
 
-def create(path: Path) -> Path:
+def create(path: Path, workers: int) -> Path:
     """Write the file of a board on which nothing stands yet."""
-    path.write_bytes(bytes(_NUMBER_BYTES * _NUMBERS))
+    path.write_bytes(bytes(_NUMBER_BYTES * (_COUNTS + workers)))
     return path
 
 
 class Board:
-    """A cell's board. Without a file it belongs to this process alone. A context manager."""
+    """A cell's board. Without a file it belongs to this process alone, for one worker. A context manager."""
 
     def __init__(self, path: Path | None = None) -> None:
-        size = _NUMBER_BYTES * _NUMBERS
         if path is None:
-            self._map = mmap.mmap(-1, size)
+            self._map = mmap.mmap(-1, _NUMBER_BYTES * (_COUNTS + 1))
         else:
             with open(path, "r+b") as file:
-                self._map = mmap.mmap(file.fileno(), size)
+                self._map = mmap.mmap(file.fileno(), 0)
         self._numbers = memoryview(self._map).cast("q")
 
     @property
@@ -50,6 +50,33 @@ class Board:
     def stop(self) -> None:
         """Let all workers stop: too many requests of this one failed."""
         self._numbers[_STOPPED] = 1
+
+    def count(self, worker: int) -> None:
+        """Count a request of a worker, which does this for itself alone."""
+        self._numbers[_COUNTS + worker] += 1
+
+    @property
+    def counted(self) -> int:
+        """The requests that all workers have counted so far."""
+        return sum(self._numbers[_COUNTS:])
+
+    @property
+    def steps(self) -> int:
+        """The number of steps after which the first worker has let the window go on."""
+        return self._numbers[_STEPS]
+
+    def go_on(self, step: int) -> None:
+        """Let the window of all go on after a step. Only the first worker does this."""
+        self._numbers[_STEPS] = step
+
+    @property
+    def is_window_over(self) -> bool:
+        """True once the first worker's window has ended."""
+        return bool(self._numbers[_OVER])
+
+    def end_window(self) -> None:
+        """Tell the others that the first worker's window has ended. Only that worker does this."""
+        self._numbers[_OVER] = 1
 
     def close(self) -> None:
         """Give the memory back."""

@@ -62,7 +62,7 @@ def hold_signals() -> None:
 def interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
     """Call `on_signal` in gevent's loop for each SIGINT and SIGTERM that comes, or came while held.
 
-    Afterwards they are held again: a load that ended by itself may say so undisturbed.
+    Afterwards they are ignored: a load that has ended may say so undisturbed.
     """
     import gevent
 
@@ -74,6 +74,8 @@ def interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
         hold_signals()
         for handler in handlers:
             handler.cancel()
+        for number in ENDING:  # holding is not enough: threads that were made meanwhile do not hold them
+            signal.signal(number, signal.SIG_IGN)
 
 
 def prepare_locust() -> None:

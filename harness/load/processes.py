@@ -20,7 +20,7 @@ from harness.contracts import Load, LoadJob, LoadSummary
 from harness.errors import LoadError
 from harness.load import board, records
 from harness.load.board import Board
-from harness.load.play.arrivals import phases
+from harness.load.play.arrivals import longest_s
 from harness.load.pulse import Progress, Pulse, together
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised
@@ -87,7 +87,7 @@ def _play(
     with ExitStack() as stack:
         board_path = None
         if job.load.workers > 1:
-            board_path = board.create(directory / "load.board")
+            board_path = board.create(directory / "load.board", job.load.workers)
             stack.callback(board_path.unlink)
             command += ["--board", str(board_path)]
         shared = stack.enter_context(Board(board_path))
@@ -186,7 +186,7 @@ def _follow(
     check: Callable[[], None],
 ) -> None:
     """Hear the workers until all have ended. Raises LoadError, and what `check` raises."""
-    limit_s = phases(load).end_s + load.timeout_s + _SLACK_S
+    limit_s = longest_s(load) + load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:
         for worker in running:

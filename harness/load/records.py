@@ -93,6 +93,8 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
         gc_pause_s=sum(summary.gc_pause_s for summary in summaries),
         workers=tuple(worker for summary in summaries for worker in summary.workers),
         left_out=sum(summary.left_out for summary in summaries),
+        cut_conversations=sum(summary.cut_conversations for summary in summaries),
+        cut_turns=sum(summary.cut_turns for summary in summaries),
     )
 
 

@@ -13,14 +13,17 @@ from harness.store.tally import Tally
 def judged(record: CellRecord, tally: Tally) -> CellRecord:
     """Return the record with what its requests say of it.
 
-    A cell without one good request in its window has measured nothing and is failed. One that lost requests
-    or conversations is suspect, and so is one on a machine that was not fit.
+    A cell in whose window all requests failed is failed, and so is one without a good request at all. One
+    that lost requests or conversations is suspect, one in whose window none was sent, and one on a machine
+    that was not fit.
     """
     if record.status != "completed" or record.summary is None:
         return record
     if error := _failure(record, tally):
         return replace(record, status="failed", error=error)
-    reasons = [*_failed_requests(tally), *_left_out(record.summary)]
+    reasons = [*_failed_requests(tally), *_left_out(record.summary), *_cut(record.summary)]
+    if not tally.sent:
+        reasons.append(_nothing_sent(record, tally))
     reasons += [_unfit(finding) for finding in record.guard]
     if not reasons:
         return record
@@ -35,17 +38,20 @@ def _failure(record: CellRecord, tally: Tally) -> str | None:
         return "the load process was ended by a signal"
     if record.summary.ended_by == "failures":
         return _stopped(record, tally)
-    if not tally.sent:
-        return _nothing_sent(record)
-    if tally.failed == tally.sent:
+    if tally.sent and tally.failed == tally.sent:
         return f"no request in the window succeeded; {commonest(tally.window_messages)}"
+    if not tally.ok:
+        return _nothing_sent(record, tally)
     return None
 
 
-def _nothing_sent(record: CellRecord) -> str:
+def _nothing_sent(record: CellRecord, tally: Tally) -> str:
+    """Say of a window that no request was sent in it, and why."""
     assert record.summary is not None
     window_s = (record.summary.window_end_ns - record.summary.window_start_ns) / 1e9
-    why = "those begun before it outlasted it" if record.summary.requests else "none was due"
+    why = "none was due"
+    if record.summary.requests:
+        why = "those begun before it outlasted it" if tally.ok else f"{commonest(tally.messages)} before it"
     window = f"no request was sent in the window of {window_s:g} s"
     return f"{window}: {why}; give a longer load.duration, such as 60s"
 
@@ -75,6 +81,13 @@ def _left_out(summary: LoadSummary) -> list[str]:
     were = "conversation was" if count == 1 else "conversations were"
     text = f"{count} {were} due before the window's end and never began; less came than was asked for"
     return [text] if count else []
+
+
+def _cut(summary: LoadSummary) -> list[str]:
+    count, turns = summary.cut_conversations, summary.cut_turns
+    were = "conversation that began was" if count == 1 else "conversations that began were"
+    left = "1 turn was" if turns == 1 else f"{turns} turns were"
+    return [f"{count} {were} not finished within load.grace: {left} cut"] if count else []
 
 
 def _unfit(finding: GuardFinding) -> str:

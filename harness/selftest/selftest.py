@@ -218,6 +218,7 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
             concurrency=rung.streams,
             warmup_s=ladder.warmup_s,
             duration_s=ladder.window_s,
+            steps=1,
             timeout_s=_TIMEOUT_S,
         ),
         seed=0,

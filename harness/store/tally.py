@@ -33,7 +33,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Tally:
-    """A cell's requests, counted: all, those sent in the window, and those of them that failed.
+    """A cell's requests, counted: all, those sent in the window, those of them that failed, and all ok ones.
 
     `messages` and `window_messages` count `outcome: error` of the failed ones. `last` and `last_failed`: of
     the LAST_REQUESTS requests that ended last before the window's end, how many there are, and how many
@@ -47,6 +47,7 @@ class Tally:
     window_messages: Mapping[str, int]
     last: int
     last_failed: int
+    ok: int
     result: Result = field(default_factory=Result)
 
 
@@ -58,7 +59,7 @@ class Counting:
         self._end_ns = summary.window_end_ns if summary else 0
         self._has_window = summary is not None
         self._origin = origin
-        self._requests = self._sent = self._failed = 0
+        self._requests = self._sent = self._failed = self._ok = 0
         self._last: list[tuple[int, bool]] = []  # a heap: end, and whether it failed
         self._messages: Counter[str] = Counter()
         self._window_messages: Counter[str] = Counter()
@@ -71,6 +72,7 @@ class Counting:
         is_ok = row.outcome == "ok"
         self._requests += 1
         self._sent += is_inside
+        self._ok += is_ok
         if row.outcome != "cancelled" and (not self._has_window or row.end_ns <= self._end_ns):
             heappush(self._last, (row.end_ns, not is_ok))
             if len(self._last) > LAST_REQUESTS:
@@ -110,7 +112,7 @@ class Counting:
         """Return all counts of the rows so far, with the figures. See `result`."""
         failed = sum(has_failed for _, has_failed in self._last)
         counts = (self._requests, self._sent, self._failed, self._messages, self._window_messages)
-        return Tally(*counts, len(self._last), failed, self.result(median))
+        return Tally(*counts, len(self._last), failed, self._ok, self.result(median))
 
 
 def _count(messages: Counter[str], message: str) -> None:

@@ -47,6 +47,8 @@ CHECKS: dict[Callable[[Run], Iterator[Finding]], str] = {
     cells.repeats_disagree: "starts that disagree",
     window.few_requests: "too few requests",
     window.short_windows: "short windows",
+    window.windows_differ: "windows of unequal length",
+    window.conversations_cut: "conversations cut short",
     window.queue_only_grew: "a queue that only grew",
     window.mostly_queued: "requests that wait longer than they are served",
     window.not_steady: "windows that are not steady",

@@ -26,6 +26,8 @@ from reports.statistics.steadiness import REQUESTS_NEEDED, Series, Steadiness
 from reports.written import number, plural, several
 
 SHORT_WINDOW_S = 30.0
+# Windows that are meant to be equal are so to the nanosecond.
+_UNEQUAL = 1.01
 _DRIFTING = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 
 
@@ -80,6 +82,52 @@ def short_windows(run: Run) -> Iterator[Finding]:
             cells=cells,
             metrics=SPEED,
             marks=not are_all(run, cells),
+        )
+
+
+def windows_differ(run: Run) -> Iterator[Finding]:
+    """Windows of one load of which some went on for more steps: few requests had been sent in them."""
+    said, unequal = [], []
+    for load in dict.fromkeys(cell.load_label for cell in run.planned_cells):
+        cells = [cell for cell in measured_cells(run) if cell.load_label == load]
+        timed = [cell for cell in cells if cell.summary and cell.summary.ended_by == "duration"]
+        lengths = {cell.number: cell.window_s for cell in timed if cell.window_s}
+        shortest, longest = min(lengths.values(), default=0.0), max(lengths.values(), default=0.0)
+        if longest > _UNEQUAL * shortest:
+            said.append(f"at {load}, from {number(shortest)} to {number(longest)} s")
+            unequal += [each for each, length in lengths.items() if length > _UNEQUAL * shortest]
+    if said:
+        yield Finding(
+            "windows_differ",
+            "Windows differ in length",
+            f"A window in which few requests were sent went on for longer: {several(said, '; ')}. Rates are "
+            "per second of each one's own window.",
+            _longer(run),
+            cells=tuple(sorted(unequal)),
+            metrics=SPEED,
+            marks=False,
+        )
+
+
+def conversations_cut(run: Run) -> Iterator[Finding]:
+    """Conversations that had begun when load.conversations ran out, and were not finished in time."""
+    said, found = [], []
+    for cell in measured_cells(run):
+        if cell.summary and cell.summary.cut_conversations:
+            found.append(cell)
+            cut, turns = cell.summary.cut_conversations, cell.summary.cut_turns
+            where = f"{cell_name(cell)}, start {cell.planned.repeat + 1}"
+            said.append(f"{where}: {cut:,} with {turns:,} turns left")
+    if said:
+        yield Finding(
+            "conversations_cut",
+            "Conversations were cut",
+            f"They had begun and were not finished within load.grace: {several(said, '; ')}. Late turns, "
+            "which are the longest, are fewer than planned.",
+            "A longer load.grace.",
+            cells=numbers(found),
+            metrics=SPEED,
+            marks=False,
         )
 
 

@@ -18,8 +18,10 @@ STAGGER_S = 1.0
 
 
 class Phases(NamedTuple):
-    """Ends of the parts of a cell, in seconds from its start; `window_end_s` and `end_s` are infinite where
-    no duration bounds the window."""
+    """The ends of a cell's parts, in seconds from its start, if its window needs no more than load.duration.
+
+    `window_end_s` and `end_s` are infinite if no duration bounds the window.
+    """
 
     ramp_up_end_s: float
     window_start_s: float
@@ -28,9 +30,19 @@ class Phases(NamedTuple):
 
 
 def phases(load: Load) -> Phases:
+    """Return when the parts of a cell end."""
     window_start_s = load.ramp_up_s + load.warmup_s
     window_end_s = inf if load.duration_s is None else window_start_s + load.duration_s
     return Phases(load.ramp_up_s, window_start_s, window_end_s, window_end_s + load.ramp_down_s)
+
+
+def longest_s(load: Load) -> float:
+    """Return the most seconds from a cell's start to the last send. Infinity: nothing bounds it."""
+    if load.duration_s is None:
+        return inf
+    window_s = load.steps * load.duration_s
+    grace_s = window_s if load.grace_s is None else load.grace_s
+    return load.ramp_up_s + load.warmup_s + window_s + max(load.ramp_down_s, grace_s)
 
 
 # --- open loop -----------------------------------------------------------------------------------
@@ -57,10 +69,9 @@ class Stretch(NamedTuple):
         return 2 * arrivals / root if arrivals else 0.0
 
 
-def stretches(load: Load) -> Iterator[Stretch]:
-    """The rate over a cell of an open loop. Without a duration the last stretch has no end."""
-    rate, ends = load.rate_per_s or 0.0, phases(load)
-    steps = load.ramp_steps
+def stretches(load: Load, window_end_s: float) -> Iterator[Stretch]:
+    """Yield the rate over a cell of an open loop. If the window has no end yet, the last stretch has none."""
+    rate, steps = load.rate_per_s or 0.0, load.ramp_steps
     if load.ramp_up_s and load.ramp == "linear":
         yield Stretch(load.ramp_up_s, 0.0, rate)
     elif load.ramp_up_s:
@@ -68,7 +79,7 @@ def stretches(load: Load) -> Iterator[Stretch]:
             Stretch(load.ramp_up_s / steps, level, level)
             for level in (rate * (step + 1) / steps for step in range(steps))
         )
-    yield Stretch(ends.window_end_s - ends.ramp_up_end_s, rate, rate)
+    yield Stretch(window_end_s - load.ramp_up_s, rate, rate)
     if load.ramp_down_s and load.ramp == "linear":
         yield Stretch(load.ramp_down_s, rate, 0.0)
     elif load.ramp_down_s:
@@ -78,24 +89,29 @@ def stretches(load: Load) -> Iterator[Stretch]:
         )
 
 
-def schedule(load: Load, rng: Random) -> Iterator[float]:
-    """The instants of an open loop's arrivals, ascending, up to the cell's end; without end where no duration
-    bounds it.
+def points(load: Load, rng: Random) -> Iterator[float]:
+    """Yield the points of an open loop's arrivals: those of a renewal process of rate 1, without end.
 
-    A renewal process of rate 1 is drawn, and its k-th point u becomes the time t at which u arrivals are
-    expected: the integral of the rate up to t equals u. So a ramp keeps the kind of spacing. For Poisson
-    arrivals this is exact. Source: Gerhardt and Nelson, Transforming renewal processes for simulation of
-    nonstationary arrival processes, INFORMS Journal on Computing 21 (2009), the inversion method.
+    The k-th point u becomes the instant at which u arrivals are expected (`instant_s`): the integral of the
+    rate up to it equals u. So a ramp keeps the kind of spacing. For Poisson arrivals this is exact. Source:
+    Gerhardt and Nelson, Transforming renewal processes for simulation of nonstationary arrival processes,
+    INFORMS Journal on Computing 21 (2009), the inversion method.
     """
-    points = accumulate(_gaps(load, rng))
-    point = next(points)
+    return accumulate(_gaps(load, rng))
+
+
+def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
+    """Return when so many arrivals are expected, in seconds from the cell's start. Infinity: never.
+
+    The end of the window is not known before it is over. It moves only what comes behind it, and to later.
+    """
     begin_s = before = 0.0
-    for stretch in stretches(load):
-        while point - before < stretch.arrivals:
-            yield begin_s + stretch.after_s(point - before)
-            point = next(points)
+    for stretch in stretches(load, window_end_s):
+        if point - before < stretch.arrivals:
+            return begin_s + stretch.after_s(point - before)
         before += stretch.arrivals
         begin_s += stretch.length_s
+    return inf
 
 
 def _gaps(load: Load, rng: Random) -> Iterator[float]:
@@ -128,15 +144,12 @@ def user_begins_s(load: Load, user: int) -> float:
     return step * length_s + place / users * min(STAGGER_S, length_s / 4)
 
 
-def user_ends_s(load: Load, user: int) -> float:
-    """When a closed loop's user begins no more requests: in a ramp-down at its turn, else at the end."""
-    ends = phases(load)
-    if not load.ramp_down_s:
-        return ends.end_s
+def user_ramps_down_s(load: Load, user: int) -> float:
+    """Return how long after the window's end a closed loop's user begins no more requests."""
     users = load.concurrency or 1
     if load.ramp == "linear":
-        return ends.window_end_s + load.ramp_down_s * (user + 1) / users
-    return ends.window_end_s + load.ramp_down_s * (user * load.ramp_steps // users) / load.ramp_steps
+        return load.ramp_down_s * (user + 1) / users
+    return load.ramp_down_s * (user * load.ramp_steps // users) / load.ramp_steps
 
 
 def share(items: int, workers: int, worker: int) -> int:

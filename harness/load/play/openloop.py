@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, takewhile
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -24,53 +25,58 @@ LAST_GAP_S = 0.1
 
 
 class Beginning(NamedTuple):
-    """A conversation to play; `due_ns` is None where it is due as soon as its user is free. Without a
-    conversation it is the end of all."""
+    """A conversation to play, or without one the end of all.
+
+    `at`: of an open loop the point of its arrival, of a trace the seconds from the cell's start. `due_ns` is
+    the instant that follows from it. Both are None in a closed loop, where it is due once its user is free.
+    """
 
     number: int
     conversation: Conversation | None
-    due_ns: int | None
+    at: float | None = None
+    due_ns: int | None = None
 
 
-def planned(
-    load: Load, seed: int, conversations: Iterator[Conversation], started_ns: int, worker: int
-) -> Iterator[Beginning]:
-    """A worker's share of a cell's beginnings, in order, then the end where the conversations run out, by
+def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker: int) -> Iterator[Beginning]:
+    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out, by
     load.conversations or by themselves.
 
-    load.conversations counts those that are due in the window, over all workers. Where load.duration ends
-    the arrivals no end comes: the window is as long as that, however long ago the last arrival was.
+    load.conversations counts those that are due in the window, over all workers.
     """
     window_start_s = arrivals.phases(load).window_start_s
     counted = 0
-    for number, (due_s, conversation) in enumerate(_timed(load, seed, conversations)):
-        due_ns = started_ns + int(due_s * 1e9)
-        if load.conversations is not None and due_s >= window_start_s:
+    for number, (at, conversation) in enumerate(_placed(load, seed, conversations)):
+        if load.conversations is not None and due_s(load, at) >= window_start_s:
             if counted == load.conversations:
                 conversation = None
             counted += 1
         if conversation is None:
-            yield Beginning(number, None, due_ns)
+            yield Beginning(number, None, at)
             return
         if number % load.workers == worker:
-            yield Beginning(number, conversation, due_ns)
+            yield Beginning(number, conversation, at)
 
 
-def _timed(
+def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
+    """Return the seconds from the cell's start that a beginning's `at` stands for."""
+    return at if load.kind == "trace" else arrivals.instant_s(load, at, window_end_s)
+
+
+def _placed(
     load: Load, seed: int, conversations: Iterator[Conversation]
 ) -> Iterator[tuple[float, Conversation | None]]:
-    """All conversations of a cell with their instants, in seconds from its start. Where they run out, None
-    with the instant at which the next one would have begun."""
+    """Yield all conversations of a cell, each with its place in time; if they run out, then None with the
+    place of the next one."""
     if load.kind == "trace":
         yield from _traced(load, conversations)
         return
     # Drawn apart from the conversations, so that each is what it is without the other.
-    for due_s in arrivals.schedule(load, Random(f"{seed} arrivals")):
-        yield due_s, next(conversations, None)
+    for point in arrivals.points(load, Random(f"{seed} arrivals")):
+        yield point, next(conversations, None)
 
 
 def _traced(load: Load, conversations: Iterator[Conversation]) -> Iterator[tuple[float, Conversation | None]]:
-    """The conversations of a trace at their own instants; what would have come next is a mean gap later."""
+    """Yield the conversations of a trace at their own instants. The next would have come a mean gap later."""
     last_s, gaps = 0.0, 0
     for place, conversation in enumerate(conversations):
         if conversation.arrival_s is None:
@@ -88,17 +94,20 @@ class OpenLoop:
     next user to ask keeps watch: beginnings that became due meanwhile are late, none is left out.
     """
 
-    def __init__(self, wait_until: Callable[[int], bool], closed: Event) -> None:
+    def __init__(
+        self, wait_until: Callable[[int], bool], due_ns: Callable[[float], int], closed: Event
+    ) -> None:
         self.beginnings: Iterator[Beginning] = iter(())
         self.wanted = Event()
         self.most_users = 0  # in use at once
         self._wait_until = wait_until
+        self._due_ns = due_ns
         self._closed = closed
         self._idle: list[Waiter] = []
         self._is_watched = False
 
     def take(self, users: int) -> Beginning | None:
-        """Block the calling user until the next beginning is due; None once the traffic is closed.
+        """Block the calling user until the next beginning is due. Returns None once the traffic is closed.
 
         `users`: how many there are by now.
         """
@@ -109,19 +118,26 @@ class OpenLoop:
         self._is_watched = True
         if self._closed.is_set():
             return None
-        begun = next(self.beginnings, None)
-        if begun is None:  # the duration ends it, not the last arrival
-            self._closed.wait()
-            return None
-        if begun.due_ns is None:
-            return None
-        if not self._wait_until(begun.due_ns):
+        begun = next(self.beginnings)
+        due_ns = self._awaited_ns(begun)
+        if due_ns is None:
             self.beginnings = chain([begun], self.beginnings)
             return None
         if begun.conversation:
             self.most_users = max(self.most_users, users - len(self._idle))
             self._change_watch()
-        return begun
+        return begun._replace(due_ns=due_ns)
+
+    def _awaited_ns(self, begun: Beginning) -> int | None:
+        """Block until a beginning is due and return that instant. Returns None once the traffic is closed."""
+        assert begun.at is not None
+        due_ns = self._due_ns(begun.at)
+        while self._wait_until(due_ns):
+            # The window may have ended meanwhile: a ramp-down moves to later what was due behind it.
+            if (later_ns := self._due_ns(begun.at)) <= due_ns:
+                return due_ns
+            due_ns = later_ns
+        return None
 
     def _change_watch(self) -> None:
         self._is_watched = bool(self._idle)
@@ -132,8 +148,10 @@ class OpenLoop:
             self.wanted.set()
 
     def left_out(self, until_ns: int) -> int:
-        """How many of a closed traffic's conversations were due before an instant, and never began."""
-        due = takewhile(lambda begun: begun.due_ns is not None and begun.due_ns < until_ns, self.beginnings)
+        """Return how many conversations of a closed traffic were due before an instant and never began."""
+        due = takewhile(
+            lambda begun: begun.at is not None and self._due_ns(begun.at) < until_ns, self.beginnings
+        )
         return sum(begun.conversation is not None for begun in due)
 
     def release(self) -> None:

@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from math import inf
+from itertools import count
 from typing import Any
 
 import gevent
@@ -79,7 +79,7 @@ def _play(
         stack.callback(gevent.spawn(_report_progress, traffic, receiver, lag, on_progress).kill)
         if traffic.open_loop:
             stack.callback(gevent.spawn(_add_users, traffic, traffic.open_loop, runner, name).kill)
-        _wait_for_the_end(traffic, started_ns)
+        _wait_for_the_end(traffic)
         gevent.joinall(traffic.users, timeout=drain_limit_s(load))
         traffic.cancel()
         gevent.joinall(traffic.users, timeout=LAST_ROW_S)
@@ -91,50 +91,58 @@ def _users(traffic: Traffic) -> int:
     return arrivals.share(load.concurrency or 0, load.workers, traffic.worker)
 
 
-def _wait_for_the_end(traffic: Traffic, started_ns: int) -> None:
+def _wait_for_the_end(traffic: Traffic) -> None:
     """Block until no request is to begin any more."""
-    ends = arrivals.phases(traffic.job.load)
-    if ends.end_s == inf:
-        traffic.closed.wait()
-        return
-    window_end_ns = started_ns + int(ends.window_end_s * 1e9)
-    if traffic.wait_until(window_end_ns):
-        traffic.end_window("duration", window_end_ns)
-        traffic.wait_until(started_ns + int(ends.end_s * 1e9))
-        traffic.close("duration")
+    load, window = traffic.job.load, traffic.window
+    if load.duration_s is not None:
+        end_ns = _end_of_last_step(traffic, load.duration_s)
+        traffic.end_window("duration", end_ns)
+        if window.ended_by == "duration":
+            traffic.wait_until(end_ns + int(load.ramp_down_s * 1e9))
+            traffic.close("duration")
+    traffic.closed.wait()
+
+
+def _end_of_last_step(traffic: Traffic, step_s: float) -> int:
+    """Block until the window ends by its duration, or something else has ended it. Returns that instant."""
+    for step in count(1):
+        end_ns = traffic.window.start_ns + int(step * step_s * 1e9)
+        if not traffic.wait_until(end_ns) or not traffic.goes_on_after(step):
+            break
+    return end_ns
 
 
 def _left_out(traffic: Traffic) -> int:
     """How many conversations were due before the window's end and never began; also said in the log."""
-    if traffic.open_loop is None or traffic.window_end_ns is None:
+    if traffic.open_loop is None or traffic.window.end_ns is None:
         return 0
-    count = traffic.open_loop.left_out(traffic.window_end_ns)
-    if count:
+    missing = traffic.open_loop.left_out(traffic.window.end_ns)
+    if missing:
         logging.getLogger(__name__).warning(
-            "%d conversations were due before the window's end and never began", count
+            "%d conversations were due before the window's end and never began", missing
         )
-    return count
+    return missing
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
     """Make a user, or a few at once, whenever nobody is idle; as many as there can be connections."""
-    count, limit = FIRST_USERS, most_users()
+    users, limit = FIRST_USERS, most_users()
     while True:
         open_loop.wanted.wait()
         open_loop.wanted.clear()
         if traffic.closed.is_set():
             return
         # Locust looks at all users to make one: making several at once keeps that small.
-        more = min(1 + count // 8, MOST_USERS_AT_ONCE, limit - count)
+        more = min(1 + users // 8, MOST_USERS_AT_ONCE, limit - users)
         if more > 0:
             runner.spawn_users({name: more})
-            count += more
+            users += more
         elif more == 0:
             limit -= 1  # so that it is said once
             logging.getLogger(__name__).warning(
                 "all %d users that this process has file descriptors for (ulimit -n) are in use: "
                 "conversations now wait for one, and are late",
-                count,
+                users,
             )
 
 
@@ -187,11 +195,12 @@ def pulse_of(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Pulse:
 def _phase(traffic: Traffic, now_ns: int) -> str:
     if traffic.closed.is_set():
         return "drain"
-    if traffic.ended_by:
-        return "ramp-down"
-    if now_ns >= traffic.window_start_ns:
+    window = traffic.window
+    if window.ended_by:
+        return "ramp-down" if window.ended_by == "duration" else "drain"
+    if now_ns >= window.start_ns:
         return "window"
-    is_warm_up = now_ns >= traffic.window_start_ns - int(traffic.job.load.warmup_s * 1e9)
+    is_warm_up = now_ns >= window.start_ns - int(traffic.job.load.warmup_s * 1e9)
     return "warmup" if is_warm_up else "ramp-up"
 
 
@@ -209,10 +218,10 @@ def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
 def _summary(traffic: Traffic, worker: WorkerSummary, started_ns: int) -> LoadSummary:
     return LoadSummary(
         started_ns=started_ns,
-        window_start_ns=traffic.window_start_ns,
-        window_end_ns=max(traffic.window_end_ns or 0, traffic.window_start_ns),  # empty, never negative
+        window_start_ns=traffic.window.start_ns,
+        window_end_ns=traffic.window.end_ns or traffic.window.start_ns,
         ended_ns=time.monotonic_ns(),
-        ended_by=traffic.ended_by or "interrupted",
+        ended_by=traffic.window.ended_by or "interrupted",
         users=traffic.open_loop.most_users if traffic.open_loop else _users(traffic),
         conversations_begun=traffic.conversations_begun,
         requests=traffic.ok + traffic.failed,
@@ -224,6 +233,8 @@ def _summary(traffic: Traffic, worker: WorkerSummary, started_ns: int) -> LoadSu
         gc_pause_s=worker.gc_pause_s,
         workers=(worker,),
         left_out=_left_out(traffic),
+        cut_conversations=traffic.cut_conversations,
+        cut_turns=traffic.cut_turns,
     )
 
 

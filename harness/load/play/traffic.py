@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from random import Random
 from typing import Any
 
@@ -35,8 +36,14 @@ from harness.contracts import (
 from harness.load.board import Board
 from harness.load.play import arrivals
 from harness.load.play.alarm import Alarm
-from harness.load.play.openloop import Beginning, OpenLoop, planned
+from harness.load.play.openloop import Beginning, OpenLoop, due_s, planned
+from harness.load.play.window import Window
 from harness.load.pulse import Recent
+
+# How often to look whether the first worker has decided. It does so at the same instant.
+_LOOK_S = 0.001
+# An instant for what will not come, as seconds from the start.
+_NEVER_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,9 @@ class Outlet:
 class Traffic:
     """Hands out conversations in order until it is closed, and writes each request as it begins and ends.
 
-    `worker` is this load process's number; with several, all draw the same conversations and instants, and
+    `worker` is this load process's number. With several, all draw the same conversations and instants, and
     each plays every load.workers-th: the numbers of conversations and users are unique over all of them.
-    `failure` is what a scenario or our own code raised in a user's greenlet: it closes the traffic, and
+    `failure` is what a scenario or our own code raised in a user's greenlet. It closes the traffic, and
     whoever runs it must raise it again.
     """
 
@@ -69,63 +76,90 @@ class Traffic:
         self.job = job
         self.worker = worker
         self.board = board or Board()
+        self.window = Window(job.load, worker, self.board)
         self.alarm = Alarm()
         self._engine = engine
         self._engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
         self.users: list[gevent.Greenlet] = []
         self.conversations_begun = 0
+        self.cut_conversations = 0
+        self.cut_turns = 0
         self.started_ns: int | None = None
-        self.window_start_ns = 0  # conversations count from here on
-        self.window_end_ns: int | None = None
         self._counted = 0
+        self._playing = 0
+        self._has_run_out = False
         self.ok = 0
         self.failed = 0
         self.failures: Counter[str] = Counter()  # by outcome
         self.recent = Recent(job.load)
         self.in_flight = 0
         self.closed = Event()
-        self.ended_by: EndedBy | None = None
         self.failure: BaseException | None = None
         self._last_failed: deque[bool] = deque(maxlen=LAST_REQUESTS)
         self._conversations: Iterator[Conversation] = scenario.conversations(options, Random(job.seed))
-        self.open_loop = None if job.load.kind == "closed" else OpenLoop(self.wait_until, self.closed)
+        is_open = job.load.kind != "closed"
+        self.open_loop = OpenLoop(self.wait_until, self._due_ns, self.closed) if is_open else None
         self._outlet = outlet
 
+    # --- when ------------------------------------------------------------------------------------
+
     def start(self, started_ns: int) -> None:
-        """Fix the instants of the whole cell, which begins at `started_ns`."""
+        """Fix the instants of the cell, which begins at `started_ns`."""
         self.started_ns = started_ns
-        self.window_start_ns = started_ns + _ns(arrivals.phases(self.job.load).window_start_s)
+        self.window.start_ns = started_ns + _ns(arrivals.phases(self.job.load).window_start_s)
         if self.open_loop:
             load, seed = self.job.load, self.job.seed
-            self.open_loop.beginnings = planned(load, seed, self._conversations, started_ns, self.worker)
+            self.open_loop.beginnings = planned(load, seed, self._conversations, self.worker)
 
-    def admit(self, user: gevent.Greenlet) -> tuple[int, int, float]:
-        """A user's number, and when in a closed loop it begins and ends (infinity: not before all do)."""
+    def _due_ns(self, at: float) -> int:
+        """Return the instant of a beginning of an open loop, as far as the window's end is known."""
+        assert self.started_ns is not None
+        end_ns = self.window.end_ns
+        window_end_s = inf if end_ns is None else (end_ns - self.started_ns) / 1e9
+        return self.started_ns + _ns(min(due_s(self.job.load, at, window_end_s), _NEVER_S))
+
+    def wait_until(self, due_ns: int) -> bool:
+        """Block until an instant. Returns False if the traffic was closed before it."""
+        if not self.closed.is_set():
+            self.alarm.wait(due_ns)
+        return not self.closed.is_set()
+
+    # --- users and conversations -----------------------------------------------------------------
+
+    def admit(self, user: gevent.Greenlet) -> tuple[int, int]:
+        """Take in a user. Returns its number and when it begins in a closed loop."""
         number = self.worker + len(self.users) * self.job.load.workers
         self.users.append(user)
         if self.started_ns is None or self.open_loop:  # Locust's own command line decides, or arrivals do
-            return number, time.monotonic_ns(), float("inf")
-        load = self.job.load
-        begins_ns = self.started_ns + _ns(arrivals.user_begins_s(load, number))
-        return number, begins_ns, self.started_ns + arrivals.user_ends_s(load, number) * 1e9
+            return number, time.monotonic_ns()
+        return number, self.started_ns + _ns(arrivals.user_begins_s(self.job.load, number))
+
+    def user_ends_ns(self, number: int) -> float:
+        """Return when a user begins no more requests: in a closed loop's ramp-down at its turn."""
+        end_ns = self.window.end_ns
+        if self.open_loop or end_ns is None or self.window.ended_by != "duration":
+            return inf  # the arrivals decide, or it is not known yet, or all that began is to be finished
+        return end_ns + _ns(arrivals.user_ramps_down_s(self.job.load, number))
 
     def next_conversation(self) -> Beginning | None:
-        """The next conversation, in open loop once it is due; None, and closed, when none is to begin."""
-        if self.closed.is_set():
+        """Return the next conversation, in open loop once it is due; None when none is to begin any more.
+
+        Each needs its `conversation_ends`.
+        """
+        if self.closed.is_set() or self._has_run_out:
             return None
         begun = self.open_loop.take(len(self.users)) if self.open_loop else self._next_in_turn()
         if begun is None or begun.conversation is None:
-            if begun and begun.due_ns is not None:  # exactly then, however late we are
-                self.end_window("conversations", begun.due_ns)
-            self.close("conversations")
+            self._run_out(begun.due_ns if begun else None)
             return None
         self.conversations_begun += 1
+        self._playing += 1
         return begun
 
     def _next_in_turn(self) -> Beginning | None:
-        """The next one of a closed loop; load.conversations is shared out among the workers."""
-        counts = time.monotonic_ns() >= self.window_start_ns
+        """Return the next one of a closed loop. load.conversations is shared out among the workers."""
+        counts = time.monotonic_ns() >= self.window.start_ns
         load = self.job.load
         if load.conversations is not None and counts:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):
@@ -134,13 +168,85 @@ class Traffic:
         number = self.worker + self.conversations_begun * load.workers
         skipped = self.worker if self.conversations_begun == 0 else load.workers - 1
         conversation = next(islice(self._conversations, skipped, None), None)
-        return Beginning(number, conversation, None) if conversation else None
+        return Beginning(number, conversation) if conversation else None
 
-    def wait_until(self, due_ns: int) -> bool:
-        """Block until an instant; False if the traffic was closed before it."""
+    def conversation_ends(self, turns_left: int) -> None:
+        """Note that a conversation has ended; `turns_left`: those that it still had, if we ended it."""
+        self._playing -= 1
+        if turns_left and self.window.ended_by == "conversations":
+            self.cut_conversations += 1
+            self.cut_turns += turns_left
+        self._finish()
+
+    # --- how it ends -----------------------------------------------------------------------------
+
+    def _run_out(self, due_ns: int | None) -> None:
+        """No conversation is left to begin; the next one would have been due then, if that is known."""
+        if self.closed.is_set():
+            return
+        self._has_run_out = True
+        if due_ns is not None:  # in open loop the window ends exactly then, however late we are
+            self.end_window("conversations", due_ns)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Once no conversation is left to begin, end the window when enough has been measured, and all when
+        nobody is talking any more."""
+        if self._has_run_out and not self.closed.is_set():
+            if not self._playing:
+                self.close("conversations")
+            elif self.window.has_enough:
+                self.end_window("conversations", time.monotonic_ns())
+
+    def goes_on_after(self, step: int) -> bool:
+        """Return whether the window goes on after a step of load.duration; blocks for as long as the first
+        worker takes to decide."""
+        while (decided := self.window.goes_on_after(step)) is None and not self.closed.is_set():
+            gevent.sleep(_LOOK_S)
+        return bool(decided)
+
+    def end_window(self, ended_by: EndedBy, ended_ns: int) -> None:
+        """End the window: what is sent from now on is outside of it. The first call's reason stays."""
+        if self.window.ended_by is not None:
+            return
+        if ended_by == "duration" and self._has_run_out:
+            ended_by = "conversations"
+        self.window.end(ended_by, ended_ns)
+        if ended_by == "conversations":
+            gevent.spawn(self._close_after_grace)
+
+    def _close_after_grace(self) -> None:
+        """Let the conversations that began be finished, for up to load.grace."""
+        assert self.window.end_ns is not None
+        grace_s = self.job.load.grace_s
+        length_ns = self.window.end_ns - self.window.start_ns
+        self.wait_until(self.window.end_ns + (length_ns if grace_s is None else _ns(grace_s)))
+        self.close("conversations")
+
+    def close(self, ended_by: EndedBy) -> None:
+        """Let no request begin from now on."""
         if not self.closed.is_set():
-            self.alarm.wait(due_ns)
-        return not self.closed.is_set()
+            self.closed.set()
+            self.end_window(ended_by, time.monotonic_ns())
+            self.alarm.wake_all()
+            if self.open_loop:
+                self.open_loop.release()
+
+    def cancel(self) -> None:
+        """End the requests in flight, whose rows become `cancelled`. It does not wait for them."""
+        gevent.killall(list(self.users), block=False)
+
+    def interrupt(self) -> None:
+        """Close and cancel."""
+        self.close("interrupted")
+        self.cancel()
+
+    def fail(self, failure: BaseException) -> None:
+        """Stop everything because of an error that is not a server's."""
+        self.failure = self.failure or failure
+        self.interrupt()
+
+    # --- requests --------------------------------------------------------------------------------
 
     def engine_fields(self, turn: Turn) -> Mapping[str, Any]:
         """What this engine's requests hold beyond the common fields."""
@@ -171,6 +277,8 @@ class Traffic:
         if row.outcome != "cancelled":
             self._last_failed.append(row.outcome != "ok")
             self._check_failures()
+            self.window.count(row)
+            self._finish()
 
     def _check_failures(self) -> None:
         most, seen = self.job.load.max_failed_share, len(self._last_failed)
@@ -181,35 +289,6 @@ class Traffic:
             logging.getLogger(__name__).error("stopped: %d of the last %d requests failed", failed, seen)
             self.board.stop()
             self.close("failures")
-
-    def end_window(self, ended_by: EndedBy, ended_ns: int) -> None:
-        """The window has ended; what is sent from now on is outside of it. The first call's reason stays."""
-        if self.ended_by is None:
-            self.ended_by = ended_by
-            self.window_end_ns = max(ended_ns, self.window_start_ns)
-
-    def close(self, ended_by: EndedBy) -> None:
-        """Let no request begin from now on."""
-        if not self.closed.is_set():
-            self.end_window(ended_by, time.monotonic_ns())
-            self.closed.set()
-            self.alarm.wake_all()
-            if self.open_loop:
-                self.open_loop.release()
-
-    def cancel(self) -> None:
-        """End the requests in flight, whose rows become `cancelled`; does not wait for them."""
-        gevent.killall(list(self.users), block=False)
-
-    def interrupt(self) -> None:
-        """Close and cancel."""
-        self.close("interrupted")
-        self.cancel()
-
-    def fail(self, failure: BaseException) -> None:
-        """Stop everything because of an error that is not a server's."""
-        self.failure = self.failure or failure
-        self.interrupt()
 
 
 def _ns(seconds: float) -> int:

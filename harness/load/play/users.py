@@ -41,10 +41,11 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
     def on_start(self) -> None:
         """Become one of the traffic's users."""
-        self.number, self.free_ns, self.ends_ns = self.traffic.admit(gevent.getcurrent())
+        self.number, self.free_ns = self.traffic.admit(gevent.getcurrent())
         self.client = Client(self.endpoint, self.receiver)
         self.back_off_s = FIRST_BACK_OFF_S
         self.has_begun = False
+        self.turns_left = 0
 
     def on_stop(self) -> None:
         """Close the connection; Locust calls this however the user ends."""
@@ -55,14 +56,16 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         """Play the next conversation."""
         try:
             self._wait_until(self.free_ns)
-            if self.free_ns >= self.ends_ns:
-                raise StopUser
             begun = self.traffic.next_conversation()
             if begun is None or begun.conversation is None:
                 raise StopUser
             if begun.due_ns is not None:  # it came by itself, not after this user's last one
                 self.free_ns, self.has_begun = begun.due_ns, False
-            self._play(begun.number, begun.conversation)
+            self.turns_left = len(begun.conversation.turns)
+            try:
+                self._play(begun.number, begun.conversation)
+            finally:
+                self.traffic.conversation_ends(self.turns_left)
         except StopUser:
             raise
         except Exception as failure:
@@ -78,12 +81,11 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
             think_ns = int(turn.think_time_s * 1e9) if self.has_begun else 0
             self.has_begun = True
             due_ns = self.free_ns + think_ns
-            if due_ns >= self.ends_ns:
-                raise StopUser
             self._wait_until(due_ns)
             history.extend(turn.messages)
             row, answer = self._request(number, turn_number, turn, history, due_ns)
             self.free_ns = row.end_ns
+            self.turns_left -= 1
             if row.outcome != "ok":
                 return self._back_off(row)
             self.back_off_s = FIRST_BACK_OFF_S
@@ -139,13 +141,14 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _back_off(self, row: RequestRow) -> None:
         if row.outcome == "cancelled":
             raise StopUser
+        self.turns_left = 0  # the failure ended it, not we
         if self.traffic.open_loop:  # others begin meanwhile anyway
             return
         self.free_ns = row.end_ns + int(self.back_off_s * 1e9)
         self.back_off_s = min(self.back_off_s * 2, LAST_BACK_OFF_S)
 
     def _wait_until(self, due_ns: int) -> None:
-        if not self.traffic.wait_until(due_ns):
+        if not self.traffic.wait_until(due_ns) or due_ns >= self.traffic.user_ends_ns(self.number):
             raise StopUser
 
 

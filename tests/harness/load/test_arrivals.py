@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from harness.contracts import Load
-from harness.load.play.arrivals import Stretch, phases, schedule, share, user_begins_s, user_ends_s
+from harness.load.play.arrivals import (
+    Stretch,
+    instant_s,
+    longest_s,
+    phases,
+    points,
+    share,
+    user_begins_s,
+    user_ramps_down_s,
+)
 
 
 def open_loop(rate_per_s: float, **changes: Any) -> Load:
@@ -20,7 +29,10 @@ def open_loop(rate_per_s: float, **changes: Any) -> Load:
 
 
 def instants(load: Load, count: int, seed: int = 1) -> list[float]:
-    return list(islice(schedule(load, Random(seed)), count))
+    """The first arrivals that there are, if the window needs no more than load.duration."""
+    end_s = phases(load).window_end_s
+    found = (instant_s(load, point, end_s) for point in islice(points(load, Random(seed)), count))
+    return [at_s for at_s in found if at_s < inf]
 
 
 def gaps(load: Load, count: int = 20_000) -> list[float]:
@@ -31,6 +43,20 @@ def test_the_phases_follow_each_other() -> None:
     load = Load(ramp_up_s=3, warmup_s=2, duration_s=10, ramp_down_s=4)
     assert phases(load) == (3, 5, 15, 19)
     assert phases(Load(warmup_s=2, duration_s=None, conversations=9)) == (0, 2, inf, inf)
+
+
+def test_a_cell_may_take_all_steps_and_its_grace() -> None:
+    assert longest_s(Load(warmup_s=2, duration_s=10)) == 2 + 40 + 40
+    assert longest_s(Load(warmup_s=2, duration_s=10, steps=1, ramp_down_s=5, grace_s=1)) == 2 + 10 + 5
+    assert longest_s(Load(warmup_s=2, duration_s=None, conversations=9)) == inf
+
+
+def test_an_end_that_is_not_known_yet_moves_only_what_comes_behind_it() -> None:
+    load = open_loop(10, ramp_down_s=2)
+    assert [instant_s(load, point) for point in (9.5, 10, 12)] == pytest.approx([0.95, 1, 1.2])
+    known = [instant_s(load, point, 1.0) for point in (9.5, 10, 12)]
+    assert known == pytest.approx([0.95, 1, 1 + 2 - (4 - 2 * 2 / 5) ** 0.5])
+    assert instant_s(load, 20, 1.0) == inf
 
 
 def test_a_constant_rate_begins_at_once_and_has_equal_gaps() -> None:
@@ -102,7 +128,7 @@ def test_users_are_staggered_over_the_warm_ups_first_second() -> None:
 def test_users_of_a_linear_ramp_come_and_go_one_by_one() -> None:
     load = Load(concurrency=4, ramp_up_s=8, warmup_s=1, duration_s=10, ramp_down_s=4)
     assert [user_begins_s(load, user) for user in range(4)] == [0, 2, 4, 6]
-    assert [user_ends_s(load, user) for user in range(4)] == [20, 21, 22, 23]
+    assert [user_ramps_down_s(load, user) for user in range(4)] == [1, 2, 3, 4]
 
 
 def test_users_of_steps_come_together_but_not_in_step_and_go_together() -> None:
@@ -110,11 +136,11 @@ def test_users_of_steps_come_together_but_not_in_step_and_go_together() -> None:
         concurrency=4, ramp="steps", ramp_steps=2, ramp_up_s=8, warmup_s=1, duration_s=10, ramp_down_s=4
     )
     assert [user_begins_s(load, user) for user in range(4)] == [0, 0.5, 4, 4.5]
-    assert [user_ends_s(load, user) for user in range(4)] == [19, 19, 21, 21]
+    assert [user_ramps_down_s(load, user) for user in range(4)] == [0, 0, 2, 2]
 
 
-def test_without_a_ramp_down_users_go_when_all_ends() -> None:
-    assert user_ends_s(Load(concurrency=2, warmup_s=1, duration_s=4), 0) == 5
+def test_without_a_ramp_down_users_go_when_the_window_ends() -> None:
+    assert user_ramps_down_s(Load(concurrency=2, warmup_s=1, duration_s=4), 0) == 0
 
 
 def test_workers_take_every_other_item() -> None:

@@ -102,8 +102,20 @@ def arrivals_at(folder: Path) -> dict[str, int]:
 
 
 def open_loop(rate_per_s: float, **changes: Any) -> Load:
-    fields: dict[str, Any] = {"warmup_s": 0.0, "duration_s": 1.5, "arrival": "constant", **changes}
+    fields: dict[str, Any] = {
+        "warmup_s": 0.0,
+        "duration_s": 1.5,
+        "arrival": "constant",
+        "steps": 1,
+        **changes,
+    }
     return Load(concurrency=None, rate_per_s=rate_per_s, **fields)
+
+
+def expected_s(load: Load, count: int) -> list[float]:
+    """When the first conversations are due, in seconds from the cell's start."""
+    points = islice(arrivals.points(load, Random("7 arrivals")), count)
+    return [arrivals.instant_s(load, point, arrivals.phases(load).window_end_s) for point in points]
 
 
 PLAYS["constant"] = partial(play, load=open_loop(50), server=SLOW)
@@ -142,7 +154,7 @@ PLAYS["poisson"] = partial(play, load=POISSON)
 
 def test_poisson_arrivals_are_the_seeded_ones(plays: Plays) -> None:
     played = plays["poisson"].result()
-    expected = list(islice(arrivals.schedule(POISSON, Random("7 arrivals")), len(played.rows)))
+    expected = expected_s(POISSON, len(played.rows))
     assert played.scheduled_s() == pytest.approx(expected, abs=1e-6)
     assert median(played.late_ms()) < LATE_MS
     by_number = sorted(played.rows, key=lambda row: row.conversation)
@@ -206,7 +218,7 @@ def test_users_come_and_go_in_steps(plays: Plays) -> None:
 
 PLAYS["linear"] = partial(
     play,
-    load=Load(concurrency=8, ramp_up_s=1.6, warmup_s=0.0, duration_s=0.3, ramp_down_s=0.8),
+    load=Load(concurrency=8, ramp_up_s=1.6, warmup_s=0.0, duration_s=0.3, ramp_down_s=0.8, steps=1),
     server=("--ttft-s=0.02", "--itl-s=0.001"),
 )
 
@@ -280,7 +292,7 @@ def test_a_further_turn_is_due_its_think_time_after_the_one_before(plays: Plays)
     assert [(due_ns - first_turns[0]) / S for due_ns in first_turns] == pytest.approx(expected_s, abs=1e-6)
 
 
-PLAYS["users"] = partial(play, load=Load(concurrency=2, warmup_s=0.0, duration_s=0.8))
+PLAYS["users"] = partial(play, load=Load(concurrency=2, warmup_s=0.0, duration_s=0.8, steps=1))
 
 
 def test_a_user_hands_over_to_its_next_conversation_without_a_gap(plays: Plays) -> None:
@@ -355,7 +367,7 @@ PLAYS["two processes"] = play_in_two
 
 def test_two_load_processes_together_play_the_schedule_of_one(plays: Plays) -> None:
     rows, summary = plays["two processes"].result()
-    expected = list(islice(arrivals.schedule(PAIR, Random("7 arrivals")), len(rows)))
+    expected = expected_s(PAIR, len(rows))
     assert sorted((row.scheduled_ns - summary.started_ns) / S for row in rows) == pytest.approx(
         expected, abs=1e-6
     )

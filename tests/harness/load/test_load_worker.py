@@ -232,7 +232,7 @@ def test_a_failed_turn_ends_its_conversation(tmp_path: Path) -> None:
 def test_users_of_a_dead_server_back_off(tmp_path: Path) -> None:
     with serving(Link.request) as server:
         pass
-    job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=1.9))
+    job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=1.9, steps=1))
     rows, summary, _ = played(job)
     assert {row.outcome for row in rows} == {"connect_error"}
     assert {row.sent_ns for row in rows} == {None}
@@ -273,7 +273,7 @@ def stalling(link: Link) -> None:
 
 
 def test_a_request_of_the_window_may_run_to_its_own_limit(tmp_path: Path) -> None:
-    load = Load(warmup_s=0.0, duration_s=0.2, timeout_s=0.6)
+    load = Load(warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=0.6)
     with serving(stalling) as server:
         (row,), summary, _ = played(job_of(server, tmp_path, load))
     assert (row.outcome, row.output_text) == ("timeout", "half")
@@ -290,7 +290,9 @@ def test_the_drain_leaves_every_request_its_own_limit(timeout_s: float) -> None:
 
 def test_a_signal_in_the_drain_cancels_the_requests_but_did_not_end_the_window(tmp_path: Path) -> None:
     with serving(stalling) as server:
-        job = job_of(server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=0.2, timeout_s=20.0))
+        job = job_of(
+            server, tmp_path, Load(concurrency=2, warmup_s=0.0, duration_s=0.2, steps=1, timeout_s=20.0)
+        )
         with working(job) as process:
             assert process.stdout
             next(line for line in process.stdout if json.loads(line)["phase"] == "drain")
@@ -348,6 +350,56 @@ def test_conversations_count_from_the_end_of_the_warm_up(tmp_path: Path) -> None
     # A conversation begins between the two instants, and the warm-up may end between them too.
     assert due <= 2 <= sent <= due + 1
     assert len(first) > 2
+
+
+def slow(link: Link) -> None:
+    """Each answer takes 0.7 s."""
+    answering(answer("a", **USAGE), delay_ns=700 * MS)(link)
+
+
+def test_a_window_in_which_no_request_began_goes_on_until_some_have(tmp_path: Path) -> None:
+    load = Load(concurrency=1, warmup_s=0.1, duration_s=0.2, steps=20, min_requests=2)
+    with serving(slow) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, load, scenario_options={"turns": 1}))
+    # The first is of the warm-up, the next two end 2.1 s after it or later.
+    assert len(rows) >= 3
+    length_ms = (summary.window_end_ns - summary.window_start_ns) // MS
+    assert length_ms % 200 == 0
+    assert 2000 <= length_ms <= 4000
+    assert summary.ended_by == "duration"
+
+
+def test_a_window_goes_on_for_no_more_than_its_steps(tmp_path: Path) -> None:
+    load = Load(concurrency=1, warmup_s=0.1, duration_s=0.2, steps=2)
+    with serving(slow) as server:
+        _, summary, _ = played(job_of(server, tmp_path, load, scenario_options={"turns": 1}))
+    assert summary.window_end_ns - summary.window_start_ns == 400 * MS
+
+
+def test_one_conversation_for_several_users_is_measured_whole(tmp_path: Path) -> None:
+    load = Load(concurrency=2, warmup_s=0.0, conversations=1, duration_s=None)
+    with serving(answering(answer("a", **USAGE), delay_ns=20 * MS)) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, load, scenario_options={"turns": 3}))
+    assert [row.turn for row in rows] == [0, 1, 2]
+    assert all(summary.window_start_ns <= (row.sent_ns or 0) < summary.window_end_ns for row in rows)
+
+
+def test_conversations_that_began_are_finished_though_no_others_are_left(tmp_path: Path) -> None:
+    load = Load(concurrency=2, warmup_s=0.0, conversations=3, duration_s=None, min_requests=1, grace_s=20.0)
+    with serving(answering(answer("a", **USAGE), delay_ns=50 * MS)) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, load, scenario_options={"turns": 4}))
+    assert len(rows) == 12
+    assert {row.outcome for row in rows} == {"ok"}
+    assert (summary.cut_conversations, summary.cut_turns) == (0, 0)
+    assert max(row.sent_ns or 0 for row in rows) > summary.window_end_ns
+
+
+def test_what_is_cut_by_the_end_of_the_grace_is_told(tmp_path: Path) -> None:
+    load = Load(concurrency=2, warmup_s=0.0, conversations=3, duration_s=None, min_requests=1, grace_s=0.0)
+    with serving(answering(answer("a", **USAGE), delay_ns=50 * MS)) as server:
+        rows, summary, _ = played(job_of(server, tmp_path, load, scenario_options={"turns": 4}))
+    assert summary.cut_conversations == 1
+    assert summary.cut_turns == 12 - len(rows) > 0
 
 
 def test_an_end_within_the_warm_up_leaves_an_empty_window(tmp_path: Path) -> None:

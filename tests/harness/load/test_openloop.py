@@ -13,13 +13,11 @@ from gevent.event import Event
 
 from harness.contracts import Conversation, Load
 from harness.errors import UserError
-from harness.load.play.arrivals import schedule
-from harness.load.play.openloop import Beginning, OpenLoop, planned
+from harness.load.play.arrivals import instant_s, points
+from harness.load.play.openloop import Beginning, OpenLoop, due_s, planned
 
 POISSON = Load(concurrency=None, rate_per_s=100, warmup_s=1.0, duration_s=None)
 TRACE = Load(concurrency=None, arrival="trace", warmup_s=0.0, duration_s=None)
-START_NS = 5_000_000_000
-S = 1e9
 
 
 def talks(arrivals: list[float] | None = None) -> Iterator[Conversation]:
@@ -28,15 +26,18 @@ def talks(arrivals: list[float] | None = None) -> Iterator[Conversation]:
     return iter(lambda: Conversation(()), None)
 
 
-def offsets(beginnings: list[Beginning]) -> list[float]:
-    return [(begun.due_ns - START_NS) / S for begun in beginnings if begun.due_ns is not None]
+def offsets(load: Load, beginnings: list[Beginning]) -> list[float]:
+    return [due_s(load, begun.at) for begun in beginnings if begun.at is not None]
+
+
+def schedule(load: Load, count: int) -> list[float]:
+    return [instant_s(load, point) for point in islice(points(load, Random("7 arrivals")), count)]
 
 
 def test_the_instants_are_those_of_the_seeded_schedule() -> None:
-    found = list(islice(planned(POISSON, 7, talks(), START_NS, 0), 20))
+    found = list(islice(planned(POISSON, 7, talks(), 0), 20))
     assert [begun.number for begun in found] == list(range(20))
-    expected = list(islice(schedule(POISSON, Random("7 arrivals")), 20))
-    assert offsets(found) == pytest.approx(expected, abs=1e-8)
+    assert offsets(POISSON, found) == schedule(POISSON, 20)
 
 
 @pytest.mark.parametrize("conversations", [None, 31])
@@ -44,9 +45,9 @@ def test_two_workers_together_play_what_one_would(conversations: int | None) -> 
     one = replace(POISSON, conversations=conversations)
     two = replace(one, workers=2)
 
-    def instants(load: Load, count: int, worker: int) -> dict[int, int | None]:
-        plan = islice(planned(load, 7, talks(), START_NS, worker), count)
-        return {begun.number: begun.due_ns for begun in plan if begun.conversation}
+    def instants(load: Load, count: int, worker: int) -> dict[int, float | None]:
+        plan = islice(planned(load, 7, talks(), worker), count)
+        return {begun.number: begun.at for begun in plan if begun.conversation}
 
     first, second = (instants(two, 100, worker) for worker in (0, 1))
     assert first | second == instants(one, 200, 0)
@@ -55,72 +56,64 @@ def test_two_workers_together_play_what_one_would(conversations: int | None) -> 
 
 def test_conversations_are_counted_from_the_windows_start() -> None:
     load = replace(POISSON, conversations=10)
-    *played, end = planned(load, 7, talks(), START_NS, 0)
-    times_s = offsets(played)
+    *played, end = planned(load, 7, talks(), 0)
+    times_s = offsets(load, played)
     assert sum(at_s >= load.warmup_s for at_s in times_s) == 10
     assert sum(at_s < load.warmup_s for at_s in times_s) > 50
     assert end.conversation is None
     # The window ends when the next one would have begun.
-    next_s = list(islice(schedule(load, Random("7 arrivals")), len(played) + 1))[-1]
-    assert offsets([end]) == pytest.approx([next_s], abs=1e-8)
+    assert offsets(load, [end]) == schedule(load, len(played) + 1)[-1:]
 
 
 def test_a_trace_begins_at_its_own_instants_sped_up_and_ends_a_gap_later() -> None:
     load = replace(TRACE, speedup=2.0)
-    *played, end = planned(load, 7, talks([0.0, 1.0, 1.0, 4.0, 8.0]), START_NS, 0)
-    assert offsets(played) == [0.0, 0.5, 0.5, 2.0, 4.0]
+    *played, end = planned(load, 7, talks([0.0, 1.0, 1.0, 4.0, 8.0]), 0)
+    assert offsets(load, played) == [0.0, 0.5, 0.5, 2.0, 4.0]
     assert end.conversation is None
-    assert offsets([end]) == [5.0]
+    assert offsets(load, [end]) == [5.0]
 
 
 def test_the_last_row_of_a_trace_has_a_moment_to_be_sent() -> None:
-    assert offsets(list(planned(TRACE, 7, talks([0.0]), START_NS, 0))) == [0.0, 0.1]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_where_a_duration_ends_the_arrivals_nothing_but_it_ends_the_window(workers: int) -> None:
-    load = replace(POISSON, rate_per_s=0.5, warmup_s=2.0, duration_s=60.0, workers=workers)
-    for seed in range(400):
-        for worker in range(workers):
-            assert all(begun.conversation for begun in planned(load, seed, talks(), START_NS, worker))
+    assert offsets(TRACE, list(planned(TRACE, 7, talks([0.0]), 0))) == [0.0, 0.1]
 
 
 def test_an_open_loop_that_runs_out_of_conversations_ends_when_the_next_would_have_begun() -> None:
     load = replace(POISSON, duration_s=60.0)
-    *played, end = planned(load, 7, talks([0.0] * 5), START_NS, 0)
+    *played, end = planned(load, 7, talks([0.0] * 5), 0)
     assert len(played) == 5
     assert (end.number, end.conversation) == (5, None)
-    due_s = list(islice(schedule(load, Random("7 arrivals")), 6))
-    assert offsets([*played, end]) == pytest.approx(due_s, abs=1e-8)
+    assert offsets(load, [*played, end]) == schedule(load, 6)
 
 
 def test_a_scenario_without_instants_is_no_trace() -> None:
     with pytest.raises(UserError, match="no arrival times"):
-        next(planned(TRACE, 7, talks(), START_NS, 0))
+        next(planned(TRACE, 7, talks(), 0))
 
 
-def test_where_no_more_are_due_the_user_on_watch_waits_for_the_traffic_to_be_closed() -> None:
-    closed = Event()
-    loop = OpenLoop(lambda due_ns: True, closed)
-    users = [gevent.spawn(loop.take, 2) for _ in range(2)]
-    gevent.sleep(0)
-    gevent.sleep(0)
-    assert not any(user.ready() for user in users)
-    closed.set()
-    loop.release()
-    gevent.joinall(users, timeout=5)
-    assert [user.ready() and user.value for user in users] == [None, None]
+def test_the_end_of_the_window_moves_what_was_due_behind_it() -> None:
+    due_ns, waited = {7.0: 10}, []
+
+    def wait_until(instant_ns: int) -> bool:
+        waited.append(instant_ns)
+        due_ns[7.0] = 15
+        return True
+
+    loop = OpenLoop(wait_until, lambda at: due_ns[at], Event())
+    loop.beginnings = iter([Beginning(0, Conversation(()), 7.0)])
+    begun = loop.take(1)
+    assert begun
+    assert (begun.due_ns, waited) == (15, [10, 15])
 
 
 def test_one_user_keeps_watch_the_others_are_idle_and_all_go_at_the_end() -> None:
     closed, due, taken = Event(), Event(), []
 
     def wait_until(due_ns: int) -> bool:
-        due.wait()
+        (due if due_ns < 2 else closed).wait()
         return not closed.is_set()
 
-    loop = OpenLoop(wait_until, closed)
-    loop.beginnings = iter([Beginning(number, Conversation(()), number) for number in range(2)])
+    loop = OpenLoop(wait_until, int, closed)
+    loop.beginnings = iter([Beginning(number, Conversation(()), number) for number in range(3)])
 
     def user(name: str) -> None:
         while begun := loop.take(3):

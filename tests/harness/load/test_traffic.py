@@ -14,6 +14,8 @@ from timeline_server import Server
 from tiny_load import TinyEngine, TinyScenario
 
 from harness.contracts import BegunRow, Load, Outcome, RequestRow
+from harness.load import board
+from harness.load.board import Board
 from harness.load.play.traffic import Outlet, Traffic
 
 S = 1_000_000_000
@@ -25,10 +27,10 @@ ROW = RequestRow(
 )  # fmt: skip
 
 
-def traffic(load: Load, worker: int = 0, outlet: Outlet | None = None) -> Traffic:
+def traffic(load: Load, worker: int = 0, outlet: Outlet | None = None, on: Board | None = None) -> Traffic:
     job = job_of(Server(1), Path(), load)
     outlet = outlet or Outlet(lambda line: None, lambda line: None)
-    made = Traffic(job, TinyScenario(), TinyEngine(), outlet, worker=worker)  # type: ignore[arg-type]
+    made = Traffic(job, TinyScenario(), TinyEngine(), outlet, on, worker)  # type: ignore[arg-type]
     made.start(time.monotonic_ns())
     return made
 
@@ -53,24 +55,24 @@ def test_users_of_several_workers_have_numbers_and_instants_of_their_own() -> No
     made = traffic(load, 1)
     assert made.started_ns is not None
     users = [made.admit(gevent.getcurrent()) for _ in range(2)]
-    assert [number for number, _, _ in users] == [1, 3]
-    assert [(begins_ns - made.started_ns) / S for _, begins_ns, _ in users] == [2, 6]
+    assert [number for number, _ in users] == [1, 3]
+    assert [(begins_ns - made.started_ns) / S for _, begins_ns in users] == [2, 6]
 
 
 def test_the_window_ends_once_and_what_follows_does_not_change_why() -> None:
     made = traffic(Load(warmup_s=1.0, duration_s=5.0, ramp_down_s=2.0))
-    made.end_window("duration", made.window_start_ns + 5 * S)
+    made.end_window("duration", made.window.start_ns + 5 * S)
     assert not made.closed.is_set()
     assert made.wait_until(time.monotonic_ns())
     made.interrupt()
-    assert (made.ended_by, made.window_end_ns) == ("duration", made.window_start_ns + 5 * S)
+    assert (made.window.ended_by, made.window.end_ns) == ("duration", made.window.start_ns + 5 * S)
     assert not made.wait_until(time.monotonic_ns() + 60 * S)
 
 
 def test_a_window_that_ends_in_the_warm_up_is_empty() -> None:
     made = traffic(Load(warmup_s=60.0))
     made.close("interrupted")
-    assert made.window_end_ns == made.window_start_ns
+    assert made.window.end_ns == made.window.start_ns
 
 
 def test_closing_ends_every_wait() -> None:
@@ -80,6 +82,90 @@ def test_closing_ends_every_wait() -> None:
     made.close("conversations")
     gevent.joinall(waits, timeout=5)
     assert [wait.value for wait in waits] == [False] * 3
+
+
+def talking(load: Load, conversations: int) -> Traffic:
+    """A traffic in whose window so many conversations have begun."""
+    made = traffic(load)
+    assert all(made.next_conversation() for _ in range(conversations))
+    return made
+
+
+def sent(made: Traffic, count: int) -> None:
+    """So many requests are sent and end."""
+    for _ in range(count):
+        made.record(replace(ROW, sent_ns=time.monotonic_ns()))
+
+
+def test_a_window_whose_conversations_run_out_at_once_goes_on_until_enough_is_measured() -> None:
+    made = talking(Load(concurrency=3, warmup_s=0.0, duration_s=None, conversations=2), 2)
+    assert made.next_conversation() is None
+    assert (made.window.ended_by, made.closed.is_set()) == (None, False)
+    sent(made, 10)
+    assert made.window.ended_by is None
+    sent(made, 1)
+    assert (made.window.ended_by, made.closed.is_set()) == ("conversations", False)
+
+
+def test_conversations_that_began_are_finished_before_all_is_closed() -> None:
+    made = talking(Load(concurrency=3, warmup_s=0.0, duration_s=None, conversations=2, min_requests=1), 2)
+    sent(made, 1)
+    assert made.next_conversation() is None
+    assert made.window.ended_by == "conversations"
+    made.conversation_ends(turns_left=0)
+    assert not made.closed.is_set()
+    made.conversation_ends(turns_left=0)
+    assert made.closed.is_set()
+    assert (made.cut_conversations, made.cut_turns) == (0, 0)
+
+
+def test_what_is_not_finished_within_the_grace_is_cut_and_counted() -> None:
+    load = Load(warmup_s=0.0, duration_s=None, conversations=2, min_requests=1, grace_s=0.05)
+    made = talking(load, 2)
+    sent(made, 1)
+    assert made.next_conversation() is None
+    assert made.closed.wait(timeout=5)
+    for turns_left in (3, 0):
+        made.conversation_ends(turns_left)
+    assert (made.cut_conversations, made.cut_turns) == (1, 3)
+
+
+def test_what_a_duration_ends_is_not_said_to_be_cut() -> None:
+    made = talking(Load(warmup_s=0.0, duration_s=0.1), 1)
+    made.close("duration")
+    made.conversation_ends(turns_left=3)
+    assert (made.cut_conversations, made.cut_turns) == (0, 0)
+
+
+def test_a_window_with_too_few_requests_goes_on_by_whole_steps() -> None:
+    made = traffic(Load(warmup_s=0.0, duration_s=1.0, steps=3, min_requests=2))
+    sent(made, 1)
+    made.record(replace(ROW, sent_ns=time.monotonic_ns(), outcome="cancelled"))  # our own doing
+    made.record(replace(ROW, sent_ns=made.window.start_ns - 1))  # of the warm-up
+    assert [made.goes_on_after(step) for step in (1, 2, 3)] == [True, True, False]
+    sent(made, 1)
+    assert not made.goes_on_after(1)
+
+
+def test_the_first_worker_decides_for_all_whether_the_window_goes_on(tmp_path: Path) -> None:
+    path = board.create(tmp_path / "board", 2)
+    load = Load(concurrency=2, warmup_s=0.0, duration_s=1.0, min_requests=3, workers=2)
+    with Board(path) as one, Board(path) as two:
+        first, second = traffic(load, 0, on=one), traffic(load, 1, on=two)
+        sent(first, 1)
+        sent(second, 1)
+        waiting = gevent.spawn(second.goes_on_after, 1)
+        gevent.sleep(0.01)
+        assert not waiting.ready()
+        assert first.goes_on_after(1)
+        assert waiting.get(timeout=5)
+        sent(second, 1)  # three of both
+        assert not first.goes_on_after(2)
+        waiting = gevent.spawn(second.goes_on_after, 2)
+        gevent.sleep(0.01)
+        assert not waiting.ready()
+        first.end_window("duration", time.monotonic_ns())
+        assert waiting.get(timeout=5) is False
 
 
 def recorded(share: float | None, *outcomes: Outcome) -> Traffic:
@@ -113,7 +199,7 @@ def test_requests_are_counted_by_how_they_ended_and_the_good_ones_told_of() -> N
 def test_more_failures_among_the_last_requests_than_their_share_end_it(
     share: float | None, outcomes: list[Outcome], ended_by: str | None
 ) -> None:
-    assert recorded(share, *outcomes).ended_by == ended_by
+    assert recorded(share, *outcomes).window.ended_by == ended_by
 
 
 def test_a_request_is_written_as_it_begins_and_as_it_ends() -> None:

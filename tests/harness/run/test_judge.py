@@ -12,7 +12,9 @@ from harness.run.judge import judged
 from harness.store.store import CellRecord
 from harness.store.tally import Tally
 
-GOOD = Tally(requests=100, sent=80, failed=0, messages={}, window_messages={}, last=100, last_failed=0)
+GOOD = Tally(
+    requests=100, sent=80, failed=0, messages={}, window_messages={}, last=100, last_failed=0, ok=100
+)
 REFUSED = "connect_error: refused"
 
 
@@ -43,13 +45,28 @@ def test_some_failures_make_it_suspect_and_nothing_else_makes_it_fail():
     assert (found.status, found.error) == ("failed", f"no request in the window succeeded; {REFUSED}")
 
 
-def test_a_window_without_requests_is_a_failure():
+def test_a_window_without_requests_is_suspect():
     found = judged(record(make_run.summary(S)), replace(GOOD, sent=0))
-    assert found.error is not None
-    assert "no request was sent in the window of " in found.error
-    assert "those begun before it outlasted it; give a longer load.duration, such as 60s" in found.error
-    idle = judged(record(replace(make_run.summary(S), requests=0)), replace(GOOD, sent=0))
-    assert "none was due" in (idle.error or "")
+    assert (found.status, found.validity) == ("completed", "suspect")
+    [reason] = found.reasons
+    assert "no request was sent in the window of " in reason
+    assert "those begun before it outlasted it; give a longer load.duration, such as 60s" in reason
+
+
+def test_a_cell_without_a_good_request_is_a_failure():
+    idle = judged(record(replace(make_run.summary(S), requests=0)), replace(GOOD, sent=0, ok=0))
+    assert (idle.status, idle.validity) == ("failed", "valid")
+    assert "no request was sent in the window of 8 s: none was due" in (idle.error or "")
+    refused = judged(record(make_run.summary(S)), replace(GOOD, sent=0, ok=0, messages={REFUSED: 9}))
+    assert f"{REFUSED} before it; give" in (refused.error or "")
+
+
+def test_conversations_that_were_cut_make_it_suspect():
+    found = judged(record(make_run.summary(S, cut_conversations=2, cut_turns=5)), GOOD)
+    assert (found.status, found.validity) == ("completed", "suspect")
+    assert found.reasons == (
+        "2 conversations that began were not finished within load.grace: 5 turns were cut",
+    )
 
 
 def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():

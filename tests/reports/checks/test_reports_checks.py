@@ -60,6 +60,7 @@ def write_pair(
     first=None,
     second=None,
     load_summary=None,
+    second_summary=None,
     start_changes=None,
     second_start=None,
     quantizations=("fp16", "fp16"),
@@ -78,8 +79,10 @@ def write_pair(
         if second_start and start.deployment.engine == "vllm":
             changes |= second_start
         write_start(path, start_record(start, 90 * S, **changes))
-        rows = (first if start.deployment.engine == "llama_cpp" else second) or good_rows()
-        cell_summary = load_summary or summary(100 * S, duration_s=LONG)
+        is_second = start.deployment.engine == "vllm"
+        rows = (second if is_second else first) or good_rows()
+        own_summary = (second_summary if is_second else None) or load_summary
+        cell_summary = own_summary or summary(100 * S, duration_s=LONG)
         write_cell(path, start.cells[0], start, rows, cell_summary, **cell_changes)
     found = {finding.check: finding for finding in findings(open_run(path))}
     if repeats < 3:
@@ -180,6 +183,11 @@ CASES = {
         "first": good_rows(over_s=29),
         "second": good_rows(over_s=29),
     },
+    "windows_differ": {
+        "second_summary": summary(100 * S, duration_s=2 * LONG),
+        "second": good_rows(count=360, over_s=2 * LONG),
+    },
+    "conversations_cut": {"load_summary": replace(LATE, loop_lag_s=None, cut_conversations=2, cut_turns=5)},
     "client_late": {"load_summary": LATE},
     "stamps_not_kernel": {"load_summary": READ},
     "warm_cache": {"first": good_rows(cached_tokens=11)},

@@ -381,6 +381,21 @@ def test_facts_have_readable_units_and_no_clocks(tmp_path):
     assert "llama_cpp.typing_extensions 4.1" in text
 
 
+def test_a_window_in_which_nothing_was_sent_has_a_page(tmp_path):
+    """Requests of the warm-up that outlast it; and a second load that has values."""
+    plan = plan_of([deployment("vllm", "awq"), deployment("llama_cpp", "fp16")], [Load(), Load(4)], repeats=3)
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start in plan.starts:
+        write_start(tmp_path, start_record(start, 90 * S), host_samples(90 * S, GIB))
+        for cell in start.cells:
+            is_empty = cell.load.concurrency == 1
+            rows = [row(k, (100 * S if is_empty else T0) + k * S // 10) for k in range(12)]
+            doubt = {"validity": "suspect", "reasons": ("no request was sent in the window of 8 s",)}
+            write_cell(tmp_path, cell, start, rows, summary(100 * S), **(doubt if is_empty else {}))
+    text = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "no request was sent in the window of 8 s" in text
+
+
 def test_cells_of_every_validity_share_a_page(tmp_path):
     plan = plan_of([deployment("vllm", "awq")], [Load(), Load(concurrency=4)], repeats=5)
     store.write_record(tmp_path / "run.json", run_record(plan))

@@ -1,0 +1,56 @@
+"""The window of a cell as one load process knows it: when it began, when and why it ended, what counts in it.
+
+It ends by rules that are fixed before the run. It asks no clock.
+"""
+
+from __future__ import annotations
+
+from harness.contracts import EndedBy, Load, RequestRow
+from harness.load.board import Board
+
+
+class Window:
+    """One cell's window. `end_ns` and `ended_by` are None while it lasts."""
+
+    def __init__(self, load: Load, worker: int, board: Board) -> None:
+        self.start_ns = 0  # conversations count from here on
+        self.end_ns: int | None = None
+        self.ended_by: EndedBy | None = None
+        self._load = load
+        self._worker = worker
+        self._board = board
+
+    def count(self, row: RequestRow) -> None:
+        """Count a request that has ended, if it was sent in the window and bench did not end it."""
+        at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
+        if self.end_ns is None and at_ns >= self.start_ns and row.outcome != "cancelled":
+            self._board.count(self._worker)
+
+    @property
+    def has_enough(self) -> bool:
+        """True once enough requests were sent in it and have ended, those of all workers together."""
+        return self._board.counted >= self._load.min_requests
+
+    def end(self, ended_by: EndedBy, ended_ns: int) -> None:
+        """End it. Only the first call counts."""
+        if self.ended_by is None:
+            self.ended_by = ended_by
+            self.end_ns = max(ended_ns, self.start_ns)
+            if self._worker == 0:
+                self._board.end_window()
+
+    def goes_on_after(self, step: int) -> bool | None:
+        """Return whether it goes on after its first `step` times load.duration, of which the last is over.
+
+        The first worker decides for all, since they would not count alike. Returns None until it has.
+        """
+        if self.end_ns is not None or step >= self._load.steps:
+            return False
+        if self._worker == 0:
+            if not self.has_enough:
+                self._board.go_on(step)
+                return True
+            return False
+        if self._board.steps >= step:
+            return True
+        return False if self._board.is_window_over else None
