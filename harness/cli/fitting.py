@@ -11,7 +11,7 @@ from harness.cli.show.fit_text import fit_record, print_fit
 from harness.fit import fit as fitting
 from harness.fit.fit_device import memory_of
 from harness.install import install
-from harness.install.provision import why_not_on
+from harness.install.startable import why_not_on
 from harness.settings import config, overrides
 
 

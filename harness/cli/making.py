@@ -15,9 +15,9 @@ from harness.cli.show.listing import has_device
 from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Reason, Weights
 from harness.errors import BenchError, UserError
-from harness.install import install, preparing
+from harness.install import install
 from harness.install.inventory import spec_of
-from harness.install.provision import provide_weights
+from harness.install.provision import failures, provide_weights, wanted
 from harness.settings import config, overrides
 from harness.settings.units import size_text
 
@@ -68,9 +68,9 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """
     settings = config.settings(overrides.parse(changes or [], study))
-    wanted, skips = preparing.wanted(settings, weights.can_prepare)
+    needed, skips = wanted(settings, weights.can_prepare)
     reasons = {skip.reason for skip in skips}
-    if not wanted and len(reasons) == 1:
+    if not needed and len(reasons) == 1:
         raise UserError(reasons.pop())
     cache = install.cache_dir()
     made: list[Weights] = []
@@ -78,22 +78,22 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     with signals_interrupt(), Show(quiet=quiet) as show:
         for line in skip_lines(skips):
             show.line(line)
-        if not wanted:
+        if not needed:
             raise UserError("nothing to prepare: none of these settings needs weights that can be had")
-        for needed in wanted:
+        for each in needed:
             try:
-                found = provide_weights(needed, weights, cache, show.line, limit_bytes=None)
+                found = provide_weights(each, weights, cache, show.line, limit_bytes=None)
             except BenchError as error:
-                failed.setdefault(str(error), []).append(needed)
+                failed.setdefault(str(error), []).append(each)
                 continue
-            made.append(needed)
+            made.append(each)
             size = size_text(found.size_bytes)
-            out.print(escape(f"{needed.model} {needed.quantization}: {found.path}  {size}"))
+            out.print(escape(f"{each.model} {each.quantization}: {found.path}  {size}"))
             if found.note:
                 out.print(escape(f"  {found.note}"))
     for reason, which in failed.items():
         names = [f"{each.model} {each.quantization} as {each.file_format}" for each in which]
         complaints.print(escape(f"{', '.join(names)}: {reason}"))
     lacking = [each for which in failed.values() for each in which]
-    if preparing.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
+    if failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ from harness.cli.session import Task, measured, recorded
 from harness.cli.show.plan_text import length_lines, print_plan, skip_lines, unmatched
 from harness.contracts import Precision
 from harness.errors import UserError
-from harness.install.provision import check_builds, device_of
+from harness.install.startable import check_builds, device_of
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.context_fit import context_lines

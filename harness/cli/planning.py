@@ -11,7 +11,7 @@ from harness.errors import BenchError, UserError
 from harness.fit.fit_device import smallest_bytes
 from harness.install import install
 from harness.install.builds import uses_devices
-from harness.install.provision import device_of, select_devices, why_not_here
+from harness.install.startable import device_of, select_devices, why_not_here
 from harness.plan import plan
 from harness.plan.memory import DeviceBytes
 from harness.settings.config import Settings

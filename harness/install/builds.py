@@ -1,22 +1,35 @@
-"""What serves a deployment as a process of this machine, and how bench would install it.
+"""What serves a deployment as a process of this machine: bench's own build, or what the user brought.
 
-Knows no engine: asks each engine's own file. Looks at no file of this machine.
+Knows no engine: asks each engine's own file. What the user brought is looked at and never changed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import engines
 from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason
+from harness.errors import UserError
+from harness.install.install import LIST_VERSIONS, python_of
+
+_LIMIT_S = 60.0
+# How a program's file begins: ELF, Mach-O's 64 bits, or a script.
+_PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!")
 
 
 @dataclass(frozen=True)
 class Build:
-    """What serves a deployment as a process: an engine's program (a name, or the path of the user's own) in
-    bench's environment or in a directory of the user's."""
+    """An engine's program in bench's environment of it, or in a directory of the user's.
+
+    `program` is a name, or the path of the user's own (it has a slash).
+    """
 
     engine: str
     program: str | None = None
@@ -25,58 +38,126 @@ class Build:
     @property
     def label(self) -> str:
         """The engine, with what is not its first program or bench's own environment."""
-        program = None if self.program == default_program(self.engine) else self.program
+        program = None if self.program == ENGINES[self.engine].programs[0] else self.program
         return " ".join(filter(None, (self.engine, program, self.environment)))
+
+    @property
+    def has_own_program(self) -> bool:
+        """Whether the program is the user's, by its path."""
+        return "/" in (self.program or "")
 
     @property
     def is_own(self) -> bool:
         """Whether the user brought it."""
-        return self.environment is not None or is_path(self.program)
+        return self.environment is not None or self.has_own_program
+
+    @property
+    def install_line(self) -> str:
+        """The command that installs it."""
+        named = self.program not in (None, ENGINES[self.engine].programs[0])
+        return f"bench install {self.engine}" + (f" --program {self.program}" if named else "")
+
+    def spec(self, *, has_device: bool) -> InstallSpec | Reason | None:
+        """Return its environment: for CUDA where there is a device and such a build, else for the CPU."""
+        spec = self.spec_for("cuda") if has_device else None
+        return spec if isinstance(spec, InstallSpec) else self.spec_for("cpu")
+
+    def spec_for(self, device: str) -> InstallSpec | Reason | None:
+        """Return its environment for a kind of device; None where it needs none."""
+        return ENGINES[self.engine].install(self.program, device)
 
 
 def build_of(deployment: Deployment) -> Build:
+    """Return what serves a deployment that is started as a process."""
     environment = getattr(deployment.options, "environment", None)
     return Build(deployment.engine, program_of(deployment), environment)
 
 
+def program_of(deployment: Deployment) -> str | None:
+    """Return the engine's own option `program`; None where it has no such option."""
+    return getattr(deployment.options, "program", None)
+
+
 def is_process(deployment: Deployment) -> bool:
-    """Whether it is started as a process of this machine."""
+    """Return whether it is started as a process of this machine."""
     return deployment.terms.base_url is None and deployment.terms.launcher != "docker"
 
 
 def uses_devices(deployment: Deployment) -> bool:
+    """Return whether it uses a device where there is one. What bench cannot look into is taken to."""
     build = build_of(deployment)
-    if not is_process(deployment) or build.is_own:
-        return True
-    return isinstance(ENGINES[build.engine].install(build.program, "cuda"), InstallSpec)
-
-
-def program_of(deployment: Deployment) -> str | None:
-    """The engine's own option `program`, where it has one."""
-    return getattr(deployment.options, "program", None)
-
-
-def default_program(engine: str) -> str | None:
-    return ENGINES[engine].programs[0]
-
-
-def is_path(program: str | None) -> bool:
-    """Whether a value of `program` is the path of the user's own."""
-    return program is not None and "/" in program
+    return not is_process(deployment) or build.is_own or isinstance(build.spec_for("cuda"), InstallSpec)
 
 
 def tools() -> Mapping[str, InstallSpec]:
-    """Environments of programs that prepare weights, by the name that `bench install` knows."""
+    """Return environments of programs that prepare weights, by the name that `bench install` knows."""
     return engines.TOOLS
 
 
-def install_line(engine: str, program: str | None = None) -> str:
-    """The command that installs it."""
-    named = program is not None and program != default_program(engine)
-    return f"bench install {engine}" + (f" --program {program}" if named else "")
+def check_own(build: Build) -> None:
+    """Raise UserError where a program or an environment of the user's cannot be what it should be.
+
+    Starts nothing.
+    """
+    said = f"{build.engine}.program={build.program}"
+    if build.has_own_program:
+        _check_program(Path(build.program or ""), said)
+    if build.environment is not None:
+        what = f"{build.engine}.environment={build.environment}"
+        if build.has_own_program:
+            raise UserError(f"{what}: {said} is started by itself; give one of them")
+        _check_environment(Path(build.environment), what)
 
 
-def install_spec(engine: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
-    """The program's environment here: for CUDA where there is a device and such a build, else for the CPU."""
-    spec = ENGINES[engine].install(program, "cuda") if has_device else None
-    return spec if isinstance(spec, InstallSpec) else ENGINES[engine].install(program, "cpu")
+def _check_program(path: Path, what: str) -> None:
+    if not path.exists():
+        raise UserError(f"{what}: no such file")
+    if not path.is_file():
+        raise UserError(f"{what}: is not a file; give the path of the program itself")
+    if not os.access(path, os.X_OK):
+        is_program = _begins_as_program(path)
+        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
+        raise UserError(f"{what}: cannot be executed; {remedy}")
+
+
+def _begins_as_program(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(_PROGRAMS)
+    except OSError:
+        return False
+
+
+def _check_environment(folder: Path, what: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{what}: is a file; give the directory that has bin/python")
+    if not folder.is_dir():
+        raise UserError(f"{what}: no such directory")
+    if not os.access(python_of(folder), os.X_OK):
+        raise UserError(f"{what}: is not a Python environment (it has no bin/python)")
+
+
+def own_versions(build: Build) -> dict[str, str]:
+    """Return distribution -> version of the user's environment; of a program its name and hash.
+
+    Blocks while the environment's Python runs. Raises UserError where it does not run.
+    """
+    if build.environment is None:
+        program = Path(build.program or "")
+        with program.open("rb") as file:
+            return {program.name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"}
+    python = python_of(Path(build.environment))
+    argv = [str(python), "-I", "-c", LIST_VERSIONS]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
+        versions: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _does_not_run(build, python, str(error)) from error
+    except ValueError as error:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise _does_not_run(build, python, said) from error
+    return versions
+
+
+def _does_not_run(build: Build, python: Path, said: str) -> UserError:
+    return UserError(f"{build.engine}.environment={build.environment}: {python} does not run ({said})")

@@ -1,48 +1,33 @@
-"""What a plan's deployments need on this machine, an environment and weights, found or made.
+"""What deployments need on this machine, an environment and weights: found, made, or refused with a command.
 
-`bench run` makes what is missing itself where it is small; else the error names the command. What is the
-user's own is looked at and never changed. Knows no engine: InstallSpec and Weights say all.
+`bench run` makes what is missing itself where it is small; else the error names the command. Knows no engine:
+InstallSpec and Weights say all.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from engines import ENGINES
-from harness.contracts import (
-    ContainerSpec,
-    Deployment,
-    InstallSpec,
-    LaunchSpec,
-    Place,
-    Reason,
-    Weights,
-    WeightsFile,
-)
+from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
 from harness.errors import MissingError, UserError
-from harness.install import install, own
-from harness.install.builds import (
-    Build,
-    build_of,
-    install_line,
-    install_spec,
-    is_process,
-    tools,
-    uses_devices,
-)
-from harness.install.install_step import run_supervised
+from harness.install import install
+from harness.install.builds import Build, build_of, check_own, is_process, own_versions, tools, uses_devices
+from harness.install.install_step import OnLine, run_supervised
+from harness.install.inventory import weights_needed
 from harness.plan.candidates import candidates
-from harness.sampling import gpu
+from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
+from harness.settings.keys import DEFAULTS
 from harness.settings.units import size_text
 from harness.settings.values import as_text
 
-OnLine = Callable[[str], None]
 # Makes the environment of a tool, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
 # Runs a command under a watchdog: see run_supervised.
@@ -53,7 +38,7 @@ SMALL_BYTES = 2 << 30
 
 
 class WeightsStore(Protocol):
-    """engines/weights, handed in by the command line: harness may not import it."""
+    """engines/model/weights, handed in by the command line: harness may not import it."""
 
     def find(self, weights: Weights, cache: Path) -> WeightsFile | None: ...
     def missing_bytes(self, weights: Weights, cache: Path) -> int | None: ...
@@ -65,23 +50,23 @@ class WeightsStore(Protocol):
 
 @dataclass(frozen=True)
 class Environment:
-    """A build on this machine. `versions`: distribution -> version, of what is installed; for a program of
-    the user's its hash, so that a run is not resumed with another. `name`: of the environment that bench
-    installed (see install.compiled_dir); None where it is the user's own."""
+    """A build on this machine."""
 
     python: Path | None
     program: Path | None
+    # Distribution -> version; of the user's own program its hash: a run is not resumed with another.
     versions: Mapping[str, str]
+    # Of the environment that bench installed (see install.compiled_dir); None where it is the user's own.
     name: str | None = None
 
 
 @dataclass(frozen=True)
 class Provisions:
-    """`environments`: of the builds that need one. `weights`: what each deployment's files are. `images`:
-    what identifies each container's image (docker_cli.image_facts), by its name."""
+    """What the deployments of a run have on this machine."""
 
-    environments: Mapping[Build, Environment] = field(default_factory=dict)
+    environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
+    # Name of a container's image -> what identifies it (docker_cli.image_facts).
     images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     @property
@@ -93,116 +78,19 @@ class Provisions:
         return {build.label: found.versions for build, found in self.environments.items()} | images
 
     def environment_of(self, deployment: Deployment) -> Environment | None:
-        """None where it needs none: a container, a running server, a program of bench's own."""
+        """Return None where it needs none: a container, a running server, a program of bench's own."""
         return self.environments.get(build_of(deployment)) if is_process(deployment) else None
 
     def weights_of(self, deployment: Deployment) -> WeightsFile | None:
+        """Return the files of its weights; None where it needs none."""
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
 
     def devices_of(self, deployment: Deployment, devices: Sequence[int]) -> Sequence[int]:
-        """The devices that a deployment uses: none where its build serves on the CPU. A container, and what
-        the user brought, is taken to use those that were asked for."""
+        """Return the devices that a deployment uses: none where its build serves on the CPU.
+
+        A container, and what the user brought, is taken to use those that were asked for."""
         return devices if uses_devices(deployment) else ()
-
-
-def select_devices(device: str) -> tuple[int, ...]:
-    """Indices of the devices to use; `auto` is the first one, or none where there is none."""
-    if device != "auto":
-        return gpu.select(device)
-    return () if isinstance(gpu.devices(), Reason) else (0,)
-
-
-def device_of(settings: Settings) -> str:
-    """The run's `device`: `cpu` instead of `auto` where nothing that was asked for could use another."""
-    if settings.device != "auto":
-        return settings.device
-    could = (_could_use_device(each) for each in candidates(settings))
-    return "auto" if any(could) else "cpu"
-
-
-def _could_use_device(deployment: Deployment) -> bool:
-    """Not a server without weights, which computes nothing, wherever it is."""
-    if deployment.terms.base_url:
-        return True
-    return uses_devices(deployment) and ENGINES[deployment.engine].weights(deployment) is not None
-
-
-def why_not_here(device: str) -> Callable[[Deployment], Reason | None]:
-    """A function that says why this machine cannot start a deployment, whatever gets installed; None where it
-    can, as far as is known. It looks at no file. Raises UserError for a `device` that is not here."""
-    return why_not_on(select_devices(device))
-
-
-def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
-    """The same for these devices, none of them being the CPU."""
-
-    def why_not(deployment: Deployment) -> Reason | None:
-        if deployment.terms.base_url:
-            return None
-        return _no_build(devices, deployment) or _no_launch(devices, deployment)
-
-    return why_not
-
-
-def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
-    build = build_of(deployment)
-    if not is_process(deployment) or build.is_own:
-        return None
-    spec = install_spec(build.engine, build.program, has_device=bool(devices))
-    if isinstance(spec, Reason):
-        return spec
-    # A run is on one device. A server without weights computes nothing, wherever it is.
-    if not devices or ENGINES[build.engine].weights(deployment) is None:
-        return None
-    for_device = ENGINES[build.engine].install(build.program, "cuda")
-    return Reason(f"{for_device.text}; {_ways(build)} would do") if isinstance(for_device, Reason) else None
-
-
-def _ways(build: Build) -> str:
-    """What to give instead of a program that serves on the CPU only."""
-    engine = ENGINES[build.engine]
-    others = [each for each in engine.programs if isinstance(engine.install(each, "cuda"), InstallSpec)]
-    return " or ".join([*(f"{engine.name}.program={each}" for each in others[:1]), "device=cpu"])
-
-
-def _no_launch(devices: Sequence[int], deployment: Deployment) -> Reason | None:
-    """What the engine's file says to the launch itself."""
-    try:
-        _launch_somewhere(devices, deployment)
-    except UserError as error:
-        return Reason(str(error))
-    return None
-
-
-def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
-    """Its launch at a place that stands for any."""
-    path = Path("program")
-    somewhere = Place(path, Path("/weights"), "127.0.0.1", 0, Path(), program=path, devices=tuple(devices))
-    return ENGINES[deployment.engine].launch(deployment, somewhere)
-
-
-def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list[str]:
-    """The images that the deployments' containers are made of, each once."""
-    docker = [each for each in deployments if not each.terms.base_url and each.terms.launcher == "docker"]
-    specs = [_launch_somewhere(devices, deployment) for deployment in docker]
-    return list(dict.fromkeys(spec.image for spec in specs if isinstance(spec, ContainerSpec)))
-
-
-def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
-    """Raise UserError where what the user brought is not there, or a server would need more devices than
-    were asked for."""
-    count = len(select_devices(device))
-    for deployment in deployments:
-        if is_process(deployment):
-            own.check(build_of(deployment).program, build_of(deployment).environment, deployment.engine)
-        wanted = deployment.terms.tensor_parallel
-        if count and wanted > count and deployment.terms.base_url is None:
-            listed = ",".join(map(str, range(wanted)))
-            raise UserError(
-                f"engine.tensor_parallel={wanted}: device={device} is {count} of them; "
-                f"name as many, such as 'device=\"{listed}\"'"
-            )
 
 
 def provide(
@@ -224,45 +112,124 @@ def provide(
     return Provisions(environments, weights)
 
 
+# --- environments
+
+
 def _environment(build: Build, cache: Path, on_line: OnLine, *, has_device: bool) -> Environment | None:
+    spec = build.spec(has_device=has_device) if not build.has_own_program else None
     if build.is_own:
-        return _own(build, has_device=has_device)
-    spec = install_spec(build.engine, build.program, has_device=has_device)
+        return _own(build, spec)
     if spec is None:
         return None
     if isinstance(spec, Reason):
         raise MissingError(f"engine={build.engine}: {spec.text}")
     found = install.installed(cache, spec)
     if found is None:
-        _refuse_large(build, spec)
+        if spec.is_built or spec.sources:
+            why = "not built here, or from another version"
+            raise MissingError(f"{build.label}: {why}; run `{build.install_line}`")
+        if spec.size_bytes > SMALL_BYTES:
+            size = f"{spec.size_bytes / 2**30:.1f} GiB"
+            raise MissingError(f"{build.label}: not installed; run `{build.install_line}` ({size})")
         on_line(f"{build.label} is not installed; installing it ({size_text(spec.size_bytes)})")
         found = install.install(cache, spec, on_line, limit_bytes=SMALL_BYTES)
     return Environment(found.python, found.program, found.versions, spec.environment)
 
 
-def _refuse_large(build: Build, spec: InstallSpec) -> None:
-    """Raise MissingError, with the command, where bench does not make it without being asked."""
-    command = install_line(build.engine, build.program)
-    if spec.is_built or spec.sources:
-        raise MissingError(f"{build.label}: not built here, or from another version; run `{command}`")
-    if spec.size_bytes > SMALL_BYTES:
-        size = f"{spec.size_bytes / 2**30:.1f} GiB"
-        raise MissingError(f"{build.label}: not installed; run `{command}` ({size})")
-
-
-def _own(build: Build, *, has_device: bool) -> Environment:
-    """What the user brought, as it is. Raises UserError where it is not there or does not run."""
-    own.check(build.program, build.environment, build.engine)
+def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
+    """Return what the user brought, as it is. Raises UserError where it is not there or does not run."""
+    check_own(build)
     if build.environment is None:
-        given = Path(build.program or "")
-        return Environment(None, given, own.hash_of(given))
+        return Environment(None, Path(build.program or ""), own_versions(build))
     folder = Path(build.environment)
-    spec = install_spec(build.engine, build.program, has_device=has_device)
     program = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
     if program is not None and not os.access(program, os.X_OK):
         raise UserError(f"{build.engine}.environment={folder}: has no {program.relative_to(folder)}")
-    versions = own.versions_of(folder, f"{build.engine}.environment")
-    return Environment(install.python_of(folder), program, versions)
+    return Environment(install.python_of(folder), program, own_versions(build))
+
+
+def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:
+    """Return a tool's directory; make it if it is missing. Raises MissingError where that is too much."""
+    found = install.installed(cache, spec)
+    if found is None:
+        size = size_text(spec.size_bytes)
+        if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
+            raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
+        on_line(f"{spec.environment} is not installed; installing it ({size})")
+        found = install.install(cache, spec, on_line, limit_bytes=limit_bytes)
+    return found.folder
+
+
+def _tool_line(spec: InstallSpec) -> str:
+    """Return the command that installs an environment that a tool or an engine's program has."""
+    lines = {f"bench install {name}": [tool] for name, tool in tools().items()}
+    for name, engine in ENGINES.items():
+        for build in (Build(name, program) for program in engine.programs):
+            made = (build.spec_for("cpu"), build.spec_for("cuda"))
+            lines.setdefault(build.install_line, [each for each in made if isinstance(each, InstallSpec)])
+    return next(
+        line for line, specs in lines.items() for each in specs if each.environment == spec.environment
+    )
+
+
+# --- weights
+
+
+def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:
+    """Return the weights that `bench prepare` is to have ready, and what cannot be had, with its reason.
+
+    In the file formats that the engines take which the settings name; without them in each that any engine
+    takes and the model can be had in: for a plain precision often GGUF and safetensors both. Raises UserError
+    for a running server.
+    """
+    if settings.is_attached:
+        raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
+    asked = _of_engines(settings) if "engine" in settings.given else _of_any(settings, can_prepare)
+    found: dict[Weights, None] = {}
+    skips: list[Skip] = []
+    for what, needed in asked:
+        reason = needed if isinstance(needed, Reason) else can_prepare(needed)
+        if reason is not None:
+            skips.append(Skip(what, reason.text))
+        elif isinstance(needed, Weights):
+            found[needed] = None
+    return list(found), skips
+
+
+def _of_engines(settings: Settings) -> Iterator[tuple[str, Weights | Reason]]:
+    for deployment in candidates(settings):
+        needed = ENGINES[deployment.engine].weights(deployment)
+        if needed is not None:
+            yield deployment.label, needed
+
+
+def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason]]:
+    """Yield for each model and quantization all that can be had, else a reason.
+
+    What the default engine takes comes first.
+    """
+    first = str(DEFAULTS["engine"][0])
+    engines = [first, *(name for name in ENGINES if name != first)]
+    for model, quantization in itertools.product(settings.models, settings.quantizations):
+        answers = [weights_needed(engine, model, quantization) for engine in engines]
+        possible = [each for each in answers if isinstance(each, Weights)]
+        refusals = [each for each in answers if isinstance(each, Reason)]
+        at_hand = [each for each in possible if can_prepare(each) is None]
+        for each in dict.fromkeys(at_hand) or possible[:1] or refusals[:1]:
+            yield f"{model} {quantization}", each
+
+
+def failures(
+    failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
+) -> Sequence[Weights]:
+    """Return those of the failed that leave a quantization without weights.
+
+    One that turned out not to exist, as `can_prepare` says by now, is no failure where the model is had at
+    that quantization in another format."""
+    had = {(each.model, each.quantization) for each in made}
+    return [
+        each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
+    ]
 
 
 def provide_weights(
@@ -273,7 +240,7 @@ def provide_weights(
     *,
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
-    """Find or make weights; no limit where limit_bytes is None."""
+    """Find or make weights. Raises MissingError where that takes more than limit_bytes (None: no limit)."""
     found = store.find(needed, cache)
     if found:
         return found
@@ -289,8 +256,10 @@ def provide_weights(
 def _refuse_weights(
     asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path, limit_bytes: int
 ) -> None:
-    """Raise MissingError, with one command for all, where some are too much to be made without being asked:
-    a run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each."""
+    """Raise MissingError, with one command for all, where some are too much to be made without being asked.
+
+    A run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each.
+    """
     sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
     refused = {
         each: size
@@ -311,28 +280,3 @@ def _refuse_weights(
     total = f"{'up to ' if len(refused) > 1 else ''}{sum(known) / 2**30:.1f} GiB"
     cost = f" ({total} to download and write)" if len(known) == len(refused) else ""
     raise MissingError(f"{what}: not here; run `bench prepare {' '.join(keys)}`{cost}")
-
-
-def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:
-    """Its environment's directory, made if it is missing. Raises MissingError where that is too much."""
-    found = install.installed(cache, spec)
-    if found is None:
-        size = size_text(spec.size_bytes)
-        if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
-            raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
-        on_line(f"{spec.environment} is not installed; installing it ({size})")
-        found = install.install(cache, spec, on_line, limit_bytes=limit_bytes)
-    return found.folder
-
-
-def _tool_line(spec: InstallSpec) -> str:
-    """The command that installs an environment that a tool or an engine's program has."""
-    for name, tool in tools().items():
-        if tool.environment == spec.environment:
-            return f"bench install {name}"
-    for name, engine in ENGINES.items():
-        for program in engine.programs:
-            made = (engine.install(program, device) for device in ("cpu", "cuda"))
-            if any(isinstance(each, InstallSpec) and each.environment == spec.environment for each in made):
-                return install_line(name, program)
-    raise ValueError(f"{spec.environment} belongs to no engine and no tool")

@@ -20,15 +20,8 @@ import msgspec
 
 from harness.contracts import AttachSpec, Plan, PlannedCell, PlannedStart, SearchTerms, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
-from harness.install.provision import (
-    Provisions,
-    WeightsStore,
-    check_builds,
-    device_of,
-    images_of,
-    provide,
-    select_devices,
-)
+from harness.install.provision import Provisions, WeightsStore, provide
+from harness.install.startable import check_builds, device_of, images_of, select_devices
 from harness.load import limits
 from harness.processes.running import reap
 from harness.run.run import NextCell, planned_cell, run_starts

@@ -8,7 +8,7 @@ from toy_engine import Toy
 from engines import ENGINES
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
-from harness.install.preparing import failures, wanted
+from harness.install.provision import failures, wanted
 from harness.settings import config, overrides
 
 

@@ -30,13 +30,10 @@ from harness.install.provision import (
     Provisions,
     Run,
     Tool,
-    check_builds,
-    device_of,
     provide,
     provide_weights,
-    why_not_here,
-    why_not_on,
 )
+from harness.install.startable import check_builds, device_of, why_not_here, why_not_on
 from harness.settings import config, overrides
 
 
