@@ -19,7 +19,7 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
-from harness.cli.progress.live import Measuring, Overall, View, panel
+from harness.cli.progress.live import Doing, Overall, View, panel
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -94,7 +94,9 @@ def _view(progress: Progress) -> View:
     cell = PlannedCell(1, scenario, LOAD, 0, 1)
     start = PlannedStart(1, deployment, 0, (cell,))
     now = Now(running=200, waiting=56, memory_bytes=20 << 30, memory_of="on the device, its own")
-    doing = Measuring(start, "start 1 of 1", 0.0, cell, None, progress, now, 19.5)
+    doing = Doing(
+        start, "start 1 of 1", 0.0, is_ready=True, cell=cell, progress=progress, now=now, heard_s=19.5
+    )
     return View(Overall(0.0, total=1), doing)
 
 

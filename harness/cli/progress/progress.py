@@ -9,18 +9,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from harness.cli.progress import live
-from harness.cli.progress.live import Measuring, Overall, SelfTesting, Starting, View
+from harness.cli.progress.live import Doing, Overall, SelfTesting, View
 from harness.cli.progress.outlook import Left, Outlook
 from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
@@ -38,8 +37,10 @@ REFRESHES_PER_S = 2
 
 
 class Show:
-    """A run's Observer (harness/run/site.py), and `line` for all else; a `with` block holds the panel, which
-    is there from the first thing that it can show on."""
+    """A run's Observer (harness/run/site.py), and `line` for all else.
+
+    A `with` block holds the panel, which is there from the first thing that it can show on.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -50,8 +51,7 @@ class Show:
         self._lock = threading.Lock()
         self._view = View(Overall(time.monotonic()))
         self._outlook: Outlook | None = None
-        self._starts: int | None = None
-        self._begun = 0
+        self._starts = self._begun = 0
         self._said: str | None = None
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Show:
         self.close_panel()
 
     def close_panel(self) -> None:
-        """There is nothing more to watch; lines may follow."""
+        """Take the panel away: there is nothing more to watch. Lines may follow."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -71,34 +71,25 @@ class Show:
     def _draw(self) -> RenderableType:
         return live.panel(self._view, time.monotonic())
 
-    def _change(
-        self, doing: Starting | Measuring | SelfTesting | None, overall: Overall | None = None
-    ) -> None:
-        """What is going on now, and what is known of the whole where that has changed: in one frame."""
+    def _change(self, doing: Doing | SelfTesting | None, **overall: Any) -> None:
+        """Show what is going on now, and what of the whole has changed, in one frame."""
         with self._lock:
-            self._view = View(overall or self._view.overall, doing)
+            self._view = View(replace(self._view.overall, **overall), doing)
         if self._has_panel and self._live is None:
             self._live = _started(self.console, self._draw)
 
-    @property
-    def _overall(self) -> Overall:
-        return self._view.overall
-
-    @property
-    def _starting(self) -> Starting | None:
-        return self._view.doing if isinstance(self._view.doing, Starting) else None
-
-    @property
-    def _measuring(self) -> Measuring | None:
-        return self._view.doing if isinstance(self._view.doing, Measuring) else None
+    def _doing(self, **changes: Any) -> Doing | None:
+        """Return what goes on with the start, with these changes, or None if there is no start."""
+        doing = self._view.doing
+        return replace(doing, **changes) if isinstance(doing, Doing) else None
 
     def line(self, text: str) -> None:
-        """Words, whatever they hold: what a model or a log says is neither markup nor a control character."""
+        """Print words as they are: what a model or a log says is neither markup nor a control character."""
         self._said = None
         self.console.print(Text(live.inert(text, keep="\n")), soft_wrap=True)
 
     def _failure(self, before: str, error: str, after: str = "") -> None:
-        """The error, unless the line above ends with it: a server that dies fails its cells and its start."""
+        """Print the error, unless the line above ends with it: a server that dies fails its cells, too."""
         said = "for the same reason" if error == self._said else error
         self.line(f"{before}: {said}{after}")
         self._said = None if after else error
@@ -108,65 +99,60 @@ class Show:
     def begin(
         self, starts: Sequence[PlannedStart], *, may_grow: bool = False, is_search: bool = False
     ) -> None:
-        """These starts are about to run, and with `may_grow` others: the bar spans their cells.
+        """Show that these starts are about to run: the bar spans their cells.
 
-        The cells of a search are not known yet: it has no bar.
+        With `may_grow` others may follow. The cells of a search are not known yet, so that it has no bar.
         """
-        now_s, total = time.monotonic(), None
+        now_s = time.monotonic()
+        self._outlook = None if is_search else Outlook(starts, now_s)
         self._starts = len(starts)
-        if not is_search:
-            self._outlook, total = Outlook(starts, now_s), sum(len(start.cells) for start in starts)
-        whole = replace(self._overall, began_s=now_s, total=total, left=self._left(), may_grow=may_grow)
-        self._change(None, whole)
+        total = None if is_search else sum(len(start.cells) for start in starts)
+        self._change(None, began_s=now_s, total=total, left=self._left(), may_grow=may_grow)
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
-        """These starts follow those before: the bar spans their cells, too."""
-        self._starts = (self._starts or 0) + len(block)
-        total = (self._overall.total or 0) + sum(len(start.cells) for start in block)
+        """Show that these starts follow: the bar spans their cells, too."""
+        self._starts += len(block)
+        total = (self._view.overall.total or 0) + sum(len(start.cells) for start in block)
         if self._outlook:
             self._outlook.add(block)
-        self._change(None, replace(self._overall, total=total, left=self._left()))
+        self._change(None, total=total, left=self._left())
         self.line(why)
 
     def _left(self) -> Left | None:
         return self._outlook.left() if self._outlook else None
 
-    def _ends(
-        self, key: str | int, doing: Measuring | None, *, is_ready: bool = True, cells: int = 0
-    ) -> None:
-        """A step of the plan (a start by its name, a cell by its number) has ended, and so many cells."""
+    def _ends(self, key: str | int, doing: Doing | None, *, is_ready: bool = True, cells: int = 0) -> None:
+        """Show the end of a step of the plan (a start by its name, a cell by its number)."""
         if self._outlook:
             self._outlook.ends(key, time.monotonic(), is_ready=is_ready)
-        self._change(doing, replace(self._overall, done=self._overall.done + cells, left=self._left()))
+        self._change(doing, done=self._view.overall.done + cells, left=self._left())
 
     # --- a start -------------------------------------------------------------------------------------
 
     def start_begins(self, start: PlannedStart) -> None:
         self._begun += 1
         of = f" of {self._starts}" if self._starts else ""
-        self._change(Starting(start, f"start {self._begun}{of}", time.monotonic()))
+        self._change(Doing(start, f"start {self._begun}{of}", time.monotonic()))
 
     def start_stage(self, start: PlannedStart, stage: str) -> None:
-        """Its log tells of a step. From another thread, which may be late."""
+        """Show a step that its log tells of. Called from another thread, which may be late."""
         with self._lock:
-            if self._starting and self._starting.start == start:
-                self._view = replace(self._view, doing=replace(self._starting, stage=stage, unfit=None))
+            doing = self._doing(stage=stage, unfit=None)
+            if doing and doing.start == start and not doing.is_ready:
+                self._view = replace(self._view, doing=doing)
 
     def start_held(self, start: PlannedStart, unfit: str) -> None:
-        if self._starting:
-            self._change(replace(self._starting, unfit=unfit))
+        self._change(self._doing(unfit=unfit))
         self.line(f"{start.name}: waiting for a fit machine, {unfit}")
 
     def start_launches(self, start: PlannedStart) -> None:
-        if self._starting:
-            self._change(replace(self._starting, since_s=time.monotonic(), unfit=None))
+        self._change(self._doing(since_s=time.monotonic(), unfit=None))
 
     def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
         self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
-        place = self._starting.place if self._starting else ""
-        self._ends(start.name, Measuring(start, place, time.monotonic()))
+        self._ends(start.name, self._doing(is_ready=True, since_s=time.monotonic()))
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""
         self.line(f"{start.name}: ready{took}")
 
@@ -177,24 +163,18 @@ class Show:
     # --- a cell --------------------------------------------------------------------------------------
 
     def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None:
-        if self._measuring:
-            self._change(replace(self._measuring, cell=cell, since_s=time.monotonic(), unfit=unfit))
+        self._change(self._doing(cell=cell, since_s=time.monotonic(), unfit=unfit))
         self.line(f"  cell {cell.number:03d}: waiting for a fit machine, {unfit}")
 
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
-        if self._measuring:
-            self._change(replace(self._measuring, cell=cell, since_s=time.monotonic(), unfit=None))
+        self._change(self._doing(cell=cell, since_s=time.monotonic(), unfit=None))
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None:
-        if self._measuring:
-            heard_s = time.monotonic()
-            self._change(replace(self._measuring, progress=progress, now=now, heard_s=heard_s))
+        self._change(self._doing(progress=progress, now=now, heard_s=time.monotonic()))
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
-        measured = self._measuring
-        after = Measuring(start, measured.place, time.monotonic()) if measured else None
-        is_over = int(record.status != "interrupted")
-        self._ends(record.number, after, cells=is_over)
+        after = self._doing(since_s=time.monotonic(), cell=None, unfit=None, progress=None, now=None)
+        self._ends(record.number, after, cells=int(record.status != "interrupted"))
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
         doubt = f" ({record.validity}: {_first(record.reasons)})" if record.reasons else ""
         cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"
@@ -208,14 +188,13 @@ class Show:
     # --- the self-test -------------------------------------------------------------------------------
 
     def rung(self, ladder: Ladder, rung: Rung, progress: Progress | None) -> None:
-        """Where on its ladder the self-test is; `progress` as the load runs."""
-        done, total = ladder.rungs.index(rung), len(ladder.rungs)
-        whole = replace(self._overall, what="load", done=done, total=total, left=None)
-        self._change(SelfTesting(rung.label, progress, time.monotonic()), whole)
+        """Show where on its ladder the self-test is, and `progress` while the load runs."""
+        testing = SelfTesting(rung.label, progress, time.monotonic())
+        self._change(testing, what="load", done=ladder.rungs.index(rung), total=len(ladder.rungs), left=None)
 
 
 def _words(result: Result) -> str:
-    """A cell's figures, `-` where there is none."""
+    """Return a cell's figures, `-` for what is not known."""
     rate, n = f"{live.number(result.tokens_per_s)} tokens/s", f"n={result.ttft_n:,}"
     if result.ttft_p50_s is None:
         return f"{rate}, TTFT p50 - ({n}, needs {LEAST_FOR_MEDIAN})"
@@ -223,12 +202,12 @@ def _words(result: Result) -> str:
 
 
 def _first(reasons: Sequence[str]) -> str:
-    """The first reason, and how many more the report has."""
+    """Return the first reason, and how many more the report has."""
     return reasons[0] if len(reasons) == 1 else f"{reasons[0]}; and {len(reasons) - 1} more"
 
 
 def _started(console: Console, draw: live.Draw) -> Live:
-    """The panel, drawn by a thread of its own."""
+    """Start the panel, which a thread of its own draws."""
     shown = Live(
         console=console,
         get_renderable=draw,
@@ -237,16 +216,10 @@ def _started(console: Console, draw: live.Draw) -> Live:
         # What is printed comes above it; what goes elsewhere is not ours.
         redirect_stdout=sys.stdout.isatty(),
     )
-    with _signals_held():
-        shown.start()
-    return shown
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
     # Signals belong to the main thread: a thread that is begun here takes none.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        yield
+        shown.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return shown

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from harness.cli.progress.live import (
     BAR_WIDTH,
-    Measuring,
+    Doing,
     Overall,
     SelfTesting,
-    Starting,
     View,
     clock,
     panel,
@@ -38,8 +37,11 @@ def start() -> PlannedStart:
     return start
 
 
-def measuring(start: PlannedStart, **changes: object) -> Measuring:
-    plain = Measuring(start, "start 2 of 6", 700.0, start.cells[0], None, PROGRESS, NOW, 720.0)
+def measuring(start: PlannedStart, **changes: object) -> Doing:
+    plain = Doing(
+        start, "start 2 of 6", 700.0, is_ready=True, cell=start.cells[0], progress=PROGRESS, now=NOW,
+        heard_s=720.0,
+    )  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -126,7 +128,7 @@ def test_a_load_process_that_falls_silent_is_shown_as_such(start: PlannedStart) 
 
 
 def test_a_start_tells_its_stage_or_what_is_waited_for(start: PlannedStart) -> None:
-    doing = Starting(start, "start 1 of 6", 700.0, "weights_loaded")
+    doing = Doing(start, "start 1 of 6", 700.0, stage="weights_loaded")
     assert words(View(WHOLE, doing))["phase"] == "starting, 20 s, last step: weights loaded"
     held = replace(doing, unfit="up to 30 s: 1.00 GiB more")
     assert words(View(WHOLE, held))["phase"] == "waiting for a fit machine (20 s), up to 30 s: 1.00 GiB more"
@@ -172,7 +174,7 @@ def test_a_bar_shows_how_much_is_done_without_colours_too(start: PlannedStart) -
 def test_control_characters_and_markup_are_words(start: PlannedStart) -> None:
     label = "\x1b[31m[bold]x\r\n\u202ey"
     hostile = replace(start, deployment=replace(start.deployment, label=label))
-    doing = Starting(hostile, "start 1 of 1", 700.0, "[red]\x07")
+    doing = Doing(hostile, "start 1 of 1", 700.0, stage="[red]\x07")
     text = "\n".join(shown(View(WHOLE, doing)))
     assert " [31m[bold]x   y; start 1 of 1" in text
     assert "last step: [red]" in text

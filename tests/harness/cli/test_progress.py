@@ -11,7 +11,7 @@ import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.progress.live import Measuring, Starting, View
+from harness.cli.progress.live import Doing, View
 from harness.cli.progress.progress import Show
 from harness.contracts import Load, PlannedStart
 from harness.store.store import CellRecord
@@ -142,8 +142,8 @@ def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start: Plan
     waiting = show._view.doing
     show.start_launches(start)
     launching = show._view.doing
-    assert isinstance(waiting, Starting)
-    assert isinstance(launching, Starting)
+    assert isinstance(waiting, Doing)
+    assert isinstance(launching, Doing)
     assert (waiting.unfit, launching.unfit) == ("up to 30 s: 1.00 GiB more", None)
     assert launching.since_s > waiting.since_s
 
@@ -159,7 +159,7 @@ def test_no_frame_has_a_cell_that_is_over_and_not_counted(
     frames: list[View] = []
     monkeypatch.setattr(Show, "__setattr__", noting(frames))
     show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
-    assert [(view.overall.done, view.doing.cell) for view in frames if isinstance(view.doing, Measuring)] == [
+    assert [(view.overall.done, view.doing.cell) for view in frames if isinstance(view.doing, Doing)] == [
         (1, None)
     ]
 
@@ -203,8 +203,8 @@ def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start: Pl
     show.begin([start])
     show.start_begins(start)
     show.start_stage(start, "weights_loaded")
-    assert isinstance(show._view.doing, Starting)
+    assert isinstance(show._view.doing, Doing)
     assert show._view.doing.stage == "weights_loaded"
     show.start_ready(start, 2.0)
     show.start_stage(start, "engine_ready")
-    assert isinstance(show._view.doing, Measuring)
+    assert show._view.doing.is_ready
