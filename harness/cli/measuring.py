@@ -28,8 +28,8 @@ from harness.settings import config, overrides
 # What imports pyarrow, numpy or pandas is imported by the functions that need it: that takes longer than all
 # of `bench fit`.
 if TYPE_CHECKING:
-    from harness.run.site import Kept, Site
-    from harness.store.store import CellRecord, RunRecord
+    from harness.run.site import Site
+    from harness.store.store import CellRecord, Kept, RunRecord
 
 
 def run(

@@ -22,8 +22,8 @@ from harness.settings.units import counted, duration_text
 
 # What imports pyarrow, numpy or pandas is imported by the functions that need it.
 if TYPE_CHECKING:
-    from harness.run.site import Kept, Site
-    from harness.store.store import CellRecord, RunRecord
+    from harness.run.site import Site
+    from harness.store.store import CellRecord, Kept, RunRecord
     from reports.deciding.attainment import Judged
     from reports.deciding.searches import Capacity
 

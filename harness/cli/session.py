@@ -20,8 +20,8 @@ from harness.settings.config import Settings
 
 # What imports pyarrow, numpy or pandas is imported by the functions that need it.
 if TYPE_CHECKING:
-    from harness.run.site import Kept, Site
-    from harness.store.store import CellRecord, RunRecord
+    from harness.run.site import Site
+    from harness.store.store import CellRecord, Kept, RunRecord
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from harness.plan import plan as planning
 from harness.plan.sequences import FEWEST, needed
 from harness.run import session
 from harness.run.bisection import Trial, bracket, next_load
-from harness.run.site import Kept, Observer
+from harness.run.site import Observer
 from harness.settings.config import Settings
 from harness.settings.decoding import Varied
 from harness.settings.units import counted
 from harness.store import store
-from harness.store.store import CellRecord, RunRecord
+from harness.store.store import CellRecord, Kept, RunRecord
 
 # A server may reserve memory for each that it serves at once (see plan/sequences.py).
 MOST_SEQUENCES = 64

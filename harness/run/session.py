@@ -25,7 +25,7 @@ from harness.install.startable import check_builds, device_of, images_of, select
 from harness.load import limits
 from harness.processes.running import reap
 from harness.run.run import NextCell, planned_cell, run_starts
-from harness.run.site import Kept, Observer, Site
+from harness.run.site import Observer, Site
 from harness.run.start import key_of
 from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
@@ -35,7 +35,7 @@ from harness.settings.config import Settings
 from harness.settings.values import Choices
 from harness.store import store, tokens
 from harness.store.named_files import LOCK_FILE
-from harness.store.store import CellRecord, RunRecord, StartRecord
+from harness.store.store import CellRecord, Kept, RunRecord, StartRecord
 
 # --- the directory ---------------------------------------------------------------------------------
 

@@ -1,19 +1,18 @@
-"""What every step of a run is given: where it takes place, who is told, and records that are kept on disk."""
+"""What every step of a run is given: where it takes place, and who is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Protocol
 
 from harness.contracts import PlannedCell, PlannedStart
 from harness.install.provision import Provisions
 from harness.load.pulse import Progress
 from harness.run.watch import Now
 from harness.sampling.guard import Guard
-from harness.store import store
-from harness.store.store import CellRecord, RunRecord, StartRecord
+from harness.store.store import CellRecord
 from harness.store.tally import Result
 
 
@@ -51,20 +50,3 @@ class Site:
     def state_dir(self) -> Path:
         """Records of what runs, shared by all runs."""
         return self.cache_dir / "running"
-
-
-_Record = TypeVar("_Record", RunRecord, StartRecord)
-
-
-class Kept(Generic[_Record]):
-    """A record and its file, which is written whole whenever a fact is learnt."""
-
-    def __init__(self, path: Path, record: _Record) -> None:
-        self.path = path
-        self.record: _Record = record
-        self.update()
-
-    def update(self, **facts: Any) -> None:
-        """Replace these fields and write the file."""
-        self.record = replace(self.record, **facts)
-        store.write_record(self.path, self.record)

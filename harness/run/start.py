@@ -31,7 +31,7 @@ from harness.install.builds import program_of
 from harness.install.install import compiled_dir
 from harness.install.inventory import version_of
 from harness.plan import memory
-from harness.run.site import Kept, Site
+from harness.run.site import Site
 from harness.run.watch import Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.guard import Memory, tolerance_bytes
@@ -39,7 +39,7 @@ from harness.sampling.sampling import BaselineReturn
 from harness.servers import probe, server
 from harness.servers.container import running_container
 from harness.servers.log import watched_stages
-from harness.store.store import StartRecord
+from harness.store.store import Kept, StartRecord
 
 _HOST = "127.0.0.1"
 _PROMPT_TIMEOUT_S = 60.0
@@ -151,7 +151,7 @@ def serving(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Itera
     )
     with (
         _process(start, spec, site, record) as process,
-        watch_memory(process.pid if process else None, devices, record.path.parent, record) as watch,
+        watch_memory(process.pid if process else None, devices, record) as watch,
     ):
         watch.mark("spawned")
         yield Serving(start, spec, process, watch, record)

@@ -13,10 +13,10 @@ from pathlib import Path
 from harness.contracts import Plan, PlannedStart, Precision, Until
 from harness.plan import plan
 from harness.run.session import last_index, measured_s
-from harness.run.site import Kept, Observer
+from harness.run.site import Observer
 from harness.settings.config import Settings
 from harness.settings.units import counted, duration_text
-from harness.store.store import RunRecord
+from harness.store.store import Kept, RunRecord
 
 # However long the budget: a run of so many blocks is no longer read at once.
 MOST_BLOCKS = 1000

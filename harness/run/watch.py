@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling import gpu, host
@@ -21,7 +20,7 @@ from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import Sampling
 from harness.servers import scrape
 from harness.store import store
-from harness.store.store import Phase
+from harness.store.store import Kept, Phase, StartRecord
 
 # Samples come at 10 Hz, the server's page at 1 Hz: one that is older says nothing of now.
 _FRESH_S = 5.0
@@ -41,20 +40,13 @@ class Now:
     memory_of: str | None = None
 
 
-class Keeper(Protocol):
-    """Who keeps a start's record."""
-
-    def update(self, **facts: Any) -> None: ...
-
-
 @dataclass
 class Watch:
     """The samplers of one start by name, and its phases. They end with `stack`."""
 
     samplers: dict[str, Sampling[Any]]
     stack: ExitStack
-    directory: Path
-    keeper: Keeper
+    record: Kept[StartRecord]
     has_server: bool
     devices: int = 0
     phases: list[Phase] = field(default_factory=list)
@@ -122,7 +114,7 @@ class Watch:
         notes = {} if self.has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self.samplers.items():
             rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
-            store.write_samples(self.directory / f"{name}.parquet", rows)
+            store.write_samples(self.record.path.parent / f"{name}.parquet", rows)
             timing |= {f"{name}_{key}": value for key, value in asdict(sampler.timing()).items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.
             for missing, reason in sampler.notes.items():
@@ -130,7 +122,7 @@ class Watch:
             if sampler.error:
                 notes[f"{name} sampler"] = sampler.error
         phases = tuple(sorted(self.phases, key=lambda phase: phase.t_ns))
-        self.keeper.update(phases=phases, sampler=timing, memory_notes=notes)
+        self.record.update(phases=phases, sampler=timing, memory_notes=notes)
 
 
 def _sum(sizes_bytes: Iterable[int | None]) -> int | None:
@@ -140,7 +132,7 @@ def _sum(sizes_bytes: Iterable[int | None]) -> int | None:
 
 
 @contextmanager
-def watch_memory(pid: int | None, devices: Sequence[int], directory: Path, keeper: Keeper) -> Iterator[Watch]:
+def watch_memory(pid: int | None, devices: Sequence[int], record: Kept[StartRecord]) -> Iterator[Watch]:
     """Sample at 10 Hz while the block runs, and save at its end, however it ends.
 
     Without a pid it is the machine alone.
@@ -150,7 +142,7 @@ def watch_memory(pid: int | None, devices: Sequence[int], directory: Path, keepe
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
             samplers["device"] = stack.enter_context(gpu.sample_devices(devices, tree.among))
-        watch = Watch(samplers, stack, directory, keeper, pid is not None, len(devices))
+        watch = Watch(samplers, stack, record, pid is not None, len(devices))
         try:
             yield watch
         finally:

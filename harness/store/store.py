@@ -15,7 +15,7 @@ import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -337,11 +337,21 @@ def begin_cell(run_dir: Path, number: int) -> Path:
     return path
 
 
-def end_run(run_dir: Path, record: RunRecord, status: RunStatus, ended_at: str) -> RunRecord:
-    """Write the run's end and return the new record."""
-    ended = replace(record, status=status, ended_at=ended_at)
-    write_record(run_dir / "run.json", ended)
-    return ended
+_Record = TypeVar("_Record", RunRecord, StartRecord)
+
+
+class Kept(Generic[_Record]):
+    """A record and its file, which is written whole whenever a fact is learnt."""
+
+    def __init__(self, path: Path, record: _Record) -> None:
+        self.path = path
+        self.record: _Record = record
+        self.update()
+
+    def update(self, **facts: Any) -> None:
+        """Replace these fields and write the file."""
+        self.record = replace(self.record, **facts)
+        write_record(self.path, self.record)
 
 
 def as_mapping(options: Any) -> dict[str, Any]:

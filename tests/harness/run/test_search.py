@@ -13,11 +13,10 @@ from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
 from harness.plan import plan
 from harness.run import search
-from harness.run.site import Kept
 from harness.sampling import environment
 from harness.settings import config, overrides
 from harness.store import store
-from harness.store.store import CellRecord
+from harness.store.store import CellRecord, Kept
 
 SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,18 +15,13 @@ from harness.sampling.sampling import Sampling
 from harness.servers.scrape import ServerSample
 
 
-class Kept:
-    def update(self, **facts: object) -> None:
-        pass
-
-
 def watching(devices: int = 0, **rows: list[Any]) -> Watch:
     """With these rows read so far."""
     samplers: dict[str, Sampling[Any]] = {}
     for name, known in rows.items():
         samplers[name] = Sampling(lambda known=known: known)  # type: ignore[misc]
         samplers[name].mark("now")
-    return Watch(samplers, ExitStack(), Path(), Kept(), has_server=True, devices=devices)
+    return Watch(samplers, ExitStack(), None, has_server=True, devices=devices)  # type: ignore[arg-type]
 
 
 def page(running: float | None, waiting: float | None, ago_s: float = 0.0) -> ServerSample:

@@ -233,7 +233,8 @@ def watched(pid, folder, listed):
     from harness.run.watch import watch_memory
     os.environ["NVML_PROCESSES"] = listed
     kept = Kept()
-    with watch_memory(pid, [0], Path(folder), kept) as watch:
+    kept.path = Path(folder) / "start.json"
+    with watch_memory(pid, [0], kept) as watch:
         watch.mark("ready")
     from harness.store import store
     table = store.read_samples(Path(folder) / "device.parquet").to_pylist()

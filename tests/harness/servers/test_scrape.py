@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from make_run import kept_start
 from page_server import PageServer, page_server
 from places import TESTS
 from waiting import wait_until
@@ -228,17 +229,9 @@ def test_term_that_appears_later_is_no_longer_said_to_be_missing() -> None:
     assert sampler.rows()[0].kv_cache_usage_share is None
 
 
-class Kept:
-    def __init__(self) -> None:
-        self.facts: dict[str, object] = {}
-
-    def update(self, **facts: object) -> None:
-        self.facts |= facts
-
-
 def test_watch_saves_what_the_server_told_with_a_sample_at_each_mark(tmp_path: Path) -> None:
-    page, keeper = PageServer(PAGE), Kept()
-    with page_server(page), watch_memory(None, (), tmp_path, keeper) as watch:
+    page, kept = PageServer(PAGE), kept_start(tmp_path)
+    with page_server(page), watch_memory(None, (), kept) as watch:
         watch.mark("spawned")
         assert page.asked == []
         metrics = METRICS | {"queue_s": ServerMetric("toy:queue_seconds_sum")}
@@ -252,9 +245,8 @@ def test_watch_saves_what_the_server_told_with_a_sample_at_each_mark(tmp_path: P
         rows = table.to_pylist()
         assert [row["prompt_tokens"] for row in rows if row["t_ns"] <= marked_ns][-1] == 4000.0
         assert rows[0]["queue_s"] is None
-    assert "server_cpu_s" in keeper.facts["sampler"]
-    notes = keeper.facts["memory_notes"]
-    assert isinstance(notes, dict)
+    assert "server_cpu_s" in kept.record.sampler
+    notes = kept.record.memory_notes
     assert notes["memory"] == "the server is out of sight: only the machine's memory is known"
     assert notes["server queue_s"] == "not on the server's page"
 
@@ -272,7 +264,7 @@ def test_server_may_be_asked_while_a_mark_is_taken(tmp_path: Path) -> None:
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         stack.enter_context(page_server(page))
         samplers = {"host": stack.enter_context(Sampling(list, read_at_mark=slow))}
-        watch = Watch(samplers, stack, tmp_path, Kept(), has_server=True)
+        watch = Watch(samplers, stack, kept_start(tmp_path), has_server=True)
         marking = pool.submit(watch.mark, "weights_loaded")
         assert began.wait(10)
         watch.ask_server(page.base_url, "/metrics", METRICS, None)
@@ -281,8 +273,8 @@ def test_server_may_be_asked_while_a_mark_is_taken(tmp_path: Path) -> None:
 
 
 def test_server_without_metrics_is_not_asked(tmp_path: Path) -> None:
-    page, keeper = PageServer(PAGE), Kept()
-    with page_server(page), watch_memory(None, (), tmp_path, keeper) as watch:
+    page = PageServer(PAGE)
+    with page_server(page), watch_memory(None, (), kept_start(tmp_path)) as watch:
         watch.ask_server(page.base_url, "/metrics", {}, None)
         watch.mark("ready")
     assert page.asked == []

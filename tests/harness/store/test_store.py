@@ -47,10 +47,12 @@ def test_records_are_read_back_equal(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_end_of_run_is_written_over_its_beginning(run):
-    record = replace(store.read_run(run.path), status="running", ended_at=None)
-    store.end_run(run.path, record, "interrupted", "2026-01-02T00:00:00+00:00")
-    assert store.read_run(run.path).status == "interrupted"
+def test_each_fact_of_a_kept_record_is_on_disk_at_once(run):
+    kept = store.Kept(run.path / "run.json", replace(store.read_run(run.path), status="running"))
+    assert store.read_run(run.path).status == "running"
+    kept.update(status="interrupted")
+    assert store.read_run(run.path) == kept.record
+    assert kept.record.status == "interrupted"
 
 
 def test_request_rows_are_read_back_with_unknown_values_as_null(tmp_path):

@@ -25,7 +25,7 @@ from harness.contracts import (
 )
 from harness.sampling.host import HostSample
 from harness.store import store
-from harness.store.store import CellRecord, Phase, RunRecord, StartRecord
+from harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
 from harness.store.tally import Tally
 
 S = 1_000_000_000
@@ -112,6 +112,12 @@ def start_record(planned: PlannedStart, spawned_ns: int, **changes) -> StartReco
         phases=(Phase("spawned", spawned_ns), Phase("ready", ready_ns)),
     )  # fmt: skip
     return replace(plain, **changes)
+
+
+def kept_start(directory: Path) -> Kept[StartRecord]:
+    """The record of a start, in start.json of this directory."""
+    [start] = plan_of([deployment("llama_cpp", "fp16")], [Load()]).starts
+    return Kept(directory / "start.json", start_record(start, S))
 
 
 def host_samples(spawned_ns: int, peak_bytes: int, seconds: int = 40) -> list[HostSample]:
