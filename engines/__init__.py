@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engines.llama_cpp import engine as llama_cpp
-from engines.model.prices import API_PRICES
+from engines.model.models import API_PRICES
 from engines.model.quantization import ALIASES, QUANTIZATIONS
 from engines.model.sizes import weights_bytes
-from engines.model.tools import TOOLS
+from engines.model.weights.tools import TOOLS
 from engines.openai import engine as openai
 from engines.reference import engine as reference
 from engines.sglang import engine as sglang

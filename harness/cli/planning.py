@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from engines.model import weights
-from engines.model.weights.facts import known_facts, most_context
+from engines.model.facts import known_facts, most_context
 from harness.contracts import ModelFacts, Plan
 from harness.errors import BenchError, UserError
 from harness.fit.fit_device import smallest_bytes

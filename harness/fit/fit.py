@@ -28,7 +28,7 @@ _SHARE_KEYS = frozenset(f"{engine}.{option}" for engine, option in SHARES.items(
 
 
 class Known(Protocol):
-    """A model's shape and where it is from (engines.model.weights.facts.KnownFacts)."""
+    """A model's shape and where it is from (engines.model.facts.KnownFacts)."""
 
     @property
     def facts(self) -> ModelFacts: ...

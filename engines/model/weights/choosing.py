@@ -1,53 +1,43 @@
 """Decides how weights are had, from a model's name, a quantization and a file format.
 
-Looks at the table of models and at local files; never at the network or the cache.
+Looks at the table of models, at local files, and at what the hub said before. Never asks the hub.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from engines.model.gguf_file import file_quantization, gguf_facts, gguf_metadata
-from engines.model.model_row import HubRepo, Model
-from engines.model.models import MODELS
-from engines.model.quantization import QUANTIZATIONS
-from engines.model.weights.checkpoint import (
-    check_weights,
-    config_of,
-    facts_of,
-    quantization_of,
-    stored_precision,
-)
-from engines.model.weights.ways import (
-    CALIBRATED,
-    CONVERSIONS,
-    PLAIN_BITS,
-    SIXTEEN_BIT,
-    Awq,
-    Checkpoint,
-    Converted,
-    FromCheckpoint,
-    Local,
-    Packaged,
-    Published,
-    Quantized,
-    Way,
-    is_cast,
-)
+from engines.model import hub
+from engines.model.checkpoint import PICKLES, check_weights, config_of, facts_in, stored_precision
+from engines.model.facts import hub_repo
+from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.hub import HubFile, HubPage
+from engines.model.models import MODELS, HubRepo, Model
+from engines.model.quantization import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
+from engines.model.shape import quantization_of
+from engines.model.weights import kept, ways
+from engines.model.weights.ways import CONVERSIONS, Way
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
 
-HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
+_SHARD = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 
 
-def way_of(weights: Weights) -> Way | Reason:
-    """How these weights are had, or why they cannot be."""
-    if weights.model.startswith("hf:"):
-        return _on_hub(weights)
-    if "/" in weights.model or weights.model.endswith(".gguf"):
-        return _local(weights)
+def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
+    """Return how these weights are had, or why they cannot be.
+
+    With `cache` it knows what the hub said when it was asked, and what is there already.
+    """
+    try:
+        if weights.model.startswith("hf:"):
+            return _on_hub(weights, cache)
+        if "/" in weights.model or weights.model.endswith(".gguf"):
+            return _local(Path(weights.model).expanduser().absolute(), weights)
+    except UserError as error:
+        return Reason(str(error))
     model = MODELS.get(weights.model)
     if model is None:
         known = ", ".join(MODELS)
@@ -55,66 +45,144 @@ def way_of(weights: Weights) -> Way | Reason:
             f"model={weights.model}: no such model; choose from {known}, or give a path (a .gguf file or a "
             "checkpoint's directory) or hf:organisation/name"
         )
-    if model.source is not None:
-        return _from_package(Packaged(model, model.source), weights)
-    return _of_table(model, weights)
+    return _of_package(model, weights) if model.source else _of_table(model, weights, cache)
 
 
-def _from_package(source: Packaged, weights: Weights) -> Way | Reason:
-    model, quantization = source.model, weights.quantization
+# --- bench's own table -----------------------------------------------------------------------------
+
+
+def _of_package(model: Model, weights: Weights) -> Way | Reason:
+    assert model.source is not None
+    package, wanted = ways.packaged(model, model.source), weights.quantization
     if weights.file_format == "safetensors":
-        if quantization in SIXTEEN_BIT:
-            return Checkpoint(source)
-        if quantization in CALIBRATED:
-            return Awq(Checkpoint(source), quantization)
-        return Reason(f"{model.name} is not published as {quantization}, and bench cannot make it")
-    if quantization == source.source.quantization:
-        return source
-    return _from_gguf(source, quantization) or Reason(f"{model.name} cannot be made as {quantization}")
+        return _of_checkpoint(ways.checkpoint(package), wanted) or Reason(
+            f"{model.name} is not published as {wanted}, and bench cannot make it"
+        )
+    if wanted == package.quantization:
+        return package
+    return _of_gguf(package, wanted) or Reason(f"{model.name} cannot be made as {wanted}")
 
 
-def _of_table(model: Model, weights: Weights) -> Way | Reason:
+def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way | Reason:
     wanted, is_gguf = weights.quantization, weights.file_format == "gguf"
-    sixteen = next((each for each in ("bf16", "fp16") if each in model.published), None)
-    repo = model.published.get(wanted)
-    if repo is not None and bool(repo.files) == is_gguf:
-        return Published(model.name, repo, weights.file_format, wanted, model)
-    if not is_gguf and sixteen is not None and wanted in (*SIXTEEN_BIT, *CALIBRATED):
-        checkpoint = Published(model.name, model.published[sixteen], "safetensors", sixteen, model)
-        return checkpoint if wanted in SIXTEEN_BIT else Awq(checkpoint, wanted)
-    if is_gguf and sixteen is not None:
-        checkpoint = Published(model.name, model.published[sixteen], "safetensors", sixteen, model)
-        if (made := gguf_of_checkpoint(checkpoint, sixteen, wanted)) is not None:
-            return made
-    there = [name for name, each in model.published.items() if bool(each.files) == is_gguf]
-    kind = "GGUF" if is_gguf else "a checkpoint"
-    listed = ", ".join(there) or "nothing"
+    there = {name: repo for name, repo in model.published.items() if bool(repo.files) == is_gguf}
+    if wanted in there:
+        return _published(there[wanted], weights, cache, model)
+    for stored in ("bf16", "fp16"):
+        if stored in model.published:
+            source = _published(
+                model.published[stored], Weights(model.name, stored, "safetensors"), cache, model
+            )
+            if isinstance(source, Reason):
+                return source
+            made = _gguf_of_hub(source, wanted, cache) if is_gguf else _of_checkpoint(source, wanted)
+            if made is not None:
+                return made
+    kind, listed = "GGUF" if is_gguf else "a checkpoint", ", ".join(there) or "nothing"
     return Reason(
         f"{model.name} at {wanted} is not known to be published as {kind}, and bench cannot make it; "
         f"there is {listed}"
     )
 
 
-def _on_hub(weights: Weights) -> Way | Reason:
-    match = HUB_NAME.fullmatch(weights.model)
-    if match is None or ".." in weights.model:
+# --- the hub ---------------------------------------------------------------------------------------
+
+
+def _on_hub(weights: Weights, cache: Path | None) -> Way | Reason:
+    repo = hub_repo(weights.model)
+    if repo is None:
         return Reason(f"model={weights.model}: write hf:organisation/name or hf:organisation/name@revision")
-    repo = HubRepo(match["repo"], revision=match["revision"] or "main")
-    name = "hub/" + re.sub(r"[/]", "--", f"{repo.repo}@{repo.revision}")
-    return Published(name, repo, weights.file_format, weights.quantization)
+    way = _published(repo, weights, cache)
+    page = hub.kept_page(repo, cache) if cache else None
+    if page is None:
+        return way
+    if weights.file_format == "gguf":
+        return way if isinstance(way, Way) else _gguf_instead(repo, weights, cache) or way
+    if isinstance(way, Reason) or page.config is None:
+        return way
+    stored = quantization_of(page.config)
+    source = ways.published(repo, stored, "safetensors", files=way.files, commit=way.commit)
+    return _of_checkpoint(source, weights.quantization) or Reason(
+        f"model={weights.model} is {stored}, not {weights.quantization}"
+    )
 
 
-def _local(weights: Weights) -> Way | Reason:
-    path = Path(weights.model).expanduser().absolute()
-    try:
-        if path.is_dir():
-            return _local_checkpoint(path, weights)
-        if path.is_file():
-            return _local_gguf(path, weights)
-        if path.exists():
-            return Reason(f"model={weights.model}: neither a file nor a directory")
-    except UserError as error:
-        return Reason(str(error))
+def _gguf_instead(repo: HubRepo, weights: Weights, cache: Path | None) -> Way | None:
+    """Return how a file that a repository lacks is made of its checkpoint, if it has one."""
+    source = _published(repo, Weights(weights.model, "bf16", "safetensors"), cache)
+    return _gguf_of_hub(source, weights.quantization, cache) if isinstance(source, Way) else None
+
+
+def _published(
+    repo: HubRepo, weights: Weights, cache: Path | None, model: Model | None = None
+) -> Way | Reason:
+    """Return the files of a repository, or what it lacks of them as far as the hub was asked."""
+    page = hub.kept_page(repo, cache) if cache else None
+    if page is None:
+        return ways.published(repo, weights.quantization, weights.file_format, model)
+    files = _files(page, repo, weights)
+    if isinstance(files, str):
+        return Reason(f"{repo.repo} {files}")
+    return ways.published(repo, weights.quantization, weights.file_format, model, files, page.commit)
+
+
+def _files(page: HubPage, repo: HubRepo, weights: Weights) -> tuple[HubFile, ...] | str:
+    """Return the files to download, or what the repository lacks; the words follow its name."""
+    names = [each.name for each in page.files]
+    if repo.files:
+        missing = sorted(set(repo.files) - set(names))
+        found: Sequence[str] | str = f"has no {missing[0]}" if missing else repo.files
+    elif weights.file_format == "gguf":
+        found = _gguf_names(names, ways.kind_of(weights.quantization))
+    else:
+        found = _checkpoint_names(names)
+    return found if isinstance(found, str) else tuple(each for each in page.files if each.name in found)
+
+
+def _checkpoint_names(names: Sequence[str]) -> Sequence[str] | str:
+    """Return the safetensors of the top folder with what belongs to them: neither pickles nor code."""
+    # `consolidated*` are the same once more.
+    plain = [name for name in names if not name.startswith("consolidated")]
+    weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]
+    if not weights and any(name.endswith(PICKLES) for name in names):
+        return "has pickles only, which can run code when they are loaded; bench takes safetensors and GGUF"
+    if not weights:
+        return "has no safetensors"
+    return weights + [name for name in plain if _COMPANIONS.fullmatch(name)]
+
+
+def _gguf_names(names: Sequence[str], kind: str) -> Sequence[str] | str:
+    """Return the file of this kind, or all parts of it."""
+    files = [name for name in names if name.endswith(".gguf") and not Path(name).name.startswith("mmproj")]
+    found = [name for name in files if re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name)]
+    singles = [name for name in found if not _SHARD.search(name)]
+    if not found:
+        return f"has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}"
+    if len(singles) > 1:
+        return f"has several {kind} files: {', '.join(singles)}"
+    return singles or found
+
+
+def _gguf_of_hub(source: Way, wanted: str, cache: Path | None) -> Way | None:
+    """Return how a GGUF file is made of a checkpoint on the hub; None where that turned out to be quantized.
+
+    Until it is here to be looked at, it is taken for what was said of it.
+    """
+    path = source.at(cache) if cache else None
+    stored = stored_precision(path) if path and kept.read(path) else source.quantization
+    return _gguf_of_checkpoint(source, stored, wanted) if stored else None
+
+
+# --- the user's own files --------------------------------------------------------------------------
+
+
+def _local(path: Path, weights: Weights) -> Way | Reason:
+    if path.is_dir():
+        return _local_checkpoint(path, weights)
+    if path.is_file():
+        return _local_gguf(path, weights)
+    if path.exists():
+        return Reason(f"model={weights.model}: neither a file nor a directory")
     return Reason(
         f"model={weights.model}: no such file or directory; give a .gguf file, a checkpoint's directory, "
         "hf:organisation/name or a name of `bench list models`"
@@ -133,19 +201,10 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way | Reason:
     config = config_of(path)
     check_weights(path)
     found, wanted = quantization_of(config), weights.quantization
-    local = Local(path, found, facts_of(config, path))
-    if wants_file:
-        return _gguf_of_local(local, weights)
-    if found == wanted or is_cast(found, wanted):
-        return local
-    if wanted in CALIBRATED and found in (*SIXTEEN_BIT, "fp32"):
-        return Awq(local, wanted)
-    return Reason(f"model={weights.model} is {found}, not {wanted}")
-
-
-def _gguf_of_local(local: Local, weights: Weights) -> Way | Reason:
-    found, wanted = local.quantization, weights.quantization
-    stored = stored_precision(local.path) if found in PLAIN_BITS else None
+    source = ways.local(path, found, "safetensors", facts_in(path, config))
+    if not wants_file:
+        return _of_checkpoint(source, wanted) or Reason(f"model={weights.model} is {found}, not {wanted}")
+    stored = stored_precision(path) if found in PLAIN_BITS else None
     if stored is None:
         kind = "partly quantized" if found in PLAIN_BITS else found
         kind = f"{'an' if kind[:1] in 'aeio' else 'a'} {kind}"
@@ -154,48 +213,57 @@ def _gguf_of_local(local: Local, weights: Weights) -> Way | Reason:
             f"model={weights.model} is the directory of {kind} checkpoint, and this engine reads GGUF "
             f"files, which are made of an F16, BF16 or F32 checkpoint only{served}"
         )
-    return gguf_of_checkpoint(local, stored, wanted) or Reason(
-        f"model={weights.model} cannot be made as {wanted}"
-    )
-
-
-def gguf_of_checkpoint(
-    source: Local | Published, stored: str, wanted: str
-) -> FromCheckpoint | Converted | Quantized | None:
-    """By way of a file in the precision that is stored, so that nothing is lost before the last step."""
-    whole = FromCheckpoint(source, stored)
-    return whole if stored == wanted else _from_gguf(whole, wanted)
+    made = _gguf_of_checkpoint(source, stored, wanted)
+    return made or Reason(f"model={weights.model} cannot be made as {wanted}")
 
 
 def _local_gguf(path: Path, weights: Weights) -> Way | Reason:
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         return Reason(
             f"model={weights.model}: a pickle can run code when it is loaded; bench takes safetensors and "
             "GGUF files"
         )
-    quantization = file_quantization(path)
+    header, wanted = gguf_header(path), weights.quantization
+    found = header.quantization
     if weights.file_format != "gguf":
         return Reason(f"model={weights.model} is a GGUF file; this engine takes a checkpoint's directory")
-    if quantization is None:
+    if found is None:
         return Reason(f"model={weights.model}: the file does not say how it is quantized (general.file_type)")
-    local, wanted = Local(path, quantization, gguf_facts(path)), weights.quantization
-    if quantization == wanted:
-        return local
-    if quantization not in PLAIN_BITS:
+    source = ways.local(path, found, "gguf", gguf_facts(header))
+    if found == wanted:
+        return source
+    if found not in PLAIN_BITS:
         return Reason(
-            f"model={weights.model} is {quantization}, not {wanted}; "
+            f"model={weights.model} is {found}, not {wanted}; "
             "another is made of an F16, BF16 or F32 file only"
         )
-    if gguf_metadata(path).get("split.count", 1) != 1:
+    if not header.is_whole:
         return Reason(
             f"model={weights.model} is one part of several; {wanted} is made of a file that is whole"
         )
-    return _from_gguf(local, wanted) or Reason(f"model={weights.model} cannot be made as {wanted}")
+    return _of_gguf(source, wanted) or Reason(f"model={weights.model} cannot be made as {wanted}")
 
 
-def _from_gguf(source: Packaged | Local | FromCheckpoint, wanted: str) -> Converted | Quantized | None:
+# --- what is made of what --------------------------------------------------------------------------
+
+
+def _of_checkpoint(source: Way, wanted: str) -> Way | None:
+    """Return the checkpoint itself where engines serve it as wanted, or what is calibrated on it."""
+    if source.quantization == wanted or is_cast(source.quantization, wanted):
+        return source
+    can = source.quantization in PLAIN_BITS and wanted in CALIBRATED
+    return ways.calibrated(source, wanted) if can else None
+
+
+def _gguf_of_checkpoint(source: Way, stored: str, wanted: str) -> Way | None:
+    """Return the way over a file in the precision that is stored: nothing is lost before the last step."""
+    whole = ways.gguf_from_checkpoint(source, stored)
+    return whole if stored == wanted else _of_gguf(whole, wanted)
+
+
+def _of_gguf(source: Way, wanted: str) -> Way | None:
     if wanted in CONVERSIONS:
-        return Converted(source, wanted)
+        return ways.converted(source, wanted)
     if wanted.startswith("gguf-") and wanted in QUANTIZATIONS:
-        return Quantized(Converted(source, "fp16") if isinstance(source, Packaged) else source, wanted)
+        return ways.quantized(ways.converted(source, "fp16") if source.step == "package" else source, wanted)
     return None

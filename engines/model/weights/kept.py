@@ -11,7 +11,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,32 +18,20 @@ from typing import Any
 from harness.whole_files import sync, write_whole
 
 OnLine = Callable[[str], None]
+Manifest = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """`manifest`: size_bytes, sha256 and note, where it comes from, and for a directory its `files`: name ->
-    size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name."""
+def read(path: Path) -> Manifest | None:
+    """Return the manifest of finished weights; None where they are absent or unfinished.
 
-    path: Path
-    manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Lack:
-    """What a source does not have, as found on a day (ISO date)."""
-
-    text: str
-    found: str
-
-
-def read(path: Path) -> Kept | None:
-    """None where it is absent or unfinished. Quick: compares sizes, not hashes."""
+    It has `size_bytes`, `sha256`, `note`, what tells where they come from, and for a directory `files`: name
+    -> size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name.
+    Quick: compares sizes, not hashes.
+    """
     try:
-        manifest = json.loads(manifest_path(path).read_text(encoding="utf-8"))
-        is_whole = {"sha256", "size_bytes", "note"} <= manifest.keys()
-        if is_whole and _sizes_agree(path, manifest):
-            return Kept(path, manifest)
+        manifest: Manifest = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
+        if {"sha256", "size_bytes", "note"} <= manifest.keys() and _sizes_agree(path, manifest):
+            return manifest
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         pass
     return None
@@ -53,54 +40,29 @@ def read(path: Path) -> Kept | None:
 def finish(part: Path, path: Path, facts: Mapping[str, Any]) -> None:
     """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
 
-    Blocks while all of it is hashed."""
-    manifest = {**facts, **_measured(part), "made": datetime.now(UTC).isoformat(timespec="seconds")}
+    Blocks while all of it is hashed.
+    """
+    manifest = {**facts, **measured(part), "made": datetime.now(UTC).isoformat(timespec="seconds")}
     for each in [part, *(part.rglob("*") if part.is_dir() else ())]:
         sync(each)
-    manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count
+    _manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count
     if path.is_dir():
         shutil.rmtree(path)
     part.replace(path)
     sync(path.parent)
-    write_whole(manifest_path(path), (json.dumps(manifest, indent=2) + "\n").encode())
-
-
-def write_lack(path: Path, identity: Mapping[str, Any], text: str) -> None:
-    """Keep that the source has not what would be at `path`, and why."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    today = datetime.now(UTC).date().isoformat()
-    said = json.dumps({**identity, "text": text, "found": today}, indent=2) + "\n"
-    write_whole(_lack_path(path), said.encode())
-
-
-def lack_of(path: Path, identity: Mapping[str, Any]) -> Lack | None:
-    """What was found of this source; None where nothing was, or of another."""
-    try:
-        said = json.loads(_lack_path(path).read_text(encoding="utf-8"))
-        is_this = identity.items() <= said.items()
-        return Lack(str(said["text"]), str(said["found"])) if is_this else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return None
-
-
-def forget_lack(path: Path) -> None:
-    _lack_path(path).unlink(missing_ok=True)
-
-
-def manifest_path(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+    write_whole(_manifest_path(path), (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def part_path(path: Path) -> Path:
+    """Return where a file or a directory is written before it gets its name."""
     return path.with_name(path.name + ".part")
 
 
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
-    """Where a file or a directory is written before it gets its name; what is left there is removed, also
-    what a killed run left."""
+    """Give the part's path, with nothing there; remove what is left afterwards."""
     part = part_path(path)
-    _remove(part)
+    _remove(part)  # of a run that was killed
     try:
         yield part
     finally:
@@ -109,7 +71,7 @@ def part_of(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(folder: Path, on_line: OnLine) -> Iterator[None]:
-    """Hold the folder's lock; waits while another process prepares the same model."""
+    """Hold the folder's lock. Waits while another process prepares the same model."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
@@ -120,44 +82,43 @@ def exclusive(folder: Path, on_line: OnLine) -> Iterator[None]:
         yield
 
 
+def measured(path: Path, files: Sequence[Path] | None = None) -> Manifest:
+    """Return size_bytes and sha256 of a file or a directory (of these files of it), as `read` says."""
+    if not path.is_dir():
+        return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    found = {
+        each.relative_to(path).as_posix(): {"size_bytes": each.stat().st_size, "sha256": sha256_of(each)}
+        for each in files or files_below(path)
+    }
+    lines = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(found.items()))
+    return {
+        "size_bytes": bytes_below(path),
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        "files": found,
+    }
+
+
 def sha256_of(path: Path) -> str:
+    """Return the hash of a file; blocks while all of it is read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_below(folder: Path) -> list[Path]:
+    """Return all files of a directory and those below it, sorted; none where it is not there."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def sha256_of_files(folder: Path, files: Sequence[Path]) -> str:
-    """Of the lines `<sha256>  <name>`, sorted by name."""
-    return _sha256_of_lines({path.relative_to(folder).as_posix(): sha256_of(path) for path in files})
+def bytes_below(folder: Path) -> int:
+    """Return the bytes of all files of a directory; 0 where it is not there."""
+    return sum(path.stat().st_size for path in files_below(folder))
 
 
-def _sha256_of_lines(digests: Mapping[str, str]) -> str:
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def _manifest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
-def _lack_path(path: Path) -> Path:
-    return path.with_name(path.name + ".lacking")
-
-
-def _measured(part: Path) -> dict[str, Any]:
-    if not part.is_dir():
-        return {"size_bytes": part.stat().st_size, "sha256": sha256_of(part)}
-    files: dict[str, dict[str, Any]] = {
-        path.relative_to(part).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in files_below(part)
-    }
-    return {
-        "size_bytes": sum(file["size_bytes"] for file in files.values()),
-        "sha256": _sha256_of_lines({name: file["sha256"] for name, file in files.items()}),
-        "files": files,
-    }
-
-
-def _sizes_agree(path: Path, manifest: Mapping[str, Any]) -> bool:
+def _sizes_agree(path: Path, manifest: Manifest) -> bool:
     if "files" not in manifest:
         return path.is_file() and path.stat().st_size == manifest["size_bytes"]
     return all((path / name).stat().st_size == file["size_bytes"] for name, file in manifest["files"].items())

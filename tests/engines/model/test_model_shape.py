@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from gguf_bytes import entry, gguf, text
 
-from engines.model.gguf_file import gguf_facts
+from engines.model.gguf_file import gguf_facts, gguf_header
 from engines.model.models import MODELS
-from engines.model.weights.checkpoint import facts_of
+from engines.model.shape import facts_of
 from harness.contracts import ModelFacts
 
 
@@ -183,7 +183,7 @@ def header(tmp_path: Path, architecture: str, *entries: bytes, tensors: tuple[by
     struct.pack_into("<Q", data, 8, len(tensors))
     path = tmp_path / "a.gguf"
     path.write_bytes(bytes(data) + b"".join(tensors))
-    facts = gguf_facts(path)
+    facts = gguf_facts(gguf_header(path))
     assert facts is not None
     return facts
 
@@ -237,7 +237,7 @@ def test_layers_of_different_heads_are_unknown_not_guessed(tmp_path: Path) -> No
     data = bytearray(path.read_bytes()) + numbers("odd.attention.head_count_kv", [1, 2, 1, 2])
     struct.pack_into("<Q", data, 16, 6)
     path.write_bytes(bytes(data))
-    assert gguf_facts(path) is None
+    assert gguf_facts(gguf_header(path)) is None
 
 
 def test_latent_attention_of_a_gguf_file(tmp_path: Path) -> None:

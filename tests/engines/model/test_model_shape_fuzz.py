@@ -11,9 +11,9 @@ from checkpoint_files import CONFIG, write_checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engines.model.facts import known_facts
+from engines.model.shape import facts_of
 from engines.model.weights import can_prepare
-from engines.model.weights.checkpoint import facts_of
-from engines.model.weights.facts import known_facts
 from harness.contracts import Weights
 from harness.errors import UserError
 

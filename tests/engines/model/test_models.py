@@ -7,8 +7,7 @@ import re
 import pytest
 
 from engines.model.gguf_file import FILE_TYPES
-from engines.model.model_row import Model, PackageSource
-from engines.model.models import MODELS
+from engines.model.models import MODELS, Model, PackageSource
 from engines.model.quantization import QUANTIZATIONS
 
 PACKAGED = [model for model in MODELS.values() if model.source]

@@ -9,8 +9,8 @@ import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
+from engines.model.facts import KnownFacts
 from engines.model.models import MODELS
-from engines.model.weights.facts import KnownFacts
 from harness.contracts import (
     Deployment,
     EngineTerms,

@@ -38,19 +38,33 @@ class Hub:
     url: str = ""
 
     def info(self) -> bytes:
-        siblings = []
-        for name, data in self.files.items():
-            said = b"something else" if name == self.lies_about else data
-            each: dict[str, object] = {"rfilename": name, "size": len(data)}
-            each["blobId"] = hashlib.sha1(b"blob %d\0" % len(said) + said).hexdigest()
-            if len(data) >= LARGE_BYTES:
-                digest = hashlib.sha256(said).hexdigest()
-                each["lfs"] = {"size": len(data), "sha256": digest, "pointerSize": 134}
-            siblings.append(each)
+        siblings = [
+            {"rfilename": name, "size": len(data), "blobId": "b" * 40, **self._large(name, data, "sha256")}
+            for name, data in self.files.items()
+        ]
         about: dict[str, object] = {"id": self.repo, "sha": COMMIT, "siblings": siblings}
         if self.counted is not None:
             about["safetensors"] = {"parameters": self.counted, "total": sum(self.counted.values())}
         return json.dumps(about).encode()
+
+    def tree(self) -> bytes:
+        files = [
+            {
+                "type": "file",
+                "path": name,
+                "size": len(data),
+                "oid": "b" * 40,
+                **self._large(name, data, "oid"),
+            }
+            for name, data in self.files.items()
+        ]
+        return json.dumps(files).encode()
+
+    def _large(self, name: str, data: bytes, key: str) -> dict[str, object]:
+        said = b"something else" if name == self.lies_about else data
+        digest = hashlib.sha256(said).hexdigest()
+        lfs = {"size": len(data), key: digest, "pointerSize": 134}
+        return {"lfs": lfs} if len(data) >= LARGE_BYTES else {}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(hub.status, b"{}", {"X-Error-Code": hub.error_code or ""}, with_body)
         elif re.fullmatch(rf"/api/models/{hub.repo}/revision/(main|{COMMIT})", path):
             self._send(200, hub.info(), {"Content-Type": "application/json"}, with_body)
+        elif path == f"/api/models/{hub.repo}/tree/{COMMIT}":
+            self._send(200, hub.tree(), {"Content-Type": "application/json"}, with_body)
         elif path.startswith(f"/{hub.repo}/resolve/{COMMIT}/"):
             self._send_file(path.rpartition(f"/{COMMIT}/")[2], with_body)
         else:

@@ -15,8 +15,7 @@ from gguf_bytes import entry, gguf, gguf_of_type, text
 from waiting import wait_until
 from wheels import make_lock, make_wheel
 
-from engines.model.model_row import Model, PackageSource
-from engines.model.models import MODELS
+from engines.model.models import MODELS, Model, PackageSource
 from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes, prepare
 from engines.model.weights.ways import METADATA_BYTES, RECIPES
 from harness.contracts import InstallSpec, Reason, Weights, WeightsFile

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
 
+from engines.model.checkpoint import check_weights, facts_in
+from engines.model.shape import facts_of, quantization_of
 from engines.model.weights import can_prepare, find, missing_bytes, prepare
-from engines.model.weights.checkpoint import check_weights, facts_of, quantization_of
 from harness.contracts import InstallSpec, ModelFacts, Reason, Weights
 from harness.errors import MissingError, UserError
 from harness.install.install_step import run_supervised
@@ -202,6 +203,6 @@ def test_parameters_of_all_shards_are_counted_once(tmp_path: Path) -> None:
     (path / "model-2.safetensors").write_bytes(safetensors({"c": (7,)}))
     names = {"a": "model.safetensors", "b": "model.safetensors", "c": "model-2.safetensors"}
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    facts = facts_of(CONFIG, path)
+    facts = facts_in(path, CONFIG)
     assert facts is not None
     assert facts.parameters == 107

@@ -12,20 +12,11 @@ import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from hub_server import Hub, serving
 
-from engines.model.tools import CONVERT
+from engines.model.checkpoint import stored_precision
 from engines.model.weights import calls_hub, can_prepare, find, missing_bytes, prepare
-from engines.model.weights.checkpoint import stored_precision
 from engines.model.weights.choosing import way_of
-from engines.model.weights.making import Means, make
-from engines.model.weights.ways import (
-    Converted,
-    FromCheckpoint,
-    Local,
-    Published,
-    Quantized,
-    identity_of,
-    path_of,
-)
+from engines.model.weights.tools import CONVERT
+from engines.model.weights.ways import Way, converted, quantized
 from harness.contracts import InstallSpec, Reason, Weights
 from harness.errors import MissingError
 from harness.install.install_step import run_supervised
@@ -70,23 +61,31 @@ def test_checkpoint_gives_every_kind_by_the_converter_first(tmp_path: Path, quan
         prepare(weights, tmp_path / "cache", no_tool, ignore, run_supervised)
 
 
+def steps(way: Way | Reason) -> list[str]:
+    """The steps of a way, the first first."""
+    assert isinstance(way, Way)
+    return [*(steps(way.source) if way.source else ()), way.step]
+
+
 def test_stored_precision_comes_first_and_other_kinds_are_made_of_it(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own")
     whole = way_of(gguf(path, "bf16"))
-    assert isinstance(whole, FromCheckpoint)
-    assert path_of(whole, tmp_path).name == "own-bf16.gguf"
-    assert way_of(gguf(path, "fp16")) == Converted(whole, "fp16")
-    assert way_of(gguf(path, "gguf-q6_k")) == Quantized(whole, "gguf-q6_k")
+    assert steps(whole) == ["local", "from_checkpoint"]
+    assert isinstance(whole, Way)
+    assert whole.path.name == "own-bf16.gguf"
+    assert way_of(gguf(path, "fp16")) == converted(whole, "fp16")
+    assert way_of(gguf(path, "gguf-q6_k")) == quantized(whole, "gguf-q6_k")
 
 
 def test_file_is_of_another_recipe_once_the_tokenizer_changed(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "own")
-    way = way_of(gguf(path, "gguf-q8_0"))
-    assert isinstance(way, Converted)
-    before = identity_of(way)
-    assert identity_of(way) == before
+    before = way_of(gguf(path, "gguf-q8_0"))
+    assert way_of(gguf(path, "gguf-q8_0")) == before
     (path / "tokenizer.json").write_text("{}")
-    assert identity_of(way) != before
+    after = way_of(gguf(path, "gguf-q8_0"))
+    assert isinstance(before, Way)
+    assert isinstance(after, Way)
+    assert after.identity != before.identity
 
 
 @pytest.mark.parametrize(
@@ -139,10 +138,9 @@ def test_adapter_is_refused_with_what_to_do(tmp_path: Path, file_format: str) ->
 
 def test_listed_model_without_such_a_file_is_made_from_its_checkpoint() -> None:
     way = way_of(gguf("qwen2.5-0.5b-instruct", "gguf-q6_k"))
-    assert isinstance(way, Quantized)
-    assert isinstance(way.source, FromCheckpoint)
-    assert isinstance(way.source.source, Published)
-    assert way.source.source.file_format == "safetensors"
+    assert steps(way) == ["hub", "from_checkpoint", "quantize"]
+    assert isinstance(way, Way)
+    assert way.origin.file_format == "safetensors"
 
 
 @pytest.fixture
@@ -193,14 +191,6 @@ def test_quantized_repository_without_gguf_files_says_that_it_has_none(hub: Hub,
 
 
 # --- the converter
-
-
-def test_checkpoint_in_another_precision_than_said_is_not_rounded(tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path / "own")
-    (path / "model.safetensors").write_bytes(typed({"a": ("F16", 2)}))
-    means = Means(tmp_path / "cache", no_tool, run_supervised, ignore)
-    with pytest.raises(MissingError, match="is stored as fp16, not bf16"):
-        make(FromCheckpoint(Local(path, "bf16", None), "bf16"), means)
 
 
 def test_converter_is_of_the_release_that_llama_server_is_built_from() -> None:

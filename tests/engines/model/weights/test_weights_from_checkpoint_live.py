@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from checkpoint_files import safetensors, write_checkpoint
 
-from engines.model.gguf_file import file_quantization, gguf_metadata
-from engines.model.tools import CONVERT, gguf_converter
+from engines.model.gguf_file import gguf_header
 from engines.model.weights import find, prepare
+from engines.model.weights.tools import CONVERT, gguf_converter
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError
 from harness.install.install import cache_dir, installed
@@ -81,14 +81,14 @@ def test_converted_file_has_the_tensors_of_the_file_that_the_checkpoint_came_fro
     if kept is None:
         pytest.skip("the F16 file is not here: bench prepare engine=llama_cpp quantization=fp16")
     path = made(checkpoint, "bf16", cache)
-    assert file_quantization(path) == "bf16"
+    assert gguf_header(path).quantization == "bf16"
     found = differences(kept.path, path)
     assert len(found) == 236
     assert max(found.values()) <= 2**-8  # of bf16's rounding
 
 
 def test_converted_file_says_what_a_server_has_to_know(checkpoint: Path, cache: Path) -> None:
-    facts = gguf_metadata(made(checkpoint, "bf16", cache))
+    facts = gguf_header(made(checkpoint, "bf16", cache)).values
     config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text())
     said = json.loads((checkpoint / "tokenizer_config.json").read_text())
     assert facts["gemma3.attention.sliding_window"] == config["sliding_window"]
@@ -102,7 +102,7 @@ def test_converted_file_says_what_a_server_has_to_know(checkpoint: Path, cache: 
 def test_other_kinds_are_made_of_the_converted_file(checkpoint: Path, cache: Path, quantization: str) -> None:
     whole = made(checkpoint, "bf16", cache)
     path = made(checkpoint, quantization, cache)
-    assert file_quantization(path) == quantization
+    assert gguf_header(path).quantization == quantization
     assert path.parent == whole.parent
     manifest = json.loads(path.with_name(path.name + ".json").read_text())
     assert manifest["made_from"]["checkpoint"]["path"] == str(checkpoint)

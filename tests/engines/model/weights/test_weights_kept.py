@@ -27,10 +27,10 @@ def test_directory_is_hashed_file_by_file_and_as_a_whole(tmp_path: Path) -> None
     first, second = hashlib.sha256(b"12345").hexdigest(), hashlib.sha256(b"{}").hexdigest()
     # What `sha256sum a/x.bin b.json | sha256sum` prints.
     whole = hashlib.sha256(f"{first}  a/x.bin\n{second}  b.json\n".encode()).hexdigest()
-    assert here.manifest["sha256"] == whole
-    assert here.manifest["size_bytes"] == 7
-    assert here.manifest["files"]["a/x.bin"] == {"size_bytes": 5, "sha256": first}
-    assert here.manifest["made_by"] == "test"
+    assert here["sha256"] == whole
+    assert here["size_bytes"] == 7
+    assert here["files"]["a/x.bin"] == {"size_bytes": 5, "sha256": first}
+    assert here["made_by"] == "test"
     assert not part.exists()
 
 
@@ -50,7 +50,7 @@ def test_directory_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     kept.finish(write_folder(tmp_path / "2.part", {"new": b"22"}), tmp_path / "m", {"note": "second"})
     here = kept.read(tmp_path / "m")
     assert here is not None
-    assert here.manifest["note"] == "second"
+    assert here["note"] == "second"
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["new"]
 
 

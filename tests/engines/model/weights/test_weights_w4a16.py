@@ -14,11 +14,11 @@ import pytest
 from checkpoint_files import write_checkpoint
 
 from engines.model.quantization import QUANTIZATIONS
-from engines.model.tools import LLMCOMPRESSOR, TOOLS
+from engines.model.shape import quantization_of
 from engines.model.weights import can_prepare, find, prepare
-from engines.model.weights.checkpoint import quantization_of
 from engines.model.weights.choosing import way_of
-from engines.model.weights.ways import Awq, identity_of, path_of
+from engines.model.weights.tools import LLMCOMPRESSOR, TOOLS
+from engines.model.weights.ways import Way
 from harness.contracts import InstallSpec, Reason, Weights
 from harness.install.install_step import run_supervised
 
@@ -133,20 +133,17 @@ def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quan
     assert manifest["calibrated_on"] == "8 blocks of 512 tokens"
 
 
-def test_awq_and_w4a16_of_one_model_are_kept_apart(tmp_path: Path) -> None:
-    ways = {name: way_of(weights_of("gemma3-270m", name)) for name in ("awq", "w4a16")}
-    assert all(isinstance(way, Awq) for way in ways.values())
-    paths = {name: path_of(way, tmp_path).name for name, way in ways.items() if isinstance(way, Awq)}
-    assert paths == {"awq": "gemma3-270m-awq", "w4a16": "gemma3-270m-w4a16"}
+def test_awq_and_w4a16_of_one_model_are_kept_apart() -> None:
+    ways = [way_of(weights_of("gemma3-270m", name)) for name in ("awq", "w4a16")]
+    assert [way.path.name for way in ways if isinstance(way, Way)] == ["gemma3-270m-awq", "gemma3-270m-w4a16"]
 
 
 def test_it_is_made_of_a_published_16_bit_checkpoint() -> None:
-    way = way_of(weights_of("qwen2.5-0.5b-instruct"))
-    assert isinstance(way, Awq)
-    source = way_of(weights_of("qwen2.5-0.5b-instruct", "bf16"))
+    way, source = (way_of(weights_of("qwen2.5-0.5b-instruct", name)) for name in ("w4a16", "bf16"))
+    assert isinstance(way, Way)
+    assert isinstance(source, Way)
     assert way.source == source
-    assert not isinstance(source, Reason)
-    assert identity_of(way)["made_from"] == identity_of(source)
+    assert way.identity["made_from"] == source.identity
 
 
 def test_it_is_no_gguf_file() -> None:

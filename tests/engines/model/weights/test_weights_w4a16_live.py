@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tensor_script import LOAD
 
-from engines.model.tools import CHECKPOINT
+from engines.model.checkpoint import tensor_shapes
 from engines.model.weights import find
-from engines.model.weights.checkpoint import tensor_shapes
 from engines.model.weights.kept import files_below, sha256_of
+from engines.model.weights.tools import CHECKPOINT
 from harness.contracts import Weights, WeightsFile
 from harness.install.install import cache_dir, installed
 

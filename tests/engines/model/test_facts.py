@@ -14,9 +14,9 @@ from checkpoint_files import CONFIG, write_checkpoint
 from gguf_bytes import entry, text
 from hub_server import Hub, serving
 
+from engines.model.facts import known_facts, most_context
 from engines.model.models import MODELS
-from engines.model.weights.facts import known_facts, most_context
-from engines.model.weights.shape import ties_embeddings
+from engines.model.shape import ties_embeddings
 from harness.errors import MissingError, UserError
 
 # What each listed model's config.json says of its matrices: hidden_size, intermediate_size,
@@ -258,7 +258,7 @@ def test_without_the_hubs_count_the_shape_tells(hub: Hub) -> None:
         ({"status": 404, "error_code": "RepoNotFound"}, "no such repository, or a private one"),
         ({"status": 404, "error_code": "RevisionNotFound"}, "has no revision main"),
         ({"status": 503}, "answered 503"),
-        ({"files": {"config.json": b"{"}}, "its config.json cannot be read"),
+        ({"files": {"config.json": b"{"}}, "no config.json that can be read"),
     ],
 )
 def test_what_the_hub_refuses_is_said_in_a_line(hub: Hub, change: dict[str, Any], said: str) -> None:

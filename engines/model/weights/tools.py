@@ -11,7 +11,8 @@ from pathlib import Path
 from engines.llama_cpp import engine as llama_cpp
 from harness.contracts import InstallSpec
 
-_LOCKS = Path(__file__).parent.parent / "locks"
+_ENGINES = Path(__file__).parent.parent.parent
+_LOCKS = _ENGINES / "locks"
 
 _TORCH_NEEDS = {
     "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
@@ -65,7 +66,7 @@ CONVERT = InstallSpec(
     check="import sys; sys.path[:0] = [sys.prefix + '/share/llama.cpp/gguf-py', sys.prefix + "
     "'/share/llama.cpp']; import gguf, conversion, sentencepiece",
     size_bytes=1_200_000_000,
-    mend=(Path(__file__).parent.parent / "inside" / "unpack_converter.py",),
+    mend=(_ENGINES / "inside" / "unpack_converter.py",),
     needs=_TORCH_NEEDS["cpu"],
 )
 

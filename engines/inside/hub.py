@@ -1,0 +1,146 @@
+"""Asks the Hugging Face hub about a model, or downloads files of it.
+
+Runs with bench's own Python (`python -P`), as a process of its own so that it can be ended at once.
+
+`ask REPOSITORY REVISION` prints one JSON object: `commit`, `files` (name, size_bytes, sha256 where the hub
+says it), `parameters` (numbers in its safetensors, null where the hub has not counted them) and `config`
+(the text of its config.json, null where it has none). Nothing is kept.
+
+`download REPOSITORY COMMIT FOLDER BYTES NAME...` fetches these files, and says every few seconds how many of
+their bytes are there. Files that are there already are not fetched again.
+
+Where the hub refuses, the last line is REFUSAL and a clause on why, and the exit code is 4.
+
+The token comes from HF_TOKEN alone, never from the file that a login leaves. HF_ENDPOINT names another hub.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+os.environ |= {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
+}
+
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+REFUSED, REFUSAL = 4, "refused: "
+TIMEOUT_S, PROGRESS_S = 20.0, 2.0
+TOKEN: str | bool = os.environ.get("HF_TOKEN") or False
+ENDPOINT = os.environ.get("HF_ENDPOINT", "the hub")
+
+
+def ask(repo: str, revision: str) -> None:
+    info = HfApi(token=TOKEN).model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+    files = [
+        {"name": each.rfilename, "size_bytes": each.size, "sha256": each.lfs.sha256 if each.lfs else None}
+        for each in info.siblings or []
+    ]
+    config = None
+    if any(each["name"] == "config.json" for each in files):
+        with tempfile.TemporaryDirectory() as folder:
+            path = hf_hub_download(
+                repo,
+                "config.json",
+                revision=info.sha,
+                local_dir=folder,
+                cache_dir=Path(folder, ".cache"),
+                etag_timeout=TIMEOUT_S,
+                token=TOKEN,
+            )
+            config = Path(path).read_text(encoding="utf-8", errors="replace")
+    parameters = info.safetensors.total if info.safetensors else None
+    print(json.dumps({"commit": info.sha, "files": files, "parameters": parameters, "config": config}))
+
+
+def download(repo: str, commit: str, output: str, total: str, *names: str) -> None:
+    folder, done = Path(output), threading.Event()
+    folder.mkdir(parents=True, exist_ok=True)
+    for half in folder.glob(".cache/**/*.incomplete"):
+        half.unlink()  # of a run that was killed; huggingface_hub begins such a file again
+    thread = threading.Thread(target=tell, args=(folder, int(total), done), daemon=True)
+    thread.start()
+    try:
+        snapshot_download(
+            repo,
+            revision=commit,
+            local_dir=folder,
+            cache_dir=folder / ".cache",
+            allow_patterns=[glob.escape(name) for name in names],
+            token=TOKEN,
+        )
+    finally:
+        done.set()
+        thread.join()
+    # Where the hub stops answering, huggingface_hub is content with a folder that has some of the files.
+    if not all((folder / name).is_file() for name in names):
+        raise ConnectionError
+    shutil.rmtree(folder / ".cache")
+
+
+def tell(folder: Path, total: int, done: threading.Event) -> None:
+    while not done.wait(PROGRESS_S):
+        try:
+            here = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+        except FileNotFoundError:
+            continue  # renamed between the listing and the look at its size
+        print(f"{here / 1e6:.0f} of {total / 1e6:.0f} MB", flush=True)
+
+
+def refusal(error: Exception, revision: str) -> str | None:
+    """Return a clause on why the hub gives nothing; None for a mistake of ours."""
+    # The kinds before those that they are of.
+    if isinstance(error, GatedRepoError):
+        return "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of yours"
+    if isinstance(error, RevisionNotFoundError):
+        return f"it has no revision {revision}"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such repository, or a private one that needs HF_TOKEN"
+    if isinstance(error, HfHubHTTPError):
+        return f"{ENDPOINT} answered {error.response.status_code}"
+    is_of_transport = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+    if isinstance(error, ConnectionError | LocalEntryNotFoundError) or (
+        is_of_transport and type(error).__name__.startswith("Connect")  # ConnectError, ConnectTimeout
+    ):
+        return f"{ENDPOINT} cannot be reached from here; connect this machine, or set HF_ENDPOINT to a mirror"
+    if is_of_transport:
+        why = str(error) or type(error).__name__
+        return f"{ENDPOINT} stopped answering ({why}); the same command goes on"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
+
+
+def main() -> None:
+    verb, repo, revision, *more = sys.argv[1:]
+    try:
+        if verb == "ask":
+            ask(repo, revision)
+        else:
+            download(repo, revision, *more)
+    except Exception as error:
+        why = refusal(error, revision)
+        if why is None:
+            raise
+        print(REFUSAL + " ".join(why.split()), flush=True)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""A model's shape, without its weights: from bench's table, a config.json, a GGUF file's header or the hub.
+
+Reads one file, or two pages of the hub. Loads and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from engines.model import hub
+from engines.model.checkpoint import check_shape, config_of, facts_in, has_weights
+from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.models import MODELS, HubRepo
+from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
+from harness.contracts import ModelFacts, Reason
+from harness.errors import MissingError, UserError
+
+HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
+_UNTOLD = (
+    "its config.json tells no shape that bench can read (model_type, num_hidden_layers, num_attention_heads, "
+    "hidden_size, max_position_embeddings)"
+)
+
+
+@dataclass(frozen=True)
+class KnownFacts:
+    """A shape with its parameters. `source` is a clause: where the shape is from, and who counted them.
+
+    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json).
+    """
+
+    facts: ModelFacts
+    source: str
+    is_estimated: bool = False
+    origin: Literal["table", "hub", "weights", "shape"] = "shape"
+
+
+def hub_repo(model: str) -> HubRepo | None:
+    """Return the repository that `hf:organisation/name[@revision]` names; None for other words."""
+    match = HUB_NAME.fullmatch(model)
+    if match is None or ".." in model:
+        return None
+    return HubRepo(match["repo"], revision=match["revision"] or "main")
+
+
+def known_facts(model: str) -> KnownFacts:
+    """Return the shape of what `model=` names: a row of `bench list models`, a path or hf:organisation/name.
+
+    A path is a checkpoint's directory, with or without its weights, a config.json, or a GGUF file. Only hf:
+    asks the hub, and blocks. Raise UserError where there is no such model, or its shape is not told,
+    MissingError where the hub does not give it.
+    """
+    if model.startswith("hf:"):
+        return _of_hub(model)
+    if "/" in model or model.endswith((".gguf", ".json")):
+        return _of_path(model, Path(model).expanduser().absolute())
+    row = MODELS.get(model)
+    if row is None:
+        raise UserError(
+            f"model={model}: no such model; choose from {', '.join(MODELS)}, or give a path (a config.json, "
+            "a checkpoint's directory, a .gguf file) or hf:organisation/name"
+        )
+    return KnownFacts(row.facts, "bench's table of models", origin="table")
+
+
+def most_context(model: str) -> int | None:
+    """Return the most tokens of context of a listed model or a local one.
+
+    None where that is not told without the hub, or positions are stretched: the number in the files need not
+    be the most then.
+    """
+    if model.startswith("hf:"):
+        return None
+    if "/" not in model and not model.endswith(".gguf"):
+        row = MODELS.get(model)
+        return None if row is None else row.facts.context_length
+    path, facts = Path(model).expanduser().absolute(), None
+    try:
+        if path.is_dir():
+            config = config_of(path)
+            facts = None if is_rope_scaled(config) else facts_of(config)
+        elif path.is_file():
+            header = gguf_header(path)
+            facts = None if header.is_stretched else gguf_facts(header)
+    except UserError:
+        return None  # where the weights are looked for, bench says what is wrong with them
+    return None if facts is None else facts.context_length
+
+
+def _of_path(model: str, path: Path) -> KnownFacts:
+    if path.is_dir():
+        inside = next(iter(sorted(path.glob("*.gguf"))), None)
+        if inside is not None and not (path / "config.json").is_file():
+            raise UserError(f"model={model} is a directory; give a file in it, such as model={inside}")
+        return _of_directory(model, path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"model={model}: neither a file nor a directory")
+    if not path.is_file():
+        raise UserError(
+            f"model={model}: no such file or directory; give a config.json, a checkpoint's directory, a "
+            ".gguf file, hf:organisation/name or a name of `bench list models`"
+        )
+    if path.suffix == ".json":
+        config = _json(model, path)
+        return _whole(model, config, facts_of(config), "its config.json")
+    return _of_gguf(model, path)
+
+
+def _of_directory(model: str, folder: Path) -> KnownFacts:
+    config = config_of(folder)
+    if not has_weights(folder):
+        return _whole(model, config, facts_of(config), "its config.json")
+    counted_by = "its files" if is_plain(config) else None
+    known = _whole(model, config, facts_in(folder, config), "its config.json", counted_by)
+    return replace(known, origin="weights")
+
+
+def _json(model: str, path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"model={model}: cannot be read as JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"model={model}: not an object, as a model's config.json is")
+    check_shape(path, config)
+    return config
+
+
+def _of_hub(model: str) -> KnownFacts:
+    repo = hub_repo(model)
+    if repo is None:
+        raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
+    said = hub.ask(repo)
+    if isinstance(said, Reason):
+        raise MissingError(f"model=hf:{repo.repo}: {said.text}; model=/path/config.json needs no hub")
+    page = hub.page_of(said)
+    if page.config is None:
+        raise MissingError(
+            f"model=hf:{repo.repo}: it has no config.json that can be read; of a GGUF file on this machine "
+            "give model=/path/FILE.gguf"
+        )
+    check_shape(f"model={model}: config.json on the hub", page.config)
+    # Of a quantized checkpoint the hub counts packed numbers.
+    counted = page.parameters if is_plain(page.config) else None
+    facts = facts_of(page.config, counted)
+    known = _whole(model, page.config, facts, "config.json on the hub", "the hub" if counted else None)
+    return replace(known, origin="hub")
+
+
+def _whole(
+    model: str,
+    config: Mapping[str, Any],
+    facts: ModelFacts | None,
+    source: str,
+    counted_by: str | None = None,
+) -> KnownFacts:
+    """Return the facts with parameters: counted, computed from the shape, or estimated from it."""
+    if facts is None:
+        raise UserError(f"model={model}: {_UNTOLD}")
+    if facts.parameters:
+        how = f"counted by {counted_by}" if counted_by else "worked out from the shape"
+        return KnownFacts(facts, f"{source}, parameters {how}")
+    estimate = parameters_as_llama(config)
+    if estimate is None:
+        raise UserError(f"model={model}: {_UNTOLD}")
+    how = "parameters estimated as if it were built like Llama"
+    return KnownFacts(replace(facts, parameters=estimate), f"{source}, {how}", is_estimated=True)
+
+
+def _of_gguf(model: str, path: Path) -> KnownFacts:
+    facts = gguf_facts(gguf_header(path))
+    if facts is None:
+        raise UserError(f"model={model}: its header does not tell the model's shape; give its config.json")
+    parameters = facts.parameters or _parameters_of_parts(model, path)
+    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header", origin="weights")
+
+
+def _parameters_of_parts(model: str, path: Path) -> int:
+    match = _PART.fullmatch(path.name)
+    count, stem = (int(match["count"]), match["stem"]) if match else (0, path.stem)
+    parts = [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    if missing := next((part.name for part in parts if not part.is_file()), None):
+        raise UserError(f"model={model}: {missing}, another part of it, is missing")
+    total = sum(prod(shape) for part in parts for shape in gguf_header(part).tensors.values())
+    if not total:
+        raise UserError(f"model={model}: has no tensors; give the model's config.json")
+    return total
