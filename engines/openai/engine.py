@@ -1,33 +1,15 @@
 """Any running server that speaks the OpenAI protocol: attached to, never started or stopped.
 
-Knows no server's own terms: a program that bench can start has a file of its own.
+Knows no server's own terms: a program that bench can start has a package of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import (
-    Deployment,
-    Fairness,
-    Hint,
-    Launcher,
-    LaunchSpec,
-    MemoryNeed,
-    MemoryPart,
-    ModelFacts,
-    Place,
-    ReadFacts,
-    Reason,
-    Scalar,
-    ServerMetric,
-    ServerTerm,
-    Stage,
-    Tuned,
-    Turn,
-)
+from harness.contracts import Deployment, Engine, Fairness, LaunchSpec, Place, Reason, Turn
 from harness.errors import UserError
 
 
@@ -39,55 +21,27 @@ class Options:
     ignore_eos: bool = False
 
 
-class OpenAI:
-    """See harness.contracts.Engine."""
-
-    name: str = "openai"
-    description: str = "any running OpenAI-compatible server (engine.base_url=URL)"
-    options: type = Options
-    programs: Sequence[str | None] = (None,)
-    launchers: Sequence[Launcher] = ()
-    stages: Sequence[Stage] = ()
-    tuned: Tuned | None = None
-    read_facts: ReadFacts | None = None
-    metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = {}
-    hints: Sequence[Hint] = ()
-    fact_paths: Sequence[str] = ()
-
-    def weights(self, deployment: Deployment) -> None:
-        return None
-
-    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        """Raises UserError: there is nothing to start."""
-        raise UserError(
-            "engine=openai needs engine.base_url=URL of a running server; "
-            "for example engine.base_url=http://127.0.0.1:8000/v1"
-        )
-
-    def install(self, program: str | None, device: str) -> None:
-        return None
-
-    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
-        return {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
-
-    def forces_length(self, deployment: Deployment) -> bool:
-        return bool(deployment.options.ignore_eos)
-
-    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
-        return {}
-
-    def reset_cache(self, deployment: Deployment) -> Reason:
-        return Reason("a running server was started by others, and may serve them")
-
-    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-        return {}
-
-    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
-
-    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("a running server was started by others; its memory is theirs to know")
+def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+    raise UserError(
+        "engine=openai needs engine.base_url=URL of a running server; "
+        "for example engine.base_url=http://127.0.0.1:8000/v1"
+    )
 
 
-ENGINE = OpenAI()
+def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+    return {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
+
+
+ENGINE = Engine(
+    name="openai",
+    description="any running OpenAI-compatible server (engine.base_url=URL)",
+    options=Options,
+    launchers=(),
+    launch=_launch,
+    request_fields=_request_fields,
+    forces_length=lambda deployment: bool(deployment.options.ignore_eos),
+    reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
+    memory_needed=lambda deployment, facts, device: Reason(
+        "a running server was started by others; its memory is theirs to know"
+    ),
+)

@@ -9,36 +9,27 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
+from engines.common.flags import flags, named, need_counts
+from engines.common.launching import INSIDE, given
+from engines.common.said import from_page
 from harness.contracts import (
     Deployment,
-    Fairness,
-    Hint,
+    Engine,
     InstallSpec,
-    Launcher,
     LaunchSpec,
-    MemoryNeed,
-    MemoryPart,
-    ModelFacts,
     NativeSpec,
     Place,
-    ReadFacts,
     Reason,
-    Scalar,
+    Said,
     ServerMetric,
-    ServerTerm,
-    Stage,
-    Tuned,
-    Turn,
 )
 from harness.errors import UserError
 
-_INSIDE = Path(__file__).parent.parent / "inside"
-_SERVER = _INSIDE / "reference_server.py"
+_SERVER = INSIDE / "reference_server.py"
 _DEFAULT_SLOTS = 64
 _DEFAULT_CONTEXT = 4096
 # Common terms that mean nothing to a server without a model.
@@ -98,114 +89,81 @@ class Options:
             if self.program == "native" and value:
                 given = f"reference.{name}={'true' if value is True else value}"
                 raise UserError(f"{given}: the native program lacks it; reference.program=python has it")
-        for name in ("output_tokens", "slots", "tokens_per_chunk"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"reference.{name}={value}: must be 1 or more")
+        need_counts("reference", self, "output_tokens", "slots", "tokens_per_chunk")
         for name in ("ttft_s", "itl_s", "start_delay_s", "prefill_per_token_s", "memory_bytes"):
             if getattr(self, name) < 0:
                 key = name.removesuffix("_s").removesuffix("_bytes")
                 raise UserError(f"reference.{key}={getattr(self, name)}: must not be negative")
 
 
-METRICS: Mapping[ServerTerm, ServerMetric] = {
-    "running": ServerMetric("reference:requests_running"),
-    "waiting": ServerMetric("reference:requests_waiting"),
-    "prompt_tokens": ServerMetric("reference:prompt_tokens_total"),
-    "generated_tokens": ServerMetric("reference:output_tokens_total"),
-}
-
-
-class Reference:
-    """See harness.contracts.Engine."""
-
-    name: str = "reference"
-    description: str = "a server with known send times and faults on demand; measures bench itself"
-    options: type = Options
-    programs: Sequence[str | None] = ("python", "native")
-    launchers: Sequence[Launcher] = ("native",)
-    stages: Sequence[Stage] = ()
-    tuned: Tuned | None = None
-    read_facts: ReadFacts | None = None
-    metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
-    hints: Sequence[Hint] = ()
-    fact_paths: Sequence[str] = ("/info",)
-
-    def weights(self, deployment: Deployment) -> None:
+def _install(program: str | None, device: str) -> InstallSpec | Reason | None:
+    if program != "native":
         return None
-
-    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        return NativeSpec(
-            argv=(*_command(deployment.options.program, place), *_arguments(deployment, place)),
-            base_url=f"http://127.0.0.1:{place.port}/v1",
-            served_model=deployment.model,
-            ready_path="/health",
-        )
-
-    def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
-        if program != "native":
-            return None
-        if device != "cpu":
-            return Reason("the reference server uses no device")
-        if platform.system() != "Linux":
-            return Reason("the native reference server needs Linux (epoll)")
-        sources = sorted(path for path in _INSIDE.iterdir() if path.suffix in (".c", ".h"))
-        return InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
-
-    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
-        return {}
-
-    def forces_length(self, deployment: Deployment) -> bool:
-        return deployment.options.output_tokens is None
-
-    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
-        terms = deployment.terms
-        asked = {name: getattr(terms, name) for name in _NOT_A_MODEL}
-        return {name: "it has no model" for name, value in asked.items() if value is not None}
-
-    def reset_cache(self, deployment: Deployment) -> Reason:
-        return Reason("it has no prefix cache")
-
-    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-        info = facts.get("/info")
-        if not isinstance(info, Mapping):
-            return {}
-        return {"context_length": info.get("context_length"), "concurrent_sequences": info.get("slots")}
-
-    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
-
-    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        return Reason("it has no model; it holds reference.memory and little else")
+    if device != "cpu":
+        return Reason("the reference server uses no device")
+    if platform.system() != "Linux":
+        return Reason("the native reference server needs Linux (epoll)")
+    sources = sorted(path for path in INSIDE.iterdir() if path.suffix in (".c", ".h"))
+    return InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
 
 
-def _command(program: str, place: Place) -> tuple[str, ...]:
-    if program == "python":
-        return str(place.python or sys.executable), "-P", str(_SERVER)
-    if place.program is None:
-        raise ValueError("reference.program=native needs the program of its environment")
-    return (str(place.program),)
+def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+    asked = {name: getattr(deployment.terms, name) for name in _NOT_A_MODEL}
+    return {name: "it has no model" for name, value in asked.items() if value is not None}
+
+
+def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+    python = (str(place.python or sys.executable), "-P", str(_SERVER))
+    is_native = deployment.options.program != "python"
+    needed = "reference.program=native needs the program of its environment"
+    command = (str(given(place.program, needed)),) if is_native else python
+    return NativeSpec(
+        argv=(*command, *_arguments(deployment, place)),
+        base_url=place.base_url,
+        served_model=deployment.model,
+        ready_path="/health",
+    )
 
 
 def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
-    """The server's command line. One word per option, so that a value may begin with a dash."""
+    """Return the server's command line. One word per option, so that a value may begin with a dash."""
     terms, options = deployment.terms, deployment.options
-    yield f"--model={deployment.model}"
-    yield f"--port={place.port}"
-    yield f"--sends={place.scratch}"
-    yield f"--context-length={terms.context_length or _DEFAULT_CONTEXT}"
-    for field in fields(options):
-        if field.name == "program":
-            continue
-        value = getattr(options, field.name)
-        if field.name == "slots":
-            value = value or terms.concurrent_sequences or _DEFAULT_SLOTS
-        argument = f"--{field.name.replace('_', '-')}"
-        if value is True:
-            yield argument
-        elif value is not None and value is not False:
-            yield f"{argument}={value}"
+    own = named(options, [field.name for field in fields(options) if field.name != "program"])
+    values: dict[str, object] = {
+        "model": deployment.model,
+        "port": place.port,
+        "sends": place.scratch,
+        "context-length": terms.context_length or _DEFAULT_CONTEXT,
+        **own,
+        "slots": options.slots or terms.concurrent_sequences or _DEFAULT_SLOTS,
+    }
+    return flags(values)
 
 
-ENGINE = Reference()
+def _said(log: str, pages: Mapping[str, Any]) -> Said:
+    terms = {"context_length": "context_length", "concurrent_sequences": "slots"}
+    return Said(from_page(pages.get("/info"), terms))
+
+
+ENGINE = Engine(
+    name="reference",
+    description="a server with known send times and faults on demand; measures bench itself",
+    options=Options,
+    programs=("python", "native"),
+    launch=_launch,
+    install=_install,
+    forces_length=lambda deployment: deployment.options.output_tokens is None,
+    unmatched=_unmatched,
+    reset_cache=lambda deployment: Reason("it has no prefix cache"),
+    pages=("/info",),
+    said=_said,
+    memory_needed=lambda deployment, facts, device: Reason(
+        "it has no model; it holds reference.memory and little else"
+    ),
+    metrics={
+        "running": ServerMetric("reference:requests_running"),
+        "waiting": ServerMetric("reference:requests_waiting"),
+        "prompt_tokens": ServerMetric("reference:prompt_tokens_total"),
+        "generated_tokens": ServerMetric("reference:output_tokens_total"),
+    },
+)

@@ -6,11 +6,11 @@ Patterns and keys are those of 0.5.23.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.checkpoints import served_length
-from harness.contracts import Hint, MemoryPart, Scalar, Stage
+from engines.common.said import LogTerm, at, from_log, from_page, times
+from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
 STAND_IN = r"^sgl_kernel is bench's stand-in without kernels"
@@ -79,8 +79,8 @@ HINTS: Sequence[Hint] = (
     ),
 )
 
-# Common term -> a field of /server_info that is it.
-INFO_TERMS: Mapping[str, str] = {
+# Term -> the field of /server_info that is it.
+_INFO_TERMS: Mapping[str, str] = {
     "engine_version": "version",
     "context_length": "context_length",
     "kv_cache_tokens": "max_total_num_tokens",
@@ -89,52 +89,57 @@ INFO_TERMS: Mapping[str, str] = {
     "schedule_policy": "schedule_policy",
     "page_size_tokens": "page_size",
     "sampling_backend": "sampling_backend",
+    "weights_type": "quantization",
+    "quantization_kernel": "quantization",
+}
+# Where the log says a term. The log has what was worked out at last.
+_LOG_TERMS: Sequence[LogTerm] = (
+    ("context_length", r"max_total_num_tokens=.* context_len=(\d+)", int),
+    ("concurrent_sequences", r"max_total_num_tokens=.* max_running_requests=(\d+)", int),
+    ("kv_cache_tokens", r"max_total_num_tokens=(\d+), ", int),
+    ("kv_cache_type", r"KV Cache is allocated\. dtype: torch\.(\w+)", str),
+    ("weights_type", r"Load weight end\..* quant=([\w-]+)", str),
+    ("quantization_kernel", r"convertible to \w+ during runtime\. Using (\w+) kernel\.", str),
+    ("chat_template", r"Loading chat template from argument: (.+)", str),
+    ("threads", r"local_omp_cpuid=([\d,]+)", lambda cores: len(cores.split(","))),
+    # Only where a stand-in was imported.
+    ("kernel_stand_in", f"({STAND_IN})", lambda said: True),
+)
+_ON_DEVICE: Mapping[MemoryPart, str] = {
+    "weights": r"Load weight end\..* mem usage=(-?[\d.]+) GB",
+    "graphs": r"Capture .* end\..* mem usage=(-?[\d.]+) GB",
 }
 
 
-# Common term -> where the log says it, and how to read that. The log has what was worked out at last.
-LOG_TERMS: Mapping[str, tuple[str, Callable[[str], Scalar]]] = {
-    "context_length": (r"max_total_num_tokens=.* context_len=(\d+)", int),
-    "concurrent_sequences": (r"max_total_num_tokens=.* max_running_requests=(\d+)", int),
-    "kv_cache_tokens": (r"max_total_num_tokens=(\d+), ", int),
-    "kv_cache_type": (r"KV Cache is allocated\. dtype: torch\.(\w+)", str),
-    "weights_type": (r"Load weight end\..* quant=([\w-]+)", str),
-    "quantization_kernel": (r"convertible to \w+ during runtime\. Using (\w+) kernel\.", str),
-    "chat_template": (r"Loading chat template from argument: (.+)", str),
-    "threads": (r"local_omp_cpuid=([\d,]+)", lambda cores: len(cores.split(","))),
-}
-
-
-def resolved(log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
+def said(log: str, pages: Mapping[str, Any]) -> Said:
     """See harness.contracts.Engine. `kernel_stand_in` (true) is there only where a stand-in was imported."""
-    info = facts.get("/server_info")
-    info = info if isinstance(info, Mapping) else {}
-    found = {**_from_models(facts.get("/v1/models")), **_from_info(info), **_from_log(log)}
-    if "dtype" not in found and info.get("kv_cache_dtype") == "auto" and "kv_cache_type" in found:
+    info = pages.get("/server_info")
+    length = at(pages, "/v1/models", "data", 0, "max_model_len")
+    from_models = {} if length is None else {"context_length": length}
+    found = {**from_models, **_from_info(info), **from_log(log, _LOG_TERMS)}
+    if "dtype" not in found and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in found:
         # Where neither is asked for, the cache has the type of the model.
         found["dtype"] = found["kv_cache_type"]
     if "dtype" in found:
         found.setdefault("weights_type", found["dtype"])
-    return found
+    return Said(found, _memory(log, found.get("kv_cache_bytes")))
 
 
-def memory_said(log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-    """See harness.contracts.Engine. Its GB are 2^30 bytes; the page has thousandths, the log hundredths.
+def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
+    """Return the bytes of the parts. SGLang's GB are 2^30 bytes, of which the log has hundredths.
 
     Weights and graphs are the memory that was free before less that after: on a device each rank says its
     own. On a CPU that is the whole machine's, with what others took meanwhile, and counts for nothing here.
     """
     found: dict[MemoryPart, int] = {}
-    kv_cache = resolved(log, facts).get("kv_cache_bytes")
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
-    if isinstance(kv_cache, int):
-        found["kv_cache"] = kv_cache * ranks
-    else:
-        # Keys and values, or a latent, which is one.
-        sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
-        sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
-        if sizes:
-            found["kv_cache"] = sum(sizes)
+    # Keys and values, or a latent, which is one.
+    sizes = _sizes(r"KV Cache is allocated\..* K size: ([\d.]+) GB, V size: ([\d.]+) GB", log)
+    sizes += _sizes(r"KV Cache is allocated\..* KV size: ([\d.]+) GB", log)
+    if isinstance(kv_cache_bytes, int):
+        found["kv_cache"] = kv_cache_bytes * ranks
+    elif sizes:
+        found["kv_cache"] = sum(sizes)
     if "available_gpu_mem=" in log:
         for part, pattern in _ON_DEVICE.items():
             if (size := sum(_sizes(pattern, log))) > 0:  # others may have freed more than it took
@@ -142,71 +147,40 @@ def memory_said(log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
     return found
 
 
-_ON_DEVICE: Mapping[MemoryPart, str] = {
-    "weights": r"Load weight end\..* mem usage=(-?[\d.]+) GB",
-    "graphs": r"Capture .* end\..* mem usage=(-?[\d.]+) GB",
-}
-
-
 def _sizes(pattern: str, log: str) -> list[int]:
     numbers = [match.groups() for match in re.finditer(pattern, log)]
     return [round(float(number) * 2**30) for groups in numbers for number in groups]
 
 
-def _from_info(info: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Of /server_info: what the server was told or chose itself, and at its end how that came out."""
-    if "version" not in info:
+def _from_info(info: Any) -> dict[str, Any]:
+    """Return what /server_info says: what the server was told or chose itself, and how that came out."""
+    if at(info, "version") is None:
         return {}
-    found: dict[str, Scalar] = {
-        term: info[key] for term, key in INFO_TERMS.items() if info.get(key) is not None
-    }
-    found["prefix_cache"] = not info.get("disable_radix_cache")
-    found["chunked_prefill"] = (info.get("chunked_prefill_size") or 0) > 0
-    found["attention_backend"] = _backend(info)
-    if info.get("dtype") not in (None, "auto"):
-        found["dtype"] = info["dtype"]
-    if info.get("quantization") is not None:
-        found["weights_type"] = found["quantization_kernel"] = info["quantization"]
-    graphs = info.get("cuda_graph_config")
-    if isinstance(graphs, Mapping):
-        found["graphs"] = (graphs.get("decode") or {}).get("backend") != "disabled"
-    if info.get("speculative_algorithm") and info.get("speculative_num_draft_tokens"):
-        found["speculative_tokens"] = info["speculative_num_draft_tokens"] - 1
-    return {**found, **_from_state(info.get("internal_states"))}
-
-
-def _backend(info: Mapping[str, Any]) -> str | None:
-    """SGLang may take one kind of kernel for prompts and another for the tokens after them."""
-    both = info.get("attention_backend")
-    prefill = info.get("prefill_attention_backend") or both
-    decode = info.get("decode_attention_backend") or both
-    return both if prefill == decode else f"{prefill} (prompts), {decode} (tokens)"
-
-
-def _from_state(states: Any) -> dict[str, Scalar]:
-    """Of the first of SGLang's data-parallel ranks; bench starts one."""
-    state = states[0] if isinstance(states, list) and states and isinstance(states[0], Mapping) else {}
-    found: dict[str, Scalar] = {}
-    if state.get("effective_max_running_requests_per_dp") is not None:
-        found["concurrent_sequences"] = state["effective_max_running_requests_per_dp"]
-    kv_gibibytes = (state.get("memory_usage") or {}).get("kvcache")
-    if kv_gibibytes:
+    # Of the first of SGLang's data-parallel ranks; bench starts one.
+    state = at(info, "internal_states", 0)
+    dtype, graphs = at(info, "dtype"), at(info, "cuda_graph_config")
+    chunk, uncached = at(info, "chunked_prefill_size") or 0, at(info, "disable_radix_cache")
+    drafted = at(info, "speculative_algorithm") and at(info, "speculative_num_draft_tokens")
+    is_graph = at(graphs, "decode", "backend") != "disabled"
+    said = {
+        **from_page(info, _INFO_TERMS),
+        "prefix_cache": not uncached if isinstance(uncached, bool | None) else uncached,
+        "chunked_prefill": chunk > 0 if isinstance(chunk, int) else chunk,
+        "attention_backend": _backend(info),
+        "dtype": None if dtype == "auto" else dtype,
+        "graphs": is_graph if isinstance(graphs, Mapping) else graphs,
+        "speculative_tokens": drafted - 1 if drafted and isinstance(drafted, int) else drafted or None,
+        "concurrent_sequences": at(state, "effective_max_running_requests_per_dp"),
         # Given in thousandths of a GiB.
-        found["kv_cache_bytes"] = round(kv_gibibytes * 2**30)
-    return found
+        "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
+    }
+    return {term: value for term, value in said.items() if value is not None}
 
 
-def _from_models(models: Any) -> dict[str, Scalar]:
-    length = served_length(models)
-    return {} if length is None else {"context_length": length}
-
-
-def _from_log(log: str) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    for term, (pattern, read) in LOG_TERMS.items():
-        match = re.search(pattern, log, re.MULTILINE)
-        if match:
-            found[term] = read(match[1])
-    if re.search(STAND_IN, log, re.MULTILINE):
-        found["kernel_stand_in"] = True
-    return found
+def _backend(info: Any) -> Any:
+    """Return the attention backend. SGLang may take one for prompts and another for the tokens after them."""
+    both = at(info, "attention_backend")
+    prefill = at(info, "prefill_attention_backend") or both
+    decode = at(info, "decode_attention_backend") or both
+    are_two = prefill != decode and isinstance(prefill, str) and isinstance(decode, str)
+    return f"{prefill} (prompts), {decode} (tokens)" if are_two else prefill

@@ -1,14 +1,16 @@
 """TGI's log: the steps of a start, what the server really uses, and what its failures mean.
 
-Of its source as of 2026-01-08. The launcher repeats the lines of its shards and its router.
+Read from its source as of 2026-01-08. The launcher repeats the lines of its shards and its router.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from harness.contracts import Hint, Scalar, Stage
+from engines.common.said import LogTerm, at, from_log, from_page, is_true
+from harness.contracts import Hint, Said, Stage
 
 STAGES: Sequence[Stage] = (
     # Said by a shard as it begins, once its libraries are there.
@@ -71,31 +73,35 @@ HINTS: Sequence[Hint] = (
 )
 
 
-def _is_true(said: str) -> bool:
-    return said == "True"
-
-
-# Term -> where the log says it, and how to read that. A time, a level and a source stand before a message.
-LOG_TERMS: Mapping[str, tuple[str, Callable[[str], Scalar]]] = {
-    "attention_backend": (r"Using Attention = ([\w-]+)", str),
-    "prefix_cache": (r"Using prefix caching = (True|False)", _is_true),
-    "chunked_prefill": (r"Using prefill chunking = (True|False)", _is_true),
-    "graphs": (r"Cuda Graphs are (enabled|disabled)", lambda said: said == "enabled"),
-    "graph_batch_sizes": (r"Cuda Graphs are enabled for sizes \[([\d, ]+)\]", str),
-    "weights_type": (r"Auto selecting quantization method ([\w-]+)", str),
-    "max_batch_total_tokens": (r"Setting max batch total tokens to (\d+)", int),
-    "max_batch_prefill_tokens": (r"Default `max_batch_prefill_tokens` to (\d+)", int),
-    "tensor_parallel": (r"Sharding model on (\d+) processes", int),
-    "weights_revision": (r"Serving revision (\S+) of model", str),
+# Where the log says a term. A time, a level and a source stand before a message.
+_LOG_TERMS: Sequence[LogTerm] = (
+    ("attention_backend", r"Using Attention = ([\w-]+)", str),
+    ("prefix_cache", r"Using prefix caching = (True|False)", is_true),
+    ("chunked_prefill", r"Using prefill chunking = (True|False)", is_true),
+    ("graphs", r"Cuda Graphs are (enabled|disabled)", lambda said: said == "enabled"),
+    ("graph_batch_sizes", r"Cuda Graphs are enabled for sizes \[([\d, ]+)\]", str),
+    ("weights_type", r"Auto selecting quantization method ([\w-]+)", str),
+    ("max_batch_total_tokens", r"Setting max batch total tokens to (\d+)", int),
+    ("max_batch_prefill_tokens", r"Default `max_batch_prefill_tokens` to (\d+)", int),
+    ("tensor_parallel", r"Sharding model on (\d+) processes", int),
+    ("weights_revision", r"Serving revision (\S+) of model", str),
+)
+_INFO_TERMS: Mapping[str, str] = {
+    "engine_version": "version",
+    "context_length": "max_total_tokens",
+    "max_input_tokens": "max_input_tokens",
+    "max_concurrent_requests": "max_concurrent_requests",
 }
 
 
-def resolved(log: str) -> dict[str, Scalar]:
-    """Common terms, and TGI's own, that the log of a start names."""
-    found: dict[str, Scalar] = {}
-    for term, (pattern, read) in LOG_TERMS.items():
-        if match := re.search(pattern, log):
-            found[term] = read(match[1])
+def said(log: str, pages: Mapping[str, Any]) -> Said:
+    """See harness.contracts.Engine. Common terms, and TGI's own."""
+    info = pages.get("/info")
+    found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):
         found["kv_cache_tokens"] = int(blocks[1]) * int(blocks[2])
-    return found
+    # Releases 3.3.6 and 3.3.7 both say 3.3.6-dev0: the image's label, or the commit, tells them apart.
+    version, build = found.get("engine_version"), at(info, "docker_label") or at(info, "sha")
+    if isinstance(version, str) and isinstance(build, str):
+        found["engine_version"] = f"{version} ({build})"
+    return Said(found)

@@ -7,12 +7,13 @@ line of engines/inside/transformers_server.py, not how it works.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from engines.common.checkpoints import DTYPES, architecture_of, cast_reason
+from engines.common.flags import flags, need_counts
+from engines.common.launching import INSIDE, LOCKS, given
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
@@ -23,217 +24,37 @@ from engines.common.overhead import (
     is_like_measured,
     wider_step_bytes,
 )
+from engines.common.said import from_page
 from engines.model import sizes
 from harness.contracts import (
     Deployment,
-    Fairness,
+    Engine,
     Hint,
     InstallSpec,
-    Launcher,
     LaunchSpec,
     MemoryNeed,
-    MemoryPart,
     ModelFacts,
     NativeSpec,
     Place,
-    ReadFacts,
     Reason,
-    Scalar,
+    Said,
     ServerMetric,
-    ServerTerm,
     Stage,
-    Tuned,
-    Turn,
     Weights,
 )
-from harness.errors import UserError
 
-HERE = Path(__file__).parent.parent
-SERVER = HERE / "inside" / "transformers_server.py"
+SERVER = INSIDE / "transformers_server.py"
 # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
-OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
-STOP_GRACE_S = 5.0
+_OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
+_STOP_GRACE_S = 5.0
 # The most PSS of a run of its process, less weights and KV cache.
-CPU_BYTES = 800 * MEBIBYTE
-CPU_PROGRAM = "transformers 5.24.0"
-GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
-SIZE_BYTES = {"cpu": 1_050_000_000, "cuda": 4_900_000_000}
+_CPU_BYTES = 800 * MEBIBYTE
+_CPU_PROGRAM = "transformers 5.24.0"
+_GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
+_SIZE_BYTES = {"cpu": 1_050_000_000, "cuda": 4_900_000_000}
 
 
-@dataclass(frozen=True)
-class Options:
-    """`threads`: CPU threads (PyTorch's choice unless given). `attention`: which of transformers' own
-    implementations."""
-
-    environment: str | None = None
-    threads: int | None = None
-    attention: Literal["sdpa", "eager"] = "sdpa"
-
-    def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"transformers.threads={self.threads}: must be 1 or more")
-
-
-# engines/inside/transformers_server.py.
-METRICS: Mapping[ServerTerm, ServerMetric] = {
-    "running": ServerMetric("transformers:requests_running"),
-    "waiting": ServerMetric("transformers:requests_waiting"),
-    "prompt_tokens": ServerMetric("transformers:prompt_tokens_total"),
-    "generated_tokens": ServerMetric("transformers:generated_tokens_total"),
-    "queue_s": ServerMetric("transformers:queue_seconds_sum"),
-    "queued_requests": ServerMetric("transformers:queue_seconds_count"),
-}
-
-
-class Transformers:
-    """See harness.contracts.Engine."""
-
-    name: str = "transformers"
-    description: str = "transformers' generate behind a small server, one request at a time: a baseline"
-    options: type = Options
-    programs: Sequence[str | None] = (None,)
-    launchers: Sequence[Launcher] = ("native",)
-    stages: Sequence[Stage] = (
-        Stage("weights_begin", r"^loading weights$"),
-        Stage("weights_loaded", r"^weights loaded: "),
-        Stage("engine_ready", r"^ready to listen on "),
-    )
-    tuned: Tuned | None = None
-    read_facts: ReadFacts | None = None
-    metrics_path: str = "/metrics"
-    metrics: Mapping[ServerTerm, ServerMetric] = METRICS
-    fact_paths: Sequence[str] = ("/info",)
-    hints: Sequence[Hint] = (
-        Hint(
-            r"CUDA out of memory|can't allocate memory|MemoryError",
-            "Memory ran out: lower engine.context_length, or take a smaller model.",
-        ),
-        Hint(
-            r"finds no CUDA device|Found no NVIDIA driver",
-            "The environment's PyTorch sees no GPU: check the driver, or use device=cpu.",
-        ),
-        Hint(
-            r"address already in use",
-            "Another process took the port while the model was loading; run again.",
-        ),
-        Hint(
-            r"does not recognize this architecture|Unrecognized (model|configuration class)",
-            "This version of transformers does not know the model's architecture; trust_remote_code is not "
-            "used.",
-        ),
-        Hint(
-            r"computes NaN as float16",
-            "The model overflows float16: take quantization=bf16.",
-        ),
-        Hint(
-            r"has no chat template",
-            "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
-        ),
-        Hint(
-            r"the model's context has \d+ tokens",
-            "Lower engine.context_length to what the model was made for.",
-        ),
-        Hint(
-            r"SafetensorError|no file named model\.safetensors|IncompleteMetadata",
-            "The checkpoint is damaged or incomplete: remove it and run `bench prepare`.",
-        ),
-    )
-
-    def weights(self, deployment: Deployment) -> Weights | Reason:
-        quantization = deployment.quantization
-        if quantization.startswith("gguf-"):
-            return Reason("transformers turns a GGUF file back into 16 bits as it loads it")
-        if quantization not in DTYPES:
-            return Reason(
-                f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
-                "of other packages"
-            )
-        if reason := cast_reason(deployment):
-            return reason
-        architecture = architecture_of(deployment.model)
-        if quantization == "fp16" and architecture in OVERFLOW_FLOAT16:
-            return Reason(f"{architecture} overflows float16 and answers with nothing; bf16 works")
-        return Weights(deployment.model, quantization, "safetensors")
-
-    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        if place.python is None or place.weights is None:
-            raise ValueError("transformers needs the Python of its environment and a checkpoint")
-        return NativeSpec(
-            argv=(str(place.python), "-P", str(SERVER), *_arguments(deployment, place)),
-            base_url=f"http://{place.host}:{place.port}/v1",
-            served_model=deployment.model,
-            ready_path="/health",
-            environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-            stop_grace_s=STOP_GRACE_S,
-        )
-
-    def install(self, program: str | None, device: str) -> InstallSpec | Reason:
-        return InstallSpec(
-            environment=f"transformers-{device}",
-            lock=HERE / "locks" / f"transformers-{device}.txt",
-            mend=(HERE / "inside" / "add_torch_cpu.py",) if device == "cpu" else (),
-            check="import fastapi, torch, uvicorn; from transformers import AutoModelForCausalLM",
-            size_bytes=SIZE_BYTES[device],
-            needs="It needs torch 2.13.0. Where your pip settings offer PyTorch's own CPU build, a CPU "
-            "environment is 1.1 GB; with PyPI's, which needs CUDA's libraries, 4.9 GB.",
-        )
-
-    def request_fields(self, turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
-        # The server takes no sampling parameter from the model's files, and top_p and top_k are off.
-        return {"ignore_eos": True}
-
-    def forces_length(self, deployment: Deployment) -> bool:
-        return True
-
-    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
-        terms = deployment.terms
-        wrong = {
-            "concurrent_sequences": (terms.concurrent_sequences or 1) > 1,
-            "kv_cache_tokens": terms.kv_cache_tokens is not None,
-            "prefix_cache": terms.prefix_cache is True,
-            "chunked_prefill": terms.chunked_prefill is True,
-            "tensor_parallel": terms.tensor_parallel > 1,
-            "graphs": terms.graphs is True,
-            "trust_remote_code": terms.trust_remote_code,
-        }
-        return {term: UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
-
-    def reset_cache(self, deployment: Deployment) -> Reason:
-        return Reason("it keeps nothing between requests")
-
-    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-        info = facts.get("/info")
-        if not isinstance(info, Mapping):
-            return {}
-        found = {term: info.get(name) for term, name in INFO_TERMS.items()}
-        return {
-            **{term: value for term, value in found.items() if value is not None},
-            "prefix_cache": False,
-            "chunked_prefill": False,
-            "graphs": False,
-        }
-
-    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        said = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
-        return {"weights": int(said[1])} if said else {}
-
-    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        context = deployment.terms.context_length or facts.context_length
-        value_bytes = 4.0 if deployment.terms.dtype == "float32" else sizes.HALF_BYTES
-        is_cpu = device == "cpu"
-        # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
-        # keep no more than that.
-        on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
-        return MemoryNeed(
-            kv_cache_bytes=sizes.kv_bytes(facts, 1, context, value_bytes),
-            kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
-            overhead_bytes=CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
-            overhead_source=cpu_source(CPU_PROGRAM, facts, "what a step takes") if is_cpu else GPU_SOURCE,
-            is_assumed=not is_cpu or not is_like_measured(facts),
-        )
-
-
-UNMATCHED = {
+_UNMATCHED = {
     "trust_remote_code": "it never runs code that comes with a model",
     "concurrent_sequences": "it generates one answer at a time; the others wait in their order",
     "kv_cache_tokens": "its KV cache grows with the one conversation that it serves",
@@ -243,7 +64,7 @@ UNMATCHED = {
     "graphs": "generate runs eagerly here",
 }
 # Common term -> the field of /info.
-INFO_TERMS = {
+_INFO_TERMS = {
     "engine_version": "transformers",
     "torch_version": "torch",
     "context_length": "context_length",
@@ -257,13 +78,115 @@ INFO_TERMS = {
     "speculative_tokens": "speculative_tokens",
     "chat_template": "chat_template",
 }
+_HINTS = (
+    Hint(
+        r"CUDA out of memory|can't allocate memory|MemoryError",
+        "Memory ran out: lower engine.context_length, or take a smaller model.",
+    ),
+    Hint(
+        r"finds no CUDA device|Found no NVIDIA driver",
+        "The environment's PyTorch sees no GPU: check the driver, or use device=cpu.",
+    ),
+    Hint(
+        r"address already in use",
+        "Another process took the port while the model was loading; run again.",
+    ),
+    Hint(
+        r"does not recognize this architecture|Unrecognized (model|configuration class)",
+        "This version of transformers does not know the model's architecture; trust_remote_code is not used.",
+    ),
+    Hint(
+        r"computes NaN as float16",
+        "The model overflows float16: take quantization=bf16.",
+    ),
+    Hint(
+        r"has no chat template",
+        "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
+    ),
+    Hint(
+        r"the model's context has \d+ tokens",
+        "Lower engine.context_length to what the model was made for.",
+    ),
+    Hint(
+        r"SafetensorError|no file named model\.safetensors|IncompleteMetadata",
+        "The checkpoint is damaged or incomplete: remove it and run `bench prepare`.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`threads`: CPU threads (PyTorch's choice unless given). `attention`: which of transformers' own
+    implementations."""
+
+    environment: str | None = None
+    threads: int | None = None
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+    def __post_init__(self) -> None:
+        need_counts("transformers", self, "threads")
+
+
+def _weights(deployment: Deployment) -> Weights | Reason:
+    quantization = deployment.quantization
+    if quantization.startswith("gguf-"):
+        return Reason("transformers turns a GGUF file back into 16 bits as it loads it")
+    if quantization not in DTYPES:
+        return Reason(
+            f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
+            "of other packages"
+        )
+    if reason := cast_reason(deployment):
+        return reason
+    architecture = architecture_of(deployment.model)
+    if quantization == "fp16" and architecture in _OVERFLOW_FLOAT16:
+        return Reason(f"{architecture} overflows float16 and answers with nothing; bf16 works")
+    return Weights(deployment.model, quantization, "safetensors")
+
+
+def _install(program: str | None, device: str) -> InstallSpec:
+    return InstallSpec(
+        environment=f"transformers-{device}",
+        lock=LOCKS / f"transformers-{device}.txt",
+        mend=(INSIDE / "add_torch_cpu.py",) if device == "cpu" else (),
+        check="import fastapi, torch, uvicorn; from transformers import AutoModelForCausalLM",
+        size_bytes=_SIZE_BYTES[device],
+        needs="It needs torch 2.13.0. Where your pip settings offer PyTorch's own CPU build, a CPU "
+        "environment is 1.1 GB; with PyPI's, which needs CUDA's libraries, 4.9 GB.",
+    )
+
+
+def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+    terms = deployment.terms
+    wrong = {
+        "concurrent_sequences": (terms.concurrent_sequences or 1) > 1,
+        "kv_cache_tokens": terms.kv_cache_tokens is not None,
+        "prefix_cache": terms.prefix_cache is True,
+        "chunked_prefill": terms.chunked_prefill is True,
+        "tensor_parallel": terms.tensor_parallel > 1,
+        "graphs": terms.graphs is True,
+        "trust_remote_code": terms.trust_remote_code,
+    }
+    return {term: _UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
+
+
+def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+    python = given(place.python, "transformers needs the Python of its environment")
+    return NativeSpec(
+        argv=(str(python), "-P", str(SERVER), *_arguments(deployment, place)),
+        base_url=place.base_url,
+        served_model=deployment.model,
+        ready_path="/health",
+        environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        stop_grace_s=_STOP_GRACE_S,
+    )
 
 
 def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
-    """The server's command line. One word per argument, so that a value may begin with a dash."""
+    """Return the server's command line. One word per argument, so that a value may begin with a dash."""
     terms, options = deployment.terms, deployment.options
-    values = {
-        "model": place.weights,
+    values: dict[str, object] = {
+        "model": given(place.weights, "transformers needs a checkpoint"),
         "alias": deployment.model,
         "host": place.host,
         "port": place.port,
@@ -276,7 +199,60 @@ def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
         "seed": terms.seed,
         "speculative-tokens": terms.speculative_tokens,
     }
-    yield from (f"--{name}={value}" for name, value in values.items() if value is not None)
+    return flags(values)
 
 
-ENGINE = Transformers()
+def _said(log: str, pages: Mapping[str, Any]) -> Said:
+    weights = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
+    found = from_page(pages.get("/info"), _INFO_TERMS)
+    never = {"prefix_cache": False, "chunked_prefill": False, "graphs": False} if found else {}
+    return Said({**found, **never}, {"weights": int(weights[1])} if weights else {})
+
+
+def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
+    context = deployment.terms.context_length or facts.context_length
+    value_bytes = 4.0 if deployment.terms.dtype == "float32" else sizes.HALF_BYTES
+    is_cpu = device == "cpu"
+    # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
+    # keep no more than that.
+    on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
+    return MemoryNeed(
+        kv_cache_bytes=sizes.kv_bytes(facts, 1, context, value_bytes),
+        kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
+        overhead_bytes=_CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
+        overhead_source=cpu_source(_CPU_PROGRAM, facts, "what a step takes") if is_cpu else _GPU_SOURCE,
+        is_assumed=not is_cpu or not is_like_measured(facts),
+    )
+
+
+ENGINE = Engine(
+    name="transformers",
+    description="transformers' generate behind a small server, one request at a time: a baseline",
+    options=Options,
+    weights=_weights,
+    launch=_launch,
+    install=_install,
+    # The server takes no sampling parameter from the model's files, and top_p and top_k are off.
+    request_fields=lambda turn, options, fairness: {"ignore_eos": True},
+    forces_length=lambda deployment: True,
+    unmatched=_unmatched,
+    reset_cache=lambda deployment: Reason("it keeps nothing between requests"),
+    pages=("/info",),
+    said=_said,
+    stages=(
+        Stage("weights_begin", r"^loading weights$"),
+        Stage("weights_loaded", r"^weights loaded: "),
+        Stage("engine_ready", r"^ready to listen on "),
+    ),
+    hints=_HINTS,
+    memory_needed=_memory_needed,
+    # engines/inside/transformers_server.py.
+    metrics={
+        "running": ServerMetric("transformers:requests_running"),
+        "waiting": ServerMetric("transformers:requests_waiting"),
+        "prompt_tokens": ServerMetric("transformers:prompt_tokens_total"),
+        "generated_tokens": ServerMetric("transformers:generated_tokens_total"),
+        "queue_s": ServerMetric("transformers:queue_seconds_sum"),
+        "queued_requests": ServerMetric("transformers:queue_seconds_count"),
+    },
+)

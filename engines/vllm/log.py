@@ -7,8 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.checkpoints import served_length
-from harness.contracts import Hint, MemoryPart, Scalar, Stage
+from engines.common.said import LogTerm, at, from_log, is_true
+from harness.contracts import Hint, MemoryPart, Said, Scalar, Stage
+
+
+def _gibibytes(text: str) -> int:
+    return round(float(text) * 2**30)
+
 
 STAGES: Sequence[Stage] = (
     Stage("weights_begin", r"Starting to load model "),
@@ -85,74 +90,25 @@ HINTS: Sequence[Hint] = (
     ),
 )
 
-# Common term -> what stands before it in the line that shows the engine's configuration.
-CONFIG_TERMS: Mapping[str, str] = {
-    "dtype": "dtype=torch.",
-    "context_length": "max_seq_len=",
-    "tensor_parallel": "tensor_parallel_size=",
-    "kv_cache_type": "kv_cache_dtype=",
-    "seed": "seed=",
-    "prefix_cache": "enable_prefix_caching=",
-    "chunked_prefill": "enable_chunked_prefill=",
-}
-
-
-def resolved(log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-    """See harness.contracts.Engine."""
-    return {**_from_config(log), **_from_lines(log), **_from_facts(facts)}
-
-
-def _from_config(log: str) -> dict[str, Scalar]:
-    """Of the line in which the engine shows its configuration: `name=value, ...`."""
-    line = re.search(r"Initializing a V1 LLM engine \(v(\S+)\) with config: (.*)", log)
-    if line is None:
-        return {}
-    version, config = line[1], line[2]
-    found: dict[str, Scalar] = {"engine_version": version}
-    for term, before in CONFIG_TERMS.items():
-        value = re.search(rf"\b{re.escape(before)}([^,)]+)", config)
-        if value:
-            found[term] = _value(value[1])
-    quantization = re.search(r"\bquantization=([^,)]+)", config)
-    if quantization:
-        found["weights_type"] = found.get("dtype") if quantization[1] == "None" else quantization[1]
-    if found.get("kv_cache_type") == "auto":
-        found["kv_cache_type"] = found.get("dtype")
-    eager = re.search(r"\benforce_eager=(True|False)", config)
-    if eager:
-        found["graphs"] = eager[1] == "False"
-    speculative = re.search(r"SpeculativeConfig\(.*?num_spec_tokens=(\d+)", config)
-    if speculative:
-        found["speculative_tokens"] = int(speculative[1])
-    return found
-
-
-def _from_lines(log: str) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    arguments = _arguments(log)
-    for term, name in (("concurrent_sequences", "max_num_seqs"), ("kv_cache_bytes", "kv_cache_memory_bytes")):
-        if isinstance(arguments.get(name), int):
-            found[term] = arguments[name]
-    if arguments.get("chat_template"):  # else the checkpoint's own, if it has one: vLLM does not say
-        found["chat_template"] = "given"
-    tokens = re.search(r"KV cache size: ([\d,]+) tokens", log)
-    if tokens:
-        found["kv_cache_tokens"] = int(tokens[1].replace(",", ""))
-    gibibytes = re.search(r"Auto set \(([\d.]+)/|Available KV cache memory: ([\d.]+) GiB", log)
-    if gibibytes and "kv_cache_bytes" not in found:
-        found["kv_cache_bytes"] = round(float(gibibytes[1] or gibibytes[2]) * 2**30)
-    backend = re.search(r"Using (\w+) attention backend", log)
-    if backend:
-        found["attention_backend"] = backend[1]
-    kernels = re.findall(r"Using (\w+Kernel) for ", log)
-    if kernels:
-        found["quantization_kernel"] = ", ".join(sorted(set(kernels)))
-    cores = re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log)
-    if cores:
-        found["threads"] = sum(len(ids.split(",")) for ids in cores)
-    return found
-
-
+# The line in which the engine shows its configuration: `name=value, ...`.
+_CONFIG = r"Initializing a V1 LLM engine \(v\S+\) with config: .*?\b"
+_TERMS: Sequence[LogTerm] = (
+    ("engine_version", r"Initializing a V1 LLM engine \(v(\S+)\) with config: ", str),
+    ("dtype", _CONFIG + r"dtype=torch\.([^,)]+)", str),
+    ("context_length", _CONFIG + r"max_seq_len=(\d+)", int),
+    ("tensor_parallel", _CONFIG + r"tensor_parallel_size=(\d+)", int),
+    ("kv_cache_type", _CONFIG + r"kv_cache_dtype=([^,)]+)", str),
+    ("seed", _CONFIG + r"seed=(\d+)", int),
+    ("prefix_cache", _CONFIG + r"enable_prefix_caching=(True|False)", is_true),
+    ("chunked_prefill", _CONFIG + r"enable_chunked_prefill=(True|False)", is_true),
+    ("weights_type", _CONFIG + r"quantization=([^,)]+)", str),
+    ("graphs", _CONFIG + r"enforce_eager=(True|False)", lambda said: said == "False"),
+    ("speculative_tokens", _CONFIG + r"SpeculativeConfig\(.*?num_spec_tokens=(\d+)", int),
+    ("kv_cache_bytes", r"Auto set \(([\d.]+)/", _gibibytes),
+    ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", _gibibytes),
+    ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", lambda said: int(said.replace(",", ""))),
+    ("attention_backend", r"Using (\w+) attention backend", str),
+)
 # What each device takes, in GiB of 2^30 bytes with two digits after the point; the first one tells.
 _PARTS: Mapping[MemoryPart, str] = {
     "weights": r"Model loading took ([\d.]+) GiB",
@@ -166,10 +122,28 @@ _GRAPHS_ESTIMATE = r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)"
 _CHECKPOINT = r"Checkpoint size: ([\d.]+) GiB"
 
 
-def memory_said(log: str) -> Mapping[MemoryPart, int]:
-    """See harness.contracts.Engine. Workspace is said only where vLLM sizes the KV cache itself. What is not
-    above zero (graphs are a difference of free memory, which others change as well) is left out."""
-    terms = {**_from_config(log), **_from_lines(log)}
+def said(log: str, pages: Mapping[str, Any]) -> Said:
+    """See harness.contracts.Engine."""
+    terms = {**from_log(log, _TERMS), **_told(log), **_from_lines(log)}
+    dtype = terms.get("dtype")
+    terms = {
+        term: dtype if (term, value) in (("weights_type", "None"), ("kv_cache_type", "auto")) else value
+        for term, value in terms.items()
+    }
+    from_pages = {
+        "engine_version": at(pages, "/version", "version"),
+        "context_length": at(pages, "/v1/models", "data", 0, "max_model_len"),
+    }
+    known = {term: value for term, value in from_pages.items() if value is not None}
+    return Said({**terms, **known}, _memory(log, terms))
+
+
+def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
+    """Return the bytes of the parts that the log names.
+
+    Workspace is said only where vLLM sizes the KV cache itself. What is not above zero (graphs are a
+    difference of free memory, which others change as well) is left out.
+    """
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():
@@ -181,35 +155,30 @@ def memory_said(log: str) -> Mapping[MemoryPart, int]:
     estimate = re.search(_GRAPHS_ESTIMATE, log) if re.search(_GRAPHS_IN_PEAK, log) else None
     if estimate and "workspace" in found:
         found["workspace"] = max(0, found["workspace"] - _gibibytes(estimate[1]) * devices)
-    if isinstance(terms.get("kv_cache_bytes"), int):
-        found["kv_cache"] = int(terms["kv_cache_bytes"] or 0) * devices
+    if isinstance(kv_cache := terms.get("kv_cache_bytes"), int):
+        found["kv_cache"] = kv_cache * devices
     return {part: size for part, size in found.items() if size > 0}
 
 
-def _gibibytes(text: str) -> int:
-    return round(float(text) * 2**30)
-
-
-def _arguments(log: str) -> Mapping[str, Any]:
-    """What vLLM was told, as it lists it itself."""
+def _told(log: str) -> dict[str, Scalar]:
+    """Return what vLLM was told, of what it lists itself."""
     line = re.search(r"non-default args: (\{.*\})", log)
     try:
-        found = ast.literal_eval(line[1]) if line else {}
+        told = ast.literal_eval(line[1]) if line else {}
     except (ValueError, SyntaxError):
         return {}
-    return found if isinstance(found, dict) else {}
+    numbers = {"concurrent_sequences": "max_num_seqs", "kv_cache_bytes": "kv_cache_memory_bytes"}
+    found = {term: at(told, name) for term, name in numbers.items()}
+    known: dict[str, Scalar] = {term: value for term, value in found.items() if isinstance(value, int)}
+    # Else it is the checkpoint's own, if it has one: vLLM does not say.
+    return {**known, "chat_template": "given"} if at(told, "chat_template") else known
 
 
-def _from_facts(facts: Mapping[str, Any]) -> dict[str, Scalar]:
+def _from_lines(log: str) -> dict[str, Scalar]:
+    """Return what several lines say together."""
     found: dict[str, Scalar] = {}
-    version = facts.get("/version")
-    if isinstance(version, Mapping) and isinstance(version.get("version"), str):
-        found["engine_version"] = version["version"]
-    length = served_length(facts.get("/v1/models"))
-    return found if length is None else {**found, "context_length": length}
-
-
-def _value(text: str) -> Scalar:
-    if text in ("True", "False"):
-        return text == "True"
-    return int(text) if text.lstrip("-").isdigit() else text
+    if kernels := re.findall(r"Using (\w+Kernel) for ", log):
+        found["quantization_kernel"] = ", ".join(sorted(set(kernels)))
+    if cores := re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log):
+        found["threads"] = sum(len(ids.split(",")) for ids in cores)
+    return found

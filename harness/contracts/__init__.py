@@ -23,7 +23,7 @@ from harness.contracts.deployments import (
 )
 from harness.contracts.devices import throttle_names
 from harness.contracts.energy import counter_fell, mean_power_w
-from harness.contracts.engines import Engine, Hint, ReadFacts, Stage, Tuned
+from harness.contracts.engines import Engine, Hint, Said, Stage, Tuned
 from harness.contracts.goals import (
     COMPARED_METRICS,
     SUCCESS,
@@ -35,7 +35,7 @@ from harness.contracts.goals import (
 )
 from harness.contracts.guards import FOREIGN_SHARE, LOOK_S, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import FEWEST_REQUESTS, LAST_REQUESTS, Arrival, Load
-from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
+from harness.contracts.memory import METRICS_PATH, MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
 from harness.contracts.prices import ApiPrice, Price
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
@@ -60,6 +60,7 @@ __all__ = [
     "LAST_REQUESTS",
     "LOOK_S",
     "MASK",
+    "METRICS_PATH",
     "SUCCESS",
     "ApiPrice",
     "Arrival",
@@ -100,10 +101,10 @@ __all__ = [
     "PlannedStart",
     "Precision",
     "Price",
-    "ReadFacts",
     "Reason",
     "RequestRow",
     "RunStatus",
+    "Said",
     "Scalar",
     "Scenario",
     "ScenarioChoice",

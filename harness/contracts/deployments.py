@@ -141,6 +141,10 @@ class Place:
     chat_template: Path | None = None
     cache: Path | None = None
 
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.host}:{self.port}/v1"
+
 
 @dataclass(frozen=True)
 class NativeSpec:

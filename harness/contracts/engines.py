@@ -1,10 +1,10 @@
-"""The engine protocol. Standard library only; no behaviour."""
+"""The engine seam: everything that bench knows of a serving program. Standard library only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from harness.contracts.caches import HttpCall
 from harness.contracts.deployments import (
@@ -24,7 +24,7 @@ from harness.contracts.words import Reason, Scalar
 
 @dataclass(frozen=True)
 class Hint:
-    """`pattern` (a regular expression) in a server's log means that `remedy` (a sentence) may help."""
+    """A remedy (a sentence) for a failed start whose log has `pattern` (a regular expression)."""
 
     pattern: str
     remedy: str
@@ -32,9 +32,11 @@ class Hint:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a start: reached when the first line that `pattern` (a regular expression) is found in
-    appears in the server's log. Among the names, in their order: `weights_begin` (what came before is the
-    program), `weights_loaded`, `engine_ready` (graphs and KV cache)."""
+    """A step of a start, reached at the first line of the log that has `pattern` (a regular expression).
+
+    The names, in their order: `weights_begin` (before it the program loads), `weights_loaded`, `engine_ready`
+    (KV cache and graphs are there).
+    """
 
     name: str
     pattern: str
@@ -42,7 +44,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A named set of an engine's own options for fairness=tuned; what the user gives wins. `source`: who
+    """A named set of an engine's own options for fairness=tuned. What the user gives wins. `source`: who
     recommends it."""
 
     name: str
@@ -50,100 +52,68 @@ class Tuned:
     source: str
 
 
-# Base URL, key, seconds for each -> what the server's pages say, by path, of those that answered.
-ReadFacts = Callable[[str, str | None, float], Mapping[str, Any]]
+@dataclass(frozen=True)
+class Said:
+    """What a server says that it uses.
 
-
-class Engine(Protocol):
-    """A serving program: one file in engines/, `ENGINE = ...`. All methods are pure.
-
-    `options` is the frozen dataclass of this engine's own keys; sweeping one multiplies this engine only.
-    Three of its fields mean the same everywhere: `program` (which of `programs`, or the path of the user's
-    own), `environment` (a directory, instead of the one that bench installs), `image` (of a container).
-    `programs`: what bench knows, the default first; just None where there is no choice. `launchers`: how it
-    can be started, the default first; none where it can only be attached to. `fact_paths` are the server's
-    JSON pages that `resolved` wants to see. `read_facts`
-    reads them by the engine's own client; None: as JSON over HTTP. `metrics`: where the server's Prometheus
-    page, at `metrics_path` from its root, has the common terms; empty where it has no page.
+    `terms`: the fields of EngineTerms, where there is one. Others, where they fit: engine_version,
+    weights_type, kv_cache_bytes, kv_cache_type, quantization_kernel, attention_backend, threads,
+    chat_template. kv_cache_tokens is the capacity for text, as the server counts it.
+    `memory`: bytes of each part, on all devices together. What a server does not say is left out.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-    @property
-    def options(self) -> type: ...
-    @property
-    def programs(self) -> Sequence[str | None]: ...
-    @property
-    def launchers(self) -> Sequence[Launcher]: ...
-    @property
-    def hints(self) -> Sequence[Hint]: ...
-    @property
-    def stages(self) -> Sequence[Stage]: ...
-    @property
-    def tuned(self) -> Tuned | None: ...
-    @property
-    def fact_paths(self) -> Sequence[str]: ...
-    @property
-    def read_facts(self) -> ReadFacts | None: ...
-    @property
-    def metrics_path(self) -> str: ...
-    @property
-    def metrics(self) -> Mapping[ServerTerm, ServerMetric]: ...
+    terms: Mapping[str, Scalar] = field(default_factory=dict)
+    memory: Mapping[MemoryPart, int] = field(default_factory=dict)
 
-    def weights(self, deployment: Deployment) -> Weights | Reason | None:
-        """The files it needs; None: needs none; Reason: why this engine x quantization does not exist."""
-        ...
 
-    def launch(self, deployment: Deployment, place: Place) -> LaunchSpec:
-        """What to start; pure: a plan asks as well, with a place that stands for one. Never asked of a
-        deployment with engine.base_url. Raises UserError where options cannot work together."""
-        ...
+@dataclass(frozen=True)
+class Engine:
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All its functions are pure.
 
-    def install(self, program: str | None, device: str) -> InstallSpec | Reason | None:
-        """Its environment on a `cpu` or `cuda` device; None where bench's own environment serves it.
+    Only the first four members have no default; an engine says nothing of what it does not have.
+    """
 
-        `program`: one of `programs`. Reason: there is no such build, and why.
-        """
-        ...
-
-    def request_fields(self, turn: Turn, options: Any, fairness: Fairness) -> Mapping[str, Any]:
-        """Fields of the chat request beyond model, messages, max_tokens, stream and temperature; among
-        them what forces the output length and, unless `fairness` is stock, every sampling parameter whose
-        default the engine or the model's files would choose. `options` is this engine's own dataclass."""
-        ...
-
-    def forces_length(self, deployment: Deployment) -> bool:
-        """Whether each answer has as many tokens as was asked for."""
-        ...
-
-    def unmatched(self, deployment: Deployment) -> Mapping[str, str]:
-        """Common terms that are asked for and that this engine cannot be told, or not exactly: name of the
-        term -> a clause on why."""
-        ...
-
-    def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
-        """Calls that empty the prefix cache of an idle server that `launch` described, in their order.
-        Reason: they cannot, or it has none."""
-        ...
-
-    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-        """What the server says that it really uses, from its log and from `facts`: the JSON answers of
-        `fact_paths` by path (those that answered).
-
-        Keys are the fields of EngineTerms where there is one, else of these where they fit: engine_version,
-        weights_type, kv_cache_bytes, kv_cache_type, quantization_kernel, attention_backend, threads,
-        chat_template. kv_cache_tokens is the capacity for text, as the server counts it.
-        """
-        ...
-
-    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        """Bytes that the server says its parts take, on all devices together; `log` and `facts` as for
-        `resolved`. What it does not say is left out."""
-        ...
-
-    def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-        """What a deployment whose common terms are filled takes on a `cpu` or `cuda` device. Reason: it is
-        not known, or this engine does not serve it."""
-        ...
+    name: str
+    description: str
+    # The frozen dataclass of its own keys (`vllm.block_size`). A sweep of one multiplies this engine only.
+    # Three fields mean the same everywhere: `program` (one of `programs`, or the path of the user's own),
+    # `environment` (a directory, instead of the one that bench installs), `image` (of a container).
+    options: type
+    # Return what to start. A plan asks as well, with a place that stands for one. It is never asked about a
+    # deployment with engine.base_url. Raise UserError where options cannot work together.
+    launch: Callable[[Deployment, Place], LaunchSpec]
+    # Return the files it needs. None: it needs none. Reason: why it does not serve this quantization.
+    weights: Callable[[Deployment], Weights | Reason | None] = lambda deployment: None
+    # The programs that bench knows, the default first; just None where there is no choice.
+    programs: Sequence[str | None] = (None,)
+    # How it can be started, the default first; none where bench can only attach to it.
+    launchers: Sequence[Launcher] = ("native",)
+    # Return the environment of one of `programs` on a `cpu` or `cuda` device. None: bench's own serves it.
+    # Reason: why there is no such build.
+    install: Callable[[str | None, str], InstallSpec | Reason | None] = lambda program, device: None
+    # Return the fields of a chat request beyond model, messages, max_tokens, stream and temperature. Among
+    # them are what forces the output length and, unless fairness is stock, every sampling parameter whose
+    # default the engine or the model's files would choose. The second argument is an instance of `options`.
+    request_fields: Callable[[Turn, Any, Fairness], Mapping[str, Any]] = lambda turn, options, fairness: {}
+    # Return whether each answer has as many tokens as were asked for.
+    forces_length: Callable[[Deployment], bool] = lambda deployment: False
+    # Return the common terms that were asked for and that it cannot be told, each with a clause on why.
+    unmatched: Callable[[Deployment], Mapping[str, str]] = lambda deployment: {}
+    # Return the calls that empty the prefix cache of an idle server, in their order. Reason: why none does.
+    reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
+        "bench knows no way to empty its prefix cache"
+    )
+    # The server's JSON pages that `said` wants to see, as paths from its root.
+    pages: Sequence[str] = ()
+    # Read its log and those pages that answered, by path. A page may have any shape.
+    said: Callable[[str, Mapping[str, Any]], Said] = lambda log, pages: Said()
+    # Where its Prometheus page (METRICS_PATH) has the common terms; empty where it has no page.
+    metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
+    stages: Sequence[Stage] = ()
+    hints: Sequence[Hint] = ()
+    tuned: Tuned | None = None
+    # Return what a deployment whose common terms are filled takes on a `cpu` or `cuda` device. Reason: it is
+    # not known, or this engine does not serve it.
+    memory_needed: Callable[[Deployment, ModelFacts, str], MemoryNeed | Reason] = (
+        lambda deployment, facts, device: Reason("what it takes was never measured")
+    )

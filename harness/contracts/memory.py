@@ -28,6 +28,8 @@ ServerTerm = Literal[
     "queued_requests",
 ]
 
+METRICS_PATH = "/metrics"  # of a server's Prometheus page, from its root
+
 
 @dataclass(frozen=True)
 class ServerMetric:

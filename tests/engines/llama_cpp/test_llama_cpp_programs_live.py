@@ -64,7 +64,7 @@ class Live:
 
     def facts(self) -> dict[str, Any]:
         found = {}
-        for path in ENGINE.fact_paths:
+        for path in ENGINE.pages:
             with self.response("GET", path) as page:
                 if page.status == 200:
                     found[path] = json.loads(page.read())
@@ -199,7 +199,7 @@ def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Live) -> Non
 
 
 def test_program_says_what_it_really_uses(server: Live) -> None:
-    resolved = ENGINE.resolved(server.log.read_text(), server.facts())
+    resolved = ENGINE.said(server.log.read_text(), server.facts()).terms
     slots = 1 if server.program == "llama-cpp-python" else 2
     expected = {
         "context_length": 512,
@@ -219,7 +219,7 @@ def test_program_says_what_it_really_uses(server: Live) -> None:
 def test_slots_share_a_kv_cache_of_another_size(program: str, tmp_path: Path) -> None:
     terms = replace(MATCHED, kv_cache_tokens=768, speculative_tokens=8, seed=7)
     with serving(program, tmp_path, terms) as live:
-        resolved = ENGINE.resolved(live.log.read_text(), live.facts())
+        resolved = ENGINE.said(live.log.read_text(), live.facts()).terms
         assert live.answer("Once upon a time", 16).output_tokens == 16
     told = ("context_length", "concurrent_sequences", "kv_cache_tokens", "speculative_tokens", "seed")
     assert [resolved.get(term) for term in told] == [512, 2, 768, 8, 7]

@@ -64,7 +64,7 @@ def test_every_option_reaches_the_server(
     if program == "python":
         assert info["fault"] == {"kind": "reset", "at": 12, "every": 5}
     assert (info["program"], info["model"], info["context_length"]) == (program, "a model", 4096)
-    assert ENGINE.resolved("", facts) == {"context_length": 4096, "concurrent_sequences": 3}
+    assert ENGINE.said("", facts).terms == {"context_length": 4096, "concurrent_sequences": 3}
 
 
 def test_slots_follow_the_common_term_unless_given(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_requests_need_no_further_fields() -> None:
 
 
 def test_nothing_is_resolved_where_the_server_told_nothing() -> None:
-    assert ENGINE.resolved("", {}) == {}
+    assert ENGINE.said("", {}).terms == {}
 
 
 @pytest.mark.parametrize(

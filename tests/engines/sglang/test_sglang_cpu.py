@@ -9,7 +9,7 @@ from pathlib import Path
 
 from places import ROOT, TESTS
 
-from engines.sglang.log import HINTS, resolved
+from engines.sglang.log import HINTS, said
 
 FOLDER = TESTS / "sglang_cpu"
 
@@ -27,8 +27,8 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_stand_in_says_what_it_is_and_the_engine_hears_it() -> None:
     done = run_with_stand_in("import sgl_kernel")
     assert done.returncode == 0
-    assert resolved(done.stderr, {}) == {"kernel_stand_in": True}
-    assert resolved("sgl_kernel 0.4.10", {}) == {}
+    assert said(done.stderr, {}).terms == {"kernel_stand_in": True}
+    assert said("sgl_kernel 0.4.10", {}).terms == {}
 
 
 def test_a_kernel_of_the_stand_in_cannot_be_called() -> None:

@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from engines.model.weights import find
 from engines.sglang.engine import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
+from harness.contracts import METRICS_PATH, Deployment, EngineTerms, NativeSpec, Place, Turn, Weights
 from harness.install.install import cache_dir
 from harness.load.answer.chat import Decoded, classify, decode
 from harness.servers import prefix_cache
@@ -70,7 +70,7 @@ class Live:
             return False
 
     def facts(self) -> dict[str, Any]:
-        return {path: json.loads(self.request("GET", path)[1]) for path in ENGINE.fact_paths}
+        return {path: json.loads(self.request("GET", path)[1]) for path in ENGINE.pages}
 
     def send(self, text: str, max_tokens: int) -> tuple[int, bytes, str | None]:
         """As the load processes do."""
@@ -140,7 +140,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def test_its_counters_are_what_its_answers_say(live: Live) -> None:
-    with sample_server(live.spec.base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+    with sample_server(live.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
         sampler.mark("before")
         answers = [live.answer(f"A counted question, {part}", 6) for part in ("one", "two")]
         wait_until(lambda: sampler.rows()[-1].queued_requests - sampler.rows()[0].queued_requests == 2)
@@ -164,7 +164,7 @@ def test_its_prefix_cache_is_emptied_and_counts_that_it_was(live: Live) -> None:
 
 
 def test_it_uses_what_was_asked_for_and_says_that_its_kernels_are_not_there(live: Live) -> None:
-    found = ENGINE.resolved(live.log.read_text(), live.facts())
+    found = ENGINE.said(live.log.read_text(), live.facts()).terms
     asked = {
         "context_length": 512,
         "concurrent_sequences": 4,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from places import TESTS
 
-from engines.sglang.log import HINTS, STAGES, resolved
+from engines.sglang.log import HINTS, STAGES, said
 from harness.load.answer.chat import Decoded, classify, decode
 
 DATA = TESTS / "data" / "sglang"
@@ -36,7 +36,7 @@ def with_info(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_it_uses_is_read_from_log_and_pages() -> None:
-    assert resolved(START, FACTS) == {
+    assert said(START, FACTS).terms == {
         "engine_version": "0.5.23",
         "context_length": 512,
         "concurrent_sequences": 4,
@@ -61,40 +61,40 @@ def test_what_it_uses_is_read_from_log_and_pages() -> None:
 
 
 def test_an_attached_server_says_the_same_without_a_log() -> None:
-    found = resolved("", FACTS)
+    found = said("", FACTS).terms
     own = {"kv_cache_type", "chat_template", "threads", "kernel_stand_in"}
-    assert found == {term: value for term, value in resolved(START, FACTS).items() if term not in own}
+    assert found == {term: value for term, value in said(START, FACTS).terms.items() if term not in own}
 
 
 def test_what_the_log_of_a_server_without_its_pages_says() -> None:
-    found = resolved(START, {})
+    found = said(START, {}).terms
     assert found["context_length"] == 512
     assert found["kv_cache_tokens"] == 2048
     assert "engine_version" not in found
 
 
 def test_another_server_tells_nothing() -> None:
-    assert resolved("", {}) == {}
-    assert resolved("", {"/server_info": {"detail": "Not Found"}, "/v1/models": {"data": []}}) == {}
+    assert said("", {}).terms == {}
+    assert said("", {"/server_info": {"detail": "Not Found"}, "/v1/models": {"data": []}}).terms == {}
 
 
 def test_the_kernel_really_used_is_read_from_the_log() -> None:
-    found = resolved(START + AWQ_LINES, FACTS)
+    found = said(START + AWQ_LINES, FACTS).terms
     assert found["weights_type"] == "awq"
     assert found["quantization_kernel"] == "awq_marlin"
 
 
 def test_terms_that_were_switched_off_or_on() -> None:
-    found = resolved("", with_info(disable_radix_cache=True, chunked_prefill_size=-1))
+    found = said("", with_info(disable_radix_cache=True, chunked_prefill_size=-1)).terms
     assert (found["prefix_cache"], found["chunked_prefill"]) == (False, False)
-    found = resolved("", with_info(speculative_algorithm="NGRAM", speculative_num_draft_tokens=4))
+    found = said("", with_info(speculative_algorithm="NGRAM", speculative_num_draft_tokens=4)).terms
     assert found["speculative_tokens"] == 3
-    found = resolved("", with_info(cuda_graph_config={"decode": {"backend": "full"}}))
+    found = said("", with_info(cuda_graph_config={"decode": {"backend": "full"}})).terms
     assert found["graphs"] is True
 
 
 def test_two_attention_backends_are_both_named() -> None:
-    found = resolved("", with_info(attention_backend="flashinfer", prefill_attention_backend="fa3"))
+    found = said("", with_info(attention_backend="flashinfer", prefill_attention_backend="fa3")).terms
     assert found["attention_backend"] == "fa3 (prompts), flashinfer (tokens)"
 
 

@@ -285,7 +285,7 @@ def test_terms_that_tgi_cannot_be_told_are_named_only_where_asked_for() -> None:
 
 
 def test_resolved_values_come_from_the_log_and_info() -> None:
-    assert ENGINE.resolved(LOG, {"/info": INFO}) == {
+    assert ENGINE.said(LOG, {"/info": INFO}).terms == {
         "attention_backend": "flashinfer",
         "prefix_cache": True,
         "chunked_prefill": True,
@@ -306,19 +306,19 @@ def test_resolved_values_come_from_the_log_and_info() -> None:
 
 def test_eager_and_off_are_read_as_such() -> None:
     log = "Using prefix caching = False\nUsing prefill chunking = False\nCuda Graphs are disabled (x)."
-    assert ENGINE.resolved(log, {}) == {"prefix_cache": False, "chunked_prefill": False, "graphs": False}
+    assert ENGINE.said(log, {}).terms == {"prefix_cache": False, "chunked_prefill": False, "graphs": False}
 
 
 def test_without_a_label_the_commit_tells_releases_apart() -> None:
     info = {**INFO, "docker_label": None}
-    assert ENGINE.resolved("", {"/info": info})["engine_version"] == f"3.3.6-dev0 ({INFO['sha']})"
-    bare = ENGINE.resolved("", {"/info": {"version": "2.0.2"}})
+    assert ENGINE.said("", {"/info": info}).terms["engine_version"] == f"3.3.6-dev0 ({INFO['sha']})"
+    bare = ENGINE.said("", {"/info": {"version": "2.0.2"}}).terms
     assert bare == {"engine_version": "2.0.2"}
 
 
 @pytest.mark.parametrize("facts", [{}, {"/info": None}, {"/info": ["?"]}])
 def test_nothing_said_is_nothing_resolved(facts: dict[str, object]) -> None:
-    assert ENGINE.resolved("", facts) == {}
+    assert ENGINE.said("", facts).terms == {}
 
 
 def test_stages_are_found_in_their_order() -> None:

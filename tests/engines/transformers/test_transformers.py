@@ -187,7 +187,7 @@ def test_pytorch_is_added_to_a_cpu_environment_from_either_lock() -> None:
 
 def test_resolved_values_are_what_the_server_said() -> None:
     info = json.loads((DATA / "info.json").read_text())
-    assert ENGINE.resolved(LOG, {"/info": info}) == {
+    assert ENGINE.said(LOG, {"/info": info}).terms == {
         "engine_version": "5.24.0",
         "torch_version": "2.13.0+cpu",
         "context_length": 2048,
@@ -203,7 +203,7 @@ def test_resolved_values_are_what_the_server_said() -> None:
         "chunked_prefill": False,
         "graphs": False,
     }
-    assert ENGINE.resolved(LOG, {}) == {}
+    assert ENGINE.said(LOG, {}).terms == {}
 
 
 def test_stages_are_found_in_the_log() -> None:

@@ -21,7 +21,7 @@ from places import TESTS
 from waiting import wait_until
 
 from engines.transformers.engine import ENGINE, Options
-from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
+from harness.contracts import METRICS_PATH, Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
 from harness.install.install import InstalledEnvironment, cache_dir, installed
 from harness.load.answer.chat import Decoded, decode
 from harness.servers.scrape import Terms
@@ -235,7 +235,7 @@ def in_line(server: Live) -> int:
 
 
 def told(server: Live) -> dict[str, float]:
-    found, missing = Terms(ENGINE.metrics).of(server.request("GET", ENGINE.metrics_path)[1].decode())
+    found, missing = Terms(ENGINE.metrics).of(server.request("GET", METRICS_PATH)[1].decode())
     assert not missing
     return dict(found)
 
@@ -305,8 +305,8 @@ def test_no_json_is_http_400_and_another_model_404(server: Live) -> None:
 
 
 def test_the_server_says_what_it_really_uses(server: Live, environment: InstalledEnvironment) -> None:
-    facts = {path: server.get(path) for path in ENGINE.fact_paths}
-    resolved = dict(ENGINE.resolved(server.log.read_text(), facts))
+    facts = {path: server.get(path) for path in ENGINE.pages}
+    resolved = dict(ENGINE.said(server.log.read_text(), facts).terms)
     assert resolved["engine_version"] == environment.versions["transformers"]
     expected = {
         "context_length": CONTEXT,

@@ -21,6 +21,7 @@ from engines.model.models import MODELS
 from engines.model.weights import find
 from engines.vllm.engine import ENGINE, Options
 from harness.contracts import (
+    METRICS_PATH,
     CacheReset,
     Deployment,
     EngineTerms,
@@ -128,8 +129,8 @@ def usage(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def resolved(server: Server) -> dict[str, Any]:
-    facts = probe.fetch_facts(server.spec.base_url, ENGINE.fact_paths)
-    return dict(ENGINE.resolved(server.log_path.read_text(), facts))
+    facts = probe.fetch_facts(server.spec.base_url, ENGINE.pages)
+    return dict(ENGINE.said(server.log_path.read_text(), facts).terms)
 
 
 def processes(server: Server) -> list[int]:
@@ -162,7 +163,7 @@ def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Server) -> N
 
 
 def test_its_counters_are_what_its_answers_say(server: Server) -> None:
-    with sample_server(server.spec.base_url, ENGINE.metrics_path, ENGINE.metrics) as sampler:
+    with sample_server(server.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
         sampler.mark("before")
         answers = [usage(chat(server, f"A counted question, {part}", 24)) for part in ("one", "two")]
         sampler.mark("after")

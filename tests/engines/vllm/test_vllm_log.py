@@ -39,7 +39,7 @@ def remedies(log: str) -> list[str]:
 
 
 def test_resolved_values_of_a_start_on_a_cpu() -> None:
-    assert ENGINE.resolved(START, FACTS) == {
+    assert ENGINE.said(START, FACTS).terms == {
         "engine_version": "0.32.0",
         "dtype": "bfloat16",
         "weights_type": "bfloat16",
@@ -62,12 +62,12 @@ def test_a_chat_template_that_vllm_was_given_is_said() -> None:
         "(APIServer pid=9) INFO 11-25 20:20:47 [api_utils.py:286] non-default args: {'model_tag': '/w/m', "
         "'chat_template': '/t/gemma3.jinja', 'host': '127.0.0.1'}\n"
     )
-    assert ENGINE.resolved(line, {}) == {"chat_template": "given"}
-    assert "chat_template" not in ENGINE.resolved(START, FACTS)
+    assert ENGINE.said(line, {}).terms == {"chat_template": "given"}
+    assert "chat_template" not in ENGINE.said(START, FACTS).terms
 
 
 def test_resolved_kernel_and_weights_of_awq_on_a_cpu() -> None:
-    found = ENGINE.resolved(AWQ_START, {})
+    found = ENGINE.said(AWQ_START, {}).terms
     assert found["weights_type"] == "awq"
     assert found["quantization_kernel"] == "CPUWNA16LinearKernel"
     assert found["dtype"] == "bfloat16"
@@ -76,7 +76,7 @@ def test_resolved_kernel_and_weights_of_awq_on_a_cpu() -> None:
 
 
 def test_resolved_values_of_a_start_on_gpus() -> None:
-    assert ENGINE.resolved(GPU_LINES, {}) == {
+    assert ENGINE.said(GPU_LINES, {}).terms == {
         "engine_version": "0.32.0",
         "dtype": "float16",
         "weights_type": "auto_awq",
@@ -96,14 +96,14 @@ def test_resolved_values_of_a_start_on_gpus() -> None:
 
 
 def test_an_attached_server_says_version_and_context() -> None:
-    assert ENGINE.resolved("", FACTS) == {"engine_version": "0.32.0", "context_length": 2048}
+    assert ENGINE.said("", FACTS).terms == {"engine_version": "0.32.0", "context_length": 2048}
 
 
 @pytest.mark.parametrize(
     "facts", [{}, {"/version": [], "/v1/models": {"data": []}}, {"/v1/models": {"data": [{"id": "a"}]}}]
 )
 def test_nothing_said_is_nothing_resolved(facts: dict[str, Any]) -> None:
-    assert ENGINE.resolved("non-default args: {broken\nKV cache size: ?", facts) == {}
+    assert ENGINE.said("non-default args: {broken\nKV cache size: ?", facts).terms == {}
 
 
 def test_stages_are_reached_in_the_order_of_the_log() -> None:

@@ -182,7 +182,7 @@ def test_vllm_serves_a_checkpoint_from_its_image_and_keeps_what_it_compiled(
                 [served] = psutil.Process(server.pid).children()
                 assert served.uids().real == 10001
             log = (tmp_path / name / "server.log").read_text()
-            assert vllm.resolved(log, {})["context_length"] == 512
+            assert vllm.said(log, {}).terms["context_length"] == 512
             compiled.append(kept_libraries(engine, spec))
     assert compiled[0]
     assert compiled[1] == compiled[0], "the second start compiled again"

@@ -16,13 +16,11 @@ from harness.contracts import (
     Launcher,
     LaunchSpec,
     MemoryNeed,
-    MemoryPart,
     ModelFacts,
     NativeSpec,
     Place,
-    ReadFacts,
     Reason,
-    Scalar,
+    Said,
     ServerMetric,
     ServerTerm,
     Stage,
@@ -52,7 +50,8 @@ class Options:
 
 @dataclass
 class Toy:
-    """See harness.contracts.Engine. `installs`: program and device -> what it says; else a Reason."""
+    """A harness.contracts.Engine whose members tests change. `installs`: program, device -> its answer; else
+    a Reason."""
 
     installs: Mapping[tuple[str | None, str], InstallSpec | None] = field(default_factory=dict)
     launchers: Sequence[Launcher] = ("native", "docker")
@@ -63,9 +62,7 @@ class Toy:
     programs: Sequence[str | None] = PROGRAMS
     stages: Sequence[Stage] = ()
     hints: Sequence[Hint] = ()
-    fact_paths: Sequence[str] = ()
-    read_facts: ReadFacts | None = None
-    metrics_path: str = "/metrics"
+    pages: Sequence[str] = ()
     metrics: Mapping[ServerTerm, ServerMetric] = field(default_factory=dict)
     resets: Sequence[HttpCall] | None = None
 
@@ -101,11 +98,8 @@ class Toy:
     def reset_cache(self, deployment: Deployment) -> Sequence[HttpCall] | Reason:
         return Reason("toys remember nothing") if self.resets is None else self.resets
 
-    def resolved(self, log: str, facts: Mapping[str, Any]) -> Mapping[str, Scalar]:
-        return {}
-
-    def memory_said(self, log: str, facts: Mapping[str, Any]) -> Mapping[MemoryPart, int]:
-        return {}
+    def said(self, log: str, pages: Mapping[str, Any]) -> Said:
+        return Said()
 
     def memory_needed(self, deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
         return Reason("toys take no memory")

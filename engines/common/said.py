@@ -1,0 +1,55 @@
+"""Reads what servers say of themselves, in their logs and on their JSON pages.
+
+A page may have any shape. What is not the scalar that was expected is passed on as it came: bench checks each
+value, leaves out what it cannot use, and says so in its log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
+from typing import Any
+
+from harness.contracts import Scalar
+
+# A term, the pattern whose first group is its text, and how to read that text.
+LogTerm = tuple[str, str, Callable[[str], Scalar]]
+
+
+def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
+    """Return the terms that the log has. Of two rows for one term the later row wins."""
+    found: dict[str, Scalar] = {}
+    for term, pattern, read in terms:
+        if match := re.search(pattern, log, re.MULTILINE):
+            found[term] = read(match[1])
+    return found
+
+
+def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
+    """Return the terms whose field of the page is there and not null; `terms`: term -> name of the field."""
+    found = {term: at(page, name) for term, name in terms.items()}
+    return {term: value for term, value in found.items() if value is not None}
+
+
+def at(page: Any, *path: str | int) -> Any:
+    """Return what a JSON page has at `path` (keys and list indices); None where its shape is another."""
+    for step in path:
+        if isinstance(page, Mapping):
+            page = page.get(step)
+        elif isinstance(page, list) and isinstance(step, int) and step < len(page):
+            page = page[step]
+        else:
+            return None
+    return page
+
+
+def times(value: Any, factor: int) -> Any:
+    """Return a number times `factor`, as a whole number; anything else as it came."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return round(value * factor) if is_number else value
+
+
+def is_true(text: str) -> bool:
+    """Read Python's True or False."""
+    return text == "True"

@@ -1,0 +1,103 @@
+"""What servers say of themselves, whatever shape their pages have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from page_server import PageServer, page_server
+from places import TESTS
+
+from engines import ENGINES
+from harness.contracts import Engine, Said
+from harness.servers.facts import ask
+
+DATA = TESTS / "data"
+NO_LOG = Path("no/log")
+PAGES: dict[str, dict[str, Any]] = {
+    "llama_cpp": json.loads((DATA / "llama_cpp/llama-server-11434.0.0.props.json").read_text()),
+    "reference": {"context_length": 4096, "slots": 2},
+    "sglang": json.loads((DATA / "sglang/server_info_cpu.json").read_text()),
+    "tgi": {"version": "3.3.6-dev0", "sha": "db9", "docker_label": "sha-db9", "max_total_tokens": 2048},
+    "transformers": json.loads((DATA / "transformers/info.json").read_text()),
+    "vllm": {"version": "0.32.0", "data": [{"id": "m", "max_model_len": 2048}]},
+}
+ODD = ({"a": 1}, [1, "x"], "odd", 1.5, True, None, 2**70, float("nan"), "\ud800", [])
+
+
+def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
+    """Yield the page with each of its values in turn replaced by one that is odd there."""
+    yield next(odd)
+    steps = page.items() if isinstance(page, dict) else enumerate(page) if isinstance(page, list) else ()
+    for step, inner in steps:
+        for other in varied(inner, odd):
+            copy = page.copy()
+            copy[step] = other
+            yield copy
+
+
+def asked(engine: Engine, page: PageServer, content: object) -> tuple[Said, list[str]]:
+    page.text = content if isinstance(content, str) else json.dumps(content)
+    return ask(engine, page.base_url, NO_LOG, None)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_another_shape_loses_facts_and_nothing_else(name: str) -> None:
+    whole = 0
+    with page_server(PageServer()) as page:
+        good, problems = asked(ENGINES[name], page, PAGES[name])
+        assert good.terms
+        assert problems == []
+        for other in varied(PAGES[name], cycle(ODD)):
+            said, problems = asked(ENGINES[name], page, other)
+            stored = json.loads(msgspec.json.encode([said.terms, said.memory]))
+            assert stored == [dict(said.terms), dict(said.memory)]
+            assert not [problem for problem in problems if "cannot be read" in problem]
+            numbers = ("context_length", "concurrent_sequences", "seed", "kv_cache_bytes")
+            assert all(type(said.terms.get(term)) in (int, type(None)) for term in numbers)
+            whole += said.terms == good.terms
+    assert whole > 0 or len(PAGES[name]) < 5  # most of a page's fields are of no interest
+
+
+def test_what_is_left_out_is_named_with_its_value() -> None:
+    with page_server(PageServer()) as page:
+        said, problems = asked(ENGINES["tgi"], page, {"max_total_tokens": {"a": 1}, "max_input_tokens": [2]})
+        assert said.terms == {}
+        assert problems == [
+            "tgi: the server says context_length={'a': 1}, which is not a whole number: left out",
+            "tgi: the server says max_input_tokens=[2], which is not text or a number: left out",
+        ]
+        _, problems = asked(ENGINES["sglang"], page, {"version": "1", "disable_radix_cache": "no"})
+        assert problems == ["sglang: the server says prefix_cache='no', which is not true or false: left out"]
+
+
+def test_an_engine_that_trips_over_a_page_loses_its_facts_only() -> None:
+    def said(log: str, pages: Any) -> Said:
+        return Said({"seed": pages["/info"]["seed"] + 1})
+
+    engine = Engine("odd", "", type, lambda deployment, place: NotImplemented, pages=("/info",), said=said)
+    with page_server(PageServer()) as page:
+        assert asked(engine, page, {"seed": 1}) == (Said({"seed": 2}), [])
+        found, (problem,) = asked(engine, page, {"seed": {}})
+    assert found == Said()
+    assert problem.startswith("odd: what the server says of itself cannot be read: TypeError(")
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[" * 100_000, '"\ud800"'.encode(errors="replace").decode()])
+def test_a_page_that_is_no_json_is_no_page(text: str) -> None:
+    with page_server(PageServer()) as page:
+        said, _ = asked(ENGINES["tgi"], page, text)
+    assert said == Said()
+
+
+def test_the_log_is_read_where_there_is_one(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"\xff\xfe\nSharding model on 2 processes\n")
+    with page_server(PageServer(status=404)) as page:
+        said, problems = ask(ENGINES["tgi"], page.base_url, log, None)
+    assert (said.terms, problems) == ({"tensor_parallel": 2}, [])
