@@ -22,7 +22,7 @@ from harness.errors import UserError
 from harness.install.startable import check_builds, device_of
 from harness.load import limits
 from harness.plan import plan
-from harness.plan.context_fit import context_lines
+from harness.plan.traffic import context_lines
 from harness.settings import config, overrides
 
 # What imports pyarrow, numpy or pandas is imported by the functions that need it: that takes longer than all

@@ -14,7 +14,7 @@ from typing import Any
 from engines import ENGINES
 from harness.contracts import Deployment, EngineTerms, Launcher
 from harness.errors import UserError
-from harness.plan.sequences import at_once
+from harness.plan.traffic import at_once
 from harness.settings.config import EngineChoice, Settings
 from harness.settings.decoding import Varied
 
@@ -31,7 +31,8 @@ _HOW: Mapping[Launcher | None, str] = {
 
 
 def candidates(settings: Settings) -> Iterator[Deployment]:
-    """Every combination asked for, once; an engine that needs no weights has no quantization to sweep."""
+    """Yield every combination asked for, once; an engine that needs no weights has no quantization to
+    sweep."""
     seen: set[Deployment] = set()
     slots = at_once(settings.loads, settings.scenarios).count
     for engine, model, quantization, terms in itertools.product(
@@ -66,35 +67,34 @@ def _candidate(
 
 
 def _implied_launcher(engine: str, options: Any) -> Launcher | None:
-    """The engine's first launcher that heeds one of the options that say what to start, else its first."""
+    """Return the engine's first launcher that heeds one of the options that say what to start, else its
+    first."""
     launchers = ENGINES[engine].launchers
-    asked = {needed for name, needed in _HEEDED_BY.items() if _differs(options, name)}
+    default = ENGINES[engine].options()
+    asked = {
+        needed
+        for name, needed in _HEEDED_BY.items()
+        if getattr(options, name, None) != getattr(default, name, None)
+    }
     return next((each for each in launchers if each in asked), launchers[0] if launchers else None)
 
 
 def _heeded(options: Varied, engine: str, launcher: Launcher | None) -> Varied:
-    """Without what only another launcher heeds: such deployments would be equal under different names."""
+    """Return options without what only another launcher heeds: such deployments would be equal under
+    different names."""
     idle = [
-        name for name, needed in _HEEDED_BY.items() if needed != launcher and _differs(options.value, name)
+        name for name, needed in _HEEDED_BY.items() if needed != launcher and hasattr(options.value, name)
     ]
     default = ENGINES[engine].options()
-    differs = {key: v for key, v in options.differs.items() if key not in _unheeded_keys(engine, launcher)}
+    differs = {k: v for k, v in options.differs.items() if k not in {f"{engine}.{name}" for name in idle}}
     return Varied(replace(options.value, **{name: getattr(default, name) for name in idle}), differs)
 
 
-def _unheeded_keys(engine: str, launcher: Launcher | None) -> set[str]:
-    return {f"{engine}.{name}" for name, needed in _HEEDED_BY.items() if needed != launcher}
-
-
-def _differs(options: Any, name: str) -> bool:
-    """Whether there is such an option, and it is not at its default."""
-    return bool(hasattr(options, name) and getattr(options, name) != getattr(type(options)(), name))
-
-
 def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
-    """The terms as an engine is told them: with fairness=stock only those that were given.
+    """Return the terms as an engine is told them: with fairness=stock only those that were given.
 
-    Raises UserError for a KV cache that could not hold one conversation."""
+    Raises UserError for a KV cache that could not hold one conversation.
+    """
     if terms.fairness == "stock":
         return terms
     context_length = terms.context_length or CONTEXT_LENGTH
@@ -114,14 +114,14 @@ def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
 
 
 def _tuned(settings: Settings, engine: str, options: Any) -> Any:
-    """An engine's options with its tuned set, where the user gave nothing else."""
+    """Return an engine's options with its tuned set, where the user gave nothing else."""
     tuned = ENGINES[engine].tuned
     changes = tuned.options if tuned else {}
     return replace(options, **{k: v for k, v in changes.items() if f"{engine}.{k}" not in settings.given})
 
 
 def _label(settings: Settings, deployment: Deployment, terms: Varied, options: Varied) -> str:
-    """Engine and quantization, then only what tells it from the others of this run."""
+    """Return engine and quantization, then only what tells a deployment from the others of this run."""
     words = [deployment.engine]
     if len(settings.models) > 1 and deployment.model != NO_QUANTIZATION:
         names = [Path(model).name for model in settings.models]
@@ -129,14 +129,15 @@ def _label(settings: Settings, deployment: Deployment, terms: Varied, options: V
         words.append(name if names.count(name) == 1 else deployment.model)
     if deployment.quantization != NO_QUANTIZATION:
         words.append(deployment.quantization)
-    words += _unusual(deployment, {*terms.differs, *options.differs})
     varied = {**terms.differs, **options.differs}
+    words += _unusual(deployment, varied)
     words += [f"{key.rpartition('.')[2]}={value}" for key, value in varied.items()]
     return " ".join(words)
 
 
 def _unusual(deployment: Deployment, swept: Collection[str]) -> Iterator[str]:
-    """Program, launcher and fairness where they are not the engine's first: two runs must not be confused."""
+    """Yield program, launcher and fairness if they are not the engine's first: two runs must not be
+    confused."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     program = getattr(deployment.options, "program", None)
     if program not in (None, engine.programs[0]) and f"{engine.name}.program" not in swept:
@@ -167,5 +168,5 @@ def check_heeded(settings: Settings, candidates: Sequence[Deployment]) -> None:
 
 
 def _launcher(deployment: Deployment) -> Launcher | None:
-    """None: it runs already."""
+    """Return how a deployment is started; None: it runs already."""
     return None if deployment.terms.base_url else deployment.terms.launcher

@@ -27,10 +27,9 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.context_fit import check_context
 from harness.plan.memory import DeviceBytes, Shape, bounded
 from harness.plan.order import cell_order, deployment_order
-from harness.plan.sequences import at_once
+from harness.plan.traffic import at_once, check_context
 from harness.settings.config import Settings
 
 CanPrepare = Callable[[Weights], Reason | None]
@@ -59,13 +58,13 @@ def make(
     device_bytes: DeviceBytes = lambda deployment: None,
     shape: Shape = lambda model: None,
 ) -> Plan:
-    """Blocks in which every deployment is started once, in a balanced order that is drawn from the run's seed
-    (harness/plan/order.py), with the cells of a start in random order.
+    """Return blocks in which every deployment is started once.
 
-    `can_prepare` says why weights cannot be had on this machine, None where they can. `repeats`: how many
-    blocks, where the plan has grown; else as many as are asked for. Raises UserError for options that none of
-    the deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than
-    the model can: a run that was begun with one may still be resumed.
+    Their order is balanced and drawn from the run's seed (harness/plan/order.py), the cells of a start are in
+    random order. `can_prepare` says why weights cannot be had on this machine, None where they can.
+    `repeats`: how many blocks, where the plan has grown; None: as asked for. Raises UserError for options
+    that none of the deployments could heed, and where `is_new` for a context that holds no conversation, or
+    is longer than the model can: a run that was begun with one may still be resumed.
     """
     deployments, skips = _deployments(settings, can_prepare, why_not_here)
     deployments, filled = _filled(settings, deployments, device_bytes, shape)
@@ -84,32 +83,30 @@ def _filled(
 ) -> tuple[list[Deployment], dict[str, str]]:
     """Give the deployments a KV cache that all can hold; return them with why terms that nobody gave are what
     they are."""
-    terms = [
-        each.value for each in settings.terms if each.value.fairness != "stock" and not each.value.base_url
-    ]
-    filled, kept = {}, list(deployments)
-    if deployments and any(each.concurrent_sequences is None for each in terms):
+    terms = [point.value for point in settings.terms if deployments]
+    ours = [each for each in terms if each.fairness != "stock" and not each.base_url]
+    filled = {}
+    if any(each.concurrent_sequences is None for each in ours):
         filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
-    if deployments and any(each.kv_cache_tokens is None for each in terms):
-        kept, why = bounded(deployments, device_bytes, shape)
-        filled |= {"kv_cache_tokens": why} if why else {}
-    return kept, filled
+    if any(each.kv_cache_tokens is None for each in ours):
+        deployments, filled["kv_cache_tokens"] = bounded(deployments, device_bytes, shape)
+    return list(deployments), {term: why for term, why in filled.items() if why}
 
 
 def planned_blocks(settings: Settings) -> int:
-    """Blocks to measure whatever they come to: the repeats asked for, with `until` at least LEAST_BLOCKS."""
+    """Return how many blocks are measured whatever they come to: with `until` at least LEAST_BLOCKS."""
     return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
 
 
 def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
-    """A plan with one more block, whose starts are numbered from `first_index` on."""
+    """Return a plan with one more block, whose starts are numbered from `first_index` on."""
     block = _block(settings, list(whole.deployments.values()), whole)
     numbered = (replace(start, index=index) for index, start in enumerate(block, first_index))
     return estimated(replace(whole, starts=(*whole.starts, *numbered)))
 
 
 def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -> list[PlannedStart]:
-    """The block that follows those of a plan."""
+    """Return the block that follows those of a plan."""
     if not deployments:
         return []
     repeat, index = whole.blocks, len(whole.starts)
@@ -160,7 +157,7 @@ def cell_s(cell: PlannedCell) -> float:
 
 
 def load_s(load: Load, scenario: ScenarioChoice) -> float:
-    """Expected seconds of a load's ramps, warm-up and window.
+    """Return the expected seconds of a load's ramps, warm-up and window.
 
     Where load.duration does not say it: a trace's length, in open loop load.conversations at their rate,
     else one minute, a guess.
@@ -175,7 +172,7 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
-    """In the order of measuring; their seeds are of the settings alone."""
+    """Return the cells of a start in the order of measuring; their seeds come from the settings alone."""
     asked = [
         (scenario, load, cell_seed(settings.seed, scenario, load, repeat, place))
         for scenario in settings.scenarios
@@ -189,7 +186,7 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
 
 
 def _with_places(loads: Sequence[Load]) -> Iterator[tuple[Load, int]]:
-    """Each load with its place among those of its traffic, as asked for."""
+    """Yield each load with its place among those of its traffic, as asked for."""
     seen: Counter[str] = Counter()
     for load in loads:
         yield load, seen[_traffic(load)]
@@ -197,8 +194,8 @@ def _with_places(loads: Sequence[Load]) -> Iterator[tuple[Load, int]]:
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
-    """The same for every deployment, so that all see the same conversations, whatever the load's bounds,
-    ramps and processes are.
+    """Return a cell's seed. All deployments see the same conversations, whatever the load's bounds and ramps
+    are.
 
     `place`: of a load among those of one traffic in a run. Each has conversations of its own, since those of
     the cell before would be in the server's cache.
@@ -208,7 +205,7 @@ def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, 
 
 
 def _traffic(load: Load) -> str:
-    """What tells one kind and size of traffic from another."""
+    """Return what tells one kind and size of traffic from another."""
     if load.kind == "trace":
         return "trace"
     if load.kind == "open":
@@ -220,22 +217,20 @@ def _traffic(load: Load) -> str:
 def _deployments(
     settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere
 ) -> tuple[list[Deployment], list[Skip]]:
-    found: list[Deployment] = []
-    skips: list[Skip] = []
     asked = list(candidates(settings))
     check_heeded(settings, asked)
-    for candidate in asked:
-        reason = why_not(candidate, can_prepare, why_not_here)
-        if reason is None:
-            found.append(candidate)
-        else:
-            skips.append(Skip(candidate.label, reason.text))
-    return found, skips
+    reasons = [why_not(candidate, can_prepare, why_not_here) for candidate in asked]
+    found = [candidate for candidate, reason in zip(asked, reasons, strict=True) if reason is None]
+    return found, [
+        Skip(each.label, reason.text) for each, reason in zip(asked, reasons, strict=True) if reason
+    ]
 
 
 def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
-    """Why a deployment is left out of a plan; None where it is not. Raises UserError where the options of an
-    engine without weights cannot work."""
+    """Return why a deployment is left out of a plan; None where it is not.
+
+    Raises UserError where the options of an engine without weights cannot work.
+    """
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine = ENGINES[deployment.engine]

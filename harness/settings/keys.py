@@ -90,7 +90,7 @@ def _fields() -> dict[str, Field]:
     ]
     found: dict[str, Field] = {}
     for prefix, kind in sections:
-        found = {**fields_by_key(prefix, kind), **found}
+        found |= {key: field for key, field in fields_by_key(prefix, kind).items() if key not in found}
     return found
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
-from harness.plan.context_fit import context_lines
+from harness.plan.traffic import context_lines
 from harness.settings.units import counted, duration_text
 from harness.settings.values import as_text
 

@@ -1,0 +1,173 @@
+"""What the conversations of a run need of a server: how many are under way at once, and how long a context.
+
+Looks at the first conversations of each scenario. Pure but for a scenario's file; knows no engine. A run says
+what it told its servers and why, since requests wait in a server that may serve too few at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, islice
+from math import ceil
+from random import Random
+
+from harness.contracts import Conversation, Load, PlannedStart, ScenarioChoice
+from harness.errors import UserError
+from scenarios import SCENARIOS
+
+# --- requests at once -------------------------------------------------------------------------------------
+
+# How fast one answer comes, at the slowest that is thought of: about as fast as a person reads. Faster
+# servers need fewer sequences than they are told.
+ANSWER_TOKENS_PER_S = 10.0
+# Of an open loop. Fewer would make bursts wait; some engines reserve a whole engine.context_length for each:
+# llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M parameters.
+FEWEST, MOST = 8, 256
+_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A number of requests that are served at once. `why` is a clause for people."""
+
+    count: int
+    why: str
+
+
+def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnce:
+    """Return what the largest of these loads needs."""
+    return max((needed(load, each) for load in loads for each in scenarios), key=lambda each: each.count)
+
+
+@cache
+def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
+    """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
+
+    These are the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S, think times
+    included; of a trace, those at its busiest moment.
+    """
+    if load.concurrency is not None:
+        return AtOnce(load.concurrency, "the largest load.concurrency")
+    found = _first(scenario, Random(0), _LOOKED_AT)
+    pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
+    if load.rate_per_s is None:
+        count = _busiest(found, load.speedup)
+        why = f"the busiest moment of {load.label}, {pace}"
+    else:
+        each_s = sum(map(_duration_s, found)) / len(found)
+        count = ceil(load.rate_per_s * each_s)
+        why = f"load.rate={load.rate_per_s:g}/s x {each_s:.3g} s, a conversation of {scenario.name} {pace}"
+    kept = min(max(count, FEWEST), MOST)
+    bound = "" if kept == count else f", but {kept} at the {'least' if count < kept else 'most'}"
+    return AtOnce(kept, why + bound)
+
+
+def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversation]:
+    return list(islice(SCENARIOS[scenario.name].conversations(scenario.options, rng), count))
+
+
+def _duration_s(conversation: Conversation) -> float:
+    return sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in conversation.turns)
+
+
+def _busiest(conversations: Sequence[Conversation], speedup: float) -> int:
+    """Return the most conversations of a trace that are under way at once."""
+    changes = []
+    for each in conversations:
+        begun_s = (each.arrival_s or 0.0) / speedup
+        changes += [(begun_s, 1), (begun_s + _duration_s(each), -1)]
+    return max(accumulate(change for _, change in sorted(changes)))
+
+
+# --- context ----------------------------------------------------------------------------------------------
+
+# A word counts as one token, which hardly a tokenizer beats, and the chat template as nothing: what does not
+# fit by that does not fit. Common tokenizers make up to 1.3 tokens of an English word, with the chat
+# template's share.
+_TOKENS_PER_WORD = 1.3
+# Of each scenario, the first that are played.
+_MEASURED = 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The tokens of a conversation's largest request with its answer.
+
+    `least_tokens`: without the answers before it, unless they are scripted; `likely_tokens`: these as long as
+    they may be.
+    """
+
+    least_tokens: int
+    likely_tokens: int
+
+
+def sizes_of(conversation: Conversation, *, is_scripted: bool) -> Sizes:
+    """Return a conversation's sizes. `is_scripted`: the scenario's own answers go back instead of the
+    model's."""
+    least = likely = least_before = likely_before = 0
+    for turn in conversation.turns:
+        words = sum(len(message.content.split()) for message in turn.messages)
+        least_before, likely_before = least_before + words, likely_before + words
+        least = max(least, least_before + turn.max_tokens)
+        likely = max(likely, likely_before + turn.max_tokens)
+        is_known = is_scripted and turn.answer is not None
+        answer = len((turn.answer or "").split())
+        least_before += answer if is_known else 0
+        likely_before += answer if is_known else turn.max_tokens
+    return Sizes(least, likely)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A context length, and the sizes of a scenario's first conversations."""
+
+    context_length: int
+    scenario: str
+    sizes: Sequence[Sizes]
+
+    @property
+    def longest_tokens(self) -> int:
+        return max(each.likely_tokens for each in self.sizes)
+
+    @property
+    def would_hold_tokens(self) -> int:
+        """A power of two, with room for what is not counted."""
+        return 1 << int(self.longest_tokens * _TOKENS_PER_WORD).bit_length()
+
+
+def check_context(starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError where none of a scenario's first conversations can be held by a server."""
+    for fit in _fits(starts):
+        shortest = min(each.least_tokens for each in fit.sizes)
+        if shortest > fit.context_length:
+            raise UserError(
+                f"engine.context_length={fit.context_length}: holds no conversation of {fit.scenario}: they "
+                f"need {shortest} tokens or more, a word as one; give {fit.would_hold_tokens}, or shorter "
+                "conversations"
+            )
+
+
+def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
+    """Return a line for each context that some of the conversations are too long for."""
+    return [
+        f"engine.context_length={fit.context_length}: {count} of the first {len(fit.sizes)} conversations of "
+        f"{fit.scenario} are longer, up to about {fit.longest_tokens} tokens, a word as one: their last "
+        f"requests fail or are cut; {fit.would_hold_tokens} would hold them"
+        for fit in _fits(starts)
+        if (count := sum(each.likely_tokens > fit.context_length for each in fit.sizes))
+    ]
+
+
+def _fits(starts: Sequence[PlannedStart]) -> Iterator[_Fit]:
+    """Yield each context length that bench tells a server, with each scenario that it is to hold."""
+    terms = dict.fromkeys(start.deployment.terms for start in starts)
+    lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
+    cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
+    for label, cell in cells.items():
+        is_scripted = cell.scenario.options.history == "scripted"
+        # As the cell's load will make them.
+        first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
+        sizes = [sizes_of(each, is_scripted=is_scripted) for each in first]
+        yield from (_Fit(length, label, sizes) for length in lengths)
