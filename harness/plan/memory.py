@@ -13,6 +13,7 @@ from typing import Literal
 
 from engines import ENGINES, weights_bytes
 from harness.contracts import Deployment, ModelFacts, Reason, Weights
+from harness.settings.units import grouped
 
 Device = Literal["cpu", "cuda"]
 # Bytes of each device that a deployment uses; None on a CPU, or where nobody knows.
@@ -158,13 +159,9 @@ def _all_held(
 ) -> tuple[list[_Held], list[str]]:
     """Return what each can hold, up to `wanted` tokens; of those that nothing is known of, or that do not
     hold one conversation, a clause each."""
-    held, unknown = list[_Held](), dict[str, list[str]]()
-    for each in group:
-        found = _held(each, wanted, device_bytes(each), shape(each.model))
-        if isinstance(found, Reason):
-            unknown.setdefault(found.text, []).append(each.label)
-        else:
-            held.append(found)
+    found = {each.label: _held(each, wanted, device_bytes(each), shape(each.model)) for each in group}
+    held = [each for each in found.values() if isinstance(each, _Held)]
+    unknown = grouped((each.text, label) for label, each in found.items() if isinstance(each, Reason))
     if not held and len(unknown) == 1:
         return held, list(unknown)
     return held, [f"{', '.join(labels)}: {reason}" for reason, labels in unknown.items()]

@@ -1,10 +1,10 @@
-"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`; and sizes as people read
-them."""
+"""Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`; and numbers as people read them."""
 
 from __future__ import annotations
 
 import re
-from math import isfinite
+from collections.abc import Iterable
+from math import inf, isfinite
 
 _DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SIZES_BYTES = {"B": 1} | {
@@ -18,40 +18,55 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%
 
 
 def duration_s(text: str) -> float:
-    """Seconds of `20s`, `500ms`, `2m`, `1.5h`; a bare number is seconds. ValueError says what would work."""
+    """Return the seconds of `20s`, `500ms`, `2m` or `1.5h`; a bare number is seconds.
+
+    ValueError says what would work, here and below.
+    """
     return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
 
 
 def size_bytes(text: str) -> int:
-    """Bytes of `24GiB`, `512MB`; a bare number is bytes, 0 or at least a mebibyte. ValueError says what would
-    work.
+    """Return the bytes of `24GiB` or `512MB`; a bare number is bytes, 0 or at least a mebibyte.
 
     `24gib`, `24gb` and `24GIB` are as good; not `24G`, which is read as GB by some and as GiB by others, and
     not `24Gb` or `24Gib`, which are bits.
     """
-    wanted = "a size such as 24GiB, 24GB or 512MiB"
-    size = round(_value(_usual_case(text), _SIZES_BYTES, 1, wanted))
-    if 0 < size < _LEAST_BARE_BYTES and _unit(text) == "":
+    match = _NUMBER.fullmatch(text.strip())
+    unit = match[2] if match else ""
+    if match and unit in (unit.lower(), unit.upper()):
+        usual = next((each for each in _SIZES_BYTES if each != "B" and each.lower() == unit.lower()), unit)
+        text = match[1] + usual
+    size = round(_value(text, _SIZES_BYTES, 1, "a size such as 24GiB, 24GB or 512MiB"))
+    if 0 < size < _LEAST_BARE_BYTES and not unit:
         raise ValueError(f"{size} bytes? write {size}GiB or {size}MiB")
     return size
 
 
-def _usual_case(text: str) -> str:
-    """Of a size whose unit is all in capitals or all in small letters: `24gib` as `24GiB`."""
-    unit = _unit(text)
-    if unit is None or unit in _SIZES_BYTES or unit not in (unit.lower(), unit.upper()):
-        return text
-    usual: dict[str, str] = {each.lower(): each for each in _SIZES_BYTES if each != "B"}
-    return text.strip().removesuffix(unit) + usual.get(unit.lower(), unit)
+def share(text: str) -> float:
+    """Return 0.05 for `5%`; a bare number is a share already."""
+    return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
 
 
-def _unit(text: str) -> str | None:
+def rate_per_s(text: str) -> float:
+    """Return the number per second of `2.5/s` or `120/min`; a bare number is per second."""
+    units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+    return _value(text, units, 1.0, "a rate such as 2.5/s or 120/min")
+
+
+def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wanted: str) -> float:
     match = _NUMBER.fullmatch(text.strip())
-    return None if match is None else str(match[2])
+    scale = None if match is None else bare if not match[2] else units.get(match[2])
+    value = float(match[1]) * scale if match and scale is not None else inf
+    if not isfinite(value):
+        raise ValueError(f"must be {wanted}")
+    return value
+
+
+# --- for people -------------------------------------------------------------------------------------------
 
 
 def size_text(size_bytes: int) -> str:
-    """`2.0 MiB`, `412 MiB`, `38.6 GiB`: in GiB from 10 GiB on."""
+    """Return `2.0 MiB`, `412 MiB` or `38.6 GiB`: in GiB from 10 GiB on."""
     if size_bytes >= 10 << 30:
         return f"{size_bytes / 2**30:,.1f} GiB"
     return f"{size_bytes / 2**20:,.{1 if size_bytes < 10 << 20 else 0}f} MiB"
@@ -69,22 +84,10 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def share(text: str) -> float:
-    """0.05 of `5%`; a bare number is a share already. ValueError says what would work."""
-    return _value(text, {"%": 0.01}, 1.0, "a share such as 5% or 0.05")
-
-
-def rate_per_s(text: str) -> float:
-    """Per second of `2.5/s`, `120/min`; a bare number is per second. ValueError says what would work."""
-    units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
-    return _value(text, units, 1.0, "a rate such as 2.5/s or 120/min")
-
-
-def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wanted: str) -> float:
-    match = _NUMBER.fullmatch(text.strip())
-    if match is None or (match[2] and match[2] not in units):
-        raise ValueError(f"must be {wanted}")
-    value = float(match[1]) * (units[match[2]] if match[2] else bare)
-    if not isfinite(value):
-        raise ValueError(f"must be {wanted}")
-    return value
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return each text of (text, name) once, in order of appearance, with the names that have it, each
+    once."""
+    found: dict[str, dict[str, None]] = {}
+    for text, name in pairs:
+        found.setdefault(text, {})[name] = None
+    return {text: list(names) for text, names in found.items()}

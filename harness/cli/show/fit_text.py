@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.text import Text
 from harness.contracts import ModelFacts
 from harness.fit.fit import MOST_USERS, FitRow, FitTable, Known, Memory
 from harness.plan.memory import FITS_SHARE
+from harness.settings.units import grouped
 
 _COLUMNS = ("deployment", "weights", "KV", "other", "total", "share", "verdict", "users", "context")
 # Behind a deployment whose weights cannot be had.
@@ -145,17 +146,17 @@ def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> I
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
     for assumed, heading in ((True, "other*"), (False, "other")):
-        sources = _grouped(
+        sources = grouped(
             (row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed is assumed
         )
         for source, engines in sources.items():
             yield f"{heading}, {', '.join(engines)}: {source}"
-    lacks = _grouped((row.why_not_had, row.label) for row in rows if row.why_not_had)
+    lacks = grouped((row.why_not_had, row.label) for row in rows if row.why_not_had)
     for reason, labels in lacks.items():
         yield f"{_NOT_HAD.strip()} cannot be had, {', '.join(labels)}: {reason}"
     for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
         yield f"{asked}: not counted; the numbers are of all of a device's memory."
-    reasons = _grouped((each.reason, each.label) for table in tables for each in table.unserved)
+    reasons = grouped((each.reason, each.label) for table in tables for each in table.unserved)
     for reason, labels in reasons.items():
         yield f"not served, {', '.join(labels)}: {reason}"
 
@@ -187,18 +188,10 @@ def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> It
 
 
 def _kv_per_token(rows: Sequence[FitRow]) -> dict[str, list[str]]:
-    return _grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
+    return grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
 
 
 def _joined(named: Mapping[str, Sequence[str]]) -> str:
     if len(named) == 1:
         return next(iter(named))
     return "; ".join(f"{what} ({', '.join(engines)})" for what, engines in named.items())
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Each text once, with the names that have it, each once."""
-    found: dict[str, dict[str, None]] = {}
-    for text, name in pairs:
-        found.setdefault(text, {})[name] = None
-    return {text: list(names) for text, names in found.items()}

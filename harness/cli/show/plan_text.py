@@ -12,7 +12,7 @@ from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 from harness.plan.traffic import context_lines
-from harness.settings.units import counted, duration_text
+from harness.settings.units import counted, duration_text, grouped
 from harness.settings.values import as_text
 
 
@@ -34,7 +34,7 @@ def print_plan(out: Console, plan: Plan, until: Until | None = None) -> None:
 
 
 def plan_rows(plan: Plan) -> list[dict[str, str]]:
-    """A row for each cell; what its start is called stands at the start's first."""
+    """Return a row for each cell; what its start is called stands at the start's first."""
     return [
         {
             "start": start.name if position == 0 else "",
@@ -50,15 +50,24 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
 
 
 def plan_lines(plan: Plan, until: Until | None = None) -> list[str]:
-    """What is skipped and why, what all servers are told alike, what cannot be matched, how long it takes."""
+    """Say what is skipped and why, what servers are told and cannot be told, and how long it takes."""
     deployments = list(plan.deployments.values())
-    alike = [*_fairness(deployments), *_filled(plan), *_tuned(deployments)]
-    alike += map(_unmatched_line, unmatched(plan))
-    return [*skip_lines(plan.skips), *alike, *context_lines(plan.starts), *length_lines(plan, until)]
+    return [
+        *skip_lines(plan.skips),
+        *_fairness(deployments),
+        *(f"engine.{term}: {why}" for term, why in plan.filled.items()),
+        *_tuned(deployments),
+        *(
+            f"not matched, {', '.join(each.deployments)}: {each.term}, {each.reason}"
+            for each in unmatched(plan)
+        ),
+        *context_lines(plan.starts),
+        *length_lines(plan, until),
+    ]
 
 
 def length_lines(plan: Plan, until: Until | None = None) -> list[str]:
-    """How many starts and cells there are, what they are expected to take, and what may follow them."""
+    """Say how many starts and cells there are, what they are expected to take, and what may follow them."""
     cells = sum(len(start.cells) for start in plan.starts)
     if not cells:
         return []
@@ -71,7 +80,7 @@ def length_lines(plan: Plan, until: Until | None = None) -> list[str]:
 
 
 def _order_lines(plan: Plan) -> Iterable[str]:
-    """Of what the order is; nothing where there is no choice."""
+    """Say what the order is; nothing where there is no choice."""
     if len(plan.deployments) > 1:
         yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
     if any(len(start.cells) > 1 for start in plan.starts):
@@ -93,22 +102,13 @@ def _until_lines(plan: Plan, until: Until) -> Iterable[str]:
 
 
 def skip_lines(skips: Sequence[Skip]) -> list[str]:
-    """What is left out, those of one reason in a line."""
-    return [
-        f"skipped {what}: {reason}" for reason, what in _grouped((skip.reason, skip.what) for skip in skips)
-    ]
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """Each reason once, in order of appearance, with the names that have it."""
-    names: dict[str, list[str]] = {}
-    for reason, name in pairs:
-        names.setdefault(reason, []).append(name)
-    return [(reason, ", ".join(each)) for reason, each in names.items()]
+    """Return what is left out, those of one reason in a line."""
+    reasons = grouped((skip.reason, skip.what) for skip in skips)
+    return [f"skipped {', '.join(what)}: {reason}" for reason, what in reasons.items()]
 
 
 def _fairness(deployments: Sequence[Deployment]) -> list[str]:
-    """What the servers that bench starts are told alike; they may have options of their own that say else."""
+    """Say what the servers that bench starts are told alike; options of their own may say otherwise."""
     terms = dict.fromkeys(each.terms for each in deployments if each.terms.base_url is None)
     said = dict.fromkeys((each.fairness, _told(each)) for each in terms)
     return [f"fairness={fairness}: {told}" for fairness, told in said]
@@ -123,35 +123,25 @@ def _told(terms: EngineTerms) -> str:
     return told or "each engine's own defaults"
 
 
-def _filled(plan: Plan) -> list[str]:
-    """Say why the terms that nobody gave are what they are."""
-    return [f"engine.{term}: {why}" for term, why in plan.filled.items()]
-
-
 def _tuned(deployments: Sequence[Deployment]) -> list[str]:
-    """What each engine's tuned set adds, and who recommends it; a value that the user gave wins."""
-    lines = (
-        _tuned_set(each)
-        for each in deployments
-        if each.terms.fairness == "tuned" and each.terms.base_url is None
-    )
-    return list(dict.fromkeys(filter(None, lines)))
-
-
-def _tuned_set(deployment: Deployment) -> str | None:
-    engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
-    if tuned is None:
-        return None
-    values = {name: getattr(deployment.options, name) for name in tuned.options}
-    words = [
-        f"{engine}.{name}={as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
-        for name, value in values.items()
-    ]
-    return f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(words)}; source: {tuned.source}'
+    """Say what each engine's tuned set adds, and who recommends it; a value that the user gave wins."""
+    lines: dict[str, None] = {}
+    for each in deployments:
+        tuned = ENGINES[each.engine].tuned
+        if tuned is None or each.terms.fairness != "tuned" or each.terms.base_url:
+            continue
+        values = {name: getattr(each.options, name) for name in tuned.options}
+        words = [
+            f"{each.engine}.{name}={as_text(value)}" + ("" if value == tuned.options[name] else " (given)")
+            for name, value in values.items()
+        ]
+        told = ", ".join(words)
+        lines[f'fairness=tuned adds to {each.engine} "{tuned.name}": {told}; source: {tuned.source}'] = None
+    return list(lines)
 
 
 def unmatched(plan: Plan) -> list[Unmatched]:
-    """What cannot be told to a server, each once, so that a reader knows before the run."""
+    """Return what cannot be told to a server, each once, so that a reader knows before the run."""
     found: dict[tuple[str, str], list[str]] = {}
     for deployment in plan.deployments.values():
         if deployment.terms.base_url is None:
@@ -160,12 +150,8 @@ def unmatched(plan: Plan) -> list[Unmatched]:
     return [Unmatched(term, why, tuple(labels)) for (term, why), labels in found.items()]
 
 
-def _unmatched_line(each: Unmatched) -> str:
-    return f"not matched, {', '.join(each.deployments)}: {each.term}, {each.reason}"
-
-
 def _phases(load: Load) -> str:
-    """Each phase that there is, in order; the window with what bounds it."""
+    """Return each phase that there is, in order; the window with what bounds it."""
     bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
     if load.conversations is not None:
         bounds.append(f"{load.conversations} conversations")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from nvml_asking import ask, build_library
 
 from harness.cli.planning import check_goals
 from harness.errors import UserError
@@ -74,3 +77,25 @@ def test_every_value_has_a_name_that_is_taken() -> None:
     for name in value_names():
         check_metric_name(name, "until.metric")
     assert {name.partition(".")[0] for name in value_names()} == {metric.name for metric in METRICS}
+
+
+CAPPED = """
+from harness.cli.planning import planned
+from harness.settings import config, overrides
+def cache_of(*words):
+    whole = planned(config.settings(overrides.parse(words)))
+    return [whole.starts[0].deployment.terms.kv_cache_tokens, whole.filled["kv_cache_tokens"]]
+"""
+
+
+def test_the_cache_of_a_plan_fits_the_device_that_is_here(tmp_path: Path) -> None:
+    """Against the real nvidia-ml-py over a small NVML library of two devices with 80 GiB."""
+    words = ["engine=vllm", "quantization=bf16", "device=0", "engine.context_length=32768"]
+    library = build_library(tmp_path)
+    few, said_of_few = ask(library, f"cache_of(*{[*words, 'load.concurrency=4']})", define=CAPPED)
+    assert (few, said_of_few[-10:]) == (4 * 32768, "which fits")
+    many, said_of_many = ask(library, f"cache_of(*{[*words, 'load.concurrency=4000']})", define=CAPPED)
+    assert 32768 < many < 4000 * 32768
+    assert said_of_many.startswith(
+        "the most that vllm bf16 holds in 72.0 GiB by the arithmetic of `bench fit`"
+    )
