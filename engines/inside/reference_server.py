@@ -59,6 +59,10 @@ CHUNK_KIND = "chat.completion.chunk"
 FAULTS_AFTER_K = ("reset", "stall", "truncate", "end", "error", "garbage", "exit")
 FAULTS_OF_PROCESS = ("no_generation", "ignore_term")
 FAULTS = (*(f"{kind}@K" for kind in FAULTS_AFTER_K), "http@STATUS", "no_done", *FAULTS_OF_PROCESS)
+FAULT = re.compile(
+    rf"(?:({'|'.join(FAULTS_AFTER_K)})@([0-9]{{1,9}})|(http)@([45][0-9][0-9])|"
+    rf"(no_done|{'|'.join(FAULTS_OF_PROCESS)}))(?:/([1-9][0-9]{{0,8}}))?"
+)
 
 SENDS_HEADER = struct.Struct("<8sII")
 SENDS_RECORD = struct.Struct("<36sIQQ")
@@ -106,17 +110,14 @@ class Options:
 
 
 def read_fault(text: str | None) -> Fault | None:
-    """Raises ValueError with one line that names the choices."""
+    """Raise ValueError with one line that names the choices, if this is none of them."""
     if text is None:
         return None
-    match = re.fullmatch(r"([a-z_]+)(?:@([0-9]{1,9}))?(?:/([1-9][0-9]{0,8}))?", text)
-    kind, at, every = match.groups() if match else (text, None, None)
-    has_number = kind in FAULTS_AFTER_K or kind == "http"
-    is_known = has_number or kind == "no_done" or kind in FAULTS_OF_PROCESS
-    is_complete = has_number == (at is not None) and (kind != "http" or 400 <= int(at or 0) <= 599)
-    if not match or not is_known or not is_complete:
+    match = FAULT.fullmatch(text)
+    if not match:
         raise ValueError(f"fault={text}: no such fault; choose from {', '.join(FAULTS)}, each with /N or not")
-    return Fault(kind, int(at or 0), int(every or 1))
+    after_k, k, http, status, other, every = match.groups()
+    return Fault(after_k or http or other, int(k or status or 0), int(every or 1))
 
 
 def seconds(value: str | float) -> float:
@@ -137,11 +138,12 @@ OVERRIDES = {"ttft_s": seconds, "itl_s": seconds, "output_tokens": count, "fault
 
 
 def overridden(options: Options, wanted: Any) -> Options:
-    """The options for one request, from its `reference` object (None: as they are)."""
-    if not isinstance(wanted, dict | None) or not (wanted or {}).keys() <= OVERRIDES.keys():
+    """Return the options for one request, from its `reference` object (None: as they are)."""
+    wanted = {} if wanted is None else wanted
+    if not isinstance(wanted, dict) or not wanted.keys() <= OVERRIDES.keys():
         raise HttpError(400, f"reference: must be an object with some of {', '.join(OVERRIDES)}")
     changes: dict[str, Any] = {}
-    for name, value in (wanted or {}).items():
+    for name, value in wanted.items():
         try:
             if isinstance(value, bool):
                 raise TypeError(f"{value}: true and false are no numbers")
@@ -198,7 +200,7 @@ class Request:
 
 
 def take_request(buffer: bytearray) -> Request | None:
-    """Take the first request off the buffer; None while it is incomplete."""
+    """Take the first request off the buffer. Return None while it is incomplete."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0 and len(buffer) <= HEAD_LIMIT_BYTES:
         return None
@@ -231,7 +233,7 @@ def head(status: int, content_type: str, framing: str, request_id: str | None = 
 
 
 def framed(data: str) -> bytes:
-    """One server-sent event as one chunk of the chunked transfer encoding."""
+    """Return a server-sent event, framed as a chunk of the chunked transfer encoding."""
     event = f"data: {data}\n\n".encode()
     return b"%x\r\n%b\r\n" % (len(event), event)
 
@@ -245,9 +247,9 @@ def error_json(message: str, status: int, code: str | None = None) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """One client. Its requests are answered one after the other; an answer ends when the client goes.
+    """One client. It answers its requests one after the other; an answer ends when the client goes.
 
-    asyncio sets TCP_NODELAY, and a write goes to the kernel at once unless the client has stopped reading.
+    asyncio sets TCP_NODELAY. A write goes to the kernel at once unless the client has stopped reading.
     """
 
     def __init__(self, state: State) -> None:
@@ -319,27 +321,26 @@ class Connection(asyncio.Protocol):
 
 
 class Sends:
-    """sends.bin, or nothing where no directory was given. Kept in memory until flush()."""
+    """Writes sends.bin, if a directory was given."""
 
     def __init__(self, directory: Path | None) -> None:
-        self.pending = bytearray()
         self.file = None
         if directory:
-            self.file = (directory / "sends.bin").open("ab+", buffering=0)
+            self.file = (directory / "sends.bin").open("ab+")
             self.file.seek(0)
             header = SENDS_HEADER.pack(b"RFSENDS\n", SENDS_VERSION, SENDS_RECORD.size)
             found = self.file.read(len(header))
             if found not in (b"", header):
                 raise OSError(f"{self.file.name}: not a record of version {SENDS_VERSION}; move it away")
-            self.pending += b"" if found else header
+            self.file.write(b"" if found else header)
 
-    def add(self, request_id: bytes, chunk: int, due_ns: int, sent_ns: int) -> None:
+    def add(self, request_id: str, chunk: int, due_ns: int, sent_ns: int) -> None:
         if self.file:
-            self.pending += SENDS_RECORD.pack(request_id, chunk, due_ns, sent_ns)
+            self.file.write(SENDS_RECORD.pack(request_id.encode("ascii", "replace"), chunk, due_ns, sent_ns))
 
     def flush(self) -> None:
-        while self.file and self.pending:
-            del self.pending[: self.file.write(self.pending)]
+        if self.file:
+            self.file.flush()
 
 
 class State:
@@ -356,15 +357,14 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """One generation that was asked for, checked."""
+    """One generation that was asked for, after all checks."""
 
     request_id: str
-    record_id: bytes
     created: int
     model: str
     is_streamed: bool
     has_usage: bool
-    options: Options
+    options: Options  # with those of the request
     fault: Fault | None
     seed: str
     prompt_tokens: int
@@ -386,19 +386,15 @@ class Job:
         return to_json(answer | {"usage": usage} if usage else answer)
 
     def texts(self) -> Iterator[tuple[str, int]]:
-        """The text and number of tokens of each chunk; a token is a word. The same for the same messages."""
+        """Yield the text and tokens of each chunk. A token is a word, drawn from the messages' seed."""
         rng, words = Random(self.seed), WORDS.split()
         for first in range(0, self.output_tokens, self.options.tokens_per_chunk):
             tokens = min(self.options.tokens_per_chunk, self.output_tokens - first)
             yield "".join(f"{rng.choice(words)} " for _ in range(tokens)), tokens
 
 
-def record_id_of(request_id: str) -> bytes:
-    return request_id.encode("ascii", "replace")
-
-
 def read_job(request: Request, request_id: str, state: State) -> Job:
-    """Raises HttpError where the request cannot be served."""
+    """Raise HttpError if the request cannot be served."""
     body = read_body(request.body)
     options = overridden(state.options, body.get("reference"))
     prompt_tokens = prompt_tokens_of(body.get("messages"))
@@ -410,7 +406,6 @@ def read_job(request: Request, request_id: str, state: State) -> Job:
     fault = options.fault
     return Job(
         request_id=request_id,
-        record_id=record_id_of(request_id),
         created=int(time.time()),
         model=str(body.get("model") or options.model),
         is_streamed=flag(body, "stream"),
@@ -452,7 +447,7 @@ def max_tokens_of(body: dict[str, Any], default: int) -> int:
 
 
 def prompt_tokens_of(messages: Any) -> int:
-    """A token is 4 bytes of a message's text, rounded up message by message."""
+    """Count a token for each 4 bytes of a message's text, rounded up message by message."""
     if not isinstance(messages, list) or not messages:
         raise HttpError(400, "messages: must be a list with one message at least")
     return sum(-(-len(text_of(message).encode(errors="replace")) // 4) for message in messages)
@@ -471,7 +466,7 @@ def text_of(message: Any) -> str:
 async def generate(connection: Connection, state: State, request: Request) -> None:
     state.generations += 1
     request_id = request.headers.get("x-request-id") or f"reference-{state.generations}"
-    state.sends.add(record_id_of(request_id), ARRIVAL, 0, request.arrived_ns)
+    state.sends.add(request_id, ARRIVAL, 0, request.arrived_ns)
     job = read_job(request, request_id, state)
     if job.fault and job.fault.kind in ("http", "no_generation"):
         raise HttpError(job.fault.at or 500, f"fault {job.fault.kind}")
@@ -498,7 +493,7 @@ async def write_at_once(connection: Connection, state: State, job: Job, start_ns
     message = {"role": "assistant", "content": "".join(text for text, _ in texts)}
     choice = {"message": message, "finish_reason": job.finish_reason}
     answer = job.envelope("chat.completion", choice, job.usage())
-    state.sends.add(job.record_id, END, 0, time.monotonic_ns())
+    state.sends.add(job.request_id, END, 0, time.monotonic_ns())
     connection.write_whole(200, "application/json", answer, job.request_id)
 
 
@@ -517,7 +512,7 @@ async def stream(connection: Connection, state: State, job: Job, start_ns: int) 
         await connection.is_writable.wait()
         sent_ns = time.monotonic_ns()
         write(event)
-        state.sends.add(job.record_id, chunk, due_ns, sent_ns)
+        state.sends.add(job.request_id, chunk, due_ns, sent_ns)
         state.output_tokens += tokens
     if not await strike(connection, state, job, chunk + 1):
         write(framed(delta(job, {}, job.finish_reason)))
@@ -528,7 +523,7 @@ async def stream(connection: Connection, state: State, job: Job, start_ns: int) 
 
 
 def write_end(connection: Connection, state: State, job: Job, last_event: bytes = b"") -> None:
-    state.sends.add(job.record_id, END, 0, time.monotonic_ns())
+    state.sends.add(job.request_id, END, 0, time.monotonic_ns())
     connection.transport.write(last_event + LAST_CHUNK)
 
 
@@ -537,7 +532,7 @@ def delta(job: Job, fields: dict[str, Any], finish_reason: str | None = None) ->
 
 
 def due_ns_of(job: Job, start_ns: int, chunk: int) -> int:
-    """Absolute, so that a late chunk does not delay those after it."""
+    """Return when a chunk is due. The schedule is absolute: a late chunk does not delay those after it."""
     options = job.options
     ttft_s = options.ttft_s + options.prefill_per_token_s * job.prompt_tokens
     return start_ns + int((ttft_s + chunk * options.itl_s) * 1e9)
@@ -548,7 +543,7 @@ async def until(instant_ns: int) -> None:
 
 
 async def strike(connection: Connection, state: State, job: Job, sent: int) -> bool:
-    """Let the fault happen if it is due after `sent` chunks; True: the answer is over."""
+    """Let the fault happen if it is due after `sent` chunks. Return whether the answer is over."""
     fault = job.fault
     if not fault or fault.kind not in FAULTS_AFTER_K or fault.at != sent:
         return False
@@ -576,20 +571,23 @@ async def strike(connection: Connection, state: State, job: Job, sent: int) -> b
 # --- other pages and the process -----------------------------------------------------------------
 
 
-def models(state: State) -> tuple[str, str]:
+CHAT_PATH = "/v1/chat/completions"
+PAGES = ("/v1/models", "/health", "/info", "/metrics")
+
+
+def page(path: str, state: State) -> str:
+    """Return the page at one of PAGES, as JSON but for the metrics."""
+    if path == "/metrics":
+        return metrics(state)
+    if path == "/info":
+        return json.dumps({"program": "python"} | asdict(state.options), default=str)
+    if path == "/health":
+        return '{"status": "ok"}'
     model = {"id": state.options.model, "object": "model", "created": 0, "owned_by": "reference"}
-    return "application/json", json.dumps({"object": "list", "data": [model]})
+    return json.dumps({"object": "list", "data": [model]})
 
 
-def health(state: State) -> tuple[str, str]:
-    return "application/json", '{"status": "ok"}'
-
-
-def info(state: State) -> tuple[str, str]:
-    return "application/json", json.dumps({"program": "python"} | asdict(state.options), default=str)
-
-
-def metrics(state: State) -> tuple[str, str]:
+def metrics(state: State) -> str:
     rows = (
         ("requests_running", "gauge", state.running),
         ("requests_waiting", "gauge", state.waiting),
@@ -598,27 +596,26 @@ def metrics(state: State) -> tuple[str, str]:
         ("output_tokens_total", "counter", state.output_tokens),
     )
     lines = [f"# TYPE reference:{name} {kind}\nreference:{name} {value}\n" for name, kind, value in rows]
-    return "text/plain; version=0.0.4; charset=utf-8", "".join(lines)
-
-
-PAGES = {"/v1/models": models, "/health": health, "/info": info, "/metrics": metrics}
-CHAT_PATH = "/v1/chat/completions"
+    return "".join(lines)
 
 
 async def answer(connection: Connection, request: Request) -> None:
-    page = PAGES.get(request.path)
-    if not page and request.path != CHAT_PATH:
-        raise HttpError(404, f"{request.path}: no such path; there are {', '.join([CHAT_PATH, *PAGES])}")
-    if request.method != ("GET" if page else "POST"):
-        raise HttpError(405, f"{request.method}: not for {request.path}")
-    if page:
-        connection.write_whole(200, *page(connection.state))
+    path, state = request.path, connection.state
+    if path != CHAT_PATH and path not in PAGES:
+        raise HttpError(404, f"{path}: no such path; there are {', '.join([CHAT_PATH, *PAGES])}")
+    if request.method != ("POST" if path == CHAT_PATH else "GET"):
+        raise HttpError(405, f"{request.method}: not for {path}")
+    if path == CHAT_PATH:
+        await generate(connection, state, request)
     else:
-        await generate(connection, connection.state, request)
+        content_type = (
+            "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else "application/json"
+        )
+        connection.write_whole(200, content_type, page(path, state))
 
 
 async def serve(options: Options) -> None:
-    """Returns after SIGTERM or SIGINT; streams that run are cut."""
+    """Serve until SIGTERM or SIGINT, which cut the streams that run."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
