@@ -1,6 +1,6 @@
-"""Records of what bench has running, and the end of what a killed run left.
+"""Keep records of what bench has running, and end what a killed run left.
 
-One JSON file per supervised process in a state directory that all runs share. Knows no engine.
+One JSON file per supervised process lies in a state directory that all runs share. Knows no engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.whole_files import write_whole
 
 @dataclass(frozen=True)
 class Record:
-    """Who runs what. A pid is only meant together with its start time and the boot (see start_time_s)."""
+    """Who runs what. A pid names a process only together with its start time and the boot."""
 
     label: str
     boot_id: str
@@ -45,7 +45,7 @@ def supervised(
     grace_s: float = 10.0,
     pass_stdout: bool = False,
 ) -> Iterator[Supervised]:
-    """supervise.supervise for a `with` block, with a record in state_dir until all of it is gone."""
+    """Run argv while the block runs, as supervise does. A record is in state_dir until all of it is gone."""
     process = supervise(
         argv,
         log_path=log_path,
@@ -57,14 +57,15 @@ def supervised(
     path = state_dir / f"{process.mark}.json"
     try:
         with process:
-            _write(path, record_of(label, process))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(asdict(_record_of(label, process))).encode())
             yield process
     finally:
         if process.ended:
             path.unlink(missing_ok=True)
 
 
-def record_of(label: str, process: Supervised) -> Record:
+def _record_of(label: str, process: Supervised) -> Record:
     return Record(
         label=label,
         boot_id=watchdog.boot_id(),
@@ -77,10 +78,10 @@ def record_of(label: str, process: Supervised) -> Record:
 
 
 def reap(state_dir: Path) -> list[str]:
-    """End what earlier runs left in spite of all, and say so, one sentence for each.
+    """End what earlier runs left in spite of all, and return a sentence for each.
 
-    Leaves alone what belongs to a bench that still runs, and any process whose pid was given to another
-    since. Blocks for up to the grace period of each.
+    Leaves alone what belongs to a bench that still runs, and any process that has the pid of one that ended.
+    Blocks for up to the grace period of each.
     """
     said = []
     for path in sorted(state_dir.glob("*.json")):
@@ -95,9 +96,8 @@ def reap(state_dir: Path) -> list[str]:
 
 
 def _end(record: Record) -> list[str]:
-    """End the record's processes; returns their pids."""
+    """End the record's processes, and return their pids."""
     find = partial(watchdog.left_of, *record.process, record.mark)
-
     left = [str(process.pid) for process in find()]
     if _is_alive(record.watchdog):
         with suppress(ProcessLookupError):
@@ -117,13 +117,8 @@ def _is_alive(identity: tuple[int, float]) -> bool:
     return watchdog.start_time_s(identity[0]) == identity[1]
 
 
-def _write(path: Path, record: Record) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(record)).encode())
-
-
 def _read(path: Path) -> Record | None:
-    """None where it cannot be read: its run died while writing it, before or after another had reaped it."""
+    """Read a record, or return None if it cannot be read: another run may have reaped it."""
     try:
         fields = json.loads(path.read_text())
         identities = {name: tuple(fields[name]) for name in ("owner", "watchdog", "process")}

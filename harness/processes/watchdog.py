@@ -1,4 +1,4 @@
-"""Supervises one child process so that nothing it started outlives bench, however bench ends.
+"""Supervise one child process so that nothing it started outlives bench, however bench ends.
 
 The program: bench starts `python -P harness/processes/watchdog.py -- ARGV...` and holds the other end of its
 stdin. When that end closes (bench asks, exits, or dies by kill -9) or the child exits, every process that
@@ -37,7 +37,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def start_time_s(pid: int) -> float | None:
-    """When the process started, None if there is none (or only a zombie): with the pid, its identity.
+    """Return when the process started, None if there is none or only a zombie. With the pid, that names it.
 
     On Linux in seconds since boot, so that setting the clock does not change it; elsewhere since the epoch.
     """
@@ -46,21 +46,26 @@ def start_time_s(pid: int) -> float | None:
             return psutil.Process(pid).create_time()
         return None
     try:
-        # The second field is the program's name in parentheses and may hold anything, parentheses too.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def stat_fields(pid: int) -> list[str]:
+    """Read the fields of /proc/<pid>/stat from the state (the third) on. Raises OSError."""
+    # The second field is the program's name in parentheses and may hold anything, parentheses too.
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
 def boot_id() -> str:
-    """Differs after each boot of the machine; start times of two boots do not compare."""
+    """Return what differs after each boot of the machine. Start times of two boots do not compare."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:
-    """This user's living processes that were started with the mark in their environment."""
+    """Yield this user's living processes that were started with the mark in their environment."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == mark and start_time_s(process.pid) is not None:
@@ -94,8 +99,11 @@ def _signal_until_gone(
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
-    """What lives of a process that ran under a watchdog that is gone: itself (if pid and start time match)
-    with its descendants, its session's members, and whoever carries its mark."""
+    """Return what still lives of a process whose watchdog is gone.
+
+    That is itself (if pid and start time match) with its descendants, the members of its session, and whoever
+    carries its mark.
+    """
     found = {process.pid: process for process in marked(mark)}
     present = start_time_s(pid)
     if present == started_s:
@@ -146,7 +154,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _first_line(descriptor: int) -> bytes | None:
-    """The first line, None if the other end closed before it was whole."""
+    """Read the first line. Return None if the other end closed before it was whole."""
     line = b""
     while not line.endswith(b"\n"):
         piece = os.read(descriptor, 65536)
@@ -157,7 +165,7 @@ def _first_line(descriptor: int) -> bytes | None:
 
 
 def _wakeup_pipe() -> int:
-    """A descriptor on which each signal's number arrives as a byte; from here on no signal ends this process.
+    """Return a descriptor on which each signal's number arrives as a byte. From now on no signal ends us.
 
     Python handlers, not SIG_IGN: an ignored signal would stay ignored in the child.
     """
@@ -191,8 +199,11 @@ def _spawn(
 
 
 def _in_child(prctl: Callable[..., object] | None) -> None:
-    """Between fork and exec: open files up to the hard limit, for a server and its users have a connection
-    each; and should this watchdog itself be killed, the kernel ends the child."""
+    """Prepare the child between fork and exec.
+
+    It may open files up to the hard limit: a server has a connection for each user. The kernel ends it if
+    this watchdog itself is killed.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
@@ -203,7 +214,7 @@ def _in_child(prctl: Callable[..., object] | None) -> None:
 
 
 def _watch(child_pid: int, wake: int) -> dict[int, int]:
-    """Wait until the child has exited or bench is gone or asks; returns the statuses reaped so far."""
+    """Wait until the child has exited, or bench is gone or asks. Return the statuses reaped so far."""
     parent = os.getppid()
     statuses: dict[int, int] = {}
     while True:
@@ -217,7 +228,7 @@ def _watch(child_pid: int, wake: int) -> dict[int, int]:
 
 
 def _finish(child_pid: int, mark: str, statuses: dict[int, int], grace_s: float, wake: int) -> None:
-    """End all that is left, report the child's end as soon as it is known, and what it took."""
+    """End all that is left. Report the child's end as soon as it is known, and what it took."""
     by_itself = child_pid in statuses
     reported = False
 

@@ -59,7 +59,7 @@ class Watch:
         self.phases.append(Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
         if t_ns is None:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile
-                sampler.mark(name)
+                sampler.mark()
 
     def host_rows(self, since_ns: int, until_ns: int) -> list[HostSample]:
         return self._rows("host", since_ns, until_ns)

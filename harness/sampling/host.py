@@ -1,15 +1,15 @@
-"""Memory and CPU of the machine and of a server's process tree over time, and what the machine is. By psutil.
+"""Memory, CPU and energy of the machine and of a server's process tree over time, and what the machine is.
 
-Knows processes by pid only, and nothing of engines or devices. What cannot be read is None.
+What cannot be read is None. Knows processes by pid only, and nothing of engines or devices.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ from harness.contracts import Reason, Scalar, mean_power_w
 from harness.processes.watchdog import boot_id
 from harness.sampling import sampling
 from harness.sampling.process_tree import ProcessTree, TreeReading
-from harness.sampling.rapl import PackageEnergy
 from harness.sampling.sampling import BaselineReturn, Idle, Sampling
 
 # The kernel adds its counts of swapping up over all cores each time that they are read.
 _SWAP_S = 1.0
+_POWERCAP = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,12 @@ class HostSample:
     """The tree's and the machine's state at `t_ns` (CLOCK_MONOTONIC).
 
     The tree's fields are None without a tree or once it has gone (`processes` is 0 then). `cpu_s` and the
-    faults never decrease; what a child used within a sample's length of its end may be missing. `rss_bytes`
+    faults never decrease. What a child used within a sample's length of its end may be missing. `rss_bytes`
     counts what processes share once for each. `pss_bytes` is read at marks only.
 
-    The machine's: `machine_cpu_pct` and `machine_steal_pct` are of all cores (100 = all busy, all stolen)
-    since the sample before, None at marks; `machine_swapped_bytes` went in or out of swap since boot, read
-    once a second like what is in it; `package_energy_j` is of the CPU's packages, from an arbitrary
-    beginning (harness/sampling/rapl.py).
+    `machine_cpu_pct` and `machine_steal_pct` are of all cores (100 = all busy, all stolen) since the sample
+    before, None at marks. `machine_swapped_bytes` went in or out of swap since boot, read once a second like
+    what is in it. `package_energy_j` is of the CPU's packages, from an arbitrary beginning.
     """
 
     t_ns: int
@@ -57,6 +56,64 @@ class HostSample:
     package_energy_j: float | None = None
 
 
+class PackageEnergy:
+    """The energy counters of the CPU's packages, from Linux's power capping interface (RAPL), added up.
+
+    Most systems let root alone read them. `reason` says why there is no value; it is None while there is one.
+    A counter begins again after max_energy_range_uj (minutes at full power): read it more often than that.
+    """
+
+    def __init__(self, root: Path = _POWERCAP) -> None:
+        self.reason: str | None = None
+        # A package is a zone of the first level (intel-rapl:0, on AMD as well). Its parts (intel-rapl:0:0)
+        # are in it, `psys` is the whole machine, and intel-rapl-mmio has the same package once more.
+        zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+        self._counters: list[_Counter] = []
+        try:
+            self._counters = [_Counter(zone) for zone in zones if _text(zone / "name").startswith("package")]
+        except (OSError, ValueError) as error:
+            self.reason = _reason(error)
+        if not self._counters and self.reason is None:
+            self.reason = f"this system shows no energy counter of the CPU ({root} has no package)"
+
+    def read_j(self) -> float | None:
+        """Return the joules so far, from an arbitrary beginning, or None. They never decrease."""
+        if self.reason is not None:
+            return None
+        try:
+            return sum(counter.read_uj() for counter in self._counters) / 1e6
+        except (OSError, ValueError) as error:
+            self.reason = _reason(error)
+            return None
+
+
+class _Counter:
+    """One package's counter, continued over its wrap."""
+
+    def __init__(self, zone: Path) -> None:
+        self._path = zone / "energy_uj"
+        self._range_uj = int(_text(zone / "max_energy_range_uj"))
+        self._wrapped_uj = 0
+        self._last_uj = int(_text(self._path))
+
+    def read_uj(self) -> int:
+        now_uj = int(_text(self._path))
+        if now_uj < self._last_uj:
+            self._wrapped_uj += self._range_uj
+        self._last_uj = now_uj
+        return self._wrapped_uj + now_uj
+
+
+def _text(path: Path) -> str:
+    return path.read_text().strip()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.filename} may be read by root only"
+    return f"the energy counter of the CPU cannot be read: {error}"
+
+
 class HostReader:
     """Reads a tree and the machine again and again. `notes`: why a field is None."""
 
@@ -71,7 +128,7 @@ class HostReader:
         self._note_energy()
 
     def read(self, *, is_mark: bool = False) -> list[HostSample]:
-        """One sample. At a mark, PSS takes about 10 ms per GiB of the tree's memory longer."""
+        """Take one sample. At a mark it takes 10 ms longer per GiB of the tree's memory, for PSS."""
         pss = self._tree.pss_bytes() if is_mark else None
         if isinstance(pss, Reason):
             self.notes["pss"] = pss.text
@@ -93,7 +150,7 @@ class HostReader:
                 processes=used.processes if self._tree.has_pid else None,
                 major_faults=used.major_faults,
                 pss_bytes=None if isinstance(pss, Reason) else pss,
-                machine_available_bytes=available_bytes(),
+                machine_available_bytes=int(psutil.virtual_memory().available),
                 machine_cpu_pct=cpu_pct,
                 minor_faults=used.minor_faults,
                 machine_steal_pct=steal_pct,
@@ -104,7 +161,7 @@ class HostReader:
         ]
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
-        """Busy and stolen; None where no time has passed, stolen also where the system does not count it."""
+        """Return busy and stolen, None if no time has passed; stolen also if the system does not count it."""
         times = psutil.cpu_times()
         idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None)
         # Linux counts a guest's time in `user` as well.
@@ -123,24 +180,19 @@ class HostReader:
 
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
-    """A sampler of the tree and the machine, to be entered with `with`; its marks read PSS."""
+    """Return a sampler of the tree and the machine, to be entered with `with`. Its marks read PSS."""
     reader = HostReader(tree)
     return Sampling(reader.read, hz, read_at_mark=lambda: reader.read(is_mark=True), notes=reader.notes)
 
 
-def available_bytes() -> int:
-    """Memory that a new program could use without swapping, as the system estimates it."""
-    return int(psutil.virtual_memory().available)
-
-
 def used_bytes() -> int:
-    """Total less available."""
+    """Read the machine's memory in use: total less what a new program could have without swapping."""
     memory = psutil.virtual_memory()
     return int(memory.total - memory.available)
 
 
 def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
-    """The machine's used memory as median and the power of its CPU packages over duration_s. Blocks."""
+    """Return the machine's used memory as median and its CPU packages' power over duration_s. Block."""
     energy = PackageEnergy()
     seen = sampling.observe(lambda: (used_bytes(), energy.read_j()), hz, duration_s)
     power_w = mean_power_w([(t_ns, energy_j) for t_ns, (_, energy_j) in seen])
@@ -149,12 +201,12 @@ def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
 
 
 def wait_for_baseline(baseline: int, tolerance_bytes: int, timeout_s: float) -> BaselineReturn:
-    """Wait until the machine's used memory is back at the baseline. Blocks for up to timeout_s."""
+    """Block until the machine's used memory is back at the baseline, for up to timeout_s."""
     return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
 
 
 def machine_facts() -> dict[str, Scalar]:
-    """What the machine is, and its load now."""
+    """Return what the machine is, and its load now."""
     uname = platform.uname()
     return {
         "os": _os_name(),
@@ -181,13 +233,6 @@ def _os_name() -> str:
 
 def _cpu_model() -> str | None:
     with suppress(OSError):
-        return _value_of("model name", Path("/proc/cpuinfo").read_text().splitlines())
+        found = re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return found[1].strip() if found else None
     return platform.processor() or None
-
-
-def _value_of(name: str, lines: Iterable[str]) -> str | None:
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return None

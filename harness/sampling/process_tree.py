@@ -1,7 +1,7 @@
 """A process and its descendants: who they are, and what they use together.
 
-By psutil; what is read ten times a second comes from one file of Linux's /proc where there is one, at a sixth
-of psutil's price. Knows nothing of servers. What cannot be read is None.
+On Linux they are read from one file of /proc for each, at a sixth of psutil's price; elsewhere by psutil.
+What cannot be read is None. Knows nothing of servers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from harness.contracts import Reason
+from harness.processes.watchdog import stat_fields
 
 # New descendants are looked for this often: the names in /proc, and the parents of those that are new.
 _LOOK_S = 1.0
@@ -35,8 +35,10 @@ class _Counters(NamedTuple):
 
 @dataclass(frozen=True)
 class _Reading:
-    """One process: its own counters, and those of its children that it has waited for. `started` tells it
-    from another one that has its pid later."""
+    """One process: its own counters, and those of its children that it has waited for.
+
+    `started` tells it from another one that has its pid later.
+    """
 
     started: float
     parent: int
@@ -49,9 +51,11 @@ class _Reading:
 
 @dataclass(frozen=True)
 class TreeReading:
-    """The members together. All but `processes` are None once none is left; the faults also where the system
-    does not count them. CPU time and faults never decrease; what a child used within a sample's length of its
-    end may be missing."""
+    """The members together. All but `processes` are None once none is left.
+
+    The faults are None also if the system does not count them. CPU time and faults never decrease. What a
+    child used within a sample's length of its end may be missing.
+    """
 
     processes: int
     rss_bytes: int | None = None
@@ -79,12 +83,14 @@ class ProcessTree:
         self.has_pid = pid is not None
 
     def pids(self) -> set[int]:
-        """The members as last seen; cheap."""
+        """Return the members as last seen. Cheap."""
         return set(self._members)
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Those of the pids that are members, or were and are no other process now; None for a tree without a
-        pid."""
+        """Return those of the pids that are members, or were and are no other process now.
+
+        None for a tree without a pid.
+        """
         if not self.has_pid:
             return None
         with self._lock:
@@ -96,7 +102,7 @@ class ProcessTree:
             return pids & self._ever.keys()
 
     def read(self) -> TreeReading | None:
-        """What it uses now; None for a tree without a pid."""
+        """Return what it uses now, None for a tree without a pid."""
         if not self.has_pid:
             return None
         with self._lock:
@@ -105,8 +111,10 @@ class ProcessTree:
             return self._read_members()
 
     def pss_bytes(self) -> int | Reason | None:
-        """Memory with what is shared counted once, about 10 ms per GiB; None where no member is left, the
-        Reason where the system does not tell."""
+        """Read the memory with what is shared counted once, in about 10 ms per GiB.
+
+        None if no member is left; the Reason if the system does not tell.
+        """
         if not _IS_LINUX:
             return Reason("this system does not tell PSS")
         sizes = []
@@ -126,10 +134,10 @@ class ProcessTree:
         born = {}
         for pid in listed - self._strangers - self._members.keys():
             with suppress(psutil.Error, OSError, ValueError):
-                born[pid] = _parent_and_start(pid)
+                born[pid] = _read_process(pid)
         members = dict(self._members)
-        while grown := [pid for pid, (parent, _) in born.items() if pid not in members and parent in members]:
-            members |= {pid: born[pid][1] for pid in grown}
+        while grown := [pid for pid in born.keys() - members.keys() if born[pid].parent in members]:
+            members |= {pid: born[pid].started for pid in grown}
         self._strangers |= born.keys() - members.keys()
         self._ever |= members
         self._members = members
@@ -160,9 +168,9 @@ class ProcessTree:
         )
 
     def _counted(self, alive: list[_Reading]) -> _Counters:
-        """What the tree has used so far.
+        """Return what the tree has used so far.
 
-        An ended child is in its parent's sum if that one waited for it, and in our last reading of it; the
+        An ended child is in its parent's sum if that one waited for it, and in our last reading of it. The
         larger of the two sums is the better account, and neither counts anything twice.
         """
         own = _added(reading.own for reading in alive)
@@ -178,34 +186,18 @@ def _added(counters: Iterable[_Counters]) -> _Counters:
     return _Counters._make(sum(values) for values in zip((0.0, 0, 0), *counters, strict=True))
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat behind the program's name, from the state on (proc_pid_stat(5), 3)."""
-    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-
-
-def _parent_and_start(pid: int) -> tuple[int, float]:
-    """Raises as _read_process does."""
-    if not _IS_LINUX:
-        process = psutil.Process(pid)
-        return process.ppid(), process.create_time()
-    fields = _stat(pid)
-    return int(fields[1]), float(fields[19])
-
-
 def _is_another(pid: int, started: float | None) -> bool:
-    """Whether a process has this pid that is not the one that started then (None: not known)."""
+    """Return whether a process has this pid that is not the one that started then (None: not known)."""
     with suppress(psutil.Error, OSError, ValueError):
-        return started is not None and _parent_and_start(pid)[1] != started
+        return started is not None and _read_process(pid).started != started
     return False
 
 
 def _read_process(pid: int) -> _Reading:
-    """Raises psutil.NoSuchProcess or OSError where it has gone."""
-    return _read_stat(pid) if _IS_LINUX else _read_portable(psutil.Process(pid))
-
-
-def _read_stat(pid: int) -> _Reading:
-    fields = _stat(pid)
+    """Read what one process is and uses. Raises psutil.NoSuchProcess or OSError if it has gone."""
+    if not _IS_LINUX:
+        return _read_portable(psutil.Process(pid))
+    fields = stat_fields(pid)
     ticks, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     return _Reading(
         started=float(fields[19]),

@@ -1,7 +1,6 @@
 """A thread that reads something at a fixed rate, and the idle state before and after a server.
 
-Shared by harness/sampling/host.py and harness/sampling/gpu.py; knows neither what is read nor who asks.
-Instants are CLOCK_MONOTONIC nanoseconds.
+Instants are CLOCK_MONOTONIC nanoseconds. Knows neither what is read nor who asks.
 """
 
 from __future__ import annotations
@@ -22,8 +21,10 @@ ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
 
 @dataclass(frozen=True)
 class SamplerTiming:
-    """The sampler's own cost and regularity. `missed`: samples that were due while another still ran. `cpu_s`
-    is of its thread and of what was read at marks."""
+    """The sampler's own cost and regularity.
+
+    `missed` are samples that were due while another still ran. `cpu_s` is of its thread and of marks.
+    """
 
     samples: int
     missed: int
@@ -34,8 +35,10 @@ class SamplerTiming:
 
 @dataclass(frozen=True)
 class Idle:
-    """What devices or a machine used before a server was there: memory, and power on average; `power_note`
-    says why that is not known."""
+    """What devices or a machine used before a server was there: memory, and power on average.
+
+    `power_note` says why that is not known.
+    """
 
     used_bytes: int | None
     power_w: float | None
@@ -54,9 +57,8 @@ class BaselineReturn:
 class Sampling(Generic[Row]):
     """Rows of `read()`, `hz` times a second, from entering the `with` block to leaving it.
 
-    `read_at_mark` gives the rows for a phase's beginning (default: `read`). An exception from either is kept
-    in `error`, its sample left out, and sampling goes on. `notes` is what the reader has to say of missing
-    values: field -> reason.
+    `read_at_mark` gives the rows of a mark (default: `read`). An exception from either is kept in `error`,
+    its sample left out, and sampling goes on. `notes` is what the reader has to say of missing values.
     """
 
     def __init__(
@@ -72,7 +74,6 @@ class Sampling(Generic[Row]):
         self._period_s = 1.0 / hz
         self._rows: list[Row] = []
         self._instants_ns: list[int] = []
-        self._phases: list[tuple[str, int]] = []
         self._failures: list[str] = []
         self._missed = 0
         self._cpu_s = 0.0
@@ -82,11 +83,12 @@ class Sampling(Generic[Row]):
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
-    def mark(self, phase: str) -> None:
-        """A phase begins now: keep its instant, and a sample with what is too costly for each one. Blocks
-        for that sample, ANSWER_LIMIT_S at most; while one that came too late has not returned, none is
-        taken."""
-        self._phases.append((phase, time.monotonic_ns()))
+    def mark(self) -> None:
+        """Take a sample with what is too costly for each one: a phase of the start begins.
+
+        Blocks for that sample, ANSWER_LIMIT_S at most. While one that came too late has not returned, none is
+        taken.
+        """
         if not all(returned.is_set() for returned in self._late_marks):
             return
         returned = threading.Event()
@@ -96,19 +98,17 @@ class Sampling(Generic[Row]):
             self._late_marks.append(returned)
             self._failures.append(f"a sample at a mark: {hung}")
 
-    def phases(self) -> list[tuple[str, int]]:
-        return list(self._phases)
-
     def rows(self) -> list[Row]:
-        """All rows so far, while sampling goes on, too."""
+        """Return all rows so far, while sampling goes on, too."""
         return list(self._rows)
 
     def last(self, count: int = 1) -> list[Row]:
-        """The newest rows, `count` at most, without a copy of all the others."""
+        """Return the newest rows, `count` at most, without a copy of all the others."""
         return self._rows[-count:]
 
     @property
     def notes(self) -> dict[str, str]:
+        """Why values are missing, by field."""
         return dict(self._notes)
 
     @property
@@ -118,6 +118,7 @@ class Sampling(Generic[Row]):
         return f"{count} samples could not be read; the first: {self._failures[0]}" if count else None
 
     def timing(self) -> SamplerTiming:
+        """Return what sampling has cost so far."""
         instants = list(self._instants_ns)
         gaps = sorted((b - a) / 1e9 for a, b in itertools.pairwise(instants))
         return SamplerTiming(
@@ -150,7 +151,7 @@ class Sampling(Generic[Row]):
             due_s += (late + 1) * self._period_s
 
     def _sample_at_mark(self, returned: threading.Event) -> float:
-        """In a thread of its own; returns the processor time that it took, in seconds."""
+        """Take a sample, in a thread of its own, and return the processor time that it took."""
         self._sample(self._read_at_mark)
         returned.set()
         return time.thread_time()
@@ -168,8 +169,10 @@ def _take_no_signals() -> None:
 
 
 def within(limit_s: float, ask: Callable[[], Value]) -> Value:
-    """`ask()` in a thread of its own, with what it raises. Blocks; raises TimeoutError after limit_s and
-    leaves that thread behind: what hangs in a driver cannot be stopped."""
+    """Return `ask()`, called in a thread of its own, or raise what it raises. Block for up to limit_s.
+
+    Raises TimeoutError after that and leaves the thread behind: what hangs in a driver cannot be stopped.
+    """
     answers: list[Value] = []
     failures: list[BaseException] = []
 
@@ -191,7 +194,7 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
 
 
 def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tuple[int, Value]]:
-    """What `read()` gave over duration_s, each with the instant at which it had been read. Blocks."""
+    """Return what `read()` gave over duration_s, each with the instant at which it had been read. Block."""
     seen = []
     for _ in range(max(1, round(hz * duration_s))):
         value = read()
@@ -201,7 +204,7 @@ def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tup
 
 
 def median_bytes(values: Sequence[int | None]) -> int | None:
-    """None where one of them is not known."""
+    """Return the median, None if one of the values is not known."""
     known = [value for value in values if value is not None]
     return int(statistics.median(known)) if len(known) == len(values) > 0 else None
 
@@ -209,7 +212,7 @@ def median_bytes(values: Sequence[int | None]) -> int | None:
 def wait_until_back(
     read: Callable[[], int | None], baseline_bytes: int | None, tolerance_bytes: int, timeout_s: float
 ) -> BaselineReturn:
-    """Wait until `read()` is at most baseline + tolerance, for up to timeout_s. Blocks."""
+    """Block until `read()` is at most baseline + tolerance, for up to timeout_s."""
     begun_s = time.monotonic()
     while True:
         value = read()

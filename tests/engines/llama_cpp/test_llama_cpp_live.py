@@ -195,9 +195,9 @@ def test_server_says_what_it_really_uses(server: Live, environment: InstalledEnv
 def test_its_counters_are_what_its_answers_say(server: Live) -> None:
     base_url = f"http://127.0.0.1:{server.port}/v1"
     with sample_server(base_url, METRICS_PATH, ENGINE.metrics) as sampler:
-        sampler.mark("before")
+        sampler.mark()
         usages = [server.chat(f"A counted question, {part}", 24)[-1]["usage"] for part in ("one", "two")]
-        sampler.mark("after")
+        sampler.mark()
     assert (sampler.notes, sampler.error) == ({}, None)
     rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
     assert all(getattr(row, term) is not None for row in rows for term in ENGINE.metrics)

@@ -141,10 +141,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def test_its_counters_are_what_its_answers_say(live: Live) -> None:
     with sample_server(live.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
-        sampler.mark("before")
+        sampler.mark()
         answers = [live.answer(f"A counted question, {part}", 6) for part in ("one", "two")]
         wait_until(lambda: sampler.rows()[-1].queued_requests - sampler.rows()[0].queued_requests == 2)
-        sampler.mark("after")
+        sampler.mark()
     assert (sampler.notes, sampler.error) == ({}, None)
     rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
     first, last = rows[0], rows[-1]

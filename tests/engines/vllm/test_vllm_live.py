@@ -164,9 +164,9 @@ def test_its_prefix_cache_is_emptied_and_counts_that_it_was(server: Server) -> N
 
 def test_its_counters_are_what_its_answers_say(server: Server) -> None:
     with sample_server(server.spec.base_url, METRICS_PATH, ENGINE.metrics) as sampler:
-        sampler.mark("before")
+        sampler.mark()
         answers = [usage(chat(server, f"A counted question, {part}", 24)) for part in ("one", "two")]
-        sampler.mark("after")
+        sampler.mark()
     assert (sampler.notes, sampler.error) == ({}, None)
     rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
     assert all(getattr(row, term) is not None for row in rows for term in ENGINE.metrics)

@@ -20,7 +20,7 @@ def watching(devices: int = 0, **rows: list[Any]) -> Watch:
     samplers: dict[str, Sampling[Any]] = {}
     for name, known in rows.items():
         samplers[name] = Sampling(lambda known=known: known)  # type: ignore[misc]
-        samplers[name].mark("now")
+        samplers[name].mark()
     return Watch(samplers, ExitStack(), None, has_server=True, devices=devices)  # type: ignore[arg-type]
 
 

@@ -106,13 +106,12 @@ def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> No
         with gpu.sample_devices([0], lambda listed: set(), hz=100) as running:
             while len(running.rows()) < 2: time.sleep(0.01)
             os.environ["HANG_nvmlDeviceGetPowerUsage"] = "1"
-            running.mark("ready")
-            running.mark("window")
-        return {"took_s": time.monotonic() - begun_s, "phases": running.phases(), "error": running.error}
+            running.mark()
+            running.mark()
+        return {"took_s": time.monotonic() - begun_s, "error": running.error}
     """
     answer = ask(library, "hung()", define=dedent(source))
     assert answer["took_s"] < 3
-    assert [phase for phase, _ in answer["phases"]] == ["ready", "window"]
     assert "a sample at a mark: no answer within 0.2 s" in answer["error"]
     assert answer["error"].startswith("2 samples")
 

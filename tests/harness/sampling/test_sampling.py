@@ -33,7 +33,7 @@ def test_the_newest_rows_are_had_without_the_others() -> None:
     sampling = Sampling(lambda: [next(numbers), next(numbers)])
     assert sampling.last() == []
     for _ in range(3):
-        sampling.mark("one")
+        sampling.mark()
     assert (sampling.last(), sampling.last(3), sampling.last(99)) == ([5], [3, 4, 5], list(range(6)))
 
 
@@ -90,14 +90,9 @@ def test_an_error_is_kept_and_sampling_goes_on() -> None:
     assert sampling.error == "2 samples could not be read; the first: ValueError: no 1"
 
 
-def test_a_mark_keeps_its_instant_and_adds_a_sample_of_its_own() -> None:
+def test_a_mark_adds_a_sample_of_its_own() -> None:
     with Sampling(lambda: ["plain"], hz=100, read_at_mark=lambda: ["thorough"]) as sampling:
-        before_ns = time.monotonic_ns()
-        sampling.mark("warm-up")
-        after_ns = time.monotonic_ns()
-    [(phase, t_ns)] = sampling.phases()
-    assert phase == "warm-up"
-    assert before_ns <= t_ns <= after_ns
+        sampling.mark()
     assert sampling.rows().count("thorough") == 1
 
 
@@ -117,8 +112,8 @@ def test_what_marks_cost_is_counted_with_the_samplers_own() -> None:
 
     with Sampling(lambda: [1], hz=1, read_at_mark=burn) as sampling:
         before_s = sampling.timing().cpu_s
-        sampling.mark("ready")
-        sampling.mark("window")
+        sampling.mark()
+        sampling.mark()
     assert 0.2 <= sampling.timing().cpu_s - before_s < 0.4
 
 
@@ -145,12 +140,11 @@ def test_a_sample_that_hangs_holds_nobody_up() -> None:
     release = threading.Event()
     begun_s = time.monotonic()
     with Sampling(lambda: [release.wait(30)], hz=50) as sampling:
-        sampling.mark("ready")
-        sampling.mark("window")
+        sampling.mark()
+        sampling.mark()
     took_s = time.monotonic() - begun_s
     release.set()
     assert took_s < 2
-    assert [phase for phase, _ in sampling.phases()] == ["ready", "window"]
     first = "a sample at a mark: no answer within 0.1 s"  # later marks take none
     assert sampling.error == f"2 samples could not be read; the first: {first}"
 
@@ -167,12 +161,12 @@ def test_marks_take_samples_again_once_a_late_one_has_returned() -> None:
         return ["late"]
 
     with Sampling(lambda: ["plain"], hz=100, read_at_mark=late_once) as sampling:
-        sampling.mark("late")
-        sampling.mark("while it runs")
+        sampling.mark()
+        sampling.mark()
         assert sampling.error == f"1 samples could not be read; the first: a sample at a mark: {NO_ANSWER}"
         release.set()
         wait_until(lambda: "late" in sampling.rows() and not bounded_threads())
-        sampling.mark("after")
+        sampling.mark()
     assert sampling.rows().count("marked") == 1
     assert sampling.rows().count("late") == 1
 
