@@ -4,7 +4,7 @@ Runs with bench's own Python (`python -P`), as a process of its own so that it c
 
 `ask REPOSITORY REVISION` prints one JSON object: `commit`, `files` (name, size_bytes, sha256 where the hub
 says it), `parameters` (numbers in its safetensors, null where the hub has not counted them) and `config`
-(the text of its config.json, null where it has none). Nothing is kept.
+(its config.json, null where it has none that is an object). Nothing is kept.
 
 `download REPOSITORY COMMIT FOLDER BYTES NAME...` fetches these files, and says every few seconds how many of
 their bytes are there. Files that are there already are not fetched again.
@@ -64,9 +64,17 @@ def ask(repo: str, revision: str) -> None:
                 etag_timeout=TIMEOUT_S,
                 token=TOKEN,
             )
-            config = Path(path).read_text(encoding="utf-8", errors="replace")
+            config = read_object(Path(path))
     parameters = info.safetensors.total if info.safetensors else None
     print(json.dumps({"commit": info.sha, "files": files, "parameters": parameters, "config": config}))
+
+
+def read_object(path: Path) -> object:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def download(repo: str, commit: str, output: str, total: str, *names: str) -> None:

