@@ -136,10 +136,11 @@ static bool count_message(const char *message, int64_t *prompt_tokens) {
     if (*message != '{')
         return false;
     find(message, 2, (const char *const[]){"role", "content"}, values);
-    if (*values[1] == '"')
-        bytes = text_bytes(values[1]);
-    else if (*values[1] == '[')
-        for (const char *part = item_from(values[1] + 1); part; part = item_from(past_value(part))) {
+    const char *role = values[0], *content = values[1];
+    if (*content == '"')
+        bytes = text_bytes(content);
+    else if (*content == '[')
+        for (const char *part = item_from(content + 1); part; part = item_from(past_value(part))) {
             if (*part != '{')
                 return false;
             find(part, 1, (const char *const[]){"text"}, &text);
@@ -147,10 +148,10 @@ static bool count_message(const char *message, int64_t *prompt_tokens) {
                 return false;
             bytes += text_bytes(text);
         }
-    else if (!is_null(values[1]))
+    else if (!is_null(content))
         return false;
     *prompt_tokens += (bytes + 3) / 4;
-    return *values[0] == '"';
+    return *role == '"';
 }
 
 /* Reads a body that a zero follows. */

@@ -12,11 +12,10 @@
 
 /* An HTTP request. Its method does not matter: no path has two. */
 typedef struct {
-    char path[256]; /* without its query */
-    char
-        id[ID_BYTES + 1]; /* X-Request-Id, cut; a question mark for what is not ASCII, or not plain in JSON */
-    bool is_last;         /* the client wants no further request on this connection */
-    size_t head_bytes;    /* 0: the head has not all come */
+    char path[256];        /* without its query */
+    char id[ID_BYTES + 1]; /* X-Request-Id, cut; with a question mark for what JSON would escape */
+    bool is_last;          /* the client wants no further request on this connection */
+    size_t head_bytes;     /* 0: the head has not all come */
     size_t body_bytes;
 } Request;
 

@@ -474,7 +474,7 @@ static void generate(Connection *connection, const Request *request, char *body)
     int64_t arrived_ns = now_ns(), wanted = options.output_tokens;
     char *end = body + request->body_bytes, kept = *end;
     server.generations++;
-    strcpy(connection->id, request->id);
+    strncpy(connection->id, request->id, sizeof connection->id); /* pads with zeros, as the record does */
     if (!*connection->id)
         snprintf(connection->id, sizeof connection->id, "reference-%lld", (long long)server.generations);
     record_send(connection, ARRIVAL, 0, arrived_ns);

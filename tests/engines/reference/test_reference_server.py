@@ -676,6 +676,17 @@ def test_a_second_server_appends_and_long_ids_are_cut(tmp_path: Path, command: t
     assert [send[:2] for send in read_sends(tmp_path / "sends.bin")] == rows * 2
 
 
+def test_each_request_of_a_connection_has_its_own_id(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with serving(*FAST, "--sends", tmp_path, command=command) as server:
+        with connected(server.port) as connection:
+            for name in ("x" * 36, "short", ""):
+                ask(connection, body(max_tokens=1), name).read()
+        server.process.terminate()
+        server.process.wait(LIMIT_S)
+    names = [send.request_id for send in chunk_sends(read_sends(tmp_path / "sends.bin"))]
+    assert names == ["x" * 36, "short", "reference-3"]
+
+
 def test_a_record_of_another_version_is_not_written_on(tmp_path: Path) -> None:
     before = b"RFSENDS\n" + struct.pack("<II", 1, 48)
     (tmp_path / "sends.bin").write_bytes(before)

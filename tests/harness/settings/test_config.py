@@ -115,6 +115,10 @@ def test_given_settings_parse_again_to_the_same(load: str) -> None:
         (["engine.tensor_parallel=0"], "engine.tensor_parallel=0: must be 1 or more"),
         (["engine.prefix_cache=maybe"], "engine.prefix_cache=maybe: must be true or false"),
         (["engine=reference", "reference.program=/opt/server"], "choose from python, native"),
+        (
+            ["engine=reference", "reference.program=native", "reference.fault=reset@3"],
+            "reference.fault=reset@3: the native program lacks it; reference.program=python has it",
+        ),
         (["engine=reference", "reference.environment=/opt"], "reference.environment=/opt: no such key"),
         (
             ["engine=openai", "engine.base_url=http://h/v1", "model=m", "engine.launcher=docker"],
