@@ -45,13 +45,13 @@ def print_json(value: object) -> None:
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A second Ctrl-C while all is being stopped would only cut that short; one much later is meant anew.
+# A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.
 _PATIENCE_S = 60.0
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Interrupted, once; again only after _PATIENCE_S."""
+    """Raise Interrupted on SIGINT or SIGTERM, once; again only after _PATIENCE_S."""
     last_s = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:

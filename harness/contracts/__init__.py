@@ -5,7 +5,6 @@ Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration
 A value that is not known is None, never 0.
 """
 
-from harness.contracts.caches import CacheReset, HttpCall
 from harness.contracts.deployments import (
     AttachSpec,
     ContainerSpec,
@@ -21,27 +20,43 @@ from harness.contracts.deployments import (
     Weights,
     WeightsFile,
 )
-from harness.contracts.devices import throttle_names
-from harness.contracts.energy import counter_fell, mean_power_w
+from harness.contracts.devices import counter_fell, mean_power_w, throttle_names
 from harness.contracts.engines import Engine, Hint, Said, Stage, Tuned
+from harness.contracts.fitness import (
+    FOREIGN_SHARE,
+    LOOK_S,
+    GuardFinding,
+    GuardMode,
+    GuardTerms,
+    SelfTest,
+    SelfTestStep,
+    Unfit,
+)
 from harness.contracts.goals import (
     COMPARED_METRICS,
     SUCCESS,
+    ApiPrice,
     CompareTerms,
     GateTerms,
     Objective,
+    Price,
     SearchTerms,
     Until,
 )
-from harness.contracts.guards import FOREIGN_SHARE, LOOK_S, GuardFinding, GuardMode, GuardTerms, Unfit
 from harness.contracts.loads import FEWEST_REQUESTS, LAST_REQUESTS, Arrival, Load
-from harness.contracts.memory import METRICS_PATH, MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
-from harness.contracts.prices import ApiPrice, Price
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
 from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
-from harness.contracts.selftests import SelfTest, SelfTestStep
+from harness.contracts.servers import (
+    METRICS_PATH,
+    CacheReset,
+    HttpCall,
+    MemoryNeed,
+    MemoryPart,
+    ServerMetric,
+    ServerTerm,
+)
 from harness.contracts.words import (
     CellStatus,
     EndedBy,

@@ -1,4 +1,4 @@
-"""What serves them: a deployment, its weights, what is started and installed. Standard library only."""
+"""What is served and how: a deployment, its weights, what is started and installed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class EngineTerms:
 
     None leaves a term to the engine. With fairness `matched` and `tuned` the plan fills those that were not
     given: `context_length` (tokens of one conversation), `concurrent_sequences` (requests served at once:
-    the largest load.concurrency, for open loops and traces a small fixed number), `kv_cache_tokens` (tokens
-    that the KV cache holds in all: the product of the two), `prefix_cache` (on). With `stock` it fills none.
+    what the largest load needs, see plan/traffic.py), `kv_cache_tokens` (tokens that the KV cache holds in
+    all: the product of the two, or what all deployments can hold, see plan/memory.py), `prefix_cache` (on).
+    With `stock` it fills none.
 
     `launcher`: None is the engine's first. `chunked_prefill`: long prompts are read in parts, between the
     tokens of others. `dtype`: of activations and unquantized weights. `tensor_parallel`: devices that share
@@ -204,7 +205,7 @@ class InstallSpec:
     `environment` (a file name), then `mend`, scripts of engines/inside that its Python runs, then `check`,
     Python source that must run in it; None: no venv. `size_bytes` is roughly what lands on disk. `sources`:
     C files, and the headers beside them, that the system's compiler makes one program of, `bin/program` in
-    the environment (made anew when they change). `program`: a file in the environment that is the server,
+    the environment (made again when they change). `program`: a file in the environment that is the server,
     where no Python starts it. `is_built`: packages or sources are compiled here, which takes minutes: only
     ever when the user asks for it. `needs`: a sentence on what pip needs to find or build the packages, said
     when it fails."""

@@ -1,4 +1,4 @@
-"""The engine seam: everything that bench knows of a serving program. Standard library only."""
+"""The engine seam: everything that bench knows of a serving program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.contracts.caches import HttpCall
 from harness.contracts.deployments import (
     Deployment,
     Fairness,
@@ -17,8 +16,8 @@ from harness.contracts.deployments import (
     Place,
     Weights,
 )
-from harness.contracts.memory import MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.scenarios import Turn
+from harness.contracts.servers import HttpCall, MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.words import Reason, Scalar
 
 

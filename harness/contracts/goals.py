@@ -1,5 +1,4 @@
-"""What a run is for: objectives, how sure it is to become, and how deployments are compared. Standard library
-only; no behaviour."""
+"""What a run is for: objectives, how sure it is to become, how deployments are compared, what they cost."""
 
 from __future__ import annotations
 
@@ -11,8 +10,11 @@ SUCCESS = "success"
 
 @dataclass(frozen=True)
 class Objective:
-    """One SLO: at least `share` of the requests meet it. Of a latency (`ttft_s`, `tpot_s`, `e2e_s`) one does
-    when its own value is `limit_s` or less; of `success` (limit_s None) when its outcome is ok."""
+    """One SLO: at least `share` of the requests meet it.
+
+    A request meets a latency's (`ttft_s`, `tpot_s`, `e2e_s`) if its own value is `limit_s` or less, and that
+    of `success` (limit_s None) if its outcome is ok.
+    """
 
     metric: str
     share: float
@@ -20,15 +22,17 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """As it was asked for: `ttft_s.p95`, `success`."""
+        """Return its name as it was asked for: `ttft_s.p95`, `success`."""
         return self.metric if self.limit_s is None else f"{self.metric}.p{100 * self.share:g}"
 
 
 @dataclass(frozen=True)
 class Until:
-    """Repeats are added by whole blocks until the 95 % interval of `metric`, for every deployment and load,
-    reaches no further than `half_width_share` from its mean, or the next block would not end within
-    `budget_s`."""
+    """When to stop adding repeats.
+
+    Whole blocks are added until the 95 % interval of `metric`, for every deployment and load, reaches no
+    further than `half_width_share` from its mean, or the next block would not end within `budget_s`.
+    """
 
     half_width_share: float
     metric: str = "output_tokens_per_s"
@@ -41,8 +45,11 @@ COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_p
 
 @dataclass(frozen=True)
 class CompareTerms:
-    """How deployments are compared: ratios within `margin_share` of 1 are the same; `baseline` is the label
-    that the others are compared to (None: the plan's first); verdicts are on these `metrics`."""
+    """How deployments are compared.
+
+    Ratios within `margin_share` of 1 are the same. `baseline` is the label that the others are compared to
+    (None: the plan's first). Verdicts are on these `metrics`.
+    """
 
     margin_share: float = 0.05
     baseline: str | None = None
@@ -71,3 +78,27 @@ class SearchTerms:
     highest: float | None = None
     precision_share: float = 0.05
     trials: int = 3
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an hour of one device costs, in `currency`; without a GPU, of the machine.
+
+    None: nobody said, and no cost is shown.
+    """
+
+    gpu_hour: float | None = None
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class ApiPrice:
+    """What a provider asked for the same model, per million tokens; `as_of` is a date (ISO 8601), `source`
+    says where it stood."""
+
+    provider: str
+    input_per_million: float
+    output_per_million: float
+    currency: str
+    as_of: str
+    source: str

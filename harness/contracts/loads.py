@@ -1,4 +1,4 @@
-"""How conversations arrive. Standard library only; no behaviour."""
+"""How conversations arrive."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]
 
-# load.max_failed looks at so many of a load process's last requests (without cancelled ones), once that many
-# have ended.
+# load.max_failed looks at the last LAST_REQUESTS of a load process, cancelled ones left out, once
+# FEWEST_REQUESTS have ended.
 LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
 
 
@@ -67,7 +67,7 @@ class Load:
 
     @property
     def label(self) -> str:
-        """What people call it: `8 users`, `2.5/s poisson`, `trace x2`."""
+        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`."""
         if self.kind == "trace":
             return f"trace x{self.speedup:g}"
         if self.rate_per_s is not None:

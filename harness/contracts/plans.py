@@ -59,19 +59,21 @@ class Plan:
 
     @property
     def deployments(self) -> dict[str, Deployment]:
-        """By label, in the order in which they were asked for."""
+        """Return the deployments by label, in the order in which they were asked for."""
         found = {start.deployment.label: start.deployment for start in self.starts}
         return {label: found[label] for label in dict.fromkeys([*self.labels, *found]) if label in found}
 
     @property
     def blocks(self) -> int:
-        """How often each deployment is started."""
+        """Return how often each deployment is started."""
         return max((start.repeat + 1 for start in self.starts), default=0)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How sure a run is of one mean over starts. `case`: of which deployment and load, in words.
+    """How sure a run is of one mean over starts.
+
+    `case`: of which deployment and load, in words.
 
     `half_width_share`: how far the mean's 95 % interval reaches from it, over the mean; infinite for a single
     start. None: there is no mean, nor will there be one after further blocks, and `why` says why.

@@ -1,4 +1,4 @@
-"""Between a run and its load processes: the job, and what comes back. Standard library only; no behaviour."""
+"""Between a run and its load processes: the job, and what comes back."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ class LoadSummary:
 
     @property
     def load_s(self) -> float | None:
-        """From the load's first moment to its last; None without a length."""
+        """Return the seconds from the load's first moment to its last; None without a length."""
         return (self.ended_ns - self.started_ns) / 1e9 if self.ended_ns > self.started_ns else None
 
     @property
     def cores_here(self) -> float | None:
-        """Cores that the load processes kept busy, on average."""
+        """Return how many cores the load processes kept busy, on average."""
         return None if self.load_s is None else self.cpu_s / self.load_s

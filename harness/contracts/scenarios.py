@@ -1,4 +1,4 @@
-"""What users say: conversations, and the scenarios that make them. Standard library only; no behaviour."""
+"""What users say: conversations, and the scenarios that make them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class Scenario(Protocol):
         ...
 
     def span_s(self, options: Any) -> float | None:
-        """Seconds between the first and the last conversation's `arrival_s`; None where they have none.
+        """Return the seconds between the first and the last conversation's `arrival_s`; None if they have
+        none.
 
         Reads the whole source, and raises UserError where it cannot be played to its end.
         """

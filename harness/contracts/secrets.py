@@ -1,4 +1,4 @@
-"""What a secret is, and texts without it: the one rule, for what is recorded and for what is shown.
+"""What a secret is, and texts without it: one rule for what is recorded and for what is shown.
 
 Goes by the names of variables and flags, and by the shape of well-known tokens.
 """
@@ -52,20 +52,20 @@ _SAID = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable or flag of this name holds a secret."""
+    """Return whether a variable or flag of this name holds a secret."""
     parts = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip("-")).lower())
     return bool(_SECRET_PARTS & set(parts)) and parts[-1] not in _HARMLESS_ENDS
 
 
 def masked(text: str) -> str:
-    """A text without well-known tokens, what follows `Bearer`, the user of a URL, and what `api_key=` and the
-    like are said to be."""
+    """Return a text without well-known tokens, what follows `Bearer`, users of URLs, and values of `api_key=`
+    and the like."""
     found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
     return _SAID.sub(rf"\g<name>{MASK}", found)
 
 
 def masked_values(value: Any, name: str = "") -> Any:
-    """Mappings and lists with each text in them masked, and none under a secret's name."""
+    """Return mappings and lists with each text in them masked; under a secret's name nothing else is kept."""
     if isinstance(value, str):
         return MASK if is_secret(name) else masked(value)
     if isinstance(value, Mapping):
@@ -76,12 +76,12 @@ def masked_values(value: Any, name: str = "") -> Any:
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables in their order, without secrets in their values."""
+    """Return the variables in their order, without secrets in their values."""
     return {name: MASK if is_secret(name) else masked(value) for name, value in environment.items()}
 
 
 def masked_argv(argv: Sequence[str]) -> tuple[str, ...]:
-    """A command line without the values of `--api-key X`, `--api-key=X` and `-e HF_TOKEN=X`."""
+    """Return a command line without the values of `--api-key X`, `--api-key=X` and `-e HF_TOKEN=X`."""
     found: list[str] = []
     hides_next = False
     for argument in argv:

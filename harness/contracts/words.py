@@ -1,4 +1,4 @@
-"""What values and states are called, wherever they cross a boundary. Standard library only; no behaviour."""
+"""What values and states are called, wherever they cross a boundary."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ balanced for the estimation of residual effects of treatments", Australian Journ
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
@@ -18,14 +19,17 @@ Row = tuple[int, ...]
 
 
 def blocks_in_cycle(count: int) -> int:
-    """Blocks after which an order of so many deployments is balanced; then a cycle is drawn anew."""
+    """Return the number of blocks after which an order of `count` deployments is balanced.
+
+    Then another cycle is drawn.
+    """
     return count if count % 2 == 0 else 2 * count
 
 
 def deployment_order(run_seed: int, count: int, block: int) -> Row:
-    """The places, as they were asked for, of the deployments of a block (from 0), in the order of starting.
+    """Return the order in which a block (from 0) starts its deployments, as places in the order asked for.
 
-    Depends on nothing else, so that a plan that grows keeps its beginning. Blocks come in pairs, the second
+    It depends on nothing else, so a plan that grows keeps its beginning. Blocks come in pairs, the second
     with the first's order turned round (A B, B A): over a pair a linear drift falls on all alike.
     """
     cycle, place = divmod(block, blocks_in_cycle(count))
@@ -36,28 +40,34 @@ def deployment_order(run_seed: int, count: int, block: int) -> Row:
 
 
 def cell_order(run_seed: int, repeat: int, count: int) -> Row:
-    """A random order of the cells of a start, as places in the order asked for: the same for every deployment
-    of a block, so that those which are compared were measured alike."""
+    """Return a random order of the cells of a start, as places in the order asked for.
+
+    It is the same for every deployment of a block, so that those which are compared were measured alike.
+    """
     return tuple(_shuffled(range(count), Random(f"{run_seed}|cells|{repeat}")))
 
 
 def pairs(count: int) -> list[tuple[Row, Row]]:
-    """The rows of a Williams design, each with its mirror image: count / 2 pairs for an even count, in which
-    the mirror of each row is a row of the square; count pairs for an odd one, which needs the mirrors too."""
+    """Return the rows of a Williams design, each with its mirror image.
+
+    These are count / 2 pairs for an even count, in which the mirror of each row is a row of the square, and
+    count pairs for an odd one, which needs the mirrors too.
+    """
     first = _first_row(count)
     rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
     return [(row, row[::-1]) for row in (rows[: count // 2] if count % 2 == 0 else rows)]
 
 
 def _first_row(count: int) -> Row:
-    """0, 1, count - 1, 2, count - 2, ...: no two neighbours are equally far apart, which balances the rows
-    that come of it by adding."""
-    row = [0]
-    for step in range(1, count // 2 + 1):
-        row += [step, count - step]
-    return tuple(row[:count])
+    """Return 0, 1, count - 1, 2, count - 2, ...
+
+    No two neighbours are equally far apart, which balances the rows that come of it by adding.
+    """
+    steps = ((step, count - step) for step in range(1, count // 2 + 1))
+    return (0, *itertools.chain.from_iterable(steps))[:count]
 
 
 def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
-    """Uses random() alone, whose numbers for a seed are the same in every version of Python."""
+    """Return the items in random order, by random() alone: its numbers for a seed are those of every
+    Python."""
     return sorted(items, key=lambda _: rng.random())

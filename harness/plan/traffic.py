@@ -133,7 +133,7 @@ class _Fit:
 
     @property
     def would_hold_tokens(self) -> int:
-        """A power of two, with room for what is not counted."""
+        """Return a power of two, with room for what is not counted."""
         return 1 << int(self.longest_tokens * _TOKENS_PER_WORD).bit_length()
 
 

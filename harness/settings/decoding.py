@@ -75,7 +75,7 @@ class Field:
 
     @property
     def takes(self) -> str:
-        """What its key takes, in words: `a duration, such as 500ms or 20s`, `native or docker`."""
+        """Return what its key takes, in words: `a duration, such as 500ms or 20s`, `native or docker`."""
         first = next(part for part in _parts(self.kind) if part is not type(None))
         if typing.get_origin(first) is typing.Literal:
             return " or ".join(map(str, typing.get_args(first)))

@@ -21,7 +21,7 @@ from harness.errors import UserError
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
-    """The values of each key; the command line wins over the study. Raises UserError with one line."""
+    """Return the values of each key; the command line wins over the study. Raises UserError with one line."""
     choices: dict[str, tuple[Scalar, ...]] = _read_study(study) if study else {}
     parser = OverridesParser.create()
     seen: set[str] = set()
@@ -69,7 +69,7 @@ def _scalar(value: object) -> Scalar:
 
 
 def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
-    """A flat YAML mapping of the same keys; a list is a sweep."""
+    """Return the values in a flat YAML mapping of the same keys; a list is a sweep."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

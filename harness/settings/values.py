@@ -15,7 +15,7 @@ _WORDS = ("null", "true", "false", "nan", "inf")
 
 
 def as_text(value: Scalar) -> str:
-    """The value as it can be given on a command line again, and means the same."""
+    """Return the value as it can be given on a command line again, with the same meaning."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
@@ -26,5 +26,5 @@ def as_text(value: Scalar) -> str:
 
 
 def shown(value: Scalar) -> str:
-    """The value as a message shows it: text without quotes."""
+    """Return the value as a message shows it: text without quotes."""
     return value if isinstance(value, str) else as_text(value)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from reports.two_runs.side_values import Mark, Reason
 
 _PACKAGES = "engine_packages."
-# More of one engine are counted in a line, which names so many.
+# More packages of one engine are counted in a line that names this many.
 _NAMED_PACKAGES = 3
 
 
 def print_comparison(out: Console, comparison: Comparison) -> None:
-    """The differences, then each case: its verdicts, and its other values."""
+    """Print the differences, then each case: its verdicts, and its other values."""
     out.print(escape(f"A: {comparison.a}\nB: {comparison.b}\n"), soft_wrap=False)
     print_differences(out, comparison.differences, ("A", "B"))
     for case in comparison.cases:
@@ -52,7 +52,7 @@ def _print_case(out: Console, comparison: Comparison, case: ComparedCase) -> Non
 
 
 def marked(said: str, marks: Sequence[Mark]) -> str:
-    """With its mark behind it."""
+    """Return a value with its mark behind it."""
     return f"{said} {mark_text(marks)}".rstrip()
 
 
@@ -74,7 +74,7 @@ def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
 
 
 def print_differences(out: Console, differences: Sequence[Difference], names: tuple[str, str]) -> None:
-    """By kind, one table for each; nothing where nothing differs."""
+    """Print a table for each kind of difference; nothing if nothing differs."""
     if not differences:
         return
     packages, others = _split(differences)
@@ -90,13 +90,13 @@ def print_differences(out: Console, differences: Sequence[Difference], names: tu
 
 
 def print_left_out(out: Console, left_out: Sequence[LeftOut], title: str) -> None:
-    """What has no partner on the other side, a line each."""
+    """Print what has no partner on the other side, a line each."""
     for each in left_out:
         out.print(escape(f"{title}: {each.what}: {each.why}"), soft_wrap=False)
 
 
 def print_distrust(out: Console, distrust: Sequence[Reason]) -> None:
-    """What the marks stand for: what was found, on which sides, and what would help."""
+    """Print what the marks stand for: what was found, on which sides, and what would help."""
     if not distrust:
         return
     out.print(f"Reasons to distrust ({SIGN} 2 behind a number: two of them):")
@@ -105,7 +105,7 @@ def print_distrust(out: Console, distrust: Sequence[Reason]) -> None:
 
 
 def _split(differences: Sequence[Difference]) -> tuple[dict[str, list[Difference]], list[Difference]]:
-    """By engine those of its packages, where they are many; and all others, in order."""
+    """Return the packages of each engine, where they are many; and all other differences, in order."""
     by_engine: dict[str, list[Difference]] = {}
     for each in differences:
         if each.what.startswith(_PACKAGES):
@@ -116,7 +116,7 @@ def _split(differences: Sequence[Difference]) -> tuple[dict[str, list[Difference
 
 
 def _package_lines(packages: dict[str, list[Difference]], names: tuple[str, str]) -> Iterator[str]:
-    """The engine's own package first: it matters most."""
+    """Say which packages of an engine differ; its own comes first, as it matters most."""
     for engine, differences in packages.items():
         own = sorted(differences, key=lambda each: _engine_and_package(each.what)[1] != engine)
         named = [

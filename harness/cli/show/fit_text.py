@@ -23,7 +23,7 @@ _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
 def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:
-    """All tables, after what they are about; `known`: of each model."""
+    """Print all tables, after what they are about; `known`: of each model."""
     out.print(escape(_memory_line(memory)), soft_wrap=False)
     for model, about in known.items():
         out.print(escape(_model_line(model, about.facts, about.source)), soft_wrap=False)
@@ -38,7 +38,7 @@ def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Know
 
 
 def fit_record(tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> dict[str, Any]:
-    """The same, for `--json`."""
+    """Return the same, for `--json`."""
     return {"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables}
 
 
@@ -59,7 +59,7 @@ def _model_line(model: str, facts: ModelFacts, source: str) -> str:
 
 
 def _count(parameters: int) -> str:
-    """In three digits, whatever rounding makes of it."""
+    """Return a number of parameters in three digits, whatever rounding makes of it."""
     if parameters < 999.5e6:
         return f"{parameters / 1e6:.0f} M"
     billions = parameters / 1e9
@@ -78,8 +78,8 @@ def _question(table: FitTable, *, several: bool) -> str:
 
 
 def _print_rows(out: Console, rows: Sequence[FitRow]) -> None:
-    """At 80 columns in one line each; with fewer than they need, a deployment's name stands above its
-    numbers, so that neither is broken."""
+    """Print a line for each deployment. On a terminal that is too narrow its name stands above its numbers,
+    so that neither is broken."""
     whole = _rich_table(rows, with_names=True)
     if _width(out, whole) <= out.width:
         out.print(whole, soft_wrap=False)
@@ -132,7 +132,8 @@ def _users(most: int | None) -> str:
 
 
 def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
-    """What the columns mean, what is assumed and by whom, what cannot be had or is not served, and why."""
+    """Say what the columns mean, what is assumed and by whom, what cannot be had or is not served, and
+    why."""
     rows = [row for table in tables for row in table.rows]
     if rows:
         yield (
@@ -162,7 +163,7 @@ def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> I
 
 
 def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
-    """What a token takes, of each model, and why the column is not that times the tokens."""
+    """Say what a token of each model takes, and why the column is not that times the tokens."""
     rows_of: dict[str, list[FitRow]] = {}
     for table in tables:
         rows_of.setdefault(table.model, []).extend(table.rows)

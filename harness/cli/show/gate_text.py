@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_gate(out: Console, gate: Gate) -> None:
-    """The gate, its last line the verdict."""
+    """Print the gate; the last line is the verdict."""
     out.print(escape(f"BASE: {gate.base}\nNEW: {gate.new}\n"), soft_wrap=False)
     print_differences(out, gate.differences, ("BASE", "NEW"))
     unit = metric_of(gate.metric).shown_unit
