@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Literal
 
 from harness.contracts import (
     METRICS_PATH,
@@ -26,6 +26,7 @@ from harness.contracts import (
     Reason,
     ServerTerm,
 )
+from harness.load.answer.chat import decode_whole
 from harness.servers import probe
 from harness.servers.scrape import Terms
 
@@ -149,7 +150,8 @@ class _Asked:
             "stream_options": {"include_usage": True},
         }
         answer = self._answer("POST", f"{self._spec.base_url.rstrip('/')}/chat/completions", body)
-        found = _usage(answer.text)
+        said = decode_whole(answer.text.encode())
+        found = _Found(said.input_tokens, said.cached_tokens)
         return found if found.cached_tokens is not None else replace(found, cached_tokens=self._hits(before))
 
     def _answer(self, method: str, url: str, body: object) -> probe.Answer:
@@ -178,16 +180,3 @@ class _Asked:
                 return int(now["prefix_hit_tokens"] - before["prefix_hit_tokens"])
             time.sleep(_POLL_S)
         return None
-
-
-def _usage(answer: str) -> _Found:
-    """Return the usage that the last event with one has."""
-    found = _Found()
-    for line in answer.splitlines():
-        try:
-            usage: Mapping[str, Any] = json.loads(line.removeprefix("data:"))["usage"]
-            details = usage.get("prompt_tokens_details") or {}
-            found = _Found(usage["prompt_tokens"], details.get("cached_tokens"))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # not an event, or one without usage
-    return found

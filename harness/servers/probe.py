@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from harness.contracts import AttachSpec
 from harness.errors import UserError
+from harness.load.answer.chat import Decoded, decode_whole
 
 OnLine = Callable[[bytes], None]
 
@@ -194,7 +195,7 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
     first_ns: list[int] = []
 
     def hear(line: bytes) -> None:
-        if not first_ns and any(map(_bears_content, _events(line.decode(errors="replace")))):
+        if not first_ns and _bears_content(decode_whole(line + b"\n\n")):
             first_ns.append(time.monotonic_ns())
 
     answer = _complete(base_url, body, timeout_s=timeout_s, key=key, on_line=hear)
@@ -210,20 +211,10 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
     counted = {}
     for name, messages in PROMPTS.items():
         body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
-        tokens = _prompt_tokens(_complete(base_url, body, timeout_s=timeout_s, key=key))
-        if tokens is not None:
+        answer = _complete(base_url, body, timeout_s=timeout_s, key=key)
+        if answer.status == 200 and (tokens := decode_whole(answer.text.encode()).input_tokens):
             counted[name] = tokens
     return counted
-
-
-def _prompt_tokens(answer: Answer) -> int | None:
-    if answer.status != 200:
-        return None
-    try:
-        tokens = json.loads(answer.text)["usage"]["prompt_tokens"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return tokens if isinstance(tokens, int) and tokens > 0 else None
 
 
 def _generation_problem(answer: Answer) -> str | None:
@@ -231,37 +222,17 @@ def _generation_problem(answer: Answer) -> str | None:
         return f"a generation got {answer}"
     if answer.status != 200:
         return f"a generation answered {answer}"
-    events = list(_events(answer.text))
-    if any(event.get("error") for event in events):
+    said = decode_whole(answer.text.encode())
+    if said.server_error is not None:
         return f"a generation answered 200 with an error: {_short(answer.text)}"
-    if not any(map(_bears_content, events)):
+    if not _bears_content(said):
         return f"a generation answered 200 without content: {_short(answer.text)}"
     return None
 
 
-def _events(text: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the JSON objects of an event stream, or of a plain answer from a server that does not stream."""
-    lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")] or [text]
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _bears_content(event: Mapping[str, Any]) -> bool:
-    usage, choices = event.get("usage"), event.get("choices")
-    if isinstance(usage, dict) and (usage.get("completion_tokens") or 0) > 0:
-        return True
-    return isinstance(choices, list) and any(map(_has_text, choices))
-
-
-def _has_text(choice: object) -> bool:
-    said = (choice.get("delta") or choice.get("message")) if isinstance(choice, dict) else None
-    fields = ("content", "reasoning_content", "reasoning", "tool_calls")
-    return isinstance(said, dict) and any(said.get(field) for field in fields)
+def _bears_content(said: Decoded) -> bool:
+    """Return whether a server generated anything, by what came or by its own count."""
+    return bool(said.chunk_ns or said.text or said.reasoning or said.output_tokens)
 
 
 def fetch_facts(

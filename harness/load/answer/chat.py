@@ -136,11 +136,15 @@ class _Answer:
         if not isinstance(chunk, dict):
             self.malformed = f"not a chunk in an event: {_shown(data)}"
             return False
+        self.take_object(chunk, arrival_ns)
+        return True
+
+    def take_object(self, chunk: dict[str, Any], arrival_ns: int | None) -> None:
+        """Add what a chunk says whose fields may be of any type, or an answer that was not streamed."""
         if self._take_choices(chunk.get("choices")) and arrival_ns is not None:
             self.chunk_ns.append(arrival_ns)
         self.usage = _later(self.usage, _usage(chunk.get("usage")))
         self.timings = _later(self.timings, _timings(chunk.get("timings")))
-        return True
 
     def _take_choices(self, choices: Any) -> bool:
         """True if one of them bears content."""
@@ -151,7 +155,7 @@ class _Answer:
             reason = choice.get("finish_reason")
             if isinstance(reason, str):
                 self.finish_reason = reason
-            delta = choice.get("delta")
+            delta = choice.get("delta") or choice.get("message")
             if isinstance(delta, dict):
                 has_content |= self._take_delta(delta)
         return has_content
@@ -181,11 +185,16 @@ class _Answer:
         )
 
 
+def decode_whole(body: bytes) -> Decoded:
+    """Decode a response's body whose arrival was not watched: all of it counts as come at 0."""
+    return decode(body, (0,), (len(body),))
+
+
 def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
     """Decode a response's body, without transfer framing.
 
-    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it. Also for a body that is
-    cut off: what came of it is in the result.
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it. Of a body that is cut off,
+    what came of it is in the result.
     """
     return _decode_regular(body, read_ns, read_ends) or _decode_any(body, read_ns, read_ends)
 
@@ -260,7 +269,7 @@ def classify(
 
 
 def _without_events(body: bytes) -> Decoded:
-    """A body that is no event stream: an error in JSON, an answer that was not streamed, a web page."""
+    """Decode a body that is no event stream: an error in JSON, a plain answer, a web page."""
     try:
         whole = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -268,7 +277,11 @@ def _without_events(body: bytes) -> Decoded:
     message = _error_message(whole, "message", body)
     if message is not None:
         return Decoded(server_error=message)
-    return Decoded(malformed=f"the answer was not streamed: {_shown(body)}")
+    answer = _Answer()
+    if isinstance(whole, dict):
+        answer.take_object(whole, None)
+    answer.malformed = f"the answer was not streamed: {_shown(body)}"
+    return answer.decoded()
 
 
 def _error_message(chunk: Any, kind: str, data: bytes) -> str | None:
