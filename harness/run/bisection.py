@@ -1,7 +1,7 @@
 """Which load a search tries next on one server start, given what it has tried there. Pure.
 
-From the lowest load it doubles until one breaks the objectives, then halves the distance: between whole
-numbers of users in the middle, between rates in the geometric one. Whether a window kept them is the reports'
+From the lowest load it doubles until one breaks the objectives. Then it halves the distance: numbers of
+users at the arithmetic mean, rates at the geometric one. Whether a window kept the objectives is the reports'
 question.
 """
 
@@ -14,14 +14,17 @@ from typing import Literal
 
 from harness.contracts import SearchTerms
 
-# Where even the lowest rate breaks the objectives, lower ones are tried: down to a sixteenth.
+# If even the lowest rate breaks the objectives, lower ones are tried, down to a sixteenth.
 _HALVINGS = 4
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one load came to, in all `windows` at it on one start together. `meets`: whether the shares as
-    they stand, without their intervals, meet the objectives; it decides while the verdict is unclear."""
+    """What one load came to, in all its `windows` on one start together.
+
+    `meets` says whether the shares meet the objectives as they stand, without their intervals. It decides
+    while the verdict is unclear.
+    """
 
     load: float
     verdict: Literal["kept", "broken", "unclear"]
@@ -34,7 +37,7 @@ class Trial:
 
 
 def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
-    """The highest load kept below all that are broken, and the lowest broken; None where there is none."""
+    """Return the highest load kept below all that are broken, and the lowest broken. Each may be None."""
     broken = min((trial.load for trial in trials if not trial.keeps), default=None)
     below = math.inf if broken is None else broken
     kept = max((trial.load for trial in trials if trial.keeps and trial.load < below), default=None)
@@ -42,11 +45,11 @@ def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
 
 
 def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
-    """The load to try next, with fresh prompts where it is one that was tried; None at the search's end.
+    """Return the load to try next, or None at the search's end. One that was tried gets fresh prompts.
 
-    A load that is unclear is tried again only once it is an end of the closed bracket, up to `terms.trials`
-    windows: until then a higher load that is kept, or a lower one that is broken, makes it needless. What is
-    learnt there may open the bracket again.
+    An unclear load is tried again only once it is an end of the closed bracket, for up to `terms.trials`
+    windows. Until then a higher load that is kept, or a lower one that is broken, makes that needless. What
+    is found there may open the bracket again.
     """
     kept, broken = bracket(trials)
     load = _narrower(terms, kept, broken)
@@ -54,7 +57,7 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
 
 
 def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
-    """A load outside of the bracket where one side is open, else within it; None once it is narrow enough."""
+    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
     assert terms.lowest is not None
     assert terms.highest is not None
     if kept is None:
@@ -68,7 +71,7 @@ def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> f
 
 
 def _below(terms: SearchTerms, lowest: float, broken: float) -> float | None:
-    """A load below the lowest, where that is broken as well; None where no lower one is tried."""
+    """Return a load below the lowest, which is broken as well, or None if no lower one is tried."""
     if terms.over == "concurrency":
         return 1.0 if broken > 1 else None
     return broken / 2 if broken > lowest / 2**_HALVINGS else None
@@ -77,7 +80,7 @@ def _below(terms: SearchTerms, lowest: float, broken: float) -> float | None:
 def _unclear_end(
     terms: SearchTerms, trials: Sequence[Trial], kept: float | None, broken: float | None
 ) -> float | None:
-    """An end of the bracket that is not clear yet and has windows left, the kept one first."""
+    """Return an end of the bracket that is not clear yet and has windows left, the kept one first."""
     ends = [trial for trial in trials if trial.load in (kept, broken)]
     left = [trial for trial in ends if trial.verdict == "unclear" and trial.windows < terms.trials]
     return min((trial.load for trial in left), default=None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from harness.contracts import GuardFinding, LoadSummary, Validity
+from harness.contracts import Load, LoadSummary, Validity
 from harness.store.store import CellRecord
 from harness.store.tally import Tally
 
@@ -19,12 +19,10 @@ def judged(record: CellRecord, tally: Tally) -> CellRecord:
     """
     if record.status != "completed" or record.summary is None:
         return record
-    if error := _failure(record, tally):
+    if error := _failure(record.load, record.summary, tally):
         return replace(record, status="failed", error=error)
-    reasons = [*_failed_requests(tally), *_left_out(record.summary), *_cut(record.summary)]
-    if not tally.sent:
-        reasons.append(_nothing_sent(record, tally))
-    reasons += [_unfit(finding) for finding in record.guard]
+    found = [f"{each.text} ({each.when} the {_SPANS[each.when]})" for each in record.guard]
+    reasons = [*_doubts(record.summary, tally), *found]
     if not reasons:
         return record
     is_invalid = any(finding.validity == "invalid" for finding in record.guard)
@@ -32,63 +30,55 @@ def judged(record: CellRecord, tally: Tally) -> CellRecord:
     return replace(record, validity=validity, reasons=(*record.reasons, *reasons))
 
 
-def _failure(record: CellRecord, tally: Tally) -> str | None:
-    assert record.summary is not None
-    if record.summary.ended_by == "interrupted":
+_SPANS = {"before": "cell", "during": "window"}
+
+
+def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:
+    if summary.ended_by == "interrupted":
         return "the load process was ended by a signal"
-    if record.summary.ended_by == "failures":
-        return _stopped(record, tally)
+    if summary.ended_by == "failures":
+        return _stopped(load, tally)
     if tally.sent and tally.failed == tally.sent:
-        return f"no request in the window succeeded; {commonest(tally.window_messages)}"
-    if not tally.ok:
-        return _nothing_sent(record, tally)
-    return None
+        return f"no request in the window succeeded; {_commonest(tally.window_messages)}"
+    return None if tally.ok else _nothing_sent(summary, tally)
 
 
-def _nothing_sent(record: CellRecord, tally: Tally) -> str:
+def _doubts(summary: LoadSummary, tally: Tally) -> Iterator[str]:
+    """Yield the reasons to doubt a cell that did not fail."""
+    if tally.failed:
+        yield f"{tally.failed} of {tally.sent} requests in the window failed"
+    if count := summary.left_out:
+        were = "conversation was" if count == 1 else "conversations were"
+        yield f"{count} {were} due before the window's end and never began; less came than was asked for"
+    if count := summary.cut_conversations:
+        were = "conversation that began was" if count == 1 else "conversations that began were"
+        left = "1 turn was" if summary.cut_turns == 1 else f"{summary.cut_turns} turns were"
+        yield f"{count} {were} not finished within load.grace: {left} cut"
+    if not tally.sent:
+        yield _nothing_sent(summary, tally)
+
+
+def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
     """Say of a window that no request was sent in it, and why."""
-    assert record.summary is not None
-    window_s = (record.summary.window_end_ns - record.summary.window_start_ns) / 1e9
+    window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
     why = "none was due"
-    if record.summary.requests:
-        why = "those begun before it outlasted it" if tally.ok else f"{commonest(tally.messages)} before it"
+    if summary.requests:
+        why = "those begun before it outlasted it" if tally.ok else f"{_commonest(tally.messages)} before it"
     window = f"no request was sent in the window of {window_s:g} s"
     return f"{window}: {why}; give a longer load.duration, such as 60s"
 
 
-def _stopped(record: CellRecord, tally: Tally) -> str:
-    most, workers = f"{100 * (record.load.max_failed_share or 0.0):g}%", record.load.workers
+def _stopped(load: Load, tally: Tally) -> str:
+    most = f"{100 * (load.max_failed_share or 0.0):g}%"
     # Each load process judges its own last requests; those of the whole cell may say something else.
     text = (
         f"stopped: {tally.last_failed} of the last {tally.last} requests failed (load.max_failed={most})"
-        if workers == 1
-        else f"stopped: more than {most} of the last requests of one of {workers} load workers failed "
+        if load.workers == 1
+        else f"stopped: more than {most} of the last requests of one of {load.workers} load workers failed "
         f"(load.max_failed={most})"
     )
-    return f"{text}; commonest: {commonest(tally.messages)}" if tally.messages else text
+    return f"{text}; commonest: {_commonest(tally.messages)}" if tally.messages else text
 
 
-def commonest(messages: Mapping[str, int]) -> str:
+def _commonest(messages: Mapping[str, int]) -> str:
     return max(messages, key=lambda message: messages[message])
-
-
-def _failed_requests(tally: Tally) -> list[str]:
-    return [f"{tally.failed} of {tally.sent} requests in the window failed"] if tally.failed else []
-
-
-def _left_out(summary: LoadSummary) -> list[str]:
-    count = summary.left_out
-    were = "conversation was" if count == 1 else "conversations were"
-    text = f"{count} {were} due before the window's end and never began; less came than was asked for"
-    return [text] if count else []
-
-
-def _cut(summary: LoadSummary) -> list[str]:
-    count, turns = summary.cut_conversations, summary.cut_turns
-    were = "conversation that began was" if count == 1 else "conversations that began were"
-    left = "1 turn was" if turns == 1 else f"{turns} turns were"
-    return [f"{count} {were} not finished within load.grace: {left} cut"] if count else []
-
-
-def _unfit(finding: GuardFinding) -> str:
-    return f"{finding.text} ({finding.when} the {'window' if finding.when == 'during' else 'cell'})"

@@ -25,6 +25,8 @@ from harness.contracts import (
     NativeSpec,
     Place,
     PlannedStart,
+    Scalar,
+    WeightsFile,
     masked_argv,
 )
 from harness.errors import ServerError, UserError
@@ -89,14 +91,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
     device: memory.Device = "cuda" if site.provisions.devices_of(deployment, site.devices) else "cpu"
-    described: dict[str, str | int | float | bool | None] = {}
-    if weights is not None:
-        described = {
-            "file": weights.path.name,
-            "size_bytes": weights.size_bytes,
-            "sha256": weights.sha256,
-            "note": weights.note,
-        }
+    facts = weights.facts if weights else None
     record = StartRecord(
         name=start.name,
         index=start.index,
@@ -104,14 +99,23 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         repeat=start.repeat,
         status="running",
         attached=deployment.terms.base_url is not None,
-        weights=described,
+        weights=_described(weights) if weights else {},
         unmatched=dict(engine.unmatched(deployment)),
         forces_length=engine.forces_length(deployment),
-        model_facts=weights.facts if weights else None,
+        model_facts=facts,
         api_prices=API_PRICES.get(deployment.model, ()),
-        memory_expected=memory.expected(deployment, weights.facts if weights else None, device),
+        memory_expected=memory.expected(deployment, facts, device),
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
+
+
+def _described(weights: WeightsFile) -> dict[str, Scalar]:
+    return {
+        "file": weights.path.name,
+        "size_bytes": weights.size_bytes,
+        "sha256": weights.sha256,
+        "note": weights.note,
+    }
 
 
 def fail(record: Kept[StartRecord], error: Exception, start: PlannedStart, site: Site) -> None:
@@ -126,7 +130,7 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
     start = record.record
     if start.stopped_ns is None or start.baseline_bytes is None:
         return
-    back = _memory(start.devices).wait(start.baseline_bytes, _MEMORY_BACK_S[start.memory_kind])
+    back = _used_memory(start.devices).wait(start.baseline_bytes, _MEMORY_BACK_S[start.memory_kind])
     above = back.difference_bytes
     after = start.baseline_bytes + above if above is not None else None
     record.update(after_bytes=after, returned_to_baseline=back.returned)
@@ -140,11 +144,11 @@ def serving(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Itera
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.provisions.devices_of(start.deployment, site.devices)
     spec = _launch_spec(start, site, record.path.parent, devices)
-    memory = _memory(devices)
-    idle = site.guard.before_start(memory, devices, partial(site.observer.start_held, start))
+    used = _used_memory(devices)
+    idle = site.guard.before_start(used, devices, partial(site.observer.start_held, start))
     site.observer.start_launches(start)
     record.update(
-        memory_kind=memory.kind,
+        memory_kind=used.kind,
         devices=tuple(devices),
         baseline_bytes=idle.used_bytes,
         idle_power_w=idle.power_w,
@@ -271,13 +275,12 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
         up.watch.mark(stage)
         site.observer.start_stage(up.start, stage)
 
+    def waits(age_s: float, problem: str) -> None:
+        site.observer.line(f"{up.start.name}: still starting after {age_s:.0f} s ({problem})")
+
     with watched_stages(up.log_path, up.engine.stages, reached) as stages:
         try:
-            startup = server.wait_ready(
-                process,
-                up.start.deployment.terms.start_timeout_s,
-                lambda age_s, problem: site.observer.start_waits(up.start, age_s, problem),
-            )
+            startup = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, waits)
         finally:
             stages.look()
             up.record.update(stages=stages.reached)
@@ -303,7 +306,7 @@ def _said_by_server(up: Serving) -> dict[str, object]:
     return stored if version is None else {**stored, "version": str(version)}
 
 
-def _memory(devices: Sequence[int]) -> Memory:
+def _used_memory(devices: Sequence[int]) -> Memory:
     """Return how the memory that a start will use is looked at."""
 
     def wait(baseline_bytes: int, timeout_s: float) -> BaselineReturn:

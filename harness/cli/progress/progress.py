@@ -148,9 +148,6 @@ class Show:
     def start_launches(self, start: PlannedStart) -> None:
         self._change(self._doing(since_s=time.monotonic(), unfit=None))
 
-    def start_waits(self, start: PlannedStart, age_s: float, problem: str) -> None:
-        self.line(f"{start.name}: still starting after {age_s:.0f} s ({problem})")
-
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
         self._ends(start.name, self._doing(is_ready=True, since_s=time.monotonic()))
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""

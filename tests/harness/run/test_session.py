@@ -118,35 +118,22 @@ def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
     assert session.measured_s(directory) == 63
 
 
-def test_another_plan_is_refused(begun):
-    directory, record, _ = begun
-    other = plan.make(settings_of(*WORDS[:-1], "seed=4"), lambda weights: None)
-    with pytest.raises(StoreError, match="planned by another bench"):
-        session.missing_starts(directory, record, other)
-
-
 @pytest.mark.parametrize(
-    ("what", "changes"),
+    "other",
     [
-        ("load", {"timeout_s": 60.0}),
-        ("scenario", {"options": {"turns": 9}}),
-        ("terms", {"context_length": 1}),
+        "seed=4", "load.warmup=9s", "load.timeout=60s", "scenario.turns=9", "engine.context_length=512",
+        "reference.slots=3",
     ],
-)
-def test_a_plan_whose_defaults_have_changed_is_refused(begun, what, changes):
+)  # fmt: skip
+def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
+    """Where a default has changed since, the plan of today's bench is another, too."""
     directory, _, planned = begun
     record = store.read_run(directory)
     assert session.missing_starts(directory, record, planned) == list(planned.starts)
-    start = planned.starts[-1]
-    if what == "terms":
-        terms = replace(start.deployment.terms, **changes)
-        changed = replace(start, deployment=replace(start.deployment, terms=terms))
-    else:
-        cell = start.cells[-1]
-        cell = replace(cell, **{what: replace(getattr(cell, what), **changes)})
-        changed = replace(start, cells=(*start.cells[:-1], cell))
+    words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
+    today = plan.make(settings_of(*words, other), lambda weights: None)
     with pytest.raises(StoreError, match="planned by another bench"):
-        session.missing_starts(directory, record, replace(planned, starts=(*planned.starts[:-1], changed)))
+        session.missing_starts(directory, record, today)
 
 
 def test_directories_sort_by_time_and_are_new(tmp_path):
