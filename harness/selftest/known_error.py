@@ -1,7 +1,6 @@
-"""The results of `bench selftest` in the cache directory: one of each machine and program of the server.
+"""Keep the results of `bench selftest` in the cache directory: one of each machine and program of the server.
 
-Copied into the record of every run on that machine. Knows not how they are measured
-(harness/selftest/selftest.py).
+The record of every run on that machine gets a copy. Knows nothing of how they are measured.
 """
 
 from __future__ import annotations
@@ -17,39 +16,37 @@ from harness.contracts import Scalar, SelfTest, SelfTestStep
 from harness.sampling import host
 from harness.whole_files import write_whole
 
-# The error that a latency of some ms can bear.
+# An error that a latency of some milliseconds can bear.
 LIMIT_S = 1e-3
 # What the client's error depends on.
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
 
 
 def keep(cache: Path, result: SelfTest) -> Path | None:
-    """Write a result to the cache's selftest.json: its loads take the place of the same ones measured before.
+    """Write a result to the cache's selftest.json, and return the file.
 
-    That is, by the same version with the same program on the same machine; a result of another version goes.
-    None, and nothing is written, where no request of `result` could be judged.
+    Loads that the same version measured before, with the same program on the same machine, stay if `result`
+    has not measured them again. A result of another version goes. If no request of `result` could be judged,
+    nothing is written and None returned.
     """
     if all(step.ttft_error_s is None for step in result.steps):
         return None
     path = cache / "selftest.json"
-    stored = _stored(path)
-    others = [each for each in stored if not _is_replaced(each, result)]
-    for before in stored:
-        if _is_replaced(before, result) and before.bench_version == result.bench_version:
-            result = merged(before, result)
+    kept: list[SelfTest] = []
+    for each in _stored(path):
+        if (each.machine, each.program) != (result.machine, result.program):
+            kept.append(each)
+        elif each.bench_version == result.bench_version:
+            result = merged(each, result)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode([*others, result]), indent=1) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode([*kept, result]), indent=1) + b"\n")
     return path
 
 
-def _is_replaced(before: SelfTest, result: SelfTest) -> bool:
-    return (before.machine, before.program) == (result.machine, result.program)
-
-
 def merged(before: SelfTest, result: SelfTest) -> SelfTest:
-    """All loads of two results, by rising load: the newer `result`'s where both have one.
+    """Return all loads of two results, by rising load, and the newer `result`'s of those that both have.
 
-    Its stamps are the kernel's if those of all were. What stopped it is what stopped the one that came to
+    Its stamps are the kernel's if those of both were. What stopped it is what stopped the one that came to
     the larger load.
     """
     new = {_load(step) for step in result.steps}
@@ -72,44 +69,43 @@ def _load(step: SelfTestStep) -> tuple[int, float]:
 
 
 def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
-    """What orders loads: chunks per second of all streams, then the streams."""
+    """Return what orders loads: chunks per second of all streams, then the streams."""
     return step.streams * step.chunks_per_s, step.streams
 
 
 def largest(steps: Sequence[SelfTestStep]) -> tuple[int, float] | None:
-    """The load with the most chunks per second among those at which, and at all steps with neither more
-    streams nor a higher rate, the p99 of TTFT's error is under LIMIT_S and nothing failed."""
+    """Return the load with the most chunks per second at which bench is exact, None if there is none.
+
+    Exact at a load: the p99 of TTFT's error is under LIMIT_S and nothing failed, there and at all steps with
+    neither more streams nor a higher rate.
+    """
+    failed = [step for step in steps if not _is_exact(step)]
     held = [
         here
         for here in steps
-        if all(
-            _holds(low)
-            for low in steps
-            if low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s
-        )
+        if not any(low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s for low in failed)
     ]
     most = max(held, key=_chunks_per_s, default=None)
     return _load(most) if most else None
 
 
-def _holds(step: SelfTestStep) -> bool:
-    is_exact = step.ttft_error_s is not None and step.ttft_error_s[1] < LIMIT_S
-    return is_exact and step.failed == 0 and step.server_kept_up
+def _is_exact(step: SelfTestStep) -> bool:
+    is_near = step.ttft_error_s is not None and step.ttft_error_s[1] < LIMIT_S
+    return is_near and step.failed == 0 and step.server_kept_up
 
 
 def find(cache: Path) -> SelfTest | None:
-    """The result of this machine under this version of bench; None where there is none.
+    """Return the result of this machine under this version of bench, None if there is none.
 
-    Of two, that of the native reference server, the better judge.
+    Of two, it is that of the native reference server, the better judge.
     """
-    here, now = machine(), version()
+    here = (machine(), version())
     stored = sorted(_stored(cache / "selftest.json"), key=lambda each: each.program != "native")
-    found = (each for each in stored if each.machine == here)
-    return next((each for each in found if each.bench_version == now), None)
+    return next((each for each in stored if (each.machine, each.bench_version) == here), None)
 
 
 def _stored(path: Path) -> list[SelfTest]:
-    """All results; none where the file is absent, or damaged or another version's: it is made again."""
+    """Read all results; none if the file is absent, damaged or of another format: it is made again."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[SelfTest])
     except (FileNotFoundError, msgspec.MsgspecError):
@@ -117,11 +113,11 @@ def _stored(path: Path) -> list[SelfTest]:
 
 
 def version() -> str:
-    """Of bench, as installed."""
+    """Return the version of bench that is installed."""
     return importlib.metadata.version("serving-bench")
 
 
 def machine() -> dict[str, Scalar]:
-    """The facts that must be the same for a result to hold."""
+    """Return the facts that must be the same for a result to hold."""
     facts = host.machine_facts()
     return {name: facts[name] for name in _MACHINE}

@@ -1,7 +1,7 @@
-"""What bench's load process gets wrong on this machine, found against a server whose send times are known.
+"""Measure bench's own error on this machine, against a server whose send times are known.
 
-Climbs a ladder of loads: for each a fresh reference server and the real load process, both free to run where
-they like, as in a run. Knows the reference engine as it is handed in, and no terminal.
+It climbs a ladder of loads. For each there is a fresh reference server and the real load process, both free
+to run where they like, as in a run. Knows no terminal.
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ _MODEL = "reference"
 
 @dataclass(frozen=True)
 class Rung:
-    """A load of the ladder: streams at once, and the chunks per second of each."""
+    """One load of the ladder: streams at once, and the chunks per second of each."""
 
     streams: int
     chunks_per_s: float
 
     @property
     def label(self) -> str:
+        """What a person reads of it."""
         return f"{self.streams} stream{'' if self.streams == 1 else 's'} x {self.chunks_per_s:g} chunks/s"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs by rising load, each with so much warm-up and window."""
+    """Rungs by rising load, and the warm-up and window that each has."""
 
     rungs: tuple[Rung, ...]
     warmup_s: float
@@ -79,7 +80,7 @@ QUICK = _ladder(0.5, 1.5, (1, 100), (64, 100), (256, 100))
 
 
 def ladder_of(text: str) -> Ladder:
-    """The ladder of loads given as `64x100,256x400`, as short as QUICK. Raises UserError."""
+    """Return the ladder of loads given as `64x100,256x400`, as short as QUICK. Raises UserError."""
     rungs = []
     for word in text.split(","):
         match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
@@ -92,8 +93,10 @@ def ladder_of(text: str) -> Ladder:
 
 @dataclass(frozen=True)
 class Reference:
-    """The server to measure against: its engine, which `program` of it, `path` where that had to be built,
-    and who reads its record of sends."""
+    """The server to measure against: its engine, which `program` of it, and what reads its record of sends.
+
+    `path` is the program's if it had to be built.
+    """
 
     engine: Engine
     program: str
@@ -101,7 +104,7 @@ class Reference:
     read_sends: Callable[[Path], Sequence[truth.Send]]
 
     def spec(self, scratch: Path, *, ttft_s: float, itl_s: float, slots: int) -> NativeSpec:
-        """How to start it, with its files in `scratch`."""
+        """Return how to start it, with its files in `scratch`."""
         options = self.engine.options(program=self.program, ttft_s=ttft_s, itl_s=itl_s, slots=slots)
         deployment = Deployment(self.engine.name, _MODEL, "-", EngineTerms(), options, "reference")
         place = Place(None, None, "127.0.0.1", server.free_port(), scratch, program=self.path)
@@ -113,7 +116,7 @@ class Reference:
 def find_reference(
     program: Literal["native", "python"], cache: Path, read_sends: Callable[[Path], Sequence[truth.Send]]
 ) -> Reference | None:
-    """The reference server's program; None where it is not built, see BUILD."""
+    """Return the reference server, None if this program of it is not built. See BUILD."""
     engine = ENGINES["reference"]
     spec = engine.install(program, "cpu")
     if spec is None:
@@ -132,10 +135,10 @@ def run(
     on_progress: OnProgress,
     on_step: Callable[[SelfTestStep], None],
 ) -> SelfTest:
-    """Climb the ladder, blocking, until its end or a load that the server or this machine cannot do.
+    """Climb the ladder to its end, or to a load that the server or this machine cannot do. Block.
 
-    `on_progress` hears when a rung begins (None) and about once a second while it runs. Leaves nothing
-    behind, whatever is raised: CellError where not even the first rung could be measured, Interrupted.
+    `on_progress` hears when a rung begins (None) and about once a second while it runs. Raises CellError if
+    not even the first rung could be measured, and Interrupted. Leaves nothing behind.
     """
     steps: list[SelfTestStep] = []
     summaries: list[LoadSummary] = []
@@ -156,21 +159,28 @@ def run(
         on_step(step)
     if not steps:
         raise CellError(str(stopped))
-    return _result(reference, steps, summaries, stopped)
+    return SelfTest(
+        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        bench_version=known_error.version(),
+        program=reference.program,
+        stamp_source="kernel" if all(each.stamp_source == "kernel" for each in summaries) else "read",
+        machine=known_error.machine(),
+        steps=tuple(steps),
+        largest=known_error.largest(steps),
+        stopped=stopped,
+    )
 
 
 def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
-    """Why this rung cannot be climbed."""
+    """Return why this rung cannot be climbed, None if it can."""
     if before and not before.server_kept_up:
         last = Rung(before.streams, before.chunks_per_s).label
         what = (
             "no request could be judged" if before.chunks == 0 else "the server could not keep its schedule"
         )
         return f"{what} at {last}; no larger load was tried"
-    limit = raise_file_limit()  # for the children
-    if rung.streams + OTHER_FILES > limit:
-        return f"{rung.label} needs {rung.streams + OTHER_FILES} open files, the limit here is {limit}"
-    return None
+    limit, needed = raise_file_limit(), rung.streams + OTHER_FILES  # the children inherit the limit
+    return None if needed <= limit else f"{rung.label} needs {needed} open files, the limit here is {limit}"
 
 
 def _measure(
@@ -202,7 +212,7 @@ def _measure(
 
 
 def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scratch: Path) -> LoadJob:
-    """Answers of nearly a second, shorter ones where few streams would give too few for a p99."""
+    """Return a load with answers of nearly a second, shorter if few streams would give too few for a p99."""
     tokens = min(128, max(8, round(0.8 * rung.chunks_per_s * min(1, rung.streams / 16))))
     return LoadJob(
         cell="s",
@@ -228,13 +238,10 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
     )
 
 
-# --- what it comes to ------------------------------------------------------------------------------
-
-
 def step(
     rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, truth.Served]
 ) -> SelfTestStep:
-    """What one load showed: the requests sent in its window, and all chunks for the rate and the cost."""
+    """Return what one load showed: of the requests sent in its window, and of all chunks for rate."""
     sent = [row for row in rows if request_table.in_window(row, summary)]
     found = truth.errors(sent, answers)
     start_ns, end_ns = summary.window_start_ns, summary.window_end_ns
@@ -254,19 +261,4 @@ def step(
         server_late_s=late_s,
         server_kept_up=late_s is not None and late_s[0] < 1 / rung.chunks_per_s,
         cpu_s_per_chunk=summary.cpu_s / chunks if chunks else None,
-    )
-
-
-def _result(
-    reference: Reference, steps: Sequence[SelfTestStep], summaries: Sequence[LoadSummary], stopped: str | None
-) -> SelfTest:
-    return SelfTest(
-        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        bench_version=known_error.version(),
-        program=reference.program,
-        stamp_source="kernel" if all(each.stamp_source == "kernel" for each in summaries) else "read",
-        machine=known_error.machine(),
-        steps=tuple(steps),
-        largest=known_error.largest(steps),
-        stopped=stopped,
     )

@@ -1,7 +1,7 @@
-"""What a client reported against what the reference server did, paired request by request. Pure.
+"""Compare what a client reported with what the reference server did, request by request. Pure.
 
 Both stamp with the same machine's CLOCK_MONOTONIC. Knows neither how the load was made nor where the server's
-record comes from (harness/selftest/selftest.py, benchmarks/load.py).
+record comes from.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ID_LENGTH = 36
 
 @dataclass
 class Served:
-    """One answer as the server made it: when the request came, each content chunk was due and was sent, and
-    the answer's end was sent (None: it was not)."""
+    """One answer as the server made it: when the request came, when each content chunk was due and was sent,
+    and when the answer's end was sent. None: it was not."""
 
     arrived_ns: int | None = None
     due_ns: list[int] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Served:
 
 
 def served(sends: Iterable[Send]) -> dict[str, Served]:
-    """The answers by request id. Of a request that came twice under one id, the last answer."""
+    """Return the answers by request id; of a request that came twice under one id, the last."""
     answers: dict[str, Served] = {}
     for request_id, chunk, due_ns, sent_ns in sends:
         if chunk == ARRIVAL:
@@ -53,10 +53,12 @@ def served(sends: Iterable[Send]) -> dict[str, Served]:
 
 @dataclass
 class Errors:
-    """Client minus server, in seconds, signed: of each request's TTFT (on the server from the request's
-    arrival to the first chunk's sending) and E2E, of each gap between chunks. `late_s`: how late the server
-    sent each chunk. `unpaired`: good requests of which the server knows nothing, or another number of
-    chunks."""
+    """Client minus server, in seconds, signed, over requests that went well.
+
+    `ttft_s` and `e2e_s` have a value of each request: on the server they run from the request's arrival.
+    `itl_s` has one of each gap between chunks. `late_s` is how late the server sent each chunk. `unpaired`
+    are requests of which the server knows nothing, or another number of chunks.
+    """
 
     ttft_s: list[float] = field(default_factory=list)
     itl_s: list[float] = field(default_factory=list)
@@ -66,54 +68,41 @@ class Errors:
 
 
 def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
-    """The errors of the requests that went well; the others are left out."""
+    """Compare the requests that went well with the server's answers. The others are left out."""
     found = Errors()
     for row in rows:
         if row.outcome != "ok":
             continue
-        answer = answers.get(row.request_id[:ID_LENGTH])
-        span = _span(answer) if answer else None
-        if not answer or not span or len(answer.sent_ns) != len(row.chunk_ns):
+        there = answers.get(row.request_id[:ID_LENGTH], Served())
+        if None in (there.arrived_ns, there.ended_ns) or len(there.sent_ns) != len(row.chunk_ns):
             found.unpaired += 1
             continue
-        _add(found, row, answer, span)
+        assert row.sent_ns is not None
+        assert there.arrived_ns is not None
+        assert there.ended_ns is not None
+        found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (there.arrived_ns, there.sent_ns[0])))
+        found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (there.arrived_ns, there.ended_ns)))
+        found.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
+        found.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
     return found
 
 
-def _span(answer: Served) -> Span | None:
-    """From the request's arrival to the answer's end; None where one of them is missing."""
-    if answer.arrived_ns is None or answer.ended_ns is None:
-        return None
-    return answer.arrived_ns, answer.ended_ns
-
-
-def _add(found: Errors, row: RequestRow, answer: Served, span: Span) -> None:
-    """`span`: from the request's arrival at the server to the answer's end."""
-    assert row.sent_ns is not None
-    found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (span[0], answer.sent_ns[0])))
-    found.e2e_s.append(error_s((row.sent_ns, row.end_ns), span))
-    found.itl_s.extend(gap_errors_s(row.chunk_ns, answer.sent_ns))
-    found.late_s.extend(
-        (sent_ns - due_ns) / 1e9 for sent_ns, due_ns in zip(answer.sent_ns, answer.due_ns, strict=True)
-    )
-
-
 def error_s(here: Span, there: Span) -> float:
-    """A duration as the client has it minus the server's, in seconds.
+    """Return a duration as the client has it minus the server's, in seconds.
 
-    Each from its own start: a latency's are the sending of the request and its arrival at the server. So a
-    client that sets its start wrongly is wrong, and what the request travels counts against it.
+    Each runs from its own start: a latency's are the sending of the request and its arrival at the server. So
+    a client that sets its start wrongly is wrong, and the way of the request counts against it.
     """
     return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
 
 
 def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
-    """Each gap between chunks as the client has it minus the server's, in seconds."""
+    """Return each gap between chunks as the client has it minus the server's, in seconds."""
     return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
 
 
 def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
-    """Median and p99 (nearest rank) of the absolute values; None without any."""
+    """Return the median and p99 (nearest rank) of the absolute values, None without any."""
     ordered = sorted(abs(value) for value in values)
     if not ordered:
         return None
