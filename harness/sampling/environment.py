@@ -1,4 +1,4 @@
-"""Facts of the machine and the software, recorded with each run."""
+"""Facts of the machine and the software that are recorded with each run. Knows no engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from harness.contracts import Reason, masked_environment
 from harness.sampling import gpu, host
 
-# Names of variables that bear on a server, by their beginnings.
+# How the names of variables begin that bear on a server.
 _OF_SERVERS = (
     "ATTENTION", "CUDA_", "DOCKER_HOST", "GGML_", "GOMP_", "HF_HOME", "HF_HUB_", "KMP_", "LD_", "LLAMA_",
     "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
@@ -35,7 +35,7 @@ _PACKAGES = (
 
 
 def facts() -> dict[str, Any]:
-    """Machine, devices, packages, git commit, and both clocks at one moment."""
+    """Return machine, devices, packages, git commit, and both clocks at one moment."""
     devices = gpu.devices()
     return {
         "machine": host.machine_facts(),
@@ -47,8 +47,10 @@ def facts() -> dict[str, Any]:
 
 
 def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
-    """What is set for a server, and, where it `inherits` our own environment, what of that bears on it; no
-    secret (harness/contracts/secrets.py)."""
+    """Return what is set for a server and, if it `inherits` our own environment, what of that bears on it.
+
+    Secrets are masked (harness/contracts/secrets.py).
+    """
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     whole = {**ours, **added}
     return masked_environment({name: whole[name] for name in sorted(whole)})
@@ -62,7 +64,7 @@ def _version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, `-dirty` behind it where files differ; None outside a checkout."""
+    """Return the checkout's commit, with `-dirty` if files differ, None outside a checkout."""
     root = Path(__file__).parent.parent.parent
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]

@@ -1,8 +1,8 @@
-"""Is the machine fit to measure: before each start and cell, and over each cell's window.
+"""Judge whether the machine is fit to measure: before each start and cell, and over each cell's window.
 
-Looks at what the samplers of a start have seen, the disk and the limit of open files; reads no device itself.
-What it finds makes a cell suspect, or with guard=strict refuses it or makes it invalid. What cannot be known
-(the load of others beside a server that is out of sight) is no finding.
+It looks at what the samplers of a start have seen, at the disk and at the limit of open files. What it finds
+makes a cell suspect; with guard=strict it refuses the cell or makes it invalid. What cannot be known (the
+load of others beside a server that is out of sight) is no finding. Reads no device itself.
 """
 
 from __future__ import annotations
@@ -32,18 +32,17 @@ from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
 from harness.sampling.sampling import BaselineReturn, Idle
 
-# The longest wait after one that was in vain, until a look finds nothing: what lasts is not waited for each
-# time.
+# The longest wait after one that was in vain. What lasts is not waited for each time.
 WAIT_AGAIN_S = 3.0
 STEAL_PCT = 5.0
 SWAPPED_BYTES = 16 << 20
 LOW_DISK_BYTES = 1 << 30
 LOW_FILES = 4096
-# Of a window's samples with a reason of NVML's that lowers the clocks.
+# The share of a window's samples in which NVML gave a reason for lower clocks.
 THROTTLED_SHARE = 0.05
-# Of the median over the earlier windows of the same deployment at the same load.
+# A share of the median over the earlier windows of the same deployment at the same load.
 LOW_CLOCK_SHARE = 0.95
-# Samples without its memory after which a device that told it before is lost.
+# A device that told its memory before is lost after this many samples without it.
 _LOST_AFTER = 3
 
 When = Literal["before", "during"]
@@ -52,7 +51,7 @@ Cause = tuple[Unfit, str]
 
 
 class Samples(Protocol):
-    """Who has the samples of a start so far (harness/run/watch.py)."""
+    """What has the samples of a start so far (harness/run/watch.py)."""
 
     def host_rows(self, since_ns: int, until_ns: int) -> Sequence[HostSample]: ...
     def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]: ...
@@ -60,8 +59,11 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """How the memory of a kind is looked at: what is in use now, and a wait until it is back at so many
-    bytes, for up to some seconds. Both block."""
+    """How to look at one kind of memory. Both functions block.
+
+    `measure` returns what is in use now. `wait` waits until it is back at so many bytes, for up to so many
+    seconds.
+    """
 
     kind: Literal["host", "device"]
     measure: Callable[[], Idle]
@@ -69,8 +71,11 @@ class Memory:
 
 
 class Guard:
-    """Looks after one run, or what is resumed of it. Keeps what is usual on this machine: memory before the
-    first start, clocks of the windows so far. `wait_s`: see GuardTerms."""
+    """Looks after one run, or the resumed rest of one. `wait_s`: see GuardTerms.
+
+    It keeps what is usual on this machine: the memory before the first start, the clocks of the windows so
+    far.
+    """
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
@@ -84,9 +89,11 @@ class Guard:
         self._told: set[int] = set()  # devices that have told their memory in this start
 
     def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Idle:
-        """What is in use before a server is started. Where that is more than before the first start, blocks
-        for up to wait_s until it is not; `tell` gets that. What is then left of it marks all cells of the
-        start; with guard=strict raises UnfitError."""
+        """Return what is in use before a server is started.
+
+        If that is more than before the first start, tell so and block for up to wait_s until it is not. If it
+        still is, that marks all cells of the start; with guard=strict, raise UnfitError.
+        """
         self._of_start, self._devices, self._told = (), tuple(devices), set()
         idle = memory.measure()
         if self.mode == "off" or idle.used_bytes is None:
@@ -115,9 +122,11 @@ class Guard:
         tell: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
     ) -> tuple[GuardFinding, ...]:
-        """What is unfit before a cell of a run in `directory`. Blocks: for one look, and for up to wait_s
-        while what may pass has not. `tell` gets what is waited for, once; `check` is called at each look and
-        may raise."""
+        """Return what is unfit before a cell of a run in `directory`.
+
+        Blocks for one look, and for up to wait_s while what may pass has not. `tell` gets what is waited for,
+        once. `check` is called at each look and may raise.
+        """
         if self.mode == "off":
             return ()
         lasting = (*self._of_start, *self._findings(system_causes(load, directory), "before"))
@@ -126,15 +135,17 @@ class Guard:
         return (*lasting, *self._findings(self._wait_for(samples, tell, check), "before"))
 
     def refusal(self, found: Sequence[GuardFinding]) -> str | None:
-        """A sentence where what was found before a cell keeps it from being measured."""
+        """Return a sentence if what was found before a cell keeps it from being measured, else None."""
         if not found or self.mode != "strict":
             return None
         said = "; ".join(finding.text for finding in found)
         return f"the machine was not fit: {said}; guard=mark measures all the same"
 
     def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
-        """What made the machine unfit in a cell's window. `traffic` names its deployment and load: those of
-        one name are to have the same clocks."""
+        """Return what made the machine unfit in a cell's window.
+
+        `traffic` names its deployment and load. Windows of one name are expected to have the same clocks.
+        """
         if self.mode == "off":
             return ()
         seen = self._seen(samples, summary.window_start_ns, summary.window_end_ns)
@@ -197,7 +208,7 @@ class Guard:
 
 
 class _Patience:
-    """How long to wait: the whole time, or little after a wait that was in vain."""
+    """How long to wait: the whole time, or a little after a wait that was in vain."""
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
@@ -205,20 +216,23 @@ class _Patience:
 
     @property
     def wait_s(self) -> float:
+        """Seconds to wait now."""
         return min(WAIT_AGAIN_S, self._longest_s) if self._was_in_vain else self._longest_s
 
     @property
     def said(self) -> str:
+        """The same in words."""
         again = ", since the wait before was in vain" if self._was_in_vain else ""
         return f"up to {self.wait_s:.0f} s{again}"
 
     def learn(self, *, was_in_vain: bool) -> None:
+        """Take note of how a wait ended."""
         self._was_in_vain = was_in_vain
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Samples of one span of time, in order, and the cores of this machine."""
+    """The samples of one span of time, in order, and the cores of this machine."""
 
     host: Sequence[HostSample]
     device: Sequence[DeviceSample]
@@ -226,11 +240,12 @@ class Seen:
 
 
 def tolerance_bytes(baseline_bytes: int) -> int:
-    """What memory may be above a baseline and count as back there: 2 % of it or 128 MiB, the larger."""
+    """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
     return max(128 << 20, int(0.02 * baseline_bytes))
 
 
 def is_back(used_bytes: int, baseline_bytes: int) -> bool:
+    """Return whether memory is back at a baseline."""
     return used_bytes <= baseline_bytes + tolerance_bytes(baseline_bytes)
 
 
@@ -240,18 +255,21 @@ def _above(kind: str, used_bytes: int, first_bytes: int) -> str:
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
-    """What does not pass: a full disk, few open files."""
+    """Yield what waiting does not help: a full disk, few open files."""
     free = shutil.disk_usage(directory).free
     if free < LOW_DISK_BYTES:
         yield "disk_low", f"{free / 2**20:.0f} MiB are free for {directory}"
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Of a closed loop it is known before the run whether they suffice (harness/load/limits.py).
+    # Whether they suffice for a closed loop is known before the run (harness/load/limits.py).
     if load.concurrency is None and hard != resource.RLIM_INFINITY and hard < LOW_FILES:
         yield "few_files", f"a process may have {hard} open files, so an open loop no more connections"
 
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
-    """Of the machine: others' load, stolen time, swapping. `client`: cores that the load used."""
+    """Yield what is wrong with the machine: others' load, stolen time, swapping.
+
+    `client` are the cores that the load used.
+    """
     share = foreign_share(seen, client)
     if share is not None and share > FOREIGN_SHARE:
         yield "foreign_load", f"other programs used {100 * share:.0f} % of the processor"
@@ -264,9 +282,8 @@ def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
 
 
 def foreign_share(seen: Seen, client: float | None) -> float | None:
-    """Share of the processor that neither the server's processes nor the load used; None where one of the
-    two is not known."""
-    # The first row's is of the time before it, when the server may have been at work.
+    """Return the share of the processor that neither the server nor the load used, None if not known."""
+    # The first row's share is of the time before it, when the server may have been at work.
     busy = [row.machine_cpu_pct for row in seen.host[1:] if row.machine_cpu_pct is not None]
     server = [(row.t_ns, row.cpu_s) for row in seen.host if row.cpu_s is not None]
     if client is None or not busy or len(server) < 2 or server[0][0] == server[-1][0]:
@@ -277,7 +294,7 @@ def foreign_share(seen: Seen, client: float | None) -> float | None:
 
 
 def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
-    """Processes on a device that are not the server's, the most at once."""
+    """Yield that processes on a device are not the server's, with the most at once."""
     most = max(rows, key=lambda row: row.foreign_processes or 0)
     if most.foreign_processes:
         held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
@@ -286,7 +303,7 @@ def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
-    """A device whose clocks were held down in more than THROTTLED_SHARE of the samples."""
+    """Yield that a device's clocks were held down in more than THROTTLED_SHARE of the samples."""
     known = [throttle_names(row.throttle_reasons) for row in rows if row.throttle_reasons is not None]
     held = [names for names in known if names]
     if len(held) > THROTTLED_SHARE * len(known):
@@ -296,7 +313,7 @@ def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
 
 
 def clocks_mhz(rows: Sequence[DeviceSample]) -> dict[int, float]:
-    """Mean SM clock of each device's samples in which it computed."""
+    """Return each device's mean SM clock over the samples in which it computed."""
     found: dict[int, list[int]] = {}
     for row in rows:
         if row.sm_clock_mhz is not None and (row.utilization_pct or 0) > 0:

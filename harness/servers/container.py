@@ -1,9 +1,9 @@
-"""The lifetime of one server in a container: `docker run`, its stop, its removal; and the end of what a
-killed run left.
+"""The lifetime of one server in a container: `docker run`, its stop, its removal, and what a killed run left.
 
-The counterpart of server.running_server. Knows no engine. Docker's client runs in the foreground under
-harness/processes/watchdog.py, so the server's output is in the log as it is written, and the end of bench is
-the end of the client, which tells the container.
+The counterpart of server.running_server. Docker's client runs in the foreground as a supervised child, so the
+server's output is in the log as it is written, and the end of bench is the end of the client, which ends the
+container. There is no Docker library: users have set up permissions and contexts for the client. Knows no
+engine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.servers.server import Server
 
 NAME_LABEL = "serving-bench"
 OWNER_LABEL = "serving-bench.owner"
-# `docker run` exits with these where it was Docker that failed: itself, the program's start, finding it.
+# `docker run` exits with these if Docker failed: itself, at starting the program, at finding it.
 _DOCKER_FAILED = (125, 126, 127)
 _START_LIMIT_S = 300.0  # storage drivers without copy-on-write copy the whole image first
 _GONE_LIMIT_S = 30.0
@@ -53,10 +53,10 @@ HINTS = (
 def running_container(
     spec: ContainerSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
 ) -> Iterator[Server]:
-    """A server in a container for a `with` block, its output in log_path; the container is gone after it.
+    """Run a server in a container while the block runs, its output in log_path. It is gone after the block.
 
     Entering blocks until its first process runs. Leaving blocks for up to spec.stop_grace_s and some seconds.
-    Raises ServerError where Docker cannot start it. See server.wait_ready.
+    Raises ServerError if Docker cannot start it. See server.wait_ready.
     """
     container = _Container(_name(engine), spec)
     all_hints = (*hints, *HINTS)
@@ -89,9 +89,9 @@ def running_container(
 
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
-    """The command line of docker."""
+    """Return docker's command line."""
     argv = ["docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none"]
-    # A program that handles no TERM ignores it where it is a container's first process.
+    # A program that handles no TERM ignores it if it is a container's first process.
     argv.append("--init")
     argv += [f"--label={key}={value}" for key, value in labels.items()]
     if spec.memory_limit_bytes is not None:
@@ -113,10 +113,10 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
 
 
 def reap() -> list[str]:
-    """Remove the containers of runs that were killed, and say so, one sentence for each.
+    """Remove the containers of runs that were killed, and return a sentence for each.
 
-    Leaves alone those of a bench that still runs, and of other machines and containers that share this
-    Docker. Call it after running.reap, which waits for watchdogs that are at work. Blocks for some seconds.
+    Leaves alone those of a bench that still runs, and those of other machines and containers that share this
+    Docker. Call it after running.reap, which waits for watchdogs at work. Blocks for some seconds.
     """
     if shutil.which("docker") is None:
         return []
@@ -140,7 +140,7 @@ class _Container:
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
-        """Block until its first process runs; true if the client ended first, and Docker may have failed."""
+        """Block until its first process runs. Return true if the client ended first by Docker's failure."""
         deadline = time.monotonic() + _START_LIMIT_S
         while True:
             code = client.wait(_POLL_S)
@@ -158,7 +158,7 @@ class _Container:
                 )
 
     def cause(self) -> str | None:
-        """Why it ended, where Docker knows more than its exit code says."""
+        """Return why it ended, if Docker knows more than its exit code says."""
         until_s = time.time()
         asked = ask(
             "events", f"--since={self._begun_s:.6f}", f"--until={until_s:.6f}",
@@ -174,13 +174,16 @@ class _Container:
         return f"killed for memory: raise engine.memory_limit={limit / 2**30:.3g}GiB"
 
     def stop(self) -> None:
-        """`docker stop`: the image's stop signal, a grace period, KILL. An interrupt while it waits is raised
-        at once; the client's end and the removal that follow then do the same."""
+        """Run `docker stop`: the image's stop signal, a grace period, KILL.
+
+        An interrupt while it waits is raised at once; the client's end and the removal that follow do the
+        rest.
+        """
         grace_s = self.spec.stop_grace_s
         ask("stop", f"--time={round(grace_s)}", self.name, timeout_s=grace_s + _GONE_LIMIT_S)
 
     def remove(self) -> None:
-        """What is left after the client's end: nothing, or a container that never ran or would not stop."""
+        """Remove what is left after the client's end: a container that never ran or would not stop."""
         try:
             removed = _remove(self.name)
         except BaseException:
@@ -193,11 +196,14 @@ class _Container:
 
 
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
-    """Its pid and start time where it is that container's. Docker's pids are those of the daemon, which may
-    be in a virtual machine, or bench in a container: there the same number is another's, or nobody's."""
+    """Return pid and start time if that process is the container's, else None.
+
+    Docker's pids are those of the daemon. It may be in a virtual machine, or bench in a container: there the
+    same number is another's, or nobody's.
+    """
     started_s = watchdog.start_time_s(pid)
-    # Its control group is named after it; where it has none of its own (rootless), its /etc/hostname is a
-    # mount of a file of Docker's. All mounts of the host name every container, so only that one counts.
+    # Its control group is named after it. If it has none of its own (rootless), its /etc/hostname is a mount
+    # of a file of Docker's. All mounts of the host name every container, so only that one counts.
     signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
     with suppress(OSError):
         is_it = any(sign in Path(f"/proc/{pid}/{file}").read_text() for file, sign in signs.items())
@@ -206,7 +212,7 @@ def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
 
 
 def _remove(name: str) -> bool | None:
-    """Whether there was something to remove; None where Docker does not say. Blocks until it is gone."""
+    """Remove a container, and block until it is gone. Return whether it was there, None if not known."""
     answer = ask("rm", "--force", "--volumes", name)
     if answer.code == 0 and "no such container" not in answer.error.lower():
         return True
@@ -222,7 +228,7 @@ def _remove(name: str) -> bool | None:
 
 
 def _name(engine: str) -> str:
-    """Unique, and of the characters that Docker takes."""
+    """Return a unique name of characters that Docker takes."""
     return f"serving-bench-{re.sub('[^A-Za-z0-9_.-]+', '-', engine)[:40]}-{secrets.token_hex(4)}"
 
 
@@ -232,26 +238,29 @@ def _labels(engine: str) -> dict[str, str]:
 
 
 def _here() -> str:
-    """Where a pid means something: a boot of a machine, and there one namespace."""
+    """Return where a pid means something: a boot of a machine, and one namespace there."""
     space = Path("/proc/self/ns/pid")
     return f"{watchdog.boot_id()}/{os.readlink(space) if space.exists() else '-'}"
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether a bench, as the label names it, has ended; false where that cannot be known here."""
+    """Return whether the bench that a label names has ended; false if that cannot be known here."""
     here, pid, started_s = (["", "", *owner.rsplit("/", 2)])[-3:]
     return here == _here() and pid.isdecimal() and str(watchdog.start_time_s(int(pid))) != started_s
 
 
 def _volume(image: str, target: str) -> str:
-    """A volume for each image: Docker makes it with the owner and mode that the directory has in there, and
-    what a server keeps in it is no file of ours that only root could remove."""
+    """Return the mount of an image's own volume.
+
+    Docker makes the volume with the owner and mode that the directory has in the image, so what a server
+    keeps there is no file of ours that only root could remove.
+    """
     name = f"serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', image)}"
     return _csv("type=volume", f"source={name}", f"target={target}", f"volume-label={NAME_LABEL}")
 
 
 def _mount(source: Path, target: str) -> str:
-    """A read-only bind mount: one that is not there fails, where -v would make a directory of it."""
+    """Return a read-only bind mount. A source that is not there fails; -v would make a directory of it."""
     return _csv("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
 
 
@@ -263,7 +272,7 @@ def _csv(*fields: str) -> str:
 
 
 def _docker_error(log_path: Path) -> str | None:
-    """What docker complained of last, on one line; None where the container's own program ended so."""
+    """Return what docker complained of last, on one line, None if the container's own program ended so."""
     lines = [line for line in log_tail(log_path, 50).splitlines() if line.startswith("docker: ")]
     said = lines[-1].removeprefix("docker: ").removeprefix("Error response from daemon: ") if lines else ""
     return said.strip().rstrip(".")[:400] or None

@@ -1,7 +1,7 @@
-"""Asks Docker, through its command line: what is here, what became of a container.
+"""Ask Docker through its command line: which images are here, what became of a container.
 
-The only file that runs `docker` and waits for the answer; harness/servers/container.py runs `docker run`.
-Knows no engine and starts no container.
+The only file that runs `docker` and waits for the answer. It starts no container: that is container.py's.
+Knows no engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ OWN_IMAGES = "serving-bench/"
 
 @dataclass(frozen=True)
 class Answer:
-    """`code` is the exit code, None where there was no answer in time; `error` is what it complained of."""
+    """What a docker command said.
+
+    `code` is its exit code, None if there was no answer in time. `error` is what it complained of.
+    """
 
     code: int | None
     text: str
@@ -29,8 +32,10 @@ class Answer:
 
 
 def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
-    """What `docker ARGUMENTS` prints. Blocks for up to timeout_s. Raises nothing of its own: where there is
-    no docker, that is the answer."""
+    """Return what `docker ARGUMENTS` prints. Block for up to timeout_s.
+
+    Raises nothing of its own: if there is no docker, that is the answer.
+    """
     try:
         # In a session of its own: Ctrl-C in a terminal is bench's to act on.
         done = subprocess.run(
@@ -50,9 +55,9 @@ def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
 
 
 def check(images: Iterable[str]) -> None:
-    """Whether containers of these images can be started here; bench itself never pulls one.
+    """Check that containers of these images can be started here. Bench itself never pulls one.
 
-    Blocks for up to a minute. Raises MissingError, which says what to run, and UserError where Docker is on
+    Blocks for up to a minute. Raises MissingError, which says what to run, and UserError if Docker is on
     another machine.
     """
     if shutil.which("docker") is None:
@@ -72,7 +77,10 @@ def check(images: Iterable[str]) -> None:
 
 
 def _check_is_here() -> None:
-    """The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices."""
+    """Raise UserError if Docker is on another machine.
+
+    The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices.
+    """
     host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
     if host.startswith(("tcp://", "ssh://", "http")):
         raise UserError(
@@ -91,13 +99,15 @@ def _check_image(image: str) -> None:
 
 
 def how_to_get(image: str) -> str:
-    """The command that makes or fetches an image."""
+    """Return the command that makes or fetches an image."""
     return "make images" if image.startswith(OWN_IMAGES) else f"docker pull {image}"
 
 
 def image_facts(image: str) -> Mapping[str, str | None]:
-    """What identifies an image: `image`, `image_id`, `image_digest` (none where it was built here),
-    `image_created`, `image_version` (its label); and `docker_version`. What Docker does not say is None."""
+    """Return what identifies an image, and Docker's version. What Docker does not say is None.
+
+    `image_digest` is None for an image that was built here; `image_version` is a label of the image's.
+    """
     found = ask("image", "inspect", "--format", "{{json .}}", image)
     about: Mapping[str, Any] = json.loads(found.text) if found.code == 0 else {}
     labels = (about.get("Config") or {}).get("Labels") or {}

@@ -1,6 +1,6 @@
-"""Counts the tokens of texts with a tokenizer.json: beside the server's count, or where it gives none.
+"""Count the tokens of texts with a tokenizer.json: beside the server's count, or if it gives none.
 
-The only importer of `tokenizers`, which is optional (`pip install tokenizers`).
+The only importer of `tokenizers`, which is optional (`pip install tokenizers`). Knows no request.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from harness.store.request_table import CountTokens
 
 @lru_cache(maxsize=4)
 def counter(path: str) -> CountTokens:
-    """A function from texts to their numbers of tokens, special tokens not added; reads the file once.
+    """Return a function from texts to their numbers of tokens, without special tokens. Read the file once.
 
-    Raises UserError where the package is missing or the file is no tokenizer, with one line for both.
+    Raises UserError with one line if the package is missing or the file is no tokenizer.
     """
     try:
         from tokenizers import Tokenizer
