@@ -116,9 +116,9 @@ def wait_ready(
 ) -> Startup:
     """Block until the server has answered ready_path with 200 and then two real generations.
 
-    exits first, if it listens and answers every generation with an error for _REFUSING_S, or when timeout_s
-    exits first, if it listens and answers every generation with an error of its own for _REFUSING_S, or when
-    timeout_s (engine.start_timeout, from the start on) has passed. Ending it is then up to the `with` block.
+    `on_wait` hears every 15 s how long it has been and what is missing. Raises ServerError if the server
+    exits first, if it listens and answers each generation with an error for _REFUSING_S, or when timeout_s
+    (engine.start_timeout, from the start on) has passed. Ending it is then up to the `with` block.
     """
     listening_ns = refusing_s = None
     said_s = 0.0
