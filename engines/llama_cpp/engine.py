@@ -47,10 +47,10 @@ _SAMPLING: Mapping[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-_BUILD_NEEDS = "A C++17 compiler and make are needed (Debian: build-essential); pip brings CMake."
+_BUILD_NEEDS = "A C++17 compiler and make are needed (Debian: build-essential); the install brings CMake."
 _CUDA_NEEDS = (
     "A C++17 compiler, make, the CUDA toolkit (nvcc) and CMAKE_ARGS=-DGGML_CUDA=ON in the environment are "
-    "needed, and no build without CUDA in pip's cache (pip cache remove {wheel})."
+    "needed, and no build without CUDA in uv's cache (uv cache clean {wheel})."
 )
 _CPU_CHECKS = {
     XLLAMACPP: "import gguf, xllamacpp; xllamacpp.CommonParams()",

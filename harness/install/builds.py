@@ -110,14 +110,16 @@ def check_own(build: Build) -> None:
 
 
 def _check_program(path: Path, what: str) -> None:
-    if not path.exists():
-        raise UserError(f"{what}: no such file")
-    if not path.is_file():
-        raise UserError(f"{what}: is not a file; give the path of the program itself")
-    if not os.access(path, os.X_OK):
-        is_program = _begins_as_program(path)
-        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
-        raise UserError(f"{what}: cannot be executed; {remedy}")
+    is_program = path.is_file() and _begins_as_program(path)
+    remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
+    _refuse(
+        what,
+        {
+            "no such file": not path.exists(),
+            "is not a file; give the path of the program itself": not path.is_file(),
+            f"cannot be executed; {remedy}": not os.access(path, os.X_OK),
+        },
+    )
 
 
 def _begins_as_program(path: Path) -> bool:
@@ -129,12 +131,21 @@ def _begins_as_program(path: Path) -> bool:
 
 
 def _check_environment(folder: Path, what: str) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{what}: is a file; give the directory that has bin/python")
-    if not folder.is_dir():
-        raise UserError(f"{what}: no such directory")
-    if not os.access(python_of(folder), os.X_OK):
-        raise UserError(f"{what}: is not a Python environment (it has no bin/python)")
+    _refuse(
+        what,
+        {
+            "no such directory": not folder.exists(),
+            "is a file; give the directory that has bin/python": not folder.is_dir(),
+            "is not a Python environment (it has no bin/python)": not os.access(python_of(folder), os.X_OK),
+        },
+    )
+
+
+def _refuse(what: str, problems: Mapping[str, bool]) -> None:
+    """Raise UserError with the first problem that there is."""
+    for said, is_there in problems.items():
+        if is_there:
+            raise UserError(f"{what}: {said}")
 
 
 def own_versions(build: Build) -> dict[str, str]:

@@ -40,18 +40,15 @@ def run_step(
     whatever signal, ends the command with all that it started.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    now = doing
 
     def read(line: str) -> None:
-        nonlocal now
         kept.write(line + "\n")
         tail.append(line.rstrip())
         if shows(line):
-            now = line.strip()
-            on_line(now)
+            on_line(line.strip())
 
     def say_alive(elapsed_s: float) -> None:
-        on_line(f"{now} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+        on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
 
     with log.open("a", encoding="utf-8") as kept:
         code = run_supervised(argv, environment or {}, read, say_alive)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 # pip's setting -> uv's variable, and what separates values there.
@@ -28,6 +29,10 @@ _UV_VARIABLES = {
     "timeout": ("UV_HTTP_TIMEOUT", ""),
     "no-cache-dir": ("UV_NO_CACHE", ""),
 }
+# pip lists `section.name='value'`, with the value as Python writes it. Of the sections a later one wins: what
+# holds for every command, what holds for `pip install`, the environment.
+_SECTIONS = ("global", "install", ":env:")
+_SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
 
 
 def uv_program() -> str | None:
@@ -73,16 +78,9 @@ def pip_settings(python: str) -> dict[str, str]:
     """Return what pip's files and PIP_ variables say, by the long name of the option."""
     argv = [python, "-I", "-m", "pip", "config", "list"]
     listed = subprocess.run(argv, capture_output=True, text=True, errors="replace").stdout
-    # The later wins: what holds for every command, what holds for `pip install`, the environment.
-    return {name: value for section in ("global", "install", ":env:") for name, value in _of(section, listed)}
-
-
-def _of(section: str, listed: str) -> Iterator[tuple[str, str]]:
-    """Yield a section's settings. pip lists `section.name='value'`, with the value as Python writes it."""
-    for line in listed.splitlines():
-        name, equals, value = line.removeprefix(f"{section}.").partition("=")
-        if equals and line.startswith(f"{section}."):
-            yield name, ast.literal_eval(value)
+    found = _SETTING.findall(listed)
+    found.sort(key=lambda each: _SECTIONS.index(each[0]))
+    return {name: ast.literal_eval(value) for _, name, value in found}
 
 
 def main() -> None:
