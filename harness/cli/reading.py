@@ -142,7 +142,7 @@ def gate(
 ) -> None:
     """Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: the
     interval does not tell."""
-    from harness.cli.show.gate_text import print_gate
+    from harness.cli.show.compare_text import print_gate
     from reports import gate_runs, gate_to_builtins
     from reports.two_runs.gate_files import junit_text, markdown_text
 

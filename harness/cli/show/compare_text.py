@@ -1,7 +1,8 @@
-"""What `bench compare` prints: what differs between the two sides, then B over A, at any width from 80."""
+"""What `bench compare` and `bench gate` print: how two sides differ, then B over A, at any width from 80."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,17 @@ from rich.markup import escape
 from harness.cli.show.tables import print_rows
 from reports.comparing.verdict_words import ratio_text
 from reports.marks import SIGN, mark_text
+from reports.metrics import metric_of
 from reports.two_runs.compare import verdict_line, verdict_text
 from reports.two_runs.differences import KINDS
+from reports.two_runs.gate_limit import limit_text
 from reports.written import NOTHING
 
 if TYPE_CHECKING:
     from reports.two_runs.cases import LeftOut
     from reports.two_runs.compare import ComparedCase, Comparison, Row
     from reports.two_runs.differences import Difference
+    from reports.two_runs.gate import Gate, GatedCase
     from reports.two_runs.side_values import Mark, Reason
 
 _PACKAGES = "engine_packages."
@@ -70,7 +74,42 @@ def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
     return {**_values(row), "B / A": ratio, "verdict": marked(said, row.marks)}
 
 
-# --- shared with `bench gate` ----------------------------------------------------------------------
+# --- bench gate -------------------------------------------------------------------------------------------
+
+
+def print_gate(out: Console, gate: Gate) -> None:
+    """Print the gate; the last line is the verdict."""
+    out.print(escape(f"BASE: {gate.base}\nNEW: {gate.new}\n"), soft_wrap=False)
+    print_differences(out, gate.differences, ("BASE", "NEW"))
+    unit = metric_of(gate.metric).shown_unit
+    limit = limit_text(gate.metric, gate.max_regression_share)
+    out.print(escape(f"{gate.metric} in {unit}; NEW may be worse by {limit}:"), soft_wrap=False)
+    print_rows(out, [_gated_cells(gate, case) for case in gate.cases])
+    out.print()
+    for case in gate.cases:
+        # Where all are inconclusive for one reason, the last line says it.
+        why = [case.why] if case.why and case.why not in gate.summary else []
+        for line in (*why, *case.notes):
+            out.print(escape(f"{case.name}: {line}"), soft_wrap=False)
+    print_left_out(out, gate.left_out, "Not gated")
+    print_distrust(out, gate.distrust)
+    if not gate.is_interleaved:
+        out.print("The runs were not interleaved: whatever changed between them is in the ratios.")
+    out.print(escape(gate.summary))  # whole, for whoever reads the last line
+
+
+def _gated_cells(gate: Gate, case: GatedCase) -> dict[str, str]:
+    base, new = (marked(side.text(gate.metric), side.marks) for side in (case.base, case.new))
+    return {
+        "case": case.name,
+        "BASE": base,
+        "NEW": new,
+        "NEW worse by": case.regression_text(gate.metric) or NOTHING,
+        "": marked(case.outcome, case.marks),
+    }
+
+
+# --- of both ----------------------------------------------------------------------------------------------
 
 
 def print_differences(out: Console, differences: Sequence[Difference], names: tuple[str, str]) -> None:
@@ -109,24 +148,20 @@ def _split(differences: Sequence[Difference]) -> tuple[dict[str, list[Difference
     by_engine: dict[str, list[Difference]] = {}
     for each in differences:
         if each.what.startswith(_PACKAGES):
-            by_engine.setdefault(_engine_and_package(each.what)[0], []).append(each)
+            by_engine.setdefault(each.what.split(".")[1], []).append(each)
     many = {engine: found for engine, found in by_engine.items() if len(found) > _NAMED_PACKAGES}
-    counted = {each.what for found in many.values() for each in found}
-    return many, [each for each in differences if each.what not in counted]
+    counted = list(itertools.chain.from_iterable(many.values()))
+    return many, [each for each in differences if each not in counted]
 
 
 def _package_lines(packages: dict[str, list[Difference]], names: tuple[str, str]) -> Iterator[str]:
     """Say which packages of an engine differ; its own comes first, as it matters most."""
     for engine, differences in packages.items():
-        own = sorted(differences, key=lambda each: _engine_and_package(each.what)[1] != engine)
+        prefix = f"{_PACKAGES}{engine}."
+        own = sorted(differences, key=lambda each: each.what != prefix + engine)
         named = [
-            f"{_engine_and_package(what)[1]} ({a}, {b})"
+            f"{what.removeprefix(prefix)} ({a}, {b})"
             for what, a, b in (each.cells() for each in own[:_NAMED_PACKAGES])
         ]
         sides = ", ".join(names)
         yield f"{len(own)} packages of {engine} differ ({sides}): {', '.join(named)}, ...; all with --json"
-
-
-def _engine_and_package(what: str) -> tuple[str, str]:
-    engine, _, package = what.removeprefix(_PACKAGES).partition(".")
-    return engine, package

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -24,9 +24,8 @@ _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:
     """Print all tables, after what they are about; `known`: of each model."""
-    out.print(escape(_memory_line(memory)), soft_wrap=False)
-    for model, about in known.items():
-        out.print(escape(_model_line(model, about.facts, about.source)), soft_wrap=False)
+    for line in _about(known, memory):
+        out.print(escape(line), soft_wrap=False)
     for table in tables:
         out.print()
         out.print(escape(_question(table, several=len(known) > 1)), soft_wrap=False)
@@ -47,15 +46,13 @@ def _gib(size_bytes: int) -> str:
     return f"{gib:.2f}" if gib < 10 else f"{gib:,.1f}"
 
 
-def _memory_line(memory: Memory) -> str:
+def _about(known: Mapping[str, Known], memory: Memory) -> Iterator[str]:
+    """Say what memory and which models the tables are about."""
     what = "the machine" if memory.device == "cpu" else "each device"
-    return f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
-
-
-def _model_line(model: str, facts: ModelFacts, source: str) -> str:
-    assert facts.parameters is not None
-    most = f"up to {facts.context_length:,} tokens of context"
-    return f"{model}: {_count(facts.parameters)} parameters, {most} ({source})."
+    yield f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
+    for model, about in known.items():
+        most = f"up to {about.facts.context_length:,} tokens of context"
+        yield f"{model}: {_count(about.facts.parameters or 0)} parameters, {most} ({about.source})."
 
 
 def _count(parameters: int) -> str:
@@ -146,20 +143,22 @@ def note_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> I
         yield from _kv_lines(tables, facts)
     for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
         yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
-    for assumed, heading in ((True, "other*"), (False, "other")):
-        sources = grouped(
-            (row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed is assumed
-        )
-        for source, engines in sources.items():
-            yield f"{heading}, {', '.join(engines)}: {source}"
-    lacks = grouped((row.why_not_had, row.label) for row in rows if row.why_not_had)
-    for reason, labels in lacks.items():
-        yield f"{_NOT_HAD.strip()} cannot be had, {', '.join(labels)}: {reason}"
+    needs = [(row.need, row.engine) for row in rows]
+    yield from _named("other*", ((each.overhead_source, name) for each, name in needs if each.is_assumed))
+    yield from _named("other", ((each.overhead_source, name) for each, name in needs if not each.is_assumed))
+    lacks = ((row.why_not_had, row.label) for row in rows if row.why_not_had)
+    yield from _named(f"{_NOT_HAD.strip()} cannot be had", lacks)
     for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
         yield f"{asked}: not counted; the numbers are of all of a device's memory."
-    reasons = grouped((each.reason, each.label) for table in tables for each in table.unserved)
-    for reason, labels in reasons.items():
-        yield f"not served, {', '.join(labels)}: {reason}"
+    yield from _named(
+        "not served", ((each.reason, each.label) for table in tables for each in table.unserved)
+    )
+
+
+def _named(heading: str, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield a line for each text, with the names that have it."""
+    for text, names in grouped(pairs).items():
+        yield f"{heading}, {', '.join(names)}: {text}"
 
 
 def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> Iterator[str]:
@@ -168,11 +167,7 @@ def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> It
     for table in tables:
         rows_of.setdefault(table.model, []).extend(table.rows)
     several = len(rows_of) > 1
-    said = [
-        (f"{model} " if several else "") + _joined(_kv_per_token(rows))
-        for model, rows in rows_of.items()
-        if rows
-    ]
+    said = [(f"{model} " if several else "") + _kv_per_token(rows) for model, rows in rows_of.items() if rows]
     yield f"KV cache per token: {'; '.join(said)}."
     windows = [
         f"{each.sliding_layers} of {each.layers} layers{f' of {model}' if several else ''} need the last "
@@ -188,11 +183,8 @@ def _kv_lines(tables: Sequence[FitTable], facts: Mapping[str, ModelFacts]) -> It
         )
 
 
-def _kv_per_token(rows: Sequence[FitRow]) -> dict[str, list[str]]:
-    return grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
-
-
-def _joined(named: Mapping[str, Sequence[str]]) -> str:
+def _kv_per_token(rows: Sequence[FitRow]) -> str:
+    named = grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
     if len(named) == 1:
         return next(iter(named))
     return "; ".join(f"{what} ({', '.join(engines)})" for what, engines in named.items())

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.show.gate_text import print_gate
+from harness.cli.show.compare_text import print_gate
 from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from reports import gate_runs, gate_to_builtins
