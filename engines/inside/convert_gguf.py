@@ -1,7 +1,9 @@
-"""Writes a GGUF file again with other tensor types. Runs in the llama_cpp environment (`python -P`).
+"""Writes a GGUF file again with other types of tensors.
 
-Arguments: input, output, kind (f16, bf16, q8_0, q4_0). Which tensors change follows llama.cpp's own tools:
-tensors of one dimension stay F32, and the output matrix is never below Q8_0.
+Runs in the llama_cpp environment (`python -P`). Arguments: input, output, kind (f16, bf16, q8_0, q4_0).
+
+Which tensors change follows llama.cpp's own tools: tensors of one dimension stay F32, and the output matrix
+is never below Q8_0.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
-from gguf.gguf_reader import ReaderField, ReaderTensor
+from gguf.gguf_reader import ReaderTensor
 from gguf.quants import dequantize, quantize
 
 KINDS = {
@@ -37,7 +39,7 @@ class PlainReader(GGUFReader):
 
 
 def output_name(reader: GGUFReader) -> str:
-    """The matrix that makes the logits: the embedding where the two are tied."""
+    """Return the name of the matrix that makes the logits: the embedding where the two are tied."""
     names = {tensor.name for tensor in reader.tensors}
     return "output.weight" if "output.weight" in names else "token_embd.weight"
 
@@ -53,7 +55,7 @@ def target_type(tensor: ReaderTensor, wanted: GGMLQuantizationType, output: str)
 
 
 def converted(tensor: ReaderTensor, target: GGMLQuantizationType) -> np.ndarray:
-    """The tensor's data in the target type; unchanged where it has that type already."""
+    """Return the tensor's data in the target type, a few thousand rows at once."""
     if tensor.tensor_type is target:
         return tensor.data
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])
@@ -68,14 +70,9 @@ def copy_metadata(reader: GGUFReader, writer: GGUFWriter, file_type: LlamaFileTy
     writer.add_uint32(FILE_TYPE, int(file_type))
     for field in reader.fields.values():
         if not field.name.startswith(NOT_COPIED):
-            copy_field(field, writer)
-
-
-def copy_field(field: ReaderField, writer: GGUFWriter) -> None:
-    is_array = field.types[0] is GGUFValueType.ARRAY
-    writer.add_key_value(
-        field.name, field.contents(), field.types[0], sub_type=field.types[-1] if is_array else None
-    )
+            kind, *_ = field.types
+            of = field.types[-1] if kind is GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), kind, sub_type=of)
 
 
 def data_bytes(tensor: ReaderTensor, target: GGMLQuantizationType) -> int:

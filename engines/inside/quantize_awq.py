@@ -1,7 +1,9 @@
-"""Quantizes a checkpoint to 4 bits with AWQ. Runs in the environment autoawq-<device> (`python -P`).
+"""Quantizes a checkpoint to 4 bits with AWQ.
 
-Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. The
-model's layers are quantized; the embedding and the output matrix stay as they are. The other files of the
+Runs in the environment autoawq-<device> (`python -P`). Arguments: input directory, output directory,
+calibration text (passages between lines of %%), seed.
+
+The model's layers are quantized; the embedding and the output matrix stay as they are. The other files of the
 input are copied, so that tokenizer, chat template and generation settings are the same.
 """
 
@@ -37,7 +39,7 @@ WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 
 
 class Gemma3AWQ(Gemma2AWQForCausalLM):
-    """Gemma 3 (text), which autoawq does not know: the layers are Gemma 2's, the positions are not."""
+    """Gemma 3 (text), which autoawq does not know. The layers are Gemma 2's, the positions are not."""
 
     layer_type = "Gemma3DecoderLayer"
 
@@ -71,10 +73,10 @@ class Quantizer(quantizer.AwqQuantizer):
         max_shrink: float = 0.5,
         n_sample_token: int = 512,
     ) -> torch.Tensor:
-        """The same search as autoawq's, as products of matrices: on a CPU it takes most of the time there.
+        """Search as autoawq does, by products of matrices: on a CPU most of the time goes there.
 
-        For each group of each row (out, groups, 1): the largest weight to be kept, so that its part of the
-        output changes least.
+        Return for each group of each row (out, groups, 1) the largest weight to be kept, so that its part of
+        the output changes least.
         """
         tokens = input_feat.reshape(-1, w.shape[1])
         tokens = tokens[:: max(1, len(tokens) // n_sample_token)].to(w.device)
@@ -107,14 +109,14 @@ def register_gemma3() -> None:
 
 
 def said(items: Sequence[Any], desc: str = "") -> Iterator[Any]:
-    """Stands in for tqdm: whole lines instead of a moving bar."""
+    """Stand in for tqdm: whole lines instead of a moving bar."""
     for number, item in enumerate(items, 1):
         print(f"awq: layer {number} of {len(items)}", flush=True)
         yield item
 
 
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
-    """The passages in a random order, each begun as the tokenizer begins a text, cut into equal blocks."""
+    """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
     random.Random(seed).shuffle(passages)
     tokens = [token for passage in passages for token in tokenizer.encode(passage)]
@@ -123,7 +125,7 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
 
 
 def copy_companions(source: Path, output: Path) -> None:
-    """Everything but weights from the source; its config.json with what autoawq says of the quantization."""
+    """Copy all but weights from the source. Its config.json gets what autoawq says of the quantization."""
     for path in output.iterdir():
         path.chmod(0o644)  # huggingface_hub leaves the weights to their owner alone
     quantized = json.loads((output / "config.json").read_text(encoding="utf-8"))

@@ -1,9 +1,10 @@
-"""Quantizes a checkpoint to 4 bits with AWQ, stored as compressed-tensors (W4A16). Runs in the environment
-llmcompressor-<device> (`python -P`).
+"""Quantizes a checkpoint to 4 bits with AWQ, stored as compressed-tensors (W4A16).
 
-Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. The
-matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. The other
-files of the input are copied, so that tokenizer, chat template and generation settings are the same.
+Runs in the environment llmcompressor-<device> (`python -P`). Arguments: input directory, output directory,
+calibration text (passages between lines of %%), seed.
+
+The matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. The
+other files of the input are copied, so that tokenizer, chat template and generation settings are the same.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Modifier(AWQModifier):
 
 
 def said(items: Iterable[Any], desc: str = "", **more: Any) -> Iterable[Any]:
-    """Stands in for tqdm: a line for each part of the model, which is a layer or what is between them."""
+    """Stand in for tqdm: a line for each part of the model, which is a layer or what is between two."""
     part, _, doing = desc.partition(": ")
     if doing == "Calibrating":
         print(f"w4a16: part {part.strip('()').replace('/', ' of ')}", flush=True)
@@ -58,7 +59,7 @@ def said(items: Iterable[Any], desc: str = "", **more: Any) -> Iterable[Any]:
 
 
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
-    """The passages in a random order, each begun as the tokenizer begins a text, cut into equal blocks."""
+    """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
     random.Random(seed).shuffle(passages)
     tokens = [token for passage in passages for token in tokenizer.encode(passage)]
@@ -67,7 +68,7 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
 
 
 def kept_whole(model: Any) -> list[str]:
-    """Matrices that are not quantized: the output's, and those whose rows are no whole number of groups."""
+    """Return the matrices that stay as they are: the output's, and those whose rows are not whole groups."""
     matrices = {name: each for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
     head = model.get_output_embeddings()
     odd = [name for name, each in matrices.items() if each.in_features % GROUP_SIZE and each is not head]
@@ -83,7 +84,7 @@ def kept_whole(model: Any) -> list[str]:
 
 
 def copy_companions(source: Path, output: Path) -> None:
-    """Everything but weights from the source; its config.json with what was said of the quantization."""
+    """Copy all but weights from the source. Its config.json gets what was said of the quantization."""
     quantized = json.loads((output / "config.json").read_text(encoding="utf-8"))
     for path in output.iterdir():
         if path.name.endswith(WEIGHT_FILES):

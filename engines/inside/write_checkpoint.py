@@ -1,6 +1,7 @@
 """Writes a Hugging Face checkpoint (bfloat16, safetensors) from a GGUF file of a Gemma 3 text model.
 
-Arguments: input, output directory, chat template. Runs in the environment tool-checkpoint-cpu (`python -P`).
+Runs in the environment tool-checkpoint-cpu (`python -P`). Arguments: input, output directory, chat template.
+
 Sources: llama.cpp, convert_hf_to_gguf.py and gguf-py tensor_mapping.py, read backwards; transformers,
 models/gemma3/configuration_gemma3.py for what the file does not say.
 """
@@ -56,13 +57,13 @@ def checkpoint_name(name: str) -> str:
 
 
 def bfloat16(values: np.ndarray) -> np.ndarray:
-    """The upper half of each float32, rounded to the nearest, ties to even."""
+    """Return the upper half of each float32, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def plain_values(tensor: ReaderTensor) -> np.ndarray:
-    """float32 as transformers keeps them: GGUF files of Gemma hold norm weights with 1 added."""
+    """Return float32 as transformers keeps them: GGUF files of Gemma hold norm weights with 1 added."""
     values = dequantize(tensor.data, tensor.tensor_type)
     return values - 1.0 if "norm" in tensor.name else values
 
@@ -138,7 +139,7 @@ def special_ids(reader: GGUFReader) -> dict[str, int]:
 
 
 def merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[tuple[str, str]]:
-    """Pairs in the order in which they are joined: by the score of what they make, the best first."""
+    """Return pairs in the order in which they are joined: by the score of what they make, the best first."""
     normal = [number for number, kind in enumerate(kinds) if kind == NORMAL]
     rank = {tokens[number]: number for number in normal}
     ordered = sorted(normal, key=lambda number: -scores[number])
@@ -152,7 +153,7 @@ def merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[tup
 
 
 def make_tokenizer(reader: GGUFReader) -> Tokenizer:
-    """SentencePiece's BPE with bytes for unknown characters, as llama.cpp reads the same file."""
+    """Return SentencePiece's BPE with bytes for unknown characters, as llama.cpp reads the same file."""
     tokens, scores, kinds = (
         reader.fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")
     )

@@ -25,16 +25,21 @@ _MAX_HEADER_BYTES = 100_000_000
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """Read config.json; raise UserError where there is none that can be read."""
+    """Read a checkpoint's config.json; raise UserError where there is none that can be read."""
     path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no checkpoint: it has no config.json")
+    return read_config(path, str(path))
+
+
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """Read a config.json, which messages call `name`. Raise UserError where it is none."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no checkpoint: it has no config.json") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        raise UserError(f"{name}: cannot be read as JSON ({error})") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path}: not an object")
+        raise UserError(f"{name}: not an object, as a model's config.json is")
     check_shape(path, config)
     return config
 

@@ -5,7 +5,6 @@ Reads one file, or two pages of the hub. Loads and keeps nothing.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines.model import hub
-from engines.model.checkpoint import check_shape, config_of, facts_in, has_weights
+from engines.model.checkpoint import check_shape, config_of, facts_in, has_weights, read_config
 from engines.model.gguf_file import gguf_facts, gguf_header
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
@@ -108,7 +107,7 @@ def _of_path(model: str, path: Path) -> KnownFacts:
             ".gguf file, hf:organisation/name or a name of `bench list models`"
         )
     if path.suffix == ".json":
-        config = _json(model, path)
+        config = read_config(path, f"model={model}")
         return _whole(model, config, facts_of(config), "its config.json")
     return _of_gguf(model, path)
 
@@ -120,17 +119,6 @@ def _of_directory(model: str, folder: Path) -> KnownFacts:
     counted_by = "its files" if is_plain(config) else None
     known = _whole(model, config, facts_in(folder, config), "its config.json", counted_by)
     return replace(known, origin="weights")
-
-
-def _json(model: str, path: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"model={model}: cannot be read as JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise UserError(f"model={model}: not an object, as a model's config.json is")
-    check_shape(path, config)
-    return config
 
 
 def _of_hub(model: str) -> KnownFacts:

@@ -18,6 +18,8 @@ from typing import Any
 
 from engines.model.models import HubRepo
 from harness.contracts import Reason
+from harness.errors import MissingError
+from harness.whole_files import write_whole
 
 PROGRAM = Path(__file__).parent.parent / "inside" / "hub.py"
 # How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
@@ -66,6 +68,22 @@ def ask(repo: HubRepo) -> str | Reason:
     if done.returncode != 0:
         raise RuntimeError(f"{PROGRAM.name} failed: {done.stderr.strip()}")
     return json.dumps({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
+
+
+def refresh(repo: HubRepo, cache: Path) -> None:
+    """Ask the hub and keep its page. Raise MissingError where it gives none."""
+    said = ask(repo)
+    if isinstance(said, Reason):
+        raise refused(repo, said.text)
+    path = page_path(repo, cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, said.encode())
+
+
+def refused(repo: HubRepo, why: str) -> MissingError:
+    """Return the error that says why nothing is downloaded, and what would do instead."""
+    text = f"{repo.repo} could not be downloaded: {why}; a copy of it on this machine is model=/path"
+    return MissingError(text)
 
 
 def page_of(text: str) -> HubPage:

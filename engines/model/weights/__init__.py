@@ -6,6 +6,7 @@ Knows no server. The cache directory is the caller's. Nothing is fetched but by 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from engines.model import hub
@@ -13,11 +14,10 @@ from engines.model.quantization import is_cast
 from engines.model.weights import kept
 from engines.model.weights.choosing import way_of
 from engines.model.weights.kept import OnLine
-from engines.model.weights.making import Means, Run, Tool, make, refused_by_hub
+from engines.model.weights.making import Means, Run, Tool, make
 from engines.model.weights.ways import Way
 from harness.contracts import ModelFacts, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
-from harness.whole_files import write_whole
 
 __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing_bytes", "prepare"]
 
@@ -27,23 +27,34 @@ def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
 
     Looks at local files only. With `cache` it knows what `prepare` has found a repository of the hub to lack.
     """
-    way = way_of(weights)
-    repo = way.origin.repo if isinstance(way, Way) else None
-    page = hub.kept_page(repo, cache) if repo and cache else None
-    if page is None or isinstance(way, Reason):
+    if cache is None:
+        way = way_of(weights)
         return way if isinstance(way, Reason) else None
-    turned_out = way_of(weights, cache)
-    if isinstance(turned_out, Way) or find(weights, cache or Path()):
+    *expected, way = _ways(weights, cache)
+    if isinstance(way, Way) or find(weights, cache):
         return None
-    return Reason(f"{turned_out.text} (seen {page.seen}; `bench prepare` asks again)")
+    origin = next((each.origin for each in expected if isinstance(each, Way)), None)
+    page = hub.kept_page(origin.repo, cache) if origin and origin.repo else None
+    return Reason(f"{way.text} (seen {page.seen}; `bench prepare` asks again)") if page else way
+
+
+def _ways(weights: Weights, cache: Path) -> Iterator[Way | Reason]:
+    """Yield the way that is expected, then the one that the hub's answers have shown."""
+    way = way_of(weights)
+    yield way
+    if isinstance(way, Way) and way.origin.repo:
+        yield way_of(weights, cache)
 
 
 def find(weights: Weights, cache: Path) -> WeightsFile | None:
     """Return the finished weights; None where they are absent or unfinished. Quick: compares no hashes."""
-    way = way_of(weights, cache)
-    manifest = _manifest(way, cache) if isinstance(way, Way) else None
-    if manifest is None or isinstance(way, Reason):
-        return None
+    for way in _ways(weights, cache):
+        if isinstance(way, Way) and (manifest := _manifest(way, cache)):
+            return _file(way, manifest, weights, cache)
+    return None
+
+
+def _file(way: Way, manifest: kept.Manifest, weights: Weights, cache: Path) -> WeightsFile:
     path, stored, wanted = way.at(cache), manifest.get("quantization", way.quantization), weights.quantization
     cast = f"stored as {stored}, cast to {wanted} on load" if stored != wanted else None
     return WeightsFile(
@@ -63,6 +74,8 @@ def missing_bytes(weights: Weights, cache: Path) -> int | None:
     None where that is not known, or the weights cannot be had.
     """
     way = way_of(weights, cache)
+    if find(weights, cache):
+        return 0
     if isinstance(way, Reason):
         return None
     sizes = [each.size_bytes for each in _missing(way, cache)]
@@ -93,7 +106,7 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
-                _ask_hub(each, means)
+                hub.refresh(each.repo, cache)
         # What is there by now may show another way: what a repository has, what a checkpoint is stored in.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):
             _check_disk(weights, way, cache)
@@ -110,17 +123,6 @@ def _possible(way: Way | Reason) -> Way:
     if isinstance(way, Reason):
         raise MissingError(way.text)
     return way
-
-
-def _ask_hub(way: Way, means: Means) -> None:
-    """Keep what the hub says of a repository now. Raises MissingError where it says nothing."""
-    assert way.repo is not None
-    said = hub.ask(way.repo)
-    if isinstance(said, Reason):
-        raise refused_by_hub(way.repo, said.text)
-    path = hub.page_path(way.repo, means.cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, said.encode())
 
 
 def _missing(way: Way, cache: Path) -> list[Way]:

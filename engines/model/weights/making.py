@@ -237,17 +237,11 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
     except ProgramError as error:
         if error.code != hub.REFUSED:
             raise
-        raise refused_by_hub(repo, error.last_line.removeprefix(hub.REFUSAL)) from None
+        raise hub.refused(repo, error.last_line.removeprefix(hub.REFUSAL)) from None
     for each in way.files:
         _verify(repo, each, part / each.name)
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
     return {**said, "first": min(each.name for each in way.files)} if way.file_format == "gguf" else said
-
-
-def refused_by_hub(repo: HubRepo, why: str) -> MissingError:
-    """Return the error that says why nothing is downloaded, and what would do instead."""
-    text = f"{repo.repo} could not be downloaded: {why}; a copy of it on this machine is model=/path"
-    return MissingError(text)
 
 
 def _verify(repo: HubRepo, file: hub.HubFile, path: Path) -> None:
@@ -255,7 +249,7 @@ def _verify(repo: HubRepo, file: hub.HubFile, path: Path) -> None:
     digest = kept.sha256_of(path) if file.sha256 else None
     if digest != file.sha256:
         path.unlink()
-        raise refused_by_hub(repo, f"{file.name} has hash {digest}, but should have {file.sha256}; try again")
+        raise hub.refused(repo, f"{file.name} has hash {digest}, but should have {file.sha256}; try again")
 
 
 # --- what was made ---------------------------------------------------------------------------------

@@ -13,51 +13,11 @@ import pytest
 from checkpoint_files import CONFIG, write_checkpoint
 from gguf_bytes import entry, text
 from hub_server import Hub, serving
+from model_configs import LISTED, MIXTRAL, QWEN3_30B_A3B
 
 from engines.model.facts import known_facts, most_context
 from engines.model.models import MODELS
-from engines.model.shape import ties_embeddings
 from harness.errors import MissingError, UserError
-
-# What each listed model's config.json says of its matrices: hidden_size, intermediate_size,
-# num_attention_heads, vocab_size.
-MATRICES: Mapping[str, tuple[int, int, int, int]] = {
-    "gemma3-270m": (640, 2048, 4, 262_144),
-    "qwen2.5-0.5b-instruct": (896, 4864, 14, 151_936),
-    "qwen2.5-1.5b-instruct": (1536, 8960, 12, 151_936),
-    "qwen2.5-7b-instruct": (3584, 18944, 28, 152_064),
-    "qwen2.5-14b-instruct": (5120, 13824, 40, 152_064),
-    "qwen2.5-32b-instruct": (5120, 27648, 40, 152_064),
-    "qwen2.5-72b-instruct": (8192, 29568, 64, 152_064),
-    "qwen3-0.6b": (1024, 3072, 16, 151_936),
-    "qwen3-8b": (4096, 12288, 32, 151_936),
-    "qwen3-32b": (5120, 25600, 64, 151_936),
-    "llama-3.2-1b-instruct": (2048, 8192, 32, 128_256),
-    "llama-3.1-8b-instruct": (4096, 14336, 32, 128_256),
-    "llama-3.3-70b-instruct": (8192, 28672, 64, 128_256),
-    "mistral-7b-instruct-v0.3": (4096, 14336, 32, 32_768),
-    "gemma-2-9b-it": (3584, 14336, 16, 256_000),
-    "gemma-3-1b-it": (1152, 6912, 4, 262_144),
-}
-TIED = ("qwen2.5-0.5b", "qwen2.5-1.5b", "qwen3-0.6b", "llama-3.2-1b", "gemma")
-
-
-def config_of(name: str, model_type: str | None = None) -> dict[str, Any]:
-    """A listed model's config.json, as far as its shape goes."""
-    facts = MODELS[name].facts
-    hidden, intermediate, heads, vocabulary = MATRICES[name]
-    return {
-        "model_type": model_type or facts.architecture,
-        "num_hidden_layers": facts.layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": facts.kv_heads,
-        "head_dim": facts.head_size,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": facts.context_length,
-        "tie_word_embeddings": name.startswith(TIED),
-    }
 
 
 def written(folder: Path, config: Mapping[str, Any]) -> str:
@@ -66,55 +26,23 @@ def written(folder: Path, config: Mapping[str, Any]) -> str:
     return str(folder / "config.json")
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_listed_model_has_its_matrices_here(name: str) -> None:
-    assert name in MATRICES
-
-
-@pytest.mark.parametrize("name", MATRICES)
-def test_parameters_of_a_config_are_those_of_the_model_to_two_percent(name: str, tmp_path: Path) -> None:
-    known = known_facts(written(tmp_path, config_of(name)))
-    assert known.facts.parameters == pytest.approx(MODELS[name].facts.parameters, rel=0.02)
-    assert not known.is_estimated
-
-
-@pytest.mark.parametrize("name", MATRICES)
-def test_an_unknown_architecture_is_estimated_to_two_percent_and_said_so(name: str, tmp_path: Path) -> None:
-    config = config_of(name, "newest")
-    known = known_facts(written(tmp_path, config))
-    assert known.facts.parameters == pytest.approx(MODELS[name].facts.parameters, rel=0.02)
-    assert known.is_estimated
-    assert "estimated" in known.source
-    assert ties_embeddings(config) is name.startswith(TIED)
-
-
-# As the hub counts them. Source: each model's config.json and its page at the hub.
-EXPERTS = [
-    (
-        "Mixtral-8x7B",
-        {"model_type": "mixtral", "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096,
-         "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 32000, "num_local_experts": 8,
-         "max_position_embeddings": 32768, "tie_word_embeddings": False},
-        46_702_792_704,
-    ),
-    (
-        "Qwen3-30B-A3B",
-        {"model_type": "qwen3_moe", "num_hidden_layers": 48, "num_attention_heads": 32, "hidden_size": 2048,
-         "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 6144, "moe_intermediate_size": 768,
-         "num_experts": 128, "decoder_sparse_step": 1, "mlp_only_layers": [], "vocab_size": 151936,
-         "max_position_embeddings": 40960, "tie_word_embeddings": False},
-        30_532_122_624,
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "config", "parameters"), EXPERTS, ids=[each[0] for each in EXPERTS])
-@pytest.mark.parametrize("model_type", [None, "newest"])
-def test_experts_are_counted(
-    name: str, config: dict[str, Any], parameters: int, model_type: str | None, tmp_path: Path
+@pytest.mark.parametrize("name", LISTED)
+def test_parameters_of_an_unknown_architecture_are_estimated_to_two_percent(
+    name: str, tmp_path: Path
 ) -> None:
-    known = known_facts(written(tmp_path, {**config, "model_type": model_type or config["model_type"]}))
-    assert known.facts.parameters == pytest.approx(parameters, rel=0.02)
+    known = known_facts(written(tmp_path, LISTED[name]))
+    assert not known.is_estimated
+    guess = known_facts(written(tmp_path, {**LISTED[name], "model_type": "newest"}))
+    assert guess.facts.parameters == pytest.approx(MODELS[name].facts.parameters, rel=0.02)
+    assert guess.is_estimated
+    assert "estimated" in guess.source
+
+
+@pytest.mark.parametrize("config", [MIXTRAL, QWEN3_30B_A3B], ids=["mixtral", "qwen3-moe"])
+def test_experts_are_estimated_as_well(config: dict[str, Any], tmp_path: Path) -> None:
+    counted = known_facts(written(tmp_path, config)).facts.parameters
+    guess = known_facts(written(tmp_path, {**config, "model_type": "newest"}))
+    assert guess.facts.parameters == pytest.approx(counted, rel=0.02)
 
 
 def test_a_listed_model_is_known_without_any_file() -> None:
@@ -123,7 +51,7 @@ def test_a_listed_model_is_known_without_any_file() -> None:
 
 
 def test_a_directory_needs_no_weights(tmp_path: Path) -> None:
-    by_file = known_facts(written(tmp_path, config_of("qwen3-8b")))
+    by_file = known_facts(written(tmp_path, LISTED["qwen3-8b"]))
     assert known_facts(str(tmp_path)) == by_file
 
 
@@ -134,7 +62,7 @@ def test_the_weights_of_a_directory_are_counted(tmp_path: Path) -> None:
 
 
 def test_packed_weights_are_not_counted(tmp_path: Path) -> None:
-    config = {**config_of("qwen3-8b"), "quantization_config": {"quant_method": "awq"}}
+    config = {**LISTED["qwen3-8b"], "quantization_config": {"quant_method": "awq"}}
     known = known_facts(str(write_checkpoint(tmp_path / "tiny", config)))
     assert known.facts.parameters == pytest.approx(8_190_735_360, rel=0.001)
 
@@ -279,7 +207,7 @@ def test_a_forbidden_hub_is_not_called(hub: Hub, monkeypatch: pytest.MonkeyPatch
 
 def test_facts_of_a_row_are_not_those_of_a_path(tmp_path: Path) -> None:
     """A file that is called like a listed model is named by its path."""
-    known = known_facts(written(tmp_path / "gemma3-270m", config_of("qwen3-8b")))
+    known = known_facts(written(tmp_path / "gemma3-270m", LISTED["qwen3-8b"]))
     assert known.facts == replace(known.facts, architecture="qwen3")
 
 
@@ -298,7 +226,7 @@ def test_facts_of_a_row_are_not_those_of_a_path(tmp_path: Path) -> None:
 def test_the_most_context_is_told_unless_positions_are_stretched(
     tmp_path: Path, change: dict[str, Any], most_tokens: int | None
 ) -> None:
-    written(tmp_path, {**config_of("qwen3-8b"), **change})
+    written(tmp_path, {**LISTED["qwen3-8b"], **change})
     assert MODELS["qwen3-8b"].facts.context_length == 40_960
     assert most_context(str(tmp_path)) == most_tokens
 

@@ -316,6 +316,15 @@ def test_what_a_repository_has_by_now_is_fetched_and_the_lack_forgotten(hub: Hub
     assert can_prepare(GGUF, tmp_path) is None
 
 
+def test_what_is_here_stays_found_when_the_repository_has_it_no_more(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"tiny-Q8_0.gguf": gguf_of_type(7)}
+    made = prepare(GGUF, tmp_path, no_tool, ignore, run_supervised)
+    hub.files = {"README.md": b"about"}
+    refused(Weights(MODEL, "gguf-q4_0", "gguf"), tmp_path)
+    assert find(GGUF, tmp_path) == made
+    assert can_prepare(GGUF, tmp_path) is None
+
+
 def test_checkpoint_of_another_quantization_is_known_from_then_on(hub: Hub, tmp_path: Path) -> None:
     gptq = Weights(MODEL, "gptq", "safetensors")
     assert can_prepare(gptq, tmp_path) is None
