@@ -11,9 +11,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle, islice
-from typing import Literal
 
 from harness.contracts import (
     METRICS_PATH,
@@ -26,7 +25,7 @@ from harness.contracts import (
     Reason,
     ServerTerm,
 )
-from harness.load.answer.chat import decode_whole
+from harness.load.answer.chat import Decoded, decode_whole
 from harness.servers import probe
 from harness.servers.scrape import Terms
 
@@ -45,19 +44,6 @@ _POLL_S = 0.02
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
 _UNCOUNTED = "the server does not say how many tokens of a prompt were cached"
 _NEVER_CACHED = "the server found nothing of the prompt cached before the reset either"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the server counted of one prompt. None: it does not say."""
-
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-
-    @property
-    def was_cached(self) -> bool:
-        """Return whether more of it was cached than any two prompts share."""
-        return (self.cached_tokens or 0) > LEFT_SHARE * (self.prompt_tokens or 0)
 
 
 class _RefusedError(Exception):
@@ -84,9 +70,9 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
             return CacheReset("failed", note=str(error))
 
 
-def _checked(asked: _Asked, calls: Sequence[HttpCall], before: _Found) -> CacheReset:
-    """Reset the cache and send the prompt again. `before` is what was found of it the second time."""
-    problem, after = "", _Found()
+def _checked(asked: _Asked, calls: Sequence[HttpCall], before: Decoded) -> CacheReset:
+    """Reset the cache and send the prompt again. `before` is what was said of it the second time."""
+    problem, after = "", Decoded()
     for tried in range(TRIES):
         time.sleep(RETRY_S if tried else 0.0)
         try:
@@ -97,17 +83,18 @@ def _checked(asked: _Asked, calls: Sequence[HttpCall], before: _Found) -> CacheR
             continue
         after = asked.prompt()
         problem = "the prompt was still cached after the reset"
-        if not after.was_cached:
-            doubt = _doubt(before, after)
-            how: Literal["reset", "unchecked"] = "unchecked" if doubt else "reset"
-            return CacheReset(how, after.prompt_tokens, after.cached_tokens, doubt)
-    return CacheReset("failed", after.prompt_tokens, after.cached_tokens, problem)
+        if not _was_cached(after):
+            if after.cached_tokens is None:
+                return CacheReset("unchecked", after.input_tokens, None, _UNCOUNTED)
+            if not _was_cached(before):
+                return CacheReset("unchecked", after.input_tokens, after.cached_tokens, _NEVER_CACHED)
+            return CacheReset("reset", after.input_tokens, after.cached_tokens)
+    return CacheReset("failed", after.input_tokens, after.cached_tokens, problem)
 
 
-def _doubt(before: _Found, after: _Found) -> str | None:
-    if after.cached_tokens is None:
-        return _UNCOUNTED
-    return None if before.was_cached else _NEVER_CACHED
+def _was_cached(said: Decoded) -> bool:
+    """Return whether more of the prompt was cached than any two prompts share."""
+    return (said.cached_tokens or 0) > LEFT_SHARE * (said.input_tokens or 0)
 
 
 def text(context_length: int | None) -> str:
@@ -136,8 +123,8 @@ class _Asked:
         body = None if call.body is None else json.loads(call.body)
         self._answer(call.method, probe.root_of(self._spec.base_url) + call.path, body)
 
-    def prompt(self) -> _Found:
-        """Have one token generated after the prompt, and return what was found of the prompt."""
+    def prompt(self) -> Decoded:
+        """Have one token generated after the prompt, and return the answer, with what was cached if known."""
         before = self._counters()
         message = {"role": "user", "content": self._text}
         body = {
@@ -151,8 +138,7 @@ class _Asked:
         }
         answer = self._answer("POST", f"{self._spec.base_url.rstrip('/')}/chat/completions", body)
         said = decode_whole(answer.text.encode())
-        found = _Found(said.input_tokens, said.cached_tokens)
-        return found if found.cached_tokens is not None else replace(found, cached_tokens=self._hits(before))
+        return said if said.cached_tokens is not None else replace(said, cached_tokens=self._hits(before))
 
     def _answer(self, method: str, url: str, body: object) -> probe.Answer:
         left_s = self._deadline - time.monotonic()
