@@ -7,7 +7,7 @@ weights is its own file's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,14 +61,7 @@ def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need |
     rest = engine.memory_needed(deployment, facts, device)
     if isinstance(rest, Reason):
         return rest
-    return Need(
-        size_bytes,
-        rest.kv_cache_bytes,
-        rest.kv_bytes_per_token,
-        rest.overhead_bytes,
-        rest.overhead_source,
-        rest.is_assumed,
-    )
+    return Need(size_bytes, **vars(rest))
 
 
 def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
@@ -107,86 +100,83 @@ def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
     return least
 
 
-@dataclass(frozen=True)
-class _Held:
-    """The most KV cache that one deployment can have, in tokens, in `limit_bytes` of its devices."""
-
-    label: str
-    tokens: int
-    limit_bytes: float
-
-
 def bounded(
     deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
 ) -> tuple[list[Deployment], str]:
-    """Give all deployments with the same terms and model the KV cache that the smallest of them can hold.
+    """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
 
-    Their terms are filled: the cache is engine.context_length x engine.concurrent_sequences, and stays that
-    where each of them holds it, and where it is not known what they hold. Return them with a clause that says
-    which.
+    Their terms are filled: the cache is engine.context_length x engine.concurrent_sequences. It stays that if
+    each of them holds it, and if it is not known what they hold. Return them with a clause that says which.
     """
     groups: dict[object, list[Deployment]] = {}
     for each in deployments:
-        groups.setdefault((each.model, each.terms), []).append(each)
-    caps, why = dict[str, int](), list[str]()
-    for group in groups.values():
-        wanted = group[0].terms.kv_cache_tokens
-        if wanted is None or group[0].terms.base_url or ENGINES[group[0].engine].weights(group[0]) is None:
-            continue
-        said = "engine.context_length x engine.concurrent_sequences"
-        held, unknown = _all_held(group, wanted, device_bytes, shape)
-        if smallest := min(held, key=lambda each: each.tokens, default=None):
-            if smallest.tokens < wanted:
-                caps |= dict.fromkeys((each.label for each in group), smallest.tokens)
-                said = (
-                    f"the most that {smallest.label} holds in {smallest.limit_bytes / 2**30:.1f} GiB by the "
-                    f"arithmetic of `bench fit`, less than {said} = {wanted}"
-                )
-            else:
-                said += ", which fits"
-        why.append("; ".join([said, *unknown]))
-    capped = [
-        replace(each, terms=replace(each.terms, kv_cache_tokens=caps[each.label]))
-        if each.label in caps
+        groups.setdefault(_comparable(each), []).append(each)
+    groups.pop(None, None)
+    bounds = {key: _bound(group, device_bytes, shape) for key, group in groups.items()}
+    kept = [
+        replace(each, terms=replace(each.terms, kv_cache_tokens=bounds[key][0]))
+        if (key := _comparable(each)) in bounds
         else each
         for each in deployments
     ]
-    return capped, " / ".join(dict.fromkeys(why))
+    return kept, " / ".join(dict.fromkeys(why for _, why in bounds.values()))
 
 
-def _all_held(
-    group: Iterable[Deployment], wanted: int, device_bytes: DeviceBytes, shape: Shape
-) -> tuple[list[_Held], list[str]]:
-    """Return what each can hold, up to `wanted` tokens; of those that nothing is known of, or that do not
-    hold one conversation, a clause each."""
-    found = {each.label: _held(each, wanted, device_bytes(each), shape(each.model)) for each in group}
-    held = [each for each in found.values() if isinstance(each, _Held)]
-    unknown = grouped((each.text, label) for label, each in found.items() if isinstance(each, Reason))
-    if not held and len(unknown) == 1:
-        return held, list(unknown)
-    return held, [f"{', '.join(labels)}: {reason}" for reason, labels in unknown.items()]
+def _comparable(deployment: Deployment) -> object:
+    """Return what deployments that are to have the same KV cache share; None for one without a cache of
+    ours."""
+    terms = deployment.terms
+    if not terms.kv_cache_tokens or terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
+        return None
+    return deployment.model, terms.context_length, terms.kv_cache_tokens
 
 
-def _held(
-    deployment: Deployment, wanted: int, device_bytes: int | None, facts: ModelFacts | None
-) -> _Held | Reason:
+def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
+    """Return the tokens that all of a group can hold, and why it is that many.
+
+    One that does not hold a single conversation does not count: it will not start, whatever the others have.
+    """
+    wanted = group[0].terms.kv_cache_tokens or 0
+    found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
+    held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
+    unknown = grouped((reason.text, each.label) for each, reason in found if isinstance(reason, Reason))
+    said = "engine.context_length x engine.concurrent_sequences"
+    tokens, smallest = min(held, key=lambda each: each[0], default=(wanted, group[0]))
+    if tokens < wanted:
+        limit_gib = _limit_bytes(smallest, device_bytes(smallest) or 0) / 2**30
+        said = (
+            f"the most that {smallest.label} holds in {limit_gib:.1f} GiB by the arithmetic of `bench fit`, "
+            f"less than {said} = {wanted}"
+        )
+    elif held:
+        said += ", which fits"
+    is_of_all = not held and len(unknown) == 1
+    named = unknown if is_of_all else [f"{', '.join(labels)}: {why}" for why, labels in unknown.items()]
+    return tokens, "; ".join([said, *named])
+
+
+def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
+    """Return the most KV cache that one deployment can have, in tokens, up to what its terms ask for."""
     if device_bytes is None:
         return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
     if facts is None or facts.parameters is None:
         return Reason("whether it fits is not known, since the model's shape is not")
-    share = getattr(deployment.options, SHARES.get(deployment.engine, ""), None)
-    limit_bytes = shared_bytes(deployment, device_bytes) * min(share or FITS_SHARE, FITS_SHARE)
-    known_facts = facts
+    wanted = deployment.terms.kv_cache_tokens or 0
+    context = deployment.terms.context_length or wanted
+    limit_bytes = _limit_bytes(deployment, device_bytes)
 
     def holds(tokens: int) -> bool:
         terms = replace(deployment.terms, kv_cache_tokens=tokens)
-        need = need_of(replace(deployment, terms=terms), known_facts, "cuda")
+        need = need_of(replace(deployment, terms=terms), facts, "cuda")
         return not isinstance(need, Reason) and need.total_bytes <= limit_bytes
 
-    if holds(wanted):
-        return _Held(deployment.label, wanted, limit_bytes)
-    context = deployment.terms.context_length or wanted
-    most = largest(context, wanted, holds)
+    most = wanted if holds(wanted) else largest(context, wanted, holds)
     if most is None:
         return Reason("does not hold one conversation, or it is not known what it takes")
-    return _Held(deployment.label, max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS), limit_bytes)
+    return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)
+
+
+def _limit_bytes(deployment: Deployment, device_bytes: int) -> float:
+    """Return how much of its devices a deployment may take."""
+    share = getattr(deployment.options, SHARES.get(deployment.engine, ""), None)
+    return shared_bytes(deployment, device_bytes) * min(share or FITS_SHARE, FITS_SHARE)

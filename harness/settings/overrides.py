@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
 from harness.contracts import Scalar
@@ -52,12 +52,10 @@ def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:
 def _values(override: Override) -> tuple[Scalar, ...]:
     value = override._value  # the public accessors resolve quotes and sweeps for Hydra's own config
     if isinstance(value, ChoiceSweep):
-        return tuple(_scalar(item) for item in value.list)
-    if isinstance(value, RangeSweep):
-        return tuple(_scalar(item) for item in value.range())
-    if isinstance(value, IntervalSweep):
-        raise ValueError("an interval has no end of values")
-    return tuple(_scalar(item) for item in value) if isinstance(value, list) else (_scalar(value),)
+        value = value.list
+    elif isinstance(value, RangeSweep):
+        value = list(value.range())
+    return tuple(map(_scalar, value if isinstance(value, list) else [value]))
 
 
 def _scalar(value: object) -> Scalar:

@@ -59,6 +59,12 @@ def test_all_have_the_cache_that_the_smallest_can_hold() -> None:
     assert why.endswith("engine.context_length x engine.concurrent_sequences = 8192")
 
 
+def test_those_that_are_started_in_another_way_have_the_same_cache() -> None:
+    whole = planned("quantization=fp16,awq", "engine.launcher=native,docker", device_bytes=27_000)
+    assert set(caches(whole).values()) == {4096}
+    assert len(caches(whole)) == 4
+
+
 def test_one_that_holds_no_conversation_does_not_shrink_the_cache_of_the_others() -> None:
     whole = planned("quantization=fp16,awq", device_bytes=21_000)
     assert caches(whole) == {"toy fp16": 8192, "toy awq": 8192}
