@@ -15,7 +15,7 @@ from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Reason
 from harness.install import inventory
-from harness.sampling import gpu, host
+from harness.sampling import environment, gpu
 from harness.servers import docker_cli, server
 
 _LOW_DISK_BYTES = 5 << 30
@@ -65,7 +65,7 @@ def examine(cache: Path, results: Path) -> list[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    facts = host.machine_facts()
+    facts = environment.machine_facts()
     memory = int(facts["memory_bytes"] or 0) / 2**30
     text = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory:.1f} GiB, {facts['os']}"
     yield Finding("machine", "ok", text)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.contracts import Reason
 from harness.errors import UserError
 from harness.fit.fit import Memory
-from harness.sampling import gpu, host
+from harness.sampling import environment, gpu
 
 
 def memory_of(device: str, given_bytes: int | None) -> Memory:
@@ -40,7 +40,7 @@ def smallest_bytes(indices: Sequence[int]) -> int | None:
 def _of_machine(given_bytes: int | None, why_no_device: str | None) -> Memory:
     if given_bytes is not None:
         return Memory("cpu", given_bytes, None, "as given")
-    size = host.machine_facts()["memory_bytes"]
+    size = environment.machine_facts()["memory_bytes"]
     assert isinstance(size, int)
     return Memory("cpu", size, None, "this machine's" + (f"; {why_no_device}" if why_no_device else ""))
 

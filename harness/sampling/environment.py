@@ -1,18 +1,24 @@
-"""Facts of the machine and the software that are recorded with each run. Knows no engine."""
+"""What the machine and the software are, as it is recorded with each run. Knows no engine."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import Reason, masked_environment
-from harness.sampling import gpu, host
+import psutil
+
+from harness.contracts import Reason, Scalar, masked_environment
+from harness.processes.watchdog import boot_id
+from harness.sampling import gpu
 
 # How the names of variables begin that bear on a server.
 _OF_SERVERS = (
@@ -38,12 +44,45 @@ def facts() -> dict[str, Any]:
     """Return machine, devices, packages, git commit, and both clocks at one moment."""
     devices = gpu.devices()
     return {
-        "machine": host.machine_facts(),
+        "machine": machine_facts(),
         "devices": devices.text if isinstance(devices, Reason) else [asdict(device) for device in devices],
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": git_commit(),
         "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()},
     }
+
+
+def machine_facts() -> dict[str, Scalar]:
+    """Return what the machine is, and its load now."""
+    uname = platform.uname()
+    return {
+        "os": _os_name(),
+        "kernel": f"{uname.system} {uname.release}",
+        "architecture": uname.machine,
+        "cpu_model": _cpu_model(),
+        "cores_physical": psutil.cpu_count(logical=False),
+        "cores_logical": psutil.cpu_count(logical=True),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_bytes": psutil.virtual_memory().total,
+        "swap_bytes": psutil.swap_memory().total,
+        "boot_id": boot_id(),
+        "load_1min": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()
+
+
+def _cpu_model() -> str | None:
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return found[1].strip() if found else None
+    return platform.processor() or None
 
 
 def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:

@@ -1,23 +1,18 @@
-"""Memory, CPU and energy of the machine and of a server's process tree over time, and what the machine is.
+"""Memory, CPU and energy of the machine and of a server's process tree over time.
 
 What cannot be read is None. Knows processes by pid only, and nothing of engines or devices.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from harness.contracts import Reason, Scalar, mean_power_w
-from harness.processes.watchdog import boot_id
+from harness.contracts import Reason, mean_power_w
 from harness.sampling import sampling
 from harness.sampling.process_tree import ProcessTree, TreeReading
 from harness.sampling.sampling import BaselineReturn, Idle, Sampling
@@ -203,36 +198,3 @@ def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
 def wait_for_baseline(baseline: int, tolerance_bytes: int, timeout_s: float) -> BaselineReturn:
     """Block until the machine's used memory is back at the baseline, for up to timeout_s."""
     return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
-
-
-def machine_facts() -> dict[str, Scalar]:
-    """Return what the machine is, and its load now."""
-    uname = platform.uname()
-    return {
-        "os": _os_name(),
-        "kernel": f"{uname.system} {uname.release}",
-        "architecture": uname.machine,
-        "cpu_model": _cpu_model(),
-        "cores_physical": psutil.cpu_count(logical=False),
-        "cores_logical": psutil.cpu_count(logical=True),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "memory_bytes": psutil.virtual_memory().total,
-        "swap_bytes": psutil.swap_memory().total,
-        "boot_id": boot_id(),
-        "load_1min": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-
-
-def _os_name() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return platform.platform()
-
-
-def _cpu_model() -> str | None:
-    with suppress(OSError):
-        found = re.search(r"^model name\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else None
-    return platform.processor() or None

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness.contracts import Scalar, SelfTest, SelfTestStep
-from harness.sampling import host
+from harness.sampling import environment
 from harness.whole_files import write_whole
 
 # An error that a latency of some milliseconds can bear.
@@ -119,5 +119,5 @@ def version() -> str:
 
 def machine() -> dict[str, Scalar]:
     """Return the facts that must be the same for a result to hold."""
-    facts = host.machine_facts()
+    facts = environment.machine_facts()
     return {name: facts[name] for name in _MACHINE}

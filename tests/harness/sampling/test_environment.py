@@ -1,7 +1,10 @@
-"""Facts recorded with a start: what was set for a server, and never a secret's value."""
+"""Facts recorded with a run and its starts, and never a secret's value."""
 
 from __future__ import annotations
 
+import os
+
+import psutil
 import pytest
 
 from harness.sampling import environment
@@ -26,3 +29,12 @@ def test_what_bears_on_a_server_is_recorded_without_secrets(monkeypatch: pytest.
     assert recorded["DOCKER_HOST"] == "tcp://***@127.0.0.1:1"
     assert "MY_DIARY" not in recorded
     assert list(recorded) == sorted(recorded)
+
+
+def test_machine_facts_name_what_a_reader_compares() -> None:
+    facts = environment.machine_facts()
+    assert facts["cores_logical"] == os.cpu_count()
+    assert facts["kernel"] == f"{os.uname().sysname} {os.uname().release}"
+    assert facts["memory_bytes"] == psutil.virtual_memory().total
+    assert isinstance(facts["cpu_model"], str)
+    assert facts["boot_id"]
