@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from harness.contracts import PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
-from harness.run import cell as cells
-from harness.run import start as servers
+from harness.run.cell import fail_rest, run_cell
 from harness.run.site import Site
+from harness.run.start import bring_up, fail, hear_out, new_record, wait_for_memory, wait_ready
 from harness.store.store import CellRecord
 
 # What a start measures next, given what it has measured. None: the start is done.
@@ -41,21 +41,21 @@ def run_starts(
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[CellRecord]:
     """Measure one start. What fails ends this start and not the run: a lost device or a full disk, too."""
     site.observer.start_begins(start)
-    record = servers.new_record(start, site)
+    record = new_record(start, site)
     done: list[CellRecord] = []
     try:
-        with servers.serving(start, site, record) as up:
-            servers.wait_ready(up, site)
+        with bring_up(start, site, record) as up:
+            wait_ready(up, site)
             while (cell := next_cell(start, done)) is not None:
-                done.append(cells.run_cell(up, cell, site))
+                done.append(run_cell(up, cell, site))
                 up.watch.save()
-            servers.hear_out(up)
+            hear_out(up)
         record.update(status="completed")
     except (BenchError, OSError) as error:
-        servers.fail(record, error, start, site)
-        done += cells.fail_rest(start, done, error, site)
+        fail(record, error, start, site)
+        done += fail_rest(start, done, error, site)
     except Interrupted:
         record.update(status="interrupted")
         raise
-    servers.wait_for_memory(record)
+    wait_for_memory(record)
     return done

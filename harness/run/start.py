@@ -140,7 +140,7 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
 
 
 @contextmanager
-def serving(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
+def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.provisions.devices_of(start.deployment, site.devices)
     spec = _launch_spec(start, site, record.path.parent, devices)

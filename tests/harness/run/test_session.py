@@ -106,6 +106,15 @@ def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
             session.missing_starts(directory, replace(record, plan=other), planned)
 
 
+def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
+    directory, record, _ = begun
+    session.end(directory, replace(record, stopped_because="narrow enough"))
+    read = store.read_run(directory)
+    assert (read.status, read.stopped_because) == ("completed", "narrow enough")
+    session.end(directory, replace(read, status="completed", ended_at="then"))
+    assert store.read_run(directory) == read, "one that has its end keeps it"
+
+
 def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
     """Of one that was killed, up to the last that is known of it."""
     directory, _, planned = begun

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from bench_command import Place, begun, bench, ended, quick, side_by_side
 from waiting import wait_until
 
-from harness.contracts import Precision, Until
-from harness.run.until import MOST_BLOCKS, why_stop
+from harness.contracts import PlannedStart, Precision, Until
+from harness.plan import plan
+from harness.run import session
+from harness.run.until import MOST_BLOCKS, growing, why_stop
+from harness.settings import config, overrides
+from harness.store import store
+from harness.store.store import Kept
 
 FIVE = Until(0.05, "ttft_s.p50", budget_s=600)
 WIDE, NARROW = Precision("vllm awq, 4 users", 0.073), Precision("llama_cpp fp16, 1 user", 0.021)
@@ -65,6 +72,36 @@ def test_no_run_grows_for_ever() -> None:
     said = why_stop(endless, [WIDE], MOST_BLOCKS, 1e5)
     assert said is not None
     assert said.startswith("1,000 repeats are the most that until measures; the widest")
+
+
+class Told:
+    """An Observer of what a growing run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None:
+        self.lines.append(f"{len(block)} starts: {why}")
+
+
+def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further_one(tmp_path: Path) -> None:
+    words = ("engine=reference", "reference.label=a,b", "until=ci:5%", "until.metric=ttft_s.p50")
+    settings = config.settings(overrides.parse(words))
+    whole = plan.make(settings, lambda weights: None)
+    run, told = Kept(tmp_path / "run.json", session.begin(tmp_path, settings, whole)), Told()
+    found = iter([[WIDE], [NARROW]])
+    growing_run = growing(run, whole.starts, whole, settings, lambda *_: next(found), told)  # type: ignore[arg-type]
+    first = [next(growing_run) for _ in whole.starts]
+    assert first == list(whole.starts)
+    more = [next(growing_run), next(growing_run)]
+    assert [start.name for start in store.read_run(tmp_path).plan.starts[6:]] == [each.name for each in more]
+    assert [(start.index, start.repeat) for start in more] == [(7, 3), (8, 3)]
+    assert list(growing_run) == []
+    assert told.lines[0].startswith("2 starts: repeat 4 follows: the widest 95 % interval of ttft_s.p50 ")
+    assert told.lines[1] == f"no further repeat: {store.read_run(tmp_path).stopped_because}"
 
 
 # --- with servers ---------------------------------------------------------------------------------
