@@ -66,11 +66,11 @@ def _resumed(directory: Path, record: RunRecord) -> Task:
 
     A run that `until` had ended grows only if some of it is measured again.
     """
-    from harness.run import session
+    from harness.run import resume
 
-    settings = session.settings_of(record)
+    settings = resume.settings_of(record)
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
-    starts = session.missing_starts(directory, record, whole)
+    starts = resume.missing_starts(directory, record, whole)
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
     left = plan.estimated(replace(whole, starts=tuple(starts)))
     lines = length_lines(left, settings.until if may_grow else None)

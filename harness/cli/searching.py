@@ -72,12 +72,12 @@ def search(
 
 def go_on(directory: Path, record: RunRecord, *, quiet: bool, as_json: bool = False) -> None:
     """Resume the search in this directory. Raises UserError if it is a run."""
-    from harness.run import session
+    from harness.run import resume
     from harness.run.search import prepared, starts_left
 
     if record.search is None:
         raise UserError(f"{directory}: is a run, no search; go on with `bench run --resume {directory}`")
-    settings, terms = config.search_settings(session.choices_of(record))
+    settings, terms = config.search_settings(resume.choices_of(record))
     settings = prepared(settings, terms)
     whole = planned(settings, is_new=False)
     record, left = starts_left(directory, record, whole)

@@ -16,7 +16,7 @@ from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
 from harness.plan.traffic import FEWEST, needed
-from harness.run import session
+from harness.run import resume
 from harness.run.bisection import Trial, bracket, next_load
 from harness.run.site import Observer
 from harness.settings.config import Settings
@@ -91,7 +91,7 @@ def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRec
     """Return the starts that did not come to their end, to be begun again, and the record with them.
 
     The cells of their first attempt stay on disk and leave the plan. Raises StoreError if today's bench would
-    begin a start otherwise, and on another machine (session.starts_left).
+    begin a start otherwise, and on another machine (resume.starts_left).
     """
     # Each start as it was before its first trial: without the cells that the search has added.
     first = max((len(start.cells) for start in whole.starts), default=0)
@@ -105,7 +105,7 @@ def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRec
         kept = (next(numbers) if is_begun else cell.number for cell in was.cells)
         return tuple(replace(cell, number=number) for cell, number in zip(start.cells, kept, strict=False))
 
-    left = session.starts_left(directory, record, replace(record.plan, starts=starts), whole, again)
+    left = resume.starts_left(directory, record, replace(record.plan, starts=starts), whole, again)
     kept = tuple(new if new.cells else was for new, was in zip(left, record.plan.starts, strict=True))
     return replace(record, plan=replace(record.plan, starts=kept)), [start for start in left if start.cells]
 

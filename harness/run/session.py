@@ -1,4 +1,4 @@
-"""One run or search from its directory to its end: begun or resumed, provided for, measured.
+"""One run or search from its directory to its end: begun or gone on with, provided for, measured.
 
 Knows no terminal and no report: the commands hand in who shows progress and who finds weights.
 """
@@ -6,11 +6,10 @@ Knows no terminal and no report: the commands hand in who shows progress and who
 from __future__ import annotations
 
 import fcntl
-import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.contracts import AttachSpec, Plan, PlannedCell, PlannedStart, SearchTerms, SelfTest, masked_argv
+from harness.contracts import AttachSpec, Plan, PlannedStart, SearchTerms, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
 from harness.install.provision import Provisions, WeightsStore, provide
 from harness.install.startable import check_builds, device_of, images_of, select_devices
@@ -30,12 +29,10 @@ from harness.run.start import key_of
 from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
-from harness.settings import config, overrides
 from harness.settings.config import Settings
-from harness.settings.values import Choices
 from harness.store import store, tokens
 from harness.store.named_files import LOCK_FILE
-from harness.store.store import CellRecord, Kept, RunRecord, StartRecord
+from harness.store.store import CellRecord, Kept, RunRecord
 
 # --- the directory ---------------------------------------------------------------------------------
 
@@ -156,104 +153,6 @@ def end(directory: Path, record: RunRecord) -> None:
 def _now() -> str:
     """Return the local time in ISO 8601, with its offset."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def measured_s(directory: Path) -> float:
-    """Return the seconds that a run has measured: the lives of its servers, of all attempts."""
-    return sum(map(_life_s, store.read_starts(directory)))
-
-
-def _life_s(start: StartRecord) -> float:
-    seen = [start.spawned_ns, start.ready_ns, start.stopped_ns, *(phase.t_ns for phase in start.phases)]
-    known = [t_ns for t_ns in seen if t_ns is not None]
-    return (max(known) - min(known)) / 1e9 if known else 0.0
-
-
-# --- what is left of a run -------------------------------------------------------------------------
-
-# The cells of a start that are left: of the start as planned today, as recorded, and whether it was begun.
-CellsLeft = Callable[[PlannedStart, PlannedStart, bool], tuple[PlannedCell, ...]]
-
-
-def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[PlannedStart]:
-    """Return the starts to make for the cells of a run that do not count yet. See starts_left."""
-    done = {cell.number for cell in store.read_cells(directory) if cell.counts}
-
-    def not_done(start: PlannedStart, recorded: PlannedStart, is_begun: bool) -> tuple[PlannedCell, ...]:
-        return tuple(cell for cell in start.cells if cell.number not in done)
-
-    return [start for start in starts_left(directory, record, record.plan, whole, not_done) if start.cells]
-
-
-def starts_left(
-    directory: Path, record: RunRecord, recorded: Plan, whole: Plan, cells_left: CellsLeft
-) -> list[PlannedStart]:
-    """Return every start of the plan with the cells that are left of it.
-
-    One that was begun already gets a number after all that are there. The starts are today's, since what is
-    read back from a file has mappings where options were. Raises StoreError if `whole`, today's plan, is not
-    `recorded`, or if the run was begun on another machine.
-    """
-    if _measured(recorded) != _measured(whole):
-        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
-    _check_machine(directory, record)
-    taken, last = _taken_indices(directory), last_index(directory, record)
-    left = []
-    for start, was in zip(whole.starts, record.plan.starts, strict=True):
-        is_begun = was.index in taken
-        cells = cells_left(start, was, is_begun)
-        last += bool(cells) and is_begun
-        left.append(replace(start, cells=cells, index=last if cells and is_begun else was.index))
-    return left
-
-
-def last_index(directory: Path, record: RunRecord) -> int:
-    """Return the highest number of a start that is there, or planned."""
-    return max([*_taken_indices(directory), *(start.index for start in record.plan.starts)], default=0)
-
-
-def _taken_indices(directory: Path) -> set[int]:
-    names = (path.name for path in directory.glob("starts/*"))
-    return {int(match[0]) for name in names if (match := re.match(r"\d+", name))}
-
-
-def _measured(planned: Plan) -> list[object]:
-    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
-    measured = [
-        (
-            start.deployment.label,
-            start.deployment.model,
-            start.deployment.terms,
-            start.deployment.options,
-            [(cell.seed, cell.load, cell.scenario) for cell in start.cells],
-        )
-        for start in planned.starts
-    ]
-    return list(msgspec.json.decode(msgspec.json.encode(measured)))
-
-
-# Facts without which the cells of one run could not stand side by side.
-_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
-
-
-def _check_machine(directory: Path, record: RunRecord) -> None:
-    now = environment.facts()
-    was, is_now = record.environment.get("machine", {}), now["machine"]
-    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
-    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
-        changed.append("devices")
-    if changed:
-        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
-
-
-def choices_of(record: RunRecord) -> Choices:
-    """Return what was given when a run or a search was begun."""
-    return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
-
-
-def settings_of(record: RunRecord) -> Settings:
-    """Return the settings that a run was begun with."""
-    return config.settings(choices_of(record))
 
 
 # --- what it needs ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,8 +25,6 @@ from harness.contracts import (
     NativeSpec,
     Place,
     PlannedStart,
-    Scalar,
-    WeightsFile,
     masked_argv,
 )
 from harness.errors import ServerError, UserError
@@ -99,7 +97,14 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         repeat=start.repeat,
         status="running",
         attached=deployment.terms.base_url is not None,
-        weights=_described(weights) if weights else {},
+        weights={
+            "file": weights.path.name,
+            "size_bytes": weights.size_bytes,
+            "sha256": weights.sha256,
+            "note": weights.note,
+        }
+        if weights
+        else {},
         unmatched=dict(engine.unmatched(deployment)),
         forces_length=engine.forces_length(deployment),
         model_facts=facts,
@@ -107,15 +112,6 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         memory_expected=memory.expected(deployment, facts, device),
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
-
-
-def _described(weights: WeightsFile) -> dict[str, Scalar]:
-    return {
-        "file": weights.path.name,
-        "size_bytes": weights.size_bytes,
-        "sha256": weights.sha256,
-        "note": weights.note,
-    }
 
 
 def fail(record: Kept[StartRecord], error: Exception, start: PlannedStart, site: Site) -> None:
@@ -131,9 +127,9 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
     if start.stopped_ns is None or start.baseline_bytes is None:
         return
     back = _used_memory(start.devices).wait(start.baseline_bytes, _MEMORY_BACK_S[start.memory_kind])
-    above = back.difference_bytes
-    after = start.baseline_bytes + above if above is not None else None
-    record.update(after_bytes=after, returned_to_baseline=back.returned)
+    above_bytes = back.difference_bytes
+    after_bytes = None if above_bytes is None else start.baseline_bytes + above_bytes
+    record.update(after_bytes=after_bytes, returned_to_baseline=back.returned)
 
 
 # --- up and down -----------------------------------------------------------------------------------
@@ -203,14 +199,14 @@ def _process(
     running: server.Server | None = None
     try:
         with _started(start, spec, site, record.path.with_name("server.log")) as running:
-            image = site.provisions.images.get(spec.image, {}) if isinstance(spec, ContainerSpec) else {}
+            image, version = _built(start, spec, site)
             record.update(
                 spawned_ns=running.started_ns,
                 pid=running.pid,
                 argv=masked_argv(running.argv),
                 environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
                 image=image,
-                version=_version(start, spec, site),
+                version=version,
             )
             yield running
     finally:
@@ -235,13 +231,14 @@ def _started(
     )
 
 
-def _version(start: PlannedStart, spec: LaunchSpec, site: Site) -> str | None:
-    """Return the engine's version as its environment or image has it."""
+def _built(start: PlannedStart, spec: LaunchSpec, site: Site) -> tuple[Mapping[str, str | None], str | None]:
+    """Return what identifies a container's image, and the engine's version by its image or environment."""
     if isinstance(spec, ContainerSpec):
-        return site.provisions.images.get(spec.image, {}).get("image_version")
+        image = site.provisions.images.get(spec.image, {})
+        return image, image.get("image_version")
     installed = site.provisions.environment_of(start.deployment)
     versions = installed.versions if installed else {}
-    return version_of(start.deployment.engine, program_of(start.deployment), versions)
+    return {}, version_of(start.deployment.engine, program_of(start.deployment), versions)
 
 
 # --- ready -----------------------------------------------------------------------------------------

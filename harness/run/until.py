@@ -12,11 +12,12 @@ from pathlib import Path
 
 from harness.contracts import Plan, PlannedStart, Precision, Until
 from harness.plan import plan
-from harness.run.session import last_index, measured_s
+from harness.run.resume import last_index
 from harness.run.site import Observer
 from harness.settings.config import Settings
 from harness.settings.units import counted, duration_text
-from harness.store.store import Kept, RunRecord
+from harness.store import store
+from harness.store.store import Kept, RunRecord, StartRecord
 
 # However long the budget: a run of so many blocks is no longer read at once.
 MOST_BLOCKS = 1000
@@ -57,6 +58,17 @@ def growing(
         observer.grow(block, f"repeat {whole.blocks} follows: {widest(until, found)}")
         run.update(plan=replace(recorded, starts=(*recorded.starts, *block), estimate_s=whole.estimate_s))
         yield from block
+
+
+def measured_s(directory: Path) -> float:
+    """Return the seconds that a run has measured: the lives of its servers, of all attempts."""
+    return sum(map(_life_s, store.read_starts(directory)))
+
+
+def _life_s(start: StartRecord) -> float:
+    seen = [start.spawned_ns, start.ready_ns, start.stopped_ns, *(phase.t_ns for phase in start.phases)]
+    known = [t_ns for t_ns in seen if t_ns is not None]
+    return (max(known) - min(known)) / 1e9 if known else 0.0
 
 
 def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:

@@ -1,16 +1,14 @@
-"""What a run is called, where it may be written, and what of it is left to measure."""
+"""What a run is called, where it may be written, and what of it is on record."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import make_run
 import pytest
-from make_run import S
 
-from harness.errors import StoreError, UserError
+from harness.errors import UserError
 from harness.plan import plan
-from harness.run import session
+from harness.run import resume, session
 from harness.settings import config, overrides
 from harness.store import store
 
@@ -30,15 +28,6 @@ def begun(tmp_path):
     return directory, session.begin(directory, settings, planned), planned
 
 
-def keep(directory, start, cell, status="completed") -> None:
-    make_run.write_start(directory, make_run.start_record(start, S))
-    make_run.write_cell(directory, cell, start, [], make_run.summary(S), status=status)
-
-
-def cells_of(starts) -> list[tuple[str, list[int]]]:
-    return [(start.name, [cell.number for cell in start.cells]) for start in starts]
-
-
 def test_a_new_run_has_its_plan_and_settings_on_record(begun):
     directory, _, planned = begun
     read = store.read_run(directory)
@@ -47,63 +36,14 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
         s.deployment.label for s in planned.starts
     ]
     assert read.environment
-    assert plan.make(session.settings_of(read), lambda weights: None) == planned
+    assert plan.make(resume.settings_of(read), lambda weights: None) == planned
 
 
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
     session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
-    assert session.settings_of(store.read_run(tmp_path / "run")) == settings
-
-
-def test_all_starts_are_missing_at_first(begun):
-    directory, record, planned = begun
-    assert session.missing_starts(directory, record, planned) == list(planned.starts)
-
-
-def test_completed_cells_are_not_measured_again_and_begun_starts_get_new_numbers(begun):
-    directory, record, planned = begun
-    first, second = planned.starts[:2]
-    keep(directory, first, first.cells[0])
-    keep(directory, first, first.cells[1], "failed")
-    keep(directory, second, second.cells[0])
-    keep(directory, second, second.cells[1])
-    missing = session.missing_starts(directory, record, planned)
-    assert cells_of(missing) == [
-        ("05-reference-label-a", [2]),
-        ("03-reference-label-b", [5, 6]),
-        ("04-reference-label-a", [7, 8]),
-    ]
-
-
-def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
-    """Its fourth start was begun anew as the fifth, so its third block begins with the sixth."""
-    directory, record, planned = begun
-    for start in planned.starts:
-        for cell in start.cells:
-            keep(directory, start, cell)
-    keep(directory, replace(planned.starts[3], index=5), planned.starts[3].cells[0])
-    grown = plan.grown(planned, settings_of(*WORDS), first_index=session.last_index(directory, record) + 1)
-    assert [start.index for start in grown.starts] == [1, 2, 3, 4, 6, 7]
-    record = replace(record, plan=grown)
-    keep(directory, grown.starts[4], grown.starts[4].cells[0])
-    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=grown.blocks)
-    missing = session.missing_starts(directory, record, again)
-    assert [(start.index, [cell.number for cell in start.cells]) for start in missing] == [
-        (8, [10]),
-        (7, [11, 12]),
-    ]
-
-
-def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
-    directory, record, planned = begun
-    turned = replace(planned, starts=(planned.starts[1], planned.starts[0], *planned.starts[2:]))
-    first, *others = planned.starts
-    cells = replace(planned, starts=(replace(first, cells=first.cells[::-1]), *others))
-    for other in (turned, cells, replace(planned, starts=planned.starts[:2])):
-        with pytest.raises(StoreError, match="planned by another bench"):
-            session.missing_starts(directory, replace(record, plan=other), planned)
+    assert resume.settings_of(store.read_run(tmp_path / "run")) == settings
 
 
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
@@ -113,36 +53,6 @@ def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):
     assert (read.status, read.stopped_because) == ("completed", "narrow enough")
     session.end(directory, replace(read, status="completed", ended_at="then"))
     assert store.read_run(directory) == read, "one that has its end keeps it"
-
-
-def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
-    """Of one that was killed, up to the last that is known of it."""
-    directory, _, planned = begun
-    assert session.measured_s(directory) == 0
-    whole = make_run.start_record(planned.starts[0], 5 * S)  # stopped 60 s after its spawn
-    killed = replace(make_run.start_record(planned.starts[1], 500 * S), stopped_ns=None)  # ready after 3 s
-    mute = replace(make_run.start_record(planned.starts[2], S), spawned_ns=None, ready_ns=None)
-    for record in (whole, killed, replace(mute, stopped_ns=None, phases=())):
-        make_run.write_start(directory, record)
-    assert session.measured_s(directory) == 63
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        "seed=4", "load.warmup=9s", "load.timeout=60s", "scenario.turns=9", "engine.context_length=512",
-        "reference.slots=3",
-    ],
-)  # fmt: skip
-def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
-    """Where a default has changed since, the plan of today's bench is another, too."""
-    directory, _, planned = begun
-    record = store.read_run(directory)
-    assert session.missing_starts(directory, record, planned) == list(planned.starts)
-    words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
-    today = plan.make(settings_of(*words, other), lambda weights: None)
-    with pytest.raises(StoreError, match="planned by another bench"):
-        session.missing_starts(directory, record, today)
 
 
 def test_directories_sort_by_time_and_are_new(tmp_path):
@@ -159,17 +69,6 @@ def test_a_run_is_measured_by_one_bench_at_a_time(tmp_path):
         session.sole_writer(tmp_path / "run"),
     ):
         pytest.fail("two benches hold one run")
-
-
-def test_a_run_of_another_machine_is_not_resumed(tmp_path):
-    settings = settings_of(*WORDS)
-    whole = plan.make(settings, lambda weights: None)
-    record = session.begin(tmp_path, settings, whole)
-    assert len(session.missing_starts(tmp_path, record, whole)) == len(whole.starts)
-    machine = {**record.environment["machine"], "cpu_model": "another"}
-    moved = replace(record, environment={**record.environment, "machine": machine})
-    with pytest.raises(StoreError, match=r"begun on another machine .*cpu_model"):
-        session.missing_starts(tmp_path, moved, whole)
 
 
 def test_output_must_be_new_or_empty(tmp_path):
