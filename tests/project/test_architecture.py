@@ -29,6 +29,7 @@ HOMES = {
     "huggingface_hub": ("engines/tgi/", "engines/model/"),
     "prometheus_client": ("harness/servers/scrape.py",),
     "platformdirs": ("harness/install/install.py",),
+    "uv": ("harness/install/packages.py",),
 }
 # Only in engines/inside, where an engine's own environment has them.
 ENGINES_OWN = {"vllm", "sglang", "llama_cpp", "xllamacpp", "torch", "transformers", "awq", "gguf"}

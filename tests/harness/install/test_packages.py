@@ -28,6 +28,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://a https://b")
+    monkeypatch.setenv("PIP_CONSTRAINT", "/constraints.txt")
 
 
 def test_pips_files_and_variables_become_uvs_variables_and_no_argument(tmp_path: Path) -> None:
@@ -36,6 +37,8 @@ def test_pips_files_and_variables_become_uvs_variables_and_no_argument(tmp_path:
     assert environment["UV_DEFAULT_INDEX"] == f"https://me:{PASSWORD}@here/simple"
     assert environment["UV_INDEX"] == "https://a https://b"
     assert environment["UV_FIND_LINKS"] == "/wheels,https://wheels"
+    # A lock names every version, and uv refuses constraints that have no hash.
+    assert "/constraints.txt" not in environment.values()
 
 
 def test_what_the_user_set_for_uv_stays(monkeypatch: pytest.MonkeyPatch) -> None:
