@@ -28,10 +28,12 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://a https://b")
+
+
+def test_pips_files_and_variables_become_uvs_variables_and_no_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PIP_CONSTRAINT", "/constraints.txt")
-
-
-def test_pips_files_and_variables_become_uvs_variables_and_no_argument(tmp_path: Path) -> None:
     argv, environment = installer(sys.executable)
     assert argv[1:] == ["pip", "install", "--no-config", "--no-index", "--python", sys.executable]
     assert environment["UV_DEFAULT_INDEX"] == f"https://me:{PASSWORD}@here/simple"
@@ -67,9 +69,9 @@ def test_a_python_without_pip_has_no_settings_of_pips(tmp_path: Path) -> None:
     assert pip_settings(str(tmp_path / "bare" / "bin" / "python")) == {}
 
 
-def test_it_runs_before_anything_is_installed(tmp_path: Path) -> None:
+def test_it_runs_before_anything_is_installed(tmp_path: Path, quick_python: Path) -> None:
     """As `make install` runs it: with the standard library alone, by pip where uv is not there."""
-    subprocess.run([sys.executable, "-I", "-m", "venv", tmp_path / "new"], check=True)
+    subprocess.run([quick_python, "-I", "-m", "venv", tmp_path / "new"], check=True)
     python = tmp_path / "new" / "bin" / "python"
     lock = make_lock(tmp_path, "tinything", make_wheel(tmp_path, "tinything", {"tinything.py": ""}))
     argv = [python, "-m", "harness.install.packages", "--require-hashes", "--no-deps", "-r", lock]
