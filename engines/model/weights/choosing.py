@@ -68,16 +68,11 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way | Reaso
     there = {name: repo for name, repo in model.published.items() if bool(repo.files) == is_gguf}
     if wanted in there:
         return _published(there[wanted], weights, cache, model)
-    for stored in ("bf16", "fp16"):
-        if stored in model.published:
-            source = _published(
-                model.published[stored], Weights(model.name, stored, "safetensors"), cache, model
-            )
-            if isinstance(source, Reason):
-                return source
-            made = _gguf_of_hub(source, wanted, cache) if is_gguf else _of_checkpoint(source, wanted)
-            if made is not None:
-                return made
+    source = _published(model.published["bf16"], Weights(model.name, "bf16", "safetensors"), cache, model)
+    if isinstance(source, Reason):
+        return source
+    if made := _gguf_of_hub(source, wanted, cache) if is_gguf else _of_checkpoint(source, wanted):
+        return made
     kind, listed = "GGUF" if is_gguf else "a checkpoint", ", ".join(there) or "nothing"
     return Reason(
         f"{model.name} at {wanted} is not known to be published as {kind}, and bench cannot make it; "

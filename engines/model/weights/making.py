@@ -261,13 +261,20 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
         found = _found_gguf(way, part, said) if way.file_format == "gguf" else _found_checkpoint(way, part)
     except UserError as error:
         raise MissingError(str(error)) from error
-    files = part.glob("*.safetensors") if part.is_dir() else [part]
-    stored_bits = sum(file.stat().st_size for file in files) * 8
+    ends = (".safetensors", ".gguf")
+    files = [each for each in kept.files_below(part) if each.suffix in ends] if part.is_dir() else [part]
     # Of all that is stored for a weight on average: what the size says, not the kind's name.
-    bits = round(stored_bits / way.parameters, 3) if way.parameters else None
-    local = _local_sha256(way)
-    facts = {"note": _note(way), **said, **found, "bits_per_weight": bits}
-    kept.finish(part, path, {**way.identity, **facts, **({"source_sha256": local} if local else {})})
+    stored_bits = sum(each.stat().st_size for each in files) * 8
+    facts = {
+        **way.identity,
+        "note": _note(way),
+        **said,
+        **found,
+        "bits_per_weight": round(stored_bits / way.parameters, 3) if way.parameters else None,
+    }
+    if way.origin.step == "local":  # what tells the user's own source from another
+        facts["source_sha256"] = _sha256_of_weights(way.origin.path)
+    kept.finish(part, path, facts)
 
 
 def _found_gguf(way: Way, part: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -298,11 +305,8 @@ def _note(way: Way) -> str | None:
     )
 
 
-def _local_sha256(way: Way) -> str | None:
-    """Return the hash of the user's own source, of a directory that of its safetensors. Blocks meanwhile."""
-    if way.origin.step != "local":
-        return None
-    path = way.origin.path
+def _sha256_of_weights(path: Path) -> str:
+    """Return the hash of a file, or of a checkpoint's safetensors. Blocks while they are read."""
     return str(kept.measured(path, sorted(path.glob("*.safetensors")))["sha256"])
 
 

@@ -84,10 +84,9 @@ class Way:
 
 
 def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | None) -> Way:
-    """The user's own GGUF file or checkpoint directory.
+    """Return the step that takes the user's own GGUF file or checkpoint directory where it is.
 
-    Of a GGUF file whose header does not count the parameters its size tells them, to 1 in 100 where the
-    vocabulary's text is small.
+    If a GGUF file's header does not count the parameters, its size tells them, right to 1 in 100.
     """
     is_file = file_format == "gguf"
     files = [path] if is_file else sorted(path.glob("*.safetensors"))
@@ -96,23 +95,32 @@ def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | N
         parameters = int(path.stat().st_size * 8 / PLAIN_BITS[quantization])
     name = path.stem if path.suffix == ".gguf" else path.name
     identity = {"path": str(path), "seen": _seen(files)}
-    return Way("local", quantization, file_format, path, name, identity, 0, parameters, facts)
+    return Way(
+        step="local",
+        quantization=quantization,
+        file_format=file_format,
+        path=path,
+        name=name,
+        identity=identity,
+        size_bytes=0,
+        parameters=parameters,
+        facts=facts,
+    )
 
 
 def packaged(model: Model, package: PackageSource) -> Way:
-    """A GGUF file that is put together from Python packages."""
-    file_name = f"{model.name}-{kind_of(package.quantization)}.gguf"
+    """Return the step that puts a GGUF file together from Python packages."""
     return Way(
-        "package",
-        package.quantization,
-        "gguf",
-        Path(model.name, file_name),
-        model.name,
-        {"sha256": package.sha256},
-        package.download_bytes + package.size_bytes,
-        model.facts.parameters,
-        model.facts,
-        model,
+        step="package",
+        quantization=package.quantization,
+        file_format="gguf",
+        path=Path(model.name, f"{model.name}-{kind_of(package.quantization)}.gguf"),
+        name=model.name,
+        identity={"sha256": package.sha256},
+        size_bytes=package.download_bytes + package.size_bytes,
+        parameters=model.facts.parameters,
+        facts=model.facts,
+        model=model,
         package=package,
     )
 
@@ -125,23 +133,23 @@ def published(
     files: tuple[HubFile, ...] = (),
     commit: str | None = None,
 ) -> Way:
-    """Files of a repository of the hub; which, and of which commit, is known once the hub was asked."""
+    """Return the step that downloads a repository's files; the hub says which, and of which commit."""
     folder = Path(model.name) if model else Path("hub", hub.mark(repo))
     parameters = model.facts.parameters if model else None
     size_bytes = sum(each.size_bytes or 0 for each in files) or repo.size_bytes
     if size_bytes is None and parameters:
         size_bytes = int(parameters * QUANTIZATIONS[quantization].bits_per_weight / 8)
     return Way(
-        "hub",
-        quantization,
-        file_format,
-        folder / (kind_of(quantization) if file_format == "gguf" else repo.repo.partition("/")[2]),
-        model.name if model else repo.repo,
-        {"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)},
-        size_bytes,
-        parameters,
-        model.facts if model else None,
-        model,
+        step="hub",
+        quantization=quantization,
+        file_format=file_format,
+        path=folder / (kind_of(quantization) if file_format == "gguf" else repo.repo.partition("/")[2]),
+        name=model.name if model else repo.repo,
+        identity={"repo": repo.repo, "revision": repo.revision, "asked_files": list(repo.files)},
+        size_bytes=size_bytes,
+        parameters=parameters,
+        facts=model.facts if model else None,
+        model=model,
         repo=repo,
         commit=commit,
         files=files,
@@ -149,7 +157,7 @@ def published(
 
 
 def gguf_from_checkpoint(source: Way, stored: str) -> Way:
-    """A GGUF file that llama.cpp's converter writes, in the precision that is stored in the checkpoint."""
+    """Return the step in which llama.cpp's converter writes a GGUF file, in the checkpoint's precision."""
     # The converter reads the shape, the tokenizer and the chat template as well.
     ends = ("*.json", "*.jinja", "*.model", "*.txt")
     beside = [path for end in ends for path in source.path.glob(end)] if source.step == "local" else []
@@ -157,17 +165,17 @@ def gguf_from_checkpoint(source: Way, stored: str) -> Way:
 
 
 def converted(source: Way, quantization: str) -> Way:
-    """A GGUF file that the gguf package writes of another."""
+    """Return the step in which the gguf package writes a GGUF file of another."""
     return _gguf("convert", source, quantization, CONVERSIONS[quantization])
 
 
 def quantized(source: Way, quantization: str) -> Way:
-    """A GGUF file of a kind that only llama-quantize makes, of one that is not quantized."""
+    """Return the step in which llama-quantize makes a kind that only it can, of a file in 16 or 32 bits."""
     return _gguf("quantize", source, quantization, QUANTIZATIONS[quantization].bits_per_weight)
 
 
 def checkpoint(source: Way) -> Way:
-    """A 16-bit checkpoint that is written from a packaged GGUF file."""
+    """Return the step that writes a 16-bit checkpoint from a packaged GGUF file."""
     template = source.model.chat_template if source.model else None
     path = source.path.with_name(f"{source.name}-bf16")
     more = {"chat_template_sha256": _sha256(template) if template else None}
@@ -175,7 +183,7 @@ def checkpoint(source: Way) -> Way:
 
 
 def calibrated(source: Way, quantization: str) -> Way:
-    """A 4-bit checkpoint made from a 16-bit one with AWQ: `awq` by autoawq, `w4a16` by llm-compressor."""
+    """Return the step that makes a 4-bit checkpoint with AWQ: `awq` by autoawq, `w4a16` by llm-compressor."""
     path = _folder(source).parent / f"{_folder(source).name}-{quantization}"
     if source.step != "local":
         path = source.path.with_name(f"{source.path.name.removesuffix('-bf16')}-{quantization}")
@@ -209,17 +217,17 @@ def _made(
 ) -> Way:
     of = {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
     return Way(
-        step,
-        quantization,
-        file_format,
-        path,
-        source.name,
-        {**of, "recipe": RECIPES[step], **more},
-        size_bytes,
-        source.parameters,
-        source.facts,
-        source.model,
-        source,
+        step=step,
+        quantization=quantization,
+        file_format=file_format,
+        path=path,
+        name=source.name,
+        identity={**of, "recipe": RECIPES[step], **more},
+        size_bytes=size_bytes,
+        parameters=source.parameters,
+        facts=source.facts,
+        model=source.model,
+        source=source,
     )
 
 

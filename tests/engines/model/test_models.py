@@ -59,7 +59,7 @@ def test_row_agrees_with_itself(model: Model) -> None:
 
 @pytest.mark.parametrize("model", ON_HUB, ids=lambda model: model.name)
 def test_published_weights_have_a_16_bit_checkpoint_and_files_of_their_kind(model: Model) -> None:
-    assert "bf16" in model.published or "fp16" in model.published
+    assert "bf16" in model.published
     for quantization, repo in model.published.items():
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", repo.repo)
         is_gguf = QUANTIZATIONS[quantization].file_format == "gguf"

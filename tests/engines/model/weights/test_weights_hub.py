@@ -171,6 +171,8 @@ def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_pat
     }
     made = prepare(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path, no_tool, ignore, run_supervised)
     assert made.path.name == "tiny-q4_k_m-00001-of-00002.gguf"
+    manifest = json.loads(made.path.parent.with_name("q4_k_m.json").read_text())
+    assert (manifest["quantization"], manifest["bits_per_weight"]) == ("gguf-q4_k_m", None)
     assert made.path.with_name("tiny-q4_k_m-00002-of-00002.gguf").is_file()
     assert made.size_bytes == sum(map(len, hub.files.values()))
 
