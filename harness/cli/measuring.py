@@ -12,13 +12,12 @@ import typer
 from rich.markup import escape
 
 from harness.cli import searching
-from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json, signals_interrupt
+from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json
 from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
-from harness.cli.session import Task, measured, recorded
-from harness.cli.show.plan_text import length_lines, print_plan, skip_lines, unmatched
+from harness.cli.session import Task, check_any, measured, recorded
+from harness.cli.show.plan_text import length_lines, print_plan, unmatched
 from harness.contracts import Precision
-from harness.errors import UserError
 from harness.install.startable import check_builds, device_of
 from harness.load import limits
 from harness.plan import plan
@@ -57,8 +56,11 @@ def run(
     if output is not None:
         session.check_output(output)
     whole = planned(settings)
-    lines, may_grow = length_lines(whole, settings.until), settings.until is not None
-    _run(Task(settings, whole, whole.starts, output, None, may_grow=may_grow, lines=lines), quiet=quiet)
+    task = Task(
+        settings, whole, whole.starts, output, None, may_grow=settings.until is not None,
+        about=context_lines(whole.starts), lines=length_lines(whole, settings.until),
+    )  # fmt: skip
+    _run(task, quiet=quiet)
 
 
 def _resumed(directory: Path, record: RunRecord) -> Task:
@@ -73,8 +75,14 @@ def _resumed(directory: Path, record: RunRecord) -> Task:
     starts = resume.missing_starts(directory, record, whole)
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
     left = plan.estimated(replace(whole, starts=tuple(starts)))
+    about = context_lines(whole.starts)
+    if not starts:
+        about = [
+            *about,
+            f"every cell is completed; {'going on with until' if may_grow else 'nothing to measure'}",
+        ]
     lines = length_lines(left, settings.until if may_grow else None)
-    return Task(settings, whole, starts, directory, record, may_grow=may_grow, lines=lines)
+    return Task(settings, whole, starts, directory, record, may_grow=may_grow, about=about, lines=lines)
 
 
 def _run(task: Task, *, quiet: bool) -> None:
@@ -89,14 +97,8 @@ def _run(task: Task, *, quiet: bool) -> None:
         starts = growing(run, task.starts, task.whole, task.settings, _precisions, show)
         return session.measure(run, starts, site)
 
-    with signals_interrupt(), Show(quiet=quiet) as show:
-        for line in (*skip_lines(task.whole.skips), *context_lines(task.whole.starts)):
-            show.line(line)
-        _check_any(task.whole.starts)
-        if not task.starts:
-            follows = "going on with until" if task.may_grow else "nothing to measure"
-            show.line(f"every cell is completed; {follows}")
-        directory, cells = measured(task, measure, show)
+    show = Show(quiet=quiet)
+    directory, cells = measured(task, measure, show)
     out.print(escape(str(directory / "report.html")))
     failed = sum(not cell.counts for cell in cells)
     if failed:
@@ -111,11 +113,6 @@ def _precisions(directory: Path, metric: str) -> Sequence[Precision]:
     return precisions(directory, metric)
 
 
-def _check_any(starts: Sequence[object]) -> None:
-    if not starts:
-        raise UserError("nothing to run: every combination was skipped")
-
-
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
     settings = config.settings(overrides.parse(changes or [], study))
@@ -126,4 +123,4 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
         print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
     else:
         print_plan(out, whole, settings.until)
-    _check_any(whole.starts)
+    check_any(whole, "run")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json, signals_interrupt
+from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json
 from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
 from harness.cli.session import Task, measured, recorded
-from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Objective, Plan, SearchTerms
 from harness.errors import UserError
 from harness.settings import config, overrides
@@ -66,7 +65,7 @@ def search(
         session.check_output(output)
     settings = prepared(settings, terms)
     whole = planned(settings)
-    task = Task(settings, whole, whole.starts, output, None, terms)
+    task = Task(settings, whole, whole.starts, output, None, terms, about=lines(terms, whole))
     _search(task, quiet=quiet, as_json=as_json)
 
 
@@ -81,7 +80,11 @@ def go_on(directory: Path, record: RunRecord, *, quiet: bool, as_json: bool = Fa
     settings = prepared(settings, terms)
     whole = planned(settings, is_new=False)
     record, left = starts_left(directory, record, whole)
-    _search(Task(settings, whole, left, directory, record, terms), quiet=quiet, as_json=as_json)
+    about = lines(terms, whole)
+    if not left:
+        about.append("every start came to its end; nothing to search")
+    task = Task(settings, whole, left, directory, record, terms, about=about)
+    _search(task, quiet=quiet, as_json=as_json)
 
 
 def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
@@ -95,15 +98,8 @@ def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
         trials = Search(run, task.settings.seed, judge, show)
         return session.measure(run, task.starts, site, trials.next_cell)
 
-    assert task.search is not None
-    with signals_interrupt(), Show(quiet=quiet) as show:
-        for line in (*skip_lines(task.whole.skips), *lines(task.search, task.whole)):
-            show.line(line)
-        if not task.whole.starts:
-            raise UserError("nothing to search: every combination was skipped")
-        if not task.starts:
-            show.line("every start came to its end; nothing to search")
-        directory, _ = measured(task, measure, show, as_json=as_json)
+    show = Show(quiet=quiet)
+    directory, _ = measured(task, measure, show, as_json=as_json)
     failed = _print_answers(directory, as_json=as_json)
     if failed:
         again = f"`bench search --resume {directory}` begins them anew"
@@ -111,21 +107,22 @@ def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def lines(terms: SearchTerms, planned: Plan) -> Iterator[str]:
+def lines(terms: SearchTerms, planned: Plan) -> list[str]:
     """Say what a search is about to do."""
     unit = "users" if terms.over == "concurrency" else "conversations per second"
-    yield (
+    said = [
         f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
         f"{counted(len(planned.starts), 'start')}; with one trial on each about "
         f"{duration_text(planned.estimate_s)}, and how many there will be depends on what is found"
-    )
+    ]
     own = {start.deployment.terms.concurrent_sequences for start in planned.starts}
     if told := sorted(count for count in own if count):
         counts = ", ".join(map(str, told))
-        yield (
+        said.append(
             f"servers are told to serve {counts} requests at once, more of them wait "
             "(engine.concurrent_sequences=N)"
         )
+    return said
 
 
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from harness.cli.arguments import out, signals_ignored
+from harness.cli.arguments import out, signals_ignored, signals_interrupt
 from harness.cli.progress.progress import Show
+from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Plan, PlannedStart, SearchTerms
 from harness.errors import BenchError, Interrupted, UserError
 from harness.install import install
@@ -29,7 +30,7 @@ class Task:
     """What a command is to measure: a new run or search, or what a recorded one lacks.
 
     `starts` are those to measure. Without a `directory` one is made, without a `record` the run is new.
-    `search` is None for a run. `lines` are said once all is provided.
+    `search` is None for a run. What it is `about` is said first, `lines` once all is provided.
     """
 
     settings: Settings
@@ -39,7 +40,12 @@ class Task:
     record: RunRecord | None
     search: SearchTerms | None = None
     may_grow: bool = False
+    about: Sequence[str] = ()
     lines: Sequence[str] = ()
+
+    @property
+    def verb(self) -> str:
+        return "search" if self.search else "run"
 
 
 # Measures a task whose run.json is there.
@@ -62,8 +68,25 @@ def measured(
 ) -> tuple[Path, Sequence[CellRecord]]:
     """Measure a task and write the report, whatever happens.
 
-    Return its directory, and the records of the cells that were measured now.
+    Return its directory, and the records of the cells that were measured now. Raises UserError if there is
+    nothing to measure, whatever is left of it.
     """
+    with signals_interrupt(), show:
+        for line in (*skip_lines(task.whole.skips), *task.about):
+            show.line(line)
+        check_any(task.whole, task.verb)
+        return _measured(task, measure, show, as_json=as_json)
+
+
+def check_any(whole: Plan, verb: str) -> None:
+    """Raise UserError if nothing is left of a plan."""
+    if not whole.starts:
+        raise UserError(f"nothing to {verb}: every combination was skipped")
+
+
+def _measured(
+    task: Task, measure: Measure, show: Show, *, as_json: bool
+) -> tuple[Path, Sequence[CellRecord]]:
     from engines.model import weights
     from harness.run import session
     from harness.selftest import known_error
@@ -75,9 +98,8 @@ def measured(
     for line in task.lines:
         show.line(line)
     directory = task.directory or session.new_run_dir(Path("results"), task.settings)
-    again = f"`bench run --resume {directory}` measures what is missing"
-    if task.search:
-        again = f"`bench search --resume {directory}` searches on the starts left"
+    goes_on = "searches on the starts left" if task.search else "measures what is missing"
+    again = f"`bench {task.verb} --resume {directory}` {goes_on}"
     with session.sole_writer(directory):
         record = task.record or session.begin(
             directory, task.settings, task.whole, known_error.find(cache), task.search
