@@ -201,21 +201,18 @@ LaunchSpec = NativeSpec | ContainerSpec | AttachSpec
 
 @dataclass(frozen=True)
 class InstallSpec:
-    """How an engine's environment is made: `lock` (all its packages, with hashes) into a fresh venv called
-    `environment` (a file name), then `mend`, scripts of engines/inside that its Python runs, then `check`,
-    Python source that must run in it; None: no venv. `size_bytes` is roughly what lands on disk. `sources`:
-    C files, and the headers beside them, that the system's compiler makes one program of, `bin/program` in
-    the environment (made again when they change). `program`: a file in the environment that is the server,
-    where no Python starts it. `is_built`: packages or sources are compiled here, which takes minutes: only
-    ever when the user asks for it. `needs`: a sentence on what pip needs to find or build the packages, said
-    when it fails."""
+    """How an environment is made: a venv from a lock, mended and tried; a program from C files; or both."""
 
-    environment: str
-    lock: Path | None
-    check: str
-    size_bytes: int
+    environment: str  # its name: a file name
+    lock: Path | None  # all packages, with hashes; None: no venv
+    check: str  # Python source that must run in the venv
+    size_bytes: int  # roughly what lands on disk
+    # C files, and the headers beside them, of which the system's compiler makes `bin/program`. When one
+    # changes, the environment is made again.
     sources: tuple[Path, ...] = ()
+    # Scripts of engines/inside that the venv's Python runs before `check`. They add files, and change none:
+    # uv's cache may share those.
     mend: tuple[Path, ...] = ()
-    program: str | None = None
-    is_built: bool = False
-    needs: str | None = None
+    program: str | None = None  # a file in the environment that is the server, where no Python starts it
+    is_built: bool = False  # packages are compiled here, which takes minutes: only when the user asks for it
+    needs: str | None = None  # what the packages need to be found or built: said when the install fails
