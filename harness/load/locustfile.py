@@ -30,14 +30,14 @@ KEY_ENV = "OPENAI_API_KEY"
 
 
 class ChatUser(ConversationUser):
-    """What a test's start fills in; a fresh Traffic for each test."""
+    """The user that a test's start fills in, with a fresh Traffic for each test."""
 
     lifetime = ExitStack()
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: Any) -> None:
-    """Our own arguments; they also stand in the web UI's form, but for the file name."""
+    """Add our own arguments. They also stand in the web UI's form, but for the file name."""
     parser.add_argument("--model", default="default", help="the model's name at the server")
     parser.add_argument(
         "--scenario", default="chat_multi_turn", choices=sorted(SCENARIOS), help="what users say"
@@ -52,7 +52,8 @@ def add_arguments(parser: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def open_traffic(environment: Any, **_: Any) -> None:
-    """Begin the conversations anew for each test. Locust prints what a listener raises and goes on."""
+    """Begin the conversations from the first for each test. Locust prints what a listener raises and goes
+    on."""
     try:
         _open(environment)
     except (UserError, msgspec.ValidationError, msgspec.DecodeError, OSError) as error:
@@ -65,7 +66,7 @@ def open_traffic(environment: Any, **_: Any) -> None:
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def close_traffic(environment: Any, **_: Any) -> None:
-    """All users have ended: close what the test opened."""
+    """Close what the test opened, once all users have ended."""
     traffic = getattr(ChatUser, "traffic", None)
     if traffic is not None and traffic.failure:
         environment.process_exit_code = 1

@@ -1,6 +1,6 @@
-"""Starts the load processes of one cell, hears how far they are, and ends all if one of them ends badly.
+"""Start the load processes of one cell, hear how far they are, and end all if one of them ends badly.
 
-Imports neither locust nor gevent: they live in those processes, harness/load/worker.py.
+This imports neither locust nor gevent: they live in those processes, harness/load/worker.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""How far a load is, as it says once a second for a person to see; no report reads it. Pure.
+"""How far a load is, as it says once a second for a person to see. No report reads it. Pure.
 
-What a request costs here is one short tuple in a ring; all else is done once a second, on the ring's length
-at most, whatever the load.
+A request costs one short tuple in a ring here. All else is done once a second, on the ring's length at most.
 """
 
 from __future__ import annotations
@@ -25,9 +24,11 @@ _EVEN_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Stretch:
-    """The requests of one load process that ended well in the last `length_s`: how many, their output tokens
-    (None where the server told none of one of them) and content chunks, and the time to first token of each
-    in microseconds."""
+    """The requests of one load process that ended well in the last `length_s`.
+
+    `tokens`: their output tokens, None if the server told none of one of them. `chunks`: content chunks.
+    `ttft_us`: the time to first token of each, in microseconds.
+    """
 
     length_s: float = 0.0
     requests: int = 0
@@ -38,9 +39,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Glance:
-    """The requests that ended well lately, of all load processes: over how many seconds (with `is_uneven` the
-    longest of theirs), how many, and what came of them. Tokens count with the request that they end with.
-    `ttft_n` requests had content. None: not known, or of too few requests."""
+    """The requests that ended well lately, of all load processes.
+
+    `length_s`: over how many seconds; if `is_uneven`, the longest of theirs. Tokens count with the request
+    that they end with. `ttft_n` requests had content. None: not known, or of too few requests.
+    """
 
     length_s: float
     requests: int
@@ -54,8 +57,11 @@ class Glance:
 
 @dataclass(frozen=True)
 class Pulse:
-    """How far one load process is: seconds since its start, requests ended well and badly, in flight now, and
-    what they failed with. `loop_lag_s`: the p99 of how late its own loop was so far."""
+    """How far one load process is.
+
+    `t_s`: since its start. `requests` and `failed` ended well and badly, `in_flight` run now, `failures`
+    counts by outcome. `loop_lag_s`: the p99 of how late its own loop was so far.
+    """
 
     t_s: float = 0.0
     requests: int = 0
@@ -69,7 +75,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a cell's load is, over all load processes; see Pulse. `loop_lag_s` is the worst one's."""
+    """How far a cell's load is, over all load processes. See Pulse; `loop_lag_s` is the worst one's."""
 
     t_s: float
     requests: int
@@ -82,7 +88,7 @@ class Progress:
 
 
 class Recent:
-    """The last KEPT requests that ended well; constant in size."""
+    """The last KEPT requests that ended well. Its size is constant."""
 
     def __init__(self, load: Load) -> None:
         self._origin = origin_of(load)
@@ -90,13 +96,13 @@ class Recent:
         self._kept: deque[tuple[int, int, int, int]] = deque(maxlen=KEPT)
 
     def add(self, row: RequestRow) -> None:
-        """A request has ended well."""
+        """Keep a request that has ended well."""
         ttft = ttft_ns(row, self._origin)
         tokens = -1 if row.output_tokens is None else row.output_tokens
         self._kept.append((row.end_ns, -1 if ttft is None else ttft, tokens, len(row.chunk_ns)))
 
     def stretch(self, began_ns: int, now_ns: int) -> Stretch:
-        """What ended lately, of a load that began at began_ns."""
+        """Return what ended lately, of a load that began at `began_ns`."""
         kept = sorted(self._kept, reverse=True)
         since_ns = now_ns - int(STRETCH_S * 1e9)
         if len(kept) >= ENOUGH and kept[ENOUGH - 1][0] < since_ns:
@@ -121,7 +127,7 @@ def _stretch(kept: Sequence[tuple[int, int, int, int]], length_s: float) -> Stre
 
 
 def glance(stretches: Iterable[Stretch]) -> Glance:
-    """Of all load processes: their rates added, their times to first token together."""
+    """Return the sum of all load processes: their rates added, their times to first token together."""
     known = [each for each in stretches if each.length_s > 0]
     lengths_s = [each.length_s for each in known]
     requests = sum(each.requests for each in known)

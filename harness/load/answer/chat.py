@@ -1,6 +1,6 @@
-"""Turns the bytes of a streamed chat completion, and when they arrived, into text, chunks and token counts.
+"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and token counts.
 
-Pure: knows no socket, clock or engine. No bytes make it raise; what is wrong with them is in the result.
+Pure: it knows no socket, clock or engine. No bytes make it raise: what is wrong with them is in the result.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class _Answer:
-    """Collects what the events say."""
+    """Collects what the events of one answer say."""
 
     def __init__(self) -> None:
         self.chunk_ns: list[int] = []
@@ -84,7 +84,7 @@ class _Answer:
         self.saw_done = False
 
     def take(self, data: bytes, arrival_ns: int | None, kind: str = "message") -> bool:
-        """Add one event; False if nothing after it counts."""
+        """Add one event. Returns False if nothing after it counts."""
         if data.strip() == b"[DONE]":
             self.saw_done = True
             return False
@@ -147,7 +147,7 @@ class _Answer:
         self.timings = _later(self.timings, _timings(chunk.get("timings")))
 
     def _take_choices(self, choices: Any) -> bool:
-        """True if one of them bears content."""
+        """Add what choices say. Returns whether one of them bears content."""
         has_content = False
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
@@ -213,9 +213,10 @@ def _decode_any(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -
 
 
 def _decode_regular(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded | None:
-    """The same for a body that is nothing but `data: {chunk}` and blank lines, at a third of the cost.
+    """Decode a body that is nothing but `data: {chunk}` and blank lines, at a third of the cost of any other.
 
-    None for all others. A chunk with a line end in it would be one to JSON, and none to the event stream.
+    Returns None for all others. A chunk with a line end in it would be one chunk to JSON and none to the
+    event stream.
     """
     is_whole = body.startswith(DATA) and body.endswith(BLANK) and len(read_ends) == len(read_ns)
     if not is_whole or b"\r" in body or read_ends[-1] < len(body):
@@ -245,10 +246,10 @@ def _decode_regular(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int
 def classify(
     status: int, body: bytes, decoded: Decoded, content_type: str | None = None
 ) -> tuple[Outcome, str | None]:
-    """The outcome of a response that came whole, and a sentence on it unless it is ok.
+    """Return the outcome of a response that came whole, and a sentence on it unless it is ok.
 
-    A good stream under another content type is none to a browser (WHATWG, section 9.2.2), though most
-    clients for language models do not look at it. Without any it passes.
+    A good stream under another content type is none to a browser (WHATWG, section 9.2.2), though most clients
+    for language models do not look at it. A response without a content type passes.
     """
     if status >= 400:
         return "http_error", f"HTTP {status}: {decoded.server_error or _shown(body)}"
@@ -285,7 +286,7 @@ def _without_events(body: bytes) -> Decoded:
 
 
 def _error_message(chunk: Any, kind: str, data: bytes) -> str | None:
-    """The message of an error, None if this is none.
+    """Return the message of an error. None if this is none.
 
     OpenAI: {"error": {"message": ...}}; TGI: {"error": "..."}; vLLM: {"object": "error", "message": ...}.
     """
@@ -300,7 +301,7 @@ def _error_message(chunk: Any, kind: str, data: bytes) -> str | None:
 
 
 def _usage(usage: Any) -> Tokens:
-    """Input, output and cached tokens as OpenAI has them."""
+    """Return input, output and cached tokens as OpenAI has them."""
     if not isinstance(usage, dict):
         return _NO_TOKENS
     details = usage.get("prompt_tokens_details")
@@ -309,7 +310,7 @@ def _usage(usage: Any) -> Tokens:
 
 
 def _timings(timings: Any) -> Tokens:
-    """The same as llama.cpp has them beside `usage`, or without it."""
+    """Return the same as llama.cpp has them beside `usage`, or without it."""
     if not isinstance(timings, dict):
         return _NO_TOKENS
     evaluated, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
@@ -318,7 +319,7 @@ def _timings(timings: Any) -> Tokens:
 
 
 def _later(old: Tokens, new: Tokens) -> Tokens:
-    """Each count of `new`, or of `old` where that has none."""
+    """Return each count of `new`, or of `old` if `new` has none."""
     return (
         old[0] if new[0] is None else new[0],
         old[1] if new[1] is None else new[1],
@@ -331,5 +332,5 @@ def _count(value: Any) -> int | None:
 
 
 def _shown(data: bytes) -> str:
-    """The start of it, on one line."""
+    """Return the start of it, on one line."""
     return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]

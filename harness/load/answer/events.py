@@ -1,4 +1,4 @@
-"""Takes a body apart into server-sent events. Pure: knows nothing of what they say.
+"""Take a body apart into server-sent events. Pure: it knows nothing of what they say.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5.
 """
@@ -23,10 +23,10 @@ class Event(NamedTuple):
 
 
 def events(body: bytes) -> Iterator[Event]:
-    """The events of a body, in order; one that the body's end cuts off comes last, if it holds data.
+    """Yield the events of a body, in order. One that the body's end cuts off comes last, if it holds data.
 
-    `kind` is the event field (`message` where there is none), or `error` for a line `error: ...` as
-    older llama.cpp servers send it.
+    `kind` is the event field, or `message` if there is none. A line `error: ...`, as older llama.cpp servers
+    send it, gives the kind `error`.
     """
     kind, data = "message", list[bytes]()
     # The last line is empty wherever the body ends, so an event that the end cuts off comes out too.

@@ -1,6 +1,6 @@
-"""Maps the kernel's receive stamps (CLOCK_REALTIME) onto CLOCK_MONOTONIC, the one axis of all instants.
+"""Map the kernel's receive stamps (CLOCK_REALTIME) onto CLOCK_MONOTONIC, the one axis of all instants.
 
-Knows no socket and no request.
+It knows no socket and no request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class ClockMap:
         self._former: list[tuple[int, int]] = []  # offsets before a step, and when each was found outdated
 
     def refresh(self) -> None:
-        """Read both clocks again; takes about 50 us. Call it now and then, so that a step is found."""
+        """Read both clocks again, which takes about 50 us. It is called now and then, so that a step is
+        found."""
         offset_ns, uncertainty_ns = self._best_pair(REFRESH_PAIRS)
         is_step = abs(offset_ns - self._offset_ns) > uncertainty_ns + self._offset_uncertainty_ns
         if is_step:
@@ -46,7 +47,7 @@ class ClockMap:
             self._offset_ns, self._offset_uncertainty_ns = offset_ns, uncertainty_ns
 
     def to_monotonic_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """The instant of a stamp that was read at `read_ns`; never later than that."""
+        """Return the instant of a stamp that was read at `read_ns`. It is never later than that."""
         instant_ns = self._likeliest_ns(realtime_ns, read_ns)
         if not -self.uncertainty_ns <= read_ns - instant_ns <= SUSPICIOUS_LAG_NS:
             self.refresh()
@@ -54,9 +55,9 @@ class ClockMap:
         return min(instant_ns, read_ns)
 
     def all_to_monotonic_ns(self, stamps: array[int], read_ns: Sequence[int]) -> tuple[list[int], list[int]]:
-        """The instants of many stamps, each seconds and nanoseconds, and how long after each it was read.
+        """Return the instants of many stamps, and how long after each it was read. A stamp is two numbers.
 
-        As `to_monotonic_ns` for each, at a tenth of the cost. `read_ns` must ascend.
+        The same as `to_monotonic_ns` for each, at a tenth of the cost. `read_ns` must ascend.
         """
         offset_ns = self._offset_ns
         pairs = zip(stamps[::2], stamps[1::2], strict=True)
@@ -72,7 +73,8 @@ class ClockMap:
         return instants, lags
 
     def _likeliest_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """By the offset that was in force: of those in question, the one that makes the stamp the newest."""
+        """Return the instant by the offset that was in force. If several may be, the newest instant is
+        taken."""
         newest_ns = realtime_ns + self._offset_ns
         for outdated_ns, offset_ns in reversed(self._former):
             if read_ns > outdated_ns:
@@ -84,7 +86,8 @@ class ClockMap:
         return newest_ns
 
     def _best_pair(self, pairs: int) -> tuple[int, int]:
-        """The reading of one clock between two of the other that took the least time."""
+        """Return the offset, and its uncertainty, of the quickest of some readings of one clock between two
+        of the other."""
         best_ns, offset_ns = 1 << 62, 0
         for _ in range(pairs):
             before_ns = self._monotonic_ns()

@@ -1,7 +1,7 @@
 """An open HTTP/1.1 connection, plain or TLS, that only stamps while an answer streams.
 
-A libev watcher calls a plain function in gevent's hub for each read; the user's greenlet is woken once,
-at the end of the response. Decodes nothing and knows no engine.
+A libev watcher calls a plain function in gevent's hub for each read. The user's greenlet is woken once, at
+the end of the response. It decodes nothing and knows no engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Endpoint:
 
 
 def endpoint(base_url: str, key: str | None = None) -> Endpoint:
-    """The chat completions endpoint under `base_url`. Raises UserError for what cannot be sent."""
+    """Return the chat completions endpoint under `base_url`. Raises UserError for what cannot be sent."""
     try:
         parts = urlsplit(base_url)
         port = parts.port
@@ -59,7 +59,7 @@ def endpoint(base_url: str, key: str | None = None) -> Endpoint:
 
 
 class Connection:
-    """An open connection; one exchange at a time."""
+    """An open connection. It has one exchange at a time."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -103,7 +103,8 @@ class Connection:
             watcher.close()
 
     def is_idle(self) -> bool:
-        """True if another request may be sent: open as far as one can see, and nothing unasked for on it."""
+        """Return whether another request may be sent: it is open as far as one can see, and nothing came
+        unasked."""
         try:
             data = self._receiver.read(self._socket)
             if not data or not self._tls:
@@ -119,7 +120,7 @@ class Connection:
         self._socket.close()
 
     def _taking(self, response: Response) -> Take:
-        """What to do with what a read brings: True once the response is complete."""
+        """Return what is done with what a read brings. It returns True once the response is complete."""
         if not self._tls:
             return response.add
         tls = self._tls
@@ -174,7 +175,7 @@ class Connection:
 
 
 def _connect(endpoint: Endpoint) -> Any:
-    """A connected socket to the first address that answers."""
+    """Return a connected socket to the first address that answers. Raises ExchangeError."""
     where, failure = f"{endpoint.host}:{endpoint.port}", "no address"
     try:
         addresses = gevent_socket.getaddrinfo(endpoint.host, endpoint.port, 0, names.SOCK_STREAM)

@@ -1,7 +1,7 @@
-"""Finds the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
+"""Find the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
 
-While a body grows only its end is looked for; its chunks are taken apart once, when it has ended. Reads no
-socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
+While a body grows only its end is looked for. Its chunks are taken apart once, when it has ended. This reads
+no socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Framing:
         self._end = 0
 
     def advance(self) -> bool:
-        """Look at what was added to `raw`; True once the response is complete.
+        """Look at what was added to `raw`. Returns True once the response is complete.
 
         Raises FramingError; for a wrong chunk perhaps not before `check`.
         """
@@ -71,7 +71,8 @@ class Framing:
         return self.is_complete
 
     def close(self) -> bool:
-        """The connection has ended; True if that is how this response ends. Raises FramingError."""
+        """Note that the connection has ended. Returns whether that is how this response ends. Raises
+        FramingError."""
         self.check()
         if self.status is not None and not self.is_chunked and self._length is None:
             self._end = len(self.raw)
@@ -79,17 +80,18 @@ class Framing:
         return self.is_complete
 
     def check(self) -> None:
-        """Look at all chunks of an unfinished body, so that they count. Raises FramingError."""
+        """Take all chunks of an unfinished body apart, so that they count. Raises FramingError."""
         if self.is_chunked and not self.is_complete:
             self._walk_chunks()
 
     @property
     def keeps_alive(self) -> bool:
-        """True if another request may follow on the connection: complete, and nothing behind it."""
+        """True if another request may follow on the connection: the response is complete, with nothing
+        behind it."""
         return self._keeps_alive and self.is_complete and len(self.raw) == self._end
 
     def body(self) -> bytes:
-        """The body so far (of an unfinished one: as `check` left it), without chunk framing."""
+        """Return the body so far, without chunk framing. Of an unfinished one it is what `check` left."""
         if self.status is None:
             return b""
         with memoryview(self.raw) as view:
@@ -99,7 +101,7 @@ class Framing:
             return b"".join([view[start : start + size] for start, size in chunks])
 
     def body_offsets(self, raw_offsets: Sequence[int]) -> list[int]:
-        """How many bytes of the body lie before each offset into `raw` (ascending)."""
+        """Return how many bytes of the body lie before each offset into `raw`. The offsets ascend."""
         if self.status is None:
             return [0] * len(raw_offsets)
         if not self.is_chunked:
@@ -167,15 +169,15 @@ class Framing:
         return int(value)
 
     def _look_at_chunks(self) -> bool:
-        """True if the last chunk is there, and not only something that looks like it."""
+        """Return whether the last chunk is there, and not only something that looks like it."""
         self.is_complete = self._take_apart() or self._walk_chunks()
         self.searched = self._at - 2
         return self.is_complete
 
     def _take_apart(self) -> bool:
-        """Find all chunks in one pass; False if this is not the end, or not that simple.
+        """Find all chunks in one pass. Returns False if this is not the end, or not that simple.
 
-        Where every size is that of the bytes between two CRLFs, walking from size to size gives the same.
+        If every size is that of the bytes between two CRLFs, walking from size to size gives the same.
         """
         if self._is_irregular or not self.raw.endswith(LAST_CHUNK):
             return False
@@ -194,7 +196,7 @@ class Framing:
         return True
 
     def _walk_chunks(self) -> bool:
-        """Go on from size to size as far as the bytes go; True if the last chunk is there."""
+        """Go on from size to size as far as the bytes go. Returns whether the last chunk is there."""
         raw, length = self.raw, len(self.raw)
         while self._at <= length:
             # Each payload ends in CRLF, which may be the only part of it that has not come yet.

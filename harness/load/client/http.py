@@ -1,7 +1,7 @@
-"""One user's side of HTTP/1.1: sends a request, once more where the kept connection had just been closed,
-and makes an exchange of whatever comes.
+"""One user's side of HTTP/1.1: it sends a request and makes an exchange of whatever comes.
 
-Decodes nothing and knows no engine. No proxies, no redirects.
+A request is sent once more if the kept connection had just been closed. It decodes nothing and knows no
+engine. There are no proxies and no redirects.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ CLOSED_BEFORE_S = 0.05
 
 
 def _was_closed_before(response: Response) -> bool:
-    """True if a connection, just broken, was closed before the server can have worked on the request."""
+    """Return whether a broken connection was closed before the server can have worked on the request."""
     if response.raw or response.sent_ns is None:
         return False
     return (response.closed_ns or time.monotonic_ns()) - response.sent_ns < CLOSED_BEFORE_S * 1e9
 
 
 class Client:
-    """One user's side: at most one connection, kept alive between requests. A context manager."""
+    """One user's side: at most one connection, kept open between requests. A context manager."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
         self._endpoint = endpoint
@@ -74,7 +74,7 @@ class Client:
         return response.exchange(outcome, error, arrivals_ns, self._receiver.stamp_source)
 
     def close(self) -> None:
-        """Close the connection, if there is one; the next request opens another."""
+        """Close the connection, if there is one. The next request opens another."""
         if self._connection:
             self._connection.close()
             self._connection = None

@@ -1,6 +1,6 @@
 """How late the load process itself is: bounded histograms, a timer that watches the loop, gc pauses.
 
-Knows no request: it says how far the client's own readings can be trusted.
+It knows no request. It says how far the client's own readings can be trusted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAMPLED = 16
 
 
 class LagHistogram:
-    """Durations in bins whose edges are 9 % apart; its memory does not grow."""
+    """Durations in bins whose edges are 9 % apart. Its memory does not grow."""
 
     def __init__(self) -> None:
         self._counts = array("q", bytes(8 * 64 * BINS_PER_OCTAVE))
@@ -36,14 +36,17 @@ class LagHistogram:
         self._max_ns = max(self._max_ns, lag_ns)
 
     def sample(self, lags_ns: Sequence[int]) -> None:
-        """Count one in SAMPLED, from a place that moves on; the maximum is that of all."""
+        """Count one in SAMPLED, from a place that moves on. The maximum is that of all."""
         for lag_ns in lags_ns[self._skip :: SAMPLED]:
             self.add(lag_ns)
         self._skip = (self._skip - len(lags_ns)) % SAMPLED
         self._max_ns = max(self._max_ns, max(lags_ns, default=0))
 
     def summary_s(self) -> tuple[float, float, float] | None:
-        """Median, p99 (upper edges of their bins: at most 9 % high) and the exact maximum; None if empty."""
+        """Return the median, the p99 and the maximum. None if it is empty.
+
+        The maximum is exact. The others are upper edges of their bins, at most 9 % high.
+        """
         if not self._count:
             return None
         return (self._percentile_ns(0.5) / 1e9, self._percentile_ns(0.99) / 1e9, self._max_ns / 1e9)
@@ -79,14 +82,14 @@ def loop_lag() -> Iterator[LagHistogram]:
 
 
 class GcPauses:
-    """Sum of the garbage collector's pauses so far, in seconds."""
+    """The sum of the garbage collector's pauses so far, in seconds."""
 
     def __init__(self) -> None:
         self.total_s = 0.0
         self._began_ns = 0
 
     def notice(self, phase: str, _info: dict[str, Any]) -> None:
-        """A callback for gc.callbacks."""
+        """Note a pause's begin or end, as a callback of gc.callbacks."""
         if phase == "start":
             self._began_ns = time.monotonic_ns()
         else:

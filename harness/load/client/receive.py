@@ -1,6 +1,6 @@
-"""Reads sockets and stamps what arrives: with the kernel's receive time where there is one.
+"""Read sockets and stamp what arrives, with the kernel's receive time if there is one.
 
-Runs in gevent's hub while streams run, so it makes no objects that last. Knows no HTTP.
+This runs in gevent's hub while streams run, so it makes no objects that last. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Take = Callable[[bytes, int, bytes | memoryview], bool]
 
 
 def plain_socket(family: int, kind: int) -> Any:
-    """A non-blocking socket of the standard library's, also where gevent has replaced the module's."""
+    """Return a non-blocking socket of the standard library's, even if gevent has replaced the module's."""
     socket = monkey.get_original("socket", "socket")(family, kind)
     socket.setblocking(False)
     return socket
 
 
 def has_kernel_stamps() -> bool:
-    """True where SO_TIMESTAMPNS is known to be 35 and to carry two longs of 64 bits."""
+    """Return whether SO_TIMESTAMPNS is known to be 35 and to carry two longs of 64 bits."""
     is_known = platform.machine().startswith(("x86_64", "aarch64")) and sys.maxsize > 1 << 32
     return sys.platform == "linux" and is_known
 
@@ -60,10 +60,10 @@ def _nothing() -> None:
 
 
 class Receiver:
-    """Reads for all connections of a process; counts the reads that the kernel did not stamp.
+    """Reads for all connections of a process, and counts the reads that the kernel did not stamp.
 
-    `reads`: how many there were; `streams`: how many responses are awaited or under way. `lag`: from the
-    kernel's stamp to the moment at which we read the bytes.
+    `reads`: how many there were. `streams`: how many responses are awaited or under way. `lag`: from the
+    kernel's stamp to the moment at which we read the bytes. A context manager.
     """
 
     def __init__(self, use_kernel: bool = True) -> None:
@@ -88,7 +88,7 @@ class Receiver:
         self._await_stamps()
 
     def ask_for_stamps(self, socket: Any) -> None:
-        """Have the kernel stamp what `socket` receives, where it can."""
+        """Have the kernel stamp what `socket` receives, if it can."""
         if not self._use_kernel:
             return
         try:
@@ -104,7 +104,7 @@ class Receiver:
             self._sleep(0.001)
 
     def _is_stamped(self) -> bool:
-        """Send a datagram to ourselves and see."""
+        """Send a datagram to ourselves and return whether it has a stamp."""
         self._keeper.sendto(b".", self._keeper.getsockname())
         try:
             return bool(self._keeper.recvmsg_into([self._buffer], _ANCILLARY_BYTES)[1])
@@ -117,14 +117,15 @@ class Receiver:
         return "kernel" if self._use_kernel and not self.unstamped_reads else "read"
 
     def reader(self, socket: Any, take: Take, end: Callable[..., object]) -> Callable[[], None]:
-        """A watcher's callback: reads once what is there and gives it to `take`: the kernel's stamp or
-        nothing, the instant of the reading, the bytes (good until the next read; none at the stream's end).
+        """Return a watcher's callback, which reads once what is there and gives it to `take`.
 
-        `end` is called when `take` returns True, and with sys.exc_info() where anything raises: gevent's hub
-        would only print an exception, and the user would wait for ever.
+        `take` gets the kernel's stamp or nothing, the instant of the reading, and the bytes: good until the
+        next read, none at the stream's end. `end` is called when `take` returns True, and with sys.exc_info()
+        if anything raises: gevent's hub would only print an exception, and the user would wait for ever.
 
-        One stamp per read, the last segment's: the kernel joins small segments that wait in its queue and
-        keeps the youngest's stamp alone (tcp_try_coalesce), so reading less at once brings no other back.
+        There is one stamp per read, the last segment's. The kernel joins small segments that wait in its
+        queue and keeps the youngest's stamp alone (tcp_try_coalesce), so reading less at once brings no other
+        back.
         """
         # One function, for it runs once per token.
         recvmsg_into, view, buffers = socket.recvmsg_into, self._view, [self._buffer]
@@ -144,11 +145,13 @@ class Receiver:
         return on_readable
 
     def read(self, socket: Any) -> memoryview:
-        """What is there, without a stamp, good until the next read. Raises OSError, BlockingIOError too."""
+        """Return what is there, without a stamp, good until the next read. Raises OSError, BlockingIOError
+        too."""
         return self._view[: socket.recv_into(self._buffer)]
 
     def arrivals_ns(self, stamps: array[int], read_ns: array[int]) -> list[int]:
-        """The instants of reads: by the kernel's stamps (seconds, nanoseconds, or zeros) if it gave all."""
+        """Return the instants of reads: by the kernel's stamps (seconds, nanoseconds, or zeros) if it gave
+        all."""
         if not self._use_kernel:
             return list(read_ns)
         if unstamped := stamps[::2].count(0):
@@ -183,7 +186,8 @@ class Receiver:
             self._sleep(self._gather_s)
 
     def _gathering_s(self, now_ns: int) -> float:
-        """How long to gather, by the pace of the reads since the last look; 0 where it is not worth it."""
+        """Return how long to gather, by the pace of the reads since the last look. 0 if it is not worth it.
+        Return how long to gather, by the pace of the reads since the last look. 0 if it is not worth it."""
         period_s, reads = (now_ns - self._pace_ns) / 1e9, self.reads - self._pace_reads
         self._pace_ns, self._pace_reads = now_ns, self.reads
         # Without the kernel's stamps it would make ours late; and few reads cost little.
@@ -212,7 +216,8 @@ class TlsRecords:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     def shake_hands(self) -> bool:
-        """True once done; else send `outgoing`, feed what comes, and call again. Raises ssl.SSLError."""
+        """Return whether it is done. Else send `outgoing`, feed what comes, and call again. Raises
+        ssl.SSLError."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -230,7 +235,7 @@ class TlsRecords:
         return self._outgoing.read()
 
     def decrypt(self) -> tuple[bytes, bool]:
-        """All that the fed records hold, and whether the peer has said that it ends."""
+        """Return all that the fed records hold, and whether the peer has said that it ends."""
         plain = bytearray()
         while True:
             try:

@@ -1,6 +1,6 @@
 """One response as it grows, and the exchange that comes of it: bytes and when they arrived.
 
-Knows no socket; runs in gevent's hub while a stream runs, so it only appends.
+It knows no socket. It runs in gevent's hub while a stream runs, so it only appends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NO_STAMP = bytes(16)
 
 
 class ExchangeError(Exception):
-    """The exchange cannot go on: an outcome and why. The client makes an Exchange of it."""
+    """The exchange cannot go on: an outcome, and why. The client makes an Exchange of it."""
 
     def __init__(self, outcome: Outcome, why: str) -> None:
         super().__init__(why)
@@ -51,10 +51,10 @@ class Exchange:
 
 
 class Response:
-    """A response as it grows: bytes in one buffer, and of each read in flat arrays: the kernel's stamp
-    (seconds and nanoseconds; zeros where it gave none), the instant we read it, the offset behind it.
+    """A response as it grows: its bytes in one buffer, and four numbers of each read in a flat array.
 
-    `closed_ns`: when the connection ended, if it did.
+    They are the kernel's stamp (seconds and nanoseconds; zeros if it gave none), the instant we read it, and
+    the offset behind it. `closed_ns`: when the connection ended, if it did.
     """
 
     __slots__ = ("_marks", "closed_ns", "framing", "is_resent", "raw", "sent_ns")
@@ -68,7 +68,7 @@ class Response:
         self._marks = array("q")  # four numbers of each read
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
-        """Keep what arrived, nothing at the stream's end; True once the response is complete.
+        """Keep what arrived; nothing at the stream's end. Returns True once the response is complete.
 
         `stamp`: the kernel's timespec, or nothing. Raises ExchangeError, FramingError.
         """
@@ -103,7 +103,7 @@ class Response:
         return self._marks[3::4]
 
     def close(self, now_ns: int) -> bool:
-        """The server has ended the connection; True if that ends the response.
+        """Note that the server has ended the connection. Returns whether that ends the response.
 
         Raises ExchangeError, FramingError.
         """
@@ -122,7 +122,7 @@ class Response:
         arrivals_ns: Sequence[int],
         source: Literal["kernel", "read"],
     ) -> Exchange:
-        """What came of it; `arrivals_ns`: the reads' instants, made of `stamps` and `read_ns`."""
+        """Return what came of it. `arrivals_ns`: the reads' instants, made of `stamps` and `read_ns`."""
         try:
             self.framing.check()
         except FramingError as wrong:

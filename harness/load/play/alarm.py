@@ -1,6 +1,6 @@
-"""Wakes greenlets at instants, within some 0.1 ms: gevent's own timers wait in whole milliseconds.
+"""Wake greenlets at instants, within some 0.1 ms. gevent's own timers wait in whole milliseconds.
 
-Knows no request.
+It knows no request.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _ItimerSpec(ctypes.Structure):
 
 
 class KernelTimer:
-    """A timerfd of Linux, watched by gevent's loop. Raises OSError where the kernel gives none."""
+    """A timerfd of Linux, watched by gevent's loop. Raises OSError if the kernel gives none."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -95,7 +95,7 @@ def best_timer(callback: Callable[[], None]) -> Timer:
 
 
 class Alarm:
-    """One timer that all waiting greenlets of a process share. Opens it with the first wait."""
+    """One timer that all waiting greenlets of a process share. It is opened by the first wait."""
 
     def __init__(self, timer: Callable[[Callable[[], None]], Timer] = best_timer) -> None:
         self._make_timer = timer
@@ -121,7 +121,7 @@ class Alarm:
             get_hub().loop.run_callback(waiter.switch, None)
 
     def close(self) -> None:
-        """Free the timer; what waits then waits for `wake_all`."""
+        """Free the timer. What waits then waits for `wake_all`."""
         if self._timer:
             self._timer.close()
             self._timer = None
@@ -132,7 +132,8 @@ class Alarm:
         self._timer.set(due_ns)
 
     def _ring(self) -> None:
-        """Runs in the hub. A greenlet that was killed in its wait left its waiter, which wakes nobody."""
+        """Wake what is due, in the hub. A greenlet that was killed in its wait left its waiter, which wakes
+        nobody."""
         while self._waits and self._waits[0][0] <= time.monotonic_ns():
             heappop(self._waits)[2].switch(None)
         if self._waits:

@@ -57,12 +57,12 @@ class Stretch(NamedTuple):
 
     @property
     def arrivals(self) -> float:
-        """How many are expected in it."""
+        """The number of arrivals that are expected in it."""
         mean_per_s = (self.from_per_s + self.to_per_s) / 2
         return self.length_s * mean_per_s if mean_per_s else 0.0
 
     def after_s(self, arrivals: float) -> float:
-        """When so many are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
+        """Return when so many are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
         slope = (self.to_per_s - self.from_per_s) / self.length_s
         # The root of the quadratic that loses no digits, and is right for an even rate, too.
         root = self.from_per_s + sqrt(max(0.0, self.from_per_s**2 + 2 * slope * arrivals))
@@ -115,9 +115,9 @@ def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
 
 
 def _gaps(load: Load, rng: Random) -> Iterator[float]:
-    """Gaps of mean 1. `constant` begins at once, the others with a gap.
+    """Yield gaps of mean 1. `constant` begins at once, the others with a gap.
 
-    Gamma with shape `burstiness`, so that its coefficient of variation is burstiness ** -0.5.
+    Gamma has the shape `burstiness`, so its coefficient of variation is burstiness ** -0.5.
     Source: vLLM benchmarks/serve.py, get_request.
     """
     if load.arrival == "constant":
@@ -132,8 +132,11 @@ def _gaps(load: Load, rng: Random) -> Iterator[float]:
 
 
 def user_begins_s(load: Load, user: int) -> float:
-    """When a closed loop's user begins: in a ramp-up at its turn, else staggered over the warm-up's first
-    second. Users of one step are spread over a second, at most a quarter of the step."""
+    """Return when a closed loop's user begins.
+
+    In a ramp-up it begins at its turn, else staggered over the warm-up's first second. Users of one step are
+    spread over a second, at most a quarter of the step.
+    """
     users = load.concurrency or 1
     if not load.ramp_up_s:
         return min(load.warmup_s, STAGGER_S) * (user / users)
@@ -153,5 +156,5 @@ def user_ramps_down_s(load: Load, user: int) -> float:
 
 
 def share(items: int, workers: int, worker: int) -> int:
-    """How many of `items` fall to one of several workers, which take every `workers`-th."""
+    """Return how many of `items` fall to one of several workers, which take every `workers`-th."""
     return len(range(worker, items, workers))

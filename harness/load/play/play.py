@@ -1,6 +1,6 @@
-"""Plays one job's load in this process: users over ramps, warm-up, window and drain, and what is said of it.
+"""Play one job's load in this process, users over ramps, warm-up, window and drain, and sum it up.
 
-Used by every kind of load process; knows neither how rows leave this process nor who started it.
+It knows neither where rows go nor who started this process.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ OnProgress = Callable[[Pulse], None]
 def play(
     traffic: Traffic, receiver: Receiver, runner: Any, on_progress: OnProgress, start_ns: int | None = None
 ) -> LoadSummary:
-    """Play the traffic's load, blocking until its last request has ended.
+    """Play the traffic's load and block until its last request has ended.
 
     A request of the window may run to its own timeout. `runner` is a Locust runner whose users are
-    `user_class(traffic, target, receiver)`; `on_progress` hears once a second how far it is. `start_ns`:
-    when to begin, so that all workers of a cell do at once (None: now). Raises what the scenario or our own
-    code raised in a user.
+    `user_class(traffic, target, receiver)`. `on_progress` hears once a second how far it is. `start_ns`: when
+    to begin, so that all workers of a cell do at once (None: now). Raises what the scenario or our own code
+    raised in a user.
     """
     gc.collect()
     gc.freeze()
@@ -66,7 +66,7 @@ def _play(
     on_progress: OnProgress,
     start_ns: int | None,
 ) -> int:
-    """Run Locust's users over all phases of the cell; the instant at which it started."""
+    """Run Locust's users over all phases of the cell. Returns the instant at which it started."""
     load = traffic.job.load
     name = runner.environment.user_classes[0].__name__
     # Users are made before the start, and wait for their instants: making thousands takes a while.
@@ -113,7 +113,7 @@ def _end_of_last_step(traffic: Traffic, step_s: float) -> int:
 
 
 def _left_out(traffic: Traffic) -> int:
-    """How many conversations were due before the window's end and never began; also said in the log."""
+    """Return how many conversations were due before the window's end and never began, and log it."""
     if traffic.open_loop is None or traffic.window.end_ns is None:
         return 0
     missing = traffic.open_loop.left_out(traffic.window.end_ns)
@@ -125,7 +125,7 @@ def _left_out(traffic: Traffic) -> int:
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
-    """Make a user, or a few at once, whenever nobody is idle; as many as there can be connections."""
+    """Make a user, or a few at once, whenever nobody is idle, up to as many as there can be connections."""
     users, limit = FIRST_USERS, most_users()
     while True:
         open_loop.wanted.wait()
@@ -147,13 +147,13 @@ def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) ->
 
 
 def most_users() -> int:
-    """How many users can have a connection at once in this process."""
+    """Return how many users can have a connection at once in this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(FIRST_USERS, (2**31 if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES)
 
 
 def drain_limit_s(load: Load) -> float:
-    """Seconds after the window within which each request has ended by itself, by its timeout if need be.
+    """Return the seconds after the last send in which each request has ended by itself, or by its timeout.
 
     Ending it earlier would make a slow answer look like a failure of the server's.
     """
@@ -177,7 +177,8 @@ def _report_progress(
 
 
 def pulse_of(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Pulse:
-    """How far a traffic that has started is. Takes a fraction of a millisecond, whatever the load."""
+    """Return how far a traffic that has started is. It takes a fraction of a millisecond, whatever the load.
+    Return how far a traffic that has started is. It takes a fraction of a millisecond, whatever the load."""
     assert traffic.started_ns is not None
     late_s = lag.summary_s()
     return Pulse(
@@ -205,7 +206,7 @@ def _phase(traffic: Traffic, now_ns: int) -> str:
 
 
 def local_runner(traffic: Traffic, target: Endpoint, receiver: Receiver) -> Any:
-    """A Locust runner of this process alone."""
+    """Return a Locust runner of this process alone."""
     prepare_locust()
     from locust.env import Environment
 

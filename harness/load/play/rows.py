@@ -1,4 +1,4 @@
-"""What is sent for a turn, and the record of a request made from its exchange. Pure."""
+"""What is sent for a turn, and the record of a request, made from its exchange. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RAW_BYTES = 65536
 
 
 def id_of(cell: str, conversation: int, turn: int) -> str:
-    """A request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4, such as
-    00000007-0002-4000-8000-000000000031. A cell without a number, of a load outside of a run, counts as 0.
+    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4.
 
-    Some servers (llama-cpp-python's) refuse an X-Request-Id of another form.
+    An example is 00000007-0002-4000-8000-000000000031. A cell without a number, of a load outside of a run,
+    counts as 0. Some servers (llama-cpp-python's) refuse an X-Request-Id of another form.
     """
     number = cell if cell.isdecimal() else "0"
     return f"{number:0>8}-{turn:04d}-4000-8000-{conversation:012d}"
@@ -27,7 +27,7 @@ def id_of(cell: str, conversation: int, turn: int) -> str:
 def request_body(
     model: str, turn: Turn, history: Sequence[Message], engine_fields: Mapping[str, Any]
 ) -> bytes:
-    """The JSON of a streamed chat completion; `engine_fields` are added, and win."""
+    """Return the JSON of a streamed chat completion. `engine_fields` are added, and win."""
     fields = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in history],
@@ -41,7 +41,7 @@ def request_body(
 
 
 def masked(text: str, key: str | None) -> str:
-    """`text` without the API key, which a server may repeat in what it answers."""
+    """Return `text` without the API key, which a server may repeat in what it answers."""
     if not key:
         return text
     in_json = msgspec.json.encode(key).decode()[1:-1]
@@ -49,7 +49,7 @@ def masked(text: str, key: str | None) -> str:
 
 
 def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | None]:
-    """The transport's outcome, unless the server said more: an error that it sent before it broke off."""
+    """Return the transport's outcome, or an error that the server sent before it broke off."""
     content_type = exchange.headers.get("content-type")
     if exchange.outcome == "ok" and exchange.status is not None:
         return classify(exchange.status, exchange.body, decoded, content_type)
@@ -74,7 +74,7 @@ def request_row(
     key: str | None,
     keep_bytes: bool = False,
 ) -> RequestRow:
-    """The record of one request; `keep_bytes`: with the whole response as it came."""
+    """Return the record of one request. `keep_bytes`: with the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
@@ -106,7 +106,7 @@ def request_row(
 
 
 def _raw(exchange: Exchange, key: str | None, is_whole: bool) -> str | None:
-    """The response as it came, or its first 64 KiB; None if nothing came."""
+    """Return the response as it came, or its first 64 KiB. None if nothing came."""
     # The key must not survive in halves at the cut, so it is masked before.
     start = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + 4096]
     text = masked(start.decode("utf-8", "replace"), key)

@@ -1,6 +1,6 @@
 """What the users of one load process share: the conversations, the window, the record of requests.
 
-Under gevent, in one thread; knows no socket and no Locust.
+It runs under gevent, in one thread. It knows no socket and no Locust.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ class Traffic:
     # --- how it ends -----------------------------------------------------------------------------
 
     def _run_out(self, due_ns: int | None) -> None:
-        """No conversation is left to begin; the next one would have been due then, if that is known."""
+        """Note that no conversation is left to begin. The next would have been due at `due_ns`, if that is
+        known."""
         if self.closed.is_set():
             return
         self._has_run_out = True
@@ -190,8 +191,10 @@ class Traffic:
         self._finish()
 
     def _finish(self) -> None:
-        """Once no conversation is left to begin, end the window when enough has been measured, and all when
-        nobody is talking any more."""
+        """End what can be ended once no conversation is left to begin.
+
+        The window ends when enough has been measured, and all when nobody is talking any more.
+        """
         if self._has_run_out and not self.closed.is_set():
             if not self._playing:
                 self.close("conversations")
@@ -199,8 +202,8 @@ class Traffic:
                 self.end_window("conversations", time.monotonic_ns())
 
     def goes_on_after(self, step: int) -> bool:
-        """Return whether the window goes on after a step of load.duration; blocks for as long as the first
-        worker takes to decide."""
+        """Return whether the window goes on after a step of load.duration. Blocks until the first worker has
+        decided."""
         while (decided := self.window.goes_on_after(step)) is None and not self.closed.is_set():
             gevent.sleep(_LOOK_S)
         return bool(decided)
@@ -249,7 +252,7 @@ class Traffic:
     # --- requests --------------------------------------------------------------------------------
 
     def engine_fields(self, turn: Turn) -> Mapping[str, Any]:
-        """What this engine's requests hold beyond the common fields."""
+        """Return what this engine's requests hold beyond the common fields."""
         return self._engine.request_fields(turn, self._engine_options, self.job.fairness)
 
     @contextmanager
@@ -266,7 +269,7 @@ class Traffic:
         self._outlet.begun(msgspec.json.encode(row) + b"\n")
 
     def record(self, row: RequestRow) -> None:
-        """Count a request that has ended and write its row; close where too many of the last ones failed."""
+        """Count a request that has ended, write its row, and close if too many of the last ones failed."""
         if row.outcome == "ok":
             self.ok += 1
             self.recent.add(row)

@@ -1,7 +1,7 @@
-"""The Locust user: plays whole conversations, one request at a time, and records each.
+"""The Locust user: it plays whole conversations, one request at a time, and records each.
 
-Importing this imports Locust, which monkey-patches the standard library unless told not to: only a load
-process may do it. Locust's statistics see every request; the record is the RequestRow.
+Importing this imports Locust, which patches the standard library unless told not to: only a load process may
+do it. Locust's statistics see every request; the record is the RequestRow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RequestError(Exception):
 
 
 class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
-    """Plays the traffic's conversations until there are no more; a failed turn ends its conversation.
+    """Plays the traffic's conversations until there are no more. A failed turn ends its conversation.
 
     Its three class attributes are set before Locust makes a user of it. In a closed loop it waits after a
     failure, longer while failures go on, so that a dead server does not make a busy loop.
@@ -48,7 +48,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         self.turns_left = 0
 
     def on_stop(self) -> None:
-        """Close the connection; Locust calls this however the user ends."""
+        """Close the connection. Locust calls this however the user ends."""
         self.client.close()
 
     @task  # type: ignore[untyped-decorator]
@@ -95,7 +95,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _request(
         self, number: int, turn_number: int, turn: Turn, history: list[Message], due_ns: int
     ) -> tuple[RequestRow, str]:
-        """Send one turn, record it; its row and the answer that goes back into the history."""
+        """Send one turn and record it. Returns its row and the answer that goes back into the history."""
         job = self.traffic.job
         request_id = id_of(job.cell, number, turn_number)
         body = request_body(job.model, turn, history, self.traffic.engine_fields(turn))
@@ -153,6 +153,6 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
 
 def user_class(traffic: Traffic, endpoint: Endpoint, receiver: Receiver) -> type[ConversationUser]:
-    """A class of users for one traffic, ready for Locust."""
+    """Return a class of users for one traffic, ready for Locust."""
     fields = {"abstract": False, "traffic": traffic, "endpoint": endpoint, "receiver": receiver}
     return type("LoadUser", (ConversationUser,), fields)
