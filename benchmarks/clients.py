@@ -86,6 +86,7 @@ def load_job(base_url: str, load: Load, tokens: int, folder: Path) -> LoadJob:
         api_key_env="",
         engine="reference",
         engine_options={},
+        fairness="matched",
         scenario="chat_multi_turn",
         scenario_options={"turns": 1, "system_words": 0, "output_tokens": tokens, "spread": 0.0},
         load=load,

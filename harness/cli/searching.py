@@ -51,8 +51,9 @@ def search(
     what search.highest needs at 10 output tokens/s, at most 64. More of them wait.
     engine.concurrent_sequences=N says it otherwise.
 
-    A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most; it ends
-    early once half of the last requests failed (load.max_failed).
+    A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most. While
+    fewer than load.min_requests have been sent in it and ended it goes on, up to load.steps (4) times
+    load.duration. It ends early once half of the last requests failed (load.max_failed).
     """
     from harness.run import session
     from harness.run.search import prepared
