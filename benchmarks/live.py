@@ -19,7 +19,7 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
-from harness.cli.progress.live import Doing, Overall, View, panel
+from harness.cli.progress.live import Doing, View, panel
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -97,7 +97,7 @@ def _view(progress: Progress) -> View:
     doing = Doing(
         start, "start 1 of 1", 0.0, is_ready=True, cell=cell, progress=progress, now=now, heard_s=19.5
     )
-    return View(Overall(0.0, total=1), doing)
+    return View(0.0, total=1, doing=doing)
 
 
 def main(argv: list[str]) -> int:

@@ -36,18 +36,6 @@ Draw = Callable[[], RenderableType]
 
 
 @dataclass(frozen=True)
-class Overall:
-    """How far the whole is. `total` is None if its end is not known; `may_grow`: more repeats may follow."""
-
-    began_s: float
-    what: str = "cell"
-    done: int = 0
-    total: int | None = None
-    left: Left | None = None
-    may_grow: bool = False
-
-
-@dataclass(frozen=True)
 class Doing:
     """A start: its server is being started, and once it `is_ready` its cells are measured.
 
@@ -78,9 +66,18 @@ class SelfTesting:
 
 @dataclass(frozen=True)
 class View:
-    """All that the panel shows. Instants are of time.monotonic(), in seconds."""
+    """All that the panel shows: how far the whole is, and what goes on now.
 
-    overall: Overall
+    `total` is None if its end is not known; `may_grow`: more repeats may follow. Instants are of
+    time.monotonic(), in seconds.
+    """
+
+    began_s: float
+    what: str = "cell"
+    done: int = 0
+    total: int | None = None
+    left: Left | None = None
+    may_grow: bool = False
     doing: Doing | SelfTesting | None = None
 
 
@@ -115,19 +112,14 @@ def _rows(view: View, now_s: float) -> Iterator[_Row]:
 
 
 def _overall(view: View, now_s: float) -> str | _Bar:
-    overall = view.overall
-    after = f"after {clock(now_s - overall.began_s)}"
-    if overall.total is None:
-        return f"{counted(overall.done, overall.what)} {after}"
-    words = f"{overall.done} of {counted(overall.total, overall.what)} {after}{_left(overall, now_s)}"
-    return _Bar((overall.done + _share(view.doing, now_s)) / max(1, overall.total), words)
-
-
-def _left(overall: Overall, now_s: float) -> str:
-    if overall.left is None or overall.done == overall.total:
-        return ""
-    least = "at least" if overall.left.is_least or overall.may_grow else "about"
-    return f", {least} {clock(overall.left.at(now_s))} left"
+    after = f"after {clock(now_s - view.began_s)}"
+    if view.total is None:
+        return f"{counted(view.done, view.what)} {after}"
+    words = f"{view.done} of {counted(view.total, view.what)} {after}"
+    if view.left and view.done != view.total:
+        least = "at least" if view.left.is_least or view.may_grow else "about"
+        words = f"{words}, {least} {clock(view.left.at(now_s))} left"
+    return _Bar((view.done + _share(view.doing, now_s)) / max(1, view.total), words)
 
 
 def _share(doing: Doing | SelfTesting | None, now_s: float) -> float:

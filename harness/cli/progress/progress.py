@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cli.progress import live
-from harness.cli.progress.live import Doing, Overall, SelfTesting, View
+from harness.cli.progress.live import Doing, SelfTesting, View
 from harness.cli.progress.outlook import Left, Outlook
 from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
@@ -49,7 +49,7 @@ class Show:
         self._live: Live | None = None
         # The panel's thread draws the view, the run's and its log's watcher change it.
         self._lock = threading.Lock()
-        self._view = View(Overall(time.monotonic()))
+        self._view = View(time.monotonic())
         self._outlook: Outlook | None = None
         self._starts = self._begun = 0
         self._said: str | None = None
@@ -71,10 +71,10 @@ class Show:
     def _draw(self) -> RenderableType:
         return live.panel(self._view, time.monotonic())
 
-    def _change(self, doing: Doing | SelfTesting | None, **overall: Any) -> None:
+    def _change(self, doing: Doing | SelfTesting | None, **whole: Any) -> None:
         """Show what is going on now, and what of the whole has changed, in one frame."""
         with self._lock:
-            self._view = View(replace(self._view.overall, **overall), doing)
+            self._view = replace(self._view, doing=doing, **whole)
         if self._has_panel and self._live is None:
             self._live = _started(self.console, self._draw)
 
@@ -112,7 +112,7 @@ class Show:
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         """Show that these starts follow: the bar spans their cells, too."""
         self._starts += len(block)
-        total = (self._view.overall.total or 0) + sum(len(start.cells) for start in block)
+        total = (self._view.total or 0) + sum(len(start.cells) for start in block)
         if self._outlook:
             self._outlook.add(block)
         self._change(None, total=total, left=self._left())
@@ -125,7 +125,7 @@ class Show:
         """Show the end of a step of the plan (a start by its name, a cell by its number)."""
         if self._outlook:
             self._outlook.ends(key, time.monotonic(), is_ready=is_ready)
-        self._change(doing, done=self._view.overall.done + cells, left=self._left())
+        self._change(doing, done=self._view.done + cells, left=self._left())
 
     # --- a start -------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from harness.cli.progress.live import (
     BAR_WIDTH,
     Doing,
-    Overall,
     SelfTesting,
     View,
     clock,
@@ -28,7 +27,7 @@ LOAD = Load(concurrency=32, warmup_s=5.0, duration_s=30.0)
 GLANCE = Glance(10.0, 212, 1234.0, 617.0, 0.0412, 0.0983, 212)
 PROGRESS = Progress(17.0, 1023, 3, 36, "window", {"http_error": 1, "timeout": 2}, GLANCE, 0.0012)
 NOW = Now(running=32.0, waiting=4.0, memory_bytes=20 << 30, memory_of="on the device, its own")
-WHOLE = Overall(0.0, done=7, total=24, left=Left(later_s=1000.0, step_s=40.0, began_s=700.0, is_least=False))
+WHOLE = View(0.0, done=7, total=24, left=Left(later_s=1000.0, step_s=40.0, began_s=700.0, is_least=False))
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def words(view: View, **options: object) -> dict[str, str]:
 
 
 def test_a_cell_is_shown_with_all_that_there_is(start: PlannedStart) -> None:
-    assert words(View(WHOLE, measuring(start))) == {
+    assert words(replace(WHOLE, doing=measuring(start))) == {
         "": "",
         "run": "7 of 24 cells after 12 min, about 17 min left",
         "now": "llama_cpp fp16, 32 users; start 2 of 6",
@@ -78,7 +77,7 @@ def test_a_cell_is_shown_with_all_that_there_is(start: PlannedStart) -> None:
 def test_what_is_not_known_is_a_dash_and_never_zero(start: PlannedStart) -> None:
     nothing = Glance(8.0, 0, None, None, None, None)
     progress = Progress(17.0, 0, 0, 36, "window", {}, nothing, None)
-    found = words(View(WHOLE, measuring(start, progress=progress, now=Now())))
+    found = words(replace(WHOLE, doing=measuring(start, progress=progress, now=Now())))
     assert found["lately"] == "no request has ended well in the last 8 s"
     assert found["requests"] == "0 ok, 0 failed"
     assert found["server"] == "running and waiting requests not known; memory not known"
@@ -87,18 +86,20 @@ def test_what_is_not_known_is_a_dash_and_never_zero(start: PlannedStart) -> None
 
 def test_a_server_that_counts_no_tokens_is_shown_by_chunks(start: PlannedStart) -> None:
     progress = replace(PROGRESS, recent=replace(GLANCE, tokens_per_s=None))
-    assert words(View(WHOLE, measuring(start, progress=progress)))["lately"].startswith("617 chunks/s; ")
+    assert words(replace(WHOLE, doing=measuring(start, progress=progress)))["lately"].startswith(
+        "617 chunks/s; "
+    )
 
 
 def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are(start: PlannedStart) -> None:
     few = Glance(10.0, 1, 12.0, 6.0, None, None, 1)
-    found = words(View(WHOLE, measuring(start, progress=replace(PROGRESS, recent=few))))
+    found = words(replace(WHOLE, doing=measuring(start, progress=replace(PROGRESS, recent=few))))
     assert found["lately"] == "12.0 tokens/s; TTFT p50 -, p95 - (last 10 s, n=1)"
 
 
 def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(start: PlannedStart) -> None:
     uneven = replace(PROGRESS, recent=replace(GLANCE, is_uneven=True))
-    found = words(View(WHOLE, measuring(start, progress=uneven)))
+    found = words(replace(WHOLE, doing=measuring(start, progress=uneven)))
     assert found["lately"].endswith(" (up to 10 s, n=212)")
 
 
@@ -112,42 +113,47 @@ def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(
 )
 def test_each_phase_tells_how_far_it_is(start: PlannedStart, phase: str, t_s: float, said: str) -> None:
     progress = replace(PROGRESS, phase=phase, t_s=t_s)
-    assert words(View(WHOLE, measuring(start, progress=progress)))["phase"] == said
+    assert words(replace(WHOLE, doing=measuring(start, progress=progress)))["phase"] == said
 
 
 def test_a_window_without_a_length_has_no_bar() -> None:
     [start] = plan_of(
         [deployment("a", "b")], [Load(concurrency=1, warmup_s=5.0, duration_s=None, conversations=9)]
     ).starts
-    assert words(View(WHOLE, measuring(start)))["phase"] == "window, 12 s"
+    assert words(replace(WHOLE, doing=measuring(start)))["phase"] == "window, 12 s"
 
 
 def test_a_load_process_that_falls_silent_is_shown_as_such(start: PlannedStart) -> None:
-    said = words(View(WHOLE, measuring(start)), now_s=760.0)["phase"]
+    said = words(replace(WHOLE, doing=measuring(start)), now_s=760.0)["phase"]
     assert said == "window, 15 of 30 s (last heard 40 s ago)"
 
 
 def test_a_start_tells_its_stage_or_what_is_waited_for(start: PlannedStart) -> None:
     doing = Doing(start, "start 1 of 6", 700.0, stage="weights_loaded")
-    assert words(View(WHOLE, doing))["phase"] == "starting, 20 s, last step: weights loaded"
+    assert words(replace(WHOLE, doing=doing))["phase"] == "starting, 20 s, last step: weights loaded"
     held = replace(doing, unfit="up to 30 s: 1.00 GiB more")
-    assert words(View(WHOLE, held))["phase"] == "waiting for a fit machine (20 s), up to 30 s: 1.00 GiB more"
+    assert (
+        words(replace(WHOLE, doing=held))["phase"]
+        == "waiting for a fit machine (20 s), up to 30 s: 1.00 GiB more"
+    )
     waits = measuring(start, unfit="up to 30 s: others")
-    assert words(View(WHOLE, waits))["phase"] == "waiting for a fit machine (20 s), up to 30 s: others"
+    assert (
+        words(replace(WHOLE, doing=waits))["phase"] == "waiting for a fit machine (20 s), up to 30 s: others"
+    )
 
 
 def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(start: PlannedStart) -> None:
-    assert words(View(Overall(0.0, done=3)))["run"] == "3 cells after 12 min"
+    assert words(View(0.0, done=3))["run"] == "3 cells after 12 min"
     assert WHOLE.left
     for least in (
         replace(WHOLE, left=replace(WHOLE.left, is_least=True)),
         replace(WHOLE, may_grow=True),
     ):
-        assert words(View(least))["run"] == "7 of 24 cells after 12 min, at least 17 min left"
+        assert words(least)["run"] == "7 of 24 cells after 12 min, at least 17 min left"
 
 
 def test_the_self_test_shows_its_load() -> None:
-    view = View(Overall(700.0, "load", 1, 3), SelfTesting("64 streams x 100 chunks/s", PROGRESS, 720.0))
+    view = View(700.0, "load", 1, 3, doing=SelfTesting("64 streams x 100 chunks/s", PROGRESS, 720.0))
     found = words(view)
     assert found["run"] == "1 of 3 loads after 20 s"
     assert (found["now"], found["phase"]) == ("64 streams x 100 chunks/s", "window")
@@ -160,13 +166,13 @@ def test_the_self_test_shows_its_load() -> None:
 def test_no_line_is_longer_than_the_terminal_is_wide(start: PlannedStart, width: int, color: bool) -> None:
     held = measuring(start, unfit="others " * 50)
     for doing in (measuring(start), held):
-        lines = shown(View(WHOLE, doing), width=width, color=color)
+        lines = shown(replace(WHOLE, doing=doing), width=width, color=color)
         assert max(map(len, lines)) <= width
         assert [line[:8].strip() for line in lines][1:4] == ["run", "now", "phase"]
 
 
 def test_a_bar_shows_how_much_is_done_without_colours_too(start: PlannedStart) -> None:
-    [run] = [line for line in shown(View(WHOLE), color=False) if line.startswith("run")]
+    [run] = [line for line in shown(WHOLE, color=False) if line.startswith("run")]
     bar = run[9 : 9 + BAR_WIDTH].rstrip()
     assert len(bar) == round(BAR_WIDTH * 7 / 24)
 
@@ -175,7 +181,7 @@ def test_control_characters_and_markup_are_words(start: PlannedStart) -> None:
     label = "\x1b[31m[bold]x\r\n\u202ey"
     hostile = replace(start, deployment=replace(start.deployment, label=label))
     doing = Doing(hostile, "start 1 of 1", 700.0, stage="[red]\x07")
-    text = "\n".join(shown(View(WHOLE, doing)))
+    text = "\n".join(shown(replace(WHOLE, doing=doing)))
     assert " [31m[bold]x   y; start 1 of 1" in text
     assert "last step: [red]" in text
     assert not {"\x1b", "\r", "\u202e", "\x07"} & set(text)

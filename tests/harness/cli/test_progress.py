@@ -76,7 +76,7 @@ def test_a_grown_run_says_why_a_repeat_follows(
     show.begin([start])
     show.grow([start, start], "repeat 4 follows: 7 %")
     assert lines(capsys) == ["repeat 4 follows: 7 %"]
-    assert show._view.overall.total == 3
+    assert show._view.total == 3
 
 
 def test_a_completed_cell_is_told_with_its_figures(
@@ -159,9 +159,7 @@ def test_no_frame_has_a_cell_that_is_over_and_not_counted(
     frames: list[View] = []
     monkeypatch.setattr(Show, "__setattr__", noting(frames))
     show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
-    assert [(view.overall.done, view.doing.cell) for view in frames if isinstance(view.doing, Doing)] == [
-        (1, None)
-    ]
+    assert [(view.done, view.doing.cell) for view in frames if isinstance(view.doing, Doing)] == [(1, None)]
 
 
 def noting(frames: list[View]) -> Callable[[Show, str, object], None]:
@@ -179,7 +177,7 @@ def test_an_interrupted_cell_is_not_counted_as_done(start: PlannedStart) -> None
     show = Show(quiet=True)
     show.begin([start])
     show.cell_ends(start, record(start, 1, status="interrupted"), Result())
-    assert show._view.overall.done == 0
+    assert show._view.done == 0
 
 
 def test_a_cells_line_has_the_first_of_its_doubts(
