@@ -272,7 +272,8 @@ def read_run(run_dir: Path) -> RunRecord:
         raise StoreError(
             f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
         )
-    version = _decode(path, dict[str, Any]).get("schema_version")
+    found = _decode(path, object)
+    version = found.get("schema_version") if isinstance(found, dict) else None
     if type(version) is not int:
         raise StoreError(f"{path}: damaged: not a run's record")
     if version != SCHEMA_VERSION:
