@@ -1,36 +1,32 @@
-"""The basic Python script that everybody starts from: transformers' generate behind FastAPI. Runs in the
-transformers environment (`python -P`).
+"""The basic Python script that everybody starts from: transformers' generate behind an HTTP server.
 
-One request at a time: one thread generates, the others wait in their order. Nothing is kept between requests.
-Speaks the OpenAI protocol's /v1/chat/completions, streamed or not, one chunk per token; serves until SIGTERM.
+It runs in the transformers environment (`python -P`).
+
+It serves one request at a time: one thread generates, the others wait in their order. Nothing is kept between
+requests. It speaks the OpenAI protocol's /v1/chat/completions, streamed or not, one chunk per token, until
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 # Tokens that are decoded again with each new one: spaces and accents depend on what stands before.
 DECODED_AGAIN = 4
@@ -41,44 +37,67 @@ BROKEN = "\ufffd"
 
 
 class RefusedError(Exception):
-    """A request that cannot be served; its text goes to the client under HTTP 400."""
+    """A request that cannot be served. Its text goes to the client."""
+
+    def __init__(self, message: str, param: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.param, self.status = param, status
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["text"]
-    text: str
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    role: str
-    content: str | list[Part]
+def is_count(value: object, least: int) -> bool:
+    return is_number(value) and isinstance(value, int) and value >= least
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    include_usage: bool = False
+def are_messages(value: object) -> bool:
+    """Return whether these are messages with a role and a text, one at least."""
+    texts = [
+        (m["role"], m["content"]) for m in value if isinstance(m, dict) and m.keys() == {"role", "content"}
+    ]
+    return 0 < len(value) == len(texts) and all(isinstance(text, str) for pair in texts for text in pair)
 
 
-class ChatRequest(BaseModel):
-    """What of OpenAI's request is served, and vLLM's ignore_eos, min_tokens and top_k. Other fields are
-    refused: ignoring one would answer another question."""
+# What of OpenAI's request is served, and vLLM's ignore_eos, min_tokens and top_k: default, check, and what it
+# must be. Other fields are refused: ignoring one would answer another question.
+FIELDS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "model": ("", lambda v: isinstance(v, str), "a text"),
+    "messages": (
+        [],
+        lambda v: isinstance(v, list) and are_messages(v),
+        "a list of {role, content}, both texts",
+    ),
+    "max_tokens": (None, lambda v: is_count(v, 1), "a whole number from 1"),
+    "max_completion_tokens": (None, lambda v: is_count(v, 1), "a whole number from 1"),
+    "min_tokens": (0, lambda v: is_count(v, 0), "a whole number from 0"),
+    "ignore_eos": (False, lambda v: isinstance(v, bool), "true or false"),
+    "temperature": (1.0, lambda v: is_number(v) and v >= 0, "a number from 0"),
+    "top_p": (1.0, lambda v: is_number(v) and 0 < v <= 1, "a number above 0, at most 1"),
+    "top_k": (0, lambda v: is_count(v, -1), "a whole number from -1"),  # 0 and -1: all
+    "seed": (None, lambda v: is_count(v, 0), "a whole number from 0"),
+    "stream": (False, lambda v: isinstance(v, bool), "true or false"),
+    "stream_options": (
+        {},
+        lambda v: isinstance(v, dict) and v.keys() <= {"include_usage"},
+        "{include_usage}",
+    ),
+    "user": (None, lambda v: isinstance(v, str), "a text"),
+}
 
-    model_config = ConfigDict(extra="forbid")
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    min_tokens: int = Field(0, ge=0)
-    ignore_eos: bool = False
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1)  # 0 and -1: all
-    seed: int | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    user: str | None = None
+
+def checked(body: Any) -> argparse.Namespace:
+    """Return a request with its defaults. Raise RefusedError."""
+    if not isinstance(body, dict):
+        raise RefusedError("body: not a JSON object")
+    given = {name: value for name, value in body.items() if value is not None}
+    for name in ("model", "messages", *given):
+        if name not in FIELDS:
+            raise RefusedError(f"{name}: this server has no such field", name)
+        if not FIELDS[name][1](given.get(name)):
+            raise RefusedError(f"{name}: must be {FIELDS[name][2]}", name)
+    return argparse.Namespace(**{name: given.get(name, row[0]) for name, row in FIELDS.items()})
 
 
 # --- the model -------------------------------------------------------------------------------------------
@@ -96,12 +115,11 @@ class Loaded:
     context_length: int
     end_ids: tuple[int, ...]
 
-    def prompt_ids(self, messages: list[ChatMessage]) -> list[int]:
-        """The rendered conversation as tokens; RefusedError where the template does not take it."""
-        said = [{"role": m.role, "content": _text(m.content)} for m in messages]
+    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+        """Return the rendered conversation as tokens. Raise RefusedError if the template does not take it."""
         try:
             ids = self.tokenizer.apply_chat_template(
-                said,
+                messages,
                 chat_template=self.template,
                 add_generation_prompt=True,
                 tokenize=True,
@@ -112,12 +130,8 @@ class Loaded:
         return list(ids)
 
 
-def _text(content: str | list[Part]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
-
-
 def load(args: argparse.Namespace) -> Loaded:
-    """Blocks until the weights are in memory. Exits with a sentence where the settings cannot work."""
+    """Block until the weights are in memory. Exit with a sentence if the settings cannot work."""
     if args.threads:
         torch.set_num_threads(args.threads)
     started = time.monotonic()
@@ -155,7 +169,7 @@ def load(args: argparse.Namespace) -> Loaded:
 
 
 def _weights_bytes(model: torch.nn.Module) -> int:
-    """On a GPU what PyTorch has given out, which is rounded up; tied tensors count once."""
+    """Return the weights' size: on a GPU what PyTorch gave out, rounded up. Tied tensors count once."""
     if next(model.parameters()).is_cuda:
         return torch.cuda.memory_allocated()
     tensors = [*model.parameters(), *model.buffers()]
@@ -164,7 +178,7 @@ def _weights_bytes(model: torch.nn.Module) -> int:
 
 def _check_numbers(loaded: Loaded) -> None:
     """Exit where a first prompt gives NaN: such a model answers with padding, which looks like an answer."""
-    ids = loaded.prompt_ids([ChatMessage(role="user", content="Count from one to ten, then back to one.")])
+    ids = loaded.prompt_ids([{"role": "user", "content": "Count from one to ten, then back to one."}])
     with torch.inference_mode():
         logits = loaded.model(torch.tensor([ids], device=loaded.model.device)).logits
     if torch.isnan(logits).any():
@@ -172,8 +186,10 @@ def _check_numbers(loaded: Loaded) -> None:
 
 
 class Pieces:
-    """Text that each new token adds. An unfinished character adds nothing until its last byte has come;
-    `rest` is what never did."""
+    """The text that each new token adds.
+
+    An unfinished character adds nothing until its last byte has come. `rest` is what never did.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -202,40 +218,24 @@ class Pieces:
 # --- one generation --------------------------------------------------------------------------------------
 
 
-@dataclass
-class Job:
-    """One request on its way. `say` takes a token's id, an exception that ended it, or None at its end; it is
-    called on the generating thread, which stops before its next token once `cancelled` is set."""
-
-    ids: list[int]
-    settings: GenerationConfig
-    seed: int | None
-    say: Callable[[int | Exception | None], None]
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    submitted_s: float = field(default_factory=time.monotonic)
-
-
 class Tokens:
-    """A streamer of transformers': passes on each new token, and counts them. It gets the prompt first."""
+    """A streamer of transformers': passes on each new token. It gets the prompt first."""
 
     def __init__(self, say: Callable[[int], None]) -> None:
         self._say = say
         self._saw_prompt = False
-        self.count = 0
 
     def put(self, value: torch.Tensor) -> None:
-        if self._saw_prompt:
-            for token in value.flatten().tolist():
-                self.count += 1
-                self._say(token)
+        for token in value.flatten().tolist() if self._saw_prompt else ():
+            self._say(token)
         self._saw_prompt = True
 
     def end(self) -> None:
         pass
 
 
-def settings_of(request: ChatRequest, loaded: Loaded, prompt_tokens: int) -> GenerationConfig:
-    """Every parameter of generate that a request decides. RefusedError where the answer does not fit."""
+def settings_of(request: argparse.Namespace, loaded: Loaded, prompt_tokens: int) -> GenerationConfig:
+    """Return every parameter of generate that a request decides. Raise RefusedError if it does not fit."""
     room = loaded.context_length - prompt_tokens
     most = request.max_completion_tokens or request.max_tokens or room
     if most > room or room < 1:
@@ -245,10 +245,7 @@ def settings_of(request: ChatRequest, loaded: Loaded, prompt_tokens: int) -> Gen
         )
     if request.min_tokens > most:
         raise RefusedError(f"min_tokens={request.min_tokens} is more than max_tokens={most}")
-    chosen: dict[str, Any] = {"do_sample": False}
-    if request.temperature > 0:
-        chosen = {"do_sample": True, "temperature": request.temperature, "top_p": request.top_p}
-        chosen["top_k"] = max(request.top_k, 0)
+    sampled = {"temperature": request.temperature, "top_p": request.top_p, "top_k": max(request.top_k, 0)}
     ends = list(loaded.end_ids)
     return GenerationConfig(
         max_new_tokens=most,
@@ -257,41 +254,78 @@ def settings_of(request: ChatRequest, loaded: Loaded, prompt_tokens: int) -> Gen
         pad_token_id=loaded.tokenizer.pad_token_id or (ends[0] if ends else 0),
         prompt_lookup_num_tokens=loaded.args.speculative_tokens,
         use_cache=True,
-        **chosen,
+        do_sample=request.temperature > 0,
+        **(sampled if request.temperature > 0 else {}),
     )
 
 
-def run(loaded: Loaded, job: Job) -> None:
-    """Generate to the end of the answer, or until the job is cancelled."""
+@dataclass
+class Line:
+    """The requests' line: one thread, which generates them in their order, and its counters."""
 
-    def is_cancelled(seen: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        return torch.full((seen.shape[0],), job.cancelled.is_set(), device=seen.device)
+    loaded: Loaded
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    submitted: int = 0
+    begun: int = 0
+    ended: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    queue_s: float = 0.0
 
-    ids, tokens = torch.tensor([job.ids], device=loaded.model.device), Tokens(job.say)
-    with torch.inference_mode():
-        loaded.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            generation_config=job.settings,
-            streamer=tokens,
-            stopping_criteria=StoppingCriteriaList([is_cancelled]),
+    def generate(self, *job: Any) -> None:
+        """Wait for its turn, then have each token said. Raise what generate or `say` raises, which ends it.
+
+        `job`: the prompt's tokens, the settings of generate, a seed or None, and `say`.
+        """
+        self.submitted += 1
+        self.thread.submit(self._generate, time.monotonic(), *job).result()
+
+    def _generate(
+        self,
+        submitted_s: float,
+        ids: list[int],
+        settings: GenerationConfig,
+        seed: int | None,
+        say: Callable[[int], None],
+    ) -> None:
+        before = self.generated_tokens
+        self.queue_s += time.monotonic() - submitted_s
+        self.prompt_tokens += len(ids)
+        self.begun += 1
+
+        def count(token: int) -> None:
+            self.generated_tokens += 1
+            say(token)
+
+        try:
+            if seed is not None:
+                torch.manual_seed(seed)
+            prompt = torch.tensor([ids], device=self.loaded.model.device)
+            mask = torch.ones_like(prompt)
+            with torch.inference_mode():
+                self.loaded.model.generate(
+                    prompt, attention_mask=mask, generation_config=settings, streamer=Tokens(count)
+                )
+        except Exception as error:  # of any kind: the server goes on, the client is told
+            said = f"{self.generated_tokens - before} of {settings.max_new_tokens} tokens"
+            print(f"generation ended after {said}: {error!r}", flush=True)
+            raise
+        finally:
+            self.ended += 1
+
+    def metrics(self) -> str:
+        """Return the page for Prometheus. Prompts count when their generation begins."""
+        rows = (
+            ("requests_running", "gauge", self.begun - self.ended),
+            ("requests_waiting", "gauge", self.submitted - self.begun),
+            ("prompt_tokens_total", "counter", self.prompt_tokens),
+            ("generated_tokens_total", "counter", self.generated_tokens),
+            ("queue_seconds_sum", "counter", self.queue_s),
+            ("queue_seconds_count", "counter", self.begun),
         )
-    if job.cancelled.is_set():
-        most = job.settings.max_new_tokens
-        print(f"generation ended after {tokens.count} of {most} tokens: its client has gone", flush=True)
-
-
-def generate(loaded: Loaded, job: Job) -> None:
-    """Runs on the one generating thread; raises nothing."""
-    try:
-        if not job.cancelled.is_set():
-            if job.seed is not None:
-                torch.manual_seed(job.seed)
-            run(loaded, job)
-        job.say(None)
-    except Exception as error:  # of any kind: the server goes on, the client is told
-        print(f"generation failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        job.say(error)
+        return "".join(
+            f"# TYPE transformers:{name} {kind}\ntransformers:{name} {value}\n" for name, kind, value in rows
+        )
 
 
 # --- what is answered ------------------------------------------------------------------------------------
@@ -302,14 +336,15 @@ class Answer:
     """What has been generated of one answer, token by token."""
 
     loaded: Loaded
-    request: ChatRequest
+    request: argparse.Namespace
     prompt_tokens: int
     pieces: Pieces
-    head: dict[str, str | int]
+    started_ns: int = field(default_factory=time.time_ns)
     completion_tokens: int = 0
     last_token: int | None = None
 
     def take(self, token: int) -> str:
+        """Return the text that a token adds."""
         self.completion_tokens += 1
         self.last_token = token
         return self.pieces.add(token)
@@ -325,30 +360,27 @@ class Answer:
         counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         return {**counts, "total_tokens": total}
 
+    def body(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        head = {"id": f"chatcmpl-{self.started_ns:x}", "created": self.started_ns // 10**9, "object": kind}
+        return {**head, "model": self.request.model, "choices": choices, **more}
+
     def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event({**self.head, "object": "chat.completion.chunk", "choices": [choice]})
+        return event(self.body("chat.completion.chunk", [choice]))
 
     def end(self) -> Iterator[bytes]:
-        """The events after the last token."""
+        """Yield the events after the last token."""
         if rest := self.pieces.rest():
             yield self.chunk({"content": rest})
         yield self.chunk({}, self.finish_reason)
-        options = self.request.stream_options
-        if options and options.include_usage:
-            yield event({**self.head, "object": "chat.completion.chunk", "choices": [], "usage": self.usage})
+        if self.request.stream_options.get("include_usage"):
+            yield event(self.body("chat.completion.chunk", [], usage=self.usage))
         yield b"data: [DONE]\n\n"
 
     def whole(self, text: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return {**self.head, "object": "chat.completion", "choices": [choice], "usage": self.usage}
-
-
-def begun(loaded: Loaded, request: ChatRequest, prompt_tokens: int) -> Answer:
-    now_ns = time.time_ns()
-    head = {"id": f"chatcmpl-{now_ns:x}", "created": now_ns // 10**9, "model": request.model}
-    return Answer(loaded, request, prompt_tokens, Pieces(loaded.tokenizer), head)
+        return self.body("chat.completion", [choice], usage=self.usage)
 
 
 def event(value: object) -> bytes:
@@ -359,171 +391,107 @@ def error_body(message: str, kind: str, param: str | None = None) -> dict[str, A
     return {"error": {"message": message, "type": kind, "param": param, "code": None}}
 
 
-class Line:
-    """The requests' line: one thread, which generates them in their order. What it counts, that thread alone
-    writes but `_submitted`."""
+class Server(ThreadingHTTPServer):
+    """The HTTP server of a model. Raises OSError if its port is taken."""
+
+    request_queue_size = 1024
+    daemon_threads = True
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
-        self._submitted = self._begun = self._ended = 0
-        self._prompt_tokens = self._generated_tokens = 0
-        self._queue_s = 0.0
+        self.loaded, self.line = loaded, Line(loaded)
+        super().__init__((loaded.args.host, loaded.args.port), Handler)
 
-    @property
-    def waiting(self) -> int:
-        """Requests that have not begun to be generated."""
-        return self._submitted - self._begun
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that has gone is no error
+            super().handle_error(request, client_address)
 
-    def metrics(self) -> str:
-        """As Prometheus reads them. Prompts count when their generation begins."""
-        rows = (
-            ("requests_running", "gauge", self._begun - self._ended),
-            ("requests_waiting", "gauge", self.waiting),
-            ("prompt_tokens_total", "counter", self._prompt_tokens),
-            ("generated_tokens_total", "counter", self._generated_tokens),
-            ("queue_seconds_sum", "counter", self._queue_s),
-            ("queue_seconds_count", "counter", self._begun),
-        )
-        return "".join(
-            f"# TYPE transformers:{name} {kind}\ntransformers:{name} {value}\n" for name, kind, value in rows
-        )
 
-    def _take(self, job: Job) -> None:
-        self._queue_s += time.monotonic() - job.submitted_s
-        self._prompt_tokens += len(job.ids)
-        self._begun += 1
-        generate(self._loaded, job)
-        self._ended += 1
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
 
-    async def tokens(
-        self, ids: list[int], settings: GenerationConfig, seed: int | None
-    ) -> AsyncGenerator[int, None]:
-        """Each token as it comes. Raises what generate raised; closing it ends the generation."""
-        said: asyncio.Queue[int | Exception | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
 
-        def say(value: int | Exception | None) -> None:
-            self._generated_tokens += isinstance(value, int)
-            loop.call_soon_threadsafe(said.put_nowait, value)
+    def log_message(self, *_: object) -> None:
+        pass
 
-        job = Job(ids, settings, seed, say)
-        self._submitted += 1
-        self._thread.submit(self._take, job)
+    def do_GET(self) -> None:
+        loaded, line = self.server.loaded, self.server.line
+        model = {"id": loaded.args.alias, "object": "model", "owned_by": "transformers"}
+        pages = {
+            "/health": {"status": "ok"},
+            "/v1/models": {"object": "list", "data": [{**model, "max_model_len": loaded.context_length}]},
+            "/info": {**facts(loaded), "waiting": line.submitted - line.begun},
+        }
+        if self.path == "/metrics":
+            self._reply(200, line.metrics().encode(), "text/plain; version=0.0.4")
+        elif self.path in pages:
+            self._reply(200, pages[self.path])
+        else:
+            self._reply(404, error_body(f"there is no {self.path} here", "invalid_request_error"))
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            while (value := await said.get()) is not None:
-                if isinstance(value, Exception):
-                    raise value
-                yield value
-        finally:
-            job.cancelled.set()
+            if self.path != "/v1/chat/completions":
+                raise RefusedError(f"there is no {self.path} here", status=404)
+            self._chat(checked(json.loads(raw)))
+        except ValueError as error:
+            self._reply(400, error_body(f"body: {error}", "invalid_request_error"))
+        except RefusedError as error:
+            self._reply(error.status, error_body(str(error), "invalid_request_error", error.param))
 
+    def _chat(self, request: argparse.Namespace) -> None:
+        loaded = self.server.loaded
+        if request.model != loaded.args.alias:
+            message = f"model {request.model} is not served here; {loaded.args.alias} is"
+            raise RefusedError(message, "model", 404)
+        ids = loaded.prompt_ids(request.messages)
+        settings = settings_of(request, loaded, len(ids))
+        answer = Answer(loaded, request, len(ids), Pieces(loaded.tokenizer))
+        generate = partial(self.server.line.generate, ids, settings, request.seed)
+        if request.stream:
+            return self._stream(answer, generate)
+        text: list[str] = []
+        try:
+            generate(lambda token: text.append(answer.take(token)))
+        except Exception as error:
+            return self._reply(500, error_body(f"{type(error).__name__}: {error}", "server_error"))
+        return self._reply(200, answer.whole("".join(text) + answer.pieces.rest()))
 
-async def streamed(answer: Answer, tokens: AsyncGenerator[int, None]) -> AsyncIterator[bytes]:
-    yield answer.chunk({"role": "assistant", "content": ""})
-    try:
-        async with aclosing(tokens):
-            async for token in tokens:
-                yield answer.chunk({"content": answer.take(token)})
-    except Exception as error:
-        yield event(error_body(f"{type(error).__name__}: {error}", "server_error"))
-        return
-    for end in answer.end():
-        yield end
+    def _stream(self, answer: Answer, generate: Callable[[Callable[[int], None]], None]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._send(answer.chunk({"role": "assistant", "content": ""}))
+        try:
+            generate(lambda token: self._send(answer.chunk({"content": answer.take(token)})))
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._send(event(error_body(f"{type(error).__name__}: {error}", "server_error")))
+        else:
+            for each in answer.end():
+                self._send(each)
+        self.wfile.write(b"0\r\n\r\n")
 
+    def _send(self, content: bytes) -> None:
+        """Send one chunk of a body. It is called on the generating thread, too."""
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
 
-async def collected(
-    answer: Answer, tokens: AsyncGenerator[int, None], request: Request
-) -> dict[str, Any] | None:
-    """The whole answer; None where the client has gone."""
-    text = []
-    async for token in tokens:
-        text.append(answer.take(token))
-        if await request.is_disconnected():
-            return None
-    return answer.whole("".join(text) + answer.pieces.rest())
-
-
-def refusal(message: str, param: str | None = None, code: int = 400) -> JSONResponse:
-    return JSONResponse(error_body(message, "invalid_request_error", param), code)
-
-
-async def refuse(request: Request, error: Exception) -> JSONResponse:
-    return refusal(str(error))
-
-
-async def refuse_form(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    return refusal(f"{param or 'body'}: {first['msg']}", param)
-
-
-async def answered(
-    loaded: Loaded, line: Line, asked: ChatRequest, request: Request
-) -> StreamingResponse | JSONResponse:
-    """RefusedError where it cannot be served."""
-    alias = loaded.args.alias
-    if asked.model != alias:
-        return refusal(f"model {asked.model} is not served here; {alias} is", "model", 404)
-    ids = loaded.prompt_ids(asked.messages)
-    settings = settings_of(asked, loaded, len(ids))
-    answer = begun(loaded, asked, len(ids))
-    tokens = line.tokens(ids, settings, asked.seed)
-    if asked.stream:
-        return StreamingResponse(streamed(answer, tokens), media_type="text/event-stream")
-    try:
-        return JSONResponse(await collected(answer, tokens, request))
-    except Exception as error:
-        return JSONResponse(error_body(f"{type(error).__name__}: {error}", "server_error"), 500)
-    finally:
-        await tokens.aclose()
-
-
-def lifespan_of(args: argparse.Namespace) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Here, because uvicorn sets its own handlers before: those wait for the answers that are running.
-        signal.signal(signal.SIGTERM, leave)
-        signal.signal(signal.SIGINT, leave)
-        print(f"ready to listen on {args.host}:{args.port}", flush=True)
-        yield
-
-    return lifespan
-
-
-def application(loaded: Loaded) -> FastAPI:
-    line = Line(loaded)
-    app = FastAPI(lifespan=lifespan_of(loaded.args), openapi_url=None)
-    app.add_exception_handler(RequestValidationError, refuse_form)
-    app.add_exception_handler(RefusedError, refuse)
-
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat(asked: ChatRequest, request: Request) -> StreamingResponse | JSONResponse:
-        return await answered(loaded, line, asked, request)
-
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(line.metrics(), media_type="text/plain; version=0.0.4")
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        served = {"id": loaded.args.alias, "object": "model", "owned_by": "transformers"}
-        return {"object": "list", "data": [{**served, "max_model_len": loaded.context_length}]}
-
-    @app.get("/info")
-    async def info() -> dict[str, Any]:
-        return {**facts(loaded), "waiting": line.waiting}
-
-    return app
+    def _reply(self, status: int, content: Any, kind: str = "application/json") -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def facts(loaded: Loaded) -> dict[str, Any]:
-    """What is really used, as bench reads it back."""
+    """Return what is really used, as bench reads it back."""
     model, args = loaded.model, loaded.args
     return {
         "transformers": transformers.__version__,
@@ -543,18 +511,14 @@ def facts(loaded: Loaded) -> dict[str, Any]:
 
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="directory of a checkpoint")
-    parser.add_argument("--alias", required=True, help="the model's name in requests")
+    for name in ("model", "alias", "device", "dtype"):
+        parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), required=True)
-    parser.add_argument("--attention", choices=("eager", "sdpa"), default="sdpa")
-    parser.add_argument("--context-length", type=int, help="tokens of prompt and answer (the model's)")
+    parser.add_argument("--attention", default="sdpa")
     parser.add_argument("--chat-template", help="a Jinja file instead of the model's")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--speculative-tokens", type=int, help="proposed at once from n-grams of the text")
+    for name in ("context-length", "threads", "seed", "speculative-tokens"):
+        parser.add_argument(f"--{name}", type=int)
     return parser.parse_args(argv)
 
 
@@ -569,7 +533,14 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: this torch finds no CUDA device")
     loaded = load(args)
-    uvicorn.run(application(loaded), host=args.host, port=args.port, log_level="warning", access_log=False)
+    try:
+        server = Server(loaded)
+    except OSError as error:
+        sys.exit(f"{args.host}:{args.port}: {str(error.strerror).lower()}")
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    print(f"ready to listen on {args.host}:{args.port}", flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

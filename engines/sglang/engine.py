@@ -12,14 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.checkpoints import (
-    DTYPES,
-    PLAIN_SAMPLING,
-    QUANTIZED,
-    architecture_of,
-    cast_reason,
-    code_reason,
-)
+from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
 from engines.common.flags import flags, named, need_counts
 from engines.common.launching import CACHE_IN_IMAGE, LOCKS, compile_caches, container, given, template_of
 from engines.sglang import log
@@ -117,18 +110,10 @@ _SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
 
 
 def _weights(deployment: Deployment) -> Weights | Reason:
-    quantization, dtype = deployment.quantization, deployment.terms.dtype
-    if quantization.startswith("gguf-"):
+    if deployment.quantization.startswith("gguf-"):
         return Reason("SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them")
-    if quantization not in (*DTYPES, *QUANTIZED):
-        served = ", ".join((*DTYPES, *QUANTIZED))
-        return Reason(f"SGLang has no {quantization} checkpoints; it serves {served}")
-    if reason := cast_reason(deployment) or code_reason(deployment):
-        return reason
-    architecture = architecture_of(deployment.model)
-    if "float16" in (dtype, DTYPES.get(quantization)) and architecture in _OVERFLOW_FLOAT16:
-        return Reason(f"in float16 SGLang answers with padding alone for {architecture}; bf16 works")
-    return Weights(deployment.model, quantization, "safetensors")
+    why = "in float16 SGLang answers with padding alone for {}; bf16 works"
+    return checkpoint(deployment, "SGLang", _OVERFLOW_FLOAT16, why)
 
 
 def _install(program: str | None, device: str) -> InstallSpec | Reason:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engines.common.checkpoints import DTYPES, QUANTIZED, architecture_of, cast_reason, code_reason
+from engines.common.checkpoints import DTYPES, QUANTIZED, checkpoint
 from engines.common.flags import flags, need_counts
 from engines.common.launching import container, given
 from engines.tgi import log
@@ -81,19 +81,12 @@ class Options:
 
 
 def _weights(deployment: Deployment) -> Weights | Reason:
-    quantization = deployment.quantization
     if deployment.terms.launcher == "native" and deployment.options.program is None:
         return Reason(_NOT_INSTALLED)
-    if quantization not in (*DTYPES, *QUANTIZED):
-        return Reason(f"TGI's own engine reads safetensors; {quantization} is stored as GGUF")
-    if reason := cast_reason(deployment) or code_reason(deployment):
-        return reason
-    architecture = architecture_of(deployment.model)
-    if quantization == "fp16" and architecture in _OVERFLOW_FLOAT16:
-        return Reason(
-            f"{architecture} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works"
-        )
-    return Weights(deployment.model, quantization, "safetensors")
+    if deployment.quantization.startswith("gguf-"):
+        return Reason(f"TGI's own engine reads safetensors; {deployment.quantization} is stored as GGUF")
+    why = "{} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works"
+    return checkpoint(deployment, "TGI", _OVERFLOW_FLOAT16, why, casts_quantized=False)
 
 
 def _unmatched(deployment: Deployment) -> Mapping[str, str]:
@@ -160,6 +153,9 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
     """Return the launcher's command line. Long names: --port and --prometheus-port share their short one."""
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
+    # Without chunked prefill the longest prompt must fit into one, else the router does not start.
+    is_whole = terms.chunked_prefill is False or terms.speculative_tokens is not None
+    queue = None if terms.fairness == "stock" else max(_QUEUE, terms.concurrent_sequences or 0)
     values: dict[str, object] = {
         "model-id": weights,
         "hostname": place.host,
@@ -168,37 +164,21 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
         "num-shard": terms.tensor_parallel,
         "max-input-tokens": None if length is None else length - 1,
         "max-total-tokens": length,
-        "max-batch-prefill-tokens": options.max_batch_prefill_tokens or _one_pass_tokens(terms),
+        "max-batch-prefill-tokens": options.max_batch_prefill_tokens or (length if is_whole else None),
         "max-batch-size": terms.concurrent_sequences,
-        "max-concurrent-requests": _queue(terms, options),
+        "max-concurrent-requests": options.max_concurrent_requests or queue,
         "cuda-graphs": 0 if terms.graphs is False else None,
         "cuda-memory-fraction": options.cuda_memory_fraction,
         "kv-cache-dtype": options.kv_cache_dtype,
         "speculate": terms.speculative_tokens,
         "quantize": options.quantize,
-        "dtype": _dtype(deployment),
+        # For quantized weights TGI takes no --dtype.
+        "dtype": None if options.quantize else DTYPES.get(deployment.quantization),
         "usage-stats": "off",
         "graceful-termination-timeout": _SHUT_DOWN_S,
         "trust-remote-code": terms.trust_remote_code,
     }
     return flags(values)
-
-
-def _one_pass_tokens(terms: EngineTerms) -> int | None:
-    """Return the tokens of the longest prompt where it must fit into one prefill; else the router fails."""
-    is_whole = terms.chunked_prefill is False or terms.speculative_tokens is not None
-    return terms.context_length if is_whole else None
-
-
-def _queue(terms: EngineTerms, options: Options) -> int | None:
-    if options.max_concurrent_requests is not None or terms.fairness == "stock":
-        return options.max_concurrent_requests
-    return max(_QUEUE, terms.concurrent_sequences or 0)
-
-
-def _dtype(deployment: Deployment) -> str | None:
-    """Return None where TGI chooses: for quantized weights it takes no --dtype."""
-    return None if deployment.options.quantize else DTYPES.get(deployment.quantization)
 
 
 ENGINE = Engine(

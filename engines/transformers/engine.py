@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common.checkpoints import DTYPES, architecture_of, cast_reason
+from engines.common.checkpoints import DTYPES, checkpoint
 from engines.common.flags import flags, need_counts
 from engines.common.launching import INSIDE, LOCKS, given
 from engines.common.overhead import (
@@ -136,12 +136,8 @@ def _weights(deployment: Deployment) -> Weights | Reason:
             f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
             "of other packages"
         )
-    if reason := cast_reason(deployment):
-        return reason
-    architecture = architecture_of(deployment.model)
-    if quantization == "fp16" and architecture in _OVERFLOW_FLOAT16:
-        return Reason(f"{architecture} overflows float16 and answers with nothing; bf16 works")
-    return Weights(deployment.model, quantization, "safetensors")
+    why = "{} overflows float16 and answers with nothing; bf16 works"
+    return checkpoint(deployment, "transformers", _OVERFLOW_FLOAT16, why, may_run_code=False)
 
 
 def _install(program: str | None, device: str) -> InstallSpec:
@@ -149,7 +145,7 @@ def _install(program: str | None, device: str) -> InstallSpec:
         environment=f"transformers-{device}",
         lock=LOCKS / f"transformers-{device}.txt",
         mend=(INSIDE / "add_torch_cpu.py",) if device == "cpu" else (),
-        check="import fastapi, torch, uvicorn; from transformers import AutoModelForCausalLM",
+        check="import torch; from transformers import AutoModelForCausalLM",
         size_bytes=_SIZE_BYTES[device],
         needs="It needs torch 2.13.0. Where your pip settings offer PyTorch's own CPU build, a CPU "
         "environment is 1.1 GB; with PyPI's, which needs CUDA's libraries, 4.9 GB.",

@@ -13,14 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.checkpoints import (
-    DTYPES,
-    PLAIN_SAMPLING,
-    QUANTIZED,
-    architecture_of,
-    cast_reason,
-    code_reason,
-)
+from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
 from engines.common.flags import flags, named, need_counts, switch
 from engines.common.launching import (
     CACHE_IN_IMAGE,
@@ -115,18 +108,10 @@ class Options:
 
 
 def _weights(deployment: Deployment) -> Weights | Reason:
-    quantization, dtype = deployment.quantization, deployment.terms.dtype
-    if quantization.startswith("gguf-"):
+    if deployment.quantization.startswith("gguf-"):
         return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
-    if quantization not in (*DTYPES, *QUANTIZED):
-        served = ", ".join((*DTYPES, *QUANTIZED))
-        return Reason(f"vLLM has no {quantization} checkpoints; it serves {served}")
-    if reason := cast_reason(deployment) or code_reason(deployment):
-        return reason
-    architecture = architecture_of(deployment.model)
-    if "float16" in (dtype, DTYPES.get(quantization)) and architecture in _REFUSE_FLOAT16:
-        return Reason(f"vLLM refuses float16 for {architecture} as unstable; bf16 works")
-    return Weights(deployment.model, quantization, "safetensors")
+    why = "vLLM refuses float16 for {} as unstable; bf16 works"
+    return checkpoint(deployment, "vLLM", _REFUSE_FLOAT16, why)
 
 
 def _install(program: str | None, device: str) -> InstallSpec:

@@ -34,18 +34,11 @@ def test_the_record_is_as_documented_and_a_cut_one_loses_its_last_row(tmp_path: 
         assert read_sends(path) == []
 
 
-def test_a_record_of_the_first_version_has_no_due_times(tmp_path: Path) -> None:
-    path = tmp_path / "sends.bin"
-    rows = record(b"a", struct.pack("<IQ", 0, 5)) + record(b"b", struct.pack("<IQ", 7, 9))
-    path.write_bytes(b"RFSENDS\n" + struct.pack("<II", 1, 48) + rows)
-    assert read_sends(path) == [Send("a", 0, 0, 5), Send("b", 7, 0, 9)]
-
-
 def test_another_file_or_none_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "sends.bin"
     with pytest.raises(StoreError, match="No such file"):
         read_sends(path)
-    for content in (b"PAR1" * 20, b"RF", b"RFSENDS\n" + struct.pack("<II", 3, 56)):
+    for content in (b"PAR1" * 20, b"RF", b"RFSENDS\n" + struct.pack("<II", 1, 48)):
         path.write_bytes(content + b"?")
-        with pytest.raises(StoreError, match="not a record of send times of version 1 or 2"):
+        with pytest.raises(StoreError, match="not a record of send times of version 2"):
             read_sends(path)

@@ -267,7 +267,9 @@ def test_a_client_that_leaves_ends_its_generation(server: Live) -> None:
     connection.close()
     decoded = server.stream("next", 1)
     assert decoded.output_tokens == 1
-    ends = re.findall(r"generation ended after (\d+) of 400 tokens", server.log.read_text())
+    ends = re.findall(
+        r"generation ended after (\d+) of 400 tokens: (?:BrokenPipe|ConnectionReset)", server.log.read_text()
+    )
     assert ends
     assert int(ends[-1]) < 400
 
