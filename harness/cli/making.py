@@ -46,7 +46,7 @@ def install_command(
     cache = install.cache_dir()
     if remove:
         freed = install.remove(cache, spec)
-        cached = "; what was downloaded stays in uv's cache" if spec.lock else ""
+        cached = "; what was downloaded stays cached" if spec.lock else ""
         out.print(
             f"removed {what}: {size_text(freed)} freed{cached}" if freed else f"{what} is not installed"
         )
