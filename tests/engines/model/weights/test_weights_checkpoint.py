@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
+from weights_steps import prepared, reason_text
 
 from engines.model.checkpoint import check_weights, facts_in
 from engines.model.shape import facts_of, quantization_of
-from engines.model.weights import can_prepare, find, missing_bytes, prepare
-from harness.contracts import InstallSpec, ModelFacts, Reason, Weights
+from engines.model.weights import can_prepare, find, missing_bytes
+from harness.contracts import ModelFacts, Weights
 from harness.errors import MissingError, UserError
-from harness.install.install_step import run_supervised
 
 GEMMA3: dict[str, Any] = {
     "model_type": "gemma3_text",
@@ -30,16 +30,6 @@ GEMMA3: dict[str, Any] = {
 
 def checkpoint(path: Path, quantization: str, file_format: str = "safetensors") -> Weights:
     return Weights(str(path), quantization, file_format)
-
-
-def reason_text(weights: Weights) -> str:
-    reason = can_prepare(weights)
-    assert isinstance(reason, Reason)
-    return reason.text
-
-
-def no_tool(spec: InstallSpec) -> Path:
-    raise MissingError(f"run `bench install {spec.environment}`")
 
 
 # --- the user's own directories
@@ -85,8 +75,8 @@ def test_awq_is_made_of_a_directory_that_is_not_quantized(tmp_path: Path) -> Non
     weights = checkpoint(path, "awq")
     assert can_prepare(weights) is None
     assert find(weights, tmp_path / "cache") is None
-    with pytest.raises(MissingError, match="bench install autoawq-"):
-        prepare(weights, tmp_path / "cache", no_tool, lambda line: None, run_supervised)
+    with pytest.raises(MissingError, match="no autoawq-"):
+        prepared(weights, tmp_path / "cache")
 
 
 def test_directory_is_no_gguf_file_and_a_gguf_file_no_directory(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from hub_server import Hub, serving
+from weights_steps import no_tool, prepared
 
 from engines.model.checkpoint import stored_precision
-from engines.model.weights import calls_hub, can_prepare, find, missing_bytes, prepare
+from engines.model.weights import calls_hub, can_prepare, find, missing_bytes
 from engines.model.weights.choosing import way_of
 from engines.model.weights.tools import CONVERT
 from engines.model.weights.ways import Way, converted, quantized
 from harness.contracts import InstallSpec, Reason, Weights
 from harness.errors import MissingError
-from harness.install.install_step import run_supervised
 
 HUB_MODEL = "hf:org/tiny"
 HUB_GGUF = Weights(HUB_MODEL, "gguf-q8_0", "gguf")
@@ -27,14 +27,6 @@ HUB_GGUF = Weights(HUB_MODEL, "gguf-q8_0", "gguf")
 
 def gguf(path: Path | str, quantization: str) -> Weights:
     return Weights(str(path), quantization, "gguf")
-
-
-def ignore(line: str) -> None:
-    pass
-
-
-def no_tool(spec: InstallSpec) -> Path:
-    raise MissingError(f"no {spec.environment} here")
 
 
 def typed(kinds: Mapping[str, tuple[str, int]]) -> bytes:
@@ -58,7 +50,7 @@ def test_checkpoint_gives_every_kind_by_the_converter_first(tmp_path: Path, quan
     assert find(weights, tmp_path / "cache") is None
     assert (missing_bytes(weights, tmp_path / "cache") or 0) > 0
     with pytest.raises(MissingError, match="no tool-convert-cpu here"):
-        prepare(weights, tmp_path / "cache", no_tool, ignore, run_supervised)
+        prepared(weights, tmp_path / "cache")
 
 
 def steps(way: Way | Reason) -> list[str]:
@@ -166,7 +158,7 @@ def asking(cache: Path) -> list[str]:
         return no_tool(spec)
 
     with pytest.raises(MissingError, match="no tool-convert-cpu here"):
-        prepare(HUB_GGUF, cache, tool, ignore, run_supervised)
+        prepared(HUB_GGUF, cache, tool)
     return asked
 
 
@@ -184,7 +176,7 @@ def test_repository_without_gguf_files_is_converted_in_the_precision_it_has(hub:
 def test_quantized_repository_without_gguf_files_says_that_it_has_none(hub: Hub, tmp_path: Path) -> None:
     hub.files = {**hub.files, "model.safetensors": typed({"a": ("I32", 2)})}
     with pytest.raises(MissingError, match="org/tiny has no q8_0 file; there are: no GGUF files"):
-        prepare(HUB_GGUF, tmp_path, no_tool, ignore, run_supervised)
+        prepared(HUB_GGUF, tmp_path)
     reason = can_prepare(HUB_GGUF, tmp_path)
     assert reason is not None
     assert reason.text.startswith("org/tiny has no q8_0 file")

@@ -14,12 +14,12 @@ from checkpoint_files import CONFIG, safetensors
 from gguf_bytes import gguf_of_type
 from hub_server import COMMIT, Hub, serving
 from waiting import is_running, wait_until
+from weights_steps import no_tool, prepared
 
 from engines.model.models import MODELS
-from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes, prepare
+from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
 from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError, UserError
-from harness.install.install_step import run_supervised
 from harness.servers.server import free_port
 
 BIG = safetensors({"model.embed_tokens.weight": (1000, 400), "model.norm.weight": (64,)})
@@ -38,14 +38,6 @@ CHECKPOINT = Weights(MODEL, "bf16", "safetensors")
 
 
 class StoppedError(Exception):
-    pass
-
-
-def no_tool(spec: InstallSpec) -> Path:
-    raise AssertionError(f"a download needs no {spec.environment}")
-
-
-def ignore(line: str) -> None:
     pass
 
 
@@ -68,7 +60,7 @@ def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path
     assert missing_bytes(CHECKPOINT, cache) is None
     assert not hub.seen  # so far nobody called the hub
 
-    made = prepare(CHECKPOINT, cache, no_tool, lines.append, run_supervised)
+    made = prepared(CHECKPOINT, cache, no_tool, lines.append)
     assert made.path == cache / "weights/hub/org--tiny@main/tiny"
     assert sorted(path.name for path in made.path.iterdir()) == [
         "config.json",
@@ -83,14 +75,14 @@ def test_checkpoint_is_fetched_without_pickles_and_code(hub: Hub, tmp_path: Path
 
     seen = len(hub.seen)
     assert find(CHECKPOINT, cache) == made
-    assert prepare(CHECKPOINT, cache, no_tool, ignore, run_supervised) == made
+    assert prepared(CHECKPOINT, cache) == made
     assert missing_bytes(CHECKPOINT, cache) == 0
     assert not calls_hub(CHECKPOINT, cache)
     assert len(hub.seen) == seen
 
 
 def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_path: Path) -> None:
-    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(CHECKPOINT, tmp_path)
     manifest = json.loads(made.path.with_name("tiny.json").read_text())
     assert (manifest["repo"], manifest["revision"], manifest["commit"]) == ("org/tiny", "main", COMMIT)
     assert manifest["quantization"] == "bf16"
@@ -99,7 +91,7 @@ def test_manifest_names_the_commit_and_each_file_with_its_hash(hub: Hub, tmp_pat
 
 
 def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path: Path) -> None:
-    prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+    prepared(CHECKPOINT, tmp_path)
     cast = find(Weights(MODEL, "fp16", "safetensors"), tmp_path)
     assert cast is not None
     assert cast.note == "stored as bf16, cast to fp16 on load"
@@ -107,7 +99,7 @@ def test_fp16_is_the_same_checkpoint_and_says_that_it_is_cast(hub: Hub, tmp_path
 
 def test_repository_of_another_quantization_says_what_it_is(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="hf:org/tiny is bf16, not gptq"):
-        prepare(Weights(MODEL, "gptq", "safetensors"), tmp_path, no_tool, ignore, run_supervised)
+        prepared(Weights(MODEL, "gptq", "safetensors"), tmp_path)
 
 
 def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
@@ -120,7 +112,7 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        prepare(CHECKPOINT, tmp_path, no_tool, stop_at_progress, run_supervised)
+        prepared(CHECKPOINT, tmp_path, no_tool, stop_at_progress)
     folder = tmp_path / "weights/hub/org--tiny@main"
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "tiny.part"]
     assert find(CHECKPOINT, tmp_path) is None
@@ -128,7 +120,7 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
     hub.is_stalled = False
     hub.released.set()
     hub.seen.clear()
-    made = prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(CHECKPOINT, tmp_path)
     assert (made.path / "model.safetensors").read_bytes() == BIG
     assert find(CHECKPOINT, tmp_path) == made
     assert not list(made.path.rglob("*.incomplete"))
@@ -140,14 +132,14 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
 def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.lies_about = "model.safetensors"
     with pytest.raises(MissingError, match=r"model\.safetensors has hash [0-9a-f]{64}, but should have"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+        prepared(CHECKPOINT, tmp_path)
     assert find(CHECKPOINT, tmp_path) is None
 
 
 def test_pickles_alone_are_refused_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
     hub.files = {"config.json": FILES["config.json"], "pytorch_model.bin": b"a pickle"}
     with pytest.raises(MissingError, match="pickles only, which can run code"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+        prepared(CHECKPOINT, tmp_path)
     assert {path.rpartition("/")[2] for _, path, _ in hub.seen if "/resolve/" in path} == {"config.json"}
 
 
@@ -157,11 +149,11 @@ def test_gguf_file_is_chosen_by_its_kind(hub: Hub, tmp_path: Path) -> None:
         "tiny-Q4_K_M.gguf": gguf_of_type(15),
         "mmproj-tiny-Q8_0.gguf": b"eyes",
     }
-    made = prepare(Weights(MODEL, "gguf-q8_0", "gguf"), tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(Weights(MODEL, "gguf-q8_0", "gguf"), tmp_path)
     assert made.path == tmp_path / "weights/hub/org--tiny@main/q8_0/tiny-Q8_0.gguf"
     assert find(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path) is None
     with pytest.raises(MissingError, match=r"no q5_k_m file; there are: tiny-Q8_0\.gguf, tiny-Q4_K_M\.gguf"):
-        prepare(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path, no_tool, ignore, run_supervised)
+        prepared(Weights(MODEL, "gguf-q5_k_m", "gguf"), tmp_path)
 
 
 def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_path: Path) -> None:
@@ -169,7 +161,7 @@ def test_gguf_in_parts_is_fetched_whole_and_named_by_its_first(hub: Hub, tmp_pat
         "tiny-q4_k_m-00001-of-00002.gguf": gguf_of_type(15),
         "tiny-q4_k_m-00002-of-00002.gguf": b"GGUF and the rest",
     }
-    made = prepare(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(Weights(MODEL, "gguf-q4_k_m", "gguf"), tmp_path)
     assert made.path.name == "tiny-q4_k_m-00001-of-00002.gguf"
     manifest = json.loads(made.path.parent.with_name("q4_k_m.json").read_text())
     assert (manifest["quantization"], manifest["bits_per_weight"]) == ("gguf-q4_k_m", None)
@@ -181,7 +173,7 @@ def test_file_that_lies_about_its_kind_is_not_taken(hub: Hub, tmp_path: Path) ->
     hub.files = {"tiny-Q8_0.gguf": gguf_of_type(15)}
     weights = Weights(MODEL, "gguf-q8_0", "gguf")
     with pytest.raises(MissingError, match="says that it is gguf-q4_k_m, not gguf-q8_0"):
-        prepare(weights, tmp_path, no_tool, ignore, run_supervised)
+        prepared(weights, tmp_path)
     assert find(weights, tmp_path) is None
 
 
@@ -213,7 +205,7 @@ def test_refusal_of_the_hub_is_one_sentence(
     hub.status, hub.error_code = status, code
     lines: list[str] = []
     with pytest.raises(MissingError, match=said) as caught:
-        prepare(CHECKPOINT, tmp_path, no_tool, lines.append, run_supervised)
+        prepared(CHECKPOINT, tmp_path, no_tool, lines.append)
     assert str(caught.value).startswith("org/tiny could not be downloaded: ")
     assert str(caught.value).endswith("; a copy of it on this machine is model=/path")
     assert lines == []  # it is the error alone that says so
@@ -224,14 +216,14 @@ def test_refusal_of_the_hub_is_one_sentence(
 def test_hub_that_is_not_there_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MissingError, match=r"http://127\.0\.0\.1:9") as caught:
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+        prepared(CHECKPOINT, tmp_path)
     assert "Traceback" not in str(caught.value)
 
 
 def test_offline_never_calls_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids"):
-        prepare(CHECKPOINT, tmp_path, no_tool, ignore, run_supervised)
+        prepared(CHECKPOINT, tmp_path)
     assert not hub.seen
 
 
@@ -241,10 +233,10 @@ def test_token_comes_from_the_environment_alone(
     home = tmp_path / "home"
     home.mkdir()
     (home / "token").write_text("hf_of_a_login")
-    prepare(CHECKPOINT, tmp_path / "one", no_tool, ignore, run_supervised)
+    prepared(CHECKPOINT, tmp_path / "one")
     assert set(hub.tokens) == {None}
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    prepare(CHECKPOINT, tmp_path / "two", no_tool, ignore, run_supervised)
+    prepared(CHECKPOINT, tmp_path / "two")
     assert hub.tokens[-1] == "Bearer hf_mine"
 
 
@@ -255,7 +247,7 @@ def test_row_of_the_table_is_fetched_by_its_repository(
     weights = Weights("qwen2.5-0.5b-instruct", "fp16", "safetensors")
     assert missing_bytes(weights, tmp_path) == 494_032_768 * 2
     lines: list[str] = []
-    made = prepare(weights, tmp_path, no_tool, lines.append, run_supervised)
+    made = prepared(weights, tmp_path, no_tool, lines.append)
     assert made.path == tmp_path / "weights/qwen2.5-0.5b-instruct/Qwen2.5-0.5B-Instruct"
     assert made.facts is not None
     assert made.facts.architecture == "qwen2"  # the row's
@@ -270,7 +262,7 @@ def test_awq_of_a_repository_that_is_not_quantized_asks_for_autoawq(hub: Hub, tm
         raise MissingError(f"run `bench install {spec.environment}`")
 
     with pytest.raises(MissingError, match="bench install autoawq"):
-        prepare(Weights(MODEL, "awq", "safetensors"), tmp_path, only_asked, ignore, run_supervised)
+        prepared(Weights(MODEL, "awq", "safetensors"), tmp_path, only_asked)
     assert find(CHECKPOINT, tmp_path) is not None
     assert asked[0].startswith("autoawq-")
 
@@ -290,7 +282,7 @@ GGUF = Weights(MODEL, "gguf-q8_0", "gguf")
 
 def refused(weights: Weights, cache: Path) -> str:
     with pytest.raises(MissingError) as caught:
-        prepare(weights, cache, no_tool, ignore, run_supervised)
+        prepared(weights, cache)
     return str(caught.value)
 
 
@@ -312,7 +304,7 @@ def test_what_a_repository_has_by_now_is_fetched_and_the_lack_forgotten(hub: Hub
     hub.files = {"README.md": b"about"}
     refused(GGUF, tmp_path)
     hub.files = {"tiny-Q8_0.gguf": gguf_of_type(7)}
-    made = prepare(GGUF, tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(GGUF, tmp_path)
     assert can_prepare(GGUF, tmp_path) is None
     made.path.unlink()
     assert can_prepare(GGUF, tmp_path) is None
@@ -320,7 +312,7 @@ def test_what_a_repository_has_by_now_is_fetched_and_the_lack_forgotten(hub: Hub
 
 def test_what_is_here_stays_found_when_the_repository_has_it_no_more(hub: Hub, tmp_path: Path) -> None:
     hub.files = {"tiny-Q8_0.gguf": gguf_of_type(7)}
-    made = prepare(GGUF, tmp_path, no_tool, ignore, run_supervised)
+    made = prepared(GGUF, tmp_path)
     hub.files = {"README.md": b"about"}
     refused(Weights(MODEL, "gguf-q4_0", "gguf"), tmp_path)
     assert find(GGUF, tmp_path) == made
@@ -352,7 +344,7 @@ def test_a_download_needs_its_size_once(hub: Hub, tmp_path: Path, monkeypatch: p
         changed = dataclasses.replace(row, published={"bf16": repo})
         monkeypatch.setattr(choosing, "MODELS", {row.name: changed})
         with pytest.raises(error, match=said):
-            prepare(weights, tmp_path, no_tool, ignore, run_supervised)
+            prepared(weights, tmp_path)
 
 
 # --- the command

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import struct
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,14 @@ from typing import Any
 import pytest
 from checkpoint_files import write_checkpoint
 from gguf_bytes import entry, gguf, gguf_of_type
+from weights_steps import environment, prepared, reason_text
 
 from engines.model.gguf_file import FILE_TYPES
-from engines.model.weights import can_prepare, find, missing_bytes, prepare
+from engines.model.weights import can_prepare, find, missing_bytes
 from engines.model.weights.ways import METADATA_BYTES
-from harness.contracts import InstallSpec, Reason, Weights
+from harness.contracts import InstallSpec, Weights
 from harness.errors import MissingError
-from harness.install.install_step import run_supervised
 
-# Stands for an environment's Python: it says a version, or runs what is given in place of the script.
-PYTHON = """#!/bin/sh
-if [ "$1" = -I ]; then echo "tool 1.2"; else shift 2; exec {python} {program} "$@"; fi
-"""
 # Stands for convert_gguf.py and llama-quantize: input, output, kind.
 CONVERT = """
 import pathlib, sys
@@ -44,26 +39,6 @@ config["quantization_config"] = {"quant_method": "awq"}
 shutil.copy(source / "model.safetensors", output)
 """
 GGUF_NAMES = {"fp16": "f16", "bf16": "bf16"}
-
-
-def ignore(line: str) -> None:
-    pass
-
-
-def executable(path: Path, content: str) -> None:
-    path.write_text(content)
-    path.chmod(0o755)
-
-
-def environment(folder: Path, program: str) -> Path:
-    """An environment whose Python and llama-quantize run this program."""
-    (folder / "bin").mkdir(parents=True)
-    script = folder / "program.py"
-    script.write_text(program)
-    executable(folder / "bin" / "python", PYTHON.format(python=sys.executable, program=script))
-    quantize = f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n'
-    executable(folder / "bin" / "llama-quantize", quantize)
-    return folder
 
 
 @pytest.fixture
@@ -87,12 +62,6 @@ def manifest_of(path: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def reason_text(weights: Weights) -> str:
-    reason = can_prepare(weights)
-    assert isinstance(reason, Reason)
-    return reason.text
-
-
 @pytest.mark.parametrize("stored", [0, 1, 32], ids=["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize(
     ("quantization", "name"),
@@ -107,7 +76,7 @@ def test_gguf_file_that_is_not_quantized_is_made_into_others(
     assert can_prepare(weights) is None
     assert find(weights, cache) is None
     lines: list[str] = []
-    made = prepare(weights, cache, lambda spec: converter, lines.append, run_supervised)
+    made = prepared(weights, cache, lambda spec: converter, lines.append)
     assert lines[0] == f"own: making {quantization} from own.gguf"
     assert made.path.name == f"{name}.gguf"
     assert made.path.is_relative_to(cache / "weights" / "local")
@@ -127,7 +96,7 @@ def test_one_precision_is_made_of_another(
     tmp_path: Path, converter: Path, stored: int, quantization: str
 ) -> None:
     weights = Weights(str(own_file(tmp_path / "models", stored)), quantization, "gguf")
-    made = prepare(weights, tmp_path, lambda spec: converter, ignore, run_supervised)
+    made = prepared(weights, tmp_path, lambda spec: converter)
     assert made.path.name == f"own-{GGUF_NAMES[quantization]}.gguf"
 
 
@@ -135,7 +104,7 @@ def test_what_was_made_of_a_file_is_not_taken_for_that_of_another(tmp_path: Path
     own, other = own_file(tmp_path / "a", 1), own_file(tmp_path / "b", 1)
     cache = tmp_path / "cache"
     weights = Weights(str(own), "gguf-q8_0", "gguf")
-    prepare(weights, cache, lambda spec: converter, ignore, run_supervised)
+    prepared(weights, cache, lambda spec: converter)
     assert find(Weights(str(other), "gguf-q8_0", "gguf"), cache) is None
     os.utime(own, ns=(1, 1))  # written anew
     assert find(weights, cache) is None
@@ -167,7 +136,7 @@ def test_converter_that_writes_another_kind_is_not_believed(tmp_path: Path) -> N
     wrong = environment(tmp_path / "wrong", CONVERT.format(kinds=kinds))
     weights = Weights(str(own_file(tmp_path / "models", 1)), "gguf-q8_0", "gguf")
     with pytest.raises(MissingError, match="says that it is gguf-q4_k_m, not gguf-q8_0"):
-        prepare(weights, tmp_path, lambda spec: wrong, ignore, run_supervised)
+        prepared(weights, tmp_path, lambda spec: wrong)
     assert find(weights, tmp_path) is None
 
 
@@ -182,7 +151,7 @@ def test_awq_of_a_directory_names_the_hash_of_its_safetensors(tmp_path: Path) ->
         return autoawq
 
     weights = Weights(str(own), "awq", "safetensors")
-    made = prepare(weights, tmp_path / "cache", tool, ignore, run_supervised)
+    made = prepared(weights, tmp_path / "cache", tool)
     assert find(weights, tmp_path / "cache") == made
     digest = hashlib.sha256((own / "model.safetensors").read_bytes()).hexdigest()
     # What `sha256sum *.safetensors | sha256sum` prints in that directory.

@@ -5,22 +5,21 @@ the real one."""
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoint_files import write_checkpoint
+from weights_steps import environment, prepared
 
 from engines.model.quantization import QUANTIZATIONS
 from engines.model.shape import quantization_of
-from engines.model.weights import can_prepare, find, prepare
+from engines.model.weights import can_prepare, find
 from engines.model.weights.choosing import way_of
 from engines.model.weights.tools import LLMCOMPRESSOR, TOOLS
 from engines.model.weights.ways import Way
 from harness.contracts import InstallSpec, Reason, Weights
-from harness.install.install_step import run_supervised
 
 # As llm-compressor 0.14.0.1 writes it for gemma3-270m, shortened.
 GROUP: Mapping[str, Any] = {
@@ -37,10 +36,6 @@ QUANTIZED: Mapping[str, Any] = {
     "quant_method": "compressed-tensors",
     "quantization_status": "compressed",
 }
-# Stands for an environment's Python: it says a version, or runs what is given in place of the script.
-PYTHON = """#!/bin/sh
-if [ "$1" = -I ]; then echo "llmcompressor 0.14.0.1"; else shift; shift; exec {python} {program} "$@"; fi
-"""
 QUANTIZE = """
 import json, pathlib, shutil, sys
 source, output, text = map(pathlib.Path, sys.argv[1:4])
@@ -64,16 +59,7 @@ def weights_of(model: object, quantization: str = "w4a16") -> Weights:
 
 @pytest.fixture
 def quantizer(tmp_path: Path) -> Path:
-    folder = tmp_path / "environment"
-    (folder / "bin").mkdir(parents=True)
-    program = folder / "program.py"
-    program.write_text(
-        QUANTIZE.format(quantized=json.dumps(QUANTIZED).replace("null", "None").replace("true", "True"))
-    )
-    python = folder / "bin" / "python"
-    python.write_text(PYTHON.format(python=sys.executable, program=program))
-    python.chmod(0o755)
-    return folder
+    return environment(tmp_path / "environment", QUANTIZE.format(quantized=dict(QUANTIZED)))
 
 
 @pytest.mark.parametrize(
@@ -121,13 +107,13 @@ def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quan
         asked.append(spec.environment)
         return quantizer
 
-    made = prepare(weights_of(own), cache, tool, lines.append, run_supervised)
+    made = prepared(weights_of(own), cache, tool, lines.append)
     assert find(weights_of(own), cache) == made
     assert set(asked) <= {spec.environment for spec in LLMCOMPRESSOR.values()}
     assert lines[0] == "own: making w4a16 from own; on a CPU a small model takes minutes, a large one hours"
     assert "w4a16: part 1 of 1" in lines
     manifest = json.loads(made.path.with_name(f"{made.path.name}.json").read_text())
-    assert manifest["made_by"] == "llmcompressor 0.14.0.1"
+    assert manifest["made_by"] == "tool 1.2"
     assert manifest["quantization"] == "w4a16"
     assert manifest["calibration"] == "general.txt"
     assert manifest["calibrated_on"] == "8 blocks of 512 tokens"

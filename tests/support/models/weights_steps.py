@@ -1,0 +1,53 @@
+"""Weights prepared as the command does it, with programs of a few lines in place of the real ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from engines.model.weights import can_prepare, prepare
+from harness.contracts import InstallSpec, Reason, Weights, WeightsFile
+from harness.errors import MissingError
+from harness.install.install_step import run_supervised
+
+# Stands for an environment's Python: it says a version, or runs what is given in place of the script.
+_PYTHON = """#!/bin/sh
+if [ "$1" = -I ]; then echo "tool 1.2"; else shift 2; exec {python} {program} "$@"; fi
+"""
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def no_tool(spec: InstallSpec) -> Path:
+    raise MissingError(f"no {spec.environment} here")
+
+
+def prepared(
+    weights: Weights,
+    cache: Path,
+    tool: Callable[[InstallSpec], Path] = no_tool,
+    on_line: Callable[[str], None] = ignore,
+) -> WeightsFile:
+    return prepare(weights, cache, tool, on_line, run_supervised)
+
+
+def reason_text(weights: Weights) -> str:
+    reason = can_prepare(weights)
+    assert isinstance(reason, Reason)
+    return reason.text
+
+
+def environment(folder: Path, program: str) -> Path:
+    """An environment whose Python and llama-quantize run this program."""
+    (folder / "bin").mkdir(parents=True)
+    script = folder / "program.py"
+    script.write_text(program)
+    quantize = f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n'
+    python = _PYTHON.format(python=sys.executable, program=script)
+    for name, content in (("python", python), ("llama-quantize", quantize)):
+        (folder / "bin" / name).write_text(content)
+        (folder / "bin" / name).chmod(0o755)
+    return folder
