@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -159,10 +159,14 @@ def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> s
         waits = f", {counted(progress.in_flight, 'request')} to end" if progress.phase == "drain" else ""
         return f"{name}{waits}{late}"
     begin_s, end_s = spans[progress.phase]
-    passed_s = max(0.0, min(_t_s(doing, progress, now_s), end_s) - begin_s)
+    passed_s = max(0.0, _t_s(doing, progress, now_s) - begin_s)
     if end_s == inf:
         return f"{name}, {clock(passed_s)}{late}"
     length_s = end_s - begin_s
+    if progress.phase == "window" and length_s:
+        # It goes on by whole steps; how many there are is known only once the load says that it goes on.
+        length_s *= min(load.steps, max(1, ceil((progress.t_s - begin_s) / length_s)))
+    passed_s = min(passed_s, length_s)
     return _Bar(passed_s / length_s if length_s else 1.0, f"{name}, {passed_s:.0f} of {length_s:g} s{late}")
 
 

@@ -107,7 +107,8 @@ def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(
     ("phase", "t_s", "said"),
     [
         ("warmup", 2.0, "warm-up, 2 of 5 s"),
-        ("window", 50.0, "window, 30 of 30 s"),
+        ("window", 36.0, "window, 31 of 60 s"),
+        ("window", 200.0, "window, 120 of 120 s"),
         ("drain", 36.0, "drain, 36 requests to end"),
     ],
 )
