@@ -5,20 +5,28 @@ Pure: it knows no socket, clock or engine. No bytes make it raise: what is wrong
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from harness.contracts import Outcome
-from harness.load.answer.events import BLANK, DATA, events
+from harness.load.answer.fields import (
+    NO_TOKENS,
+    SHOWN_CHARACTERS,
+    error_message,
+    later,
+    shown,
+    timings_of,
+    usage_of,
+)
 
-SHOWN_CHARACTERS = 200
-
-Tokens = tuple[int | None, int | None, int | None]  # input, output, cached
-_NO_TOKENS: Tokens = (None, None, None)
+DATA, BLANK = b"data: ", b"\n\n"
+_LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")  # three kinds of line ends
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,8 @@ class _Answer:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.finish_reason: str | None = None
-        self.usage = _NO_TOKENS
-        self.timings = _NO_TOKENS
+        self.usage = NO_TOKENS
+        self.timings = NO_TOKENS
         self.server_error: str | None = None
         self.malformed: str | None = None
         self.saw_done = False
@@ -115,9 +123,9 @@ class _Answer:
         if has_content and arrival_ns is not None:
             self.chunk_ns.append(arrival_ns)
         if chunk.usage is not None:
-            self.usage = _later(self.usage, _usage(chunk.usage))
+            self.usage = later(self.usage, usage_of(chunk.usage))
         if chunk.timings is not None:
-            self.timings = _later(self.timings, _timings(chunk.timings))
+            self.timings = later(self.timings, timings_of(chunk.timings))
 
     def _take_strange(self, data: bytes, arrival_ns: int | None, kind: str) -> bool:
         """Add an event that is an error, no chunk, or one with fields of unusual types."""
@@ -125,16 +133,16 @@ class _Answer:
             chunk = msgspec.json.decode(data)
         except (ValueError, RecursionError) as error:
             if kind == "error":
-                self.server_error = _shown(data)
+                self.server_error = shown(data)
             else:
-                self.malformed = f"not JSON in an event: {error}: {_shown(data)}"
+                self.malformed = f"not JSON in an event: {error}: {shown(data)}"
             return False
-        message = _error_message(chunk, kind, data)
+        message = error_message(chunk, kind, data)
         if message is not None:
             self.server_error = message
             return False
         if not isinstance(chunk, dict):
-            self.malformed = f"not a chunk in an event: {_shown(data)}"
+            self.malformed = f"not a chunk in an event: {shown(data)}"
             return False
         self.take_object(chunk, arrival_ns)
         return True
@@ -143,8 +151,8 @@ class _Answer:
         """Add what a chunk says whose fields may be of any type, or an answer that was not streamed."""
         if self._take_choices(chunk.get("choices")) and arrival_ns is not None:
             self.chunk_ns.append(arrival_ns)
-        self.usage = _later(self.usage, _usage(chunk.get("usage")))
-        self.timings = _later(self.timings, _timings(chunk.get("timings")))
+        self.usage = later(self.usage, usage_of(chunk.get("usage")))
+        self.timings = later(self.timings, timings_of(chunk.get("timings")))
 
     def _take_choices(self, choices: Any) -> bool:
         """Add what choices say. Returns whether one of them bears content."""
@@ -170,7 +178,7 @@ class _Answer:
         return is_text or is_reasoning or bool(delta.get("tool_calls"))
 
     def decoded(self) -> Decoded:
-        input_tokens, output_tokens, cached_tokens = _later(self.timings, self.usage)
+        input_tokens, output_tokens, cached_tokens = later(self.timings, self.usage)
         return Decoded(
             chunk_ns=tuple(self.chunk_ns),
             text="".join(self.text),
@@ -183,6 +191,49 @@ class _Answer:
             malformed=self.malformed,
             saw_done=self.saw_done,
         )
+
+
+# --- server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5 -
+
+
+class Event(NamedTuple):
+    """One server-sent event. `end`: the offset behind the byte that completed it."""
+
+    kind: str
+    data: bytes
+    end: int
+
+
+def events(body: bytes) -> Iterator[Event]:
+    """Yield the events of a body, in order. One that the body's end cuts off comes last, if it holds data.
+
+    `kind` is the event field, or `message` if there is none. A line `error: ...`, as older llama.cpp servers
+    send it, gives the kind `error`.
+    """
+    kind, data = "message", list[bytes]()
+    # The last line is empty wherever the body ends, so an event that the end cuts off comes out too.
+    for line in _LINE.finditer(body, len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0):
+        start, stop = line.span(1)
+        if start == stop:
+            if data:
+                # A blank line's CR completes the event; the LF behind it may come in another read.
+                yield Event(kind, b"\n".join(data), min(stop + 1, len(body)))
+            kind, data = "message", []
+        elif body.startswith(DATA, start):
+            data.append(body[start + len(DATA) : stop])
+        else:
+            name, _, value = body[start:stop].partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                data.append(value)
+            elif name == b"event":
+                kind = value.decode("utf-8", "replace")
+            elif name == b"error":
+                kind = "error"
+                data.append(value)
+
+
+# --- bodies ---------------------------------------------------------------------------------------
 
 
 def decode_whole(body: bytes) -> Decoded:
@@ -252,9 +303,9 @@ def classify(
     for language models do not look at it. A response without a content type passes.
     """
     if status >= 400:
-        return "http_error", f"HTTP {status}: {decoded.server_error or _shown(body)}"
+        return "http_error", f"HTTP {status}: {decoded.server_error or shown(body)}"
     if status != 200:
-        return "protocol_error", f"HTTP {status} in answer to a chat completion: {_shown(body)}"
+        return "protocol_error", f"HTTP {status} in answer to a chat completion: {shown(body)}"
     if decoded.server_error is not None:
         return "server_error", decoded.server_error
     if decoded.malformed is not None:
@@ -274,63 +325,12 @@ def _without_events(body: bytes) -> Decoded:
     try:
         whole = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return Decoded(malformed=f"not an event stream: {_shown(body)}" if body else "the response is empty")
-    message = _error_message(whole, "message", body)
+        return Decoded(malformed=f"not an event stream: {shown(body)}" if body else "the response is empty")
+    message = error_message(whole, "message", body)
     if message is not None:
         return Decoded(server_error=message)
     answer = _Answer()
     if isinstance(whole, dict):
         answer.take_object(whole, None)
-    answer.malformed = f"the answer was not streamed: {_shown(body)}"
+    answer.malformed = f"the answer was not streamed: {shown(body)}"
     return answer.decoded()
-
-
-def _error_message(chunk: Any, kind: str, data: bytes) -> str | None:
-    """Return the message of an error. None if this is none.
-
-    OpenAI: {"error": {"message": ...}}; TGI: {"error": "..."}; vLLM: {"object": "error", "message": ...}.
-    """
-    is_error = isinstance(chunk, dict) and (chunk.get("error") or chunk.get("object") == "error")
-    if not is_error and kind != "error":
-        return None
-    found = chunk
-    for name in ("error", "message"):
-        if isinstance(found, dict) and found.get(name):
-            found = found[name]
-    return _shown(found.encode() if isinstance(found, str) else data)
-
-
-def _usage(usage: Any) -> Tokens:
-    """Return input, output and cached tokens as OpenAI has them."""
-    if not isinstance(usage, dict):
-        return _NO_TOKENS
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached)
-
-
-def _timings(timings: Any) -> Tokens:
-    """Return the same as llama.cpp has them beside `usage`, or without it."""
-    if not isinstance(timings, dict):
-        return _NO_TOKENS
-    evaluated, cached = _count(timings.get("prompt_n")), _count(timings.get("cache_n"))
-    inputs = None if evaluated is None or cached is None else evaluated + cached
-    return inputs, _count(timings.get("predicted_n")), cached
-
-
-def _later(old: Tokens, new: Tokens) -> Tokens:
-    """Return each count of `new`, or of `old` if `new` has none."""
-    return (
-        old[0] if new[0] is None else new[0],
-        old[1] if new[1] is None else new[1],
-        old[2] if new[2] is None else new[2],
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
-
-
-def _shown(data: bytes) -> str:
-    """Return the start of it, on one line."""
-    return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]

@@ -36,14 +36,12 @@ from harness.contracts import (
 from harness.load.board import Board
 from harness.load.play import arrivals
 from harness.load.play.alarm import Alarm
-from harness.load.play.openloop import Beginning, OpenLoop, due_s, planned
+from harness.load.play.openloop import Beginning, OpenLoop, planned
 from harness.load.play.window import Window
 from harness.load.pulse import Recent
 
 # How often to look whether the first worker has decided. It does so at the same instant.
 _LOOK_S = 0.001
-# An instant for what will not come, as seconds from the start.
-_NEVER_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ class Traffic:
         self.conversations_begun = 0
         self.cut_conversations = 0
         self.cut_turns = 0
-        self.started_ns: int | None = None
         self._counted = 0
         self._playing = 0
         self._has_run_out = False
@@ -99,25 +96,22 @@ class Traffic:
         self._last_failed: deque[bool] = deque(maxlen=LAST_REQUESTS)
         self._conversations: Iterator[Conversation] = scenario.conversations(options, Random(job.seed))
         is_open = job.load.kind != "closed"
-        self.open_loop = OpenLoop(self.wait_until, self._due_ns, self.closed) if is_open else None
+        self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
         self._outlet = outlet
 
     # --- when ------------------------------------------------------------------------------------
 
+    @property
+    def started_ns(self) -> int | None:
+        """When the cell began. None: Locust's own command line decides."""
+        return self.window.cell_start_ns
+
     def start(self, started_ns: int) -> None:
         """Fix the instants of the cell, which begins at `started_ns`."""
-        self.started_ns = started_ns
-        self.window.start_ns = started_ns + _ns(arrivals.phases(self.job.load).window_start_s)
+        self.window.begin(started_ns)
         if self.open_loop:
             load, seed = self.job.load, self.job.seed
             self.open_loop.beginnings = planned(load, seed, self._conversations, self.worker)
-
-    def _due_ns(self, at: float) -> int:
-        """Return the instant of a beginning of an open loop, as far as the window's end is known."""
-        assert self.started_ns is not None
-        end_ns = self.window.end_ns
-        window_end_s = inf if end_ns is None else (end_ns - self.started_ns) / 1e9
-        return self.started_ns + _ns(min(due_s(self.job.load, at, window_end_s), _NEVER_S))
 
     def wait_until(self, due_ns: int) -> bool:
         """Block until an instant. Returns False if the traffic was closed before it."""
@@ -136,11 +130,8 @@ class Traffic:
         return number, self.started_ns + _ns(arrivals.user_begins_s(self.job.load, number))
 
     def user_ends_ns(self, number: int) -> float:
-        """Return when a user begins no more requests: in a closed loop's ramp-down at its turn."""
-        end_ns = self.window.end_ns
-        if self.open_loop or end_ns is None or self.window.ended_by != "duration":
-            return inf  # the arrivals decide, or it is not known yet, or all that began is to be finished
-        return end_ns + _ns(arrivals.user_ramps_down_s(self.job.load, number))
+        """Return when a user begins no more requests. In an open loop the arrivals decide."""
+        return inf if self.open_loop else self.window.user_ends_ns(number)
 
     def next_conversation(self) -> Beginning | None:
         """Return the next conversation, in open loop once it is due; None when none is to begin any more.

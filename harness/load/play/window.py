@@ -1,24 +1,49 @@
 """The window of a cell as one load process knows it: when it began, when and why it ended, what counts in it.
 
-It ends by rules that are fixed before the run. It asks no clock.
+It ends by rules that are fixed before the run. Other instants follow from it. It asks no clock.
 """
 
 from __future__ import annotations
 
+from math import inf
+
 from harness.contracts import EndedBy, Load, RequestRow
 from harness.load.board import Board
+from harness.load.play import arrivals
+from harness.load.play.openloop import due_s
+
+# An instant for what will not come, as seconds from the start.
+_NEVER_S = 1e9
 
 
 class Window:
     """One cell's window. `end_ns` and `ended_by` are None while it lasts."""
 
     def __init__(self, load: Load, worker: int, board: Board) -> None:
+        self.cell_start_ns: int | None = None
         self.start_ns = 0  # conversations count from here on
         self.end_ns: int | None = None
         self.ended_by: EndedBy | None = None
         self._load = load
         self._worker = worker
         self._board = board
+
+    def begin(self, cell_start_ns: int) -> None:
+        """Fix when it begins, in a cell that begins then."""
+        self.cell_start_ns = cell_start_ns
+        self.start_ns = cell_start_ns + _ns(arrivals.phases(self._load).window_start_s)
+
+    def due_ns(self, at: float) -> int:
+        """Return the instant of an open loop's beginning, as far as the window's end is known."""
+        assert self.cell_start_ns is not None
+        end_s = inf if self.end_ns is None else (self.end_ns - self.cell_start_ns) / 1e9
+        return self.cell_start_ns + _ns(min(due_s(self._load, at, end_s), _NEVER_S))
+
+    def user_ends_ns(self, number: int) -> float:
+        """Return when a closed loop's user begins no more requests: in a ramp-down at its turn."""
+        if self.end_ns is None or self.ended_by != "duration":
+            return inf  # it is not known yet, or all that began is to be finished
+        return self.end_ns + _ns(arrivals.user_ramps_down_s(self._load, number))
 
     def count(self, row: RequestRow) -> None:
         """Count a request that has ended, if it was sent in the window and bench did not end it."""
@@ -54,3 +79,7 @@ class Window:
         if self._board.steps >= step:
             return True
         return False if self._board.is_window_over else None
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from timeline_server import DONE, event, finish
 
-from harness.load.answer.chat import Decoded, classify, decode
-from harness.load.answer.events import events
+from harness.load.answer.chat import Decoded, classify, decode, events
 
 USAGE = {
     "prompt_tokens": 11,
