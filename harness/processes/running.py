@@ -58,23 +58,20 @@ def supervised(
     try:
         with process:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(asdict(_record_of(label, process))).encode())
+            record = Record(
+                label=label,
+                boot_id=watchdog.boot_id(),
+                owner=_identity(os.getpid()),
+                watchdog=_identity(process.watchdog_pid),
+                process=(process.pid, process.start_time_s),
+                mark=process.mark,
+                grace_s=process.grace_s,
+            )
+            write_whole(path, json.dumps(asdict(record)).encode())
             yield process
     finally:
         if process.ended:
             path.unlink(missing_ok=True)
-
-
-def _record_of(label: str, process: Supervised) -> Record:
-    return Record(
-        label=label,
-        boot_id=watchdog.boot_id(),
-        owner=_identity(os.getpid()),
-        watchdog=_identity(process.watchdog_pid),
-        process=(process.pid, process.start_time_s),
-        mark=process.mark,
-        grace_s=process.grace_s,
-    )
 
 
 def reap(state_dir: Path) -> list[str]:

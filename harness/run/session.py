@@ -26,7 +26,7 @@ from harness.processes.running import reap
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site
 from harness.run.start import key_of
-from harness.sampling import environment, gpu
+from harness.sampling import environment, nvml
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
 from harness.settings.config import Settings
@@ -80,7 +80,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            gpu.close()
+            nvml.close()
 
 
 # --- begun, resumed, ended -------------------------------------------------------------------------

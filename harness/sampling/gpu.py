@@ -184,11 +184,6 @@ def wait_for_baseline(
         return BaselineReturn(False, None, time.monotonic() - begun_s)
 
 
-def close() -> None:
-    """Close NVML, at the end of a run. See nvml.close."""
-    nvml.close()
-
-
 def _answer(expected_s: float, ask: Callable[[Any], Value]) -> Value:
     """Return `ask(library)`, which takes expected_s if the driver answers; raise AbsentError if it hangs."""
     try:

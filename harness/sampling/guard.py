@@ -99,7 +99,7 @@ class Guard:
         if self.mode == "off" or idle.used_bytes is None:
             return idle
         first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
-        if is_back(idle.used_bytes, first):
+        if idle.used_bytes <= first + tolerance_bytes(first):
             return idle
         patience = self._memory_patience
         if patience.wait_s:
@@ -242,11 +242,6 @@ class Seen:
 def tolerance_bytes(baseline_bytes: int) -> int:
     """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
     return max(128 << 20, int(0.02 * baseline_bytes))
-
-
-def is_back(used_bytes: int, baseline_bytes: int) -> bool:
-    """Return whether memory is back at a baseline."""
-    return used_bytes <= baseline_bytes + tolerance_bytes(baseline_bytes)
 
 
 def _above(kind: str, used_bytes: int, first_bytes: int) -> str:

@@ -60,50 +60,39 @@ class PackageEnergy:
 
     def __init__(self, root: Path = _POWERCAP) -> None:
         self.reason: str | None = None
+        self._ranges_uj: dict[Path, int] = {}  # of each counter
+        self._last_uj: dict[Path, int] = {}
         # A package is a zone of the first level (intel-rapl:0, on AMD as well). Its parts (intel-rapl:0:0)
         # are in it, `psys` is the whole machine, and intel-rapl-mmio has the same package once more.
         zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
-        self._counters: list[_Counter] = []
         try:
-            self._counters = [_Counter(zone) for zone in zones if _text(zone / "name").startswith("package")]
+            for zone in zones:
+                if (zone / "name").read_text().startswith("package"):
+                    counter = zone / "energy_uj"
+                    self._ranges_uj[counter] = int((zone / "max_energy_range_uj").read_text())
+                    self._last_uj[counter] = int(counter.read_text())
         except (OSError, ValueError) as error:
-            self.reason = _reason(error)
-        if not self._counters and self.reason is None:
+            self.reason = _no_energy(error)
+        if not self._last_uj and self.reason is None:
             self.reason = f"this system shows no energy counter of the CPU ({root} has no package)"
+        self._total_uj = sum(self._last_uj.values())
 
     def read_j(self) -> float | None:
         """Return the joules so far, from an arbitrary beginning, or None. They never decrease."""
         if self.reason is not None:
             return None
         try:
-            return sum(counter.read_uj() for counter in self._counters) / 1e6
-        except (OSError, ValueError) as error:
-            self.reason = _reason(error)
+            for counter, range_uj in self._ranges_uj.items():
+                now_uj = int(counter.read_text())
+                self._total_uj += (now_uj - self._last_uj[counter]) % range_uj
+                self._last_uj[counter] = now_uj
+        except (OSError, ValueError, ZeroDivisionError) as error:
+            self.reason = _no_energy(error)
             return None
+        return self._total_uj / 1e6
 
 
-class _Counter:
-    """One package's counter, continued over its wrap."""
-
-    def __init__(self, zone: Path) -> None:
-        self._path = zone / "energy_uj"
-        self._range_uj = int(_text(zone / "max_energy_range_uj"))
-        self._wrapped_uj = 0
-        self._last_uj = int(_text(self._path))
-
-    def read_uj(self) -> int:
-        now_uj = int(_text(self._path))
-        if now_uj < self._last_uj:
-            self._wrapped_uj += self._range_uj
-        self._last_uj = now_uj
-        return self._wrapped_uj + now_uj
-
-
-def _text(path: Path) -> str:
-    return path.read_text().strip()
-
-
-def _reason(error: Exception) -> str:
+def _no_energy(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{error.filename} may be read by root only"
     return f"the energy counter of the CPU cannot be read: {error}"

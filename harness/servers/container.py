@@ -73,7 +73,8 @@ def running_container(
         stack.callback(container.stop)
         failure = container.wait_started(process)
         if failure and (said := _docker_error(log_path)):
-            advice = "".join(f"; {remedy}" for remedy in [*_pull(said, spec), *remedies(log_path, all_hints)])
+            pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []
+            advice = "".join(f"; {remedy}" for remedy in [*pull, *remedies(log_path, all_hints)])
             raise ServerError(f"{engine} cannot be started: {said}{advice}", log_tail(log_path))
         yield Server(
             engine,
@@ -276,7 +277,3 @@ def _docker_error(log_path: Path) -> str | None:
     lines = [line for line in log_tail(log_path, 50).splitlines() if line.startswith("docker: ")]
     said = lines[-1].removeprefix("docker: ").removeprefix("Error response from daemon: ") if lines else ""
     return said.strip().rstrip(".")[:400] or None
-
-
-def _pull(said: str, spec: ContainerSpec) -> list[str]:
-    return [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []

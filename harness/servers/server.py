@@ -133,7 +133,7 @@ def wait_ready(
             if generation.problem is None:
                 ready_ns = time.monotonic_ns()
                 steady = _generation(server, max(_POLL_S, timeout_s - _age_s(server)))
-                _raise_if_ended(server, ", after its first generation")
+                check_alive(server, ", after its first generation")
                 return Startup(listening_ns, generation.first_token_ns, ready_ns, steady.first_token_ns)
             problem = f"{server.spec.ready_path} answered 200, {generation.problem}"
             is_refusal = generation.status in _REFUSALS
@@ -142,16 +142,21 @@ def wait_ready(
             said_s = _age_s(server)
             on_wait(said_s, problem or "")
         server.process.wait(_POLL_S)
-        _raise_if_ended(server, ", before it was ready")
+        check_alive(server, ", before it was ready")
         if _age_s(server) >= timeout_s:
             raise _failure(server, f"was not ready within engine.start_timeout={timeout_s:g}s ({problem})")
         if refusing_s is not None and _age_s(server) - refusing_s >= _REFUSING_S:
             raise _failure(server, f"listens but does not generate, for {_REFUSING_S:g} s ({problem})")
 
 
-def check_alive(server: Server) -> None:
-    """Raise ServerError if the server has exited, with how and the end of its log. Does not block."""
-    _raise_if_ended(server, "")
+def check_alive(server: Server, when: str = "") -> None:
+    """Raise ServerError if the server has exited, with how, `when` and its log's end. Does not block."""
+    code = server.process.poll()
+    if code is not None:
+        cause = server.cause() if server.cause else None
+        known = f" ({cause})" if cause else ""
+        what = f"{_how(code)} after {_age_s(server):.1f} s{known}{when}"
+        raise _failure(server, what, advice=[_KILLED] if code == -signal.SIGKILL else [])
 
 
 def _health_problem(server: Server, left_s: float) -> str | None:
@@ -166,15 +171,6 @@ def _health_problem(server: Server, left_s: float) -> str | None:
 
 def _generation(server: Server, left_s: float) -> probe.Generation:
     return probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
-
-
-def _raise_if_ended(server: Server, when: str) -> None:
-    code = server.process.poll()
-    if code is not None:
-        cause = server.cause() if server.cause else None
-        known = f" ({cause})" if cause else ""
-        what = f"{_how(code)} after {_age_s(server):.1f} s{known}{when}"
-        raise _failure(server, what, advice=[_KILLED] if code == -signal.SIGKILL else [])
 
 
 def _how(returncode: int) -> str:

@@ -152,7 +152,7 @@ def test_nvml_is_opened_once_and_closed_at_the_end_of_the_run(library: Path, tmp
             gpu.measure_idle([0], 0.02)
             sampled([0], set())
             gpu.wait_for_baseline([0], 0, 0, 0.0)
-        gpu.close()
+        nvml.close()
     """
     log = tmp_path / "log"
     ask(library, "a_run()", define=dedent(source), NVML_LOG=log)
