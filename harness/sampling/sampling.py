@@ -81,7 +81,7 @@ class Sampling(Generic[Row]):
         self._late_marks: list[threading.Event] = []
         self._notes = notes if notes is not None else {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def mark(self) -> None:
         """Take a sample with what is too costly for each one: a phase of the start begins.
@@ -130,17 +130,17 @@ class Sampling(Generic[Row]):
         )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._thread = quiet_thread(self._run, "sampler")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        assert self._thread
         self._thread.join(ANSWER_LIMIT_S)
         if self._thread.is_alive():
             self._failures.append(f"a sample did not return within {ANSWER_LIMIT_S:g} s")
 
     def _run(self) -> None:
-        _take_no_signals()
         due_s = time.monotonic()
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
             self._instants_ns.append(time.monotonic_ns())
@@ -163,9 +163,16 @@ class Sampling(Generic[Row]):
             self._failures.append(f"{type(failure).__name__}: {failure}")
 
 
-def _take_no_signals() -> None:
-    # Signals belong to the main thread: one that lands here would not interrupt what that one waits for.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread that takes no signals: one that lands there would not wake the main thread."""
+
+    def run_without_signals() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        run()
+
+    thread = threading.Thread(target=run_without_signals, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def within(limit_s: float, ask: Callable[[], Value]) -> Value:
@@ -177,15 +184,12 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
     failures: list[BaseException] = []
 
     def run() -> None:
-        _take_no_signals()
         try:
             answers.append(ask())
         except BaseException as failure:
             failures.append(failure)
 
-    thread = threading.Thread(target=run, name="bounded", daemon=True)
-    thread.start()
-    thread.join(limit_s)
+    quiet_thread(run, "bounded").join(limit_s)
     if failures:
         raise failures[0]
     if not answers:

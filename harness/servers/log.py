@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from harness.contracts import Hint, Stage
+from harness.sampling.sampling import quiet_thread
 
 POLL_S = 0.02
 PROCESS_UP = "process_up"
@@ -93,8 +93,17 @@ def watched_stages(
     told = SimpleQueue[str | None]()
     watched = Stages(log_path, stages, told.put)
     over = threading.Event()
-    looking = _thread(lambda: _look_on(watched, over))
-    telling = _thread(lambda: _tell(told, on_stage))
+
+    def look_on() -> None:
+        while not over.wait(POLL_S) and not watched.is_complete:
+            watched.look()
+        watched.look()
+
+    def tell() -> None:
+        while (name := told.get()) is not None:
+            on_stage(name)
+
+    looking, telling = quiet_thread(look_on, "stages"), quiet_thread(tell, "stages told")
     try:
         yield watched
     finally:
@@ -102,30 +111,6 @@ def watched_stages(
         looking.join(_JOIN_LIMIT_S)
         told.put(None)
         telling.join(_JOIN_LIMIT_S)
-
-
-def _thread(run: Callable[[], None]) -> threading.Thread:
-    """Start a thread that takes no signals: one that lands there would not interrupt the main thread's
-    wait."""
-
-    def run_quietly() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        run()
-
-    thread = threading.Thread(target=run_quietly, name="stages", daemon=True)
-    thread.start()
-    return thread
-
-
-def _look_on(watched: Stages, over: threading.Event) -> None:
-    while not over.wait(POLL_S) and not watched.is_complete:
-        watched.look()
-    watched.look()
-
-
-def _tell(told: SimpleQueue[str | None], on_stage: Callable[[str], None]) -> None:
-    while (name := told.get()) is not None:
-        on_stage(name)
 
 
 def log_tail(path: Path, lines: int = 20) -> str:
