@@ -15,9 +15,9 @@ VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
 
 
 def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
-    """The image of an engine for a `cpu` or `cuda` device.
+    """Return the image of an engine for a `cpu` or `cuda` device.
 
-    Raises UserError where there is none, which says what can be given instead.
+    Raise UserError where there is none, which says what can be given instead.
     """
     images = read_versions(versions)
     key = f"{engine}_{device}_IMAGE".upper()
@@ -32,19 +32,16 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
 
 
 def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:
-    """The lines NAME=VALUE of versions.env. Raises UserError where it is not there or not of that form."""
+    """Return the lines NAME=VALUE of versions.env. Raise UserError if it is not there or not of that form."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is not there: containers need bench in its checkout or in its image"
         ) from error
-    found = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
+    named = [line for line in lines if line.strip() and not line.startswith("#")]
+    rows = [line.partition("=") for line in named]
+    for line, (name, equals, value) in zip(named, rows, strict=True):
         if not equals or not name.isidentifier() or not value.strip():
-            raise UserError(f"{path}, line {number}: not of the form NAME=VALUE: {line}")
-        found[name] = value.strip()
-    return found
+            raise UserError(f"{path}, line {lines.index(line) + 1}: not of the form NAME=VALUE: {line}")
+    return {name: value.strip() for name, _, value in rows}

@@ -55,6 +55,12 @@ def cpu_source(program: str, facts: ModelFacts, scaled: str) -> str:
     )
 
 
+def cache_tokens(terms: EngineTerms, facts: ModelFacts) -> int:
+    """Return the tokens that a KV cache must hold: as asked for, else of one full conversation per user."""
+    context = terms.context_length or facts.context_length
+    return terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+
+
 def step_tokens(terms: EngineTerms, facts: ModelFacts, most: int) -> int:
     """Return the most tokens of a step: all that are served at once, up to the engine's own limit `most`."""
     context = terms.context_length or facts.context_length

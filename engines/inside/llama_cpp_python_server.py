@@ -62,7 +62,7 @@ def ending_tokens(llama: Llama) -> np.ndarray[Any, Any]:
 
 
 def template_handler(llama: Llama, template: str) -> Any:
-    """As Llama itself makes one of the template in a model's file."""
+    """Return a chat handler, made as Llama makes one of the template in a model's file."""
     bos, eos = (
         llama._model.token_get_text(token) if token != -1 else ""
         for token in (llama.token_bos(), llama.token_eos())
@@ -89,7 +89,7 @@ def adapt_loading(template: str | None) -> None:
 
 
 def count_tokens(keeps_prefix: bool) -> None:
-    """Have each stream end with a chunk that has `usage` and no choices, as OpenAI's do."""
+    """Make each stream end with a chunk that has `usage` and no choices, as OpenAI's do."""
     generate, evaluate, complete = Llama.generate, Llama.eval, Llama.create_chat_completion
     counts = Counts()
 
@@ -131,7 +131,7 @@ def with_usage(chunks: Iterator[dict[str, Any]], counts: Callable[[], Counts]) -
 
 
 def forget_environment() -> None:
-    """The server takes every setting that it was not given, host and port even if it was, from there."""
+    """Remove the variables from which the server takes settings, host and port even if they were given."""
     settings = {name.lower() for name in Settings.model_fields} | {"config_file"}
     for name in [name for name in os.environ if name.lower() in settings]:
         del os.environ[name]

@@ -194,25 +194,21 @@ class Pieces:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._start = 0  # decoding begins here
         self._said = 0  # tokens before this have been given out
 
     def add(self, token: int) -> str:
         self._ids.append(token)
-        before = self._decoded(self._start, self._said)
-        now = self._decoded(self._start, len(self._ids))
-        if len(now) <= len(before) or now.endswith(BROKEN):
+        text = self.rest()
+        if text.endswith(BROKEN):
             return ""
-        self._said = len(self._ids)
-        self._start = max(self._start, self._said - DECODED_AGAIN)
-        return now[len(before) :]
+        self._said = len(self._ids) if text else self._said
+        return text
 
     def rest(self) -> str:
-        before = self._decoded(self._start, self._said)
-        return self._decoded(self._start, len(self._ids))[len(before) :]
-
-    def _decoded(self, start: int, end: int) -> str:
-        return self._tokenizer.decode(self._ids[start:end], skip_special_tokens=True)
+        start = max(0, self._said - DECODED_AGAIN)
+        parts = (self._ids[start : self._said], self._ids[start:])
+        before, now = (self._tokenizer.decode(ids, skip_special_tokens=True) for ids in parts)
+        return now[len(before) :]
 
 
 # --- one generation --------------------------------------------------------------------------------------
@@ -259,18 +255,19 @@ def settings_of(request: argparse.Namespace, loaded: Loaded, prompt_tokens: int)
     )
 
 
-@dataclass
 class Line:
     """The requests' line: one thread, which generates them in their order, and its counters."""
 
-    loaded: Loaded
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    submitted: int = 0
-    begun: int = 0
-    ended: int = 0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    queue_s: float = 0.0
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.thread = ThreadPoolExecutor(1)
+        self.submitted = self.begun = self.ended = self.prompt_tokens = self.generated_tokens = 0
+        self.queue_s = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not begun to be generated."""
+        return self.submitted - self.begun
 
     def generate(self, *job: Any) -> None:
         """Wait for its turn, then have each token said. Raise what generate or `say` raises, which ends it.
@@ -317,7 +314,7 @@ class Line:
         """Return the page for Prometheus. Prompts count when their generation begins."""
         rows = (
             ("requests_running", "gauge", self.begun - self.ended),
-            ("requests_waiting", "gauge", self.submitted - self.begun),
+            ("requests_waiting", "gauge", self.waiting),
             ("prompt_tokens_total", "counter", self.prompt_tokens),
             ("generated_tokens_total", "counter", self.generated_tokens),
             ("queue_seconds_sum", "counter", self.queue_s),
@@ -360,13 +357,14 @@ class Answer:
         counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         return {**counts, "total_tokens": total}
 
-    def body(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def body(self, kind: str, choice: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
         head = {"id": f"chatcmpl-{self.started_ns:x}", "created": self.started_ns // 10**9, "object": kind}
+        choices = [] if choice is None else [{"index": 0, "logprobs": None, **choice}]
         return {**head, "model": self.request.model, "choices": choices, **more}
 
     def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event(self.body("chat.completion.chunk", [choice]))
+        choice = {"delta": delta, "finish_reason": finish_reason}
+        return event(self.body("chat.completion.chunk", choice))
 
     def end(self) -> Iterator[bytes]:
         """Yield the events after the last token."""
@@ -374,13 +372,13 @@ class Answer:
             yield self.chunk({"content": rest})
         yield self.chunk({}, self.finish_reason)
         if self.request.stream_options.get("include_usage"):
-            yield event(self.body("chat.completion.chunk", [], usage=self.usage))
+            yield event(self.body("chat.completion.chunk", None, usage=self.usage))
         yield b"data: [DONE]\n\n"
 
     def whole(self, text: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return self.body("chat.completion", [choice], usage=self.usage)
+        choice = {"message": message, "finish_reason": self.finish_reason}
+        return self.body("chat.completion", choice, usage=self.usage)
 
 
 def event(value: object) -> bytes:
@@ -422,7 +420,7 @@ class Handler(BaseHTTPRequestHandler):
         pages = {
             "/health": {"status": "ok"},
             "/v1/models": {"object": "list", "data": [{**model, "max_model_len": loaded.context_length}]},
-            "/info": {**facts(loaded), "waiting": line.submitted - line.begun},
+            "/info": {**facts(loaded), "waiting": line.waiting},
         }
         if self.path == "/metrics":
             self._reply(200, line.metrics().encode(), "text/plain; version=0.0.4")

@@ -16,7 +16,7 @@ _CACHE_STATE = re.compile(r"- cache state: \d+ prompts, ([\d.]+) MiB")
 
 
 def kept_bytes(log: str) -> int:
-    """The most that saved states took at once; 0 where none was saved."""
+    """Return the most that saved states took at once; 0 where none was saved."""
     kept: dict[tuple[str, str], float] = {}
     in_cache = most = 0.0
     for line in log.splitlines():

@@ -13,6 +13,7 @@ from engines.common.overhead import (
     CONTEXT_SOURCE,
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
+    cache_tokens,
     cpu_source,
     is_like_measured,
 )
@@ -22,7 +23,7 @@ from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
 PYTHON, XLLAMACPP = "llama-cpp-python", "xllamacpp"
 _CELLS = 256  # sizes are rounded up to as many
-_UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # of the programs, where nothing else is asked for
+_UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' own
 # Bytes of a number: a block of 32 and what scales it.
 _VALUE_BYTES = {
     "f32": 4.0,
@@ -49,18 +50,23 @@ _ACTIVATIONS_PER_TOKEN = 12.5
 _MASK_BYTES = 2  # of a token and a cell, with flash attention
 # Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 lays out anew beside the
 # mapped file: tensors of Q4_0 and Q4_K. Source: ggml-cpu/repack.cpp; the shares follow from the bits in
-# weights_size.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB (CPU_REPACK).
+# engines/model/sizes.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB.
 _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
 _SCALED = "what a step takes and tensors that are laid out anew"
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
+    """See harness.contracts.Engine."""
     terms, options = deployment.terms, deployment.options
     value_bytes = _VALUE_BYTES[options.kv_cache_type or "f16"]
-    cells, windowed_cells = _cells(terms, options, facts)
-    layer = sizes.layer_token_bytes(facts, value_bytes)
+    ubatch, cells, windowed_cells, seen = _cells(terms, options, facts)
     full, windowed = sizes.full_layers(facts), sizes.windowed_layers(facts)
-    buffers = _buffer_bytes(terms, options, facts, device)
+    slots = 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS
+    # Logits are there twice: as computed and as given out. llama-cpp-python reserves them for all tokens of a
+    # batch; on a CPU those that nothing writes take none.
+    outputs = slots + (ubatch if options.program == PYTHON and device != "cpu" else slots)
+    activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
+    buffers = round(activations + ubatch * seen * _MASK_BYTES + outputs * (facts.vocabulary or 0) * 4)
     if device == "cpu":
         program = options.program if options.program in _PROGRAM_BYTES else "llama-server"
         overhead = _PROGRAM_BYTES[program] + buffers + _copied_bytes(facts, deployment.quantization)
@@ -69,7 +75,9 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
         source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"
     return MemoryNeed(
-        kv_cache_bytes=round((full * cells + windowed * windowed_cells) * layer),
+        kv_cache_bytes=round(
+            (full * cells + windowed * windowed_cells) * sizes.layer_token_bytes(facts, value_bytes)
+        ),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
         overhead_bytes=overhead,
         overhead_source=source,
@@ -84,57 +92,31 @@ def _copied_bytes(facts: ModelFacts, quantization: str) -> int:
     return round((gguf_blocks_bytes(facts, quantization) or 0) * share)
 
 
-def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int]:
-    """In all, of layers that keep everything and of those with a window."""
-    window = facts.sliding_window or 0
+def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int, int, int]:
+    """Return the tokens of a physical batch, and the cells of all slots together: of layers that keep
+    everything, of those with a window, and those that the masks of one batch cover."""
+    window, context = facts.sliding_window or 0, terms.context_length or facts.context_length
+    # A batch is never larger than the whole context.
+    most = min(options.ubatch or _UBATCH, options.batch or _BATCH)
+    tokens = cache_tokens(terms, facts)
     if options.program == PYTHON:
         # One conversation, and windows as large as it.
         cells = _up(terms.context_length or terms.kv_cache_tokens or facts.context_length)
-        return cells, cells
-    slots, ubatch = _slots(terms, options), _ubatch(terms, options, facts)
-    if _is_split(terms, options):
-        each = _up(terms.context_length or facts.context_length)
-        return slots * each, slots * _up(min(each, window + ubatch))
-    cells = _up(terms.kv_cache_tokens or terms.context_length or facts.context_length)
-    return cells, _up(min(cells, window * slots + ubatch))
-
-
-def _slots(terms: EngineTerms, options: Any) -> int:
-    return 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS
-
-
-def _is_split(terms: EngineTerms, options: Any) -> bool:
-    """Whether each slot has cells of its own; else all share one cache. See llama_cpp_flags._context."""
-    if terms.context_length is None or terms.concurrent_sequences is None:
-        return False
-    product = terms.context_length * terms.concurrent_sequences
-    return options.program != PYTHON and terms.kv_cache_tokens in (None, product)
-
-
-def _ubatch(terms: EngineTerms, options: Any, facts: ModelFacts) -> int:
-    # A batch is never larger than the whole context.
-    context = terms.context_length or facts.context_length
-    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
-    if options.program == PYTHON:  # one conversation
-        tokens = terms.context_length or tokens
-    return min(options.ubatch or _UBATCH, options.batch or _BATCH, _up(tokens))
-
-
-def _buffer_bytes(terms: EngineTerms, options: Any, facts: ModelFacts, device: str) -> int:
-    """Activations, masks of attention, and logits, which there are twice: as computed and as given out.
-
-    llama-cpp-python reserves logits for all tokens of a batch; on a CPU those that nothing writes take none.
-    """
-    ubatch = _ubatch(terms, options, facts)
-    cells, windowed_cells = _cells(terms, options, facts)
-    slots = _slots(terms, options)
+        ubatch = min(most, _up(terms.context_length or tokens))
+        return ubatch, cells, cells, cells * (2 if sizes.windowed_layers(facts) else 1)
+    ubatch, slots = min(most, _up(tokens)), terms.concurrent_sequences or _SLOTS
+    # See llama_cpp.flags._context: each slot has cells of its own, or all share one cache.
+    is_split = None not in (terms.context_length, terms.concurrent_sequences) and (
+        terms.kv_cache_tokens in (None, context * slots)
+    )
+    if is_split:
+        cells, windowed_cells = slots * _up(context), slots * _up(min(_up(context), window + ubatch))
+    else:
+        cells = _up(terms.kv_cache_tokens or context)
+        windowed_cells = _up(min(cells, window * slots + ubatch))
     seen = cells + (windowed_cells if sizes.windowed_layers(facts) else 0)
-    if _is_split(terms, options):
-        seen //= slots  # which share the tokens of a batch as well
-    outputs = ubatch if options.program == PYTHON and device != "cpu" else slots
-    logits = (facts.vocabulary or 0) * 4
-    activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
-    return round(activations + ubatch * seen * _MASK_BYTES + (outputs + slots) * logits)
+    # Slots share the tokens of a batch as well.
+    return ubatch, cells, windowed_cells, seen // slots if is_split else seen
 
 
 def _up(number: int) -> int:

@@ -16,6 +16,7 @@ from engines.common.overhead import (
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     activation_bytes,
+    cache_tokens,
     cpu_source,
     is_like_measured,
     step_tokens,
@@ -43,6 +44,7 @@ _GPU_SOURCE = f"assumed: SGLang's own estimate (memory_hook.py); {CONTEXT_SOURCE
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+    """See harness.contracts.Engine."""
     terms, options = deployment.terms, deployment.options
     shares, is_cpu = terms.tensor_parallel, device == "cpu"
     # layers/linear.py, QKVParallelLinear; on a CPU configs/update_config.py pads the heads. On a GPU it also
@@ -51,8 +53,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         return reason
     value_bytes = _value_bytes(terms, options)
     layer = sizes.layer_token_bytes(facts, value_bytes, shares)
-    context = terms.context_length or facts.context_length
-    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+    tokens = cache_tokens(terms, facts)
     page = options.page_size or 1
     windowed = sizes.windowed_layers(facts)
     share = _OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0

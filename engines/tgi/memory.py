@@ -12,6 +12,7 @@ from engines.common.overhead import (
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     activation_bytes,
+    cache_tokens,
 )
 from engines.model import sizes
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
@@ -24,6 +25,7 @@ _REPEAT_THEIR_HEAD = ("falcon", "gpt_bigcode")
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+    """See harness.contracts.Engine."""
     if device == "cpu":
         return Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options
@@ -32,8 +34,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     can_repeat = facts.architecture in _REPEAT_THEIR_HEAD
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
-    context = terms.context_length or facts.context_length
-    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+    tokens = cache_tokens(terms, facts)
     value_bytes = 1 if options.kv_cache_dtype else 2
     token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
     step = options.max_batch_prefill_tokens or min(_PREFILL_TOKENS, tokens)

@@ -41,7 +41,7 @@ class CacheShape:
 
 
 def batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
-    """That vLLM reads in one step, with its defaults for what terms and options leave open."""
+    """Return the tokens of one step, with vLLM's defaults for what terms and options leave open."""
     sequences = terms.concurrent_sequences or (CPU_SEQUENCES if is_cpu else GPU_SEQUENCES)
     batched = CPU_BATCHED_TOKENS * terms.tensor_parallel if is_cpu else GPU_BATCHED_TOKENS
     if terms.context_length is not None:
@@ -50,8 +50,7 @@ def batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
 
 
 def cache_shape(terms: EngineTerms, options: Any, *, is_cpu: bool) -> CacheShape:
-    """From the terms and the options of engines.vllm.engine, with vLLM's defaults for what they leave
-    open."""
+    """Return the shape by terms and options, with vLLM's defaults for what they leave open."""
     # A GPU is given the next step while it computes one, unless asynchronous scheduling is off.
     steps = 1 if is_cpu or options.async_scheduling is False else 2
     value_bytes = 4 if terms.dtype == "float32" else 2
@@ -65,12 +64,12 @@ def cache_shape(terms: EngineTerms, options: Any, *, is_cpu: bool) -> CacheShape
 
 
 def cache_blocks(tokens: int, block_tokens: int) -> int:
-    """Blocks for `tokens` where all layers keep all of them, with the one that vLLM never uses."""
+    """Return the blocks for `tokens` where all layers keep all of them, with the one that vLLM never uses."""
     return _up(tokens, block_tokens) + 1
 
 
 def cache_bytes(tokens: int, facts: ModelFacts, shape: CacheShape) -> int:
-    """Bytes on each device in which vLLM finds room for `tokens`, and for less than a block more."""
+    """Return the bytes on each device in which vLLM finds room for `tokens`, and less than a block more."""
     context = shape.context_length or facts.context_length
     layers, per_conversation = _blocks_per_conversation(context, facts, shape)
     on_all = sizes.layer_token_bytes(facts, shape.value_bytes, shape.tensor_parallel)
@@ -80,7 +79,7 @@ def cache_bytes(tokens: int, facts: ModelFacts, shape: CacheShape) -> int:
 
 
 def _blocks_per_conversation(context: int, facts: ModelFacts, shape: CacheShape) -> tuple[int, int]:
-    """Layers of one group, and the blocks that a conversation of full length takes over all groups."""
+    """Return the layers of one group, and the blocks of a conversation of full length over all groups."""
     in_window = min((facts.sliding_window or 0) - 1 + shape.step_tokens, context)
     # Layers of each kind, and the blocks that each of them takes.
     kinds = [

@@ -178,7 +178,8 @@ def _environment(deployment: Deployment, place: Place, cache: Path | None) -> di
 
 
 def _own_cache_size(deployment: Deployment, place: Place) -> tuple[str, ...]:
-    """The user's VLLM_CPU_KVCACHE_SPACE would win over the flag; empty, it ends 0.32.0 with a ValueError."""
+    """Return the words that unset the user's VLLM_CPU_KVCACHE_SPACE, which would win over the flag."""
+    # Empty, it ends 0.32.0 with a ValueError.
     if place.devices or deployment.terms.kv_cache_tokens is None:
         return ()
     return ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE")

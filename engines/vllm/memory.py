@@ -10,6 +10,7 @@ from engines.common.overhead import (
     CUDA_CONTEXT_BYTES,
     MEBIBYTE,
     activation_bytes,
+    cache_tokens,
     cpu_source,
     is_like_measured,
     wider_step_bytes,
@@ -32,14 +33,14 @@ _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+    """See harness.contracts.Engine."""
     terms, is_cpu = deployment.terms, device == "cpu"
     # vLLM 0.32.0, model_executor/layers/linear.py, QKVParallelLinear. It also refuses devices that do not
     # divide the attention heads, whose number is not among the facts: more devices than KV heads.
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel):
         return reason
     shape = cache_shape(terms, deployment.options, is_cpu=is_cpu)
-    context = terms.context_length or facts.context_length
-    tokens = terms.kv_cache_tokens or context * (terms.concurrent_sequences or 1)
+    tokens = cache_tokens(terms, facts)
     return MemoryNeed(
         kv_cache_bytes=cache_bytes(tokens, facts, shape) * terms.tensor_parallel,
         kv_bytes_per_token=sizes.token_bytes(facts, shape.value_bytes, terms.tensor_parallel),
