@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from engines.common.said import LogTerm, at, from_log
-from engines.llama_cpp.checkpoints import kept_bytes
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # The vocabulary is read before the tensors and counts to the program. The context is made once the weights
@@ -107,6 +106,13 @@ _BUFFER = re.compile(r": +(\S+) +(model|KV|RS|compute|output) buffer size = +([\
 _ON_HOST = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 
 
+# Saved states; those of the prompt cache are from llama.cpp's source.
+_SLOT = r"id +(\d+) \| task -?\d+ \| "
+_CREATED = re.compile(_SLOT + r"created context checkpoint .* n_tokens = (\d+), size = ([\d.]+) MiB")
+_ERASED = re.compile(_SLOT + r"(?:erased|erasing|superseding) .*context checkpoint .*?n_tokens = (\d+)")
+_CACHE_STATE = re.compile(r"- cache state: \d+ prompts, ([\d.]+) MiB")
+
+
 def said(log: str, pages: Mapping[str, Any]) -> Said:
     """See harness.contracts.Engine. llama-cpp-python does not have the page /props."""
     props = pages.get("/props")
@@ -159,6 +165,27 @@ def _memory(log: str) -> Mapping[MemoryPart, int]:
     if not on_device and (copies := kept_bytes(log)):
         sizes["kv_copies"] = copies
     return sizes
+
+
+def kept_bytes(log: str) -> int:
+    """Return the most that saved states of conversations took at once; 0 where none was saved.
+
+    A slot saves the state of its sliding windows at points of a prompt (context checkpoints), to take up a
+    prefix again. The prompt cache keeps whole states of slots that others took over. Both are in host memory.
+    """
+    kept: dict[tuple[str, str], float] = {}
+    in_cache = most = 0.0
+    for line in log.splitlines():
+        if created := _CREATED.search(line):
+            kept[created[1], created[2]] = float(created[3])
+        elif erased := _ERASED.search(line):
+            kept.pop((erased[1], erased[2]), None)
+        elif state := _CACHE_STATE.search(line):
+            in_cache = float(state[1])
+        else:
+            continue
+        most = max(most, sum(kept.values()) + in_cache)
+    return round(most * 2**20)
 
 
 def _template(log: str, used: Any) -> str | None:

@@ -1,6 +1,6 @@
 """SGLang: `python -m sglang.launch_server` on a Hugging Face checkpoint, in an environment or an image.
 
-Knows SGLang's command line, not how it works; what its log and pages say is in sglang_log.py. The flags are
+Knows SGLang's command line, not how it works; what its log and pages say is in log.py. The flags are
 those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CPU it runs only in an
 environment of the user's own.
 """

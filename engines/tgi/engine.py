@@ -16,13 +16,23 @@ from typing import Literal
 from engines.common.checkpoints import DTYPES, QUANTIZED, checkpoint
 from engines.common.flags import flags, need_counts
 from engines.common.launching import container, given
+from engines.common.overhead import (
+    ACTIVATION_SOURCE,
+    CONTEXT_SOURCE,
+    CUDA_CONTEXT_BYTES,
+    MEBIBYTE,
+    activation_bytes,
+    cache_tokens,
+)
+from engines.model import sizes
 from engines.tgi import log
-from engines.tgi.memory import memory_needed
 from harness.contracts import (
     Deployment,
     Engine,
     EngineTerms,
     LaunchSpec,
+    MemoryNeed,
+    ModelFacts,
     NativeSpec,
     Place,
     Reason,
@@ -45,8 +55,11 @@ _NOT_INSTALLED = (
     "that, tgi.program=/path/text-generation-launcher starts your own build, engine.base_url=URL measures a "
     "running one"
 )
-
-
+_PREFILL_TOKENS = 4096  # of one step where TGI knows no better number for the device
+# Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
+_GRAPHS_BYTES = 300 * MEBIBYTE
+# Of their one KV head each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
+_REPEAT_THEIR_HEAD = ("falcon", "gpt_bigcode")
 _UNMATCHED = {
     "concurrent_sequences": "--max-batch-size bounds a batch as it begins; more join it (chunked prefill)",
     "kv_cache_tokens": "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
@@ -181,6 +194,35 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
     return flags(values)
 
 
+def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+    """Return what TGI needs for the tokens that were asked for, of which every layer keeps all.
+
+    Its KV cache takes whatever memory is left. Source: models/flash_causal_lm.py, warmup.
+    """
+    if device == "cpu":
+        return Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
+    terms, options = deployment.terms, deployment.options
+    # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
+    # that do not divide the attention heads; those that divide the KV heads do.
+    can_repeat = facts.architecture in _REPEAT_THEIR_HEAD
+    if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
+        return reason
+    tokens = cache_tokens(terms, facts)
+    value_bytes = 1 if options.kv_cache_dtype else 2
+    token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
+    step = options.max_batch_prefill_tokens or min(_PREFILL_TOKENS, tokens)
+    each = CUDA_CONTEXT_BYTES + activation_bytes(facts, step)
+    if terms.graphs is not False:
+        each += _GRAPHS_BYTES
+    return MemoryNeed(
+        kv_cache_bytes=tokens * token_bytes,
+        kv_bytes_per_token=token_bytes,
+        overhead_bytes=each * terms.tensor_parallel,
+        overhead_source=f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}",
+        is_assumed=True,
+    )
+
+
 ENGINE = Engine(
     name="tgi",
     description="Hugging Face Text Generation Inference: its container, your own launcher, or attached; "
@@ -200,7 +242,7 @@ ENGINE = Engine(
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
-    memory_needed=memory_needed,
+    memory_needed=_memory_needed,
     # router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums: of requests that went
     # well. No prompt_tokens: a request for more than 1,024 tokens has its input_length counted again for each
     # 1,024.

@@ -1,7 +1,7 @@
 """vLLM: `vllm serve` on a Hugging Face checkpoint, in bench's environment or an image.
 
-Knows vLLM's command line, not how it works: how much cache a number of tokens takes is in vllm_cache.py, what
-its log says in vllm_log.py. The flags are those of 0.32.0, which both locks pin.
+Knows vLLM's command line, not how it works: how much cache a number of tokens takes is in memory.py, what
+its log says in log.py. The flags are those of 0.32.0, which both locks pin.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from engines.common.launching import (
     template_of,
 )
 from engines.vllm import log
-from engines.vllm.cache import cache_blocks, cache_bytes, cache_shape
-from engines.vllm.memory import memory_needed
+from engines.vllm.memory import cache_blocks, cache_bytes, cache_shape, memory_needed
 from harness.contracts import (
     Deployment,
     Engine,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines import ENGINES
-from engines.common.images import VERSIONS, image_of, read_versions
+from engines.common.launching import VERSIONS, image_of, read_versions
 from harness.errors import UserError
 
 CHECKOUT = VERSIONS.parent.parent

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from engines import ENGINES
-from engines.common.images import VERSIONS, read_versions
+from engines.common.launching import VERSIONS, read_versions
 
 DOCKER = VERSIONS.parent
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.common.images import image_of
+from engines.common.launching import image_of
 from engines.tgi.engine import ENGINE, Options
 from harness.contracts import (
     ContainerSpec,

@@ -31,7 +31,7 @@ from places import TESTS
 from waiting import is_running, wait_until
 
 from engines import ENGINES
-from engines.common.images import VERSIONS, image_of, read_versions
+from engines.common.launching import VERSIONS, image_of, read_versions
 from engines.model.models import MODELS
 from harness.contracts import ContainerSpec, Deployment, EngineTerms, Place
 from harness.errors import MissingError, ServerError
