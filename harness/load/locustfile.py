@@ -52,8 +52,7 @@ def add_arguments(parser: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def open_traffic(environment: Any, **_: Any) -> None:
-    """Begin the conversations from the first for each test. Locust prints what a listener raises and goes
-    on."""
+    """Begin the conversations from the first. Locust prints what a listener raises and goes on."""
     try:
         _open(environment)
     except (UserError, msgspec.ValidationError, msgspec.DecodeError, OSError) as error:

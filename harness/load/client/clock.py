@@ -36,8 +36,7 @@ class ClockMap:
         self._former: list[tuple[int, int]] = []  # offsets before a step, and when each was found outdated
 
     def refresh(self) -> None:
-        """Read both clocks again, which takes about 50 us. It is called now and then, so that a step is
-        found."""
+        """Read both clocks again, so that a step is found. It takes about 50 us."""
         offset_ns, uncertainty_ns = self._best_pair(REFRESH_PAIRS)
         is_step = abs(offset_ns - self._offset_ns) > uncertainty_ns + self._offset_uncertainty_ns
         if is_step:
@@ -73,8 +72,7 @@ class ClockMap:
         return instants, lags
 
     def _likeliest_ns(self, realtime_ns: int, read_ns: int) -> int:
-        """Return the instant by the offset that was in force. If several may be, the newest instant is
-        taken."""
+        """Return the instant by the offset that was in force; of several, the newest instant."""
         newest_ns = realtime_ns + self._offset_ns
         for outdated_ns, offset_ns in reversed(self._former):
             if read_ns > outdated_ns:
@@ -86,8 +84,7 @@ class ClockMap:
         return newest_ns
 
     def _best_pair(self, pairs: int) -> tuple[int, int]:
-        """Return the offset, and its uncertainty, of the quickest of some readings of one clock between two
-        of the other."""
+        """Return the offset by the quickest of some readings of both clocks, and its uncertainty."""
         best_ns, offset_ns = 1 << 62, 0
         for _ in range(pairs):
             before_ns = self._monotonic_ns()

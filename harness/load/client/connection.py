@@ -103,8 +103,7 @@ class Connection:
             watcher.close()
 
     def is_idle(self) -> bool:
-        """Return whether another request may be sent: it is open as far as one can see, and nothing came
-        unasked."""
+        """Return whether another request may be sent: it is open, and nothing came unasked."""
         try:
             data = self._receiver.read(self._socket)
             if not data or not self._tls:

@@ -71,8 +71,7 @@ class Framing:
         return self.is_complete
 
     def close(self) -> bool:
-        """Note that the connection has ended. Returns whether that is how this response ends. Raises
-        FramingError."""
+        """Note that the connection has ended. Returns whether this response ends so. Raises FramingError."""
         self.check()
         if self.status is not None and not self.is_chunked and self._length is None:
             self._end = len(self.raw)
@@ -86,8 +85,7 @@ class Framing:
 
     @property
     def keeps_alive(self) -> bool:
-        """True if another request may follow on the connection: the response is complete, with nothing
-        behind it."""
+        """True if another request may follow: the response is complete, with nothing behind it."""
         return self._keeps_alive and self.is_complete and len(self.raw) == self._end
 
     def body(self) -> bytes:

@@ -7,7 +7,6 @@ engine. There are no proxies and no redirects.
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Self
 
 import gevent
@@ -108,7 +107,5 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -13,7 +13,6 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from gevent import get_hub, monkey
@@ -145,13 +144,11 @@ class Receiver:
         return on_readable
 
     def read(self, socket: Any) -> memoryview:
-        """Return what is there, without a stamp, good until the next read. Raises OSError, BlockingIOError
-        too."""
+        """Return what is there, good until the next read. Raises OSError, BlockingIOError too."""
         return self._view[: socket.recv_into(self._buffer)]
 
     def arrivals_ns(self, stamps: array[int], read_ns: array[int]) -> list[int]:
-        """Return the instants of reads: by the kernel's stamps (seconds, nanoseconds, or zeros) if it gave
-        all."""
+        """Return the instants of reads: by the kernel's stamps (zeros: none) if it gave all."""
         if not self._use_kernel:
             return list(read_ns)
         if unstamped := stamps[::2].count(0):
@@ -186,8 +183,7 @@ class Receiver:
             self._sleep(self._gather_s)
 
     def _gathering_s(self, now_ns: int) -> float:
-        """Return how long to gather, by the pace of the reads since the last look. 0 if it is not worth it.
-        Return how long to gather, by the pace of the reads since the last look. 0 if it is not worth it."""
+        """Return how long to gather, by the pace of the latest reads. 0 if it is not worth it."""
         period_s, reads = (now_ns - self._pace_ns) / 1e9, self.reads - self._pace_reads
         self._pace_ns, self._pace_reads = now_ns, self.reads
         # Without the kernel's stamps it would make ours late; and few reads cost little.
@@ -199,9 +195,7 @@ class Receiver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for watcher in (self._prepare, self._idle):
             watcher.stop()
             watcher.close()
@@ -216,8 +210,7 @@ class TlsRecords:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     def shake_hands(self) -> bool:
-        """Return whether it is done. Else send `outgoing`, feed what comes, and call again. Raises
-        ssl.SSLError."""
+        """Return whether it is done. Else send `outgoing`, feed what comes, and call again."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:

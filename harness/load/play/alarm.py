@@ -132,8 +132,7 @@ class Alarm:
         self._timer.set(due_ns)
 
     def _ring(self) -> None:
-        """Wake what is due, in the hub. A greenlet that was killed in its wait left its waiter, which wakes
-        nobody."""
+        """Wake what is due, in the hub. The waiter of a greenlet that was killed meanwhile wakes nobody."""
         while self._waits and self._waits[0][0] <= time.monotonic_ns():
             heappop(self._waits)[2].switch(None)
         if self._waits:

@@ -65,8 +65,7 @@ def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
 def _placed(
     load: Load, seed: int, conversations: Iterator[Conversation]
 ) -> Iterator[tuple[float, Conversation | None]]:
-    """Yield all conversations of a cell, each with its place in time; if they run out, then None with the
-    place of the next one."""
+    """Yield all conversations with their places in time, then None with the place of the next one."""
     if load.kind == "trace":
         yield from _traced(load, conversations)
         return

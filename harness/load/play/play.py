@@ -177,8 +177,7 @@ def _report_progress(
 
 
 def pulse_of(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Pulse:
-    """Return how far a traffic that has started is. It takes a fraction of a millisecond, whatever the load.
-    Return how far a traffic that has started is. It takes a fraction of a millisecond, whatever the load."""
+    """Return how far a traffic that has started is. It takes less than a millisecond, whatever the load."""
     assert traffic.started_ns is not None
     late_s = lag.summary_s()
     return Pulse(

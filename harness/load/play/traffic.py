@@ -172,8 +172,7 @@ class Traffic:
     # --- how it ends -----------------------------------------------------------------------------
 
     def _run_out(self, due_ns: int | None) -> None:
-        """Note that no conversation is left to begin. The next would have been due at `due_ns`, if that is
-        known."""
+        """Note that no conversation is left to begin. `due_ns`: when the next would have been due."""
         if self.closed.is_set():
             return
         self._has_run_out = True
@@ -193,8 +192,7 @@ class Traffic:
                 self.end_window("conversations", time.monotonic_ns())
 
     def goes_on_after(self, step: int) -> bool:
-        """Return whether the window goes on after a step of load.duration. Blocks until the first worker has
-        decided."""
+        """Return whether the window goes on after a step. Blocks until the first worker has decided."""
         while (decided := self.window.goes_on_after(step)) is None and not self.closed.is_set():
             gevent.sleep(_LOOK_S)
         return bool(decided)
