@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.errors import MissingError
 from harness.whole_files import sync, write_whole
 
 OnLine = Callable[[str], None]
@@ -37,12 +38,23 @@ def read(path: Path) -> Manifest | None:
     return None
 
 
-def finish(part: Path, path: Path, facts: Mapping[str, Any]) -> None:
+def finish(
+    part: Path, path: Path, facts: Mapping[str, Any], expected: Mapping[str, str | None] | None = None
+) -> None:
     """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
 
-    Blocks while all of it is hashed.
+    `expected`: the sha256 that files should have, by name; that of a part which is a file under "". Where one
+    has another it is removed, and MissingError raised. Blocks while all of it is hashed.
     """
-    manifest = {**facts, **measured(part), "made": datetime.now(UTC).isoformat(timespec="seconds")}
+    found = measured(part)
+    for name, digest in (expected or {}).items():
+        actual = found["files"][name]["sha256"] if name else found["sha256"]
+        if digest and actual != digest:
+            (part / name).unlink()
+            raise MissingError(
+                f"{name or path.name} has sha256 {actual}, but should have {digest}; try again"
+            )
+    manifest = {**facts, **found, "made": datetime.now(UTC).isoformat(timespec="seconds")}
     for each in [part, *(part.rglob("*") if part.is_dir() else ())]:
         sync(each)
     _manifest_path(path).unlink(missing_ok=True)  # first: what is half replaced does not count

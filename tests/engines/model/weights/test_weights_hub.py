@@ -131,7 +131,7 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
 
 def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.lies_about = "model.safetensors"
-    with pytest.raises(MissingError, match=r"model\.safetensors has hash [0-9a-f]{64}, but should have"):
+    with pytest.raises(MissingError, match=r"model\.safetensors has sha256 [0-9a-f]{64}, but should have"):
         prepared(CHECKPOINT, tmp_path)
     assert find(CHECKPOINT, tmp_path) is None
 
