@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal, Protocol
 
 from engines import ENGINES, QUANTIZATIONS
@@ -171,17 +172,14 @@ class _Question:
         settings, facts = self.settings, self.known.facts
         asked = self._asked()
         terms = asked[0].terms
-        # The plan fills them for all fairness but stock.
-        assert terms.context_length is not None
-        assert terms.concurrent_sequences is not None
-        assert terms.kv_cache_tokens is not None
-        plan.check_most_context(settings, settings.models[0], terms.context_length, facts.context_length)
+        context_length = terms.context_length or 0
+        plan.check_most_context(settings, settings.models[0], context_length, facts.context_length)
         found = [(each, self._row(each)) for each in asked]
         return FitTable(
             settings.models[0],
-            terms.concurrent_sequences,
-            terms.context_length,
-            terms.kv_cache_tokens,
+            terms.concurrent_sequences or 0,
+            context_length,
+            terms.kv_cache_tokens or 0,
             terms.tensor_parallel,
             differs,
             tuple(row for _, row in found if isinstance(row, FitRow)),
@@ -250,7 +248,7 @@ class _Question:
         each_bytes = self.memory.device_bytes
         memory_bytes = each_bytes if device == "cpu" else shared_bytes(deployment, each_bytes)
         share = need.total_bytes / memory_bytes
-        room = _Room(deployment, facts, device, memory_bytes * FITS_SHARE)
+        most_users, longest_context = self._room(deployment, memory_bytes * FITS_SHARE)
         program = getattr(deployment.options, "program", None)
         lack = self._why_not_had(deployment)
         return FitRow(
@@ -263,44 +261,31 @@ class _Question:
             memory_bytes=memory_bytes,
             share=share,
             verdict="fits" if share <= FITS_SHARE else "tight" if share <= 1 else "does not fit",
-            most_users=room.most_users(),
-            longest_context=room.longest_context(),
+            most_users=most_users,
+            longest_context=longest_context,
             why_not_had=None if lack is None else lack.text,
         )
 
-
-@dataclass(frozen=True)
-class _Room:
-    """A deployment with other numbers of users and other contexts, in `limit_bytes`."""
-
-    deployment: Deployment
-    facts: ModelFacts
-    device: Device
-    limit_bytes: float
-
-    def most_users(self) -> int | None:
-        context = self.deployment.terms.context_length
+    def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
+        """Return the most users with the same context, and the longest context for as many users, that
+        fit."""
+        context, users = deployment.terms.context_length, deployment.terms.concurrent_sequences
+        # The plan fills them for all fairness but stock.
         assert context is not None
-        one, two = self._needed_bytes(1, context), self._needed_bytes(2, context)
-        if one is not None and one == two:
-            return None if one <= self.limit_bytes else 0
-        return largest(1, MOST_USERS, lambda users: self._has(users, context)) or 0
-
-    def longest_context(self) -> int | None:
-        users = self.deployment.terms.concurrent_sequences
         assert users is not None
-        return largest(_LEAST_CONTEXT, self.facts.context_length, lambda tokens: self._has(users, tokens))
 
-    def _has(self, users: int, context: int) -> bool:
-        needed_bytes = self._needed_bytes(users, context)
-        return needed_bytes is not None and needed_bytes <= self.limit_bytes
+        def needed_bytes(users: int, context: int) -> float:
+            terms = replace(
+                deployment.terms,
+                context_length=context,
+                concurrent_sequences=users,
+                kv_cache_tokens=users * context,
+            )
+            need = need_of(replace(deployment, terms=terms), self.known.facts, self.memory.device)
+            return inf if isinstance(need, Reason) else need.total_bytes
 
-    def _needed_bytes(self, users: int, context: int) -> int | None:
-        terms = replace(
-            self.deployment.terms,
-            context_length=context,
-            concurrent_sequences=users,
-            kv_cache_tokens=users * context,
-        )
-        need = need_of(replace(self.deployment, terms=terms), self.facts, self.device)
-        return None if isinstance(need, Reason) else need.total_bytes
+        most = largest(1, MOST_USERS, lambda each: needed_bytes(each, context) <= limit_bytes) or 0
+        most_context = self.known.facts.context_length
+        longest = largest(_LEAST_CONTEXT, most_context, lambda each: needed_bytes(users, each) <= limit_bytes)
+        is_serial = needed_bytes(1, context) == needed_bytes(2, context)
+        return (None if is_serial and most else most), longest
