@@ -83,43 +83,33 @@ def test_up_to_nine_tenths_fit_and_up_to_all_is_tight(toy: Weighed, size: int, v
     assert table.rows[0].verdict == verdict
 
 
-def test_the_most_users_and_the_longest_context_are_the_largest_that_fit(toy: Weighed) -> None:
-    [table] = asked(*TOY, "load.concurrency=4", size=1000)
-    # 900 - 50 bytes: 8 users x 100 tokens; 4 users x 212 tokens.
-    assert (table.rows[0].most_users, table.rows[0].longest_context) == (8, 212)
-
-
-def test_what_does_not_fit_says_what_would(toy: Weighed) -> None:
-    [table] = asked(*TOY, "load.concurrency=32", size=1000)
-    [row] = table.rows
-    assert (row.verdict, row.most_users, row.longest_context) == ("does not fit", 8, 26)
-
-
-def test_weights_that_do_not_fit_have_no_users_and_no_context(toy: Weighed) -> None:
-    [table] = asked(*TOY, "load.concurrency=1", size=40)
-    assert (table.rows[0].most_users, table.rows[0].longest_context) == (0, None)
-
-
-def test_the_longest_context_is_no_longer_than_the_models(toy: Weighed) -> None:
-    [table] = asked(*TOY, "load.concurrency=1", size=10**6)
-    assert table.rows[0].longest_context == 1000
-
-
-def test_an_engine_that_serves_one_at_a_time_has_any_number_of_users(toy: Weighed) -> None:
-    toy.is_serial = True
-    [table] = asked(*TOY, "load.concurrency=32", size=1000)
-    assert (table.rows[0].total_bytes, table.rows[0].most_users) == (150, None)
-
-
-def test_more_users_than_are_looked_for_are_a_number_all_the_same(toy: Weighed) -> None:
-    [table] = asked(*TOY, "load.concurrency=32", size=10**12)
-    assert table.rows[0].most_users == MOST_USERS
-
-
-def test_one_at_a_time_that_does_not_fit_has_no_users(toy: Weighed) -> None:
-    toy.is_serial = True
-    [table] = asked(*TOY, "load.concurrency=32", size=100)
-    assert table.rows[0].most_users == 0
+@pytest.mark.parametrize(
+    ("users", "size", "is_serial", "most_users", "longest_context"),
+    [
+        # 900 - 50 bytes: 8 users x 100 tokens; 4 users x 212 tokens.
+        (4, 1000, False, 8, 212),
+        (32, 1000, False, 8, 26),
+        # The weights do not fit.
+        (1, 40, False, 0, None),
+        # No longer than the model's.
+        (1, 10**6, False, (900_000 - 50) // 100, 1000),
+        (32, 10**12, False, MOST_USERS, 1000),
+        # One at a time: any number of users, or none.
+        (32, 1000, True, None, 850),
+        (32, 100, True, 0, 40),
+    ],
+)
+def test_the_most_users_and_the_longest_context_are_the_largest_that_fit(
+    toy: Weighed,
+    users: int,
+    size: int,
+    is_serial: bool,
+    most_users: int | None,
+    longest_context: int | None,
+) -> None:
+    toy.is_serial = is_serial
+    [table] = asked(*TOY, f"load.concurrency={users}", size=size)
+    assert (table.rows[0].most_users, table.rows[0].longest_context) == (most_users, longest_context)
 
 
 def test_several_loads_and_contexts_are_a_table_each(toy: Weighed) -> None:

@@ -136,12 +136,6 @@ def test_the_run_seed_changes_all_conversations() -> None:
     assert one.starts[0].cells[0].seed != two.starts[0].cells[0].seed
 
 
-def test_concurrent_sequences_are_the_largest_load_unless_given() -> None:
-    assert made("load.concurrency=1,8").starts[0].deployment.terms.concurrent_sequences == 8
-    given = made("load.concurrency=1,8", "engine.concurrent_sequences=2")
-    assert given.starts[0].deployment.terms.concurrent_sequences == 2
-
-
 def test_a_kv_cache_that_holds_no_conversation_is_the_users_mistake() -> None:
     with pytest.raises(UserError, match=r"engine\.kv_cache_tokens=1000: holds no conversation of .*=4096"):
         made("engine=llama_cpp", "engine.kv_cache_tokens=1000")
