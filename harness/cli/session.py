@@ -68,8 +68,8 @@ def measured(
 ) -> tuple[Path, Sequence[CellRecord]]:
     """Measure a task and write the report, whatever happens.
 
-    Return its directory, and the records of the cells that were measured now. Raises UserError if there is
-    nothing to measure, whatever is left of it.
+    Return its directory, and the records of the cells that were measured now. Raises UserError if every
+    combination of the plan is skipped.
     """
     with signals_interrupt(), show:
         for line in (*skip_lines(task.whole.skips), *task.about):
@@ -79,7 +79,7 @@ def measured(
 
 
 def check_any(whole: Plan, verb: str) -> None:
-    """Raise UserError if nothing is left of a plan."""
+    """Raise UserError if every combination of a plan is skipped."""
     if not whole.starts:
         raise UserError(f"nothing to {verb}: every combination was skipped")
 

@@ -41,7 +41,7 @@ def measuring(start: PlannedStart, **changes: object) -> Doing:
         start, "start 2 of 6", 700.0, is_ready=True, cell=start.cells[0], progress=PROGRESS, now=NOW,
         heard_s=720.0,
     )  # fmt: skip
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def shown(view: View, now_s: float = 720.0, width: int = 80, *, color: bool = True) -> list[str]:
@@ -55,13 +55,13 @@ def shown(view: View, now_s: float = 720.0, width: int = 80, *, color: bool = Tr
 def words(view: View, **options: object) -> dict[str, str]:
     """What each label says, without its bar."""
     found = {}
-    for line in shown(view, **options):  # type: ignore[arg-type]
+    for line in shown(view, **options):
         label, _, value = line.partition(" ")
         found[label] = value.strip().lstrip("━╸╺").strip()
     return found
 
 
-def test_a_cell_is_shown_with_all_that_there_is(start: PlannedStart) -> None:
+def test_a_cell_is_shown_with_all_that_there_is(start):
     assert words(replace(WHOLE, doing=measuring(start))) == {
         "": "",
         "run": "7 of 24 cells after 12 min, about 17 min left",
@@ -74,7 +74,7 @@ def test_a_cell_is_shown_with_all_that_there_is(start: PlannedStart) -> None:
     }
 
 
-def test_what_is_not_known_is_a_dash_and_never_zero(start: PlannedStart) -> None:
+def test_what_is_not_known_is_a_dash_and_never_zero(start):
     nothing = Glance(8.0, 0, None, None, None, None)
     progress = Progress(17.0, 0, 0, 36, "window", {}, nothing, None)
     found = words(replace(WHOLE, doing=measuring(start, progress=progress, now=Now())))
@@ -84,20 +84,20 @@ def test_what_is_not_known_is_a_dash_and_never_zero(start: PlannedStart) -> None
     assert found["client"] == "36 in flight; its loop late by p99 -"
 
 
-def test_a_server_that_counts_no_tokens_is_shown_by_chunks(start: PlannedStart) -> None:
+def test_a_server_that_counts_no_tokens_is_shown_by_chunks(start):
     progress = replace(PROGRESS, recent=replace(GLANCE, tokens_per_s=None))
     assert words(replace(WHOLE, doing=measuring(start, progress=progress)))["lately"].startswith(
         "617 chunks/s; "
     )
 
 
-def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are(start: PlannedStart) -> None:
+def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are(start):
     few = Glance(10.0, 1, 12.0, 6.0, None, None, 1)
     found = words(replace(WHOLE, doing=measuring(start, progress=replace(PROGRESS, recent=few))))
     assert found["lately"] == "12.0 tokens/s; TTFT p50 -, p95 - (last 10 s, n=1)"
 
 
-def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(start: PlannedStart) -> None:
+def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(start):
     uneven = replace(PROGRESS, recent=replace(GLANCE, is_uneven=True))
     found = words(replace(WHOLE, doing=measuring(start, progress=uneven)))
     assert found["lately"].endswith(" (up to 10 s, n=212)")
@@ -112,24 +112,24 @@ def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(
         ("drain", 36.0, "drain, 36 requests to end"),
     ],
 )
-def test_each_phase_tells_how_far_it_is(start: PlannedStart, phase: str, t_s: float, said: str) -> None:
+def test_each_phase_tells_how_far_it_is(start, phase, t_s, said):
     progress = replace(PROGRESS, phase=phase, t_s=t_s)
     assert words(replace(WHOLE, doing=measuring(start, progress=progress)))["phase"] == said
 
 
-def test_a_window_without_a_length_has_no_bar() -> None:
+def test_a_window_without_a_length_has_no_bar():
     [start] = plan_of(
         [deployment("a", "b")], [Load(concurrency=1, warmup_s=5.0, duration_s=None, conversations=9)]
     ).starts
     assert words(replace(WHOLE, doing=measuring(start)))["phase"] == "window, 12 s"
 
 
-def test_a_load_process_that_falls_silent_is_shown_as_such(start: PlannedStart) -> None:
+def test_a_load_process_that_falls_silent_is_shown_as_such(start):
     said = words(replace(WHOLE, doing=measuring(start)), now_s=760.0)["phase"]
     assert said == "window, 15 of 30 s (last heard 40 s ago)"
 
 
-def test_a_start_tells_its_stage_or_what_is_waited_for(start: PlannedStart) -> None:
+def test_a_start_tells_its_stage_or_what_is_waited_for(start):
     doing = Doing(start, "start 1 of 6", 700.0, stage="weights_loaded")
     assert words(replace(WHOLE, doing=doing))["phase"] == "starting, 20 s, last step: weights loaded"
     held = replace(doing, unfit="up to 30 s: 1.00 GiB more")
@@ -143,7 +143,7 @@ def test_a_start_tells_its_stage_or_what_is_waited_for(start: PlannedStart) -> N
     )
 
 
-def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(start: PlannedStart) -> None:
+def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(start):
     assert words(View(0.0, done=3))["run"] == "3 cells after 12 min"
     assert WHOLE.left
     for least in (
@@ -153,7 +153,7 @@ def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(st
         assert words(least)["run"] == "7 of 24 cells after 12 min, at least 17 min left"
 
 
-def test_the_self_test_shows_its_load() -> None:
+def test_the_self_test_shows_its_load():
     view = View(700.0, "load", 1, 3, doing=SelfTesting("64 streams x 100 chunks/s", PROGRESS, 720.0))
     found = words(view)
     assert found["run"] == "1 of 3 loads after 20 s"
@@ -164,7 +164,7 @@ def test_the_self_test_shows_its_load() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 59, 80, 200])
 @pytest.mark.parametrize("color", [True, False])
-def test_no_line_is_longer_than_the_terminal_is_wide(start: PlannedStart, width: int, color: bool) -> None:
+def test_no_line_is_longer_than_the_terminal_is_wide(start, width, color):
     held = measuring(start, unfit="others " * 50)
     for doing in (measuring(start), held):
         lines = shown(replace(WHOLE, doing=doing), width=width, color=color)
@@ -172,13 +172,13 @@ def test_no_line_is_longer_than_the_terminal_is_wide(start: PlannedStart, width:
         assert [line[:8].strip() for line in lines][1:4] == ["run", "now", "phase"]
 
 
-def test_a_bar_shows_how_much_is_done_without_colours_too(start: PlannedStart) -> None:
+def test_a_bar_shows_how_much_is_done_without_colours_too(start):
     [run] = [line for line in shown(WHOLE, color=False) if line.startswith("run")]
     bar = run[9 : 9 + BAR_WIDTH].rstrip()
     assert len(bar) == round(BAR_WIDTH * 7 / 24)
 
 
-def test_control_characters_and_markup_are_words(start: PlannedStart) -> None:
+def test_control_characters_and_markup_are_words(start):
     label = "\x1b[31m[bold]x\r\n\u202ey"
     hostile = replace(start, deployment=replace(start.deployment, label=label))
     doing = Doing(hostile, "start 1 of 1", 700.0, stage="[red]\x07")
@@ -191,10 +191,10 @@ def test_control_characters_and_markup_are_words(start: PlannedStart) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.00421, "4.21 ms"), (0.842, "842 ms"), (12.34, "12.3 s"), (0.0004, "0.400 ms")]
 )
-def test_times_have_three_digits(seconds: float, said: str) -> None:
+def test_times_have_three_digits(seconds, said):
     assert time_text(seconds) == said
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(-1, "0 s"), (42.4, "42 s"), (720, "12 min"), (7600, "2.1 h")])
-def test_long_times_are_told_roughly(seconds: float, said: str) -> None:
+def test_long_times_are_told_roughly(seconds, said):
     assert clock(seconds) == said

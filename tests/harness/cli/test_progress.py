@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.progress.live import Doing, View
+from harness.cli.progress.live import View
 from harness.cli.progress.progress import Show
-from harness.contracts import Load, PlannedStart
+from harness.contracts import Load
 from harness.store.store import CellRecord
 from harness.store.tally import Result
 
@@ -21,26 +20,24 @@ REASON = "the server exited with code 1"
 
 
 @pytest.fixture
-def start() -> PlannedStart:
+def start():
     [start] = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)]).starts
     return start
 
 
-def record(start: PlannedStart, number: int, **changes: object) -> CellRecord:
+def record(start, number, **changes):
     [planned] = start.cells
     facts = {"status": "failed", "error": REASON, **changes}
     return CellRecord(
         number, start.name, start.deployment.label, 0, planned.scenario, planned.load, planned.seed, **facts
-    )  # type: ignore[arg-type]
+    )
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def lines(capsys):
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_reason_is_said_once_where_its_failures_follow_each_other(
-    start: PlannedStart, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_reason_is_said_once_where_its_failures_follow_each_other(start, capsys):
     show = Show(quiet=False)
     show.cell_ends(start, record(start, 1), Result())
     show.cell_ends(start, record(start, 2), Result())
@@ -52,9 +49,7 @@ def test_a_reason_is_said_once_where_its_failures_follow_each_other(
 
 
 @pytest.mark.parametrize("between", ["completed", "doubted", "ready"])
-def test_a_reason_is_said_again_where_anything_else_came_between(
-    start: PlannedStart, capsys: pytest.CaptureFixture[str], between: str
-) -> None:
+def test_a_reason_is_said_again_where_anything_else_came_between(start, capsys, between):
     show = Show(quiet=False)
     if between == "doubted":
         doubts = {"validity": "invalid", "reasons": ("no request was sent in the window",)}
@@ -69,9 +64,7 @@ def test_a_reason_is_said_again_where_anything_else_came_between(
     assert lines(capsys)[-1].endswith(f": failed: {REASON}")
 
 
-def test_a_grown_run_says_why_a_repeat_follows(
-    start: PlannedStart, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_grown_run_says_why_a_repeat_follows(start, capsys):
     show = Show(quiet=False)
     show.begin([start])
     show.grow([start, start], "repeat 4 follows: 7 %")
@@ -79,9 +72,7 @@ def test_a_grown_run_says_why_a_repeat_follows(
     assert show._view.total == 3
 
 
-def test_a_completed_cell_is_told_with_its_figures(
-    start: PlannedStart, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_completed_cell_is_told_with_its_figures(start, capsys):
     show = Show(quiet=False)
     done = record(start, 7, status="completed", error=None, summary=summary(0, requests=212))
     show.cell_ends(start, done, Result(1234.4, 0.04126, 180))
@@ -99,9 +90,7 @@ def test_a_completed_cell_is_told_with_its_figures(
 
 
 @pytest.mark.parametrize("terminal", ["no terminal", "dumb", "quiet"])
-def test_without_a_terminal_or_when_quiet_there_is_no_panel(
-    start: PlannedStart, terminal: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_or_when_quiet_there_is_no_panel(start, terminal, monkeypatch, capsys):
     if terminal != "no terminal":
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TERM", "dumb" if terminal == "dumb" else "xterm")
@@ -112,9 +101,7 @@ def test_without_a_terminal_or_when_quiet_there_is_no_panel(
     assert lines(capsys) == []
 
 
-def test_the_panel_takes_no_signals_and_is_gone_at_the_end(
-    start: PlannedStart, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_panel_takes_no_signals_and_is_gone_at_the_end(start, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     before = set(threading.enumerate())
@@ -129,12 +116,12 @@ def test_the_panel_takes_no_signals_and_is_gone_at_the_end(
     assert capsys.readouterr().out == ""
 
 
-def signals_of(thread: threading.Thread, name: str) -> int:
+def signals_of(thread, name):
     status = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith(name)).split()[1], 16)
 
 
-def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start: PlannedStart) -> None:
+def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start):
     show = Show(quiet=True)
     show.begin([start])
     show.start_begins(start)
@@ -142,66 +129,52 @@ def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start: Plan
     waiting = show._view.doing
     show.start_launches(start)
     launching = show._view.doing
-    assert isinstance(waiting, Doing)
-    assert isinstance(launching, Doing)
     assert (waiting.unfit, launching.unfit) == ("up to 30 s: 1.00 GiB more", None)
     assert launching.since_s > waiting.since_s
 
 
-def test_no_frame_has_a_cell_that_is_over_and_not_counted(
-    start: PlannedStart, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_frame_has_a_cell_that_is_over_and_not_counted(start, monkeypatch):
     show = Show(quiet=True)
     show.begin([start])
     show.start_begins(start)
     show.start_ready(start, 1.0)
     show.cell_begins(start, start.cells[0])
-    frames: list[View] = []
-    monkeypatch.setattr(Show, "__setattr__", noting(frames))
-    show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
-    assert [(view.done, view.doing.cell) for view in frames if isinstance(view.doing, Doing)] == [(1, None)]
+    frames = []
 
-
-def noting(frames: list[View]) -> Callable[[Show, str, object], None]:
-    """Keeps each view that the panel could draw."""
-
-    def note(show: Show, name: str, value: object) -> None:
+    def note(show, name, value):
         object.__setattr__(show, name, value)
         if isinstance(value, View):
             frames.append(value)
 
-    return note
+    monkeypatch.setattr(Show, "__setattr__", note)
+    show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
+    assert [(view.done, view.doing.cell) for view in frames] == [(1, None)]
 
 
-def test_an_interrupted_cell_is_not_counted_as_done(start: PlannedStart) -> None:
+def test_an_interrupted_cell_is_not_counted_as_done(start):
     show = Show(quiet=True)
     show.begin([start])
     show.cell_ends(start, record(start, 1, status="interrupted"), Result())
     assert show._view.done == 0
 
 
-def test_a_cells_line_has_the_first_of_its_doubts(
-    start: PlannedStart, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cells_line_has_the_first_of_its_doubts(start, capsys):
     reasons = ("short window", "lag", "steal")
     doubted = record(start, 1, status="completed", error=None, validity="suspect", reasons=reasons)
     Show(quiet=False).cell_ends(start, doubted, Result())
     assert lines(capsys)[0].endswith(" (suspect: short window; and 2 more)")
 
 
-def test_what_a_line_holds_is_neither_markup_nor_a_control_character(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_a_line_holds_is_neither_markup_nor_a_control_character(capsys):
     Show(quiet=False).line("[red]:x:\x1b[31m \u202e[/b]\nnext")
     assert lines(capsys) == ["[red]:x: [31m  [/b]", "next"]
 
 
-def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start: PlannedStart) -> None:
+def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start):
     show = Show(quiet=True)
     show.begin([start])
     show.start_begins(start)
     show.start_stage(start, "weights_loaded")
-    assert isinstance(show._view.doing, Doing)
     assert show._view.doing.stage == "weights_loaded"
     show.start_ready(start, 2.0)
     show.start_stage(start, "engine_ready")
