@@ -23,9 +23,9 @@ from harness.install.provision import Provisions, WeightsStore, provide
 from harness.install.startable import check_builds, device_of, images_of, select_devices
 from harness.load import limits
 from harness.processes.running import reap
+from harness.run.launch import key_of
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site
-from harness.run.start import key_of
 from harness.sampling import environment, nvml
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe

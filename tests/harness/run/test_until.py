@@ -114,7 +114,7 @@ def grown_run(place: Place) -> Place:
     budget changed on record to one that is spent, and resumed."""
     words = quick("reference.label=a,b", "until=ci:0.001%", "until.budget=1h", *SHORT)
     with begun(place, "run", *words, "--output", "run") as process:
-        wait_until(lambda: len(place.cells()) >= 7, 80)
+        wait_until(lambda: len(place.cells()) >= 7, 160)
         process.send_signal(signal.SIGINT)
         done = ended(process)
     assert done.returncode == 130, done.stderr

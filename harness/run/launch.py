@@ -1,0 +1,124 @@
+"""What a start launches: an engine's server as a process or a container, or a server that runs already.
+
+Engines are reached through their dict.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from engines import ENGINES
+from harness.contracts import (
+    AttachSpec,
+    ContainerSpec,
+    Deployment,
+    LaunchSpec,
+    NativeSpec,
+    Place,
+    PlannedStart,
+    masked_argv,
+)
+from harness.errors import ServerError, UserError
+from harness.install.builds import program_of
+from harness.install.install import compiled_dir
+from harness.install.inventory import version_of
+from harness.run.site import Site
+from harness.sampling import environment
+from harness.servers import probe, server
+from harness.servers.container import running_container
+from harness.store.store import Kept, StartRecord
+
+_HOST = "127.0.0.1"
+
+
+def key_of(deployment: Deployment) -> str | None:
+    """Return the API key from the environment for a running server. One that bench starts gets none."""
+    return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
+
+
+def launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequence[int]) -> LaunchSpec:
+    deployment = start.deployment
+    if deployment.terms.base_url:
+        return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
+    weights = site.provisions.weights_of(deployment)
+    installed = site.provisions.environment_of(deployment)
+    place = Place(
+        python=installed.python if installed else None,
+        weights=weights.path if weights else None,
+        host=_HOST,
+        port=server.free_port(_HOST),
+        scratch=scratch,
+        program=installed.program if installed else None,
+        devices=tuple(devices),
+        facts=weights.facts if weights else None,
+        chat_template=weights.chat_template if weights else None,
+        cache=compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
+    )
+    spec = ENGINES[deployment.engine].launch(deployment, place)
+    if not isinstance(spec, NativeSpec) or not devices:
+        return spec
+    # CUDA is to count the devices as NVML does.
+    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+    return replace(spec, environment={**shown, **spec.environment})
+
+
+@contextmanager
+def launched(
+    start: PlannedStart, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
+) -> Iterator[server.Server | None]:
+    """Start the server, or give None for one that runs already and answers."""
+    if isinstance(spec, AttachSpec):
+        try:
+            probe.probe_attached(spec, key_of(start.deployment))
+        except UserError as error:
+            raise ServerError(str(error)) from error
+        yield None
+        return
+    running: server.Server | None = None
+    try:
+        with _started(start, spec, site, record.path.with_name("server.log")) as running:
+            image, version = _built(start, spec, site)
+            record.update(
+                spawned_ns=running.started_ns,
+                pid=running.pid,
+                argv=masked_argv(running.argv),
+                environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
+                image=image,
+                version=version,
+            )
+            yield running
+    finally:
+        if running and (ended := running.process.ended):
+            record.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code)
+
+
+def _started(
+    start: PlannedStart, spec: NativeSpec | ContainerSpec, site: Site, log_path: Path
+) -> AbstractContextManager[server.Server]:
+    """Start a server of ours, as a process or in a container. Neither gets our API key."""
+    label, hints = start.deployment.label, ENGINES[start.deployment.engine].hints
+    if isinstance(spec, ContainerSpec):
+        return running_container(spec, engine=label, log_path=log_path, state_dir=site.state_dir, hints=hints)
+    return server.running_server(
+        spec,
+        engine=label,
+        log_path=log_path,
+        state_dir=site.state_dir,
+        hints=hints,
+        without=(start.deployment.terms.api_key_env,),
+    )
+
+
+def _built(start: PlannedStart, spec: LaunchSpec, site: Site) -> tuple[Mapping[str, str | None], str | None]:
+    """Return what identifies a container's image, and the engine's version by its image or environment."""
+    if isinstance(spec, ContainerSpec):
+        image = site.provisions.images.get(spec.image, {})
+        return image, image.get("image_version")
+    installed = site.provisions.environment_of(start.deployment)
+    versions = installed.versions if installed else {}
+    return {}, version_of(start.deployment.engine, program_of(start.deployment), versions)
