@@ -74,6 +74,11 @@ class Field:
     default: Any
 
     @property
+    def default_text(self) -> str:
+        """Return its default as a person would give it; durations in seconds."""
+        return shown(self.default) + ("s" if self.suffix == "_s" and self.default is not None else "")
+
+    @property
     def takes(self) -> str:
         """Return what its key takes, in words: `a duration, such as 500ms or 20s`, `native or docker`."""
         first = next(part for part in _parts(self.kind) if part is not type(None))
@@ -109,11 +114,8 @@ def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
 
 
 def option_keys(prefix: str, kind: type) -> list[str]:
-    """Return `key=default` of each option; durations in seconds."""
-    return [
-        f"{key}={shown(field.default)}{'s' if field.suffix == '_s' else ''}"
-        for key, field in fields_by_key(prefix, kind).items()
-    ]
+    """Return `key=default` of each option."""
+    return [f"{key}={field.default_text}" for key, field in fields_by_key(prefix, kind).items()]
 
 
 def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:

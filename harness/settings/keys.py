@@ -69,9 +69,7 @@ def takes_of_keys() -> dict[str, str]:
 
 def default_of_keys() -> dict[str, str]:
     """Return the default of every key as it would be given; `scenario.*` keys of all scenarios."""
-    of_fields = {
-        key: shown(field.default) + ("s" if field.suffix == "_s" else "") for key, field in _fields().items()
-    }
+    of_fields = {key: field.default_text for key, field in _fields().items()}
     first = {key: ",".join(map(as_text, values)) for key, values in DEFAULTS.items()}
     return {**first, **of_fields, **first, **goals.defaults()}
 

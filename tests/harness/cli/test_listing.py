@@ -111,6 +111,15 @@ def test_the_keys_say_what_they_take() -> None:
     assert [key for key, said in takes.items() if not said] == []
 
 
+def test_the_keys_say_their_defaults() -> None:
+    defaults = {row["key"]: row["default"] for row in facts_of("keys")}
+    assert (defaults["load.warmup"], defaults["load.grace"], defaults["engine.dtype"]) == (
+        "2.0s",
+        "null",
+        "null",
+    )
+
+
 def test_the_keys_of_an_engine_say_which_programs_there_are(toy: Toy) -> None:
     takes = {row["key"]: row["takes"] for row in facts_of("keys")}
     assert takes["toy.program"] == "first or second or a path"
