@@ -1,1 +1,1 @@
-"""One server: started, ready, alive, asked, stopped. Knows no load and no plan."""
+"""One server: started, ready, alive, asked, stopped. Knows no plan, and of a load only its decoder."""
