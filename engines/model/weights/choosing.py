@@ -68,10 +68,7 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way | Reaso
     there = {name: repo for name, repo in model.published.items() if bool(repo.files) == is_gguf}
     if wanted in there:
         return _published(there[wanted], weights, cache, model)
-    source = _published(model.published["bf16"], Weights(model.name, "bf16", "safetensors"), cache, model)
-    if isinstance(source, Reason):
-        return source
-    if made := _gguf_of_hub(source, wanted, cache) if is_gguf else _of_checkpoint(source, wanted):
+    if made := _of_hub_checkpoint(model.published["bf16"], "bf16", weights, cache, model):
         return made
     kind, listed = "GGUF" if is_gguf else "a checkpoint", ", ".join(there) or "nothing"
     return Reason(
@@ -92,20 +89,31 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way | Reason:
     if page is None:
         return way
     if weights.file_format == "gguf":
-        return way if isinstance(way, Way) else _gguf_instead(repo, weights, cache) or way
+        made = way if isinstance(way, Way) else _of_hub_checkpoint(repo, "bf16", weights, cache)
+        return made if isinstance(made, Way) else way
     if isinstance(way, Reason) or page.config is None:
         return way
     stored = quantization_of(page.config)
-    source = ways.published(repo, stored, "safetensors", files=way.files, commit=way.commit)
-    return _of_checkpoint(source, weights.quantization) or Reason(
+    return _of_hub_checkpoint(repo, stored, weights, cache) or Reason(
         f"model={weights.model} is {stored}, not {weights.quantization}"
     )
 
 
-def _gguf_instead(repo: HubRepo, weights: Weights, cache: Path | None) -> Way | None:
-    """Return how a file that a repository lacks is made of its checkpoint, if it has one."""
-    source = _published(repo, Weights(weights.model, "bf16", "safetensors"), cache)
-    return _gguf_of_hub(source, weights.quantization, cache) if isinstance(source, Way) else None
+def _of_hub_checkpoint(
+    repo: HubRepo, stored: str, weights: Weights, cache: Path | None, model: Model | None = None
+) -> Way | Reason | None:
+    """Return how weights are had from a repository's checkpoint; None where they cannot be.
+
+    Until the checkpoint is here to be looked at, its precision is what was said of it.
+    """
+    source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
+    if isinstance(source, Reason):
+        return source
+    if weights.file_format != "gguf":
+        return _of_checkpoint(source, weights.quantization)
+    path = source.at(cache) if cache else None
+    found = stored_precision(path) if path and kept.read(path) else stored
+    return _gguf_of_checkpoint(source, found, weights.quantization) if found else None
 
 
 def _published(
@@ -156,16 +164,6 @@ def _gguf_names(names: Sequence[str], kind: str) -> Sequence[str] | str:
     if len(singles) > 1:
         return f"has several {kind} files: {', '.join(singles)}"
     return singles or found
-
-
-def _gguf_of_hub(source: Way, wanted: str, cache: Path | None) -> Way | None:
-    """Return how a GGUF file is made of a checkpoint on the hub; None where that turned out to be quantized.
-
-    Until it is here to be looked at, it is taken for what was said of it.
-    """
-    path = source.at(cache) if cache else None
-    stored = stored_precision(path) if path and kept.read(path) else source.quantization
-    return _gguf_of_checkpoint(source, stored, wanted) if stored else None
 
 
 # --- the user's own files --------------------------------------------------------------------------
