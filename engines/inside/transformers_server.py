@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,6 +264,7 @@ class Line:
         self.thread = ThreadPoolExecutor(1)
         self.submitted = self.begun = self.ended = self.prompt_tokens = self.generated_tokens = 0
         self.queue_s = 0.0
+        self.lock = threading.Lock()  # of `submitted`; the others are the one thread's
 
     @property
     def waiting(self) -> int:
@@ -274,7 +276,8 @@ class Line:
 
         `job`: the prompt's tokens, the settings of generate, a seed or None, and `say`.
         """
-        self.submitted += 1
+        with self.lock:
+            self.submitted += 1
         self.thread.submit(self._generate, time.monotonic(), *job).result()
 
     def _generate(
