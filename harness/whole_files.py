@@ -12,26 +12,29 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     """Give the block a name beside `path` to write to, and move that file to `path` at the block's end.
 
-    What was at `path` stays until then. Of two processes that write the same file, the last one's stays.
-    Raises OSError. Whatever is raised, nothing is left behind.
+    What was at `path` stays until then. Of two processes that write the same file, the last one's stays. What
+    need not last beyond a power cut is written faster. Raises OSError. Whatever is raised, nothing is left
+    behind.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
-        sync(part)
+        if lasts:
+            sync(part)
         os.replace(part, path)
         with suppress(OSError):  # some file systems sync no directories
-            sync(path.parent)
+            if lasts:
+                sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, contents: bytes) -> None:
+def write_whole(path: Path, contents: bytes, *, lasts: bool = True) -> None:
     """Write a file in one go, as written_whole does. Raises OSError."""
-    with written_whole(path) as part:
+    with written_whole(path, lasts=lasts) as part:
         part.write_bytes(contents)
 
 

@@ -67,7 +67,8 @@ def supervised(
                 mark=process.mark,
                 grace_s=process.grace_s,
             )
-            write_whole(path, json.dumps(asdict(record)).encode())
+            # No process outlives the boot. Until this is written, a kill -9 of both leaves no trace of it.
+            write_whole(path, json.dumps(asdict(record)).encode(), lasts=False)
             yield process
     finally:
         if process.ended:
