@@ -23,7 +23,7 @@ SERVICE_S = TTFT_S + (TOKENS - 1) * ITL_S
 KNOWN = quick(
     f"reference.slots={SLOTS}", "reference.ttft=100ms", "reference.itl=10ms", "scenario.turns=1",
     "scenario.spread=0", f"scenario.output_tokens={TOKENS}", "scenario.think_time=0s",
-    "slo.success=90%", "load.warmup=0.4s", "load.duration=1.5s", "search.trials=1",
+    "slo.success=90%", "load.warmup=0.4s", "load.duration=1.5s", "load.min_requests=1", "search.trials=1",
 )  # fmt: skip
 SEARCH = [word for word in KNOWN if not word.startswith("load.concurrency")]
 USERS = ("slo.ttft_s.p90=140ms", "search.lowest=2", "search.highest=16")

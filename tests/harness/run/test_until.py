@@ -106,7 +106,13 @@ def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further
 
 # --- with servers ---------------------------------------------------------------------------------
 
-SHORT = ("load.warmup=0.1s", "load.duration=0.3s", "reference.ttft=5ms", "scenario.think_time=0s")
+SHORT = (
+    "load.warmup=0.1s",
+    "load.duration=0.3s",
+    "load.min_requests=1",
+    "reference.ttft=5ms",
+    "scenario.think_time=0s",
+)
 
 
 def grown_run(place: Place) -> Place:

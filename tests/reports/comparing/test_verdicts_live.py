@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = made(tmp_path_factory.mktemp("verdicts") / "p")
     keys = quick(
         "reference.itl=10ms,0.01s,11ms", "reference.ttft=5ms", "load.concurrency=8", "load.warmup=0.2s",
-        "load.duration=1s", "scenario.think_time=0s", f"repeats={STARTS_NEEDED}",
+        "load.duration=1s", "load.min_requests=1", "scenario.think_time=0s", f"repeats={STARTS_NEEDED}",
     )  # fmt: skip
     done = bench(place, "run", *keys, "--output", "run", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")

@@ -25,7 +25,7 @@ BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
 QUICK = (
     "engine=reference", "load.concurrency=1", "repeats=1", "load.warmup=0.2s", "load.duration=1s",
-    "reference.ttft=20ms", "reference.itl=2ms", "device=cpu", "guard=off",
+    "load.min_requests=1", "reference.ttft=20ms", "reference.itl=2ms", "device=cpu", "guard=off",
 )  # fmt: skip
 
 
