@@ -2,151 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from llama_cpp_serving import ANSWER_S, CHAT, MATCHED, MODEL, Live, environment, serving, weights
 from places import ROOT
-from waiting import wait_until
 
 from engines.llama_cpp.engine import ENGINE, Options
-from engines.model.weights import find
-from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn, Weights
-from harness.install.install import InstalledEnvironment, cache_dir, installed
-from harness.load.answer.chat import Decoded, classify, decode
+from harness.contracts import Deployment
 from harness.servers import prefix_cache
-from harness.servers.server import free_port
 
-pytestmark = pytest.mark.engines
-MODEL = "gemma3-270m"
-PROGRAMS = ("xllamacpp", "llama-server", "llama-cpp-python")
-TEMPLATE = ROOT / "engines" / "templates" / "gemma3.jinja"
-MATCHED = EngineTerms(
-    launcher="native",
-    context_length=512,
-    concurrent_sequences=2,
-    kv_cache_tokens=1024,
-    prefix_cache=True,
+# The first is the default engine; the others are compiled.
+PROGRAMS = (
+    pytest.param("xllamacpp", marks=pytest.mark.live),
+    pytest.param("llama-server", marks=pytest.mark.engines),
+    pytest.param("llama-cpp-python", marks=pytest.mark.engines),
 )
-CHAT = "/v1/chat/completions"
-ANSWER_S = 120
-
-
-@dataclass(frozen=True)
-class Live:
-    program: str
-    spec: NativeSpec
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    @contextmanager
-    def response(self, method: str, path: str, body: Any = None) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
-        headers = {"Content-Type": "application/json", "X-Request-Id": "001-0-3-1"}
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            yield response
-            response.close()
-        finally:
-            connection.close()
-
-    def facts(self) -> dict[str, Any]:
-        found = {}
-        for path in ENGINE.pages:
-            with self.response("GET", path) as page:
-                if page.status == 200:
-                    found[path] = json.loads(page.read())
-        return found
-
-    def is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()[-2000:]
-        try:
-            with self.response("GET", self.spec.ready_path) as page:
-                return page.status == 200
-        except OSError:
-            return False
-
-    def body(self, text: str, max_tokens: int, **more: Any) -> dict[str, Any]:
-        """As the load processes send it."""
-        return {
-            "model": self.spec.served_model,
-            "messages": [{"role": "user", "content": text}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **ENGINE.request_fields(Turn((), max_tokens), Options(program=self.program), "matched"),
-            **more,
-        }
-
-    def answer(self, text: str, max_tokens: int, **more: Any) -> Decoded:
-        with self.response("POST", CHAT, self.body(text, max_tokens, **more)) as response:
-            sent = response.read()
-            kind = response.getheader("Content-Type")
-        decoded = decode(sent, [1], [len(sent)])
-        assert classify(response.status, sent, decoded, kind) == ("ok", None)
-        assert decoded.saw_done
-        return decoded
-
-
-def environment(program: str) -> InstalledEnvironment:
-    spec = ENGINE.install(program, "cpu")
-    assert isinstance(spec, InstallSpec)
-    found = installed(cache_dir(), spec)
-    if found is None:
-        pytest.skip(f"not installed: bench install llama_cpp --program {program}")
-    return found
-
-
-def weights() -> Path:
-    found = find(Weights(MODEL, "gguf-q4_k_m", "gguf"), cache_dir())
-    if found is None:
-        pytest.skip("no weights: bench prepare")
-    return found.path
-
-
-@contextmanager
-def serving(
-    program: str, folder: Path, terms: EngineTerms = MATCHED, prefix: tuple[str, ...] = ()
-) -> Iterator[Live]:
-    made = environment(program)
-    # One thread: llama.cpp's threads wait for each other busily, and a test machine has other work.
-    deployment = Deployment(
-        "llama_cpp", MODEL, "gguf-q4_k_m", terms, Options(program=program, threads=1), "label"
-    )
-    port = free_port()
-    where = Place(
-        made.python, weights(), "127.0.0.1", port, folder, program=made.program, chat_template=TEMPLATE
-    )
-    spec = ENGINE.launch(deployment, where)
-    assert isinstance(spec, NativeSpec)
-    log = folder / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            (*prefix, *spec.argv),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **spec.environment},
-        )
-    live = Live(program, spec, process, port, log)
-    try:
-        wait_until(live.is_ready, limit_s=ANSWER_S)
-        yield live
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -212,10 +89,12 @@ def test_program_says_what_it_really_uses(server: Live) -> None:
         "threads": 1,
         "chat_template": "given",
     }
+    if server.program == "xllamacpp":
+        expected["engine_version"] = environment("xllamacpp").versions["xllamacpp"]
     assert {term: resolved.get(term) for term in expected} == expected
 
 
-@pytest.mark.parametrize("program", ["xllamacpp", "llama-server"])
+@pytest.mark.parametrize("program", PROGRAMS[:2])
 def test_slots_share_a_kv_cache_of_another_size(program: str, tmp_path: Path) -> None:
     terms = replace(MATCHED, kv_cache_tokens=768, speculative_tokens=8, seed=7)
     with serving(program, tmp_path, terms) as live:
@@ -232,7 +111,7 @@ def test_prefix_cache_off_evaluates_each_prompt_anew(program: str, tmp_path: Pat
         assert live.answer("The same words", 4).cached_tokens == 0
 
 
-@pytest.mark.parametrize("program", ["xllamacpp", "llama-server"])
+@pytest.mark.parametrize("program", PROGRAMS[:2])
 def test_token_that_ends_an_answer_is_held_back(program: str, tmp_path: Path) -> None:
     with serving(program, tmp_path) as live:
         wants_to_end = {"logit_bias": {"106": 1000}}  # <end_of_turn>
@@ -255,11 +134,12 @@ for call in range(3):
 """
 
 
+@pytest.mark.engines
 def test_llama_cpp_python_holds_back_every_token_that_ends_an_answer() -> None:
     python = environment("llama-cpp-python").python
     inside = ROOT / "engines" / "inside"
     said = subprocess.run(
-        [str(python), "-P", "-c", HELD_BACK, str(inside), str(weights())],
+        [str(python), "-P", "-c", HELD_BACK, str(inside), str(weights().path)],
         capture_output=True,
         text=True,
         check=True,
@@ -269,7 +149,7 @@ def test_llama_cpp_python_holds_back_every_token_that_ends_an_answer() -> None:
     assert said.stdout.splitlines() == ["[1, 106, 212]", "[1, 106, 212]", "[]"]
 
 
-@pytest.mark.parametrize("program", ["xllamacpp", "llama-cpp-python"])
+@pytest.mark.parametrize("program", PROGRAMS[::2])
 def test_sigterm_ends_it_in_the_middle_of_an_answer(program: str, tmp_path: Path) -> None:
     with (
         serving(program, tmp_path) as live,
@@ -280,6 +160,7 @@ def test_sigterm_ends_it_in_the_middle_of_an_answer(program: str, tmp_path: Path
         assert live.process.wait(timeout=live.spec.stop_grace_s) in (0, -signal.SIGTERM)
 
 
+@pytest.mark.engines
 def test_sigterm_ends_llama_server_once_its_clients_are_gone(tmp_path: Path) -> None:
     with serving("llama-server", tmp_path) as live:
         with live.response("POST", CHAT, live.body("Hello", 400)) as response:
@@ -293,7 +174,10 @@ def test_too_little_memory_has_a_remedy(program: str, tmp_path: Path) -> None:
     # Keys and values of the three layers without a window alone take 12 GB.
     terms = replace(MATCHED, context_length=4_000_000, concurrent_sequences=1, kv_cache_tokens=4_000_000)
     in_four_gib = ("sh", "-c", 'ulimit -v 4194304; exec "$@"', "sh")
-    with pytest.raises(AssertionError, match="context"), serving(program, tmp_path, terms, in_four_gib):
+    with (
+        pytest.raises(AssertionError, match="context"),
+        serving(program, tmp_path, terms, prefix=in_four_gib),
+    ):
         pass
     log = (tmp_path / "server.log").read_text()
     remedies = [hint.remedy for hint in ENGINE.hints if re.search(hint.pattern, log)]

@@ -30,7 +30,7 @@ from harness.servers.server import free_port
 pytestmark = pytest.mark.engines
 MODEL = "gemma3-270m"
 ENVIRONMENT = cache_dir() / "engines-by-hand" / "sglang-cpu"
-TEMPLATE = ROOT / "engines" / "templates" / "gemma3.jinja"
+TEMPLATE = ROOT / "engines" / "model" / "templates" / "gemma3.jinja"
 MATCHED = EngineTerms(
     launcher="native",
     context_length=512,
