@@ -235,6 +235,8 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
         if error.code != hub.REFUSED:
             raise
         raise hub.refused(repo, error.last_line.removeprefix(hub.REFUSAL)) from None
+    for stale in set(kept.files_below(part)) - {part / each.name for each in way.files}:
+        stale.unlink()  # of a download that was cut short, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
     return {**said, "first": min(each.name for each in way.files)} if way.file_format == "gguf" else said
 

@@ -129,6 +129,18 @@ def test_interrupted_download_is_not_finished_and_goes_on_with_the_next_file(
     assert set(fetched) == {"config.json", "model.safetensors"}
 
 
+def test_file_that_the_repository_has_no_more_is_not_kept(hub: Hub, tmp_path: Path) -> None:
+    part = tmp_path / "weights/hub/org--tiny@main/tiny.part"
+    part.mkdir(parents=True)
+    (part / "model-00002-of-00002.safetensors").write_bytes(b"of a download that was cut short")
+    made = prepared(CHECKPOINT, tmp_path)
+    assert sorted(path.name for path in made.path.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+
+
 def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.lies_about = "model.safetensors"
     with pytest.raises(MissingError, match=r"model\.safetensors has sha256 [0-9a-f]{64}, but should have"):
