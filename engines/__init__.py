@@ -1,4 +1,4 @@
-"""Every engine by its name, and the quantizations. One line here for each file beside it."""
+"""Every engine by its name, and the quantizations. One line here for each package beside it."""
 
 from __future__ import annotations
 
