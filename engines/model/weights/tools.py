@@ -1,17 +1,12 @@
-"""Environments of the programs that make weights: each has its own, since their pins conflict.
-
-Knows no engine but llama.cpp, whose llama-quantize comes with its server.
-"""
+"""Environments of the programs that make weights. Each has its own, since their pins conflict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from engines.llama_cpp import engine as llama_cpp
+from engines.common.launching import INSIDE, LOCKS
+from engines.common.llama_cpp_builds import LLAMA_SERVER, XLLAMACPP, environment
 from harness.contracts import InstallSpec
-
-_ENGINES = Path(__file__).parent.parent.parent
 
 _TORCH_NEEDS = {
     "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
@@ -25,19 +20,13 @@ def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, Install
     return {
         device: InstallSpec(
             environment=f"{name}-{device}",
-            lock=_ENGINES / "locks" / f"{name}-{device}.txt",
+            lock=LOCKS / f"{name}-{device}.txt",
             check=check,
             size_bytes=size,
             needs=_TORCH_NEEDS[device],
         )
         for device, size in size_bytes.items()
     }
-
-
-def _of_llama_cpp(program: str) -> InstallSpec:
-    spec = llama_cpp.ENGINE.install(program, "cpu")
-    assert isinstance(spec, InstallSpec)  # it is built for any CPU
-    return spec
 
 
 AUTOAWQ = _of_device(
@@ -58,25 +47,24 @@ LLMCOMPRESSOR = _of_device(
 )
 CHECKPOINT = InstallSpec(
     environment="tool-checkpoint-cpu",
-    lock=_ENGINES / "locks" / "tool-checkpoint-cpu.txt",
+    lock=LOCKS / "tool-checkpoint-cpu.txt",
     check="import gguf.quants, tokenizers",
     size_bytes=150_000_000,
 )
 # llama.cpp's converter, which makes GGUF files of checkpoints.
 CONVERT = InstallSpec(
     environment="tool-convert-cpu",
-    lock=_ENGINES / "locks" / "tool-convert-cpu.txt",
+    lock=LOCKS / "tool-convert-cpu.txt",
     check="import sys; sys.path[:0] = [sys.prefix + '/share/llama.cpp/gguf-py', sys.prefix + "
     "'/share/llama.cpp']; import gguf, conversion, sentencepiece",
     size_bytes=1_200_000_000,
-    mend=(_ENGINES / "inside" / "unpack_converter.py",),
+    mend=(INSIDE / "unpack_converter.py",),
     needs=_TORCH_NEEDS["cpu"],
 )
-
 # With the gguf package, which every user of llama.cpp has.
-GGUF = _of_llama_cpp("xllamacpp")
+GGUF = environment(XLLAMACPP, "cpu")
 # With bin/llama-quantize.
-QUANTIZE = _of_llama_cpp("llama-server")
+QUANTIZE = environment(LLAMA_SERVER, "cpu")
 
 # By the names that `bench install` knows.
 TOOLS: Mapping[str, InstallSpec] = {
