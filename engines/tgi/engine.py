@@ -25,7 +25,7 @@ from engines.common.overhead import (
     cache_tokens,
 )
 from engines.model import sizes
-from engines.tgi import log
+from engines.tgi import client, log
 from harness.contracts import (
     Deployment,
     Engine,
@@ -236,6 +236,7 @@ ENGINE = Engine(
     # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2. It has no
     # ignore_eos.
     unmatched=_unmatched,
+    read_pages=client.read_pages,
     # router/src/server.rs has no such route.
     reset_cache=lambda deployment: Reason("TGI has no way to empty its prefix cache but a new start"),
     pages=("/info",),

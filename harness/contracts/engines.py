@@ -43,8 +43,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A named set of an engine's own options for fairness=tuned. What the user gives wins. `source`: who
-    recommends it."""
+    """A named set of an engine's own options for fairness=tuned, and who recommends it (`source`)."""
 
     name: str
     options: Mapping[str, Scalar]
@@ -83,7 +82,7 @@ class Engine:
     launch: Callable[[Deployment, Place], LaunchSpec]
     # Return the files it needs. None: it needs none. Reason: why it does not serve this quantization.
     weights: Callable[[Deployment], Weights | Reason | None] = lambda deployment: None
-    # The programs that bench knows, the default first; just None where there is no choice.
+    # The programs that bench knows, the default first. None: there is no choice.
     programs: Sequence[str | None] = (None,)
     # How it can be started, the default first; none where bench can only attach to it.
     launchers: Sequence[Launcher] = ("native",)
@@ -102,8 +101,10 @@ class Engine:
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
         "bench knows no way to empty its prefix cache"
     )
-    # The server's JSON pages that `said` wants to see, as paths from its root.
+    # The server's JSON pages that `said` wants to see, as paths from its root. `read_pages` (base URL, key,
+    # seconds) reads them by the engine's own client; bench asks for what that does not give.
     pages: Sequence[str] = ()
+    read_pages: Callable[[str, str | None, float], Mapping[str, Any]] | None = None
     # Read its log and those pages that answered, by path. A page may have any shape.
     said: Callable[[str, Mapping[str, Any]], Said] = lambda log, pages: Said()
     # Where its Prometheus page (METRICS_PATH) has the common terms; empty where it has no page.

@@ -32,8 +32,11 @@ def ask(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple
     Block for up to 5 s for each of its pages. A server that was attached to has no log.
     """
     log = log_path.read_text(errors="replace") if log_path.is_file() else ""
+    pages = dict(engine.read_pages(base_url, key, _TIMEOUT_S)) if engine.read_pages else {}
+    missing = [page for page in engine.pages if page not in pages]
+    pages |= probe.fetch_facts(base_url, missing, timeout_s=_TIMEOUT_S, key=key)
     try:
-        said = engine.said(log, probe.fetch_facts(base_url, engine.pages, timeout_s=_TIMEOUT_S, key=key))
+        said = engine.said(log, pages)
     except Exception as error:  # whatever an engine's reading makes of a page of another shape
         return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
     terms, odd_terms = _usable(said.terms, _NUMBERS)
