@@ -10,6 +10,7 @@ a reason, never pynvml's exception. Knows nothing of what the values mean: that 
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,11 @@ def close() -> None:
 
 
 def _open() -> Any:
+    # pynvml takes a tenth of a second to import, which a machine without the driver's library is spared.
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        raise AbsentError("there is no NVIDIA driver (no libnvidia-ml.so.1)") from error
     try:
         import pynvml
     except ImportError as error:
@@ -60,10 +66,9 @@ def _open() -> Any:
     except TimeoutError as error:
         raise AbsentError(f"the NVIDIA driver does not answer ({error})") from error
     except pynvml.NVMLError as error:
-        what = {
-            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "there is no NVIDIA driver (no libnvidia-ml.so.1)",
-            pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed but not loaded",
-        }.get(error.value, f"NVML does not start: {error}")
+        what = f"NVML does not start: {error}"
+        if error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
+            what = "the NVIDIA driver is installed but not loaded"
         raise AbsentError(what) from error
     return pynvml
 
