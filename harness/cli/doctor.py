@@ -34,18 +34,15 @@ class Finding:
 
 def print_findings(out: Console, findings: Sequence[Finding]) -> None:
     """Print a row for each finding, with its remedy."""
-    marks = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
-    print_rows(
-        out,
-        [
-            {
-                "": marks[each.state],
-                "topic": each.topic,
-                "finding": " - ".join(filter(None, (each.text, each.remedy))),
-            }
-            for each in findings
-        ],
-    )
+    rows = [
+        {
+            "": "PROBLEM" if each.state == "problem" else each.state,
+            "topic": each.topic,
+            "finding": " - ".join(filter(None, (each.text, each.remedy))),
+        }
+        for each in findings
+    ]
+    print_rows(out, rows)
 
 
 def examine(cache: Path, results: Path) -> list[Finding]:
@@ -53,8 +50,7 @@ def examine(cache: Path, results: Path) -> list[Finding]:
     devices, docker = gpu.devices(), _docker()
     has_device, has_docker = not isinstance(devices, Reason), docker.state == "ok"
     return [
-        *_machine(),
-        *_devices(devices),
+        *_machine(devices),
         *engine_findings(cache, has_device=has_device, has_docker=has_docker),
         docker,
         _ports(),
@@ -64,7 +60,7 @@ def examine(cache: Path, results: Path) -> list[Finding]:
     ]
 
 
-def _machine() -> Iterator[Finding]:
+def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
     facts = environment.machine_facts()
     memory = int(facts["memory_bytes"] or 0) / 2**30
     text = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory:.1f} GiB, {facts['os']}"
@@ -73,12 +69,11 @@ def _machine() -> Iterator[Finding]:
     if load > cores / 2:
         text = f"load average {load:.1f} on {cores:.0f} cores"
         yield Finding("load", "note", text, "Wait until it is idle.")
-
-
-def _devices(devices: Sequence[gpu.DeviceFacts] | Reason) -> list[Finding]:
     if isinstance(devices, Reason):
-        return [Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")]
-    return [Finding("gpu", "ok", f"{device.index}: {device.name}") for device in devices]
+        yield Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")
+        return
+    for device in devices:
+        yield Finding("gpu", "ok", f"{device.index}: {device.name}")
 
 
 def engine_findings(cache: Path, *, has_device: bool, has_docker: bool) -> Iterator[Finding]:

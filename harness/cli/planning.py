@@ -11,9 +11,8 @@ from harness.errors import BenchError, UserError
 from harness.fit.fit_device import smallest_bytes
 from harness.install import install
 from harness.install.builds import uses_devices
-from harness.install.startable import device_of, select_devices, why_not_here
+from harness.install.startable import device_of, select_devices, why_not_on
 from harness.plan import plan
-from harness.plan.memory import DeviceBytes
 from harness.settings.config import Settings
 
 
@@ -22,25 +21,21 @@ def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = No
 
     See plan.make and check_goals.
     """
+    devices = select_devices(device_of(settings))
+    each_bytes = smallest_bytes(devices)
     whole = plan.make(
         settings,
         partial(weights.can_prepare, cache=install.cache_dir()),
-        why_not_here(device_of(settings)),
+        why_not_on(devices),
         most_context,
         is_new=is_new,
         repeats=repeats,
-        device_bytes=_device_bytes(settings),
+        device_bytes=lambda deployment: each_bytes if uses_devices(deployment) else None,
         shape=_shape,
     )
     if is_new:
         check_goals(settings, whole)
     return whole
-
-
-def _device_bytes(settings: Settings) -> DeviceBytes:
-    """Return how much memory each device of a deployment has on this machine."""
-    each_bytes = smallest_bytes(select_devices(device_of(settings)))
-    return lambda deployment: each_bytes if uses_devices(deployment) else None
 
 
 def _shape(model: str) -> ModelFacts | None:

@@ -6,20 +6,16 @@ Knows no engine: asks each engine's own file. What the user brought is looked at
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import engines
 from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason
 from harness.errors import UserError
-from harness.install.install import LIST_VERSIONS, python_of
+from harness.install.install import python_of, versions_in
 
-_LIMIT_S = 60.0
 # How a program's file begins: ELF, Mach-O's 64 bits, or a script.
 _PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!")
 
@@ -89,11 +85,6 @@ def uses_devices(deployment: Deployment) -> bool:
     return not is_process(deployment) or build.is_own or isinstance(build.spec_for("cuda"), InstallSpec)
 
 
-def tools() -> Mapping[str, InstallSpec]:
-    """Return environments of programs that prepare weights, by the name that `bench install` knows."""
-    return engines.TOOLS
-
-
 def check_own(build: Build) -> None:
     """Raise UserError where a program or an environment of the user's cannot be what it should be.
 
@@ -101,25 +92,24 @@ def check_own(build: Build) -> None:
     """
     said = f"{build.engine}.program={build.program}"
     if build.has_own_program:
-        _check_program(Path(build.program or ""), said)
-    if build.environment is not None:
-        what = f"{build.engine}.environment={build.environment}"
-        if build.has_own_program:
-            raise UserError(f"{what}: {said} is started by itself; give one of them")
-        _check_environment(Path(build.environment), what)
-
-
-def _check_program(path: Path, what: str) -> None:
-    is_program = path.is_file() and _begins_as_program(path)
-    remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
-    _refuse(
-        what,
-        {
+        path = Path(build.program or "")
+        is_program = path.is_file() and _begins_as_program(path)
+        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
+        problems = {
             "no such file": not path.exists(),
             "is not a file; give the path of the program itself": not path.is_file(),
             f"cannot be executed; {remedy}": not os.access(path, os.X_OK),
-        },
-    )
+        }
+        _refuse(said, problems)
+    if build.environment is not None:
+        what, folder = f"{build.engine}.environment={build.environment}", Path(build.environment)
+        problems = {
+            f"{said} is started by itself; give one of them": build.has_own_program,
+            "no such directory": not folder.exists(),
+            "is a file; give the directory that has bin/python": not folder.is_dir(),
+            "is not a Python environment (it has no bin/python)": not os.access(python_of(folder), os.X_OK),
+        }
+        _refuse(what, problems)
 
 
 def _begins_as_program(path: Path) -> bool:
@@ -128,17 +118,6 @@ def _begins_as_program(path: Path) -> bool:
             return file.read(4).startswith(_PROGRAMS)
     except OSError:
         return False
-
-
-def _check_environment(folder: Path, what: str) -> None:
-    _refuse(
-        what,
-        {
-            "no such directory": not folder.exists(),
-            "is a file; give the directory that has bin/python": not folder.is_dir(),
-            "is not a Python environment (it has no bin/python)": not os.access(python_of(folder), os.X_OK),
-        },
-    )
 
 
 def _refuse(what: str, problems: Mapping[str, bool]) -> None:
@@ -153,22 +132,8 @@ def own_versions(build: Build) -> dict[str, str]:
 
     Blocks while the environment's Python runs. Raises UserError where it does not run.
     """
-    if build.environment is None:
-        program = Path(build.program or "")
-        with program.open("rb") as file:
-            return {program.name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"}
-    python = python_of(Path(build.environment))
-    argv = [str(python), "-I", "-c", LIST_VERSIONS]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_LIMIT_S)
-        versions: dict[str, str] = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _does_not_run(build, python, str(error)) from error
-    except ValueError as error:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise _does_not_run(build, python, said) from error
-    return versions
-
-
-def _does_not_run(build: Build, python: Path, said: str) -> UserError:
-    return UserError(f"{build.engine}.environment={build.environment}: {python} does not run ({said})")
+    if build.environment is not None:
+        return versions_in(Path(build.environment), f"{build.engine}.environment={build.environment}")
+    program = Path(build.program or "")
+    with program.open("rb") as file:
+        return {program.name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"}

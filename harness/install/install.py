@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -16,12 +15,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from platformdirs import user_cache_path
 
 from harness.contracts import InstallSpec
@@ -31,12 +29,8 @@ from harness.install.packages import installer
 from harness.whole_files import write_whole
 
 MARKER = "installed.json"
-# In the marker: the hash of all that the environment is made from.
-MADE_FROM = "lock_sha256"
 PROGRAM = Path("bin", "program")
 COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
-# In an environment while it is made, as TMPDIR: a small /tmp does not matter, and nothing is left there.
-SCRATCH = "tmp"
 # Tells mending scripts how many bytes they may add; absent where the user asked for the install.
 LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
 # The locks are resolved for this Python; another works where every package has a wheel for it.
@@ -59,7 +53,15 @@ class InstalledEnvironment:
     program: Path | None
     versions: Mapping[str, str]  # distribution -> version; `cc`: the compiler's
     size_bytes: int
-    installed: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class _Marker:
+    """What the marker of a whole environment says."""
+
+    lock_sha256: str  # of all that the environment is made from
+    versions: dict[str, str]
+    size_bytes: int
 
 
 def cache_dir() -> Path:
@@ -94,13 +96,12 @@ def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
     Starts nothing."""
     folder = environment_dir(cache, spec)
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if marker.pop(MADE_FROM) != _made_from_sha256(spec):
-            return None
-        found = _environment(folder, spec, **marker)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=_Marker)
+    except (FileNotFoundError, ValueError):
         return None
-    return found if all(part.exists() for part in (found.python, found.program) if part) else None
+    found = _environment(folder, spec, marker)
+    is_whole = all(part.exists() for part in (found.python, found.program) if part)
+    return found if is_whole and marker.lock_sha256 == _made_from_sha256(spec) else None
 
 
 def install(
@@ -114,16 +115,32 @@ def install(
     MissingError with the end of the output where it fails or no compiler is here, UserError where the disk
     is full.
     """
+    folder, log = environment_dir(cache, spec), log_path(cache, spec)
     with _exclusive(cache, spec, on_line):
-        found = installed(cache, spec)
-        if found is None:
-            _clear(environment_dir(cache, spec))
-            _check_disk(cache, spec)
-            _make(cache, spec, on_line, limit_bytes)
-            found = installed(cache, spec)
-    if found is None:
-        raise MissingError(f"{spec.environment} was made but is not usable: {environment_dir(cache, spec)}")
-    return found
+        if found := installed(cache, spec):
+            return found
+        _clear(folder)
+        free = shutil.disk_usage(cache).free
+        if free < spec.size_bytes:
+            raise UserError(
+                f"{spec.environment} needs about {spec.size_bytes / 1e9:.1f} GB under {cache}, where "
+                f"{free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
+            )
+        log.write_bytes(b"")
+        made_from = _made_from_sha256(spec)
+        on_line(f"making {folder}")
+        versions: dict[str, str] = {}
+        # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
+        if spec.lock is not None:
+            versions |= _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
+        if spec.sources:
+            versions["cc"] = build(spec.sources, folder / PROGRAM, on_line)
+        marker = _Marker(made_from, versions, _size_bytes(folder))
+        made = _environment(folder, spec, marker)
+        if made.program is not None and not made.program.exists():
+            raise MissingError(f"{spec.environment} was installed without {made.program.relative_to(folder)}")
+        write_whole(folder / MARKER, msgspec.json.format(msgspec.json.encode(marker)))
+        return made
 
 
 def remove(cache: Path, spec: InstallSpec) -> int:
@@ -179,24 +196,6 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
     return (said.stdout.splitlines() or ["unknown"])[0]
 
 
-def _make(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None) -> None:
-    # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
-    folder, log = environment_dir(cache, spec), log_path(cache, spec)
-    log.write_bytes(b"")
-    made_from = _made_from_sha256(spec)
-    on_line(f"making {folder}")
-    versions: dict[str, str] = {}
-    if spec.lock is not None:
-        versions |= _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
-    if spec.sources:
-        versions |= {"cc": build(spec.sources, folder / PROGRAM, on_line)}
-    size_bytes, now = _size_bytes(folder), datetime.now(UTC).isoformat(timespec="seconds")
-    made = _environment(folder, spec, versions=versions, size_bytes=size_bytes, installed=now)
-    if made.program is not None and not made.program.exists():
-        raise MissingError(f"{spec.environment} was installed without {made.program.relative_to(folder)}")
-    _write_marker(folder, made, made_from)
-
-
 def _make_venv(
     folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine, limit_bytes: int | None
 ) -> dict[str, str]:
@@ -208,20 +207,23 @@ def _make_venv(
         "making a virtual environment",
         f"{name} got no virtual environment",
     )
-    scratch = folder / SCRATCH
+    # A small /tmp does not matter, and nothing is left there.
+    scratch = folder / "tmp"
     scratch.mkdir()
     # A start that is measured should not be the one that compiles modules.
     environment = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
     environment |= {} if limit_bytes is None else {LIMIT: str(limit_bytes)}
     command, settings = installer(python)
+    count = sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
+    advice = _advice(spec)
     # The lock is the whole of it: no dependencies are looked for.
     step(
         [*command, "--no-deps", "--require-hashes", "-r", str(lock)],
-        f"installing {_count_of_packages(lock)} packages",
+        f"installing {count} packages",
         f"{name} could not be installed",
         environment=environment | settings,
         shows=lambda line: line.strip().startswith(_SAID_BY_UV),
-        advice=_advice(spec),
+        advice=advice,
     )
     # -I: this process's PYTHONPATH is none of the environment's business.
     for script in spec.mend:
@@ -232,21 +234,15 @@ def _make_venv(
             f"{name} could not be mended by {script.name}",
             environment=environment,
             shows=lambda line: not line.startswith(_INDENT),
-            advice=_advice(spec),
+            advice=advice,
         )
     shutil.rmtree(scratch)
     step([python, "-I", "-c", spec.check], "trying it", f"{name} was installed but does not work")
-    listed = subprocess.run([python, "-I", "-c", LIST_VERSIONS], capture_output=True, text=True, check=True)
-    versions: dict[str, str] = json.loads(listed.stdout)
-    return versions
-
-
-def _count_of_packages(lock: Path) -> int:
-    return sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
+    return versions_in(folder, name)
 
 
 def _advice(spec: InstallSpec) -> list[str]:
-    """Return what to try where the packages of an environment could not be installed."""
+    """Return what to try when the packages cannot be installed."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     other = (
         f"The lock was made for Python {LOCK_PYTHON}, bench runs on {python}: "
@@ -255,15 +251,27 @@ def _advice(spec: InstallSpec) -> list[str]:
     return [*([spec.needs] if spec.needs else []), *([other] if python != LOCK_PYTHON else [])]
 
 
-def _environment(folder: Path, spec: InstallSpec, **facts: Any) -> InstalledEnvironment:
+def versions_in(folder: Path, whose: str) -> dict[str, str]:
+    """Return distribution -> version of a Python environment. `whose` begins the message of an error.
+
+    Blocks while its Python runs. Raises UserError where that does not run.
+    """
+    python = python_of(folder)
+    argv = [str(python), "-I", "-c", LIST_VERSIONS]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        return msgspec.json.decode(done.stdout, type=dict[str, str])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    except ValueError:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    raise UserError(f"{whose}: {python} does not run ({said})")
+
+
+def _environment(folder: Path, spec: InstallSpec, marker: _Marker) -> InstalledEnvironment:
     python = python_of(folder) if spec.lock else None
     program = folder / spec.program if spec.program else folder / PROGRAM if spec.sources else None
-    return InstalledEnvironment(folder=folder, python=python, program=program, **facts)
-
-
-def _write_marker(folder: Path, made: InstalledEnvironment, made_from: str) -> None:
-    facts = {key: value for key, value in asdict(made).items() if not isinstance(value, Path | None)}
-    write_whole(folder / MARKER, json.dumps(facts | {MADE_FROM: made_from}, indent=2).encode())
+    return InstalledEnvironment(folder, python, program, marker.versions, marker.size_bytes)
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
@@ -285,16 +293,6 @@ def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
     """Return the bytes of all files below; without is_shared, of those that no other place has as well."""
     files = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(file.st_size for file in files if is_shared or file.st_nlink == 1)
-
-
-def _check_disk(cache: Path, spec: InstallSpec) -> None:
-    # The folder exists: the lock of flock beside it does.
-    free = shutil.disk_usage(cache).free
-    if free < spec.size_bytes:
-        raise UserError(
-            f"{spec.environment} needs about {spec.size_bytes / 1e9:.1f} GB under {cache}, where "
-            f"{free / 1e9:.1f} GB are free; BENCH_CACHE_DIR names another place"
-        )
 
 
 def _beside(cache: Path, spec: InstallSpec, suffix: str) -> Path:

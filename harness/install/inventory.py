@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import engines
 from engines import ALIASES, ENGINES, QUANTIZATIONS
 from harness.contracts import Deployment, EngineTerms, InstallSpec, ModelFacts, Reason, Weights
 from harness.errors import UserError
 from harness.install import install
-from harness.install.builds import Build, tools
+from harness.install.builds import Build
 
 # How a reason begins where the engine serves the quantization, but the model cannot be had at it.
 SERVED_BUT = "served, but "
@@ -98,7 +99,7 @@ def tools_here(cache: Path) -> list[ToolHere]:
     """Return every tool with its state."""
     return [
         ToolHere(name, _found(name, None, spec, f"bench install {name}", cache))
-        for name, spec in tools().items()
+        for name, spec in engines.TOOLS.items()
     ]
 
 
@@ -109,8 +110,15 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     too. Raises UserError for an unknown name.
     """
     if name in ENGINES:
-        return _spec_of_engine(name, program, has_device=has_device)
-    known = tools()
+        programs = ENGINES[name].programs
+        if program is not None and program not in programs:
+            choices = ", ".join(filter(None, programs))
+            hint = f"choose from {choices}" if choices else "it is one program; leave --program out"
+            raise UserError(f"--program {program}: {name} has no such program; {hint}")
+        wanted = programs if program is None else (program,)
+        specs = (Build(name, each).spec(has_device=has_device) for each in wanted)
+        return next((spec for spec in specs if spec is not None), None)
+    known = engines.TOOLS
     names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
     found = next((known[each] for each in names if each in known), None)
     if found is None:
@@ -119,17 +127,6 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
     return found
-
-
-def _spec_of_engine(engine: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
-    programs = ENGINES[engine].programs
-    if program is not None and program not in programs:
-        choices = ", ".join(filter(None, programs))
-        hint = f"choose from {choices}" if choices else "it is one program; leave --program out"
-        raise UserError(f"--program {program}: {engine} has no such program; {hint}")
-    wanted = programs if program is None else (program,)
-    specs = (Build(engine, each).spec(has_device=has_device) for each in wanted)
-    return next((spec for spec in specs if spec is not None), None)
 
 
 def _program(build: Build, cache: Path, *, has_device: bool) -> Installable:
@@ -142,13 +139,13 @@ def _program(build: Build, cache: Path, *, has_device: bool) -> Installable:
 
 
 def _found(name: str, program: str | None, spec: InstallSpec, line: str, cache: Path) -> Installable:
-    found = install.installed(cache, spec)
     compiles = spec.is_built or bool(spec.sources)
-    if found is not None:
+    if found := install.installed(cache, spec):
         version = version_of(name, program, found.versions)
         return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
     state: State = "other" if install.environment_dir(cache, spec).exists() else "not installed"
-    state = "installing" if install.is_busy(cache, spec) else state
+    if install.is_busy(cache, spec):
+        state = "installing"
     return Installable(name, program, state, None, spec.size_bytes, line, compiles)
 
 

@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import engines
 from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 from harness.install import install
-from harness.install.builds import Build, build_of, check_own, is_process, own_versions, tools, uses_devices
+from harness.install.builds import Build, build_of, check_own, is_process, own_versions, uses_devices
 from harness.install.install_step import OnLine, run_supervised
 from harness.install.inventory import weights_needed
 from harness.plan.candidates import candidates
@@ -162,13 +163,13 @@ def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | No
 
 def _tool_line(spec: InstallSpec) -> str:
     """Return the command that installs an environment that a tool or an engine's program has."""
-    lines = {f"bench install {name}": [tool] for name, tool in tools().items()}
-    for name, engine in ENGINES.items():
-        for build in (Build(name, program) for program in engine.programs):
-            made = (build.spec_for("cpu"), build.spec_for("cuda"))
-            lines.setdefault(build.install_line, [each for each in made if isinstance(each, InstallSpec)])
+    builds = [Build(name, program) for name, engine in ENGINES.items() for program in engine.programs]
+    made: list[tuple[str, InstallSpec | Reason | None]] = [
+        *((f"bench install {name}", tool) for name, tool in engines.TOOLS.items()),
+        *((build.install_line, build.spec_for(device)) for build in builds for device in ("cpu", "cuda")),
+    ]
     return next(
-        line for line, specs in lines.items() for each in specs if each.environment == spec.environment
+        line for line, each in made if isinstance(each, InstallSpec) and each.environment == spec.environment
     )
 
 
@@ -184,11 +185,14 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
     """
     if settings.is_attached:
         raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
-    asked = _of_engines(settings) if "engine" in settings.given else _of_any(settings, can_prepare)
+    if "engine" in settings.given:
+        asked = [(each.label, ENGINES[each.engine].weights(each)) for each in candidates(settings)]
+    else:
+        asked = list(_of_any(settings, can_prepare))
     found: dict[Weights, None] = {}
     skips: list[Skip] = []
     for what, needed in asked:
-        reason = needed if isinstance(needed, Reason) else can_prepare(needed)
+        reason = can_prepare(needed) if isinstance(needed, Weights) else needed
         if reason is not None:
             skips.append(Skip(what, reason.text))
         elif isinstance(needed, Weights):
@@ -196,22 +200,15 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
     return list(found), skips
 
 
-def _of_engines(settings: Settings) -> Iterator[tuple[str, Weights | Reason]]:
-    for deployment in candidates(settings):
-        needed = ENGINES[deployment.engine].weights(deployment)
-        if needed is not None:
-            yield deployment.label, needed
-
-
-def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason]]:
+def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason | None]]:
     """Yield for each model and quantization all that can be had, else a reason.
 
     What the default engine takes comes first.
     """
     first = str(DEFAULTS["engine"][0])
-    engines = [first, *(name for name in ENGINES if name != first)]
+    names = [first, *(name for name in ENGINES if name != first)]
     for model, quantization in itertools.product(settings.models, settings.quantizations):
-        answers = [weights_needed(engine, model, quantization) for engine in engines]
+        answers = [weights_needed(engine, model, quantization) for engine in names]
         possible = [each for each in answers if isinstance(each, Weights)]
         refusals = [each for each in answers if isinstance(each, Reason)]
         at_hand = [each for each in possible if can_prepare(each) is None]
@@ -241,8 +238,7 @@ def provide_weights(
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
     """Find or make weights. Raises MissingError where that takes more than limit_bytes (None: no limit)."""
-    found = store.find(needed, cache)
-    if found:
+    if found := store.find(needed, cache):
         return found
     if limit_bytes is not None:
         _refuse_weights({needed: ()}, store, cache, limit_bytes)

@@ -28,7 +28,7 @@ def device_of(settings: Settings) -> str:
     """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
     if settings.device != "auto":
         return settings.device
-    return "auto" if any(map(_could_use_device, candidates(settings))) else "cpu"
+    return "auto" if any(_could_use_device(each) for each in candidates(settings)) else "cpu"
 
 
 def _could_use_device(deployment: Deployment) -> bool:
@@ -36,14 +36,6 @@ def _could_use_device(deployment: Deployment) -> bool:
     if deployment.terms.base_url:
         return True
     return uses_devices(deployment) and ENGINES[deployment.engine].weights(deployment) is not None
-
-
-def why_not_here(device: str) -> Callable[[Deployment], Reason | None]:
-    """Return a function that says why this machine cannot start a deployment; see why_not_on.
-
-    Raises UserError for a `device` that is not here.
-    """
-    return why_not_on(select_devices(device))
 
 
 def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
@@ -55,7 +47,13 @@ def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
     def why_not(deployment: Deployment) -> Reason | None:
         if deployment.terms.base_url:
             return None
-        return _no_build(devices, deployment) or _no_launch(devices, deployment)
+        if reason := _no_build(devices, deployment):
+            return reason
+        try:
+            _launch_somewhere(devices, deployment)
+        except UserError as error:
+            return Reason(str(error))
+        return None
 
     return why_not
 
@@ -71,23 +69,12 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     if not devices or ENGINES[build.engine].weights(deployment) is None:
         return None
     for_device = build.spec_for("cuda")
-    return Reason(f"{for_device.text}; {_ways(build)} would do") if isinstance(for_device, Reason) else None
-
-
-def _ways(build: Build) -> str:
-    """Return what to give instead of a program that serves on the CPU only."""
+    if not isinstance(for_device, Reason):
+        return None
     others = (Build(build.engine, each) for each in ENGINES[build.engine].programs)
     able = [each.program for each in others if isinstance(each.spec_for("cuda"), InstallSpec)]
-    return " or ".join([*(f"{build.engine}.program={each}" for each in able[:1]), "device=cpu"])
-
-
-def _no_launch(devices: Sequence[int], deployment: Deployment) -> Reason | None:
-    """Return what the engine's file has against the launch itself."""
-    try:
-        _launch_somewhere(devices, deployment)
-    except UserError as error:
-        return Reason(str(error))
-    return None
+    ways = [*(f"{build.engine}.program={each}" for each in able[:1]), "device=cpu"]
+    return Reason(f"{for_device.text}; {' or '.join(ways)} would do")
 
 
 def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:

@@ -5,40 +5,39 @@ A list imports what it alone needs when it is asked for: `bench list engines` wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from engines import QUANTIZATIONS
-from harness.cli.show.inventory_rows import (
-    engine_rows,
-    metric_rows,
-    model_rows,
-    quantization_rows,
-    scenario_rows,
-    tool_rows,
-)
 from harness.cli.show.tables import Row, print_numbered, print_rows
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
 from harness.install import inventory
 from harness.install.install import cache_dir
-from harness.install.inventory import EngineHere, ModelHere, QuantizationServed, ToolHere
+from harness.install.inventory import SERVED_BUT, Installable, ModelHere, QuantizationServed
 from harness.sampling import gpu
+from harness.settings.units import size_text
+
+_LAUNCHERS = {"native": "process", "docker": "container"}
+# Stands in a reason for the quantization that it is about.
+_NAME = "\0"
 
 
 def facts_of(what: str) -> list[Any]:
     """Return one list as `--json` prints it. Raises UserError for an unknown one."""
     if what not in _LISTS:
         raise UserError(f"list {what}: no such list; choose from {', '.join(_LISTS)}")
-    return _LISTS[what][0]()
+    facts, _ = _LISTS[what]
+    return facts()
 
 
 def print_list(out: Console, what: str) -> None:
     """Print one list for people. Raises UserError for an unknown one."""
     facts = facts_of(what)
-    _LISTS[what][1](out, facts)
+    _, show = _LISTS[what]
+    show(out, facts)
 
 
 def has_device() -> bool:
@@ -46,28 +45,145 @@ def has_device() -> bool:
     return not isinstance(gpu.devices(), Reason)
 
 
-def _as(rows_of: Callable[[list[Any]], Sequence[Row]]) -> Callable[[Console, list[Any]], None]:
-    """Return a function that prints such rows."""
-    return lambda out, facts: print_rows(out, rows_of(facts))
+# --- engines and tools
 
 
-def _engines() -> list[EngineHere]:
-    return inventory.engines_here(cache_dir(), has_device=has_device())
+def _print_engines(out: Console, engines: Sequence[inventory.EngineHere]) -> None:
+    """Print a row for each engine and, where it has a choice, for each of its programs below it.
 
-
-def _print_engines(out: Console, here: list[EngineHere]) -> None:
-    """A number in the table is the reason below it; then what each engine is."""
-    rows, reasons = engine_rows(here)
+    A number in a row is that of a reason in the second table. The third says what each engine is.
+    """
+    rows: list[Row] = []
+    reasons: list[str] = []
+    for engine in engines:
+        states = [_state(each, reasons) for each in engine.programs]
+        how = ", ".join(_LAUNCHERS[each] for each in engine.launchers) or "runs already"
+        has_choice = any(each.program for each in engine.programs)
+        here = sum(each.state in ("ready", "installed") for each in engine.programs)
+        said = f"{here} of {len(states)} programs" if has_choice else states[0]
+        rows.append({"engine": engine.engine, "here": said, "started as": how})
+        named = zip(engine.programs, states, strict=True) if has_choice else ()
+        rows += [{"engine": f"  {each.program}", "here": state, "started as": ""} for each, state in named]
     print_rows(out, rows)
     out.print()
     if reasons:
         print_numbered(out, reasons)
         out.print()
-    print_rows(out, [{"engine": each.engine, "what it is": each.description} for each in here])
+    print_rows(out, [{"engine": each.engine, "what it is": each.description} for each in engines])
 
 
-def _tools() -> list[ToolHere]:
-    return inventory.tools_here(cache_dir())
+def _print_tools(out: Console, tools: Sequence[inventory.ToolHere]) -> None:
+    print_rows(out, [{"tool": each.tool, "here": _state(each.here, [])} for each in tools])
+
+
+def _state(item: Installable, reasons: list[str]) -> str:
+    """Return its state in a line; a reason becomes its number among `reasons`, from 1."""
+    size = size_text(item.size_bytes or 0)
+    match item.state:
+        case "ready":
+            return "needs nothing"
+        case "installing":
+            return "is being installed"
+        case "none":
+            return f"no {_number(item.reason or '', reasons)}"
+        case "installed":
+            return ", ".join(filter(None, (f"installed {item.version or ''}".strip(), size)))
+        case _:
+            said = "not installed" if item.state == "not installed" else "to be made anew"
+            return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
+
+
+def _number(reason: str, reasons: list[str]) -> int:
+    if reason not in reasons:
+        reasons.append(reason)
+    return reasons.index(reason) + 1
+
+
+# --- quantizations and models
+
+
+def _quantizations() -> list[QuantizationServed]:
+    from engines.model import weights
+    from harness.settings.keys import DEFAULT_MODEL
+
+    return inventory.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
+
+
+def _print_matrix(out: Console, served: Sequence[QuantizationServed]) -> None:
+    """Print the engine x quantization matrix. A number in a cell is that of the reason below it."""
+    from harness.settings.keys import DEFAULT_MODEL
+
+    reasons: list[str] = []  # each with _NAME instead of the quantizations that have it
+    named: dict[int, list[str]] = {}
+    rows = []
+    for row in served:
+        cells = {}
+        for engine, said in row.engines.items():
+            if said != "yes":
+                number = _number(said.replace(row.quantization, _NAME), reasons)
+                named.setdefault(number, []).append(row.quantization)
+                said = f"{'yes' if said.startswith(SERVED_BUT) else 'no'} {number}"
+            cells[engine] = said
+        first = {
+            "quantization": f"{row.quantization} ({row.alias})" if row.alias else row.quantization,
+            "bits": f"{row.bits_per_weight:g}",
+            "format": row.file_format or "any",
+        }
+        rows.append(first | cells)
+    print_rows(out, rows)
+    out.print()
+    print_numbered(out, [text.replace(_NAME, _or(named[k])) for k, text in enumerate(reasons, start=1)])
+    out.print(
+        f"Of {DEFAULT_MODEL}, as each engine is first started; `bench plan` says what this machine can."
+    )
+
+
+def _or(names: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _models() -> list[ModelHere]:
+    from engines.model import models, weights
+
+    rows = []
+    for name, model in models.MODELS.items():
+        every = [
+            Weights(name, quantization, file_format)
+            for quantization, facts in QUANTIZATIONS.items()
+            for file_format in ([facts.file_format] if facts.file_format else ["gguf", "safetensors"])
+        ]
+        had = [each for each in every if weights.can_prepare(each) is None]
+        here = tuple(each for each in had if weights.find(each, cache_dir()))
+        rest = tuple(each for each in had if each not in here)
+        rows.append(ModelHere(name, model.licence, model.is_gated, model.facts, here, rest))
+    return rows
+
+
+def _print_models(out: Console, models: Sequence[ModelHere]) -> None:
+    """Print each model with its facts; below, what is prepared of it and what can be."""
+    rows = []
+    for each in models:
+        count, context = _parameters(each.facts.parameters), f"{each.facts.context_length:,}"
+        gated = ", to be accepted on the hub" if each.is_gated else ""
+        facts = f"{count} parameters, context {context} tokens; {each.licence}{gated}"
+        rows.append({"model": each.model, "facts": facts})
+        for what, weights in (("prepared", each.prepared), ("can be prepared", each.possible)):
+            rows.append({"model": f"  {what}", "facts": ", ".join(map(_kind, weights)) or "-"})
+    print_rows(out, rows)
+
+
+def _kind(weights: Weights) -> str:
+    """Return the quantization, a plain precision with the file format that it is in."""
+    is_plain = QUANTIZATIONS[weights.quantization].file_format is None
+    return f"{weights.quantization} ({weights.file_format})" if is_plain else weights.quantization
+
+
+def _parameters(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e9:.2g} B" if count >= 999.5e6 else f"{count / 1e6:.0f} M"
+
+
+# --- scenarios, metrics and keys
 
 
 def _scenarios() -> list[Row]:
@@ -84,49 +200,30 @@ def _scenarios() -> list[Row]:
     ]
 
 
-def _quantizations() -> list[QuantizationServed]:
-    from engines.model import weights
-    from harness.settings.keys import DEFAULT_MODEL
-
-    return inventory.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
-
-
-def _print_matrix(out: Console, served: list[QuantizationServed]) -> None:
-    """A number in a cell is the reason below it."""
-    from harness.settings.keys import DEFAULT_MODEL
-
-    rows, reasons = quantization_rows(served)
-    print_rows(out, rows)
-    out.print()
-    print_numbered(out, reasons)
-    first = f"Of {DEFAULT_MODEL}, as each engine is first started"
-    out.print(f"{first}; `bench plan` says what this machine can.")
-
-
-def _models() -> list[ModelHere]:
-    from engines.model import models, weights
-
-    rows = []
-    for name, model in models.MODELS.items():
-        had = [each for each in _weights_of(name) if weights.can_prepare(each) is None]
-        here = tuple(each for each in had if weights.find(each, cache_dir()))
-        rest = tuple(each for each in had if each not in here)
-        rows.append(ModelHere(name, model.licence, model.is_gated, model.facts, here, rest))
-    return rows
-
-
-def _weights_of(model: str) -> Iterator[Weights]:
-    """Yield every pair of quantization and file format."""
-    for name, facts in QUANTIZATIONS.items():
-        for file_format in [facts.file_format] if facts.file_format else ["gguf", "safetensors"]:
-            yield Weights(model, name, file_format)
-
-
 def _metrics() -> list[Row]:
     from reports import METRICS
 
     names = ("title", "unit", "better", "formula", "source")
     return [{"metric": metric.name} | {name: getattr(metric, name) for name in names} for metric in METRICS]
+
+
+def _print_metrics(out: Console, metrics: Sequence[Row]) -> None:
+    """Print each metric with its unit; below, how it is computed, and from what."""
+    rows = []
+    for each in metrics:
+        better = f"; {each['better']} is better" if each["better"] in ("lower", "higher") else ""
+        rows.append({"metric": each["metric"], "what it is": f"{each['title']}, in {each['unit']}{better}"})
+        rows += [{"metric": f"  {name}", "what it is": each[name]} for name in ("formula", "source")]
+    print_rows(out, rows)
+
+
+def _print_scenarios(out: Console, scenarios: Sequence[Row]) -> None:
+    """Print each scenario; below, its options with their defaults."""
+    rows = []
+    for each in scenarios:
+        rows.append({"scenario": each["scenario"], "what it is": each["description"]})
+        rows.append({"scenario": "  options", "what it is": each["options"]})
+    print_rows(out, rows)
 
 
 def _keys() -> list[Row]:
@@ -147,11 +244,11 @@ def _keys() -> list[Row]:
 
 # By its name: what returns its facts, and what prints them.
 _LISTS: dict[str, tuple[Callable[[], list[Any]], Callable[[Console, list[Any]], None]]] = {
-    "engines": (_engines, _print_engines),
-    "tools": (_tools, _as(tool_rows)),
-    "scenarios": (_scenarios, _as(scenario_rows)),
+    "engines": (lambda: inventory.engines_here(cache_dir(), has_device=has_device()), _print_engines),
+    "tools": (lambda: inventory.tools_here(cache_dir()), _print_tools),
+    "scenarios": (_scenarios, _print_scenarios),
     "quantizations": (_quantizations, _print_matrix),
-    "models": (_models, _as(model_rows)),
-    "metrics": (_metrics, _as(metric_rows)),
+    "models": (_models, _print_models),
+    "metrics": (_metrics, _print_metrics),
     "keys": (_keys, print_rows),
 }

@@ -9,6 +9,11 @@ from harness.cli.show.tables import Row, print_rows
 from harness.contracts import SelfTest, SelfTestStep
 from harness.selftest.selftest import Rung
 
+_EXPLAINED = """\
+error: what the client reported minus what the server did, of each request (ITL: each gap);
+TTFT and E2E: the client's from sending the request, the server's from that request's arrival;
+of fewer than 100 the p99 is the largest"""
+
 
 def step_in_short(step: SelfTestStep) -> str:
     """Return what one load of the self-test came to, in a line."""
@@ -22,28 +27,19 @@ def step_in_short(step: SelfTestStep) -> str:
 def print_selftest(out: Console, result: SelfTest) -> None:
     """Print the errors at each load, then up to which load they are small."""
     print_rows(out, [_step_row(step) for step in result.steps])
-    out.print("error: what the client reported minus what the server did, of each request (ITL: each gap);")
-    out.print(
-        "TTFT and E2E: the client's from sending the request, the server's from that request's arrival;"
-    )
-    out.print("of fewer than 100 the p99 is the largest")
+    out.print(_EXPLAINED)
     if result.stamp_source == "read":
         out.print("arrivals were stamped after the read: this system gives no kernel stamps")
     if result.stopped:
         out.print(escape(result.stopped))
-    out.print(escape(_verdict(result)))
-
-
-def _verdict(result: SelfTest) -> str:
-    """Return the sentence that the self-test comes to."""
-    server = f"({result.program} reference server)"
+    first, last = result.steps[0], result.steps[-1]
     if result.largest is None:
-        first = Rung(result.steps[0].streams, result.steps[0].chunks_per_s).label
-        return f"TTFT's p99 error is not under 1 ms even at {first} {server}"
-    last = result.steps[-1]
+        said = f"is not under 1 ms even at {Rung(first.streams, first.chunks_per_s).label}"
+    else:
+        said = f"stays under 1 ms up to {Rung(*result.largest).label}"
     is_last = (last.streams, last.chunks_per_s) == result.largest
     beyond = ", the largest load tried" if is_last else ""
-    return f"TTFT's p99 error stays under 1 ms up to {Rung(*result.largest).label} {server}{beyond}"
+    out.print(escape(f"TTFT's p99 error {said} ({result.program} reference server){beyond}"))
 
 
 def _step_row(step: SelfTestStep) -> Row:

@@ -33,7 +33,7 @@ from harness.install.provision import (
     provide,
     provide_weights,
 )
-from harness.install.startable import check_builds, device_of, why_not_here, why_not_on
+from harness.install.startable import check_builds, device_of, why_not_on
 from harness.settings import config, overrides
 
 
@@ -372,7 +372,7 @@ def test_a_tool_that_must_be_compiled_is_named_with_its_command(
 
 
 def test_what_cannot_be_started_here_has_a_reason(toy: Toy, own_program: Path) -> None:
-    why_not = why_not_here("cpu")
+    why_not = why_not_on(())
     assert why_not(toy_of()) is None
     assert why_not(toy_of(program="second")) == Reason("there is no second toy for a cpu device")
     assert why_not(toy_of(program=str(own_program))) is None
