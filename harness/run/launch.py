@@ -51,7 +51,7 @@ def launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequenc
         python=installed.python if installed else None,
         weights=weights.path if weights else None,
         host=_HOST,
-        port=server.free_port(_HOST),
+        port=server.free_port(),
         scratch=scratch,
         program=installed.program if installed else None,
         devices=tuple(devices),

@@ -71,8 +71,7 @@ def running_container(
         except OSError as error:
             raise ServerError(f"{engine} cannot be started: docker: {error}", log_tail(log_path)) from error
         stack.callback(container.stop)
-        failure = container.wait_started(process)
-        if failure and (said := _docker_error(log_path)):
+        if container.wait_started(process) and (said := _docker_error(log_path)):
             pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []
             advice = "".join(f"; {remedy}" for remedy in [*pull, *remedies(log_path, all_hints)])
             raise ServerError(f"{engine} cannot be started: {said}{advice}", log_tail(log_path))
@@ -91,26 +90,39 @@ def running_container(
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
     """Return docker's command line."""
-    argv = ["docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none"]
-    # A program that handles no TERM ignores it if it is a container's first process.
-    argv.append("--init")
+    # --init: a program that handles no TERM ignores it if it is a container's first process.
+    argv = [
+        "docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none",
+        "--init",
+    ]  # fmt: skip
     argv += [f"--label={key}={value}" for key, value in labels.items()]
-    if spec.memory_limit_bytes is not None:
-        # The same again for both: without, as much swap is allowed, and a measurement would swap.
-        argv += [f"--memory={spec.memory_limit_bytes}", f"--memory-swap={spec.memory_limit_bytes}"]
-    if spec.shm_bytes is not None:
-        argv.append(f"--shm-size={spec.shm_bytes}")
-    if spec.devices:
+    flags = {
+        "memory": spec.memory_limit_bytes,
+        # The same again: without, as much swap is allowed, and a measurement would swap.
+        "memory-swap": spec.memory_limit_bytes,
+        "shm-size": spec.shm_bytes,
         # Read as CSV, so the list of devices is one quoted field.
-        argv.append(f'--gpus="device={",".join(map(str, spec.devices))}"')
-    argv += [f"--mount={_mount(source, target)}" for source, target in spec.mounts]
+        "gpus": f'"device={",".join(map(str, spec.devices))}"' if spec.devices else None,
+        "entrypoint": spec.entrypoint,
+    }
+    argv += [f"--{flag}={value}" for flag, value in flags.items() if value is not None]
+    # A source that is not there fails; -v would make a directory of it.
+    mounts = [
+        ("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
+        for source, target in spec.mounts
+    ]
     if spec.cache is not None:
-        argv.append(f"--mount={_volume(spec.image, spec.cache)}")
-    for key, value in spec.environment.items():
-        argv.append(f"--env={key}={value}")
-    if spec.entrypoint is not None:
-        argv.append(f"--entrypoint={spec.entrypoint}")
+        # Docker makes the image's own volume with the owner and mode that the directory has in the image, so
+        # what a server keeps there is no file of ours that only root could remove.
+        volume = f"source=serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', spec.image)}"
+        mounts.append(("type=volume", volume, f"target={spec.cache}", f"volume-label={NAME_LABEL}"))
+    argv += [f"--mount={','.join(map(_csv, fields))}" for fields in mounts]
+    argv += [f"--env={key}={value}" for key, value in spec.environment.items()]
     return [*argv, spec.image, *spec.arguments]
+
+
+def _csv(field: str) -> str:
+    return '"' + field.replace('"', '""') + '"' if re.search('[,"\n]', field) else field
 
 
 def reap() -> list[str]:
@@ -160,16 +172,15 @@ class _Container:
 
     def cause(self) -> str | None:
         """Return why it ended, if Docker knows more than its exit code says."""
-        until_s = time.time()
         asked = ask(
-            "events", f"--since={self._begun_s:.6f}", f"--until={until_s:.6f}",
+            "events", f"--since={self._begun_s:.6f}", f"--until={time.time():.6f}",
             f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
         )  # fmt: skip
         if asked.code != 0:
             return f"Docker no longer answers: {asked.error}"
-        limit = self.spec.memory_limit_bytes
         if not asked.text:
             return None
+        limit = self.spec.memory_limit_bytes
         if limit is None:
             return "killed for memory: the machine's was used up"
         return f"killed for memory: raise engine.memory_limit={limit / 2**30:.3g}GiB"
@@ -246,30 +257,10 @@ def _here() -> str:
 
 def _is_dead(owner: str) -> bool:
     """Return whether the bench that a label names has ended; false if that cannot be known here."""
-    here, pid, started_s = (["", "", *owner.rsplit("/", 2)])[-3:]
-    return here == _here() and pid.isdecimal() and str(watchdog.start_time_s(int(pid))) != started_s
-
-
-def _volume(image: str, target: str) -> str:
-    """Return the mount of an image's own volume.
-
-    Docker makes the volume with the owner and mode that the directory has in the image, so what a server
-    keeps there is no file of ours that only root could remove.
-    """
-    name = f"serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', image)}"
-    return _csv("type=volume", f"source={name}", f"target={target}", f"volume-label={NAME_LABEL}")
-
-
-def _mount(source: Path, target: str) -> str:
-    """Return a read-only bind mount. A source that is not there fails; -v would make a directory of it."""
-    return _csv("type=bind", f"source={source.absolute()}", f"target={target}", "readonly")
-
-
-def _csv(*fields: str) -> str:
-    quoted = (
-        '"' + field.replace('"', '""') + '"' if re.search('[,"\n]', field) else field for field in fields
-    )
-    return ",".join(quoted)
+    found = re.fullmatch(r"(.+)/([0-9]+)/([^/]+)", owner)
+    if found is None or found[1] != _here():
+        return False
+    return str(watchdog.start_time_s(int(found[2]))) != found[3]
 
 
 def _docker_error(log_path: Path) -> str | None:

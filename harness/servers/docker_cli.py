@@ -65,7 +65,13 @@ def check(images: Iterable[str]) -> None:
             "engine.launcher=docker: there is no docker program here; install Docker Engine "
             "(on Debian: apt-get install docker.io docker-cli)"
         )
-    _check_is_here()
+    # The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices.
+    host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
+    if host.startswith(("tcp://", "ssh://", "http")):
+        raise UserError(
+            f"engine.launcher=docker: Docker is on another machine ({host}); bench must run there, and "
+            "measures a server elsewhere with engine.base_url"
+        )
     version = ask("version", "--format", "{{.Server.Version}}")
     if version.code != 0:
         raise MissingError(
@@ -73,29 +79,11 @@ def check(images: Iterable[str]) -> None:
             "it refuses this user, add them to the group docker"
         )
     for image in dict.fromkeys(images):
-        _check_image(image)
-
-
-def _check_is_here() -> None:
-    """Raise UserError if Docker is on another machine.
-
-    The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices.
-    """
-    host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
-    if host.startswith(("tcp://", "ssh://", "http")):
-        raise UserError(
-            f"engine.launcher=docker: Docker is on another machine ({host}); bench must run there, and "
-            "measures a server elsewhere with engine.base_url"
-        )
-
-
-def _check_image(image: str) -> None:
-    found = ask("image", "inspect", "--format", "{{.Id}}", image)
-    if found.code == 0:
-        return
-    if "no such image" not in found.error.lower():
-        raise MissingError(f"image {image}: Docker does not say whether it is here: {found.error}")
-    raise MissingError(f"image {image} is not here; run `{how_to_get(image)}`")
+        found = ask("image", "inspect", "--format", "{{.Id}}", image)
+        if found.code != 0 and "no such image" not in found.error.lower():
+            raise MissingError(f"image {image}: Docker does not say whether it is here: {found.error}")
+        if found.code != 0:
+            raise MissingError(f"image {image} is not here; run `{how_to_get(image)}`")
 
 
 def how_to_get(image: str) -> str:

@@ -7,10 +7,10 @@ It never ends a run.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from math import isfinite
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 from harness.contracts import Engine, EngineTerms, Said
 from harness.servers import probe
@@ -21,9 +21,6 @@ _NUMBERS = {"kv_cache_bytes", "threads"}
 _NUMBERS |= {term for term, hint in _HINTS.items() if hint in (int, int | None)}
 _SWITCHES = {term for term, hint in _HINTS.items() if hint in (bool, bool | None)}
 _MOST = 2**63 - 1  # of an integer that records and tables can hold
-
-Name = TypeVar("Name", bound=str)
-Value = TypeVar("Value")
 
 
 def ask(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
@@ -39,16 +36,17 @@ def ask(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple
         said = engine.said(log, pages)
     except Exception as error:  # whatever an engine's reading makes of a page of another shape
         return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
-    terms, odd_terms = _usable(said.terms, _NUMBERS)
-    memory, odd_sizes = _usable(said.memory, said.memory)
-    return Said(terms, memory), [f"{engine.name}: the server says {odd}" for odd in (*odd_terms, *odd_sizes)]
-
-
-def _usable(said: Mapping[Name, Value], numbers: Collection[str]) -> tuple[dict[Name, Value], list[str]]:
-    """Return what can be stored, and a clause on each value that cannot."""
-    odd = {name: kind for name, value in said.items() if (kind := _missed(name, value, numbers))}
-    clauses = [f"{name}={said[name]!r:.60}, which is not {kind}: left out" for name, kind in odd.items()]
-    return {name: value for name, value in said.items() if name not in odd}, clauses
+    terms: dict[Any, Any] = {}
+    memory: dict[Any, Any] = {}
+    problems = []
+    for values, numbers, kept in ((said.terms, _NUMBERS, terms), (said.memory, said.memory, memory)):
+        for name, value in values.items():
+            if kind := _missed(name, value, numbers):
+                what = f"{name}={value!r:.60}, which is not {kind}"
+                problems.append(f"{engine.name}: the server says {what}: left out")
+            else:
+                kept[name] = value
+    return Said(terms, memory), problems
 
 
 def _missed(name: str, value: object, numbers: Collection[str]) -> str | None:

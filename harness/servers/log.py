@@ -36,7 +36,7 @@ class Stages:
     ) -> None:
         self._path = log_path
         self._on_stage = on_stage
-        self._wanted = {stage.name: re.compile(stage.pattern) for stage in stages}
+        self._patterns = {stage.name: re.compile(stage.pattern) for stage in stages}
         self._reached: dict[str, int] = {}
         self._offset = 0
         self._rest = b""
@@ -50,35 +50,25 @@ class Stages:
     @property
     def is_complete(self) -> bool:
         """Whether no stage is left to wait for."""
-        return bool(self._reached) and not self._wanted
+        return self._reached.keys() >= {PROCESS_UP, *self._patterns}
 
     def look(self) -> None:
         """Read what was added to the log since the last look. A log that is not there yet is empty."""
         with self._lock:
             now_ns = time.monotonic_ns()
-            try:
-                with self._path.open("rb") as log:
-                    log.seek(self._offset)
-                    added = log.read()
-            except FileNotFoundError:
-                return
+            added = _bytes_from(self._path, self._offset)
             self._offset += len(added)
-            if added and PROCESS_UP not in self._reached:
-                self._reach(PROCESS_UP, now_ns)
             # A progress bar's states end with a carriage return.
             *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
             self._rest = self._rest[-_LINE_LIMIT_BYTES:]
+            told = [PROCESS_UP] if added else []
             for line in lines:
-                self._match(_ESCAPES.sub("", line.decode(errors="replace")), now_ns)
-
-    def _match(self, line: str, now_ns: int) -> None:
-        for name in [name for name, pattern in self._wanted.items() if pattern.search(line)]:
-            del self._wanted[name]
-            self._reach(name, now_ns)
-
-    def _reach(self, name: str, now_ns: int) -> None:
-        self._reached[name] = now_ns
-        self._on_stage(name)
+                text = _ESCAPES.sub("", line.decode(errors="replace"))
+                told += [name for name, pattern in self._patterns.items() if pattern.search(text)]
+            for name in told:
+                if name not in self._reached:
+                    self._reached[name] = now_ns
+                    self._on_stage(name)
 
 
 @contextmanager
@@ -138,9 +128,14 @@ def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
 
 
 def _end_of(path: Path) -> str:
+    return _ESCAPES.sub("", _bytes_from(path, -_TAIL_BYTES).decode(errors="replace"))
+
+
+def _bytes_from(path: Path, offset: int) -> bytes:
+    """Read a log from an offset on, which counts from its end if it is negative. No log is an empty one."""
     try:
         with path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return _ESCAPES.sub("", log.read().decode(errors="replace"))
+            log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))
+            return log.read()
     except FileNotFoundError:
-        return ""
+        return b""

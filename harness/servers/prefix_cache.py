@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import cycle, islice
@@ -20,12 +20,12 @@ from harness.contracts import (
     CacheReset,
     Deployment,
     Engine,
-    HttpCall,
     LaunchSpec,
     Reason,
     ServerTerm,
 )
-from harness.load.answer.chat import Decoded, decode_whole
+from harness.errors import ServerError
+from harness.load.answer.chat import Decoded
 from harness.servers import probe
 from harness.servers.scrape import Terms
 
@@ -46,10 +46,6 @@ _UNCOUNTED = "the server does not say how many tokens of a prompt were cached"
 _NEVER_CACHED = "the server found nothing of the prompt cached before the reset either"
 
 
-class _RefusedError(Exception):
-    """The server refused a question. The text says what came back."""
-
-
 def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None = None) -> CacheReset:
     """Empty the prefix cache of an idle, ready server, and check that it is empty.
 
@@ -65,31 +61,33 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
     with closing(_Asked(engine, deployment, spec, key)) as asked:
         try:
             asked.prompt()
-            return _checked(asked, calls, asked.prompt())
-        except _RefusedError as error:
+            before = asked.prompt()
+            after = Decoded()
+            for tried in range(TRIES):
+                time.sleep(RETRY_S if tried else 0.0)
+                try:
+                    for call in calls:
+                        body = None if call.body is None else json.loads(call.body)
+                        asked.send(call.method, call.path, body)
+                except ServerError as error:
+                    problem = str(error)
+                    continue
+                after = asked.prompt()
+                if not _was_cached(after):
+                    return _emptied(before, after)
+                problem = "the prompt was still cached after the reset"
+        except ServerError as error:
             return CacheReset("failed", note=str(error))
-
-
-def _checked(asked: _Asked, calls: Sequence[HttpCall], before: Decoded) -> CacheReset:
-    """Reset the cache and send the prompt again. `before` is what was said of it the second time."""
-    problem, after = "", Decoded()
-    for tried in range(TRIES):
-        time.sleep(RETRY_S if tried else 0.0)
-        try:
-            for call in calls:
-                asked.call(call)
-        except _RefusedError as error:
-            problem = str(error)
-            continue
-        after = asked.prompt()
-        problem = "the prompt was still cached after the reset"
-        if not _was_cached(after):
-            if after.cached_tokens is None:
-                return CacheReset("unchecked", after.input_tokens, None, _UNCOUNTED)
-            if not _was_cached(before):
-                return CacheReset("unchecked", after.input_tokens, after.cached_tokens, _NEVER_CACHED)
-            return CacheReset("reset", after.input_tokens, after.cached_tokens)
     return CacheReset("failed", after.input_tokens, after.cached_tokens, problem)
+
+
+def _emptied(before: Decoded, after: Decoded) -> CacheReset:
+    """Return what a reset proved, by what was said of the prompt before it and of nothing cached after it."""
+    if after.cached_tokens is None:
+        return CacheReset("unchecked", after.input_tokens, None, _UNCOUNTED)
+    if not _was_cached(before):
+        return CacheReset("unchecked", after.input_tokens, after.cached_tokens, _NEVER_CACHED)
+    return CacheReset("reset", after.input_tokens, after.cached_tokens)
 
 
 def _was_cached(said: Decoded) -> bool:
@@ -107,48 +105,37 @@ class _Asked:
     """One server that is asked, until LIMIT_S have passed since the first question."""
 
     def __init__(self, engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None) -> None:
-        self._spec, self._key = spec, key
+        self._root, self._key = probe.root_of(spec.base_url), key
+        self._chat_path = spec.base_url.rstrip("/").removeprefix(self._root) + probe.CHAT_PATH
         self._deadline = time.monotonic() + LIMIT_S
-        self._text = text(deployment.terms.context_length)
-        self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
-        url = probe.root_of(spec.base_url) + METRICS_PATH
-        self._page = probe.Connection(url, key, _PAGE_TIMEOUT_S)
-
-    def close(self) -> None:
-        """Close what is kept."""
-        self._page.close()
-
-    def call(self, call: HttpCall) -> None:
-        """Make one of the engine's calls. Raise _RefusedError if it is not answered well."""
-        body = None if call.body is None else json.loads(call.body)
-        self._answer(call.method, probe.root_of(self._spec.base_url) + call.path, body)
-
-    def prompt(self) -> Decoded:
-        """Have one token generated after the prompt, and return the answer, with what was cached if known."""
-        before = self._counters()
-        message = {"role": "user", "content": self._text}
-        body = {
-            "model": self._spec.served_model,
-            "messages": [message],
+        self._body = {
+            "model": spec.served_model,
+            "messages": [{"role": "user", "content": text(deployment.terms.context_length)}],
             "max_tokens": 1,
             "temperature": 0,
             # As the requests of a cell: not all servers say the same where they do not stream.
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        answer = self._answer("POST", f"{self._spec.base_url.rstrip('/')}/chat/completions", body)
-        said = decode_whole(answer.text.encode())
-        return said if said.cached_tokens is not None else replace(said, cached_tokens=self._hits(before))
+        self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
+        self._page = probe.Connection(self._root + METRICS_PATH, key, _PAGE_TIMEOUT_S)
+        self.close = self._page.close
 
-    def _answer(self, method: str, url: str, body: object) -> probe.Answer:
+    def send(self, method: str, path: str, body: object) -> probe.Answer:
+        """Send one request to the server's root. Raise ServerError if it is not answered well."""
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
-            raise _RefusedError(f"it took longer than {LIMIT_S:g} s")
-        answer = probe.request(method, url, timeout_s=left_s, body=body, key=self._key)
+            raise ServerError(f"it took longer than {LIMIT_S:g} s")
+        answer = probe.request(method, self._root + path, timeout_s=left_s, body=body, key=self._key)
         if answer.status is None or not 200 <= answer.status < 300:
-            what = f"{method} {url.removeprefix(probe.root_of(self._spec.base_url))}"
-            raise _RefusedError(f"{what} {'got' if answer.status is None else 'answered'} {answer}")
+            raise ServerError(f"{method} {path} {answer}")
         return answer
+
+    def prompt(self) -> Decoded:
+        """Have one token generated after the prompt, and return the answer, with what was cached if known."""
+        before = self._counters()
+        said = self.send("POST", self._chat_path, self._body).decoded()
+        return said if said.cached_tokens is not None else replace(said, cached_tokens=self._hits(before))
 
     def _counters(self) -> Mapping[ServerTerm, float]:
         """Return what the server's metrics page says now, nothing if it has none."""

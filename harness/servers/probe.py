@@ -9,20 +9,24 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from harness.contracts import AttachSpec
 from harness.errors import UserError
-from harness.load.answer.chat import Decoded, decode_whole
+from harness.load.answer.chat import Decoded, decode
 
-OnLine = Callable[[bytes], None]
-
+CHAT_PATH = "/chat/completions"  # from the base URL
+_CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+_FAILURES: Mapping[type[Exception], str] = {
+    ConnectionRefusedError: "connection refused",
+    TimeoutError: "no answer in time",
+    socket.gaierror: "no such host",
+}
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
 _GENERATION_TOKENS = 8
@@ -41,18 +45,27 @@ PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered. `status` is None if nothing came back, and `text` then says why."""
+    """What a server answered. `status` is None if nothing came back, and `text` then says why.
+
+    `read_ns` (CLOCK_MONOTONIC) is when each part of the body was read, `read_ends` the offset behind it.
+    """
 
     status: int | None
     text: str
+    read_ns: Sequence[int] = ()
+    read_ends: Sequence[int] = ()
 
     def __str__(self) -> str:
-        return _short(self.text) if self.status is None else f"{self.status}: {_short(self.text)}"
+        return f"got {self.shown}" if self.status is None else f"answered {self.status}: {self.shown}"
 
+    @property
+    def shown(self) -> str:
+        """The text on one line, of a length that fits into a message."""
+        return " ".join(self.text.split())[:200] or "(nothing)"
 
-def _short(text: str) -> str:
-    """Return the text on one line, of a length that fits into a message."""
-    return " ".join(text.split())[:200] or "(nothing)"
+    def decoded(self) -> Decoded:
+        """Return what it says as the answer to a chat completion."""
+        return decode(self.text.encode(), self.read_ns, self.read_ends)
 
 
 def root_of(base_url: str) -> str:
@@ -61,17 +74,11 @@ def root_of(base_url: str) -> str:
 
 
 def request(
-    method: str,
-    url: str,
-    *,
-    timeout_s: float,
-    body: object = None,
-    key: str | None = None,
-    on_line: OnLine | None = None,
+    method: str, url: str, *, timeout_s: float, body: object = None, key: str | None = None
 ) -> Answer:
     """Send one request on a connection of its own. See Connection.ask."""
     with closing(Connection(url, key, timeout_s)) as connection:
-        return connection.ask(method, body=body, on_line=on_line)
+        return connection.ask(method, body)
 
 
 class Connection:
@@ -86,34 +93,29 @@ class Connection:
         self._timeout_s = max(0.01, timeout_s)
         self._kept: http.client.HTTPConnection | None = None
 
-    def ask(self, method: str, *, body: object = None, on_line: OnLine | None = None) -> Answer:
-        """Send one request. Block for the time limit, twice that if bytes keep trickling in.
-
-        `on_line` hears each line of the answer's body as soon as it has been read.
-        """
-        was_kept = self._kept is not None
+    def ask(self, method: str, body: object = None) -> Answer:
+        """Send one request. Block for the time limit, twice that if bytes keep trickling in."""
+        was_kept = self._kept is not None and self._kept.sock is not None
         try:
             try:
-                return self._ask(method, body, on_line)
+                return self._ask(method, body)
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()
                 if not was_kept:
                     raise
-                return self._ask(method, body, on_line)  # the server had closed it while it waited
+                return self._ask(method, body)  # the server had closed it while it waited
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            return Answer(None, self._masked(_why(error)))
+            known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
+            return Answer(None, self._masked(next(known, f"{type(error).__name__}: {error}")))
 
-    def _ask(self, method: str, body: object, on_line: OnLine | None) -> Answer:
+    def _ask(self, method: str, body: object) -> Answer:
         parts = urlsplit(self._url)
         if self._kept is None:
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if parts.scheme not in _CONNECTIONS or not parts.hostname:
                 raise ValueError("not an address of the form http://HOST:PORT/v1")
-            self._kept = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
-            if parts.scheme == "https":
-                self._kept = http.client.HTTPSConnection(
-                    parts.hostname, parts.port, timeout=self._timeout_s, context=ssl.create_default_context()
-                )
+            connect = _CONNECTIONS[parts.scheme]
+            self._kept = connect(parts.hostname, parts.port, timeout=self._timeout_s)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         content = None if body is None else json.dumps(body).encode()
         if content is not None:
@@ -121,52 +123,26 @@ class Connection:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._kept.request(method, target, content, headers)
         response = self._kept.getresponse()
-        text = self._read(response, on_line)
-        if response.will_close:
-            self.close()
-        return Answer(response.status, self._masked(text))
-
-    def _read(self, response: http.client.HTTPResponse, on_line: OnLine | None) -> str:
         deadline = time.monotonic() + self._timeout_s
-        body = bytearray()
-        heard = 0
+        read, read_ns, read_ends = bytearray(), list[int](), list[int]()
         while piece := response.read1(1 << 18):
-            body += piece
+            read += piece
+            read_ns.append(time.monotonic_ns())
+            read_ends.append(len(read))
             if time.monotonic() > deadline:
                 raise TimeoutError
-            if len(body) > _BODY_LIMIT_BYTES:
+            if len(read) > _BODY_LIMIT_BYTES:
                 raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
-            while on_line and (end := body.find(b"\n", heard)) >= 0:
-                on_line(bytes(body[heard:end]))
-                heard = end + 1
-        if on_line and heard < len(body):
-            on_line(bytes(body[heard:]))
         response.close()  # read1 does not notice the end, and the connection would wait for it
-        return body.decode(errors="replace")
+        return Answer(response.status, self._masked(read.decode(errors="replace")), read_ns, read_ends)
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one. The next question opens it again."""
         if self._kept is not None:
             self._kept.close()
-        self._kept = None
 
     def _masked(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, socket.gaierror):
-        return "no such host"
-    return f"{type(error).__name__}: {error}"
-
-
-def _complete(base_url: str, body: Mapping[str, Any], **options: Any) -> Answer:
-    """Ask for a chat completion, with the options of `request`."""
-    return request("POST", f"{base_url.rstrip('/')}/chat/completions", body=body, **options)
 
 
 @dataclass(frozen=True)
@@ -192,15 +168,16 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    first_ns: list[int] = []
-
-    def hear(line: bytes) -> None:
-        if not first_ns and _bears_content(decode_whole(line + b"\n\n")):
-            first_ns.append(time.monotonic_ns())
-
-    answer = _complete(base_url, body, timeout_s=timeout_s, key=key, on_line=hear)
-    problem = _generation_problem(answer)
-    return Generation(problem, None if problem or not first_ns else first_ns[0], answer.status)
+    answer = request("POST", base_url.rstrip("/") + CHAT_PATH, timeout_s=timeout_s, body=body, key=key)
+    if answer.status != 200:
+        return Generation(f"a generation {answer}", status=answer.status)
+    said = answer.decoded()
+    if said.server_error is not None:
+        return Generation(f"a generation answered 200 with an error: {answer.shown}", status=200)
+    # By what came, or by the server's own count.
+    if not (said.chunk_ns or said.text or said.reasoning or said.output_tokens):
+        return Generation(f"a generation answered 200 without content: {answer.shown}", status=200)
+    return Generation(None, (*said.chunk_ns, answer.read_ns[-1])[0], 200)
 
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
@@ -209,30 +186,13 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
     Blocks. A prompt that the server refuses, or for which it tells no usage, is left out.
     """
     counted = {}
+    url = base_url.rstrip("/") + CHAT_PATH
     for name, messages in PROMPTS.items():
         body = {"model": model, "messages": list(messages), "max_tokens": 1, "temperature": 0}
-        answer = _complete(base_url, body, timeout_s=timeout_s, key=key)
-        if answer.status == 200 and (tokens := decode_whole(answer.text.encode()).input_tokens):
+        answer = request("POST", url, timeout_s=timeout_s, body=body, key=key)
+        if answer.status == 200 and (tokens := answer.decoded().input_tokens):
             counted[name] = tokens
     return counted
-
-
-def _generation_problem(answer: Answer) -> str | None:
-    if answer.status is None:
-        return f"a generation got {answer}"
-    if answer.status != 200:
-        return f"a generation answered {answer}"
-    said = decode_whole(answer.text.encode())
-    if said.server_error is not None:
-        return f"a generation answered 200 with an error: {_short(answer.text)}"
-    if not _bears_content(said):
-        return f"a generation answered 200 without content: {_short(answer.text)}"
-    return None
-
-
-def _bears_content(said: Decoded) -> bool:
-    """Return whether a server generated anything, by what came or by its own count."""
-    return bool(said.chunk_ns or said.text or said.reasoning or said.output_tokens)
 
 
 def fetch_facts(
@@ -259,10 +219,14 @@ def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0
     at = f"engine.base_url={spec.base_url}"
     listed = request("GET", f"{spec.base_url.rstrip('/')}/models", timeout_s=timeout_s, key=key)
     if listed.status is None:
-        raise UserError(f"{at}: no server answers there: {listed}")
+        raise UserError(f"{at}: no server answers there: {listed.shown}")
     if listed.status in (401, 403):
-        raise UserError(f"{at}: the key was refused ({listed}); engine.api_key_env names its variable")
-    names = _model_names(listed)
+        said = f"{listed.status}: {listed.shown}"
+        raise UserError(f"{at}: the key was refused ({said}); engine.api_key_env names its variable")
+    names = []
+    if listed.status == 200:
+        with suppress(ValueError, TypeError, KeyError):
+            names = [str(model["id"]) for model in json.loads(listed.text)["data"]]
     if names and spec.served_model not in names:
         raise UserError(
             f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"
@@ -270,12 +234,3 @@ def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0
     generation = generate(spec.base_url, spec.served_model, timeout_s=timeout_s, key=key)
     if generation.problem:
         raise UserError(f"{at}: model {spec.served_model} cannot be measured: {generation.problem}")
-
-
-def _model_names(listed: Answer) -> Sequence[str]:
-    if listed.status != 200:
-        return ()
-    try:
-        return [str(model["id"]) for model in json.loads(listed.text)["data"]]
-    except (ValueError, TypeError, KeyError):
-        return ()

@@ -63,38 +63,35 @@ def sample_server(
 ) -> Iterator[Sampling[ServerSample]]:
     """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
     notes: dict[str, str] = {}
-    with closing(Connection(root_of(base_url) + path, key, timeout_s)) as page:
-        reader = _Reader(page, path, Terms(metrics), notes)
-        with Sampling(reader.read, hz, notes=notes) as sampling:
-            yield sampling
+    terms = Terms(metrics)
+    lock = threading.Lock()  # read by the sampler's thread and by those of marks
+    asked = missing = 0
 
-
-class _Reader:
-    """Reads for a Sampling, from its thread and from those of marks, one at a time."""
-
-    def __init__(self, page: Connection, path: str, terms: Terms, notes: dict[str, str]) -> None:
-        self._page, self._path, self._terms, self._notes = page, path, terms, notes
-        self._lock = threading.Lock()
-        self._asked = self._missing = 0
-
-    def read(self) -> Sequence[ServerSample]:
+    def read() -> Sequence[ServerSample]:
         """Return one sample, or none if no page came."""
-        with self._lock:
-            self._asked += 1
+        nonlocal asked, missing
+        with lock:
+            asked += 1
             begun_ns = time.monotonic_ns()
-            answer = self._page.ask("GET")
+            answer = page.ask("GET")
             ended_ns = time.monotonic_ns()
             if answer.status != 200:
-                self._missing += 1
-                why = answer.text if answer.status is None else f"{self._path} answers HTTP {answer.status}"
-                self._notes["samples"] = f"{self._missing} of {self._asked} were not read (the last: {why})"
+                missing += 1
+                why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
+                notes["samples"] = f"{missing} of {asked} were not read (the last: {why})"
                 return []
-        found, problems = self._terms.of(answer.text)
+        found, problems = terms.of(answer.text)
         for term in found:
-            self._notes.pop(term, None)
-        self._notes.update(problems)
+            notes.pop(term, None)
+        notes.update(problems)
         values = {term: found.get(term) for term in _TERMS}
         return [ServerSample((begun_ns + ended_ns) // 2, **values, scrape_s=(ended_ns - begun_ns) / 1e9)]
+
+    with (
+        closing(Connection(root_of(base_url) + path, key, timeout_s)) as page,
+        Sampling(read, hz, notes=notes) as sampling,
+    ):
+        yield sampling
 
 
 class Terms:

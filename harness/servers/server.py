@@ -69,11 +69,10 @@ class Startup:
     steady_token_ns: int | None
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nothing listens on at this moment. It is ours only once a server has bound it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probing:
-        probing.bind((host, 0))
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on now. It is ours only once a server has bound it."""
+    with socket.socket() as probing:
+        probing.bind(("127.0.0.1", 0))
         return int(probing.getsockname()[1])
 
 
@@ -120,27 +119,30 @@ def wait_ready(
     exits first, if it listens and answers each generation with an error for _REFUSING_S, or when timeout_s
     (engine.start_timeout, from the start on) has passed. Ending it is then up to the `with` block.
     """
+    spec = server.spec
     listening_ns = refusing_s = None
     said_s = 0.0
     while True:
         left_s = max(_POLL_S, timeout_s - _age_s(server))
-        problem = None
         if listening_ns is None:
-            problem = _health_problem(server, left_s)
-            listening_ns = None if problem else time.monotonic_ns()
+            url, limit_s = probe.root_of(spec.base_url) + spec.ready_path, min(_HEALTH_TIMEOUT_S, left_s)
+            answer = probe.request("GET", url, timeout_s=limit_s)
+            problem = f"{spec.ready_path} {answer}"
+            listening_ns = time.monotonic_ns() if answer.status == 200 else None
         if listening_ns is not None:
-            generation = _generation(server, left_s)
+            generation = probe.generate(spec.base_url, spec.served_model, timeout_s=left_s)
             if generation.problem is None:
                 ready_ns = time.monotonic_ns()
-                steady = _generation(server, max(_POLL_S, timeout_s - _age_s(server)))
+                left_s = max(_POLL_S, timeout_s - _age_s(server))
+                steady = probe.generate(spec.base_url, spec.served_model, timeout_s=left_s)
                 check_alive(server, ", after its first generation")
                 return Startup(listening_ns, generation.first_token_ns, ready_ns, steady.first_token_ns)
-            problem = f"{server.spec.ready_path} answered 200, {generation.problem}"
+            problem = f"{spec.ready_path} answered 200, {generation.problem}"
             is_refusal = generation.status in _REFUSALS
             refusing_s = (refusing_s or _age_s(server)) if is_refusal else None
         if on_wait and _age_s(server) - said_s >= _SAY_EVERY_S:
             said_s = _age_s(server)
-            on_wait(said_s, problem or "")
+            on_wait(said_s, problem)
         server.process.wait(_POLL_S)
         check_alive(server, ", before it was ready")
         if _age_s(server) >= timeout_s:
@@ -153,31 +155,14 @@ def check_alive(server: Server, when: str = "") -> None:
     """Raise ServerError if the server has exited, with how, `when` and its log's end. Does not block."""
     code = server.process.poll()
     if code is not None:
+        how = f"exited with code {code}"
+        if code < 0:
+            names = {number.value: f" ({number.name})" for number in signal.Signals}
+            how = f"was killed by signal {-code}{names.get(-code, '')}"
         cause = server.cause() if server.cause else None
         known = f" ({cause})" if cause else ""
-        what = f"{_how(code)} after {_age_s(server):.1f} s{known}{when}"
-        raise _failure(server, what, advice=[_KILLED] if code == -signal.SIGKILL else [])
-
-
-def _health_problem(server: Server, left_s: float) -> str | None:
-    path = server.spec.ready_path
-    answer = probe.request(
-        "GET", probe.root_of(server.spec.base_url) + path, timeout_s=min(_HEALTH_TIMEOUT_S, left_s)
-    )
-    if answer.status == 200:
-        return None
-    return f"{path} {'got' if answer.status is None else 'answered'} {answer}"
-
-
-def _generation(server: Server, left_s: float) -> probe.Generation:
-    return probe.generate(server.spec.base_url, server.spec.served_model, timeout_s=left_s)
-
-
-def _how(returncode: int) -> str:
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    names = {number.value: f" ({number.name})" for number in signal.Signals}
-    return f"was killed by signal {-returncode}{names.get(-returncode, '')}"
+        advice = [_KILLED] if code == -signal.SIGKILL else []
+        raise _failure(server, f"{how} after {_age_s(server):.1f} s{known}{when}", advice)
 
 
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:

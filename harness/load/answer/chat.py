@@ -236,11 +236,6 @@ def events(body: bytes) -> Iterator[Event]:
 # --- bodies ---------------------------------------------------------------------------------------
 
 
-def decode_whole(body: bytes) -> Decoded:
-    """Decode a response's body whose arrival was not watched: all of it counts as come at 0."""
-    return decode(body, (0,), (len(body),))
-
-
 def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
     """Decode a response's body, without transfer framing.
 

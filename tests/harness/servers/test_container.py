@@ -37,12 +37,12 @@ def test_every_part_of_a_spec_is_a_flag_of_docker_run() -> None:
         "docker", "run", "--rm", "--name=serving-bench-x", "--pull=never", "--network=host",
         "--log-driver=none", "--init", "--label=serving-bench=vllm", "--memory=8589934592",
         "--memory-swap=8589934592",
-        "--shm-size=1073741824", '--gpus="device=0,2"',
+        "--shm-size=1073741824", '--gpus="device=0,2"', "--entrypoint=vllm",
         "--mount=type=bind,source=/cache/m,target=/weights/m,readonly",
         "--mount=type=volume,source=serving-bench-cache-vllm-vllm-openai-v0.32.0,target=/var/tmp,"
         "volume-label=serving-bench",
         "--env=HF_HUB_OFFLINE=1",
-        "--entrypoint=vllm", "vllm/vllm-openai:v0.32.0",
+        "vllm/vllm-openai:v0.32.0",
         "--model", "/weights/m", "--port", "8001",
     ]  # fmt: skip
 
