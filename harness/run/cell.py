@@ -35,7 +35,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
     up.watch.mark(f"cell {cell.number:03d} reset", time.monotonic_ns())
     emptied = prefix_cache.reset(up.engine, up.start.deployment, up.spec, up.key)
     tell = partial(site.observer.cell_waits, up.start, cell)
-    unfit = site.guard.before_cell(up.watch, cell.load, site.run_dir, tell, up.check)
+    unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.
     job = _job(up, cell, store.begin_cell(site.run_dir, cell.number))
     record = replace(
@@ -74,7 +74,7 @@ def _play(record: CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site
         up.watch.mark(f"{name} window", summary.window_start_ns)
         up.watch.mark(f"{name} drain", summary.window_end_ns)
         traffic = f"{up.start.deployment.label} at {cell.load.label}"
-        record = replace(record, guard=(*record.guard, *site.guard.during(up.watch, summary, traffic)))
+        record = replace(record, guard=(*record.guard, *site.guard.during(up.watch.seen, summary, traffic)))
         return _keep(record, summary, job, up.start, site)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.

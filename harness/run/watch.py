@@ -7,15 +7,15 @@ NVML.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling import gpu, host
-from harness.sampling.device_sample import DeviceSample
-from harness.sampling.host import HostSample
+from harness.sampling.device_sample import total
+from harness.sampling.guard import Seen
 from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import Sampling
 from harness.servers import scrape
@@ -61,12 +61,9 @@ class Watch:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile
                 sampler.mark()
 
-    def host_rows(self, since_ns: int, until_ns: int) -> list[HostSample]:
-        return self._rows("host", since_ns, until_ns)
-
-    def device_rows(self, since_ns: int, until_ns: int) -> list[DeviceSample]:
-        """Return the samples of all devices, in order. There are none if the start has no device."""
-        return self._rows("device", since_ns, until_ns)
+    def seen(self, since_ns: int, until_ns: int) -> Seen:
+        """Return the samples from one instant up to another. Without a device there are none of one."""
+        return Seen(self._rows("host", since_ns, until_ns), self._rows("device", since_ns, until_ns))
 
     def _rows(self, name: str, since_ns: int, until_ns: int) -> list[Any]:
         rows = self.samplers[name].rows() if name in self.samplers else []
@@ -88,9 +85,9 @@ class Watch:
         by_device = {row.device: row for row in self._newest("device", self.devices)}
         if len(by_device) < self.devices:
             return None, ""
-        if own := _sum(row.process_bytes for row in by_device.values()):
+        if own := total(row.process_bytes for row in by_device.values()):
             return own, "on the device, its own"
-        return _sum(row.used_bytes for row in by_device.values()), "on the device, of all"
+        return total(row.used_bytes for row in by_device.values()), "on the device, of all"
 
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)
@@ -123,12 +120,6 @@ class Watch:
                 notes[f"{name} sampler"] = sampler.error
         phases = tuple(sorted(self.phases, key=lambda phase: phase.t_ns))
         self.record.update(phases=phases, sampler=timing, memory_notes=notes)
-
-
-def _sum(sizes_bytes: Iterable[int | None]) -> int | None:
-    """Return the sum, or None if one of them is not known."""
-    known = list(sizes_bytes)
-    return sum(size for size in known if size is not None) if known and None not in known else None
 
 
 @contextmanager

@@ -106,8 +106,8 @@ class DeviceReader:
             used_bytes=used_bytes,
             utilization_pct=None if utilization is None else int(utilization.gpu),
             memory_utilization_pct=None if utilization is None else int(utilization.memory),
-            power_w=power_w(device),
-            energy_j=energy_j(device),
+            power_w=device.thousandth("power", library.nvmlDeviceGetPowerUsage),
+            energy_j=device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
             temperature_c=value(
                 "temperature", lambda h: library.nvmlDeviceGetTemperature(h, library.NVML_TEMPERATURE_GPU)
             ),
@@ -130,7 +130,20 @@ class DeviceReader:
         is_slow_due = now_ns - self._slow_ns >= _SLOW_NS
         if is_slow_due:
             self._slow_ns = now_ns
-            self._slow = _read_slow(device)
+            library = self._nvml
+            self._slow = {
+                "ecc_errors": device.value(
+                    "ecc_errors",
+                    lambda h: library.nvmlDeviceGetTotalEccErrors(
+                        h, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC
+                    ),
+                ),
+                "pcie_generation": device.value(
+                    "pcie_generation", library.nvmlDeviceGetCurrPcieLinkGeneration
+                ),
+                "pcie_width": device.value("pcie_width", library.nvmlDeviceGetCurrPcieLinkWidth),
+                "pcie_replays": device.value("pcie_replays", library.nvmlDeviceGetPcieReplayCounter),
+            }
             graphics = device.value("graphics_processes", self._nvml.nvmlDeviceGetGraphicsRunningProcesses)
             self._graphics = _memory_by_pid(graphics or ())
         has_changed = used_bytes != self._listed_used_bytes
@@ -140,22 +153,6 @@ class DeviceReader:
             self._owned = {"process_bytes": None}
             if compute is not None:  # a process with both contexts has one amount of memory
                 self._owned = _owned(device, self._graphics | _memory_by_pid(compute), self._ours)
-
-
-def _read_slow(device: Device) -> dict[str, int | None]:
-    """Read what changes rarely, by the fields of a sample."""
-    library, value = device.nvml, device.value
-    return {
-        "ecc_errors": value(
-            "ecc_errors",
-            lambda h: library.nvmlDeviceGetTotalEccErrors(
-                h, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC
-            ),
-        ),
-        "pcie_generation": value("pcie_generation", library.nvmlDeviceGetCurrPcieLinkGeneration),
-        "pcie_width": value("pcie_width", library.nvmlDeviceGetCurrPcieLinkWidth),
-        "pcie_replays": value("pcie_replays", library.nvmlDeviceGetPcieReplayCounter),
-    }
 
 
 def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
@@ -178,11 +175,10 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
         device.note("foreign_processes", "others cannot be told from the server's, which are out of sight")
         return {"process_bytes": process_bytes}
     foreign = set(listed) - (own or set())
-    foreign_bytes = total(listed[pid] for pid in foreign)
     return {
         "process_bytes": process_bytes,
         "foreign_processes": len(foreign),
-        "foreign_bytes": foreign_bytes,
+        "foreign_bytes": total(listed[pid] for pid in foreign),
     }
 
 
@@ -207,18 +203,6 @@ def _throttle_reasons(library: Any, handle: Any) -> int:
         return int(library.nvmlDeviceGetCurrentClocksEventReasons(handle))
     except library.NVMLError_FunctionNotFound:  # its name in drivers before 535
         return int(library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-
-
-def energy_j(device: Device) -> float | None:
-    """Read the energy counter."""
-    energy_mj = device.value("energy", device.nvml.nvmlDeviceGetTotalEnergyConsumption)
-    return None if energy_mj is None else energy_mj / 1000
-
-
-def power_w(device: Device) -> float | None:
-    """Read the power as NVML averages it."""
-    power_mw = device.value("power", device.nvml.nvmlDeviceGetPowerUsage)
-    return None if power_mw is None else power_mw / 1000
 
 
 def memory_used(library: Any, handle: Any) -> int:

@@ -9,7 +9,6 @@ Knows no engine.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from harness.sampling.device_sample import (
     DeviceReader,
     DeviceSample,
     Ours,
-    energy_j,
     memory_used,
-    power_w,
     total,
 )
 from harness.sampling.sampling import BaselineReturn, Idle, Sampling
@@ -146,8 +143,8 @@ def _read_idle(library: Any, notes: dict[str, str], indices: Sequence[int]) -> l
     return [
         _IdleReading(
             device.value("memory", lambda handle: memory_used(library, handle)),
-            energy_j(device),
-            power_w(device),
+            device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
+            device.thousandth("power", library.nvmlDeviceGetPowerUsage),
         )
         for device in found
     ]
@@ -162,7 +159,7 @@ def _mean_power_w(seen: Sequence[tuple[int, _IdleReading]]) -> float | None:
 
 
 def wait_for_baseline(
-    indices: Sequence[int], baseline: int | None, tolerance_bytes: int, timeout_s: float
+    indices: Sequence[int], baseline: int, tolerance_bytes: int, timeout_s: float
 ) -> BaselineReturn:
     """Wait until the devices' used memory is back at the baseline. Devices that cannot be read are not back.
 
@@ -170,18 +167,15 @@ def wait_for_baseline(
     """
 
     def ask(library: Any) -> BaselineReturn:
-        notes: dict[str, str] = {}
-
         def used_bytes() -> int | None:
-            return total(reading.used_bytes for reading in _read_idle(library, notes, indices))
+            return total(reading.used_bytes for reading in _read_idle(library, {}, indices))
 
         return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
 
-    begun_s = time.monotonic()
     try:
         return _answer(timeout_s, ask)
     except nvml.AbsentError:
-        return BaselineReturn(False, None, time.monotonic() - begun_s)
+        return BaselineReturn(False, None)
 
 
 def _answer(expected_s: float, ask: Callable[[Any], Value]) -> Value:
@@ -194,10 +188,10 @@ def _answer(expected_s: float, ask: Callable[[Any], Value]) -> Value:
 
 def _facts(library: Any, index: int) -> DeviceFacts:
     notes: dict[str, str] = {}
-    value = nvml.device(library, notes, index, "").value
+    device = nvml.device(library, notes, index, "")
+    value = device.value
     memory = value("memory", lambda h: library.nvmlDeviceGetMemoryInfo(h, version=library.nvmlMemory_v2))
     capability = value("compute_capability", library.nvmlDeviceGetCudaComputeCapability)
-    limit_mw = value("power_limit", library.nvmlDeviceGetEnforcedPowerLimit)
     ecc = value("ecc_mode", library.nvmlDeviceGetEccMode)
     mig = value("mig_mode", library.nvmlDeviceGetMigMode)
     cuda = nvml.value_of(library, notes, "cuda", library.nvmlSystemGetCudaDriverVersion)
@@ -209,7 +203,7 @@ def _facts(library: Any, index: int) -> DeviceFacts:
         uuid=value("uuid", library.nvmlDeviceGetUUID),
         memory_bytes=None if memory is None else int(memory.total),
         compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",
-        power_limit_w=None if limit_mw is None else limit_mw / 1000,
+        power_limit_w=device.thousandth("power_limit", library.nvmlDeviceGetEnforcedPowerLimit),
         sm_clock_max_mhz=value(
             "sm_clock_max", lambda h: library.nvmlDeviceGetMaxClockInfo(h, library.NVML_CLOCK_SM)
         ),

@@ -11,11 +11,11 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Literal, Protocol
+from typing import Literal
 
 from harness.contracts import (
     FOREIGN_SHARE,
@@ -50,11 +50,17 @@ When = Literal["before", "during"]
 Cause = tuple[Unfit, str]
 
 
-class Samples(Protocol):
-    """What has the samples of a start so far (harness/run/watch.py)."""
+@dataclass(frozen=True)
+class Seen:
+    """The samples of one span of time, in order, and the cores of this machine."""
 
-    def host_rows(self, since_ns: int, until_ns: int) -> Sequence[HostSample]: ...
-    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]: ...
+    host: Sequence[HostSample]
+    device: Sequence[DeviceSample]
+    cores: int = os.cpu_count() or 1
+
+
+# Gives what a start's samplers saw from one instant (CLOCK_MONOTONIC) up to another (Watch.seen).
+Samples = Callable[[int, int], Seen]
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,6 @@ class Guard:
         self.mode = mode
         self._patience = _Patience(wait_s)
         self._memory_patience = _Patience(wait_s)
-        self._cores = os.cpu_count() or 1
         self._first_bytes: dict[str, int] = {}
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
         self._of_start: tuple[GuardFinding, ...] = ()
@@ -101,14 +106,15 @@ class Guard:
         first = self._first_bytes.setdefault(memory.kind, idle.used_bytes)
         if idle.used_bytes <= first + tolerance_bytes(first):
             return idle
+        above_gib = (idle.used_bytes - first) / 2**30
+        text = f"{above_gib:.2f} GiB more {memory.kind} memory was in use than before the first start"
         patience = self._memory_patience
         if patience.wait_s:
-            tell(f"{patience.said}: {_above(memory.kind, idle.used_bytes, first)}")
+            tell(f"{patience.said}: {text}")
         returned = memory.wait(first, patience.wait_s).returned
-        patience.learn(was_in_vain=not returned)
+        patience.was_in_vain = not returned
         if returned:
             return memory.measure()
-        text = _above(memory.kind, idle.used_bytes, first)
         self._of_start = self._findings([("memory_not_back", text)], "before")
         if refusal := self.refusal(self._of_start):
             raise UnfitError(refusal, self._of_start)
@@ -148,39 +154,33 @@ class Guard:
         """
         if self.mode == "off":
             return ()
-        seen = self._seen(samples, summary.window_start_ns, summary.window_end_ns)
-        clocks = clocks_mhz(seen.device)
-        causes = [
-            *host_causes(seen, summary.cores_here),
-            *self._device_causes(seen),
-            *(cause for device, clock in clocks.items() for cause in self._slow(traffic, device, clock)),
-        ]
-        for device, clock in clocks.items():
-            self._clocks_mhz.setdefault((traffic, device), []).append(clock)
+        seen = samples(summary.window_start_ns, summary.window_end_ns)
+        causes = [*host_causes(seen, summary.cores_here), *self._device_causes(seen)]
+        for device, clock in clocks_mhz(seen.device).items():
+            earlier = self._clocks_mhz.setdefault((traffic, device), [])
+            if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
+                usual = f"in earlier windows of this deployment and load {median(earlier):.0f} MHz"
+                causes.append(("clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"))
+            earlier.append(clock)
         return self._findings(causes, "during")
 
     def _wait_for(
         self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
     ) -> list[Cause]:
-        said = self._patience.said
-        deadline = time.monotonic() + self._patience.wait_s
-        told = False
+        patience, told = self._patience, False
+        deadline = time.monotonic() + patience.wait_s
         while True:
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
             check()
-            seen = self._seen(samples, since_ns, time.monotonic_ns())
+            seen = samples(since_ns, time.monotonic_ns())
             causes = [*host_causes(seen, 0.0), *self._device_causes(seen)]
             if not causes or time.monotonic() >= deadline:
-                self._patience.learn(was_in_vain=bool(causes))
+                patience.was_in_vain = bool(causes)
                 return causes
             if not told:
-                tell(f"{said}: {'; '.join(text for _, text in causes)}")
+                tell(f"{patience.said}: {'; '.join(text for _, text in causes)}")
                 told = True
-
-    def _seen(self, samples: Samples, since_ns: int, until_ns: int) -> Seen:
-        host, device = samples.host_rows(since_ns, until_ns), samples.device_rows(since_ns, until_ns)
-        return Seen(host, device, self._cores)
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:
@@ -196,57 +196,33 @@ class Guard:
             yield from others_on(device, rows)
             yield from throttled(device, rows)
 
-    def _slow(self, traffic: str, device: int, clock: float) -> Iterator[Cause]:
-        earlier = self._clocks_mhz.get((traffic, device))
-        if earlier and clock < LOW_CLOCK_SHARE * median(earlier):
-            usual = f"in earlier windows of this deployment and load {median(earlier):.0f} MHz"
-            yield "clocks_low", f"device {device} ran at {clock:.0f} MHz, {usual}"
-
-    def _findings(self, causes: Sequence[Cause] | Iterator[Cause], when: When) -> tuple[GuardFinding, ...]:
+    def _findings(self, causes: Iterable[Cause], when: When) -> tuple[GuardFinding, ...]:
         validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
         return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
 
 
+@dataclass
 class _Patience:
     """How long to wait: the whole time, or a little after a wait that was in vain."""
 
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
-        self._was_in_vain = False
+    longest_s: float
+    was_in_vain: bool = False
 
     @property
     def wait_s(self) -> float:
         """Seconds to wait now."""
-        return min(WAIT_AGAIN_S, self._longest_s) if self._was_in_vain else self._longest_s
+        return min(WAIT_AGAIN_S, self.longest_s) if self.was_in_vain else self.longest_s
 
     @property
     def said(self) -> str:
         """The same in words."""
-        again = ", since the wait before was in vain" if self._was_in_vain else ""
+        again = ", since the wait before was in vain" if self.was_in_vain else ""
         return f"up to {self.wait_s:.0f} s{again}"
-
-    def learn(self, *, was_in_vain: bool) -> None:
-        """Take note of how a wait ended."""
-        self._was_in_vain = was_in_vain
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The samples of one span of time, in order, and the cores of this machine."""
-
-    host: Sequence[HostSample]
-    device: Sequence[DeviceSample]
-    cores: int
 
 
 def tolerance_bytes(baseline_bytes: int) -> int:
     """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
     return max(128 << 20, int(0.02 * baseline_bytes))
-
-
-def _above(kind: str, used_bytes: int, first_bytes: int) -> str:
-    above = (used_bytes - first_bytes) / 2**30
-    return f"{above:.2f} GiB more {kind} memory was in use than before the first start"
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:

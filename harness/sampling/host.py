@@ -109,7 +109,6 @@ class HostReader:
         self._swap_read_ns = time.monotonic_ns()
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
-        self._note_energy()
 
     def read(self, *, is_mark: bool = False) -> list[HostSample]:
         """Take one sample. At a mark it takes 10 ms longer per GiB of the tree's memory, for PSS."""
@@ -124,7 +123,8 @@ class HostReader:
             if t_ns - self._swap_read_ns >= _SWAP_S * 1e9:
                 self._swap, self._swap_read_ns = psutil.swap_memory(), t_ns
             energy_j = self._energy.read_j()
-        self._note_energy()
+        if self._energy.reason is not None:
+            self.notes["package_energy"] = self._energy.reason
         return [
             HostSample(
                 t_ns=t_ns,
@@ -157,10 +157,6 @@ class HostReader:
             return None, None
         stolen_pct = None if stolen_s is None else 100.0 * (stolen_s - before_stolen_s) / passed_s
         return max(0.0, 100.0 * (1.0 - (idle_s - before_idle_s) / passed_s)), stolen_pct
-
-    def _note_energy(self) -> None:
-        if self._energy.reason is not None:
-            self.notes["package_energy"] = self._energy.reason
 
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:

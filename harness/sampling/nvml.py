@@ -101,10 +101,17 @@ class Device:
         try:
             return read(self.handle)
         except self.nvml.NVMLError as error:
-            if _is_gone(self.nvml, error):
+            # No other call can work: it is lost, needs a reset, or its driver was unloaded.
+            gone = ("GPU_IS_LOST", "RESET_REQUIRED", "DRIVER_NOT_LOADED", "UNINITIALIZED")
+            if error.value in [getattr(self.nvml, f"NVML_ERROR_{name}") for name in gone]:
                 self.handle, field = None, "handle"
             self.note(field, str(error))
             return None
+
+    def thousandth(self, field: str, read: Callable[[Any], int]) -> float | None:
+        """Return a thousandth of what `value` does: watts for milliwatts, joules for millijoules."""
+        found = self.value(field, read)
+        return None if found is None else found / 1000
 
     def note(self, field: str, reason: str) -> None:
         """Keep why a field is missing; the first reason stays."""
@@ -115,13 +122,3 @@ def device(nvml: Any, notes: dict[str, str], index: int, label: str) -> Device:
     """Begin a look at a device."""
     handle = value_of(nvml, notes, f"{label}handle", lambda: nvml.nvmlDeviceGetHandleByIndex(index))
     return Device(nvml, notes, label, handle)
-
-
-def _is_gone(nvml: Any, error: Any) -> bool:
-    """Return whether no other call can work: lost, in need of a reset, or its driver unloaded."""
-    return error.value in (
-        nvml.NVML_ERROR_GPU_IS_LOST,
-        nvml.NVML_ERROR_RESET_REQUIRED,
-        nvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        nvml.NVML_ERROR_UNINITIALIZED,
-    )

@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
@@ -51,7 +52,6 @@ class BaselineReturn:
 
     returned: bool
     difference_bytes: int | None
-    waited_s: float
 
 
 class Sampling(Generic[Row]):
@@ -92,8 +92,14 @@ class Sampling(Generic[Row]):
         if not all(returned.is_set() for returned in self._late_marks):
             return
         returned = threading.Event()
+
+        def take() -> float:
+            self._sample(self._read_at_mark)
+            returned.set()
+            return time.thread_time()
+
         try:
-            self._marks_cpu_s += within(ANSWER_LIMIT_S, lambda: self._sample_at_mark(returned))
+            self._marks_cpu_s += within(ANSWER_LIMIT_S, take)
         except TimeoutError as hung:
             self._late_marks.append(returned)
             self._failures.append(f"a sample at a mark: {hung}")
@@ -150,12 +156,6 @@ class Sampling(Generic[Row]):
             self._missed += late
             due_s += (late + 1) * self._period_s
 
-    def _sample_at_mark(self, returned: threading.Event) -> float:
-        """Take a sample, in a thread of its own, and return the processor time that it took."""
-        self._sample(self._read_at_mark)
-        returned.set()
-        return time.thread_time()
-
     def _sample(self, read: Callable[[], Sequence[Row]]) -> None:
         try:
             self._rows.extend(read())
@@ -180,21 +180,18 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
 
     Raises TimeoutError after that and leaves the thread behind: what hangs in a driver cannot be stopped.
     """
-    answers: list[Value] = []
-    failures: list[BaseException] = []
+    answer = Future[Value]()
 
     def run() -> None:
         try:
-            answers.append(ask())
+            answer.set_result(ask())
         except BaseException as failure:
-            failures.append(failure)
+            answer.set_exception(failure)
 
     quiet_thread(run, "bounded").join(limit_s)
-    if failures:
-        raise failures[0]
-    if not answers:
+    if not answer.done():
         raise TimeoutError(f"no answer within {limit_s:g} s")
-    return answers[0]
+    return answer.result()
 
 
 def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tuple[int, Value]]:
@@ -214,15 +211,13 @@ def median_bytes(values: Sequence[int | None]) -> int | None:
 
 
 def wait_until_back(
-    read: Callable[[], int | None], baseline_bytes: int | None, tolerance_bytes: int, timeout_s: float
+    read: Callable[[], int | None], baseline_bytes: int, tolerance_bytes: int, timeout_s: float
 ) -> BaselineReturn:
-    """Block until `read()` is at most baseline + tolerance, for up to timeout_s."""
-    begun_s = time.monotonic()
-    while True:
-        value = read()
-        difference = None if value is None or baseline_bytes is None else value - baseline_bytes
-        waited_s = time.monotonic() - begun_s
-        returned = difference is not None and difference <= tolerance_bytes
-        if returned or difference is None or waited_s >= timeout_s:
-            return BaselineReturn(returned, difference, waited_s)
+    """Block until `read()` is at most baseline + tolerance, for up to timeout_s, unless it is None."""
+    deadline = time.monotonic() + timeout_s
+    while (value := read()) is not None:
+        difference = value - baseline_bytes
+        if difference <= tolerance_bytes or time.monotonic() >= deadline:
+            return BaselineReturn(difference <= tolerance_bytes, difference)
         time.sleep(0.1)
+    return BaselineReturn(False, None)

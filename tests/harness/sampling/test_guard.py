@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,29 +49,20 @@ def device(t_s: float, **more: object) -> DeviceSample:
     return DeviceSample(t_ns=int(t_s * S), device=0, **(known | more))
 
 
-class Samples:
-    """A start whose samples are given."""
-
-    def __init__(self, host: Sequence[HostSample] = (), device: Sequence[DeviceSample] = ()) -> None:
-        self._host, self._device = host, device
-
-    def host_rows(self, since_ns: int, until_ns: int) -> Sequence[HostSample]:
-        return [row for row in self._host if since_ns <= row.t_ns < until_ns]
-
-    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]:
-        return [row for row in self._device if since_ns <= row.t_ns < until_ns]
+def given(*rows: DeviceSample) -> Callable[[int, int], Seen]:
+    """A start whose device samples are given."""
+    return lambda since_ns, until_ns: Seen((), [row for row in rows if since_ns <= row.t_ns < until_ns])
 
 
-class Now(Samples):
+def now(*looks: DeviceSample) -> Callable[[int, int], Seen]:
     """A start that gives these looks one after the other, and then the last one for ever."""
+    left = list(looks)
 
-    def __init__(self, *looks: DeviceSample) -> None:
-        super().__init__()
-        self._looks = list(looks)
+    def seen(since_ns: int, until_ns: int) -> Seen:
+        look = left.pop(0) if len(left) > 1 else left[0]
+        return Seen((), [replace(look, t_ns=since_ns)])
 
-    def device_rows(self, since_ns: int, until_ns: int) -> Sequence[DeviceSample]:
-        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
-        return [replace(look, t_ns=since_ns)]
+    return seen
 
 
 def kinds(found: Iterable[GuardFinding | Cause]) -> list[str]:
@@ -88,7 +79,7 @@ def memory(*used_bytes: int, returned: bool = False) -> Memory:
     return Memory(
         "device",
         lambda: Idle(left.pop(0), None),
-        lambda baseline, timeout_s: BaselineReturn(returned, 0, timeout_s),
+        lambda baseline, timeout_s: BaselineReturn(returned, 0),
     )
 
 
@@ -105,7 +96,7 @@ def quiet(text: str) -> None:
 
 def during(watching: Guard, *rows: DeviceSample, traffic: str = "a at 1 user") -> tuple[GuardFinding, ...]:
     """Of a window from 2 s to 10 s."""
-    return watching.during(Samples(device=rows), summary(0), traffic)
+    return watching.during(given(*rows), summary(0), traffic)
 
 
 def test_the_load_of_others_is_what_neither_server_nor_client_used() -> None:
@@ -194,7 +185,7 @@ def test_strict_makes_a_window_invalid() -> None:
 def test_off_does_not_look(tmp_path: Path) -> None:
     watching = started("off")
     assert during(watching, device(4, foreign_processes=1)) == ()
-    assert watching.before_cell(Now(device(0, foreign_processes=1)), LOAD, tmp_path, quiet) == ()
+    assert watching.before_cell(now(device(0, foreign_processes=1)), LOAD, tmp_path, quiet) == ()
     watching.before_start(memory(9 * GIB), (0,), quiet)
 
 
@@ -207,7 +198,7 @@ def test_what_does_not_pass_is_waited_for_and_then_measured_with_a_mark(
     watching, told, took_s = started(wait_s=1.0), [], []
     for _ in range(2):
         began_s = time.monotonic()
-        found = watching.before_cell(Now(device(0, foreign_processes=1)), LOAD, tmp_path, told.append)
+        found = watching.before_cell(now(device(0, foreign_processes=1)), LOAD, tmp_path, told.append)
         took_s.append(time.monotonic() - began_s)
         assert kinds(found) == ["foreign_process"]
         assert watching.refusal(found) is None
@@ -220,7 +211,7 @@ def test_what_passes_while_it_is_waited_for_is_no_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "LOOK_S", 0.05)
-    looks = Now(*[device(0, foreign_processes=1)] * 3, device(0))
+    looks = now(*[device(0, foreign_processes=1)] * 3, device(0))
     told: list[str] = []
     assert started().before_cell(looks, LOAD, tmp_path, told.append) == ()
     assert len(told) == 1
@@ -230,14 +221,14 @@ def test_a_server_that_dies_while_it_is_waited_for_ends_the_wait(tmp_path: Path)
     def check() -> None:
         raise ServerError("the server has exited")
 
-    busy = Now(device(0, foreign_processes=1))
+    busy = now(device(0, foreign_processes=1))
     with pytest.raises(ServerError):
         started().before_cell(busy, LOAD, tmp_path, lambda text: None, check)
 
 
 def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
     watching = started("strict", wait_s=0.6)
-    busy = Now(device(0, foreign_processes=1))
+    busy = now(device(0, foreign_processes=1))
     found = watching.before_cell(busy, LOAD, tmp_path, lambda text: None)
     assert watching.refusal(found) == (
         "the machine was not fit: another process was on device 0; guard=mark measures all the same"
@@ -247,10 +238,10 @@ def test_strict_refuses_with_what_would_work(tmp_path: Path) -> None:
 def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -> None:
     watching, told = started(devices=()), []
     watching.before_start(memory(2 * GIB + 100 * MIB), (), quiet)  # within 128 MiB
-    assert watching.before_cell(Samples(), LOAD, tmp_path, quiet) == ()
+    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
     for _ in range(2):
         watching.before_start(memory(3 * GIB), (), told.append)
-    [found] = watching.before_cell(Samples(), LOAD, tmp_path, quiet)
+    [found] = watching.before_cell(given(), LOAD, tmp_path, quiet)
     assert found.text == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
     assert [text.partition(":")[0] for text in told] == [
@@ -258,7 +249,7 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
         "up to 3 s, since the wait before was in vain",
     ]
     watching.before_start(memory(2 * GIB), (), quiet)
-    assert watching.before_cell(Samples(), LOAD, tmp_path, quiet) == ()
+    assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
 
 
 def test_memory_that_comes_back_in_time_is_measured_again() -> None:

@@ -229,7 +229,6 @@ def test_the_return_to_the_baseline_is_waited_for() -> None:
     values = iter([300, 150, 105])
     back = wait_until_back(lambda: next(values), 100, tolerance_bytes=10, timeout_s=10)
     assert (back.returned, back.difference_bytes) == (True, 5)
-    assert back.waited_s > 0
 
 
 def test_below_the_baseline_is_a_return() -> None:
@@ -237,12 +236,14 @@ def test_below_the_baseline_is_a_return() -> None:
 
 
 def test_memory_that_stays_is_reported_with_its_size() -> None:
+    begun_s = time.monotonic()
     back = wait_until_back(lambda: 300, 100, tolerance_bytes=10, timeout_s=0.15)
     assert (back.returned, back.difference_bytes) == (False, 200)
-    assert back.waited_s >= 0.15
+    assert time.monotonic() - begun_s >= 0.15
 
 
-def test_without_a_baseline_there_is_no_wait() -> None:
-    back = wait_until_back(lambda: 300, None, 10, 60)
+def test_memory_that_cannot_be_read_is_not_waited_for() -> None:
+    begun_s = time.monotonic()
+    back = wait_until_back(lambda: None, 100, 10, 60)
     assert (back.returned, back.difference_bytes) == (False, None)
-    assert back.waited_s < 5
+    assert time.monotonic() - begun_s < 5
