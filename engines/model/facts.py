@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engines.model import hub
 from engines.model.checkpoint import check_shape, config_of, facts_in, has_weights, read_config
 from engines.model.gguf_file import gguf_facts, gguf_header
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
-from harness.contracts import ModelFacts, Reason
+from harness.contracts import KnownFacts, ModelFacts, Reason
 from harness.errors import MissingError, UserError
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -26,21 +26,6 @@ _UNTOLD = (
     "its config.json tells no shape that bench can read (model_type, num_hidden_layers, num_attention_heads, "
     "hidden_size, max_position_embeddings)"
 )
-
-
-@dataclass(frozen=True)
-class KnownFacts:
-    """A shape with its parameters. `source` is a clause: where the shape is from, and who counted them.
-
-    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json). `is_stretched`:
-    positions are, so that the context length need not be the most.
-    """
-
-    facts: ModelFacts
-    source: str
-    is_estimated: bool = False
-    origin: Literal["table", "hub", "weights", "shape"] = "shape"
-    is_stretched: bool = False
 
 
 def hub_repo(model: str) -> HubRepo | None:

@@ -110,6 +110,21 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class KnownFacts:
+    """A shape with its parameters. `source` is a clause: where the shape is from, and who counted them.
+
+    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json). `is_stretched`:
+    positions are, so that the context length need not be the most.
+    """
+
+    facts: ModelFacts
+    source: str
+    is_estimated: bool = False
+    origin: Literal["table", "hub", "weights", "shape"] = "shape"
+    is_stretched: bool = False
+
+
+@dataclass(frozen=True)
 class WeightsFile:
     """Weights found on this machine: a file, or a directory. `note` says what their origin means for a
     comparison, if anything. `facts` and `chat_template` (a Jinja file that every engine is to use, where the

@@ -77,13 +77,13 @@ class ServerMetric:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a deployment takes beside its weights on all its devices together, computed from the model's
-    shape.
+    """What a deployment takes on all its devices together, computed from the model's shape.
 
-    `kv_cache_bytes`: its KV cache as the terms ask for it. `kv_bytes_per_token`: one more token, if no layer
-    has a full window. `overhead_bytes`: all else (the device's context, graphs, workspace, on a CPU the
-    programs and libraries). `overhead_source`: where that was measured, or who says so. `is_assumed`: it was
-    never measured on such a device, or not with a shape like this one.
+    `weights_bytes`: its weights, which the plan adds; engines leave it out. `kv_cache_bytes`: its KV cache as
+    the terms ask for it. `kv_bytes_per_token`: one more token, if no layer has a full window.
+    `overhead_bytes`: all else (the device's context, graphs, workspace, on a CPU the programs and libraries).
+    `overhead_source`: where that was measured, or who says so. `is_assumed`: it was never measured on such a
+    device, or not with a shape like this one.
     """
 
     kv_cache_bytes: int
@@ -91,3 +91,8 @@ class MemoryNeed:
     overhead_bytes: int
     overhead_source: str
     is_assumed: bool
+    weights_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_cache_bytes + self.overhead_bytes

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import inf
-from typing import Literal, Protocol
+from typing import Literal
 
 from engines import ENGINES, QUANTIZATIONS
-from harness.contracts import Deployment, InstallSpec, Load, ModelFacts, Reason, Weights
+from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, Reason, Weights
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
-from harness.plan.memory import FITS_SHARE, SHARES, Device, Need, largest, need_of, shared_bytes
+from harness.plan.memory import FITS_SHARE, SHARES, Device, largest, need_of, shared_bytes
 from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
 
@@ -26,17 +27,6 @@ _LEAST_CONTEXT = 16
 # With the KV cache in bytes, as bench asks for it, vLLM leaves its share aside; SGLang and TGI do not start
 # where the rest does not hold what they need.
 _SHARE_KEYS = frozenset(f"{engine}.{option}" for engine, option in SHARES.items())
-
-
-class Known(Protocol):
-    """A model's shape and where it is from (engines.model.facts.KnownFacts)."""
-
-    @property
-    def facts(self) -> ModelFacts: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def origin(self) -> Literal["table", "hub", "weights", "shape"]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ class FitRow:
     engine: str
     quantization: str
     program: str | None
-    need: Need
+    need: MemoryNeed
     total_bytes: int
     memory_bytes: int
     share: float
@@ -110,7 +100,7 @@ class FitTable:
 
 def fit(
     settings: Settings,
-    known: Mapping[str, Known],
+    known: Mapping[str, KnownFacts],
     memory: Memory,
     why_not_on: WhyNotOn,
     can_prepare: plan.CanPrepare = lambda weights: None,
@@ -122,40 +112,30 @@ def fit(
 
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
-    _check_settings(settings)
-    # Loads that differ in nothing but their bounds and ramps take the same memory.
-    loads = {load.concurrency: load for load in settings.loads}.values()
-    return [
-        _Question(
-            _only(settings, model, terms, load, memory), known[model], memory, why_not_on, can_prepare
-        ).table({key: value for key, value in terms.differs.items() if key != "engine.context_length"})
-        for model in settings.models
-        for terms in settings.terms
-        for load in loads
-    ]
-
-
-def _check_settings(settings: Settings) -> None:
     loading = engines_with_weights()
-    names = [engine.name for engine in settings.engines]
-    if not set(names) & set(loading):
-        raise UserError(f"engine={','.join(names)}: loads no weights; choose from {', '.join(loading)}")
+    if not settings.engines.keys() & set(loading):
+        named = ",".join(settings.engines)
+        raise UserError(f"engine={named}: loads no weights; choose from {', '.join(loading)}")
     if any(point.value.fairness == "stock" for point in settings.terms):
         raise UserError(
             "engine.fairness=stock: each engine then takes as much memory as it likes; leave it out"
         )
-
-
-def _only(settings: Settings, model: str, terms: Varied, load: Load, memory: Memory) -> Settings:
-    """Return the settings of one table."""
-    value, named = terms.value, memory.devices
-    if named is not None and "engine.tensor_parallel" not in settings.given:
-        value = replace(value, tensor_parallel=named)
-    if named is not None and value.tensor_parallel > named:
-        raise UserError(
-            f"engine.tensor_parallel={value.tensor_parallel}: needs as many devices; device= names {named}"
-        )
-    return replace(settings, models=(model,), terms=(Varied(value, {}),), loads=(load,))
+    # Loads that differ in nothing but their bounds and ramps take the same memory.
+    loads = {load.concurrency: load for load in settings.loads}.values()
+    tables = []
+    for model, varied, load in product(settings.models, settings.terms, loads):
+        terms, named_devices = varied.value, memory.devices
+        if named_devices is not None and "engine.tensor_parallel" not in settings.given:
+            terms = replace(terms, tensor_parallel=named_devices)
+        if named_devices is not None and terms.tensor_parallel > named_devices:
+            raise UserError(
+                f"engine.tensor_parallel={terms.tensor_parallel}: needs as many devices; "
+                f"device= names {named_devices}"
+            )
+        of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
+        differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
+        tables.append(_Question(of_one, known[model], memory, why_not_on, can_prepare).table(differs))
+    return tables
 
 
 @dataclass(frozen=True)
@@ -163,24 +143,25 @@ class _Question:
     """What one table answers: settings with one model, one set of common terms and one load. See `fit`."""
 
     settings: Settings
-    known: Known
+    known: KnownFacts
     memory: Memory
     why_not_on: WhyNotOn
     can_prepare: plan.CanPrepare
 
     def table(self, differs: Mapping[str, str]) -> FitTable:
-        settings, facts = self.settings, self.known.facts
+        given = self.settings.given
         asked = self._asked()
-        terms = asked[0].terms
-        context_length = terms.context_length or 0
-        plan.check_most_context(settings, settings.models[0], context_length, facts.context_length)
+        first = asked[0].terms
+        [model] = self.settings.models
+        most_tokens = self.known.facts.context_length
+        plan.check_most_context(self.settings, model, first.context_length, most_tokens)
         found = [(each, self._row(each)) for each in asked]
         return FitTable(
-            settings.models[0],
-            terms.concurrent_sequences or 0,
-            context_length,
-            terms.kv_cache_tokens or 0,
-            terms.tensor_parallel,
+            model,
+            first.concurrent_sequences or 0,
+            first.context_length or 0,
+            first.kv_cache_tokens or 0,
+            first.tensor_parallel,
             differs,
             tuple(row for _, row in found if isinstance(row, FitRow)),
             tuple(
@@ -188,9 +169,7 @@ class _Question:
                 for each, reason in found
                 if isinstance(reason, Reason)
             ),
-            tuple(
-                f"{key}={','.join(values)}" for key, values in settings.given.items() if key in _SHARE_KEYS
-            ),
+            tuple(f"{key}={','.join(values)}" for key, values in given.items() if key in _SHARE_KEYS),
         )
 
     def _asked(self) -> list[Deployment]:
@@ -205,21 +184,17 @@ class _Question:
         # What the file itself is may be none of the usual ones.
         rare = replace(self.settings, quantizations=tuple(QUANTIZATIONS))
         return (
-            [each for each in served if self._can_have(each)]
-            or [each for each in map(self._on_device, candidates(rare)) if self._can_have(each)]
+            [each for each in served if self._why_not_had(each) is None]
+            or [each for each in map(self._on_device, candidates(rare)) if self._why_not_had(each) is None]
             or served
             or asked
         )
 
-    def _can_have(self, deployment: Deployment) -> bool:
-        needed = ENGINES[deployment.engine].weights(deployment)
-        return isinstance(needed, Weights) and self._why_not_had(deployment) is None
-
     def _why_not_had(self, deployment: Deployment) -> Reason | None:
         needed = ENGINES[deployment.engine].weights(deployment)
-        if self.known.origin == "shape" or not isinstance(needed, Weights):
-            return None
-        return self.can_prepare(needed)
+        if not isinstance(needed, Weights):
+            return needed or Reason(f"{deployment.engine} loads no weights")
+        return None if self.known.origin == "shape" else self.can_prepare(needed)
 
     def _on_device(self, deployment: Deployment) -> Deployment:
         """Return it with a program that serves on the device, if the engine's first does not and none was
@@ -234,14 +209,13 @@ class _Question:
         return replace(deployment, options=replace(deployment.options, program=program))
 
     def _row(self, deployment: Deployment) -> FitRow | Reason:
-        facts, device = self.known.facts, self.memory.device
-        engine = ENGINES[deployment.engine]
+        engine, device = ENGINES[deployment.engine], self.memory.device
         if engine.weights(deployment) is None:
             return Reason(f"{deployment.engine} loads no weights")
         indices = () if device == "cpu" else tuple(range(deployment.terms.tensor_parallel))
         if reason := plan.why_not(deployment, lambda weights: None, self.why_not_on(indices)):
             return reason
-        need = need_of(deployment, facts, device)
+        need = need_of(deployment, self.known.facts, device)
         if isinstance(need, Reason):
             return need
         # The machine's memory is one, whatever shares it.
@@ -269,23 +243,23 @@ class _Question:
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
         """Return the most users with the same context, and the longest context for as many users, that
         fit."""
-        context, users = deployment.terms.context_length, deployment.terms.concurrent_sequences
+        facts, terms = self.known.facts, deployment.terms
         # The plan fills them for all fairness but stock.
-        assert context is not None
-        assert users is not None
+        context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
         def needed_bytes(users: int, context: int) -> float:
-            terms = replace(
-                deployment.terms,
+            filled = replace(
+                terms,
                 context_length=context,
                 concurrent_sequences=users,
                 kv_cache_tokens=users * context,
             )
-            need = need_of(replace(deployment, terms=terms), self.known.facts, self.memory.device)
+            need = need_of(replace(deployment, terms=filled), facts, self.memory.device)
             return inf if isinstance(need, Reason) else need.total_bytes
 
         most = largest(1, MOST_USERS, lambda each: needed_bytes(each, context) <= limit_bytes) or 0
-        most_context = self.known.facts.context_length
-        longest = largest(_LEAST_CONTEXT, most_context, lambda each: needed_bytes(users, each) <= limit_bytes)
+        longest = largest(
+            _LEAST_CONTEXT, facts.context_length, lambda each: needed_bytes(users, each) <= limit_bytes
+        )
         is_serial = needed_bytes(1, context) == needed_bytes(2, context)
         return (None if is_serial and most else most), longest

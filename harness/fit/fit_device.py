@@ -18,14 +18,22 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     here without them.
     """
     found = gpu.devices()
-    why_none = found.text if isinstance(found, Reason) else None
-    if device == "cpu":
-        return _of_machine(given_bytes, None)
+    is_here = not isinstance(found, Reason)
+    if device == "cpu" and given_bytes is not None:
+        return Memory("cpu", given_bytes, None, "as given")
     if given_bytes is not None:
-        return _as_given(device, given_bytes, is_here=why_none is None)
-    if device == "auto" and why_none is not None:
-        return _of_machine(None, why_none)
-    return _of_devices(device)
+        return _as_given(device, given_bytes, is_here=is_here)
+    if device == "cpu" or (device == "auto" and not is_here):
+        size = environment.machine_facts()["memory_bytes"]
+        assert isinstance(size, int)
+        why = f"; {found.text}" if isinstance(found, Reason) and device == "auto" else ""
+        return Memory("cpu", size, None, f"this machine's{why}")
+    indices = (0,) if device == "auto" else gpu.select(device)
+    least_bytes = smallest_bytes(indices)
+    if least_bytes is None or isinstance(found, Reason):
+        raise UserError(f"device={device}: NVML does not tell its memory; give fit.device_memory=24GiB")
+    named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
+    return Memory("cuda", least_bytes, len(indices), f"this machine's: {', '.join(named)}")
 
 
 def smallest_bytes(indices: Sequence[int]) -> int | None:
@@ -35,24 +43,6 @@ def smallest_bytes(indices: Sequence[int]) -> int | None:
     sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
     known = [size for index in indices if (size := sizes.get(index))]
     return min(known) if known and len(known) == len(indices) else None
-
-
-def _of_machine(given_bytes: int | None, why_no_device: str | None) -> Memory:
-    if given_bytes is not None:
-        return Memory("cpu", given_bytes, None, "as given")
-    size = environment.machine_facts()["memory_bytes"]
-    assert isinstance(size, int)
-    return Memory("cpu", size, None, "this machine's" + (f"; {why_no_device}" if why_no_device else ""))
-
-
-def _of_devices(device: str) -> Memory:
-    indices = (0,) if device == "auto" else gpu.select(device)
-    found = gpu.devices()
-    size = smallest_bytes(indices)
-    if size is None or isinstance(found, Reason):
-        raise UserError(f"device={device}: NVML does not tell its memory; give fit.device_memory=24GiB")
-    named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
-    return Memory("cuda", size, len(indices), f"this machine's: {', '.join(named)}")
 
 
 def _as_given(device: str, given_bytes: int, *, is_here: bool) -> Memory:

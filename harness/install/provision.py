@@ -25,9 +25,9 @@ from harness.install.inventory import weights_needed
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
+from harness.settings.decoding import as_text
 from harness.settings.keys import DEFAULTS
 from harness.settings.units import size_text
-from harness.settings.values import as_text
 
 # Makes the environment of a tool, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]

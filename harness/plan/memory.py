@@ -8,11 +8,11 @@ weights is its own file's affair.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from engines import ENGINES, weights_bytes
-from harness.contracts import Deployment, ModelFacts, Reason, Weights
+from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason, Weights
 from harness.settings.units import grouped
 
 Device = Literal["cpu", "cuda"]
@@ -33,23 +33,7 @@ SHARES: Mapping[str, str] = {
 _BLOCK_TOKENS = 256
 
 
-@dataclass(frozen=True)
-class Need:
-    """Bytes on all devices of a deployment together; see MemoryNeed."""
-
-    weights_bytes: int
-    kv_cache_bytes: int
-    kv_bytes_per_token: int
-    overhead_bytes: int
-    overhead_source: str
-    is_assumed: bool
-
-    @property
-    def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_cache_bytes + self.overhead_bytes
-
-
-def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need | Reason:
+def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
     """Return what a deployment takes whose common terms are filled, or why that is not known."""
     engine = ENGINES[deployment.engine]
     needed = engine.weights(deployment)
@@ -59,9 +43,7 @@ def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Need |
     if size_bytes is None:
         return Reason(f"how large {needed.quantization} is as {needed.file_format} is not known")
     rest = engine.memory_needed(deployment, facts, device)
-    if isinstance(rest, Reason):
-        return rest
-    return Need(size_bytes, **vars(rest))
+    return rest if isinstance(rest, Reason) else replace(rest, weights_bytes=size_bytes)
 
 
 def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:

@@ -53,18 +53,12 @@ def pairs(count: int) -> list[tuple[Row, Row]]:
     These are count / 2 pairs for an even count, in which the mirror of each row is a row of the square, and
     count pairs for an odd one, which needs the mirrors too.
     """
-    first = _first_row(count)
+    # 0, 1, count - 1, 2, count - 2, ...: no two neighbours are equally far apart, which balances the rows
+    # that come of it by adding.
+    steps = ((step, count - step) for step in range(1, count // 2 + 1))
+    first = (0, *itertools.chain.from_iterable(steps))[:count]
     rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
     return [(row, row[::-1]) for row in (rows[: count // 2] if count % 2 == 0 else rows)]
-
-
-def _first_row(count: int) -> Row:
-    """Return 0, 1, count - 1, 2, count - 2, ...
-
-    No two neighbours are equally far apart, which balances the rows that come of it by adding.
-    """
-    steps = ((step, count - step) for step in range(1, count // 2 + 1))
-    return (0, *itertools.chain.from_iterable(steps))[:count]
 
 
 def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:

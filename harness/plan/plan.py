@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,11 +65,15 @@ def make(
     that none of the deployments could heed, and where `is_new` for a context that holds no conversation, or
     is longer than the model can: a run that was begun with one may still be resumed.
     """
-    deployments, skips = _deployments(settings, can_prepare, why_not_here)
-    deployments, filled = _filled(settings, deployments, device_bytes, shape)
+    asked = candidates(settings)
+    check_heeded(settings, asked)
+    reasons = {each: why_not(each, can_prepare, why_not_here) for each in asked}
+    skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
+    left = [each for each, reason in reasons.items() if reason is None]
+    deployments, filled = _filled(settings, left, device_bytes, shape)
     if is_new:
         _check_models(settings, deployments, most_context)
-    whole = Plan((), tuple(skips), 0.0, tuple(each.label for each in deployments), filled)
+    whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
     for _ in range(planned_blocks(settings) if repeats is None else repeats):
         whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
     if is_new:
@@ -117,9 +120,11 @@ def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -
     ]
 
 
-def check_most_context(settings: Settings, model: str, context_length: int, most_tokens: int) -> None:
-    """Raise UserError for a context that is longer than the model can."""
-    if context_length > most_tokens:
+def check_most_context(
+    settings: Settings, model: str, context_length: int | None, most_tokens: int | None
+) -> None:
+    """Raise UserError for a context that is longer than the model can, as far as both are known."""
+    if context_length is not None and most_tokens is not None and context_length > most_tokens:
         given = "" if "engine.context_length" in settings.given else ", the default,"
         raise UserError(
             f"engine.context_length={context_length}{given} is more than {model} can: "
@@ -128,15 +133,9 @@ def check_most_context(settings: Settings, model: str, context_length: int, most
 
 
 def _check_models(settings: Settings, deployments: Sequence[Deployment], most_context: MostContext) -> None:
-    asked = dict.fromkeys(
-        (each.model, each.terms.context_length)
-        for each in deployments
-        if each.terms.base_url is None and each.model != NO_QUANTIZATION
-    )
-    for model, context_length in asked:
-        most_tokens = most_context(model)
-        if context_length is not None and most_tokens is not None:
-            check_most_context(settings, model, context_length, most_tokens)
+    ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
+    for model, context_length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
+        check_most_context(settings, model, context_length, most_context(model))
 
 
 def estimated(whole: Plan) -> Plan:
@@ -173,24 +172,17 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
     """Return the cells of a start in the order of measuring; their seeds come from the settings alone."""
+    traffic = [_traffic(load) for load in settings.loads]
     asked = [
-        (scenario, load, cell_seed(settings.seed, scenario, load, repeat, place))
+        (scenario, load, cell_seed(settings.seed, scenario, load, repeat, traffic[:at].count(traffic[at])))
         for scenario in settings.scenarios
-        for load, place in _with_places(settings.loads)
+        for at, load in enumerate(settings.loads)
     ]
     order = cell_order(settings.seed, repeat, len(asked))
     return [
         PlannedCell(next(numbers), scenario, load, repeat, seed)
         for scenario, load, seed in (asked[at] for at in order)
     ]
-
-
-def _with_places(loads: Sequence[Load]) -> Iterator[tuple[Load, int]]:
-    """Yield each load with its place among those of its traffic, as asked for."""
-    seen: Counter[str] = Counter()
-    for load in loads:
-        yield load, seen[_traffic(load)]
-        seen[_traffic(load)] += 1
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
@@ -212,18 +204,6 @@ def _traffic(load: Load) -> str:
         shape = f" {load.burstiness}" if load.arrival == "gamma" else ""
         return f"rate={load.rate_per_s} {load.arrival}{shape}"
     return f"concurrency={load.concurrency}"
-
-
-def _deployments(
-    settings: Settings, can_prepare: CanPrepare, why_not_here: WhyNotHere
-) -> tuple[list[Deployment], list[Skip]]:
-    asked = list(candidates(settings))
-    check_heeded(settings, asked)
-    reasons = [why_not(candidate, can_prepare, why_not_here) for candidate in asked]
-    found = [candidate for candidate, reason in zip(asked, reasons, strict=True) if reason is None]
-    return found, [
-        Skip(each.label, reason.text) for each, reason in zip(asked, reasons, strict=True) if reason
-    ]
 
 
 def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:

@@ -92,71 +92,59 @@ _MEASURED = 8
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The tokens of a conversation's largest request with its answer.
+class _Fit:
+    """A context length, and the sizes of a scenario's first conversations.
 
-    `least_tokens`: without the answers before it, unless they are scripted; `likely_tokens`: these as long as
-    they may be.
+    `least_tokens`: of the shortest. `likely_tokens`: of each. `would_hold_tokens`: a power of two, with room
+    for what is not counted.
     """
 
+    context_length: int
+    scenario: str
     least_tokens: int
-    likely_tokens: int
+    likely_tokens: Sequence[int]
+    would_hold_tokens: int
 
 
-def sizes_of(conversation: Conversation, *, is_scripted: bool) -> Sizes:
-    """Return a conversation's sizes. `is_scripted`: the scenario's own answers go back instead of the
-    model's."""
+def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
+    """Return the tokens of a conversation's largest request with its answer: at least, and likely.
+
+    At least: without the answers before it, unless they are scripted; likely: these as long as they may be.
+    `is_scripted`: the scenario's own answers go back instead of the model's.
+    """
     least = likely = least_before = likely_before = 0
     for turn in conversation.turns:
         words = sum(len(message.content.split()) for message in turn.messages)
         least_before, likely_before = least_before + words, likely_before + words
         least = max(least, least_before + turn.max_tokens)
         likely = max(likely, likely_before + turn.max_tokens)
-        is_known = is_scripted and turn.answer is not None
-        answer = len((turn.answer or "").split())
-        least_before += answer if is_known else 0
-        likely_before += answer if is_known else turn.max_tokens
-    return Sizes(least, likely)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A context length, and the sizes of a scenario's first conversations."""
-
-    context_length: int
-    scenario: str
-    sizes: Sequence[Sizes]
-
-    @property
-    def longest_tokens(self) -> int:
-        return max(each.likely_tokens for each in self.sizes)
-
-    @property
-    def would_hold_tokens(self) -> int:
-        """Return a power of two, with room for what is not counted."""
-        return 1 << int(self.longest_tokens * _TOKENS_PER_WORD).bit_length()
+        if is_scripted and turn.answer is not None:
+            least_before += len(turn.answer.split())
+            likely_before += len(turn.answer.split())
+        else:
+            likely_before += turn.max_tokens
+    return least, likely
 
 
 def check_context(starts: Sequence[PlannedStart]) -> None:
     """Raise UserError where none of a scenario's first conversations can be held by a server."""
     for fit in _fits(starts):
-        shortest = min(each.least_tokens for each in fit.sizes)
-        if shortest > fit.context_length:
+        if fit.least_tokens > fit.context_length:
             raise UserError(
                 f"engine.context_length={fit.context_length}: holds no conversation of {fit.scenario}: they "
-                f"need {shortest} tokens or more, a word as one; give {fit.would_hold_tokens}, or shorter "
-                "conversations"
+                f"need {fit.least_tokens} tokens or more, a word as one; give {fit.would_hold_tokens}, or "
+                "shorter conversations"
             )
 
 
 def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
     """Return a line for each context that some of the conversations are too long for."""
     return [
-        f"engine.context_length={fit.context_length}: {count} of the first {len(fit.sizes)} conversations of "
-        f"{fit.scenario} are longer, up to about {fit.longest_tokens} tokens, a word as one: their last "
-        f"requests fail or are cut; {fit.would_hold_tokens} would hold them"
+        f"engine.context_length={fit.context_length}: {count} of the first {len(fit.likely_tokens)} "
+        f"conversations of {fit.scenario} are longer, up to about {max(fit.likely_tokens)} tokens, a word as "
+        f"one: their last requests fail or are cut; {fit.would_hold_tokens} would hold them"
         for fit in _fits(starts)
-        if (count := sum(each.likely_tokens > fit.context_length for each in fit.sizes))
+        if (count := sum(tokens > fit.context_length for tokens in fit.likely_tokens))
     ]
 
 
@@ -169,5 +157,6 @@ def _fits(starts: Sequence[PlannedStart]) -> Iterator[_Fit]:
         is_scripted = cell.scenario.options.history == "scripted"
         # As the cell's load will make them.
         first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
-        sizes = [sizes_of(each, is_scripted=is_scripted) for each in first]
-        yield from (_Fit(length, label, sizes) for length in lengths)
+        least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
+        would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
+        yield from (_Fit(length, label, min(least), likely, would_hold) for length in lengths)

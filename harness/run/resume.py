@@ -14,7 +14,7 @@ from harness.errors import StoreError
 from harness.sampling import environment
 from harness.settings import config, overrides
 from harness.settings.config import Settings
-from harness.settings.values import Choices
+from harness.settings.decoding import Choices
 from harness.store import store
 from harness.store.store import RunRecord
 

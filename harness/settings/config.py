@@ -30,10 +30,19 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.settings import goals
-from harness.settings.decoding import Varied, check_single, decode, fields_by_key, points, single
-from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys, check_sections
+from harness.settings.decoding import (
+    Choices,
+    Varied,
+    as_text,
+    check_single,
+    decode,
+    fields_by_key,
+    points,
+    shown,
+    single,
+)
+from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
 from harness.settings.loads import loads
-from harness.settings.values import Choices, as_text, shown
 from scenarios import SCENARIOS
 
 # Of `bench fit`, which asks what could be served, not what is to be measured; its engines are all.
@@ -47,22 +56,15 @@ _PATHS_OF_ENGINES = ("environment", "program")
 
 
 @dataclass(frozen=True)
-class EngineChoice:
-    """An engine that was asked for, with the points of its own options."""
-
-    name: str
-    points: tuple[Varied, ...]
-
-
-@dataclass(frozen=True)
 class Settings:
     """One run as asked for; each tuple is an axis that the plan multiplies.
 
-    `given` holds what the user set, as text that parses again.
+    `engines`: by name, with the points of its own options. `given` holds what the user set, as text that
+    parses again.
     """
 
     models: tuple[str, ...]
-    engines: tuple[EngineChoice, ...]
+    engines: Mapping[str, tuple[Varied, ...]]
     quantizations: tuple[str, ...]
     terms: tuple[Varied, ...]
     scenarios: tuple[ScenarioChoice, ...]
@@ -89,19 +91,27 @@ def settings(given: Choices) -> Settings:
     # A mistake in a short key's value is told by the key that was typed.
     for value in given.get("fairness", ()):
         decode("fairness", fields_by_key("engine", EngineTerms)[SHORT["fairness"]].kind, value)
-    check_sections(given)
-    given = {_spelled_out(key, given): _absolute(key, values) for key, values in given.items()}
+    for short, whole in SHORT.items():
+        if short in given and whole in given:
+            raise UserError(f"{short} and {whole} are one key; give one of them")
+    given = {SHORT.get(key, key): _absolute(key, values) for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     if choices.get("engine.base_url", (None,))[0] and "quantization" not in given:
         choices["quantization"] = ("-",)
     for key in ("device", "repeats", "seed", "guard"):
         check_single(key, choices[key])
-    engines = _names("engine", choices["engine"], ENGINES)
+    quantizations = [ALIASES.get(str(value), str(value)) for value in choices["quantization"]]
     scenarios = _scenarios(choices)
+    # The field's None means that nobody gave it; what is given must be a number.
+    for value in choices.get("price.gpu_hour", ()):
+        decode("price.gpu_hour", float, value)
     made = Settings(
         models=tuple(dict.fromkeys(decode("model", str, value) for value in choices["model"])),
-        engines=tuple(EngineChoice(name, points(name, ENGINES[name].options, choices)) for name in engines),
-        quantizations=_quantizations(choices["quantization"]),
+        engines={
+            name: points(name, ENGINES[name].options, choices)
+            for name in _names("engine", choices["engine"], ENGINES)
+        },
+        quantizations=_names("quantization", quantizations, {**QUANTIZATIONS, "-": None}),
         terms=points("engine", EngineTerms, choices),
         scenarios=scenarios,
         loads=loads(choices, given, scenarios),
@@ -111,14 +121,18 @@ def settings(given: Choices) -> Settings:
         # A study's `guard: off` is YAML for false.
         guard=decode("guard", GuardMode, "off" if choices["guard"][0] is False else choices["guard"][0]),
         guard_terms=single("guard", GuardTerms, choices),
-        price=_price(choices),
+        price=single("price", Price, choices),
         slo=tuple(goals.objectives(given)),
         until=goals.until(given),
         compare=goals.compare_terms(given),
         given=_as_given(given),
     )
-    _check_attached(made)
-    _check_templates(made)
+    if made.is_attached:
+        _check_attached(made)
+    for path in dict.fromkeys(point.value.chat_template for point in made.terms):
+        if path is not None and not Path(path).is_file():
+            why = "is not a file" if Path(path).exists() else "no such file"
+            raise UserError(f"engine.chat_template={path}: {why}; give a Jinja file")
     return made
 
 
@@ -132,9 +146,7 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
     defaults = {"engine": engines_with_weights(), **FIT_DEFAULTS}
     if {"load.rate", "load.arrival"} & rest.keys():
         del defaults["load.concurrency"]
-    made = settings({**defaults, **rest})
-    asked = {key: values for key, values in made.given.items() if key in rest or key not in defaults}
-    return replace(made, given=asked), terms
+    return _with_defaults(rest, defaults), terms
 
 
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
@@ -152,11 +164,18 @@ def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
     lowest = terms.lowest or 1.0
     start: Scalar = int(lowest) if terms.over == "concurrency" else lowest
     rest = {key: values for key, values in given.items() if key not in own}
-    made = settings({**rest, f"load.{terms.over}": (start,)})
+    made = _with_defaults(rest, {f"load.{terms.over}": (start,)})
     if not made.slo:
         raise UserError("bench search needs an objective: give slo.ttft_s.p95=500ms, slo.success=99% or both")
-    asked = {key: values for key, values in made.given.items() if key in rest}
-    return replace(made, given={**asked, **_as_given({k: v for k, v in given.items() if k in own})}), terms
+    asked = _as_given({key: values for key, values in given.items() if key in own})
+    return replace(made, given={**made.given, **asked}), terms
+
+
+def _with_defaults(given: Choices, defaults: Choices) -> Settings:
+    """Return the settings of a command that has defaults of its own, which are not given ones."""
+    made = settings({**defaults, **given})
+    asked = {key: values for key, values in made.given.items() if key in given or key not in defaults}
+    return replace(made, given=asked)
 
 
 def engines_with_weights() -> tuple[str, ...]:
@@ -170,14 +189,7 @@ def engines_with_weights() -> tuple[str, ...]:
 
 
 def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(as_text(value) for value in values) for key, values in given.items()}
-
-
-def _spelled_out(key: str, given: Choices) -> str:
-    whole = SHORT.get(key, key)
-    if whole != key and whole in given:
-        raise UserError(f"{key} and {whole} are one key; give one of them")
-    return whole
+    return {key: tuple(map(as_text, values)) for key, values in given.items()}
 
 
 def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
@@ -199,11 +211,6 @@ def _names(key: str, values: Sequence[Scalar], known: Mapping[str, Any]) -> tupl
     return tuple(dict.fromkeys(str(value) for value in values))
 
 
-def _quantizations(values: Sequence[Scalar]) -> tuple[str, ...]:
-    resolved = [ALIASES.get(str(value), str(value)) for value in values]
-    return _names("quantization", resolved, {**QUANTIZATIONS, "-": None})
-
-
 def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     made = []
     for name in _names("scenario", choices["scenario"], SCENARIOS):
@@ -216,50 +223,29 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
     return tuple(made)
 
 
-def _price(choices: Choices) -> Price:
-    # The field's None means that nobody gave it; what is given must be a number.
-    for value in choices.get("price.gpu_hour", ()):
-        decode("price.gpu_hour", float, value)
-    made: Price = single("price", Price, choices)
-    return made
-
-
-def _check_templates(made: Settings) -> None:
-    for path in dict.fromkeys(point.value.chat_template for point in made.terms):
-        if path is not None and not Path(path).is_file():
-            why = "is not a file" if Path(path).exists() else "no such file"
-            raise UserError(f"engine.chat_template={path}: {why}; give a Jinja file")
-
-
 def _check_attached(made: Settings) -> None:
     """Raise UserError for what makes no sense of a server that runs already."""
-    if not made.is_attached:
-        return
     url = made.terms[0].value.base_url
-    _check_url(url)
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise UserError(f"engine.base_url={url}: must be of the form http://HOST:PORT/v1")
     if "engine.launcher" in made.given:
         value = made.given["engine.launcher"][0]
         raise UserError(f"engine.launcher={value}: a running server ({url}) is not started; give one of them")
     if any("engine.base_url" in point.differs for point in made.terms):
         raise UserError("engine.base_url: cannot be swept; measure one running server per run")
-    names = {"engine": [each.name for each in made.engines], "quantization": made.quantizations}
-    for key, values in names.items():
-        if len(values) > 1:
-            none = ", or none" if key == "quantization" else ""
-            raise UserError(
-                f"{key}={','.join(values)}: a running server ({url}) is one {key}; give one{none}"
-            )
+    if len(made.engines) > 1:
+        raise UserError(f"engine={','.join(made.engines)}: a running server ({url}) is one engine; give one")
+    if len(made.quantizations) > 1:
+        named = ",".join(made.quantizations)
+        raise UserError(
+            f"quantization={named}: a running server ({url}) is one quantization; give one, or none"
+        )
     if "model" not in made.given:
         raise UserError(
             f"engine.base_url={url}: give model=NAME, the name by which the server knows its model"
         )
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        right = False
-    if not right:
-        raise UserError(f"engine.base_url={url}: must be of the form http://HOST:PORT/v1")

@@ -1,5 +1,7 @@
 """The text of a key -> a typed value, with its unit and its range; a section of keys -> its frozen dataclass.
 
+And back: a value as text that the grammar of overrides reads again.
+
 A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s. Knows no
 engine, and not which keys there are.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +22,12 @@ import msgspec
 from harness.contracts import Scalar
 from harness.errors import UserError
 from harness.settings import units
-from harness.settings.values import Choices, shown
 
+Choices = Mapping[str, tuple[Scalar, ...]]  # a key's values, more than one where it is swept
+
+# Strings that the grammar of overrides reads back as the same string without quotes.
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./:@%-]*|[0-9]+(ns|us|ms|s|m|min|h|%|B|[KMGT]i?B)")
+_WORDS = ("null", "true", "false", "nan", "inf")
 # By suffix of a field: how its value is read, and what it takes, in words.
 _UNITS = {
     "_per_s": (units.rate_per_s, "a rate, such as 2/s or 90/min"),
@@ -61,7 +68,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "guard.wait": (0, _DAY_S),
     "price.gpu_hour": (0, math.inf),
     "fit.device_memory": (1 << 20, math.inf),
+    "search.trials": (1, math.inf),
 }
+# Shares that can be neither nothing nor all.
+MUST_BE_PART = "must be more than 0 % and less than 100 %, such as 5%"
+_PARTS = ("compare.margin", "search.precision")
 
 
 @dataclass(frozen=True)
@@ -111,11 +122,6 @@ def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
         key = f"{prefix}.{field.name.removesuffix(suffix or '')}"
         found[key] = Field(field.name, hint, suffix, field.default)
     return found
-
-
-def option_keys(prefix: str, kind: type) -> list[str]:
-    """Return `key=default` of each option."""
-    return [f"{key}={field.default_text}" for key, field in fields_by_key(prefix, kind).items()]
 
 
 def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:
@@ -175,6 +181,8 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any
         raise UserError(f"{key}={shown(value)}: must be {least} or more")
     if most is not None and decoded > most:
         raise UserError(f"{key}={shown(value)}: must be {most} or less")
+    if key in _PARTS and not 0 < decoded < 1:
+        raise UserError(f"{key}={shown(value)}: {MUST_BE_PART}")
     return decoded
 
 
@@ -189,3 +197,22 @@ def _parts(kind: Any) -> tuple[Any, ...]:
     """Return the alternatives of a type; of a Literal or a plain type itself."""
     is_plain = isinstance(kind, type) or typing.get_origin(kind) is typing.Literal
     return (kind,) if is_plain else typing.get_args(kind)
+
+
+# --- as text ---------------------------------------------------------------------------------------------
+
+
+def as_text(value: Scalar) -> str:
+    """Return the value as it can be given on a command line again, with the same meaning."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return str(value)
+    # In Hydra's quotes a backslash is itself, but before a quote it escapes, and is escaped by another.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    return f'"{escaped}"'
+
+
+def shown(value: Scalar) -> str:
+    """Return the value as a message shows it: text without quotes."""
+    return value if isinstance(value, str) else as_text(value)

@@ -16,34 +16,41 @@ from harness.contracts import (
     GateTerms,
     Load,
     Objective,
-    Scalar,
     SearchTerms,
     Until,
 )
 from harness.errors import UserError
-from harness.settings.decoding import check_single, decode, fields_by_key, single
-from harness.settings.values import Choices, shown
+from harness.settings.decoding import (
+    MUST_BE_PART,
+    Choices,
+    check_single,
+    decode,
+    fields_by_key,
+    shown,
+    single,
+)
 
 # Of which a request has a value of its own.
-SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
-_SLO = re.compile(rf"slo\.({'|'.join(SLO_METRICS)})\.p([1-9]\d?)")
+_SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
+_SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
 _UNTIL = re.compile(r"ci:(.+)")
-# Of a search of rates, at its lowest.
+# Of a search of rates, at its lowest: a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
-# What each key takes, and its default as it would be given; `-`: none.
-_SAID = {
-    _SLO_SUCCESS: ("a share, such as 99%", "-"),
-    "until": ("ci:5%, the half-width that an interval is to have", "-"),
-    "until.metric": ("a name of `bench list metrics`", Until.metric),
-    "until.budget": ("a duration, such as 2h", f"{Until.budget_s:g}s"),
-    "compare.margin": ("a share, such as 5%", f"{100 * CompareTerms.margin_share:g}%"),
-    "compare.baseline": ("a deployment's label, as `bench plan` prints it", "the first deployment"),
-    "compare.metric": ("names of `bench list metrics`", ",".join(COMPARED_METRICS)),
-    "gate.metric": ("a name of `bench list metrics`", GateTerms.metric),
-    "gate.max_regression": ("a share, such as 5%", f"{100 * GateTerms.max_regression_share:g}%"),
+# The default of each key as it would be given (`-`: none), and what it takes. Of objectives one percentile
+# stands for the others.
+LISTED: dict[str, tuple[str, str]] = {
+    **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
+    _SLO_SUCCESS: ("-", "a share, such as 99%"),
+    "until": ("-", "ci:5%, the half-width that an interval is to have"),
+    "until.metric": (Until.metric, "a name of `bench list metrics`"),
+    "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
+    "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
+    "compare.baseline": ("the first deployment", "a deployment's label, as `bench plan` prints it"),
+    "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
+    "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
+    "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
 }
-_COMPARE_KEYS = [key for key in _SAID if key.startswith("compare.")]
 
 
 def is_slo(key: str) -> bool:
@@ -53,27 +60,15 @@ def is_slo(key: str) -> bool:
 
 def why_no_slo(key: str) -> str | None:
     """Return what is wrong with a key that is nearly an objective's; None for any other."""
-    if match := re.fullmatch(rf"slo\.({'|'.join(SLO_METRICS)})\.p[\d.]+", key):
+    if match := re.fullmatch(rf"slo\.({'|'.join(_SLO_METRICS)})\.p[\d.]+", key):
         return f"percentiles are whole, slo.{match[1]}.p1 to slo.{match[1]}.p99"
     return None
 
 
-def keys() -> list[str]:
+def keys_of_runs() -> list[str]:
     """Return every key of a run's goals; of objectives those at the usual percentiles."""
-    slo = [f"slo.{metric}.p{level}" for metric in SLO_METRICS for level in (50, 90, 95, 99)]
-    return [*slo, *(key for key in _SAID if not key.startswith("gate."))]
-
-
-def takes() -> dict[str, str]:
-    """Return what each of them takes, and those of `bench gate`."""
-    of_slo = dict.fromkeys(keys(), "a duration, such as 500ms")
-    return of_slo | {key: said for key, (said, _) in _SAID.items()}
-
-
-def defaults() -> dict[str, str]:
-    """Return the default of each; of objectives one stands for the others."""
-    of_slo = {f"slo.{metric}.p95": "-" for metric in SLO_METRICS}
-    return of_slo | {key: default for key, (_, default) in _SAID.items()}
+    slo = [f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)]
+    return [*slo, *(key for key in LISTED if not key.startswith("gate."))]
 
 
 def objectives(given: Choices) -> Iterator[Objective]:
@@ -93,7 +88,8 @@ def objectives(given: Choices) -> Iterator[Objective]:
         if value.replace(".", "", 1).isdigit():
             raise UserError(f"{key}={value}: needs a unit; write {value}ms or {value}s")
         limit_s = decode(key, float, values[0], "_s")
-        _check_positive(key, values[0], limit_s)
+        if limit_s <= 0:
+            raise UserError(f"{key}={value}: must be more than 0")
         yield Objective(match[1], int(match[2]) / 100, limit_s)
 
 
@@ -109,9 +105,11 @@ def until(given: Choices) -> Until | None:
     if match is None:
         raise UserError(f"until={text}: must be of the form ci:5%")
     share = decode("until", float, match[1], "_share")
-    _check_part("until", text, share)
+    if not 0 < share < 1:
+        raise UserError(f"until={text}: {MUST_BE_PART}")
     rule: Until = single("until", Until, given, half_width_share=share)
-    _check_positive("until.budget", rule.budget_s, rule.budget_s)
+    if rule.budget_s <= 0:
+        raise UserError(f"until.budget={rule.budget_s}: must be more than 0")
     return rule
 
 
@@ -120,13 +118,12 @@ def compare_terms(given: Choices) -> CompareTerms:
     # A list of metrics is one value, and no sweep.
     metrics = tuple(dict.fromkeys(decode("compare.metric", str, v) for v in given.get("compare.metric", ())))
     terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
-    _check_part("compare.margin", given.get("compare.margin", ("",))[0], terms.margin_share)
     return terms
 
 
 def only_compare_terms(given: Choices) -> CompareTerms:
     """Return the terms of a command that takes compare.* keys alone. Raises UserError."""
-    _check_only(given, _COMPARE_KEYS)
+    _check_only(given, [key for key in LISTED if key.startswith("compare.")])
     return compare_terms(given)
 
 
@@ -143,22 +140,19 @@ def gate_terms(given: Choices) -> GateTerms:
 def search_terms(given: Choices) -> SearchTerms:
     """Return the terms of search.*, with the ends of the range filled in. Raises UserError."""
     terms: SearchTerms = single("search", SearchTerms, given)
-    usual = {"concurrency": (1.0, 1024.0), "rate": (_lowest_rate(given), 1000.0)}[terms.over]
-    lowest = usual[0] if terms.lowest is None else terms.lowest
-    highest = usual[1] if terms.highest is None else terms.highest
+    lowest, highest = (1.0, 1024.0) if terms.over == "concurrency" else (_lowest_rate(given), 1000.0)
+    lowest = lowest if terms.lowest is None else terms.lowest
+    highest = highest if terms.highest is None else terms.highest
     ends = f"search.lowest={lowest:g}, search.highest={highest:g}"
     if not 0 < lowest < highest:
         raise UserError(f"{ends}: must be above 0, and in order")
     if terms.over == "concurrency" and (lowest % 1 or highest % 1):
         raise UserError(f"{ends}: users are whole numbers")
-    _check_part("search.precision", given.get("search.precision", ("",))[0], terms.precision_share)
-    if terms.trials < 1:
-        raise UserError(f"search.trials={terms.trials}: must be 1 or more")
     return replace(terms, lowest=lowest, highest=highest)
 
 
 def _lowest_rate(given: Choices) -> float:
-    """Return where a search of rates begins: a window with hardly a conversation in it says nothing."""
+    """Return the rate at which the shortest window sees a few conversations begin."""
     values = [value for value in given.get("load.duration", ()) if value is not None]
     windows_s = [decode("load.duration", float, value, "_s") for value in values]
     shortest_s = min(windows_s, default=Load.duration_s or 0.0)
@@ -169,13 +163,3 @@ def _check_only(given: Choices, own: Iterable[str]) -> None:
     for key, values in given.items():
         if key not in own:
             raise UserError(f"{key}={shown(values[0])}: no such key here; choose from {', '.join(own)}")
-
-
-def _check_positive(key: str, given: Scalar, value: float) -> None:
-    if value <= 0:
-        raise UserError(f"{key}={shown(given)}: must be more than 0")
-
-
-def _check_part(key: str, given: Scalar, share: float) -> None:
-    if not 0 < share < 1:
-        raise UserError(f"{key}={shown(given)}: must be more than 0 % and less than 100 %, such as 5%")

@@ -14,8 +14,7 @@ from engines import ENGINES
 from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
 from harness.errors import UserError
 from harness.settings import goals
-from harness.settings.decoding import Field, fields_by_key
-from harness.settings.values import Choices, as_text, shown
+from harness.settings.decoding import Choices, Field, as_text, fields_by_key, shown
 from scenarios import SCENARIOS
 
 DEFAULT_MODEL = "gemma3-270m"
@@ -37,6 +36,7 @@ _TAKES = {
     "engine": "a name of `bench list engines`",
     "quantization": "a name of `bench list quantizations`",
     "scenario": "a name of `bench list scenarios`",
+    "load.concurrency": "a whole number",
     "device": 'auto, cpu, 0, or several as "0,1"',
     "repeats": "a whole number",
     "seed": "a whole number",
@@ -53,25 +53,22 @@ class FitTerms:
 
 def known_keys() -> list[str]:
     """Return every key that bench knows, sorted."""
-    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.keys()})
+    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.keys_of_runs()})
 
 
-def takes_of_keys() -> dict[str, str]:
-    """Return what each key takes: `a duration, such as 20s`, `a whole number`, `linear or steps` ..."""
-    found = _TAKES | goals.takes() | {key: field.takes for key, field in _fields().items()}
-    for name, engine in ENGINES.items():
-        if found.get(f"{name}.program") == "text":
-            found[f"{name}.program"] = " or ".join([*filter(None, engine.programs), "a path"])
-        if f"{name}.environment" in found:
-            found[f"{name}.environment"] = "a directory"
-    return found
-
-
-def default_of_keys() -> dict[str, str]:
-    """Return the default of every key as it would be given; `scenario.*` keys of all scenarios."""
-    of_fields = {key: field.default_text for key, field in _fields().items()}
-    first = {key: ",".join(map(as_text, values)) for key, values in DEFAULTS.items()}
-    return {**first, **of_fields, **first, **goals.defaults()}
+def listed_keys() -> dict[str, tuple[str, str]]:
+    """Return the default of each key as it would be given, and what it takes: `a duration, such as 20s`,
+    `a whole number`, `linear or steps` ... `scenario.*` keys are those of all scenarios."""
+    found = {key: (",".join(map(as_text, values)), _TAKES[key]) for key, values in DEFAULTS.items()}
+    for key, field in _fields().items():
+        name, _, option = key.partition(".")
+        takes = field.takes
+        if name in ENGINES and option == "program" and takes == "text":
+            takes = " or ".join([*filter(None, ENGINES[name].programs), "a path"])
+        elif name in ENGINES and option == "environment":
+            takes = "a directory"
+        found.setdefault(key, (field.default_text, takes))
+    return found | goals.LISTED
 
 
 def _fields() -> dict[str, Field]:
@@ -95,33 +92,20 @@ def _fields() -> dict[str, Field]:
 def check_keys(given: Choices) -> None:
     """Raise UserError for a key that does not exist, belongs to another command, or would have no effect."""
     known = known_keys()
-    for key, values in given.items():
-        what = f"{key}={shown(values[0])}"
-        if key not in known and not goals.is_slo(key):
-            if key.startswith("gate."):
-                raise UserError(f"{what}: is of `bench gate` alone; leave it out")
-            raise UserError(f"{what}: no such key; {goals.why_no_slo(key) or _nearest(key, known)}")
-        section = key.partition(".")[0]
-        if section in ("fit", "search"):
-            raise UserError(f"{what}: is of `bench {section}` alone; leave it out")
-
-
-def check_sections(given: Choices) -> None:
-    """Raise UserError for a key of an engine or scenario that is not in this run."""
     engines = {str(value) for value in given.get("engine", DEFAULTS["engine"])}
     chosen = [str(value) for value in given.get("scenario", DEFAULTS["scenario"])]
-    options = {
-        key
-        for name in chosen
-        if name in SCENARIOS
-        for key in fields_by_key("scenario", SCENARIOS[name].options)
-    }
+    asked = [SCENARIOS[name] for name in chosen if name in SCENARIOS]
+    options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
-        prefix, dot, _ = key.partition(".")
         what = f"{key}={shown(values[0])}"
-        if dot and prefix in ENGINES and prefix not in engines:
-            raise UserError(f"{what}: engine {prefix} is not in this run; add it with engine={prefix}")
-        if dot and prefix == "scenario" and options and key not in options:
+        section = key.partition(".")[0]
+        if key.startswith("gate.") or (section in ("fit", "search") and key in known):
+            raise UserError(f"{what}: is of `bench {section}` alone; leave it out")
+        if key not in known and not goals.is_slo(key):
+            raise UserError(f"{what}: no such key; {goals.why_no_slo(key) or _nearest(key, known)}")
+        if section in ENGINES and section not in engines:
+            raise UserError(f"{what}: engine {section} is not in this run; add it with engine={section}")
+        if key.startswith("scenario.") and options and key not in options:
             listed = ", ".join(sorted(options))
             raise UserError(f"{what}: scenario {','.join(chosen)} has no such option; it has {listed}")
 

@@ -5,14 +5,13 @@ Pure, but that it looks whether a tokenizer's file is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.contracts import Load, ScenarioChoice
 from harness.errors import UserError
-from harness.settings.decoding import points
-from harness.settings.values import Choices, shown
+from harness.settings.decoding import Choices, points, shown
 
 
 def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
@@ -28,8 +27,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
         chosen["load.concurrency"] = (None,)
     made = tuple(dict.fromkeys(_completed(point.value, given) for point in points("load", Load, chosen)))
     for load in made:
-        for problem in _problems(load, given, scenarios):
-            raise UserError(problem)
+        _check(load, given, scenarios)
     return made
 
 
@@ -77,42 +75,69 @@ def _completed(load: Load, given: Choices) -> Load:
     )
 
 
-def _problems(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> Iterator[str]:
-    """Yield what makes no sense, each in one line that says what would work."""
-    if load.kind == "closed" and load.concurrency is None:
-        yield "load.concurrency=null: give a number of users, or load.rate=N, conversations per second"
-    if load.kind == "closed" and "load.arrival" in given:
-        yield f"load.arrival={load.arrival}: is of an open loop; give load.rate=N, conversations per second"
-    if "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()):
-        value = shown(given["load.burstiness"][0])
-        yield f"load.burstiness={value}: is the shape of load.arrival=gamma; give that too"
-    if load.kind != "trace" and "load.speedup" in given:
-        yield f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE"
+def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> None:
+    """Raise UserError for the first of these that is so, in one line that says what would work."""
+    first = {key: shown(values[0]) for key, values in given.items()}
+    is_closed, is_trace = load.kind == "closed", load.kind == "trace"
     untimed = [scenario.name for scenario in scenarios if scenario.span_s is None]
-    if load.kind == "trace" and untimed:
-        yield (
-            f"load.arrival=trace: scenario {untimed[0]} has no arrival times; "
-            "give scenario=trace scenario.path=FILE"
-        )
-    yield from _problems_of_ramps(load, given)
-    if load.duration_s is None and load.conversations is None and untimed:
-        yield "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100"
-    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
-    for key, count in counts.items():
-        if count is not None and count < load.workers and count == min(filter(None, counts.values())):
-            yield f"load.workers={load.workers}: more load processes than load.{key}={count} gives work to"
-    if load.tokenizer is not None and not Path(load.tokenizer).is_file():
-        yield f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json"
-
-
-def _problems_of_ramps(load: Load, given: Choices) -> Iterator[str]:
     ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
-    key, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
-    if load.kind == "trace" and key:
-        yield f"{key}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N instead"
-    if load.ramp_down_s and load.duration_s is None:
-        yield f"load.ramp_down={load.ramp_down_s:g}s: needs to know when the window ends; give load.duration"
-    if "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()):
-        yield f"load.ramp_steps={shown(given['load.ramp_steps'][0])}: is of load.ramp=steps; give that too"
-    if not key and "load.ramp" in given:
-        yield f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s, load.ramp_down=10s or both"
+    ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
+    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
+    fewest, counted = min(
+        ((count, key) for key, count in counts.items() if count is not None), default=(load.workers, "")
+    )
+    problems = [
+        (
+            is_closed and load.concurrency is None,
+            "load.concurrency=null: give a number of users, or load.rate=N, conversations per second",
+        ),
+        (
+            is_closed and "load.arrival" in given,
+            f"load.arrival={load.arrival}: is of an open loop; give load.rate=N, conversations per second",
+        ),
+        (
+            "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
+            f"load.burstiness={first.get('load.burstiness')}: is the shape of load.arrival=gamma; "
+            "give that too",
+        ),
+        (
+            not is_trace and "load.speedup" in given,
+            f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE",
+        ),
+        (
+            is_trace and bool(untimed),
+            f"load.arrival=trace: scenario {''.join(untimed[:1])} has no arrival times; "
+            "give scenario=trace scenario.path=FILE",
+        ),
+        (
+            is_trace and bool(ramp),
+            f"{ramp}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N instead",
+        ),
+        (
+            load.ramp_down_s > 0 and load.duration_s is None,
+            f"load.ramp_down={load.ramp_down_s:g}s: needs to know when the window ends; give load.duration",
+        ),
+        (
+            "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()),
+            f"load.ramp_steps={first.get('load.ramp_steps')}: is of load.ramp=steps; give that too",
+        ),
+        (
+            "load.ramp" in given and not ramp,
+            f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s, load.ramp_down=10s or both",
+        ),
+        (
+            load.duration_s is None and load.conversations is None and bool(untimed),
+            "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100",
+        ),
+        (
+            fewest < load.workers,
+            f"load.workers={load.workers}: more load processes than load.{counted}={fewest} gives work to",
+        ),
+        (
+            load.tokenizer is not None and not Path(load.tokenizer).is_file(),
+            f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json",
+        ),
+    ]
+    for is_wrong, problem in problems:
+        if is_wrong:
+            raise UserError(problem)

@@ -11,8 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import ModelFacts
-from harness.fit.fit import MOST_USERS, FitRow, FitTable, Known, Memory
+from harness.contracts import KnownFacts, ModelFacts
+from harness.fit.fit import MOST_USERS, FitRow, FitTable, Memory
 from harness.plan.memory import FITS_SHARE
 from harness.settings.units import grouped
 
@@ -22,7 +22,9 @@ _NOT_HAD = " !"
 _STYLES = {"fits": "green", "tight": "yellow", "does not fit": "red"}
 
 
-def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> None:
+def print_fit(
+    out: Console, tables: Sequence[FitTable], known: Mapping[str, KnownFacts], memory: Memory
+) -> None:
     """Print all tables, after what they are about; `known`: of each model."""
     for line in _about(known, memory):
         out.print(escape(line), soft_wrap=False)
@@ -36,7 +38,7 @@ def print_fit(out: Console, tables: Sequence[FitTable], known: Mapping[str, Know
         out.print(escape(line), soft_wrap=False)
 
 
-def fit_record(tables: Sequence[FitTable], known: Mapping[str, Known], memory: Memory) -> dict[str, Any]:
+def fit_record(tables: Sequence[FitTable], known: Mapping[str, KnownFacts], memory: Memory) -> dict[str, Any]:
     """Return the same, for `--json`."""
     return {"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables}
 
@@ -46,7 +48,7 @@ def _gib(size_bytes: int) -> str:
     return f"{gib:.2f}" if gib < 10 else f"{gib:,.1f}"
 
 
-def _about(known: Mapping[str, Known], memory: Memory) -> Iterator[str]:
+def _about(known: Mapping[str, KnownFacts], memory: Memory) -> Iterator[str]:
     """Say what memory and which models the tables are about."""
     what = "the machine" if memory.device == "cpu" else "each device"
     yield f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."

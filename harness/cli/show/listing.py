@@ -187,14 +187,17 @@ def _parameters(count: int | None) -> str:
 
 
 def _scenarios() -> list[Row]:
-    from harness.settings.decoding import option_keys
+    from harness.settings.decoding import fields_by_key
     from scenarios import SCENARIOS
 
     return [
         {
             "scenario": name,
             "description": scenario.description,
-            "options": ", ".join(option_keys("scenario", scenario.options)),
+            "options": ", ".join(
+                f"{key}={field.default_text}"
+                for key, field in fields_by_key("scenario", scenario.options).items()
+            ),
         }
         for name, scenario in SCENARIOS.items()
     ]
@@ -228,9 +231,9 @@ def _print_scenarios(out: Console, scenarios: Sequence[Row]) -> None:
 
 def _keys() -> list[Row]:
     from harness.plan.candidates import CONTEXT_LENGTH
-    from harness.settings.keys import default_of_keys, takes_of_keys
+    from harness.settings.keys import listed_keys
 
-    found = default_of_keys() | {
+    defaults = {
         "engine.launcher": "each engine's first",
         "engine.context_length": str(CONTEXT_LENGTH),
         "engine.concurrent_sequences": "largest load.concurrency, or what load.rate needs",
@@ -238,8 +241,10 @@ def _keys() -> list[Row]:
         "engine.prefix_cache": "true",
         "fit.device_memory": "this machine's device, or the machine",
     }
-    takes = takes_of_keys()
-    return [{"key": key, "default": default, "takes": takes.get(key, "")} for key, default in found.items()]
+    return [
+        {"key": key, "default": defaults.get(key, default), "takes": takes}
+        for key, (default, takes) in listed_keys().items()
+    ]
 
 
 # By its name: what returns its facts, and what prints them.

@@ -12,8 +12,8 @@ from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Deployment, EngineTerms, Load, Plan, Skip, Until
 from harness.plan.traffic import context_lines
+from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
-from harness.settings.values import as_text
 
 
 @dataclass(frozen=True)

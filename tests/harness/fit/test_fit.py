@@ -9,12 +9,12 @@ import pytest
 from toy_engine import Toy
 
 from engines import ENGINES
-from engines.model.facts import KnownFacts
 from engines.model.models import MODELS
 from harness.contracts import (
     Deployment,
     EngineTerms,
     InstallSpec,
+    KnownFacts,
     MemoryNeed,
     ModelFacts,
     Reason,

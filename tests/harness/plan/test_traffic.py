@@ -13,7 +13,7 @@ from make_run import S
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
-from harness.plan.traffic import Sizes, context_lines, sizes_of
+from harness.plan.traffic import context_lines, sizes_of
 from harness.run import session
 from harness.settings import config, overrides
 
@@ -40,11 +40,11 @@ TURNS = (
 
 def test_the_largest_request_has_all_messages_before_it_and_room_for_its_answer() -> None:
     # The second turn: 5 + 1 words and 20 tokens; the answer of the first may have 10 tokens, or none.
-    assert sizes_of(Conversation(TURNS[:2]), is_scripted=False) == Sizes(26, 36)
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=False) == (26, 36)
     # Scripted, two words of answer are certain.
-    assert sizes_of(Conversation(TURNS[:2]), is_scripted=True) == Sizes(28, 28)
+    assert sizes_of(Conversation(TURNS[:2]), is_scripted=True) == (28, 28)
     # The third: 7 words and 1 token, after 30 of answers.
-    assert sizes_of(Conversation(TURNS), is_scripted=False) == Sizes(26, 38)
+    assert sizes_of(Conversation(TURNS), is_scripted=False) == (26, 38)
 
 
 def test_a_context_that_holds_no_conversation_is_a_mistake_with_what_would_work(chats: list[str]) -> None:

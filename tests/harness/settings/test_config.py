@@ -19,7 +19,7 @@ def settings(*lines: str) -> Settings:
 
 def test_defaults_are_the_main_job() -> None:
     made = settings()
-    assert [engine.name for engine in made.engines] == ["llama_cpp"]
+    assert list(made.engines) == ["llama_cpp"]
     assert made.quantizations == ("gguf-q4_k_m", "fp16", "gguf-q8_0")
     assert [load.concurrency for load in made.loads] == [1, 4]
     assert made.repeats == 3
@@ -210,3 +210,9 @@ def test_a_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     made = settings("scenario=file", "scenario.path=chats.jsonl")
     assert made.given["scenario.path"] == (str(tmp_path / "chats.jsonl"),)
+
+
+def test_a_search_keeps_a_short_key_that_was_given_for_its_resume() -> None:
+    made, _ = config.search_settings(overrides.parse(["fairness=stock", "slo.success=99%"]))
+    assert made.given["engine.fairness"] == ("stock",)
+    assert "load.concurrency" not in made.given

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.settings.decoding import as_text
 from harness.settings.overrides import parse
-from harness.settings.values import as_text
 
 
 @pytest.mark.parametrize(
