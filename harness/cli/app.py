@@ -1,6 +1,7 @@
 """The command line: which commands there are, exit codes, and how a mistake is told.
 
-A command's module is imported when that command is called, so that `bench --help` waits for none of them.
+A command's module is imported when that command is called, so that `bench --help` waits for none of them, and
+not for rich.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from harness.cli.arguments import complaints
 from harness.errors import BenchError, Interrupted
 
 # Every mistake in a command's own arguments; Typer exports only this subclass of it.
@@ -123,27 +122,25 @@ class Commands(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = {name: TyperCommand(name, help=each.summary) for name, each in COMMANDS.items()}
+        # Only a short_help is shown whole.
+        self.commands = {name: TyperCommand(name, short_help=each.summary) for name, each in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and whole_command(str(name)), rest
-
-
-def whole_command(name: str) -> Any:
-    """Import a command and return it with its arguments and its whole help."""
-    module, function, _, example = COMMANDS[name]
-    alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
-    called = getattr(import_module(f"harness.cli.{module}"), function)
-    alone.command(name, epilog=f"Example:  {example}")(called)
-    return typer.main.get_command(alone)
+        if command:
+            module, function, _, example = COMMANDS[str(name)]
+            alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+            called = getattr(import_module(f"harness.cli.{module}"), function)
+            alone.command(name, epilog=f"Example:  {example}")(called)
+            command = typer.main.get_command(alone)
+        return name, command, rest
 
 
 app = typer.Typer(
     cls=Commands,
     help="Which engine, at which quantization, should serve your language model on your device.",
     invoke_without_command=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -179,5 +176,7 @@ def main() -> None:
 
 
 def _complain(what: str, exit_code: int) -> None:
-    complaints.print(escape(what))
+    from harness.cli.arguments import complaints
+
+    complaints.print(what, markup=False)
     sys.exit(exit_code)

@@ -7,9 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
@@ -44,37 +44,31 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.
 _PATIENCE_S = 60.0
 
 
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Raise Interrupted on SIGINT or SIGTERM, once; again only after _PATIENCE_S."""
+def signals_interrupt() -> AbstractContextManager[None]:
+    """Raise Interrupted in the block on SIGINT or SIGTERM, once; again only after _PATIENCE_S."""
     last_s = float("-inf")
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, _: object) -> None:
         nonlocal last_s
         if time.monotonic() - last_s > _PATIENCE_S:
             last_s = time.monotonic()
             raise Interrupted(number)
 
-    with _handling(interrupt):
-        yield
-
-
-@contextmanager
-def signals_ignored() -> Iterator[None]:
-    with _handling(signal.SIG_IGN):
-        yield
+    return _handling(interrupt)
 
 
 @contextmanager
 def _handling(handler: Any) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+signals_ignored = partial(_handling, signal.SIG_IGN)

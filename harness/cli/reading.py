@@ -17,16 +17,6 @@ from harness.errors import UserError
 from harness.settings import goals, overrides
 from harness.store.named_files import write_named
 
-CompareKeys = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[compare.KEY=VALUE]...", help="compare.margin=10%, compare.metric=ttft_s.p95,..."
-    ),
-]
-GateKeys = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
-]
 Side = Annotated[
     str,
     typer.Argument(
@@ -102,7 +92,12 @@ def report(
 def compare(
     a: Side,
     b: Side,
-    changes: CompareKeys = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[compare.KEY=VALUE]...", help="compare.margin=10%, compare.metric=ttft_s.p95,..."
+        ),
+    ] = None,
     as_json: Json = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write it as a page.")
@@ -131,7 +126,10 @@ def compare(
 def gate(
     base: Side,
     new: Side,
-    changes: GateKeys = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[gate.KEY=VALUE]...", help="gate.metric=ttft_s.p95, gate.max_regression=5%"),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML for a CI system.")
     ] = None,
@@ -154,8 +152,7 @@ def gate(
         print_json(gate_to_builtins(gate))
     else:
         print_gate(out, gate)
-    if gate.exit_code:
-        raise typer.Exit(gate.exit_code)
+    raise typer.Exit(gate.exit_code)
 
 
 def view(
@@ -173,11 +170,11 @@ def view(
     """
     from reports.page.index_page import as_plain, find_runs, index_row, newest_first, write_index
 
-    is_shown = complaints.is_terminal
-    found = track(
-        find_runs(directory), "reading runs", console=complaints, transient=True, disable=not is_shown
+    found = find_runs(directory)
+    shown = track(
+        found, "reading runs", console=complaints, transient=True, disable=not complaints.is_terminal
     )
-    rows = [index_row(each) for each in found]
+    rows = [index_row(each) for each in shown]
     if output is not None or not as_json:
         path = write_index(directory, rows, output)
     if as_json:
