@@ -7,11 +7,12 @@ from functools import partial
 from engines.model import weights
 from engines.model.facts import known_facts
 from harness.cli.arguments import Json, Overrides, Study, out, print_json
-from harness.cli.show.fit_text import fit_record, print_fit
+from harness.cli.show.fit_text import print_fit
 from harness.fit import fit as fitting
 from harness.fit.fit_device import memory_of
 from harness.install import install
 from harness.install.startable import why_not_on
+from harness.plan.memory import FITS_SHARE
 from harness.settings import config, overrides
 
 
@@ -32,6 +33,6 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     tables = fitting.fit(settings, known, memory, why_not_on, can_prepare)
     if as_json:
-        print_json(fit_record(tables, known, memory))
+        print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
     else:
         print_fit(out, tables, known, memory)
