@@ -5,7 +5,7 @@ Draws a View and keeps nothing; knows no run and no thread (harness/cli/progress
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import TYPE_CHECKING
@@ -31,8 +31,6 @@ LEAST_WORDS = 36
 LABEL_WIDTH = 8
 # A load process speaks once a second.
 _LATE_S = 3.0
-
-Draw = Callable[[], RenderableType]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,6 @@ class SelfTesting:
 
     label: str
     progress: Progress | None
-    heard_s: float
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,8 @@ def panel(view: View, now_s: float) -> RenderableType:
     return Group("", grid)
 
 
-# A label and its words, or a bar with words.
-_Row = tuple[str, "str | _Bar"]
-
-
-def _rows(view: View, now_s: float) -> Iterator[_Row]:
+def _rows(view: View, now_s: float) -> Iterator[tuple[str, str | _Bar]]:
+    """Yield the label of each line, with its words or a bar."""
     yield "run", _overall(view, now_s)
     match view.doing:
         case Doing() as doing:
@@ -107,7 +101,7 @@ def _rows(view: View, now_s: float) -> Iterator[_Row]:
         case SelfTesting(label, progress):
             yield "now", label
             if progress:
-                yield "phase", _phase_name(progress.phase)
+                yield "phase", progress.phase.replace("warmup", "warm-up")
                 yield from _progress(progress, None)
 
 
@@ -148,30 +142,25 @@ def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> s
     """Return the phase of a load, and how far it is if its length is known."""
     silent_s = now_s - doing.heard_s
     late = f" (last heard {clock(silent_s)} ago)" if silent_s > _LATE_S else ""
-    ends, name = phases(load), _phase_name(progress.phase)
-    spans = {
+    ends, name = phases(load), progress.phase.replace("warmup", "warm-up")
+    begin_s, end_s = {
         "ramp-up": (0.0, ends.ramp_up_end_s),
-        "warmup": (ends.ramp_up_end_s, ends.window_start_s),
+        "warm-up": (ends.ramp_up_end_s, ends.window_start_s),
         "window": (ends.window_start_s, ends.window_end_s),
         "ramp-down": (ends.window_end_s, ends.end_s),
-    }
-    if progress.phase not in spans or spans[progress.phase][0] == inf:
-        waits = f", {counted(progress.in_flight, 'request')} to end" if progress.phase == "drain" else ""
+    }.get(name, (inf, inf))
+    if begin_s == inf:
+        waits = f", {counted(progress.in_flight, 'request')} to end" if name == "drain" else ""
         return f"{name}{waits}{late}"
-    begin_s, end_s = spans[progress.phase]
     passed_s = max(0.0, _t_s(doing, progress, now_s) - begin_s)
     if end_s == inf:
         return f"{name}, {clock(passed_s)}{late}"
     length_s = end_s - begin_s
-    if progress.phase == "window" and length_s:
+    if name == "window" and length_s:
         # It goes on by whole steps; how many there are is known only once the load says that it goes on.
         length_s *= min(load.steps, max(1, ceil((progress.t_s - begin_s) / length_s)))
     passed_s = min(passed_s, length_s)
     return _Bar(passed_s / length_s if length_s else 1.0, f"{name}, {passed_s:.0f} of {length_s:g} s{late}")
-
-
-def _phase_name(phase: str) -> str:
-    return "warm-up" if phase == "warmup" else phase
 
 
 def _t_s(doing: Doing, progress: Progress, now_s: float) -> float:
@@ -179,20 +168,28 @@ def _t_s(doing: Doing, progress: Progress, now_s: float) -> float:
     return progress.t_s + min(_LATE_S, max(0.0, now_s - doing.heard_s))
 
 
-def _progress(progress: Progress, now: Now | None) -> Iterator[_Row]:
+def _progress(progress: Progress, now: Now | None) -> Iterator[tuple[str, str]]:
     yield "lately", _lately(progress.recent)
     kinds = sorted(progress.failures.items(), key=lambda each: -each[1])
     named = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds)})" if kinds else ""
     yield "requests", f"{progress.requests:,} ok, {progress.failed:,} failed{named}"
     if now:
-        yield "server", f"{_under_way(now)}; {_memory(now)}"
+        under_way, memory = "running and waiting requests not known", "memory not known"
+        if now.running is not None:
+            waiting = "-" if now.waiting is None else f"{now.waiting:,.0f}"
+            under_way = f"{now.running:,.0f} running, {waiting} waiting"
+        if now.memory_bytes is not None:
+            memory = f"memory {size_text(now.memory_bytes)} ({now.memory_of})"
+        yield "server", f"{under_way}; {memory}"
     late = time_text(progress.loop_lag_s)
     yield "client", f"{progress.in_flight:,} in flight; its loop late by p99 {late}"
 
 
 def _lately(recent: Glance | None) -> str:
-    if recent is None or not recent.requests:
-        return "no request has ended well" + (f" in the last {recent.length_s:.0f} s" if recent else "")
+    if recent is None:
+        return "no request has ended well"
+    if not recent.requests:
+        return f"no request has ended well in the last {recent.length_s:.0f} s"
     if recent.tokens_per_s is not None:
         rate = f"{number(recent.tokens_per_s)} tokens/s"
     else:  # the server tells no count, and a chunk is not a token
@@ -200,19 +197,6 @@ def _lately(recent: Glance | None) -> str:
     ttft = f"TTFT p50 {time_text(recent.ttft_p50_s)}, p95 {time_text(recent.ttft_p95_s)}"
     span = "up to" if recent.is_uneven else "last"
     return f"{rate}; {ttft} ({span} {recent.length_s:.0f} s, n={recent.ttft_n:,})"
-
-
-def _under_way(now: Now) -> str:
-    if now.running is None:
-        return "running and waiting requests not known"
-    waiting = "-" if now.waiting is None else f"{now.waiting:,.0f}"
-    return f"{now.running:,.0f} running, {waiting} waiting"
-
-
-def _memory(now: Now) -> str:
-    if now.memory_bytes is None or now.memory_of is None:
-        return "memory not known"
-    return f"memory {size_text(now.memory_bytes)} ({now.memory_of})"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Outlook:
             self._left |= {cell.number: cell for cell in start.cells}
 
     def ends(self, key: str | int, now_s: float, *, is_ready: bool = True) -> None:
-        """A cell has ended, or a start is ready or (not `is_ready`) has failed."""
+        """Note that a cell has ended, or that a start is ready or (not `is_ready`) has failed."""
         step = self._left.pop(key, None)
         if isinstance(step, PlannedStart) and is_ready:
             self._launches_s.setdefault(step.deployment.label, []).append(now_s - self._began_s)
@@ -54,16 +54,14 @@ class Outlook:
 
     def left(self) -> Left:
         """Return what is left from the last end on."""
-        step_s, *later_s = [self._expected_s(step) for step in self._left.values()] or [0.0]
-        return Left(sum(later_s), step_s, self._began_s, any(map(self._is_unknown, self._left.values())))
+        expected = [self._expected(step) for step in self._left.values()] or [(0.0, False)]
+        step_s, *later_s = (seconds for seconds, _ in expected)
+        return Left(sum(later_s), step_s, self._began_s, any(is_least for _, is_least in expected))
 
-    def _expected_s(self, step: PlannedStart | PlannedCell) -> float:
+    def _expected(self, step: PlannedStart | PlannedCell) -> tuple[float, bool]:
+        """Return how many seconds a step will take, and whether that is only the least."""
         if isinstance(step, PlannedCell):
-            return plan.cell_s(step)
-        seen_s = self._launches_s.get(step.deployment.label)
-        return median(seen_s) if seen_s else plan.start_s(step.deployment)
-
-    def _is_unknown(self, step: PlannedStart | PlannedCell) -> bool:
-        if isinstance(step, PlannedCell) or step.deployment.terms.base_url:
-            return False
-        return step.deployment.label not in self._launches_s
+            return plan.cell_s(step), False
+        if seen_s := self._launches_s.get(step.deployment.label):
+            return median(seen_s), False
+        return plan.start_s(step.deployment), not step.deployment.terms.base_url

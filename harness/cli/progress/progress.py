@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, RenderableType
@@ -20,7 +19,7 @@ from rich.text import Text
 
 from harness.cli.progress import live
 from harness.cli.progress.live import Doing, SelfTesting, View
-from harness.cli.progress.outlook import Left, Outlook
+from harness.cli.progress.outlook import Outlook
 from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
@@ -50,16 +49,14 @@ class Show:
         # The panel's thread draws the view, the run's and its log's watcher change it.
         self._lock = threading.Lock()
         self._view = View(time.monotonic())
-        self._outlook: Outlook | None = None
+        self._outlook = Outlook([], 0.0)
         self._starts = self._begun = 0
         self._said: str | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close_panel()
 
     def close_panel(self) -> None:
@@ -76,7 +73,20 @@ class Show:
         with self._lock:
             self._view = replace(self._view, doing=doing, **whole)
         if self._has_panel and self._live is None:
-            self._live = _started(self.console, self._draw)
+            self._live = Live(
+                console=self.console,
+                get_renderable=self._draw,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+                # What is printed comes above it; what goes elsewhere is not ours.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            # Signals belong to the main thread: a thread that is begun here takes none.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                self._live.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _doing(self, **changes: Any) -> Doing | None:
         """Return what goes on with the start, with these changes, or None if there is no start."""
@@ -104,28 +114,23 @@ class Show:
         With `may_grow` others may follow. The cells of a search are not known yet, so that it has no bar.
         """
         now_s = time.monotonic()
-        self._outlook = None if is_search else Outlook(starts, now_s)
+        self._outlook = Outlook(starts, now_s)
         self._starts = len(starts)
         total = None if is_search else sum(len(start.cells) for start in starts)
-        self._change(None, began_s=now_s, total=total, left=self._left(), may_grow=may_grow)
+        self._change(None, began_s=now_s, total=total, left=self._outlook.left(), may_grow=may_grow)
 
     def grow(self, block: Sequence[PlannedStart], why: str) -> None:
         """Show that these starts follow: the bar spans their cells, too."""
         self._starts += len(block)
         total = (self._view.total or 0) + sum(len(start.cells) for start in block)
-        if self._outlook:
-            self._outlook.add(block)
-        self._change(None, total=total, left=self._left())
+        self._outlook.add(block)
+        self._change(None, total=total, left=self._outlook.left())
         self.line(why)
-
-    def _left(self) -> Left | None:
-        return self._outlook.left() if self._outlook else None
 
     def _ends(self, key: str | int, doing: Doing | None, *, is_ready: bool = True, cells: int = 0) -> None:
         """Show the end of a step of the plan (a start by its name, a cell by its number)."""
-        if self._outlook:
-            self._outlook.ends(key, time.monotonic(), is_ready=is_ready)
-        self._change(doing, done=self._view.done + cells, left=self._left())
+        self._outlook.ends(key, time.monotonic(), is_ready=is_ready)
+        self._change(doing, done=self._view.done + cells, left=self._outlook.left())
 
     # --- a start -------------------------------------------------------------------------------------
 
@@ -173,7 +178,9 @@ class Show:
         after = self._doing(since_s=time.monotonic(), cell=None, unfit=None, progress=None, now=None)
         self._ends(record.number, after, cells=int(record.status != "interrupted"))
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
-        doubt = f" ({record.validity}: {_first(record.reasons)})" if record.reasons else ""
+        # The report has all reasons.
+        more = f"; and {len(record.reasons) - 1} more" if len(record.reasons) > 1 else ""
+        doubt = f" ({record.validity}: {record.reasons[0]}{more})" if record.reasons else ""
         cell = f"  cell {record.number:03d} {record.deployment}, {record.load.label}: {record.status}"
         if record.status == "completed":
             self.line(f"{cell}, {count}, {_words(result)}{doubt}")
@@ -186,7 +193,7 @@ class Show:
 
     def rung(self, ladder: Ladder, rung: Rung, progress: Progress | None) -> None:
         """Show where on its ladder the self-test is, and `progress` while the load runs."""
-        testing = SelfTesting(rung.label, progress, time.monotonic())
+        testing = SelfTesting(rung.label, progress)
         self._change(testing, what="load", done=ladder.rungs.index(rung), total=len(ladder.rungs), left=None)
 
 
@@ -196,27 +203,3 @@ def _words(result: Result) -> str:
     if result.ttft_p50_s is None:
         return f"{rate}, TTFT p50 - ({n}, needs {LEAST_FOR_MEDIAN})"
     return f"{rate}, TTFT p50 {live.time_text(result.ttft_p50_s)} ({n})"
-
-
-def _first(reasons: Sequence[str]) -> str:
-    """Return the first reason, and how many more the report has."""
-    return reasons[0] if len(reasons) == 1 else f"{reasons[0]}; and {len(reasons) - 1} more"
-
-
-def _started(console: Console, draw: live.Draw) -> Live:
-    """Start the panel, which a thread of its own draws."""
-    shown = Live(
-        console=console,
-        get_renderable=draw,
-        refresh_per_second=REFRESHES_PER_S,
-        transient=True,
-        # What is printed comes above it; what goes elsewhere is not ours.
-        redirect_stdout=sys.stdout.isatty(),
-    )
-    # Signals belong to the main thread: a thread that is begun here takes none.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        shown.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return shown

@@ -154,7 +154,7 @@ def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(st
 
 
 def test_the_self_test_shows_its_load():
-    view = View(700.0, "load", 1, 3, doing=SelfTesting("64 streams x 100 chunks/s", PROGRESS, 720.0))
+    view = View(700.0, "load", 1, 3, doing=SelfTesting("64 streams x 100 chunks/s", PROGRESS))
     found = words(view)
     assert found["run"] == "1 of 3 loads after 20 s"
     assert (found["now"], found["phase"]) == ("64 streams x 100 chunks/s", "window")
