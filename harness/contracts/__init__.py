@@ -21,8 +21,20 @@ from harness.contracts.deployments import (
     Weights,
     WeightsFile,
 )
-from harness.contracts.devices import counter_fell, mean_power_w, throttle_names
-from harness.contracts.engines import Engine, Hint, Said, Stage, Tuned
+from harness.contracts.engines import (
+    METRICS_PATH,
+    CacheReset,
+    Engine,
+    Hint,
+    HttpCall,
+    MemoryNeed,
+    MemoryPart,
+    Said,
+    ServerMetric,
+    ServerTerm,
+    Stage,
+    Tuned,
+)
 from harness.contracts.fitness import (
     FOREIGN_SHARE,
     LOOK_S,
@@ -32,6 +44,9 @@ from harness.contracts.fitness import (
     SelfTest,
     SelfTestStep,
     Unfit,
+    counter_fell,
+    mean_power_w,
+    throttle_names,
 )
 from harness.contracts.goals import (
     COMPARED_METRICS,
@@ -44,20 +59,25 @@ from harness.contracts.goals import (
     SearchTerms,
     Until,
 )
-from harness.contracts.loads import FEWEST_REQUESTS, LAST_REQUESTS, Arrival, Load
-from harness.contracts.plans import Plan, PlannedCell, PlannedStart, Precision, Skip
-from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
-from harness.contracts.scenarios import Conversation, Message, Scenario, ScenarioChoice, ScenarioOptions, Turn
-from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
-from harness.contracts.servers import (
-    METRICS_PATH,
-    CacheReset,
-    HttpCall,
-    MemoryNeed,
-    MemoryPart,
-    ServerMetric,
-    ServerTerm,
+from harness.contracts.plans import (
+    FEWEST_REQUESTS,
+    LAST_REQUESTS,
+    Arrival,
+    Conversation,
+    Load,
+    Message,
+    Plan,
+    PlannedCell,
+    PlannedStart,
+    Precision,
+    Scenario,
+    ScenarioChoice,
+    ScenarioOptions,
+    Skip,
+    Turn,
 )
+from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
+from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
 from harness.contracts.words import (
     CellStatus,
     EndedBy,

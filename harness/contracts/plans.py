@@ -1,14 +1,171 @@
-"""The plan: starts and cells in their order, and how sure a run is of what it measured. Standard library
-only; no other behaviour."""
+"""What users say, how they arrive, and in which order what is started: scenarios, loads and the plan.
+
+And how sure a run is of what it measured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal, Protocol
 
 from harness.contracts.deployments import Deployment
-from harness.contracts.loads import Load
-from harness.contracts.scenarios import ScenarioChoice
+
+# --- what users say ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One request of a conversation.
+
+    `messages` are added to the history before the request is sent. `think_time_s` passes between the end of
+    the turn before and the sending of this one. `answer` goes back into the history instead of the model's
+    own text where the scenario's history is scripted.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    think_time_s: float = 0.0
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """`arrival_s`: when it begins, in seconds from the start of the trace it comes from; None: whenever."""
+
+    turns: tuple[Turn, ...]
+    arrival_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ScenarioOptions:
+    """Options that every scenario has. `history`: `model` sends the model's own answers back, `scripted`
+    the scenario's."""
+
+    history: Literal["model", "scripted"] = "model"
+
+
+class Scenario(Protocol):
+    """A seeded generator of conversations: one file in scenarios/, `SCENARIO = ...`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def options(self) -> type[ScenarioOptions]: ...
+
+    def conversations(self, options: Any, rng: Random) -> Iterator[Conversation]:
+        """Yield conversations, without end unless the source ends; the same for the same rng state.
+
+        Pure but for reading a file that an option names. Raises UserError where an option's value cannot
+        work.
+        """
+        ...
+
+    def span_s(self, options: Any) -> float | None:
+        """Return the seconds between the first and the last conversation's `arrival_s`; None if they have
+        none.
+
+        Reads the whole source, and raises UserError where it cannot be played to its end.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ScenarioChoice:
+    """A scenario with its options decoded into its own dataclass (a mapping when read back from a file).
+
+    `span_s`: how long it goes on, for one that has arrival times.
+    """
+
+    name: str
+    options: Any
+    label: str
+    span_s: float | None = None
+
+
+# --- how conversations arrive ------------------------------------------------------------------------------
+
+Arrival = Literal["constant", "poisson", "gamma", "trace"]
+
+# load.max_failed looks at the last LAST_REQUESTS of a load process, cancelled ones left out, once
+# FEWEST_REQUESTS have ended.
+LAST_REQUESTS, FEWEST_REQUESTS = 100, 20
+
+
+@dataclass(frozen=True)
+class Load:
+    """How conversations arrive; the field's unit is no part of its key (`load.rate=2/s`).
+
+    Closed loop: `concurrency` users, each with at most one request in flight. Open loop: `rate_per_s`
+    conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
+    `burstiness` is the shape of `gamma` (1: Poisson; below: burstier; above: more even). With the arrival
+    `trace` each conversation begins at its own `arrival_s`, divided by `speedup`. Exactly one of the three:
+    `concurrency` is None in the other two.
+
+    A cell is ramp-up, warm-up, window, ramp-down, drain. Over `ramp_up_s` users or rate grow from nothing
+    to the load, over `ramp_down_s` they shrink again, `linear` or in `ramp_steps` equal `steps`.
+
+    The window ends after `duration_s` (None: no bound). If fewer than `min_requests` have been sent in it and
+    ended by then, it goes on for `duration_s` more, up to `steps` times that in all. It also ends when
+    `conversations` (counted from its start) have begun and there are no more to begin: in an open loop at the
+    instant of the next one, in a closed loop once `min_requests` have ended, or nobody is talking any more.
+    The conversations that began are then finished, for up to `grace_s` (None: the window's length again).
+
+    A request that runs longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of
+    the last requests failed, the cell is ended.
+
+    `workers` load processes share the load. `tokenizer`: a tokenizer.json that counts output tokens beside
+    the server. `keep_bytes` keeps each response as it came, not only failed ones.
+    """
+
+    concurrency: int | None = 1
+    rate_per_s: float | None = None
+    arrival: Arrival = "poisson"
+    burstiness: float = 1.0
+    speedup: float = 1.0
+    ramp_up_s: float = 0.0
+    ramp_down_s: float = 0.0
+    ramp: Literal["linear", "steps"] = "linear"
+    ramp_steps: int = 4
+    warmup_s: float = 2.0
+    duration_s: float | None = 8.0
+    steps: int = 4
+    min_requests: int = 11  # what a p50 needs
+    conversations: int | None = None
+    grace_s: float | None = None
+    timeout_s: float = 120.0
+    max_failed_share: float | None = None
+    workers: int = 1
+    tokenizer: str | None = None
+    keep_bytes: bool = False
+
+    @property
+    def kind(self) -> Literal["closed", "open", "trace"]:
+        if self.arrival == "trace":
+            return "trace"
+        return "closed" if self.rate_per_s is None else "open"
+
+    @property
+    def label(self) -> str:
+        """Return what people call it: `8 users`, `2.5/s poisson`, `trace x2`."""
+        if self.kind == "trace":
+            return f"trace x{self.speedup:g}"
+        if self.rate_per_s is not None:
+            shape = f" {self.burstiness:g}" if self.arrival == "gamma" else ""
+            return f"{self.rate_per_s:g}/s {self.arrival}{shape}"
+        return f"{self.concurrency} user" + ("" if self.concurrency == 1 else "s")
+
+
+# --- the plan ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

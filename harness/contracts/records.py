@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.contracts.deployments import Fairness
-from harness.contracts.loads import Load
+from harness.contracts.plans import Load
 from harness.contracts.words import EndedBy, Outcome
 
 

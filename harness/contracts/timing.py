@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
-from harness.contracts.loads import Load
+from harness.contracts.plans import Load
 from harness.contracts.records import RequestRow
 
 # The field of a RequestRow, and the column of its table, that latencies count from.

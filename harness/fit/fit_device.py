@@ -19,10 +19,12 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     """
     found = gpu.devices()
     is_here = not isinstance(found, Reason)
-    if device == "cpu" and given_bytes is not None:
-        return Memory("cpu", given_bytes, None, "as given")
+    if given_bytes is not None and device in ("auto", "cpu"):
+        is_meant = is_here or device == "cpu"
+        meant = "" if is_meant else ", of a GPU that is not here; device=cpu means the CPU"
+        return Memory("cpu" if device == "cpu" else "cuda", given_bytes, None, f"as given{meant}")
     if given_bytes is not None:
-        return _as_given(device, given_bytes, is_here=is_here)
+        return Memory("cuda", given_bytes, len(gpu.listed(device)), "as given")
     if device == "cpu" or (device == "auto" and not is_here):
         size = environment.machine_facts()["memory_bytes"]
         assert isinstance(size, int)
@@ -43,13 +45,3 @@ def smallest_bytes(indices: Sequence[int]) -> int | None:
     sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
     known = [size for index in indices if (size := sizes.get(index))]
     return min(known) if known and len(known) == len(indices) else None
-
-
-def _as_given(device: str, given_bytes: int, *, is_here: bool) -> Memory:
-    if device == "auto":
-        meant = "" if is_here else ", of a GPU that is not here; device=cpu means the CPU"
-        return Memory("cuda", given_bytes, None, f"as given{meant}")
-    parts = [part.strip() for part in device.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) != len(parts):
-        raise UserError(f'device={device}: not a device; use cpu, 0, or "0,1"')
-    return Memory("cuda", given_bytes, len(parts), "as given")

@@ -67,6 +67,14 @@ def devices() -> tuple[DeviceFacts, ...] | Reason:
         return Reason(str(absent))
 
 
+def listed(device: str) -> list[str]:
+    """Return the indices in `0` or `0,1`, as they were written. Raises UserError for another text."""
+    parts = [part.strip() for part in device.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) != len(parts):
+        raise UserError(f'device={device}: not a device; use cpu, 0, or "0,1"')
+    return parts
+
+
 def select(device: str) -> tuple[int, ...]:
     """Return the indices of the devices that `device` (`0`, `0,1`, `cpu`) names; none for cpu.
 
@@ -74,9 +82,7 @@ def select(device: str) -> tuple[int, ...]:
     """
     if device == "cpu":
         return ()
-    parts = [part.strip() for part in device.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) != len(parts):
-        raise UserError(f'device={device}: not a device; use cpu, 0, or "0,1"')
+    parts = listed(device)
     found = devices()
     if isinstance(found, Reason):
         raise UserError(f"device={device}: {found.text}; use device=cpu")
