@@ -3,8 +3,8 @@
 Runs in the environment autoawq-<device> (`python -P`). Arguments: input directory, output directory,
 calibration text (passages between lines of %%), seed.
 
-The model's layers are quantized; the embedding and the output matrix stay as they are. The other files of the
-input are copied, so that tokenizer, chat template and generation settings are the same.
+The model's layers are quantized; the embedding and the output matrix stay as they are. It writes
+config.json and the weights; bench copies the other files of the input.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,6 @@ BLOCK_TOKENS = 512
 GROUP_SIZE = 128
 ROWS_AT_ONCE = 1024  # bounds the memory of the search for where to clip
 SETTINGS = {"zero_point": True, "q_group_size": GROUP_SIZE, "w_bit": 4, "version": "GEMM"}
-WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 
 
 class Gemma3AWQ(Gemma2AWQForCausalLM):
@@ -124,22 +122,8 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
     return [block for block in blocks if len(block) == BLOCK_TOKENS]
 
 
-def copy_companions(source: Path, output: Path) -> None:
-    """Copy all but weights from the source. Its config.json gets what autoawq says of the quantization."""
-    for path in output.iterdir():
-        path.chmod(0o644)  # huggingface_hub leaves the weights to their owner alone
-    quantized = json.loads((output / "config.json").read_text(encoding="utf-8"))
-    for path in source.iterdir():
-        if path.is_file() and not path.name.endswith(WEIGHT_FILES):
-            shutil.copyfile(path, output / path.name)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config["quantization_config"] = quantized["quantization_config"]
-    (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def main() -> None:
-    source, output, calibration = (Path(argument) for argument in sys.argv[1:4])
-    seed = int(sys.argv[4])
+    source, output, calibration, seed = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     logging.getLogger("transformers").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     register_gemma3()
@@ -161,8 +145,7 @@ def main() -> None:
         quantizer_cls=Quantizer,
     )
     print("awq: writing", flush=True)
-    model.save_quantized(str(output))
-    copy_companions(source, output)
+    model.save_quantized(output)
     print(f"awq: calibrated on {len(blocks)} blocks of {BLOCK_TOKENS} tokens", flush=True)
 
 

@@ -3,17 +3,15 @@
 Runs in the environment llmcompressor-<device> (`python -P`). Arguments: input directory, output directory,
 calibration text (passages between lines of %%), seed.
 
-The matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. The
-other files of the input are copied, so that tokenizer, chat template and generation settings are the same.
+The matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. It
+writes config.json and the weights; bench copies the other files of the input.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
-import shutil
 import sys
 import warnings
 from collections.abc import Iterable
@@ -38,7 +36,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 BLOCK_TOKENS = 512
 # Of the scheme W4A16: symmetric, without zero points, which TGI does not find in this format.
 GROUP_SIZE = 128
-WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 
 
 class Modifier(AWQModifier):
@@ -83,25 +80,8 @@ def kept_whole(model: Any) -> list[str]:
     return [*(name for name, each in matrices.items() if each is head), *odd]
 
 
-def copy_companions(source: Path, output: Path) -> None:
-    """Copy all but weights from the source. Its config.json gets what was said of the quantization."""
-    quantized = json.loads((output / "config.json").read_text(encoding="utf-8"))
-    for path in output.iterdir():
-        if path.name.endswith(WEIGHT_FILES):
-            path.chmod(0o644)  # huggingface_hub leaves the weights to their owner alone
-        else:
-            path.unlink()  # settings as this transformers would write them, and the recipe
-    for path in source.iterdir():
-        if path.is_file() and not path.name.endswith(WEIGHT_FILES):
-            shutil.copyfile(path, output / path.name)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config["quantization_config"] = quantized["quantization_config"]
-    (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def main() -> None:
-    source, output, calibration = (Path(argument) for argument in sys.argv[1:4])
-    seed = int(sys.argv[4])
+    source, output, calibration, seed = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     transformers.utils.logging.set_verbosity_error()
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
@@ -130,7 +110,6 @@ def main() -> None:
     )
     print("w4a16: writing", flush=True)
     model.save_pretrained(output)
-    copy_companions(source, output)
     print(f"w4a16: calibrated on {len(blocks)} blocks of {BLOCK_TOKENS} tokens", flush=True)
 
 

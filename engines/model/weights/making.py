@@ -5,6 +5,8 @@ Blocks, for seconds to hours. What is cut short leaves nothing that counts.
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -32,6 +34,7 @@ Tool = Callable[[InstallSpec], Path]
 Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 _INSIDE = Path(__file__).parent.parent.parent / "inside"
+_WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
@@ -208,6 +211,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     made_by = program.maker + _version(programs, program.package)
     if way.step not in CALIBRATED:
         return {"made_by": made_by}
+    _copy_companions(source, part)
     return {
         "made_by": made_by,
         "note": "; ".join(filter(None, (_note(way), f"quantized here, calibrated on {CALIBRATION.name}"))),
@@ -215,6 +219,25 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
         "calibration": CALIBRATION.name,
         "calibrated_on": last.partition(": calibrated on ")[2] or None,
     }
+
+
+def _copy_companions(source: Path, part: Path) -> None:
+    """Copy all but weights, so that tokenizer, chat template and generation settings are the same.
+
+    The source's config.json gets what the program's says of the quantization. All else that the program wrote
+    beside the weights goes: settings as its libraries would have them.
+    """
+    quantized = config_of(part).get("quantization_config")
+    for path in part.iterdir():
+        if path.name.endswith(_WEIGHT_FILES):
+            path.chmod(0o644)  # huggingface_hub leaves them to their owner alone
+        else:
+            path.unlink()
+    for path in source.iterdir():
+        if path.is_file() and not path.name.endswith(_WEIGHT_FILES):
+            shutil.copyfile(path, part / path.name)
+    config = {**config_of(source), "quantization_config": quantized}
+    (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str, Any]:
@@ -247,9 +270,19 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
 def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
     """Look at what was made, and keep it. Raises MissingError where it is not what it should be."""
     try:
-        found = _found_gguf(way, part, said) if way.file_format == "gguf" else _found_checkpoint(way, part)
+        if way.file_format == "gguf":
+            found: dict[str, Any] = {"quantization": gguf_header(part / said.get("first", "")).quantization}
+        else:
+            config = config_of(part)
+            check_weights(part)
+            shape = way.facts or facts_in(part, config)
+            found = {"quantization": quantization_of(config), "facts": asdict(shape) if shape else None}
     except UserError as error:
         raise MissingError(str(error)) from error
+    if way.file_format == "gguf" and found["quantization"] != way.quantization:
+        raise MissingError(
+            f"{way.path.name}: the file says that it is {found['quantization']}, not {way.quantization}"
+        )
     ends = (".safetensors", ".gguf")
     files = [each for each in kept.files_below(part) if each.suffix in ends] if part.is_dir() else [part]
     # Of all that is stored for a weight on average: what the size says, not the kind's name.
@@ -262,26 +295,10 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
         "bits_per_weight": round(stored_bits / way.parameters, 3) if way.parameters else None,
     }
     if way.origin.step == "local":  # what tells the user's own source from another
-        facts["source_sha256"] = _sha256_of_weights(way.origin.path)
+        source = way.origin.path
+        facts["source_sha256"] = kept.measured(source, sorted(source.glob("*.safetensors")))["sha256"]
     expected = {"": way.package.sha256} if way.package else {each.name: each.sha256 for each in way.files}
     kept.finish(part, path, facts, expected)
-
-
-def _found_gguf(way: Way, part: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
-    file = part / said["first"] if "first" in said else part
-    quantization = gguf_header(file).quantization
-    if quantization != way.quantization:
-        raise MissingError(
-            f"{way.path.name}: the file says that it is {quantization}, not {way.quantization}"
-        )
-    return {"quantization": quantization}
-
-
-def _found_checkpoint(way: Way, part: Path) -> Mapping[str, Any]:
-    config = config_of(part)
-    check_weights(part)
-    shape = way.facts or facts_in(part, config)
-    return {"quantization": quantization_of(config), "facts": asdict(shape) if shape else None}
 
 
 def _note(way: Way) -> str | None:
@@ -293,11 +310,6 @@ def _note(way: Way) -> str | None:
         f"made from the {kind_of(package.quantization).upper()} file: carries no more information than it; "
         "its speed and memory are right, its quality is not a reference"
     )
-
-
-def _sha256_of_weights(path: Path) -> str:
-    """Return the hash of a file, or of a checkpoint's safetensors. Blocks while they are read."""
-    return str(kept.measured(path, sorted(path.glob("*.safetensors")))["sha256"])
 
 
 def _version(programs: Path, package: str | None) -> str:

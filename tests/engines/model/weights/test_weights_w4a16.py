@@ -44,6 +44,7 @@ config = json.loads((source / "config.json").read_text())
 config["quantization_config"] = {quantized}
 (output / "config.json").write_text(json.dumps(config))
 shutil.copy(source / "model.safetensors", output)
+(output / "recipe.yaml").write_text("of the program's own")
 print("w4a16: part 1 of 1")
 print("w4a16: calibrated on 8 blocks of 512 tokens")
 """
@@ -100,6 +101,7 @@ def test_own_checkpoint_is_served_as_it_is(tmp_path: Path) -> None:
 
 def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quantizer: Path) -> None:
     own, cache = write_checkpoint(tmp_path / "own"), tmp_path / "cache"
+    (own / "tokenizer.json").write_text("{}")
     asked: list[str] = []
     lines: list[str] = []
 
@@ -117,6 +119,9 @@ def test_it_is_made_of_a_16_bit_directory_by_llm_compressor(tmp_path: Path, quan
     assert manifest["quantization"] == "w4a16"
     assert manifest["calibration"] == "general.txt"
     assert manifest["calibrated_on"] == "8 blocks of 512 tokens"
+    assert set(manifest["files"]) == {"config.json", "model.safetensors", "tokenizer.json"}
+    config = json.loads((made.path / "config.json").read_text())
+    assert config == {**json.loads((own / "config.json").read_text()), "quantization_config": QUANTIZED}
 
 
 def test_awq_and_w4a16_of_one_model_are_kept_apart() -> None:
