@@ -40,7 +40,7 @@ COMMANDS = {
         "bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8",
     ),
     "plan": Command(
-        "measuring",
+        "planning",
         "plan_command",
         "Show what a run would do, in order, with what is skipped and why. Starts nothing.",
         "bench plan engine=llama_cpp,reference load.concurrency=1,4",

@@ -1,34 +1,30 @@
-"""Commands that measure, or say what would be: `run`, `plan`."""
+"""`bench run`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import msgspec
 import typer
 from rich.markup import escape
 
 from harness.cli import searching
-from harness.cli.arguments import Json, Overrides, Quiet, Study, out, print_json
+from harness.cli.arguments import Overrides, Quiet, Study, out
 from harness.cli.planning import planned
 from harness.cli.progress.progress import Show
-from harness.cli.session import Task, check_any, measured, recorded
-from harness.cli.show.plan_text import length_lines, print_plan, unmatched
+from harness.cli.session import Task, measured, recorded
+from harness.cli.show.plan_text import length_lines
 from harness.contracts import Precision
-from harness.install.startable import check_builds, device_of
-from harness.load import limits
 from harness.plan import plan
 from harness.plan.traffic import context_lines
+from harness.run import resume as resuming
+from harness.run import session
+from harness.run.site import Site
+from harness.run.until import growing
 from harness.settings import config, overrides
-
-# What imports pyarrow, numpy or pandas is imported by the functions that need it: that takes longer than all
-# of `bench fit`.
-if TYPE_CHECKING:
-    from harness.run.site import Site
-    from harness.store.store import CellRecord, Kept, RunRecord
+from harness.store.store import CellRecord, Kept, RunRecord
 
 
 def run(
@@ -43,8 +39,6 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
-    from harness.run import session
-
     if resume is not None:
         record = recorded("run", resume, changes, study, output)
         if record.search is not None:
@@ -68,34 +62,26 @@ def _resumed(directory: Path, record: RunRecord) -> Task:
 
     A run that `until` had ended grows only if some of it is measured again.
     """
-    from harness.run import resume
-
-    settings = resume.settings_of(record)
+    settings = resuming.settings_of(record)
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
-    starts = resume.missing_starts(directory, record, whole)
+    starts = resuming.missing_starts(directory, record, whole)
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
     left = plan.estimated(replace(whole, starts=tuple(starts)))
-    about = context_lines(whole.starts)
+    about = [*context_lines(whole.starts)]
     if not starts:
-        about = [
-            *about,
-            f"every cell is completed; {'going on with until' if may_grow else 'nothing to measure'}",
-        ]
+        then = "going on with until" if may_grow else "nothing to measure"
+        about.append(f"every cell is completed; {then}")
     lines = length_lines(left, settings.until if may_grow else None)
     return Task(settings, whole, starts, directory, record, may_grow=may_grow, about=about, lines=lines)
 
 
 def _run(task: Task, *, quiet: bool) -> None:
     """Measure a run, and print where its report is."""
-    from harness.run import session
-    from harness.run.until import growing
 
     def measure(run: Kept[RunRecord], site: Site) -> Sequence[CellRecord]:
         show.begin(task.starts, may_grow=task.may_grow)
-        if not task.may_grow:
-            return session.measure(run, task.starts, site)
-        starts = growing(run, task.starts, task.whole, task.settings, _precisions, show)
-        return session.measure(run, starts, site)
+        grown = growing(run, task.starts, task.whole, task.settings, _precisions, show)
+        return session.measure(run, grown if task.may_grow else task.starts, site)
 
     show = Show(quiet=quiet)
     directory, cells = measured(task, measure, show)
@@ -111,16 +97,3 @@ def _precisions(directory: Path, metric: str) -> Sequence[Precision]:
     from reports.comparing.precision import precisions
 
     return precisions(directory, metric)
-
-
-def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
-    """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
-    settings = config.settings(overrides.parse(changes or [], study))
-    whole = planned(settings)
-    check_builds(device_of(settings), [start.deployment for start in whole.starts])
-    limits.check_files(whole.starts)
-    if as_json:
-        print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
-    else:
-        print_plan(out, whole, settings.until)
-    check_any(whole, "run")

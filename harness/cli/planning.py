@@ -1,19 +1,44 @@
-"""What the commands that measure plan alike: the plan on this machine, and whether its goals can be met."""
+"""`bench plan`, and the plan of the commands that measure: on this machine, with goals that can be met."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
+from harness.cli.arguments import Json, Overrides, Study, out, print_json
+from harness.cli.show.plan_text import print_plan, unmatched
 from harness.contracts import ModelFacts, Plan
 from harness.errors import BenchError, UserError
 from harness.fit.fit_device import smallest_bytes
 from harness.install import install
 from harness.install.builds import uses_devices
-from harness.install.startable import device_of, select_devices, why_not_on
+from harness.install.startable import check_builds, device_of, select_devices, why_not_on
+from harness.load import limits
 from harness.plan import plan
+from harness.settings import config, overrides
 from harness.settings.config import Settings
+
+
+def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+    """Show what a run would do, in order, with what is skipped and why. Starts nothing."""
+    settings = config.settings(overrides.parse(changes or [], study))
+    whole = planned(settings)
+    check_builds(device_of(settings), [start.deployment for start in whole.starts])
+    limits.check_files(whole.starts)
+    if as_json:
+        print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
+    else:
+        print_plan(out, whole, settings.until)
+    check_any(whole, "run")
+
+
+def check_any(whole: Plan, verb: str) -> None:
+    """Raise UserError if every combination of a plan is skipped."""
+    if not whole.starts:
+        raise UserError(f"nothing to {verb}: every combination was skipped")
 
 
 def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
@@ -57,6 +82,6 @@ def check_goals(settings: Settings, whole: Plan) -> None:
             check_metric_name(name, key)
     baseline = settings.compare.baseline
     if baseline is not None and whole.starts and baseline not in whole.deployments:
-        skipped = next((f", {skip.reason}" for skip in whole.skips if skip.what == baseline), None)
-        why = f"is skipped{skipped}" if skipped else "is no deployment of this plan"
+        skipped = [f"is skipped, {skip.reason}" for skip in whole.skips if skip.what == baseline]
+        why = skipped[0] if skipped else "is no deployment of this plan"
         raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")

@@ -16,15 +16,17 @@ from harness.cli.progress.progress import Show
 from harness.cli.session import Task, measured, recorded
 from harness.contracts import Objective, Plan, SearchTerms
 from harness.errors import UserError
+from harness.run import resume as resuming
+from harness.run import session
+from harness.run.search import Search, prepared, starts_left
+from harness.run.site import Site
 from harness.settings import config, overrides
 from harness.settings.units import counted, duration_text
+from harness.store.store import CellRecord, Kept, RunRecord
 
-# What imports pyarrow, numpy or pandas is imported by the functions that need it.
+# What imports pandas is imported by the functions that need it: not before a load runs.
 if TYPE_CHECKING:
-    from harness.run.site import Site
-    from harness.store.store import CellRecord, Kept, RunRecord
     from reports.deciding.attainment import Judged
-    from reports.deciding.searches import Capacity
 
 
 def search(
@@ -55,9 +57,6 @@ def search(
     fewer than load.min_requests have been sent in it and ended it goes on, up to load.steps (4) times
     load.duration. It ends early once half of the last requests failed (load.max_failed).
     """
-    from harness.run import session
-    from harness.run.search import prepared
-
     if resume is not None:
         go_on(resume, recorded("search", resume, changes, study, output), quiet=quiet, as_json=as_json)
         return
@@ -72,12 +71,9 @@ def search(
 
 def go_on(directory: Path, record: RunRecord, *, quiet: bool, as_json: bool = False) -> None:
     """Resume the search in this directory. Raises UserError if it is a run."""
-    from harness.run import resume
-    from harness.run.search import prepared, starts_left
-
     if record.search is None:
         raise UserError(f"{directory}: is a run, no search; go on with `bench run --resume {directory}`")
-    settings, terms = config.search_settings(resume.choices_of(record))
+    settings, terms = config.search_settings(resuming.choices_of(record))
     settings = prepared(settings, terms)
     whole = planned(settings, is_new=False)
     record, left = starts_left(directory, record, whole)
@@ -90,8 +86,6 @@ def go_on(directory: Path, record: RunRecord, *, quiet: bool, as_json: bool = Fa
 
 def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
     """Measure a search, and print its answers and where its report is."""
-    from harness.run import session
-    from harness.run.search import Search
 
     def measure(run: Kept[RunRecord], site: Site) -> Sequence[CellRecord]:
         show.begin(task.starts, is_search=True)
@@ -116,9 +110,9 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
         f"{counted(len(planned.starts), 'start')}; with one trial on each about "
         f"{duration_text(planned.estimate_s)}, and how many there will be depends on what is found"
     ]
-    own = {start.deployment.terms.concurrent_sequences for start in planned.starts}
-    if told := sorted(count for count in own if count):
-        counts = ", ".join(map(str, told))
+    told = {count for start in planned.starts if (count := start.deployment.terms.concurrent_sequences)}
+    if told:
+        counts = ", ".join(map(str, sorted(told)))
         said.append(
             f"servers are told to serve {counts} requests at once, more of them wait "
             "(engine.concurrent_sequences=N)"
@@ -138,20 +132,15 @@ def _print_answers(directory: Path, *, as_json: bool) -> int:
     from reports.deciding.searches import as_plain, capacities_of, words
     from reports.marks import SIGN
 
-    capacities = capacities_of(open_run(directory))
+    capacities, report = capacities_of(open_run(directory)), str(directory / "report.html")
+    has_scenarios = len({each.scenario for each in capacities}) > 1
     if as_json:
-        print_json(
-            {"answers": [as_plain(each) for each in capacities], "report": str(directory / "report.html")}
-        )
+        print_json({"answers": [as_plain(each) for each in capacities], "report": report})
     else:
         for each in capacities:
-            out.print(escape(f"{_named(each, capacities)}: {words(each)}"))
+            scenario = f", {each.scenario}" if has_scenarios else ""
+            out.print(escape(f"{each.deployment}{scenario}: {words(each)}"))
         if any(each.marks for each in capacities):
             out.print(f"{SIGN} n: so many reasons to distrust it; the report says which")
-        out.print(escape(str(directory / "report.html")))
+        out.print(escape(report))
     return sum(not answer.is_whole for each in capacities for answer in each.answers)
-
-
-def _named(each: Capacity, all_of_them: Sequence[Capacity]) -> str:
-    scenarios = {other.scenario for other in all_of_them}
-    return f"{each.deployment}, {each.scenario}" if len(scenarios) > 1 else each.deployment

@@ -6,23 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 
+from engines.model import weights
 from harness.cli.arguments import out, signals_ignored, signals_interrupt
+from harness.cli.planning import check_any
 from harness.cli.progress.progress import Show
 from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Plan, PlannedStart, SearchTerms
 from harness.errors import BenchError, Interrupted, UserError
 from harness.install import install
+from harness.run import session
+from harness.run.site import Site
+from harness.selftest import known_error
 from harness.settings.config import Settings
-
-# What imports pyarrow, numpy or pandas is imported by the functions that need it.
-if TYPE_CHECKING:
-    from harness.run.site import Site
-    from harness.store.store import CellRecord, Kept, RunRecord
+from harness.store import store
+from harness.store.store import CellRecord, Kept, RunRecord
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,13 @@ class Task:
 
 
 # Measures a task whose run.json is there.
-Measure = Callable[["Kept[RunRecord]", "Site"], "Sequence[CellRecord]"]
+Measure = Callable[[Kept[RunRecord], Site], Sequence[CellRecord]]
 
 
 def recorded(
     what: str, directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
 ) -> RunRecord:
     """Read the record that --resume names. Raises UserError for settings beside it."""
-    from harness.store import store
-
     if changes or study or output:
         raise UserError(f"--resume takes the {what}'s own settings; give no keys, --from or --output with it")
     return store.read_run(directory)
@@ -75,40 +74,24 @@ def measured(
         for line in (*skip_lines(task.whole.skips), *task.about):
             show.line(line)
         check_any(task.whole, task.verb)
-        return _measured(task, measure, show, as_json=as_json)
-
-
-def check_any(whole: Plan, verb: str) -> None:
-    """Raise UserError if every combination of a plan is skipped."""
-    if not whole.starts:
-        raise UserError(f"nothing to {verb}: every combination was skipped")
-
-
-def _measured(
-    task: Task, measure: Measure, show: Show, *, as_json: bool
-) -> tuple[Path, Sequence[CellRecord]]:
-    from engines.model import weights
-    from harness.run import session
-    from harness.selftest import known_error
-
-    cache = install.cache_dir()
-    # A block that is added starts every deployment again.
-    needed = task.whole.starts if task.may_grow else task.starts
-    site = session.provide_site(task.settings, needed, weights, cache, show)
-    for line in task.lines:
-        show.line(line)
-    directory = task.directory or session.new_run_dir(Path("results"), task.settings)
-    goes_on = "searches on the starts left" if task.search else "measures what is missing"
-    again = f"`bench {task.verb} --resume {directory}` {goes_on}"
-    with session.sole_writer(directory):
-        record = task.record or session.begin(
-            directory, task.settings, task.whole, known_error.find(cache), task.search
-        )
-        with _reported(directory, show, again, as_json=as_json):
-            if task.starts or task.may_grow:
-                return directory, measure(session.go_on(directory, record, site.provisions), site)
-            session.end(directory, record)
-            return directory, ()
+        cache = install.cache_dir()
+        # A block that is added starts every deployment again.
+        needed = task.whole.starts if task.may_grow else task.starts
+        site = session.provide_site(task.settings, needed, weights, cache, show)
+        for line in task.lines:
+            show.line(line)
+        directory = task.directory or session.new_run_dir(Path("results"), task.settings)
+        goes_on = "searches on the starts left" if task.search else "measures what is missing"
+        again = f"`bench {task.verb} --resume {directory}` {goes_on}"
+        with session.sole_writer(directory):
+            record = task.record or session.begin(
+                directory, task.settings, task.whole, known_error.find(cache), task.search
+            )
+            with _reported(directory, show, again, as_json=as_json):
+                if task.starts or task.may_grow:
+                    return directory, measure(session.go_on(directory, record, site.provisions), site)
+                session.end(directory, record)
+                return directory, ()
 
 
 @contextmanager

@@ -53,34 +53,29 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
     """
     kept, broken = bracket(trials)
     load = _narrower(terms, kept, broken)
-    return _unclear_end(terms, trials, kept, broken) if load is None else load
+    if load is not None:
+        return load
+    ends = [trial for trial in trials if trial.load in (kept, broken)]
+    left = [trial.load for trial in ends if trial.verdict == "unclear" and trial.windows < terms.trials]
+    return min(left, default=None)
 
 
 def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
-    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
+    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow.
+
+    If the lowest is broken as well, that is a lower one, or None if no lower one is tried.
+    """
     assert terms.lowest is not None
     assert terms.highest is not None
-    if kept is None:
-        return terms.lowest if broken is None else _below(terms, terms.lowest, broken)
     if broken is None:
+        if kept is None:
+            return terms.lowest
         return min(2 * kept, terms.highest) if kept < terms.highest else None
+    if kept is None:
+        if terms.over == "concurrency":
+            return 1.0 if broken > 1 else None
+        return broken / 2 if broken > terms.lowest / 2**_HALVINGS else None
     if terms.over == "concurrency":
         return None if broken - kept <= max(1.0, terms.precision_share * kept) else (kept + broken) // 2
     middle = float(f"{math.sqrt(kept * broken):.4g}")
     return middle if broken > kept * (1 + terms.precision_share) and kept < middle < broken else None
-
-
-def _below(terms: SearchTerms, lowest: float, broken: float) -> float | None:
-    """Return a load below the lowest, which is broken as well, or None if no lower one is tried."""
-    if terms.over == "concurrency":
-        return 1.0 if broken > 1 else None
-    return broken / 2 if broken > lowest / 2**_HALVINGS else None
-
-
-def _unclear_end(
-    terms: SearchTerms, trials: Sequence[Trial], kept: float | None, broken: float | None
-) -> float | None:
-    """Return an end of the bracket that is not clear yet and has windows left, the kept one first."""
-    ends = [trial for trial in trials if trial.load in (kept, broken)]
-    left = [trial for trial in ends if trial.verdict == "unclear" and trial.windows < terms.trials]
-    return min((trial.load for trial in left), default=None)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from harness.contracts import LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
+from harness.contracts import LoadJob, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
@@ -45,7 +45,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
         cache_reset=emptied,
     )
     if refusal := site.guard.refusal(unfit):
-        return _keep(replace(record, status="failed", error=refusal), None, job, up.start, site)
+        return _keep(replace(record, status="failed", error=refusal), job, up.start, site)
     return _play(record, job, up, cell, site)
 
 
@@ -64,9 +64,9 @@ def _play(record: CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site
         )
         up.check()
     except (BenchError, OSError) as error:
-        return _keep(replace(record, status="failed", error=str(error)), None, job, up.start, site)
+        return _keep(replace(record, status="failed", error=str(error)), job, up.start, site)
     except Interrupted:
-        _keep(replace(record, status="interrupted", error="interrupted"), None, job, up.start, site)
+        _keep(replace(record, status="interrupted", error="interrupted"), job, up.start, site)
         raise
     try:
         # Reads what the load made the memory grow to.
@@ -75,11 +75,11 @@ def _play(record: CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site
         up.watch.mark(f"{name} drain", summary.window_end_ns)
         traffic = f"{up.start.deployment.label} at {cell.load.label}"
         record = replace(record, guard=(*record.guard, *site.guard.during(up.watch.seen, summary, traffic)))
-        return _keep(record, summary, job, up.start, site)
+        return _keep(record, job, up.start, site)
     except Interrupted:
         # The load had ended well: what it measured is kept, though the interrupt came while it was written.
         if not (directory / "cell.json").is_file():
-            _keep(record, summary, job, up.start, site)
+            _keep(record, job, up.start, site)
         raise
 
 
@@ -116,12 +116,9 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> CellRecord:
     )
 
 
-def _keep(
-    record: CellRecord, summary: LoadSummary | None, job: LoadJob, start: PlannedStart, site: Site
-) -> CellRecord:
+def _keep(record: CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> CellRecord:
     """Store a cell: its requests as a table first, then its record."""
-    directory = Path(job.rows_path).parent
-    summary = summary or read_summary(job)
+    directory, summary = Path(job.rows_path).parent, read_summary(job)
     count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
     origin = timing.origin_of(job.load)
     tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, origin=origin)

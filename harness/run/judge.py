@@ -21,16 +21,14 @@ def judged(record: CellRecord, tally: Tally) -> CellRecord:
         return record
     if error := _failure(record.load, record.summary, tally):
         return replace(record, status="failed", error=error)
-    found = [f"{each.text} ({each.when} the {_SPANS[each.when]})" for each in record.guard]
+    spans = {"before": "cell", "during": "window"}
+    found = [f"{each.text} ({each.when} the {spans[each.when]})" for each in record.guard]
     reasons = [*_doubts(record.summary, tally), *found]
     if not reasons:
         return record
     is_invalid = any(finding.validity == "invalid" for finding in record.guard)
     validity: Validity = "invalid" if is_invalid else "suspect"
     return replace(record, validity=validity, reasons=(*record.reasons, *reasons))
-
-
-_SPANS = {"before": "cell", "during": "window"}
 
 
 def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:

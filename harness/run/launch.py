@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,18 +71,41 @@ def launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequenc
 def launched(
     start: PlannedStart, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
-    """Start the server, or give None for one that runs already and answers."""
+    """Start the server, or give None for one that runs already and answers.
+
+    A server of ours gets no API key of ours.
+    """
+    deployment, provisions = start.deployment, site.provisions
     if isinstance(spec, AttachSpec):
         try:
-            probe.probe_attached(spec, key_of(start.deployment))
+            probe.probe_attached(spec, key_of(deployment))
         except UserError as error:
             raise ServerError(str(error)) from error
         yield None
         return
+    log_path, hints = record.path.with_name("server.log"), ENGINES[deployment.engine].hints
+    image: Mapping[str, str | None] = {}
+    if isinstance(spec, ContainerSpec):
+        image = provisions.images.get(spec.image, {})
+        version = image.get("image_version")
+        started = running_container(
+            spec, engine=deployment.label, log_path=log_path, state_dir=site.state_dir, hints=hints
+        )
+    else:
+        installed = provisions.environment_of(deployment)
+        versions = installed.versions if installed else {}
+        version = version_of(deployment.engine, program_of(deployment), versions)
+        started = server.running_server(
+            spec,
+            engine=deployment.label,
+            log_path=log_path,
+            state_dir=site.state_dir,
+            hints=hints,
+            without=(deployment.terms.api_key_env,),
+        )
     running: server.Server | None = None
     try:
-        with _started(start, spec, site, record.path.with_name("server.log")) as running:
-            image, version = _built(start, spec, site)
+        with started as running:
             record.update(
                 spawned_ns=running.started_ns,
                 pid=running.pid,
@@ -95,30 +118,3 @@ def launched(
     finally:
         if running and (ended := running.process.ended):
             record.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code)
-
-
-def _started(
-    start: PlannedStart, spec: NativeSpec | ContainerSpec, site: Site, log_path: Path
-) -> AbstractContextManager[server.Server]:
-    """Start a server of ours, as a process or in a container. Neither gets our API key."""
-    label, hints = start.deployment.label, ENGINES[start.deployment.engine].hints
-    if isinstance(spec, ContainerSpec):
-        return running_container(spec, engine=label, log_path=log_path, state_dir=site.state_dir, hints=hints)
-    return server.running_server(
-        spec,
-        engine=label,
-        log_path=log_path,
-        state_dir=site.state_dir,
-        hints=hints,
-        without=(start.deployment.terms.api_key_env,),
-    )
-
-
-def _built(start: PlannedStart, spec: LaunchSpec, site: Site) -> tuple[Mapping[str, str | None], str | None]:
-    """Return what identifies a container's image, and the engine's version by its image or environment."""
-    if isinstance(spec, ContainerSpec):
-        image = site.provisions.images.get(spec.image, {})
-        return image, image.get("image_version")
-    installed = site.provisions.environment_of(start.deployment)
-    versions = installed.versions if installed else {}
-    return {}, version_of(start.deployment.engine, program_of(start.deployment), versions)

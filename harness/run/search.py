@@ -20,7 +20,6 @@ from harness.run import resume
 from harness.run.bisection import Trial, bracket, next_load
 from harness.run.site import Observer
 from harness.settings.config import Settings
-from harness.settings.decoding import Varied
 from harness.settings.units import counted
 from harness.store import store
 from harness.store.store import CellRecord, Kept, RunRecord
@@ -75,16 +74,13 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
         slots = min(max(needed(highest, each).count for each in settings.scenarios), MOST_SEQUENCES)
     elif "search.highest" in settings.given and terms.highest:
         slots = min(int(terms.highest), MOST_SEQUENCES)
-    return replace(
-        settings, loads=(load,), terms=tuple(_with_sequences(point, slots) for point in settings.terms)
+    terms_of_servers = tuple(
+        point
+        if point.value.base_url or point.value.fairness == "stock" or point.value.concurrent_sequences
+        else replace(point, value=replace(point.value, concurrent_sequences=slots))
+        for point in settings.terms
     )
-
-
-def _with_sequences(point: Varied, slots: int) -> Varied:
-    terms = point.value
-    if terms.base_url or terms.fairness == "stock" or terms.concurrent_sequences:
-        return point
-    return replace(point, value=replace(terms, concurrent_sequences=slots))
+    return replace(settings, loads=(load,), terms=terms_of_servers)
 
 
 def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRecord, list[PlannedStart]]:
@@ -127,65 +123,52 @@ class Search:
         self._seed = seed
         self._judge = judge
         self._observer = observer
-        # By cell numbers: the windows of a load are judged again only when there is a further one.
-        self._known: dict[tuple[int, ...], Trial] = {}
+        # By load, of the scenario that is searched now on one start.
+        self._trials: dict[float, Trial] = {}
 
     def next_cell(self, start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell | None:
         """Return the start's next trial. Its first cells are planned already, one of each scenario.
 
         Raises CellError if the windows of a load say nothing of the objectives, however often it was tried.
         """
-        for first in start.cells:
-            mine = [record for record in done if record.scenario.label == first.scenario.label]
-            if not mine:
-                return first
-            if (load := self._next_load(mine)) is not None:
-                return self._planned(start, first, load, mine)
-        return None
+        if done:
+            mine = [record for record in done if record.scenario.label == done[-1].scenario.label]
+            load = self._next_load(mine)
+            if load is not None:
+                return self._planned(start, load, mine)
+        self._trials = {}
+        begun = {record.scenario.label for record in done}
+        return next((cell for cell in start.cells if cell.scenario.label not in begun), None)
 
     def _next_load(self, done: Sequence[CellRecord]) -> float | None:
-        by_load: dict[float, list[int]] = {}
-        for record in done:
-            by_load.setdefault(level(record.load), []).append(record.number)
-        trials = []
-        for load, numbers in by_load.items():
-            trial = self._trial(load, tuple(numbers))
-            if trial is None:
+        """Judge the load of the newest window, and return the load to try next."""
+        load = level(done[-1].load)
+        windows = [record.number for record in done if level(record.load) == load]
+        words = f"{load:g}/s" if self._terms.over == "rate" else counted(int(load), "user")
+        found = self._judge(self._run.path.parent, windows)
+        if found.problem is not None:
+            if len(windows) < self._terms.trials:
                 return load
-            trials.append(trial)
+            raise CellError(f"the search ends at {words}: {found.problem}")
+        trial = self._trials[load] = Trial(load, found.verdict, found.meets, len(windows))
+        self._observer.line(f"  {words}: {_said(trial)}; {found.words}")
+        trials = list(self._trials.values())
         following = next_load(self._terms, trials)
         kept, broken = ("none" if end is None else f"{end:g}" for end in bracket(trials))
         after = "the search ends here" if following is None else f"next {following:g}"
         self._observer.line(f"    highest kept {kept}, lowest broken {broken}; {after}")
         return following
 
-    def _trial(self, load: float, numbers: tuple[int, ...]) -> Trial | None:
-        """Return what a load came to, or None if it is to be tried again since nothing counts so far."""
-        if numbers in self._known:
-            return self._known[numbers]
-        words = f"{load:g}/s" if self._terms.over == "rate" else f"{load:g} user" + ("" if load == 1 else "s")
-        found = self._judge(self._run.path.parent, numbers)
-        if found.problem is not None:
-            if len(numbers) < self._terms.trials:
-                return None
-            raise CellError(f"the search ends at {words}: {found.problem}")
-        trial = Trial(load, found.verdict, found.meets, len(numbers))
-        self._known[numbers] = trial
-        self._observer.line(f"  {words}: {_said(trial)}; {found.words}")
-        return trial
-
-    def _planned(
-        self, start: PlannedStart, first: PlannedCell, load: float, done: Sequence[CellRecord]
-    ) -> PlannedCell:
+    def _planned(self, start: PlannedStart, load: float, done: Sequence[CellRecord]) -> PlannedCell:
         """Return a cell at this load, and write it in run.json.
 
         Its seed is that of the same trial on every other start of the repeat, and another for each further
         trial of a load.
         """
-        plan, loaded = self._run.record.plan, at_level(first.load, load)
+        plan, scenario, loaded = self._run.record.plan, done[0].scenario, at_level(done[0].load, load)
         place = sum(level(record.load) == load for record in done)
-        seed = planning.cell_seed(self._seed, first.scenario, loaded, start.repeat, place)
-        cell = PlannedCell(_last_number(plan) + 1, first.scenario, loaded, start.repeat, seed)
+        seed = planning.cell_seed(self._seed, scenario, loaded, start.repeat, place)
+        cell = PlannedCell(_last_number(plan) + 1, scenario, loaded, start.repeat, seed)
         grown = tuple(
             replace(each, cells=(*each.cells, cell)) if each.name == start.name else each
             for each in plan.starts

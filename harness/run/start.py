@@ -22,7 +22,6 @@ from harness.run.site import Site
 from harness.run.watch import Watch, watch_memory
 from harness.sampling import gpu, host
 from harness.sampling.guard import Memory, tolerance_bytes
-from harness.sampling.sampling import BaselineReturn
 from harness.servers import facts, probe, server
 from harness.servers.log import watched_stages
 from harness.store.store import Kept, StartRecord
@@ -95,8 +94,8 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
 
 def fail(record: Kept[StartRecord], error: Exception, start: PlannedStart, site: Site) -> None:
     """Record that the start failed, and why."""
-    tail = error.log_tail if isinstance(error, ServerError) else None
-    record.update(status="failed", error=str(error), log_tail=tail)
+    log_tail = error.log_tail if isinstance(error, ServerError) else None
+    record.update(status="failed", error=str(error), log_tail=log_tail)
     site.observer.start_failed(start, str(error))
 
 
@@ -105,7 +104,8 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
     start = record.record
     if start.stopped_ns is None or start.baseline_bytes is None:
         return
-    back = _used_memory(start.devices).wait(start.baseline_bytes, _MEMORY_BACK_S[start.memory_kind])
+    used, timeout_s = _used_memory(start.devices), _MEMORY_BACK_S[start.memory_kind]
+    back = used.wait(start.baseline_bytes, tolerance_bytes(start.baseline_bytes), timeout_s)
     above_bytes = back.difference_bytes
     after_bytes = None if above_bytes is None else start.baseline_bytes + above_bytes
     record.update(after_bytes=after_bytes, returned_to_baseline=back.returned)
@@ -149,16 +149,18 @@ def wait_ready(up: Serving, site: Site) -> None:
     up.watch.mark("ready")
     up.watch.ask_server(up.spec.base_url, METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
-    up.record.update(**_said_by_server(up))
-
-
-def hear_out(up: Serving) -> None:
-    """Read the server's last words before it is stopped. Raises ServerError if it died in its last cell."""
-    up.check()
-    up.watch.mark("stopping")
-    # Some of a server's memory comes with load, and its log tells of it only then.
-    said, _ = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
-    up.record.update(memory_said=dict(said.memory))
+    said, problems = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    for problem in problems:
+        _log.warning(problem)
+    version = said.terms.get("engine_version") or up.record.record.version
+    up.record.update(
+        resolved=dict(said.terms),
+        memory_said=dict(said.memory),
+        version=None if version is None else str(version),
+        prompt_tokens=probe.count_prompt_tokens(
+            up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
+        ),
+    )
 
 
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
@@ -177,37 +179,23 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
         finally:
             stages.look()
             up.record.update(stages=stages.reached)
-    instants = {
-        "listening": startup.listening_ns,
-        "first_token": startup.first_token_ns,
-        "steady_token": startup.steady_token_ns,
-    }
-    seen = {name: t_ns for name, t_ns in instants.items() if t_ns is not None}
-    up.record.update(ready_ns=startup.ready_ns, stages={**stages.reached, **seen})
+    tokens_ns = {"first_token": startup.first_token_ns, "steady_token": startup.steady_token_ns}
+    seen = {name: t_ns for name, t_ns in tokens_ns.items() if t_ns is not None}
+    reached_ns = {**stages.reached, "listening": startup.listening_ns, **seen}
+    up.record.update(ready_ns=startup.ready_ns, stages=reached_ns)
 
 
-def _said_by_server(up: Serving) -> dict[str, object]:
-    """Return what a ready server says of itself, and its count of fixed prompts."""
-    said, problems = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
-    for problem in problems:
-        _log.warning(problem)
-    counted = probe.count_prompt_tokens(
-        up.spec.base_url, up.spec.served_model, timeout_s=_PROMPT_TIMEOUT_S, key=up.key
-    )
-    stored = {"resolved": dict(said.terms), "prompt_tokens": counted, "memory_said": dict(said.memory)}
-    version = said.terms.get("engine_version")
-    return stored if version is None else {**stored, "version": str(version)}
+def hear_out(up: Serving) -> None:
+    """Read the server's last words before it is stopped. Raises ServerError if it died in its last cell."""
+    up.check()
+    up.watch.mark("stopping")
+    # Some of a server's memory comes with load, and its log tells of it only then.
+    said, _ = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    up.record.update(memory_said=dict(said.memory))
 
 
 def _used_memory(devices: Sequence[int]) -> Memory:
     """Return how the memory that a start will use is looked at."""
-
-    def wait(baseline_bytes: int, timeout_s: float) -> BaselineReturn:
-        tolerance = tolerance_bytes(baseline_bytes)
-        if devices:
-            return gpu.wait_for_baseline(devices, baseline_bytes, tolerance, timeout_s)
-        return host.wait_for_baseline(baseline_bytes, tolerance, timeout_s)
-
     if devices:
-        return Memory("device", partial(gpu.measure_idle, devices), wait)
-    return Memory("host", host.measure_idle, wait)
+        return Memory("device", partial(gpu.measure_idle, devices), partial(gpu.wait_for_baseline, devices))
+    return Memory("host", host.measure_idle, host.wait_for_baseline)

@@ -5,6 +5,7 @@ Knows no statistic: the reports say how sure the run is of its means, and the co
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -77,15 +78,15 @@ def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: flo
     `found` begins with the widest. `spent_s` is what was measured so far, all attempts together; the next
     block is taken to last as long as the mean of those `blocks`.
     """
-    known = [each for each in found if each.half_width_share is not None]
+    known = [each.half_width_share for each in found if each.half_width_share is not None]
     left_out = _left_out(found)
     if not known:
         return f"no deployment has a mean of {until.metric} that further repeats could narrow{left_out}"
     took = f"{counted(blocks, 'repeat')} took {duration_text(spent_s)}"
     asked = f"the {100 * until.half_width_share:g} % asked for"
-    if _share(known[0]) <= until.half_width_share:
-        return f"{widest(until, known)}, within {asked}; {took}{left_out}"
-    so_far = f"{widest(until, known)}, not within {asked}{left_out}"
+    if known[0] <= until.half_width_share:
+        return f"{widest(until, found)}, within {asked}; {took}{left_out}"
+    so_far = f"{widest(until, found)}, not within {asked}{left_out}"
     if blocks >= MOST_BLOCKS:
         return f"{blocks:,} repeats are the most that until measures; {so_far}"
     budget = f"until.budget ({duration_text(until.budget_s)})"
@@ -99,15 +100,11 @@ def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: flo
 
 def widest(until: Until, found: Sequence[Precision]) -> str:
     """Say how far the widest interval reaches. `found` begins with it."""
-    share, case = _share(found[0]), found[0].case
-    if share == float("inf"):
+    share, case = found[0].half_width_share, found[0].case
+    if share is None or math.isinf(share):
         return f"of {until.metric} there is one start that counts, and no interval ({case})"
     how_far = f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times the mean"
     return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({case})"
-
-
-def _share(each: Precision) -> float:
-    return float("inf") if each.half_width_share is None else each.half_width_share
 
 
 def _left_out(found: Sequence[Precision]) -> str:

@@ -67,13 +67,13 @@ Samples = Callable[[int, int], Seen]
 class Memory:
     """How to look at one kind of memory. Both functions block.
 
-    `measure` returns what is in use now. `wait` waits until it is back at so many bytes, for up to so many
-    seconds.
+    `measure` returns what is in use now. `wait` waits until it is back at a baseline, with a tolerance above
+    it (both in bytes), for up to some seconds.
     """
 
     kind: Literal["host", "device"]
     measure: Callable[[], Idle]
-    wait: Callable[[int, float], BaselineReturn]
+    wait: Callable[[int, int, float], BaselineReturn]
 
 
 class Guard:
@@ -111,7 +111,7 @@ class Guard:
         patience = self._memory_patience
         if patience.wait_s:
             tell(f"{patience.said}: {text}")
-        returned = memory.wait(first, patience.wait_s).returned
+        returned = memory.wait(first, tolerance_bytes(first), patience.wait_s).returned
         patience.was_in_vain = not returned
         if returned:
             return memory.measure()

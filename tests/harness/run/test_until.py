@@ -122,7 +122,7 @@ def grown_run(place: Place) -> Place:
     """
     words = quick("until=ci:0.001%", "until.budget=1h", *SHORT)
     with begun(place, "run", *words, "--output", "run") as process:
-        wait_until(lambda: len(place.starts()) == 4, 160)
+        wait_until(lambda: len(starts := place.starts()) == 4 and starts[3]["spawned_ns"], 160)
         process.send_signal(signal.SIGINT)
         done = ended(process)
     assert done.returncode == 130, done.stderr
@@ -162,7 +162,9 @@ def test_a_grown_run_is_resumed_with_its_blocks_and_goes_on_with_until(runs) -> 
     assert record["stopped_because"].startswith("4 repeats took ")
     assert "more than until.budget (1 s)" in record["stopped_because"]
     statuses = [start["status"] for start in starts]
-    assert statuses == [*["completed"] * 3, "interrupted", "completed"], "it is begun again under a new number"
+    assert statuses == [*["completed"] * 3, "interrupted", "completed"], (
+        "it is begun again under a new number"
+    )
     place.wait_until_empty()
 
 

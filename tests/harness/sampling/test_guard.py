@@ -79,7 +79,7 @@ def memory(*used_bytes: int, returned: bool = False) -> Memory:
     return Memory(
         "device",
         lambda: Idle(left.pop(0), None),
-        lambda baseline, timeout_s: BaselineReturn(returned, 0),
+        lambda *_: BaselineReturn(returned, 0),
     )
 
 
