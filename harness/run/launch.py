@@ -23,7 +23,6 @@ from harness.contracts import (
     PlannedStart,
     masked_argv,
 )
-from harness.errors import ServerError, UserError
 from harness.install.builds import program_of
 from harness.install.install import compiled_dir
 from harness.install.inventory import version_of
@@ -71,16 +70,13 @@ def launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequenc
 def launched(
     start: PlannedStart, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
-    """Start the server, or give None for one that runs already and answers.
+    """Start the server, which gets no API key of ours, or give None for one that runs already.
 
-    A server of ours gets no API key of ours.
+    Raises UserError if that one does not answer.
     """
     deployment, provisions = start.deployment, site.provisions
     if isinstance(spec, AttachSpec):
-        try:
-            probe.probe_attached(spec, key_of(deployment))
-        except UserError as error:
-            raise ServerError(str(error)) from error
+        probe.probe_attached(spec, key_of(deployment))
         yield None
         return
     log_path, hints = record.path.with_name("server.log"), ENGINES[deployment.engine].hints

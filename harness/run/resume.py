@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +43,10 @@ def starts_left(
     if _measured(recorded) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
     _check_machine(directory, record)
-    taken, last = _taken_indices(directory), last_index(directory, record)
+    begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
     for start, was in zip(whole.starts, record.plan.starts, strict=True):
-        is_begun = was.index in taken
+        is_begun = was.index in begun
         cells = cells_left(start, was, is_begun)
         last += bool(cells) and is_begun
         left.append(replace(start, cells=cells, index=last if cells and is_begun else was.index))
@@ -56,12 +55,8 @@ def starts_left(
 
 def last_index(directory: Path, record: RunRecord) -> int:
     """Return the highest number of a start that is there, or planned."""
-    return max([*_taken_indices(directory), *(start.index for start in record.plan.starts)], default=0)
-
-
-def _taken_indices(directory: Path) -> set[int]:
-    names = (path.name for path in directory.glob("starts/*"))
-    return {int(match[0]) for name in names if (match := re.match(r"\d+", name))}
+    begun = [start.index for start in store.read_starts(directory)]
+    return max([*begun, *(start.index for start in record.plan.starts)], default=0)
 
 
 def _measured(planned: Plan) -> list[object]:

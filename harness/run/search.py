@@ -142,8 +142,8 @@ class Search:
 
     def _next_load(self, done: Sequence[CellRecord]) -> float | None:
         """Judge the load of the newest window, and return the load to try next."""
-        load = level(done[-1].load)
-        windows = [record.number for record in done if level(record.load) == load]
+        load = _level(done[-1].load)
+        windows = [record.number for record in done if _level(record.load) == load]
         words = f"{load:g}/s" if self._terms.over == "rate" else counted(int(load), "user")
         found = self._judge(self._run.path.parent, windows)
         if found.problem is not None:
@@ -151,7 +151,11 @@ class Search:
                 return load
             raise CellError(f"the search ends at {words}: {found.problem}")
         trial = self._trials[load] = Trial(load, found.verdict, found.meets, len(windows))
-        self._observer.line(f"  {words}: {_said(trial)}; {found.words}")
+        said: str = trial.verdict
+        if said == "unclear":
+            as_it_stands = f"({'kept' if trial.meets else 'broken'} as it stands)"
+            said = f"not clear after {counted(trial.windows, 'window')} {as_it_stands}"
+        self._observer.line(f"  {words}: {said}; {found.words}")
         trials = list(self._trials.values())
         following = next_load(self._terms, trials)
         kept, broken = ("none" if end is None else f"{end:g}" for end in bracket(trials))
@@ -165,8 +169,10 @@ class Search:
         Its seed is that of the same trial on every other start of the repeat, and another for each further
         trial of a load.
         """
-        plan, scenario, loaded = self._run.record.plan, done[0].scenario, at_level(done[0].load, load)
-        place = sum(level(record.load) == load for record in done)
+        plan, scenario = self._run.record.plan, done[0].scenario
+        size = {"rate_per_s": load} if self._terms.over == "rate" else {"concurrency": int(load)}
+        loaded = replace(done[0].load, **size)
+        place = sum(_level(record.load) == load for record in done)
         seed = planning.cell_seed(self._seed, scenario, loaded, start.repeat, place)
         cell = PlannedCell(_last_number(plan) + 1, scenario, loaded, start.repeat, seed)
         grown = tuple(
@@ -177,20 +183,6 @@ class Search:
         return cell
 
 
-def _said(trial: Trial) -> str:
-    if trial.verdict != "unclear":
-        return trial.verdict
-    as_it_stands = f"({'kept' if trial.meets else 'broken'} as it stands)"
-    return f"not clear after {counted(trial.windows, 'window')} {as_it_stands}"
-
-
-def level(load: Load) -> float:
+def _level(load: Load) -> float:
     """Return what is searched: users, or conversations begun per second."""
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
-
-
-def at_level(load: Load, value: float) -> Load:
-    """Return the load with that many users, or that rate."""
-    if load.rate_per_s is not None:
-        return replace(load, rate_per_s=value)
-    return replace(load, concurrency=int(value))

@@ -94,8 +94,11 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
 
 def fail(record: Kept[StartRecord], error: Exception, start: PlannedStart, site: Site) -> None:
     """Record that the start failed, and why."""
-    log_tail = error.log_tail if isinstance(error, ServerError) else None
-    record.update(status="failed", error=str(error), log_tail=log_tail)
+    record.update(
+        status="failed",
+        error=str(error),
+        log_tail=error.log_tail if isinstance(error, ServerError) else None,
+    )
     site.observer.start_failed(start, str(error))
 
 
