@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -18,15 +18,11 @@ from harness.contracts import Objective, Plan, SearchTerms
 from harness.errors import UserError
 from harness.run import resume as resuming
 from harness.run import session
-from harness.run.search import Search, prepared, starts_left
+from harness.run.search import Judged, Search, prepared, starts_left
 from harness.run.site import Site
 from harness.settings import config, overrides
 from harness.settings.units import counted, duration_text
 from harness.store.store import CellRecord, Kept, RunRecord
-
-# What imports pandas is imported by the functions that need it: not before a load runs.
-if TYPE_CHECKING:
-    from reports.deciding.attainment import Judged
 
 
 def search(
@@ -123,7 +119,8 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
     from reports.deciding.attainment import trial
 
-    return trial(directory, numbers, slo)
+    found = trial(directory, numbers, slo)
+    return Judged(found.verdict, found.meets, found.words, found.problem)
 
 
 def _print_answers(directory: Path, *, as_json: bool) -> int:

@@ -18,6 +18,9 @@ from harness.contracts import SearchTerms
 _HALVINGS = 4
 
 
+Verdict = Literal["kept", "broken", "unclear"]
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one load came to, in all its `windows` on one start together.
@@ -27,7 +30,7 @@ class Trial:
     """
 
     load: float
-    verdict: Literal["kept", "broken", "unclear"]
+    verdict: Verdict
     meets: bool
     windows: int
 

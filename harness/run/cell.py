@@ -135,18 +135,19 @@ def fail_rest(
 ) -> list[CellRecord]:
     """Record the cells of a failed start that were not measured, with its reason and the guard's findings."""
     found = error.findings if isinstance(error, UnfitError) else ()
-    numbers = {record.number for record in done}
-    failed = []
-    for cell in start.cells:
-        if cell.number not in numbers:
-            record = replace(
-                _new_record(start, cell),
-                status="failed",
-                error=str(error),
-                guard=found,
-                guard_mode=site.guard.mode if found else None,
-            )
-            store.write_record(store.begin_cell(site.run_dir, cell.number) / "cell.json", record)
-            site.observer.cell_ends(start, record, Result())
-            failed.append(record)
+    measured = {record.number for record in done}
+    failed = [
+        replace(
+            _new_record(start, cell),
+            status="failed",
+            error=str(error),
+            guard=found,
+            guard_mode=site.guard.mode if found else None,
+        )
+        for cell in start.cells
+        if cell.number not in measured
+    ]
+    for record in failed:
+        store.write_record(store.begin_cell(site.run_dir, record.number) / "cell.json", record)
+        site.observer.cell_ends(start, record, Result())
     return failed

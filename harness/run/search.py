@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
 
 from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
 from harness.plan.traffic import FEWEST, needed
 from harness.run import resume
-from harness.run.bisection import Trial, bracket, next_load
+from harness.run.bisection import Trial, Verdict, bracket, next_load
 from harness.run.site import Observer
 from harness.settings.config import Settings
 from harness.settings.units import counted
@@ -31,17 +30,14 @@ MOST_SEQUENCES = 64
 MOST_FAILED_SHARE = 0.5
 
 
-class Judged(Protocol):
-    """What all windows of one load come to. `words` says it; `problem` says why nothing can be said."""
+@dataclass(frozen=True)
+class Judged:
+    """What all windows of one load come to, also in words. `problem` says why nothing can be said."""
 
-    @property
-    def verdict(self) -> Literal["kept", "broken", "unclear"]: ...
-    @property
-    def meets(self) -> bool: ...
-    @property
-    def problem(self) -> str | None: ...
-    @property
-    def words(self) -> str: ...
+    verdict: Verdict
+    meets: bool
+    words: str
+    problem: str | None = None
 
 
 # Judges the cells of these numbers, all at one load of one start.

@@ -121,11 +121,10 @@ def go_on(directory: Path, record: RunRecord, provisions: Provisions) -> Kept[Ru
     Raises StoreError if an engine's environment or image is not the one that the run was begun with.
     """
     known = record.environment.get("engine_packages", {})
-    for engine, was in known.items():
-        now = provisions.versions.get(engine)
-        if now is not None and dict(was) != dict(now):
-            raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
+    for engine, was in known.items():
+        if engines.get(engine, was) != was:
+            raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
     facts = {**record.environment, "engine_packages": {**known, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
     return Kept(directory / "run.json", running)
@@ -172,14 +171,14 @@ def provide_site(
     limits.check_files(starts)
     deployments = [start.deployment for start in starts]
     # Better now than when a load has ended.
-    for path in dict.fromkeys(cell.load.tokenizer for start in starts for cell in start.cells):
-        if path:
-            tokens.counter(path)
+    loads = [cell.load for start in starts for cell in start.cells]
+    for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
+        tokens.counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
-    for base_url, model, key in dict.fromkeys((d.terms.base_url, d.model, key_of(d)) for d in deployments):
-        if base_url:
-            probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), key)
+    attached = ((d.terms.base_url, d.model, key_of(d)) for d in deployments if d.terms.base_url)
+    for base_url, model, key in dict.fromkeys(attached):
+        probe.probe_attached(AttachSpec(base_url.rstrip("/"), model), key)
     device = device_of(settings)
     devices = select_devices(device)
     check_builds(device, deployments)
@@ -188,5 +187,4 @@ def provide_site(
         docker_cli.check(images)
     found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
     found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
-    guard = Guard(settings.guard, settings.guard_terms.wait_s)
-    return Site(Path(), cache, devices, guard, observer, found)
+    return Site(Path(), cache, devices, Guard(settings.guard, settings.guard_terms.wait_s), observer, found)

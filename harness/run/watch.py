@@ -82,12 +82,12 @@ class Watch:
             rows = self._newest("host")
             return rows[0].rss_bytes if rows else None, "RSS of its processes"
         # A reading has one row for each device.
-        by_device = {row.device: row for row in self._newest("device", self.devices)}
-        if len(by_device) < self.devices:
+        rows = self._newest("device", self.devices)
+        if len({row.device for row in rows}) < self.devices:
             return None, ""
-        if own := total(row.process_bytes for row in by_device.values()):
+        if own := total(row.process_bytes for row in rows):
             return own, "on the device, its own"
-        return total(row.used_bytes for row in by_device.values()), "on the device, of all"
+        return total(row.used_bytes for row in rows), "on the device, of all"
 
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)

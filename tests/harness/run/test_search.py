@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from make_run import run_record, start_record, write_start
@@ -18,15 +18,8 @@ from harness.settings import config, overrides
 from harness.store import store
 from harness.store.store import CellRecord, Kept
 
+KEPT = search.Judged("kept", True, "as judged")
 SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
-
-
-@dataclass(frozen=True)
-class Found:
-    verdict: str = "kept"
-    meets: bool = True
-    problem: str | None = None
-    words: str = "as judged"
 
 
 def settings_of(*words):
@@ -108,7 +101,7 @@ def judge_of(capacity, loads):
     def judge(directory, numbers):
         load = {loads()[number] for number in numbers}
         assert len(load) == 1, "the windows of one load"
-        return Found() if load.pop() <= capacity else Found("broken", False)
+        return KEPT if load.pop() <= capacity else search.Judged("broken", False, "as judged")
 
     return judge
 
@@ -141,7 +134,9 @@ def test_trials_are_planned_in_the_record_as_they_come(tmp_path):
 
 def test_a_load_that_is_tried_again_gets_fresh_conversations(tmp_path):
     _, terms, whole = planned("search.lowest=4", "search.highest=8", "repeats=1")
-    found = searched(tmp_path, whole, terms, lambda directory, numbers: Found("unclear", True))
+    found = searched(
+        tmp_path, whole, terms, lambda directory, numbers: search.Judged("unclear", True, "as judged")
+    )
     cells = play(found, whole.starts[0])
     assert [cell.load.concurrency for cell in cells] == [4, 8, 8, 8], "search.trials windows"
     assert len({cell.seed for cell in cells}) == 4
@@ -149,7 +144,7 @@ def test_a_load_that_is_tried_again_gets_fresh_conversations(tmp_path):
 
 def test_each_scenario_is_searched_on_the_same_start(tmp_path):
     _, terms, whole = planned("scenario.turns=1,2", "search.highest=2", "repeats=1")
-    found = searched(tmp_path, whole, terms, lambda directory, numbers: Found())
+    found = searched(tmp_path, whole, terms, lambda directory, numbers: KEPT)
     cells = play(found, whole.starts[0])
     assert [cell.load.concurrency for cell in cells] == [1, 2, 1, 2]
     assert len({cell.scenario.label for cell in cells}) == 2
@@ -161,7 +156,7 @@ def test_windows_that_say_nothing_are_repeated_and_then_end_the_start(tmp_path):
 
     def judge(directory, numbers):
         asked.append(tuple(numbers))
-        return Found("unclear", False, "nobody sent anything")
+        return search.Judged("unclear", False, "", "nobody sent anything")
 
     found = searched(tmp_path, whole, terms, judge)
     with pytest.raises(CellError, match="the search ends at 1 user: nobody sent anything"):
