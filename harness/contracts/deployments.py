@@ -70,8 +70,7 @@ class Deployment:
 
     @property
     def slug(self) -> str:
-        kept = (c if c.isalnum() or c in "._-" else "-" for c in self.label)
-        return "".join(kept)[:80]
+        return "".join(c if c.isalnum() or c in "._-" else "-" for c in self.label)[:80]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ weights is its own file's affair.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -74,12 +75,8 @@ def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
 
 def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
     """Return the largest number that `holds`, which it does up to some number; None if not for `least`."""
-    if not holds(least):
-        return None
-    while least < most:
-        middle = (least + most + 1) // 2
-        least, most = (middle, most) if holds(middle) else (least, middle - 1)
-    return least
+    count = bisect_left(range(least, most + 1), True, key=lambda number: not holds(number))
+    return least + count - 1 if count else None
 
 
 def bounded(
@@ -152,7 +149,7 @@ def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | 
         need = need_of(replace(deployment, terms=terms), facts, "cuda")
         return not isinstance(need, Reason) and need.total_bytes <= limit_bytes
 
-    most = wanted if holds(wanted) else largest(context, wanted, holds)
+    most = largest(context, wanted, holds)
     if most is None:
         return Reason("does not hold one conversation, or it is not known what it takes")
     return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)

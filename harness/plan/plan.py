@@ -72,9 +72,12 @@ def make(
     left = [each for each, reason in reasons.items() if reason is None]
     deployments, filled = _filled(settings, left, device_bytes, shape)
     if is_new:
-        _check_models(settings, deployments, most_context)
+        ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
+        for model, context_length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
+            check_most_context(settings, model, context_length, most_context(model))
     whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    for _ in range(planned_blocks(settings) if repeats is None else repeats):
+    blocks = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+    for _ in range(blocks if repeats is None else repeats):
         whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
     if is_new:
         check_context(whole.starts)
@@ -94,11 +97,6 @@ def _filled(
     if any(each.kv_cache_tokens is None for each in ours):
         deployments, filled["kv_cache_tokens"] = bounded(deployments, device_bytes, shape)
     return list(deployments), {term: why for term, why in filled.items() if why}
-
-
-def planned_blocks(settings: Settings) -> int:
-    """Return how many blocks are measured whatever they come to: with `until` at least LEAST_BLOCKS."""
-    return max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
 
 
 def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
@@ -130,12 +128,6 @@ def check_most_context(
             f"engine.context_length={context_length}{given} is more than {model} can: "
             f"give {most_tokens} or less"
         )
-
-
-def _check_models(settings: Settings, deployments: Sequence[Deployment], most_context: MostContext) -> None:
-    ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
-    for model, context_length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
-        check_most_context(settings, model, context_length, most_context(model))
 
 
 def estimated(whole: Plan) -> Plan:

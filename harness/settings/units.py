@@ -49,8 +49,7 @@ def share(text: str) -> float:
 
 def rate_per_s(text: str) -> float:
     """Return the number per second of `2.5/s` or `120/min`; a bare number is per second."""
-    units = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
-    return _value(text, units, 1.0, "a rate such as 2.5/s or 120/min")
+    return _value(text, {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}, 1.0, "a rate such as 2.5/s or 120/min")
 
 
 def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wanted: str) -> float:
