@@ -82,7 +82,7 @@ def measured() -> dict[str, float]:
     assert progress.recent.requests == KEPT - 1
     found = {
         "second_us": cpu_us(lambda: msgspec.json.encode(said())),
-        "draw_us": cpu_us(lambda: console.print(panel(_view(progress), 20.0))),
+        "draw_us": cpu_us(lambda: console.print(panel(_view(progress), 20.0, console.width))),
     }
     per_call_us = cpu_us(lambda: None, 10_000)
     return {"request_us": cpu_us(lambda: recent.add(rows[-1]), 10_000) - per_call_us, **found}

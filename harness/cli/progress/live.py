@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.progress_bar import ProgressBar
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -25,10 +24,10 @@ from harness.settings.units import counted, size_text
 if TYPE_CHECKING:  # it imports pyarrow, for which `bench fit` need not wait
     from harness.run.watch import Now
 
-BAR_WIDTH = 20
-# A bar is left out where no more than so many characters would stand beside it.
-LEAST_WORDS = 36
 LABEL_WIDTH = 8
+BAR_WIDTH = 20
+# Below this a bar would leave too little room for the words behind it.
+_LEAST_WIDTH_FOR_BARS = 65
 # A load process speaks once a second.
 _LATE_S = 3.0
 
@@ -78,67 +77,71 @@ class View:
     doing: Doing | SelfTesting | None = None
 
 
-def panel(view: View, now_s: float) -> RenderableType:
-    """Return what to draw now: a few lines, each cut to the terminal's width."""
+def panel(view: View, now_s: float, width: int) -> Group:
+    """Return what to draw now on a terminal of this width: a few lines, each cut to it."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=LABEL_WIDTH, style="cyan", no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for label, value in _rows(view, now_s):
-        grid.add_row(label, _plain(value) if isinstance(value, str) else value)
+    for label, share, words in _rows(view, now_s):
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if share is not None and width >= _LEAST_WIDTH_FOR_BARS:
+            done = round(BAR_WIDTH * min(1.0, max(0.0, share)))
+            line.append("━" * done, "bar.complete").append("╌" * (BAR_WIDTH - done), "bar.back").append("  ")
+        grid.add_row(label, line.append(inert(words)))
     return Group("", grid)
 
 
-def _rows(view: View, now_s: float) -> Iterator[tuple[str, str | _Bar]]:
-    """Yield the label of each line, with its words or a bar."""
-    yield "run", _overall(view, now_s)
+# How much is done, None if that is not known; and in words.
+_How = tuple[float | None, str]
+
+
+def _rows(view: View, now_s: float) -> Iterator[tuple[str, float | None, str]]:
+    """Yield each line: its label, how much is done (None: no bar), and its words."""
+    yield "run", *_overall(view, now_s)
     match view.doing:
         case Doing() as doing:
             load = f", {doing.cell.load.label}" if doing.cell else ""
-            yield "now", f"{doing.start.deployment.label}{load}; {doing.place}"
-            yield "phase", _phase(doing, now_s)
+            yield "now", None, f"{doing.start.deployment.label}{load}; {doing.place}"
+            yield "phase", *_phase(doing, now_s)
             if doing.progress:
                 yield from _progress(doing.progress, doing.now)
         case SelfTesting(label, progress):
-            yield "now", label
+            yield "now", None, label
             if progress:
-                yield "phase", progress.phase.replace("warmup", "warm-up")
+                yield "phase", None, progress.phase.replace("warmup", "warm-up")
                 yield from _progress(progress, None)
 
 
-def _overall(view: View, now_s: float) -> str | _Bar:
+def _overall(view: View, now_s: float) -> _How:
     after = f"after {clock(now_s - view.began_s)}"
     if view.total is None:
-        return f"{counted(view.done, view.what)} {after}"
+        return None, f"{counted(view.done, view.what)} {after}"
     words = f"{view.done} of {counted(view.total, view.what)} {after}"
     if view.left and view.done != view.total:
         least = "at least" if view.left.is_least or view.may_grow else "about"
         words = f"{words}, {least} {clock(view.left.at(now_s))} left"
-    return _Bar((view.done + _share(view.doing, now_s)) / max(1, view.total), words)
+    done: float = view.done
+    if isinstance(view.doing, Doing) and view.doing.cell and view.doing.progress:
+        expected_s = max(1.0, load_s(view.doing.cell.load, view.doing.cell.scenario))
+        done += min(1.0, _t_s(view.doing, view.doing.progress, now_s) / expected_s)
+    return done / max(1, view.total), words
 
 
-def _share(doing: Doing | SelfTesting | None, now_s: float) -> float:
-    """Return how much of its cell is over, by the time that its load is to take."""
-    if not isinstance(doing, Doing) or doing.cell is None or doing.progress is None:
-        return 0.0
-    expected_s = max(1.0, load_s(doing.cell.load, doing.cell.scenario))
-    return min(1.0, _t_s(doing, doing.progress, now_s) / expected_s)
-
-
-def _phase(doing: Doing, now_s: float) -> str | _Bar:
+def _phase(doing: Doing, now_s: float) -> _How:
     since = clock(now_s - doing.since_s)
     if doing.unfit:
-        return f"waiting for a fit machine ({since}), {doing.unfit}"
+        return None, f"waiting for a fit machine ({since}), {doing.unfit}"
     if not doing.is_ready:
         stage = f", last step: {doing.stage.replace('_', ' ')}" if doing.stage else ""
-        return f"starting, {since}{stage}"
+        return None, f"starting, {since}{stage}"
     if doing.cell is None:
-        return f"no load, {since}"
+        return None, f"no load, {since}"
     if doing.progress is None:
-        return f"the load begins, {since}"
+        return None, f"the load begins, {since}"
     return _load_phase(doing, doing.cell.load, doing.progress, now_s)
 
 
-def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> str | _Bar:
+def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> _How:
     """Return the phase of a load, and how far it is if its length is known."""
     silent_s = now_s - doing.heard_s
     late = f" (last heard {clock(silent_s)} ago)" if silent_s > _LATE_S else ""
@@ -151,16 +154,16 @@ def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> s
     }.get(name, (inf, inf))
     if begin_s == inf:
         waits = f", {counted(progress.in_flight, 'request')} to end" if name == "drain" else ""
-        return f"{name}{waits}{late}"
+        return None, f"{name}{waits}{late}"
     passed_s = max(0.0, _t_s(doing, progress, now_s) - begin_s)
-    if end_s == inf:
-        return f"{name}, {clock(passed_s)}{late}"
     length_s = end_s - begin_s
+    if length_s == inf:
+        return None, f"{name}, {clock(passed_s)}{late}"
     if name == "window" and length_s:
         # It goes on by whole steps; how many there are is known only once the load says that it goes on.
         length_s *= min(load.steps, max(1, ceil((progress.t_s - begin_s) / length_s)))
     passed_s = min(passed_s, length_s)
-    return _Bar(passed_s / length_s if length_s else 1.0, f"{name}, {passed_s:.0f} of {length_s:g} s{late}")
+    return passed_s / length_s if length_s else 1.0, f"{name}, {passed_s:.0f} of {length_s:g} s{late}"
 
 
 def _t_s(doing: Doing, progress: Progress, now_s: float) -> float:
@@ -168,11 +171,11 @@ def _t_s(doing: Doing, progress: Progress, now_s: float) -> float:
     return progress.t_s + min(_LATE_S, max(0.0, now_s - doing.heard_s))
 
 
-def _progress(progress: Progress, now: Now | None) -> Iterator[tuple[str, str]]:
-    yield "lately", _lately(progress.recent)
+def _progress(progress: Progress, now: Now | None) -> Iterator[tuple[str, None, str]]:
+    yield "lately", None, _lately(progress.recent)
     kinds = sorted(progress.failures.items(), key=lambda each: -each[1])
     named = f" ({', '.join(f'{count:,} {kind}' for kind, count in kinds)})" if kinds else ""
-    yield "requests", f"{progress.requests:,} ok, {progress.failed:,} failed{named}"
+    yield "requests", None, f"{progress.requests:,} ok, {progress.failed:,} failed{named}"
     if now:
         under_way, memory = "running and waiting requests not known", "memory not known"
         if now.running is not None:
@@ -180,9 +183,9 @@ def _progress(progress: Progress, now: Now | None) -> Iterator[tuple[str, str]]:
             under_way = f"{now.running:,.0f} running, {waiting} waiting"
         if now.memory_bytes is not None:
             memory = f"memory {size_text(now.memory_bytes)} ({now.memory_of})"
-        yield "server", f"{under_way}; {memory}"
+        yield "server", None, f"{under_way}; {memory}"
     late = time_text(progress.loop_lag_s)
-    yield "client", f"{progress.in_flight:,} in flight; its loop late by p99 {late}"
+    yield "client", None, f"{progress.in_flight:,} in flight; its loop late by p99 {late}"
 
 
 def _lately(recent: Glance | None) -> str:
@@ -197,30 +200,6 @@ def _lately(recent: Glance | None) -> str:
     ttft = f"TTFT p50 {time_text(recent.ttft_p50_s)}, p95 {time_text(recent.ttft_p95_s)}"
     span = "up to" if recent.is_uneven else "last"
     return f"{rate}; {ttft} ({span} {recent.length_s:.0f} s, n={recent.ttft_n:,})"
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A bar before its words; the words alone where both do not fit."""
-
-    share: float
-    words: str
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if options.max_width < BAR_WIDTH + LEAST_WORDS:
-            yield _plain(self.words)
-            return
-        bar = ProgressBar(1.0, min(1.0, max(0.0, self.share)), width=BAR_WIDTH)
-        grid = Table.grid(padding=(0, 2), expand=True)
-        grid.add_column(width=BAR_WIDTH)
-        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        grid.add_row(bar, _plain(self.words))
-        yield grid
-
-
-def _plain(words: str) -> Text:
-    """Return words as they are: what a label or a log holds is neither markup nor a control character."""
-    return Text(inert(words), no_wrap=True, overflow="ellipsis")
 
 
 def inert(words: str, keep: str = "") -> str:

@@ -66,7 +66,7 @@ class Show:
             self._live = None
 
     def _draw(self) -> RenderableType:
-        return live.panel(self._view, time.monotonic())
+        return live.panel(self._view, time.monotonic(), self.console.width)
 
     def _change(self, doing: Doing | SelfTesting | None, **whole: Any) -> None:
         """Show what is going on now, and what of the whole has changed, in one frame."""

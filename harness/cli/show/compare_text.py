@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.show.tables import print_rows
+from harness.cli.show.tables import print_lines, print_rows
 from reports.comparing.verdict_words import ratio_text
 from reports.marks import SIGN, mark_text
 from reports.metrics import metric_of
@@ -26,23 +26,23 @@ _NAMED_PACKAGES = 3
 
 def print_comparison(out: Console, comparison: Comparison) -> None:
     """Print the differences, then each case: its verdicts, and its other values."""
-    _say(out, f"A: {comparison.a}", f"B: {comparison.b}", "")
+    print_lines(out, [f"A: {comparison.a}", f"B: {comparison.b}", ""])
     _print_differences(out, comparison.differences, ("A", "B"))
     for case in comparison.cases:
         _print_case(out, comparison, case)
     _print_doubts(out, comparison, "Not compared")
-    _say(out, comparison.how, verdict_line(comparison))
+    print_lines(out, [comparison.how, verdict_line(comparison)])
 
 
 def _print_case(out: Console, comparison: Comparison, case: ComparedCase) -> None:
     whys = {row.verdict.why for row in case.rows if row.verdict}
     why = whys.pop() if len(whys) == 1 else None
     notes = [f"no verdicts: {why}", *case.notes] if why else case.notes
-    _say(out, f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes))
+    print_lines(out, [f"{case.name}, {case.starts_text}:", *(f"  {note}" for note in notes)])
     rows = [_cells(row, comparison.margin_share, has_why=not why) for row in case.rows]
     print_rows(out, [row for row in rows if "verdict" in row])
     if others := [row for row in rows if "verdict" not in row]:
-        _say(out, "without verdicts:")
+        print_lines(out, ["without verdicts:"])
         print_rows(out, others)
     out.print()
 
@@ -60,20 +60,20 @@ def _cells(row: Row, margin_share: float, *, has_why: bool) -> dict[str, str]:
 
 def print_gate(out: Console, gate: Gate) -> None:
     """Print the gate; the last line is the verdict."""
-    _say(out, f"BASE: {gate.base}", f"NEW: {gate.new}", "")
+    print_lines(out, [f"BASE: {gate.base}", f"NEW: {gate.new}", ""])
     _print_differences(out, gate.differences, ("BASE", "NEW"))
     unit = metric_of(gate.metric).shown_unit
     limit = limit_text(gate.metric, gate.max_regression_share)
-    _say(out, f"{gate.metric} in {unit}; NEW may be worse by {limit}:")
+    print_lines(out, [f"{gate.metric} in {unit}; NEW may be worse by {limit}:"])
     print_rows(out, [_gated_cells(gate, case) for case in gate.cases])
     out.print()
     for case in gate.cases:
         # Where all are inconclusive for one reason, the last line says it.
         why = [case.why] if case.why and case.why not in gate.summary else []
-        _say(out, *(f"{case.name}: {line}" for line in (*why, *case.notes)))
+        print_lines(out, (f"{case.name}: {line}" for line in (*why, *case.notes)))
     _print_doubts(out, gate, "Not gated")
     if not gate.is_interleaved:
-        _say(out, "The runs were not interleaved: whatever changed between them is in the ratios.")
+        print_lines(out, ["The runs were not interleaved: whatever changed between them is in the ratios."])
     out.print(escape(gate.summary))  # whole, for whoever reads the last line
 
 
@@ -91,11 +91,6 @@ def _gated_cells(gate: Gate, case: GatedCase) -> dict[str, str]:
 # --- of both ----------------------------------------------------------------------------------------------
 
 
-def _say(out: Console, *lines: str) -> None:
-    for line in lines:
-        out.print(escape(line), soft_wrap=False)
-
-
 def _marked(said: str, marks: Sequence[Mark]) -> str:
     """Return a value with its mark behind it."""
     return f"{said} {mark_text(marks)}".rstrip()
@@ -107,7 +102,7 @@ def _print_differences(out: Console, differences: Sequence[Difference], names: t
         return
     packages = Counter(each.what.split(".")[1] for each in differences if each.what.startswith(_PACKAGES))
     many = tuple(f"{_PACKAGES}{engine}." for engine, count in packages.items() if count > _NAMED_PACKAGES)
-    _say(out, "What differs in how they were made:")
+    print_lines(out, ["What differs in how they were made:"])
     for kind in KINDS:
         found = [each for each in differences if each.kind == kind and not each.what.startswith(many)]
         if found:
@@ -119,13 +114,15 @@ def _print_differences(out: Console, differences: Sequence[Difference], names: t
         first = (each.cells() for each in found[:_NAMED_PACKAGES])
         named = ", ".join(f"{what.removeprefix(prefix)} ({a}, {b})" for what, a, b in first)
         sides = ", ".join(names)
-        _say(out, f"{len(found)} packages of {engine} differ ({sides}): {named}, ...; all with --json")
+        print_lines(
+            out, [f"{len(found)} packages of {engine} differ ({sides}): {named}, ...; all with --json"]
+        )
     out.print()
 
 
 def _print_doubts(out: Console, compared: Comparison | Gate, title: str) -> None:
     """Print what has no partner on the other side, and what the marks stand for with what would help."""
-    _say(out, *(f"{title}: {each.what}: {each.why}" for each in compared.left_out))
+    print_lines(out, (f"{title}: {each.what}: {each.why}" for each in compared.left_out))
     if compared.distrust:
-        _say(out, f"Reasons to distrust ({SIGN} 2 behind a number: two of them):")
-        _say(out, *(f"  {each.text}" for each in compared.distrust))
+        print_lines(out, [f"Reasons to distrust ({SIGN} 2 behind a number: two of them):"])
+        print_lines(out, (f"  {each.text}" for each in compared.distrust))

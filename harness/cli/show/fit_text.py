@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.show.tables import print_lines
 from harness.contracts import KnownFacts
 from harness.fit.fit import MOST_USERS, FitRow, FitTable, Memory
 from harness.plan.memory import FITS_SHARE
@@ -30,19 +31,14 @@ def print_fit(
     for model, about in known.items():
         most = f"up to {about.facts.context_length:,} tokens of context"
         lines.append(f"{model}: {_count(about.facts.parameters or 0)} parameters, {most} ({about.source}).")
-    _say(out, lines)
+    print_lines(out, lines)
     for table in tables:
         out.print()
-        _say(out, [_question(table, several=len(known) > 1)])
+        print_lines(out, [_question(table, several=len(known) > 1)])
         if table.rows:
             _print_rows(out, table.rows)
     out.print()
-    _say(out, _note_lines(tables, known))
-
-
-def _say(out: Console, lines: Iterable[str]) -> None:
-    for line in lines:
-        out.print(escape(line), soft_wrap=False)
+    print_lines(out, _note_lines(tables, known))
 
 
 def _gib(size_bytes: int) -> str:

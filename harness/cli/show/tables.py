@@ -1,8 +1,8 @@
-"""Tables on a terminal. Knows nothing of what they are about."""
+"""Tables and lines on a terminal. Knows nothing of what they are about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -38,6 +38,12 @@ def print_rows(out: Console, rows: Sequence[Row]) -> None:
 
 def _longest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts), default=0)
+
+
+def print_lines(out: Console, lines: Iterable[str]) -> None:
+    """Print each line as it is, folded at the terminal's width."""
+    for line in lines:
+        out.print(escape(line), soft_wrap=False)
 
 
 def print_numbered(out: Console, texts: Sequence[str]) -> None:
