@@ -7,7 +7,7 @@ BenchError                  one line to the user; anything else is a bug and sho
     LoadError               the load process failed
     UnfitError              guard=strict refused to measure on this machine as it was
   MissingError     exit 2   something that must be installed or prepared first; names the command
-  StoreError       exit 2   a results directory that cannot be read
+  StoreError       exit 2   a results directory that cannot be read or gone on with
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MissingError(BenchError):
 
 
 class StoreError(BenchError):
-    """A results directory is absent, incomplete beyond use, or of a newer schema."""
+    """A results directory is absent, damaged, of another schema, or of a run that cannot go on."""
 
     exit_code = 2
 

@@ -76,7 +76,7 @@ class ChatMultiTurn:
     options: type[ScenarioOptions] = ChatMultiTurnOptions
 
     def conversations(self, options: ChatMultiTurnOptions, rng: Random) -> Iterator[Conversation]:
-        """Conversations without end; each has `turns` turns and its own topic."""
+        """Yield conversations without end; each has `turns` turns and its own topic."""
         _check(options)
         # The system prompt does not depend on the cell's seed: in real traffic it is the same for everybody.
         system = "You are a patient assistant. " + _phrase(Random(0), options.system_words)

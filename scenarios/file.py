@@ -36,7 +36,7 @@ class FileScenario:
     options: type[ScenarioOptions] = FileOptions
 
     def conversations(self, options: FileOptions, rng: Random) -> Iterator[Conversation]:
-        """The file's conversations, over and over. Raises UserError naming file and line."""
+        """Yield the file's conversations, over and over. Raises UserError naming file and line."""
         if options.output_tokens < 1:
             raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
         return _cycle(read_conversations(options), options, rng)
@@ -54,7 +54,7 @@ def _cycle(conversations: list[Conversation], options: FileOptions, rng: Random)
 
 
 def read_conversations(options: FileOptions) -> list[Conversation]:
-    """All conversations of the file, in its order; at least one."""
+    """Return all conversations of the file, in its order; at least one."""
     if options.path is None:
         raise UserError("scenario=file needs scenario.path=FILE, a JSON Lines file of conversations")
     path = Path(options.path).expanduser()

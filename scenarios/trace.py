@@ -26,8 +26,8 @@ _KEPT_BLOCKS = 8192
 
 @dataclass(frozen=True)
 class TraceOptions(ScenarioOptions):
-    """`path`: the trace, CSV or JSON Lines. `format`: its columns (auto: by their names). `limit`: play so
-    many rows only. `words_per_token`: how many words stand for a token of a prompt."""
+    """`path`: the trace, CSV or JSON Lines. `format`: its columns (auto: by their names). `limit`: how many
+    rows are played. `words_per_token`: how many words stand for a token of a prompt."""
 
     path: str | None = None
     format: Literal["auto", "mooncake", "azure", "burstgpt"] = "auto"
@@ -42,7 +42,7 @@ class Trace:
     options: type[ScenarioOptions] = TraceOptions
 
     def conversations(self, options: TraceOptions, rng: Random) -> Iterator[Conversation]:
-        """One conversation of one turn per row, in the file's order, until its end.
+        """Yield one conversation of one turn per row, in the file's order, until its end.
 
         Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
         """
@@ -71,7 +71,7 @@ def _nothing_to_play(options: TraceOptions) -> UserError:
 
 
 def _played(options: TraceOptions) -> Iterator[Row]:
-    """The rows that are played: those with output tokens, up to the limit."""
+    """Return the rows that are played: those with output tokens, up to the limit."""
     if options.path is None:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:
@@ -105,7 +105,7 @@ class _Prompts:
         self._block = lru_cache(_KEPT_BLOCKS)(lambda number: _phrase(Random(f"{seed} {number}"), words))
 
     def of(self, row: Row) -> str:
-        """A prompt of the row's length: its blocks in order, the last one cut; own words for what is left."""
+        """Return a prompt of the row's length: its blocks in order, the last one cut, then own words."""
         rng = Random(self._rng.getrandbits(64))
         length, whole = self._words(row.input_tokens), self._words(BLOCK_TOKENS)
         parts = []

@@ -53,7 +53,7 @@ class Layout:
 
 
 def _date_s(value: Any) -> float:
-    """Seconds of a date in ISO 8601; without an offset it is UTC. Digits beyond microseconds are cut."""
+    """Return the seconds of a date in ISO 8601, UTC without an offset. Digits beyond microseconds are cut."""
     date = datetime.fromisoformat(str(value).strip())
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
@@ -68,7 +68,7 @@ LAYOUTS = {
 
 
 def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
-    """The rows of a trace, in its order, read as they are asked for.
+    """Yield the rows of a trace, in its order, read as they are asked for.
 
     Raises UserError, which begins with `where`, and names the line and its value: a file that cannot be
     read, columns of no layout, a value that is none, a time before that of the row before.
@@ -153,7 +153,7 @@ def _record(line: str, where: str) -> Mapping[str, Any]:
 
 
 def _layout(names: Sequence[str], where: str, layout_name: str) -> tuple[Layout, Sequence[str | None]]:
-    """The layout that these columns have, and its columns (time, input, output, blocks) as spelt here."""
+    """Return the layout of these columns, and its own (time, input, output, blocks) as spelt here."""
     spelt = {name.lower(): name for name in names}
     wanted = LAYOUTS if layout_name == "auto" else {layout_name: LAYOUTS[layout_name]}
     for layout in wanted.values():
@@ -194,7 +194,7 @@ def _tokens(value: Any, name: str, where: str) -> int:
 
 
 def _blocks(value: Any, name: str | None, where: str) -> tuple[int, ...] | None:
-    """Ids of a JSON list, or of text such as `[1, 2]` or `1 2`; None where there are none."""
+    """Return the ids of a JSON list, or of text such as `[1, 2]` or `1 2`; None where there are none."""
     if value is None or value == "":
         return None
     found = re.findall(r"-?\d+", value) if isinstance(value, str) else value

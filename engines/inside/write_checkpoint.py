@@ -69,7 +69,7 @@ def plain_values(tensor: ReaderTensor) -> np.ndarray:
 
 
 def write_tensors(reader: GGUFReader, path: Path) -> int:
-    """One tensor at a time; the number of parameters. Source of the layout: safetensors, README, "Format"."""
+    """Write one tensor at a time. Return the number of parameters. Layout: safetensors, README, "Format"."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in reader.tensors:

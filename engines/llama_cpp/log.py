@@ -142,7 +142,7 @@ def _memory(log: str) -> Mapping[MemoryPart, int]:
     """Return the bytes of the parts. The log has MiB of 2^20 bytes, two digits after the point.
 
     Where weights are on devices, what is on the host beside them is not counted. On a CPU tensors that are
-    laid out anew (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
+    repacked (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
     """
     # A load that only finds out what fits comes before the real one.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]

@@ -48,11 +48,11 @@ _VERSIONS = {
 # compute buffers of gemma3-270m, which it meets within 2 MiB.
 _ACTIVATIONS_PER_TOKEN = 12.5
 _MASK_BYTES = 2  # of a token and a cell, with flash attention
-# Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 lays out anew beside the
+# Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 repacks beside the
 # mapped file: tensors of Q4_0 and Q4_K. Source: ggml-cpu/repack.cpp; the shares follow from the bits in
 # engines/model/sizes.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB.
 _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
-_SCALED = "what a step takes and tensors that are laid out anew"
+_SCALED = "what a step takes and repacked tensors"
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:

@@ -79,18 +79,18 @@ class Header:
 
     @property
     def quantization(self) -> str | None:
-        """The quantization that `general.file_type` names; None where it names none."""
+        """Return the quantization that `general.file_type` names; None where it names none."""
         number = self.values.get("general.file_type")
         return FILE_TYPES.get(number, f"gguf-type-{number}") if isinstance(number, int) else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is not one part of several."""
+        """Return whether the file is not one part of several."""
         return bool(self.values.get("split.count", 1) == 1)
 
     @property
     def is_stretched(self) -> bool:
-        """Whether positions are stretched, so that the context length need not be the most it can."""
+        """Return whether positions are stretched, so that the context length need not be the most it can."""
         return bool(self.of_model("rope.scaling.type", "none") != "none")
 
     def of_model(self, key: str, default: Any = None) -> Any:

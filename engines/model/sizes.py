@@ -122,7 +122,7 @@ def _embedding(facts: ModelFacts) -> int:
 def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
     """Return the bytes of one token in one layer that keeps it, on all devices together.
 
-    Devices that share a model share the KV heads. Each has at least one, and as many as any other: where
+    Devices that share a model share the KV heads. Each has at least one, all have equally many: where
     their number does not divide the heads, some heads are there twice. Each device has the whole latent.
     """
     if facts.latent_size is not None:

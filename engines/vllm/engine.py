@@ -169,7 +169,7 @@ def _environment(deployment: Deployment, place: Place, cache: Path | None) -> di
         # compiled graphs are found again: vllm/envs.py leaves it out of their key.
         found["VLLM_SERVER_DEV_MODE"] = "1"
     if not place.devices:
-        # 0.32.0 compiles anew at each start otherwise: what it saves ahead of time cannot be loaded on a CPU.
+        # Else 0.32.0 compiles again at each start: what it saves ahead of time cannot be loaded on a CPU.
         found["VLLM_USE_AOT_COMPILE"] = "0"
     if deployment.options.threads_bind is not None:
         found["VLLM_CPU_OMP_THREADS_BIND"] = deployment.options.threads_bind

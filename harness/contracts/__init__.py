@@ -1,5 +1,6 @@
 """The types that cross a boundary between folders, and the rules that both sides of one keep: what a secret
-is, what throttles a device, mean power by a counter. Standard library only; no other behaviour.
+is, what a latency counts from (timing.py), what throttles a device, mean power by a counter. Standard library
+only; no other behaviour.
 
 Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration in seconds, `_bytes` a size.
 A value that is not known is None, never 0.

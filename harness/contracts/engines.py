@@ -161,7 +161,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All its functions are pure.
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All but `read_pages` is pure.
 
     Only the first four members have no default; an engine says nothing of what it does not have.
     """

@@ -34,7 +34,7 @@ class Board:
 
     @property
     def start_ns(self) -> int | None:
-        """The instant at which all workers begin. None until the parent has written it."""
+        """Return the instant at which all workers begin. None until the parent has written it."""
         return self._numbers[_START] or None
 
     def start(self, start_ns: int) -> None:
@@ -56,12 +56,12 @@ class Board:
 
     @property
     def counted(self) -> int:
-        """The requests that all workers have counted so far."""
+        """Return the requests that all workers have counted so far."""
         return sum(self._numbers[_COUNTS:])
 
     @property
     def steps(self) -> int:
-        """The number of steps after which the first worker has let the window go on."""
+        """Return the number of steps after which the first worker has let the window go on."""
         return self._numbers[_STEPS]
 
     def go_on(self, step: int) -> None:

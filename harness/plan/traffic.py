@@ -46,7 +46,7 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
 
     These are the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S, think times
-    included; of a trace, those at its busiest moment.
+    included; of a trace, those at the busiest moment of its first _LOOKED_AT conversations.
     """
     if load.concurrency is not None:
         return AtOnce(load.concurrency, "the largest load.concurrency")
@@ -54,7 +54,8 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
     if load.rate_per_s is None:
         count = _busiest(found, load.speedup)
-        why = f"the busiest moment of {load.label}, {pace}"
+        first = f" (of its first {_LOOKED_AT} conversations)" if len(found) == _LOOKED_AT else ""
+        why = f"the busiest moment of {load.label}{first}, {pace}"
     else:
         each_s = sum(map(_duration_s, found)) / len(found)
         count = ceil(load.rate_per_s * each_s)

@@ -50,7 +50,7 @@ class Lines:
 
     @property
     def at_end(self) -> bool:
-        """Whether the other side has closed and all is read."""
+        """Return whether the other side has closed and all is read."""
         return self._is_closed and not self._buffer
 
     def next_line(self, timeout_s: float | None) -> str | None:
@@ -108,7 +108,7 @@ class Supervised:
 
     @property
     def watchdog_pid(self) -> int:
-        """The pid of the watchdog that it runs under."""
+        """Return the pid of the watchdog that it runs under."""
         return self._process.pid
 
     def poll(self) -> int | None:

@@ -44,12 +44,12 @@ class Stages:
 
     @property
     def reached(self) -> dict[str, int]:
-        """The instant of each stage so far, at most POLL_S late. `process_up` is the log's first line."""
+        """Return the instants of the stages so far, POLL_S late at most. `process_up`: the first line."""
         return dict(self._reached)
 
     @property
     def is_complete(self) -> bool:
-        """Whether no stage is left to wait for."""
+        """Return whether no stage is left to wait for."""
         return self._reached.keys() >= {PROCESS_UP, *self._patterns}
 
     def look(self) -> None:

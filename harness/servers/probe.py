@@ -1,7 +1,7 @@
 """Ask one server over HTTP: does it listen, does it generate, what does it say of itself.
 
-The only HTTP client of bench itself: no proxies, no redirects. Error texts never hold the key. It does not
-measure: that is harness/load's.
+Bench's own HTTP client, without proxies and redirects; engines/tgi has another for one page. Error texts
+never hold the key. It does not measure: that is harness/load's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """The text on one line, of a length that fits into a message."""
+        """Return the text on one line, of a length that fits into a message."""
         return " ".join(self.text.split())[:200] or "(nothing)"
 
     def decoded(self) -> Decoded:

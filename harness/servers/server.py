@@ -52,7 +52,7 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The root of the processes that serve; None if they cannot be seen."""
+        """Return the root of the processes that serve; None if they cannot be seen."""
         return self.container_pid if isinstance(self.spec, ContainerSpec) else self.process.pid
 
 

@@ -75,7 +75,7 @@ class Way:
 
     @property
     def origin(self) -> Way:
-        """The first step: the user's own files, a package or a repository."""
+        """Return the first step: the user's own files, a package or a repository."""
         return self.source.origin if self.source else self
 
     def at(self, cache: Path) -> Path:

@@ -22,7 +22,6 @@ from harness.load.client.lag import LagHistogram
 
 # asm-generic/socket.h; Python's socket module does not name it. Other architectures use another number.
 SO_TIMESTAMPNS = 35
-_TIMESPEC_BYTES = 16  # seconds and nanoseconds, 64 bits each
 _ANCILLARY_BYTES = 64
 READ_BYTES = 65536
 STAMPS_BEGIN_S = 1.0

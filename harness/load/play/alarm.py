@@ -60,7 +60,7 @@ class KernelTimer:
         self._set_time(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None)
 
     def _ring(self) -> None:
-        # Set anew since the loop saw it ring, it has nothing to read.
+        # If it was set again after the loop saw it ring, it has nothing to read.
         with suppress(BlockingIOError):
             os.read(self._fd, 8)
         self._callback()

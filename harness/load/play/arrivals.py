@@ -57,7 +57,7 @@ class Stretch(NamedTuple):
 
     @property
     def arrivals(self) -> float:
-        """The number of arrivals that are expected in it."""
+        """Return the number of arrivals that are expected in it."""
         mean_per_s = (self.from_per_s + self.to_per_s) / 2
         return self.length_s * mean_per_s if mean_per_s else 0.0
 

@@ -103,7 +103,7 @@ class Traffic:
 
     @property
     def started_ns(self) -> int | None:
-        """When the cell began. None: Locust's own command line decides."""
+        """Return when the cell began. None: Locust's own command line decides."""
         return self.window.cell_start_ns
 
     def start(self, started_ns: int) -> None:
