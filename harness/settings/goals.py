@@ -51,6 +51,11 @@ LISTED: dict[str, tuple[str, str]] = {
     "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
     "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
 }
+# Every key of a run's goals; of objectives those at the usual percentiles.
+KEYS_OF_RUNS = [
+    *(f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)),
+    *(key for key in LISTED if not key.startswith("gate.")),
+]
 
 
 def is_slo(key: str) -> bool:
@@ -63,12 +68,6 @@ def why_no_slo(key: str) -> str | None:
     if match := re.fullmatch(rf"slo\.({'|'.join(_SLO_METRICS)})\.p[\d.]+", key):
         return f"percentiles are whole, slo.{match[1]}.p1 to slo.{match[1]}.p99"
     return None
-
-
-def keys_of_runs() -> list[str]:
-    """Return every key of a run's goals; of objectives those at the usual percentiles."""
-    slo = [f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)]
-    return [*slo, *(key for key in LISTED if not key.startswith("gate."))]
 
 
 def objectives(given: Choices) -> Iterator[Objective]:

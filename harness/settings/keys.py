@@ -53,7 +53,7 @@ class FitTerms:
 
 def known_keys() -> list[str]:
     """Return every key that bench knows, sorted."""
-    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.keys_of_runs()})
+    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.KEYS_OF_RUNS})
 
 
 def listed_keys() -> dict[str, tuple[str, str]]:

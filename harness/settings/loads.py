@@ -22,8 +22,16 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
     chosen = dict(choices)
     if _is_replay(given, scenarios):
         chosen["load.arrival"] = ("trace",)
-    if _is_given(given, "load.rate") or "trace" in chosen.get("load.arrival", ()):
-        _refuse_two_kinds(given, chosen)
+    is_trace = "trace" in chosen.get("load.arrival", ())
+    both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
+    said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
+    if len(both) == 2:
+        raise UserError(f"{said}: closed and open loop exclude each other; give one of them")
+    if both and is_trace:
+        raise UserError(
+            f"load.arrival=trace, {said}: a trace says itself when conversations begin; give one of them"
+        )
+    if "load.rate" in both or is_trace:
         chosen["load.concurrency"] = (None,)
     made = tuple(dict.fromkeys(_completed(point.value, given) for point in points("load", Load, chosen)))
     for load in made:
@@ -45,17 +53,6 @@ def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
             "give load.concurrency=N or load.rate=N for all, or measure it in a run of its own"
         )
     return bool(timed)
-
-
-def _refuse_two_kinds(given: Choices, chosen: Choices) -> None:
-    both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
-    said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
-    if len(both) == 2:
-        raise UserError(f"{said}: closed and open loop exclude each other; give one of them")
-    if both and "trace" in chosen.get("load.arrival", ()):
-        raise UserError(
-            f"load.arrival=trace, {said}: a trace says itself when conversations begin; give one of them"
-        )
 
 
 def _completed(load: Load, given: Choices) -> Load:

@@ -24,14 +24,13 @@ def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tupl
     """Return the values of each key; the command line wins over the study. Raises UserError with one line."""
     choices: dict[str, tuple[Scalar, ...]] = _read_study(study) if study else {}
     parser = OverridesParser.create()
-    seen: set[str] = set()
+    given: dict[str, tuple[Scalar, ...]] = {}
     for text in overrides:
         key, values = _parse_one(parser, text)
-        if key in seen:
+        if key in given:
             raise UserError(f"{text}: {key} is given twice; sweep it with {key}=A,B")
-        seen.add(key)
-        choices[key] = values
-    return choices
+        given[key] = values
+    return choices | given
 
 
 def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:
