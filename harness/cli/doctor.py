@@ -14,7 +14,7 @@ from rich.console import Console
 from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Reason
-from harness.install import inventory
+from harness.install import builds
 from harness.sampling import environment, gpu
 from harness.servers import docker_cli, server
 
@@ -80,7 +80,7 @@ def engine_findings(cache: Path, *, has_device: bool, has_docker: bool) -> Itera
     """Yield for each engine whether its first program is here, and how it is started.
 
     `has_docker`: Docker's daemon answers."""
-    for engine in inventory.engines_here(cache, has_device=has_device):
+    for engine in builds.engines_here(cache, has_device=has_device):
         topic, first = f"engine {engine.engine}", engine.programs[0]
         for_device = ENGINES[engine.engine].install(first.program, "cuda") if has_device else None
         if not engine.launchers:

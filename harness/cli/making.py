@@ -16,7 +16,7 @@ from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Reason, Weights
 from harness.errors import BenchError, UserError
 from harness.install import install
-from harness.install.inventory import spec_of
+from harness.install.builds import spec_of
 from harness.install.provision import failures, provide_weights, wanted
 from harness.settings import config, overrides
 from harness.settings.units import size_text

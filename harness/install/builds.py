@@ -1,23 +1,27 @@
-"""What serves a deployment as a process of this machine: bench's own build, or what the user brought.
+"""Builds of engines and tools: which there are, what of them is on this machine, and what they serve.
 
-Knows no engine: asks each engine's own file. What the user brought is looked at and never changed.
+Looks at files, starts nothing. Knows no engine: asks each engine's own file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from engines import ENGINES
-from harness.contracts import Deployment, InstallSpec, Reason
+import engines
+from engines import ALIASES, ENGINES, QUANTIZATIONS
+from harness.contracts import Deployment, EngineTerms, InstallSpec, Reason, Weights
 from harness.errors import UserError
-from harness.install.install import python_of, versions_in
+from harness.install import install
 
-# How a program's file begins: ELF, Mach-O's 64 bits, or a script.
-_PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!")
+# How a reason begins where the engine serves the quantization, but the model cannot be had at it.
+SERVED_BUT = "served, but "
+
+# ready: needs no environment. other: made from another lock, or cut short; made anew when installed.
+State = Literal["ready", "installed", "installing", "other", "not installed", "none"]
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,7 @@ class Build:
 def build_of(deployment: Deployment) -> Build:
     """Return what serves a deployment that is started as a process."""
     environment = getattr(deployment.options, "environment", None)
-    return Build(deployment.engine, program_of(deployment), environment)
-
-
-def program_of(deployment: Deployment) -> str | None:
-    """Return the engine's own option `program`; None where it has no such option."""
-    return getattr(deployment.options, "program", None)
+    return Build(deployment.engine, getattr(deployment.options, "program", None), environment)
 
 
 def is_process(deployment: Deployment) -> bool:
@@ -85,55 +84,151 @@ def uses_devices(deployment: Deployment) -> bool:
     return not is_process(deployment) or build.is_own or isinstance(build.spec_for("cuda"), InstallSpec)
 
 
-def check_own(build: Build) -> None:
-    """Raise UserError where a program or an environment of the user's cannot be what it should be.
+# --- what is here
 
-    Starts nothing.
+
+@dataclass(frozen=True)
+class Installable:
+    """An engine's program, or a tool."""
+
+    name: str
+    program: str | None
+    state: State
+    version: str | None = None
+    size_bytes: int | None = None  # on disk, or what it will roughly take
+    install: str | None = None  # the command; None where there is nothing to install
+    compiles: bool = False
+    reason: str | None = None  # why it cannot be installed here
+
+
+@dataclass(frozen=True)
+class EngineHere:
+    """An engine with all that bench can install of it."""
+
+    engine: str
+    description: str
+    launchers: tuple[str, ...]  # how it is started, its first one first; none where it is only attached to
+    programs: tuple[Installable, ...]
+
+
+@dataclass(frozen=True)
+class QuantizationServed:
+    """A row of the engine x quantization matrix."""
+
+    quantization: str
+    alias: str | None
+    bits_per_weight: float
+    file_format: str | None
+    description: str
+    # Engine -> `yes`, or why not: the pair does not exist or, after SERVED_BUT, there are no such weights.
+    engines: Mapping[str, str]
+
+
+def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
+    """Return every engine, with the state of each of its programs."""
+    return [
+        EngineHere(
+            name,
+            engine.description,
+            tuple(engine.launchers),
+            tuple(_program(Build(name, each), cache, has_device=has_device) for each in engine.programs),
+        )
+        for name, engine in ENGINES.items()
+    ]
+
+
+def tools_here(cache: Path) -> dict[str, Installable]:
+    """Return the state of every tool, by its name."""
+    return {
+        name: _found(name, None, spec, f"bench install {name}", cache) for name, spec in engines.TOOLS.items()
+    }
+
+
+def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
+    """Return the environment of an engine's program or of a tool; None where it needs none.
+
+    Without a program it is the engine's first that needs one. A tool NAME-cpu or NAME-cuda is found by NAME
+    too. Raises UserError for an unknown name.
     """
-    said = f"{build.engine}.program={build.program}"
-    if build.has_own_program:
-        path = Path(build.program or "")
-        is_program = path.is_file() and _begins_as_program(path)
-        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
-        problems = {
-            "no such file": not path.exists(),
-            "is not a file; give the path of the program itself": not path.is_file(),
-            f"cannot be executed; {remedy}": not os.access(path, os.X_OK),
-        }
-        _refuse(said, problems)
-    if build.environment is not None:
-        what, folder = f"{build.engine}.environment={build.environment}", Path(build.environment)
-        problems = {
-            f"{said} is started by itself; give one of them": build.has_own_program,
-            "no such directory": not folder.exists(),
-            "is a file; give the directory that has bin/python": not folder.is_dir(),
-            "is not a Python environment (it has no bin/python)": not os.access(python_of(folder), os.X_OK),
-        }
-        _refuse(what, problems)
+    if name in ENGINES:
+        programs = ENGINES[name].programs
+        if program is not None and program not in programs:
+            choices = ", ".join(filter(None, programs))
+            hint = f"choose from {choices}" if choices else "it is one program; leave --program out"
+            raise UserError(f"--program {program}: {name} has no such program; {hint}")
+        wanted = programs if program is None else (program,)
+        specs = (Build(name, each).spec(has_device=has_device) for each in wanted)
+        return next((spec for spec in specs if spec is not None), None)
+    known = engines.TOOLS
+    names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
+    found = next((known[each] for each in names if each in known), None)
+    if found is None:
+        choices = ", ".join([*sorted(ENGINES), *sorted(known)])
+        raise UserError(f"{name}: no such engine or tool; choose from {choices}")
+    if program is not None:
+        raise UserError(f"--program {program}: {name} is one program; leave --program out")
+    return found
 
 
-def _begins_as_program(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4).startswith(_PROGRAMS)
-    except OSError:
-        return False
+def _program(build: Build, cache: Path, *, has_device: bool) -> Installable:
+    spec = build.spec(has_device=has_device) if ENGINES[build.engine].launchers else None
+    if spec is None:
+        return Installable(build.engine, build.program, "ready")
+    if isinstance(spec, Reason):
+        return Installable(build.engine, build.program, "none", reason=spec.text)
+    return _found(build.engine, build.program, spec, build.install_line, cache)
 
 
-def _refuse(what: str, problems: Mapping[str, bool]) -> None:
-    """Raise UserError with the first problem that there is."""
-    for said, is_there in problems.items():
-        if is_there:
-            raise UserError(f"{what}: {said}")
+def _found(name: str, program: str | None, spec: InstallSpec, line: str, cache: Path) -> Installable:
+    compiles = spec.is_built or bool(spec.sources)
+    if found := install.installed(cache, spec):
+        version = version_of(name, program, found.versions)
+        return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
+    state: State = "other" if install.environment_dir(cache, spec).exists() else "not installed"
+    if install.is_busy(cache, spec):
+        state = "installing"
+    return Installable(name, program, state, None, spec.size_bytes, line, compiles)
 
 
-def own_versions(build: Build) -> dict[str, str]:
-    """Return distribution -> version of the user's environment; of a program its name and hash.
+def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> str | None:
+    """Return the version of the distribution that is called as the program or the engine is, or begins so."""
+    by_name = {_plain(distribution): version for distribution, version in versions.items()}
+    begins = sorted(each for each in by_name if each.startswith(_plain(name) + "-"))
+    wanted = [*map(_plain, filter(None, (program, name))), *begins]
+    return next((by_name[each] for each in wanted if each in by_name), None)
 
-    Blocks while the environment's Python runs. Raises UserError where it does not run.
-    """
-    if build.environment is not None:
-        return versions_in(Path(build.environment), f"{build.engine}.environment={build.environment}")
-    program = Path(build.program or "")
-    with program.open("rb") as file:
-        return {program.name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"}
+
+def _plain(name: str) -> str:
+    """Return a distribution's name as packages compare them (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def quantizations_served(
+    model: str, can_prepare: Callable[[Weights], Reason | None]
+) -> list[QuantizationServed]:
+    """Return the matrix, derived from the engines' own files, of engines that take weights.
+
+    `can_prepare`: why there are no such weights of a model."""
+    aliases = {target: alias for alias, target in ALIASES.items()}
+    rows = []
+    for name, facts in QUANTIZATIONS.items():
+        served: dict[str, str] = {}
+        for engine in ENGINES:
+            needed = weights_needed(engine, model, name)
+            if isinstance(needed, Reason):
+                served[engine] = needed.text
+            elif needed is not None:
+                lacking = can_prepare(needed)
+                served[engine] = f"{SERVED_BUT}{lacking.text}" if lacking else "yes"
+        rows.append(
+            QuantizationServed(
+                name, aliases.get(name), facts.bits_per_weight, facts.file_format, facts.description, served
+            )
+        )
+    return rows
+
+
+def weights_needed(engine: str, model: str, quantization: str) -> Weights | Reason | None:
+    """Return what an engine, as it is first started, needs of a model; None where it takes no weights."""
+    known = ENGINES[engine]
+    return known.weights(Deployment(engine, model, quantization, EngineTerms(), known.options(), ""))

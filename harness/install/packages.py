@@ -61,17 +61,14 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return pip's settings as uv's variables. What the user has set for uv stays."""
     # pip takes a package from whichever index has it. A lock's hashes say which file is right.
     found = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
-    if not _can_write(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"):
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "uv"
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    if not os.access(there, os.W_OK):
         found["UV_NO_CACHE"] = "1"  # uv would fail, where pip goes on: a container whose user has no home
     for name, (variable, separator) in _UV_VARIABLES.items():
         if name in settings:
             found[variable] = separator.join(settings[name].split()) if separator else settings[name]
     return {variable: value for variable, value in found.items() if variable not in os.environ}
-
-
-def _can_write(folder: Path) -> bool:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return os.access(there, os.W_OK)
 
 
 def pip_settings(python: str) -> dict[str, str]:
@@ -83,12 +80,7 @@ def pip_settings(python: str) -> dict[str, str]:
     return {name: ast.literal_eval(value) for _, name, value in found}
 
 
-def main() -> None:
-    """Install for the Python that runs this; the arguments are those of `uv pip install` and pip alike."""
-    command, environment = installer(sys.executable)
-    argv = [*command, *sys.argv[1:]]
-    os.execve(argv[0], argv, {**os.environ, **environment})
-
-
 if __name__ == "__main__":
-    main()
+    # Install for this Python. The arguments are those of `uv pip install` and pip alike.
+    command, environment = installer(sys.executable)
+    os.execve(command[0], [*command, *sys.argv[1:]], {**os.environ, **environment})

@@ -19,9 +19,9 @@ from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 from harness.install import install
-from harness.install.builds import Build, build_of, check_own, is_process, own_versions, uses_devices
+from harness.install.builds import Build, build_of, is_process, weights_needed
 from harness.install.install_step import OnLine, run_supervised
-from harness.install.inventory import weights_needed
+from harness.install.startable import check_own, own_versions
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
@@ -86,12 +86,6 @@ class Provisions:
         """Return the files of its weights; None where it needs none."""
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
-
-    def devices_of(self, deployment: Deployment, devices: Sequence[int]) -> Sequence[int]:
-        """Return the devices that a deployment uses: none where its build serves on the CPU.
-
-        A container, and what the user brought, is taken to use those that were asked for."""
-        return devices if uses_devices(deployment) else ()
 
 
 def provide(

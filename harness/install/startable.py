@@ -1,20 +1,26 @@
-"""Which deployments this machine can start, whatever gets installed. Installs nothing and starts nothing.
+"""Which deployments this machine can start, whatever gets installed, and what the user brought for them.
 
-Knows no engine: asks each engine's own file.
+Installs nothing, and never changes what the user brought. Knows no engine: asks each engine's own file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engines import ENGINES
 from harness.contracts import ContainerSpec, Deployment, InstallSpec, LaunchSpec, Place, Reason
 from harness.errors import UserError
-from harness.install.builds import Build, build_of, check_own, is_process, uses_devices
+from harness.install.builds import Build, build_of, is_process, uses_devices
+from harness.install.install import python_of, versions_in
 from harness.plan.candidates import candidates
 from harness.sampling import gpu
 from harness.settings.config import Settings
+
+# How a program's file begins: ELF, Mach-O's 64 bits, or a script.
+_PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"#!")
 
 
 def select_devices(device: str) -> tuple[int, ...]:
@@ -28,14 +34,12 @@ def device_of(settings: Settings) -> str:
     """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
     if settings.device != "auto":
         return settings.device
-    return "auto" if any(_could_use_device(each) for each in candidates(settings)) else "cpu"
-
-
-def _could_use_device(deployment: Deployment) -> bool:
-    """Return False for a server without weights as well: it computes nothing, wherever it is."""
-    if deployment.terms.base_url:
-        return True
-    return uses_devices(deployment) and ENGINES[deployment.engine].weights(deployment) is not None
+    # A server without weights computes nothing, wherever it is.
+    could_use_device = (
+        each.terms.base_url or (uses_devices(each) and ENGINES[each.engine].weights(each) is not None)
+        for each in candidates(settings)
+    )
+    return "auto" if any(could_use_device) else "cpu"
 
 
 def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
@@ -105,3 +109,60 @@ def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
                 f"engine.tensor_parallel={wanted}: device={device} is {count} of them; "
                 f"name as many, such as 'device=\"{listed}\"'"
             )
+
+
+# --- what the user brought
+
+
+def check_own(build: Build) -> None:
+    """Raise UserError where a program or an environment of the user's cannot be what it should be.
+
+    Starts nothing.
+    """
+    said = f"{build.engine}.program={build.program}"
+    if build.has_own_program:
+        path = Path(build.program or "")
+        is_program = path.is_file() and _begins_as_program(path)
+        remedy = "chmod +x would let it" if is_program else "it is no program; give the path of the program"
+        problems = {
+            "no such file": not path.exists(),
+            "is not a file; give the path of the program itself": not path.is_file(),
+            f"cannot be executed; {remedy}": not os.access(path, os.X_OK),
+        }
+        _refuse(said, problems)
+    if build.environment is not None:
+        what, folder = f"{build.engine}.environment={build.environment}", Path(build.environment)
+        problems = {
+            f"{said} is started by itself; give one of them": build.has_own_program,
+            "no such directory": not folder.exists(),
+            "is a file; give the directory that has bin/python": not folder.is_dir(),
+            "is not a Python environment (it has no bin/python)": not os.access(python_of(folder), os.X_OK),
+        }
+        _refuse(what, problems)
+
+
+def _begins_as_program(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(_PROGRAMS)
+    except OSError:
+        return False
+
+
+def _refuse(what: str, problems: Mapping[str, bool]) -> None:
+    """Raise UserError with the first problem that there is."""
+    for said, is_there in problems.items():
+        if is_there:
+            raise UserError(f"{what}: {said}")
+
+
+def own_versions(build: Build) -> dict[str, str]:
+    """Return distribution -> version of the user's environment; of a program its name and hash.
+
+    Blocks while the environment's Python runs. Raises UserError where it does not run.
+    """
+    if build.environment is not None:
+        return versions_in(Path(build.environment), f"{build.engine}.environment={build.environment}")
+    program = Path(build.program or "")
+    with program.open("rb") as file:
+        return {program.name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"}

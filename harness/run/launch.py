@@ -23,9 +23,8 @@ from harness.contracts import (
     PlannedStart,
     masked_argv,
 )
-from harness.install.builds import program_of
+from harness.install.builds import build_of, version_of
 from harness.install.install import compiled_dir
-from harness.install.inventory import version_of
 from harness.run.site import Site
 from harness.sampling import environment
 from harness.servers import probe, server
@@ -90,7 +89,7 @@ def launched(
     else:
         installed = provisions.environment_of(deployment)
         versions = installed.versions if installed else {}
-        version = version_of(deployment.engine, program_of(deployment), versions)
+        version = version_of(deployment.engine, build_of(deployment).program, versions)
         started = server.running_server(
             spec,
             engine=deployment.label,

@@ -16,6 +16,7 @@ from pathlib import Path
 from engines import API_PRICES, ENGINES
 from harness.contracts import METRICS_PATH, Engine, LaunchSpec, PlannedStart
 from harness.errors import ServerError
+from harness.install.builds import uses_devices
 from harness.plan import memory
 from harness.run.launch import key_of, launch_spec, launched
 from harness.run.site import Site
@@ -66,7 +67,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
-    device: memory.Device = "cuda" if site.provisions.devices_of(deployment, site.devices) else "cpu"
+    device: memory.Device = "cuda" if uses_devices(deployment) and site.devices else "cpu"
     facts = weights.facts if weights else None
     record = StartRecord(
         name=start.name,
@@ -120,7 +121,7 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
 @contextmanager
 def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
-    devices = site.provisions.devices_of(start.deployment, site.devices)
+    devices = site.devices if uses_devices(start.deployment) else ()
     spec = launch_spec(start, site, record.path.parent, devices)
     used = _used_memory(devices)
     idle = site.guard.before_start(used, devices, partial(site.observer.start_held, start))

@@ -14,9 +14,9 @@ from engines import QUANTIZATIONS
 from harness.cli.show.tables import Row, print_numbered, print_rows
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
-from harness.install import inventory
+from harness.install import builds
+from harness.install.builds import SERVED_BUT, Installable, QuantizationServed
 from harness.install.install import cache_dir
-from harness.install.inventory import SERVED_BUT, Installable, ModelHere, QuantizationServed
 from harness.sampling import gpu
 from harness.settings.units import size_text
 
@@ -48,7 +48,7 @@ def has_device() -> bool:
 # --- engines and tools
 
 
-def _print_engines(out: Console, engines: Sequence[inventory.EngineHere]) -> None:
+def _print_engines(out: Console, engines: Sequence[builds.EngineHere]) -> None:
     """Print a row for each engine and, where it has a choice, for each of its programs below it.
 
     A number in a row is that of a reason in the second table. The third says what each engine is.
@@ -72,8 +72,12 @@ def _print_engines(out: Console, engines: Sequence[inventory.EngineHere]) -> Non
     print_rows(out, [{"engine": each.engine, "what it is": each.description} for each in engines])
 
 
-def _print_tools(out: Console, tools: Sequence[inventory.ToolHere]) -> None:
-    print_rows(out, [{"tool": each.tool, "here": _state(each.here, [])} for each in tools])
+def _tools() -> list[dict[str, Any]]:
+    return [{"tool": name, "here": here} for name, here in builds.tools_here(cache_dir()).items()]
+
+
+def _print_tools(out: Console, tools: Sequence[dict[str, Any]]) -> None:
+    print_rows(out, [{"tool": each["tool"], "here": _state(each["here"], [])} for each in tools])
 
 
 def _state(item: Installable, reasons: list[str]) -> str:
@@ -106,7 +110,7 @@ def _quantizations() -> list[QuantizationServed]:
     from engines.model import weights
     from harness.settings.keys import DEFAULT_MODEL
 
-    return inventory.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
+    return builds.quantizations_served(DEFAULT_MODEL, weights.can_prepare)
 
 
 def _print_matrix(out: Console, served: Sequence[QuantizationServed]) -> None:
@@ -143,7 +147,7 @@ def _or(names: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _models() -> list[ModelHere]:
+def _models() -> list[dict[str, Any]]:
     from engines.model import models, weights
 
     rows = []
@@ -154,22 +158,23 @@ def _models() -> list[ModelHere]:
             for file_format in ([facts.file_format] if facts.file_format else ["gguf", "safetensors"])
         ]
         had = [each for each in every if weights.can_prepare(each) is None]
-        here = tuple(each for each in had if weights.find(each, cache_dir()))
-        rest = tuple(each for each in had if each not in here)
-        rows.append(ModelHere(name, model.licence, model.is_gated, model.facts, here, rest))
+        here = [each for each in had if weights.find(each, cache_dir())]
+        rest = [each for each in had if each not in here]
+        facts = {"licence": model.licence, "is_gated": model.is_gated, "facts": model.facts}
+        rows.append({"model": name} | facts | {"prepared": here, "possible": rest})
     return rows
 
 
-def _print_models(out: Console, models: Sequence[ModelHere]) -> None:
+def _print_models(out: Console, models: Sequence[dict[str, Any]]) -> None:
     """Print each model with its facts; below, what is prepared of it and what can be."""
     rows = []
     for each in models:
-        count, context = _parameters(each.facts.parameters), f"{each.facts.context_length:,}"
-        gated = ", to be accepted on the hub" if each.is_gated else ""
-        facts = f"{count} parameters, context {context} tokens; {each.licence}{gated}"
-        rows.append({"model": each.model, "facts": facts})
-        for what, weights in (("prepared", each.prepared), ("can be prepared", each.possible)):
-            rows.append({"model": f"  {what}", "facts": ", ".join(map(_kind, weights)) or "-"})
+        count, context = _parameters(each["facts"].parameters), f"{each['facts'].context_length:,}"
+        gated = ", to be accepted on the hub" if each["is_gated"] else ""
+        facts = f"{count} parameters, context {context} tokens; {each['licence']}{gated}"
+        rows.append({"model": each["model"], "facts": facts})
+        for what, key in (("prepared", "prepared"), ("can be prepared", "possible")):
+            rows.append({"model": f"  {what}", "facts": ", ".join(map(_kind, each[key])) or "-"})
     print_rows(out, rows)
 
 
@@ -249,8 +254,8 @@ def _keys() -> list[Row]:
 
 # By its name: what returns its facts, and what prints them.
 _LISTS: dict[str, tuple[Callable[[], list[Any]], Callable[[Console, list[Any]], None]]] = {
-    "engines": (lambda: inventory.engines_here(cache_dir(), has_device=has_device()), _print_engines),
-    "tools": (lambda: inventory.tools_here(cache_dir()), _print_tools),
+    "engines": (lambda: builds.engines_here(cache_dir(), has_device=has_device()), _print_engines),
+    "tools": (_tools, _print_tools),
     "scenarios": (_scenarios, _print_scenarios),
     "quantizations": (_quantizations, _print_matrix),
     "models": (_models, _print_models),

@@ -16,8 +16,8 @@ from harness.cli.show.listing import facts_of, print_list
 from harness.cli.show.plan_text import print_plan
 from harness.contracts import InstallSpec, Tuned
 from harness.errors import UserError
+from harness.install.builds import engines_here, quantizations_served, spec_of, tools_here, version_of
 from harness.install.install import environment_dir
-from harness.install.inventory import engines_here, quantizations_served, spec_of, tools_here, version_of
 from harness.plan import plan
 from harness.settings import config, overrides
 
@@ -208,8 +208,7 @@ def test_lists_fit_their_width_and_keep_every_word(what: str, width: int, cache:
 
 def test_tools_are_listed_with_what_installs_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "TOOLS", {"sharpener": _spec("tool-sharpener-cpu")})
-    [tool] = tools_here(cache)
-    assert (tool.tool, tool.here.state) == ("sharpener", "not installed")
+    assert {name: here.state for name, here in tools_here(cache).items()} == {"sharpener": "not installed"}
     assert "not installed: `bench install sharpener` (2.0 MiB)" in listed("tools")
 
 
