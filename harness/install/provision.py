@@ -102,7 +102,7 @@ def provide(
         needed = ENGINES[deployment.engine].weights(deployment)
         if isinstance(needed, Weights):
             asked.setdefault(needed, []).append(deployment.engine)
-    _refuse_weights(asked, store, cache, SMALL_BYTES)
+    _refuse_weights(asked, store, cache)
     weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
     return Provisions(environments, weights)
 
@@ -231,11 +231,9 @@ def provide_weights(
     *,
     limit_bytes: int | None = SMALL_BYTES,
 ) -> WeightsFile:
-    """Find or make weights. Raises MissingError where that takes more than limit_bytes (None: no limit)."""
+    """Find or make weights. Raises MissingError for a tool of more than limit_bytes (None: no limit)."""
     if found := store.find(needed, cache):
         return found
-    if limit_bytes is not None:
-        _refuse_weights({needed: ()}, store, cache, limit_bytes)
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
@@ -243,9 +241,7 @@ def provide_weights(
     return store.prepare(needed, cache, tool, on_line, run_supervised)
 
 
-def _refuse_weights(
-    asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path, limit_bytes: int
-) -> None:
+def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
     """Raise MissingError, with one command for all, where some are too much to be made without being asked.
 
     A run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each.
@@ -254,7 +250,7 @@ def _refuse_weights(
     refused = {
         each: size
         for each, size in sizes.items()
-        if size is None or size > limit_bytes or store.calls_hub(each, cache)
+        if size is None or size > SMALL_BYTES or store.calls_hub(each, cache)
     }
     if not refused:
         return
