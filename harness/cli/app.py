@@ -97,13 +97,13 @@ COMMANDS = {
         "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq",
     ),
     "list": Command(
-        "looking",
+        "listing",
         "list_command",
         "List what bench knows, with what is available here and why not.",
         "bench list quantizations",
     ),
     "doctor": Command(
-        "looking",
+        "doctor",
         "doctor",
         "Look whether this machine is fit to measure on, and say what to do where it is not.",
         "bench doctor --json",

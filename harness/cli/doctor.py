@@ -1,4 +1,4 @@
-"""Is this machine fit to measure on? One finding per question, each with what to do about it."""
+"""`bench doctor`: is this machine fit to measure on? One finding per question, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
+import typer
 
 from engines import ENGINES
+from harness.cli.arguments import Json, out, print_json
 from harness.cli.show.tables import print_rows
 from harness.contracts import Reason
 from harness.install import builds
+from harness.install.install import cache_dir
 from harness.sampling import environment, gpu
 from harness.servers import docker_cli, server
 
@@ -32,17 +34,23 @@ class Finding:
     remedy: str = ""  # a sentence, or empty
 
 
-def print_findings(out: Console, findings: Sequence[Finding]) -> None:
-    """Print a row for each finding, with its remedy."""
-    rows = [
-        {
-            "": "PROBLEM" if each.state == "problem" else each.state,
-            "topic": each.topic,
-            "finding": " - ".join(filter(None, (each.text, each.remedy))),
-        }
-        for each in findings
-    ]
-    print_rows(out, rows)
+def doctor(as_json: Json = False) -> None:
+    """Look whether this machine is fit to measure on, and say what to do where it is not."""
+    findings = examine(cache_dir(), Path("results"))
+    if as_json:
+        print_json(findings)
+    else:
+        rows = [
+            {
+                "": "PROBLEM" if each.state == "problem" else each.state,
+                "topic": each.topic,
+                "finding": " - ".join(filter(None, (each.text, each.remedy))),
+            }
+            for each in findings
+        ]
+        print_rows(out, rows)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 def examine(cache: Path, results: Path) -> list[Finding]:

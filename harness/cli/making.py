@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from engines.model import weights
 from harness.cli.arguments import Overrides, Quiet, Study, complaints, out, signals_interrupt
+from harness.cli.listing import has_device
 from harness.cli.progress.progress import Show
-from harness.cli.show.listing import has_device
 from harness.cli.show.plan_text import skip_lines
 from harness.contracts import Reason, Weights
 from harness.errors import BenchError, UserError

@@ -12,7 +12,7 @@ from toy_engine import Toy
 
 import engines
 from engines import ENGINES
-from harness.cli.show.listing import facts_of, print_list
+from harness.cli.listing import facts_of, print_list
 from harness.cli.show.plan_text import print_plan
 from harness.contracts import InstallSpec, Tuned
 from harness.errors import UserError

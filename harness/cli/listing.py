@@ -6,11 +6,13 @@ A list imports what it alone needs when it is asked for: `bench list engines` wa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from engines import QUANTIZATIONS
+from harness.cli.arguments import Json, out, print_json
 from harness.cli.show.tables import Row, print_numbered, print_rows
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
@@ -25,19 +27,30 @@ _LAUNCHERS = {"native": "process", "docker": "container"}
 _NAME = "\0"
 
 
+def list_command(
+    what: Annotated[
+        str, typer.Argument(help="engines, tools, scenarios, quantizations, models, metrics or keys")
+    ] = "engines",
+    as_json: Json = False,
+) -> None:
+    """List what bench knows, with what is available here and why not."""
+    if as_json:
+        print_json(facts_of(what))
+    else:
+        print_list(out, what)
+
+
 def facts_of(what: str) -> list[Any]:
     """Return one list as `--json` prints it. Raises UserError for an unknown one."""
     if what not in _LISTS:
         raise UserError(f"list {what}: no such list; choose from {', '.join(_LISTS)}")
-    facts, _ = _LISTS[what]
-    return facts()
+    return _LISTS[what][0]()
 
 
 def print_list(out: Console, what: str) -> None:
     """Print one list for people. Raises UserError for an unknown one."""
     facts = facts_of(what)
-    _, show = _LISTS[what]
-    show(out, facts)
+    _LISTS[what][1](out, facts)
 
 
 def has_device() -> bool:
