@@ -1,6 +1,7 @@
-"""The types that cross a boundary between folders, and the rules that both sides of one keep: what a secret
-is, what a latency counts from (timing.py), what throttles a device, mean power by a counter. Standard library
-only; no other behaviour.
+"""The types that cross a boundary between folders, and the rules that both sides of one keep.
+
+Such rules are what a secret is, what a latency counts from (timing.py), what throttles a device, and mean
+power by a counter. There is no other behaviour. Imports the standard library only.
 
 Names carry their units: `_ns` is an instant on CLOCK_MONOTONIC, `_s` a duration in seconds, `_bytes` a size.
 A value that is not known is None, never 0.
