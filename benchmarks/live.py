@@ -94,9 +94,7 @@ def _view(progress: Progress) -> View:
     cell = PlannedCell(1, scenario, LOAD, 0, 1)
     start = PlannedStart(1, deployment, 0, (cell,))
     now = Now(running=200, waiting=56, memory_bytes=20 << 30, memory_of="on the device, its own")
-    doing = Doing(
-        start, "start 1 of 1", 0.0, is_ready=True, cell=cell, progress=progress, now=now, heard_s=19.5
-    )
+    doing = Doing(start, "start 1 of 1", 0.0, cell=cell, progress=progress, now=now, heard_s=19.5)
     return View(0.0, total=1, doing=doing)
 
 

@@ -28,24 +28,23 @@ LABEL_WIDTH = 8
 BAR_WIDTH = 20
 # Below this a bar would leave too little room for the words behind it.
 _LEAST_WIDTH_FOR_BARS = 65
+STARTING = "starting"
 # A load process speaks once a second.
 _LATE_S = 3.0
 
 
 @dataclass(frozen=True)
 class Doing:
-    """A start: its server is being started, and once it `is_ready` its cells are measured.
+    """A start: what goes on with it `since_s`, and the cell that is measured.
 
-    `stage` is the last step of its start-up that its log told; `unfit` says why the machine is waited for.
-    `progress` was heard at `heard_s`, and `now` read then.
+    `detail` follows `what` and how long it takes. `progress` was heard at `heard_s`, and `now` read then.
     """
 
     start: PlannedStart
     place: str
     since_s: float
-    is_ready: bool = False
-    stage: str | None = None
-    unfit: str | None = None
+    what: str = STARTING
+    detail: str = ""
     cell: PlannedCell | None = None
     progress: Progress | None = None
     now: Now | None = None
@@ -102,9 +101,11 @@ def _rows(view: View, now_s: float) -> Iterator[tuple[str, float | None, str]]:
         case Doing() as doing:
             load = f", {doing.cell.load.label}" if doing.cell else ""
             yield "now", None, f"{doing.start.deployment.label}{load}; {doing.place}"
-            yield "phase", *_phase(doing, now_s)
-            if doing.progress:
+            if doing.cell and doing.progress:
+                yield "phase", *_load_phase(doing, doing.cell.load, doing.progress, now_s)
                 yield from _progress(doing.progress, doing.now)
+            else:
+                yield "phase", None, f"{doing.what}, {clock(now_s - doing.since_s)}{doing.detail}"
         case SelfTesting(label, progress):
             yield "now", None, label
             if progress:
@@ -125,20 +126,6 @@ def _overall(view: View, now_s: float) -> _How:
         expected_s = max(1.0, load_s(view.doing.cell.load, view.doing.cell.scenario))
         done += min(1.0, _t_s(view.doing, view.doing.progress, now_s) / expected_s)
     return done / max(1, view.total), words
-
-
-def _phase(doing: Doing, now_s: float) -> _How:
-    since = clock(now_s - doing.since_s)
-    if doing.unfit:
-        return None, f"waiting for a fit machine ({since}), {doing.unfit}"
-    if not doing.is_ready:
-        stage = f", last step: {doing.stage.replace('_', ' ')}" if doing.stage else ""
-        return None, f"starting, {since}{stage}"
-    if doing.cell is None:
-        return None, f"no load, {since}"
-    if doing.progress is None:
-        return None, f"the load begins, {since}"
-    return _load_phase(doing, doing.cell.load, doing.progress, now_s)
 
 
 def _load_phase(doing: Doing, load: Load, progress: Progress, now_s: float) -> _How:

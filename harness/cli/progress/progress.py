@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need n
 
 # It is drawn while we measure, on the same machine; what it shows comes once a second.
 REFRESHES_PER_S = 2
+_WAITING = "waiting for a fit machine"
 
 
 class Show:
@@ -142,19 +143,19 @@ class Show:
     def start_stage(self, start: PlannedStart, stage: str) -> None:
         """Show a step that its log tells of. Called from another thread, which may be late."""
         with self._lock:
-            doing = self._doing(stage=stage, unfit=None)
-            if doing and doing.start == start and not doing.is_ready:
+            doing = self._doing(detail=f", last step: {stage.replace('_', ' ')}")
+            if doing and doing.start == start and doing.what == live.STARTING:
                 self._view = replace(self._view, doing=doing)
 
     def start_held(self, start: PlannedStart, unfit: str) -> None:
-        self._change(self._doing(unfit=unfit))
-        self.line(f"{start.name}: waiting for a fit machine, {unfit}")
+        self._change(self._doing(what=_WAITING, detail=f", {unfit}"))
+        self.line(f"{start.name}: {_WAITING}, {unfit}")
 
     def start_launches(self, start: PlannedStart) -> None:
-        self._change(self._doing(since_s=time.monotonic(), unfit=None))
+        self._change(self._doing(since_s=time.monotonic(), what=live.STARTING, detail=""))
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
-        self._ends(start.name, self._doing(is_ready=True, since_s=time.monotonic()))
+        self._ends(start.name, self._doing(since_s=time.monotonic(), what="no load", detail=""))
         took = f" after {launch_s:.1f} s" if launch_s is not None else ""
         self.line(f"{start.name}: ready{took}")
 
@@ -165,17 +166,19 @@ class Show:
     # --- a cell --------------------------------------------------------------------------------------
 
     def cell_waits(self, start: PlannedStart, cell: PlannedCell, unfit: str) -> None:
-        self._change(self._doing(cell=cell, since_s=time.monotonic(), unfit=unfit))
-        self.line(f"  cell {cell.number:03d}: waiting for a fit machine, {unfit}")
+        self._change(self._doing(since_s=time.monotonic(), what=_WAITING, detail=f", {unfit}", cell=cell))
+        self.line(f"  cell {cell.number:03d}: {_WAITING}, {unfit}")
 
     def cell_begins(self, start: PlannedStart, cell: PlannedCell) -> None:
-        self._change(self._doing(cell=cell, since_s=time.monotonic(), unfit=None))
+        self._change(self._doing(since_s=time.monotonic(), what="the load begins", detail="", cell=cell))
 
     def cell_progress(self, cell: PlannedCell, progress: Progress, now: Now) -> None:
         self._change(self._doing(progress=progress, now=now, heard_s=time.monotonic()))
 
     def cell_ends(self, start: PlannedStart, record: CellRecord, result: Result) -> None:
-        after = self._doing(since_s=time.monotonic(), cell=None, unfit=None, progress=None, now=None)
+        after = self._doing(
+            since_s=time.monotonic(), what="no load", detail="", cell=None, progress=None, now=None
+        )
         self._ends(record.number, after, cells=int(record.status != "interrupted"))
         count = counted(record.summary.requests, "request") if record.summary else "no requests"
         # The report has all reasons.

@@ -38,7 +38,7 @@ def start() -> PlannedStart:
 
 def measuring(start: PlannedStart, **changes: object) -> Doing:
     plain = Doing(
-        start, "start 2 of 6", 700.0, is_ready=True, cell=start.cells[0], progress=PROGRESS, now=NOW,
+        start, "start 2 of 6", 700.0, cell=start.cells[0], progress=PROGRESS, now=NOW,
         heard_s=720.0,
     )  # fmt: skip
     return replace(plain, **changes)
@@ -130,17 +130,10 @@ def test_a_load_process_that_falls_silent_is_shown_as_such(start):
 
 
 def test_a_start_tells_its_stage_or_what_is_waited_for(start):
-    doing = Doing(start, "start 1 of 6", 700.0, stage="weights_loaded")
+    doing = Doing(start, "start 1 of 6", 700.0, detail=", last step: weights loaded")
     assert words(replace(WHOLE, doing=doing))["phase"] == "starting, 20 s, last step: weights loaded"
-    held = replace(doing, unfit="up to 30 s: 1.00 GiB more")
-    assert (
-        words(replace(WHOLE, doing=held))["phase"]
-        == "waiting for a fit machine (20 s), up to 30 s: 1.00 GiB more"
-    )
-    waits = measuring(start, unfit="up to 30 s: others")
-    assert (
-        words(replace(WHOLE, doing=waits))["phase"] == "waiting for a fit machine (20 s), up to 30 s: others"
-    )
+    held = replace(doing, what="waiting", detail=", up to 30 s: 1.00 GiB more")
+    assert words(replace(WHOLE, doing=held))["phase"] == "waiting, 20 s, up to 30 s: 1.00 GiB more"
 
 
 def test_a_search_has_no_end_and_a_first_start_up_makes_the_time_left_a_least(start):
@@ -165,7 +158,7 @@ def test_the_self_test_shows_its_load():
 @pytest.mark.parametrize("width", [20, 40, 59, 80, 200])
 @pytest.mark.parametrize("color", [True, False])
 def test_no_line_is_longer_than_the_terminal_is_wide(start, width, color):
-    held = measuring(start, unfit="others " * 50)
+    held = Doing(start, "start 2 of 6", 700.0, what="others " * 50)
     for doing in (measuring(start), held):
         lines = shown(replace(WHOLE, doing=doing), width=width, color=color)
         assert max(map(len, lines)) <= width
@@ -181,7 +174,7 @@ def test_a_bar_shows_how_much_is_done_without_colours_too(start):
 def test_control_characters_and_markup_are_words(start):
     label = "\x1b[31m[bold]x\r\n\u202ey"
     hostile = replace(start, deployment=replace(start.deployment, label=label))
-    doing = Doing(hostile, "start 1 of 1", 700.0, stage="[red]\x07")
+    doing = Doing(hostile, "start 1 of 1", 700.0, detail=", last step: [red]\x07")
     text = "\n".join(shown(replace(WHOLE, doing=doing)))
     assert " [31m[bold]x   y; start 1 of 1" in text
     assert "last step: [red]" in text

@@ -129,7 +129,7 @@ def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start):
     waiting = show._view.doing
     show.start_launches(start)
     launching = show._view.doing
-    assert (waiting.unfit, launching.unfit) == ("up to 30 s: 1.00 GiB more", None)
+    assert (waiting.detail, launching.detail) == (", up to 30 s: 1.00 GiB more", "")
     assert launching.since_s > waiting.since_s
 
 
@@ -175,7 +175,7 @@ def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start):
     show.begin([start])
     show.start_begins(start)
     show.start_stage(start, "weights_loaded")
-    assert show._view.doing.stage == "weights_loaded"
+    assert show._view.doing.detail == ", last step: weights loaded"
     show.start_ready(start, 2.0)
     show.start_stage(start, "engine_ready")
-    assert show._view.doing.is_ready
+    assert (show._view.doing.what, show._view.doing.detail) == ("no load", "")
