@@ -79,7 +79,7 @@ from harness.contracts.plans import (
     Turn,
 )
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
-from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
+from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_values
 from harness.contracts.words import (
     CellStatus,
     EndedBy,

@@ -75,11 +75,6 @@ def masked_values(value: Any, name: str = "") -> Any:
     return value
 
 
-def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables in their order, without secrets in their values."""
-    return {name: MASK if is_secret(name) else masked(value) for name, value in environment.items()}
-
-
 def masked_argv(argv: Sequence[str]) -> tuple[str, ...]:
     """Return a command line without the values of `--api-key X`, `--api-key=X` and `-e HF_TOKEN=X`."""
     found: list[str] = []

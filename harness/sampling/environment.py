@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from harness.contracts import Reason, Scalar, masked_environment
+from harness.contracts import Reason, Scalar, masked_values
 from harness.processes.watchdog import boot_id
 from harness.sampling import gpu
 
@@ -92,7 +92,7 @@ def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, s
     """
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     whole = {**ours, **added}
-    return masked_environment({name: whole[name] for name in sorted(whole)})
+    return dict(masked_values({name: whole[name] for name in sorted(whole)}))
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.contracts import Deployment, masked_argv, masked_environment
+from harness.contracts import Deployment, masked_argv, masked_values
 from harness.store.store import StartRecord, as_mapping
 from reports.frames import Run
 from reports.launches import start_title
@@ -111,7 +111,7 @@ def _commands(run: Run, records: Sequence[StartRecord]) -> list[Html]:
 
 
 def _whole(title: str, record: StartRecord) -> list[Html]:
-    environment = masked_environment(record.environment)
+    environment = masked_values(record.environment)
     lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     parts = [
         paragraph(f"Start {title}: command line"),
@@ -133,7 +133,7 @@ def _changes(title: str, first: StartRecord, record: StartRecord) -> Html:
     """What differs from the first start, in one line; the whole command line where its shape does."""
     name = f"Start {title}: "
     a, b = masked_argv(first.argv), masked_argv(record.argv)
-    said = _changed(masked_environment(first.environment), masked_environment(record.environment))
+    said = _changed(masked_values(first.environment), masked_values(record.environment))
     if len(a) != len(b):
         return join([paragraph(f"{name}command line"), _code(shlex.join(b)), *map(paragraph, said)])
     flags = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contracts import MASK, is_secret, masked, masked_argv, masked_environment, masked_values
+from harness.contracts import MASK, is_secret, masked, masked_argv, masked_values
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_command_lines(argv, shown):
 
 def test_environments_by_name_and_by_what_a_value_looks_like():
     given = {"HF_TOKEN": "x", "NOTE": "hf_abcdefghijklmnopqrst", "OMP_NUM_THREADS": "2"}
-    assert masked_environment(given) == {"HF_TOKEN": MASK, "NOTE": MASK, "OMP_NUM_THREADS": "2"}
+    assert masked_values(given) == {"HF_TOKEN": MASK, "NOTE": MASK, "OMP_NUM_THREADS": "2"}
 
 
 def test_headers_and_well_known_tokens_in_a_text():
