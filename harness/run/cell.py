@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from harness.contracts import LoadJob, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
@@ -91,10 +93,10 @@ def _job(up: Serving, cell: PlannedCell, directory: Path) -> LoadJob:
         model=up.spec.served_model,
         api_key_env=deployment.terms.api_key_env if deployment.terms.base_url else "",
         engine=deployment.engine,
-        engine_options=store.as_mapping(deployment.options),
+        engine_options=msgspec.to_builtins(deployment.options),
         fairness=deployment.terms.fairness,
         scenario=cell.scenario.name,
-        scenario_options=store.as_mapping(cell.scenario.options),
+        scenario_options=msgspec.to_builtins(cell.scenario.options),
         load=cell.load,
         seed=cell.seed,
         rows_path=str(directory / "rows.jsonl"),

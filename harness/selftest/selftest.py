@@ -141,7 +141,7 @@ def run(
     not even the first rung could be measured, and Interrupted. Leaves nothing behind.
     """
     steps: list[SelfTestStep] = []
-    summaries: list[LoadSummary] = []
+    stamp_sources = set()
     stopped = None
     for rung in ladder.rungs:
         if stopped := _obstacle(rung, steps[-1] if steps else None):
@@ -155,7 +155,7 @@ def run(
             stopped = f"{rung.label} could not be measured: {error}"
             break
         steps.append(step)
-        summaries.append(summary)
+        stamp_sources.add(summary.stamp_source)
         on_step(step)
     if not steps:
         raise CellError(str(stopped))
@@ -163,7 +163,7 @@ def run(
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         bench_version=known_error.version(),
         program=reference.program,
-        stamp_source="kernel" if all(each.stamp_source == "kernel" for each in summaries) else "read",
+        stamp_source="kernel" if stamp_sources == {"kernel"} else "read",
         machine=known_error.machine(),
         steps=tuple(steps),
         largest=known_error.largest(steps),

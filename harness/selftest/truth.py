@@ -42,7 +42,7 @@ def served(sends: Iterable[Send]) -> dict[str, Served]:
         if chunk == ARRIVAL:
             answers[request_id] = Served(arrived_ns=sent_ns)
             continue
-        answer = answers.get(request_id) or answers.setdefault(request_id, Served())
+        answer = answers.setdefault(request_id, Served())
         if chunk == END:
             answer.ended_ns = sent_ns
         else:
@@ -74,14 +74,13 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
         if row.outcome != "ok":
             continue
         there = answers.get(row.request_id[:ID_LENGTH], Served())
-        if None in (there.arrived_ns, there.ended_ns) or len(there.sent_ns) != len(row.chunk_ns):
+        arrived_ns, ended_ns = there.arrived_ns, there.ended_ns
+        is_whole = len(there.sent_ns) == len(row.chunk_ns)
+        if row.sent_ns is None or arrived_ns is None or ended_ns is None or not is_whole:
             found.unpaired += 1
             continue
-        assert row.sent_ns is not None
-        assert there.arrived_ns is not None
-        assert there.ended_ns is not None
-        found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (there.arrived_ns, there.sent_ns[0])))
-        found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (there.arrived_ns, there.ended_ns)))
+        found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (arrived_ns, there.sent_ns[0])))
+        found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (arrived_ns, ended_ns)))
         found.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
         found.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
     return found

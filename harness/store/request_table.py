@@ -140,20 +140,16 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
     at_ns, begins, ends = _places(path)
     order = pc.sort_indices(_numbers(at_ns))
     # Not mapped: pages of a mapped file that were touched once would count as this process's memory.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with path.open("rb") as file:
         batch, size_bytes = list[bytes](), 0
         for index in _values(order):
-            line = os.pread(descriptor, ends[index] - begins[index], begins[index])
-            batch.append(line)
-            size_bytes += len(line)
+            batch.append(os.pread(file.fileno(), ends[index] - begins[index], begins[index]))
+            size_bytes += len(batch[-1])
             if len(batch) >= _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
                 yield batch
                 batch, size_bytes = [], 0
         if batch:
             yield batch
-    finally:
-        os.close(descriptor)
 
 
 def _places(path: Path) -> tuple[array[int], array[int], array[int]]:

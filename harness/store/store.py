@@ -210,30 +210,21 @@ def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Ta
 
     Raises StoreError if a column is not there.
     """
-    path = cell_dir / "requests.parquet"
-    names = list(columns) if columns is not None else REQUEST_SCHEMA.names
-    if not path.is_file():
-        return REQUEST_SCHEMA.empty_table().select(names)
-    with pq.ParquetFile(path) as file:
-        _check_columns(path, file, names)
-        return file.read(columns=names).select(names)
+    names = REQUEST_SCHEMA.names if columns is None else list(columns)
+    tables = list(request_batches(cell_dir, names))
+    return pa.concat_tables(tables) if tables else REQUEST_SCHEMA.empty_table().select(names)
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Read requests.parquet a row group at a time, or nothing if there is none. See read_requests."""
-    path = cell_dir / "requests.parquet"
+    path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return
     with pq.ParquetFile(path) as file:
-        _check_columns(path, file, columns)
+        if missing := [name for name in names if name not in file.schema_arrow.names]:
+            raise StoreError(f"{path}: damaged: no column {missing[0]}")
         for number in range(file.num_row_groups):
-            yield file.read_row_group(number, columns=list(columns)).select(list(columns))
-
-
-def _check_columns(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> None:
-    stored = set(file.schema_arrow.names)
-    if missing := [name for name in names if name not in stored]:
-        raise StoreError(f"{path}: damaged: no column {missing[0]}")
+            yield file.read_row_group(number, columns=names).select(names)
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
@@ -277,9 +268,8 @@ def read_run(run_dir: Path) -> RunRecord:
     if type(version) is not int:
         raise StoreError(f"{path}: damaged: not a run's record")
     if version != SCHEMA_VERSION:
-        age, remedy = ("an older", "measure it again")
-        if version > SCHEMA_VERSION:
-            age, remedy = ("a newer", "update bench")
+        is_newer = version > SCHEMA_VERSION
+        age, remedy = ("a newer", "update bench") if is_newer else ("an older", "measure it again")
         said = f"was written by {age} bench (schema {version}); this one reads {SCHEMA_VERSION}"
         raise StoreError(f"{path}: {said}; {remedy}")
     record: RunRecord = _decode(path, RunRecord)
@@ -353,9 +343,3 @@ class Kept(Generic[_Record]):
         """Replace these fields and write the file."""
         self.record = replace(self.record, **facts)
         write_record(self.path, self.record)
-
-
-def as_mapping(options: Any) -> dict[str, Any]:
-    """Return a frozen dataclass of options, or a mapping read back from a file, as plain values."""
-    plain: dict[str, Any] = msgspec.to_builtins(options)
-    return plain

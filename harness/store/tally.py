@@ -57,7 +57,6 @@ class Counting:
     def __init__(self, summary: LoadSummary | None, origin: Origin) -> None:
         self._begin_ns = summary.window_start_ns if summary else 0
         self._end_ns = summary.window_end_ns if summary else 0
-        self._has_window = summary is not None
         self._origin = origin
         self._requests = self._sent = self._failed = self._ok = 0
         self._last: list[tuple[int, bool]] = []  # a heap: end, and whether it failed
@@ -73,48 +72,44 @@ class Counting:
         self._requests += 1
         self._sent += is_inside
         self._ok += is_ok
-        if row.outcome != "cancelled" and (not self._has_window or row.end_ns <= self._end_ns):
+        self._failed += is_inside and not is_ok
+        if row.outcome != "cancelled" and (not self._end_ns or row.end_ns <= self._end_ns):
             heappush(self._last, (row.end_ns, not is_ok))
             if len(self._last) > LAST_REQUESTS:
                 heappop(self._last)
         if not is_ok:
             message = f"{row.outcome}: {row.error}"
-            _count(self._messages, message)
-            if is_inside:
-                self._failed += 1
-                _count(self._window_messages, message)
+            for counted in [self._messages, self._window_messages][: 1 + is_inside]:
+                if message in counted or len(counted) < _MESSAGES:
+                    counted[message] += 1
         elif is_inside and (ttft := ttft_ns(row, self._origin)) is not None:
             self._ttft_ns.append(ttft)
-        self._add_tokens(row, output_tokens)
-
-    def _add_tokens(self, row: RequestRow, output_tokens: int | None) -> None:
         inside = chunks_within(row.chunk_ns, self._begin_ns, self._end_ns)
         if inside and output_tokens is not None:
             self._tokens += tokens_within(output_tokens, inside, len(row.chunk_ns))
-        elif inside and row.outcome == "ok":
+        elif inside and is_ok:
             self._is_counted = False
 
-    def result(self, median: Callable[[array[int]], float]) -> Result:
-        """Return the figures of the rows so far.
+    def tally(self, median: Callable[[array[int]], float]) -> Tally:
+        """Return all counts of the rows so far, with the figures.
 
         `median` is the caller's, whose library may take it without an object for each number.
         """
         window_s = (self._end_ns - self._begin_ns) / 1e9
         has_rate = self._is_counted and window_s > 0
         n = len(self._ttft_ns)
-        return Result(
-            tokens_per_s=self._tokens / window_s if has_rate else None,
-            ttft_p50_s=median(self._ttft_ns) / 1e9 if n >= LEAST_FOR_MEDIAN else None,
-            ttft_n=n,
+        return Tally(
+            requests=self._requests,
+            sent=self._sent,
+            failed=self._failed,
+            messages=self._messages,
+            window_messages=self._window_messages,
+            last=len(self._last),
+            last_failed=sum(has_failed for _, has_failed in self._last),
+            ok=self._ok,
+            result=Result(
+                tokens_per_s=self._tokens / window_s if has_rate else None,
+                ttft_p50_s=median(self._ttft_ns) / 1e9 if n >= LEAST_FOR_MEDIAN else None,
+                ttft_n=n,
+            ),
         )
-
-    def tally(self, median: Callable[[array[int]], float]) -> Tally:
-        """Return all counts of the rows so far, with the figures. See `result`."""
-        failed = sum(has_failed for _, has_failed in self._last)
-        counts = (self._requests, self._sent, self._failed, self._messages, self._window_messages)
-        return Tally(*counts, len(self._last), failed, self._ok, self.result(median))
-
-
-def _count(messages: Counter[str], message: str) -> None:
-    if message in messages or len(messages) < _MESSAGES:
-        messages[message] += 1

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.contracts import Load, ScenarioChoice, SearchTerms
-from harness.store.store import as_mapping
 from reports.cells import load_family, load_level
 from reports.deciding.decision_words import slo_words
 from reports.written import plural
@@ -99,7 +100,7 @@ def what_was_run(run: Run) -> str:
 
 def _scenario(choice: ScenarioChoice) -> str:
     """`chat_multi_turn: 4 turns, system prompt of 60 words, the model's own answers as history`."""
-    options = as_mapping(choice.options)
+    options = msgspec.to_builtins(choice.options)
     said = [plural(turns, "turn")] if isinstance(turns := options.get("turns"), int) else []
     if isinstance(words := options.get("system_words"), int):
         said.append(f"system prompt of {plural(words, 'word')}" if words else "no system prompt")

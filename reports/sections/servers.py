@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from harness.contracts import Deployment, masked_argv, masked_values
-from harness.store.store import StartRecord, as_mapping
+from harness.store.store import StartRecord
 from reports.frames import Run
 from reports.launches import start_title
 from reports.page.looks import Look, looks, named
@@ -50,7 +52,7 @@ def _is_told(record: StartRecord) -> bool:
 
 
 def _row(look: Look, deployment: Deployment, records: Sequence[StartRecord]) -> Sequence[Html | str]:
-    options = as_mapping(deployment.options)
+    options = msgspec.to_builtins(deployment.options)
     versions = [record.version for record in records if record.version]
     given = {key: value for key, value in options.items() if value is not None and key != "image"}
     said = ", ".join(f"{key}={value}" for key, value in given.items())

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from harness.contracts import is_secret
-from harness.store.store import StartRecord, as_mapping
+from harness.store.store import StartRecord
 from reports.answering.described import flat
 from reports.frames import Run
 from reports.written import NOTHING, several
@@ -142,8 +144,8 @@ def _launch_facts(run: Run, label: str) -> dict[tuple[Kind, str], str]:
     found: dict[tuple[Kind, str], str] = {("flags", "engine"): deployment.engine}
     found["flags", "quantization"] = deployment.quantization
     parts: dict[str, Any] = {
-        "engine": as_mapping(deployment.terms),
-        deployment.engine: as_mapping(deployment.options),
+        "engine": msgspec.to_builtins(deployment.terms),
+        deployment.engine: msgspec.to_builtins(deployment.options),
     }
     for prefix, facts in parts.items():
         for key, value in flat(facts):

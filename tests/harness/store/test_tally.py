@@ -24,7 +24,7 @@ def result(rows, origin: str = "sent_ns") -> Result:
     for row in rows:
         inside = SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns
         counting.add(row, row.output_tokens, is_inside=inside)
-    return counting.result(median)
+    return counting.tally(median).result
 
 
 def test_a_requests_tokens_are_spread_over_its_chunks_and_those_in_the_window_count():
@@ -46,7 +46,7 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
 def test_without_a_window_there_is_nothing_to_tell():
     counting = Counting(None, "sent_ns")
     counting.add(make_run.row(0, BEGIN), 10, is_inside=False)
-    assert counting.result(median) == Result(None, None, 0)
+    assert counting.tally(median).result == Result(None, None, 0)
 
 
 @pytest.mark.parametrize("origin", ["sent_ns", "scheduled_ns"])
