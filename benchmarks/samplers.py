@@ -77,10 +77,9 @@ def measure(case: Case, duration_s: float) -> Cost:
         after, took_s = sampler.timing(), time.monotonic() - begun_s
     if sampler.error:
         raise BenchError(f"{case.of}, {case.name}: {sampler.error}")
-    assert after.interval_p99_s is not None
-    assert after.interval_max_s is not None
-    cpu_s = after.cpu_s - before.cpu_s
-    return Cost(cpu_s / took_s, after.interval_p99_s, after.interval_max_s, after.missed - before.missed)
+    cpu_share = (after["cpu_s"] - before["cpu_s"]) / took_s
+    missed = after["missed"] - before["missed"]
+    return Cost(cpu_share, after["interval_p99_s"], after["interval_max_s"], missed)
 
 
 @contextmanager
@@ -196,7 +195,7 @@ def record(path: Path, duration_s: float) -> None:
             file.write(json.dumps({"device": asdict(replace(facts, uuid=None))}) + "\n")
         for sample in sampler.rows():
             file.write(json.dumps({"sample": asdict(sample)}) + "\n")
-        end = {"timing": asdict(sampler.timing()), "notes": sampler.notes, "error": sampler.error}
+        end = {"timing": sampler.timing(), "notes": sampler.notes, "error": sampler.error}
         file.write(json.dumps({"sampler": end}) + "\n")
     names = ", ".join(str(facts.name) for facts in found)
     print(f"{len(sampler.rows())} samples of {names} in {path}")

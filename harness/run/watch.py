@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contracts import ServerMetric, ServerTerm
@@ -112,7 +112,7 @@ class Watch:
         for name, sampler in self.samplers.items():
             rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
             store.write_samples(self.record.path.parent / f"{name}.parquet", rows)
-            timing |= {f"{name}_{key}": value for key, value in asdict(sampler.timing()).items()}
+            timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.
             for missing, reason in sampler.notes.items():
                 notes[missing if missing.startswith(f"{name} ") else f"{name} {missing}"] = reason

@@ -90,40 +90,37 @@ class DeviceReader:
         Waits for one that another thread reads.
         """
         with self._lock:
-            return self._read(is_mark)
-
-    def _read(self, is_mark: bool) -> DeviceSample:
-        t_ns = time.monotonic_ns()
-        library = self._nvml
-        device = nvml.device(library, self._notes, self._index, f"device {self._index} ")
-        value = device.value
-        used_bytes = value("memory", lambda handle: memory_used(library, handle))
-        self._read_processes(device, used_bytes, is_mark)
-        utilization = value("utilization", library.nvmlDeviceGetUtilizationRates)
-        sample = DeviceSample(
-            t_ns=t_ns,
-            device=self._index,
-            used_bytes=used_bytes,
-            utilization_pct=None if utilization is None else int(utilization.gpu),
-            memory_utilization_pct=None if utilization is None else int(utilization.memory),
-            power_w=device.thousandth("power", library.nvmlDeviceGetPowerUsage),
-            energy_j=device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
-            temperature_c=value(
-                "temperature", lambda h: library.nvmlDeviceGetTemperature(h, library.NVML_TEMPERATURE_GPU)
-            ),
-            sm_clock_mhz=value(
-                "sm_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_SM)
-            ),
-            memory_clock_mhz=value(
-                "memory_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_MEM)
-            ),
-            throttle_reasons=value("throttle_reasons", lambda h: _throttle_reasons(library, h)),
-            **self._slow,
-            **self._owned,
-        )
-        if device.handle is None:  # what was kept is not known of a device that is lost
-            return DeviceSample(t_ns, self._index, *[None] * 8)
-        return sample
+            t_ns = time.monotonic_ns()
+            library = self._nvml
+            device = nvml.device(library, self._notes, self._index, f"device {self._index} ")
+            value = device.value
+            used_bytes = value("memory", lambda handle: memory_used(library, handle))
+            self._read_processes(device, used_bytes, is_mark)
+            utilization = value("utilization", library.nvmlDeviceGetUtilizationRates)
+            sample = DeviceSample(
+                t_ns=t_ns,
+                device=self._index,
+                used_bytes=used_bytes,
+                utilization_pct=None if utilization is None else int(utilization.gpu),
+                memory_utilization_pct=None if utilization is None else int(utilization.memory),
+                power_w=device.thousandth("power", library.nvmlDeviceGetPowerUsage),
+                energy_j=device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
+                temperature_c=value(
+                    "temperature", lambda h: library.nvmlDeviceGetTemperature(h, library.NVML_TEMPERATURE_GPU)
+                ),
+                sm_clock_mhz=value(
+                    "sm_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_SM)
+                ),
+                memory_clock_mhz=value(
+                    "memory_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_MEM)
+                ),
+                throttle_reasons=value("throttle_reasons", lambda h: _throttle_reasons(library, h)),
+                **self._slow,
+                **self._owned,
+            )
+            if device.handle is None:  # what was kept is not known of a device that is lost
+                return DeviceSample(t_ns, self._index, *[None] * 8)
+            return sample
 
     def _read_processes(self, device: Device, used_bytes: int | None, is_mark: bool) -> None:
         now_ns = time.monotonic_ns()

@@ -85,8 +85,8 @@ class Guard:
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
-        self._patience = _Patience(wait_s)
-        self._memory_patience = _Patience(wait_s)
+        self._wait_s = wait_s
+        self._was_in_vain = {"machine": False, "memory": False}  # the last wait for it
         self._first_bytes: dict[str, int] = {}
         self._clocks_mhz: dict[tuple[str, int], list[float]] = {}
         self._of_start: tuple[GuardFinding, ...] = ()
@@ -108,11 +108,11 @@ class Guard:
             return idle
         above_gib = (idle.used_bytes - first) / 2**30
         text = f"{above_gib:.2f} GiB more {memory.kind} memory was in use than before the first start"
-        patience = self._memory_patience
-        if patience.wait_s:
-            tell(f"{patience.said}: {text}")
-        returned = memory.wait(first, tolerance_bytes(first), patience.wait_s).returned
-        patience.was_in_vain = not returned
+        wait_s, said = self._wait("memory")
+        if wait_s:
+            tell(f"{said}: {text}")
+        returned = memory.wait(first, tolerance_bytes(first), wait_s).returned
+        self._was_in_vain["memory"] = not returned
         if returned:
             return memory.measure()
         self._of_start = self._findings([("memory_not_back", text)], "before")
@@ -164,11 +164,18 @@ class Guard:
             earlier.append(clock)
         return self._findings(causes, "during")
 
+    def _wait(self, what: str) -> tuple[float, str]:
+        """Return how many seconds to wait, and the same in words: fewer after a wait that was in vain."""
+        if not self._was_in_vain[what]:
+            return self._wait_s, f"up to {self._wait_s:.0f} s"
+        wait_s = min(WAIT_AGAIN_S, self._wait_s)
+        return wait_s, f"up to {wait_s:.0f} s, since the wait before was in vain"
+
     def _wait_for(
         self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
     ) -> list[Cause]:
-        patience, told = self._patience, False
-        deadline = time.monotonic() + patience.wait_s
+        wait_s, said = self._wait("machine")
+        deadline, told = time.monotonic() + wait_s, False
         while True:
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
@@ -176,10 +183,10 @@ class Guard:
             seen = samples(since_ns, time.monotonic_ns())
             causes = [*host_causes(seen, 0.0), *self._device_causes(seen)]
             if not causes or time.monotonic() >= deadline:
-                patience.was_in_vain = bool(causes)
+                self._was_in_vain["machine"] = bool(causes)
                 return causes
             if not told:
-                tell(f"{patience.said}: {'; '.join(text for _, text in causes)}")
+                tell(f"{said}: {'; '.join(text for _, text in causes)}")
                 told = True
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
@@ -199,25 +206,6 @@ class Guard:
     def _findings(self, causes: Iterable[Cause], when: When) -> tuple[GuardFinding, ...]:
         validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
         return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
-
-
-@dataclass
-class _Patience:
-    """How long to wait: the whole time, or a little after a wait that was in vain."""
-
-    longest_s: float
-    was_in_vain: bool = False
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds to wait now."""
-        return min(WAIT_AGAIN_S, self.longest_s) if self.was_in_vain else self.longest_s
-
-    @property
-    def said(self) -> str:
-        """The same in words."""
-        again = ", since the wait before was in vain" if self.was_in_vain else ""
-        return f"up to {self.wait_s:.0f} s{again}"
 
 
 def tolerance_bytes(baseline_bytes: int) -> int:

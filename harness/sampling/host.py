@@ -14,7 +14,7 @@ import psutil
 
 from harness.contracts import Reason, mean_power_w
 from harness.sampling import sampling
-from harness.sampling.process_tree import ProcessTree, TreeReading
+from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import BaselineReturn, Idle, Sampling
 
 # The kernel adds its counts of swapping up over all cores each time that they are read.
@@ -59,7 +59,7 @@ class PackageEnergy:
     """
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        self.reason: str | None = None
+        self.reason: str | None = f"this system shows no energy counter of the CPU ({root} has no package)"
         self._ranges_uj: dict[Path, int] = {}  # of each counter
         self._last_uj: dict[Path, int] = {}
         # A package is a zone of the first level (intel-rapl:0, on AMD as well). Its parts (intel-rapl:0:0)
@@ -71,10 +71,9 @@ class PackageEnergy:
                     counter = zone / "energy_uj"
                     self._ranges_uj[counter] = int((zone / "max_energy_range_uj").read_text())
                     self._last_uj[counter] = int(counter.read_text())
+                    self.reason = None
         except (OSError, ValueError) as error:
             self.reason = _no_energy(error)
-        if not self._last_uj and self.reason is None:
-            self.reason = f"this system shows no energy counter of the CPU ({root} has no package)"
         self._total_uj = sum(self._last_uj.values())
 
     def read_j(self) -> float | None:
@@ -117,7 +116,7 @@ class HostReader:
             self.notes["pss"] = pss.text
         with self._lock:
             t_ns = time.monotonic_ns()
-            used = self._tree.read() or TreeReading(processes=0)
+            used = self._tree.read()
             # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
             cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
             if t_ns - self._swap_read_ns >= _SWAP_S * 1e9:
@@ -131,7 +130,7 @@ class HostReader:
                 rss_bytes=used.rss_bytes,
                 cpu_s=used.cpu_s,
                 threads=used.threads,
-                processes=used.processes if self._tree.has_pid else None,
+                processes=used.processes,
                 major_faults=used.major_faults,
                 pss_bytes=None if isinstance(pss, Reason) else pss,
                 machine_available_bytes=int(psutil.virtual_memory().available),

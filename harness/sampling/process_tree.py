@@ -51,13 +51,13 @@ class _Reading:
 
 @dataclass(frozen=True)
 class TreeReading:
-    """The members together. All but `processes` are None once none is left.
+    """The members together. All but `processes` are None once none is left; that is None without a pid.
 
     The faults are None also if the system does not count them. CPU time and faults never decrease. What a
     child used within a sample's length of its end may be missing.
     """
 
-    processes: int
+    processes: int | None = None
     rss_bytes: int | None = None
     threads: int | None = None
     cpu_s: float | None = None
@@ -80,7 +80,7 @@ class ProcessTree:
         self._last: dict[tuple[int, float], _Reading] = {}  # of the members that have gone, too
         self._most = _Counters(0.0, 0, 0)
         self._looked_ns: int | None = None
-        self.has_pid = pid is not None
+        self._has_pid = pid is not None
 
     def pids(self) -> set[int]:
         """Return the members as last seen. Cheap."""
@@ -91,7 +91,7 @@ class ProcessTree:
 
         None for a tree without a pid.
         """
-        if not self.has_pid:
+        if not self._has_pid:
             return None
         with self._lock:
             for pid in pids & self._ever.keys() - self._members.keys():
@@ -101,10 +101,10 @@ class ProcessTree:
                 self._look()
             return pids & self._ever.keys()
 
-    def read(self) -> TreeReading | None:
-        """Return what it uses now, None for a tree without a pid."""
-        if not self.has_pid:
-            return None
+    def read(self) -> TreeReading:
+        """Return what it uses now."""
+        if not self._has_pid:
+            return TreeReading()
         with self._lock:
             if self._looked_ns is None or time.monotonic_ns() - self._looked_ns >= _LOOK_S * 1e9:
                 self._look()

@@ -13,25 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
 ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
-
-
-@dataclass(frozen=True)
-class SamplerTiming:
-    """The sampler's own cost and regularity.
-
-    `missed` are samples that were due while another still ran. `cpu_s` is of its thread and of marks.
-    """
-
-    samples: int
-    missed: int
-    interval_p99_s: float | None
-    interval_max_s: float | None
-    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,6 @@ class Sampling(Generic[Row]):
         self._late_marks: list[threading.Event] = []
         self._notes = notes if notes is not None else {}
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def mark(self) -> None:
         """Take a sample with what is too costly for each one: a phase of the start begins.
@@ -123,17 +108,21 @@ class Sampling(Generic[Row]):
         count = len(self._failures)
         return f"{count} samples could not be read; the first: {self._failures[0]}" if count else None
 
-    def timing(self) -> SamplerTiming:
-        """Return what sampling has cost so far."""
+    def timing(self) -> dict[str, Any]:
+        """Return the sampler's own cost and regularity so far, as start.json has them.
+
+        `missed` are samples that were due while another still ran. The intervals are None before the second
+        sample. `cpu_s` is of its thread and of marks.
+        """
         instants = list(self._instants_ns)
         gaps = sorted((b - a) / 1e9 for a, b in itertools.pairwise(instants))
-        return SamplerTiming(
-            samples=len(instants),
-            missed=self._missed,
-            interval_p99_s=gaps[min(len(gaps) - 1, int(0.99 * len(gaps)))] if gaps else None,
-            interval_max_s=gaps[-1] if gaps else None,
-            cpu_s=self._cpu_s + self._marks_cpu_s,
-        )
+        return {
+            "samples": len(instants),
+            "missed": self._missed,
+            "interval_p99_s": gaps[min(len(gaps) - 1, int(0.99 * len(gaps)))] if gaps else None,
+            "interval_max_s": gaps[-1] if gaps else None,
+            "cpu_s": self._cpu_s + self._marks_cpu_s,
+        }
 
     def __enter__(self) -> Self:
         self._thread = quiet_thread(self._run, "sampler")
@@ -141,7 +130,6 @@ class Sampling(Generic[Row]):
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        assert self._thread
         self._thread.join(ANSWER_LIMIT_S)
         if self._thread.is_alive():
             self._failures.append(f"a sample did not return within {ANSWER_LIMIT_S:g} s")

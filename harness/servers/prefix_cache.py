@@ -27,7 +27,7 @@ from harness.contracts import (
 from harness.errors import ServerError
 from harness.load.answer.chat import Decoded
 from harness.servers import probe
-from harness.servers.scrape import Terms
+from harness.servers.scrape import terms_on
 
 # For all of it: a CPU may read a large model's prompt at 15 tokens/s.
 LIMIT_S = 60.0
@@ -42,8 +42,6 @@ _COUNTED_WITHIN_S = 1.0
 _PAGE_TIMEOUT_S = 2.0
 _POLL_S = 0.02
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
-_UNCOUNTED = "the server does not say how many tokens of a prompt were cached"
-_NEVER_CACHED = "the server found nothing of the prompt cached before the reset either"
 
 
 def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None = None) -> CacheReset:
@@ -58,7 +56,8 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
     calls = engine.reset_cache(deployment)
     if isinstance(calls, Reason):
         return CacheReset("none", note=calls.text)
-    with closing(_Asked(engine, deployment, spec, key)) as asked:
+    asked = _Asked(engine, deployment, spec, key)
+    with closing(asked.page):
         try:
             asked.prompt()
             before = asked.prompt()
@@ -83,11 +82,12 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
 
 def _emptied(before: Decoded, after: Decoded) -> CacheReset:
     """Return what a reset proved, by what was said of the prompt before it and of nothing cached after it."""
+    note = None
     if after.cached_tokens is None:
-        return CacheReset("unchecked", after.input_tokens, None, _UNCOUNTED)
-    if not _was_cached(before):
-        return CacheReset("unchecked", after.input_tokens, after.cached_tokens, _NEVER_CACHED)
-    return CacheReset("reset", after.input_tokens, after.cached_tokens)
+        note = "the server does not say how many tokens of a prompt were cached"
+    elif not _was_cached(before):
+        note = "the server found nothing of the prompt cached before the reset either"
+    return CacheReset("unchecked" if note else "reset", after.input_tokens, after.cached_tokens, note)
 
 
 def _was_cached(said: Decoded) -> bool:
@@ -117,9 +117,8 @@ class _Asked:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        self._terms = Terms(engine.metrics) if "prefix_hit_tokens" in engine.metrics else None
-        self._page = probe.Connection(self._root + METRICS_PATH, key, _PAGE_TIMEOUT_S)
-        self.close = self._page.close
+        self._metrics = engine.metrics if "prefix_hit_tokens" in engine.metrics else {}
+        self.page = probe.Connection(self._root + METRICS_PATH, key, _PAGE_TIMEOUT_S)
 
     def send(self, method: str, path: str, body: object) -> probe.Answer:
         """Send one request to the server's root. Raise ServerError if it is not answered well."""
@@ -139,8 +138,8 @@ class _Asked:
 
     def _counters(self) -> Mapping[ServerTerm, float]:
         """Return what the server's metrics page says now, nothing if it has none."""
-        page = self._page.ask("GET") if self._terms else None
-        return self._terms.of(page.text)[0] if self._terms and page and page.status == 200 else {}
+        page = self.page.ask("GET") if self._metrics else None
+        return terms_on(page.text, self._metrics)[0] if page and page.status == 200 else {}
 
     def _hits(self, before: Mapping[ServerTerm, float]) -> int | None:
         """Return the tokens found cached since `before`, once the page counts the prompt."""

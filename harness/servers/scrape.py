@@ -63,7 +63,6 @@ def sample_server(
 ) -> Iterator[Sampling[ServerSample]]:
     """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
     notes: dict[str, str] = {}
-    terms = Terms(metrics)
     lock = threading.Lock()  # read by the sampler's thread and by those of marks
     asked = missing = 0
 
@@ -80,7 +79,7 @@ def sample_server(
                 why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
                 notes["samples"] = f"{missing} of {asked} were not read (the last: {why})"
                 return []
-        found, problems = terms.of(answer.text)
+        found, problems = terms_on(answer.text, metrics)
         for term in found:
             notes.pop(term, None)
         notes.update(problems)
@@ -94,39 +93,34 @@ def sample_server(
         yield sampling
 
 
-class Terms:
-    """Finds the common terms on a page.
+def terms_on(
+    text: str, metrics: Mapping[ServerTerm, ServerMetric]
+) -> tuple[dict[ServerTerm, float], dict[str, str]]:
+    """Return the values of a page by term, and by term why one is missing.
 
-    It cuts the page to the lines of the wanted samples before it parses them: of vLLM's 600 lines, a dozen.
+    The page is cut to the lines of the wanted samples before it is parsed: of vLLM's 600 lines, a dozen.
     """
-
-    def __init__(self, metrics: Mapping[ServerTerm, ServerMetric]) -> None:
-        self._metrics = metrics
-        names = sorted({name for metric in metrics.values() for name in (metric.sample, *metric.also)})
-        self._wanted = re.compile(rf"^(?:{'|'.join(map(re.escape, names))})[{{ \t].*$", re.MULTILINE)
-
-    def of(self, text: str) -> tuple[dict[ServerTerm, float], dict[str, str]]:
-        """Return the values of a page by term, and by term why one is missing."""
-        lines = self._wanted.findall(text)
-        if not lines:
-            return {}, dict.fromkeys(self._metrics, "not on the server's page")
-        samples: dict[str, list[Sample]] = {}
-        problem = "not on the server's page"
-        for line in lines:
-            try:
-                for family in text_string_to_metric_families(line + "\n"):
-                    for sample in family.samples:
-                        samples.setdefault(sample.name, []).append(sample)
-            except ValueError:
-                problem = "not on the server's page, or not as Prometheus writes it"
-        found = {term: _value(metric, samples) for term, metric in self._metrics.items()}
-        known = {term: value for term, value in found.items() if value is not None and math.isfinite(value)}
-        problems: dict[str, str] = {
-            term: problem if value is None else "no finite number"
-            for term, value in found.items()
-            if term not in known
-        }
-        return known, problems
+    names = sorted({re.escape(name) for metric in metrics.values() for name in (metric.sample, *metric.also)})
+    lines = re.findall(rf"^(?:{'|'.join(names)})[{{ \t].*$", text, re.MULTILINE)
+    if not lines:
+        return {}, dict.fromkeys(metrics, "not on the server's page")
+    samples: dict[str, list[Sample]] = {}
+    problem = "not on the server's page"
+    for line in lines:
+        try:
+            for family in text_string_to_metric_families(line + "\n"):
+                for sample in family.samples:
+                    samples.setdefault(sample.name, []).append(sample)
+        except ValueError:
+            problem = "not on the server's page, or not as Prometheus writes it"
+    found = {term: _value(metric, samples) for term, metric in metrics.items()}
+    known = {term: value for term, value in found.items() if value is not None and math.isfinite(value)}
+    missing: dict[str, str] = {
+        term: problem if value is None else "no finite number"
+        for term, value in found.items()
+        if term not in known
+    }
+    return known, missing
 
 
 def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> float | None:

@@ -24,7 +24,7 @@ from engines.transformers.engine import ENGINE, Options
 from harness.contracts import METRICS_PATH, Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
 from harness.install.install import InstalledEnvironment, cache_dir, installed
 from harness.load.answer.chat import Decoded, decode
-from harness.servers.scrape import Terms
+from harness.servers.scrape import terms_on
 from harness.servers.server import free_port
 
 pytestmark = pytest.mark.engines
@@ -235,7 +235,7 @@ def in_line(server: Live) -> int:
 
 
 def told(server: Live) -> dict[str, float]:
-    found, missing = Terms(ENGINE.metrics).of(server.request("GET", METRICS_PATH)[1].decode())
+    found, missing = terms_on(server.request("GET", METRICS_PATH)[1].decode(), ENGINE.metrics)
     assert not missing
     return dict(found)
 

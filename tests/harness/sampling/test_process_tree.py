@@ -17,18 +17,12 @@ from harness.sampling.sampling import Sampling
 MIB = 2**20
 
 
-def read(tree: ProcessTree) -> TreeReading:
-    reading = tree.read()
-    assert reading
-    return reading
-
-
 def test_memory_of_the_tree_includes_descendants() -> None:
     grandchild = "import sys; block = b'x' * (50 * 2**20); print('up', flush=True); sys.stdin.readline()"
     source = f"subprocess.Popen([sys.executable, '-c', {grandchild!r}]).wait()"
     with child(source) as process:
         assert heard(process, b"up")
-        sample = read(ProcessTree(process.pid))
+        sample = ProcessTree(process.pid).read()
         alone = psutil.Process(process.pid).memory_info().rss
         tell(process)
     assert sample.processes == 2
@@ -45,9 +39,9 @@ def test_cpu_of_a_child_that_has_ended_stays_in_the_sum() -> None:
     )
     with child(source) as process:
         tree = ProcessTree(process.pid)
-        with Sampling(lambda: [read(tree)], hz=50) as sampling:
+        with Sampling(lambda: [tree.read()], hz=50) as sampling:
             assert heard(process, b"burnt")
-            last = read(tree)
+            last = tree.read()
         tell(process)
     cpu = [row.cpu_s for row in sampling.rows() if row.cpu_s is not None]
     assert cpu == sorted(cpu)
@@ -70,12 +64,12 @@ def test_cpu_of_a_child_that_nobody_waits_for_stays_in_the_sum(tmp_path: Path) -
     with child(source) as process:
         assert heard(process, b"burnt")
         tree = ProcessTree(process.pid)
-        first = read(tree)
+        first = tree.read()
         tell(process)
-        wait_until(lambda: read(tree).processes == 1)
+        wait_until(lambda: tree.read().processes == 1)
         tell(process)
         assert heard(process, b"again")
-        last = read(tree)
+        last = tree.read()
         tell(process)
     assert first.cpu_s
     assert first.processes == 2
@@ -94,9 +88,9 @@ def test_a_descendant_whose_parent_has_ended_stays_a_member(tmp_path: Path) -> N
         assert process.stdout
         pid = int(process.stdout.readline())
         tree = ProcessTree(process.pid)
-        assert read(tree).processes == 3
+        assert tree.read().processes == 3
         tell(process)
-        wait_until(lambda: read(tree).processes == 2)
+        wait_until(lambda: tree.read().processes == 2)
         assert tree.pids() == {process.pid, pid}
         os.kill(pid, 9)
 
@@ -104,25 +98,25 @@ def test_a_descendant_whose_parent_has_ended_stays_a_member(tmp_path: Path) -> N
 def test_a_process_that_ends_between_samples_is_gone_and_not_zero() -> None:
     with child(WAIT) as process:
         tree = ProcessTree(process.pid)
-        assert read(tree).rss_bytes
+        assert tree.read().rss_bytes
         tell(process)
         process.wait(10)
-    assert read(tree) == TreeReading(processes=0)
+    assert tree.read() == TreeReading(processes=0)
     assert tree.pss_bytes() is None
 
 
 def test_a_zombie_counts_as_gone() -> None:
     with child("") as process:
         tree = ProcessTree(process.pid)
-        wait_until(lambda: read(tree).processes == 0)
+        wait_until(lambda: tree.read().processes == 0)
 
 
 def test_a_pid_that_never_was_is_gone() -> None:
-    assert read(ProcessTree(2**22 + 1)).processes == 0
+    assert ProcessTree(2**22 + 1).read().processes == 0
 
 
 def test_major_faults_are_counted() -> None:
-    sample = read(ProcessTree(os.getpid()))
+    sample = ProcessTree(os.getpid()).read()
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     assert sample.major_faults is not None
     assert 0 <= sample.major_faults <= int(fields[9]) + int(fields[10])
@@ -138,10 +132,10 @@ def test_minor_faults_are_those_of_the_whole_tree() -> None:
     with child(f"subprocess.Popen([sys.executable, '-c', {grandchild!r}]).wait()") as process:
         assert heard(process, b"up")
         tree = ProcessTree(process.pid)
-        before = read(tree).minor_faults
+        before = tree.read().minor_faults
         tell(process)
         assert heard(process, b"touched")
-        after = read(tree).minor_faults
+        after = tree.read().minor_faults
         tell(process)
     assert before
     assert after
@@ -151,19 +145,15 @@ def test_minor_faults_are_those_of_the_whole_tree() -> None:
 
 def test_a_tree_without_a_pid_says_so() -> None:
     tree = ProcessTree(None)
-    assert (tree.read(), tree.among({os.getpid()}), tree.pids(), tree.pss_bytes()) == (
-        None,
-        None,
-        set(),
-        None,
-    )
+    assert tree.read() == TreeReading()
+    assert (tree.among({os.getpid()}), tree.pids(), tree.pss_bytes()) == (None, set(), None)
 
 
 def test_a_pid_that_is_asked_for_is_looked_for_at_once() -> None:
     source = f"sys.stdin.readline(); subprocess.Popen([sys.executable, '-c', {LEAF!r}]).wait()"
     with child(source) as process:
         tree = ProcessTree(process.pid)
-        assert read(tree).processes == 1
+        assert tree.read().processes == 1
         tell(process)
         assert process.stdout
         leaf = int(process.stdout.readline())
@@ -178,7 +168,7 @@ def test_a_member_that_has_ended_is_still_one_of_the_trees() -> None:
         assert tree.among({process.pid}) == {process.pid}
         tell(process)
         process.wait(10)
-    assert read(tree).processes == 0
+    assert tree.read().processes == 0
     assert tree.among({process.pid, os.getpid()}) == {process.pid}
 
 
@@ -203,9 +193,9 @@ def test_new_descendants_are_found_without_being_asked_for() -> None:
     source = f"sys.stdin.readline(); subprocess.Popen([sys.executable, '-c', {LEAF!r}]).wait()"
     with child(source) as process:
         tree = ProcessTree(process.pid)
-        assert read(tree).processes == 1
+        assert tree.read().processes == 1
         tell(process)
-        wait_until(lambda: read(tree).processes == 2)
+        wait_until(lambda: tree.read().processes == 2)
         tell(process)
 
 
@@ -216,7 +206,7 @@ def test_another_process_with_the_pid_of_one_that_ended_is_no_member() -> None:
         pytest.skip("only root may choose the next pid")
     with child(WAIT) as first:
         tree = ProcessTree(first.pid)
-        assert read(tree).processes == 1
+        assert tree.read().processes == 1
         assert tree.among({first.pid}) == {first.pid}
         tell(first)
         first.wait(10)
@@ -225,7 +215,7 @@ def test_another_process_with_the_pid_of_one_that_ended_is_no_member() -> None:
         last.write_text(str(first.pid - 1))
         with child(WAIT) as second:
             if second.pid == first.pid:
-                assert read(tree).processes == 0
+                assert tree.read().processes == 0
                 assert tree.among({first.pid}) == set()
                 return
     pytest.skip("other processes took the pid each time")

@@ -23,7 +23,7 @@ from harness.contracts import ServerMetric, ServerTerm
 from harness.run.watch import Watch, watch_memory
 from harness.sampling.sampling import Sampling
 from harness.servers import probe
-from harness.servers.scrape import ServerSample, Terms, sample_server
+from harness.servers.scrape import ServerSample, sample_server, terms_on
 from harness.store import store
 
 DATA = TESTS / "data"
@@ -61,7 +61,7 @@ def samples_of(page: PageServer, count: int, **more: Any) -> tuple[list[ServerSa
 
 
 def values(text: str) -> dict[str, float]:
-    return dict(Terms(METRICS).of(text)[0])
+    return dict(terms_on(text, METRICS)[0])
 
 
 def test_terms_are_sums_over_labels_and_parts_scaled() -> None:
@@ -86,18 +86,18 @@ def test_cache_usage_of_two_data_parallel_engines_is_a_share(engine: str) -> Non
     metrics = ENGINES[engine].metrics
     name = metrics["kv_cache_usage_share"].sample
     page = "".join(f'{name}{{model_name="m",engine="{k}"}} {used}\n' for k, used in enumerate((0.8, 0.7)))
-    assert Terms(metrics).of(page)[0]["kv_cache_usage_share"] == pytest.approx(0.75)
+    assert terms_on(page, metrics)[0]["kv_cache_usage_share"] == pytest.approx(0.75)
 
 
 def test_sum_with_a_missing_part_is_not_known() -> None:
-    found, problems = Terms(METRICS).of(PAGE.replace("toy:cached_total", "toy:other_total"))
+    found, problems = terms_on(PAGE.replace("toy:cached_total", "toy:other_total"), METRICS)
     assert "prompt_tokens" not in found
     assert problems["prompt_tokens"] == "not on the server's page"
 
 
 @pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf"])
 def test_what_is_no_finite_number_is_not_known(number: str) -> None:
-    found, problems = Terms(METRICS).of(PAGE.replace("toy:cache_pct 25", f"toy:cache_pct {number}"))
+    found, problems = terms_on(PAGE.replace("toy:cache_pct 25", f"toy:cache_pct {number}"), METRICS)
     assert "kv_cache_usage_share" not in found
     assert problems == {"kv_cache_usage_share": "no finite number"}
     assert found["running"] == 5.0
@@ -105,13 +105,13 @@ def test_what_is_no_finite_number_is_not_known(number: str) -> None:
 
 @pytest.mark.parametrize("damage", ["toy:read_total", "toy:read_total many", 'toy:read_total{a="b 1'])
 def test_damaged_line_costs_its_own_term_only(damage: str) -> None:
-    found, problems = Terms(METRICS).of(PAGE.replace("toy:read_total 1.5e3", damage))
+    found, problems = terms_on(PAGE.replace("toy:read_total 1.5e3", damage), METRICS)
     assert set(found) == set(METRICS) - {"prompt_tokens"}
     assert problems["prompt_tokens"].startswith("not on the server's page")
 
 
 def test_page_of_something_else_has_no_term_and_assumes_none() -> None:
-    found, problems = Terms(METRICS).of("<!doctype html><title>toy:running 5</title>")
+    found, problems = terms_on("<!doctype html><title>toy:running 5</title>", METRICS)
     assert found == {}
     assert set(problems) == set(METRICS)
 
@@ -212,11 +212,11 @@ def test_page_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_huge_page_costs_little() -> None:
     """As vLLM's with many models' histograms: 20,000 lines of which six are wanted."""
     filler = "".join(f'other:seconds_bucket{{le="{n}",model="m{n % 7}"}} {n}\n' for n in range(20_000))
-    terms, text = Terms(METRICS), filler + PAGE
-    terms.of(text)
+    text = filler + PAGE
+    terms_on(text, METRICS)
     began_s = time.thread_time()
     for _ in range(10):
-        assert terms.of(text)[0]["running"] == 5.0
+        assert terms_on(text, METRICS)[0]["running"] == 5.0
     assert (time.thread_time() - began_s) / 10 < 0.05  # of the second between two samples
 
 
@@ -288,7 +288,7 @@ RECORDED = json.loads((DATA / "metrics.json").read_text())
 def test_recorded_page_gives_the_terms_that_it_had(name: str) -> None:
     """Pages of real servers (their versions are in metrics.json), busy and at rest."""
     known = RECORDED[name]
-    found, _ = Terms(ENGINES[known["engine"]].metrics).of((DATA / name).read_text())
+    found, _ = terms_on((DATA / name).read_text(), ENGINES[known["engine"]].metrics)
     assert found == known["terms"]
 
 
@@ -312,7 +312,7 @@ tgi_request_generated_tokens_count 40
 
 
 def test_page_of_tgi_has_the_terms_of_its_adapter() -> None:
-    assert Terms(ENGINES["tgi"].metrics).of(TGI_PAGE) == (
+    assert terms_on(TGI_PAGE, ENGINES["tgi"].metrics) == (
         {
             "running": 8.0,
             "waiting": 3.0,
