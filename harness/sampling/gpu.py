@@ -9,8 +9,7 @@ Knows no engine.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -93,9 +92,8 @@ def select(device: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-@contextmanager
-def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Iterator[Sampling[DeviceSample]]:
-    """Sample while the `with` block runs; each sample is one row per device.
+def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
+    """Return a sampler to be entered with `with`. Each of its samples is one row per device.
 
     `ours` tells which processes are the server's (ProcessTree.among). Raises UserError if there is no NVML
     (ask `select` first). Leaving blocks for some seconds if the driver hangs.
@@ -106,13 +104,12 @@ def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Iter
     except nvml.AbsentError as absent:
         raise UserError(f"no device can be read: {absent}") from absent
     readers = [DeviceReader(library, notes, index, ours) for index in indices]
-    with Sampling(
+    return Sampling(
         lambda: [reader.read() for reader in readers],
         hz,
         read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
         notes=notes,
-    ) as sampler:
-        yield sampler
+    )
 
 
 def measure_idle(indices: Sequence[int], duration_s: float = 1.0) -> Idle:
