@@ -83,7 +83,7 @@ class ChatMultiTurn:
         while True:
             yield _conversation(options, system, Random(rng.getrandbits(64)))
 
-    def span_s(self, options: ChatMultiTurnOptions) -> None:
+    def arrivals(self, options: ChatMultiTurnOptions) -> None:
         return None
 
 

@@ -41,7 +41,7 @@ class FileScenario:
             raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
         return _cycle(read_conversations(options), options, rng)
 
-    def span_s(self, options: FileOptions) -> None:
+    def arrivals(self, options: FileOptions) -> None:
         return None
 
 

@@ -47,31 +47,27 @@ class Trace:
         Rows without output tokens (failures, mostly) are left out. Raises UserError naming file and line.
         """
         prompts = _Prompts(options.words_per_token, rng)
-        first_s: float | None = None
-        for row in _played(options):
-            first_s = row.at_s if first_s is None else first_s
+        for arrival_s, row in _played(options):
             turn = Turn((Message("user", prompts.of(row)),), max_tokens=row.output_tokens)
-            yield Conversation((turn,), arrival_s=row.at_s - first_s)
-        if first_s is None:
-            raise _nothing_to_play(options)
+            yield Conversation((turn,), arrival_s=arrival_s)
 
-    def span_s(self, options: TraceOptions) -> float:
+    def arrivals(self, options: TraceOptions) -> Iterator[tuple[float, int]]:
         """See harness.contracts.Scenario. A million rows take some seconds."""
-        first_s = last_s = None
-        for row in _played(options):
-            first_s = row.at_s if first_s is None else first_s
-            last_s = row.at_s
-        if first_s is None or last_s is None:
-            raise _nothing_to_play(options)
-        return last_s - first_s
+        return ((arrival_s, row.output_tokens) for arrival_s, row in _played(options))
 
 
-def _nothing_to_play(options: TraceOptions) -> UserError:
-    return UserError(f"scenario.path={options.path}: has no row with output tokens")
+def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
+    """Yield the rows that are played, those with output tokens, each with its seconds from the first."""
+    first_s: float | None = None
+    for row in _limited(options):
+        first_s = row.at_s if first_s is None else first_s
+        yield row.at_s - first_s, row
+    if first_s is None:
+        raise UserError(f"scenario.path={options.path}: has no row with output tokens")
 
 
-def _played(options: TraceOptions) -> Iterator[Row]:
-    """Return the rows that are played: those with output tokens, up to the limit."""
+def _limited(options: TraceOptions) -> Iterator[Row]:
+    """Return the rows with output tokens, up to the limit."""
     if options.path is None:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:

@@ -70,11 +70,11 @@ class Scenario(Protocol):
         """
         ...
 
-    def span_s(self, options: Any) -> float | None:
-        """Return the seconds between the first and the last conversation's `arrival_s`; None if they have
-        none.
+    def arrivals(self, options: Any) -> Iterator[tuple[float, int]] | None:
+        """Return each conversation's `arrival_s` and the output tokens that it asks for, in order; None if
+        they have no instants.
 
-        Reads the whole source, and raises UserError where it cannot be played to its end.
+        Makes no text. Raises UserError, when read, where the source cannot be played to its end.
         """
         ...
 
@@ -118,7 +118,8 @@ class Load:
     ended by then, it goes on for `duration_s` more, up to `steps` times that in all. It also ends when
     `conversations` (counted from its start) have begun and there are no more to begin: in an open loop at the
     instant of the next one, in a closed loop once `min_requests` have ended, or nobody is talking any more.
-    The conversations that began are then finished, for up to `grace_s` (None: the window's length again).
+    The conversations that began are then finished, for up to `grace_s` (None: the window's length again,
+    `timeout_s` at least).
 
     A request that runs longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of
     the last requests failed, the cell is ended.

@@ -1,12 +1,12 @@
 """What the conversations of a run need of a server: how many are under way at once, and how long a context.
 
-Looks at the first conversations of each scenario. Pure but for a scenario's file; knows no engine. A run says
-what it told its servers and why, since requests wait in a server that may serve too few at once.
-"""
+Looks at the first conversations of each scenario, and at all of a trace. Pure but for a scenario's file;
+knows no engine. A run says what it told its servers and why, since requests wait in a server that may serve
+too few at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, islice
@@ -46,17 +46,18 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
 
     These are the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S, think times
-    included; of a trace, those at the busiest moment of its first _LOOKED_AT conversations.
+    included; of a trace, those at its busiest moment.
     """
     if load.concurrency is not None:
         return AtOnce(load.concurrency, "the largest load.concurrency")
-    found = _first(scenario, Random(0), _LOOKED_AT)
     pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
-    if load.rate_per_s is None:
-        count = _busiest(found, load.speedup)
-        first = f" (of its first {_LOOKED_AT} conversations)" if len(found) == _LOOKED_AT else ""
-        why = f"the busiest moment of {load.label}{first}, {pace}"
+    arrivals = SCENARIOS[scenario.name].arrivals(scenario.options)
+    if load.rate_per_s is None and arrivals is not None:
+        count = _busiest(arrivals, load.speedup)
+        why = f"the busiest moment of {load.label}, {pace}"
     else:
+        assert load.rate_per_s is not None
+        found = _first(scenario, Random(0), _LOOKED_AT)
         each_s = sum(map(_duration_s, found)) / len(found)
         count = ceil(load.rate_per_s * each_s)
         why = f"load.rate={load.rate_per_s:g}/s x {each_s:.3g} s, a conversation of {scenario.name} {pace}"
@@ -73,12 +74,12 @@ def _duration_s(conversation: Conversation) -> float:
     return sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in conversation.turns)
 
 
-def _busiest(conversations: Sequence[Conversation], speedup: float) -> int:
+def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
     """Return the most conversations of a trace that are under way at once."""
     changes = []
-    for each in conversations:
-        begun_s = (each.arrival_s or 0.0) / speedup
-        changes += [(begun_s, 1), (begun_s + _duration_s(each), -1)]
+    for arrival_s, output_tokens in arrivals:
+        begun_s = arrival_s / speedup
+        changes += [(begun_s, 1), (begun_s + output_tokens / ANSWER_TOKENS_PER_S, -1)]
     return max(accumulate(change for _, change in sorted(changes)))
 
 

@@ -219,7 +219,9 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
             # Its first conversation tells whether its options can work, before anything is started.
             next(iter(scenario.conversations(point.value, Random(0))))
             label = " ".join([name, *(f"{key.partition('.')[2]}={v}" for key, v in point.differs.items())])
-            made.append(ScenarioChoice(name, point.value, label, scenario.span_s(point.value)))
+            arrivals = scenario.arrivals(point.value)
+            span_s = None if arrivals is None else max(at_s for at_s, _ in arrivals)
+            made.append(ScenarioChoice(name, point.value, label, span_s))
     return tuple(made)
 
 

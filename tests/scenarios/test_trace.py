@@ -40,7 +40,7 @@ def test_a_row_is_one_turn_at_its_instant_from_the_first(tmp_path: Path) -> None
     assert [len(each.turns) for each in (first, second)] == [1, 1]
     assert (first.turns[0].max_tokens, second.turns[0].max_tokens) == (4, 9)
     assert [len(words) for words in prompts(options)] == [30, 40]
-    assert SCENARIO.span_s(options) == 2.5
+    assert list(SCENARIO.arrivals(options)) == [(0.0, 4), (2.5, 9)]
 
 
 def test_prompts_share_the_text_of_shared_blocks_and_no_more(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_limit_plays_the_first_rows(tmp_path: Path) -> None:
     jsonl(path, *(mooncake(number * 1000, 9) for number in range(5)))
     options = TraceOptions(path=str(path), limit=2)
     assert len(played(options)) == 2
-    assert SCENARIO.span_s(options) == 1.0
+    assert [at_s for at_s, _ in SCENARIO.arrivals(options)] == [0.0, 1.0]
 
 
 def test_a_large_trace_is_read_as_it_is_played(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_options_that_cannot_work_are_refused(options: TraceOptions, said: str) 
 
 def test_a_trace_without_a_row_to_play_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no row with output tokens"):
-        SCENARIO.span_s(jsonl(tmp_path / "t", mooncake(0, 9, output=0)))
+        list(SCENARIO.arrivals(jsonl(tmp_path / "t", mooncake(0, 9, output=0))))
 
 
 def test_a_trace_without_a_row_to_play_has_no_first_conversation(tmp_path: Path) -> None:

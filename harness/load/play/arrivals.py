@@ -41,8 +41,15 @@ def longest_s(load: Load) -> float:
     if load.duration_s is None:
         return inf
     window_s = load.steps * load.duration_s
-    grace_s = window_s if load.grace_s is None else load.grace_s
-    return load.ramp_up_s + load.warmup_s + window_s + max(load.ramp_down_s, grace_s)
+    return load.ramp_up_s + load.warmup_s + window_s + max(load.ramp_down_s, grace_s(load, window_s))
+
+
+def grace_s(load: Load, window_s: float) -> float:
+    """Return the seconds in which conversations that began are finished once no other is to begin.
+
+    By default the window's length again. At a high rate that is over in a moment, so a request's time at
+    least."""
+    return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
 
 
 # --- open loop -----------------------------------------------------------------------------------

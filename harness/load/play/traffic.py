@@ -210,9 +210,8 @@ class Traffic:
     def _close_after_grace(self) -> None:
         """Let the conversations that began be finished, for up to load.grace."""
         assert self.window.end_ns is not None
-        grace_s = self.job.load.grace_s
-        length_ns = self.window.end_ns - self.window.start_ns
-        self.wait_until(self.window.end_ns + (length_ns if grace_s is None else _ns(grace_s)))
+        window_s = (self.window.end_ns - self.window.start_ns) / 1e9
+        self.wait_until(self.window.end_ns + _ns(arrivals.grace_s(self.job.load, window_s)))
         self.close("conversations")
 
     def close(self, ended_by: EndedBy) -> None:

@@ -32,6 +32,8 @@ class Window:
         """Fix when it begins, in a cell that begins then."""
         self.cell_start_ns = cell_start_ns
         self.start_ns = cell_start_ns + _ns(arrivals.phases(self._load).window_start_s)
+        if self.end_ns is not None:  # interrupted before the cell began: the window is empty
+            self.end_ns = max(self.end_ns, self.start_ns)
 
     def due_ns(self, at: float) -> int:
         """Return the instant of an open loop's beginning, as far as the window's end is known."""

@@ -245,10 +245,11 @@ def test_servers_are_told_to_serve_what_the_load_needs_at_once(
 
 
 def test_a_trace_needs_what_is_under_way_at_its_busiest_moment(tmp_path: Path) -> None:
-    """Requests of 10 s each, one every second, or every half."""
+    """Requests of 10 s each, one every second, or every half; the first 100 of the trace are sparse."""
     path = tmp_path / "trace.csv"
+    instants_ms = [*(60_000 * at for at in range(100)), *(6_000_000 + 2000 * at for at in range(40))]
     path.write_text(
-        "timestamp,input_length,output_length\n" + "".join(f"{2000 * at},5,100\n" for at in range(40))
+        "timestamp,input_length,output_length\n" + "".join(f"{at_ms},5,100\n" for at_ms in instants_ms)
     )
     for speedup, count in (("2", 10), ("4", 20)):
         whole = made("scenario=trace", f"scenario.path={path}", f"load.speedup={speedup}")

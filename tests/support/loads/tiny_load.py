@@ -55,7 +55,7 @@ class TinyScenario:
             )
             number += 1
 
-    def span_s(self, options: TinyOptions) -> None:
+    def arrivals(self, options: TinyOptions) -> None:
         return None
 
 

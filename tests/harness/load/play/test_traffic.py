@@ -17,6 +17,7 @@ from harness.contracts import BegunRow, Load, Outcome, RequestRow
 from harness.load import board
 from harness.load.board import Board
 from harness.load.play.traffic import Outlet, Traffic
+from harness.load.play.window import Window
 
 S = 1_000_000_000
 ROW = RequestRow(
@@ -128,6 +129,14 @@ def test_what_is_not_finished_within_the_grace_is_cut_and_counted() -> None:
     for turns_left in (3, 0):
         made.conversation_ends(turns_left)
     assert (made.cut_conversations, made.cut_turns) == (1, 3)
+
+
+def test_a_load_that_is_interrupted_before_it_begins_has_an_empty_window() -> None:
+    made = traffic(Load(warmup_s=5.0))
+    made.window = Window(made.job.load, 0, made.board)
+    made.window.end("interrupted", 1)
+    made.window.begin(time.monotonic_ns())
+    assert made.window.end_ns == made.window.start_ns
 
 
 def test_what_a_duration_ends_is_not_said_to_be_cut() -> None:
