@@ -37,7 +37,7 @@ class DeviceSample:
     processes together; None if NVML lists none of them, which in a container may be all the time. `energy_j`
     counts since the driver was loaded. The utilizations are NVML's own averages over up to a second.
 
-    `throttle_reasons` are NVML's bits (contracts.devices.throttle_names). `ecc_errors` are the uncorrected
+    `throttle_reasons` are NVML's bits (contracts.throttle_names). `ecc_errors` are the uncorrected
     ones since the driver was loaded, `pcie_replays` the packets that were sent again. `foreign_processes` are
     on the device and not the server's, with `foreign_bytes` of memory (None if NVML hides that of one); None
     if the two cannot be told apart.
