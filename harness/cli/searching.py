@@ -33,7 +33,8 @@ def search(
         typer.Option(help="Directory of this search; new or empty.", show_default="results/<time>"),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Begin anew the starts that did not come to their end.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -93,7 +94,7 @@ def _search(task: Task, *, quiet: bool, as_json: bool) -> None:
     directory, _ = measured(task, measure, show, as_json=as_json)
     failed = _print_answers(directory, as_json=as_json)
     if failed:
-        again = f"`bench search --resume {directory}` begins them anew"
+        again = f"`bench search --resume {directory}` repeats them"
         show.line(f"{failed} of {len(task.whole.starts)} starts failed; {again}")
         raise typer.Exit(1)
 
@@ -138,6 +139,6 @@ def _print_answers(directory: Path, *, as_json: bool) -> int:
             scenario = f", {each.scenario}" if has_scenarios else ""
             out.print(escape(f"{each.deployment}{scenario}: {words(each)}"))
         if any(each.marks for each in capacities):
-            out.print(f"{SIGN} n: so many reasons to distrust it; the report says which")
+            out.print(f"{SIGN} n: n reasons to distrust it; the report says which")
         out.print(escape(report))
     return sum(not answer.is_whole for each in capacities for answer in each.answers)

@@ -1,4 +1,4 @@
-"""One run or search from its directory to its end: begun or gone on with, provided for, measured.
+"""One run or search from its directory to its end: begin or resume it, provide what it needs, measure it.
 
 Knows no terminal and no report: the commands hand in who shows progress and who finds weights.
 """
@@ -83,7 +83,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
             nvml.close()
 
 
-# --- begun, resumed, ended -------------------------------------------------------------------------
+# --- begin, resume, end ----------------------------------------------------------------------------
 
 
 def begin(

@@ -20,9 +20,9 @@ from harness.settings.units import counted, duration_text
 from harness.store import store
 from harness.store.store import Kept, RunRecord, StartRecord
 
-# However long the budget: a run of so many blocks is no longer read at once.
+# However long the budget: a longer run is no longer read at once.
 MOST_BLOCKS = 1000
-# So many cases are named in a sentence.
+# How many cases a sentence names.
 _NAMED = 3
 
 # How sure a run is of the metric of `until`, the widest interval first.

@@ -6,28 +6,19 @@ from dataclasses import replace
 
 import make_run
 import pytest
+from begun_run import WORDS, begin, settings_of
 from make_run import S
 
 from harness.errors import StoreError
 from harness.plan import plan
 from harness.run import resume, session, until
-from harness.settings import config, overrides
 from harness.store import store
-
-WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
-
-
-def settings_of(*words: str):
-    return config.settings(overrides.parse(words))
 
 
 @pytest.fixture
 def begun(tmp_path):
     """A run's directory, record and plan; nothing is measured yet."""
-    settings = settings_of(*WORDS)
-    planned = plan.make(settings, lambda weights: None)
-    directory = tmp_path / "run"
-    return directory, session.begin(directory, settings, planned), planned
+    return begin(tmp_path / "run")
 
 
 def keep(directory, start, cell, status="completed") -> None:

@@ -110,7 +110,7 @@ def test_a_search_that_ended_has_nothing_left(both):
     assert "every start came to its end" in done.stderr
     assert re.match(r"reference: 4 users.*, of one start", done.stdout)
     answer, _, others = done.stdout.partition("\n")
-    assert ("▲ n: so many reasons" in others) == ("▲" in answer)
+    assert ("▲ n: n reasons" in others) == ("▲" in answer)
 
 
 def test_an_interrupted_search_keeps_what_it_measured_and_begins_its_start_anew(both):

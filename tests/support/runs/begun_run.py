@@ -1,0 +1,26 @@
+"""A run that is planned and on record, and of which nothing is measured yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.contracts import Plan
+from harness.plan import plan
+from harness.run import session
+from harness.settings import config, overrides
+from harness.settings.config import Settings
+from harness.store.store import RunRecord
+
+WORDS = ("engine=reference", "reference.label=a,b", "load.concurrency=1,2", "repeats=2", "seed=3")
+Begun = tuple[Path, RunRecord, Plan]
+
+
+def settings_of(*words: str) -> Settings:
+    return config.settings(overrides.parse(words))
+
+
+def begin(directory: Path) -> Begun:
+    """Begin a run of WORDS. Return its directory, record and plan."""
+    settings = settings_of(*WORDS)
+    planned = plan.make(settings, lambda weights: None)
+    return directory, session.begin(directory, settings, planned), planned
