@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,39 +17,48 @@ from harness.settings.decoding import Choices
 from harness.store import store
 from harness.store.store import RunRecord
 
-# The cells of a start that are left: of the start as planned today, as recorded, and whether it was begun.
-CellsLeft = Callable[[PlannedStart, PlannedStart, bool], tuple[PlannedCell, ...]]
+# Facts without which the cells of one run could not stand side by side.
+_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
 def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[PlannedStart]:
-    """Return the starts to make for the cells of a run that do not count yet. See starts_left."""
-    done = {cell.number for cell in store.read_cells(directory) if cell.counts}
+    """Return the starts to make for the cells of a run that do not count yet.
 
-    def not_done(start: PlannedStart, recorded: PlannedStart, is_begun: bool) -> tuple[PlannedCell, ...]:
-        return tuple(cell for cell in start.cells if cell.number not in done)
-
-    return [start for start in starts_left(directory, record, record.plan, whole, not_done) if start.cells]
-
-
-def starts_left(
-    directory: Path, record: RunRecord, recorded: Plan, whole: Plan, cells_left: CellsLeft
-) -> list[PlannedStart]:
-    """Return every start of the plan with the cells that are left of it.
-
-    One that was begun already gets a number after all that are there. The starts are today's, since what is
-    read back from a file has mappings where options were. Raises StoreError if `whole`, today's plan, is not
-    `recorded`, or if the run was begun on another machine.
+    Raises StoreError: see check_same.
     """
+    check_same(directory, record, record.plan, whole)
+    done = {cell.number for cell in store.read_cells(directory) if cell.counts}
+    cells = [tuple(cell for cell in start.cells if cell.number not in done) for start in whole.starts]
+    return [start for start in renumbered(directory, record, whole, cells) if start.cells]
+
+
+def check_same(directory: Path, record: RunRecord, recorded: Plan, whole: Plan) -> None:
+    """Raise StoreError if today's plan is not the recorded one, or the run was begun on another machine."""
     if _measured(recorded) != _measured(whole):
         raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
-    _check_machine(directory, record)
+    now = environment.facts()
+    was, is_now = record.environment.get("machine", {}), now["machine"]
+    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
+    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
+        changed.append("devices")
+    if changed:
+        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+
+
+def renumbered(
+    directory: Path, record: RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
+) -> list[PlannedStart]:
+    """Return every start of today's plan, with the cells that are left of it.
+
+    One that was begun already gets a number after all that are there. The starts are today's, since what is
+    read back from a file has mappings where options were.
+    """
     begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
-    for start, was in zip(whole.starts, record.plan.starts, strict=True):
-        is_begun = was.index in begun
-        cells = cells_left(start, was, is_begun)
-        last += bool(cells) and is_begun
-        left.append(replace(start, cells=cells, index=last if cells and is_begun else was.index))
+    for start, was, own in zip(whole.starts, record.plan.starts, cells, strict=True):
+        is_again = bool(own) and was.index in begun
+        last += is_again
+        left.append(replace(start, cells=own, index=last if is_again else was.index))
     return left
 
 
@@ -72,20 +81,6 @@ def _measured(planned: Plan) -> list[object]:
         for start in planned.starts
     ]
     return list(msgspec.json.decode(msgspec.json.encode(measured)))
-
-
-# Facts without which the cells of one run could not stand side by side.
-_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
-
-
-def _check_machine(directory: Path, record: RunRecord) -> None:
-    now = environment.facts()
-    was, is_now = record.environment.get("machine", {}), now["machine"]
-    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
-    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
-        changed.append("devices")
-    if changed:
-        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
 
 
 def choices_of(record: RunRecord) -> Choices:

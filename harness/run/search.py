@@ -83,21 +83,24 @@ def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRec
     """Return the starts that did not come to their end, to be begun again, and the record with them.
 
     The cells of their first attempt stay on disk and leave the plan. Raises StoreError if today's bench would
-    begin a start otherwise, and on another machine (resume.starts_left).
+    begin a start otherwise, and on another machine (resume.check_same).
     """
     # Each start as it was before its first trial: without the cells that the search has added.
     first = max((len(start.cells) for start in whole.starts), default=0)
     starts = tuple(replace(start, cells=start.cells[:first]) for start in record.plan.starts)
-    ended = {start.name for start in store.read_starts(directory) if start.status == "completed"}
+    resume.check_same(directory, record, replace(record.plan, starts=starts), whole)
+    status = {start.name: start.status for start in store.read_starts(directory)}
     numbers = itertools.count(_last_number(record.plan) + 1)
-
-    def again(start: PlannedStart, was: PlannedStart, is_begun: bool) -> tuple[PlannedCell, ...]:
-        if was.name in ended:
-            return ()
-        kept = (next(numbers) if is_begun else cell.number for cell in was.cells)
-        return tuple(replace(cell, number=number) for cell, number in zip(start.cells, kept, strict=False))
-
-    left = resume.starts_left(directory, record, replace(record.plan, starts=starts), whole, again)
+    cells = []
+    for start, was in zip(whole.starts, starts, strict=True):
+        planned = () if status.get(was.name) == "completed" else zip(start.cells, was.cells, strict=True)
+        cells.append(
+            tuple(
+                replace(cell, number=next(numbers) if was.name in status else old.number)
+                for cell, old in planned
+            )
+        )
+    left = resume.renumbered(directory, record, whole, cells)
     kept = tuple(new if new.cells else was for new, was in zip(left, record.plan.starts, strict=True))
     return replace(record, plan=replace(record.plan, starts=kept)), [start for start in left if start.cells]
 
