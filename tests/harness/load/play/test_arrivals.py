@@ -46,7 +46,8 @@ def test_the_phases_follow_each_other() -> None:
 
 
 def test_a_cell_may_take_all_steps_and_its_grace() -> None:
-    assert longest_s(Load(warmup_s=2, duration_s=10)) == 2 + 40 + 40
+    assert longest_s(Load(warmup_s=2, duration_s=10, timeout_s=30)) == 2 + 40 + 40
+    assert longest_s(Load(warmup_s=2, duration_s=10, timeout_s=90)) == 2 + 40 + 90
     assert longest_s(Load(warmup_s=2, duration_s=10, steps=1, ramp_down_s=5, grace_s=1)) == 2 + 10 + 5
     assert longest_s(Load(warmup_s=2, duration_s=None, conversations=9)) == inf
 
