@@ -23,20 +23,7 @@ from harness.contracts.deployments import (
     Weights,
     WeightsFile,
 )
-from harness.contracts.engines import (
-    METRICS_PATH,
-    CacheReset,
-    Engine,
-    Hint,
-    HttpCall,
-    MemoryNeed,
-    MemoryPart,
-    Said,
-    ServerMetric,
-    ServerTerm,
-    Stage,
-    Tuned,
-)
+from harness.contracts.engines import Engine, Hint, Said, Stage, Tuned
 from harness.contracts.fitness import (
     FOREIGN_SHARE,
     LOOK_S,
@@ -80,6 +67,15 @@ from harness.contracts.plans import (
 )
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_values
+from harness.contracts.servers import (
+    METRICS_PATH,
+    CacheReset,
+    HttpCall,
+    MemoryNeed,
+    MemoryPart,
+    ServerMetric,
+    ServerTerm,
+)
 from harness.contracts.words import (
     CellStatus,
     EndedBy,

@@ -34,8 +34,6 @@ def missing_starts(directory: Path, record: RunRecord, whole: Plan) -> list[Plan
 
 def check_same(directory: Path, record: RunRecord, recorded: Plan, whole: Plan) -> None:
     """Raise StoreError if today's plan is not the recorded one, or the run was begun on another machine."""
-    if _measured(recorded) != _measured(whole):
-        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
     now = environment.facts()
     was, is_now = record.environment.get("machine", {}), now["machine"]
     changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
@@ -43,6 +41,9 @@ def check_same(directory: Path, record: RunRecord, recorded: Plan, whole: Plan) 
         changed.append("devices")
     if changed:
         raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+    # Last, since another device plans another KV cache.
+    if _measured(recorded) != _measured(whole):
+        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
 
 
 def renumbered(

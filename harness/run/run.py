@@ -39,7 +39,7 @@ def run_starts(
 
 
 def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[CellRecord]:
-    """Measure one start. What fails ends this start and not the run: a lost device or a full disk, too."""
+    """Measure one start. What fails in it ends this start and not the run, a lost device too."""
     site.observer.start_begins(start)
     record = new_record(start, site)
     done: list[CellRecord] = []

@@ -122,9 +122,9 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
 def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if uses_devices(start.deployment) else ()
-    spec = launch_spec(start, site, record.path.parent, devices)
     used = _used_memory(devices)
     idle = site.guard.before_start(used, devices, partial(site.observer.start_held, start))
+    spec = launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
     site.observer.start_launches(start)
     record.update(
         memory_kind=used.kind,
