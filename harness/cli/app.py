@@ -109,7 +109,7 @@ COMMANDS = {
         "bench doctor --json",
     ),
     "selftest": Command(
-        "proving",
+        "selftest",
         "selftest_command",
         "Measure bench's own error on this machine, for the reports to quote. Takes about a minute.",
         "bench selftest --quick",

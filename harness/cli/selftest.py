@@ -1,12 +1,20 @@
-"""What `bench selftest` prints."""
+"""`bench selftest`: measure bench's own error, and say up to which load it is small."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import Annotated
+
+import typer
 from rich.markup import escape
 
+from engines.reference.sends import read_sends
+from harness.cli.arguments import Json, Quiet, out, print_json, signals_interrupt
+from harness.cli.progress.progress import Show
 from harness.cli.show.tables import Row, print_rows
 from harness.contracts import SelfTest, SelfTestStep
+from harness.install import install
+from harness.processes.running import reap
+from harness.selftest import known_error, selftest
 from harness.selftest.selftest import Rung
 
 _EXPLAINED = """\
@@ -15,7 +23,45 @@ TTFT and E2E: the client's from sending the request, the server's from that requ
 of fewer than 100 the p99 is the largest"""
 
 
-def step_in_short(step: SelfTestStep) -> str:
+def selftest_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
+    loads: Annotated[
+        str | None,
+        typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
+    cache = install.cache_dir()
+    native = selftest.find_reference("native", cache, read_sends)
+    reference = native or selftest.find_reference("python", cache, read_sends)
+    assert reference is not None
+    ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
+    with signals_interrupt(), Show(quiet=quiet) as show:
+        for said in reap(cache / "running"):
+            show.line(said)
+        if not native:
+            show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
+        show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
+        result = selftest.run(
+            reference,
+            ladder,
+            cache / "running",
+            lambda rung, progress: show.rung(ladder, rung, progress),
+            lambda step: show.line(_in_short(step)),
+        )
+        kept = known_error.keep(cache, result)
+        show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
+    if as_json:
+        print_json(result)
+    else:
+        _print_selftest(result)
+    if any(step.failed for step in result.steps):
+        raise typer.Exit(1)
+
+
+def _in_short(step: SelfTestStep) -> str:
     """Return what one load of the self-test came to, in a line."""
     rung = Rung(step.streams, step.chunks_per_s).label
     if step.ttft_error_s is None:
@@ -24,7 +70,7 @@ def step_in_short(step: SelfTestStep) -> str:
     return f"  {rung}: TTFT error p50 {middle}, p99 {p99}; {step.requests} requests, {step.failed} failed"
 
 
-def print_selftest(out: Console, result: SelfTest) -> None:
+def _print_selftest(result: SelfTest) -> None:
     """Print the errors at each load, then up to which load they are small."""
     print_rows(out, [_step_row(step) for step in result.steps])
     out.print(_EXPLAINED)
