@@ -37,23 +37,23 @@ class Build:
 
     @property
     def label(self) -> str:
-        """The engine, with what is not its first program or bench's own environment."""
+        """Return the engine's name, then a program that is not its first and the user's environment."""
         program = None if self.program == ENGINES[self.engine].programs[0] else self.program
         return " ".join(filter(None, (self.engine, program, self.environment)))
 
     @property
     def has_own_program(self) -> bool:
-        """Whether the program is the user's, by its path."""
+        """Return whether the program is the user's, given by its path."""
         return "/" in (self.program or "")
 
     @property
     def is_own(self) -> bool:
-        """Whether the user brought it."""
+        """Return whether the user brought it."""
         return self.environment is not None or self.has_own_program
 
     @property
     def install_line(self) -> str:
-        """The command that installs it."""
+        """Return the command that installs it."""
         named = self.program not in (None, ENGINES[self.engine].programs[0])
         return f"bench install {self.engine}" + (f" --program {self.program}" if named else "")
 
@@ -191,7 +191,7 @@ def _found(name: str, program: str | None, spec: InstallSpec, line: str, cache: 
 
 
 def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> str | None:
-    """Return the version of the distribution that is called as the program or the engine is, or begins so."""
+    """Return the version of the distribution whose name is, or begins with, the program's or the engine's."""
     by_name = {_plain(distribution): version for distribution, version in versions.items()}
     begins = sorted(each for each in by_name if each.startswith(_plain(name) + "-"))
     wanted = [*map(_plain, filter(None, (program, name))), *begins]

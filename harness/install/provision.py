@@ -72,7 +72,7 @@ class Provisions:
 
     @property
     def versions(self) -> Mapping[str, Mapping[str, str]]:
-        """Build -> distribution -> version; image -> its id."""
+        """Return build -> distribution -> version, and image -> its id."""
         images = {
             f"image {name}": {"image_id": str(facts["image_id"])} for name, facts in self.images.items()
         }
