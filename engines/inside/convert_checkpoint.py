@@ -69,13 +69,6 @@ def run_no_foreign_code() -> None:
         loader.from_pretrained = classmethod(load_own)  # type: ignore[method-assign, assignment]
 
 
-def convert(source: str, output: str, kind: str) -> None:
-    script = CONVERTER / "convert_hf_to_gguf.py"
-    sys.path.insert(0, str(CONVERTER))
-    sys.argv = [str(script), source, "--outfile", output, "--outtype", kind]
-    runpy.run_path(str(script), run_name="__main__")
-
-
 def why(error: BaseException, logged: str | None) -> str:
     """Return the reason in one line. The converter logs it, then exits with a number."""
     if isinstance(error, SystemExit):
@@ -88,6 +81,9 @@ def why(error: BaseException, logged: str | None) -> str:
 
 def main() -> None:
     source, output, kind = sys.argv[1:]
+    script = CONVERTER / "convert_hf_to_gguf.py"
+    sys.path.insert(0, str(CONVERTER))
+    sys.argv = [str(script), source, "--outfile", output, "--outtype", kind]
     os.environ.update(PROGRESS)
     sys.stderr = Lines(sys.stdout)
     last_error = LastError()
@@ -96,7 +92,7 @@ def main() -> None:
     print(f"reading {source}", flush=True)
     try:
         run_no_foreign_code()
-        convert(source, output, kind)
+        runpy.run_path(str(script), run_name="__main__")
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             return

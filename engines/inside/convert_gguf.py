@@ -38,12 +38,6 @@ class PlainReader(GGUFReader):
         return super()._get(*args, **kwargs)
 
 
-def output_name(reader: GGUFReader) -> str:
-    """Return the name of the matrix that makes the logits: the embedding where the two are tied."""
-    names = {tensor.name for tensor in reader.tensors}
-    return "output.weight" if "output.weight" in names else "token_embd.weight"
-
-
 def target_type(tensor: ReaderTensor, wanted: GGMLQuantizationType, output: str) -> GGMLQuantizationType:
     if len(tensor.shape) < 2:
         return GGMLQuantizationType.F32
@@ -75,24 +69,21 @@ def copy_metadata(reader: GGUFReader, writer: GGUFWriter, file_type: LlamaFileTy
             writer.add_key_value(field.name, field.contents(), kind, sub_type=of)
 
 
-def data_bytes(tensor: ReaderTensor, target: GGMLQuantizationType) -> int:
-    block, size = GGML_QUANT_SIZES[target]
-    return prod(int(n) for n in tensor.shape) // block * size
-
-
 def main() -> None:
     source, output, kind = sys.argv[1:]
     wanted, file_type = KINDS[kind]
     reader = PlainReader(source)
     writer = GGUFWriter(output, arch=reader.fields["general.architecture"].contents())
     copy_metadata(reader, writer, file_type)
-    last = output_name(reader)
+    names = {tensor.name for tensor in reader.tensors}
+    # The matrix that makes the logits: the embedding where the two are tied.
+    last = "output.weight" if "output.weight" in names else "token_embd.weight"
     targets = [target_type(tensor, wanted, last) for tensor in reader.tensors]
     for tensor, target in zip(reader.tensors, targets, strict=True):
         shape = [int(n) for n in reversed(tensor.shape)]
-        writer.add_tensor_info(
-            tensor.name, shape, np.dtype(np.float32), data_bytes(tensor, target), raw_dtype=target
-        )
+        block, size = GGML_QUANT_SIZES[target]
+        data_bytes = prod(shape) // block * size
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), data_bytes, raw_dtype=target)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()

@@ -23,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 os.environ |= {
@@ -44,6 +45,14 @@ REFUSED, REFUSAL = 4, "refused: "
 TIMEOUT_S, PROGRESS_S = 20.0, 2.0
 TOKEN: str | bool = os.environ.get("HF_TOKEN") or False
 ENDPOINT = os.environ.get("HF_ENDPOINT", "the hub")
+# What the hub answers where it refuses. The kinds stand before those that they are of.
+ANSWERS = {
+    GatedRepoError: "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of "
+    "yours",
+    RevisionNotFoundError: "it has no revision {revision}",
+    RepositoryNotFoundError: "no such repository, or a private one that needs HF_TOKEN",
+    HfHubHTTPError: "{endpoint} answered {error.response.status_code}",
+}
 
 
 def ask(repo: str, revision: str) -> None:
@@ -70,11 +79,10 @@ def ask(repo: str, revision: str) -> None:
 
 
 def read_object(path: Path) -> object:
-    try:
+    with suppress(ValueError, RecursionError):
         found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def download(repo: str, commit: str, output: str, total: str, *names: str) -> None:
@@ -113,15 +121,8 @@ def tell(folder: Path, total: int, done: threading.Event) -> None:
 
 def refusal(error: Exception, revision: str) -> str | None:
     """Return a clause on why the hub gives nothing; None for a mistake of ours."""
-    # The kinds before those that they are of.
-    if isinstance(error, GatedRepoError):
-        return "it is gated: accept its terms on its page at the hub, and set HF_TOKEN to a token of yours"
-    if isinstance(error, RevisionNotFoundError):
-        return f"it has no revision {revision}"
-    if isinstance(error, RepositoryNotFoundError):
-        return "no such repository, or a private one that needs HF_TOKEN"
-    if isinstance(error, HfHubHTTPError):
-        return f"{ENDPOINT} answered {error.response.status_code}"
+    if answered := next((clause for kind, clause in ANSWERS.items() if isinstance(error, kind)), None):
+        return answered.format(revision=revision, endpoint=ENDPOINT, error=error)
     is_of_transport = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
     if isinstance(error, ConnectionError | LocalEntryNotFoundError) or (
         is_of_transport and type(error).__name__.startswith("Connect")  # ConnectError, ConnectTimeout

@@ -39,7 +39,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
@@ -155,22 +155,28 @@ def overridden(options: Options, wanted: Any) -> Options:
     return replace(options, **changes)
 
 
+ARGUMENTS: tuple[tuple[str, Callable[[str], object], object, str], ...] = (
+    ("model", str, "reference", "name in /v1/models"),
+    ("port", int, 0, "on 127.0.0.1; 0: any free one"),
+    ("sends", Path, None, "directory: record send times in its sends.bin"),
+    ("context-length", count, 131072, "prompt and output, tokens"),
+    ("ttft-s", seconds, 0.05, "from the start in a slot to chunk 0"),
+    ("itl-s", seconds, 0.01, "between chunks, on an absolute schedule"),
+    ("output-tokens", count, None, "of each answer, at most max_tokens"),
+    ("slots", count, 64, "generations at once; others wait"),
+    ("start-delay-s", seconds, 0.0, "before it listens"),
+    ("fault", str, None, ", ".join(FAULTS)),
+    ("label", str, "", "shown in /info"),
+    ("tokens-per-chunk", count, 1, "output tokens of one chunk"),
+    ("prefill-per-token-s", seconds, 0.0, "added to the TTFT"),
+    ("memory-bytes", int, 0, "hold that much memory"),
+)
+
+
 def read_arguments() -> Options:
     parser = argparse.ArgumentParser(usage="%(prog)s [options]", allow_abbrev=False)
-    parser.add_argument("--model", default="reference", help="name in /v1/models")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: any free one")
-    parser.add_argument("--sends", type=Path, metavar="DIR", help="record send times in DIR/sends.bin")
-    parser.add_argument("--context-length", type=count, default=131072, help="prompt and output, tokens")
-    parser.add_argument("--ttft-s", type=seconds, default=0.05, help="from the start in a slot to chunk 0")
-    parser.add_argument("--itl-s", type=seconds, default=0.01, help="between chunks, on an absolute schedule")
-    parser.add_argument("--output-tokens", type=count, help="of each answer, at most max_tokens")
-    parser.add_argument("--slots", type=count, default=64, help="generations at once; others wait")
-    parser.add_argument("--start-delay-s", type=seconds, default=0.0, help="before it listens")
-    parser.add_argument("--fault", help=", ".join(FAULTS))
-    parser.add_argument("--label", default="", help="shown in /info")
-    parser.add_argument("--tokens-per-chunk", type=count, default=1)
-    parser.add_argument("--prefill-per-token-s", type=seconds, default=0.0, help="added to the TTFT")
-    parser.add_argument("--memory-bytes", type=int, default=0, help="hold that much memory")
+    for name, kind, default, text in ARGUMENTS:
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     parser.add_argument("--role-chunk", action="store_true", help="begin with a role-only chunk at once")
     arguments = vars(parser.parse_args())
     try:
@@ -324,23 +330,16 @@ class Sends:
     """Writes sends.bin, if a directory was given."""
 
     def __init__(self, directory: Path | None) -> None:
-        self.file = None
-        if directory:
-            self.file = (directory / "sends.bin").open("ab+")
-            self.file.seek(0)
-            header = SENDS_HEADER.pack(b"RFSENDS\n", SENDS_VERSION, SENDS_RECORD.size)
-            found = self.file.read(len(header))
-            if found not in (b"", header):
-                raise OSError(f"{self.file.name}: not a record of version {SENDS_VERSION}; move it away")
-            self.file.write(b"" if found else header)
+        self.file = (directory / "sends.bin" if directory else Path(os.devnull)).open("ab+")
+        self.file.seek(0)
+        header = SENDS_HEADER.pack(b"RFSENDS\n", SENDS_VERSION, SENDS_RECORD.size)
+        found = self.file.read(len(header))
+        if found not in (b"", header):
+            raise OSError(f"{self.file.name}: not a record of version {SENDS_VERSION}; move it away")
+        self.file.write(b"" if found else header)
 
     def add(self, request_id: str, chunk: int, due_ns: int, sent_ns: int) -> None:
-        if self.file:
-            self.file.write(SENDS_RECORD.pack(request_id.encode("ascii", "replace"), chunk, due_ns, sent_ns))
-
-    def flush(self) -> None:
-        if self.file:
-            self.file.flush()
+        self.file.write(SENDS_RECORD.pack(request_id.encode("ascii", "replace"), chunk, due_ns, sent_ns))
 
 
 class State:
@@ -563,7 +562,7 @@ async def strike(connection: Connection, state: State, job: Job, sent: int) -> b
             error = framed(error_json("fault error", 500))
             write_end(connection, state, job, error + framed("[DONE]"))
         case "exit":
-            state.sends.flush()
+            state.sends.file.flush()
             os._exit(3)
     return True
 
@@ -629,8 +628,8 @@ async def serve(options: Options) -> None:
         )
         print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         while not await set_within(stop, FLUSH_PERIOD_S):
-            state.sends.flush()
-    state.sends.flush()
+            state.sends.file.flush()
+    state.sends.file.flush()
 
 
 class Selector(selectors.DefaultSelector):
@@ -649,15 +648,11 @@ async def set_within(event: asyncio.Event, limit_s: float) -> bool:
     return event.is_set()
 
 
-def raise_file_limit() -> None:
+def main() -> None:
+    options = read_arguments()
     with suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def main() -> None:
-    options = read_arguments()
-    raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Selector())) as runner:
             runner.run(serve(options))

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFReader
-from gguf.gguf_reader import ReaderTensor
 from gguf.quants import dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
@@ -27,6 +26,10 @@ LOCAL_ROPE_BASE = 10_000.0
 END_OF_TURN = "<end_of_turn>"
 # tokenizer.ggml.token_type. Source: llama.cpp, enum llama_token_type.
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+OUTER_TENSORS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+}
 TENSORS = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -48,10 +51,8 @@ TENSORS = {
 
 
 def checkpoint_name(name: str) -> str:
-    if name == "token_embd.weight":
-        return "model.embed_tokens.weight"
-    if name == "output_norm.weight":
-        return "model.norm.weight"
+    if name in OUTER_TENSORS:
+        return OUTER_TENSORS[name]
     _, layer, kind, end = name.split(".")
     return f"model.layers.{layer}.{TENSORS[kind]}.{end}"
 
@@ -60,12 +61,6 @@ def bfloat16(values: np.ndarray) -> np.ndarray:
     """Return the upper half of each float32, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def plain_values(tensor: ReaderTensor) -> np.ndarray:
-    """Return float32 as transformers keeps them: GGUF files of Gemma hold norm weights with 1 added."""
-    values = dequantize(tensor.data, tensor.tensor_type)
-    return values - 1.0 if "norm" in tensor.name else values
 
 
 def write_tensors(reader: GGUFReader, path: Path) -> int:
@@ -81,7 +76,10 @@ def write_tensors(reader: GGUFReader, path: Path) -> int:
     with path.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for number, tensor in enumerate(reader.tensors, 1):
-            out.write(bfloat16(plain_values(tensor)).tobytes())
+            values = dequantize(tensor.data, tensor.tensor_type)
+            # GGUF files of Gemma hold norm weights with 1 added, transformers does not.
+            plain = values - 1.0 if "norm" in tensor.name else values
+            out.write(bfloat16(plain).tobytes())
             if number % 60 == 0 or number == len(reader.tensors):
                 print(f"bf16: {number} of {len(reader.tensors)} tensors", flush=True)
     return end // 2
@@ -184,24 +182,6 @@ def make_tokenizer(reader: GGUFReader) -> Tokenizer:
     return tokenizer
 
 
-def tokenizer_configuration(
-    reader: GGUFReader, tokens: list[str], context_length: int, template: str
-) -> dict[str, Any]:
-    ids = special_ids(reader)
-    return {
-        # The class that takes tokenizer.json as it is, in transformers 4 and 5.
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": tokens[ids["bos_token_id"]],
-        "eos_token": tokens[ids["eos_token_id"]],
-        "pad_token": tokens[ids["pad_token_id"]],
-        "unk_token": tokens[reader.fields["tokenizer.ggml.unknown_token_id"].contents()],
-        "add_bos_token": True,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": context_length,
-        "chat_template": template,
-    }
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -224,9 +204,18 @@ def main() -> None:
     )
     write_json(
         output / "tokenizer_config.json",
-        tokenizer_configuration(
-            reader, tokens, config["max_position_embeddings"], template.read_text(encoding="utf-8")
-        ),
+        {
+            # The class that takes tokenizer.json as it is, in transformers 4 and 5.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": tokens[ids["bos_token_id"]],
+            "eos_token": tokens[ids["eos_token_id"]],
+            "pad_token": tokens[ids["pad_token_id"]],
+            "unk_token": tokens[reader.fields["tokenizer.ggml.unknown_token_id"].contents()],
+            "add_bos_token": True,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": config["max_position_embeddings"],
+            "chat_template": template.read_text(encoding="utf-8"),
+        },
     )
     print("bf16: writing the tokenizer", flush=True)
     make_tokenizer(reader).save(str(output / "tokenizer.json"))

@@ -68,25 +68,10 @@ def check_weights(folder: Path) -> None:
         _header(folder / name)
 
 
-def has_weights(folder: Path) -> bool:
-    """Return whether all weights are there."""
-    try:
-        check_weights(folder)
-    except UserError:
-        return False
-    return True
-
-
 def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
     """Return the shape, with the parameters counted in the files unless they are packed there."""
     counted = sum(prod(tensor["shape"]) for _, tensor in _tensors(folder)) if is_plain(config) else None
     return facts_of(config, counted)
-
-
-def tensor_shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield names and shapes of a safetensors file's tensors, from its header."""
-    for name, tensor in _header(path).items():
-        yield name, tuple(tensor["shape"])
 
 
 def stored_precision(folder: Path) -> str | None:

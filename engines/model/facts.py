@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engines.model import hub
-from engines.model.checkpoint import check_shape, config_of, facts_in, has_weights, read_config
+from engines.model.checkpoint import check_shape, check_weights, config_of, facts_in, read_config
 from engines.model.gguf_file import gguf_facts, gguf_header
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
@@ -73,10 +73,16 @@ def most_context(model: str) -> int | None:
 
 def _of_path(model: str, path: Path) -> KnownFacts:
     if path.is_dir():
-        inside = next(iter(sorted(path.glob("*.gguf"))), None)
-        if inside is not None and not (path / "config.json").is_file():
-            raise UserError(f"model={model} is a directory; give a file in it, such as model={inside}")
-        return _of_directory(model, path)
+        inside = sorted(path.glob("*.gguf"))
+        if inside and not (path / "config.json").is_file():
+            raise UserError(f"model={model} is a directory; give a file in it, such as model={inside[0]}")
+        config = config_of(path)
+        try:
+            check_weights(path)
+        except UserError:  # a shape is all that is asked for
+            return _whole(model, config, facts_of(config), "its config.json")
+        counted_by = "its files" if is_plain(config) else None
+        return _whole(model, config, facts_in(path, config), "its config.json", counted_by, "weights")
     if path.exists() and not path.is_file():
         raise UserError(f"model={model}: neither a file nor a directory")
     if not path.is_file():
@@ -88,15 +94,6 @@ def _of_path(model: str, path: Path) -> KnownFacts:
         config = read_config(path, f"model={model}")
         return _whole(model, config, facts_of(config), "its config.json")
     return _of_gguf(model, path)
-
-
-def _of_directory(model: str, folder: Path) -> KnownFacts:
-    config = config_of(folder)
-    if not has_weights(folder):
-        return _whole(model, config, facts_of(config), "its config.json")
-    counted_by = "its files" if is_plain(config) else None
-    known = _whole(model, config, facts_in(folder, config), "its config.json", counted_by)
-    return replace(known, origin="weights")
 
 
 def _of_hub(model: str) -> KnownFacts:
@@ -116,8 +113,8 @@ def _of_hub(model: str) -> KnownFacts:
     # Of a quantized checkpoint the hub counts packed numbers.
     counted = page.parameters if is_plain(page.config) else None
     facts = facts_of(page.config, counted)
-    known = _whole(model, page.config, facts, "config.json on the hub", "the hub" if counted else None)
-    return replace(known, origin="hub")
+    counted_by = "the hub" if counted else None
+    return _whole(model, page.config, facts, "config.json on the hub", counted_by, "hub")
 
 
 def _whole(
@@ -126,6 +123,7 @@ def _whole(
     facts: ModelFacts | None,
     source: str,
     counted_by: str | None = None,
+    origin: Literal["hub", "weights", "shape"] = "shape",
 ) -> KnownFacts:
     """Return the facts with parameters: counted, computed from the shape, or estimated from it."""
     if facts is None:
@@ -136,8 +134,7 @@ def _whole(
         how, is_estimated = "estimated as if it were built like Llama", True
     if not facts.parameters:
         raise UserError(f"model={model}: {_UNTOLD}")
-    is_stretched = is_rope_scaled(config)
-    return KnownFacts(facts, f"{source}, parameters {how}", is_estimated, is_stretched=is_stretched)
+    return KnownFacts(facts, f"{source}, parameters {how}", is_estimated, origin, is_rope_scaled(config))
 
 
 def _of_gguf(model: str, path: Path) -> KnownFacts:

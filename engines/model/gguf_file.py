@@ -106,12 +106,11 @@ def gguf_facts(header: Header) -> ModelFacts | None:
     architecture counts; of an unknown one none are counted, so memory is over-estimated.
     """
     said = header.of_model
+    is_untied = "output.weight" in header.tensors
+    is_all = header.is_whole and "token_embd.weight" in header.tensors
     try:
-        layers, width, heads = (
-            int(said("block_count")),
-            said("embedding_length"),
-            _alike(said("attention.head_count")),
-        )
+        layers, width = int(said("block_count")), said("embedding_length")
+        heads = _alike(said("attention.head_count"))
         kv_heads = said("attention.head_count_kv", heads)
         window, sliding_layers = _sliding(header, layers)
         interval, rank = said("full_attention_interval"), said("attention.kv_lora_rank")
@@ -129,7 +128,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
             latent_size=int(rank) + int(said("rope.dimension_count")) if rank else None,
             vocabulary=_vocabulary(header),
             hidden_size=int(width),
-            ties_embeddings=_ties_embeddings(header),
+            ties_embeddings=not is_untied if is_untied or is_all else None,
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
@@ -160,12 +159,6 @@ def _vocabulary(header: Header) -> int | None:
     if len(shape) == 2:
         return shape[1]
     return header.of_model("vocab_size") or header.lengths.get("tokenizer.ggml.tokens")
-
-
-def _ties_embeddings(header: Header) -> bool | None:
-    if "output.weight" in header.tensors:
-        return False
-    return True if header.is_whole and "token_embd.weight" in header.tensors else None
 
 
 # --- the bytes -------------------------------------------------------------------------------------

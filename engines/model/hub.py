@@ -24,6 +24,7 @@ from harness.whole_files import write_whole
 PROGRAM = Path(__file__).parent.parent / "inside" / "hub.py"
 # How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
 REFUSED, REFUSAL = 4, "refused: "
+INSTEAD = "a copy of it on this machine is model=/path"
 # For its two requests, each of which has a limit of its own, and for starting a Python.
 _LIMIT_S = 90.0
 
@@ -74,16 +75,10 @@ def refresh(repo: HubRepo, cache: Path) -> None:
     """Ask the hub and keep its page. Raise MissingError where it gives none."""
     said = ask(repo)
     if isinstance(said, Reason):
-        raise refused(repo, said.text)
+        raise MissingError(f"{repo.repo} could not be downloaded: {said.text}; {INSTEAD}")
     path = page_path(repo, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, said.encode())
-
-
-def refused(repo: HubRepo, why: str) -> MissingError:
-    """Return the error that says why nothing is downloaded, and what would do instead."""
-    text = f"{repo.repo} could not be downloaded: {why}; a copy of it on this machine is model=/path"
-    return MissingError(text)
 
 
 def page_of(text: str) -> HubPage:

@@ -70,11 +70,9 @@ def is_plain(config: Config) -> bool:
 
 
 def _compressed(quantized: Config) -> str:
-    """Return what the groups of a compressed-tensors checkpoint have in common."""
     named = quantized.get("config_groups")
-    groups = (
-        [each for each in named.values() if isinstance(each, Mapping)] if isinstance(named, Mapping) else []
-    )
+    values = named.values() if isinstance(named, Mapping) else ()
+    groups = [each for each in values if isinstance(each, Mapping)]
     weights = [each for group in groups if isinstance(each := group.get("weights") or {}, Mapping)]
     kinds = {(each.get("type"), each.get("num_bits")) for each in weights}
     if kinds == {("float", 8)}:
@@ -155,15 +153,12 @@ def is_rope_scaled(config: Config) -> bool:
 
     Llama 3.1's own kind is counted in already.
     """
-    for part in (text_part(config), config):
-        for name in ("rope_scaling", "rope_parameters"):
-            said = part.get(name)
-            # rope_parameters may hold a part for each kind of layer.
-            parts = [said, *said.values()] if isinstance(said, Mapping) else []
-            kinds = [each.get("rope_type") or each.get("type") for each in parts if isinstance(each, Mapping)]
-            if any(kind not in (None, "default", "llama3") for kind in kinds):
-                return True
-    return False
+    names = ("rope_scaling", "rope_parameters")
+    said = [part.get(name) for part in (text_part(config), config) for name in names]
+    # rope_parameters may hold a part for each kind of layer.
+    parts = [each for part in said if isinstance(part, Mapping) for each in (part, *part.values())]
+    kinds = [each.get("rope_type") or each.get("type") for each in parts if isinstance(each, Mapping)]
+    return any(kind not in (None, "default", "llama3") for kind in kinds)
 
 
 def _head_size(text: Config) -> int:
@@ -234,10 +229,9 @@ _FAMILIES = {
 def ties_embeddings(config: Config) -> bool:
     """Return whether the output layer is the embedding's matrix."""
     text = text_part(config)
-    for part in (text, config):
-        if part.get("tie_word_embeddings") is not None:
-            return bool(part["tie_word_embeddings"])
-    return _FAMILIES.get(str(text.get("model_type")), _LLAMA).is_tied
+    said = [part.get("tie_word_embeddings") for part in (text, config)]
+    by_default = _FAMILIES.get(str(text.get("model_type")), _LLAMA).is_tied
+    return bool(next((each for each in said if each is not None), by_default))
 
 
 def parameters_of(config: Config) -> int | None:

@@ -50,22 +50,18 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
     """Return the finished weights; None where they are absent or unfinished. Quick: compares no hashes."""
     for way in _ways(weights, cache):
         if isinstance(way, Way) and (manifest := _manifest(way, cache)):
-            return _file(way, manifest, weights, cache)
+            stored, wanted = manifest.get("quantization", way.quantization), weights.quantization
+            cast = f"stored as {stored}, cast to {wanted} on load" if stored != wanted else None
+            return WeightsFile(
+                # Of a GGUF file in parts the first, from which an engine finds the others.
+                way.at(cache) / manifest.get("first", ""),
+                manifest["size_bytes"],
+                manifest.get("sha256"),
+                "; ".join(filter(None, (manifest["note"], cast))) or None,
+                way.facts or (ModelFacts(**manifest["facts"]) if manifest.get("facts") else None),
+                way.model.chat_template if way.model else None,
+            )
     return None
-
-
-def _file(way: Way, manifest: kept.Manifest, weights: Weights, cache: Path) -> WeightsFile:
-    path, stored, wanted = way.at(cache), manifest.get("quantization", way.quantization), weights.quantization
-    cast = f"stored as {stored}, cast to {wanted} on load" if stored != wanted else None
-    return WeightsFile(
-        # Of a GGUF file in parts the first, from which an engine finds the others.
-        path / manifest["first"] if manifest.get("first") else path,
-        manifest["size_bytes"],
-        manifest.get("sha256"),
-        "; ".join(filter(None, (manifest["note"], cast))) or None,
-        way.facts or (ModelFacts(**manifest["facts"]) if manifest.get("facts") else None),
-        way.model.chat_template if way.model else None,
-    )
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:

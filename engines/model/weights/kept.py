@@ -31,11 +31,14 @@ def read(path: Path) -> Manifest | None:
     """
     try:
         manifest: Manifest = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
-        if {"sha256", "size_bytes", "note"} <= manifest.keys() and _sizes_agree(path, manifest):
-            return manifest
+        if "files" in manifest:
+            sizes = {path / name: file["size_bytes"] for name, file in manifest["files"].items()}
+        else:
+            sizes = {path: manifest["size_bytes"]}
+        is_whole = all(each.is_file() and each.stat().st_size == size for each, size in sizes.items())
+        return manifest if is_whole and {"sha256", "size_bytes", "note"} <= manifest.keys() else None
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        pass
-    return None
+        return None
 
 
 def finish(
@@ -128,12 +131,6 @@ def bytes_below(folder: Path) -> int:
 
 def _manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
-
-
-def _sizes_agree(path: Path, manifest: Manifest) -> bool:
-    if "files" not in manifest:
-        return path.is_file() and path.stat().st_size == manifest["size_bytes"]
-    return all((path / name).stat().st_size == file["size_bytes"] for name, file in manifest["files"].items())
 
 
 def _remove(path: Path) -> None:

@@ -40,8 +40,8 @@ _TAIL_LINES = 10
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
-# How a program ends that cannot: its last line says why.
-_CANNOT = 3
+# How a program ends that cannot go on: its last line says why.
+_CANNOT = (3, hub.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,6 @@ _PROGRAMS: Mapping[Step, _Program] = {
 }
 
 
-class ProgramError(MissingError):
-    """A program failed; `code` and `last_line` are what it ended with."""
-
-    def __init__(self, failure: str, code: int | None, tail: Sequence[str]) -> None:
-        super().__init__("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
-        self.code = code
-        self.last_line = tail[-1] if tail else ""
-
-
 @dataclass(frozen=True)
 class Means:
     """What making takes: where weights are kept, who makes environments, who runs commands, who is told."""
@@ -123,11 +114,12 @@ class Means:
         failure: str,
         environment: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
+        cannot: str | None = None,
     ) -> str:
         """Run a command, pass its lines on, and return the last one.
 
         `doing` is said now and then while it is silent. `on_line` gets its lines in place of our own. Raises
-        ProgramError, which begins with `failure`.
+        MissingError, which begins with `failure`; `cannot` is its text where the program itself says why.
         """
         tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
@@ -139,9 +131,12 @@ class Means:
             self.on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
 
         code = self.run([*map(str, argv)], environment or {}, read, say_alive)
+        last = tail[-1] if tail else ""
+        if cannot and code in _CANNOT:
+            raise MissingError(cannot.format(failure=failure, why=last.removeprefix(hub.REFUSAL)))
         if code != 0:
-            raise ProgramError(failure, code, list(tail))
-        return tail[-1] if tail else ""
+            raise MissingError("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
+        return last
 
 
 def make(way: Way, means: Means) -> None:
@@ -200,12 +195,8 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     failure = f"{way.quantization} could not be made from {source}"
     said: list[str] = []
     on_line = said.append if program.is_quiet else None
-    try:
-        last = means.program([*argv, source, part, *program.arguments(way)], doing, failure, _QUIET, on_line)
-    except ProgramError as error:
-        if error.code != _CANNOT:
-            raise
-        raise MissingError(f"{failure}; {error.last_line}") from None
+    argv += [source, part, *program.arguments(way)]
+    last = means.program(argv, doing, failure, _QUIET, on_line, cannot="{failure}; {why}")
     for line in said[-2:]:
         means.on_line(line)
     made_by = program.maker + _version(programs, program.package)
@@ -252,12 +243,8 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
             means.on_line(line)
 
     doing, failure = f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded"
-    try:
-        means.program([*argv, *(each.name for each in way.files)], doing, failure, on_line=tell)
-    except ProgramError as error:
-        if error.code != hub.REFUSED:
-            raise
-        raise hub.refused(repo, error.last_line.removeprefix(hub.REFUSAL)) from None
+    argv += [each.name for each in way.files]
+    means.program(argv, doing, failure, on_line=tell, cannot="{failure}: {why}; " + hub.INSTEAD)
     for stale in set(kept.files_below(part)) - {part / each.name for each in way.files}:
         stale.unlink()  # of a download that was cut short, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}

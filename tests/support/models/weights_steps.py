@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,14 @@ def reason_text(weights: Weights) -> str:
     reason = can_prepare(weights)
     assert isinstance(reason, Reason)
     return reason.text
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a safetensors file's tensors by their names, from its header."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
 
 
 def environment(folder: Path, program: str) -> Path:

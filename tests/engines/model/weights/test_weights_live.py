@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from places import TESTS
 from tensor_script import LOAD
+from weights_steps import tensor_shapes
 
-from engines.model.checkpoint import tensor_shapes
 from engines.model.gguf_file import gguf_header
 from engines.model.weights import find, prepare
 from engines.model.weights.kept import files_below, sha256_of
@@ -99,7 +99,7 @@ def manifest_of(found: WeightsFile) -> Mapping[str, Any]:
 
 def test_checkpoint_has_all_parameters_under_the_names_of_transformers() -> None:
     found = weights_of("bf16")
-    shapes = dict(tensor_shapes(found.path / "model.safetensors"))
+    shapes = tensor_shapes(found.path / "model.safetensors")
     assert len(shapes) == 236
     assert shapes["model.embed_tokens.weight"] == (262_144, 640)
     assert shapes["model.layers.17.self_attn.q_proj.weight"] == (1024, 640)
@@ -131,7 +131,7 @@ def test_manifest_has_the_hash_of_each_file(quantization: str) -> None:
 
 def test_awq_quantizes_the_layers_and_keeps_the_rest() -> None:
     found, source = weights_of("awq"), weights_of("bf16")
-    shapes = dict(tensor_shapes(found.path / "model.safetensors"))
+    shapes = tensor_shapes(found.path / "model.safetensors")
     # Four matrices of attention and three of the feed-forward part in each of 18 layers.
     assert sum(name.endswith(".qweight") for name in shapes) == 18 * 7
     assert shapes["model.embed_tokens.weight"] == (262_144, 640)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from tensor_script import LOAD
+from weights_steps import tensor_shapes
 
-from engines.model.checkpoint import tensor_shapes
 from engines.model.weights import find
 from engines.model.weights.kept import files_below, sha256_of
 from engines.model.weights.tools import CHECKPOINT
@@ -56,7 +56,7 @@ def manifest_of(found: WeightsFile) -> Mapping[str, Any]:
 
 def test_the_layers_are_quantized_and_the_rest_is_kept() -> None:
     found, source = weights_of("w4a16"), weights_of("bf16")
-    shapes = dict(tensor_shapes(found.path / "model.safetensors"))
+    shapes = tensor_shapes(found.path / "model.safetensors")
     # Four matrices of attention and three of the feed-forward part in each of 18 layers.
     assert sum(name.endswith(".weight_packed") for name in shapes) == 18 * 7
     assert shapes["model.layers.17.mlp.down_proj.weight_packed"] == (640, 2048 // 8)
