@@ -102,10 +102,15 @@ def bounded(
 
 
 def _comparable(deployment: Deployment) -> object:
-    """Return what deployments that are to have the same KV cache share; None for one without a cache of
-    ours."""
+    """Return what deployments share that are to have the same KV cache.
+
+    None for one without a cache of ours, or whose size was given: that is not changed.
+    """
     terms = deployment.terms
-    if not terms.kv_cache_tokens or terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
+    if terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
+        return None
+    filled = (terms.context_length or 0) * (terms.concurrent_sequences or 0)
+    if not terms.kv_cache_tokens or terms.kv_cache_tokens != filled:
         return None
     return deployment.model, terms.context_length, terms.kv_cache_tokens
 

@@ -44,11 +44,12 @@ def library() -> Any:
 
 def close() -> None:
     """Close NVML if it is open; the next question opens it again. Block for up to SHUTDOWN_LIMIT_S."""
-    while _opened:
-        pynvml = _opened.pop()
-        # A lost device may refuse, and a driver that hangs not return; there is nothing left to free.
-        with suppress(pynvml.NVMLError, TimeoutError):
-            within(SHUTDOWN_LIMIT_S, pynvml.nvmlShutdown)
+    with _opening:
+        while _opened:
+            pynvml = _opened.pop()
+            # A lost device may refuse, and a driver that hangs not return; there is nothing left to free.
+            with suppress(pynvml.NVMLError, TimeoutError):
+                within(SHUTDOWN_LIMIT_S, pynvml.nvmlShutdown)
 
 
 def _open() -> Any:

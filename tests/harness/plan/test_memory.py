@@ -124,3 +124,8 @@ def test_an_engines_own_share_of_the_device_counts() -> None:
         limits[line[-3:]] = tokens or 0
     # A token takes 128 KiB; what does not depend on the share is the same.
     assert limits["0.9"] - limits["0.5"] == pytest.approx(0.4 * 80 * 2**30 / 2**17, rel=0.01)
+
+
+def test_of_a_sweep_the_cache_that_was_given_is_left_alone() -> None:
+    whole = planned("quantization=fp16", "engine.kv_cache_tokens=null,9000", device_bytes=27_000)
+    assert sorted(caches(whole).values(), key=str) == [4096, 9000]
