@@ -5,15 +5,16 @@ One JSON file per supervised process lies in a state directory that all runs sha
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from harness.processes import watchdog
 from harness.processes.supervise import Supervised, supervise
@@ -68,7 +69,7 @@ def supervised(
                 grace_s=process.grace_s,
             )
             # No process outlives the boot. Until this is written, a kill -9 of both leaves no trace of it.
-            write_whole(path, json.dumps(asdict(record)).encode(), lasts=False)
+            write_whole(path, msgspec.json.encode(record), lasts=False)
             yield process
     finally:
         if process.ended:
@@ -118,8 +119,6 @@ def _is_alive(identity: tuple[int, float]) -> bool:
 def _read(path: Path) -> Record | None:
     """Read a record, or return None if it cannot be read: another run may have reaped it."""
     try:
-        fields = json.loads(path.read_text())
-        identities = {name: tuple(fields[name]) for name in ("owner", "watchdog", "process")}
-        return Record(**(fields | identities))
-    except (OSError, ValueError, TypeError, KeyError):
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
         return None

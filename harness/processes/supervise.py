@@ -5,7 +5,6 @@ harness/processes/running.py adds the record that a later run reaps by. Knows no
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import select
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
+
+import msgspec
 
 from harness.processes import watchdog
 
@@ -178,7 +179,7 @@ class Supervised:
         line = self._reports.next_line(timeout_s)
         if line is None:
             return False
-        event = json.loads(line)
+        event = msgspec.json.decode(line)
         self._events[event["event"]] = event
         return True
 
@@ -236,7 +237,7 @@ def supervise(
     try:
         setup = {"environment": {**(environment or {}), watchdog.MARK: mark}}
         with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(setup).encode() + b"\n")
+            process.stdin.write(msgspec.json.encode(setup) + b"\n")
         output = Lines(os.fdopen(read_end, "rb", buffering=0)) if read_end is not None else None
         return Supervised(process, output, mark, grace_s)
     except BaseException:
