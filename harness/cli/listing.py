@@ -106,7 +106,7 @@ def _state(item: Installable, reasons: list[str]) -> str:
         case "installed":
             return ", ".join(filter(None, (f"installed {item.version or ''}".strip(), size)))
         case _:
-            said = "not installed" if item.state == "not installed" else "to be made anew"
+            said = "not installed" if item.state == "not installed" else "to be made again"
             return f"{said}: `{item.install}` ({'compiles, ' if item.compiles else ''}{size})"
 
 

@@ -52,7 +52,11 @@ def tokens_within(output_tokens: int, inside: int, chunks: int) -> float:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a percentile of ascending values by the linear rule, the default of numpy and pyarrow."""
+    """Return a percentile of ascending values by the linear rule, the default of numpy and pyarrow.
+
+    What harness measures of itself goes by the nearest rank instead: how late its loop is (a histogram), its
+    samplers' intervals and the self-test's errors.
+    """
     at = share * (len(ordered) - 1)
     below = int(at)
     above = min(below + 1, len(ordered) - 1)

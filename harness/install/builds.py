@@ -20,7 +20,7 @@ from harness.install import install
 # How a reason begins where the engine serves the quantization, but the model cannot be had at it.
 SERVED_BUT = "served, but "
 
-# ready: needs no environment. other: made from another lock, or cut short; made anew when installed.
+# ready: needs no environment. other: made from another lock, or cut short; made again when installed.
 State = Literal["ready", "installed", "installing", "other", "not installed", "none"]
 
 

@@ -97,7 +97,7 @@ def length_lines(plan: Plan, until: Until | None) -> list[str]:
         )
     if any(len(start.cells) > 1 for start in plan.starts):
         lines.append(
-            "order: cells of a start at random, in each repeat anew and the same for all deployments"
+            "order: cells of a start at random, drawn for each repeat and the same for all deployments"
         )
     # A large engine takes a minute or more to start, which no constant could tell.
     is_ours = any(each.terms.base_url is None for each in plan.deployments.values())

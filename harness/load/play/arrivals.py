@@ -69,7 +69,7 @@ class Stretch(NamedTuple):
         return self.length_s * mean_per_s if mean_per_s else 0.0
 
     def after_s(self, arrivals: float) -> float:
-        """Return when so many are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
+        """Return when `arrivals` are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
         slope = (self.to_per_s - self.from_per_s) / self.length_s
         # The root of the quadratic that loses no digits, and is right for an even rate, too.
         root = self.from_per_s + sqrt(max(0.0, self.from_per_s**2 + 2 * slope * arrivals))
@@ -108,7 +108,7 @@ def points(load: Load, rng: Random) -> Iterator[float]:
 
 
 def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
-    """Return when so many arrivals are expected, in seconds from the cell's start. Infinity: never.
+    """Return when `point` arrivals are expected, in seconds from the cell's start. Infinity: never.
 
     The end of the window is not known before it is over. It moves only what comes behind it, and to later.
     """
