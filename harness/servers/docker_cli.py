@@ -6,12 +6,13 @@ Knows no engine.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from harness.errors import MissingError, UserError
 
@@ -97,7 +98,7 @@ def image_facts(image: str) -> Mapping[str, str | None]:
     `image_digest` is None for an image that was built here; `image_version` is a label of the image's.
     """
     found = ask("image", "inspect", "--format", "{{json .}}", image)
-    about: Mapping[str, Any] = json.loads(found.text) if found.code == 0 else {}
+    about: Mapping[str, Any] = msgspec.json.decode(found.text) if found.code == 0 else {}
     labels = (about.get("Config") or {}).get("Labels") or {}
     version = ask("version", "--format", "{{.Server.Version}}")
     return {

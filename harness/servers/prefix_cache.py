@@ -7,12 +7,13 @@ cell. Knows no engine: the engine's file has the calls, and says where a server 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import cycle, islice
+
+import msgspec
 
 from harness.contracts import (
     METRICS_PATH,
@@ -66,7 +67,7 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
                 time.sleep(RETRY_S if tried else 0.0)
                 try:
                     for call in calls:
-                        body = None if call.body is None else json.loads(call.body)
+                        body = None if call.body is None else msgspec.json.decode(call.body)
                         asked.send(call.method, call.path, body)
                 except ServerError as error:
                     problem = str(error)

@@ -7,7 +7,6 @@ never hold the key. It does not measure: that is harness/load's.
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from harness.contracts import AttachSpec
 from harness.errors import UserError
@@ -51,12 +52,17 @@ class Answer:
     """
 
     status: int | None
-    text: str
+    body: bytes
     read_ns: Sequence[int] = ()
     read_ends: Sequence[int] = ()
 
     def __str__(self) -> str:
         return f"got {self.shown}" if self.status is None else f"answered {self.status}: {self.shown}"
+
+    @property
+    def text(self) -> str:
+        """Return the body as text."""
+        return self.body.decode(errors="replace")
 
     @property
     def shown(self) -> str:
@@ -65,7 +71,7 @@ class Answer:
 
     def decoded(self) -> Decoded:
         """Return what it says as the answer to a chat completion."""
-        return decode(self.text.encode(), self.read_ns, self.read_ends)
+        return decode(self.body, self.read_ns, self.read_ends)
 
 
 def root_of(base_url: str) -> str:
@@ -107,7 +113,8 @@ class Connection:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
-            return Answer(None, self._masked(next(known, f"{type(error).__name__}: {error}")))
+            said = next(known, f"{type(error).__name__}: {error}")
+            return Answer(None, self._masked(said.encode(errors="replace")))
 
     def _ask(self, method: str, body: object) -> Answer:
         parts = urlsplit(self._url)
@@ -117,7 +124,7 @@ class Connection:
             connect = _CONNECTIONS[parts.scheme]
             self._kept = connect(parts.hostname, parts.port, timeout=self._timeout_s)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else msgspec.json.encode(body)
         if content is not None:
             headers["Content-Type"] = "application/json"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -134,15 +141,17 @@ class Connection:
             if len(read) > _BODY_LIMIT_BYTES:
                 raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
         response.close()  # read1 does not notice the end, and the connection would wait for it
-        return Answer(response.status, self._masked(read.decode(errors="replace")), read_ns, read_ends)
+        return Answer(response.status, self._masked(bytes(read)), read_ns, read_ends)
 
     def close(self) -> None:
         """Close the connection, if there is one. The next question opens it again."""
         if self._kept is not None:
             self._kept.close()
 
-    def _masked(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _masked(self, body: bytes) -> bytes:
+        """Return the body without the key, in as many bytes, since instants belong to places in it."""
+        key = (self._key or "").encode()
+        return body.replace(key, b"*" * len(key)) if key else body
 
 
 @dataclass(frozen=True)
@@ -204,10 +213,8 @@ def fetch_facts(
     for path in paths:
         answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
         if answer.status == 200:
-            try:
-                facts[path] = json.loads(answer.text)
-            except ValueError:
-                continue
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                facts[path] = msgspec.json.decode(answer.body)
     return facts
 
 
@@ -225,8 +232,8 @@ def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0
         raise UserError(f"{at}: the key was refused ({said}); engine.api_key_env names its variable")
     names = []
     if listed.status == 200:
-        with suppress(ValueError, TypeError, KeyError):
-            names = [str(model["id"]) for model in json.loads(listed.text)["data"]]
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, TypeError, KeyError):
+            names = [str(model["id"]) for model in msgspec.json.decode(listed.body)["data"]]
     if names and spec.served_model not in names:
         raise UserError(
             f"model={spec.served_model}: {spec.base_url} does not serve it; it serves {', '.join(names)}"

@@ -69,7 +69,7 @@ class Stretch(NamedTuple):
         return self.length_s * mean_per_s if mean_per_s else 0.0
 
     def after_s(self, arrivals: float) -> float:
-        """Return when `arrivals` are expected: x in from * x + (to - from) * x^2 / (2 * length) = arrivals."""
+        """Return when `arrivals` are expected: x in the x in from * x + (to - from) * x^2 / (2 * length)."""
         slope = (self.to_per_s - self.from_per_s) / self.length_s
         # The root of the quadratic that loses no digits, and is right for an even rate, too.
         root = self.from_per_s + sqrt(max(0.0, self.from_per_s**2 + 2 * slope * arrivals))
