@@ -274,19 +274,19 @@ def test_an_interrupt_while_a_cell_is_stored_keeps_it(tmp_path):
 
 
 class Waits(Show):
-    """What the panel says that a start waits for, whenever its server is ready."""
+    """Keeps what the panel says of a start just before its server is ready."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.held: list[str] = []
-        self.when_ready: list[str | None] = []
+        self.when_ready: list[str] = []
 
     def start_held(self, start: PlannedStart, unfit: str) -> None:
         super().start_held(start, unfit)
         self.held.append(unfit)
 
     def start_ready(self, start: PlannedStart, launch_s: float | None) -> None:
-        self.when_ready.append(self._view.doing.unfit)
+        self.when_ready.append(self._view.doing.what)
         super().start_ready(start, launch_s)
 
 
@@ -306,4 +306,4 @@ def test_a_start_no_longer_waits_for_the_machine_once_it_launches(tmp_path):
         whole = plan.make(config.settings(overrides.parse(words)), lambda weights: None)
         run_starts(whole.starts, Site(tmp_path, tmp_path, (), guard, show), lambda *_: None)
     assert len(show.held) == 1
-    assert show.when_ready == [None]
+    assert show.when_ready == ["starting"]
