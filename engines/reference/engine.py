@@ -1,8 +1,7 @@
 """The reference engine: a server with known send times and faults on demand, the measuring standard.
 
-The server is engines/inside/reference_server.py or, for rates that Python cannot keep, the C program beside
-it. This file knows their command line, not how they work.
-"""
+The server is engines/inside/reference/reference_server.py or, for rates that Python cannot keep, the C
+program beside it. This file knows their command line, not how they work."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-_SERVER = INSIDE / "reference_server.py"
+_FOLDER = INSIDE / "reference"
 _DEFAULT_SLOTS = 64
 _DEFAULT_CONTEXT = 4096
 # Common terms that mean nothing to a server without a model.
@@ -103,7 +102,7 @@ def _install(program: str | None, device: str) -> InstallSpec | Reason | None:
         return Reason("the reference server uses no device")
     if platform.system() != "Linux":
         return Reason("the native reference server needs Linux (epoll)")
-    sources = sorted(path for path in INSIDE.iterdir() if path.suffix in (".c", ".h"))
+    sources = sorted(path for path in _FOLDER.iterdir() if path.suffix in (".c", ".h"))
     return InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
 
 
@@ -113,7 +112,7 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    python = (str(place.python or sys.executable), "-P", str(_SERVER))
+    python = (str(place.python or sys.executable), "-P", str(_FOLDER / "reference_server.py"))
     is_native = deployment.options.program != "python"
     needed = "reference.program=native needs the program of its environment"
     command = (str(given(place.program, needed)),) if is_native else python

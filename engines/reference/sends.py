@@ -1,7 +1,7 @@
 """Reads sends.bin, the reference server's record of its true send times. Knows no client.
 
-The format is described in engines/inside/reference_server.py, which writes it and cannot be imported.
-"""
+The format is described in engines/inside/reference/reference_server.py, which writes it and cannot be
+imported."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from harness.contracts import InstallSpec
 from harness.errors import MissingError
 from harness.install import install
 
-SERVER = ROOT / "engines" / "inside" / "reference_server.py"
+SERVER = ROOT / "engines" / "inside" / "reference" / "reference_server.py"
 PYTHON = (sys.executable, "-P", str(SERVER))
 LIMIT_S = 20.0
 FAST = ("--ttft-s=0", "--itl-s=0")

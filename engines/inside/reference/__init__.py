@@ -1,0 +1,1 @@
+"""The reference server, in Python and in C: a program, never imported."""
