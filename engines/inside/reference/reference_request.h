@@ -1,6 +1,5 @@
 /* What a client asks of the native reference server. Reading is pure: no socket, no clock. */
-#ifndef REFERENCE_REQUEST_H
-#define REFERENCE_REQUEST_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,8 +20,7 @@ typedef struct {
 
 /* The chat request in its body. */
 typedef struct {
-    bool is_streamed;
-    bool has_usage;
+    bool is_streamed, has_usage;
     int64_t prompt_tokens; /* 4 bytes of a message's text are a token, rounded up message by message */
     int64_t max_tokens;    /* 0: not given */
     uint64_t seed;         /* the same for the same messages */
@@ -31,5 +29,3 @@ typedef struct {
 /* Both return NULL, or why the answer is status 400. */
 const char *read_request(const char *buffer, size_t length, Request *request);
 const char *read_chat(const char *body, size_t length, Chat *chat);
-
-#endif

@@ -252,11 +252,15 @@ static void open_record(void) {
     static const char header[16] = "RFSENDS\n\2\0\0\0\x38"; /* version 2; a record has 56 bytes */
     char path[4096];
     snprintf(path, sizeof path, "%s/sends.bin", options.sends);
-    record = fopen(path, "abe");
+    record = fopen(path, "a+be");
     if (!record || setvbuf(record, NULL, _IOFBF, BLOCK_BYTES) != 0)
         err(1, "%s", path);
+    char begun[sizeof header];
+    size_t length = fread(begun, 1, sizeof begun, record);
+    if (length > 0 && (length < sizeof header || memcmp(begun, header, sizeof header) != 0))
+        errx(1, "%s: not a record of version 2; move it away", path);
     fseek(record, 0, SEEK_END);
-    if (ftell(record) == 0)
+    if (length == 0)
         fwrite(header, sizeof header, 1, record);
 }
 

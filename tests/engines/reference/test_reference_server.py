@@ -687,10 +687,10 @@ def test_each_request_of_a_connection_has_its_own_id(tmp_path: Path, command: tu
     assert names == ["x" * 36, "short", "reference-3"]
 
 
-def test_a_record_of_another_version_is_not_written_on(tmp_path: Path) -> None:
+def test_a_record_of_another_version_is_not_written_on(tmp_path: Path, command: tuple[str, ...]) -> None:
     before = b"RFSENDS\n" + struct.pack("<II", 1, 48)
     (tmp_path / "sends.bin").write_bytes(before)
-    with spawned((*PYTHON, "--sends", str(tmp_path))) as process:
+    with spawned((*command, "--sends", str(tmp_path))) as process:
         _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert "sends.bin: not a record of version 2; move it away" in errors
