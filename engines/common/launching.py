@@ -15,8 +15,6 @@ from harness.errors import UserError
 
 # Beside the packages, in a checkout as in the harness image.
 VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
-INSIDE = Path(__file__).parent.parent / "inside"
-LOCKS = Path(__file__).parent.parent / "locks"
 # Whatever user an image has may write there.
 CACHE_IN_IMAGE = Path("/var/tmp")
 # The first of several files of one model; the server finds the others beside it.

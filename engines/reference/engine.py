@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from engines.common.flags import flags, named, need_counts
-from engines.common.launching import INSIDE, given
+from engines.common.launching import given
 from engines.common.said import from_page
+from engines.places import INSIDE
 from harness.contracts import (
     Deployment,
     Engine,

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
 from engines.common.flags import flags, named, need_counts
-from engines.common.launching import CACHE_IN_IMAGE, LOCKS, compile_caches, container, given, template_of
+from engines.common.launching import CACHE_IN_IMAGE, compile_caches, container, given, template_of
+from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
 from harness.contracts import (

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from engines.common.checkpoints import DTYPES, checkpoint
 from engines.common.flags import flags, need_counts
-from engines.common.launching import INSIDE, LOCKS, given
+from engines.common.launching import given
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
@@ -26,6 +26,7 @@ from engines.common.overhead import (
 )
 from engines.common.said import from_page
 from engines.model import sizes
+from engines.places import INSIDE, LOCKS
 from harness.contracts import (
     Deployment,
     Engine,

@@ -15,15 +15,8 @@ from typing import Any, Literal
 
 from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
 from engines.common.flags import flags, named, need_counts, switch
-from engines.common.launching import (
-    CACHE_IN_IMAGE,
-    INSIDE,
-    LOCKS,
-    compile_caches,
-    container,
-    given,
-    template_of,
-)
+from engines.common.launching import CACHE_IN_IMAGE, compile_caches, container, given, template_of
+from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import cache_blocks, cache_bytes, cache_shape, memory_needed
 from harness.contracts import (

@@ -24,6 +24,7 @@ from engines.model.shape import quantization_of
 from engines.model.weights import kept, tools
 from engines.model.weights.kept import OnLine
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of
+from engines.places import INSIDE
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 
@@ -33,7 +34,6 @@ Tool = Callable[[InstallSpec], Path]
 # seconds so far while it says nothing; its exit code. Whatever way bench ends, the command ends with it.
 Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
-_INSIDE = Path(__file__).parent.parent.parent / "inside"
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
@@ -191,7 +191,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     means.on_line(doing + program.note)
     if way.file_format == "safetensors":
         part.mkdir()
-    argv = [programs / program.command, *(["-P", _INSIDE / program.script] if program.script else [])]
+    argv = [programs / program.command, *(["-P", INSIDE / program.script] if program.script else [])]
     failure = f"{way.quantization} could not be made from {source}"
     said: list[str] = []
     on_line = said.append if program.is_quiet else None

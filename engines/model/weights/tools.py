@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engines.common.launching import INSIDE, LOCKS
-from engines.common.llama_cpp_builds import LLAMA_SERVER, XLLAMACPP, environment
+from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, XLLAMACPP, environment
+from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec
 
 _TORCH_NEEDS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engines.common.launching import INSIDE, LOCKS
+from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec
 
 XLLAMACPP, LLAMA_SERVER, PYTHON = "xllamacpp", "llama-server", "llama-cpp-python"
