@@ -1,7 +1,5 @@
 """Every engine by its name, and the quantizations. One line here for each package beside it."""
 
-from __future__ import annotations
-
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES
 from engines.model.quantization import ALIASES, QUANTIZATIONS

@@ -1,7 +1,5 @@
 """Where `bench` begins: importing the rest takes a moment, and Ctrl-C in it should end quietly."""
 
-from __future__ import annotations
-
 import signal
 
 

@@ -10,8 +10,6 @@ BenchError                  one line to the user; anything else is a bug and sho
   StoreError       exit 2   a results directory that cannot be read or gone on with
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 

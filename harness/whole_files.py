@@ -3,8 +3,6 @@
 Standard library only, so every package may use it. Knows nothing of what the files hold.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

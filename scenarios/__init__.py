@@ -1,7 +1,5 @@
 """What users say and when: pure, seeded generators of conversations, one file each."""
 
-from __future__ import annotations
-
 from harness.contracts import Scenario
 from scenarios import chat_multi_turn, file, trace
 

@@ -4,8 +4,6 @@ The words are plain English of a fixed vocabulary, so that any tokenizer splits 
 their order, by the rng. Knows no engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random

@@ -5,8 +5,6 @@ A line is {"messages": [{"role": "user", "content": "..."}, ...]} or {"prompt": 
 is the scripted answer of the first.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A prompt has about one common word for each token of its row; how many tokens a 
 the server says, and stands in the report. Prompts that share blocks in the trace share text.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ The columns of three public traces, each as CSV with a header or as JSON Lines. 
   request failed; further columns are not used.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Plain English words of a fixed vocabulary: most tokenizers have each as one token, and split them alike."""
 
-from __future__ import annotations
-
 WORDS = """
     about above after again along always because before better between both bring build careful
     change clear close common cover early easy every example family few field find first follow food

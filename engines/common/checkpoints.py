@@ -1,7 +1,5 @@
 """What holds for every engine that serves Hugging Face checkpoints. Their flags are in their own packages."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from engines.model.models import MODELS

@@ -1,7 +1,5 @@
 """An engine's options and terms as the flags of its command line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 from harness.errors import UserError

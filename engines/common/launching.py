@@ -3,8 +3,6 @@
 The images' names are in docker/versions.env, the one place that has them. Pure but for reading that file.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath

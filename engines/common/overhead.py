@@ -4,8 +4,6 @@ For a GPU the numbers are what others have published, for a CPU what one small m
 each engine stands in the engine's own package. Pure.
 """
 
-from __future__ import annotations
-
 from harness.contracts import EngineTerms, ModelFacts
 
 MEBIBYTE = 2**20

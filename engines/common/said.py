@@ -4,8 +4,6 @@ A page may have any shape. What is not the scalar that was expected is passed on
 value, leaves out what it cannot use, and says so in its log.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite

@@ -8,8 +8,6 @@ there is room for it, and where the user asked for the install: a run sets BENCH
 pip's lines are indented: they are for the log.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

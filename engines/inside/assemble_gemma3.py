@@ -3,8 +3,6 @@
 Run with `python -P`. Arguments: the directory of its installed packages, the output file.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -7,8 +7,6 @@ The converter loads some tokenizers with the code that lies beside them. Here tr
 the converter fails, the last line says why and the exit code is 3.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import runpy

@@ -6,8 +6,6 @@ Which tensors change follows llama.cpp's own tools: tensors of one dimension sta
 is never below Q8_0.
 """
 
-from __future__ import annotations
-
 import sys
 from math import prod
 from typing import Any

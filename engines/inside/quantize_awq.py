@@ -7,8 +7,6 @@ The model's layers are quantized; the embedding and the output matrix stay as th
 config.json and the weights; bench copies the other files of the input.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import random

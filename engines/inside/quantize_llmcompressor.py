@@ -7,8 +7,6 @@ The matrices of the model's layers are quantized; the embedding and the output m
 writes config.json and the weights; bench copies the other files of the input.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random

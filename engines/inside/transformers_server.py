@@ -7,8 +7,6 @@ requests. It speaks the OpenAI protocol's /v1/chat/completions, streamed or not,
 SIGTERM.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -5,8 +5,6 @@ asks the build tools of this environment for the package's name alone: nothing i
 indented: they are for the log.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tarfile

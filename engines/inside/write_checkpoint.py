@@ -6,8 +6,6 @@ Sources: llama.cpp, convert_hf_to_gguf.py and gguf-py tensor_mapping.py, read ba
 models/gemma3/configuration_gemma3.py for what the file does not say.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 import sys

@@ -4,8 +4,6 @@ Takes those of llama-server's arguments that bench passes, under the same names.
 wheel's default. Prints the version, then the address once the model is loaded, and serves until SIGTERM.
 """
 
-from __future__ import annotations
-
 import argparse
 import faulthandler
 import os

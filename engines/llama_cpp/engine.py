@@ -4,8 +4,6 @@ wheel, the same server compiled on this machine, or llama-cpp-python's server.
 Must not know the harness: it says what to start and install, and reads what the server says of itself.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

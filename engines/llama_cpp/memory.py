@@ -5,8 +5,6 @@ of a block), src/llama-kv-cache-iswa.cpp (cells of layers with a window), tools/
 was compared with the logs of real starts, whose numbers tests/engines/test_memory_needed.py has.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from engines.common.overhead import (

@@ -3,8 +3,6 @@
 Knows no engine and no cache.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Iterator, Mapping

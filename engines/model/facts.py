@@ -3,8 +3,6 @@
 Reads one file, or two pages of the hub. Loads and keeps nothing.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

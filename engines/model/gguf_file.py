@@ -3,8 +3,6 @@
 Knows no engine. Source: ggml's docs/gguf.md.
 """
 
-from __future__ import annotations
-
 import mmap
 import struct
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The hub is asked by a program of engines/inside, so that what huggingface_hub re
 for that process alone. Knows no engine and no way to make weights.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -7,8 +7,6 @@ ones once. Repositories and file names are those that other projects use. Sizes 
 quantization's bits. Weights on the hub are fetched by `bench prepare`, never by a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of quantizations. Which engine serves which of them, the engines say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal

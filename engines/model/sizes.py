@@ -4,8 +4,6 @@ Pure. Knows no engine and no file: what an engine allocates beyond that (blocks,
 is the engine's own affair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Knows no server's own terms: a program that bench can start has a package of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 The server is engines/inside/reference/reference_server.py or, for rates that Python cannot keep, the C
 program beside it. This file knows their command line, not how they work."""
 
-from __future__ import annotations
-
 import platform
 import re
 import sys

@@ -3,8 +3,6 @@
 The format is described in engines/inside/reference/reference_server.py, which writes it and cannot be
 imported."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import NamedTuple

@@ -5,8 +5,6 @@ those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CP
 environment of the user's own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Patterns and keys are those of 0.5.23.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ model_executor/pool_configurator.py and configs/model_config.py (windows), arg_g
 step and its graphs take).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from engines.common.overhead import (

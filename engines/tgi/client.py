@@ -3,8 +3,6 @@
 Must not know what the page says: engines/tgi/log.py reads it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from threading import Thread

@@ -6,8 +6,6 @@ prefill of all before it, and the last is not cut to max_tokens. Must not know t
 start, and reads what the server says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path

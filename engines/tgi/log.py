@@ -3,8 +3,6 @@
 Read from its source as of 2026-01-08. The launcher repeats the lines of its shards and its router.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

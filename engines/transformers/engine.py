@@ -4,8 +4,6 @@ A baseline: one request at a time, nothing kept between requests, no kernels of 
 line of engines/inside/transformers_server.py, not how it works.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Knows vLLM's command line, not how it works: how much cache a number of tokens t
 its log says in log.py. The flags are those of 0.32.0, which both locks pin.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What vLLM's log says: what it uses, how far a start has come, and what went wrong. Patterns from 0.32.0."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ v1/kv_cache_interface.py (SlidingWindowSpec). Exact on a CPU for plain attention
 A layer that keeps a state (Mamba, linear attention) counts as STATE_TOKENS tokens, as its size is not known.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

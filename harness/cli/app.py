@@ -4,8 +4,6 @@ A command's module is imported when that command is called, so that `bench --hel
 not for rich.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple

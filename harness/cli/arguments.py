@@ -1,7 +1,5 @@
 """What commands have in common: their arguments, where they print, and what a signal does to them."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`bench doctor`: is this machine fit to measure on? One finding per question, with what to do about it."""
 
-from __future__ import annotations
-
 import resource
 import shutil
 from collections.abc import Iterator, Sequence

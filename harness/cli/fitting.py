@@ -1,7 +1,5 @@
 """What fits a device: `fit`."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from engines.model import weights

@@ -3,8 +3,6 @@
 A list imports what it alone needs when it is asked for: `bench list engines` waits for no other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 

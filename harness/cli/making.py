@@ -1,7 +1,5 @@
 """Commands that make what servers need: `install`, `prepare`."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated
 

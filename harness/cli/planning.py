@@ -1,7 +1,5 @@
 """`bench plan`, and the plan of the commands that measure: on this machine, with goals that can be met."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import msgspec

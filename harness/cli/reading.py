@@ -3,8 +3,6 @@
 `reports` brings pandas, a second or more: each function imports it, so that help and mistakes do not wait.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

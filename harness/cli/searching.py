@@ -1,7 +1,5 @@
 """`bench search`: the highest load that keeps the objectives."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

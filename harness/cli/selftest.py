@@ -1,7 +1,5 @@
 """`bench selftest`: measure bench's own error, and say up to which load it is small."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """What `bench run` and `bench search` do alike: provide, measure, and write the report whatever happens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

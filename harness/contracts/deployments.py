@@ -1,7 +1,5 @@
 """What is served and how: a deployment, its weights, what is started and installed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

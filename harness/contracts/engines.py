@@ -1,7 +1,5 @@
 """The engine seam: everything that bench knows of a serving program."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

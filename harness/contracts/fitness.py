@@ -1,8 +1,6 @@
 """Whether the machine and the client itself are fit to measure, and what a device says of itself: why it
 lowers its clocks, and its mean power."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

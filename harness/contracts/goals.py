@@ -1,7 +1,5 @@
 """What a run is for: objectives, how sure it is to become, how deployments are compared, what they cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

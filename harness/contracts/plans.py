@@ -3,8 +3,6 @@
 And how sure a run is of what it measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random

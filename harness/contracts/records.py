@@ -1,7 +1,5 @@
 """Between a run and its load processes: the job, and what comes back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal

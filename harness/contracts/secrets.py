@@ -3,8 +3,6 @@
 Goes by the names of variables and flags, and by the shape of well-known tokens.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

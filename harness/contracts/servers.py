@@ -1,7 +1,5 @@
 """What a running server is asked and what it says: calls, caches, metrics, parts of its memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal

@@ -3,8 +3,6 @@
 The one place of these definitions: stored values, the panel, searches and reports follow it. Pure.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from bisect import bisect_left

@@ -1,7 +1,5 @@
 """What values and states are called, wherever they cross a boundary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Whether deployments fit a device's memory, computed from a model's shape before a download. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

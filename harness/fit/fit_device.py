@@ -1,8 +1,6 @@
 """Which memory `bench fit` and a plan count on: a device's that is here, the machine's, or one that was
 named."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from harness.contracts import Reason

@@ -3,8 +3,6 @@
 Looks at files, starts nothing. Knows no engine: asks each engine's own file.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

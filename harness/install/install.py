@@ -4,8 +4,6 @@ An InstallSpec says all of an environment; no engine is known here. The only pla
 cache is. What is cut short never counts: a marker is written last, and its hash covers all that went in.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

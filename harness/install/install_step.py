@@ -3,8 +3,6 @@
 Knows neither uv nor a compiler.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque

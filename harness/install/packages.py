@@ -5,8 +5,6 @@ on in uv's environment, never in its arguments: the address of an index can hold
 in every list of processes. Imports the standard library only, since `make install` runs it first of all.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -4,8 +4,6 @@
 InstallSpec and Weights say all.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

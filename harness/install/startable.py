@@ -3,8 +3,6 @@
 Installs nothing, and never changes what the user brought. Knows no engine: asks each engine's own file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -3,8 +3,6 @@
 Each number has one writer, so nobody needs a lock and there are no messages. Knows no request and no clock.
 """
 
-from __future__ import annotations
-
 import mmap
 from pathlib import Path
 from typing import Self

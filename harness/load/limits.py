@@ -1,7 +1,5 @@
 """The file descriptors that a load needs and this system gives: each user has a connection, on both ends."""
 
-from __future__ import annotations
-
 import logging
 import resource
 import sys

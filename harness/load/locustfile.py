@@ -6,8 +6,6 @@ The key comes from OPENAI_API_KEY. Locust decides how many users there are and w
 statistics are for watching. For a record of each request give --rows.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What a load process does with its own streams, signals and files. It imports little."""
 
-from __future__ import annotations
-
 import logging
 import os
 import select

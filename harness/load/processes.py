@@ -3,8 +3,6 @@
 This imports neither locust nor gevent: they live in those processes, harness/load/worker.py.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -3,8 +3,6 @@
 A request costs one short tuple in a ring here. All else is done once a second, on the ring's length at most.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Each worker writes files of its own. The first one's have the names in the job, 
 number.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Knows no engine; whether one exists or can be started here is harness/plan/plan.py's question.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

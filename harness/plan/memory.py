@@ -5,8 +5,6 @@ Pure: what a device has and what a model's shape is are handed in. Knows no engi
 weights is its own file's affair.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

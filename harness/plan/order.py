@@ -7,8 +7,6 @@ balanced for the estimation of residual effects of treatments", Australian Journ
 (1949), 149-168.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from random import Random

@@ -3,8 +3,6 @@
 Knows no engine: whether a pair exists is asked of the engine's own file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ Looks at the first conversations of each scenario, and at all of a trace. Pure b
 knows no engine. A run says what it told its servers and why, since requests wait in a server that may serve
 too few at once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 One JSON file per supervised process lies in a state directory that all runs share. Knows no engine.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

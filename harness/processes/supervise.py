@@ -3,8 +3,6 @@
 harness/processes/running.py adds the record that a later run reaps by. Knows no server and no load.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import select

@@ -10,8 +10,6 @@ The protocol: one JSON line with the child's extra environment on stdin (so that
 list); events as JSON lines on stdout (`started` or `failed`, `exited`, `done`); the child's output on stderr.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import json

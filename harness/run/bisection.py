@@ -5,8 +5,6 @@ users at the arithmetic mean, rates at the geometric one. Whether a window kept 
 question.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A cell's record is what makes it exist. Knows no engine and no statistic.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

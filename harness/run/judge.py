@@ -1,7 +1,5 @@
 """What a cell's requests make of it: failed, or suspect, with the reason. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Engines are reached through their dict.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence

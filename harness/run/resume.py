@@ -1,7 +1,5 @@
 """What is left of a run or a search that was begun: the starts to make, if it would be the same today."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

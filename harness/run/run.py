@@ -5,8 +5,6 @@ A new run, a resumed run, one that grows and a search differ only in what comes 
 measured. Knows no engine, no statistic and no terminal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.contracts import PlannedCell, PlannedStart

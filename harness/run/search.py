@@ -4,8 +4,6 @@ Each trial is in run.json before it begins. Knows no terminal and no statistic: 
 judges a load's windows.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Knows no terminal and no report: the commands hand in who shows progress and who finds weights.
 """
 
-from __future__ import annotations
-
 import fcntl
 import secrets
 import sys

@@ -1,7 +1,5 @@
 """What every step of a run is given: where it takes place, and who is told of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 Knows no load. Engines are reached through their dict.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator, Sequence

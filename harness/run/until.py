@@ -3,8 +3,6 @@
 Knows no statistic: the reports say how sure the run is of its means, and the command line hands them in.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ Puts the samplers of host, devices and metrics page together and saves what they
 NVML.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

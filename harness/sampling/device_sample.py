@@ -4,8 +4,6 @@ Knows handles and pids, and nothing of threads, rates or engines. PCIe throughpu
 it for 20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the time between two samples.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

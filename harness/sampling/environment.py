@@ -1,7 +1,5 @@
 """What the machine and the software are, as it is recorded with each run. Knows no engine."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

@@ -6,8 +6,6 @@ nvidia-smi shows them); CUDA_VISIBLE_DEVICES does not change them. Settings of a
 Knows no engine.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

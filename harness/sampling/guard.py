@@ -5,8 +5,6 @@ makes a cell suspect; with guard=strict it refuses the cell or makes it invalid.
 load of others beside a server that is out of sight) is no finding. Reads no device itself.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -3,8 +3,6 @@
 What cannot be read is None. Knows processes by pid only, and nothing of engines or devices.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from dataclasses import dataclass

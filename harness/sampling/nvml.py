@@ -8,8 +8,6 @@ A library, a driver or a device that is missing, refuses, is lost or hangs becom
 a reason, never pynvml's exception. Knows nothing of what the values mean: that is gpu.py's.
 """
 
-from __future__ import annotations
-
 import ctypes
 import threading
 from collections.abc import Callable

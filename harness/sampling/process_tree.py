@@ -4,8 +4,6 @@ On Linux they are read from one file of /proc for each, at a sixth of psutil's p
 What cannot be read is None. Knows nothing of servers.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -3,8 +3,6 @@
 Instants are CLOCK_MONOTONIC nanoseconds. Knows neither what is read nor who asks.
 """
 
-from __future__ import annotations
-
 import itertools
 import signal
 import statistics

@@ -3,8 +3,6 @@
 The record of every run on that machine gets a copy. Knows nothing of how they are measured.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ It climbs a ladder of loads. For each there is a fresh reference server and the 
 to run where they like, as in a run. Knows no terminal.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Both stamp with the same machine's CLOCK_MONOTONIC. Knows neither how the load w
 record comes from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise

@@ -6,8 +6,6 @@ container. There is no Docker library: users have set up permissions and context
 engine.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

@@ -4,8 +4,6 @@ The only file that runs `docker` and waits for the answer. It starts no containe
 Knows no engine.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping

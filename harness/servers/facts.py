@@ -4,8 +4,6 @@ Servers change the shape of their pages. A value that cannot be what it is said 
 It never ends a run.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from math import isfinite

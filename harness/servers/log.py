@@ -4,8 +4,6 @@ says.
 Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told the patterns.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import threading

@@ -5,8 +5,6 @@ engine's calls, then the prompt once more, of which nothing may be cached. Nothi
 cell. Knows no engine: the engine's file has the calls, and says where a server counts.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from contextlib import closing

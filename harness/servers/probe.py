@@ -4,8 +4,6 @@ Bench's own HTTP client, without proxies and redirects; engines/tgi has another 
 never hold the key. It does not measure: that is harness/load's.
 """
 
-from __future__ import annotations
-
 import http.client
 import socket
 import time

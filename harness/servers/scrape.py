@@ -4,8 +4,6 @@ A page that is late, missing or damaged is a sample that is not there, with the 
 The only importer of prometheus_client. Knows no engine: where a page has a term is handed in.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import threading

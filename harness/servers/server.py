@@ -4,8 +4,6 @@ Knows no engine: it is told the argv, the paths and the hints. That nothing is l
 harness/processes.
 """
 
-from __future__ import annotations
-
 import signal
 import socket
 import time

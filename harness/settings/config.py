@@ -4,8 +4,6 @@ settings/keys.py knows which keys there are, settings/decoding.py reads each val
 settings/goals.py those of load and goals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

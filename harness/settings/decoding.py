@@ -6,8 +6,6 @@ A field's suffix is its unit and no part of its key: `load.duration=20s` sets Lo
 engine, and not which keys there are.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

@@ -3,8 +3,6 @@
 Whether a metric exists is asked of the reports, by the commands: this file knows its name alone.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

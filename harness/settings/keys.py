@@ -4,8 +4,6 @@ it.
 Knows what engines and scenarios exist through their dicts alone.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass

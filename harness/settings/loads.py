@@ -3,8 +3,6 @@
 Pure, but that it looks whether a tokenizer's file is there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

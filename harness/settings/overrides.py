@@ -5,8 +5,6 @@ Knows no key: harness/settings/config.py does. Hydra takes 0.2 s to import, so w
 import this file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Values with units, as people write them: `500ms`, `24GiB`, `5%`, `2/s`; and numbers as people read them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from math import inf, isfinite

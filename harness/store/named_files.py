@@ -1,7 +1,5 @@
 """Files that a user names: none of them takes the place of one of a run's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.errors import UserError

@@ -9,8 +9,6 @@ Every file is written whole (harness/whole_files.py). Requests are in `rows.json
 request_table turns them into the table. Knows no statistics: instants and counts are the record.
 """
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace

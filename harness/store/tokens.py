@@ -3,8 +3,6 @@
 The only importer of `tokenizers`, which is optional (`pip install tokenizers`). Knows no request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 Knows no server. The cache directory is the caller's. Nothing is fetched but by `prepare`.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

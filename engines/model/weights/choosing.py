@@ -3,8 +3,6 @@
 Looks at the table of models, at local files, and at what the hub said before. Never asks the hub.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress

@@ -3,8 +3,6 @@
 What has no manifest, or another size than it says, does not count. Knows not how weights are made.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Environments of llama.cpp's programs. The engine serves with them, and GGUF files are made with them."""
 
-from __future__ import annotations
-
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec
 

@@ -3,8 +3,6 @@
 Blocks, for seconds to hours. What is cut short leaves nothing that counts.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Environments of the programs that make weights. Each has its own, since their pins conflict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, XLLAMACPP, environment

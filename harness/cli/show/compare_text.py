@@ -1,7 +1,5 @@
 """What `bench compare` and `bench gate` print: how two sides differ, then B over A, at any width from 80."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What `bench fit` prints: a table for each question, and below them what its numbers stand on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console

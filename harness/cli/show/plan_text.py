@@ -1,7 +1,5 @@
 """A plan as a person reads it: rows of its cells, and what holds for all of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

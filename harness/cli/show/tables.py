@@ -1,7 +1,5 @@
 """Tables and lines on a terminal. Knows nothing of what they are about."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len

@@ -3,8 +3,6 @@
 Pure: it knows no socket, clock or engine. No bytes make it raise: what is wrong with them is in the result.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What single fields of a server's answer mean: errors and token counts, by whichever server. Pure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 SHOWN_CHARACTERS = 200

@@ -4,8 +4,6 @@ A libev watcher calls a plain function in gevent's hub for each read. The user's
 the end of the response. It decodes nothing and knows no engine.
 """
 
-from __future__ import annotations
-
 import os
 import socket as names
 import ssl

@@ -4,8 +4,6 @@ While a body grows only its end is looked for. Its chunks are taken apart once, 
 no socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A request is sent once more if the kept connection had just been closed. It deco
 engine. There are no proxies and no redirects.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Self
 

@@ -3,8 +3,6 @@
 It knows no request. It says how far the client's own readings can be trusted.
 """
 
-from __future__ import annotations
-
 import gc
 import time
 from array import array

@@ -3,8 +3,6 @@
 It knows no request.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -3,8 +3,6 @@
 A cell is ramp-up, warm-up, window, ramp-down. Knows no clock, no process and no request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import accumulate, repeat
 from math import inf, sqrt

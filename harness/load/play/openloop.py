@@ -3,8 +3,6 @@
 Under gevent; knows no socket, no request and no Locust.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import chain, takewhile
 from math import inf

@@ -3,8 +3,6 @@
 It knows neither where rows go nor who started this process.
 """
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

@@ -1,7 +1,5 @@
 """What is sent for a turn, and the record of a request, made from its exchange. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

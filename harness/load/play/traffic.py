@@ -3,8 +3,6 @@
 It runs under gevent, in one thread. It knows no socket and no Locust.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter, deque

@@ -4,8 +4,6 @@ Importing this imports Locust, which patches the standard library unless told no
 do it. Locust's statistics see every request; the record is the RequestRow.
 """
 
-from __future__ import annotations
-
 import logging
 
 import gevent

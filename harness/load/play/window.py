@@ -3,8 +3,6 @@
 It ends by rules that are fixed before the run. Other instants follow from it. It asks no clock.
 """
 
-from __future__ import annotations
-
 from math import inf
 
 from harness.contracts import EndedBy, Load, RequestRow
