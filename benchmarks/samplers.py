@@ -31,6 +31,7 @@ import psutil
 from harness.contracts import Reason
 from harness.errors import BenchError, MissingError, UserError
 from harness.sampling import gpu, host
+from harness.sampling.device_sample import sample_devices
 from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import Sampling
 
@@ -126,8 +127,8 @@ def device_cases(indices: Sequence[int]) -> list[Case]:
 
     of = f"{len(indices)} device" + ("s" if len(indices) > 1 else "")
     return [
-        Case(f"{of}, memory stands still", "bench", lambda: gpu.sample_devices(indices, ours)),
-        Case(f"{of}, memory changes in each sample", "bench", lambda: gpu.sample_devices(indices, changes)),
+        Case(f"{of}, memory stands still", "bench", lambda: sample_devices(indices, ours)),
+        Case(f"{of}, memory changes in each sample", "bench", lambda: sample_devices(indices, changes)),
     ]
 
 
@@ -188,7 +189,7 @@ def record(path: Path, duration_s: float) -> None:
     if isinstance(found, Reason):
         raise UserError(f"--record: {found.text}")
     indices = [facts.index for facts in found]
-    with gpu.sample_devices(indices, lambda listed: set()) as sampler:
+    with sample_devices(indices, lambda listed: set()) as sampler:
         time.sleep(duration_s)
     with path.open("w") as file:
         for facts in found:

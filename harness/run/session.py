@@ -24,7 +24,7 @@ from harness.processes.running import reap
 from harness.run.launch import key_of
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site
-from harness.sampling import environment, nvml
+from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
 from harness.settings.config import Settings
@@ -78,7 +78,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            nvml.close()
+            gpu.close()
 
 
 # --- begin, resume, end ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from harness.run.launch import key_of, launch_spec, launched
 from harness.run.site import Site
 from harness.run.watch import Watch, watch_memory
 from harness.sampling import gpu, host
-from harness.sampling.guard import Memory, tolerance_bytes
+from harness.sampling.sampling import Memory
 from harness.servers import facts, probe, server
 from harness.servers.log import watched_stages
 from harness.store.store import Kept, StartRecord
@@ -107,10 +107,8 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
     if start.stopped_ns is None or start.baseline_bytes is None:
         return
     used, timeout_s = _used_memory(start.devices), _MEMORY_BACK_S[start.memory_kind]
-    back = used.wait(start.baseline_bytes, tolerance_bytes(start.baseline_bytes), timeout_s)
-    above_bytes = back.difference_bytes
-    after_bytes = None if above_bytes is None else start.baseline_bytes + above_bytes
-    record.update(after_bytes=after_bytes, returned_to_baseline=back.returned)
+    is_back, after_bytes = used.wait(start.baseline_bytes, timeout_s)
+    record.update(after_bytes=after_bytes, returned_to_baseline=is_back)
 
 
 # --- up and down -----------------------------------------------------------------------------------
@@ -197,7 +195,4 @@ def hear_out(up: Serving) -> None:
 
 
 def _used_memory(devices: Sequence[int]) -> Memory:
-    """Return how the memory that a start will use is looked at."""
-    if devices:
-        return Memory("device", partial(gpu.measure_idle, devices), partial(gpu.wait_for_baseline, devices))
-    return Memory("host", host.measure_idle, host.wait_for_baseline)
+    return gpu.memory(devices) if devices else host.memory()

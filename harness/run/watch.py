@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contracts import ServerMetric, ServerTerm
-from harness.sampling import gpu, host
-from harness.sampling.device_sample import total
+from harness.sampling import host
+from harness.sampling.device_sample import sample_devices
 from harness.sampling.guard import Seen
 from harness.sampling.process_tree import ProcessTree
-from harness.sampling.sampling import Sampling
+from harness.sampling.sampling import Sampling, total
 from harness.servers import scrape
 from harness.store import store
 from harness.store.store import Kept, Phase, StartRecord
@@ -130,7 +130,7 @@ def watch_memory(pid: int | None, devices: Sequence[int], record: Kept[StartReco
     with ExitStack() as stack:
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}
         if devices:
-            samplers["device"] = stack.enter_context(gpu.sample_devices(devices, tree.among))
+            samplers["device"] = stack.enter_context(sample_devices(devices, tree.among))
         watch = Watch(samplers, stack, record, pid is not None, len(devices))
         try:
             yield watch

@@ -1,20 +1,20 @@
-"""The state of one device at one moment, read again and again through NVML.
+"""The state of devices over time, read again and again through NVML.
 
-Knows handles and pids, and nothing of threads, rates or engines. PCIe throughput is left out: NVML measures
-it for 20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the time between two samples.
+Knows handles and pids, and nothing of rates or engines. PCIe throughput is left out: NVML measures it for
+20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the time between two samples.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from harness.sampling import nvml
-from harness.sampling.nvml import Device
+from harness.sampling import gpu
+from harness.sampling.gpu import Device
+from harness.sampling.sampling import Sampling, total
 
-Number = TypeVar("Number", int, float)
 # Returns those of the pids that are the server's, or None if its processes are not known here.
 Ours = Callable[[set[int]], set[int] | None]
 
@@ -24,7 +24,6 @@ _LIST_NS = 500_000_000
 _NEVER_NS = 1 << 62
 # What a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
-_NONE_OF_OURS = "NVML listed processes, but none of the server's (in a container the pids differ)"
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,14 @@ class DeviceSample:
 
     t_ns: int
     device: int
-    used_bytes: int | None
-    process_bytes: int | None
-    utilization_pct: int | None
-    memory_utilization_pct: int | None
-    power_w: float | None
-    energy_j: float | None
-    temperature_c: int | None
-    sm_clock_mhz: int | None
+    used_bytes: int | None = None
+    process_bytes: int | None = None
+    utilization_pct: int | None = None
+    memory_utilization_pct: int | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    temperature_c: int | None = None
+    sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
     throttle_reasons: int | None = None
     ecc_errors: int | None = None
@@ -65,12 +64,28 @@ class DeviceSample:
     foreign_bytes: int | None = None
 
 
+def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
+    """Return a sampler to be entered with `with`. Each of its samples is one row per device.
+
+    `ours` tells which processes are the server's (ProcessTree.among). Raises UserError if there is no NVML.
+    Leaving blocks for some seconds if the driver hangs.
+    """
+    notes: dict[str, str] = {}
+    readers = [DeviceReader(gpu.library(), notes, index, ours) for index in indices]
+    return Sampling(
+        lambda: [reader.read() for reader in readers],
+        hz,
+        read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
+        notes=notes,
+    )
+
+
 class DeviceReader:
     """Reads one device again and again, and keeps what it does not read each time. `notes` takes the reasons
     why a field is None."""
 
-    def __init__(self, library: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
-        self._nvml = library
+    def __init__(self, nvml: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
+        self._nvml = nvml
         self._notes = notes
         self._index = index
         self._ours = ours
@@ -79,7 +94,7 @@ class DeviceReader:
         self._slow_ns = self._listed_ns = -_NEVER_NS
         self._slow: dict[str, int | None] = {}
         self._graphics: dict[int, int | None] = {}
-        self._owned: dict[str, int | None] = {"process_bytes": None}
+        self._owned: dict[str, int | None] = {}
         self._listed_used_bytes: int | None = None
 
     def read(self, *, is_mark: bool = False) -> DeviceSample:
@@ -88,66 +103,57 @@ class DeviceReader:
         Waits for one that another thread reads.
         """
         with self._lock:
-            t_ns = time.monotonic_ns()
-            library = self._nvml
-            device = nvml.device(library, self._notes, self._index, f"device {self._index} ")
-            value = device.value
-            used_bytes = value("memory", lambda handle: memory_used(library, handle))
+            t_ns, nvml = time.monotonic_ns(), self._nvml
+            device = Device(nvml, self._index, self._notes, f"device {self._index} ")
+            value, memory = device.value, device.memory()
+            used_bytes = memory and int(memory.used)
             self._read_processes(device, used_bytes, is_mark)
-            utilization = value("utilization", library.nvmlDeviceGetUtilizationRates)
+            utilization = value("utilization", nvml.nvmlDeviceGetUtilizationRates)
             sample = DeviceSample(
                 t_ns=t_ns,
                 device=self._index,
                 used_bytes=used_bytes,
-                utilization_pct=None if utilization is None else int(utilization.gpu),
-                memory_utilization_pct=None if utilization is None else int(utilization.memory),
-                power_w=device.thousandth("power", library.nvmlDeviceGetPowerUsage),
-                energy_j=device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
-                temperature_c=value(
-                    "temperature", lambda h: library.nvmlDeviceGetTemperature(h, library.NVML_TEMPERATURE_GPU)
-                ),
-                sm_clock_mhz=value(
-                    "sm_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_SM)
-                ),
-                memory_clock_mhz=value(
-                    "memory_clock", lambda h: library.nvmlDeviceGetClockInfo(h, library.NVML_CLOCK_MEM)
-                ),
-                throttle_reasons=value("throttle_reasons", lambda h: _throttle_reasons(library, h)),
+                utilization_pct=utilization and int(utilization.gpu),
+                memory_utilization_pct=utilization and int(utilization.memory),
+                power_w=device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
+                energy_j=device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
+                temperature_c=value("temperature", nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+                sm_clock_mhz=value("sm_clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+                memory_clock_mhz=value("memory_clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+                throttle_reasons=value("throttle_reasons", self._throttle_reasons),
                 **self._slow,
                 **self._owned,
             )
-            if device.handle is None:  # what was kept is not known of a device that is lost
-                return DeviceSample(t_ns, self._index, *[None] * 8)
-            return sample
+            # What was kept is not known of a device that is lost.
+            return sample if device.handle is not None else DeviceSample(t_ns, self._index)
 
     def _read_processes(self, device: Device, used_bytes: int | None, is_mark: bool) -> None:
-        now_ns = time.monotonic_ns()
+        value, nvml, now_ns = device.value, self._nvml, time.monotonic_ns()
         is_slow_due = now_ns - self._slow_ns >= _SLOW_NS
         if is_slow_due:
             self._slow_ns = now_ns
-            library = self._nvml
+            ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
             self._slow = {
-                "ecc_errors": device.value(
-                    "ecc_errors",
-                    lambda h: library.nvmlDeviceGetTotalEccErrors(
-                        h, library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, library.NVML_VOLATILE_ECC
-                    ),
-                ),
-                "pcie_generation": device.value(
-                    "pcie_generation", library.nvmlDeviceGetCurrPcieLinkGeneration
-                ),
-                "pcie_width": device.value("pcie_width", library.nvmlDeviceGetCurrPcieLinkWidth),
-                "pcie_replays": device.value("pcie_replays", library.nvmlDeviceGetPcieReplayCounter),
+                "ecc_errors": value("ecc_errors", nvml.nvmlDeviceGetTotalEccErrors, *ecc),
+                "pcie_generation": value("pcie_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
+                "pcie_width": value("pcie_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
+                "pcie_replays": value("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter),
             }
-            graphics = device.value("graphics_processes", self._nvml.nvmlDeviceGetGraphicsRunningProcesses)
+            graphics = value("graphics_processes", nvml.nvmlDeviceGetGraphicsRunningProcesses)
             self._graphics = _memory_by_pid(graphics or ())
         has_changed = used_bytes != self._listed_used_bytes
         if is_slow_due or (has_changed and (is_mark or now_ns - self._listed_ns >= _LIST_NS)):
             self._listed_ns, self._listed_used_bytes = now_ns, used_bytes
-            compute = device.value("process_memory", self._nvml.nvmlDeviceGetComputeRunningProcesses)
-            self._owned = {"process_bytes": None}
+            compute = value("process_memory", nvml.nvmlDeviceGetComputeRunningProcesses)
+            self._owned = {}
             if compute is not None:  # a process with both contexts has one amount of memory
                 self._owned = _owned(device, self._graphics | _memory_by_pid(compute), self._ours)
+
+    def _throttle_reasons(self, handle: Any) -> int:
+        try:
+            return int(self._nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        except self._nvml.NVMLError_FunctionNotFound:  # its name in drivers before 535
+            return int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
@@ -162,27 +168,18 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
     elif own and process_bytes is None:
         device.note("process_memory", "NVML lists the processes without their memory")
     elif listed and not own:
-        device.note("process_memory", _NONE_OF_OURS)
-    if not own and not _sees_all_pids():
+        said = "NVML listed processes, but none of the server's (in a container the pids differ)"
+        device.note("process_memory", said)
+    # In a namespace of its own, a pid here is not what the driver means by it.
+    if not own and os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
         device.note("foreign_processes", "in a container, others cannot be told from the server's")
         return {"process_bytes": process_bytes}
     if own is None and listed:
         device.note("foreign_processes", "others cannot be told from the server's, which are out of sight")
         return {"process_bytes": process_bytes}
-    foreign = set(listed) - (own or set())
-    return {
-        "process_bytes": process_bytes,
-        "foreign_processes": len(foreign),
-        "foreign_bytes": total(listed[pid] for pid in foreign),
-    }
-
-
-def _sees_all_pids() -> bool:
-    """Return whether a pid here is what the driver means by it."""
-    try:
-        return os.readlink("/proc/self/ns/pid") == _FIRST_PID_NAMESPACE
-    except OSError:
-        return False
+    foreign = listed.keys() - (own or set())
+    foreign_bytes = total(listed[pid] for pid in foreign)
+    return {"process_bytes": process_bytes, "foreign_processes": len(foreign), "foreign_bytes": foreign_bytes}
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
@@ -191,22 +188,3 @@ def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
     for process in processes:
         found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))
     return found
-
-
-def _throttle_reasons(library: Any, handle: Any) -> int:
-    try:
-        return int(library.nvmlDeviceGetCurrentClocksEventReasons(handle))
-    except library.NVMLError_FunctionNotFound:  # its name in drivers before 535
-        return int(library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-
-
-def memory_used(library: Any, handle: Any) -> int:
-    """Read the bytes in use, without the driver's reserve. Raises NVML's error."""
-    return int(library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used)
-
-
-def total(values: Iterable[Number | None]) -> Number | None:
-    """Return the sum, or None if one of the values is not known."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None

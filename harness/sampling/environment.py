@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,9 @@ _OF_SERVERS = (
     "MALLOC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "SGLANG_", "SGL_", "TOKENIZERS_",
     "TORCH", "TRITON_", "VLLM_",
 )  # fmt: skip
-
 _PACKAGES = (
-    "serving-bench",
-    "locust",
-    "gevent",
-    "pyarrow",
-    "pandas",
-    "plotly",
-    "msgspec",
-    "psutil",
-    "nvidia-ml-py",
-)
+    "serving-bench", "locust", "gevent", "pyarrow", "pandas", "plotly", "msgspec", "psutil", "nvidia-ml-py",
+)  # fmt: skip
 
 
 def facts() -> dict[str, Any]:
@@ -43,9 +33,9 @@ def facts() -> dict[str, Any]:
     devices = gpu.devices()
     return {
         "machine": machine_facts(),
-        "devices": devices.text if isinstance(devices, Reason) else [asdict(device) for device in devices],
+        "devices": devices.text if isinstance(devices, Reason) else devices,
         "packages": {name: _version(name) for name in _PACKAGES},
-        "git_commit": git_commit(),
+        "git_commit": _git_commit(),
         "clock": {"monotonic_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()},
     }
 
@@ -69,6 +59,15 @@ def machine_facts() -> dict[str, Scalar]:
     }
 
 
+def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
+    """Return what is set for a server and, if it `inherits` our own environment, what of that bears on it.
+
+    Secrets are masked (harness/contracts/secrets.py).
+    """
+    ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
+    return dict(masked_values(dict(sorted({**ours, **added}.items()))))
+
+
 def _os_name() -> str:
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
@@ -83,29 +82,16 @@ def _cpu_model() -> str | None:
     return platform.processor() or None
 
 
-def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
-    """Return what is set for a server and, if it `inherits` our own environment, what of that bears on it.
-
-    Secrets are masked (harness/contracts/secrets.py).
-    """
-    ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
-    whole = {**ours, **added}
-    return dict(masked_values({name: whole[name] for name in sorted(whole)}))
-
-
 def _version(package: str) -> str | None:
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return None
 
 
-def git_commit() -> str | None:
+def _git_commit() -> str | None:
     """Return the checkout's commit, with `-dirty` if files differ, None outside a checkout."""
-    root = Path(__file__).parent.parent.parent
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(Path(__file__).parents[2]), "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
+        return done.stdout.strip() or None
+    return None

@@ -1,29 +1,128 @@
-"""NVIDIA devices: what there is, and their state over time.
+"""NVIDIA devices through NVML: which there are, and one question after another to each of them.
 
-A machine without card, driver or library is a Reason, never an exception. A field that a device does not tell
-is None, and the reason is kept once. A driver that hangs costs a bounded time. Indices are NVML's (as
-nvidia-smi shows them); CUDA_VISIBLE_DEVICES does not change them. Settings of a card are read, never changed.
-Knows no engine.
+A machine without card, driver or library is a Reason or a UserError, and a field that a device does not
+tell is None with a note, never pynvml's exception. A driver that hangs costs a bounded time. Indices are
+NVML's (as nvidia-smi shows them); CUDA_VISIBLE_DEVICES changes nothing. Settings are read, never changed.
 """
 
-import statistics
+import ctypes
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from harness.contracts import Reason, mean_power_w
+from harness.contracts import Reason
 from harness.errors import UserError
-from harness.sampling import nvml, sampling
-from harness.sampling.device_sample import (
-    DeviceReader,
-    DeviceSample,
-    Ours,
-    memory_used,
-    total,
-)
-from harness.sampling.sampling import BaselineReturn, Idle, Sampling
+from harness.sampling.sampling import Memory, Use, within
 
 Value = TypeVar("Value")
+
+# Without the persistence daemon the driver wakes each device at first use: a second or two for each.
+INIT_LIMIT_S = 45.0
+# A call that hangs holds a lock that nvmlShutdown needs as well.
+SHUTDOWN_LIMIT_S = 2.0
+
+_opening = threading.Lock()
+_opened: list[Any] = []
+
+
+# --- the library -----------------------------------------------------------------------------------
+
+
+def library() -> Any:
+    """Return the pynvml module, with NVML open. Block for up to INIT_LIMIT_S; raise UserError without it.
+
+    NVML stays open until `close`, at the end of a run: without the persistence daemon the driver wakes every
+    device each time that it is opened. While it is open the driver can be neither unloaded nor reset, so a
+    handle does not grow stale.
+    """
+    return _answer(_open)
+
+
+def close() -> None:
+    """Close NVML if it is open; the next question opens it again. Block for up to SHUTDOWN_LIMIT_S."""
+    # A driver that hangs does not return; there is nothing left to free.
+    with suppress(TimeoutError):
+        within(SHUTDOWN_LIMIT_S, _shut)
+
+
+def _open() -> Any:
+    with _opening:
+        if not _opened:
+            # pynvml takes a tenth of a second to import, which a machine without a driver is spared.
+            try:
+                ctypes.CDLL("libnvidia-ml.so.1")
+            except OSError as error:
+                raise UserError("there is no NVIDIA driver (no libnvidia-ml.so.1)") from error
+            import pynvml
+
+            try:
+                pynvml.nvmlInit()
+            except pynvml.NVMLError as error:
+                raise UserError(f"NVML does not start: {error}") from error
+            _opened.append(pynvml)
+        return _opened[0]
+
+
+def _shut() -> None:
+    with _opening:
+        while _opened:
+            pynvml = _opened.pop()
+            with suppress(pynvml.NVMLError):  # a lost device may refuse
+                pynvml.nvmlShutdown()
+
+
+def _answer(question: Callable[[], Value]) -> Value:
+    """Return `question()`, asked in a thread of its own. Raises UserError if the driver hangs."""
+    try:
+        return within(INIT_LIMIT_S, question)
+    except TimeoutError as hung:
+        raise UserError(f"the NVIDIA driver does not answer ({hung})") from hung
+
+
+class Device:
+    """One device during one look at it. The first reason for a missing value goes to `notes`, by field, with
+    `label` before it. Once the device is lost, the rest of the look asks it for nothing."""
+
+    def __init__(self, nvml: Any, index: int, notes: dict[str, str], label: str = "") -> None:
+        self._nvml = nvml
+        self._notes = notes
+        self._label = label
+        self.handle = self.ask("handle", nvml.nvmlDeviceGetHandleByIndex, index)
+
+    def value(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
+        """Return `read(handle, *arguments)`, or None after noting NVML's reason."""
+        return None if self.handle is None else self.ask(field, read, self.handle, *arguments)
+
+    def thousandth(self, field: str, read: Callable[..., int]) -> float | None:
+        """Return a thousandth of `value`: watts for milliwatts, joules for millijoules."""
+        found = self.value(field, read)
+        return None if found is None else found / 1000
+
+    def memory(self) -> Any:
+        """Return NVML's `total` and `used` bytes, the second without the driver's reserve."""
+        return self.value("memory", self._nvml.nvmlDeviceGetMemoryInfo, self._nvml.nvmlMemory_v2)
+
+    def ask(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
+        """Return `read(*arguments)`, or None after noting NVML's reason."""
+        try:
+            return read(*arguments)
+        except self._nvml.NVMLError as error:
+            # No other call can work: it is lost, needs a reset, or its driver was unloaded.
+            gone = ("GPU_IS_LOST", "RESET_REQUIRED", "DRIVER_NOT_LOADED", "UNINITIALIZED")
+            if error.value in [getattr(self._nvml, f"NVML_ERROR_{name}") for name in gone]:
+                self.handle, field = None, "handle"
+            self.note(field, str(error))
+            return None
+
+    def note(self, field: str, reason: str) -> None:
+        """Keep why a field is missing; the first reason stays."""
+        self._notes.setdefault(self._label + field, reason)
+
+
+# --- what there is ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -50,18 +149,14 @@ class DeviceFacts:
 def devices() -> tuple[DeviceFacts, ...] | Reason:
     """Return all devices in NVML's order, or why there is none. Block for INIT_LIMIT_S if it hangs."""
 
-    def ask(library: Any) -> tuple[DeviceFacts, ...] | Reason:
-        notes: dict[str, str] = {}
-        count = nvml.value_of(library, notes, "count", library.nvmlDeviceGetCount)
-        if count is None:
-            return Reason(f"NVML does not count its devices: {notes['count']}")
-        found = tuple(_facts(library, index) for index in range(count))
-        return found or Reason("the NVIDIA driver is loaded but has no device")
+    def describe() -> tuple[DeviceFacts, ...]:
+        nvml = _open()
+        return tuple(_facts(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
 
     try:
-        return _answer(0.0, ask)
-    except nvml.AbsentError as absent:
-        return Reason(str(absent))
+        return _answer(describe) or Reason("the NVIDIA driver is loaded but has no device")
+    except UserError as error:
+        return Reason(str(error))
 
 
 def listed(device: str) -> list[str]:
@@ -90,132 +185,64 @@ def select(device: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
-    """Return a sampler to be entered with `with`. Each of its samples is one row per device.
+def smallest_bytes(indices: Sequence[int]) -> int | None:
+    """Return the memory of the smallest of these devices, since engines share alike; None if not all tell
+    it."""
+    found = devices() if indices else ()
+    sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
+    known = [size for index in indices if (size := sizes.get(index))]
+    return min(known) if known and len(known) == len(indices) else None
 
-    `ours` tells which processes are the server's (ProcessTree.among). Raises UserError if there is no NVML
-    (ask `select` first). Leaving blocks for some seconds if the driver hangs.
-    """
+
+def _facts(nvml: Any, index: int) -> DeviceFacts:
     notes: dict[str, str] = {}
-    try:
-        library = nvml.library()
-    except nvml.AbsentError as absent:
-        raise UserError(f"no device can be read: {absent}") from absent
-    readers = [DeviceReader(library, notes, index, ours) for index in indices]
-    return Sampling(
-        lambda: [reader.read() for reader in readers],
-        hz,
-        read_at_mark=lambda: [reader.read(is_mark=True) for reader in readers],
-        notes=notes,
-    )
-
-
-def measure_idle(indices: Sequence[int], duration_s: float = 1.0) -> Idle:
-    """Return what the devices use together over duration_s: memory as median, power by their energy counters.
-
-    The power of a card without a counter is the mean of NVML's. A card takes some seconds to lower its clocks
-    after work, and that counts as idle here. Blocks. Raises UserError if there is no NVML or it hangs.
-    """
-
-    def ask(library: Any) -> Idle:
-        notes: dict[str, str] = {}
-        # At 100 Hz, a step of the counter is seen within 1 % of a second.
-        seen = sampling.observe(lambda: _read_idle(library, notes, indices), 100.0, duration_s)
-        used = sampling.median_bytes([total(device.used_bytes for device in row) for _, row in seen])
-        mean_w = total(_mean_power_w([(t_ns, row[k]) for t_ns, row in seen]) for k in range(len(indices)))
-        said = "; ".join(f"{what}: {reason}" for what, reason in notes.items())
-        return Idle(used, mean_w, None if mean_w is not None else said or "its power is not known")
-
-    try:
-        return _answer(duration_s, ask)
-    except nvml.AbsentError as absent:
-        raise UserError(f"no device can be read: {absent}") from absent
-
-
-@dataclass(frozen=True)
-class _IdleReading:
-    used_bytes: int | None
-    energy_j: float | None
-    power_w: float | None
-
-
-def _read_idle(library: Any, notes: dict[str, str], indices: Sequence[int]) -> list[_IdleReading]:
-    found = [nvml.device(library, notes, index, f"device {index} ") for index in indices]
-    return [
-        _IdleReading(
-            device.value("memory", lambda handle: memory_used(library, handle)),
-            device.thousandth("energy", library.nvmlDeviceGetTotalEnergyConsumption),
-            device.thousandth("power", library.nvmlDeviceGetPowerUsage),
-        )
-        for device in found
-    ]
-
-
-def _mean_power_w(seen: Sequence[tuple[int, _IdleReading]]) -> float | None:
-    counted = mean_power_w([(t_ns, reading.energy_j) for t_ns, reading in seen])
-    if counted is not None:
-        return counted
-    known = [reading.power_w for _, reading in seen if reading.power_w is not None]
-    return statistics.mean(known) if len(known) == len(seen) else None
-
-
-def wait_for_baseline(
-    indices: Sequence[int], baseline: int, tolerance_bytes: int, timeout_s: float
-) -> BaselineReturn:
-    """Wait until the devices' used memory is back at the baseline. Devices that cannot be read are not back.
-
-    Blocks for up to timeout_s, and for INIT_LIMIT_S more if the driver hangs.
-    """
-
-    def ask(library: Any) -> BaselineReturn:
-        def used_bytes() -> int | None:
-            return total(reading.used_bytes for reading in _read_idle(library, {}, indices))
-
-        return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
-
-    try:
-        return _answer(timeout_s, ask)
-    except nvml.AbsentError:
-        return BaselineReturn(False, None)
-
-
-def _answer(expected_s: float, ask: Callable[[Any], Value]) -> Value:
-    """Return `ask(library)`, which takes expected_s if the driver answers; raise AbsentError if it hangs."""
-    try:
-        return sampling.within(expected_s + nvml.INIT_LIMIT_S, lambda: ask(nvml.library()))
-    except TimeoutError as hung:
-        raise nvml.AbsentError(f"the NVIDIA driver does not answer ({hung})") from hung
-
-
-def _facts(library: Any, index: int) -> DeviceFacts:
-    notes: dict[str, str] = {}
-    device = nvml.device(library, notes, index, "")
-    value = device.value
-    memory = value("memory", lambda h: library.nvmlDeviceGetMemoryInfo(h, version=library.nvmlMemory_v2))
-    capability = value("compute_capability", library.nvmlDeviceGetCudaComputeCapability)
-    ecc = value("ecc_mode", library.nvmlDeviceGetEccMode)
-    mig = value("mig_mode", library.nvmlDeviceGetMigMode)
-    cuda = nvml.value_of(library, notes, "cuda", library.nvmlSystemGetCudaDriverVersion)
+    device = Device(nvml, index, notes)
+    value, memory = device.value, device.memory()
+    capability = value("compute_capability", nvml.nvmlDeviceGetCudaComputeCapability)
+    ecc = value("ecc_mode", nvml.nvmlDeviceGetEccMode)
+    mig = value("mig_mode", nvml.nvmlDeviceGetMigMode)
+    cuda = device.ask("cuda", nvml.nvmlSystemGetCudaDriverVersion)
     if mig is not None and mig[0]:
         notes["mig"] = "it is on, and all that is sampled is of the whole card, all its instances together"
     return DeviceFacts(
         index=index,
-        name=value("name", library.nvmlDeviceGetName),
-        uuid=value("uuid", library.nvmlDeviceGetUUID),
-        memory_bytes=None if memory is None else int(memory.total),
-        compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",
-        power_limit_w=device.thousandth("power_limit", library.nvmlDeviceGetEnforcedPowerLimit),
-        sm_clock_max_mhz=value(
-            "sm_clock_max", lambda h: library.nvmlDeviceGetMaxClockInfo(h, library.NVML_CLOCK_SM)
-        ),
-        memory_clock_max_mhz=value(
-            "memory_clock_max", lambda h: library.nvmlDeviceGetMaxClockInfo(h, library.NVML_CLOCK_MEM)
-        ),
-        ecc_enabled=None if ecc is None else bool(ecc[0]),  # now; the second is what it is after a reboot
-        mig_enabled=None if mig is None else bool(mig[0]),
-        pcie_generation_max=value("pcie_generation_max", library.nvmlDeviceGetMaxPcieLinkGeneration),
-        pcie_width_max=value("pcie_width_max", library.nvmlDeviceGetMaxPcieLinkWidth),
-        driver=nvml.value_of(library, notes, "driver", library.nvmlSystemGetDriverVersion),
-        cuda=None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+        name=value("name", nvml.nvmlDeviceGetName),
+        uuid=value("uuid", nvml.nvmlDeviceGetUUID),
+        memory_bytes=memory and int(memory.total),
+        compute_capability=capability and f"{capability[0]}.{capability[1]}",
+        power_limit_w=device.thousandth("power_limit", nvml.nvmlDeviceGetEnforcedPowerLimit),
+        sm_clock_max_mhz=value("sm_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+        memory_clock_max_mhz=value("memory_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_MEM),
+        ecc_enabled=ecc and bool(ecc[0]),  # now; the second is what it is after a reboot
+        mig_enabled=mig and bool(mig[0]),
+        pcie_generation_max=value("pcie_generation_max", nvml.nvmlDeviceGetMaxPcieLinkGeneration),
+        pcie_width_max=value("pcie_width_max", nvml.nvmlDeviceGetMaxPcieLinkWidth),
+        driver=device.ask("driver", nvml.nvmlSystemGetDriverVersion),
+        cuda=cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
         notes=tuple(f"{what}: {reason}" for what, reason in notes.items()),
+    )
+
+
+# --- before and after a server ---------------------------------------------------------------------
+
+
+def memory(indices: Sequence[int]) -> Memory:
+    """Return the memory of these devices, with their energy and power."""
+
+    def read() -> list[Use]:
+        nvml = _open()
+        return [_use(nvml, index) for index in indices]
+
+    return Memory("device", partial(_answer, read))
+
+
+def _use(nvml: Any, index: int) -> Use:
+    notes: dict[str, str] = {}
+    device = Device(nvml, index, notes, f"device {index} ")
+    memory = device.memory()
+    return Use(
+        memory and int(memory.used),
+        device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
+        device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
+        "; ".join(f"{what}: {reason}" for what, reason in notes.items()) or None,
     )

@@ -28,7 +28,7 @@ from harness.contracts import (
 from harness.errors import UnfitError
 from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
-from harness.sampling.sampling import BaselineReturn, Idle
+from harness.sampling.sampling import Idle, Memory, tolerance_bytes
 
 # The longest wait after one that was in vain. What lasts is not waited for each time.
 WAIT_AGAIN_S = 3.0
@@ -61,25 +61,9 @@ class Seen:
 Samples = Callable[[int, int], Seen]
 
 
-@dataclass(frozen=True)
-class Memory:
-    """How to look at one kind of memory. Both functions block.
-
-    `measure` returns what is in use now. `wait` waits until it is back at a baseline, with a tolerance above
-    it (both in bytes), for up to some seconds.
-    """
-
-    kind: Literal["host", "device"]
-    measure: Callable[[], Idle]
-    wait: Callable[[int, int, float], BaselineReturn]
-
-
 class Guard:
-    """Looks after one run, or the resumed rest of one. `wait_s`: see GuardTerms.
-
-    It keeps what is usual on this machine: the memory before the first start, the clocks of the windows so
-    far.
-    """
+    """Looks after one run, or the resumed rest of one, and keeps what is usual on this machine: the memory
+    before the first start, the clocks of the windows so far. `wait_s`: see GuardTerms."""
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
@@ -109,9 +93,9 @@ class Guard:
         wait_s, said = self._wait("memory")
         if wait_s:
             tell(f"{said}: {text}")
-        returned = memory.wait(first, tolerance_bytes(first), wait_s).returned
-        self._was_in_vain["memory"] = not returned
-        if returned:
+        is_back, _ = memory.wait(first, wait_s)
+        self._was_in_vain["memory"] = not is_back
+        if is_back:
             return memory.measure()
         self._of_start = self._findings([("memory_not_back", text)], "before")
         if refusal := self.refusal(self._of_start):
@@ -204,11 +188,6 @@ class Guard:
     def _findings(self, causes: Iterable[Cause], when: When) -> tuple[GuardFinding, ...]:
         validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
         return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
-
-
-def tolerance_bytes(baseline_bytes: int) -> int:
-    """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
-    return max(128 << 20, int(0.02 * baseline_bytes))
 
 
 def system_causes(load: Load, directory: Path) -> Iterator[Cause]:

@@ -5,15 +5,14 @@ What cannot be read is None. Knows processes by pid only, and nothing of engines
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from harness.contracts import Reason, mean_power_w
-from harness.sampling import sampling
+from harness.contracts import Reason
 from harness.sampling.process_tree import ProcessTree
-from harness.sampling.sampling import BaselineReturn, Idle, Sampling
+from harness.sampling.sampling import Memory, Sampling, Use
 
 # The kernel adds its counts of swapping up over all cores each time that they are read.
 _SWAP_S = 1.0
@@ -103,7 +102,7 @@ class HostReader:
         self._lock = threading.Lock()
         self._times = (0.0, 0.0, 0.0)
         self._swap = psutil.swap_memory()
-        self._swap_read_ns = time.monotonic_ns()
+        self._swap_due_s = time.monotonic() + _SWAP_S
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
 
@@ -117,27 +116,22 @@ class HostReader:
             used = self._tree.read()
             # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
             cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
-            if t_ns - self._swap_read_ns >= _SWAP_S * 1e9:
-                self._swap, self._swap_read_ns = psutil.swap_memory(), t_ns
+            if time.monotonic() >= self._swap_due_s:
+                self._swap, self._swap_due_s = psutil.swap_memory(), time.monotonic() + _SWAP_S
             energy_j = self._energy.read_j()
         if self._energy.reason is not None:
             self.notes["package_energy"] = self._energy.reason
         return [
             HostSample(
                 t_ns=t_ns,
-                rss_bytes=used.rss_bytes,
-                cpu_s=used.cpu_s,
-                threads=used.threads,
-                processes=used.processes,
-                major_faults=used.major_faults,
                 pss_bytes=None if isinstance(pss, Reason) else pss,
                 machine_available_bytes=int(psutil.virtual_memory().available),
                 machine_cpu_pct=cpu_pct,
-                minor_faults=used.minor_faults,
                 machine_steal_pct=steal_pct,
                 machine_swap_used_bytes=self._swap.used,
                 machine_swapped_bytes=self._swap.sin + self._swap.sout,
                 package_energy_j=energy_j,
+                **asdict(used),
             )
         ]
 
@@ -162,21 +156,13 @@ def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:
     return Sampling(reader.read, hz, read_at_mark=lambda: reader.read(is_mark=True), notes=reader.notes)
 
 
-def used_bytes() -> int:
-    """Read the machine's memory in use: total less what a new program could have without swapping."""
-    memory = psutil.virtual_memory()
-    return int(memory.total - memory.available)
-
-
-def measure_idle(duration_s: float = 1.0, hz: float = 20.0) -> Idle:
-    """Return the machine's used memory as median and its CPU packages' power over duration_s. Block."""
+def memory() -> Memory:
+    """Return the machine's memory, with its CPU packages' energy."""
     energy = PackageEnergy()
-    seen = sampling.observe(lambda: (used_bytes(), energy.read_j()), hz, duration_s)
-    power_w = mean_power_w([(t_ns, energy_j) for t_ns, (_, energy_j) in seen])
-    note = None if power_w is not None else energy.reason or "the energy counter of the CPU stood still"
-    return Idle(sampling.median_bytes([used for _, (used, _) in seen]), power_w, note)
 
+    def read() -> list[Use]:
+        now = psutil.virtual_memory()
+        # In use: total less what a new program could have without swapping.
+        return [Use(int(now.total - now.available), energy.read_j(), note=energy.reason)]
 
-def wait_for_baseline(baseline: int, tolerance_bytes: int, timeout_s: float) -> BaselineReturn:
-    """Block until the machine's used memory is back at the baseline, for up to timeout_s."""
-    return sampling.wait_until_back(used_bytes, baseline, tolerance_bytes, timeout_s)
+    return Memory("host", read)

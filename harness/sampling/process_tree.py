@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,24 +21,15 @@ from harness.processes.watchdog import stat_fields
 # New descendants are looked for this often: the names in /proc, and the parents of those that are new.
 _LOOK_S = 1.0
 _IS_LINUX = sys.platform.startswith("linux")
+_GONE = (psutil.Error, OSError, ValueError)
+# What only grows while a process runs: CPU seconds, minor and major faults.
+_Counters = tuple[float, int, int]
 
 
-class _Counters(NamedTuple):
-    """What only grows while a process runs."""
+class _Reading(NamedTuple):
+    """One process: its own counters, and those of its children that it has waited for."""
 
-    cpu_s: float
-    minor_faults: int
-    major_faults: int
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """One process: its own counters, and those of its children that it has waited for.
-
-    `started` tells it from another one that has its pid later.
-    """
-
-    started: float
+    started: float  # tells it from another one that has its pid later
     parent: int
     is_zombie: bool
     rss_bytes: int
@@ -49,11 +40,8 @@ class _Reading:
 
 @dataclass(frozen=True)
 class TreeReading:
-    """The members together. All but `processes` are None once none is left; that is None without a pid.
-
-    The faults are None also if the system does not count them. CPU time and faults never decrease. What a
-    child used within a sample's length of its end may be missing.
-    """
+    """The members together, by the fields of a HostSample. All but `processes` are None once none is left;
+    that is None without a pid. The faults are None also if the system does not count them."""
 
     processes: int | None = None
     rss_bytes: int | None = None
@@ -72,13 +60,13 @@ class ProcessTree:
 
     def __init__(self, pid: int | None) -> None:
         self._lock = threading.Lock()
+        self._has_pid = pid is not None
         self._members: dict[int, float | None] = {} if pid is None else {pid: None}  # when each one started
         self._ever = dict(self._members)  # those that have ended, too
         self._strangers: set[int] = set()
         self._last: dict[tuple[int, float], _Reading] = {}  # of the members that have gone, too
-        self._most = _Counters(0.0, 0, 0)
-        self._looked_ns: int | None = None
-        self._has_pid = pid is not None
+        self._most: _Counters = (0.0, 0, 0)
+        self._look_due_s = 0.0
 
     def pids(self) -> set[int]:
         """Return the members as last seen. Cheap."""
@@ -92,8 +80,8 @@ class ProcessTree:
         if not self._has_pid:
             return None
         with self._lock:
-            for pid in pids & self._ever.keys() - self._members.keys():
-                if _is_another(pid, self._ever[pid]):
+            for pid, reading in _read(pids & self._ever.keys() - self._members.keys()):
+                if self._ever[pid] not in (None, reading.started):
                     del self._ever[pid]
             if pids - self._ever.keys() - self._strangers:
                 self._look()
@@ -104,7 +92,7 @@ class ProcessTree:
         if not self._has_pid:
             return TreeReading()
         with self._lock:
-            if self._looked_ns is None or time.monotonic_ns() - self._looked_ns >= _LOOK_S * 1e9:
+            if time.monotonic() >= self._look_due_s:
                 self._look()
             return self._read_members()
 
@@ -126,13 +114,10 @@ class ProcessTree:
         return sum(sizes) if sizes else None
 
     def _look(self) -> None:
-        self._looked_ns = time.monotonic_ns()
+        self._look_due_s = time.monotonic() + _LOOK_S
         listed = set(psutil.pids())
         self._strangers &= listed
-        born = {}
-        for pid in listed - self._strangers - self._members.keys():
-            with suppress(psutil.Error, OSError, ValueError):
-                born[pid] = _read_process(pid)
+        born = dict(_read(listed - self._strangers - self._members.keys()))
         members = dict(self._members)
         while grown := [pid for pid in born.keys() - members.keys() if born[pid].parent in members]:
             members |= {pid: born[pid].started for pid in grown}
@@ -141,31 +126,27 @@ class ProcessTree:
         self._members = members
 
     def _read_members(self) -> TreeReading:
-        readings: list[_Reading] = []
-        alive: dict[int, float | None] = {}
-        for pid, started in self._members.items():
-            with suppress(psutil.Error, OSError, ValueError):
-                reading = _read_process(pid)
-                if reading.is_zombie or started not in (None, reading.started):
-                    continue
-                self._last[pid, reading.started] = reading
-                readings.append(reading)
-                alive[pid] = reading.started
-        self._ever |= alive
-        self._members = alive
-        if not readings:
+        alive = {
+            pid: reading
+            for pid, reading in _read(self._members)
+            if not reading.is_zombie and self._members[pid] in (None, reading.started)
+        }
+        self._last |= {(pid, reading.started): reading for pid, reading in alive.items()}
+        self._members = {pid: reading.started for pid, reading in alive.items()}
+        self._ever |= self._members
+        if not alive:
             return TreeReading(processes=0)
-        self._most = most = self._counted(readings)
+        cpu_s, minor_faults, major_faults = self._most = self._counted(alive.values())
         return TreeReading(
-            processes=len(readings),
-            rss_bytes=sum(reading.rss_bytes for reading in readings),
-            threads=sum(reading.threads for reading in readings),
-            cpu_s=most.cpu_s,
-            minor_faults=most.minor_faults if _IS_LINUX else None,
-            major_faults=most.major_faults if _IS_LINUX else None,
+            processes=len(alive),
+            rss_bytes=sum(reading.rss_bytes for reading in alive.values()),
+            threads=sum(reading.threads for reading in alive.values()),
+            cpu_s=cpu_s,
+            minor_faults=minor_faults if _IS_LINUX else None,
+            major_faults=major_faults if _IS_LINUX else None,
         )
 
-    def _counted(self, alive: list[_Reading]) -> _Counters:
+    def _counted(self, alive: Iterable[_Reading]) -> _Counters:
         """Return what the tree has used so far.
 
         An ended child is in its parent's sum if that one waited for it, and in our last reading of it. The
@@ -174,27 +155,25 @@ class ProcessTree:
         own = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)
         last = _added(reading.own for reading in self._last.values())
-        return _Counters._make(
+        cpu_s, minor, major = (
             max(most, of_alive + max(of_all - of_alive, of_waited))
             for most, of_alive, of_all, of_waited in zip(self._most, own, last, waited, strict=True)
         )
+        return cpu_s, int(minor), int(major)
 
 
-def _added(counters: Iterable[_Counters]) -> _Counters:
-    return _Counters._make(sum(values) for values in zip((0.0, 0, 0), *counters, strict=True))
+def _added(counters: Iterable[_Counters]) -> list[float]:
+    return [sum(values) for values in zip((0.0, 0, 0), *counters, strict=True)]
 
 
-def _is_another(pid: int, started: float | None) -> bool:
-    """Return whether a process has this pid that is not the one that started then (None: not known)."""
-    with suppress(psutil.Error, OSError, ValueError):
-        return started is not None and _read_process(pid).started != started
-    return False
+def _read(pids: Iterable[int]) -> Iterator[tuple[int, _Reading]]:
+    """Read what each process is and uses, without those that have gone."""
+    for pid in pids:
+        with suppress(*_GONE):
+            yield pid, _read_process(pid) if _IS_LINUX else _read_portable(psutil.Process(pid))
 
 
 def _read_process(pid: int) -> _Reading:
-    """Read what one process is and uses. Raises psutil.NoSuchProcess or OSError if it has gone."""
-    if not _IS_LINUX:
-        return _read_portable(psutil.Process(pid))
     fields = stat_fields(pid)
     ticks, page_bytes = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     return _Reading(
@@ -203,22 +182,21 @@ def _read_process(pid: int) -> _Reading:
         is_zombie=fields[0] in "ZX",
         rss_bytes=int(fields[21]) * page_bytes,
         threads=int(fields[17]),
-        own=_Counters((int(fields[11]) + int(fields[12])) / ticks, int(fields[7]), int(fields[9])),
-        children=_Counters((int(fields[13]) + int(fields[14])) / ticks, int(fields[8]), int(fields[10])),
+        own=((int(fields[11]) + int(fields[12])) / ticks, int(fields[7]), int(fields[9])),
+        children=((int(fields[13]) + int(fields[14])) / ticks, int(fields[8]), int(fields[10])),
     )
 
 
 def _read_portable(process: psutil.Process) -> _Reading:
     with process.oneshot():
         times = process.cpu_times()
+        waited_s = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
         return _Reading(
             started=process.create_time(),
             parent=process.ppid(),
             is_zombie=process.status() == psutil.STATUS_ZOMBIE,
             rss_bytes=process.memory_info().rss,
             threads=process.num_threads(),
-            own=_Counters(times.user + times.system, 0, 0),
-            children=_Counters(
-                getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0), 0, 0
-            ),
+            own=(times.user + times.system, 0, 0),
+            children=(waited_s, 0, 0),
         )

@@ -5,37 +5,23 @@ Instants are CLOCK_MONOTONIC nanoseconds. Knows neither what is read nor who ask
 
 import itertools
 import signal
-import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from statistics import mean, median
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from harness.contracts import mean_power_w
+from harness.errors import UserError
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
+Number = TypeVar("Number", int, float)
 ANSWER_LIMIT_S = 5.0  # of one sample: a driver that hangs must not hang bench
-
-
-@dataclass(frozen=True)
-class Idle:
-    """What devices or a machine used before a server was there: memory, and power on average.
-
-    `power_note` says why that is not known.
-    """
-
-    used_bytes: int | None
-    power_w: float | None
-    power_note: str | None = None
-
-
-@dataclass(frozen=True)
-class BaselineReturn:
-    """Whether memory came back to the baseline, and how far above it it was at the last look."""
-
-    returned: bool
-    difference_bytes: int | None
+# At this rate the step of an energy counter is seen within 1 % of a second.
+_IDLE_HZ = 100.0
 
 
 class Sampling(Generic[Row]):
@@ -60,17 +46,15 @@ class Sampling(Generic[Row]):
         self._instants_ns: list[int] = []
         self._failures: list[str] = []
         self._missed = 0
-        self._cpu_s = 0.0
-        self._marks_cpu_s = 0.0
+        self._cpu_s = self._marks_cpu_s = 0.0
         self._late_marks: list[threading.Event] = []
-        self._notes = notes if notes is not None else {}
+        self._notes = {} if notes is None else notes
         self._stop = threading.Event()
 
     def mark(self) -> None:
         """Take a sample with what is too costly for each one: a phase of the start begins.
 
-        Blocks for that sample, ANSWER_LIMIT_S at most. While one that came too late has not returned, none is
-        taken.
+        Blocks for up to ANSWER_LIMIT_S. Takes none while one that came too late has not returned.
         """
         if not all(returned.is_set() for returned in self._late_marks):
             return
@@ -180,30 +164,94 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
     return answer.result()
 
 
-def observe(read: Callable[[], Value], hz: float, duration_s: float) -> list[tuple[int, Value]]:
-    """Return what `read()` gave over duration_s, each with the instant at which it had been read. Block."""
-    seen = []
-    for _ in range(max(1, round(hz * duration_s))):
-        value = read()
-        seen.append((time.monotonic_ns(), value))
-        time.sleep(1.0 / hz)
-    return seen
+# --- the idle state --------------------------------------------------------------------------------
 
 
-def median_bytes(values: Sequence[int | None]) -> int | None:
-    """Return the median, None if one of the values is not known."""
-    known = [value for value in values if value is not None]
-    return int(statistics.median(known)) if len(known) == len(values) > 0 else None
+@dataclass(frozen=True)
+class Idle:
+    """What devices or a machine used before a server was there: memory, and power on average.
+
+    `power_note` says why that is not known.
+    """
+
+    used_bytes: int | None
+    power_w: float | None
+    power_note: str | None = None
 
 
-def wait_until_back(
-    read: Callable[[], int | None], baseline_bytes: int, tolerance_bytes: int, timeout_s: float
-) -> BaselineReturn:
-    """Block until `read()` is at most baseline + tolerance, for up to timeout_s, unless it is None."""
-    deadline = time.monotonic() + timeout_s
-    while (value := read()) is not None:
-        difference = value - baseline_bytes
-        if difference <= tolerance_bytes or time.monotonic() >= deadline:
-            return BaselineReturn(difference <= tolerance_bytes, difference)
-        time.sleep(0.1)
-    return BaselineReturn(False, None)
+@dataclass(frozen=True)
+class Use:
+    """What one device, or the machine, uses at a moment. `note` says why a value is None."""
+
+    used_bytes: int | None
+    energy_j: float | None  # from an arbitrary beginning
+    power_w: float | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One kind of memory: that of the machine, or of some devices.
+
+    `read` returns the use of each device, of the machine one. It raises UserError if none can be read.
+    """
+
+    kind: Literal["host", "device"]
+    read: Callable[[], Sequence[Use]]
+
+    def measure(self, duration_s: float = 1.0) -> Idle:
+        """Return what is in use over duration_s: memory as median, power by energy counters. Block.
+
+        Without a counter, power is the mean of what a device says. A card takes some seconds to lower its
+        clocks after work, and that counts as idle here.
+        """
+        seen = []
+        for _ in range(max(1, round(_IDLE_HZ * duration_s))):
+            uses = self.read()
+            seen.append((time.monotonic_ns(), uses))
+            time.sleep(1.0 / _IDLE_HZ)
+        used = [total(use.used_bytes for use in uses) for _, uses in seen]
+        each = zip(*(uses for _, uses in seen), strict=True)
+        power_w = total(_mean_power_w([t_ns for t_ns, _ in seen], uses) for uses in each)
+        said = dict.fromkeys(use.note for _, uses in seen for use in uses if use.note)
+        note = "; ".join(said) or "the energy counter of the CPU stood still"
+        known = [size for size in used if size is not None]
+        used_bytes = int(median(known)) if len(known) == len(used) else None
+        return Idle(used_bytes, power_w, None if power_w is not None else note)
+
+    def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
+        """Block for up to timeout_s until not more than the baseline is in use, within a tolerance.
+
+        Return whether that is so, and the bytes in use at the last look. What cannot be read is not back.
+        """
+        deadline = time.monotonic() + timeout_s
+        most_bytes = baseline_bytes + tolerance_bytes(baseline_bytes)
+        while (used_bytes := self._used_bytes()) is not None:
+            if used_bytes <= most_bytes or time.monotonic() >= deadline:
+                return used_bytes <= most_bytes, used_bytes
+            time.sleep(0.1)
+        return False, None
+
+    def _used_bytes(self) -> int | None:
+        try:
+            return total(use.used_bytes for use in self.read())
+        except UserError:
+            return None
+
+
+def tolerance_bytes(baseline_bytes: int) -> int:
+    """Return how far above a baseline memory may be and count as back: 2 % of it or 128 MiB, the larger."""
+    return max(128 << 20, int(0.02 * baseline_bytes))
+
+
+def total(values: Iterable[Number | None]) -> Number | None:
+    """Return the sum, or None if one of the values is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _mean_power_w(instants_ns: Sequence[int], uses: Sequence[Use]) -> float | None:
+    counted = mean_power_w(list(zip(instants_ns, (use.energy_j for use in uses), strict=True)))
+    known = [use.power_w for use in uses if use.power_w is not None]
+    return mean(known) if counted is None and len(known) == len(uses) else counted

@@ -14,7 +14,7 @@ OURS = {"harness", "engines", "scenarios", "reports"}
 HOMES = {
     "hydra": ("harness/settings/overrides.py",),
     "yaml": ("harness/settings/overrides.py",),
-    "pynvml": ("harness/sampling/nvml.py",),
+    "pynvml": ("harness/sampling/gpu.py",),
     "psutil": ("harness/sampling/", "harness/processes/"),
     "locust": ("harness/load/",),
     "gevent": ("harness/load/",),

@@ -23,8 +23,8 @@ from harness.run.cell import run_cell
 from harness.run.run import run_starts
 from harness.run.site import Site
 from harness.run.start import Serving
-from harness.sampling.guard import Guard, Memory
-from harness.sampling.sampling import BaselineReturn, Idle
+from harness.sampling.guard import Guard
+from harness.sampling.sampling import Memory, Use
 from harness.settings import config, overrides
 from harness.store import store
 
@@ -293,7 +293,7 @@ class Waits(Show):
 def test_a_start_no_longer_waits_for_the_machine_once_it_launches(tmp_path):
     guard = Guard("mark", 0.1)
     # Before the first start nothing was in use: the next one finds more, and waits.
-    nothing = Memory("host", lambda: Idle(0, None), lambda *_: BaselineReturn(True, 0))
+    nothing = Memory("host", lambda: [Use(0, None)])
     guard.before_start(nothing, (), lambda why: None)
     show = Waits()
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:

@@ -200,7 +200,7 @@ GROWING = f"""
 def growing(is_mark):
     from harness.sampling.device_sample import DeviceReader
     lists = []
-    reader = DeviceReader(nvml.library(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
+    reader = DeviceReader(gpu.library(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
     begun_s = time.monotonic()
     for step in range(50):
         os.environ.update(NVML_USED=str({GIB} + (step << 20)), NVML_PROCESSES=f"41:{{step}}")
@@ -247,7 +247,7 @@ def most_at_once():
         tick.wait(0.05)
         inside.pop()
         return listed
-    reader = DeviceReader(nvml.library(), {{}}, 0, ours)
+    reader = DeviceReader(gpu.library(), {{}}, 0, ours)
     threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
     for thread in threads:
         os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
@@ -276,7 +276,7 @@ def test_the_memory_of_a_new_worker_is_the_servers_at_once(library: Path) -> Non
             server.stdin.write(b"\\n"); server.stdin.flush()
             worker = int(server.stdout.readline())
             os.environ["NVML_PROCESSES"] = f"{{worker}}:{GIB} 1:{2 * GIB}"
-            with gpu.sample_devices([0], tree.among) as running:
+            with sample_devices([0], tree.among) as running:
                 while not running.rows(): time.sleep(0.01)
             server.kill()
         return [before, running.rows()[0]]

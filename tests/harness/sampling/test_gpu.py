@@ -51,7 +51,7 @@ def test_a_machine_without_the_library_has_a_reason() -> None:
 
 def test_a_library_without_its_driver_has_a_reason(library: Path) -> None:
     answer = ask(library, "gpu.devices()", FAULT_nvmlInitWithFlags=9)
-    assert answer == {"text": "the NVIDIA driver is installed but not loaded"}
+    assert answer == {"text": "NVML does not start: Driver Not Loaded"}
 
 
 def test_a_library_that_refuses_has_a_reason_in_its_words(library: Path) -> None:
@@ -75,24 +75,24 @@ def test_a_card_that_is_split_says_so(library: Path) -> None:
 
 
 def test_the_idle_state_sums_the_devices(library: Path) -> None:
-    idle = ask(library, "gpu.measure_idle([0, 1], duration_s=0.03)")
+    idle = ask(library, "gpu.memory([0, 1]).measure(0.03)")
     assert idle == {"used_bytes": 11 * GIB, "power_w": 625.0, "power_note": None}
 
 
 def test_idle_power_comes_from_the_energy_counter(library: Path) -> None:
     """The stub's power reading is 312.5 W throughout, its counter moves at 70 W in steps of 50 ms."""
-    idle = ask(library, "gpu.measure_idle([0], duration_s=0.6)", NVML_POWER_MW=70_000)
+    idle = ask(library, "gpu.memory([0]).measure(0.6)", NVML_POWER_MW=70_000)
     assert idle["power_w"] == pytest.approx(70, rel=0.1)
 
 
 def test_idle_power_without_a_counter_is_the_mean_of_the_power(library: Path) -> None:
-    answer = ask(library, "gpu.measure_idle([0], 0.03)", FAULT_nvmlDeviceGetTotalEnergyConsumption=3)
+    answer = ask(library, "gpu.memory([0]).measure(0.03)", FAULT_nvmlDeviceGetTotalEnergyConsumption=3)
     assert (answer["power_w"], answer["power_note"]) == (312.5, None)
 
 
 def test_idle_values_that_are_not_told_are_none_with_the_reason(library: Path) -> None:
     faults = ("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo_v2")
-    idle = ask(library, "gpu.measure_idle([0], 0.03)", **{f"FAULT_{function}": 3 for function in faults})
+    idle = ask(library, "gpu.memory([0]).measure(0.03)", **{f"FAULT_{function}": 3 for function in faults})
     assert (idle["used_bytes"], idle["power_w"]) == (None, None)
     assert "device 0 power: Not Supported" in idle["power_note"]
 
@@ -101,9 +101,9 @@ def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> No
     """The sampler's thread hangs in a call, with the lock that the shutdown needs."""
     source = """
     def hung():
-        sampling.ANSWER_LIMIT_S = nvml.SHUTDOWN_LIMIT_S = 0.2
+        sampling.ANSWER_LIMIT_S = gpu.SHUTDOWN_LIMIT_S = 0.2
         begun_s = time.monotonic()
-        with gpu.sample_devices([0], lambda listed: set(), hz=100) as running:
+        with sample_devices([0], lambda listed: set(), hz=100) as running:
             while len(running.rows()) < 2: time.sleep(0.01)
             os.environ["HANG_nvmlDeviceGetPowerUsage"] = "1"
             running.mark()
@@ -120,28 +120,26 @@ def test_a_driver_that_hangs_is_a_reason_and_no_wait_for_ever(library: Path) -> 
     """In one process, as in a run: what hangs first holds all that comes later."""
     source = """
     def hung():
-        nvml.INIT_LIMIT_S = nvml.SHUTDOWN_LIMIT_S = 0.3
+        gpu.INIT_LIMIT_S = gpu.SHUTDOWN_LIMIT_S = 0.3
         found = gpu.devices()
-        back = gpu.wait_for_baseline([0], 0, 0, 0.1)
-        try: idle = gpu.measure_idle([0], 0.1)
+        back = gpu.memory([0]).wait(0, 0.1)
+        try: idle = gpu.memory([0]).measure(0.1)
         except UserError as error: idle = str(error)
         return {"devices": found.text, "back": back, "idle": idle}
     """
     answer = ask(library, "hung()", define=dedent(source), HANG_nvmlDeviceGetHandleByIndex_v2=1)
     assert answer["devices"] == "the NVIDIA driver does not answer (no answer within 0.3 s)"
-    assert (answer["back"]["returned"], answer["back"]["difference_bytes"]) == (False, None)
-    assert "no device can be read: the NVIDIA driver does not answer" in answer["idle"]
+    assert answer["back"] == [False, None]
+    assert "the NVIDIA driver does not answer" in answer["idle"]
 
 
 def test_a_device_that_cannot_be_read_is_not_back_at_its_baseline(library: Path) -> None:
-    answer = ask(library, "gpu.wait_for_baseline([0], 0, 0, 5)", FAULT_nvmlInitWithFlags=9)
-    assert (answer["returned"], answer["difference_bytes"]) == (False, None)
+    assert ask(library, "gpu.memory([0]).wait(0, 5)", FAULT_nvmlInitWithFlags=9) == [False, None]
 
 
 def test_the_return_to_the_baseline_names_what_is_still_held(library: Path) -> None:
-    answer = ask(library, f"gpu.wait_for_baseline([0], {4 * GIB}, {GIB // 2}, 0.1)")
-    assert (answer["returned"], answer["difference_bytes"]) == (False, GIB)
-    assert ask(library, f"gpu.wait_for_baseline([0], {5 * GIB}, 0, 0.1)")["returned"]
+    assert ask(library, f"gpu.memory([0]).wait({4 * GIB}, 0.1)") == [False, 5 * GIB]
+    assert ask(library, f"gpu.memory([0]).wait({5 * GIB}, 0.1)") == [True, 5 * GIB]
 
 
 def test_nvml_is_opened_once_and_closed_at_the_end_of_the_run(library: Path, tmp_path: Path) -> None:
@@ -149,10 +147,10 @@ def test_nvml_is_opened_once_and_closed_at_the_end_of_the_run(library: Path, tmp
     def a_run():
         gpu.select("0"), gpu.devices()
         for _ in range(2):
-            gpu.measure_idle([0], 0.02)
+            gpu.memory([0]).measure(0.02)
             sampled([0], set())
-            gpu.wait_for_baseline([0], 0, 0, 0.0)
-        nvml.close()
+            gpu.memory([0]).wait(0, 0.0)
+        gpu.close()
     """
     log = tmp_path / "log"
     ask(library, "a_run()", define=dedent(source), NVML_LOG=log)
@@ -182,5 +180,5 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(library: Path
 
 
 def test_a_device_on_a_machine_without_one_is_refused_with_the_reason(library: Path) -> None:
-    expected = "device=0: the NVIDIA driver is installed but not loaded; use device=cpu"
+    expected = "device=0: NVML does not start: Driver Not Loaded; use device=cpu"
     assert refusal(library, "0", FAULT_nvmlInitWithFlags=9) == expected

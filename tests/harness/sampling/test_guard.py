@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,9 @@ from harness.contracts import GuardFinding, GuardMode, Load
 from harness.errors import ServerError, UnfitError
 from harness.sampling import guard
 from harness.sampling.device_sample import DeviceSample
-from harness.sampling.guard import Cause, Guard, Memory, Seen
+from harness.sampling.guard import Cause, Guard, Seen
 from harness.sampling.host import HostSample
-from harness.sampling.sampling import BaselineReturn, Idle
+from harness.sampling.sampling import Idle
 from harness.settings import config, overrides
 
 S = 1_000_000_000
@@ -73,14 +73,23 @@ def texts(found: Iterable[Cause]) -> list[str]:
     return [text for _, text in found]
 
 
-def memory(*used_bytes: int, returned: bool = False) -> Memory:
-    """Of a device whose use is measured to be one after the other."""
-    left = list(used_bytes)
-    return Memory(
-        "device",
-        lambda: Idle(left.pop(0), None),
-        lambda *_: BaselineReturn(returned, 0),
-    )
+@dataclass
+class Held:
+    """A device's memory whose use is measured to be one after the other."""
+
+    used_bytes: list[int]
+    returned: bool
+    kind: str = "device"
+
+    def measure(self) -> Idle:
+        return Idle(self.used_bytes.pop(0), None)
+
+    def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, None]:
+        return self.returned, None
+
+
+def memory(*used_bytes: int, returned: bool = False) -> Held:
+    return Held(list(used_bytes), returned)
 
 
 def started(mode: GuardMode = "mark", wait_s: float = 30.0, devices: tuple[int, ...] = (0,)) -> Guard:

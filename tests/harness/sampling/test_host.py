@@ -57,15 +57,15 @@ def test_samples_are_on_the_monotonic_clock() -> None:
 
 def test_the_machines_used_memory_is_compared_with_the_baseline() -> None:
     total = host.psutil.virtual_memory().total
-    idle = host.measure_idle(hz=100, duration_s=0.03)
+    idle = host.memory().measure(0.03)
     assert idle.used_bytes
     assert 0 < idle.used_bytes < total
     assert (idle.power_w is None) == (idle.power_note is not None)
-    assert host.wait_for_baseline(total, 0, 0.0).returned
-    above = host.wait_for_baseline(0, MIB, 0.0)
-    assert not above.returned
-    assert above.difference_bytes
-    assert MIB < above.difference_bytes < total
+    assert host.memory().wait(total, 0.0)[0]
+    is_back, used_bytes = host.memory().wait(0, 0.0)
+    assert not is_back
+    assert used_bytes
+    assert MIB < used_bytes < total
 
 
 def test_a_process_that_ends_between_samples_is_gone_and_not_zero() -> None:

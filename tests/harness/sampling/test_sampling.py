@@ -11,7 +11,9 @@ from waiting import wait_until
 
 from harness.contracts import mean_power_w
 from harness.sampling import sampling as sampling_module
-from harness.sampling.sampling import Sampling, median_bytes, observe, wait_until_back, within
+from harness.sampling.sampling import Memory, Sampling, Use, within
+
+MIB = 2**20
 
 
 def test_rows_come_at_the_rate_asked_for() -> None:
@@ -191,17 +193,18 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
     release.set()
 
 
+def memory(*used_bytes: int | None) -> Memory:
+    """Memory of which these bytes are in use, at one look after the other; the last for ever."""
+    left = list(used_bytes)
+    return Memory("host", lambda: [Use(left.pop(0) if len(left) > 1 else left[0], None)])
+
+
 def test_the_baseline_is_the_median() -> None:
-    values = iter([5, 100, 6, 4, 7])
-    seen = observe(lambda: next(values), hz=1000, duration_s=0.005)
-    assert [value for _, value in seen] == [5, 100, 6, 4, 7]
-    assert [t_ns for t_ns, _ in seen] == sorted(t_ns for t_ns, _ in seen)
-    assert median_bytes([value for _, value in seen]) == 6
+    assert memory(5, 100, 6, 4, 7).measure(0.05).used_bytes == 6
 
 
 def test_the_baseline_of_what_cannot_be_read_is_none() -> None:
-    assert median_bytes([5, None, 6]) is None
-    assert median_bytes([]) is None
+    assert memory(5, None, 6).measure(0.03).used_bytes is None
 
 
 def counted(*pairs: tuple[float, float | None]) -> list[tuple[int, float | None]]:
@@ -226,24 +229,25 @@ def test_mean_power_is_none_where_a_counter_made_fewer_than_two_steps_fell_or_wa
 
 
 def test_the_return_to_the_baseline_is_waited_for() -> None:
-    values = iter([300, 150, 105])
-    back = wait_until_back(lambda: next(values), 100, tolerance_bytes=10, timeout_s=10)
-    assert (back.returned, back.difference_bytes) == (True, 5)
+    assert memory(300 * MIB, 250 * MIB, 227 * MIB).wait(100 * MIB, 10) == (True, 227 * MIB)
 
 
 def test_below_the_baseline_is_a_return() -> None:
-    assert wait_until_back(lambda: 50, 100, 10, 0).returned
+    assert memory(50).wait(100, 0) == (True, 50)
+
+
+def test_two_per_cent_of_a_large_baseline_are_a_return() -> None:
+    assert memory(102 << 30).wait(100 << 30, 0)[0]
+    assert not memory(103 << 30).wait(100 << 30, 0)[0]
 
 
 def test_memory_that_stays_is_reported_with_its_size() -> None:
     begun_s = time.monotonic()
-    back = wait_until_back(lambda: 300, 100, tolerance_bytes=10, timeout_s=0.15)
-    assert (back.returned, back.difference_bytes) == (False, 200)
+    assert memory(300 * MIB).wait(100 * MIB, 0.15) == (False, 300 * MIB)
     assert time.monotonic() - begun_s >= 0.15
 
 
 def test_memory_that_cannot_be_read_is_not_waited_for() -> None:
     begun_s = time.monotonic()
-    back = wait_until_back(lambda: None, 100, 10, 60)
-    assert (back.returned, back.difference_bytes) == (False, None)
+    assert memory(None).wait(100, 60) == (False, None)
     assert time.monotonic() - begun_s < 5

@@ -20,7 +20,7 @@ GIB = 2**30
 PRELUDE = """
 import dataclasses, json, os, subprocess, sys, threading, time
 from pathlib import Path
-from harness.sampling import gpu; from harness.sampling import nvml; from harness.sampling import sampling
+from harness.sampling import gpu, sampling; from harness.sampling.device_sample import sample_devices
 from harness.contracts import Reason
 from harness.errors import UserError
 def plain(value):
@@ -31,7 +31,7 @@ def refused(device):
 def sampled(indices, pids, enough=lambda rows: len(rows) >= 4):
     tick = threading.Event()
     ours = lambda listed: None if pids is None else listed & pids
-    with gpu.sample_devices(indices, ours, hz=100) as running:
+    with sample_devices(indices, ours, hz=100) as running:
         while not enough(running.rows()): tick.wait(0.01)
     return {"rows": running.rows(), "notes": running.notes, "error": running.error}
 """
