@@ -3,10 +3,8 @@
 Reads results through harness.store only; starts no server and measures nothing.
 """
 
-from __future__ import annotations
-
-from reports.frames import Run, open_run
-from reports.metrics import METRICS
+from reports.data.run import Run, open_run
+from reports.measures.metrics import METRICS
 from reports.outputs.columns import TABLES
 from reports.outputs.tables import tables_of
 from reports.page.compare_page import write_comparison

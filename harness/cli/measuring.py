@@ -92,6 +92,6 @@ def _run(task: Task, *, quiet: bool) -> None:
 
 
 def _precisions(directory: Path, metric: str) -> Sequence[Precision]:
-    from reports.comparing.precision import precisions
+    from reports.verdicts.precision import precisions
 
     return precisions(directory, metric)

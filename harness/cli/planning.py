@@ -75,7 +75,7 @@ def check_goals(settings: Settings, whole: Plan) -> None:
     asked += [("compare.metric", name) for name in settings.compare.metrics]
     for key, name in asked:
         if key in settings.given:
-            from reports.metrics import check_metric_name
+            from reports.measures.metrics import check_metric_name
 
             check_metric_name(name, key)
     baseline = settings.compare.baseline

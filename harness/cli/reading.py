@@ -104,7 +104,7 @@ def compare(
     """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
     from harness.cli.show.compare_text import print_comparison
     from reports import compare_runs, to_builtins, write_comparison
-    from reports.metrics import check_metric_name
+    from reports.measures.metrics import check_metric_name
 
     given = overrides.parse(changes or [])
     if "compare.baseline" in given:

@@ -116,7 +116,7 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
 
 
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    from reports.deciding.attainment import trial
+    from reports.measures.attainment import trial
 
     found = trial(directory, numbers, slo)
     return Judged(found.verdict, found.meets, found.words, found.problem)
@@ -125,18 +125,20 @@ def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -
 def _print_answers(directory: Path, *, as_json: bool) -> int:
     """Print each deployment's answer and the report's path. Return how many starts did not end."""
     from reports import open_run
-    from reports.deciding.searches import as_plain, capacities_of, words
-    from reports.marks import SIGN
+    from reports.checks.marks import SIGN, marks_of_capacity
+    from reports.verdicts.searches import capacities_of
+    from reports.words.search_text import as_plain, words
 
-    capacities, report = capacities_of(open_run(directory)), str(directory / "report.html")
+    run = open_run(directory)
+    capacities, report = capacities_of(run), str(directory / "report.html")
     has_scenarios = len({each.scenario for each in capacities}) > 1
     if as_json:
-        print_json({"answers": [as_plain(each) for each in capacities], "report": report})
+        print_json({"answers": [as_plain(run, each) for each in capacities], "report": report})
     else:
         for each in capacities:
             scenario = f", {each.scenario}" if has_scenarios else ""
-            out.print(escape(f"{each.deployment}{scenario}: {words(each)}"))
-        if any(each.marks for each in capacities):
+            out.print(escape(f"{each.deployment}{scenario}: {words(run, each)}"))
+        if any(marks_of_capacity(run, each) for each in capacities):
             out.print(f"{SIGN} n: n reasons to distrust it; the report says which")
         out.print(escape(report))
     return sum(not answer.is_whole for each in capacities for answer in each.answers)

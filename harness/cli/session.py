@@ -120,7 +120,7 @@ def report_whatever_happened(directory: Path, show: Show) -> bool:
     Return whether it was written: a failure here must not hide the first.
     """
     from reports import write_report
-    from reports.answering.digest import digest
+    from reports.words.digest import digest
 
     show.close_panel()
     show.line("writing the report")

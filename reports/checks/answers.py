@@ -1,16 +1,14 @@
 """What the answers are worth: caches, quantizations, weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from reports.cells import Cell
 from reports.checks.finding import RATES, Finding, cell_name, cells_of, measured_cells, numbers
-from reports.frames import Run
-from reports.written import several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.written import several
 
 WARM_SHARE = 0.2
 # What two prompts may have in common by their chat template, in tokens.

@@ -1,16 +1,15 @@
 """Cells and starts: missing, marked, too few, or unlike each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.cells import Cell, Group
 from reports.checks.finding import SPEED, TOKENS, Finding, are_all, cell_name, numbers
-from reports.comparing.verdicts import STARTS_NEEDED
-from reports.frames import Run
-from reports.written import plural, several, shown
+from reports.data.cells import Cell, Group
+from reports.data.run import Run
+from reports.measures.over_starts import aggregate
+from reports.measures.written import plural, several, shown
+from reports.stats.family import STARTS_NEEDED
 
 STARTS_DIFFER = 0.2
 
@@ -140,13 +139,13 @@ def repeats_disagree(run: Run) -> Iterator[Finding]:
 
 def _spread(run: Run, group: Group, name: str) -> float:
     """The range of the starts' values as a share of their mean; 0 where there is none."""
-    found = run.aggregate(group, name)
+    found = aggregate(run, group, name)
     if found.mean is None or found.low is None or found.high is None:
         return 0.0
     return (found.high - found.low) / found.mean if found.mean else 0.0
 
 
 def _told_apart(run: Run, group: Group, name: str, title: str, share: float) -> str:
-    found = run.aggregate(group, name)
+    found = aggregate(run, group, name)
     values = f"{shown(name, found.low)} to {shown(name, found.high)}"
     return f"{group.deployment} at {group.load}: {title} {values} ({100 * share:.0f} % of the mean)"

@@ -1,13 +1,10 @@
 """The client: its lags, its stamps, and how it kept its schedule."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.cells import Cell
 from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
@@ -17,9 +14,10 @@ from reports.checks.finding import (
     measured_cells,
     numbers,
 )
-from reports.frames import Run
-from reports.metrics import is_supported
-from reports.written import number, plural, several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.metrics import is_supported
+from reports.measures.written import number, plural, several
 
 LATE_LOOP_S = 0.005
 # A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the

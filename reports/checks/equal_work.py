@@ -1,18 +1,16 @@
 """Whether deployments did the same work: common terms, prompts, answers' lengths, and real kernels."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
-from reports.caveats import stand_ins, too_few_at_once
 from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numbers
-from reports.comparing.equal_work import by_case, counted_prompts, differ, drops_system, mean
-from reports.comparing.same_turns import same_turns
-from reports.frames import Run, deployments
-from reports.ledger import Entry, ledger_of, template_name
-from reports.samples.processor import group_cores
-from reports.written import number, plural, several
+from reports.checks.ledger import Entry, ledger_of, template_name
+from reports.data.processor import group_cores
+from reports.data.run import Run, deployments
+from reports.measures.caveats import stand_ins, too_few_at_once
+from reports.measures.equal_work import by_case, counted_prompts, differ, drops_system, mean, work_of
+from reports.measures.same_turns import same_turns
+from reports.measures.written import number, plural, several
 
 # Cores by which servers' use of the processor may lie apart: half of one is another machine.
 CORES_DIFFER = 0.5
@@ -49,7 +47,7 @@ def _asked_and_got(entry: Entry) -> str:
 
 def prompts_differ(run: Run) -> Iterator[Finding]:
     """Deployments of one model whose prompts are not the same; the tables mark them by letters."""
-    work = run.work
+    work = work_of(run)
     if not work.differences:
         return
     classes: dict[tuple[str, str], list[str]] = {}
@@ -127,7 +125,7 @@ def output_lengths_differ(run: Run) -> Iterator[Finding]:
             )
             pair = f"{first} {number(low)} against {second} {number(high)}"
             said.append(f"at {groups[0].load} {pair} tokens per request")
-            strays = [group for group in groups if group.key in run.work.per_token_only]
+            strays = [group for group in groups if group.key in work_of(run).per_token_only]
             unlike += [cell for group in strays or groups for cell in group.cells]
     if said:
         yield Finding(

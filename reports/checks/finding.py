@@ -13,16 +13,14 @@ this window alone. It has not where
 
 It has `compares` where a number is right by itself, and its comparison with another deployment's may mislead:
 other terms, builds, templates, cores; answers across quantizations that nobody looked at. What marks a
-number marks its comparisons, too (reports/marks.py).
+number marks its comparisons, too (reports/checks/marks.py).
 """
-
-from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from reports.cells import Cell
-from reports.frames import Run
+from reports.data.cells import Cell
+from reports.data.run import Run
 
 # What the client sees of a server's speed; energy and cost are reckoned from tokens/s.
 TOKENS = ("output_tokens_per_s", "energy_j_per_output_token", "cost_per_million_output_tokens")

@@ -1,14 +1,12 @@
 """What the guard of the run saw: a finding for each cause, with the cells that it touched."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from harness.contracts import Unfit
-from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, numbers
-from reports.frames import Run
-from reports.written import plural, several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.written import plural, several
 
 # Cause -> what the finding is called, and what helps.
 CAUSES = {

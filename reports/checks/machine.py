@@ -1,18 +1,15 @@
 """The machine: who else used it, and what was left on it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 
 from harness.contracts import FOREIGN_SHARE
 from harness.store.store import StartRecord
-from reports.answering.described import flat
-from reports.cells import Cell
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
-from reports.frames import Run
-from reports.samples.processor import foreign_share
-from reports.written import number, plural, several, shown
+from reports.data.cells import Cell
+from reports.data.processor import foreign_share
+from reports.data.run import Run
+from reports.measures.written import flat, number, plural, several, shown
 
 
 def cores_shared(run: Run) -> Iterator[Finding]:

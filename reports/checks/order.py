@@ -1,14 +1,12 @@
 """The order of measuring: values that depend on when a start or a load had its turn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
 from reports.checks.finding import Finding, measured_cells, numbers
-from reports.comparing.order_effects import Effect, Kind, effects
-from reports.comparing.verdicts import log_margin
-from reports.frames import Run
+from reports.data.run import Run
+from reports.stats.family import log_margin
+from reports.verdicts.order_effects import Effect, Kind, effects
 
 # Over all effects and metrics of a run together (Bonferroni).
 ALPHA = 0.01

@@ -1,14 +1,12 @@
 """bench's own error: cells beyond what its self-test covers, and cells that it matters in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from harness.contracts import SelfTest
-from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, LATENCIES, Finding, cell_name, measured_cells, numbers
-from reports.frames import Run
-from reports.selftest import (
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.selftest import (
     Reached,
     is_beyond_good,
     is_beyond_tested,
@@ -20,7 +18,8 @@ from reports.selftest import (
     reached,
     ttft_error_s,
 )
-from reports.written import number, several
+from reports.measures.values import values_of
+from reports.measures.written import number, several
 
 # Of the median TTFT: as much as other checks call a difference.
 ERROR_SHARE = 0.1
@@ -67,7 +66,7 @@ def error_not_small(run: Run) -> Iterator[Finding]:
     said, unsure = [], []
     for cell, load in _loads(run):
         step = nearest_step(selftest, load)
-        ttft_s, (_, error_s) = run.values[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
+        ttft_s, (_, error_s) = values_of(run)[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
         if ttft_s is not None and error_s > ERROR_SHARE * ttft_s:
             said.append(
                 f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(error_s)} ms "

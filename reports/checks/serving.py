@@ -1,18 +1,16 @@
 """What servers count against what the client was told."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
 from harness.contracts import ServerTerm
-from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, TOKENS, Finding, cell_name, numbers
-from reports.frames import Run
-from reports.samples.served import grown_in_cell
-from reports.written import several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.data.served import grown_in_cell
+from reports.measures.written import several
 
 DIFFERS_SHARE = 0.02
 DIFFERS_TOKENS = 16

@@ -1,14 +1,12 @@
 """The shape of a distribution: two kinds of requests behind one median."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
-from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, Finding, cell_name, measured_cells, numbers
-from reports.frames import Run
-from reports.statistics.humps import Humps, humps
-from reports.written import number, several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.written import number, several
+from reports.stats.humps import Humps, humps
 
 _METRICS = (("ttft_s", "TTFT"), ("tpot_s", "TPOT"))
 

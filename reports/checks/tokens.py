@@ -1,15 +1,14 @@
 """Token counts: server against tokenizer, what a chunk is, and answers shorter than asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
-from reports.cells import Cell
 from reports.checks.finding import BY_OBJECTIVES, RATES, TOKENS, Finding, numbers
-from reports.comparing.equal_work import LENGTHS_DIFFER
-from reports.frames import Run
-from reports.metrics import SEVERAL_TOKENS, counted
-from reports.written import several, shown
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.equal_work import LENGTHS_DIFFER
+from reports.measures.metrics import SEVERAL_TOKENS, counted
+from reports.measures.over_starts import aggregate
+from reports.measures.written import several, shown
 
 
 def token_counts_differ(run: Run) -> Iterator[Finding]:
@@ -46,7 +45,7 @@ def chunks_of_several_tokens(run: Run) -> Iterator[Finding]:
     most: dict[str, tuple[float, str]] = {}
     cells: list[Cell] = []
     for group in run.groups:
-        found = run.aggregate(group, "tokens_per_chunk")
+        found = aggregate(run, group, "tokens_per_chunk")
         cells += group.counted if found.mean is not None and found.mean > SEVERAL_TOKENS else []
         if found.mean is not None and found.mean > max(SEVERAL_TOKENS, most.get(group.deployment, (0.0,))[0]):
             at = f"at {group.load}, n = {counted(found.n, found.requests)}"

@@ -1,14 +1,11 @@
 """Windows: too few requests, too short, beyond the server's capacity, or not steady."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from harness.contracts import timing
-from reports.cells import Cell
 from reports.checks.finding import (
     FROM_SENDING,
     RATES,
@@ -19,11 +16,13 @@ from reports.checks.finding import (
     measured_cells,
     numbers,
 )
-from reports.frames import Run
-from reports.samples.served import gauge
-from reports.statistics.drift import drift
-from reports.statistics.steadiness import REQUESTS_NEEDED, Series, Steadiness
-from reports.written import number, plural, several
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.data.served import gauge
+from reports.measures.values import measured_of
+from reports.measures.written import number, plural, several
+from reports.stats.drift import drift
+from reports.stats.steadiness import REQUESTS_NEEDED, Series, Steadiness
 
 SHORT_WINDOW_S = 30.0
 # Windows that are meant to be equal are so to the nanosecond.
@@ -237,7 +236,7 @@ def _latency_drift(run: Run, cell: Cell, metric: str) -> str | None:
 
 def _windows(run: Run) -> Iterator[tuple[Cell, Steadiness]]:
     for cell in measured_cells(run):
-        if steady := run.measured[cell.number].steadiness:
+        if steady := measured_of(run)[cell.number].steadiness:
             yield cell, steady
 
 

@@ -1,18 +1,17 @@
 """A run as JSON: what it was, its answer, and all of its tables."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any
 
 import pandas as pd
 
-from reports.answering.described import command, device, question
-from reports.answering.headline import headline
-from reports.answering.whole_answer import whole_answer
-from reports.frames import Run
+from reports.data.run import Run
 from reports.outputs.tables import tables_of
+from reports.verdicts.comparisons import comparisons_of
+from reports.words.described import command, device, question
+from reports.words.headline import headline
+from reports.words.whole_answer import whole_answer
 
 # History: 1: format, run, answer, tables.
 FORMAT = 1
@@ -47,7 +46,7 @@ def _run(run: Run) -> dict[str, Any]:
         "models": list(dict.fromkeys(each.model for each in run.deployments.values())),
         "scenarios": list(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
         "deployments": list(run.deployments),
-        "baselines": dict(run.comparisons.baselines),
+        "baselines": dict(comparisons_of(run).baselines),
         "margin": record.compare.margin_share,
         "slo": [{"metric": each.name, "limit_s": each.limit_s, "share": each.share} for each in record.slo],
         "is_search": record.search is not None,

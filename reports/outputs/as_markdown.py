@@ -1,24 +1,25 @@
 """A run as GitHub-flavoured Markdown, for a pull request: the answer, the table at the load that decides, why
 to distrust it, and how it was made."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.answering.described import command, environment_words, question, what_was_run
-from reports.answering.load_cases import LoadCase, load_cases_of, title_of_case, told_first
-from reports.answering.whole_answer import whole_answer
+from reports.checks.examine import findings_of
 from reports.checks.finding import by_weight
-from reports.comparing.comparisons import remedy
-from reports.comparing.verdict_words import family_text, margin_text
-from reports.deciding.decision_words import slo_words
-from reports.frames import Run
-from reports.marks import SIGN, mark_text
-from reports.outputs import gfm
+from reports.checks.marks import SIGN, mark_text
+from reports.data.run import Run
+from reports.measures.written import plural, several
 from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads, search_row, whys_of
-from reports.said import clipped
-from reports.written import plural, several
+from reports.two_runs import gfm
+from reports.verdicts.comparisons import comparisons_of, remedy
+from reports.verdicts.decision import decision_rows
+from reports.verdicts.searches import capacities_of
+from reports.words.decision_words import slo_words
+from reports.words.described import command, environment_words, question, what_was_run
+from reports.words.load_cases import LoadCase, load_cases_of, title_of_case, told_first
+from reports.words.said import clipped
+from reports.words.verdict_words import family_text, margin_text
+from reports.words.whole_answer import whole_answer
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
@@ -94,7 +95,9 @@ def _top(run: Run) -> Iterator[str]:
 def _by_load(run: Run) -> list[_Part]:
     """Of each scenario and model the load that is told first on the page, then the others."""
     states: States = {
-        (row.scenario, row.load, each.label): each.state for row in run.decisions for each in row.standings
+        (row.scenario, row.load, each.label): each.state
+        for row in decision_rows(run)
+        for each in row.standings
     }
     first = told_first(run)
     keys = {(case.scenario, case.model, case.load) for case in first}
@@ -120,14 +123,14 @@ def _table(run: Run, case: LoadCase, states: States) -> list[str]:
 
 
 def _searched(run: Run) -> list[_Part]:
-    rows = [search_row(run, each) for each in run.capacities]
+    rows = [search_row(run, each) for each in capacities_of(run)]
     note = f"{whole_answer(run).basis} SLO: {slo_words(run.record.slo)}. {_MARKS}".lstrip()
     return [_Part(["", *gfm.table(search_heads(), rows, numbers_from=1), "", gfm.plain(note)])]
 
 
 def _legend(run: Run) -> list[str]:
     """How to read the tables, and by which rule the verdicts are given."""
-    found = run.comparisons
+    found = comparisons_of(run)
     said = ["Means over starts [95 % interval] (of two starts their range)."]
     if found.why_none:
         said.append(f"No verdicts: {found.why_none}. {remedy(run)}".rstrip())
@@ -144,9 +147,9 @@ def _legend(run: Run) -> list[str]:
 
 def _distrust(run: Run) -> _Part:
     """Each reason, with what would help."""
-    if not run.findings:
+    if not findings_of(run):
         return _Part(["", "No check found a reason to distrust these numbers. That proves nothing yet."])
-    found = by_weight(run.findings)
+    found = by_weight(findings_of(run))
     titles = [f"- **{gfm.plain(each.title)}**" for each in found]
     whole = [
         f"{title}: {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*"

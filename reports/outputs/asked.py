@@ -1,7 +1,5 @@
 """What `bench report` was asked to write, and where: its flags, checked together. Knows no run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Speaks its DevTools protocol (https://chromedevtools.github.io/devtools-protocol
 byte. No port is opened and no address asked for. Knows no chart.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -3,8 +3,6 @@
 The names are an interface: scripts of others read them. Knows no run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal

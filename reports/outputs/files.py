@@ -1,7 +1,5 @@
 """Tables as CSV and Parquet."""
 
-from __future__ import annotations
-
 import difflib
 from typing import IO
 
@@ -9,7 +7,7 @@ import pandas as pd
 
 from harness.contracts import masked
 from harness.errors import UserError
-from reports.frames import Run
+from reports.data.run import Run
 from reports.outputs.columns import TABLES
 from reports.outputs.tables import tables_of
 

@@ -1,20 +1,20 @@
 """Rows of a run's tables in Markdown: a deployment's values at a load, and a search's answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
-from reports.answering.load_cases import LoadCase, verdict_of
-from reports.cells import Aggregate, Group
-from reports.comparing.spans import has_interval, shorter_half
-from reports.comparing.verdict_words import heading_of, ratio_text, word_of
-from reports.comparing.verdicts import Verdict
-from reports.deciding.picks import State
-from reports.deciding.searches import CAPACITY, Capacity, mean_words, span_words, word
-from reports.frames import Run
-from reports.marks import mark_text, marks_between, marks_of
-from reports.outputs import gfm
-from reports.written import span_text, supported
+from reports.checks.marks import mark_text, marks_between, marks_of, marks_of_capacity
+from reports.data.cells import Aggregate, Group
+from reports.data.run import Run
+from reports.measures.over_starts import aggregate, unit_of
+from reports.measures.spans import has_interval, shorter_half
+from reports.measures.written import span_text, supported
+from reports.stats.family import Verdict
+from reports.two_runs import gfm
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.picks import State
+from reports.verdicts.searches import CAPACITY, Capacity, mean_words, span_words, word
+from reports.words.load_cases import LoadCase, verdict_of
+from reports.words.verdict_words import heading_of, ratio_text, word_of
 
 # Whether a deployment keeps the SLO, by scenario, load and label.
 States = Mapping[tuple[str, str, str], State]
@@ -28,7 +28,7 @@ _STATES: Mapping[State, str] = {
 
 def heads_of(run: Run, case: LoadCase, states: States) -> list[str]:
     """The heads of a load's table."""
-    metrics = [heading_of(name, run.unit_of(name)) for name in run.record.compare.metrics]
+    metrics = [heading_of(name, unit_of(run, name)) for name in run.record.compare.metrics]
     return ["deployment", *(["SLO"] if _has_states(case, states) else []), *map(gfm.plain, metrics)]
 
 
@@ -43,7 +43,7 @@ def row_of(run: Run, group: Group, case: LoadCase, states: States) -> list[str]:
 
 def whys_of(run: Run, case: LoadCase) -> list[str]:
     """Why deployments have no verdict at a load where others may have one, each reason with its metric."""
-    if run.comparisons.why_none:
+    if comparisons_of(run).why_none:
         return []
     found: dict[str, list[str]] = {}
     for group in case.groups:
@@ -59,12 +59,12 @@ def _has_states(case: LoadCase, states: States) -> bool:
 
 
 def _verdict(run: Run, case: LoadCase, group: Group, metric: str) -> Verdict | None:
-    return None if run.comparisons.why_none else verdict_of(run, case, group, metric)
+    return None if comparisons_of(run).why_none else verdict_of(run, case, group, metric)
 
 
 def _value(run: Run, case: LoadCase, group: Group, metric: str) -> str:
     """The value with its interval; below it the ratio with its own, and the verdict's word."""
-    found = run.aggregate(group, metric)
+    found = aggregate(run, group, metric)
     verdict = _verdict(run, case, group, metric)
     is_told = verdict is not None and verdict.kind != "none"
     marks = "" if is_told or found.mean is None else mark_text(marks_of(run, group, metric))
@@ -96,7 +96,9 @@ def search_heads() -> list[str]:
 
 def search_row(run: Run, each: Capacity) -> list[str]:
     """A deployment's highest load, and what may be said of it against its model's baseline."""
-    load = " ".join(filter(None, (mean_words(each), span_words(each), mark_text(each.marks))))
+    load = " ".join(
+        filter(None, (mean_words(each), span_words(each), mark_text(marks_of_capacity(run, each))))
+    )
     starts = ", ".join(answer.words for answer in each.answers)
     verdict = each.verdict
     if verdict is None:

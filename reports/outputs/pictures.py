@@ -3,8 +3,6 @@
 The page draws them as it always does, in a Chromium without a window; picture.js puts a frame around.
 """
 
-from __future__ import annotations
-
 import base64
 import difflib
 import json
@@ -13,14 +11,14 @@ from dataclasses import dataclass
 from importlib import resources
 
 from harness.errors import UserError
-from reports.answering.described import question
-from reports.frames import Run
+from reports.data.run import Run
 from reports.outputs.asked import ALL, Format, Theme
 from reports.outputs.chromium import Page, blank_page
 from reports.page.charts import Chart, figure
 from reports.page.document import document
 from reports.page.markup import Html
-from reports.sections import SECTIONS, timeline
+from reports.page.sections import SECTIONS, timeline
+from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
 # Pixels of a PNG for each of CSS.

@@ -3,26 +3,29 @@
 Computes no statistic of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from reports.cells import Aggregate, Group
-from reports.comparing.spans import has_interval
-from reports.comparing.verdict_words import word_of
-from reports.comparing.verdicts import STARTS_NEEDED, Verdict
-from reports.deciding import searches
-from reports.deciding.decision import Row
-from reports.deciding.picks import Candidate, Pick
-from reports.deciding.search_decision import load_rows, search_rows
-from reports.deciding.searches import CAPACITY, Capacity, slo_metrics
-from reports.frames import Run
-from reports.marks import marks_between, marks_of, marks_of_answer
-from reports.metrics import metric_of, value_names
+from reports.checks.examine import findings_of
+from reports.checks.marks import marks_between, marks_of, marks_of_answer, marks_of_capacity
+from reports.data.cells import Aggregate, Group
+from reports.data.run import Run
+from reports.measures.frame_rows import cells_frame, starts_frame
+from reports.measures.metrics import metric_of, value_names
+from reports.measures.over_starts import aggregate
+from reports.measures.spans import has_interval
+from reports.measures.values import values_of
 from reports.outputs.columns import framed
+from reports.stats.family import STARTS_NEEDED, Verdict
+from reports.verdicts import searches
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.decision import Row, decision_rows
+from reports.verdicts.picks import Candidate, Pick
+from reports.verdicts.search_decision import load_rows, search_rows
+from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, slo_metrics
+from reports.words.verdict_words import word_of
 
 # The load of what a search compares at each deployment's own highest.
 AT_HIGHEST = "highest kept"
@@ -40,10 +43,10 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "standings": framed("standings", _standings(run)),
         "objectives": framed("objectives", _objectives(run)),
         "picks": framed("picks", _picks(run)),
-        "capacities": framed("capacities", map(_capacity, _capacities(run))),
+        "capacities": framed("capacities", (_capacity(run, each) for each in _capacities(run))),
         "brackets": framed("brackets", _brackets(run)),
-        "cells": framed("cells", run.cells),
-        "starts": framed("starts", run.starts),
+        "cells": framed("cells", cells_frame(run)),
+        "starts": framed("starts", starts_frame(run)),
         "findings": framed("findings", _findings(run)),
         "skips": framed("skips", ({"what": s.what, "reason": s.reason} for s in run.record.plan.skips)),
     }
@@ -53,10 +56,10 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def _values(run: Run) -> Iterator[dict[str, Any]]:
-    have = {name for values in run.values.values() for name in values}
+    have = {name for values in values_of(run).values() for name in values}
     names = [name for name in value_names() if name in have or not have]
     for group in run.groups:
-        yield from (_value(run, group, name, run.aggregate(group, name)) for name in names)
+        yield from (_value(run, group, name, aggregate(run, group, name)) for name in names)
 
 
 def _value(run: Run, group: Group, name: str, found: Aggregate) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
         yield from _verdicts_of_search(run)
         return
     groups = {group.key: group for group in run.groups}
-    for row in run.comparisons.rows:
+    for row in comparisons_of(run).rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
         yield {
             "scenario": row.scenario,
@@ -109,7 +112,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
             "a": row.a,
             "b": row.b,
             "verdict": word_of(row.metric, row.verdict, run.record.compare.margin_share),
-            "family": run.comparisons.family,
+            "family": comparisons_of(run).family,
             "marks": _ids(marks_between(run, a, b, row.metric)) if row.verdict.kind != "none" else None,
             **_said(row.verdict),
         }
@@ -117,8 +120,8 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
 
 def _verdicts_of_search(run: Run) -> Iterator[dict[str, Any]]:
     """Each pair once, the later of the plan against the earlier."""
-    found, order = run.capacities, list(run.deployments)
-    margin, family = run.record.compare.margin_share, searches.verdict_count(run.capacities)
+    found, order = capacities_of(run), list(run.deployments)
+    margin, family = run.record.compare.margin_share, searches.verdict_count(capacities_of(run))
     for each in found:
         for (metric, other), verdict in each.told.items():
             if order.index(other) < order.index(each.deployment):
@@ -139,9 +142,9 @@ def _verdicts_of_search(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _marks_between(run: Run, each: Capacity, other: str, metric: str) -> list[Any]:
-    second = next(c for c in run.capacities if (c.scenario, c.deployment) == (each.scenario, other))
+    second = next(c for c in capacities_of(run) if (c.scenario, c.deployment) == (each.scenario, other))
     if metric == CAPACITY:
-        return [*each.marks, *second.marks]
+        return [*marks_of_capacity(run, each), *marks_of_capacity(run, second)]
     return list(marks_of_answer(run, each.cells_at_highest | second.cells_at_highest, [metric]))
 
 
@@ -164,7 +167,7 @@ def _said(verdict: Verdict) -> dict[str, Any]:
 
 
 def _rows(run: Run) -> list[Row]:
-    return load_rows(run) if run.record.search is not None else run.decisions
+    return load_rows(run) if run.record.search is not None else decision_rows(run)
 
 
 def _standings(run: Run) -> Iterator[dict[str, Any]]:
@@ -204,7 +207,7 @@ def _objectives(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _picks(run: Run) -> Iterator[dict[str, Any]]:
-    for row in search_rows(run) if run.record.search is not None else run.decisions:
+    for row in search_rows(run) if run.record.search is not None else decision_rows(run):
         for respect, pick in row.picks.items():
             yield {
                 "scenario": row.scenario,
@@ -239,10 +242,10 @@ def _ends(candidate: Candidate) -> tuple[float | None, float | None]:
 
 
 def _capacities(run: Run) -> Sequence[Capacity]:
-    return run.capacities if run.record.search is not None else ()
+    return capacities_of(run) if run.record.search is not None else ()
 
 
-def _capacity(each: Capacity) -> dict[str, Any]:
+def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
     ends = each.span if each.has_interval else None
     return {
         "deployment": each.deployment,
@@ -255,7 +258,7 @@ def _capacity(each: Capacity) -> dict[str, Any]:
         "is_least": each.is_least,
         "starts": len(each.answers),
         "why": each.why,
-        "marks": _ids(each.marks),
+        "marks": _ids(marks_of_capacity(run, each)),
     }
 
 
@@ -279,7 +282,7 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _findings(run: Run) -> Iterator[dict[str, Any]]:
-    for each in run.findings:
+    for each in findings_of(run):
         yield {
             "check": each.check,
             "title": each.title,

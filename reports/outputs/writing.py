@@ -1,7 +1,5 @@
 """Writes what `bench report` was asked for: to a file, into a directory, or to standard output."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +9,7 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.store.named_files import check_named, write_named
-from reports.frames import Run, open_run
+from reports.data.run import Run, open_run
 from reports.outputs.as_json import json_text
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.asked import ALL, ENDINGS, PICTURES, STDOUT, TABLES, Asked

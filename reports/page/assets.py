@@ -1,7 +1,5 @@
 """The pages' own scripts and styles, and plotly.js packed so that a page stays small."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence

@@ -3,11 +3,9 @@
 Draws no chart and hides nothing itself: follow.js and filters.js do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
-from reports.frames import Run
+from reports.data.run import Run
 from reports.page.charts import Chart
 from reports.page.markup import Html, join, tag
 

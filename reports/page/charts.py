@@ -4,8 +4,6 @@ A colour is the name of a style variable (`--c-blue`), which theme.js resolves. 
 plotly reads labels as HTML. Knows no run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

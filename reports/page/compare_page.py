@@ -1,22 +1,21 @@
 """The page of a comparison: what differs, the ratios as a forest plot, then both sides' values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reports.comparing.verdict_words import margin_text, ratio_text, title_of
-from reports.comparing.verdicts import Kind, Verdict
-from reports.marks import LEGEND, mark_html, mark_text
+from reports.checks.marks import LEGEND, mark_text
+from reports.measures.written import NOTHING
 from reports.page import forest
 from reports.page.charts import Chart, figure
 from reports.page.document import check_writable, document, write_page
 from reports.page.looks import Look
+from reports.page.marks import mark_html
 from reports.page.markup import Html, details, join, paragraph, table, tag
+from reports.stats.family import Kind, Verdict
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
 from reports.two_runs.differences import KINDS
 from reports.two_runs.side_values import Mark, SideValue
-from reports.written import NOTHING
+from reports.words.verdict_words import margin_text, ratio_text, title_of
 
 # Colour and marker of a row by its verdict; the word itself is in its name.
 _LOOKS: dict[Kind, Look] = {

@@ -3,23 +3,21 @@
 Puts sections together and knows nothing of what they show. plotly.js and the charts are inline, packed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.store.named_files import check_named
 from harness.whole_files import write_whole
-from reports.answering.described import question
-from reports.answering.digest import digest_of, keep, sources_of
-from reports.frames import Run, open_run
+from reports.data.run import Run, open_run
 from reports.page.assets import HAS_SCRIPT, Assets, of_report, plotly, plotly_source, policy
 from reports.page.bar import bar
 from reports.page.charts import Chart, Section
 from reports.page.markup import Html, join, packed_json, paragraph, tag, text
 from reports.page.opening import opening
-from reports.sections import SECTIONS
+from reports.page.sections import SECTIONS
+from reports.words.described import question
+from reports.words.digest import digest_of, keep, sources_of
 
 # Said without JavaScript; the script hides it, or says what else is missing.
 _NO_CHARTS = Html(
@@ -32,7 +30,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, results/<run>/report.html unless told otherwise, and return its path.
 
     Works on a run that is cut short, failed or empty. Keeps its digest beside it
-    (reports/answering/digest.py). Raises StoreError where the run cannot be read, UserError where the page
+    (reports/words/digest.py). Raises StoreError where the run cannot be read, UserError where the page
     cannot be written.
     """
     path = out or run_dir / "report.html"

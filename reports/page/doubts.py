@@ -1,18 +1,18 @@
 """What the first screen says against its own numbers: the reasons to distrust them, in short, and what is not
 on it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
-from reports.cells import Cell
+from reports.checks.examine import findings_of
 from reports.checks.finding import Finding, by_weight
-from reports.frames import Run
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
+from reports.measures.written import plural
 from reports.page.markup import Html, join, paragraph, tag
-from reports.said import clipped
-from reports.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
-from reports.written import plural
+from reports.words.lineups import lineups_of
+from reports.words.said import clipped
 
 # As many as fit on a screen with their texts; of the others there are the titles.
 TOLD = 4
@@ -23,7 +23,7 @@ _REASON_AT_MOST = 70
 
 def doubts(run: Run) -> Html:
     """Those that mark a number first, as in the section; nothing where no check found one."""
-    found = by_weight(run.findings)
+    found = by_weight(findings_of(run))
     if not found:
         return Html("")
     told, rest = found[:TOLD], found[TOLD:]
@@ -100,6 +100,6 @@ def _chunks_per_s(load: Reached) -> float:
 
 
 def _told_cells(run: Run) -> list[Cell]:
-    groups = [each.group for lineup in run.lineups for each in lineup.contenders]
+    groups = [each.group for lineup in lineups_of(run) for each in lineup.contenders]
     counted = [cell for group in groups if group for cell in group.counted]
     return counted or [cell for cell in run.planned_cells if cell.counts]

@@ -1,8 +1,6 @@
 """Rows of a point and its range, one below the other, with each one's name above it: ratios with their
 intervals, or a distribution's quantiles. Knows no run."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

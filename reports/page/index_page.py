@@ -3,8 +3,6 @@
 Links to each run's report and needs no server. Runs that cannot be read are listed with the reason.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,11 +14,11 @@ import pyarrow as pa
 
 from harness.errors import BenchError, UserError
 from harness.store.store import is_going_on
-from reports.answering.digest import Digest, digest
+from reports.measures.written import NOTHING, plural
 from reports.page.assets import of_index
 from reports.page.document import check_writable, document, write_page
 from reports.page.markup import Html, join, paragraph, table, tag, text
-from reports.written import NOTHING, plural
+from reports.words.digest import Digest, digest
 
 # How far below the directory runs are looked for.
 DEPTH = 4

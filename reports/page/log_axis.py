@@ -1,7 +1,5 @@
 """Logarithmic axes: ticks that say their decade, in a frame a little wider than what is drawn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

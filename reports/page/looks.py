@@ -5,15 +5,14 @@ A run of one engine has a hue per quantization instead.
 Colours are names of the style sheet's variables, so that a chart follows the page's theme.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.caveats import stand_ins, too_few_at_once
-from reports.frames import Run, deployments
+from reports.data.run import Run, deployments
+from reports.measures.caveats import stand_ins, too_few_at_once
+from reports.measures.equal_work import work_of
 from reports.page.markup import Html, join, tag, text
 
 _COLOURS = {
@@ -155,9 +154,9 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
         why = f"{what}: no speed of {run.deployments[label].engine}"
         marks.setdefault(label, []).append(Mark("✕ stand-in kernels", why, "bad"))
     for label in run.deployments:
-        if label in run.work.unlike:
-            letter = run.work.prompt_class(label)
-            why = f"comparable with prompts {letter} only: {run.work.why_unlike(label)}"
+        if label in work_of(run).unlike:
+            letter = work_of(run).prompt_class(label)
+            why = f"comparable with prompts {letter} only: {work_of(run).why_unlike(label)}"
             is_most = letter == "A"
             mark = Mark(f"{'' if is_most else '≠ '}prompts {letter}", why, "quiet" if is_most else "warn")
             marks.setdefault(label, []).append(mark)
@@ -215,7 +214,7 @@ def key(run: Run) -> Html:
             if has_one_engine(run)
             else "A hue is an engine; shade and marker are the quantization; a dash is one deployment."
         )
-    if run.work.unlike:
+    if work_of(run).unlike:
         said.append("Only deployments with the same letter had the same prompts, and compare.")
     caption = [tag("span", " ".join(said), class_="caption")] if said else []
     return tag("p", *names, *caption, class_="key")

@@ -1,18 +1,17 @@
 """The top of the page: the question, what was run in plain words, the answer, and what it goes by."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 
-from reports.answering.described import question, what_was_run
-from reports.answering.whole_answer import whole_answer
-from reports.frames import Run
-from reports.marks import mark_html
+from reports.data.run import Run
+from reports.measures.written import plural
 from reports.page.doubts import doubts, left_out
+from reports.page.marks import mark_html
 from reports.page.markup import Html, join, paragraph, tag, unbroken
 from reports.page.standing_table import standing_table
-from reports.written import plural
+from reports.words.described import question, what_was_run
+from reports.words.lineups import lineups_of
+from reports.words.whole_answer import whole_answer
 
 
 def opening(run: Run) -> Html:
@@ -38,7 +37,7 @@ def _answer(run: Run) -> Html:
 
 def _tables(run: Run) -> Iterator[Html]:
     """One for each scenario and model, where anything was measured."""
-    lineups = [each for each in run.lineups if any(cell.counts for cell in run.planned_cells)]
+    lineups = [each for each in lineups_of(run) if any(cell.counts for cell in run.planned_cells)]
     for lineup in lineups:
         if len(lineups) > 1:
             names = {

@@ -1,12 +1,10 @@
 """The windows of one start on a chart against time: shaded, with their loads. Reads no samples."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from harness.store.store import StartRecord
-from reports.cells import short_load
-from reports.frames import Run
+from reports.data.cells import short_load
+from reports.data.run import Run
 from reports.page.markup import Of
 
 

@@ -1,26 +1,24 @@
 """The table of the first screen: a row per deployment, best first, with its ratio to the baseline drawn and
 written."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
 from harness.contracts import timing
-from reports.answering.costs import over_loads
-from reports.answering.lineups import Contender, Lineup
-from reports.cell_marks import cell_marks
-from reports.comparing.verdict_words import heading_of, ratio_text, title_of, word_of
-from reports.comparing.verdicts import Verdict
-from reports.deciding.picks import State
-from reports.deciding.searches import CAPACITY
-from reports.deciding.searches import word as word_of_search
-from reports.frames import Run
-from reports.marks import mark_html
+from reports.data.run import Run
+from reports.measures.written import NOTHING
 from reports.page import forest
+from reports.page.cell_marks import cell_marks
 from reports.page.looks import Look, looks, named
+from reports.page.marks import mark_html
 from reports.page.markup import Html, Of, Row, aggregate_cell, join, table, tag
-from reports.written import NOTHING
+from reports.stats.family import Verdict
+from reports.verdicts.picks import State
+from reports.verdicts.searches import CAPACITY
+from reports.verdicts.searches import word as word_of_search
+from reports.words.costs import over_loads
+from reports.words.lineups import Contender, Lineup
+from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
 _SPEED, _MEMORY, _ENERGY = "output_tokens_per_s", "memory_peak_bytes", "energy_j_per_output_token"
 # What is said at a name of the SLO at the table's load: a fast one that misses it is no choice.

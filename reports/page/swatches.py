@@ -1,7 +1,5 @@
 """A chart's key: swatches with the colours and patterns of its bars, as the page's style sheet draws them."""
 
-from __future__ import annotations
-
 from reports.page.markup import Html, tag
 
 # plotly's pattern, and the style sheet's class.

@@ -1,1 +1,1 @@
-"""`bench compare` and `bench gate`: the deployments of one run beside those of another."""
+"""Two runs side by side, and the gate between them."""

@@ -3,16 +3,14 @@
 A case is a deployment of each side under the same load of the same scenario. Decides no verdict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.contracts import Load
-from reports.cells import Group
-from reports.comparing.pairs import Names, Pair
+from reports.data.cells import Group
 from reports.two_runs.differences import hardware_differs
 from reports.two_runs.sides import Side
+from reports.verdicts.pairs import Names, Pair
 
 
 @dataclass(frozen=True)

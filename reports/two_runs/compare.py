@@ -1,9 +1,7 @@
 """Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case.
 
-Ratios come with their intervals and are decided as one family (reports/comparing/verdicts.py).
+Ratios come with their intervals and are decided as one family (reports/stats/family.py).
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,16 +10,23 @@ from typing import Any
 
 from harness.contracts import CompareTerms
 from harness.errors import UserError
-from reports.comparing.pairs import question_of
-from reports.comparing.verdict_words import family_text, margin_text, word_of
-from reports.comparing.verdicts import Verdict, decide
-from reports.frames import Run
-from reports.metrics import METRICS, PERCENTILES, metric_of
+from reports.data.run import Run
+from reports.measures.metrics import METRICS, PERCENTILES, metric_of
+from reports.measures.written import plural
+from reports.stats.family import Verdict, decide
 from reports.two_runs.cases import Case, LeftOut, cases_of
 from reports.two_runs.differences import Difference, differences
-from reports.two_runs.side_values import Mark, Reason, SideValue, marks_of_pair, reasons_of, side_values
+from reports.two_runs.side_values import (
+    Mark,
+    Reason,
+    SideValue,
+    marks_of_pair,
+    reasons_of,
+    side_values,
+)
 from reports.two_runs.sides import open_sides
-from reports.written import plural
+from reports.verdicts.pairs import question_of
+from reports.words.verdict_words import family_text, margin_text, word_of
 
 VALUE_NAMES = tuple(
     name

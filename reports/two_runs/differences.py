@@ -3,8 +3,6 @@
 Facts as they were recorded. What changes with every start (ports, directories, instants) is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +11,8 @@ import msgspec
 
 from harness.contracts import is_secret
 from harness.store.store import StartRecord
-from reports.answering.described import flat
-from reports.frames import Run
-from reports.written import NOTHING, several
+from reports.data.run import Run
+from reports.measures.written import NOTHING, flat, several
 
 Kind = Literal["hardware", "versions", "settings", "flags"]
 KINDS: tuple[Kind, ...] = ("hardware", "versions", "settings", "flags")

@@ -1,11 +1,9 @@
 """The gate: whether a new run is worse than a base by more than is allowed, case by case.
 
-Every case is decided by its interval, all of them as one family (reports/comparing/verdicts.py); a case that
+Every case is decided by its interval, all of them as one family (reports/stats/family.py); a case that
 the interval does not decide is inconclusive, and says how many repeats would. So is one that NEW does not
 have: what was not seen is not passed.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -15,12 +13,11 @@ from typing import Any, Literal
 
 from harness.contracts import GateTerms
 from harness.errors import UserError
-from reports.comparing.pairs import estimate_of, why_not
-from reports.comparing.verdict_words import family_text
-from reports.comparing.verdicts import Question, Verdict, decide
-from reports.frames import Run
-from reports.metrics import metric_of
-from reports.statistics.intervals import CONFIDENCE, Estimate
+from reports.data.run import Run
+from reports.measures.metrics import metric_of
+from reports.measures.written import plural
+from reports.stats.family import Question, Verdict, decide
+from reports.stats.intervals import CONFIDENCE, Estimate
 from reports.two_runs.cases import Case, LeftOut, cases_of
 from reports.two_runs.compare import why_nothing
 from reports.two_runs.differences import Difference, differences
@@ -35,7 +32,8 @@ from reports.two_runs.side_values import (
     side_values,
 )
 from reports.two_runs.sides import open_sides
-from reports.written import plural
+from reports.verdicts.pairs import estimate_of, why_not
+from reports.words.verdict_words import family_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}

@@ -6,15 +6,13 @@ and GitHub's reporters, while the exit code of `bench gate` (3) keeps the job fr
 The order of elements and their attributes are those of the Ant schema (JUnit.xsd), which all of them read.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
-from reports.marks import SIGN, mark_text
-from reports.metrics import metric_of
-from reports.outputs import gfm
+from reports.checks.marks import SIGN, mark_text
+from reports.measures.metrics import metric_of
+from reports.two_runs import gfm
 from reports.two_runs.gate import Gate, GatedCase
 from reports.two_runs.gate_limit import limit_text
 from reports.two_runs.side_values import Mark

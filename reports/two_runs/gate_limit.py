@@ -1,12 +1,10 @@
 """What can be gated, and by how much it may be worse: `gate.max_regression` on an estimate's scale. Pure."""
 
-from __future__ import annotations
-
 import math
 
 from harness.contracts import GateTerms
 from harness.errors import UserError
-from reports.metrics import METRICS, check_metric_name, metric_of
+from reports.measures.metrics import METRICS, check_metric_name, metric_of
 
 
 def check_metric(name: str) -> None:

@@ -3,19 +3,19 @@
 Shared by `bench compare` and `bench gate`, in the terminal and in files. Decides no verdict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.cells import Group
+from reports.checks.examine import findings_of
 from reports.checks.finding import RATES, Finding
-from reports.comparing.pairs import Pair
-from reports.comparing.spans import has_interval, span
-from reports.frames import Run
-from reports.marks import marks_between, marks_of
+from reports.checks.marks import marks_between, marks_of
+from reports.data.cells import Group
+from reports.data.run import Run
+from reports.measures.over_starts import aggregate
+from reports.measures.spans import has_interval, span
+from reports.measures.written import NOTHING, shown
 from reports.two_runs.cases import Case
-from reports.written import NOTHING, shown
+from reports.verdicts.pairs import Pair
 
 # What goes by how long answers are, besides what needs equal lengths.
 _OF_LENGTHS = ("e2e_s", *RATES)
@@ -47,7 +47,7 @@ class Reason:
 @dataclass(frozen=True)
 class SideValue:
     """One side's value in its stored unit: the mean over k starts, n observations, and what stands beside it:
-    its 95 % interval [low, high], or (`is_range`) the least and the greatest (reports/comparing/spans.py).
+    its 95 % interval [low, high], or (`is_range`) the least and the greatest (reports/stats/spans.py).
     None or 0 where absent, and `why` then says why."""
 
     mean: float | None
@@ -77,7 +77,7 @@ def _end(metric: str, value: float) -> str:
 
 def side_value(run: Run, group: Group, metric: str) -> SideValue:
     """What of a side's value is shown."""
-    found = run.aggregate(group, metric)
+    found = aggregate(run, group, metric)
     low, high = span(found) or (None, None)
     is_range = low is not None and not has_interval(found)
     marks = marked(marks_of(run, group, metric)) if found.mean is not None else ()
@@ -145,7 +145,7 @@ def _findings(pair: Pair, metrics: Sequence[str]) -> Iterator[tuple[str, Finding
     asked = {metric.partition(".")[0] for metric in metrics}
     for name, run, group in pair.sides:
         cells = {cell.number for cell in group.counted}
-        for each in run.findings:
+        for each in findings_of(run):
             touches = not each.cells or not cells.isdisjoint(each.cells)
             if cells and touches and (not each.metrics or asked & set(each.metrics)):
                 yield name, each

@@ -3,14 +3,12 @@
 Reads the runs; compares nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from reports.frames import Run, open_run
+from reports.data.run import Run, open_run
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The numbers of METHODOLOGY.md's section on statistics that have a formula, worked out anew.
 
-Of those that come of simulations tests/reports/comparing/test_verdicts_simulated.py draws anew: false words
+Of those that come of simulations tests/reports/verdicts/test_verdicts_simulated.py draws anew: false words
 of a family, the table of power, what `until` covers.
 """
 
@@ -13,7 +13,7 @@ from methodology import rows_below
 from scipy.special import nctdtr, stdtrit
 
 from harness.contracts.timing import needed
-from reports.metrics import PERCENTILES
+from reports.measures.metrics import PERCENTILES
 
 REPEATS = rows_below("| noise | repeats | half-width | found, 1 | found, 5 | found, 15 |")
 FAMILIES = (1, 5, 15)

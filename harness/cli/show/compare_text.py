@@ -7,15 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.cli.show.tables import print_lines, print_rows
-from reports.comparing.verdict_words import ratio_text
-from reports.marks import SIGN, mark_text
-from reports.metrics import metric_of
+from reports.checks.marks import SIGN, mark_text
+from reports.measures.metrics import metric_of
+from reports.measures.written import NOTHING
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
 from reports.two_runs.differences import KINDS, Difference
 from reports.two_runs.gate import Gate, GatedCase
 from reports.two_runs.gate_limit import limit_text
 from reports.two_runs.side_values import Mark
-from reports.written import NOTHING
+from reports.words.verdict_words import ratio_text
 
 _PACKAGES = "engine_packages."
 # More packages of one engine are counted in a line that names this many.

@@ -11,7 +11,7 @@ from harness.cli.planning import check_goals
 from harness.errors import UserError
 from harness.plan import plan
 from harness.settings import config, overrides
-from reports.metrics import METRICS, check_metric_name, value_names
+from reports.measures.metrics import METRICS, check_metric_name, value_names
 
 WORDS = ("engine=reference,llama_cpp", "reference.label=a,b", "quantization=gguf,awq")
 

@@ -9,8 +9,8 @@ import pytest
 
 from harness.contracts import Objective, SearchTerms
 from harness.run.bisection import Trial, bracket, next_load
-from reports.deciding.attainment import Attainment, Judged
-from reports.deciding.search_starts import Tried, ends_of
+from reports.measures.attainment import Attainment, Judged
+from reports.verdicts.search_starts import Tried, ends_of
 
 USERS = SearchTerms("concurrency", 1.0, 1024.0)
 RATE = SearchTerms("rate", 0.1, 1000.0)

@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from harness.store import store
 from reports import open_run
-from reports.deciding.search_starts import answers_of
+from reports.verdicts.search_starts import answers_of
 
 pytestmark = pytest.mark.long
 SLOTS = 4

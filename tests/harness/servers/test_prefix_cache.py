@@ -36,6 +36,7 @@ from harness.servers import prefix_cache, probe
 from harness.servers.server import free_port
 from harness.store import store
 from reports import open_run
+from reports.checks.examine import findings_of
 
 CACHING = TESTS / "support/servers/caching_server.py"
 ERASE = HttpCall("POST", "/slots/0?action=erase")
@@ -171,11 +172,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
 
 
 def not_reset(place: Place) -> list[Any]:
-    return [found for found in open_run(place.run_dir).findings if found.check == "cache_not_reset"]
+    return [found for found in findings_of(open_run(place.run_dir)) if found.check == "cache_not_reset"]
 
 
 def unchecked(place: Place) -> list[Any]:
-    return [found for found in open_run(place.run_dir).findings if found.check == "cache_unchecked"]
+    return [found for found in findings_of(open_run(place.run_dir)) if found.check == "cache_unchecked"]
 
 
 def test_the_same_prompts_are_new_to_each_cell_of_a_start(runs) -> None:

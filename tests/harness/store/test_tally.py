@@ -14,6 +14,7 @@ from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
 from harness.store import store
 from harness.store.tally import Counting, Result
 from reports import open_run
+from reports.measures.values import values_of
 
 BEGIN = 100 * S
 SUMMARY = make_run.summary(BEGIN, warmup_s=0.0, duration_s=10.0)
@@ -76,7 +77,7 @@ def test_the_figures_are_the_reports(tmp_path, load):
     make_run.write_cell(tmp_path, start.cells[0], start, rows, summary)
     lines = make_run.write_rows(tmp_path / "rows.jsonl", rows)
     found = store.write_requests(tmp_path, lines, summary, origin=origin_of(load)).result
-    [values] = open_run(tmp_path).values.values()
+    [values] = values_of(open_run(tmp_path)).values()
     assert values["output_tokens_per_s"].value == pytest.approx(found.tokens_per_s, rel=1e-12)
     assert values["ttft_s.p50"].value == pytest.approx(found.ttft_p50_s, rel=1e-12)
     assert (values["ttft_s.p50"].n, found.ttft_p50_s is not None) == (found.ttft_n, True)

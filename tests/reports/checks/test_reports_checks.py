@@ -35,9 +35,9 @@ from harness.servers.scrape import ServerSample
 from harness.settings import keys
 from harness.store import store
 from reports import open_run
-from reports.checks import CHECKS, findings
+from reports.checks.examine import CHECKS, findings
 from reports.checks.machine import memory_not_returned
-from reports.metrics import BY_NAME
+from reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
 LONG = 60.0

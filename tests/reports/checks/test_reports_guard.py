@@ -10,7 +10,7 @@ from harness.contracts import GuardFinding, Unfit
 from reports import open_run
 from reports.checks import findings
 from reports.checks.guard import CAUSES
-from reports.sections import guard
+from reports.page.sections import guard
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")

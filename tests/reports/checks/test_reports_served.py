@@ -31,9 +31,8 @@ from harness.store.store import Phase
 from reports import open_run
 from reports.checks.finding import Finding
 from reports.checks.serving import server_counts_differ
-from reports.frames import Run
-from reports.page.markup import Html
-from reports.samples.served import (
+from reports.data.run import Run
+from reports.data.served import (
     TERMS,
     Gauge,
     gauge,
@@ -44,7 +43,8 @@ from reports.samples.served import (
     pooled,
     total,
 )
-from reports.sections import serving
+from reports.page.markup import Html
+from reports.page.sections import serving
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.

@@ -11,6 +11,7 @@ from test_searches import write_search
 from harness.contracts import Objective
 from reports import TABLES, open_run, tables_of
 from reports.outputs.columns import framed
+from reports.verdicts.comparisons import comparisons_of
 
 SLO = (Objective("ttft_s", 0.9, 0.15), Objective("success", 0.5))
 
@@ -87,7 +88,7 @@ def test_a_verdict_has_its_ratio_and_the_familys_confidence(tables, run):
     assert found["ratio"] == pytest.approx(1.25, rel=0.01)
     assert 1 < found["low"] < found["ratio"] < found["high"]
     assert found["confidence"] > 0.95
-    assert found["family"] == run.comparisons.family
+    assert found["family"] == comparisons_of(run).family
     assert found["blocks"] == 5
 
 

@@ -37,13 +37,13 @@ from harness.errors import UserError
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
-from reports.answering.described import command
-from reports.drawn.thinned import POINTS_AT_MOST, downsample
 from reports.page.bar import GROUPS
+from reports.page.drawn.thinned import POINTS_AT_MOST, downsample
 from reports.page.looks import looks
 from reports.page.markup import packed_json
-from reports.sections import SECTIONS
-from reports.sections.by_load import aside
+from reports.page.sections import SECTIONS
+from reports.page.sections.by_load import aside
+from reports.words.described import command
 
 T0 = 102 * S
 

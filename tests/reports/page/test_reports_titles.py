@@ -11,7 +11,9 @@ from repeated_run import Made, repeated_run, three
 
 from harness.contracts import Load
 from reports import open_run
-from reports.answering.titles import (
+from reports.data.run import Run
+from reports.stats.family import Verdict
+from reports.words.titles import (
     At,
     by_objective,
     by_verdicts,
@@ -21,8 +23,6 @@ from reports.answering.titles import (
     title_at,
     title_by_load,
 )
-from reports.comparing.verdicts import Verdict
-from reports.frames import Run
 
 SPEED, TTFT = "output_tokens_per_s", "ttft_s.p50"
 _OPPOSITE = {"better": "worse", "worse": "better"}

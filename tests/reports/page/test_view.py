@@ -20,8 +20,8 @@ from harness.cli.session import report_whatever_happened
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report
-from reports.answering.digest import DIGEST_FILE, digest, sources_of
 from reports.page.index_page import find_runs, index_page, index_row, write_index
+from reports.words.digest import DIGEST_FILE, digest, sources_of
 
 T0 = 102 * S
 HOSTILE_NAME = "<b onclick=alert(1)>x&\"'#%?\u2028 y"

@@ -1,1 +1,0 @@
-"""The answer in words: the question, the load told first, the sentence, the headline."""

@@ -1,1 +1,0 @@
-"""What bounded a load, by evidence."""

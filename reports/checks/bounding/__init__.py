@@ -1,0 +1,1 @@
+"""What limits a load: compute, bandwidth, the queue or the client."""

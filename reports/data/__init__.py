@@ -1,0 +1,1 @@
+"""The results directory as frames. Computes no metric."""

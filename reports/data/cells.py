@@ -1,0 +1,228 @@
+"""Planned cells and what became of them, the groups that repeats form, and how their loads are named.
+
+Reads no file and computes no value of a metric.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from harness.contracts import Load, LoadSummary, PlannedCell, PlannedStart, timing
+from harness.store.store import CellRecord
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A planned cell and its record, if it has one. `status`: completed, failed, interrupted, in flight
+    (begun, with no record), or not measured."""
+
+    number: int
+    planned: PlannedCell
+    start: PlannedStart
+    record: CellRecord | None
+    status: str
+    load_label: str
+    reason: str | None
+
+    @property
+    def label(self) -> str:
+        return self.start.deployment.label
+
+    @property
+    def load(self) -> Load:
+        return self.planned.load
+
+    @property
+    def origin(self) -> timing.Origin:
+        """Return the column that its latencies count from."""
+        return timing.origin_of(self.load)
+
+    @property
+    def validity(self) -> str:
+        return self.record.validity if self.record else "valid"
+
+    @property
+    def summary(self) -> LoadSummary | None:
+        return self.record.summary if self.record else None
+
+    @property
+    def window_s(self) -> float | None:
+        """Length of its window; None without one."""
+        if self.summary is None or self.summary.window_end_ns <= self.summary.window_start_ns:
+            return None
+        return (self.summary.window_end_ns - self.summary.window_start_ns) / 1e9
+
+    @property
+    def load_s(self) -> float | None:
+        """From the load's first moment to its last; None without a summary."""
+        return self.summary.load_s if self.summary else None
+
+    @property
+    def client_cores(self) -> float | None:
+        """Cores that its load processes kept busy, on average."""
+        if self.summary is None or self.load_s is None:
+            return None
+        return self.summary.cpu_s / self.load_s
+
+    @property
+    def client_cores_here(self) -> float | None:
+        """The same of its load processes on the machine that ran bench."""
+        return self.summary.cores_here if self.summary else None
+
+    @property
+    def counts(self) -> bool:
+        """Whether its values enter the statistics: completed, and not invalid."""
+        return self.status == "completed" and self.validity != "invalid"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Deployment, scenario and load: what its repeats have in common."""
+        return self.label, self.planned.scenario.label, self.load_label
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one deployment, scenario and load: its repeats, in order. `family` and `level`: see
+    load_family and load_level."""
+
+    deployment: str
+    engine: str
+    model: str
+    quantization: str
+    scenario: str
+    load: str
+    family: str
+    level: float
+    cells: tuple[Cell, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Its cells' key."""
+        return self.deployment, self.scenario, self.load
+
+    @property
+    def counted(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.counts]
+
+    @property
+    def counted_by_start(self) -> list[list[Cell]]:
+        """Those of each start together: one, or the windows of a load that a search tried again."""
+        by_repeat: dict[int, list[Cell]] = {}
+        for cell in self.counted:
+            by_repeat.setdefault(cell.planned.repeat, []).append(cell)
+        return list(by_repeat.values())
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
+    over k starts; n is the observations of those k together (of that many requests, where one gives several).
+    `interval`: the mean's, at 95 %, by how much starts differ; None for a single start.
+
+    A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
+    leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    `is_of_starts`: each value is of a server of its own; else they are blocks on one that was not restarted,
+    and say nothing of how starts differ.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    k: int
+    n: int
+    values: tuple[float | None, ...]
+    requests: int | None = None
+    why: str | None = None
+    interval: tuple[float, float] | None = None
+    is_of_starts: bool = True
+
+
+def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
+    """By scenario, deployments as in `labels` (else by their first cells), and their loads within."""
+    by_key: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        by_key.setdefault(cell.key, []).append(cell)
+    order = list(dict.fromkeys([*labels, *(key[0] for key in by_key)]))
+    groups = [_group(found) for found in by_key.values()]
+    return tuple(sorted(groups, key=lambda g: (g.scenario, order.index(g.deployment), g.family, g.level)))
+
+
+def _group(cells: Sequence[Cell]) -> Group:
+    first = cells[0]
+    deployment = first.start.deployment
+    return Group(
+        deployment=deployment.label,
+        engine=deployment.engine,
+        model=deployment.model,
+        quantization=deployment.quantization,
+        scenario=first.planned.scenario.label,
+        load=first.load_label,
+        family=load_family(first.load),
+        level=load_level(first.load),
+        cells=tuple(sorted(cells, key=lambda cell: cell.planned.repeat)),
+    )
+
+
+# --- loads -----------------------------------------------------------------------------------------
+
+
+# Fields that Load.label says already.
+_IN_LABEL = ("concurrency", "rate_per_s", "arrival", "burstiness", "speedup")
+
+
+def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
+    """A name per load: Load.label, and whatever else differs between loads of the same label."""
+    labels = {}
+    for load in dict.fromkeys(loads):
+        rivals = [other for other in loads if other.label == load.label and other != load]
+        parts = [load.label]
+        for name in (f.name for f in fields(load) if f.name not in _IN_LABEL):
+            if any(getattr(other, name) != getattr(load, name) for other in rivals):
+                parts.append(f"{name} {getattr(load, name)}")
+        labels[load] = ", ".join(parts)
+    return labels
+
+
+def load_family(load: Load) -> str:
+    """Loads whose levels belong on one axis: `closed loop`, `open loop, poisson`, `trace`."""
+    if load.kind == "closed":
+        return "closed loop"
+    if load.kind == "trace":
+        return "trace"
+    shape = f" {load.burstiness:g}" if load.arrival == "gamma" else ""
+    return f"open loop, {load.arrival}{shape}"
+
+
+def load_level(load: Load) -> float:
+    """What rises along a family's axis: users, conversations per second, or a trace's speed."""
+    if load.kind == "trace":
+        return load.speedup
+    return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
+
+
+def arrival_cv(load: Load) -> float:
+    """Coefficient of variation of the gaps between random arrivals; 0 where they are not random. That of a
+    gamma distribution of shape k is 1 / sqrt(k)."""
+    if load.kind != "open" or load.arrival == "constant":
+        return 0.0
+    return float(load.burstiness**-0.5) if load.arrival == "gamma" else 1.0
+
+
+def level_axis(family: str) -> str:
+    """The title of that axis."""
+    if family == "closed loop":
+        return "users"
+    return "speed of the trace" if family == "trace" else "conversations begun per second"
+
+
+def level_text(family: str, level: float) -> str:
+    """A level as it stands on its axis."""
+    if family == "closed loop":
+        return f"{level:,.0f}"
+    return f"x{level:g}" if family == "trace" else f"{level:g}"
+
+
+def short_load(load: Load) -> str:
+    """A load where there is little room: `4 u`, `2.5/s`, `x2`."""
+    if load.kind == "closed":
+        return f"{load.concurrency:,} u"
+    return f"x{load.speedup:g}" if load.kind == "trace" else f"{load.rate_per_s:g}/s"

@@ -1,0 +1,90 @@
+"""A start-up's steps: how long each took, of one start and of several together.
+
+A step is named by what it ends with: a stage that was seen. What was not seen is part of the next step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.store.store import StartRecord
+from reports.data.run import Run
+
+READY = "ready"
+STAGES = {
+    "process_up": "process up",
+    "weights_begin": "programs loaded, weights begin",
+    "weights_loaded": "weights loaded",
+    "engine_ready": "graphs and KV cache ready",
+    "listening": "listening",
+    "first_token": "first token",
+    READY: "first good generation",
+    "steady_token": "first steady token",
+}
+FIRST, LATER = "first start", "later starts"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The time from the step before (or the spawn) to a stage: its mean over starts, in seconds."""
+
+    stage: str
+    begin_s: float
+    end_s: float
+
+    @property
+    def length_s(self) -> float:
+        return self.end_s - self.begin_s
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The starts of a deployment that became ready and are like each other: the first, which may have had to
+    compile and to read its files, or the later ones. `steps` are those that all of them have."""
+
+    label: str
+    which: str
+    records: tuple[StartRecord, ...]
+    steps: tuple[Step, ...]
+
+
+def launches_of(run: Run) -> list[Launch]:
+    """Of each deployment in the plan's order: its first start, then its later ones. A first start that never
+    became ready makes the next no first one: it may have compiled."""
+    found = []
+    for label in run.deployments:
+        records = run.starts_of(label)
+        for which, chosen in ((FIRST, records[:1]), (LATER, records[1:])):
+            ready = tuple(record for record in chosen if record.launch_s is not None)
+            if ready:
+                found.append(Launch(label, which, ready, steps_of(ready)))
+    return found
+
+
+def instants_s(record: StartRecord) -> dict[str, float]:
+    """Seconds from the spawn to each stage that was seen, in the order in which they came. The first token is
+    the first good generation where it was not seen by itself."""
+    if record.spawned_ns is None:
+        return {}
+    stages = dict(record.stages)
+    if "first_token" not in stages and record.ready_ns is not None:
+        stages[READY] = record.ready_ns
+    seconds = {name: (t_ns - record.spawned_ns) / 1e9 for name, t_ns in stages.items()}
+    return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
+
+
+def start_title(run: Run, record: StartRecord) -> str:
+    """A start's number among its deployment's: `2`. Where another start has it too, as after --resume, with
+    its directory's number: `2 (08)`."""
+    number = str(record.repeat + 1)
+    same = [other for other in run.starts_of(record.deployment.label) if other.repeat == record.repeat]
+    return number if len(same) < 2 else f"{number} ({record.name.partition('-')[0]})"
+
+
+def steps_of(records: Sequence[StartRecord]) -> tuple[Step, ...]:
+    """Steps between the means of the stages that all the starts have."""
+    each = [instants_s(record) for record in records]
+    shared = set.intersection(*(set(found) for found in each)) if each else set()
+    means = {name: sum(found[name] for found in each) / len(each) for name in shared}
+    ordered = sorted(means.items(), key=lambda pair: pair[1])
+    begins = [0.0, *(end_s for _, end_s in ordered)]
+    return tuple(Step(name, begin_s, end_s) for begin_s, (name, end_s) in zip(begins, ordered, strict=False))

@@ -1,0 +1,214 @@
+"""Arrow tables of a results directory, and what needs the lists of chunks: the only pyarrow in reports.
+
+Lists of chunks end here, as numpy arrays; pandas never sees them. Knows no metric's name and no page.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.errors import StoreError
+from harness.store import store
+from harness.store.request_table import REQUEST_SCHEMA
+
+_TEXTS = ("reasoning_text", "output_text")
+_LEFT_OUT = ("chunk_ns", *_TEXTS, "raw_response")
+REQUEST_COLUMNS = tuple(name for name in REQUEST_SCHEMA.names if name not in _LEFT_OUT)
+_NULLABLE = {
+    pa.int16(): pd.Int64Dtype(),
+    pa.int32(): pd.Int64Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says in one line which file cannot be read: cut short, or not ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{path}: damaged ({first_line})") from error
+
+
+def _read_requests(run_dir: Path, number: int, columns: Sequence[str]) -> Any:
+    path = store.cell_dir(run_dir, number)
+    with _reading(path / "requests.parquet"):
+        return store.read_requests(path, columns)
+
+
+def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
+    """The cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests.
+
+    `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
+    """
+    tables = [
+        _latencies(_read_requests(run_dir, number, REQUEST_COLUMNS), number, origin)
+        for number, origin in origins.items()
+    ]
+    if not tables:
+        empty = REQUEST_SCHEMA.empty_table().select(list(REQUEST_COLUMNS))
+        tables = [_latencies(empty, 0, "sent_ns")]
+    joined = [pa.concat_tables(tables)]
+    tables.clear()
+    return _frame(joined.pop())
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    """Takes the table apart as it goes, so that a column is in memory once."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
+    return frame
+
+
+def _latencies(table: Any, number: int, origin: str) -> Any:
+    content_s = _seconds(table["first_content_ns"], table["last_content_ns"])
+    gaps = pc.cast(pc.subtract(table["output_tokens"], 1), pa.float64())
+    per_token_s = pc.divide(content_s, pc.if_else(pc.greater_equal(gaps, 1.0), gaps, None))
+    columns = {
+        "ttft_s": _seconds(table[origin], table["first_content_ns"]),
+        "tpot_s": per_token_s,
+        "e2e_s": _seconds(table[origin], table["end_ns"]),
+        "send_lag_s": _seconds(table["scheduled_ns"], table["sent_ns"]),
+    }
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    return table.add_column(0, "cell", pa.array(np.full(table.num_rows, number), pa.int64()))
+
+
+def _seconds(begin_ns: Any, end_ns: Any) -> Any:
+    return pc.divide(pc.cast(pc.subtract(end_ns, begin_ns), pa.float64(), safe=False), 1e9)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Gaps between successive content chunks, and for each its request (a row's number) and its turn."""
+
+    seconds: np.ndarray
+    request: np.ndarray
+    turn: np.ndarray
+
+    @property
+    def requests(self) -> int:
+        """How many requests have a gap."""
+        return len(np.unique(self.request))
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The content chunks of some of a cell's requests: `at_ns` of all, those of request k from begins[k] to
+    begins[k + 1]; and by request its turn (from 0), its output tokens (NaN where not known), whether it is
+    ok, and whether it was sent in the window."""
+
+    at_ns: np.ndarray
+    begins: np.ndarray
+    turn: np.ndarray
+    tokens: np.ndarray
+    is_ok: np.ndarray
+    in_window: np.ndarray
+
+
+def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
+    """The chunks of a cell's requests, some thousand requests at a time, in the stored order."""
+    path = store.cell_dir(run_dir, number)
+    names = ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"]
+    with _reading(path / "requests.parquet"):
+        for table in store.request_batches(path, names):
+            yield _chunks(table)
+
+
+def _chunks(table: Any) -> Chunks:
+    lists = table["chunk_ns"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return Chunks(
+        at_ns=lists.flatten().to_numpy(zero_copy_only=False),
+        begins=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        turn=table["turn"].to_numpy(),
+        tokens=pc.cast(table["output_tokens"], pa.float64()).to_numpy(zero_copy_only=False),
+        is_ok=_flags(pc.equal(table["outcome"], "ok")),
+        in_window=_flags(pc.fill_null(table["in_window"], False)),
+    )
+
+
+def _flags(column: Any) -> np.ndarray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def read_gaps(run_dir: Path, number: int) -> Gaps:
+    """The gaps of the ok requests in the window, each of them: 24 bytes a gap."""
+    nothing = np.empty(0, dtype=np.int64)
+    seconds, request, turn, before = [np.empty(0)], [nothing], [nothing], 0
+    for chunks in chunk_batches(run_dir, number):
+        row = np.repeat(np.arange(len(chunks.turn)), np.diff(chunks.begins))
+        is_gap = (np.diff(row) == 0) & (chunks.is_ok & chunks.in_window)[row[1:]]
+        seconds.append(np.diff(chunks.at_ns)[is_gap] / 1e9)
+        request.append(before + row[1:][is_gap])
+        turn.append(chunks.turn[row[1:][is_gap]])
+        before += len(chunks.turn)
+    return Gaps(np.concatenate(seconds), np.concatenate(request), np.concatenate(turn))
+
+
+def read_answers(run_dir: Path, number: int) -> Any:
+    """Reasoning and answer of each of a cell's ok requests in the window as one text, in the stored order,
+    which is that of `requests_frame`: an Arrow array of strings."""
+    table = _read_requests(run_dir, number, ["outcome", "in_window", "reasoning_text", "output_text"])
+    kept = pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False))
+    table = table.filter(kept)
+    # Offsets of plain strings end at 2 GiB.
+    reasoning, answer = (pc.cast(pc.fill_null(table[name], ""), pa.large_string()) for name in _TEXTS)
+    end = pc.if_else(pc.equal(reasoning, ""), "", "\0").cast(pa.large_string())
+    joined = pc.binary_join_element_wise(reasoning, end, answer, pa.scalar("", pa.large_string()))
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def common_shares(a: Any, at_a: np.ndarray, b: Any, at_b: np.ndarray) -> np.ndarray:
+    """Of pairs of texts, places of two arrays of `read_answers`: the share of the longer one's characters
+    before the first that differs; 1.0 where they are alike."""
+    first, second = a.take(pa.array(at_a)), b.take(pa.array(at_b))
+    shares = np.ones(len(at_a))
+    differ = np.flatnonzero(~_flags(pc.equal(first, second)))
+    pairs = zip(
+        first.take(pa.array(differ)).to_pylist(), second.take(pa.array(differ)).to_pylist(), strict=True
+    )
+    shares[differ] = [_common_characters(x, y) / max(len(x), len(y)) for x, y in pairs]
+    return shares
+
+
+def _common_characters(a: str, b: str) -> int:
+    """How many characters two texts begin with alike, by bisection."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
+    """host.parquet or device.parquet of all starts, in their order, with the column `start` (a category);
+    None where no start has one."""
+    tables, starts = [], list(names)
+    for at, name in enumerate(starts):
+        path = run_dir / "starts" / name / file_name
+        with _reading(path):
+            table = store.read_samples(path)
+        if table is not None and table.num_rows:
+            codes = np.full(table.num_rows, at, dtype=np.int32)
+            column = pa.DictionaryArray.from_arrays(codes, pa.array(starts))
+            tables.append(table.add_column(0, "start", column))
+    if not tables:
+        return None
+    joined = [pa.concat_tables(tables, promote_options="permissive")]
+    tables.clear()
+    return _frame(joined.pop())
+
+
+def floats(series: "pd.Series[Any]") -> np.ndarray:
+    """A column as floats, NaN where it has no value."""
+    return np.asarray(series.to_numpy(dtype=float, na_value=np.nan))

@@ -1,1 +1,0 @@
-"""Service levels: who keeps them, up to which load, and how many users a search found."""

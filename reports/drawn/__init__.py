@@ -1,1 +1,0 @@
-"""What a chart draws, computed and thinned; draws nothing."""

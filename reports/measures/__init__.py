@@ -1,0 +1,1 @@
+"""Metrics: a value per cell, its unit and where it comes from."""

@@ -1,0 +1,288 @@
+"""What a server's memory is made of: parts that add up to what was measured.
+
+Measured: on a device the server's own memory where NVML attributes it, else all in use less what was in use
+before; its total is the highest sample. On a host the PSS of the server's processes (a page that several
+share counts once), which is read at marks only: at each stage of the start, and at the end of each cell. Its
+total is the largest mark. Where PSS cannot be read, RSS.
+
+The parts, in the order in which they are given of the total, each at most what is left of it:
+
+    program      what was there when the weights began to be read: the programs and libraries, or the
+                 device's context (measured step). Where that stage was not seen: at weights loaded, less the
+                 weights (reckoned). Where the stage was seen so late that some of the weights were there,
+                 what the parts below leave of the memory after the first answers, and at least that at
+                 process up (reckoned)
+    weights      as the server says (said), else from weights begin to weights loaded (measured step), else
+                 by the model's shape, else the size of their files, a checkpoint's tokenizer included
+                 (reckoned)
+    kv_cache     the pool as the server says (said), else its tokens times the model's bytes per token
+                 (reckoned)
+    graphs       as the server says (said); otherwise they are in workspace
+    workspace    as the server says (said), and all that the server took beyond program, weights, KV cache and
+                 graphs until its first answers (measured step): what the server's step needs is there then
+    kv_copies    saved states of conversations beside the KV cache, as the server says (said); they come with
+                 load
+    rest         what is left: growth under load, which nothing explains
+
+A part that the server says is larger than what is left is cut to that: on a host it is reserved and not yet
+touched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from harness.store.store import StartRecord
+from reports.data.cells import short_load
+from reports.data.memory_samples import memory_over_time
+from reports.data.once import once
+from reports.data.run import Run
+from reports.data.slices import of_start
+from reports.measures.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
+
+Source = Literal["said", "measured step", "reckoned"]
+PROGRAM, WEIGHTS, KV_CACHE, KV_COPIES = "program", "weights", "kv_cache", "kv_copies"
+GRAPHS, WORKSPACE, REST = "graphs", "workspace", "rest"
+# As a person reads them: what a model needs first.
+PARTS = (WEIGHTS, KV_CACHE, GRAPHS, WORKSPACE, PROGRAM, KV_COPIES, REST)
+# Stages of a start by their phases' names, in order; the first answers are over when a server is `ready`.
+STAGES = {
+    "process_up": "process up",
+    "weights_begin": "weights begin",
+    "weights_loaded": "weights loaded",
+    "engine_ready": "engine ready",
+    "ready": "first answers",
+}
+# A mark's sample follows it: reading PSS takes about 10 ms per GiB.
+_MARK_LIMIT_NS = 10_000_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """`size_bytes` of the total, from `sources`, bytes of each. `cut_bytes`: what the server says beyond what
+    was left of the total."""
+
+    size_bytes: float
+    sources: Mapping[Source, float]
+    cut_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Of one start. `what` says in words what was measured, `how` in few; `stages`: bytes at each of STAGES
+    that was seen; `cells`: at the end of each cell that counts, the most of each load. `measured`: scenario
+    and load of each cell that was measured on it, and whether it counts. `before_bytes` was in use before the
+    start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
+
+    record: StartRecord
+    what: str
+    how: str
+    is_host: bool
+    before_bytes: int | None
+    stages: Mapping[str, float]
+    cells: Mapping[str, float]
+    measured: frozenset[tuple[str, str, bool]]
+    total_bytes: float
+    left_bytes: int | None
+    parts: Mapping[str, Part]
+    kv: KvNeed
+
+    @property
+    def kv_needed_bytes(self) -> float | None:
+        """Of the KV cache part, what the requests needed at once; None where that is not known."""
+        if self.kv.needed_bytes is None or KV_CACHE not in self.parts:
+            return None
+        return min(self.kv.needed_bytes, self.parts[KV_CACHE].size_bytes)
+
+    @property
+    def needed_bytes(self) -> float | None:
+        """The total with the KV cache that was needed instead of the one that was reserved; None where that
+        is not known."""
+        if self.kv_needed_bytes is None:
+            return None
+        return self.total_bytes - self.parts[KV_CACHE].size_bytes + self.kv_needed_bytes
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Samples of memory, in time: on a host those at marks."""
+
+    what: str
+    how: str
+    t_ns: np.ndarray
+    size_bytes: np.ndarray
+
+
+@once
+def anatomies(run: Run) -> dict[str, list[Anatomy]]:
+    """By deployment, of its starts whose memory was seen; in the plan's order."""
+    longest_of = conversations_of(run)
+    found = {
+        label: [made for record in run.starts_of(label) if (made := _anatomy(run, record, longest_of))]
+        for label in run.deployments
+    }
+    return {label: each for label, each in found.items() if each}
+
+
+def _anatomy(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> Anatomy | None:
+    """Of one start; None where no memory of the server was seen after it was ready, or none above what was in
+    use before it."""
+    levels = _levels(run, record)
+    stages, cells = _at_stages(record, levels), _at_cells(run, record, levels)
+    if "ready" not in stages:
+        return None
+    total = float(levels.size_bytes.max())
+    if total <= 0:
+        return None
+    before, after = record.baseline_bytes, record.after_bytes
+    return Anatomy(
+        record=record,
+        what=levels.what,
+        how=levels.how,
+        is_host=record.memory_kind == "host",
+        before_bytes=before,
+        stages=stages,
+        cells=cells,
+        measured=_measured(run, record),
+        total_bytes=total,
+        left_bytes=None if before is None or after is None else after - before,
+        parts=parts_of(record, stages, total),
+        kv=kv_need(run, record, longest_of),
+    )
+
+
+# --- what was measured -----------------------------------------------------------------------------
+
+
+def _levels(run: Run, record: StartRecord) -> _Levels:
+    if record.memory_kind != "host":
+        return _device_levels(run, record)
+    if run.host is not None:
+        own = of_start(run.host, record.name).dropna(subset=["pss_bytes"])
+        if len(own):
+            t_ns, size = own["t_ns"].to_numpy(dtype=float), own["pss_bytes"].to_numpy(dtype=float)
+            return _Levels(
+                "host memory (PSS of the server's process tree, at marks)", "PSS at marks", t_ns, size
+            )
+    memory = memory_over_time(run, record)
+    return _Levels(f"{memory.what}, as PSS could not be read", "highest RSS", memory.t_ns, memory.size_bytes)
+
+
+def _device_levels(run: Run, record: StartRecord) -> _Levels:
+    memory = memory_over_time(run, record)
+    if memory.is_attributed or record.baseline_bytes is None:
+        return _Levels(memory.what, "highest sample", memory.t_ns, memory.size_bytes)
+    what = "device memory in use, less what was in use before the start"
+    own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
+    return _Levels(what, "highest sample", memory.t_ns, own_bytes)
+
+
+def _at_stages(record: StartRecord, levels: _Levels) -> dict[str, float]:
+    return {name: size for name in STAGES if (size := _at(record, levels, name)) is not None}
+
+
+def _at_cells(run: Run, record: StartRecord, levels: _Levels) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for cell in counted_on(run, record):
+        size = _at(record, levels, f"cell {cell.number:03d} end")
+        if size is not None:
+            load = short_load(cell.load)
+            found[load] = max(size, found.get(load, 0.0))
+    return found
+
+
+def _measured(run: Run, record: StartRecord) -> frozenset[tuple[str, str, bool]]:
+    cells = (cell for cell in run.planned_cells if cell.record and cell.record.start == record.name)
+    return frozenset((cell.planned.scenario.label, short_load(cell.load), cell.counts) for cell in cells)
+
+
+def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
+    """The sample that the mark of this name made: the first one after it, unless that is a later mark's."""
+    t_ns = next((phase.t_ns for phase in record.phases if phase.name == name), None)
+    if t_ns is None:
+        return None
+    at = int(np.searchsorted(levels.t_ns, t_ns))
+    if at == len(levels.t_ns) or levels.t_ns[at] - t_ns > _MARK_LIMIT_NS:
+        return None
+    # Of a mark in the past (a window's begin) there is no sample; it took none from another.
+    live = (phase.t_ns for phase in record.phases if not phase.name.endswith((" window", " drain")))
+    is_taken = any(t_ns < other_ns <= levels.t_ns[at] for other_ns in live)
+    return None if is_taken else float(levels.size_bytes[at])
+
+
+# --- the parts -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Account:
+    """Gives parts of a total, each at most what is left of it."""
+
+    left_bytes: float
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def give(self, name: str, wanted_bytes: float, source: Source) -> None:
+        given = min(max(wanted_bytes, 0.0), self.left_bytes)
+        before = self.parts.get(name, Part(0.0, {}))
+        sources = {**before.sources, source: before.sources.get(source, 0.0) + given}
+        cut = before.cut_bytes + max(wanted_bytes - given, 0.0)
+        self.parts[name] = Part(before.size_bytes + given, sources, cut)
+        self.left_bytes -= given
+
+
+def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
+    """The parts of a total, by the rules above: those that are known, and the rest. They add up to it."""
+    account = _Account(total_bytes)
+    weights, weights_source = _weights(record, stages)
+    pool = pool_of(record)
+    said = {k: float(record.memory_said[k]) for k in (GRAPHS, WORKSPACE) if k in record.memory_said}
+    first_bytes = max(stages["ready"], stages.get("engine_ready", 0.0))
+    others_bytes = (weights or 0.0) + (pool.size_bytes or 0.0) + sum(said.values())
+    program = _program(stages, weights, first_bytes - others_bytes)
+    if program is not None:
+        account.give(PROGRAM, *program)
+    if weights is not None:
+        account.give(WEIGHTS, weights, weights_source)
+    if pool.size_bytes is not None:
+        account.give(KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said")
+    for name, size in said.items():
+        account.give(name, size, "said")
+    given = total_bytes - account.left_bytes
+    if program is not None and first_bytes > given:  # without a program the step would have it in it
+        account.give(WORKSPACE, first_bytes - given, "measured step")
+    if KV_COPIES in record.memory_said:
+        account.give(KV_COPIES, record.memory_said[KV_COPIES], "said")
+    account.parts[REST] = Part(account.left_bytes, {})
+    return account.parts
+
+
+def _program(
+    stages: Mapping[str, float], weights: float | None, left_bytes: float
+) -> tuple[float, Source] | None:
+    """What the program takes, and how that is known; `left_bytes`: what the other parts leave for it."""
+    least = stages.get("process_up", 0.0)
+    if "weights_begin" in stages:
+        seen = stages["weights_begin"]
+        # Where weights are read in the 20 ms between two looks at the log, the mark has some of them in it.
+        # What is said beyond that was not touched, and leaves the program as it was seen.
+        if 0.0 < seen - left_bytes <= (weights or 0.0):
+            return max(least, left_bytes), "reckoned"
+        # Seen after nearly all of them, it has more in it; but all parts fit beside a smaller program.
+        is_late = "weights_loaded" in stages and stages["weights_loaded"] - seen < (weights or 0.0) / 2
+        if is_late and least <= left_bytes < seen:
+            return left_bytes, "reckoned"
+        return seen, "measured step"
+    if "weights_loaded" not in stages or weights is None:
+        return None
+    seen = max(least, stages["weights_loaded"] - weights)
+    return (left_bytes if least <= left_bytes < seen else seen), "reckoned"
+
+
+def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | None, Source]:
+    if WEIGHTS in record.memory_said:
+        return record.memory_said[WEIGHTS], "said"
+    if "weights_begin" in stages and "weights_loaded" in stages:
+        return stages["weights_loaded"] - stages["weights_begin"], "measured step"
+    size = record.memory_expected.get(WEIGHTS, record.weights.get("size_bytes"))
+    return (float(size), "reckoned") if isinstance(size, int | float) else (None, "reckoned")

@@ -1,0 +1,271 @@
+"""How many requests met each objective, how sure that is, and what a load's windows together come to.
+
+Failed requests meet no objective. An objective on a latency that a good request does not have, as TPOT of an
+answer of one token, does not apply to it: such a request is none of that objective's.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from harness.contracts import Objective, timing
+from harness.store import store
+from harness.store.store import CellRecord
+from reports.data import tables
+from reports.stats.intervals import CONFIDENCE, of_values
+from reports.stats.steadiness import only_grew
+
+Verdict = Literal["kept", "broken", "unclear"]
+
+
+def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The score interval of a share, which holds also near 0 and 1 and for few observations.
+
+    Wilson (1927), Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc.
+    22: (p + z^2/2n +- z sqrt(p (1-p) / n + z^2/4n^2)) / (1 + z^2/n). It takes requests as independent, which
+    those of one start are not quite, and those of several still less. Raises ValueError for n = 0.
+    """
+    if n < 1:
+        raise ValueError("a share needs observations")
+    z, share = float(ndtri(0.5 + confidence / 2)), met / n
+    middle = share + z**2 / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    # Exact at the ends, where rounding would put them beyond.
+    return (0.0 if met == 0 else low), (1.0 if met == n else high)
+
+
+def requests_needed(asked: float, share: float = 1.0, confidence: float = CONFIDENCE) -> int | None:
+    """Requests of which `share` meet an objective until wilson() has all of its interval on one side of what
+    is asked: 35, 73 and 381 good ones for 90, 95 and 99 %. None where no number is enough, as for 100 %.
+
+    The asked share p is in it as long as |share - p| <= z sqrt(p (1-p) / n).
+    """
+    if asked >= 1 or share == asked:
+        return None
+    z = float(ndtri(0.5 + confidence / 2))
+    return math.ceil(z**2 * asked * (1 - asked) / (share - asked) ** 2)
+
+
+@dataclass(frozen=True)
+class Attainment:
+    """How many of the requests that an objective applies to met it. `starts`: the same of each server start,
+    where there are several."""
+
+    objective: Objective
+    met: int
+    n: int
+    starts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        return self.met / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of all requests together (Wilson); of several starts so wide that it also holds the t interval of
+        their shares: a start is one draw, however many requests it has."""
+        if not self.n:
+            return 0.0, 1.0
+        low, high = wilson(self.met, self.n)
+        shares = [met / n for met, n in self.starts if n]
+        if len(shares) < 2:
+            return low, high
+        least, most = of_values(shares, is_log=False).interval()
+        return max(0.0, min(low, least)), min(1.0, max(high, most))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Kept where all of the interval is at the asked share or above it, broken where all is below."""
+        low, high = self.interval
+        if low >= self.objective.share:
+            return "kept"
+        return "broken" if high < self.objective.share else "unclear"
+
+    @property
+    def meets(self) -> bool:
+        """Whether the share as it stands is the asked one or more."""
+        return self.n > 0 and self.met / self.n >= self.objective.share
+
+    @property
+    def wanting(self) -> str | None:
+        """What would make it clear, in words; None where it is."""
+        if self.share is None or self.verdict != "unclear":
+            return None
+        asked = self.objective.share
+        if asked >= 1:
+            return "can be broken and never proven, as all of 100 %"
+        wanted = requests_needed(asked, self.share)
+        if wanted is None:
+            return "has just the asked share"
+        if wanted <= self.n:
+            return "has starts that differ too much, and wants more repeats"
+        return f"would be clear from about {wanted:,} requests on"
+
+
+def is_ok(sent: pd.DataFrame) -> np.ndarray:
+    return np.asarray(sent["outcome"].to_numpy() == "ok", dtype=bool)
+
+
+def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """For each request whether the objective applies to it, and whether it meets it."""
+    ok = is_ok(sent)
+    if objective.limit_s is None:
+        return np.ones(len(sent), dtype=bool), ok
+    taken_s = sent[objective.metric].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    has_none = ok & np.isnan(taken_s)
+    with np.errstate(invalid="ignore"):
+        return ~has_none, ok & (taken_s <= objective.limit_s)
+
+
+def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
+    """Each objective over the requests that were sent in each start's windows, and over all together."""
+    return tuple(_attainment(starts, objective) for objective in slo)
+
+
+def _attainment(starts: Sequence[Sequence[pd.DataFrame]], objective: Objective) -> Attainment:
+    by_start = []
+    for windows in starts:
+        found = [_meets(sent, objective) for sent in windows]
+        met = sum(int((applies & meets).sum()) for applies, meets in found)
+        by_start.append((met, sum(int(applies.sum()) for applies, _ in found)))
+    met, n = (sum(each[at] for each in by_start) for at in (0, 1))
+    return Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else ())
+
+
+def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
+    """For each request whether it is ok and meets every objective that applies to it."""
+    met = is_ok(sent)
+    for objective in slo:
+        applies, meets = _meets(sent, objective)
+        met &= ~applies | meets
+    return met
+
+
+# --- a load's windows ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """One cell: the requests that were sent in its window. `too_high`: why it tells at once that the load is
+    too high, whatever its requests met; None where it does not. `is_disturbed`: the guard found the machine
+    unfit during it, which makes requests slower and never faster. `start`: the name of its server start."""
+
+    sent: pd.DataFrame
+    too_high: str | None = None
+    is_disturbed: bool = False
+    start: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What all windows at one load together come to. `problem`: why nothing can be said; None where
+    something can. `too_high`: the reason of a verdict that needs no share. `is_disturbed`: no window was left
+    alone, so that they may show that a load is kept, not that it is broken."""
+
+    attained: tuple[Attainment, ...]
+    windows: int
+    too_high: str | None = None
+    problem: str | None = None
+    is_disturbed: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Broken where any objective is, kept where all are."""
+        found = {each.verdict for each in self.attained}
+        if self.too_high or "broken" in found:
+            return "unclear" if self.is_disturbed else "broken"
+        return "kept" if found == {"kept"} else "unclear"
+
+    @property
+    def meets(self) -> bool:
+        return not self.too_high and all(each.meets for each in self.attained)
+
+    @property
+    def words(self) -> str:
+        """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
+        said = [_words(each) for each in self.attained]
+        disturbed = ["on a machine that was not fit"] if self.is_disturbed else []
+        return ", ".join([*said, *([self.too_high] if self.too_high else []), *disturbed])
+
+
+def _words(each: Attainment) -> str:
+    if each.share is None:
+        return f"{each.objective.name}: no request has it"
+    low, high = each.interval
+    said = f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{said} ({each.wanting})" if each.wanting else said
+
+
+def judged(windows: Sequence[Window], slo: Sequence[Objective]) -> Judged:
+    """The verdict on the windows of one load, pooled: of those that were not disturbed, if there are any."""
+    calm = [window for window in windows if not window.is_disturbed]
+    used = calm or windows
+    by_start = itertools.groupby(sorted(used, key=lambda window: window.start), key=lambda w: w.start)
+    attained = attainments([[window.sent for window in each] for _, each in by_start], slo)
+    too_high = next((window.too_high for window in used if window.too_high), None)
+    without = [each.objective for each in attained if not each.n]
+    problem = _problem(without[0], sum(len(window.sent) for window in used)) if without else None
+    return Judged(
+        attained,
+        len(windows),
+        too_high,
+        None if too_high else problem,
+        is_disturbed=bool(windows and not calm),
+    )
+
+
+def _problem(objective: Objective, sent: int) -> str:
+    if not sent:
+        return "no request was sent in the window; give a longer load.duration, such as 60s"
+    if objective.metric == "tpot_s":
+        return (
+            "no request has a time per output token: the server gives no token counts, or its answers have "
+            "one token; give load.tokenizer, or leave slo.tpot_s out"
+        )
+    return f"no request has a value of {objective.metric}"
+
+
+def says_something(record: CellRecord) -> bool:
+    """Whether a cell's window tells of its load: also where the cell failed with its requests, not where it
+    is invalid or was cut short."""
+    return record.validity != "invalid" and record.status != "interrupted"
+
+
+def window_of(record: CellRecord, requests: pd.DataFrame) -> Window:
+    """A cell's window from all of its requests."""
+    sent = requests[requests["in_window"].fillna(False).astype(bool)]
+    is_disturbed = any(finding.when == "during" for finding in record.guard)
+    return Window(sent, _too_high(record, requests), is_disturbed, record.start)
+
+
+def _too_high(record: CellRecord, requests: pd.DataFrame) -> str | None:
+    summary = record.summary
+    if summary is None:
+        return None
+    if summary.ended_by == "failures":
+        return "ended early, since too many requests failed"
+    if record.load.kind == "open" and only_grew(requests, record.load, summary):
+        return "the queue only grew"
+    return None
+
+
+def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
+    """The windows of these cells of one load, read from their own files alone."""
+    records = [record for record in store.read_cells(run_dir) if record.number in numbers]
+    windows = []
+    for record in filter(says_something, records):
+        origins = {record.number: timing.origin_of(record.load)}
+        windows.append(window_of(record, tables.requests_frame(run_dir, origins)))
+    found = judged(windows, slo)
+    if not found.problem:
+        return found
+    errors = [record.error or "; ".join(record.reasons) for record in records]
+    return Judged(found.attained, len(numbers), problem=next(filter(None, errors), found.problem))

@@ -1,0 +1,229 @@
+"""Whether deployments did the same work: prompts of the same length, answers of the length asked for.
+
+Decides which deployments' figures may stand side by side, and of which only figures per token are offered.
+Draws nothing.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.store.store import StartRecord
+from reports.data.cells import Group
+from reports.data.once import once
+from reports.data.run import Run
+from reports.measures.same_turns import Turns, same_turns, shared, turns_of
+
+LENGTHS_DIFFER = 0.02
+# A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
+DROPPED_TOKENS = 1
+# Turns that both of a pair answered, before a constant difference between them is called one.
+TURNS_NEEDED = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two deployments of one model whose prompts are not the same, and what it looks like, with numbers."""
+
+    first: str
+    second: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """`prompts`: the class of each deployment's prompts by its label, from 0 (the most deployments) on; only
+    deployments of one model and one class are comparable. A model whose prompts are all alike has class 0
+    alone. `per_token_only`: by a group's key, why only its figures per token are offered."""
+
+    differences: tuple[Difference, ...]
+    prompts: Mapping[str, int]
+    per_token_only: Mapping[tuple[str, str, str], str]
+
+    @cached_property
+    def unlike(self) -> frozenset[str]:
+        """Deployments that are not comparable with at least one other of their model."""
+        return frozenset(label for found in self.differences for label in (found.first, found.second))
+
+    def why_unlike(self, label: str) -> str | None:
+        """What sets its prompts apart: from one of the largest class where they differ from such a one."""
+        found = [each for each in self.differences if label in (each.first, each.second)]
+        nearest = min(
+            found, key=lambda each: min(self.prompts[each.first], self.prompts[each.second]), default=None
+        )
+        return nearest.why if nearest else None
+
+    def prompt_class(self, label: str) -> str:
+        """A letter for the class: `A`, `B` ..."""
+        return chr(ord("A") + self.prompts.get(label, 0) % 26)
+
+
+@once
+def work_of(run: Run) -> Work:
+    """Return what the run's records and requests say of equal work."""
+    differences = tuple(_differences(run))
+    return Work(differences, _classes(run, differences), dict(_per_token_only(run)))
+
+
+# --- prompts ---------------------------------------------------------------------------------------
+
+
+def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
+    """Tokens of the fixed prompts by their names, from the first start that counted each."""
+    counts: dict[str, int] = {}
+    for record in records:
+        counts = {**record.prompt_tokens, **counts}
+    return counts
+
+
+def drops_system(counts: Mapping[str, int]) -> bool:
+    """Whether a system message adds nothing to the same user message."""
+    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
+
+
+def _differences(run: Run) -> Iterator[Difference]:
+    by_model: dict[str, list[str]] = {}
+    for label, deployment in run.deployments.items():
+        by_model.setdefault(deployment.model, []).append(label)
+    turns = _input_turns(run)
+    for labels in by_model.values():
+        for first, second in itertools.combinations(labels, 2):
+            counts = [counted_prompts(run.starts_of(label)) for label in (first, second)]
+            if why := _by_probe(first, second, *counts) or _by_turns(first, second, turns):
+                yield Difference(first, second, why)
+
+
+def why_unlike(
+    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Turns]
+) -> str | None:
+    """What sets the prompts of two groups at one load apart, by their fixed prompts' counts and the input
+    tokens of turns that both answered (empty: unknown); None where nothing does."""
+    first, second = names
+    by_load = {("", load): dict(zip(names, turns, strict=True))} if turns else {}
+    return _by_probe(first, second, counts[0], counts[1]) or _by_turns(first, second, by_load)
+
+
+def _by_probe(first: str, second: str, a: Mapping[str, int], b: Mapping[str, int]) -> str | None:
+    """What the fixed prompts' counts look like; None where they are equal, or were not counted."""
+    shared = [name for name in a if name in b]
+    gaps = {name: b[name] - a[name] for name in shared}
+    if not any(gaps.values()):
+        return None
+    causes = []
+    if drops_system(a) != drops_system(b) and {"user", "system"} <= gaps.keys():
+        causes.append(f"{first if drops_system(a) else second} drops the system prompt")
+        del gaps["system"]
+    if any(gaps.values()):
+        causes.append(_by_gaps(first, second, gaps))
+    numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in shared)
+    return f"{' and '.join(causes)} (tokens of the fixed prompts, {first} / {second}: {numbers})"
+
+
+def _by_gaps(first: str, second: str, gaps: Mapping[str, int]) -> str:
+    if len(gaps) > 1 and len(set(gaps.values())) == 1 and abs(next(iter(gaps.values()))) == 1:
+        return _bos(*((second, first) if next(iter(gaps.values())) > 0 else (first, second)))
+    return f"{first} and {second} use another chat template or tokenizer"
+
+
+def _bos(more: str, less: str) -> str:
+    return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
+
+
+def _by_turns(first: str, second: str, turns: Mapping[tuple[str, str], Mapping[str, Turns]]) -> str | None:
+    """What the input tokens of turns that both answered look like, at the first load where they differ."""
+    for (_, load), by_label in turns.items():
+        if first not in by_label or second not in by_label:
+            continue
+        a, b = shared([by_label[first], by_label[second]])
+        is_first = a.turn == 0
+        opening, count = set((b.tokens - a.tokens)[is_first].tolist()), int(is_first.sum())
+        if count >= TURNS_NEEDED and opening in ({1.0}, {-1.0}):
+            pair = (second, first) if opening == {1.0} else (first, second)
+            return f"{_bos(*pair)} (at {load}, all {count:,} first turns)"
+        for turn in np.unique(a.turn).tolist():
+            means = [float(found.tokens[found.turn == turn].mean()) for found in (a, b)]
+            if differ(means):
+                tokens = f"{first} {means[0]:,.1f} against {second} {means[1]:,.1f} tokens"
+                history = ", or other answers in the history" if turn else ""
+                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
+    return None
+
+
+def _input_turns(run: Run) -> dict[tuple[str, str], dict[str, Turns]]:
+    """By scenario and load, each deployment's input tokens by turn."""
+    found: dict[tuple[str, str], dict[str, Turns]] = {}
+    for group in run.groups:
+        found.setdefault((group.scenario, group.load), {})[group.deployment] = turns_of(
+            run, group, "input_tokens"
+        )
+    return found
+
+
+def _classes(run: Run, differences: Sequence[Difference]) -> dict[str, int]:
+    """Deployments of a model such that no two of a class differ; the largest class is 0, and a deployment
+    joins the first class that it fits."""
+    apart = {frozenset((found.first, found.second)) for found in differences}
+    classes: dict[str, list[list[str]]] = {}
+    for label, deployment in run.deployments.items():
+        of_model = classes.setdefault(deployment.model, [])
+        fits = (m for m in of_model if not any(frozenset((label, other)) in apart for other in m))
+        if (members := next(fits, None)) is not None:
+            members.append(label)
+        else:
+            of_model.append([label])
+    ordered = (sorted(of_model, key=len, reverse=True) for of_model in classes.values())
+    return {
+        label: number for of_model in ordered for number, members in enumerate(of_model) for label in members
+    }
+
+
+# --- answers ---------------------------------------------------------------------------------------
+
+
+def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
+    """Groups whose answers have not the length asked for, where there is another one to compare with."""
+    for groups in by_case(run):
+        if len(groups) < 2:
+            continue
+        means = {name: found.mean for name, found in same_turns(run, groups, "output_tokens").items()}
+        wanted = {name: found.mean for name, found in same_turns(run, groups, "max_tokens").items()}
+        strays = _strays(means, wanted)
+        for group in groups:
+            name = group.deployment
+            key = (name, group.scenario, group.load)
+            if not all(record.forces_length for record in run.starts_of(name)):
+                yield key, "the engine cannot be made to give the length asked for"
+            elif name in strays:
+                yield (
+                    key,
+                    f"its answers have {means[name]:,.1f} tokens where {wanted[name]:,.1f} were asked for",
+                )
+
+
+def _strays(means: Mapping[str, float | None], wanted: Mapping[str, float | None]) -> set[str]:
+    """Where lengths differ between deployments, those that are not as long as was asked."""
+    if not differ([value for value in means.values() if value is not None]):
+        return set()
+    return {name for name in means if differ([means[name], wanted.get(name)])}
+
+
+def by_case(run: Run) -> list[list[Group]]:
+    """The groups of each scenario and load."""
+    cases: dict[tuple[str, str], list[Group]] = {}
+    for group in run.groups:
+        cases.setdefault((group.scenario, group.load), []).append(group)
+    return list(cases.values())
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """None of none."""
+    return sum(values) / len(values) if values else None
+
+
+def differ(values: Sequence[float | None]) -> bool:
+    """Whether the least and the greatest are further apart than LENGTHS_DIFFER."""
+    known = [value for value in values if value is not None]
+    return len(known) > 1 and max(known) > min(known) * (1 + LENGTHS_DIFFER)

@@ -1,0 +1,184 @@
+"""How much KV cache the requests of a start needed at once, and how many users its pool holds.
+
+A request holds its prompt from the moment it was sent, and its answer token by token, evenly from the first
+content chunk to the last, until its end. A prefix that requests share counts for each of them, and what a
+server takes in whole blocks by its tokens alone. Of cells that count only. Knows no sample of memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.store.store import StartRecord
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.metrics import is_supported
+
+
+@dataclass(frozen=True)
+class KvPool:
+    """A start's KV cache by its server's word. `reckoned_per_token_bytes`: from the model's shape, of one
+    more token where no layer has a full window. `is_reckoned`: the server said tokens only, and the bytes are
+    those times that."""
+
+    size_bytes: int | None
+    tokens: int | None
+    reckoned_per_token_bytes: int | None
+    is_reckoned: bool = False
+
+    @property
+    def per_token_bytes(self) -> float | None:
+        """Of the pool as it is: bytes / tokens."""
+        return self.size_bytes / self.tokens if self.size_bytes and self.tokens else None
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """Tokens of a scenario's conversations at their longest: the 95th percentile, or the largest
+    (`is_largest`) where `n` supports none. Of all deployments together: they were given the same."""
+
+    tokens: float
+    n: int
+    is_largest: bool
+
+
+@dataclass(frozen=True)
+class KvNeed:
+    """`peak_tokens`: of the requests in flight together, the most in any window, `peak_load` names its load;
+    `requests` is how many were looked at. `needed_bytes`: what these take, at most the pool. `used_share`:
+    the most of the pool that was in use in a window, by the server's metrics. `users`: how many conversations
+    of its scenario's length the pool holds; of several scenarios, of the longest."""
+
+    pool: KvPool
+    peak_tokens: float | None
+    peak_load: str | None
+    requests: int
+    needed_bytes: float | None
+    used_share: float | None
+    conversations: Conversations | None
+
+    @property
+    def users(self) -> int | None:
+        if self.pool.tokens is None or self.conversations is None:
+            return None
+        return int(self.pool.tokens // self.conversations.tokens)
+
+
+def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> KvNeed:
+    """Of one start; `longest_of`: conversations_of the run. Fields are None where the server or the requests
+    do not tell."""
+    pool = pool_of(record)
+    cells = counted_on(run, record)
+    peaks = [(tokens, cell) for cell in cells if (tokens := _peak_in_window(run, cell)) is not None]
+    tokens, at = max(peaks, key=lambda pair: pair[0]) if peaks else (None, None)
+    requests = [run.cell_requests(cell.number) for cell in cells]
+    known = [found for cell in cells if (found := longest_of.get(cell.planned.scenario.label))]
+    return KvNeed(
+        pool=pool,
+        peak_tokens=tokens,
+        peak_load=at.load_label if at else None,
+        requests=sum(len(_counted(frame)) for frame in requests),
+        needed_bytes=_needed_bytes(pool, tokens),
+        used_share=_used_share(run, cells),
+        conversations=max(known, key=lambda found: found.tokens, default=None),
+    )
+
+
+def counted_on(run: Run, record: StartRecord) -> list[Cell]:
+    """The cells that were measured on a start and count."""
+    return [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
+
+
+def conversations_of(run: Run) -> dict[str, Conversations]:
+    """The longest conversations by the scenario's label, over the cells that count of all deployments."""
+    by_scenario: dict[str, list[pd.DataFrame]] = {}
+    for cell in run.planned_cells:
+        if cell.counts:
+            by_scenario.setdefault(cell.planned.scenario.label, []).append(run.cell_requests(cell.number))
+    found = {label: longest(frames) for label, frames in by_scenario.items()}
+    return {label: each for label, each in found.items() if each}
+
+
+def pool_of(record: StartRecord) -> KvPool:
+    """The pool as the server says: its bytes, else its tokens times what the model's shape gives for one."""
+    said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
+    tokens = _whole(record.resolved.get("kv_cache_tokens"))
+    per_token = record.memory_expected.get("kv_bytes_per_token") or None
+    if said is None and tokens is not None and per_token is not None:
+        return KvPool(tokens * per_token, tokens, per_token, is_reckoned=True)
+    return KvPool(said, tokens, per_token)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _needed_bytes(pool: KvPool, tokens: float | None) -> float | None:
+    """By the model's shape, which asks for more than the pool's average where layers have windows: they are
+    not full yet. The pool is the most that can be needed."""
+    each = pool.reckoned_per_token_bytes or pool.per_token_bytes
+    if tokens is None or each is None or pool.size_bytes is None:
+        return None
+    return min(tokens * each, pool.size_bytes)
+
+
+def _counted(requests: pd.DataFrame) -> pd.DataFrame:
+    """The requests whose tokens and instants are known."""
+    needed = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
+    return requests[["conversation", *needed]].dropna(subset=needed)
+
+
+def _peak_in_window(run: Run, cell: Cell) -> float | None:
+    """None without a window, or without a request whose tokens are known."""
+    frame = _counted(run.cell_requests(cell.number))
+    if cell.summary is None or cell.window_s is None or not len(frame):
+        return None
+    return peak_tokens(frame, cell.summary.window_start_ns, cell.summary.window_end_ns)
+
+
+def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
+    """The most tokens that requests held at once, from begin_ns to end_ns."""
+    columns = ("sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens")
+    given = (requests[name].to_numpy(dtype=float) for name in columns)
+    sent, first, last, end, prompt, answer = given
+    # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
+    sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
+    duration_s = np.maximum(last - first, 0.0)
+    is_spread = duration_s > 0
+    slope = np.divide(answer, duration_s, out=np.zeros_like(answer), where=is_spread)
+    zero = np.zeros_like(answer)
+    edges = np.array([0.0, (end_ns - begin_ns) / 1e9])
+    # What begins at an instant comes before what ends at it: the sort is stable.
+    at_s = np.concatenate([sent, first, last, edges, end])
+    jump = np.concatenate([prompt, np.where(is_spread, 0.0, answer), zero, [0.0, 0.0], -(prompt + answer)])
+    bend = np.concatenate([zero, slope, -slope, [0.0, 0.0], zero])
+    order = np.argsort(at_s, kind="stable")
+    at_s, jump, bend = at_s[order], jump[order], bend[order]
+    grown = np.concatenate([[0.0], np.cumsum(bend)[:-1] * np.diff(at_s)])
+    before = np.cumsum(grown) + np.concatenate([[0.0], np.cumsum(jump)[:-1]])
+    held = np.maximum(before, before + jump)
+    is_inside = (at_s >= 0.0) & (at_s <= edges[1])
+    return float(held[is_inside].max())
+
+
+def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
+    """Of the conversations in these cells' requests: the tokens of each one's longest turn."""
+    lengths: list[float] = []
+    for frame in map(_counted, requests):
+        tokens = (frame["input_tokens"] + frame["output_tokens"]).to_numpy(dtype=float)
+        lengths += pd.Series(tokens).groupby(frame["conversation"].to_numpy(dtype=int)).max().tolist()
+    if not lengths:
+        return None
+    if is_supported(95, len(lengths)):
+        return Conversations(float(np.percentile(lengths, 95)), len(lengths), is_largest=False)
+    return Conversations(max(lengths), len(lengths), is_largest=True)
+
+
+def _used_share(run: Run, cells: Sequence[Cell]) -> float | None:
+    if run.server is None or "kv_cache_usage_share" not in run.server:
+        return None
+    shares = [run.window_samples(run.server, cell)["kv_cache_usage_share"] for cell in cells if cell.summary]
+    known = [float(share.max()) for share in shares if share.notna().any()]
+    return max(known, default=None)

@@ -1,0 +1,166 @@
+"""A cell's values of all metrics, and how steady its window was, from one reading of its chunks."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reports.data import tables
+from reports.data.cells import Cell, arrival_cv
+from reports.data.chunk_totals import ChunkTotals, chunk_totals
+from reports.data.gap_counts import NO_GAPS, GapCounts
+from reports.data.memory_samples import memory_over_time
+from reports.data.once import once
+from reports.data.run import Run
+from reports.data.tables import floats
+from reports.measures import energy, goodput
+from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported, mean_value, percentile_values
+from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
+
+# Cells whose chunks are read side by side, each on a core, and in memory.
+WORKERS = min(4, len(os.sched_getaffinity(0)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a completed cell came to. `chunk_rate_per_s`: content chunks per second of one stream while it
+    runs. `steadiness` is None without a window. `gap_counts`: see gap_counts_of."""
+
+    values: dict[str, Value]
+    chunk_rate_per_s: float | None
+    steadiness: Steadiness | None
+    gap_counts: GapCounts
+
+
+def totals_of(run_dir: Path, cell: Cell) -> ChunkTotals:
+    """What a cell's chunks come to: all that is read of its lists. May run beside others."""
+    summary = cell.summary if cell.window_s is not None else None
+    window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
+    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, _gap_levels)
+
+
+def _gap_levels(gaps: int, requests: int) -> list[int]:
+    return [level for level in PERCENTILES if is_supported(level, gaps, requests)]
+
+
+@once
+def measured_of(run: Run) -> dict[int, Measured]:
+    """Return what each completed cell came to, by its number. Reads their chunks side by side."""
+    completed = [cell for cell in run.planned_cells if cell.status == "completed"]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        totals = pool.map(lambda cell: totals_of(run.path, cell), completed)
+        return {
+            cell.number: _measured(run, cell, found) for cell, found in zip(completed, totals, strict=True)
+        }
+
+
+@once
+def values_of(run: Run) -> dict[int, dict[str, Value]]:
+    """Return each completed cell's values, by its number and their names."""
+    return {number: found.values for number, found in measured_of(run).items()}
+
+
+def gap_counts_of(run: Run, number: int) -> GapCounts:
+    """Return a cell's gaps between content chunks counted in bins, by turn and by time in the window.
+
+    None of a cell that was not completed. `gap_counts.together` adds those of several cells, `quantile`
+    reads them.
+    """
+    found = measured_of(run)
+    return found[number].gap_counts if number in found else NO_GAPS
+
+
+def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
+    """All values of a completed cell."""
+    steadiness = _steadiness(run, cell, totals)
+    values = _distributions(run, cell, totals) | _means(run, cell) | _rates(steadiness)
+    values["tokens_per_chunk"] = Value(
+        totals.tokens / totals.chunks if totals.chunks else None, totals.chunks, totals.counted_requests
+    )
+    start = run.start_of(cell)
+    launch_s = start.launch_s if start else None
+    values["launch_s"] = Value(launch_s, int(launch_s is not None))
+    values["memory_peak_bytes"] = _peak_in(run, cell)
+    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | goodput.slo_values(run, cell)
+    chunk_rate_per_s = totals.counts.n / totals.streamed_s if totals.streamed_s > 0 else None
+    return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
+
+
+def _distributions(run: Run, cell: Cell, totals: ChunkTotals) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for metric in METRICS:
+        if metric.name == "itl_s":
+            values |= _gap_percentiles(totals)
+        elif metric.is_distribution:
+            values |= percentile_values(metric.name, run.observations(cell.number, metric.name))
+    return values
+
+
+def _gap_percentiles(totals: ChunkTotals) -> dict[str, Value]:
+    n, requests = totals.counts.n, int(totals.counts.requests.sum())
+    found = totals.gap_percentiles_s
+    return {f"itl_s.p{level}": Value(found.get(level), n, requests) for level in PERCENTILES}
+
+
+def _means(run: Run, cell: Cell) -> dict[str, Value]:
+    names = ("input_tokens", "output_tokens", "cached_tokens")
+    found = {name: run.ok_values(cell.number, name) for name in names}
+    values = {name: mean_value(tokens) for name, tokens in found.items()}
+    values["cached_share"] = share_of_tokens(found["cached_tokens"], found["input_tokens"])
+    sent, ok = len(run.window_requests(cell.number)), len(found["input_tokens"])
+    return values | {"success_share": Value(ok / sent if sent else None, sent)}
+
+
+def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
+    """Cached tokens per input token over the requests that have both (NaN: not told)."""
+    both = ~np.isnan(cached) & ~np.isnan(given)
+    total = float(given[both].sum())
+    return Value(float(cached[both].sum()) / total if total else None, int(both.sum()))
+
+
+def _steadiness(run: Run, cell: Cell, totals: ChunkTotals) -> Steadiness | None:
+    summary = cell.summary
+    if summary is None or cell.window_s is None:
+        return None
+    edges = edges_of(summary.window_start_ns, summary.window_end_ns)
+    frame = run.cell_requests(cell.number)
+    sent_ns, left_ns = floats(frame["sent_ns"]), floats(frame["end_ns"])
+    was_sent = ~np.isnan(sent_ns)
+    in_flight = occupancy(sent_ns[was_sent], left_ns[was_sent], edges)
+    ended_ns = left_ns[(frame["outcome"] == "ok").to_numpy(dtype=bool)]
+    ended = rate(ended_ns[ended_ns < edges[-1]], edges)
+    requests = round(ended.mean * cell.window_s)
+    arrived = None if totals.arrived is None else Series(totals.arrived / (np.diff(edges) / 1e9))
+    grew = only_grew(frame, cell.load, summary)
+    return Steadiness(in_flight, arrived, ended, requests, arrival_cv(cell.load), grew)
+
+
+def _rates(found: Steadiness | None) -> dict[str, Value]:
+    if found is None:
+        return {"output_tokens_per_s": Value(None, 0), "requests_per_s": Value(None, 0)}
+    return {
+        "output_tokens_per_s": Value(found.tokens.mean if found.tokens else None, found.requests),
+        # Where none ended in it, the window was too short to say how many do.
+        "requests_per_s": Value(found.ended.mean if found.requests else None, found.requests),
+    }
+
+
+def _energy_and_cost(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+    price, devices = energy.price_of(run), energy.devices_of(run, cell)
+    return {
+        "energy_j_per_output_token": energy.energy_per_token(energy.power_in(run, cell), tokens_per_s.value),
+        "cost_per_million_output_tokens": energy.cost_per_million(
+            price, devices, tokens_per_s.value, tokens_per_s.n
+        ),
+    }
+
+
+def _peak_in(run: Run, cell: Cell) -> Value:
+    summary, start = cell.summary, run.start_of(cell)
+    if summary is None or start is None:
+        return Value(None, 0)
+    memory = memory_over_time(run, start)
+    inside = memory.size_bytes[(memory.t_ns >= summary.started_ns) & (memory.t_ns <= summary.ended_ns)]
+    return Value(float(inside.max()) if len(inside) else None, len(inside))

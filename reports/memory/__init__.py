@@ -1,1 +1,0 @@
-"""What memory is made of, and what a KV cache needs."""

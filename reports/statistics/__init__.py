@@ -1,1 +1,0 @@
-"""Numbers from numbers: intervals, drift, steadiness. Knows no run."""

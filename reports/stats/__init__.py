@@ -1,0 +1,1 @@
+"""Numbers from numbers. Knows no run and no metric."""

@@ -1,0 +1,159 @@
+"""Whether a window was steady: requests in flight and throughput over it, and how far they drifted.
+
+A check on a window that was fixed before the run; it never chooses one. Pure.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from harness.contracts import Load, LoadSummary
+
+PARTS = 12
+# Drift from the first third to the last: the size of a difference that people act on, and clearly more than
+# the parts vary within their thirds (3 standard errors; with 9 degrees of freedom 1.5 % of steady windows).
+DRIFT_SHARE = 0.1
+DRIFT_ERRORS = 3.0
+# A third holds ten of them: with fewer, one request more or less is already 10 %.
+REQUESTS_NEEDED = 30
+# A queue that only grew: by half or more, nearly always upwards, and by more than an occupancy varies where
+# the server keeps up (that of an M/G/infinity queue is a Poisson number, so by its square root).
+GROWTH = 1.5
+GROWTH_ERRORS = 3.0
+GROWTH_RANK = 0.8
+# Until requests begin to leave, an open loop only fills up. Answers take up to so many times the shortest one
+# (lengths from half to one and a half of their mean).
+LONGEST_TO_SHORTEST = 3.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """A quantity over a window: its mean in each of PARTS equal parts."""
+
+    parts: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        return float(self.parts.mean())
+
+    @cached_property
+    def thirds(self) -> tuple[float, float, float]:
+        first, middle, last = (float(part.mean()) for part in np.split(self.parts, 3))
+        return first, middle, last
+
+    @property
+    def only_rises(self) -> bool:
+        """By half or more, nearly always upwards, and beyond what an occupancy of this size varies."""
+        first, _, last = self.thirds
+        enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
+        return enough and rank_correlation(self.parts) >= GROWTH_RANK
+
+    @property
+    def drift(self) -> float:
+        """Last third minus first, as a share of the mean."""
+        return (self.thirds[2] - self.thirds[0]) / self.mean if self.mean else 0.0
+
+    @property
+    def drift_error(self) -> float:
+        """Standard error of that drift, from how much the parts vary within their thirds."""
+        within = float(np.mean([part.var(ddof=1) for part in np.split(self.parts, 3)]))
+        return float(np.sqrt(2 * within / (PARTS / 3))) / self.mean if self.mean else 0.0
+
+    def is_drifting(self, noise: float = 0.0) -> bool:
+        """`noise`: the standard deviation that the drift has by chance, as far as that is known otherwise."""
+        return abs(self.drift) > max(DRIFT_SHARE, DRIFT_ERRORS * max(self.drift_error, noise))
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """A cell's window: requests in flight, output tokens/s (None where not known), ok requests/s that ended,
+    and how many of those there were. `arrival_cv`: the coefficient of variation of the gaps between arrivals
+    that are drawn at random (Poisson: 1), 0 where they are not."""
+
+    in_flight: Series
+    tokens: Series | None
+    ended: Series
+    requests: int
+    arrival_cv: float = 0.0
+    is_growing: bool = False
+
+    @property
+    def throughput(self) -> Series:
+        return self.tokens or self.ended
+
+    @property
+    def unit(self) -> str:
+        return "tokens/s" if self.tokens else "requests/s"
+
+    @property
+    def is_judged(self) -> bool:
+        return self.requests >= REQUESTS_NEEDED
+
+    @property
+    def drifts(self) -> dict[str, Series]:
+        """What drifted, by its unit.
+
+        Random arrivals make a third's count vary by its square root, and with requests longer than a part the
+        parts do not show it: the thirds of n requests then differ by sqrt(6 / n) of their mean, and requests
+        in flight, a Poisson number, by sqrt(2 / mean) at most.
+        """
+        if not self.is_judged:
+            return {}
+        count_noise = self.arrival_cv * float(np.sqrt(6 / self.requests))
+        flight_noise = self.arrival_cv * float(np.sqrt(2 / max(self.in_flight.mean, 1e-9)))
+        found = {self.unit: (self.throughput, count_noise), "in flight": (self.in_flight, flight_noise)}
+        return {unit: series for unit, (series, noise) in found.items() if series.is_drifting(noise)}
+
+
+def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
+    """Whether a queue only grew over a window, as beyond a server's capacity: its requests in flight only
+    became more, other than by an open loop's filling up. `requests`: all of the cell.
+
+    Filling up is over once the longest of the requests leave that came first at the full rate, so after the
+    ramp; where that is not by the end of the window's first third, nothing is said. Users are a fixed number.
+    """
+    begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
+    sent = requests[requests["sent_ns"].notna() & requests["end_ns"].notna()]
+    ok = (sent["outcome"] == "ok").to_numpy(dtype=bool)
+    if load.kind == "closed" or end_ns <= begin_ns or not ok.any():
+        return False
+    sent_ns, left_ns = (sent[name].to_numpy(dtype=float) for name in ("sent_ns", "end_ns"))
+    shortest_s = float((left_ns - sent_ns)[ok].min()) / 1e9
+    settled_s = (begin_ns - summary.started_ns + (end_ns - begin_ns) / 3) / 1e9 - load.ramp_up_s
+    if shortest_s * LONGEST_TO_SHORTEST > settled_s:
+        return False
+    return occupancy(sent_ns, left_ns, edges_of(begin_ns, end_ns)).only_rises
+
+
+def rank_correlation(values: np.ndarray) -> float:
+    """Spearman's, of values with their order; ties in the order of their places."""
+    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
+
+
+def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
+    """The PARTS + 1 instants that bound a window's parts."""
+    return np.linspace(begin_ns, end_ns, PARTS + 1)
+
+
+def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Series:
+    """Requests in flight, the exact mean over each part."""
+    zero = edges[0]  # differences first: a float has too few digits for nanoseconds since boot
+    lived = _time_since(sent_ns - zero, edges - zero) - _time_since(end_ns - zero, edges - zero)
+    return Series(np.diff(lived) / np.diff(edges))
+
+
+def _time_since(begins: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """At each edge, the sum of the times that have passed since each begin before it."""
+    ordered = np.sort(begins)
+    before = np.searchsorted(ordered, edges)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    return np.asarray(edges * before - sums[before])
+
+
+def rate(at_ns: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> Series:
+    """Events per second (or their weights) in each part."""
+    counts, _ = np.histogram(at_ns, edges, weights=weights)
+    return Series(counts / (np.diff(edges) / 1e9))

@@ -1,0 +1,139 @@
+"""A run in a few words, for the index of runs, kept beside it so that many runs need not be read again.
+
+headline.json in a run's directory holds the digest and what it was made from: when one of the run's records
+has changed, or another bench writes other words, it is made anew. A directory that cannot be written is read
+each time.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import StoreError
+from harness.store import store
+from harness.whole_files import write_whole
+from reports.data.run import Run, open_run
+from reports.words.described import device, loads_words, question
+from reports.words.headline import headline
+
+# Of the digest's words and fields; another number makes all of them anew.
+DIGEST_VERSION = 2
+DIGEST_FILE = "headline.json"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """`created_at`: ISO 8601; `starts`: of each deployment; `cells` were planned, `measured` completed."""
+
+    run_id: str
+    created_at: str
+    question: str
+    headline: str
+    engines: tuple[str, ...]
+    models: tuple[str, ...]
+    quantizations: tuple[str, ...]
+    scenarios: tuple[str, ...]
+    loads: str
+    device: str
+    starts: int
+    cells: int
+    measured: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a digest comes from: run.json and the records of starts and cells, how many they are, their size
+    together, and the sum of the times of their last change."""
+
+    run_id: str
+    records: int
+    size_bytes: int
+    times_ns: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """headline.json."""
+
+    version: int
+    sources: Sources
+    digest: Digest
+
+
+def digest_of(run: Run) -> Digest:
+    cells = run.planned_cells
+    deployments = run.deployments.values()
+    return Digest(
+        run_id=run.record.run_id,
+        created_at=run.record.created_at,
+        question=question(run),
+        headline=headline(run),
+        engines=tuple(dict.fromkeys(each.engine for each in deployments)),
+        models=tuple(dict.fromkeys(each.model for each in deployments if each.model != "-")),
+        quantizations=tuple(dict.fromkeys(d.quantization for d in deployments if d.quantization != "-")),
+        scenarios=tuple(dict.fromkeys(cell.planned.scenario.label for cell in cells)),
+        loads=loads_words(run),
+        device=device(run),
+        starts=len({cell.planned.repeat for cell in cells}),
+        cells=len(cells),
+        measured=sum(cell.status == "completed" for cell in cells),
+        status=run.record.status,
+    )
+
+
+def digest(run_dir: Path) -> Digest:
+    """The kept one where it still holds, else made anew and kept. Raises StoreError where the run cannot be
+    read."""
+    sources = sources_of(run_dir)
+    found = _kept(run_dir)
+    if found is not None and found.version == DIGEST_VERSION and found.sources == sources:
+        return found.digest
+    made = digest_of(open_run(run_dir))
+    keep(run_dir, sources, made)
+    return made
+
+
+def sources_of(run_dir: Path) -> Sources:
+    """Raises StoreError where there is no run, or its run.json is damaged."""
+    path = run_dir / "run.json"
+    try:
+        run_id = msgspec.json.decode(path.read_bytes(), type=_Named).run_id
+        records = [path.stat(), *_records(run_dir)]
+    except (msgspec.MsgspecError, OSError) as error:
+        store.read_run(run_dir)  # it says what is wrong, in its own words
+        raise StoreError(f"{path}: cannot be read ({error})") from error
+    # A JSON number of more than 64 bits would not be read back.
+    times_ns = sum(each.st_mtime_ns for each in records) % 2**62
+    return Sources(run_id, len(records), sum(each.st_size for each in records), times_ns)
+
+
+class _Named(msgspec.Struct):
+    run_id: str
+
+
+def _records(run_dir: Path) -> Iterator[os.stat_result]:
+    """Size and time of each record of a start and a cell."""
+    for folder, name in (("starts", "start.json"), ("cells", "cell.json")):
+        with suppress(FileNotFoundError), os.scandir(run_dir / folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    yield os.stat(os.path.join(entry.path, name))
+
+
+def _kept(run_dir: Path) -> Kept | None:
+    try:
+        return msgspec.json.decode((run_dir / DIGEST_FILE).read_bytes(), type=Kept)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def keep(run_dir: Path, sources: Sources, made: Digest) -> None:
+    """Write headline.json, whole or not at all; nothing where the directory cannot be written."""
+    path = run_dir / DIGEST_FILE
+    with suppress(OSError):
+        write_whole(path, msgspec.json.encode(Kept(DIGEST_VERSION, sources, made)) + b"\n")

@@ -1,0 +1,265 @@
+"""A number with a reason to distrust it bears a mark wherever the page shows it, one without bears none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import product
+
+import pytest
+from make_run import (
+    S,
+    deployment,
+    failed_row,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+from page_data import unpacked
+
+from harness.contracts import Load, Objective, SearchTerms
+from harness.store import store
+from reports import open_run
+from reports.checks.examine import CHECKS, findings_of
+from reports.checks.finding import Finding
+from reports.checks.marks import mark_text, marks_between, marks_of, marks_of_answer, marks_of_cell
+from reports.page.document import page
+from reports.page.marks import mark_html
+from reports.page.sections import distrust, search
+
+T0 = 102 * S
+LOADS = (Load(concurrency=1), Load(concurrency=4))
+
+
+def rows_of(first_ms=100):
+    sent = [T0 + k * S // 3 for k in range(180)]
+    chunks = [tuple(at + (first_ms + 10 * j) * 1_000_000 for j in range(10)) for at in sent]
+    return [row(k, at, chunk_ns=each) for k, (at, each) in enumerate(zip(sent, chunks, strict=True))]
+
+
+def written(path, quantizations=("fp16", "awq"), failing=1, **start_changes):
+    """Two deployments, two loads, three starts each; of vllm with 4 users a request fails in each start but
+    those from `failing` on."""
+    pairs = zip(("llama_cpp", "vllm"), quantizations, strict=True)
+    plan = plan_of([deployment(*pair) for pair in pairs], LOADS, repeats=3)
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        write_start(path, start_record(start, 90 * S, memory_kind="device", **start_changes))
+        for cell in start.cells:
+            is_failing = (
+                start.deployment.engine == "vllm" and cell.load == LOADS[1] and start.repeat < failing
+            )
+            rows = rows_of() + ([failed_row(200, T0 + S)] if is_failing else [])
+            write_cell(path, cell, start, rows, summary(100 * S, duration_s=60.0))
+    return open_run(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("marked"))
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return page(run)
+
+
+class Page(HTMLParser):
+    """The cells of each table's rows (text, and the links of marks in them), the ids, and all marks."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.ids, self.marks, self.section = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.section = found["id"] if tag == "section" else self.section
+        if tag == "tr":
+            self.rows.append((self.section, []))
+        elif tag in ("td", "th"):
+            self.rows[-1][1].append(["", []])
+        elif tag == "a" and found.get("class") == "doubt":
+            self.marks.append(found)
+            if self.rows and self.rows[-1][1]:
+                self.rows[-1][1][-1][1].append(found["href"])
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1][1]:
+            self.rows[-1][1][-1][0] += data
+
+    def row(self, section, *begins):
+        """The first row of a section whose first cells begin so."""
+        return next(
+            cells
+            for where, cells in self.rows
+            if where == section and all(cell[0].startswith(b) for cell, b in zip(cells, begins, strict=False))
+        )
+
+
+def group_of(run, engine, load):
+    return next(group for group in run.groups if (group.engine, group.load) == (engine, load))
+
+
+def test_only_the_cells_and_metrics_of_a_finding_are_marked(run):
+    doubted, other = group_of(run, "vllm", "4 users"), group_of(run, "vllm", "1 user")
+    assert [each.check for each in marks_of(run, doubted, "ttft_s.p95")] == ["requests_failed"]
+    assert marks_of(run, doubted.key, "ttft_s.p95") == marks_of(run, doubted, "ttft_s.p95")
+    assert marks_of(run, doubted, "memory_peak_bytes") == ()
+    assert marks_of(run, other, "ttft_s.p95") == ()
+    [first, second, _] = doubted.cells
+    assert [each.check for each in marks_of_cell(run, first.number, "e2e_s.p50")] == ["requests_failed"]
+    assert marks_of_cell(run, second.number, "e2e_s.p50") == ()
+
+
+def test_a_comparison_bears_the_marks_of_both_sides_and_those_of_quantizations(run):
+    a, b = group_of(run, "llama_cpp", "4 users"), group_of(run, "vllm", "4 users")
+    both = ["requests_failed", "quality_not_measured"]
+    assert [each.check for each in marks_between(run, a, b, "ttft_s.p50")] == both
+    assert [each.check for each in marks_between(run, b, a, "memory_peak_bytes")] == both[1:]
+
+
+def test_one_quantization_is_compared_without_a_word_on_quality(tmp_path):
+    run = written(tmp_path, ("fp16", "fp16"), failing=0)
+    assert findings_of(run) == ()
+    assert marks_between(run, *(group for group in run.groups if group.load == "1 user"), "ttft_s.p50") == ()
+
+
+def test_the_summary_marks_the_doubted_values_and_no_others(html):
+    found = Page(html)
+    doubted = found.row("summary", "vllm", "4 users")
+    marked = [bool(links) for _, links in doubted]
+    # name, load, tokens/s, requests/s, TTFT p50, TTFT p95, TPOT, E2E, memory, launch, counts, starts
+    assert marked == [False, False, *[True] * 6, *[False] * 4]
+    assert doubted[2][1] == ["#distrust-requests_failed"]
+    assert "▲ 1" in doubted[2][0]
+    assert not any(links for _, links in found.row("summary", "llama_cpp", "4 users"))
+
+
+def test_every_cell_of_its_own_is_marked_too(html):
+    rows = [cells for where, cells in Page(html).rows if where == "summary" and len(cells) == 14]
+    marked = [cells[1][0] for cells in rows if any(links for _, links in cells)]
+    assert marked == ["003"]  # of the first start, vllm with 4 users
+
+
+def test_the_charts_tables_and_notes_have_the_mark(html):
+    found = Page(html)
+    for section in ("throughput", "latency"):
+        assert any(links for _, links in found.row(section, "vllm", "4 users")), section
+        assert not any(links for _, links in found.row(section, "vllm", "1 user")), section
+    assert "▲ 1 of 4 points bears a mark: Requests failed." in html
+    # What a point says when it is pointed at.
+    assert "<br>\\u25b2 Requests failed" in unpacked(html, "charts")
+
+
+def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
+    found = Page(html)
+    assert len(found.marks) > 10
+    assert {mark["href"].removeprefix("#") for mark in found.marks} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    for mark in found.marks:
+        assert re.match(r"\d+ reasons? to distrust this: \w", mark["aria-label"])
+        assert mark["title"] in mark["aria-label"]
+
+
+def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(html):
+    box = html.partition('class="why-box doubts"')[2].partition("</div>")[0]
+    assert "2 reasons to distrust these numbers" in box
+    links = re.findall(r'href="#distrust-(\w+)"', box)
+    assert links == ["requests_failed", "quality_not_measured"]
+
+
+def test_reasons_are_told_with_their_cells_marking_ones_first(run, html):
+    section = html.partition('<section id="distrust">')[2].partition("</section>")[0]
+    assert section.index("Numbers that bear a mark (1)") < section.index("Comparisons that bear a mark (1)")
+    assert 'id="distrust-requests_failed"' in section
+    assert "Cell 003 of 12." in section
+    assert f"Looked for and not found: {len(CHECKS) - 2} reasons" in section
+    assert "<li>a warm prefix cache</li>" in section
+    assert "<li>failed requests</li>" not in section
+
+
+def searched(run):
+    """The same cells as if a search had tried them."""
+    slo = (Objective("ttft_s", 0.95, 0.5), Objective("success", 0.9))
+    record = replace(run.record, slo=slo, search=SearchTerms("concurrency", 1.0, 4.0))
+    return replace(run, record=record)
+
+
+def test_the_answer_of_a_search_bears_what_its_highest_load_bears(run):
+    found = Page(f'<section id="search">{search.section(searched(run)).body.text}')
+    assert found.row("search", "vllm")[1][1] == ["#distrust-requests_failed"]
+    assert found.row("search", "llama_cpp")[1][1] == []
+
+
+def test_a_search_that_tried_a_load_once_in_three_starts_has_not_few_starts(run):
+    once = [c for c in run.planned_cells if (c.load == LOADS[0]) == (c.planned.repeat == 0)]
+    few = replace(searched(run), planned_cells=tuple(once))
+    assert "single_repeat" not in {each.check for each in findings_of(few)}
+    plain = replace(run, planned_cells=tuple(once))
+    assert "single_repeat" in {each.check for each in findings_of(plain)}
+
+
+def test_twenty_reasons_stay_apart(run):
+    many = {
+        f"what {k}": (
+            Finding(
+                f"check_{k}", f"Reason {k}", "seen", "do", (k % 12,), marks=k % 3 == 0, compares=k % 3 == 1
+            ),
+        )
+        for k in range(20)
+    }
+    copy = replace(run)
+    copy.__dict__["examined"] = many
+    made = distrust.section(copy)
+    found = Page(made.body.text)
+    assert made.title == "Checks"
+    assert found.ids == [f"distrust-check_{k}" for rest in range(3) for k in range(20) if k % 3 == rest]
+    for title in (
+        "Numbers that bear a mark (7)",
+        "Comparisons that bear a mark (7)",
+        "To know of the whole run (6)",
+    ):
+        assert title in made.body.text
+
+
+def test_a_mark_of_several_leads_to_all_and_one_of_none_is_nothing():
+    two = [Finding("a", "First <b>", "", ""), Finding("b", "Second", "", "")]
+    assert 'href="#distrust"' in mark_html(two).text
+    assert "First &lt;b&gt;; Second" in mark_html(two).text
+    assert (mark_text(two), mark_text([]), mark_html([]).text) == ("▲ 2", "", "")
+
+
+def test_marks_are_those_that_looking_through_all_findings_gives(run):
+    findings = tuple(
+        Finding(f"c{k}", "", "", "", cells, metrics, marks, compares)
+        for k, (cells, metrics, marks, compares) in enumerate(
+            product([(), (0, 1), (2, 5, 7), (11,)], [(), ("ttft_s",)], [True, False], [True, False])
+        )
+    )
+    asked = open_run(run.path)
+    asked.__dict__["findings"] = findings  # as if the checks had found these
+
+    def touching(cells, metric):
+        return [
+            each
+            for each in findings
+            if (not each.cells or cells & set(each.cells)) and (not each.metrics or metric in each.metrics)
+        ]
+
+    for group, metric in product(asked.groups, ("ttft_s", "e2e_s")):
+        cells = {cell.number for cell in group.counted}
+        expected = [each for each in touching(cells, metric) if each.marks]
+        assert list(marks_of(asked, group, f"{metric}.p95")) == expected
+        assert list(marks_of_answer(asked, cells, [metric])) == expected
+    a, b, *_ = asked.groups
+    both = {cell.number for group in (a, b) for cell in group.counted}
+    expected = [each for each in touching(both, "e2e_s") if each.marks or each.compares]
+    assert list(marks_between(asked, a, b, "e2e_s")) == expected
+    assert marks_of_answer(asked, set(), ["ttft_s"]) == ()

@@ -1,0 +1,255 @@
+"""Gaps counted in bins, and what a cell's chunks come to, against gaps worked out by hand and numpy's own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from make_run import MS, S, failed_row, one_cell_run, row, summary
+
+from harness.store import store
+from reports import open_run
+from reports.data import tables
+from reports.data.chunk_totals import chunk_totals
+from reports.data.gap_counts import (
+    BINS,
+    COARSE_BINS,
+    COARSE_EDGES_S,
+    EDGES_S,
+    MOST_TURNS,
+    NO_GAPS,
+    bins_of,
+    coarse,
+    quantile,
+    together,
+)
+from reports.measures.values import gap_counts_of, values_of
+
+WINDOW = summary(100 * S)  # from 102 to 110 s
+
+
+def chunked(number: int, sent_ns: int, gaps_ms, turn: int = 0, **changes):
+    """A request whose first chunk comes after 100 ms, and the others after these gaps."""
+    at_ns = sent_ns + 100 * MS + np.concatenate([[0], np.cumsum(gaps_ms)]) * MS
+    chunks = tuple(int(each) for each in at_ns)
+    return row(number, sent_ns, chunk_ns=chunks, end_ns=chunks[-1] + MS, turn=turn, **changes)
+
+
+def drawn(seed: int, count: int):
+    """Requests with gaps from microseconds to seconds, the last ones of which outlast the window."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in range(count):
+        gaps = rng.lognormal(2, 2, int(rng.integers(0, 40)))
+        rows.append(chunked(k, 101 * S + k * 9 * S // count, gaps, turn=k % 3))
+    return [*rows, failed_row(900, 103 * S), chunked(901, 104 * S, [5, 5], outcome="cancelled")]
+
+
+def test_bins_are_about_one_percent_wide_from_ten_microseconds_to_a_thousand_seconds():
+    widths = EDGES_S[2:] / EDGES_S[1:-1] - 1
+    assert len(EDGES_S) == BINS + 1
+    assert (widths.min(), widths.max()) == (pytest.approx(1 / 127, rel=1e-3), pytest.approx(1 / 64, rel=1e-3))
+    assert EDGES_S[1] < 10e-6
+    assert EDGES_S[-1] > 1000
+
+
+def test_a_gap_falls_between_the_edges_of_its_bin():
+    rng = np.random.default_rng(1)
+    gaps_ns = np.exp(rng.uniform(np.log(1e4), np.log(1e12), 20_000)).astype(np.int64)
+    bins = bins_of(gaps_ns)
+    assert (EDGES_S[bins] <= gaps_ns / 1e9).all()
+    assert (gaps_ns / 1e9 < EDGES_S[bins + 1]).all()
+
+
+def test_coarse_counts_are_those_between_the_coarse_edges():
+    gaps_s = np.exp(np.random.default_rng(1).uniform(np.log(1e-6), np.log(1e3), 20_000))
+    found = coarse(np.bincount(bins_of(gaps_s * 1e9), minlength=BINS))
+    assert len(COARSE_EDGES_S) == COARSE_BINS + 1
+    assert found.tolist() == np.histogram(gaps_s, COARSE_EDGES_S)[0].tolist()
+
+
+def test_gaps_beyond_the_edges_are_in_the_first_and_the_last_bin():
+    gaps_ns = np.array([0, 1, 8191, 8192, 1 << 40, 1 << 50])
+    assert bins_of(gaps_ns).tolist() == [0, 0, 0, 1, BINS - 1, BINS - 1]
+
+
+def test_counts_are_of_the_windows_ok_requests_by_turn_and_time(tmp_path):
+    rows = [
+        chunked(0, 101 * S, [10, 10]),  # before the window
+        chunked(1, 102 * S, [10, 20, 20]),
+        chunked(2, 103 * S, [40], turn=1),
+        chunked(3, 109 * S, [40, 2000], turn=1),  # the last gap ends after the window
+        chunked(4, 105 * S, [], turn=2),
+        chunked(5, 105 * S, [7, 7], outcome="cancelled"),
+        failed_row(6, 106 * S),
+    ]
+    run = open_run(one_cell_run(tmp_path, rows, WINDOW).path)
+    found = gap_counts_of(run, 0)
+    at_10, at_20, at_40, at_2000 = bins_of(np.array([10, 20, 40, 2000]) * MS).tolist()
+    assert (found.n, found.turns, found.requests.tolist()) == (6, 2, [1, 2])
+    assert {int(k): int(found.of_turn(0)[k]) for k in np.flatnonzero(found.of_turn(0))} == {
+        at_10: 1,
+        at_20: 2,
+    }
+    assert {int(k): int(found.of_turn(1)[k]) for k in np.flatnonzero(found.of_turn(1))} == {
+        at_40: 2,
+        at_2000: 1,
+    }
+    # Parts of 8 s / 60: gaps that end 110, 130, 150 ms, 1140 ms and 7140 ms after the window's begin.
+    ends = {(0, at_10): 1, (0, at_20): 1, (1, at_20): 1, (8, at_40): 1, (53, at_40): 1}
+    assert found.by_time.sum() == 5
+    for (part, fine), count in ends.items():
+        middle_s = (EDGES_S[fine] + EDGES_S[fine + 1]) / 2
+        at = int(np.searchsorted(COARSE_EDGES_S, middle_s)) - 1
+        assert found.by_time[part, at] == count, (part, fine)
+    # The first request goes on in the second part; the last gap of all ends behind the window.
+    assert {int(k): int(found.in_time[k]) for k in np.flatnonzero(found.in_time)} == {0: 1, 1: 1, 8: 1, 53: 1}
+    assert np.flatnonzero(found.new_in_time).tolist() == [0, 8, 53]
+    assert found.requests_by_part(6).tolist() == [2, 0, 0, 0, 0, 1]
+
+
+def test_late_turns_are_counted_as_the_last(tmp_path):
+    rows = [chunked(0, 103 * S, [10], turn=5000), chunked(1, 104 * S, [10], turn=MOST_TURNS - 1)]
+    found = gap_counts_of(open_run(one_cell_run(tmp_path, rows, WINDOW).path), 0)
+    assert (found.turns, int(found.requests[-1]), int(found.of_turn(MOST_TURNS - 1).sum())) == (
+        MOST_TURNS,
+        2,
+        2,
+    )
+
+
+def test_a_cell_that_was_not_completed_has_no_counts(tmp_path):
+    made = one_cell_run(tmp_path, [chunked(0, 103 * S, [10])], WINDOW, status="failed", error="died")
+    assert gap_counts_of(open_run(made.path), 0) is NO_GAPS
+
+
+def test_counts_of_several_cells_add_up(tmp_path):
+    a = gap_counts_of(open_run(one_cell_run(tmp_path / "a", drawn(1, 60), WINDOW).path), 0)
+    b = gap_counts_of(open_run(one_cell_run(tmp_path / "b", [chunked(0, 103 * S, [10, 9])], WINDOW).path), 0)
+    both = together([a, b])
+    assert (both.n, both.turns, both.requests.sum()) == (a.n + b.n, a.turns, a.requests.sum() + 1)
+    assert both.of_turn(0).tolist() == (a.of_turn(0) + b.of_turn(0)).tolist()
+    assert both.of_turn(1).tolist() == a.of_turn(1).tolist()
+    assert both.by_time.sum() == a.by_time.sum() + b.by_time.sum()
+    assert both.in_time.tolist() == (a.in_time + b.in_time).tolist()
+    assert both.new_in_time.sum() == a.new_in_time.sum() + 1
+    assert together([]).n == 0
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 1])
+def test_quantiles_of_counts_are_within_a_bin_of_numpys(share):
+    gaps_ns = (np.random.default_rng(3).lognormal(3, 1, 5000) * MS).astype(np.int64)
+    true_s = float(np.quantile(gaps_ns / 1e9, share))
+    fine = np.bincount(bins_of(gaps_ns), minlength=BINS)
+    assert quantile(fine, share) == pytest.approx(true_s, rel=1 / 64)
+    assert quantile(coarse(fine), share, COARSE_EDGES_S) == pytest.approx(true_s, rel=1 / 8)
+
+
+def test_quantile_of_nothing_is_none_and_of_one_gap_lies_in_its_bin():
+    assert quantile(np.zeros(BINS, dtype=int), 0.5) is None
+    one = np.bincount(bins_of(np.array([20 * MS])), minlength=BINS)
+    assert quantile(one, 0.5) == pytest.approx(0.02, rel=1 / 64)
+
+
+# --- one reading of the chunks ---------------------------------------------------------------------
+
+
+def whole(batches):
+    """All batches as one."""
+    parts = list(batches)
+    lengths = np.concatenate([np.diff(part.begins) for part in parts])
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("at_ns", "turn", "tokens", "is_ok", "in_window")
+    }
+    return tables.Chunks(begins=np.concatenate([[0], np.cumsum(lengths)]), **joined)
+
+
+def split(chunks: tables.Chunks, size: int):
+    """The same requests, so many at a time."""
+    for first in range(0, len(chunks.turn), size):
+        begins = chunks.begins[first : first + size + 1]
+        yield tables.Chunks(
+            chunks.at_ns[begins[0] : begins[-1]],
+            begins - begins[0],
+            *(
+                getattr(chunks, name)[first : first + size]
+                for name in ("turn", "tokens", "is_ok", "in_window")
+            ),
+        )
+
+
+def same(a, b) -> None:
+    for part in dataclasses.fields(a):
+        first, second = getattr(a, part.name), getattr(b, part.name)
+        if dataclasses.is_dataclass(first):
+            same(first, second)
+        else:
+            assert first == pytest.approx(second), part.name
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_batches_come_to_what_the_whole_comes_to(tmp_path, size):
+    made = one_cell_run(tmp_path, drawn(2, 120), WINDOW)
+    chunks = whole(tables.chunk_batches(made.path, 0))
+    window = (WINDOW.window_start_ns, WINDOW.window_end_ns)
+    levels = (1, 50, 99, 100)
+    found = chunk_totals(split(chunks, size), window, lambda gaps, requests: levels)
+    same(found, chunk_totals([chunks], window, lambda gaps, requests: levels))
+    assert found.counts.n > 1000
+
+
+def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
+    count = 5000  # row groups have 2,048 requests
+    rows = [chunked(k, 102 * S + k * MS, [10], turn=k % 2) for k in range(count)]
+    made = one_cell_run(tmp_path, rows, WINDOW)
+    assert len(list(tables.chunk_batches(made.path, 0))) == 3
+    found = open_run(made.path)
+    assert found.gap_counts(0).requests.tolist() == [count // 2, count // 2]
+    assert found.gaps(0).request.tolist() == list(range(count))
+
+
+def test_percentiles_are_those_of_all_gaps_exactly(tmp_path):
+    made = one_cell_run(tmp_path, drawn(4, 200), WINDOW)
+    run = open_run(made.path)
+    gaps = run.gaps(0).seconds
+    assert len(gaps) > 1000
+    assert gaps.max() > 4.3  # some too long for four bytes
+    for level in (50, 90, 95, 99):
+        value = values_of(run)[0][f"itl_s.p{level}"]
+        assert value.value == pytest.approx(float(np.percentile(gaps, level)), rel=1e-12)
+        assert (value.n, value.requests) == (len(gaps), run.gaps(0).requests)
+
+
+def test_percentiles_between_short_and_long_gaps(tmp_path):
+    gaps = [4200, 4400] * 200
+    rows = [chunked(k, 103 * S, gaps[2 * k : 2 * k + 2]) for k in range(200)]
+    batches = tables.chunk_batches(one_cell_run(tmp_path, rows, WINDOW).path, 0)
+    totals = chunk_totals(batches, None, lambda gaps, requests: (0, 50, 100))
+    assert totals.gap_percentiles_s == pytest.approx({0: 4.2, 50: 4.3, 100: 4.4})
+    assert totals.streamed_s == pytest.approx(200 * 4.2 + 200 * 4.4)
+
+
+def test_tokens_arrive_with_their_chunks_in_the_window_only(tmp_path):
+    # Ten tokens over five chunks 1 s apart, from 0.9 s before the window on: four chunks in it, of 2 tokens.
+    rows = [chunked(0, 101 * S, [1000] * 4, output_tokens=10)]
+    made = one_cell_run(tmp_path, rows, WINDOW)
+    totals = chunk_totals(tables.chunk_batches(made.path, 0), (WINDOW.window_start_ns, WINDOW.window_end_ns))
+    assert totals.arrived.sum() == pytest.approx(8)
+    assert np.flatnonzero(totals.arrived).tolist() == [0, 1, 3, 4]  # 0.1, 1.1, 2.1, 3.1 s of 8 s in twelfths
+
+
+def test_tokens_are_not_known_where_an_ok_request_in_the_window_has_no_count(tmp_path):
+    made = one_cell_run(tmp_path, [chunked(0, 103 * S, [10], output_tokens=None)], WINDOW)
+    window = (WINDOW.window_start_ns, WINDOW.window_end_ns)
+    assert chunk_totals(tables.chunk_batches(made.path, 0), window).arrived is None
+    later = (WINDOW.window_end_ns, WINDOW.window_end_ns + S)
+    assert chunk_totals(tables.chunk_batches(made.path, 0), later).arrived.sum() == 0
+
+
+def test_an_absent_table_has_no_batches(tmp_path):
+    made = one_cell_run(tmp_path, [], WINDOW)
+    (store.cell_dir(made.path, 0) / "requests.parquet").unlink()
+    assert list(tables.chunk_batches(made.path, 0)) == []
+    assert chunk_totals([], None).counts.n == 0

@@ -1,0 +1,251 @@
+"""The split of start-up: each step by hand, the first start apart from later ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from make_run import (
+    HOSTILE,
+    S,
+    deployment,
+    engines_run,
+    failed_row,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+from page_data import charts_of
+
+from harness.contracts import Load
+from harness.store import store
+from reports import open_run, write_report
+from reports.data.launches import instants_s, launches_of, start_title
+from reports.words.described import what_was_run
+
+STAGES = {
+    "process_up": 1.0,
+    "weights_loaded": 4.0,
+    "engine_ready": 9.0,
+    "listening": 9.5,
+    "first_token": 10.0,
+}
+
+
+def run_of(path, *starts, **changes):
+    """Starts of one deployment, each by the seconds of its stages; None: it never became ready."""
+    plan = plan_of([deployment("vllm", "bf16")], [Load()], repeats=len(starts))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, stages in zip(plan.starts, starts, strict=True):
+        spawned_ns = (100 + 100 * start.index) * S
+        stamps = {name: spawned_ns + int(seconds * S) for name, seconds in (stages or {}).items()}
+        ready_ns = None if stages is None else spawned_ns + 10 * S
+        write_start(path, start_record(start, spawned_ns, stages=stamps, ready_ns=ready_ns, **changes))
+    return open_run(path)
+
+
+def steps(launch):
+    return [(step.stage, pytest.approx(step.length_s)) for step in launch.steps]
+
+
+def test_a_step_goes_from_one_stage_to_the_next(tmp_path):
+    (first,) = launches_of(run_of(tmp_path, STAGES))
+    assert steps(first) == [
+        ("process_up", 1.0), ("weights_loaded", 3.0), ("engine_ready", 5.0), ("listening", 0.5),
+        ("first_token", 0.5),
+    ]  # fmt: skip
+
+
+def test_stages_come_in_the_order_in_which_they_were_seen(tmp_path):
+    # A server may listen before it has loaded anything.
+    (first,) = launches_of(run_of(tmp_path, {**STAGES, "listening": 1.5}))
+    assert steps(first)[:3] == [("process_up", 1.0), ("listening", 0.5), ("weights_loaded", 2.5)]
+
+
+def test_a_stage_that_was_not_seen_is_part_of_the_next(tmp_path):
+    (first,) = launches_of(run_of(tmp_path, {"weights_loaded": 4.0, "first_token": 10.0}))
+    assert steps(first) == [("weights_loaded", 4.0), ("first_token", 6.0)]
+
+
+def test_the_first_good_generation_ends_a_start_whose_first_token_was_not_seen(tmp_path):
+    run = run_of(tmp_path, {"process_up": 1.0})
+    assert instants_s(run.start_records[0]) == {"process_up": 1.0, "ready": 10.0}
+
+
+def test_the_first_start_stands_apart_and_later_ones_are_averaged(tmp_path):
+    quick = {name: seconds / 2 for name, seconds in STAGES.items()}
+    slower = {name: seconds * 0.7 for name, seconds in STAGES.items()}
+    first, later = launches_of(run_of(tmp_path, STAGES, quick, slower))
+    assert (first.which, len(first.records)) == ("first start", 1)
+    assert (later.which, len(later.records)) == ("later starts", 2)
+    # Means of 0.5 and 0.7 of each step.
+    assert steps(later) == [
+        ("process_up", 0.6), ("weights_loaded", 1.8), ("engine_ready", 3.0), ("listening", 0.3),
+        ("first_token", 0.3),
+    ]  # fmt: skip
+
+
+def test_a_mean_has_only_the_stages_that_all_its_starts_have(tmp_path):
+    lacking = {name: seconds for name, seconds in STAGES.items() if name != "weights_loaded"}
+    _, later = launches_of(run_of(tmp_path, STAGES, STAGES, lacking))
+    assert steps(later)[:2] == [("process_up", 1.0), ("engine_ready", 8.0)]
+
+
+def test_after_a_first_start_that_failed_the_next_is_a_later_one(tmp_path):
+    (only,) = launches_of(run_of(tmp_path, None, STAGES))
+    assert only.which == "later starts"
+
+
+def chart_of(path):
+    page = path.read_text(encoding="utf-8")
+    return charts_of(page)["startup"]
+
+
+def test_bars_stand_one_after_the_other(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES).path))
+    bars = [trace for trace in chart["traces"] if trace["type"] == "bar"]
+    of_first = [(bar["name"], bar["base"][0], bar["x"][0]) for bar in bars]
+    assert sorted(of_first, key=lambda bar: bar[1]) == [
+        ("process up", 0, 1), ("weights loaded", 1, 3), ("graphs and KV cache ready", 4, 5),
+        ("listening", 9, 0.5), ("first token", 9.5, 0.5),
+    ]  # fmt: skip
+    assert bars[0]["y"] == ["vllm bf16, first", "vllm bf16, later"]
+
+
+def test_each_start_is_in_the_table(tmp_path):
+    path = write_report(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}).path)
+    section = path.read_text(encoding="utf-8").partition('<section id="startup">')[2]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
+    assert "vllm bf16 1 first start 1.00 4.00 9.00 9.50 10.00 10.00 completed" in text
+    assert "vllm bf16 2 later starts 1.00 4.00 9.00 9.50 12.00 10.00 completed" in text
+
+
+def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
+    # As after --resume: the cells that a start left out are measured by a start of the same repeat.
+    run = run_of(tmp_path, STAGES, STAGES, STAGES)
+    again = replace(run.start_records[2], repeat=0)
+    store.write_record(tmp_path / "starts" / again.name / "start.json", again)
+    plan = replace(run.record.plan, starts=run.record.plan.starts[:2])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    run = open_run(tmp_path)
+    assert "3 starts in all, with those of --resume" in what_was_run(run)
+    assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
+    section = write_report(tmp_path).read_text(encoding="utf-8").partition('<section id="startup">')[2]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
+    assert "vllm bf16 1 (00) first start" in text
+    assert "vllm bf16 1 (02) later starts" in text
+
+
+def test_a_bars_figure_stands_above_it_with_its_name(tmp_path):
+    slower = {**STAGES, "first_token": 14.0}
+    chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES, slower).path))
+    assert [note["text"] for note in chart["layout"]["annotations"]] == [
+        "vllm bf16, first: 10.00 s", "vllm bf16, 2 later: 12.00 s"
+    ]  # fmt: skip
+    assert chart["layout"]["xaxis"]["range"] == [0, pytest.approx(1.02 * 14.0)]
+
+
+def test_swatches_have_the_patterns_of_their_bars(tmp_path):
+    page = write_report(run_of(tmp_path, {**STAGES, "weights_begin": 2.0}).path).read_text(encoding="utf-8")
+    key = page.partition('<section id="startup">')[2].partition('class="key"')[2].partition("</p>")[0]
+    assert re.findall(r'class="swatch ?([^"]*)"', key) == ["", "dots", "slash", "", "back", ""]
+
+
+def test_a_run_without_stages_has_one_bar_per_deployment(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, {}, {}).path))
+    assert chart["traces"][0]["x"] == [10.0]
+    assert chart["traces"][0]["y"] == ["vllm bf16"]
+    assert chart["traces"][1]["x"] == [10.0, 10.0]
+
+
+def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
+    chart = chart_of(write_report(run_of(tmp_path, {**STAGES, "kernels_tuned": 5.0}).path))
+    assert "kernels tuned" in [trace.get("name") for trace in chart["traces"]]
+
+
+# --- what each start was ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    page = write_report(engines_run(tmp_path_factory.mktemp("engines"))).read_text(encoding="utf-8")
+    return page.partition('<section id="environment">')[2].partition("</section>")[0]
+
+
+def test_command_line_environment_version_and_launcher_are_told(engines):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", engines))
+    assert "Command of sglang bf16 Start 1: command line sglang serve --port 40005 Environment" in text
+    assert "OMP_NUM_THREADS=2" in text
+    assert re.search(r"vllm awq .*? 0\.32\.0 native", text)
+    assert re.search(r"tgi awq \S* ?\S* ?– docker", text)
+    assert "docker run --rm tgi serve --port 40007" in text
+
+
+def test_of_later_starts_only_what_is_not_the_same_is_told(engines):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", engines))
+    assert "Start 2: the same but for --port 40013" in text
+    assert text.count("Start 2: the same.") == 1  # vllm bf16, whose command has no port
+
+
+def test_no_secret_is_on_the_page(engines):
+    assert "verysecret" not in engines
+    assert "--api-key &#x27;***&#x27;" in engines
+    assert "HF_TOKEN=&#x27;***&#x27;" in engines
+
+
+LEAK = "refused http://user:sesame@host/v1 with --api-key sesame, Bearer sesame and api_key='sesame'"
+
+
+def test_no_secret_of_a_servers_text_is_on_the_page(tmp_path):
+    plan = plan_of([deployment("vllm", "bf16"), deployment("sglang", "bf16")], [Load()])
+    settings = {"engine.base_url": ("http://user:sesame@host/v1",)}
+    argv = ("bench", "run", "engine.base_url=http://user:sesame@host/v1")
+    store.write_record(tmp_path / "run.json", run_record(plan, settings=settings, argv=argv))
+    first, second = plan.starts
+    failed = {"status": "failed", "ready_ns": None, "error": f"exited: {LEAK}", "log_tail": LEAK}
+    write_start(tmp_path, start_record(first, 90 * S, **failed))
+    resolved = {"chat_template": LEAK, "attention_backend": LEAK, "kernel_stand_in": LEAK}
+    said = {"resolved": resolved, "unmatched": {"prefix_cache": LEAK}, "weights": {"note": LEAK}}
+    write_start(tmp_path, start_record(second, 90 * S, **said))
+    rows = [row(0, 103 * S), failed_row(1, 104 * S, error="x" * 290 + LEAK)]
+    suspect = {"validity": "suspect", "reasons": (LEAK,)}
+    write_cell(tmp_path, first.cells[0], first, [], None, status="failed", error=LEAK)
+    write_cell(tmp_path, second.cells[0], second, rows, summary(100 * S), **suspect)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "sesame" not in page
+    assert page.count("--api-key ***") > 5
+
+
+def test_a_container_s_image_is_identified(tmp_path):
+    image = {
+        "image": "upstream/vllm:v0.32.0", "image_id": "sha256:" + "a" * 64,
+        "image_digest": "sha256:" + "0123456789ab" + "c" * 52, "image_created": "2026-01-02T03:04:05Z",
+        "image_version": "0.32.0", "docker_version": "26.1.5",
+    }  # fmt: skip
+    built = {**image, "image": "serving-bench/vllm:1", "image_digest": None}
+    for name, facts, told in (
+        ("upstream", image, "upstream/vllm:v0.32.0 digest 0123456789ab, made 2026-01-02, Docker 26.1.5"),
+        ("built", built, "serving-bench/vllm:1 id aaaaaaaaaaaa, made 2026-01-02, Docker 26.1.5"),
+    ):
+        run_of(tmp_path / name, STAGES, image=facts, argv=("docker", "run"))
+        page = write_report(tmp_path / name).read_text(encoding="utf-8")
+        started = page.partition("How each server was started")[2]
+        assert "launcher image options" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+        assert told in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+
+
+def test_without_a_container_there_is_no_column_for_images(tmp_path):
+    page = write_report(run_of(tmp_path, STAGES, argv=("vllm", "serve")).path).read_text(encoding="utf-8")
+    started = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("How each server was started")[2]))
+    assert "version launcher options vllm bf16 – native –" in started
+
+
+def test_hostile_values_stay_text(engines):
+    assert "<script>document" not in engines
+    assert HOSTILE[:9] not in engines
+    assert "&lt;/script&gt;" in engines

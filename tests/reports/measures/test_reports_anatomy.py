@@ -1,0 +1,621 @@
+"""The parts of a server's memory, from numbers worked out by hand, and how the page shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from make_run import (
+    GIB,
+    HOSTILE,
+    S,
+    deployment,
+    engines_run,
+    full_run,
+    host_samples,
+    marked_samples,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+from page_data import charts_of
+
+from harness.contracts import Load
+from harness.sampling.device_sample import DeviceSample
+from harness.store import store
+from harness.store.store import Phase
+from reports import open_run, write_report
+from reports.measures.anatomy import Part, anatomies, parts_of
+from reports.measures.anatomy_means import alike, expectations, mean_part
+from reports.measures.kv_need import KvPool, longest, peak_tokens, pool_of
+from reports.page.sections import anatomy as anatomy_section
+from reports.page.sections import memory as memory_section
+
+MIB = 2**20
+SPAWNED_NS = 100 * S
+# Seconds since the spawn, name, PSS in MiB: a server that grows at each stage.
+MARKS = (
+    (1, "process_up", 10), (2, "weights_begin", 50), (5, "weights_loaded", 160), (8, "engine_ready", 250),
+    (10, "ready", 260), (25, "cell 000 end", 280), (30, "stopping", 275),
+)  # fmt: skip
+STAGES = {"process_up": 10 * MIB, "weights_begin": 50 * MIB, "weights_loaded": 160 * MIB,
+          "engine_ready": 250 * MIB, "ready": 260 * MIB}  # fmt: skip
+SAID = {"weights": 100 * MIB, "kv_cache": 64 * MIB, "workspace": 20 * MIB}
+
+
+def answers():
+    """Two requests: at 17 s the first is about to end with 140 tokens and the second has 210 of its 220."""
+    first = row(
+        0, SPAWNED_NS + 13 * S, conversation=0, input_tokens=100, output_tokens=40,
+        chunk_ns=(SPAWNED_NS + 14 * S, SPAWNED_NS + 16 * S), end_ns=SPAWNED_NS + 17 * S,
+    )  # fmt: skip
+    second = row(
+        1, SPAWNED_NS + 15 * S, conversation=1, input_tokens=200, output_tokens=20,
+        chunk_ns=(SPAWNED_NS + 16 * S, SPAWNED_NS + 18 * S), end_ns=SPAWNED_NS + 19 * S,
+    )  # fmt: skip
+    return [first, second]
+
+
+def marked_run(path, marks=MARKS, starts=1, rows=None, label=("llama_cpp", "bf16"), **changes):
+    """A run whose starts made these marks, with a cell from 12 s (window: 14 to 22 s) after the spawn."""
+    plan = plan_of([deployment(*label)], [Load(concurrency=4)], repeats=starts)
+    store.write_record(path / "run.json", run_record(plan))
+    for start in plan.starts:
+        named = [(at, name.replace("000", f"{start.cells[0].number:03d}"), size) for at, name, size in marks]
+        phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in named)
+        record = start_record(start, SPAWNED_NS, phases=phases, **changes)
+        taken = [(at + 0.05, None if size is None else size * MIB) for at, _, size in named]
+        write_start(path, record, marked_samples(SPAWNED_NS, taken))
+        cell_rows = answers() if rows is None else rows
+        write_cell(path, start.cells[0], start, cell_rows, summary(SPAWNED_NS + 12 * S))
+    return path
+
+
+def only(path):
+    """The anatomy of a run's only start."""
+    [[found]] = anatomies(open_run(path)).values()
+    return found
+
+
+def in_mib(parts):
+    return {name: part.size_bytes / MIB for name, part in parts.items()}
+
+
+def said_record(**changes):
+    [start] = plan_of([deployment("llama_cpp", "bf16")], [Load()]).starts
+    return start_record(start, SPAWNED_NS, **{"memory_said": SAID, **changes})
+
+
+# --- the parts -------------------------------------------------------------------------------------
+
+
+def test_parts_are_what_the_server_says_and_the_measured_steps_and_add_up(tmp_path):
+    found = only(marked_run(tmp_path, memory_said=SAID))
+    # 50 before the weights; 260 - 50 - 100 - 64 = 46 of workspace at the first answers; 280 - 260 under load
+    assert in_mib(found.parts) == {"program": 50, "weights": 100, "kv_cache": 64, "workspace": 46, "rest": 20}
+    assert found.total_bytes == 280 * MIB
+    assert found.parts["workspace"].sources == {"said": 20 * MIB, "measured step": 26 * MIB}
+    assert found.parts["program"].sources == {"measured step": 50 * MIB}
+
+
+def test_device_whose_use_never_exceeds_the_baseline_has_no_parts_and_the_page_is_made(tmp_path):
+    path = marked_run(tmp_path, memory_kind="device", baseline_bytes=8 * GIB)
+    [start] = open_run(path).start_records
+    samples = [
+        DeviceSample(SPAWNED_NS + k * S, 0, 8 * GIB, None, 90, 50, 300.0, 1.0, 60, 1700) for k in range(31)
+    ]
+    store.write_samples(path / "starts" / start.name / "device.parquet", samples)
+    assert anatomies(open_run(path)) == {}
+    assert write_report(path).is_file()
+
+
+def test_where_the_server_says_nothing_the_measured_steps_stand():
+    parts = parts_of(said_record(memory_said={}), STAGES, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 50, "weights": 110, "workspace": 100, "rest": 20}
+    assert set(parts["weights"].sources) == {"measured step"}
+
+
+def test_what_is_reserved_and_not_touched_is_no_part_of_the_total():
+    parts = parts_of(said_record(memory_said={**SAID, "kv_cache": 400 * MIB}), STAGES, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 50, "weights": 100, "kv_cache": 130, "workspace": 0, "rest": 0}
+    assert parts["kv_cache"].cut_bytes == 270 * MIB
+
+
+def test_a_stage_seen_too_late_does_not_count_weights_as_program():
+    # 70 of the weights were there at the mark: 260 - 100 - 64 - 20 is left for the program.
+    late = {**STAGES, "weights_begin": 120 * MIB}
+    parts = parts_of(said_record(), late, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 76, "weights": 100, "kv_cache": 64, "workspace": 20, "rest": 20}
+    assert set(parts["program"].sources) == {"reckoned"}
+
+
+def test_a_stage_seen_after_all_weights_does_not_count_them_as_program():
+    # 190 at the mark, 195 when they were loaded: all 100 were there, and 14 more; 76 is left for the program.
+    late = {**STAGES, "weights_begin": 190 * MIB, "weights_loaded": 195 * MIB}
+    parts = parts_of(said_record(), late, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 76, "weights": 100, "kv_cache": 64, "workspace": 20, "rest": 20}
+    # One that took 150 itself, with a cache that nothing touched: as it was seen.
+    whole = {**STAGES, "weights_begin": 150 * MIB, "weights_loaded": 250 * MIB, "ready": 260 * MIB}
+    parts = parts_of(said_record(memory_said={**SAID, "kv_cache": 120 * MIB}), whole, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 150, "weights": 100, "kv_cache": 30, "workspace": 0, "rest": 0}
+
+
+def test_an_unseen_stage_leaves_the_program_reckoned():
+    stages = {name: size for name, size in STAGES.items() if name != "weights_begin"}
+    parts = parts_of(said_record(), stages, 280.0 * MIB)
+    # 160 - 100 at weights loaded
+    assert parts["program"] == Part(60 * MIB, {"reckoned": 60 * MIB})
+    assert in_mib(parts)["workspace"] == 36
+
+
+def test_nothing_known_is_all_rest():
+    parts = parts_of(said_record(memory_said={}), {"ready": 200 * MIB}, 280.0 * MIB)
+    assert in_mib(parts) == {"rest": 280}
+
+
+def test_weights_of_a_silent_server_are_their_files_where_no_step_was_seen():
+    record = said_record(memory_said={}, weights={"size_bytes": 90 * MIB})
+    parts = parts_of(record, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, 280.0 * MIB)
+    assert in_mib(parts) == {"program": 70, "weights": 90, "workspace": 100, "rest": 20}
+    assert set(parts["weights"].sources) == {"reckoned"}
+
+
+def test_reckoned_weights_are_those_of_the_models_shape_where_they_are_known():
+    # A checkpoint's files have its tokenizer among them.
+    record = said_record(
+        memory_said={}, weights={"size_bytes": 90 * MIB}, memory_expected={"weights": 80 * MIB}
+    )
+    parts = parts_of(record, {"weights_loaded": 160 * MIB, "ready": 260 * MIB}, 280.0 * MIB)
+    assert parts["weights"] == Part(80 * MIB, {"reckoned": 80 * MIB})
+
+
+def test_saved_states_come_out_of_the_growth_under_load():
+    parts = parts_of(said_record(memory_said={**SAID, "kv_copies": 15 * MIB}), STAGES, 280.0 * MIB)
+    assert in_mib(parts)["workspace"] == 46
+    assert in_mib(parts)["kv_copies"] == 15
+    assert in_mib(parts)["rest"] == 5
+
+
+def test_graphs_are_a_part_where_the_server_says_them():
+    parts = parts_of(said_record(memory_said={**SAID, "graphs": 30 * MIB}), STAGES, 280.0 * MIB)
+    # 260 - 50 - 100 - 64 - 30 = 16 are left for the workspace of which 20 were said
+    assert in_mib(parts) == {
+        "program": 46, "weights": 100, "kv_cache": 64, "graphs": 30, "workspace": 20, "rest": 20
+    }  # fmt: skip
+
+
+def test_parts_of_several_starts_are_means_that_still_add_up(tmp_path):
+    path = marked_run(tmp_path, starts=2, memory_said=SAID)
+    second = open_run(path).start_records[1]
+    more = [(at + 0.05, size * MIB + 40 * MIB * (at > 8)) for at, _, size in MARKS]
+    store.write_samples(path / "starts" / second.name / "host.parquet", marked_samples(SPAWNED_NS, more))
+    [found] = anatomies(open_run(path)).values()
+    assert [a.total_bytes / MIB for a in found] == [280, 320]
+    names = dict.fromkeys(name for a in found for name in a.parts)
+    sizes = {name: mean_part(found, name).size_bytes / MIB for name in names}
+    assert sizes == {"program": 50, "weights": 100, "kv_cache": 64, "workspace": 66, "rest": 20}
+    assert sum(sizes.values()) == 300
+
+
+def two_loads(path, outcomes, resolved=None):
+    """Starts of one deployment with a cell of 1 user and one of 4; `outcomes` has each cell's status, None:
+    it was measured by another start. Each start's memory is 100 MiB more at its end than the one's before."""
+    plan = plan_of(
+        [deployment("llama_cpp", "bf16")], [Load(concurrency=1), Load(concurrency=4)], repeats=len(outcomes)
+    )
+    store.write_record(path / "run.json", run_record(plan))
+    for number, (start, statuses) in enumerate(zip(plan.starts, outcomes, strict=True)):
+        ends = [
+            (25 + k, f"cell {cell.number:03d} end", 280 + 100 * number) for k, cell in enumerate(start.cells)
+        ]
+        marks = [*MARKS[:5], *ends]
+        phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in marks)
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved=resolved or {"kv_cache_tokens": 1024}
+        )
+        write_start(
+            path, record, marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in marks])
+        )
+        for cell, status in zip(start.cells, statuses, strict=True):
+            if status is not None:
+                # Conversations of cells that do not count are longer.
+                rows = (
+                    answers() if status == "completed" else [replace(a, input_tokens=900) for a in answers()]
+                )
+                write_cell(path, cell, start, rows, summary(SPAWNED_NS + 12 * S), status=status)
+    return path
+
+
+def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
+    path = two_loads(tmp_path, [("completed", None), ("completed", "completed"), ("completed", "failed")])
+    [found] = anatomies(open_run(path)).values()
+    kept, left_out = alike(found)
+    assert [a.record.repeat for a in kept] == [1]
+    assert [a.record.repeat for a in left_out] == [0, 2]
+    text = plain(anatomy_section.section(open_run(path)).body.text)
+    assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
+
+
+def test_starts_of_the_same_cells_are_all_in_the_means(tmp_path):
+    [found] = anatomies(
+        open_run(two_loads(tmp_path, [("completed", "failed"), ("completed", "failed")]))
+    ).values()
+    kept, left_out = alike(found)
+    assert (len(kept), left_out) == (2, [])
+
+
+def test_what_a_failed_cell_held_is_no_need(tmp_path):
+    found = only(two_loads(tmp_path, [("completed", "failed")]))
+    assert (found.kv.peak_tokens, found.kv.peak_load) == (pytest.approx(350), "1 user")
+    assert list(found.cells) == ["1 u"]
+    assert found.kv.conversations.tokens == 220
+
+
+def test_all_rows_divide_by_the_longest_conversation_of_the_scenario(tmp_path):
+    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    for start, longest_tokens in zip(plan.starts, (100, 300), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": 1024}
+        )
+        write_start(
+            tmp_path,
+            record,
+            marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]]),
+        )
+        rows = [replace(a, input_tokens=longest_tokens, output_tokens=20) for a in answers()]
+        write_cell(tmp_path, start.cells[0], start, rows, summary(SPAWNED_NS + 12 * S))
+    found = [a for each in anatomies(open_run(tmp_path)).values() for a in each]
+    # 1,024 tokens / 320, the longest of all four conversations
+    assert [(a.kv.users, a.kv.conversations.tokens, a.kv.conversations.n) for a in found] == [(3, 320, 4)] * 2
+
+
+# --- what was measured -----------------------------------------------------------------------------
+
+
+def test_memory_is_told_at_each_stage_and_after_each_load(tmp_path):
+    found = only(marked_run(tmp_path, after_bytes=2 * GIB + 3 * MIB))
+    assert {name: size / MIB for name, size in found.stages.items()} == {
+        "process_up": 10, "weights_begin": 50, "weights_loaded": 160, "engine_ready": 250, "ready": 260
+    }  # fmt: skip
+    assert {load: size / MIB for load, size in found.cells.items()} == {"4 u": 280}
+    assert (found.before_bytes, found.left_bytes) == (2 * GIB, 3 * MIB)
+
+
+def test_a_mark_whose_pss_could_not_be_read_does_not_take_the_next_ones(tmp_path):
+    marks = [(at, name, None if name == "weights_loaded" else size) for at, name, size in MARKS]
+    found = only(marked_run(tmp_path, marks))
+    assert "weights_loaded" not in found.stages
+    assert found.stages["engine_ready"] == 250 * MIB
+
+
+def test_without_pss_it_is_rss_and_says_so(tmp_path):
+    path = marked_run(tmp_path, [(at, name, None) for at, name, _ in MARKS], memory_said=SAID)
+    found = only(path)
+    assert found.total_bytes == GIB
+    assert found.what.endswith("(RSS of the server's process tree), as PSS could not be read")
+    assert "as PSS could not be read" in write_report(path).read_text(encoding="utf-8")
+
+
+def device_run(path, *, is_attributed):
+    """100 MiB in use before; marks at 50, 160, 250, 260 MiB of the server's, and a peak of 300 between."""
+    path = marked_run(path, memory_kind="device", baseline_bytes=100 * MIB, memory_said=SAID)
+    [start] = open_run(path).start_records
+    levels = [(at + 0.05, size) for at, _, size in MARKS] + [(20.0, 300)]
+    samples = [
+        DeviceSample(SPAWNED_NS + int(at * S), 0, (size + 100) * MIB, size * MIB if is_attributed else None,
+                     50, 10, 90.0, None, 40, 1000)
+        for at, size in sorted(levels)
+    ]  # fmt: skip
+    store.write_samples(path / "starts" / start.name / "device.parquet", samples)
+    return path
+
+
+@pytest.mark.parametrize("is_attributed", [True, False])
+def test_on_a_device_it_is_the_servers_own_or_what_is_above_the_baseline(tmp_path, is_attributed):
+    found = only(device_run(tmp_path, is_attributed=is_attributed))
+    assert found.total_bytes == 300 * MIB
+    assert in_mib(found.parts) == {"program": 50, "weights": 100, "kv_cache": 64, "workspace": 46, "rest": 40}
+    assert found.what == (
+        "device memory of the server's processes"
+        if is_attributed
+        else "device memory in use, less what was in use before the start"
+    )
+
+
+def test_a_start_that_never_was_ready_has_no_anatomy(tmp_path):
+    path = marked_run(tmp_path, MARKS[:4], status="failed", ready_ns=None)
+    assert anatomies(open_run(path)) == {}
+
+
+# --- the KV cache ----------------------------------------------------------------------------------
+
+
+def frame(rows):
+    names = ("sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens")
+    columns = {name: [getattr(each, name) for each in rows] for name in names}
+    return pd.DataFrame({**columns, "conversation": [each.conversation for each in rows]})
+
+
+@pytest.mark.parametrize(
+    ("begin_s", "end_s", "tokens"),
+    [
+        (12, 22, 350),  # at 17 s: 140, and 200 with half of 20
+        (12, 15.5, 330),  # at 15.5 s: 100 with 1.5 of 2 s of 40, and 200
+        (17.5, 18.5, 220),  # the second alone
+        (19.5, 20, 0),
+    ],
+)
+def test_tokens_in_flight_are_the_prompts_and_the_answers_so_far(begin_s, end_s, tokens):
+    edges = (SPAWNED_NS + int(begin_s * S), SPAWNED_NS + int(end_s * S))
+    assert peak_tokens(frame(answers()), *edges) == pytest.approx(tokens, abs=1e-6)
+
+
+def test_an_answer_of_one_chunk_is_there_at_once():
+    at_ns = SPAWNED_NS + 14 * S
+    one = row(0, SPAWNED_NS + 13 * S, input_tokens=100, output_tokens=7, chunk_ns=(at_ns,), end_ns=at_ns + S)
+    assert peak_tokens(frame([one]), SPAWNED_NS, SPAWNED_NS + 20 * S) == 107
+
+
+def test_what_is_needed_has_the_kv_cache_in_flight_instead_of_the_one_reserved(tmp_path):
+    resolved = {"kv_cache_tokens": 1024}
+    found = only(marked_run(tmp_path, memory_said=SAID, resolved=resolved))
+    # 64 MiB / 1024 tokens = 64 KiB each, of 350 tokens
+    assert found.kv.peak_tokens == pytest.approx(350)
+    assert found.kv.peak_load == "4 users"
+    assert found.kv_needed_bytes == pytest.approx(350 * 64 * 1024)
+    assert found.needed_bytes == pytest.approx(280 * MIB - 64 * MIB + 350 * 64 * 1024)
+    assert found.kv.users == 4  # of 220 tokens, the longer of two
+
+
+def test_the_models_shape_says_what_a_token_needs_and_the_pool_is_the_most(tmp_path):
+    resolved = {"kv_cache_tokens": 1024}
+    expected = {"kv_bytes_per_token": 128 * 1024}
+    path = marked_run(tmp_path / "a", memory_said=SAID, resolved=resolved, memory_expected=expected)
+    assert only(path).kv.needed_bytes == pytest.approx(350 * 128 * 1024)
+    path = marked_run(
+        tmp_path / "b", memory_said=SAID, resolved=resolved, memory_expected={"kv_bytes_per_token": MIB}
+    )
+    assert only(path).kv.needed_bytes == 64 * MIB
+
+
+def test_a_pool_that_is_said_in_tokens_only_is_reckoned():
+    record = said_record(
+        memory_said={"weights": MIB}, resolved={"kv_cache_tokens": 512},
+        memory_expected={"kv_bytes_per_token": 2048},
+    )  # fmt: skip
+    assert pool_of(record) == KvPool(MIB, 512, 2048, is_reckoned=True)
+    assert parts_of(record, STAGES, 280.0 * MIB)["kv_cache"].sources == {"reckoned": MIB}
+
+
+def test_without_a_pool_nothing_is_called_needed(tmp_path):
+    found = only(marked_run(tmp_path, memory_said={"weights": MIB}))
+    assert found.needed_bytes is None
+    assert found.kv.users is None
+
+
+def test_the_servers_own_word_of_its_cache_in_use_is_the_most_in_a_window(tmp_path):
+    path = marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024})
+    [start] = open_run(path).start_records
+    at_s = (13, 15, 20, 23)  # the window is from 14 to 22 s
+    table = pd.DataFrame(
+        {"t_ns": [SPAWNED_NS + at * S for at in at_s], "kv_cache_usage_share": [0.9, 0.25, None, 0.8]}
+    )
+    table.to_parquet(path / "starts" / start.name / "server.parquet")
+    assert only(path).kv.used_share == 0.25
+
+
+@pytest.mark.parametrize(("count", "tokens", "is_largest"), [(99, 99, True), (200, 190.05, False)])
+def test_the_longest_conversation_is_a_percentile_where_there_are_enough(count, tokens, is_largest):
+    rows = [
+        row(k, S, conversation=k // 2, input_tokens=k // 2, output_tokens=1 - k % 2) for k in range(2 * count)
+    ]
+    found = longest([frame(rows)])
+    # Lengths 1 to count: the first of two turns is the longer one.
+    assert found is not None
+    assert (found.n, found.is_largest) == (count, is_largest)
+    assert found.tokens == pytest.approx(tokens)
+
+
+# --- what was expected -----------------------------------------------------------------------------
+
+
+def test_the_error_of_what_was_expected_is_told(tmp_path):
+    expected = {"weights": 105 * MIB, "kv_cache": 60 * MIB, "overhead": 115 * MIB, "kv_bytes_per_token": 1}
+    path = marked_run(tmp_path, memory_said=SAID, memory_expected=expected)
+    [found] = anatomies(open_run(path)).values()
+    made = {each.part: (each.measured_bytes / MIB, each.source) for each in expectations(found)}
+    assert made == {
+        "weights": (100, "said"), "KV cache": (64, "said"), "total": (280, "PSS at marks")
+    }  # fmt: skip
+    errors = {each.part: each.error_share for each in expectations(found)}
+    assert errors == pytest.approx({"weights": 0.05, "KV cache": -0.0625, "total": 0.0})
+
+
+def test_a_reckoned_part_is_no_measurement_of_what_was_expected(tmp_path):
+    marks = [mark for mark in MARKS if mark[1] != "weights_begin"]
+    weights = {"size_bytes": 90 * MIB}
+    path = marked_run(tmp_path, marks, weights=weights, memory_expected={"weights": 90 * MIB})
+    [found] = anatomies(open_run(path)).values()
+    assert found[0].parts["weights"].sources == {"reckoned": 90 * MIB}
+    assert expectations(found) == []
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def plain(markup: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))
+
+
+def test_the_title_names_who_holds_much_more_than_it_needs(tmp_path):
+    run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
+    made = anatomy_section.section(run)
+    assert made is not None
+    # 280 MiB; 280 - 64 + 21.875
+    assert made.title == "llama_cpp bf16 holds 0.27 GiB and needs 0.23"
+
+
+def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_path):
+    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load(concurrency=4)])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
+    for start, tokens in zip(plan.starts, (1024, 1000), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said=SAID, resolved={"kv_cache_tokens": tokens}
+        )
+        write_start(tmp_path, record, taken)
+        write_cell(tmp_path, start.cells[0], start, answers(), summary(SPAWNED_NS + 12 * S))
+    made = anatomy_section.section(open_run(tmp_path))
+    # 64 MiB reserved, 350 of 1,024 (1,000) tokens needed, of 260 MiB: 16.2 and 16.0 %
+    assert made.title == "Up to 16 % of a server's memory is KV cache that no request needed"
+
+
+def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
+    plan = plan_of(
+        [deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")],
+        [Load(concurrency=1), Load(concurrency=4)],
+    )
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    phases = tuple(Phase(name, SPAWNED_NS + at * S) for at, name, _ in MARKS[:5])
+    taken = marked_samples(SPAWNED_NS, [(at + 0.05, size * MIB) for at, _, size in MARKS[:5]])
+    for start, pool_mib, status in zip(plan.starts, (64, 32), ("failed", "completed"), strict=True):
+        record = start_record(
+            start, SPAWNED_NS, phases=phases, memory_said={**SAID, "kv_cache": pool_mib * MIB},
+            resolved={"kv_cache_tokens": 1024},
+        )  # fmt: skip
+        write_start(tmp_path, record, taken)
+        for cell, how in zip(start.cells, ("completed", status), strict=True):
+            write_cell(tmp_path, cell, start, answers(), summary(SPAWNED_NS + 12 * S), status=how)
+    made = anatomy_section.section(open_run(tmp_path))
+    # vllm: 32 MiB of which 350 of 1,024 tokens were needed, of 260 MiB: 8 %, which is not much
+    assert made.title == "Weights are the largest part of each server's memory"
+
+
+def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
+    # On a host it is all that the machine had in use, whoever had it.
+    host = anatomy_section.section(
+        open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB))
+    )
+    device = anatomy_section.section(open_run(device_run(tmp_path / "d", is_attributed=True)))
+    assert "left on the device" in plain(device.body.text)
+    assert "left" not in plain(host.body.text)
+
+
+@pytest.mark.parametrize(("begin", "is_said"), [(50, False), (120, True)])
+def test_a_mark_that_came_after_some_weights_is_said_to_be_more_than_the_program(tmp_path, begin, is_said):
+    marks = [(at, name, begin if name == "weights_begin" else size) for at, name, size in MARKS]
+    made = anatomy_section.section(open_run(marked_run(tmp_path, marks, memory_said=SAID)))
+    assert ("some weights were in already" in plain(made.body.text)) is is_said
+
+
+def test_why_the_peaks_of_other_sections_differ_is_said_beside_the_chart(tmp_path):
+    run = open_run(marked_run(tmp_path, memory_said=SAID))
+    [chart] = anatomy_section.section(run).charts
+    assert "RSS" in chart.note
+    assert "at marks" in chart.note
+
+
+def test_swatches_have_the_patterns_of_their_bars(tmp_path):
+    made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
+    key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
+    assert re.findall(r'class="(swatch[^"]*)"', key) == [
+        "swatch",
+        "swatch slash",
+        "swatch",
+        "swatch back",
+        "swatch",
+    ]
+
+
+def test_the_title_names_the_largest_part_where_little_is_reserved(tmp_path):
+    made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
+    assert made is not None
+    assert made.title == "Weights are the largest part of the server's memory"
+
+
+def test_bars_add_up_to_the_total_and_show_what_was_not_needed(tmp_path):
+    run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
+    made = anatomy_section.section(run)
+    assert made is not None
+    bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
+    assert sum(bars.values()) == pytest.approx(280 / 1024, abs=5e-4)
+    assert bars["KV cache needed"] == pytest.approx(350 / 16 / 1024, abs=1e-4)
+    assert bars["KV cache reserved, not needed"] == pytest.approx((64 - 350 / 16) / 1024, abs=1e-4)
+
+
+def test_each_part_stands_with_its_source_and_the_share_that_is_explained(tmp_path):
+    path = marked_run(
+        tmp_path, memory_said={**SAID, "kv_cache": 400 * MIB}, resolved={"kv_cache_tokens": 1024}
+    )
+    page = write_report(path).read_text(encoding="utf-8")
+    text = plain(page.partition('<section id="anatomy">')[2].partition("</section>")[0])
+    assert "0.098 said 0.127 said + 0.264 reserved, not yet touched" in text
+    assert "0.049 measured step" in text
+    assert "100.0 %" in text
+
+
+def test_a_run_of_which_no_part_is_known_has_no_such_section(tmp_path):
+    assert anatomy_section.section(open_run(full_run(tmp_path))) is None
+
+
+def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
+    page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
+    data = charts_of(page)
+    assert len(data["anatomy"]["traces"][0]["y"]) == 8
+    section = plain(page.partition('<section id="anatomy">')[2].partition("</section>")[0])
+    assert "vllm bf16" in section
+    assert "nan" not in section.lower().split()
+
+
+def test_hostile_names_stay_text(tmp_path):
+    path = marked_run(tmp_path, memory_said=SAID)
+    for record in [path / "run.json", *path.glob("*/*/start.json"), *path.glob("*/*/cell.json")]:
+        record.write_text(record.read_text().replace('"llama_cpp bf16"', json.dumps(f"llama_cpp {HOSTILE}")))
+    page = write_report(path).read_text(encoding="utf-8")
+    data = charts_of(page)
+    assert "<script>" not in data["anatomy"]["traces"][0]["y"][0]
+    assert "<img" not in page.partition('<section id="anatomy">')[2].partition("</section>")[0]
+
+
+# --- memory over time ------------------------------------------------------------------------------
+
+
+def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
+    path = marked_run(tmp_path, starts=2)
+    again = replace(open_run(path).start_records[1], repeat=0)
+    store.write_record(path / "starts" / again.name / "start.json", again)
+    made = memory_section.section(open_run(path))
+    assert list(dict.fromkeys(row.cells[0] for row in made.charts[-1].rows)) == ["1 (00)", "1 (01)"]
+
+
+def stage_labels(path, **stages_s):
+    """Labels of the stages in the chart of memory over time: their text, place and row."""
+    record = said_record(stages={name: SPAWNED_NS + int(at * S) for name, at in stages_s.items()})
+    store.write_record(path / "run.json", run_record(plan_of([record.deployment], [Load()])))
+    write_start(path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
+    made = memory_section.section(open_run(path))
+    assert made is not None
+    notes = made.charts[-1].layout["annotations"]
+    return [(n["text"], n["x"], n["y"]) for n in notes if "ready" in n["text"] or "loaded" in n["text"]]
+
+
+def test_stages_far_apart_have_a_label_each_in_a_row_of_its_own(tmp_path):
+    first, second = stage_labels(tmp_path, weights_loaded=10, engine_ready=30, weights_begin=5)
+    assert (first[0], first[1]) == ("weights loaded", 10)
+    assert (second[0], second[1]) == ("engine ready", 30)
+    assert abs(first[2] - second[2]) >= 0.09
+
+
+def test_stages_near_each_other_share_a_label(tmp_path):
+    [(text, at_s, _)] = stage_labels(tmp_path, weights_loaded=1, engine_ready=2)
+    assert (text, at_s) == ("weights loaded, engine ready", 2)

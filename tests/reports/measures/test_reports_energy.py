@@ -1,0 +1,346 @@
+"""Energy and cost, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from make_run import (
+    GIB,
+    MS,
+    S,
+    deployment,
+    host_samples,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from engines import API_PRICES
+from engines.model.models import MODELS
+from harness.contracts import ApiPrice, Load, Price, mean_power_w
+from harness.errors import UserError
+from harness.run import session
+from harness.sampling.device_sample import DeviceSample
+from harness.settings import config, overrides
+from harness.store import store
+from reports import open_run
+from reports.measures.energy import devices_of, power_in, price_of
+from reports.measures.values import values_of
+from reports.measures.written import precise
+from reports.page.sections import energy
+
+T0 = 100 * S
+# Sixteen requests of ten tokens in the window of 8 s: 20 tokens/s.
+ROWS = [row(k, 102 * S + k * 490 * MS) for k in range(16)]
+PLAIN = DeviceSample(
+    t_ns=0, device=0, used_bytes=GIB, process_bytes=GIB, utilization_pct=90, memory_utilization_pct=40,
+    power_w=300.0, energy_j=None, temperature_c=60, sm_clock_mhz=1900, memory_clock_mhz=2600,
+    throttle_reasons=0, ecc_errors=0, pcie_generation=5, pcie_width=16, pcie_replays=0, foreign_processes=0,
+    foreign_bytes=None,
+)  # fmt: skip
+
+
+def samples_of(device: int, watts: float, *, counter: bool) -> list[DeviceSample]:
+    """Ten a second from 90 s to 120 s; the counter, where there is one, says what is true: `watts`."""
+    return [
+        replace(
+            PLAIN, t_ns=90 * S + k * 100 * MS, device=device, power_w=watts if not counter else 1.0,
+            energy_j=5000.0 + watts * k / 10 if counter else None,
+        )
+        for k in range(300)
+    ]  # fmt: skip
+
+
+def settings_of(*words):
+    return config.settings(overrides.parse(["engine=reference", *words]))
+
+
+def written(path, samples=(), host=None, price=(), **start):
+    """A run of one cell, at the price that these words of a command line set."""
+    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1)])
+    store.write_record(path / "run.json", run_record(plan, price=settings_of(*price).price))
+    kind = "device" if samples else "host"
+    write_measured(path, plan.starts[0], samples, host, **{"memory_kind": kind, **start})
+    return open_run(path)
+
+
+def write_measured(path, planned, samples=(), host=None, **start):
+    made = start_record(planned, 90 * S, **start)
+    write_start(path, made, host or host_samples(90 * S, GIB))
+    store.write_samples(path / "starts" / made.name / "device.parquet", samples)
+    write_cell(path, planned.cells[0], planned, ROWS, summary(T0))
+
+
+def value(run, name):
+    return values_of(run)[0][name].value
+
+
+def test_joules_per_token_are_net_of_idle_and_of_all_devices_together(tmp_path):
+    devices = samples_of(0, 250.0, counter=True) + samples_of(1, 150.0, counter=True)
+    run = written(tmp_path, devices, idle_power_w=100.0)
+    assert value(run, "output_tokens_per_s") == pytest.approx(20.0)
+    # (250 + 150 - 100) W / 20 tokens/s
+    assert value(run, "energy_j_per_output_token") == pytest.approx(15.0)
+    assert power_in(run, run.planned_cells[0]).n == 80
+
+
+def test_without_a_counter_the_mean_of_the_power_stands_in(tmp_path):
+    run = written(tmp_path, samples_of(0, 120.0, counter=False), idle_power_w=20.0)
+    assert value(run, "energy_j_per_output_token") == pytest.approx(5.0)
+
+
+def test_energy_is_not_known_without_idle_power_or_with_a_device_that_tells_none(tmp_path):
+    assert (
+        value(written(tmp_path / "a", samples_of(0, 120.0, counter=True)), "energy_j_per_output_token")
+        is None
+    )
+    silent = [replace(sample, power_w=None) for sample in samples_of(1, 0.0, counter=False)]
+    both = written(tmp_path / "b", samples_of(0, 120.0, counter=True) + silent, idle_power_w=20.0)
+    assert value(both, "energy_j_per_output_token") is None
+
+
+def test_a_host_has_the_energy_of_its_packages(tmp_path):
+    host = [
+        replace(sample, package_energy_j=1e6 + 6.0 * k) for k, sample in enumerate(host_samples(90 * S, GIB))
+    ]
+    run = written(tmp_path, host=host, idle_power_w=40.0)
+    assert value(run, "energy_j_per_output_token") == pytest.approx(1.0)  # (60 W - 40 W) / 20 tokens/s
+
+
+def test_cost_counts_every_device(tmp_path):
+    devices = samples_of(0, 250.0, counter=True) + samples_of(1, 150.0, counter=True)
+    run = written(tmp_path, devices, price=("price.gpu_hour=1.80", "price.currency=EUR"))
+    # Two devices at 1.80 an hour make 20 x 3600 = 72,000 tokens of it: 3.60 / 72,000 x 1,000,000.
+    assert value(run, "cost_per_million_output_tokens") == pytest.approx(50.0)
+    assert "EUR per million output tokens" in str(energy.section(run).body)
+
+
+def test_the_page_puts_the_same_requests_at_providers_prices_beside_it(tmp_path):
+    api = ApiPrice("Some API", 0.10, 0.40, "USD", "2026-01-02", "its page")
+    run = written(tmp_path, price=("price.gpu_hour=0.72",), api_prices=(api,))
+    html = str(energy.section(run).body)
+    # 50 input and 10 output tokens per request: 0.40 + 0.10 x 5.
+    assert "Some API, USD" in html
+    assert ">0.90<" in html
+    assert ">10.00<" in html
+    assert "(its page, 2026-01-02)" in html
+
+
+def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
+    run = written(
+        tmp_path, samples_of(0, 250.0, counter=True), idle_power_w=10.0, price=("price.gpu_hour=1",)
+    )
+    path = tmp_path / "cells" / "000" / "cell.json"
+    record = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
+    html = energy.section(open_run(tmp_path)).body.text
+    assert html.count("▲ start 1 suspect") == 2
+    assert html.count('title="others&#x27; work"') == 2
+    assert html.count("<td>1 of 1</td>") == 2
+    assert "<td>16</td>" in html  # the requests that ended in the window
+    assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
+
+
+def test_energy_and_cost_are_drawn_by_load_in_joules_and_the_runs_currency(tmp_path):
+    price = ("price.gpu_hour=1.80", "price.currency='<b>'")
+    run = written(tmp_path, samples_of(0, 320.0, counter=True), idle_power_w=20.0, price=price)
+    # (320 - 20) W / 20 tokens/s; 1.80 / 72,000 tokens x 1,000,000.
+    drawn = energy.section(run).charts
+    assert [chart.title for chart in drawn] == ["Energy per output token", "Cost per million output tokens"]
+    assert [chart.layout["yaxis"]["title"]["text"] for chart in drawn] == [
+        "J per output token",
+        "&lt;b&gt; per million output tokens",
+    ]
+    assert [chart.traces[0]["y"] for chart in drawn] == [[pytest.approx(15.0)], [pytest.approx(25.0)]]
+
+
+def test_what_is_missing_is_said(tmp_path):
+    run = written(tmp_path, idle_power_note="the counter may be read by root alone")
+    html = str(energy.section(run).body)
+    assert "Energy is not known: the counter may be read by root alone." in html
+    assert "give price.gpu_hour" in html
+    assert value(run, "cost_per_million_output_tokens") is None
+
+
+def test_where_energy_is_not_known_is_said_by_load(tmp_path):
+    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1), Load(concurrency=4)])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    start = plan.starts[0]
+    write_measured(
+        tmp_path, start, samples_of(0, 320.0, counter=True), idle_power_w=20.0, memory_kind="device"
+    )
+    later = [row(k, 202 * S + k * 490 * MS) for k in range(16)]  # when nothing was sampled any more
+    write_cell(tmp_path, start.cells[1], start, later, summary(T0 + 100 * S))
+    html = str(energy.section(open_run(tmp_path)).body)
+    assert "Energy is not known of vllm awq at 4 users: nothing that was sampled tells it." in html
+
+
+def test_a_price_is_on_record_as_it_was_understood(tmp_path):
+    words = ("price.gpu_hour='2.5'", 'price.currency="US $"')
+    plan = plan_of([deployment("vllm", "awq")], [Load(concurrency=1)])
+    session.begin(tmp_path, settings_of(*words), plan)
+    write_measured(tmp_path, plan.starts[0])
+    run = open_run(tmp_path)
+    assert price_of(run) == Price(2.5, "US $")
+    assert value(run, "cost_per_million_output_tokens") == pytest.approx(2.5 / 0.072)
+    assert '<th scope="col">US $ per million output tokens</th>' in energy.section(run).body.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("null", "price.gpu_hour=null: needs a value"),
+        ("nan", "price.gpu_hour=nan: must be a finite number"),
+        ("1e400", "price.gpu_hour=inf: must be a finite number"),
+        ("-inf", "price.gpu_hour=-inf: must be a finite number"),
+        ("'nan'", "price.gpu_hour=nan: must be a finite number"),
+        ("-0.5", "price.gpu_hour=-0.5: must be 0 or more"),
+        ("much", "price.gpu_hour=much: must be a number"),
+    ],
+)
+def test_a_price_that_is_no_number_is_refused(given, said):
+    with pytest.raises(UserError) as caught:
+        settings_of(f"price.gpu_hour={given}")
+    assert str(caught.value) == said
+
+
+def test_each_model_stands_beside_its_own_providers_prices(tmp_path):
+    prices = {
+        "a": (ApiPrice("One", 0.10, 0.40, "USD", "2026-01-02", "its page"),),
+        "b": (
+            ApiPrice("One", 0.20, 0.80, "USD", "2026-01-02", "its page"),
+            ApiPrice("Two", 0.0, 0.003, "EUR", "2026-01-02", "its page"),
+        ),
+    }
+    plan = plan_of([replace(deployment("vllm", name), model=name) for name in prices], [Load(concurrency=1)])
+    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(0.72)))
+    for start in plan.starts:
+        write_measured(tmp_path, start, api_prices=prices[start.deployment.model])
+    html = energy.section(open_run(tmp_path)).body.text
+    rows = [row.split("<td>")[-4:-2] for row in html.partition("One, USD")[2].split("</tr>")[1:3]]
+    shown = [[cell.partition("<")[0] for cell in row] for row in rows]
+    # Output, and five times as much input: 0.40 + 5 x 0.10 of one model, 0.80 + 5 x 0.20 of the other.
+    assert shown == [["0.90", "–"], ["1.80", "0.0030"]]
+
+
+@pytest.mark.parametrize("kind", ["host", "device"])
+def test_this_machine_says_nothing_of_a_server_that_ran_already(tmp_path, kind):
+    samples = samples_of(0, 250.0, counter=True) if kind == "device" else ()
+    host = [replace(s, package_energy_j=6.0 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    price = ("price.gpu_hour=1.80",)
+    run = written(tmp_path, samples, host, price, attached=True, devices=(0,), idle_power_w=40.0)
+    assert power_in(run, run.planned_cells[0]) is None
+    assert value(run, "energy_j_per_output_token") is None
+    assert value(run, "cost_per_million_output_tokens") is None
+    html = energy.section(run).body.text
+    assert "Energy is not known: the server ran already, perhaps on another machine." in html
+    assert "Cost is not known: the server ran already, perhaps on another machine." in html
+    assert "this machine, used for nothing else" not in html
+
+
+def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
+    plan = plan_of([deployment("vllm", "awq"), deployment("openai", "-")], [Load(concurrency=1)])
+    store.write_record(tmp_path / "run.json", run_record(plan, price=Price(1.0)))
+    counted = [replace(s, package_energy_j=6.0 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
+    write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
+    html = energy.section(open_run(tmp_path)).body.text
+    assert "Energy is not known of openai: the server ran already" in html
+    assert "Cost is not known of openai: the server ran already" in html
+    assert ">1.00<" in html  # (60 W - 40 W) / 20 tokens/s of the other
+
+
+def test_cost_counts_the_devices_of_the_start_though_none_was_sampled_in_the_window(tmp_path):
+    early = [s for d in (0, 1) for s in samples_of(d, 250.0, counter=True) if s.t_ns < 101 * S]
+    price = ("price.gpu_hour=1.80",)
+    run = written(tmp_path / "said", early, price=price, devices=(0, 1, 2))
+    assert value(run, "cost_per_million_output_tokens") == pytest.approx(75.0)
+    run = written(tmp_path / "sampled", early, price=price)  # of a bench that did not keep them
+    assert value(run, "cost_per_million_output_tokens") == pytest.approx(50.0)
+    run = written(tmp_path / "neither", price=price, memory_kind="device")
+    assert devices_of(run, run.planned_cells[0]) is None
+    assert value(run, "cost_per_million_output_tokens") is None
+    assert "Cost is not known: the server&#x27;s devices are not on record." in energy.section(run).body.text
+
+
+def test_energy_is_not_known_where_one_of_the_devices_was_not_sampled(tmp_path):
+    run = written(tmp_path, samples_of(0, 250.0, counter=True), devices=(0, 1), idle_power_w=20.0)
+    assert value(run, "energy_j_per_output_token") is None
+
+
+def with_counter(samples, readings):
+    """The samples with these readings in turn from the window's beginning, 102 s."""
+    return [
+        replace(s, energy_j=readings[min(max(0, k - 120), len(readings) - 1)]) for k, s in enumerate(samples)
+    ]
+
+
+def test_a_window_is_counted_by_the_rule_that_idle_is(tmp_path):
+    # A counter that steps at every third sample or so, as NVML's does on some cards.
+    steps = np.random.default_rng(1).integers(0, 3, 80) // 2 * 30.0
+    devices = with_counter(samples_of(0, 1.0, counter=False), list(5000.0 + np.cumsum(steps)))
+    run = written(tmp_path, devices, idle_power_w=1.0)
+    inside = [s for s in devices if 102 * S <= s.t_ns < 110 * S]
+    expected = mean_power_w([(s.t_ns, s.energy_j) for s in inside])
+    assert len(inside) == 80
+    assert expected != pytest.approx((inside[-1].energy_j - inside[0].energy_j) / 7.9, rel=1e-3)
+    assert power_in(run, run.planned_cells[0]).mean_w == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("at", [1, 40, 79])
+def test_energy_is_not_known_where_the_counter_began_anew(tmp_path, at):
+    readings = [5000.0 + 20 * k if k < at else 20.0 * (k - at) for k in range(80)]
+    run = written(tmp_path, with_counter(samples_of(0, 200.0, counter=False), readings), idle_power_w=1.0)
+    assert power_in(run, run.planned_cells[0]) is None
+
+
+def test_a_reading_at_a_mark_may_be_a_moment_out_of_turn(tmp_path):
+    readings = [5000.0 + 20 * k for k in range(80)]
+    readings[40], readings[41] = readings[41], readings[40]
+    run = written(tmp_path, with_counter(samples_of(0, 1.0, counter=False), readings), idle_power_w=1.0)
+    assert power_in(run, run.planned_cells[0]).mean_w == pytest.approx(200.0)
+
+
+def test_a_counter_that_was_lost_half_way_says_nothing_of_the_window(tmp_path):
+    host = [
+        replace(s, package_energy_j=6.0 * k if k < 160 else None)
+        for k, s in enumerate(host_samples(90 * S, GIB))
+    ]
+    assert value(written(tmp_path, host=host, idle_power_w=4.0), "energy_j_per_output_token") is None
+
+
+def test_a_host_is_said_to_have_the_load_in_its_energy(tmp_path):
+    host = [replace(s, package_energy_j=6.0 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    run = written(tmp_path, host=host, idle_power_w=40.0)
+    assert "what the load process and bench itself draw is in it" in energy.section(run).body.text
+
+
+def test_small_joules_and_costs_keep_their_digits(tmp_path):
+    host = [replace(s, package_energy_j=0.108 * k) for k, s in enumerate(host_samples(90 * S, GIB))]
+    run = written(tmp_path, host=host, price=("price.gpu_hour=0.0003",), idle_power_w=1.0)
+    html = energy.section(run).body.text
+    assert ">0.0040<" in html  # (1.08 W - 1 W) / 20 tokens/s
+    assert ">0.0042<" in html  # 0.0003 / 72,000 x 1,000,000
+    assert "At 0.00030 USD" in html
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "–"), (0.0, "0.00"), (1234.5, "1,234.50"), (0.1, "0.10"), (0.0999, "0.100"), (0.05, "0.050"),
+        (-0.0042, "-0.0042"), (0.000012345, "0.000012"), (1e-12, "<0.000000001"),
+    ],
+)  # fmt: skip
+def test_small_numbers_keep_two_digits(given, shown):
+    assert precise(given, 2) == shown
+
+
+def test_prices_are_of_models_that_bench_knows():
+    assert API_PRICES.keys() <= MODELS.keys()

@@ -1,0 +1,139 @@
+"""The memory section: what devices did in the windows, and what could not be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from make_run import (
+    GIB,
+    S,
+    deployment,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load
+from harness.sampling.device_sample import DeviceSample
+from harness.store import store
+from reports import open_run, write_report
+from reports.data.device_windows import Counted, device_windows
+from reports.data.run import Run
+from reports.page.sections import memory
+
+SPAWNED_NS = 100 * S
+# Ten seconds after the spawn the load begins; its window is from 12 to 20 s.
+WINDOW_S = range(12, 20)
+PLAIN = DeviceSample(
+    t_ns=0, device=0, used_bytes=5 * GIB, process_bytes=4 * GIB, utilization_pct=80,
+    memory_utilization_pct=40, power_w=300.0, energy_j=None, temperature_c=60, sm_clock_mhz=1700,
+)  # fmt: skip
+
+
+def run_of(path: Path, notes: tuple[Mapping[str, str], ...], samples: tuple[DeviceSample, ...] = ()) -> Run:
+    """Two deployments, as many starts of each as half of the notes; all with the same samples."""
+    plan = plan_of([deployment("llama_cpp", "bf16"), deployment("vllm", "bf16")], [Load()], len(notes) // 2)
+    store.write_record(path / "run.json", run_record(plan))
+    for start, said in zip(plan.starts, notes, strict=True):
+        write_start(path, start_record(start, SPAWNED_NS, memory_kind="device", memory_notes=said))
+        made = summary(SPAWNED_NS + 10 * S)
+        rows = [row(k, made.window_start_ns + k * S) for k in range(6)]
+        write_cell(path, start.cells[0], start, rows, made)
+        store.write_samples(path / "starts" / start.name / "device.parquet", list(samples))
+    return open_run(path)
+
+
+def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
+    """A sample each second from 5 to 25 s on two devices; of a function's second and device, its value."""
+    return tuple(
+        replace(
+            PLAIN,
+            t_ns=SPAWNED_NS + at_s * S,
+            device=device,
+            **{name: value(at_s, device) if callable(value) else value for name, value in by_second.items()},
+        )
+        for at_s in range(5, 25)
+        for device in (0, 1)
+    )
+
+
+def text_of(run: Run) -> str:
+    made = memory.section(run)
+    assert made is not None
+    return " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
+
+
+# --- what could not be read ------------------------------------------------------------------------
+
+
+def test_reasons_are_listed_once_with_whose_they_are(tmp_path: Path) -> None:
+    hidden = {"device 0 energy": "Not Supported", "device 0 ecc_errors": "Not Supported"}
+    host = {"host pss": "that of process 7 may not be read; ask root"}
+    page = {"server samples": "9 of 9 were not read"}
+    run = run_of(tmp_path, (hidden, hidden | host | page, hidden, hidden), sampled())
+    text = text_of(run)
+    assert "all starts: device 0 energy, device 0 ecc errors: Not Supported" in text
+    assert "vllm bf16, start 1: host pss: that of process 7 may not be read; ask root" in text
+    assert text.count("Not Supported") == 1
+    assert "9 of 9" not in text
+    assert "device 0 ecc errors: Not Supported" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_reason_of_all_starts_of_a_deployment_is_its(tmp_path: Path) -> None:
+    said = {"host pss": "no"}
+    assert "llama_cpp bf16: host pss: no" in text_of(run_of(tmp_path, (said, {}, said, {}), sampled()))
+
+
+def test_run_without_a_reason_has_no_list(tmp_path: Path) -> None:
+    assert "could not be read" not in text_of(run_of(tmp_path, ({}, {}), sampled()))
+
+
+def test_reasons_are_shown_where_nothing_was_sampled(tmp_path: Path) -> None:
+    assert "all starts: device sampler: gone" in text_of(run_of(tmp_path, ({"device sampler": "gone"},) * 2))
+
+
+# --- devices in the windows ------------------------------------------------------------------------
+
+
+def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: Path) -> None:
+    samples = sampled(
+        temperature_c=lambda at_s, device: 90 if at_s == 5 else 60 + at_s + device,
+        sm_clock_mhz=lambda at_s, device: 1500 + 100 * device,
+        throttle_reasons=lambda at_s, device: 0x04 if at_s < 14 else 0x01,
+        ecc_errors=lambda at_s, device: 3 * device + (at_s >= 15),
+        pcie_generation=lambda at_s, device: 1 if at_s < 13 else 4,
+        pcie_width=8,
+        pcie_replays=7,
+    )
+    run = run_of(tmp_path, ({}, {}), samples)
+    seen = device_windows(run, run.groups[0])
+    assert seen is not None
+    assert (seen.utilization_pct, seen.power_w, seen.sm_clock_mhz) == (80.0, 600.0, 1550.0)
+    assert seen.temperature_c == 80.0  # at 19 s; what was before the window does not count
+    assert (seen.throttled_share, seen.throttled_by) == (0.25, ("power cap",))
+    assert (seen.ecc_errors, seen.pcie_replays) == (Counted(5, 2), Counted(14, 0))
+    assert seen.pcie_links == ("1 x8", "4 x8")
+    assert (seen.samples, seen.starts) == (2 * len(WINDOW_S), 1)
+    text = text_of(run)
+    expected = "llama_cpp bf16 1 user 80 600 80 1,550 25 power cap 5 2 new 1 x8, 4 x8 14 0 new 16 1"
+    assert expected in text
+
+
+def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
+    text = text_of(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None, power_w=None)))
+    assert "deployment load utilization % hottest °C samples starts" in text
+    assert "llama_cpp bf16 1 user 80 60 16 1" in text
+
+
+def test_power_of_which_one_device_is_not_known_is_none(tmp_path: Path) -> None:
+    run = run_of(tmp_path, ({}, {}), sampled(power_w=lambda at_s, device: None if device else 300.0))
+    seen = device_windows(run, run.groups[0])
+    assert seen is not None
+    assert seen.power_w is None

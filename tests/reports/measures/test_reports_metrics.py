@@ -1,0 +1,276 @@
+"""Each metric against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from make_run import (
+    MS,
+    S,
+    deployment,
+    failed_row,
+    one_cell_run,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load
+from harness.contracts.timing import needed
+from harness.store import store
+from reports import METRICS, open_run
+from reports.measures.metrics import percentile_values, why_missing
+from reports.measures.values import values_of
+from reports.measures.written import number
+from reports.page.log_axis import log_ticks
+
+# The window of one_cell_run is [102 s, 110 s).
+T0 = 102 * S
+
+
+def values_in(path, rows, **changes):
+    made = one_cell_run(path, rows, **changes)
+    return values_of(open_run(made.path))[0]
+
+
+def test_latencies_count_from_sent_to_each_instant(tmp_path):
+    made = one_cell_run(tmp_path, [row(0, T0)])
+    request = open_run(made.path).requests.iloc[0]
+    assert request["ttft_s"] == pytest.approx(0.100)  # first of five chunks, 20 ms apart
+    assert request["tpot_s"] == pytest.approx(0.080 / 9)  # 80 ms between the ends, ten tokens
+    assert request["e2e_s"] == pytest.approx(0.190)
+    assert request["send_lag_s"] == pytest.approx(0.001)
+
+
+def of_load(path, load: Load):
+    """One request that was due a second before it was sent, in a cell of this load."""
+    plan = plan_of([deployment("vllm", "awq")], [load])
+    store.write_record(path / "run.json", run_record(plan))
+    late = replace(row(0, T0), scheduled_ns=T0 - S)
+    write_start(path, start_record(plan.starts[0], 90 * S))
+    write_cell(path, plan.starts[0].cells[0], plan.starts[0], [late], summary(100 * S))
+    return open_run(path).requests.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("load", "late_s"),
+    [
+        (Load(), 0.0),
+        (Load(concurrency=None, rate_per_s=2.0), 1.0),
+        (Load(concurrency=None, arrival="trace"), 1.0),
+    ],
+    ids=lambda each: each.kind if isinstance(each, Load) else "",
+)
+def test_a_load_with_a_schedule_counts_from_when_a_request_was_due(tmp_path, load, late_s):
+    request = of_load(tmp_path, load)
+    assert request["ttft_s"] == pytest.approx(late_s + 0.100)
+    assert request["e2e_s"] == pytest.approx(late_s + 0.190)
+    assert request["tpot_s"] == pytest.approx(0.080 / 9)
+    assert request["send_lag_s"] == pytest.approx(1.0)
+
+
+def test_tokens_per_chunk_are_of_ok_requests_whose_tokens_are_known(tmp_path):
+    rows = [
+        row(0, T0),  # 10 tokens in 5 chunks
+        row(1, T0 + S, output_tokens=5),  # 5 in 5
+        row(2, T0 + S, output_tokens=None),
+        row(3, T0 + S, output_tokens=7, chunk_ns=()),
+        row(4, T0 + S, output_tokens=90, outcome="reset"),
+        row(5, T0 - S, output_tokens=90),  # sent in the warm-up
+    ]
+    found = values_in(tmp_path, rows)["tokens_per_chunk"]
+    assert (found.value, found.n, found.requests) == (pytest.approx(1.5), 10, 2)
+
+
+@pytest.mark.parametrize(("tokens", "is_defined"), [(None, False), (0, False), (1, False), (2, True)])
+def test_tpot_is_undefined_below_two_tokens(tmp_path, tokens, is_defined):
+    made = one_cell_run(tmp_path, [row(0, T0, output_tokens=tokens)])
+    tpot_s = open_run(made.path).requests["tpot_s"]
+    assert tpot_s.notna().tolist() == [is_defined]
+
+
+def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
+    rows = [
+        row(0, T0, chunk_ns=(T0 + 10 * MS, T0 + 15 * MS, T0 + 35 * MS)),
+        row(1, T0 + S, chunk_ns=(T0 + S + 5 * MS,)),
+        row(2, T0 + 2 * S, chunk_ns=()),
+        row(3, T0 + 3 * S, outcome="reset", chunk_ns=(T0 + 3 * S, T0 + 4 * S)),
+        row(4, T0 + 5 * S, chunk_ns=(T0 + 6 * S, T0 + 6 * S + 7 * MS)),
+        row(5, T0 - S, chunk_ns=(T0 + S, T0 + 2 * S)),  # sent in the warm-up
+    ]
+    made = one_cell_run(tmp_path, rows)
+    assert open_run(made.path).gaps(0).seconds.tolist() == pytest.approx([0.005, 0.020, 0.007])
+
+
+def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):
+    end_ns = T0 + 8 * S
+    rows = [
+        # 6 tokens on 3 chunks, 2 of them in the window: 4 tokens
+        row(0, T0 - S, chunk_ns=(T0 - 1, T0, T0 + 1), output_tokens=6),
+        # 10 tokens on 4 chunks, 1 in the window: 2.5 tokens
+        row(
+            1,
+            end_ns - S,
+            chunk_ns=(end_ns - 1, end_ns, end_ns + 1, end_ns + 2),
+            output_tokens=10,
+        ),
+        # all of 12 tokens in it
+        row(2, T0 + S, chunk_ns=(T0 + 2 * S, T0 + 3 * S), output_tokens=12),
+        # a failed request without a count is left out
+        row(3, T0 + S, outcome="reset", chunk_ns=(T0 + 2 * S,), output_tokens=None),
+    ]
+    value = values_in(tmp_path, rows)["output_tokens_per_s"]
+    assert value.value == pytest.approx((4 + 2.5 + 12) / 8)
+
+
+def test_tokens_are_unknown_where_an_ok_request_has_no_count(tmp_path):
+    rows = [row(0, T0), row(1, T0 + S, output_tokens=None)]
+    assert values_in(tmp_path, rows)["output_tokens_per_s"].value is None
+
+
+def test_an_ok_request_without_a_count_outside_the_window_does_not_matter(tmp_path):
+    rows = [row(0, T0), row(1, T0 - 2 * S, output_tokens=None)]
+    assert values_in(tmp_path, rows)["output_tokens_per_s"].value == pytest.approx(10 / 8)
+
+
+def test_requests_per_s_counts_ok_requests_that_ended_in_the_window(tmp_path):
+    end_ns = T0 + 8 * S
+    rows = [
+        row(0, T0 - S, end_ns=T0 - 1),
+        row(1, T0 - S, end_ns=T0),
+        row(2, T0 + S),
+        row(3, end_ns - S, end_ns=end_ns),
+        failed_row(4, T0 + S),
+    ]
+    assert values_in(tmp_path, rows)["requests_per_s"].value == pytest.approx(2 / 8)
+
+
+def test_success_and_tokens_are_of_requests_sent_in_the_window(tmp_path):
+    rows = [
+        row(0, T0 - S, input_tokens=1000),
+        row(1, T0, input_tokens=10, cached_tokens=None),
+        row(2, T0 + S, input_tokens=20, cached_tokens=None),
+        failed_row(3, T0 + S),
+        row(4, T0 + 2 * S, input_tokens=30, output_tokens=40, cached_tokens=None),
+    ]
+    values = values_in(tmp_path, rows)
+    assert values["success_share"].value == pytest.approx(3 / 4)
+    assert values["input_tokens"].value == pytest.approx(20)
+    assert values["output_tokens"].value == pytest.approx(20)
+    assert (values["cached_tokens"].value, values["cached_tokens"].n) == (None, 0)
+
+
+def test_a_request_that_was_never_sent_counts_as_failed_where_it_was_due(tmp_path):
+    rows = [
+        row(0, T0),
+        failed_row(1, T0 + S, outcome="connect_error"),
+    ]
+    rows[1] = replace(rows[1], sent_ns=None)
+    assert values_in(tmp_path, rows)["success_share"].value == pytest.approx(1 / 2)
+
+
+def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_path):
+    # Samples rise to 1 GiB at 110 s (spawn 90 s + 20 s); this cell ends at 105 s, at 15/20 of it.
+    short = summary(100 * S, duration_s=2.5)
+    values = values_in(tmp_path, [row(0, T0)], load_summary=short)
+    assert short.ended_ns == 105 * S
+    assert values["memory_peak_bytes"].value == pytest.approx(2**30 * 0.75, abs=1)
+    assert open_run(tmp_path).starts["memory_peak_bytes"].tolist() == [2**30]
+
+
+def test_launch_time_is_the_starts(tmp_path):
+    assert values_in(tmp_path, [row(0, T0)])["launch_s"].value == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("level", "count"), [(50, 11), (90, 64), (95, 130), (99, 662)])
+def test_percentiles_need_the_count_of_mlperfs_early_stopping(level, count):
+    """LoadGen prints 64 for p90 and 662 for p99 (results.cc: "would need to process at least 662")."""
+    assert needed(level) == count
+    name = f"x.p{level}"
+    assert percentile_values("x", np.arange(count - 1.0))[name].value is None
+    assert percentile_values("x", np.arange(float(count)))[name].value == pytest.approx(
+        (count - 1) * level / 100
+    )
+    assert percentile_values("x", np.arange(count - 1.0))[name].n == count - 1
+
+
+def gap_rows(requests: int, gaps: int):
+    return [
+        row(k, T0 + k * S, chunk_ns=tuple(T0 + k * S + (100 + j) * MS for j in range(gaps + 1)))
+        for k in range(requests)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "gaps", "shown"),
+    [(4, 200, []), (5, 3, ["p50"]), (5, 13, ["p50", "p90"]), (5, 133, ["p50", "p90", "p95", "p99"])],
+)
+def test_percentiles_of_gaps_need_five_requests_as_well(tmp_path, requests, gaps, shown):
+    values = values_in(tmp_path, gap_rows(requests, gaps))
+    found = {level: values[f"itl_s.{level}"] for level in ("p50", "p90", "p95", "p99")}
+    assert [level for level, value in found.items() if value.value is not None] == shown
+    assert {(value.n, value.requests) for value in found.values()} == {(requests * gaps, requests)}
+
+
+def test_a_missing_percentile_of_gaps_says_what_it_needs():
+    said = "p95 needs n of 130 or more of 5 requests, here n = 600 of 4 requests"
+    assert why_missing("itl_s.p95", 600, 4) == said
+
+
+def test_a_missing_percentile_says_what_it_needs():
+    assert why_missing("ttft_s.p95", 48) == "p95 needs n of 130 or more, here n = 48"
+
+
+def test_every_metric_says_what_it_is():
+    for metric in METRICS:
+        assert metric.name
+        assert metric.title
+        assert metric.unit
+        assert metric.formula
+        assert metric.source
+        assert metric.better in ("higher", "lower", "-")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(None, 2, "–"), (0.0, 2, "0.00"), (0.004, 2, "<0.01"), (0.006, 2, "0.01"), (3.21, 1, "3.21")],
+)
+def test_a_number_that_is_not_zero_is_not_shown_as_zero(value: float | None, digits: int, said: str) -> None:
+    assert number(value, digits) == said
+
+
+@pytest.mark.parametrize(("low", "high"), [(48.0, 56.0), (9.7, 11.2), (50.01, 50.3), (3.0, 20.0), (1.0, 9e3)])
+def test_a_log_axis_has_three_different_ticks_at_least(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    inside = [
+        text for text, at in zip(ticks["ticktext"], ticks["tickvals"], strict=True) if low <= at <= high
+    ]
+    assert len(set(inside)) == len(inside) >= 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "values"),
+    [
+        (38.0, 110.0, [40, 50, 60, 70, 100]),
+        (180.0, 1200.0, [200, 300, 500, 700, 1000]),
+        (63.0, 3400.0, [100, 200, 500, 1000, 2000]),
+        (0.8, 900.0, [1, 10, 100]),
+    ],
+)
+def test_labels_of_a_log_axis_do_not_touch(low: float, high: float, values: list[float]) -> None:
+    found = log_ticks(low, high)["tickvals"]
+    assert found == values
+    apart = [math.log(b / a) / math.log(high / low) for a, b in itertools.pairwise(found)]
+    assert min(apart) > 0.13
+
+
+def test_one_value_has_a_log_axis_too() -> None:
+    assert 7.0 in log_ticks(7.0, 7.0)["tickvals"]

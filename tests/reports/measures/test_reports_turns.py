@@ -1,0 +1,277 @@
+"""Values by turn, what titles say of them, and the page's section on turns and the prefix cache."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from make_run import MS, S, deployment, one_cell_run, row
+from page_data import charts_of
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Load
+from reports import open_run, write_report
+from reports.data.cells import Aggregate
+from reports.measures.metrics import Value
+from reports.measures.turn_values import Growth, growth, turn_values
+from reports.measures.values import values_of
+from reports.page.sections.turn_titles import Turned, cache_title, growth_note, growth_title
+from reports.words.load_cases import load_points
+
+# The window of one_cell_run is [102 s, 110 s).
+T0 = 102 * S
+LOADS = (Load(concurrency=1), Load(concurrency=4))
+FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
+
+
+def values(*seconds: float | None) -> list[Value]:
+    return [Value(each, 20) for each in seconds]
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+def test_values_are_of_each_turn_and_start_alone(tmp_path) -> None:
+    def late(k: int) -> dict[str, int]:
+        return {"input_tokens": 50 + 30 * (k % 2), "cached_tokens": 40 * (k % 2)}
+
+    run = open_run(repeated_run(tmp_path, [Made(FP16, changes=late)], LOADS[:1], repeats=2))
+    (group,) = run.groups
+    ttft, shares = (turn_values(run, group, name) for name in ("ttft_s.p50", "cached_share"))
+    # The second repeat is 1.1 times as slow.
+    assert [[each.value for each in ttft[turn].values()] for turn in (0, 1)] == [
+        pytest.approx([0.1, 0.11])
+    ] * 2
+    assert [each.value for each in shares[0].values()] == [0.0, 0.0]
+    assert [each.value for each in shares[1].values()] == [0.5, 0.5]
+    assert turn_values(run, group, "input_tokens")[1][0].value == 80.0
+    assert turn_values(run, group, "itl_s.p50")[0][0].value == pytest.approx(0.020, rel=0.016)
+
+
+def test_a_share_of_the_cache_needs_both_counts(tmp_path) -> None:
+    def told(k: int) -> dict[str, int | None]:
+        return {"cached_tokens": None if k < 12 else 25, "input_tokens": 50}
+
+    rows = [row(k, T0 + k * S // 4, **told(k)) for k in range(24)]
+    run = open_run(one_cell_run(tmp_path, rows).path)
+    assert values_of(run)[0]["cached_share"] == Value(0.5, 12)
+    assert turn_values(run, run.groups[0], "cached_share")[0][0] == Value(0.5, 6)
+
+
+def test_a_median_by_turn_needs_eleven_requests_of_that_turn(tmp_path) -> None:
+    rows = [row(k, T0 + k * S // 5, turn=int(k >= 11)) for k in range(21)]
+    run = open_run(one_cell_run(tmp_path, rows).path)
+    found = turn_values(run, run.groups[0], "ttft_s.p50")
+    assert [found[turn][0].value for turn in (0, 1)] == [pytest.approx(0.1), None]
+
+
+# --- last turn against the first -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "change"),
+    [
+        ((2.0, 2.02, 1.98), "rises"),
+        ((0.5, 0.51, 0.49), "falls"),
+        ((1.0, 1.01, 0.99), "flat"),
+        ((1.0, 1.5, 0.7), "unclear"),
+        ((1.06, 1.07, 1.05), "unclear"),
+    ],
+)
+def test_a_change_is_said_where_the_whole_interval_is_beyond_the_margin_or_within(last, change) -> None:
+    found = growth(values(1.0, 1.0, 1.0), values(*last), 0.05)
+    assert found is not None
+    assert (found.change, found.k) == (change, 3)
+    assert found.interval[0] <= found.ratio <= found.interval[1]
+
+
+def test_each_start_is_its_own_measure() -> None:
+    """Starts that differ twofold, each with a last turn twice as slow."""
+    found = growth(values(1.0, 2.0, 4.0), values(2.0, 4.0, 8.0), 0.05)
+    assert found is not None
+    assert (found.ratio, found.interval) == (pytest.approx(2.0), pytest.approx((2.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [((1.0, 1.0), (2.0, 2.0)), ((1.0, 1.0, 1.0, 1.0), (2.0, 2.0, 2.0, None))]
+)
+def test_two_starts_or_one_that_lacks_a_turn_say_nothing(first, last) -> None:
+    assert growth(values(*first), values(*last), 0.05) is None
+
+
+# --- titles ----------------------------------------------------------------------------------------
+
+
+def turned(**changes: str | None) -> list[Turned]:
+    return [
+        Turned(name, 1, 5, Growth(change, 2.0, (1.5, 2.5), 3) if change else None)  # type: ignore[arg-type]
+        for name, change in changes.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (turned(a="rises", b="flat"), "TTFT rises from turn 1 to 5 on a; stays within 5 % on b"),
+        (turned(a="flat", b="unclear"), "TTFT stays within 5 % from turn 1 to 5 on a"),
+        (turned(a="rises", b="rises"), "TTFT rises from turn 1 to 5 on both deployments"),
+        (turned(a="rises"), "TTFT rises from turn 1 to 5"),
+        (
+            turned(a="rises", b="rises", c="rises", d="falls"),
+            "TTFT rises from turn 1 to 5 on 3 of 4 deployments; falls on d",
+        ),
+        (turned(a="unclear", b=None), ""),
+    ],
+)
+def test_a_title_names_what_is_clear_and_nothing_else(found, said) -> None:
+    assert growth_title("TTFT", found, 0.05) == said
+
+
+def test_a_note_has_the_ratios_also_of_what_is_not_clear() -> None:
+    said = (
+        "Turn 5 against turn 1 of the same start: a 2.00x [1.50, 2.50]; b 2.00x [1.50, 2.50] (cannot tell)."
+    )
+    assert growth_note(turned(a="rises", b="unclear", c=None)) == said
+
+
+def shares(*values: float) -> dict[int, Aggregate]:
+    mean, k = sum(values) / len(values), len(values)
+    return {3: Aggregate(mean, min(values), max(values), k, 100, values, interval=(min(values), max(values)))}
+
+
+def test_a_title_on_the_cache_needs_whole_intervals() -> None:
+    most, hardly, between = shares(0.74, 0.75, 0.76), shares(0.0, 0.01, 0.01), shares(0.4, 0.5, 0.6)
+    said = "The prefix cache has most of turn 4's prompt on a; hardly any on b"
+    assert cache_title({"a": most, "b": hardly, "c": between}, 0.95) == said
+    assert (
+        cache_title({"a": between, "b": hardly}, 0.95)
+        == "The prefix cache has hardly any of turn 4's prompt on b"
+    )
+    assert cache_title({"a": between}, 0.95) == ""
+    assert cache_title({"a": shares(0.74, 0.76)}, 0.95) == ""
+
+
+def test_a_title_on_the_cache_is_corrected_for_all_that_is_asked() -> None:
+    """0.55 with a standard error of 0.0058: from 0.525 on at 95 %, from 0.493 at 99 %."""
+    found = {"a": shares(0.54, 0.55, 0.56)}
+    assert cache_title(found, 0.95)
+    assert cache_title(found, 0.99) == ""
+
+
+# --- the load that decides -------------------------------------------------------------------------
+
+
+def test_the_load_that_decides_is_the_highest_that_all_have(tmp_path) -> None:
+    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], LOADS, repeats=1))
+    (points,) = load_points(run).values()
+    assert [point.load for point in points] == ["4 users", "1 user"]
+    assert [group.deployment for group in points[0].groups] == ["llama_cpp fp16", "llama_cpp gguf-q8_0"]
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="{name}"')[2].partition("</section>")[0]
+
+
+def plain(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)).replace("&#x27;", "'")
+
+
+def grows(k: int) -> dict[str, object]:
+    """The second turn's first token comes twice as late, and half of its prompt is cached."""
+    return {"input_tokens": 100, "cached_tokens": 80 * (k % 2)}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    made = [Made(FP16, changes=grows), Made(Q8, changes=lambda k: {"cached_tokens": None})]
+    run_dir = repeated_run(tmp_path_factory.mktemp("turns"), made, LOADS, 3)
+    return write_report(run_dir).read_text(encoding="utf-8")
+
+
+def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
+    section = section_of(page, "turns")
+    shown, _, folded = section.partition("<summary>By turn at 1 user</summary>")
+    names = [
+        f"turns-{name}" for name in ("ttft_s", "cached_share", "input_tokens", "tpot_s", "itl_s", "e2e_s")
+    ]
+    assert re.findall(r'data-chart="(turns-\w+)-0"', shown) == names
+    assert re.findall(r'data-chart="(turns-\w+)-1"', folded) == names
+    assert shown.index("<summary>ITL and E2E by turn</summary>") > shown.index("turns-tpot_s-0")
+
+
+def test_points_and_lines_say_what_they_are_of(page) -> None:
+    first, second = charts_of(page)["turns-ttft_s-0"]["traces"]
+    assert first["meta"]["of"] == {"deployment": "llama_cpp fp16", "load": "4 users"}
+    assert first["meta"]["points"] == [{"turn": "1"}, {"turn": "2"}]
+    # BLOCKS of repeated_run: 1.0, 1.1 and 0.95 of 100 ms
+    assert first["meta"]["by_start"] == {"1": [100.0, 100.0], "2": [110.0, 110.0], "3": [95.0, 95.0]}
+    assert second["meta"]["of"]["deployment"] == "llama_cpp gguf-q8_0"
+    assert '<tr data-deployment="llama_cpp fp16" data-load="4 users" data-turn="2">' in section_of(
+        page, "turns"
+    )
+
+
+def test_titles_are_findings_with_their_ratios_below(page) -> None:
+    text = plain(section_of(page, "turns"))
+    assert (
+        "Median TTFT stays within 5 % from turn 1 to 2 on both deployments TTFT p50 by turn at 4 users"
+        in text
+    )
+    assert (
+        "Turn 2 against turn 1 of the same start: llama_cpp fp16 1.00x [1.00, 1.00]; llama_cpp gguf-q8_0"
+        in text
+    )
+    assert "The prefix cache has most of turn 2's prompt" in text
+    # Four latencies of two deployments and the cache of one, at two loads.
+    assert "corrected for 18 questions of all loads together" in text
+
+
+def test_who_tells_nothing_of_its_cache_is_named(page) -> None:
+    text = plain(section_of(page, "turns"))
+    assert "Cached tokens are not reported by llama_cpp gguf-q8_0." in text
+    assert [trace["name"] for trace in charts_of(page)["turns-cached_share-0"]["traces"]] == [
+        "llama_cpp fp16"
+    ]
+    (by_load,) = (chart for name, chart in charts_of(page).items() if name.startswith("cached_share"))
+    # 27, 25 and 29 requests fit into the starts' windows; 13, 12 and 14 of them are second turns.
+    mean = 80 * (13 / 27 + 12 / 25 + 14 / 29) / 3
+    assert by_load["traces"][0]["y"] == pytest.approx([mean, mean], rel=1e-4)
+
+
+def test_servers_that_tell_nothing_of_a_cache_are_one_line(tmp_path) -> None:
+    made = [Made(FP16, changes=lambda k: {"cached_tokens": None})]
+    page = write_report(repeated_run(tmp_path, made, LOADS[:1], 1)).read_text(encoding="utf-8")
+    assert "No server says how many tokens of a prompt it found in its prefix cache" in plain(page)
+    assert not [name for name in charts_of(page) if "cached" in name]
+
+
+def test_one_turn_and_no_cache_is_no_section(tmp_path) -> None:
+    rows = [row(k, T0 + k * S // 4, turn=0, cached_tokens=None) for k in range(24)]
+    assert (
+        section_of(write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8"), "turns") == ""
+    )
+
+
+def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
+    def chunks(sent_ns: int) -> tuple[int, ...]:
+        return tuple(sent_ns + (100 + 20 * j) * MS for j in range(3))
+
+    sent = [T0 + k * S // 100 for k in range(700)]
+    rows = [row(k, at, turn=k % 50, chunk_ns=chunks(at)) for k, at in enumerate(sent)]
+    page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
+    (trace,) = charts_of(page)["turns-ttft_s-0"]["traces"]
+    assert len(trace["x"]) == 20
+    assert [trace["customdata"][at] for at in (0, -1)] == ["1", "50"]
+    assert "30 of 50 turns are not drawn." in plain(page)
+
+
+def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:
+    def few(k: int) -> dict[str, str]:
+        return {"outcome": "timeout"} if k > 3 else {}
+
+    made = [Made(FP16), Made(Q8, changes=few)]
+    page = write_report(repeated_run(tmp_path, made, LOADS[:1], 1)).read_text(encoding="utf-8")
+    assert "No value: llama_cpp gguf-q8_0." in plain(section_of(page, "turns"))

@@ -1,0 +1,337 @@
+"""The fairness ledger: what is red, what is only marked, and what is not said."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from make_run import (
+    GIB,
+    S,
+    engines_run,
+    plan_of,
+    row,
+    run_record,
+    served,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load
+from harness.sampling.host import HostSample
+from harness.store import store
+from reports import open_run, write_report
+from reports.checks import findings
+from reports.checks.ledger import Entry, ledger_of
+from reports.measures.caveats import too_few_at_once
+
+
+def run_of(path, starts, users=4, **terms):
+    """One deployment with matched terms (2,048 tokens, 4 requests, 8,192 of cache, prefix cache) and these
+    starts: the changes of each one's record."""
+    plan = plan_of([served("vllm", "bf16", **terms)], [Load(concurrency=users)], len(starts))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, changes in zip(plan.starts, starts, strict=True):
+        write_start(path, start_record(start, 90 * S, **changes))
+    return open_run(path)
+
+
+def entry_of(run, name) -> Entry:
+    ledger = ledger_of(run)
+    row = next(row for row in (*ledger.rows, *ledger.kernels) if row.term.name == name)
+    return row.entries["vllm bf16"]
+
+
+def entry(path, name, *got, unmatched=None, **terms) -> Entry:
+    """The entry of a term of which the starts said these values."""
+    said = [
+        {"resolved": {} if value is None else {name: value}, "unmatched": unmatched or {}} for value in got
+    ]
+    return entry_of(run_of(path, said, **terms), name)
+
+
+@pytest.mark.parametrize(
+    ("got", "state", "share"),
+    [
+        (8191, "less", None),
+        (8192, "same", None),
+        (9011, "same", None),  # 8,192 and 10 % of it are 9,011.2
+        (9012, "more", 9012 / 8192 - 1),
+        (16384, "more", 1.0),
+    ],
+)
+def test_a_kv_cache_is_less_the_same_or_more(tmp_path, got, state, share):
+    found = entry(tmp_path, "kv_cache_tokens", got)
+    assert found.state == state
+    assert found.share_above == (pytest.approx(share) if share else None)
+    assert (found.is_off, found.is_more) == (state == "less", state == "more")
+
+
+@pytest.mark.parametrize(
+    ("name", "got", "state"),
+    [
+        ("context_length", 2048, "same"),
+        ("context_length", 1024, "less"),
+        ("context_length", 4096, "more"),
+        ("prefix_cache", True, "same"),
+        ("prefix_cache", False, "other"),
+        ("concurrent_sequences", 1, "less"),
+    ],
+)
+def test_any_other_difference_is_off(tmp_path, name, got, state):
+    found = entry(tmp_path, name, got)
+    assert found.state == state
+    assert found.is_off is (state != "same")
+
+
+@pytest.mark.parametrize("got", ["bfloat16", "torch.bfloat16", "bf16", "BF16"])
+def test_a_dtype_is_the_same_under_its_other_names(tmp_path, got):
+    found = entry(tmp_path, "dtype", got, dtype="bfloat16")
+    assert (found.state, found.got_text) == ("same", "bfloat16")
+    assert entry(tmp_path / "other", "dtype", "float16", dtype="bfloat16").is_off
+
+
+@pytest.mark.parametrize(
+    ("got", "shown", "is_off"),
+    [
+        ("/a/gemma.jinja", "gemma.jinja", False),
+        ("given", "gemma.jinja", False),
+        ("chatml (the file has none)", "chatml (the file has none)", True),
+        ("/a/notgemma.jinja", "notgemma.jinja", True),
+    ],
+)
+def test_a_chat_template_that_was_asked_for_is_known_by_its_file(tmp_path, got, shown, is_off):
+    found = entry(tmp_path, "chat_template", got, chat_template="/models/gemma.jinja")
+    assert (found.got_text, found.is_off) == (shown, is_off)
+
+
+@pytest.mark.parametrize("got", ["/models/gemma3.jinja", "gemma3.jinja", "given"])
+def test_a_chat_template_that_comes_with_the_model_has_one_name(tmp_path, got):
+    found = entry(tmp_path, "chat_template", got)
+    assert (found.asked_text, found.got_text) == ("not asked", "the file given with the model")
+
+
+def test_what_a_server_does_not_say_is_not_said_to_differ(tmp_path):
+    found = entry(tmp_path, "prefix_cache", None)
+    assert (found.state, found.got_text, found.is_off) == ("same", "not said", False)
+
+
+def test_what_an_engine_cannot_be_told_is_red_with_its_clause(tmp_path):
+    found = entry(tmp_path, "prefix_cache", None, unmatched={"prefix_cache": "it keeps none"})
+    assert (found.state, found.is_off, found.clause) == ("untold", True, "it keeps none")
+
+
+def test_what_means_nothing_without_a_model_is_not_red(tmp_path):
+    run = run_of(tmp_path, [{"unmatched": {"prefix_cache": "it has no model"}}])
+    whole = (tmp_path / "run.json").read_text(encoding="utf-8")
+    for path in (tmp_path / "run.json", *tmp_path.glob("starts/*/start.json")):
+        path.write_text(path.read_text(encoding="utf-8").replace('"tiny-lm"', '"-"'), encoding="utf-8")
+    assert '"tiny-lm"' in whole
+    assert entry_of(run, "prefix_cache").is_off
+    found = entry_of(open_run(tmp_path), "prefix_cache")
+    assert (found.is_off, found.clause) == (False, "it has no model")
+
+
+def test_what_it_could_not_be_told_and_is_the_same_is_not_red(tmp_path):
+    found = entry(tmp_path, "kv_cache_tokens", 8192, unmatched={"kv_cache_tokens": "set in bytes"})
+    assert (found.state, found.is_off, found.clause) == ("same", False, "set in bytes")
+
+
+def test_repeats_that_disagree_are_shown_and_the_worst_counts(tmp_path):
+    found = entry(tmp_path, "kv_cache_tokens", 8192, 8000, 8192)
+    assert found.disagrees
+    assert found.got_text == "8,192 (start 1, 3), 8,000 (start 2)"
+    assert found.state == "less"
+
+
+def test_terms_that_were_not_asked_for_are_said_to_be(tmp_path):
+    assert entry(tmp_path / "matched", "graphs", True).asked_text == "not asked"
+    bare = dict.fromkeys(("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache"))
+    stock = entry(tmp_path / "stock", "context_length", 32768, fairness="stock", **bare)
+    assert (stock.asked_text, stock.got_text, stock.state) == ("its own default", "32,768", "same")
+    attached = entry(tmp_path / "attached", "context_length", 4096, base_url="http://127.0.0.1:1/v1")
+    assert (attached.asked_text, attached.state) == ("as it was started", "same")
+
+
+def test_a_row_of_which_nothing_is_asked_or_said_is_left_out(tmp_path):
+    ledger = ledger_of(run_of(tmp_path, [{}]))
+    names = [row.term.name for row in ledger.rows]
+    assert names == ["context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache"]
+    assert ledger.kernels == ()
+    two = ledger_of(run_of(tmp_path / "two", [{}], tensor_parallel=2))
+    assert "tensor_parallel" in [row.term.name for row in two.rows]
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("matched", "KV cache"), ("stock", "own"), ("tuned", "named set")]
+)
+def test_the_mode_is_named_on_top(tmp_path, mode, said):
+    run_of(tmp_path, [{}], fairness=mode)
+    head = plain(fairness(write_report(tmp_path))).partition("Asked →")[0]
+    assert f"engine.fairness={mode}" in head
+    assert said in head
+
+
+@pytest.mark.parametrize(
+    ("got", "clause", "users", "is_one"),
+    [
+        (1, None, 4, True),
+        (None, "it serves one request at a time", 4, True),
+        (None, "its limit is that of a queue", 4, False),
+        (4, "its limit is that of a queue", 4, None),
+        (4, None, 4, None),
+        (1, None, 1, None),
+    ],
+)
+def test_fewer_requests_at_once_are_told(tmp_path, got, clause, users, is_one):
+    resolved = {} if got is None else {"concurrent_sequences": got}
+    unmatched = {"concurrent_sequences": clause} if clause else {}
+    changes = [{"resolved": resolved, "unmatched": unmatched}]
+    run = run_of(tmp_path, changes, users=users, concurrent_sequences=users)
+    found = too_few_at_once(run).get("vllm bf16")
+    assert (found.is_one if found else None) is is_one
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    return write_report(engines_run(tmp_path_factory.mktemp("engines")))
+
+
+def test_the_page_has_a_column_per_deployment_and_marks_what_is_off_in_words(engines):
+    table = fairness(engines)
+    assert table.count('<th scope="col"') == 1 + 8
+    cells = {}
+    for line in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]:
+        title = plain(re.search(r'<th scope="row">(.*?)</th>', line, re.S)[1]).strip()
+        cells[title] = re.findall(r"<td>(.*?)</td>", line, re.S)
+    context = cells["context length not the same everywhere"]
+    assert [plain(cell).strip() for cell in context[:2]] == [
+        "2,048 → 2,048",
+        "2,048 → 1,024 ✕ less than asked",
+    ]
+    assert ['class="entry off"' in cell for cell in context[:2]] == [False, True]
+    kv = [plain(cell).strip() for cell in cells["KV cache, tokens not the same everywhere"]]
+    # 8,576 is 5 % above 8,192, 16,384 twice as much
+    assert kv[3:] == [
+        "8,192 → 8,576", "8,192 → 8,576", "8,192 → 16,384 ▲ 100 % more",
+        "8,192 → not said 2 ✕ could not be told", "8,192 → 7,000 ✕ less than asked",
+    ]  # fmt: skip
+    assert "CPUWNA16LinearKernel" in cells["quantization kernel"][4]
+    notes = table.partition("<ol")[2]
+    assert re.findall(r"<li>(.*?)</li>", notes) == [
+        "it serves one request at a time", "it has no limit", "it keeps none",
+    ]  # fmt: skip
+
+
+def test_what_could_not_be_matched_is_a_finding_with_its_numbers(tmp_path):
+    run = run_of(tmp_path, [{"resolved": {"kv_cache_tokens": 7000, "prefix_cache": False}}])
+    found = {finding.check: finding for finding in findings(run)}["terms_not_matched"]
+    assert found.text == (
+        "2 values could not be matched (vllm bf16: KV cache, tokens asked 8,192, got 7,000; vllm bf16: "
+        "prefix cache asked on, got off)."
+    )
+
+
+def test_what_could_not_be_told_is_a_finding_with_its_clause(tmp_path):
+    run = run_of(tmp_path, [{"unmatched": {"kv_cache_tokens": "it grows"}}])
+    found = {finding.check: finding for finding in findings(run)}["terms_not_matched"]
+    assert "KV cache, tokens asked 8,192, could not be told: it grows" in found.text
+
+
+def test_values_of_several_deployments_are_told_once(tmp_path):
+    plan = plan_of([served("vllm", "bf16"), served("vllm", "awq")], [Load()])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start in plan.starts:
+        write_start(tmp_path, start_record(start, 90 * S, resolved={"prefix_cache": False}))
+    found = {finding.check: finding for finding in findings(open_run(tmp_path))}["terms_not_matched"]
+    said = "2 values could not be matched (vllm bf16, vllm awq: prefix cache asked on, got off)."
+    assert found.text == said
+
+
+def two_servers(path, *resolved):
+    plan = plan_of([served("vllm", "bf16"), served("sglang", "bf16")], [Load()])
+    store.write_record(path / "run.json", run_record(plan))
+    for start, said in zip(plan.starts, resolved, strict=True):
+        write_start(path, start_record(start, 90 * S, resolved=said))
+    return open_run(path)
+
+
+@pytest.mark.parametrize(("tokens", "is_uneven"), [(8448, False), (16384, True)])
+def test_kv_caches_that_differ_by_their_rounding_are_the_same_everywhere(tmp_path, tokens, is_uneven):
+    run = two_servers(tmp_path, {"kv_cache_tokens": 8192}, {"kv_cache_tokens": tokens})
+    row = next(row for row in ledger_of(run).rows if row.term.name == "kv_cache_tokens")
+    assert row.is_uneven is is_uneven
+
+
+def test_unequal_threads_are_a_finding_and_marked(tmp_path):
+    run = two_servers(tmp_path / "unlike", {"threads": 1}, {"threads": 2})
+    assert processor_use(run) == (
+        "threads as they say (1: vllm bf16; 2: sglang bf16). One that is faster may only use more of it."
+    )
+    assert "threads not the same everywhere" in plain(fairness(write_report(tmp_path / "unlike")))
+    assert processor_use(two_servers(tmp_path / "alike", {"threads": 2}, {"threads": 2})) is None
+    assert processor_use(two_servers(tmp_path / "silent", {"threads": 2}, {})) is None
+
+
+@pytest.mark.parametrize(("second_cores", "is_found"), [(1.4, False), (1.9, True)])
+def test_unequal_use_of_the_processor_is_a_finding_and_in_a_table(tmp_path, second_cores, is_found):
+    run = two_servers(tmp_path, {}, {})
+    for start, cores in zip(run.record.plan.starts, (1.0, second_cores), strict=True):
+        samples = [
+            HostSample(90 * S + k * S // 10, GIB, k / 10 * cores, 4, 1, 0, None, 4 * GIB, 97.0)
+            for k in range(250)
+        ]
+        write_start(tmp_path, start_record(start, 90 * S), samples)
+        write_cell(tmp_path, start.cells[0], start, [row(0, 103 * S)], summary(100 * S))
+    found = processor_use(open_run(tmp_path))
+    said = "at 1 user they kept from 1.0 (vllm bf16) to 1.9 (sglang bf16) cores busy."
+    assert found is not None and found.startswith(said) if is_found else found is None
+    page = plain(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert f"sglang bf16 1 user {second_cores}" in page.partition("Processor in the windows")[2]
+
+
+def test_programs_built_for_other_instructions_are_a_finding(tmp_path):
+    plain_build, wide = "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0", "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 1"
+    programs = [served("llama_cpp", "bf16", "xllamacpp"), served("llama_cpp", "bf16", "llama-server")]
+    plan = plan_of([*programs, served("vllm", "bf16")], [Load()])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    for start, said in zip(plan.starts, (plain_build, wide, None), strict=True):
+        resolved = {"cpu_features": said} if said else {}
+        write_start(tmp_path, start_record(start, 90 * S, resolved=resolved))
+    found = {finding.check: finding.text for finding in findings(open_run(tmp_path))}
+    assert found["builds_differ"].startswith("llama_cpp (xllamacpp) bf16: without AVX512, which")
+    write_start(tmp_path, start_record(plan.starts[0], 90 * S, resolved={"cpu_features": wide}))
+    assert "builds_differ" not in {finding.check for finding in findings(open_run(tmp_path))}
+
+
+def processor_use(run) -> str | None:
+    found = {finding.check: finding.text for finding in findings(run)}
+    return found.get("processor_use_differs")
+
+
+def test_stand_ins_and_single_requests_are_marked_wherever_a_deployment_is_named(engines):
+    text = plain(engines.read_text(encoding="utf-8"))
+    assert len(re.findall("sglang bf16 ✕ stand-in kernels", text)) > 5
+    assert len(re.findall("transformers bf16 ≠ prompts C ▲ one request at a time", text)) > 5
+
+
+def test_a_deployment_that_never_started_has_its_column(tmp_path):
+    run = run_of(tmp_path, [{"status": "failed", "ready_ns": None}])
+    other = replace(run.record.plan.starts[0].deployment, label="vllm other")
+    first = run.record.plan.starts[0]
+    plan = replace(run.record.plan, starts=(first, replace(first, index=1, deployment=other, cells=())))
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    assert fairness(write_report(tmp_path)).count('<th scope="col"') == 3
+
+
+def fairness(path) -> str:
+    page = path.read_text(encoding="utf-8")
+    return page.partition('<section id="fairness">')[2].partition("</section>")[0]
+
+
+def plain(markup: str) -> str:
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", markup, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))

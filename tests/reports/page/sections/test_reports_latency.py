@@ -1,0 +1,116 @@
+"""The latency section: what is open and folded, and its distributions with objectives, starts and turns."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from make_run import deployment
+from page_data import charts_of
+from repeated_run import Made, repeated_run
+
+from harness.contracts import Load, Objective
+from reports import open_run, write_report
+from reports.page.sections.distributions import STEPS_AT_MOST, steps_each
+from reports.words.load_cases import load_points
+
+LOADS = (Load(concurrency=1), Load(concurrency=4))
+FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")
+NAMES = ["ttft_s", "itl_s", "tpot_s", "e2e_s"]
+
+
+def section_of(page: str) -> str:
+    return page.partition('<section id="latency"')[2].partition("</section>")[0]
+
+
+def page_of(path, **changes) -> str:
+    made = [Made(FP16), Made(VLLM, slow=2.0)]
+    return write_report(repeated_run(path, made, LOADS, 3, **changes)).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return page_of(tmp_path_factory.mktemp("latency"))
+
+
+def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
+    shown, _, folded = section_of(page).partition("<summary>Distributions and maps at 1 user</summary>")
+    assert re.findall(r'data-chart="ecdf-(\w+)-0"', shown) == NAMES
+    assert re.findall(r'data-chart="ecdf-(\w+)-1"', folded) == NAMES
+    assert "<h3>Distributions at 4 users</h3>" in shown
+    assert 'data-chart="map-ttft_s-0-0"' in shown
+    assert 'data-chart="map-ttft_s-1-0"' in folded
+    assert '<div data-load="4 users">' in shown
+    assert '<div data-load="1 user">' in shown[-200:]
+
+
+def test_percentiles_of_ttft_and_tpot_come_first_and_the_rest_is_folded(page) -> None:
+    shown, _, rest = section_of(page).partition("<summary>ITL, E2E and p99 by load</summary>")
+    assert re.findall(r'data-chart="(\w+-p\d+)-0"', shown) == ["ttft_s-p50", "tpot_s-p50"]
+    # Some 27 requests of each start have no p95; their gaps do.
+    folded = rest.partition("<h3>")[0]
+    assert re.findall(r'data-chart="(\w+-p\d+)-0"', folded) == ["itl_s-p50", "itl_s-p95", "e2e_s-p50"]
+
+
+def test_the_section_has_one_legend(page) -> None:
+    assert len(re.findall(r'class="mark"', section_of(page).partition("<table")[0])) == 2
+    assert section_of(page).count("A hue is an engine") == 1
+
+
+def test_a_distribution_has_the_curve_of_each_start_and_turn(page) -> None:
+    chart = charts_of(page)["ecdf-ttft_s-0"]
+    first = chart["traces"][0]
+    assert first["meta"]["of"] == {"deployment": "llama_cpp fp16", "load": "4 users"}
+    assert sorted(first["meta"]["by_start"]) == ["1", "2", "3"]
+    assert sorted(first["meta"]["by_turn"]) == ["1", "2"]
+    # TTFT is 95 ms in the third start, 100 in the first and 110 in the second: 29, 27 and 25 requests.
+    assert first["x"][1:] == [95.0, 100.0, 110.0]
+    assert first["y"] == pytest.approx([0, 29 / 81, 56 / 81, 1], abs=1e-4)
+    assert first["meta"]["by_start"] == {"1": [0, 0, 1, 1], "2": [0, 0, 0, 1], "3": [0, 1, 1, 1]}
+    assert first["meta"]["n_by_start"] == {"1": ["27"], "2": ["25"], "3": ["29"]}
+    assert first["text"] == "n = 81"
+    assert ">p50 ms, starts together</th>" in section_of(page)
+    assert "%{text}" in first["hovertemplate"]
+
+
+def test_a_distribution_is_titled_by_the_verdicts_on_its_median(page) -> None:
+    said = "llama_cpp fp16 has the lowest TTFT p50 at 4 users"
+    drawn = (
+        section_of(page).partition("Distributions at 4 users")[2].partition('data-chart="ecdf-ttft_s-0"')[0]
+    )
+    assert f'<figcaption>{said}</figcaption><p class="quantity">TTFT at 4 users</p>' in drawn
+
+
+def test_the_curves_of_a_folded_load_are_of_all_starts(page) -> None:
+    meta = charts_of(page)["ecdf-ttft_s-1"]["traces"][0]["meta"]
+    assert meta == {"of": {"deployment": "llama_cpp fp16", "load": "1 user"}}
+
+
+def test_an_objective_is_a_corner_in_the_distribution_it_is_on(tmp_path) -> None:
+    slo = (Objective("ttft_s", 0.95, 0.15), Objective("tpot_s", 0.9, 10.0), Objective("success", 0.99))
+    page = page_of(tmp_path, slo=slo)
+    *lines, corner = charts_of(page)["ecdf-ttft_s-0"]["traces"]
+    assert len(lines) == 2
+    assert corner["x"][1:] == [150.0, 150.0, 150.0]
+    assert corner["y"][:3] == [0.95, 0.95, 0.0]
+    assert corner["text"][3].strip() == "SLO: 95 % within 150 ms"
+    assert "meta" not in corner
+    # TTFT is 200 ms on vllm and 100 on llama_cpp; 81 requests that are all kept, or broken.
+    assert (
+        "<figcaption>Only llama_cpp fp16 holds p95 TTFT within 150 ms at 4 users</figcaption>"
+        in section_of(page)
+    )
+    # 10 s lie far beyond 40 ms.
+    assert len(charts_of(page)["ecdf-tpot_s-0"]["traces"]) == 2
+    assert "SLO: 90 % within 10,000 ms is beyond the frame." in section_of(page)
+    assert len(charts_of(page)["ecdf-e2e_s-0"]["traces"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("points", "split", "steps"), [(1, 1, STEPS_AT_MOST), (20, 0, 281), (20, 1, 261), (1000, 1, 60)]
+)
+def test_many_lines_have_fewer_steps_each(tmp_path, points: int, split: int, steps: int) -> None:
+    """Two deployments' four latencies have 16 lists per load, with a start and two turns 24 more."""
+    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(VLLM)], LOADS[:1], 1))
+    (found,) = load_points(run).values()
+    assert steps_each(run, found * points, found * split) == steps

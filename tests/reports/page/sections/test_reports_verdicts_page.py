@@ -1,0 +1,369 @@
+"""Verdicts on the page: the answer, the tables and charts, and what is said where there are none."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from importlib import resources
+
+import pytest
+from make_run import HOSTILE, deployment
+from page_data import charts_of
+from repeated_run import LOADS, Made, repeated_run, three
+from test_reports_page import contrast, luminance
+
+from harness.contracts import CompareTerms, Load, Objective, SearchTerms
+from reports import open_run, write_report
+from reports.page import forest
+from reports.page.forest import ratio_ticks
+from reports.page.looks import looks
+from reports.page.sections import paired, verdicts
+from reports.stats.family import Verdict
+from reports.verdicts.comparisons import comparisons_of
+from reports.words.answer import answer_of
+from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
+
+FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
+VLLM, AWQ = deployment("vllm", "fp16"), deployment("vllm", "awq")
+ONE = (Load(concurrency=4),)
+NOISE = (1.01, 1.0, 0.99, 1.0, 1.01)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return repeated_run(tmp_path_factory.mktemp("three"), three())
+
+
+@pytest.fixture(scope="module")
+def page(run_dir):
+    return write_report(run_dir).read_text(encoding="utf-8")
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def plain(markup: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
+
+
+def answer(path, made, **given) -> str:
+    return " ".join(answer_of(open_run(repeated_run(path, made, **{"loads": ONE, **given}))).sentences)
+
+
+# --- words -----------------------------------------------------------------------------------------
+
+
+def ratio(kind, mean, low, high, **more) -> Verdict:
+    return Verdict(kind, mean, low, high, k=5, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "word"),
+    [
+        ("output_tokens_per_s", "better", "faster"),
+        ("ttft_s.p50", "worse", "slower"),
+        ("memory_peak_bytes", "better", "smaller"),
+        ("ttft_s.p50", "same", "same within 5 %"),
+        ("ttft_s.p50", "unknown", "cannot tell"),
+        ("ttft_s.p50", "none", "no verdict"),
+    ],
+)
+def test_a_verdict_is_a_word_of_its_metric(name, kind, word):
+    assert word_of(name, Verdict(kind), 0.05) == word
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (ratio("better", 1.312, 1.238, 1.3815), "1.31x [1.24, 1.38]"),
+        (ratio("better", 0.0412, 0.0381, 0.0449), "0.041x [0.038, 0.045]"),
+        # What was told from 1 does not read as 1.
+        (ratio("better", 1.031, 1.0011, 1.0613), "1.031x [1.001, 1.061]"),
+        (ratio("unknown", 1.031, 0.9991, 1.0613), "1.03x [1.00, 1.06]"),
+        (ratio("unknown", 1.5, 0.00001, 2e9), "1.50x [<0.01, >1,000]"),
+        # An interval that two places would not show has more, four at most.
+        (ratio("better", 0.58123, 0.57912, 0.58334), "0.581x [0.579, 0.583]"),
+        (ratio("better", 0.581234, 0.581229, 0.581239), "0.5812x [0.5812, 0.5812]"),
+        (ratio("same", 1.0004, 0.9961, 1.0047), "1.000x [0.996, 1.005]"),
+        (ratio("same", 1.0, 1.0, 1.0), "1.00x [1.00, 1.00]"),
+        (Verdict("none", 1.1, 0.0, float("inf"), k=1), ""),
+        (Verdict("none"), ""),
+    ],
+)
+def test_a_ratio_stands_with_its_interval_or_not_at_all(verdict, text):
+    assert ratio_text("output_tokens_per_s", verdict) == text
+
+
+def test_an_additive_metric_is_a_difference_in_its_unit():
+    verdict = ratio("worse", -0.021, -0.03, -0.012, is_log=False)
+    assert ratio_text("success_share", verdict) == "−2.1 [−3.0, −1.2] %"
+
+
+def test_a_heading_names_value_and_unit():
+    assert heading_of("ttft_s.p95") == "TTFT p95 ms"
+    assert heading_of("output_tokens_per_s") == "output tokens/s"
+    assert heading_of("cost_per_million_output_tokens", "EUR") == "cost per million output tokens EUR"
+    assert title_of("memory_peak_bytes") == "peak memory"
+
+
+# --- answer ----------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_the_proven_best_with_interval_load_and_memory(run_dir):
+    found = answer_of(open_run(run_dir))
+    (said,) = found.sentences
+    # 1 / 0.8 of the tokens/s, from half the memory, at the higher of two loads
+    assert re.fullmatch(
+        r"llama_cpp gguf-q8_0\. At 4 users it gives 1\.25x \[1\.\d\d, 1\.\d\d\] the output tokens/s of "
+        r"llama_cpp fp16, in 0\.50x \[0\.50, 0\.50\] of its peak memory; what its quantization costs in "
+        r"quality was not measured\.",
+        said,
+    )
+    assert found.basis.startswith("95 %, corrected for 16 comparisons, after Holm;")
+
+
+def test_no_order_is_claimed_among_those_that_are_ahead(tmp_path):
+    said = answer(tmp_path, [Made(FP16), Made(VLLM, 0.79, per_repeat=NOISE), Made(AWQ, 0.8)])
+    assert said.startswith("vllm fp16. At 4 users it gives")
+    assert "Also faster: vllm awq 1.2" in said
+    assert said.endswith("(not compared with vllm fp16).")
+
+
+def test_an_order_that_was_asked_and_not_found_is_not_proven(tmp_path):
+    made = [Made(FP16), Made(VLLM, 0.79, per_repeat=(1.05, 0.99, 0.94, 1.02, 1.0)), Made(AWQ, 0.8)]
+    said = answer(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
+    assert said.endswith("(not told apart from vllm fp16).")
+
+
+def test_others_ahead_that_are_the_same_as_the_first_are_called_so(tmp_path):
+    made = [Made(FP16), Made(VLLM, 0.799), Made(AWQ, 0.8)]
+    said = answer(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
+    assert said.endswith("(the same within 5 % as vllm fp16).")
+
+
+def test_the_baseline_is_beside_all_others_wherever_it_stands_in_the_plan(tmp_path):
+    """Asked for by compare.baseline, and last of the plan: no pair with it is one of the others."""
+    terms = CompareTerms(metrics=("output_tokens_per_s",), baseline="vllm awq")
+    made = [Made(FP16), Made(VLLM, per_repeat=NOISE), Made(AWQ, 0.8)]
+    path = repeated_run(tmp_path, made, ONE, compare=terms, slo=(Objective("ttft_s", 0.95, 0.5),))
+    found = verdicts.section(open_run(path)).body.text
+    between = plain(found.partition("<summary>Between the others</summary>")[2].partition("</details>")[0])
+    assert "vllm fp16 llama_cpp fp16" in between
+    assert "vllm awq" not in between
+
+
+def test_the_same_within_the_margin_is_an_answer(tmp_path):
+    said = answer(tmp_path, [Made(FP16), Made(VLLM, per_repeat=NOISE)])
+    assert said.startswith(
+        "No difference. At 4 users all have the same output tokens/s as llama_cpp fp16 within 5 %: vllm fp16 "
+    )
+
+
+def test_nobody_wins_where_nothing_is_proven(tmp_path):
+    wild = (1.3, 0.8, 1.2, 0.75, 1.0)
+    said = answer(tmp_path, [Made(FP16), Made(VLLM, 1.0, per_repeat=wild), Made(Q8, 1.3)])
+    assert said.startswith(
+        "No winner. At 4 users nothing is proven faster than llama_cpp fp16 in output tokens/s;"
+    )
+    assert "slower: llama_cpp gguf-q8_0 0.77x [" in said
+    assert "cannot tell: vllm fp16 " in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"repeats": 2}, "A verdict needs 3 starts of each deployment or more, here 2."),
+        ({"start_changes": lambda start: {"attached": True}}, "The server was running already"),
+    ],
+)
+def test_no_winner_without_a_verdict_but_the_reason(tmp_path, given, said):
+    found = answer(tmp_path, [Made(FP16), Made(Q8, 0.5)], **given)
+    assert found.startswith(f"No winner. {said}")
+    assert "The values stand side by side." in found
+
+
+def test_models_are_not_compared_and_one_deployment_is_nothing_to_compare(tmp_path):
+    other = replace(deployment("vllm", "fp16", model="other-lm"), label="vllm other")
+    two = answer(tmp_path / "two", [Made(FP16), Made(other)], repeats=3)
+    assert two == "No winner. Deployments of different models are not compared."
+    one = answer(tmp_path / "one", [Made(FP16)])
+    values = "output tokens/s 33.2 [30.0, 36.8], TTFT p50 100 [90, 110] ms, "
+    assert one.startswith(f"llama_cpp fp16. At 4 users: {values}")
+    assert one.endswith("The run has one deployment, so nothing is compared.")
+
+
+# --- section ---------------------------------------------------------------------------------------
+
+
+def test_the_section_has_rule_ratio_interval_and_word(page):
+    text = plain(section_of(page, "verdicts"))
+    assert "95 %, corrected for 16 comparisons, after Holm; same: within 5 %." in text
+    assert "Block = one repeat" in text
+    assert re.search(r"llama_cpp gguf-q8_0 .*?1\.25x \[1\.\d\d, 1\.\d\d\] faster", text)
+    assert "0.50x [0.50, 0.50] smaller" in text
+    assert "same within 5 %" in text
+    assert text.index("At 4 users") < text.index("At 1 user")
+
+
+def test_a_word_has_its_class_so_that_colour_is_never_alone(page):
+    said = re.findall(r'class="verdict (\w+)">([^<]*)<', section_of(page, "verdicts"))
+    assert {kind for kind, _ in said} == {"better", "same"}
+    assert {word.strip() for kind, word in said if kind == "better"} == {"faster", "smaller"}
+
+
+def test_a_ratio_chart_draws_each_interval_on_a_log_axis_with_the_margin(page):
+    chart = charts_of(page)["verdicts-output_tokens_per_s-0"]
+    assert chart["layout"]["xaxis"]["type"] == "log"
+    band, line = chart["layout"]["shapes"]
+    assert (band["x0"], band["x1"]) == (pytest.approx(1 / 1.05), 1.05)
+    assert (line["x0"], line["x1"]) == (1.0, 1.0)
+    points = [trace for trace in chart["traces"] if trace["mode"] == "markers"]
+    assert [round(trace["x"][0], 2) for trace in points] == [1.25, 1.0]
+    low, high = next(trace["x"] for trace in chart["traces"] if trace["mode"] == "lines")
+    assert low < points[0]["x"][0] < high
+
+
+def test_many_rows_leave_only_the_load_told_first_open(tmp_path):
+    loads = [Load(concurrency=n) for n in (1, 2, 4)]
+    made = [Made(each, per_repeat=NOISE) for each in (FP16, Q8, VLLM, AWQ)]
+    made += [Made(deployment("tgi", "fp16"), 0.8)]
+    terms = CompareTerms(metrics=("ttft_s.p50",))
+    path = repeated_run(tmp_path, made, loads, repeats=3, requests=15, compare=terms)
+    found = verdicts.section(open_run(path)).body.text
+    assert re.findall(r"<h3>(.*?)</h3>", found) == ["At 4 users"]
+    folded = re.findall(r"<summary>(At .*?)</summary>", found)
+    assert [title.partition(":")[0] for title in folded] == ["At 2 users", "At 1 user"]
+    assert "TTFT p50: 3 same within 5 %, 1 faster" in folded[0]
+
+
+def test_without_verdicts_the_section_says_why_and_repeats_no_values(tmp_path):
+    found = verdicts.section(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
+    text = plain(found.body.text)
+    assert "No verdicts: a verdict needs 3 starts of each deployment or more, here 2. Give repeats=5" in text
+    assert "<table" not in found.body.text
+    assert not found.charts
+
+
+def test_a_pair_without_a_verdict_says_why(tmp_path):
+    def replaced(start):
+        return {"resolved": {"kernel_stand_in": f"pure Python {HOSTILE}"}} if start.deployment == Q8 else {}
+
+    path = repeated_run(tmp_path, three(), ONE, start_changes=replaced)
+    found = verdicts.section(open_run(path)).body.text
+    assert "no verdict" in plain(found)
+    assert "llama_cpp gguf-q8_0: pure Python" in plain(found)
+    assert "<script>" not in found
+
+
+def test_differences_have_a_linear_axis_and_no_band(tmp_path):
+    terms = CompareTerms(metrics=("success_share",))
+    fails = Made(Q8, changes=lambda number: {"outcome": "timeout"} if number % 5 == 1 else {})
+    path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
+    (chart,) = verdicts.section(open_run(path)).charts
+    layout = chart.layout
+    assert "type" not in layout["xaxis"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [0.0]
+    assert "%" in layout["xaxis"]["title"]["text"]
+
+
+def test_one_deployment_has_no_verdicts(tmp_path):
+    run = open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3))
+    assert verdicts.section(run) is None
+    assert paired.section(run) is None
+
+
+def test_a_search_compares_its_answers_elsewhere(tmp_path):
+    run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
+    assert "a search tries other loads" in comparisons_of(run).why_none
+    assert verdicts.section(run) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.97, 1.03), (0.9, 1.3), (0.5, 1.1), (0.4, 6.0), (0.05, 20), (1e-3, 9)]
+)
+def test_ticks_of_ratios_are_few_and_have_one(low, high):
+    ticks = ratio_ticks(low, high)
+    assert 1.0 in ticks
+    assert 2 <= len(ticks) <= 9
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_a_long_name_above_its_row_takes_two_lines_and_is_escaped(run_dir):
+    look = looks(open_run(run_dir))["vllm fp16"]
+    names = ["vllm: faster", f"<b> {'x' * 40}: same within 5 % \u25b2 2"]
+    rows = [forest.Row(look, name, 1.2, 1.1, 1.3, "") for name in names]
+    texts = [each["text"] for each in forest.ratio_layout(rows, "ratio", 0.05)["annotations"]]
+    assert texts == ["vllm: faster", f"&lt;b&gt; {'x' * 40}:<br>same within 5 % \u25b2 2"]
+    assert forest.height_px(rows) > forest.height_px([rows[0], rows[0]])
+
+
+def test_an_interval_beyond_any_sense_does_not_squeeze_the_others(run_dir):
+    look = looks(open_run(run_dir))["vllm fp16"]
+    rows = [forest.Row(look, "a", 1.2, 1.1, 1.3, ""), forest.Row(look, "b", 0.9, 1e-5, 1e6, "")]
+    low, high = forest.ratio_layout(rows, "ratio", 0.05)["xaxis"]["range"]
+    assert 0.2 < 10**low < 0.9
+    assert 1.3 < 10**high < 5
+
+
+def test_words_of_verdicts_are_readable_in_both_themes():
+    style = resources.files("reports.page").joinpath("style.css").read_text()
+    for theme in style.partition("@media (prefers-color-scheme: dark)")[::2]:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", theme))
+        for word, ground in itertools.product(("good", "bad", "mut", "fg"), ("card", "bg")):
+            assert contrast(luminance(colours[word]), luminance(colours[ground])) >= 4.5
+
+
+# --- the same requests -----------------------------------------------------------------------------
+
+
+def test_the_paired_view_shows_deltas_agreement_and_what_it_cannot_show(page):
+    text = plain(section_of(page, "paired"))
+    assert "Requests of one start are not independent" in text
+    assert "No verdict comes from it" in text
+    assert "first turns have the same prompt for sure" in text
+    assert re.search(r"llama_cpp gguf-q8_0 \d+ −\d\d\.\d ▲ \d −\d\d\.\d to −\d\d\.\d 100 %", text)
+
+
+def test_pairs_by_turn_bear_their_marks(page):
+    by_turn = plain(section_of(page, "paired").partition("<summary>By turn</summary>")[2])
+    assert re.search(r"llama_cpp gguf-q8_0 1 \d+ −\d\d\.\d ▲ \d −\d\d\.\d to −\d\d\.\d 100 %", by_turn)
+
+
+def test_the_paired_chart_has_a_line_per_deployment_around_zero(page):
+    chart = charts_of(page)["paired-0"]
+    points = [trace for trace in chart["traces"] if trace["mode"] == "markers"]
+    assert [trace["name"] for trace in points] == ["llama_cpp gguf-q8_0", "vllm fp16"]
+    assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0.0]
+
+
+# --- what it is about ------------------------------------------------------------------------------
+
+
+def test_rows_say_which_deployment_and_load_they_are_about(page):
+    for name in ("verdicts", "summary"):
+        rows = re.findall(r'<tr data-deployment="([^"]+)" data-load="([^"]+)"', section_of(page, name))
+        assert {("vllm fp16", "4 users"), ("llama_cpp fp16", "1 user")} <= set(rows), name
+    starts = re.findall(r'<tr data-deployment="[^"]+" data-load="[^"]+" data-start="(\d)"', page)
+    assert set(starts) == set("12345")
+
+
+def test_a_chart_of_verdicts_has_its_finding_as_title_and_says_what_each_row_is_about(page):
+    section = section_of(page, "verdicts")
+    title = "Output tokens/s: llama_cpp gguf-q8_0 faster than llama_cpp fp16; vllm fp16 the same within 5 %"
+    figure = section.partition('id="chart-verdicts-output_tokens_per_s-0"')[2].partition("</figure>")[0]
+    assert plain(figure.partition("<figcaption")[2].partition("</figcaption>")[0]).endswith(title)
+    assert "Output tokens/s at 4 users" in figure
+    chart = charts_of(page)["verdicts-output_tokens_per_s-0"]
+    of = {"deployment": "vllm fp16", "load": "4 users"}
+    assert of in [trace["meta"]["of"] for trace in chart["traces"]]
+    assert of in [each["of"] for each in chart["layout"]["annotations"]]
+
+
+def test_a_chart_in_which_nothing_is_decided_is_titled_by_its_quantity(tmp_path):
+    wild = (1.3, 0.8, 1.2, 0.75, 1.0)
+    terms = CompareTerms(metrics=("ttft_s.p50",))
+    path = repeated_run(tmp_path, [Made(FP16), Made(VLLM, per_repeat=wild)], ONE, compare=terms)
+    [chart] = verdicts.section(open_run(path)).charts
+    assert (chart.title, chart.quantity) == ("TTFT p50 at 4 users", "")

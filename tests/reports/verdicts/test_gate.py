@@ -1,0 +1,320 @@
+"""The gate: pass, fail and inconclusive by hand-worked intervals; its files and exit codes."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from make_run import HOSTILE, S, deployment, failed_row
+from make_sides import A, B, rows_of, sides_run
+from rich.console import Console
+from typer.testing import CliRunner
+
+from harness.cli.app import app
+from harness.cli.show.compare_text import print_gate
+from harness.contracts import GateTerms, Load
+from harness.errors import UserError
+from reports import gate_runs, gate_to_builtins
+from reports.stats.intervals import Estimate
+from reports.two_runs.gate import more_repeats
+from reports.two_runs.gate_files import junit_text, markdown_text
+from reports.two_runs.gate_limit import check_metric, limit_text
+from reports.two_runs.side_values import Mark
+
+TTFT = GateTerms("ttft_s.p50", 0.05)
+STEADY = (100.0, 100.5, 101.0)
+SLOWER = tuple(1.1 * value for value in STEADY)
+# Welch's interval of these against STEADY at 95 % is 1.050 [1.023, 1.078]: neither side of 1.05.
+ON_THE_LIMIT = tuple(1.05 * value for value in (99.0, 100.5, 102.0))
+
+
+def gated(folder, base=STEADY, new=STEADY, terms=TTFT, base_has=None, new_has=None):
+    sides_run(folder / "base", {A: base}, **(base_has or {}))
+    sides_run(folder / "new", {A: new}, **(new_has or {}))
+    return gate_runs(folder / "base", folder / "new", terms)
+
+
+@pytest.mark.parametrize(
+    ("new", "outcome", "code"),
+    [(STEADY, "pass", 0), ((50.0, 50.5, 51.0), "pass", 0), (SLOWER, "fail", 1),
+     (ON_THE_LIMIT, "inconclusive", 3)],
+)  # fmt: skip
+def test_the_whole_interval_decides(tmp_path, new, outcome, code):
+    gate = gated(tmp_path, new=new)
+    assert (gate.outcome, gate.exit_code, gate.cases[0].outcome) == (outcome, code, outcome)
+
+
+def test_the_regression_is_welchs_interval_around_the_ratio(tmp_path):
+    [case] = gated(tmp_path, new=tuple(1.2 * value for value in (100 / 1.1, 100, 110)),
+                   base=(100 / 1.1, 100, 110)).cases  # fmt: skip
+    # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
+    assert case.regression == pytest.approx(1.2, rel=1e-4)
+    assert (case.low, case.high) == pytest.approx((1.2 / 1.2412, 1.2 * 1.2412), rel=1e-3)
+    assert case.regression_text("ttft_s.p50") == "1.200x [0.967, 1.489]"
+
+
+def test_worse_is_above_one_whichever_way_the_metric_is_better(tmp_path):
+    """Half the requests with as many tokens each: half the tokens per second."""
+    halves = [rows_of(100, 16) for _ in range(3)]
+    wholes = [rows_of(100, 32) for _ in range(3)]
+    gate = gated(tmp_path, wholes, halves, GateTerms("output_tokens_per_s"))
+    assert gate.cases[0].regression == pytest.approx(2.0, rel=1e-3)
+    assert gate.outcome == "fail"
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.951, "pass"), (0.949, "fail")])
+def test_five_percent_of_a_rate_are_five_percent_less(tmp_path, share, outcome):
+    """The same tokens in each start, so that the intervals are points: NEW has 95.1 % or 94.9 % of them."""
+    base, new = (
+        [rows_of(100, 16, output_tokens=count) for _ in range(3)] for count in (1000, round(1000 * share))
+    )
+    gate = gated(tmp_path, base, new, GateTerms("output_tokens_per_s", 0.05))
+    assert gate.cases[0].regression == pytest.approx(1 / share, rel=1e-3)
+    assert gate.outcome == outcome
+    assert limit_text("output_tokens_per_s", 0.05) == "1.053x (5 % less)"
+
+
+def test_a_limit_that_lets_everything_pass_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^gate.max_regression=100%: output_tokens_per_s cannot fall by more"
+    ):
+        gated(tmp_path, terms=GateTerms("output_tokens_per_s", 1.0))
+
+
+def with_failures(failed):
+    return [*rows_of(100, 50 - failed), *(failed_row(90 + k, (102 + k) * S) for k in range(failed))]
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0.05, "fail"), (0.1, "pass")])
+def test_a_share_is_gated_by_its_difference(tmp_path, limit, outcome):
+    """From 100 % to 92 % is worse by 8 percentage points."""
+    gate = gated(tmp_path, [with_failures(0)] * 3, [with_failures(4)] * 3, GateTerms("success_share", limit))
+    assert gate.cases[0].regression == pytest.approx(0.08)
+    assert gate.cases[0].regression_text("success_share") == "+8.00 [+8.00, +8.00] %"
+    assert gate.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("send_lag_s.p50", "is compared by its difference"), ("energy_j_per_output_token", "by its difference"),
+     ("input_tokens", "neither better nor worse"), ("ttft_s", "ttft_s.p95"), ("nonesuch", "no such metric")],
+)  # fmt: skip
+def test_metrics_that_cannot_be_gated_are_refused(name, why):
+    with pytest.raises(UserError, match=re.escape(why)) as caught:
+        check_metric(name)
+    assert str(caught.value).startswith(f"gate.metric={name}: ")
+
+
+# --- inconclusive ----------------------------------------------------------------------------------
+
+
+def test_needed_repeats_are_the_fewest_whose_expected_interval_separates():
+    """Deviation 0.06, 0.05 from the limit: t(7) x 0.06 / sqrt(8) = 0.0502, t(8) x 0.06 / sqrt(9) = 0.0461."""
+    seen = Estimate(mean=0.10, error=0.06 / math.sqrt(4), df=3.0, k=4, is_log=True)
+    assert more_repeats(seen, 0.05, 0.95) == 5
+    assert more_repeats(replace(seen, mean=0.0), 0.05, 0.95) == 5
+    assert more_repeats(replace(seen, mean=0.0501), 0.05, 0.95) is None
+    assert more_repeats(seen, 0.05, 0.99) > 5
+
+
+def test_a_ratio_on_the_limit_needs_more_than_a_hundred(tmp_path):
+    [case] = gated(tmp_path, new=ON_THE_LIMIT).cases
+    assert case.more_repeats is None
+    assert case.why == "needs more than 100 more repeats: what was seen is close to the limit"
+
+
+def test_an_inconclusive_gate_says_how_many_repeats_it_needs(tmp_path):
+    gate = gated(tmp_path, new=tuple(1.03 * value for value in (97.5, 100.5, 103.5)))
+    assert gate.cases[0].more_repeats in range(1, 20)
+    assert gate.summary.endswith(f"needs about {gate.cases[0].more_repeats} more repeats")
+
+
+def test_two_starts_are_inconclusive(tmp_path):
+    gate = gated(tmp_path, STEADY[:2], SLOWER[:2])
+    assert gate.outcome == "inconclusive"
+    assert gate.cases[0].why == "a verdict needs 3 starts of each or more, here 2 and 2"
+
+
+def test_what_is_not_comparable_is_inconclusive(tmp_path):
+    gate = gated(tmp_path, new_has={"environment": {"machine": {"cpu_model": "Other"}}})
+    assert gate.exit_code == 3
+    assert gate.cases[0].why.startswith("machine.cpu_model: Test CPU and Other")
+
+
+def test_a_percentile_that_a_side_lacks_says_how_many_requests_it_needs(tmp_path):
+    [case] = gated(tmp_path, terms=GateTerms("ttft_s.p99")).cases
+    assert case.outcome == "inconclusive"
+    assert re.match(r"BASE: p99 needs n of \d{3,} or more, here n = 16 \(3 of 3 starts\)", case.why)
+
+
+def test_nothing_in_common_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="cannot be compared: no deployment, scenario and load in common"):
+        gated(tmp_path, new_has={"loads": [Load(concurrency=7)]})
+
+
+# --- several cases ---------------------------------------------------------------------------------
+
+
+def test_one_failed_case_fails_the_whole_and_all_are_one_family(tmp_path):
+    sides_run(tmp_path / "base", {A: STEADY, B: STEADY, "tgi fp16": STEADY})
+    sides_run(tmp_path / "new", {A: STEADY, B: SLOWER, "sglang fp16": STEADY})
+    gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
+    outcomes = [(case.deployment, case.outcome) for case in gate.cases]
+    assert outcomes == [(A, "pass"), (B, "fail"), ("tgi fp16", "inconclusive")]
+    assert (gate.outcome, gate.family) == ("fail", 2)
+    assert [each.why for each in gate.left_out] == ["only NEW has it"]
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """NEW lacks a deployment of BASE, and has others' requests fail."""
+    folder = tmp_path_factory.mktemp("unseen")
+    sides_run(folder / "base", {A: STEADY, B: STEADY})
+    sides_run(folder / "new", {A: [with_failures(2)] * 3})
+    return gate_runs(folder / "base", folder / "new", TTFT)
+
+
+def test_what_new_does_not_have_is_inconclusive(unseen):
+    seen, other = unseen.cases
+    assert (seen.outcome, other.outcome, other.why) == (
+        "pass", "inconclusive", "NEW has no vllm fp16, chat_multi_turn, 1 user",
+    )  # fmt: skip
+    assert (unseen.exit_code, unseen.left_out) == (3, ())
+    assert other.base.mean == pytest.approx(0.1005, rel=1e-3)
+    assert unseen.summary == f"INCONCLUSIVE: ttft_s.p50 is not decided in 1 of 2 cases: {other.why}"
+    [suite] = ElementTree.fromstring(junit_text(unseen))
+    assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
+    assert other.why in suite.findall("testcase")[1][0].get("message")
+
+
+def test_what_has_other_options_in_new_is_inconclusive(tmp_path):
+    for name, turns in (("base", (1, 2)), ("new", (1, 3))):
+        made = {
+            A: deployment("llama_cpp", "fp16"),
+            B: deployment("vllm", "fp16", f"lm{turns[name == 'new']}"),
+        }
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, made=made)
+    gate = gate_runs(tmp_path / "base", tmp_path / "new", TTFT)
+    assert [case.outcome for case in gate.cases] == ["pass", "inconclusive"]
+    assert gate.cases[1].why.startswith("other models: ")
+
+
+def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen, capsys):
+    case = unseen.cases[0]
+    failed = Mark("requests_failed", "Requests failed")
+    assert failed not in case.base.marks
+    assert failed in case.new.marks
+    assert set(case.new.marks) <= set(case.marks)
+    print_gate(Console(width=300, soft_wrap=True, emoji=False), unseen)
+    remedies = [reason.remedy for reason in unseen.distrust if reason.check == failed.check]
+    assert remedies
+    told = " ".join(capsys.readouterr().out.split())
+    [suite] = ElementTree.fromstring(junit_text(unseen))
+    for text in (told, suite.find("system-out").text):
+        assert "▲" in text
+        assert remedies[0] in text
+    markdown = markdown_text(unseen)
+    assert re.search(r"▲ \d \| ", markdown)
+    assert "\n- Requests failed (NEW). See Errors" in markdown
+
+
+# --- what is written -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A gate of three cases, one of each outcome, under hostile names."""
+    folder = tmp_path_factory.mktemp("hostile")
+    labels = [f"vllm {HOSTILE} | `x` @team \x07\n", "fails", "unsure"]
+    made = {label: replace(deployment("vllm", "fp16"), label=label) for label in labels}
+    news = (STEADY, SLOWER, ON_THE_LIMIT)
+    sides_run(folder / "base", dict.fromkeys(labels, STEADY), made=made)
+    sides_run(folder / "new", dict(zip(labels, news, strict=True)), made=made)
+    return gate_runs(folder / "base", folder / "new", TTFT)
+
+
+def test_junit_has_a_test_case_for_each_case(hostile):
+    root = ElementTree.fromstring(junit_text(hostile))
+    [suite] = root
+    counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1"}
+    assert [child.tag for child in suite] == ["properties", *["testcase"] * 3, "system-out", "system-err"]
+    passed, failed, unsure = suite.findall("testcase")
+    assert list(passed) == []
+    assert failed[0].tag == "failure"
+    assert "NEW worse by 1.100x" in failed[0].get("message")
+    assert unsure[0].tag == "skipped"
+    assert "needs more than 100 more repeats" in unsure[0].get("message")
+    assert suite.find("system-out").text.splitlines()[-1] == hostile.summary
+
+
+def test_junit_holds_any_name_as_it_is_but_for_what_xml_cannot(hostile):
+    [suite] = ElementTree.fromstring(junit_text(hostile))
+    name = suite.find("testcase").get("name")
+    assert name.startswith("vllm </script><script>document.title='pwned'</script>")
+    assert "\x07" not in name
+
+
+def test_junit_has_what_the_usual_schema_asks_for(hostile):
+    [suite] = ElementTree.fromstring(junit_text(hostile))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp"))
+    assert set(suite.keys()) >= {"name", "package", "id", "hostname", "time"}
+    for case in suite.findall("testcase"):
+        assert set(case.keys()) == {"name", "classname", "time"}
+        assert case.get("name") == " ".join(case.get("name").split()), "a token has no line break"
+
+
+def test_markdown_is_one_table_whatever_the_names(hostile):
+    text = markdown_text(hostile)
+    assert text.startswith("### bench gate: ❌ fail\n")
+    rows = [line for line in text.splitlines() if re.match(r"\| `", line)]
+    assert len(rows) == 3
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+    outside = re.sub(r"`[^`]*`", "", text)
+    assert "<script" not in outside
+    assert "<img" not in outside
+    assert "@team" not in outside
+
+
+def test_the_terminal_ends_with_the_verdict_in_one_line(hostile, capsys):
+    print_gate(Console(width=300, soft_wrap=True, emoji=False), hostile)
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == (
+        "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases "
+        "(95 %, corrected for 3 comparisons, after Holm)"
+    )
+
+
+def test_more_cases_ask_more_of_each(hostile, tmp_path):
+    alone = gated(tmp_path, new=ON_THE_LIMIT).cases[0]
+    among_three = hostile.cases[2]
+    assert among_three.regression == pytest.approx(alone.regression)
+    assert among_three.confidence > alone.confidence == pytest.approx(0.95)
+    assert among_three.low < alone.low < alone.high < among_three.high
+
+
+def test_builtins_say_the_exit_code(hostile):
+    assert gate_to_builtins(hostile)["exit_code"] == 1
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command_writes_its_files_and_exits_by_the_outcome(tmp_path):
+    sides_run(tmp_path / "base", {A: STEADY, B: SLOWER})
+    sides = [f"{tmp_path}/base:{name}" for name in (A, B)]
+    files = ["--junit", str(tmp_path / "j.xml"), "--markdown", str(tmp_path / "m.md")]
+    keys = ["gate.metric=ttft_s.p50", "gate.max_regression=5%"]
+    done = CliRunner().invoke(app, ["gate", *sides, *keys, *files])
+    assert (done.exit_code, "FAIL: " in done.output) == (1, True)
+    assert ElementTree.parse(tmp_path / "j.xml").getroot().tag == "testsuites"
+    assert "❌ fail" in (tmp_path / "m.md").read_text(encoding="utf-8")
+    assert CliRunner().invoke(app, ["gate", *reversed(sides), *keys]).exit_code == 0
+
+
+def test_help_has_an_example():
+    done = CliRunner().invoke(app, ["gate", "--help"])
+    assert "Example:  bench gate results/before results/after" in done.output

@@ -1,0 +1,513 @@
+"""Two sides compared: what belongs together, what differs, B over A by hand, and what gets no verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from make_run import GIB, HOSTILE, S, deployment, empty_run, failed_row
+from make_sides import REQUESTS, A, B, rows_of, sides_run
+from page_data import charts_of
+
+from harness.contracts import CompareTerms, Load, SearchTerms
+from harness.errors import StoreError, UserError
+from harness.store import store
+from reports import compare_runs, to_builtins, write_comparison
+from reports.data.run import open_run
+from reports.page.compare_page import comparison_page
+from reports.two_runs.cases import cases_of
+from reports.two_runs.differences import Difference, each_once
+from reports.two_runs.side_values import Mark
+from reports.two_runs.sides import open_sides
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.pairs import estimate_of, why_not
+
+TTFT = CompareTerms(metrics=("ttft_s.p50",))
+# Standard deviation of the logarithms 0.09531, that of a factor of 1.1.
+AROUND_100 = (100 / 1.1, 100, 100 * 1.1)
+AROUND_200 = (200 / 1.1, 200, 200 * 1.1)
+STEADY = (100.0, 101.0, 102.0)
+
+
+def row_of(comparison, metric="ttft_s.p50", case=0):
+    return next(row for row in comparison.cases[case].rows if row.metric == metric)
+
+
+def two_runs(folder, a=STEADY, b=STEADY, a_has=None, b_has=None, label=A, terms=TTFT):
+    sides_run(folder / "a", {label: a}, **(a_has or {}))
+    sides_run(folder / "b", {label: b}, **(b_has or {}))
+    return compare_runs(folder / "a", folder / "b", terms)
+
+
+def cases(a, b):
+    """What two sides have in common, without their values."""
+    return cases_of(*open_sides(str(a), str(b)))
+
+
+def case_of(folder, a=STEADY, b=STEADY, a_has=None, b_has=None):
+    """The only case of two runs."""
+    sides_run(folder / "a", {A: a}, **(a_has or {}))
+    sides_run(folder / "b", {A: b}, **(b_has or {}))
+    [found], _ = cases(folder / "a", folder / "b")
+    return found
+
+
+# --- B over A --------------------------------------------------------------------------------------
+
+
+def test_two_runs_are_compared_by_welchs_test_on_logarithms(tmp_path):
+    found = two_runs(tmp_path, AROUND_100, AROUND_200)
+    row = row_of(found)
+    assert (row.a.mean, row.b.mean) == pytest.approx((0.1, 0.2))
+    # error sqrt(2 x 0.09531^2 / 3) = 0.07782, 4 degrees of freedom, t = 2.7764: half-width 0.21606.
+    assert row.verdict.ratio == pytest.approx(2.0, rel=1e-4)
+    assert (row.verdict.low, row.verdict.high) == pytest.approx((1.6114, 2.4823), rel=1e-3)
+    assert (row.verdict.kind, row.verdict.k) == ("worse", 3)
+    assert "not interleaved" in found.how
+
+
+def test_two_deployments_of_one_run_are_compared_in_pairs_of_a_block(tmp_path):
+    """Pairs of 1.1, 1.21 and 1.331: the mean of logarithms is 2 x 0.09531, their deviation 0.09531."""
+    run = sides_run(tmp_path / "r", {A: (100, 200, 300), B: (110, 242, 399.3)})
+    found = compare_runs(f"{run}:{A}", f"{run}:{B}", TTFT)
+    verdict = row_of(found).verdict
+    assert verdict.ratio == pytest.approx(1.21, rel=1e-4)
+    # error 0.09531 / sqrt(3) = 0.05503, 2 degrees of freedom, t = 4.3027: half-width 0.23677.
+    assert (verdict.low, verdict.high) == pytest.approx((0.9549, 1.5333), rel=1e-3)
+    assert verdict.kind == "unknown"
+    assert "Paired" in found.how
+    assert [(case.a, case.b, case.deployment) for case in found.cases] == [(A, B, f"{B} against {A}")]
+
+
+def test_a_side_has_the_mean_over_its_starts_with_its_interval(tmp_path):
+    side = row_of(two_runs(tmp_path, AROUND_100, STEADY)).a
+    half = 4.3027 * math.log(1.1) / math.sqrt(3)
+    assert (side.low, side.high) == pytest.approx((0.1 * math.exp(-half), 0.1 * math.exp(half)), rel=1e-3)
+    assert (side.k, side.n) == (3, 3 * REQUESTS)
+
+
+@pytest.mark.parametrize(
+    ("b", "margin", "kind"),
+    [((100, 101, 102), 0.05, "same"), ((50, 50.5, 51), 0.05, "better"), ((104, 105, 106), 0.1, "same"),
+     ((104, 105, 106), 0.01, "worse"), ((80, 100, 125), 0.05, "unknown")],
+)  # fmt: skip
+def test_the_verdict_is_on_b_within_the_margin(tmp_path, b, margin, kind):
+    terms = CompareTerms(margin_share=margin, metrics=("ttft_s.p50",))
+    assert row_of(two_runs(tmp_path, STEADY, b, terms=terms)).verdict.kind == kind
+
+
+def test_all_verdicts_shown_are_one_family(tmp_path):
+    loads = [Load(concurrency=1), Load(concurrency=4)]
+    has = {"loads": loads}
+    found = two_runs(tmp_path, a_has=has, b_has=has, terms=CompareTerms())
+    assert [case.load for case in found.cases] == ["1 user", "4 users"]
+    assert found.family == 8
+    assert {row.metric for row in found.cases[0].rows if row.verdict} == set(CompareTerms().metrics)
+
+
+def test_other_values_have_intervals_and_no_ratio(tmp_path):
+    row = row_of(two_runs(tmp_path), "tpot_s.p50")
+    assert row.verdict is None
+    assert row.a.low is not None
+
+
+# --- what belongs together -------------------------------------------------------------------------
+
+
+def test_a_deployment_is_named_by_label_or_slug(tmp_path):
+    label = "reference itl=10ms, ttft=5ms"
+    made = {label: replace(deployment("reference", "-"), label=label)}
+    run = sides_run(tmp_path / "r", {label: STEADY, B: STEADY}, made=made)
+    slug = made[label].slug
+    for name in (label, slug):
+        [found], _ = cases(f"{run}:{name}", f"{run}:{B}")
+        assert found.a.deployment == label
+
+
+def test_a_colon_may_be_part_of_a_directory_and_of_a_label(tmp_path):
+    label = "openai http://a:1"
+    made = {label: replace(deployment("openai", "-"), label=label)}
+    run = sides_run(tmp_path / "a:b", {label: STEADY, B: STEADY}, made=made)
+    [found], _ = cases(f"{run}:{label}", f"{run}:{B}")
+    assert found.a.deployment == label
+    assert [side.label for side in open_sides(f"{run}:{label}", f"{run}:{B}")] == [label, B]
+
+
+def test_a_wrong_label_names_those_there_are(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match=f"r:x: no such deployment; .*r has {A}, {B}$"):
+        open_sides(f"{run}:x", str(run))
+
+
+def test_a_run_against_one_deployment_is_the_same_or_the_only_one_of_it(tmp_path):
+    run, only = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}), sides_run(tmp_path / "o", {A: STEADY})
+    for label in (A, B):
+        [found], _ = cases(f"{run}:{label}", only)
+        assert (found.a.deployment, found.b.deployment) == (label, A)
+    third = sides_run(tmp_path / "t", {"tgi fp16": STEADY})
+    with pytest.raises(UserError, match=f"say which deployment is compared with tgi fp16: {A}, {B}"):
+        open_sides(str(run), f"{third}:tgi fp16")
+
+
+def test_loads_of_one_side_are_left_out(tmp_path):
+    for name, users in (("a", 2), ("b", 9)):
+        sides_run(tmp_path / name, {A: STEADY}, loads=[Load(concurrency=1), Load(concurrency=users)])
+    found, left_out = cases(tmp_path / "a", tmp_path / "b")
+    assert [case.a.load for case in found] == ["1 user"]
+    assert [(each.side, each.what) for each in left_out] == [
+        ("A", f"{A}, chat_multi_turn, 2 users"),
+        ("B", f"{A}, chat_multi_turn, 9 users"),
+    ]
+
+
+def test_a_load_with_other_bounds_is_compared_and_marked(tmp_path):
+    found = case_of(tmp_path, b_has={"loads": [Load(concurrency=1, duration_s=20.0)]})
+    assert found.notes == ("other bounds of the load; see what differs",)
+    assert found.pair.why_none is None
+
+
+OTHER_MODEL = {"made": {A: deployment("llama_cpp", "fp16", "other-lm")}}
+
+
+@pytest.mark.parametrize(
+    ("b_has", "why"),
+    [({"loads": [Load(concurrency=9)]}, "no deployment, scenario and load in common (A has "),
+     ({"scenario": {"turns": 5}}, "other scenario options: turns 2 and 5"),
+     (OTHER_MODEL, "other models: tiny-lm and other-lm")],
+)  # fmt: skip
+def test_what_has_nothing_to_compare_is_refused(tmp_path, b_has, why):
+    with pytest.raises(UserError, match=re.escape(f"cannot be compared: {why}")) as caught:
+        two_runs(tmp_path, b_has=b_has)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match="no run here"):
+        compare_runs(tmp_path / "none", tmp_path / "none")
+
+
+# --- no verdict ------------------------------------------------------------------------------------
+
+OTHER_CPU = {"machine": {"cpu_model": "Other CPU", "memory_bytes": 8 * GIB}}
+GPU = {"name": "H100", "uuid": "u1", "memory_bytes": 80 * GIB, "driver": "580.1"}
+
+
+def machine(**device):
+    return {"machine": {"cpu_model": "Test CPU", "memory_bytes": 8 * GIB}, "devices": [{**GPU, **device}]}
+
+
+@pytest.mark.parametrize(
+    ("b_has", "why"),
+    [({"environment": OTHER_CPU}, "machine.cpu_model: Test CPU and Other CPU"),
+     ({"environment": {}}, "the hardware of one of them is not recorded"),
+     ({"start": {"attached": True}}, "B was running already and was not restarted between repeats"),
+     ({"start": {"prompt_tokens": {"user": 15}}},
+      "their prompts are not the same: A and B use another chat template or tokenizer (tokens of the fixed "
+      "prompts, A / B: user 13 / 15)"),
+     ({"start": {"resolved": {"kernel_stand_in": "slow kernels"}}}, "B: slow kernels")],
+)  # fmt: skip
+def test_what_is_not_alike_has_values_and_no_verdict(tmp_path, b_has, why):
+    a_has = {"start": {"prompt_tokens": {"user": 13}}}
+    found = case_of(tmp_path, AROUND_100, AROUND_200, a_has, b_has)
+    assert why_not(found.pair, "ttft_s.p50") == why
+    estimate = estimate_of(found.pair, "ttft_s.p50")
+    if found.pair.runs[1].start_records[0].attached:
+        assert estimate is None, "blocks on one server say nothing of starts"
+    else:
+        assert estimate.shown == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_other"),
+    [({}, False), ({"uuid": "u2"}, False), ({"driver": "590.2"}, False), ({"name": "H200"}, True),
+     ({"memory_bytes": 141 * GIB}, True), ({"memory_bytes": 79 * GIB}, False)],
+)  # fmt: skip
+def test_another_device_of_the_same_kind_is_the_same_hardware(tmp_path, device, is_other):
+    found = case_of(tmp_path, a_has={"environment": machine()}, b_has={"environment": machine(**device)})
+    assert (found.pair.why_none is not None) is is_other
+
+
+def prompts_of(tokens):
+    return [rows_of(100 + k, input_tokens=tokens) for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "why"),
+    [(204, None),
+     (201, "B has exactly one token more in each prompt: a doubled BOS, or one that A lacks "
+           "(at 1 user, all 24 first turns)"),
+     (205, "at 1 user, turn 1, A 200.0 against B 205.0 tokens: another tokenizer or chat template")],
+)  # fmt: skip
+def test_prompts_of_two_runs_are_judged_as_those_of_one(tmp_path, tokens, why):
+    found = case_of(tmp_path, prompts_of(200), prompts_of(tokens)).pair
+    assert found.why_none == (why and f"their prompts are not the same: {why}")
+    both = sides_run(tmp_path / "r", {A: prompts_of(200), B: prompts_of(tokens)})
+    assert (cases(f"{both}:{A}", f"{both}:{B}")[0][0].pair.why_none is None) is (why is None)
+
+
+def test_prompts_of_other_conversations_are_compared_on_average(tmp_path):
+    found = case_of(tmp_path, prompts_of(200), prompts_of(205), b_has={"seed": 70}).pair
+    assert found.why_none == "their prompts have other lengths: 200.0 and 205.0 tokens"
+
+
+LENGTHS = CompareTerms(metrics=("ttft_s.p50", "output_tokens_per_s", "e2e_s.p50", "requests_per_s"))
+
+
+def test_answers_of_other_lengths_leave_figures_per_token_and_mark_those_that_go_by_length(tmp_path):
+    """The same rule within a run and between two: no verdict on E2E and requests/s."""
+    answers = [[rows_of(100 + k, output_tokens=tokens) for k in range(3)] for tokens in (10, 7)]
+    two = two_runs(tmp_path, *answers, terms=LENGTHS)
+    run = sides_run(tmp_path / "r", dict(zip((A, B), answers, strict=True)))
+    one = compare_runs(f"{run}:{A}", f"{run}:{B}", LENGTHS)
+    page = comparisons_of(open_run(run))
+    for found in (two, one):
+        kinds = {name: row_of(found, name).verdict.kind for name in LENGTHS.metrics}
+        assert [kinds[name] == "none" for name in LENGTHS.metrics] == [False, False, True, True]
+        marks = {name: [mark.check for mark in row_of(found, name).marks] for name in LENGTHS.metrics}
+        assert "output_lengths_differ" in marks["output_tokens_per_s"]
+        assert "output_lengths_differ" not in marks["ttft_s.p50"]
+        assert "output_lengths_differ" in [reason.check for reason in found.distrust]
+    assert row_of(two, "e2e_s.p50").verdict.why == "their answers have other lengths: 10.0 and 7.0 tokens"
+    # The page asks of the same pairs, and says the same.
+    kinds = {name: row_of(one, name).verdict.kind for name in ("ttft_s.p50", "output_tokens_per_s")}
+    assert {name: page.of("chat_multi_turn", "1 user", name, B, A).kind for name in kinds} == kinds
+
+
+def test_a_faster_side_that_played_further_turns_has_the_same_lengths(tmp_path):
+    """The turns that both answered are the same; those beyond are longer."""
+    more = [rows_of(100 + k) + further(k) for k in range(3)]
+    assert case_of(tmp_path, STEADY, more).pair.why_none is None
+
+
+def further(k):
+    rows = rows_of(100 + k, input_tokens=500)
+    return [replace(each, request_id=f"x{n}", conversation=100 + n) for n, each in enumerate(rows)]
+
+
+def test_two_starts_show_values_and_no_verdict(tmp_path):
+    found = two_runs(tmp_path, (100, 101), (200, 201))
+    verdict = row_of(found).verdict
+    assert (verdict.kind, found.family) == ("none", 0)
+    assert verdict.why == "a verdict needs 3 starts of each or more, here 2 and 2"
+    assert verdict.ratio == pytest.approx(2.0, rel=0.01)
+
+
+def test_two_starts_have_their_range_beside_the_mean(tmp_path):
+    side = row_of(two_runs(tmp_path, (80, 120), (200, 201))).a
+    assert (side.low, side.high, side.is_range) == pytest.approx((0.08, 0.12, True))
+    assert side.text("ttft_s.p50") == "98.0 (80.0–120.0)"
+
+
+def test_blocks_on_a_server_that_was_not_restarted_have_a_range_and_no_ratio(tmp_path):
+    has = {"start": {"attached": True}}
+    found = two_runs(tmp_path, (80, 100, 120, 90, 110), (200,) * 5, a_has=has, b_has=has)
+    assert found.cases[0].starts_text == "5 blocks each"
+    row = row_of(found)
+    assert (row.a.low, row.a.high, row.a.is_range, row.a.k) == pytest.approx((0.08, 0.12, True, 5))
+    assert row.verdict.ratio is None
+
+
+def test_repeats_that_are_not_shared_have_no_seeds_in_common(tmp_path):
+    pair = case_of(tmp_path).pair
+    first, second = pair.groups
+    odd = replace(
+        second,
+        cells=tuple(
+            replace(c, planned=replace(c.planned, repeat=c.planned.repeat + 50)) for c in second.cells
+        ),
+    )
+    assert pair.has_same_seeds
+    assert not replace(pair, groups=(first, odd)).has_same_seeds
+
+
+def test_one_start_has_no_interval_and_no_ratio(tmp_path):
+    row = row_of(two_runs(tmp_path, (100,), (200,)))
+    assert (row.verdict.ratio, row.a.low) == (None, None)
+
+
+def test_other_seeds_are_marked(tmp_path):
+    found = case_of(tmp_path, b_has={"seed": 70})
+    assert found.notes == ("other seeds: not the same conversations on both sides",)
+    assert found.pair.why_none is None
+
+
+@pytest.mark.parametrize("label", ["", f":{A}"])
+def test_a_run_against_itself_is_refused(tmp_path, label):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match="are the same starts; give another run, or two deployments"):
+        open_sides(f"{run}{label}", f"{run}{label}")
+
+
+def test_a_search_is_refused(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY})
+    record = store.read_run(run)
+    store.write_record(run / "run.json", replace(record, search=SearchTerms()))
+    with pytest.raises(UserError, match="is a search, which tried other loads on each start"):
+        open_sides(str(run), str(sides_run(tmp_path / "other", {A: STEADY})))
+
+
+def test_a_percentile_that_starts_lack_says_what_it_needs(tmp_path):
+    few = [rows_of(100), rows_of(100, 3), rows_of(100)]
+    why = why_not(case_of(tmp_path, STEADY, few).pair, "ttft_s.p50")
+    assert re.fullmatch(r"B: p50 needs n of \d+ or more, here n = 3 \(1 of 3 starts\)", why)
+
+
+def test_a_side_without_values_says_so(tmp_path):
+    sides_run(tmp_path / "a", {A: STEADY})
+    empty_run(tmp_path / "b")
+    verdict = row_of(compare_runs(tmp_path / "a", tmp_path / "b", TTFT)).verdict
+    assert verdict.why == "B: no cell was measured (its server was not started)"
+
+
+def test_findings_of_either_side_are_listed_by_title(tmp_path):
+    found = two_runs(tmp_path, STEADY, (100,))
+    [reason] = [each for each in found.distrust if each.title == "A single start"]
+    assert reason.sides == ("B",)
+    assert reason.remedy
+    assert reason.text == f"A single start (B). {reason.remedy}"
+
+
+def test_numbers_bear_their_marks_wherever_they_are_shown(tmp_path):
+    """Failed requests on one side: its values bear a mark, those of the other do not, the ratio does."""
+    failing = [[*rows_of(100 + k), *(failed_row(90 + n, (103 + n) * S) for n in range(4))] for k in range(3)]
+    found = two_runs(tmp_path, STEADY, failing)
+    row = row_of(found)
+    failed = Mark("requests_failed", "Requests failed")
+    assert failed not in row.a.marks
+    assert failed in row.b.marks
+    assert set(row.a.marks) < set(row.b.marks) <= set(row.marks)
+    listed = {(reason.check, reason.title) for reason in found.distrust}
+    assert {(mark.check, mark.title) for mark in row.marks} <= listed
+    page = comparison_page(found)
+    for mark in row.b.marks:
+        assert f'id="distrust-{mark.check}"' in page
+    assert page.count('class="doubt"') >= 2
+    assert json.loads(json.dumps(to_builtins(found)))["cases"][0]["rows"][0]["b"]["marks"]
+
+
+def test_across_quantizations_quality_is_a_reason_and_marks_the_ratio_alone(tmp_path):
+    sides_run(tmp_path / "a", {A: STEADY})
+    sides_run(tmp_path / "b", {"llama_cpp awq": STEADY})
+    found = compare_runs(f"{tmp_path}/a:{A}", f"{tmp_path}/b:llama_cpp awq", TTFT)
+    row = row_of(found)
+    own = set(row.marks) - {*row.a.marks, *row.b.marks}
+    assert own == {Mark("quality_not_measured", "Quality is not measured")}
+
+
+def test_memory_of_a_card_and_of_a_host_are_not_compared(tmp_path):
+    terms = CompareTerms(metrics=("memory_peak_bytes", "ttft_s.p50"))
+    found = two_runs(tmp_path, b_has={"start": {"memory_kind": "device"}}, terms=terms)
+    verdict = row_of(found, "memory_peak_bytes").verdict
+    assert (verdict.kind, verdict.ratio) == ("none", None)
+    assert verdict.why == "one is measured on a device, the other on the host"
+    pair = case_of(tmp_path / "again", b_has={"start": {"memory_kind": "device"}}).pair
+    assert estimate_of(pair, "memory_peak_bytes") is None
+    assert row_of(found).verdict.kind == "same"
+
+
+# --- what differs ----------------------------------------------------------------------------------
+
+
+def differing(found):
+    return {(each.kind, each.what): (each.a, each.b) for each in found.differences}
+
+
+def test_what_differs_is_told_by_kind(tmp_path):
+    environment = {"machine": {"cpu_model": "New CPU", "memory_bytes": 8 * GIB, "kernel": "Linux 7"},
+                   "packages": {"locust": "3"}, "host": {"boot_id": "other"}}  # fmt: skip
+    settings = {"engine": ("llama_cpp", "vllm"), "load.concurrency": ("1", "4"), "model": ("tiny lm",)}
+    found = two_runs(
+        tmp_path,
+        a_has={"start": {"version": "1.0"}},
+        b_has={
+            "environment": environment,
+            "settings": {**settings, "seed": ("7",)},
+            "start": {
+                "version": "1.1",
+                "weights": {"sha256": "abc"},
+                "environment": {"OMP_NUM_THREADS": "2"},
+            },
+        },
+    )
+    assert differing(found) == {
+        ("hardware", "machine.cpu_model"): ("Test CPU", "New CPU"),
+        ("versions", "machine.kernel"): (None, "Linux 7"),
+        ("versions", "packages.locust"): (None, "3"),
+        ("versions", "server version"): ("1.0", "1.1"),
+        ("settings", "seed"): (None, "7"),
+        ("flags", "environment OMP_NUM_THREADS"): (None, "2"),
+        ("flags", "weights sha256"): (None, "abc"),
+    }
+    assert [each.kind for each in found.differences] == ["hardware"] + ["versions"] * 3 + ["settings"] + [
+        "flags"
+    ] * 2
+
+
+def test_what_was_set_and_is_told_again_by_its_flag_stands_once(tmp_path):
+    a, b = ({"settings": {"seed": (name,)}, "start": {"argv": ("server", f"--seed={name}")}} for name in "12")
+    found = [Difference("flags", "x", "1", "2"), Difference("settings", "x", "1", "2")]
+    made = two_runs(tmp_path, a_has=a, b_has=b)
+    assert differing(made)["flags", "argv --seed"] == differing(made)["settings", "seed"] == ("1", "2")
+    assert each_once([*found, Difference("flags", "x", "1", "3")]) == (
+        found[1],
+        Difference("flags", "x", "1", "3"),
+    )
+
+
+def test_flags_are_compared_without_what_each_start_has_of_its_own(tmp_path):
+    argv = {name: ("server", "--port", str(port), "--ctx=4096", "-ngl", layers, "--no-mmap")
+            for name, port, layers in (("a", 4001, "10"), ("b", 4002, "-1"))}  # fmt: skip
+    found = two_runs(tmp_path, a_has={"start": {"argv": argv["a"]}}, b_has={"start": {"argv": argv["b"]}})
+    assert differing(found) == {("flags", "argv -ngl"): ("10", "-1")}
+
+
+def test_command_lines_of_two_engines_are_not_set_against_each_other(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY}, start={"argv": ("server", "--x=1")})
+    found = compare_runs(f"{run}:{A}", f"{run}:{B}", TTFT)
+    assert differing(found) == {("flags", "engine"): ("llama_cpp", "vllm")}
+
+
+def test_flags_of_some_deployments_name_them(tmp_path):
+    for name, quantized in (("a", {}), ("b", {"options": {"threads": 3}})):
+        made = {B: replace(deployment("vllm", "fp16"), **quantized)}
+        sides_run(tmp_path / name, {A: STEADY, B: STEADY}, made=made)
+    [found] = compare_runs(tmp_path / "a", tmp_path / "b", TTFT).differences
+    assert found.cells() == (f"vllm.threads ({B})", "–", "3")
+
+
+def test_a_secret_of_a_servers_environment_is_not_shown(tmp_path):
+    found = two_runs(tmp_path, b_has={"start": {"environment": {"MY_API_KEY": "sk-12345678901234567890"}}})
+    assert found.differences == ()
+
+
+# --- as JSON and as a page -------------------------------------------------------------------------
+
+
+def test_builtins_are_json(tmp_path):
+    found = json.loads(json.dumps(to_builtins(two_runs(tmp_path, (100,), (200,)))))
+    assert found["cases"][0]["rows"][0]["metric"] == "ttft_s.p50"
+
+
+def test_the_page_has_a_forest_plot_and_escapes_all_text(tmp_path):
+    label = f"vllm {HOSTILE}"
+    made = {label: replace(deployment("vllm", "fp16"), label=label)}
+    run = sides_run(tmp_path / "r", {A: STEADY, label: AROUND_200}, made=made)
+    path = write_comparison(compare_runs(f"{run}:{A}", f"{run}:{label}"), tmp_path / "c.html")
+    page = path.read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "document.title='pwned'</script>" not in page
+    charts = charts_of(page)
+    [chart] = charts.values()
+    assert chart["layout"]["xaxis"]["type"] == "log"
+    points = [trace["x"][0] for trace in chart["traces"] if trace["mode"] == "markers"]
+    assert len(points) == 4
+    assert points[1] == pytest.approx(2 / 1.00997, rel=1e-3)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    run = sides_run(tmp_path / "r", {A: STEADY, B: STEADY})
+    with pytest.raises(UserError, match="there is no directory"):
+        write_comparison(compare_runs(f"{run}:{A}", f"{run}:{B}"), tmp_path / "absent" / "c.html")

@@ -1,0 +1,420 @@
+"""Which deployment to take: who keeps the SLO, the best of those, and who is not told apart from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_run import (
+    GIB,
+    MS,
+    S,
+    deployment,
+    host_samples,
+    plan_of,
+    row,
+    run_record,
+    start_record,
+    summary,
+    write_cell,
+    write_start,
+)
+
+from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
+from harness.store import store
+from reports import open_run
+from reports.data.cells import Aggregate
+from reports.data.run import Run
+from reports.page.sections import decision
+from reports.page.sections.goodput_curve import goodput_curves
+from reports.stats.family import Verdict
+from reports.verdicts.comparisons import comparisons_of, mirrored
+from reports.verdicts.decision import Row, by_pairs, decision_rows
+from reports.verdicts.picks import Standing, pick
+from reports.verdicts.search_decision import load_rows, search_rows
+from reports.verdicts.searches import capacities_of
+from reports.words.decision_text import answer
+from reports.words.decision_words import basis, slo_words, tied_words
+
+SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))
+ONE, FOUR = Load(concurrency=1), Load(concurrency=4)
+
+
+@dataclass(frozen=True)
+class Does:
+    """A deployment: requests of ten tokens in the window of each start, those of all that have a first token
+    after 400 ms, and its peak memory. `at`: what differs at a load."""
+
+    counts: Sequence[int] = (100, 100, 100)
+    late: int = 0
+    peak_gib: float = 1.0
+    at: Mapping[Load, Mapping[str, Any]] | None = None
+
+    def under(self, load: Load) -> Does:
+        return replace(self, **(self.at or {}).get(load, {}))
+
+
+def rows_of(does: Does, repeat: int, begin_ns: int) -> list[RequestRow]:
+    count = does.counts[repeat]
+    rows = []
+    for k in range(count):
+        sent_ns = begin_ns + k * 7 * S // count
+        first_ns = sent_ns + (400 if k < does.late else 100) * MS
+        rows.append(row(k, sent_ns, chunk_ns=tuple(first_ns + j * 90 * MS for j in range(2))))
+    return [replace(each, end_ns=(each.last_content_ns or 0) + MS) for each in rows]
+
+
+def run_of(
+    path: Path,
+    does: Mapping[str, Does],
+    loads: Sequence[Load] = (FOUR,),
+    start_changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **changes: Any,
+) -> Run:
+    """Deployments by their label (`vllm awq`)."""
+    deployments = [deployment(*label.split()) for label in does]
+    repeats = len(next(iter(does.values())).counts)
+    plan = plan_of(deployments, loads, repeats)
+    store.write_record(path / "run.json", run_record(plan, **{"slo": SLO, **changes}))
+    for start in plan.starts:
+        spawned_ns = (1000 + 100 * start.index) * S
+        own = does[start.deployment.label]
+        record = start_record(start, spawned_ns, **(start_changes or {}).get(start.deployment.label, {}))
+        peak = int((own.peak_gib + 0.001 * start.repeat) * GIB)
+        write_start(path, record, host_samples(spawned_ns, peak, 36))
+        for place, cell in enumerate(start.cells):
+            made = summary(spawned_ns + (5 + 20 * place) * S)
+            rows = rows_of(own.under(cell.load), start.repeat, made.window_start_ns)
+            write_cell(path, cell, start, rows, made)
+    return open_run(path)
+
+
+def only(run: Run) -> Row:
+    [found] = decision_rows(run)
+    return found
+
+
+FAST = Does((133, 135, 132))
+MIDDLE = Does((100, 101, 100))
+SLOW = Does((66, 67, 66), peak_gib=0.5)
+# Half of its requests are late.
+BROKEN = Does((200, 200, 200), late=100, peak_gib=0.1)
+# 94.0 % of 502 are in time, and the interval has 95 % in it.
+UNCLEAR = Does((167, 167, 168), late=10)
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three that keep the SLO at both loads, far from each other, and one that is faster and does not."""
+    does = {"vllm fp16": MIDDLE, "vllm awq": FAST, "sglang awq": SLOW, "tgi fp16": BROKEN}
+    return run_of(tmp_path_factory.mktemp("clear"), does, (FOUR, ONE))
+
+
+def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> None:
+    _, found = decision_rows(clear)
+    assert found.labels("kept") == ["vllm fp16", "vllm awq", "sglang awq"]
+    assert found.labels("broken") == ["tgi fp16"]
+    fastest, smallest = found.picks["fastest"], found.picks["smallest"]
+    assert (fastest.best.label, fastest.ties, fastest.is_proven) == ("vllm awq", (), True)
+    assert fastest.next is not None
+    assert fastest.verdict is not None
+    assert (fastest.next.label, fastest.verdict.kind) == ("vllm fp16", "better")
+    assert fastest.verdict.ratio == pytest.approx(400 / 301, rel=0.01)
+    assert smallest.best.label == "sglang awq"
+    assert "cheapest" not in found.picks
+
+
+def test_answer_says_it_in_a_sentence(clear: Run) -> None:
+    text = answer(clear) or ""
+    assert text.startswith(
+        "vllm awq. At 4 users it is the fastest of the 3 of 4 deployments that keep the SLO (p95 TTFT "
+        "300 ms, 98 % success): "
+    )
+    said = re.search(r": 1\.33x \[(1\.\d\d), (1\.\d\d)\] the tokens/s of vllm fp16, in the same peak", text)
+    assert said is not None, text
+    assert float(said[1]) < 1.33 < float(said[2])
+    assert "sglang awq has the smallest peak memory of these, 0.50x [" in text
+    count = re.match(r"95 %, corrected for (\d+) comparisons", basis(clear))
+    assert count is not None
+    assert int(count[1]) == comparisons_of(clear).family > 0
+
+
+def test_answer_says_the_best_against_the_baseline_where_that_is_not_the_next(tmp_path: Path) -> None:
+    does = {"vllm fp16": replace(SLOW, peak_gib=2.0), "vllm awq": FAST, "sglang awq": MIDDLE}
+    text = answer(run_of(tmp_path, does)) or ""
+    assert re.search(
+        r": 1\.33x \[1\.\d\d, 1\.\d\d\] the tokens/s of sglang awq\. Against the baseline, vllm ", text
+    )
+    ratio, memory = r"2\.0\dx \[\d\.\d\d, 2\.\d\d\]", r"0\.500x \[0\.498, 0\.502\]"
+    assert re.search(rf"vllm fp16: {ratio} the tokens/s, in {memory} of its peak memory; what its", text), (
+        text
+    )
+
+
+def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
+    made = decision.section(clear)
+    assert made is not None
+    text = " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
+    assert "load keep the SLO fastest tokens/s smallest GiB, peak memory 1 user 3 of 4 vllm awq" in text
+    assert re.search(r"tgi fp16 does not ▲ \d p95 TTFT 50\.0 % \[", text)
+
+
+def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: Path) -> None:
+    near = Does((131, 137, 130))
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
+    text = answer(run) or ""
+    assert text.startswith("vllm awq or sglang awq. At 4 users 3 of 3 deployments keep the SLO")
+    assert "vllm awq has the most tokens/s, not told apart from sglang awq (1.0" in text
+
+
+def test_those_within_the_margin_are_said_to_be_the_same(tmp_path: Path) -> None:
+    near = Does((132, 134, 131))
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
+    pick = only(run).picks["fastest"]
+    assert (pick.ties, pick.same) == (("sglang awq",), ("sglang awq",))
+    text = answer(run) or ""
+    same = r"the same within 5 % as sglang awq \(1\.00\dx \[1\.00\d, 1\.00\d\]\)"
+    assert re.search(rf"vllm awq has the most tokens/s, {same}\.", text), text
+    assert "not told apart" not in text
+    made = decision.section(run)
+    assert made is not None
+    assert re.search(same, made.body.text)
+
+
+def test_ties_of_both_kinds_are_told_apart() -> None:
+    kinds = {"b": "same", "c": "unknown", "d": "better"}
+    standings = [Standing(label, "kept") for label in "abcd"]
+    values = {label: Aggregate(9.0 - place, None, None, 3, 30, ()) for place, label in enumerate("abcd")}
+    found = pick("output_tokens_per_s", standings, values, "higher", lambda a, b: Verdict(kinds[b]))
+    assert found is not None
+    assert (found.ties, found.same) == (("b", "c"), ("b",))
+    assert tied_words(found, 0.05) == "the same within 5 % as b (8.00) and not told apart from c"
+
+
+def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
+    run = searched(tmp_path, {"vllm awq": up_to(4, replace(FAST, counts=(133,)))})
+    [chart] = goodput_curves(run, capacities_of(run))
+    [trace] = chart.traces
+    assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
+
+
+def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": UNCLEAR, "vllm fp16": SLOW})
+    found = only(run)
+    assert found.labels("unclear") == ["sglang awq"]
+    pick = found.picks["fastest"]
+    assert (pick.best.label, pick.unclear) == ("vllm awq", ("sglang awq",))
+    assert " sglang awq would be faster, if it keeps it." in (answer(run) or "")
+
+
+def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.unclear) == ("sglang awq", ())
+    assert answer(run) == (
+        "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load; of "
+        "sglang awq it is not clear at 4 users."
+    )
+
+
+def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
+    assert only(run).picks == {}
+    assert "No deployment is known to keep the SLO" in (answer(run) or "")
+    assert decision.section(run) is not None
+
+
+def test_each_family_of_loads_has_its_own_highest(tmp_path: Path) -> None:
+    rate = Load(concurrency=None, rate_per_s=2.0, arrival="constant")
+    run = run_of(tmp_path, {"vllm awq": Does((400,)), "tgi fp16": Does((300,))}, (ONE, rate))
+    text = answer(run) or ""
+    assert "closed loop: At 1 user 2 of 2 deployments keep the SLO" in text
+    assert "open loop, constant: At 2/s constant 2 of 2 deployments keep the SLO" in text
+
+
+def test_answer_is_of_the_highest_load_that_is_kept(tmp_path: Path) -> None:
+    breaks = {FOUR: {"late": 100}}
+    run = run_of(
+        tmp_path, {"vllm awq": replace(FAST, at=breaks), "tgi fp16": replace(SLOW, at=breaks)}, (FOUR, ONE)
+    )
+    assert [row.load for row in decision_rows(run)] == ["1 user", "4 users"]
+    text = answer(run) or ""
+    assert text.startswith(
+        "vllm awq. At 1 user it is the fastest of the 2 of 2 deployments that keep the SLO"
+    )
+    assert text.endswith(" At 4 users none keeps the SLO.")
+
+
+def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))})
+    pick = only(run).picks["fastest"]
+    assert pick.why == "a verdict needs 3 starts of each deployment or more, here 2"
+    assert not pick.is_proven
+    text = answer(run) or ""
+    assert "which is the fastest is not said: a verdict needs 3 starts" in text
+    assert "is the fastest," not in text
+    assert "1.3" not in text, "no ratio either"
+
+
+def test_stand_in_kernels_are_never_the_best(tmp_path: Path) -> None:
+    changes = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
+    run = run_of(tmp_path, {"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, start_changes=changes)
+    pick = only(run).picks["fastest"]
+    assert (pick.best.label, pick.left_out) == ("vllm awq", ("sglang awq",))
+
+
+def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> None:
+    devices = {label: {"memory_kind": "device", "devices": (0,)} for label in ("vllm awq", "vllm fp16")}
+    run = run_of(
+        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
+    )
+    pick = only(run).picks["cheapest"]
+    assert (pick.best.label, pick.is_proven) == ("vllm awq", True)
+    assert pick.verdict == only(run).picks["fastest"].verdict
+
+
+def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
+    devices = {
+        "vllm awq": {"memory_kind": "device", "devices": (0, 1)},
+        "vllm fp16": {"memory_kind": "device", "devices": (0,)},
+    }
+    run = run_of(
+        tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
+    )
+    pick = only(run).picks["cheapest"]
+    assert pick.best.label == "vllm fp16"  # three quarters of the speed for half of the price
+    assert pick.why is not None
+    assert not pick.is_proven
+
+
+def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, slo=())
+    assert (decision_rows(run), answer(run), decision.section(run)) == ([], None, None)
+
+
+def searched(path: Path, does: Mapping[str, Does], users: Sequence[int] = (2, 4, 8)) -> Run:
+    loads = [Load(concurrency=count) for count in users]
+    return run_of(path, does, loads, search=SearchTerms(lowest=2, highest=64), price=Price(2.0, "USD"))
+
+
+def up_to(users: int, does: Does) -> Does:
+    """Half of its requests are late at any more users."""
+    most = {"late": does.counts[0] // 2}
+    late = {Load(concurrency=count): most for count in (1, 2, 3, 4, 8, 16, 17) if count > users}
+    return replace(does, at=late)
+
+
+def test_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
+    """4, 2 and no users on every start: brackets 4 to 8 and 2 to 4 of loads that were doubled only."""
+    does = {"vllm awq": up_to(4, FAST), "vllm fp16": up_to(2, MIDDLE), "tgi fp16": up_to(0, SLOW)}
+    run = searched(tmp_path, does)
+    [found] = search_rows(run)
+    assert (found.labels("kept"), found.labels("broken")) == (["vllm awq", "vllm fp16"], ["tgi fp16"])
+    most, fastest = found.picks["most load"], found.picks["fastest"]
+    assert (most.best.label, most.best.value.mean) == ("vllm awq", pytest.approx(4))
+    assert (most.ties, most.is_proven) == (("vllm fp16",), False), "both may be 4"
+    assert (fastest.best.label, fastest.is_proven) == ("vllm awq", True)
+    assert found.picks["cheapest"].verdict == fastest.verdict
+    low, high = load_rows(run)
+    assert (low.load, low.labels("kept"), low.labels("broken")) == (
+        "2 users", ["vllm awq", "vllm fp16"], ["tgi fp16"],
+    )  # fmt: skip
+    assert (high.load, high.labels("kept")) == ("4 users", ["vllm awq"])
+    assert decision_rows(run) == []
+    text = answer(run) or ""
+    assert re.fullmatch(
+        r"vllm awq or vllm fp16\. vllm awq keeps the SLO \(p95 TTFT 300 ms, 98 % success\) up to 4 users "
+        r"\[\d\.\d, 1\d\.\d\], not told apart from vllm fp16 \(2\.00x \[0\.\d\d, \d+\.\d\d\]\)\.",
+        text,
+    ), text
+    assert basis(run) == "95 %, corrected for 3 comparisons, after Holm."
+    made = decision.section(run)
+    assert made is not None
+    assert "USD per million output tokens" in made.body.text
+    assert made.body.text.count("each at its own highest") == 1
+
+
+def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path) -> None:
+    does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}
+    run = searched(tmp_path, does, (1, 2, 3, 16, 17))
+    _, second = capacities_of(run)
+    pick = search_rows(run)[0].picks["most load"]
+    assert second.verdict is not None
+    assert (pick.is_proven, second.verdict.kind) == (True, "worse")
+    assert pick.verdict == mirrored(second.verdict)
+    text = answer(run) or ""
+    assert text.startswith("vllm awq. It keeps the SLO")
+    assert "up to 16 users [15.3, 17.8], more than any other: 8.00x [" in text
+
+
+def test_search_that_kept_nothing_says_so_and_why(tmp_path: Path) -> None:
+    run = searched(tmp_path, {"vllm awq": up_to(0, FAST), "tgi fp16": up_to(0, SLOW)})
+    assert (search_rows(run), decision.section(run)) == ([], None)
+    why = "no load that was tried kept the objectives on 3 of 3 starts (none, none, none), from 2 users on"
+    assert answer(run) == (
+        "No answer. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) on all of its "
+        "starts: "
+        f"vllm awq: {why}; tgi fp16: {why}."
+    )
+
+
+def test_search_of_one_deployment_answers_without_a_comparison(tmp_path: Path) -> None:
+    kept = up_to(4, Does((300,)))
+    assert answer(searched(tmp_path / "one", {"vllm awq": kept})) == (
+        "vllm awq. It keeps the SLO (p95 TTFT 300 ms, 98 % success) up to 4 users."
+    )
+    assert "vllm awq is not known to keep the SLO" in (
+        answer(searched(tmp_path / "none", {"vllm awq": up_to(0, Does((300,)))})) or ""
+    )
+
+
+def test_search_of_one_start_tells_nothing_apart(tmp_path: Path) -> None:
+    one = Does((300,))
+    run = searched(tmp_path, {"vllm awq": up_to(4, one), "vllm fp16": up_to(2, one)})
+    assert not search_rows(run)[0].picks["most load"].is_proven
+    assert "which is more is not said: a verdict needs 3 starts of each" in (answer(run) or "")
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def of(mean: float) -> Aggregate:
+    return Aggregate(mean, mean, mean, 3, 3, (mean,) * 3)
+
+
+def test_unclear_one_is_better_only_where_that_is_proven() -> None:
+    standings = [Standing("a", "kept"), Standing("b", "unclear"), Standing("c", "unclear")]
+    values = {"a": of(100.0), "b": of(101.0), "c": of(150.0)}
+    kinds = {("b", "a"): "unknown", ("c", "a"): "better"}
+
+    def told(a: str, b: str) -> Verdict:
+        return Verdict(kinds[a, b], 1.1, 0.9, 1.3, k=3)  # type: ignore[arg-type]
+
+    found = pick("output_tokens_per_s", standings, values, "higher", told)
+    assert found is not None
+    assert (found.best.label, found.unclear) == ("a", ("c",))
+
+
+def test_needed_memory_is_told_apart_by_pairs(clear: Run) -> None:
+    """A fifth less in every repeat, of means whose own intervals overlap by far."""
+    a = {0: 1.0, 1: 2.0, 2: 4.0}
+    told = by_pairs(clear, {"a": a, "b": {k: 0.8 * v for k, v in a.items()}, "c": {0: 1.0, 1: 2.0}}, None)
+    assert [found.kind for found in (told("b", "a"), told("a", "b")) if found] == ["better", "worse"]
+    less = told("a", "c")
+    assert less is not None
+    assert (less.kind, less.why) == ("none", "a verdict needs 3 starts of each deployment or more, here 2")
+    where = "one is measured on a device, the other on the host"
+    refused = by_pairs(clear, {"a": a, "b": a}, where)("a", "b")
+    assert refused is not None
+    assert refused.why == where
+
+
+def test_slo_in_words() -> None:
+    slo = (Objective("tpot_s", 0.999, 0.02), Objective("success", 0.995), Objective("e2e_s", 0.5, 2.0))
+    assert slo_words(slo) == "p99.9 TPOT 20 ms, 99.5 % success, p50 E2E 2000 ms"
