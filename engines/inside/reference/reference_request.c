@@ -156,8 +156,8 @@ static bool count_message(const char *message, int64_t *prompt_tokens) {
 
 /* Reads a body that a zero follows. */
 const char *read_chat(const char *body, size_t length, Chat *chat) {
-    enum { MESSAGES, MAX_TOKENS, STREAM, STREAM_OPTIONS, REFERENCE, COUNT };
-    static const char *const names[] = {"messages", "max_tokens", "stream", "stream_options", "reference"};
+    enum { MESSAGES, MAX_TOKENS, STREAM, STREAM_OPTIONS, COUNT };
+    static const char *const names[] = {"messages", "max_tokens", "stream", "stream_options"};
     const char *values[COUNT], *object = past_blanks(body), *message;
     *chat = (Chat){0};
     if (*object != '{' || past_blanks(past_value(object)) != body + length)
@@ -184,7 +184,5 @@ const char *read_chat(const char *body, size_t length, Chat *chat) {
         find(usage, 1, (const char *const[]){"include_usage"}, &usage);
     if (!read_flag(usage, &chat->has_usage))
         return "include_usage: must be true or false";
-    if (!is_null(values[REFERENCE]))
-        return "reference: only the Python server takes options with a request";
     return NULL;
 }

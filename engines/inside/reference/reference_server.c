@@ -1,8 +1,8 @@
 /* The native reference server: sends tokens at known instants, at rates that Python cannot keep.
 
-   reference_server.py describes the pages, the options and sends.bin. It also has faults, a role chunk and
-   options in a request, which this server lacks. One thread: between two waits it sends what is due and reads
-   what has come. Instants are nanoseconds on CLOCK_MONOTONIC. */
+   reference_server.py describes the pages, the options and sends.bin. It also has faults and a role chunk,
+   which this server lacks. One thread: between two waits it sends what is due and reads what has come.
+   Instants are nanoseconds on CLOCK_MONOTONIC. */
 #include "reference_request.h"
 
 #include <endian.h>

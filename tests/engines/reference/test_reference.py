@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from reference_serving import Server, body, native_program, page, serving, spawned, start_line, whole
+from reference_serving import body, native_program, page, serving, spawned, start_line, whole
 
 from engines.reference.engine import ENGINE, Options
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Message, NativeSpec, Place, Reason, Turn
 from harness.errors import UserError
 from harness.install import install
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 def spec_of(
@@ -58,11 +51,8 @@ def test_every_option_reaches_the_server(
         port = int(start_line(process).rpartition(":")[2])
         facts = {"/info": json.loads(page(port, "/info"))}
     info = facts["/info"]
-    assert {name: info[name] for name in changed - {"fault"}} | {"fault": options.fault} == {
-        name: getattr(options, name) for name in changed | {"fault"}
-    }
-    if program == "python":
-        assert info["fault"] == {"kind": "reset", "at": 12, "every": 5}
+    given = asdict(options) | ({"fault": ["reset", 12, 5]} if program == "python" else {})
+    assert {name: info[name] for name in changed} == {name: given[name] for name in changed}
     assert (info["program"], info["model"], info["context_length"]) == (program, "a model", 4096)
     assert ENGINE.said("", facts).terms == {"context_length": 4096, "concurrent_sequences": 3}
 
@@ -117,9 +107,10 @@ def test_nothing_is_resolved_where_the_server_told_nothing() -> None:
     "fault",
     ["reset@1", "stall@1", "truncate@1", "end@1/2", "error@1", "garbage@1", "exit@9", "http@404", "no_done"],
 )
-def test_the_options_and_the_server_know_the_same_faults(server: Server, fault: str) -> None:
+def test_the_options_and_the_server_know_the_same_faults(fault: str) -> None:
     assert Options(fault=fault).fault == fault
-    status, _ = whole(server.port, body({"fault": fault}, stream=False))
+    with serving("--fault", fault) as server:
+        status, _ = whole(server.port, body(stream=False))
     assert status == (404 if fault == "http@404" else 200)
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +88,10 @@ def connected(port: int) -> Iterator[http.client.HTTPConnection]:
         connection.close()
 
 
-def body(reference: Mapping[str, Any] | None = None, **fields: Any) -> bytes:
-    """Return a chat request for 8 streamed tokens; only the Python server takes `reference` with it."""
+def body(**fields: Any) -> bytes:
+    """Return a chat request for 8 streamed tokens."""
     request = {"model": "m", "messages": MESSAGES, "max_tokens": 8, "stream": True}
-    overrides = {} if reference is None else {"reference": reference}
-    return json.dumps(request | overrides | fields).encode()
+    return json.dumps(request | fields).encode()
 
 
 def ask(
@@ -154,8 +153,11 @@ def received(client: socket.socket) -> tuple[bytes, str]:
     return b"".join(parts), "closed"
 
 
-def struck(port: int, fault: str, limit_s: float = LIMIT_S) -> tuple[bytes, str]:
-    return received(sent_raw(port, body({"fault": fault}, stream_options={"include_usage": True}), limit_s))
+def struck(fault: str, limit_s: float = LIMIT_S) -> tuple[bytes, str]:
+    """Return what a server with this fault answers, and how it ended."""
+    with serving(*FAST, f"--fault={fault}") as server:
+        content = body(stream_options={"include_usage": True})
+        return received(sent_raw(server.port, content, limit_s))
 
 
 def contents(answer: bytes | bytearray) -> int:
