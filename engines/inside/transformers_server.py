@@ -1,10 +1,8 @@
 """The basic Python script that everybody starts from: transformers' generate behind an HTTP server.
 
-It runs in the transformers environment (`python -P`).
-
-It serves one request at a time: one thread generates, the others wait in their order. Nothing is kept between
-requests. It speaks the OpenAI protocol's /v1/chat/completions, streamed or not, one chunk per token, until
-SIGTERM.
+It runs in the transformers environment (`python -P`). It serves one request at a time: one thread generates,
+the others wait in their order. Nothing is kept between requests. It speaks as much of the OpenAI protocol's
+/v1/chat/completions as bench asks for, greedy, streamed (one chunk per token) or not, until SIGTERM.
 """
 
 import argparse
@@ -14,10 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
@@ -26,286 +22,123 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.generation.streamers import BaseStreamer
 
+# The fields of a request. Others are refused: ignoring one would answer another question.
+FIELDS = ("model", "messages", "max_tokens", "ignore_eos", "temperature", "stream", "stream_options")
 # Tokens that are decoded again with each new one: spaces and accents depend on what stands before.
 DECODED_AGAIN = 4
 BROKEN = "\ufffd"
 
 
-# --- what is asked ---------------------------------------------------------------------------------------
-
-
 class RefusedError(Exception):
     """A request that cannot be served. Its text goes to the client."""
 
-    def __init__(self, message: str, param: str | None = None, status: int = 400) -> None:
+    def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
-        self.param, self.status = param, status
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_count(value: object, least: int) -> bool:
-    return is_number(value) and isinstance(value, int) and value >= least
-
-
-def are_messages(value: object) -> bool:
-    """Return whether these are messages with a role and a text, one at least."""
-    texts = [
-        (m["role"], m["content"]) for m in value if isinstance(m, dict) and m.keys() == {"role", "content"}
-    ]
-    return 0 < len(value) == len(texts) and all(isinstance(text, str) for pair in texts for text in pair)
-
-
-# What of OpenAI's request is served, and vLLM's ignore_eos, min_tokens and top_k: default, check, and what it
-# must be. Other fields are refused: ignoring one would answer another question.
-FIELDS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-    "model": ("", lambda v: isinstance(v, str), "a text"),
-    "messages": (
-        [],
-        lambda v: isinstance(v, list) and are_messages(v),
-        "a list of {role, content}, both texts",
-    ),
-    "max_tokens": (None, lambda v: is_count(v, 1), "a whole number from 1"),
-    "max_completion_tokens": (None, lambda v: is_count(v, 1), "a whole number from 1"),
-    "min_tokens": (0, lambda v: is_count(v, 0), "a whole number from 0"),
-    "ignore_eos": (False, lambda v: isinstance(v, bool), "true or false"),
-    "temperature": (1.0, lambda v: is_number(v) and v >= 0, "a number from 0"),
-    "top_p": (1.0, lambda v: is_number(v) and 0 < v <= 1, "a number above 0, at most 1"),
-    "top_k": (0, lambda v: is_count(v, -1), "a whole number from -1"),  # 0 and -1: all
-    "seed": (None, lambda v: is_count(v, 0), "a whole number from 0"),
-    "stream": (False, lambda v: isinstance(v, bool), "true or false"),
-    "stream_options": (
-        {},
-        lambda v: isinstance(v, dict) and v.keys() <= {"include_usage"},
-        "{include_usage}",
-    ),
-    "user": (None, lambda v: isinstance(v, str), "a text"),
-}
-
-
-def checked(body: Any) -> argparse.Namespace:
-    """Return a request with its defaults. Raise RefusedError."""
-    if not isinstance(body, dict):
-        raise RefusedError("body: not a JSON object")
-    given = {name: value for name, value in body.items() if value is not None}
-    for name in ("model", "messages", *given):
-        if name not in FIELDS:
-            raise RefusedError(f"{name}: this server has no such field", name)
-        if not FIELDS[name][1](given.get(name)):
-            raise RefusedError(f"{name}: must be {FIELDS[name][2]}", name)
-    return argparse.Namespace(**{name: given.get(name, row[0]) for name, row in FIELDS.items()})
+        self.status = status
 
 
 # --- the model -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model that is ready. `end_ids`: tokens that end an answer, of its generation_config.json alone: no
-    sampling parameter is taken from there."""
+class Model:
+    """A model in memory, the one thread that generates with it, and its counters."""
 
-    args: argparse.Namespace
-    model: Any
-    tokenizer: Any
-    template: str | None
-    context_length: int
-    end_ids: tuple[int, ...]
-
-    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
-        """Return the rendered conversation as tokens. Raise RefusedError if the template does not take it."""
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self.template,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-            )
-        except Exception as error:  # jinja's, and whatever a template raises
-            raise RefusedError(f"the chat template does not take these messages: {error}") from error
-        return list(ids)
-
-
-def load(args: argparse.Namespace) -> Loaded:
-    """Block until the weights are in memory. Exit with a sentence if the settings cannot work."""
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    started = time.monotonic()
-    tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True, trust_remote_code=False)
-    template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
-    if template is None and not tokenizer.chat_template:
-        sys.exit(f"{args.model} has no chat template; --chat-template FILE gives one")
-    print("loading weights", flush=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        args.model,
-        dtype=getattr(torch, args.dtype),
-        attn_implementation=args.attention,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
-    model = model.to(args.device).eval()
-    ends = model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    # An empty one: else generate takes what a request leaves open from the model's file.
-    model.generation_config = GenerationConfig()
-    longest = model.config.get_text_config().max_position_embeddings
-    context_length = args.context_length or longest
-    if context_length > longest:
-        sys.exit(f"--context-length {context_length}: the model's context has {longest} tokens")
-    if args.seed is not None:
-        torch.manual_seed(args.seed)
-    end_ids = tuple(ends) if isinstance(ends, (list, tuple)) else () if ends is None else (ends,)
-    what = f"{model.num_parameters()} parameters as {args.dtype} on {args.device}"
-    print(f"weights loaded: {what}, {time.monotonic() - started:.1f} s", flush=True)
-    print(f"weights take {_weights_bytes(model)} bytes", flush=True)
-    loaded = Loaded(args, model, tokenizer, template, context_length, end_ids)
-    _check_numbers(loaded)
-    return loaded
-
-
-def _weights_bytes(model: torch.nn.Module) -> int:
-    """Return the weights' size: on a GPU what PyTorch gave out, rounded up. Tied tensors count once."""
-    if next(model.parameters()).is_cuda:
-        return torch.cuda.memory_allocated()
-    tensors = [*model.parameters(), *model.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _check_numbers(loaded: Loaded) -> None:
-    """Exit where a first prompt gives NaN: such a model answers with padding, which looks like an answer."""
-    ids = loaded.prompt_ids([{"role": "user", "content": "Count from one to ten, then back to one."}])
-    with torch.inference_mode():
-        logits = loaded.model(torch.tensor([ids], device=loaded.model.device)).logits
-    if torch.isnan(logits).any():
-        sys.exit(f"the model computes NaN as {loaded.args.dtype}; another dtype may do")
-
-
-class Pieces:
-    """The text that each new token adds.
-
-    An unfinished character adds nothing until its last byte has come. `rest` is what never did.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._said = 0  # tokens before this have been given out
-
-    def add(self, token: int) -> str:
-        self._ids.append(token)
-        text = self.rest()
-        if text.endswith(BROKEN):
-            return ""
-        self._said = len(self._ids) if text else self._said
-        return text
-
-    def rest(self) -> str:
-        start = max(0, self._said - DECODED_AGAIN)
-        parts = (self._ids[start : self._said], self._ids[start:])
-        before, now = (self._tokenizer.decode(ids, skip_special_tokens=True) for ids in parts)
-        return now[len(before) :]
-
-
-# --- one generation --------------------------------------------------------------------------------------
-
-
-class Tokens:
-    """A streamer of transformers': passes on each new token. It gets the prompt first."""
-
-    def __init__(self, say: Callable[[int], None]) -> None:
-        self._say = say
-        self._saw_prompt = False
-
-    def put(self, value: torch.Tensor) -> None:
-        for token in value.flatten().tolist() if self._saw_prompt else ():
-            self._say(token)
-        self._saw_prompt = True
-
-    def end(self) -> None:
-        pass
-
-
-def settings_of(request: argparse.Namespace, loaded: Loaded, prompt_tokens: int) -> GenerationConfig:
-    """Return every parameter of generate that a request decides. Raise RefusedError if it does not fit."""
-    room = loaded.context_length - prompt_tokens
-    most = request.max_completion_tokens or request.max_tokens or room
-    if most > room or room < 1:
-        raise RefusedError(
-            f"the prompt has {prompt_tokens} tokens and {max(most, 1)} more are asked for; the context has "
-            f"{loaded.context_length}"
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Block until the weights are in memory. Exit with a sentence if the settings cannot work."""
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        started = time.monotonic()
+        self.args = args
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            args.model, local_files_only=True, trust_remote_code=False
         )
-    if request.min_tokens > most:
-        raise RefusedError(f"min_tokens={request.min_tokens} is more than max_tokens={most}")
-    sampled = {"temperature": request.temperature, "top_p": request.top_p, "top_k": max(request.top_k, 0)}
-    ends = list(loaded.end_ids)
-    return GenerationConfig(
-        max_new_tokens=most,
-        min_new_tokens=request.min_tokens or None,
-        eos_token_id=None if request.ignore_eos or not ends else ends,
-        pad_token_id=loaded.tokenizer.pad_token_id or (ends[0] if ends else 0),
-        prompt_lookup_num_tokens=loaded.args.speculative_tokens,
-        use_cache=True,
-        do_sample=request.temperature > 0,
-        **(sampled if request.temperature > 0 else {}),
-    )
-
-
-class Line:
-    """The requests' line: one thread, which generates them in their order, and its counters."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
+        self.template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
+        if self.template is None and not self.tokenizer.chat_template:
+            sys.exit(f"{args.model} has no chat template; --chat-template FILE gives one")
+        print("loading weights", flush=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            args.model,
+            dtype=getattr(torch, args.dtype),
+            attn_implementation=args.attention,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        self.model = model.to(args.device).eval()
+        # The tokens that end an answer are all that is taken from the model's generation_config.json.
+        ends = model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        self.end_ids = list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+        model.generation_config = GenerationConfig()
+        longest = model.config.get_text_config().max_position_embeddings
+        self.context_length = args.context_length or longest
+        if self.context_length > longest:
+            sys.exit(f"--context-length {self.context_length}: the model's context has {longest} tokens")
+        if args.seed is not None:
+            torch.manual_seed(args.seed)
+        what = f"{model.num_parameters()} parameters as {args.dtype} on {args.device}"
+        print(f"weights loaded: {what}, {time.monotonic() - started:.1f} s", flush=True)
+        # On a GPU what PyTorch gave out, rounded up. Tied tensors count once.
+        tensors = [*model.parameters(), *model.buffers()]
+        on_cpu = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        taken = torch.cuda.memory_allocated() if args.device == "cuda" else on_cpu
+        print(f"weights take {taken} bytes", flush=True)
+        self._check_numbers()
         self.thread = ThreadPoolExecutor(1)
         self.submitted = self.begun = self.ended = self.prompt_tokens = self.generated_tokens = 0
         self.queue_s = 0.0
         self.lock = threading.Lock()  # of `submitted`; the others are the one thread's
 
-    @property
-    def waiting(self) -> int:
-        """Requests that have not begun to be generated."""
-        return self.submitted - self.begun
+    def _check_numbers(self) -> None:
+        """Exit where a first prompt gives NaN: such a model answers with padding, like an answer."""
+        ids = self.prompt_ids([{"role": "user", "content": "Count from one to ten, then back to one."}])
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids], device=self.model.device)).logits
+        if torch.isnan(logits).any():
+            sys.exit(f"the model computes NaN as {self.args.dtype}; another dtype may do")
 
-    def generate(self, *job: Any) -> None:
-        """Wait for its turn, then have each token said. Raise what generate or `say` raises, which ends it.
+    def prompt_ids(self, messages: Any) -> list[int]:
+        """Return the rendered conversation as tokens. Raise RefusedError if the template does not take it."""
+        try:
+            return list(
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    chat_template=self.template,
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                )
+            )
+        except Exception as error:  # jinja's, and whatever a template raises
+            raise RefusedError(f"the chat template does not take these messages: {error}") from error
 
-        `job`: the prompt's tokens, the settings of generate, a seed or None, and `say`.
-        """
+    def generate(self, answer: "Answer") -> None:
+        """Wait for its turn, then generate. Raise what generate or the answer's `send` raises."""
         with self.lock:
             self.submitted += 1
-        self.thread.submit(self._generate, time.monotonic(), *job).result()
+        self.thread.submit(self._generate, answer, time.monotonic()).result()
 
-    def _generate(
-        self,
-        submitted_s: float,
-        ids: list[int],
-        settings: GenerationConfig,
-        seed: int | None,
-        say: Callable[[int], None],
-    ) -> None:
-        before = self.generated_tokens
+    def _generate(self, answer: "Answer", submitted_s: float) -> None:
         self.queue_s += time.monotonic() - submitted_s
-        self.prompt_tokens += len(ids)
+        self.prompt_tokens += len(answer.ids)
         self.begun += 1
-
-        def count(token: int) -> None:
-            self.generated_tokens += 1
-            say(token)
-
+        settings = GenerationConfig(
+            max_new_tokens=answer.most,
+            eos_token_id=answer.end_ids or None,
+            pad_token_id=self.tokenizer.pad_token_id or next(iter(self.end_ids), 0),
+            prompt_lookup_num_tokens=self.args.speculative_tokens,
+            use_cache=True,
+            do_sample=False,
+        )
+        prompt = torch.tensor([answer.ids], device=self.model.device)
+        mask = torch.ones_like(prompt)
         try:
-            if seed is not None:
-                torch.manual_seed(seed)
-            prompt = torch.tensor([ids], device=self.loaded.model.device)
-            mask = torch.ones_like(prompt)
             with torch.inference_mode():
-                self.loaded.model.generate(
-                    prompt, attention_mask=mask, generation_config=settings, streamer=Tokens(count)
-                )
+                self.model.generate(prompt, attention_mask=mask, generation_config=settings, streamer=answer)
         except Exception as error:  # of any kind: the server goes on, the client is told
-            said = f"{self.generated_tokens - before} of {settings.max_new_tokens} tokens"
+            said = f"{len(answer.tokens)} of {answer.most} tokens"
             print(f"generation ended after {said}: {error!r}", flush=True)
             raise
         finally:
@@ -315,7 +148,7 @@ class Line:
         """Return the page for Prometheus. Prompts count when their generation begins."""
         rows = (
             ("requests_running", "gauge", self.begun - self.ended),
-            ("requests_waiting", "gauge", self.waiting),
+            ("requests_waiting", "gauge", self.submitted - self.begun),
             ("prompt_tokens_total", "counter", self.prompt_tokens),
             ("generated_tokens_total", "counter", self.generated_tokens),
             ("queue_seconds_sum", "counter", self.queue_s),
@@ -325,69 +158,118 @@ class Line:
             f"# TYPE transformers:{name} {kind}\ntransformers:{name} {value}\n" for name, kind, value in rows
         )
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is really used, as bench reads it back."""
+        return {
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": self.model.config._attn_implementation,
+            "threads": torch.get_num_threads(),
+            "context_length": self.context_length,
+            "concurrent_sequences": 1,
+            "parameters": self.model.num_parameters(),
+            "seed": self.args.seed,
+            "speculative_tokens": self.args.speculative_tokens,
+            "chat_template": Path(self.args.chat_template).name if self.template else "the model's",
+        }
 
-# --- what is answered ------------------------------------------------------------------------------------
+
+# --- one answer ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Answer:
-    """What has been generated of one answer, token by token."""
+class Answer(BaseStreamer):
+    """One answer: generate gives it the prompt, then each new token, then its end, on its own thread.
 
-    loaded: Loaded
-    request: argparse.Namespace
-    prompt_tokens: int
-    pieces: Pieces
-    started_ns: int = field(default_factory=time.time_ns)
-    completion_tokens: int = 0
-    last_token: int | None = None
+    Where the request is streamed, each is sent as an event. Raises RefusedError if it cannot be served.
+    """
 
-    def take(self, token: int) -> str:
-        """Return the text that a token adds."""
-        self.completion_tokens += 1
-        self.last_token = token
-        return self.pieces.add(token)
+    def __init__(self, model: Model, request: dict[str, Any], send: Callable[[bytes], None]) -> None:
+        self.model, self.send = model, send
+        self.ids = model.prompt_ids(request.get("messages"))
+        room = model.context_length - len(self.ids)
+        self.most = request.get("max_tokens") or max(room, 1)
+        if self.most > room:
+            raise RefusedError(
+                f"the prompt has {len(self.ids)} tokens and {self.most} more are asked for; the context has "
+                f"{model.context_length}"
+            )
+        self.end_ids = [] if request.get("ignore_eos") else model.end_ids
+        self.is_streamed = request.get("stream")
+        self.has_usage = not self.is_streamed or (request.get("stream_options") or {}).get("include_usage")
+        self.started_ns = time.time_ns()
+        self.saw_prompt = False
+        self.tokens: list[int] = []
+        self.said = 0  # tokens before this are in `text`
+        self.text = ""
 
-    @property
-    def finish_reason(self) -> str:
-        has_ended = self.last_token in self.loaded.end_ids and not self.request.ignore_eos
-        return "stop" if has_ended else "length"
+    def put(self, value: torch.Tensor) -> None:
+        for token in value.flatten().tolist() if self.saw_prompt else ():
+            self.model.generated_tokens += 1
+            self.tokens.append(token)
+            new = self._undecoded()
+            # An unfinished character adds nothing until its last byte has come.
+            self._say("" if new.endswith(BROKEN) else new)
+        self.saw_prompt = True
 
-    @property
-    def usage(self) -> dict[str, int]:
-        total = self.prompt_tokens + self.completion_tokens
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
-        return {**counts, "total_tokens": total}
+    def end(self) -> None:
+        if rest := self._undecoded():
+            self._say(rest)
+        finish = {"finish_reason": "stop" if self.tokens[-1] in self.end_ids else "length"}
+        counts = {"prompt_tokens": len(self.ids), "completion_tokens": len(self.tokens)}
+        usage = {"usage": {**counts, "total_tokens": sum(counts.values())}}
+        if not self.is_streamed:
+            message = {"role": "assistant", "content": self.text}
+            self.send(to_json(self._body("chat.completion", [{"message": message, **finish}]) | usage))
+            return
+        self._event([{"delta": {}, **finish}])
+        if self.has_usage:
+            self.send(event(self._body("chat.completion.chunk", []) | usage))
+        self.send(b"data: [DONE]\n\n")
 
-    def body(self, kind: str, choice: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-        head = {"id": f"chatcmpl-{self.started_ns:x}", "created": self.started_ns // 10**9, "object": kind}
-        choices = [] if choice is None else [{"index": 0, "logprobs": None, **choice}]
-        return {**head, "model": self.request.model, "choices": choices, **more}
+    def begin(self) -> None:
+        """Send the first event of a stream, before it is the answer's turn."""
+        self._event([{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
-    def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {"delta": delta, "finish_reason": finish_reason}
-        return event(self.body("chat.completion.chunk", choice))
+    def _undecoded(self) -> str:
+        start = max(0, self.said - DECODED_AGAIN)
+        parts = (self.tokens[start : self.said], self.tokens[start:])
+        before, now = (self.model.tokenizer.decode(ids, skip_special_tokens=True) for ids in parts)
+        return now[len(before) :]
 
-    def end(self) -> Iterator[bytes]:
-        """Yield the events after the last token."""
-        if rest := self.pieces.rest():
-            yield self.chunk({"content": rest})
-        yield self.chunk({}, self.finish_reason)
-        if self.request.stream_options.get("include_usage"):
-            yield event(self.body("chat.completion.chunk", None, usage=self.usage))
-        yield b"data: [DONE]\n\n"
+    def _say(self, text: str) -> None:
+        self.text += text
+        self.said = len(self.tokens) if text else self.said
+        if self.is_streamed:
+            self._event([{"delta": {"content": text}, "finish_reason": None}])
 
-    def whole(self, text: str) -> dict[str, Any]:
-        message = {"role": "assistant", "content": text}
-        choice = {"message": message, "finish_reason": self.finish_reason}
-        return self.body("chat.completion", choice, usage=self.usage)
+    def _event(self, choices: list[dict[str, Any]]) -> None:
+        self.send(event(self._body("chat.completion.chunk", choices)))
+
+    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.started_ns:x}",
+            "created": self.started_ns // 10**9,
+            "object": kind,
+            "model": self.model.args.alias,
+            "choices": [{"index": 0, "logprobs": None, **choice} for choice in choices],
+        }
+
+
+def to_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def event(value: object) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + to_json(value) + b"\n\n"
 
 
-def error_body(message: str, kind: str, param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": None}}
+def error_body(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
@@ -396,9 +278,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
     daemon_threads = True
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded, self.line = loaded, Line(loaded)
-        super().__init__((loaded.args.host, loaded.args.port), Handler)
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        super().__init__((model.args.host, model.args.port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that has gone is no error
@@ -416,96 +298,76 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        loaded, line = self.server.loaded, self.server.line
-        model = {"id": loaded.args.alias, "object": "model", "owned_by": "transformers"}
+        model = self.server.model
+        listed = {"id": model.args.alias, "object": "model", "owned_by": "transformers"}
         pages = {
             "/health": {"status": "ok"},
-            "/v1/models": {"object": "list", "data": [{**model, "max_model_len": loaded.context_length}]},
-            "/info": {**facts(loaded), "waiting": line.waiting},
+            "/v1/models": {"object": "list", "data": [{**listed, "max_model_len": model.context_length}]},
+            "/info": model.facts(),
         }
         if self.path == "/metrics":
-            self._reply(200, line.metrics().encode(), "text/plain; version=0.0.4")
+            self._reply(200, model.metrics().encode(), "text/plain; version=0.0.4")
         elif self.path in pages:
-            self._reply(200, pages[self.path])
+            self._reply(200, to_json(pages[self.path]))
         else:
-            self._reply(404, error_body(f"there is no {self.path} here", "invalid_request_error"))
+            self._reply(404, to_json(error_body(f"there is no {self.path} here")))
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             if self.path != "/v1/chat/completions":
-                raise RefusedError(f"there is no {self.path} here", status=404)
-            self._chat(checked(json.loads(raw)))
+                raise RefusedError(f"there is no {self.path} here", 404)
+            answer = self._answer(json.loads(raw))
         except ValueError as error:
-            self._reply(400, error_body(f"body: {error}", "invalid_request_error"))
+            self._reply(400, to_json(error_body(f"body: {error}")))
         except RefusedError as error:
-            self._reply(error.status, error_body(str(error), "invalid_request_error", error.param))
+            self._reply(error.status, to_json(error_body(str(error))))
+        else:
+            self._generate(answer)
 
-    def _chat(self, request: argparse.Namespace) -> None:
-        loaded = self.server.loaded
-        if request.model != loaded.args.alias:
-            message = f"model {request.model} is not served here; {loaded.args.alias} is"
-            raise RefusedError(message, "model", 404)
-        ids = loaded.prompt_ids(request.messages)
-        settings = settings_of(request, loaded, len(ids))
-        answer = Answer(loaded, request, len(ids), Pieces(loaded.tokenizer))
-        generate = partial(self.server.line.generate, ids, settings, request.seed)
-        if request.stream:
-            return self._stream(answer, generate)
-        text: list[str] = []
-        try:
-            generate(lambda token: text.append(answer.take(token)))
-        except Exception as error:
-            return self._reply(500, error_body(f"{type(error).__name__}: {error}", "server_error"))
-        return self._reply(200, answer.whole("".join(text) + answer.pieces.rest()))
+    def _answer(self, request: Any) -> Answer:
+        if not isinstance(request, dict) or not request.keys() <= {*FIELDS}:
+            raise RefusedError(f"body: must be an object of {', '.join(FIELDS)}")
+        if request.get("temperature"):
+            raise RefusedError("temperature: must be 0; this server takes the likeliest token")
+        most = request.get("max_tokens")
+        if most is not None and (not isinstance(most, int) or most < 1):
+            raise RefusedError("max_tokens: must be a whole number from 1")
+        alias = self.server.model.args.alias
+        if request.get("model") != alias:
+            raise RefusedError(f"model {request.get('model')} is not served here; {alias} is", 404)
+        return Answer(self.server.model, request, self._send if request.get("stream") else self._reply_well)
 
-    def _stream(self, answer: Answer, generate: Callable[[Callable[[int], None]], None]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self._send(answer.chunk({"role": "assistant", "content": ""}))
+    def _generate(self, answer: Answer) -> None:
+        if answer.is_streamed:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            answer.begin()
         try:
-            generate(lambda token: self._send(answer.chunk({"content": answer.take(token)})))
+            self.server.model.generate(answer)
         except ConnectionError:
             raise
         except Exception as error:
-            self._send(event(error_body(f"{type(error).__name__}: {error}", "server_error")))
-        else:
-            for each in answer.end():
-                self._send(each)
-        self.wfile.write(b"0\r\n\r\n")
+            said = error_body(f"{type(error).__name__}: {error}", "server_error")
+            self._send(event(said)) if answer.is_streamed else self._reply(500, to_json(said))
+        if answer.is_streamed:
+            self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, content: bytes) -> None:
         """Send one chunk of a body. It is called on the generating thread, too."""
         self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
 
-    def _reply(self, status: int, content: Any, kind: str = "application/json") -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
+    def _reply_well(self, body: bytes) -> None:
+        self._reply(200, body)
+
+    def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-
-def facts(loaded: Loaded) -> dict[str, Any]:
-    """Return what is really used, as bench reads it back."""
-    model, args = loaded.model, loaded.args
-    return {
-        "transformers": transformers.__version__,
-        "torch": torch.__version__,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": model.config._attn_implementation,
-        "threads": torch.get_num_threads(),
-        "context_length": loaded.context_length,
-        "concurrent_sequences": 1,
-        "parameters": model.num_parameters(),
-        "seed": args.seed,
-        "speculative_tokens": args.speculative_tokens,
-        "chat_template": Path(args.chat_template).name if args.chat_template else "the model's",
-    }
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -531,9 +393,9 @@ def main() -> None:
     print(f"transformers {transformers.__version__}, torch {torch.__version__}", flush=True)
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: this torch finds no CUDA device")
-    loaded = load(args)
+    model = Model(args)
     try:
-        server = Server(loaded)
+        server = Server(model)
     except OSError as error:
         sys.exit(f"{args.host}:{args.port}: {str(error.strerror).lower()}")
     signal.signal(signal.SIGTERM, leave)

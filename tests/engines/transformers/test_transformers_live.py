@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,19 +193,16 @@ def test_greedy_answers_are_equal_whatever_the_models_files_ask_for(server: Live
     assert server.stream("again", 32).text == server.stream("again", 32).text
 
 
-def test_a_seed_fixes_a_sampled_answer(server: Live) -> None:
-    first = server.stream("sample", 32, temperature=1.5, seed=11).text
-    assert server.stream("sample", 32, temperature=1.5, seed=11).text == first
-    assert server.stream("sample", 32, temperature=1.5, seed=12).text != first
-
-
-def test_min_tokens_holds_back_the_end(server: Live) -> None:
-    """Sampling hot from 258 tokens, the end comes within a few hundred; min_tokens forbids it."""
-    hot = {"temperature": 50.0, "ignore_eos": False, "seed": 1}
-    ended = [server.stream("end", 200, **{**hot, "seed": seed}) for seed in range(6)]
-    assert "stop" in {decoded.finish_reason for decoded in ended}
-    held = [server.stream("end", 200, min_tokens=200, **{**hot, "seed": seed}) for seed in range(6)]
-    assert {(decoded.output_tokens, decoded.finish_reason) for decoded in held} == {(200, "length")}
+def test_a_token_that_ends_an_answer_does_unless_it_is_ignored(
+    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "ending")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": list(range(258))}))
+    with serving(environment, folder, tmp_path) as live:
+        ended = live.stream("end", 20, ignore_eos=False)
+        assert (ended.output_tokens, ended.finish_reason) == (1, "stop")
+        assert live.stream("end", 20).output_tokens == 20
 
 
 def test_requests_are_served_one_at_a_time_in_their_order(server: Live) -> None:
@@ -231,7 +229,7 @@ def test_requests_are_served_one_at_a_time_in_their_order(server: Live) -> None:
 
 
 def in_line(server: Live) -> int:
-    return int(server.get("/info")["waiting"])
+    return int(told(server)["waiting"])
 
 
 def told(server: Live) -> dict[str, float]:
@@ -282,14 +280,12 @@ def test_a_client_that_leaves_ends_its_generation(server: Live) -> None:
             rf"the prompt has 21 tokens and {CONTEXT} more are asked for; the context has",
         ),
         ({"max_tokens": 0}, "max_tokens: "),
-        ({"messages": []}, "messages: "),
         (
             {"messages": [{"role": "nobody", "content": "x"}]},
             "the chat template does not take these messages",
         ),
-        ({"min_tokens": 9}, "min_tokens=9 is more than max_tokens=8"),
-        ({"presence_penalty": 0.5}, "presence_penalty: "),
-        ({"temperature": -1}, "temperature: "),
+        ({"presence_penalty": 0.5}, "body: must be an object of model, "),
+        ({"temperature": 1}, "temperature: must be 0"),
     ],
 )
 def test_what_cannot_be_served_is_http_400_with_a_reason(
