@@ -19,7 +19,7 @@ from harness.run import judge
 from harness.run.site import Site
 from harness.run.start import Serving
 from harness.servers import prefix_cache
-from harness.store import store, tokens
+from harness.store import request_table, store
 from harness.store.store import CellRecord
 from harness.store.tally import Result
 
@@ -119,9 +119,9 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> CellRecord:
 def _keep(record: CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> CellRecord:
     """Store a cell: its requests as a table first, then its record."""
     directory, summary = Path(job.rows_path).parent, read_summary(job)
-    count_tokens = tokens.counter(job.load.tokenizer) if job.load.tokenizer else None
-    origin = timing.origin_of(job.load)
-    tally = store.write_requests(directory, Path(job.rows_path), summary, count_tokens, origin=origin)
+    count_tokens = request_table.token_counter(job.load.tokenizer) if job.load.tokenizer else None
+    origin, table = timing.origin_of(job.load), directory / "requests.parquet"
+    tally = request_table.write_table(Path(job.rows_path), table, summary, count_tokens, origin=origin)
     judged = judge.judged(replace(record, summary=summary), tally)
     store.write_record(directory / "cell.json", judged)
     discard(job)

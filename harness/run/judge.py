@@ -68,7 +68,8 @@ def _stopped(load: Load, tally: Tally) -> str:
     most = f"{100 * (load.max_failed_share or 0.0):g}%"
     # Each load process judges its own last requests; those of the whole cell may say something else.
     text = (
-        f"stopped: {tally.last_failed} of the last {tally.last} requests failed (load.max_failed={most})"
+        f"stopped: {sum(has_failed for _, has_failed in tally.last_ended)} of the last "
+        f"{len(tally.last_ended)} requests failed (load.max_failed={most})"
         if load.workers == 1
         else f"stopped: more than {most} of the last requests of one of {load.workers} load workers failed "
         f"(load.max_failed={most})"

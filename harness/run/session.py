@@ -28,7 +28,7 @@ from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
 from harness.servers import container, docker_cli, probe
 from harness.settings.config import Settings
-from harness.store import store, tokens
+from harness.store import request_table, store
 from harness.store.named_files import LOCK_FILE
 from harness.store.store import CellRecord, Kept, RunRecord
 
@@ -171,7 +171,7 @@ def provide_site(
     # Better now than when a load has ended.
     loads = [cell.load for start in starts for cell in start.cells]
     for path in dict.fromkeys(load.tokenizer for load in loads if load.tokenizer):
-        tokens.counter(path)
+        request_table.token_counter(path)
     for said in [*reap(cache / "running"), *container.reap()]:
         observer.line(said)
     attached = ((d.terms.base_url, d.model, key_of(d)) for d in deployments if d.terms.base_url)

@@ -1,7 +1,8 @@
 """Requests on disk: JSON lines while a cell runs, one Parquet table from then on.
 
 A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory. The rows
-are counted while they pass. Knows no cell and no directory."""
+are counted while they pass. Knows no cell and no directory.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +10,19 @@ import logging
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.contracts import LoadSummary, RequestRow
 from harness.contracts.timing import Origin
-from harness.store.tally import Counting, Tally
+from harness.errors import UserError
+from harness.store.tally import Tally
+from harness.whole_files import written_whole
 
 _TYPES: dict[str, pa.DataType] = {
     "request_id": pa.string(),
@@ -97,26 +100,28 @@ def write_table(
     *,
     origin: Origin = "sent_ns",
 ) -> Tally:
-    """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending.
+    """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending, and
+    count them.
 
-    Makes two passes over the lines. In memory at once: one batch of them, 32 bytes for each request, 8 more
-    for each ok one of the window and again 8 for their median. A last line cut by a kill is left out. So is a
-    damaged one, and the log says so. A file that is not there is an empty one.
+    Makes two passes over the lines. In memory at once: one batch of them, and some 80 bytes for each request.
+    A last line cut by a kill is left out. So is a damaged one, and the log says so. A file that is not there
+    is an empty one. The table is written whole or not at all.
 
     `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
     server of an ok request gave none. Latencies count from `origin`.
     """
-    counting = Counting(summary, origin)
-    with table_writer(path) as writer:
+    tally = Tally(summary, origin)
+    with written_whole(path) as part, table_writer(part) as writer:
         for lines in _batches(rows_path):
             rows = [msgspec.json.decode(line, type=RequestRow) for line in lines]
-            tokens = _counted(rows, count_tokens) if count_tokens else None
+            if count_tokens:
+                rows = list(_counted(rows, count_tokens))
             inside = [in_window(row, summary) for row in rows]
-            batch = _record_batch(rows, inside, tokens)
-            for row, is_inside, known in zip(rows, inside, batch["output_tokens"].to_pylist(), strict=True):
-                counting.add(row, known, is_inside=bool(is_inside))
-            writer.write_batch(batch)
-    return counting.tally(_median)
+            columns = {name: [getattr(row, name, None) for row in rows] for name in _TYPES}
+            writer.write_batch(pa.RecordBatch.from_pydict(columns | {"in_window": inside}, REQUEST_SCHEMA))
+            for row, is_inside in zip(rows, inside, strict=True):
+                tally.add(row, is_inside=bool(is_inside))
+    return tally
 
 
 def table_writer(path: Path) -> pq.ParquetWriter:
@@ -130,7 +135,46 @@ def table_writer(path: Path) -> pq.ParquetWriter:
     )
 
 
-# --- the two passes --------------------------------------------------------------------------------
+@lru_cache(maxsize=4)
+def token_counter(path: str) -> CountTokens:
+    """Return a function from texts to their numbers of tokens by a tokenizer.json, without special tokens.
+
+    Reads the file once. Raises UserError if the package `tokenizers` (optional) is missing, or the file is no
+    tokenizer.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UserError(
+            f"load.tokenizer={path}: needs the package tokenizers; pip install 'tokenizers>=0.20'"
+        ) from error
+    try:
+        tokenizer = Tokenizer.from_file(path)
+    except Exception as error:  # the package raises Exception itself, for whatever is wrong with the file
+        reason = (str(error).splitlines() or ["unreadable"])[0][:200]
+        raise UserError(f"load.tokenizer={path}: not a tokenizer.json ({reason})") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(each) for each in encoded]
+
+    return count
+
+
+def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[RequestRow]:
+    """Yield the rows with the tokens of their reasoning and answer; without a text (a tool call has none) as
+    they are."""
+    # One by one: a special token stands between the two, so nothing merges across it.
+    counts = count_tokens([text for row in rows for text in (row.reasoning_text, row.output_text)])
+    for row, reasoning, output in zip(rows, counts[::2], counts[1::2], strict=True):
+        if row.reasoning_text or row.output_text:
+            tokens = reasoning + output
+            row = replace(row, tokenizer_tokens=tokens)
+            if row.output_tokens is None and row.outcome == "ok":
+                row = replace(row, output_tokens=tokens, token_source="tokenizer")
+        yield row
 
 
 def _batches(path: Path) -> Iterator[list[bytes]]:
@@ -138,11 +182,10 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
     if not path.is_file():
         return
     at_ns, begins, ends = _places(path)
-    order = pc.sort_indices(_numbers(at_ns))
     # Not mapped: pages of a mapped file that were touched once would count as this process's memory.
     with path.open("rb") as file:
         batch, size_bytes = list[bytes](), 0
-        for index in _values(order):
+        for index in sorted(range(len(at_ns)), key=at_ns.__getitem__):
             batch.append(os.pread(file.fileno(), ends[index] - begins[index], begins[index]))
             size_bytes += len(batch[-1])
             if len(batch) >= _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
@@ -165,55 +208,12 @@ def _places(path: Path) -> tuple[array[int], array[int], array[int]]:
             begin, end = end, end + len(line)
             if line.endswith(b"\n") and len(line) > 1:
                 try:
-                    sent = decoder.decode(line)
+                    at_ns.append(_at_ns(decoder.decode(line)))
                 except msgspec.MsgspecError:
                     damaged += 1
                     continue
-                at_ns.append(_at_ns(sent))
                 begins.append(begin)
                 ends.append(end)
     if damaged:
         _log.warning("%s: rows that are damaged and were left out: %d", path, damaged)
     return at_ns, begins, ends
-
-
-def _numbers(values: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
-
-
-def _median(values: array[int]) -> float:
-    """Return what timing.percentile does, without an object for each value."""
-    return float(pc.quantile(_numbers(values), q=0.5)[0].as_py())
-
-
-def _values(order: pa.Array, step: int = 65536) -> Iterator[int]:
-    """Yield the numbers of an array, without a Python object for each at once."""
-    for start in range(0, len(order), step):
-        yield from order.slice(start, step).to_pylist()
-
-
-def _record_batch(
-    rows: Sequence[RequestRow], inside: Sequence[bool | None], tokens: Sequence[int | None] | None
-) -> pa.RecordBatch:
-    columns: dict[str, list[Any]] = {
-        name: [getattr(row, name) for row in rows] for name in _TYPES if name != "in_window"
-    }
-    columns["in_window"] = list(inside)
-    if tokens is not None:
-        columns["tokenizer_tokens"] = list(tokens)
-        for at, (row, count) in enumerate(zip(rows, tokens, strict=True)):
-            if row.output_tokens is None and row.outcome == "ok" and count is not None:
-                columns["output_tokens"][at], columns["token_source"][at] = count, "tokenizer"
-    return pa.RecordBatch.from_pydict(columns, schema=REQUEST_SCHEMA)
-
-
-def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> list[int | None]:
-    """Return the tokens of each row's reasoning and answer, None without a text (a tool call has none)."""
-    # One by one: a special token stands between the two, so nothing merges across it.
-    texts = [text for row in rows for text in (row.reasoning_text, row.output_text)]
-    counts = iter(count_tokens(texts))
-    sums = [next(counts) + next(counts) for _ in rows]
-    return [
-        total if row.reasoning_text or row.output_text else None
-        for row, total in zip(rows, sums, strict=True)
-    ]

@@ -11,7 +11,8 @@ request_table turns them into the table. Knows no statistics: instants and count
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -41,13 +42,12 @@ from harness.contracts import (
     Until,
     Validity,
 )
-from harness.contracts.timing import Origin
 from harness.errors import StoreError
 from harness.store.named_files import LOCK_FILE
-from harness.store.request_table import REQUEST_SCHEMA, CountTokens, write_table
-from harness.store.tally import Tally
+from harness.store.request_table import REQUEST_SCHEMA
 from harness.whole_files import write_whole, written_whole
 
+_Read = TypeVar("_Read")
 SCHEMA_VERSION = 6
 SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; formats before it are not read"}
 
@@ -57,8 +57,8 @@ class RunRecord:
     """run.json: what a run is.
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `environment` is
-    facts of the machine, by topic. `price`, `slo`, `until`, `compare` and `search` (of `bench search` alone)
-    are what the settings say of them. `stopped_because` says in a sentence why `until` ended.
+    facts of the machine, by topic. `search` is of `bench search` alone. `stopped_because` says why `until`
+    ended.
     """
 
     schema_version: int
@@ -90,24 +90,20 @@ class Phase:
 class StartRecord:
     """start.json: one start of a deployment, as far as it has come.
 
-    What was started: `argv` is the command line, a container's with docker's. `environment` is what was set
-    for the server and what of ours bears on it, without secrets. `version` is the server's word, else its
-    environment's. `image` identifies a container (docker_cli.image_facts). `unmatched`: common terms that the
-    engine could not be told, and why. `forces_length`: answers have the length asked for. `resolved` is what
-    the server says of itself. `model_facts` is the weights' shape. `api_prices` is what providers asked for
-    the same model.
-
-    When: `stages` are the instants at which steps of the start were over, of process_up, weights_loaded,
+    `argv` is the command line, a container's with docker's. `environment` is what was set for the server and
+    what of ours bears on it, without secrets. `version` is the server's word, else its environment's. `image`
+    identifies a container (docker_cli.image_facts). `unmatched`: common terms that the engine could not be
+    told, and why. `forces_length`: answers have the length asked for. `resolved` is what the server says of
+    itself. `stages` are the instants at which steps of the start were over, of process_up, weights_loaded,
     engine_ready, listening, first_token, steady_token those that could be seen. `prompt_tokens` is what the
     server counted for fixed short prompts, by the prompt's name (harness/servers/probe.py).
 
-    Memory is of the machine or the devices, as `memory_kind` says; `devices` are those that it was given, as
-    NVML counts them. `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped;
-    `returned_to_baseline` compares the two. `memory_notes` say why a value was not sampled, by sampler and
-    field ("device 0 energy"). `memory_said` are bytes of its parts by the server's word (MemoryPart).
-    `memory_expected` is what `bench fit` computes for this deployment, in bytes: weights, kv_cache, overhead,
-    kv_bytes_per_token. `idle_power_w` is of the devices together (of the CPU's packages if memory_kind is
-    host) before the server was there; `idle_power_note` says why it is not known.
+    Memory is the machine's or that of the `devices` (as NVML counts them), as `memory_kind` says.
+    `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped.
+    `memory_notes` say why a value was not sampled, by sampler and field ("device 0 energy"). `memory_said`
+    are bytes of its parts by the server's word (MemoryPart), `memory_expected` those that `bench fit`
+    computes: weights, kv_cache, overhead, kv_bytes_per_token. `idle_power_w` is of the devices together (of
+    the CPU's packages if memory_kind is host) before the server was there.
     """
 
     name: str
@@ -160,9 +156,8 @@ class StartRecord:
 class CellRecord:
     """cell.json: one cell, measured or not.
 
-    `start` names the directory of the start that it was measured on. `guard` is what made the machine unfit;
-    `reasons` say so as well. `guard_mode` is None if nobody looked, `cache_reset` if the cell did not come so
-    far.
+    `start` names the directory of its start. `guard` is what made the machine unfit; `reasons` say so as
+    well. `guard_mode` is None if nobody looked, `cache_reset` if the cell did not come so far.
     """
 
     number: int
@@ -190,31 +185,15 @@ class CellRecord:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def write_requests(
-    cell_dir: Path,
-    rows_path: Path,
-    summary: LoadSummary | None,
-    count_tokens: CountTokens | None = None,
-    *,
-    origin: Origin = "sent_ns",
-) -> Tally:
-    """Write requests.parquet of a cell from its load's JSON lines, and count them. See write_table."""
-    with written_whole(cell_dir / "requests.parquet") as part:
-        return write_table(rows_path, part, summary, count_tokens, origin=origin)
-
-
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read requests.parquet of a cell, or return an empty table of its schema if there is none.
-
-    Raises StoreError if a column is not there.
-    """
+    """Read requests.parquet of a cell, as an empty table if there is none. See request_batches."""
     names = REQUEST_SCHEMA.names if columns is None else list(columns)
     tables = list(request_batches(cell_dir, names))
     return pa.concat_tables(tables) if tables else REQUEST_SCHEMA.empty_table().select(names)
 
 
 def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read requests.parquet a row group at a time, or nothing if there is none. See read_requests."""
+    """Read requests.parquet a row group at a time. Raises StoreError if a column is not there."""
     path, names = cell_dir / "requests.parquet", list(columns)
     if not path.is_file():
         return
@@ -226,14 +205,11 @@ def request_batches(cell_dir: Path, columns: Sequence[str]) -> Iterator[pa.Table
 
 
 def write_samples(path: Path, samples: Sequence[Any]) -> None:
-    """Write one row per sample (instances of one dataclass) and a column per field. Without any, do
-    nothing."""
+    """Write one row per sample (instances of one dataclass) and a column per field, if there are any."""
     if not samples:
         return
-    names = [f.name for f in fields(samples[0])]
-    table = pa.table({name: [getattr(sample, name) for sample in samples] for name in names})
     with written_whole(path) as part:
-        pq.write_table(table, part, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(list(map(vars, samples))), part, compression="zstd")
 
 
 def read_samples(path: Path) -> pa.Table | None:
@@ -251,6 +227,10 @@ def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> No
     write_whole(path, data + b"\n")
 
 
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
 def read_run(run_dir: Path) -> RunRecord:
     """Read run.json.
 
@@ -261,22 +241,17 @@ def read_run(run_dir: Path) -> RunRecord:
         raise StoreError(
             f"{run_dir}: no run here (run.json is missing); give a directory that `bench run` made"
         )
-    found = _decode(path, object)
-    version = found.get("schema_version") if isinstance(found, dict) else None
-    if type(version) is not int:
-        raise StoreError(f"{path}: damaged: not a run's record")
+    version = _decode(path, _Version).schema_version
     if version != SCHEMA_VERSION:
         is_newer = version > SCHEMA_VERSION
         age, remedy = ("a newer", "update bench") if is_newer else ("an older", "measure it again")
         said = f"was written by {age} bench (schema {version}); this one reads {SCHEMA_VERSION}"
         raise StoreError(f"{path}: {said}; {remedy}")
-    record: RunRecord = _decode(path, RunRecord)
-    return record
+    return _decode(path, RunRecord)
 
 
 def is_going_on(run_dir: Path, status: str) -> bool:
-    """Return whether a bench measures this run now: it has no end on record, and its writer's lock is
-    held."""
+    """Return whether a bench measures this run now: it has no end on record, and its lock is held."""
     if status != "running":
         return False
     try:
@@ -291,18 +266,17 @@ def is_going_on(run_dir: Path, status: str) -> bool:
 
 def read_starts(run_dir: Path) -> list[StartRecord]:
     """Read all start records, in order. Starts that were only planned are not among them."""
-    records: list[StartRecord] = [_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json")]
+    records = (_decode(path, StartRecord) for path in run_dir.glob("starts/*/start.json"))
     return sorted(records, key=lambda record: record.index)
 
 
 def read_cells(run_dir: Path) -> list[CellRecord]:
     """Read the newest record of each cell that was begun, by number; <nnn>.attempt<k> has earlier ones."""
     paths = (path for path in run_dir.glob("cells/*/cell.json") if path.parent.name.isdigit())
-    records: list[CellRecord] = [_decode(path, CellRecord) for path in paths]
-    return sorted(records, key=lambda record: record.number)
+    return sorted((_decode(path, CellRecord) for path in paths), key=lambda record: record.number)
 
 
-def _decode(path: Path, kind: type[Any]) -> Any:
+def _decode(path: Path, kind: type[_Read]) -> _Read:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.MsgspecError as error:
@@ -318,23 +292,21 @@ def begin_cell(run_dir: Path, number: int) -> Path:
     """Make a fresh directory for a cell, and keep an earlier attempt beside it as <nnn>.attempt<k>."""
     path = cell_dir(run_dir, number)
     if path.exists():
-        attempt = 1
-        while path.with_name(f"{path.name}.attempt{attempt}").exists():
-            attempt += 1
-        path.rename(path.with_name(f"{path.name}.attempt{attempt}"))
+        attempts = (path.with_name(f"{path.name}.attempt{number}") for number in count(1))
+        path.rename(next(attempt for attempt in attempts if not attempt.exists()))
     path.mkdir(parents=True)
     return path
 
 
-_Record = TypeVar("_Record", RunRecord, StartRecord)
+_Kept = TypeVar("_Kept", RunRecord, StartRecord)
 
 
-class Kept(Generic[_Record]):
+class Kept(Generic[_Kept]):
     """A record and its file, which is written whole whenever a fact is learnt."""
 
-    def __init__(self, path: Path, record: _Record) -> None:
+    def __init__(self, path: Path, record: _Kept) -> None:
         self.path = path
-        self.record: _Record = record
+        self.record: _Kept = record
         self.update()
 
     def update(self, **facts: Any) -> None:

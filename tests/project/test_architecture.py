@@ -19,7 +19,7 @@ HOMES = {
     "locust": ("harness/load/",),
     "gevent": ("harness/load/",),
     "pyarrow": ("harness/store/", "reports/"),
-    "tokenizers": ("harness/store/tokens.py",),
+    "tokenizers": ("harness/store/request_table.py",),
     "pandas": ("reports/",),
     "plotly": ("reports/",),
     "numpy": ("reports/",),

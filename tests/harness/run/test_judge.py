@@ -12,10 +12,13 @@ from harness.run.judge import judged
 from harness.store.store import CellRecord
 from harness.store.tally import Tally
 
-GOOD = Tally(
-    requests=100, sent=80, failed=0, messages={}, window_messages={}, last=100, last_failed=0, ok=100
-)
+GOOD = Tally(requests=100, sent=80, failed=0, last_ended=[(0, False)] * 100, ok=100)
 REFUSED = "connect_error: refused"
+
+
+def last_failed(count: int) -> list[tuple[int, bool]]:
+    """The last 100 requests, of which so many failed."""
+    return [(0, place < count) for place in range(100)]
 
 
 def record(load_summary, load: Load | None = None) -> CellRecord:
@@ -71,7 +74,9 @@ def test_conversations_that_were_cut_make_it_suspect():
 
 def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():
     stopped = record(make_run.summary(S, ended_by="failures"), Load(max_failed_share=0.1))
-    tally = replace(GOOD, failed=11, messages={"timeout: after 2 s": 3, REFUSED: 8}, last_failed=11)
+    tally = replace(
+        GOOD, failed=11, messages={"timeout: after 2 s": 3, REFUSED: 8}, last_ended=last_failed(11)
+    )
     found = judged(stopped, tally)
     assert found.status == "failed"
     said = f"stopped: 11 of the last 100 requests failed (load.max_failed=10%); commonest: {REFUSED}"
@@ -81,7 +86,7 @@ def test_a_load_that_was_stopped_for_its_failures_says_how_many_and_which():
 def test_what_one_of_several_workers_stopped_for_is_said_of_that_one():
     """It judged its own last requests; those of the whole cell may have failed less often."""
     stopped = record(make_run.summary(S, ended_by="failures"), Load(4, max_failed_share=0.1, workers=2))
-    found = judged(stopped, replace(GOOD, failed=11, messages={REFUSED: 11}, last_failed=6))
+    found = judged(stopped, replace(GOOD, failed=11, messages={REFUSED: 11}, last_ended=last_failed(6)))
     said = "stopped: more than 10% of the last requests of one of 2 load workers failed (load.max_failed=10%)"
     assert found.error == f"{said}; commonest: {REFUSED}"
 

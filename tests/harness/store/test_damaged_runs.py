@@ -50,9 +50,9 @@ def test_a_column_that_is_not_there_is_missed(run, name):
 @pytest.mark.parametrize("text", ["[]", "{}", '"x"', "3", '{"name": "my-app"}', '{"schema_version": "x"}'])
 def test_json_that_is_no_runs_record_is_said_so(run, text):
     (run / "run.json").write_text(text)
-    with pytest.raises(StoreError, match=r"run\.json: damaged: not a run's record$"):
+    with pytest.raises(StoreError, match=r"run\.json: damaged \("):
         open_run(run)
-    assert index_row(run).problem == "run.json: damaged: not a run's record"
+    assert index_row(run).problem.startswith("run.json: damaged (")
 
 
 def test_a_newer_bench_is_told_apart_from_that(run):

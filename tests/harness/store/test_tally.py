@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from statistics import median
 
 import make_run
 import pytest
@@ -12,7 +11,8 @@ from make_run import MS, S
 from harness.contracts import Load, RequestRow
 from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
 from harness.store import store
-from harness.store.tally import Counting, Result
+from harness.store.request_table import write_table
+from harness.store.tally import Result, Tally
 from reports import open_run
 from reports.measures.values import values_of
 
@@ -21,11 +21,10 @@ SUMMARY = make_run.summary(BEGIN, warmup_s=0.0, duration_s=10.0)
 
 
 def result(rows, origin: str = "sent_ns") -> Result:
-    counting = Counting(SUMMARY, origin)
+    tally = Tally(SUMMARY, origin)
     for row in rows:
-        inside = SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns
-        counting.add(row, row.output_tokens, is_inside=inside)
-    return counting.tally(median).result
+        tally.add(row, is_inside=SUMMARY.window_start_ns <= row.sent_ns < SUMMARY.window_end_ns)
+    return tally.result
 
 
 def test_a_requests_tokens_are_spread_over_its_chunks_and_those_in_the_window_count():
@@ -45,9 +44,9 @@ def test_an_ok_request_without_a_count_leaves_the_rate_unknown():
 
 
 def test_without_a_window_there_is_nothing_to_tell():
-    counting = Counting(None, "sent_ns")
-    counting.add(make_run.row(0, BEGIN), 10, is_inside=False)
-    assert counting.tally(median).result == Result(None, None, 0)
+    tally = Tally()
+    tally.add(make_run.row(0, BEGIN), is_inside=False)
+    assert tally.result == Result(None, None, 0)
 
 
 @pytest.mark.parametrize("origin", ["sent_ns", "scheduled_ns"])
@@ -76,7 +75,7 @@ def test_the_figures_are_the_reports(tmp_path, load):
     make_run.write_start(tmp_path, make_run.start_record(start, BEGIN - 10 * S))
     make_run.write_cell(tmp_path, start.cells[0], start, rows, summary)
     lines = make_run.write_rows(tmp_path / "rows.jsonl", rows)
-    found = store.write_requests(tmp_path, lines, summary, origin=origin_of(load)).result
+    found = write_table(lines, tmp_path / "t.parquet", summary, origin=origin_of(load)).result
     [values] = values_of(open_run(tmp_path)).values()
     assert values["output_tokens_per_s"].value == pytest.approx(found.tokens_per_s, rel=1e-12)
     assert values["ttft_s.p50"].value == pytest.approx(found.ttft_p50_s, rel=1e-12)

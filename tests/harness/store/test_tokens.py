@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from harness.errors import UserError
-from harness.store import store, tokens
+from harness.store import store
+from harness.store.request_table import token_counter
 
 TEXTS = ["the quick brown fox", "jumps over", "", "the lazy dog the lazy dog"]
 
@@ -27,7 +28,7 @@ def path(tmp_path_factory):
 
 def test_texts_are_counted_one_by_one(path):
     expected = [len(Tokenizer.from_file(path).encode(text).ids) for text in TEXTS]
-    assert tokens.counter(path)(TEXTS) == expected
+    assert token_counter(path)(TEXTS) == expected
     assert expected[0] >= 4
     assert expected[2] == 0
 
@@ -42,15 +43,15 @@ def test_special_tokens_are_not_counted_and_long_texts_are_not_cut(path, tmp_pat
     tokenizer.enable_padding(length=50)
     other = str(tmp_path / "other.json")
     tokenizer.save(other)
-    assert tokens.counter(other)(TEXTS) == tokens.counter(path)(TEXTS)
+    assert token_counter(other)(TEXTS) == token_counter(path)(TEXTS)
 
 
 def test_a_file_that_is_missing_or_no_tokenizer_is_one_line(tmp_path):
     damaged = tmp_path / "tokenizer.json"
     damaged.write_text('{"version": "1.0",\n "model": 7}')
-    for path, said in ((tmp_path / "absent.json", "no such file"), (damaged, "not a tokenizer.json")):
+    for path, said in ((tmp_path / "absent.json", "No such file"), (damaged, "not a tokenizer.json")):
         with pytest.raises(UserError, match=said) as caught:
-            tokens.counter(str(path))
+            token_counter(str(path))
         assert f"load.tokenizer={path}" in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -67,8 +68,8 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
     """In an interpreter that has no package of that name to import."""
     program = (
         "import sys; sys.modules['tokenizers'] = None\n"
-        "from harness import errors; from harness.store import tokens\n"
-        "try: tokens.counter('t.json')\n"
+        "from harness import errors; from harness.store.request_table import token_counter\n"
+        "try: token_counter('t.json')\n"
         "except errors.UserError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -77,7 +78,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
 
 
 def test_answers_and_reasoning_are_counted_while_the_table_is_written(path, tmp_path):
-    count = tokens.counter(path)
+    count = token_counter(path)
     said = make_run.row(0, S, output_text=TEXTS[0], reasoning_text=TEXTS[3], output_tokens=99)
     without = make_run.row(1, 2 * S, output_text=TEXTS[1], output_tokens=None, token_source=None)
     no_text = make_run.row(2, 3 * S, output_text="", output_tokens=None, token_source=None)

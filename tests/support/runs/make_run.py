@@ -25,6 +25,7 @@ from harness.contracts import (
 )
 from harness.sampling.host import HostSample
 from harness.store import store
+from harness.store.request_table import write_table
 from harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
 from harness.store.tally import Tally
 
@@ -150,7 +151,7 @@ def write_rows(path: Path, rows) -> Path:
 
 def write_requests(cell_dir: Path, rows, load_summary, count_tokens=None) -> Tally:
     lines = write_rows(cell_dir / "rows.jsonl", rows)
-    tally = store.write_requests(cell_dir, lines, load_summary, count_tokens)
+    tally = write_table(lines, cell_dir / "requests.parquet", load_summary, count_tokens)
     lines.unlink()
     return tally
 
