@@ -4,7 +4,6 @@ wheel, the same server compiled on this machine, or llama-cpp-python's server.
 Must not know the harness: it says what to start and install, and reads what the server says of itself.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +159,7 @@ def _other_prompt(deployment: Deployment) -> HttpCall:
         "max_tokens": 1,
         "temperature": 0,
     }
-    return HttpCall("POST", "/v1/chat/completions", json.dumps(body))
+    return HttpCall("POST", "/v1/chat/completions", body)
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:

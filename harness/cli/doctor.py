@@ -16,7 +16,7 @@ from harness.contracts import Reason
 from harness.install import builds
 from harness.install.install import cache_dir
 from harness.sampling import environment, gpu
-from harness.servers import docker_cli, server
+from harness.servers import container, server
 
 _LOW_DISK_BYTES = 5 << 30
 _LOW_FILES = 4096
@@ -113,7 +113,7 @@ def _docker() -> Finding:
     remedy = f"It is needed by {' and '.join(needed_by)}."
     if shutil.which("docker") is None:
         return Finding("docker", "note", "not installed", remedy)
-    version = docker_cli.ask("version", "--format", "{{.Server.Version}}", timeout_s=10.0)
+    version = container.ask("version", "--format", "{{.Server.Version}}", timeout_s=10.0)
     if version.code == 0:
         return Finding("docker", "ok", f"server {version.text}")
     return Finding("docker", "note", f"its daemon does not answer: {version.error[:160]}", remedy)

@@ -97,8 +97,6 @@ def _state(item: Installable, reasons: list[str]) -> str:
     match item.state:
         case "ready":
             return "needs nothing"
-        case "installing":
-            return "is being installed"
         case "none":
             return f"no {_number(item.reason or '', reasons)}"
         case "installed":

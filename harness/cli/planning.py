@@ -12,8 +12,7 @@ from harness.contracts import ModelFacts, Plan
 from harness.errors import BenchError, UserError
 from harness.fit.fit_device import smallest_bytes
 from harness.install import install
-from harness.install.builds import uses_devices
-from harness.install.startable import check_builds, device_of, select_devices, why_not_on
+from harness.install.builds import check_builds, device_of, select_devices, uses_devices, why_not_on
 from harness.load import limits
 from harness.plan import plan
 from harness.settings import config, overrides

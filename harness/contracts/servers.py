@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class HttpCall:
 
     method: Literal["GET", "POST"]
     path: str
-    body: str | None = None
+    body: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,45 @@
-"""Builds of engines and tools: which there are, what of them is on this machine, and what they serve.
+"""Builds of engines and tools: which there are, which of them are here, and which this machine can start.
 
-Looks at files, starts nothing. Knows no engine: asks each engine's own file.
+Installs nothing, and never changes what the user brought. Knows no engine: asks each engine's own file.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import engines
 from engines import ALIASES, ENGINES, QUANTIZATIONS
-from harness.contracts import Deployment, EngineTerms, InstallSpec, Reason, Weights
+from harness.contracts import (
+    ContainerSpec,
+    Deployment,
+    EngineTerms,
+    InstallSpec,
+    LaunchSpec,
+    Place,
+    Reason,
+    Weights,
+)
 from harness.errors import UserError
 from harness.install import install
+from harness.plan.candidates import candidates
+from harness.sampling import gpu
+from harness.settings.config import Settings
 
 # How a reason begins where the engine serves the quantization, but the model cannot be had at it.
 SERVED_BUT = "served, but "
 
 # ready: needs no environment. other: made from another lock, or cut short; made again when installed.
-State = Literal["ready", "installed", "installing", "other", "not installed", "none"]
+State = Literal["ready", "installed", "other", "not installed", "none"]
 
 
 @dataclass(frozen=True)
 class Build:
     """An engine's program in bench's environment of it, or in a directory of the user's.
 
-    `program` is a name, or the path of the user's own (it has a slash).
-    """
+    `program` is a name, or the path of the user's own (it has a slash)."""
 
     engine: str
     program: str | None = None
@@ -41,12 +53,10 @@ class Build:
 
     @property
     def has_own_program(self) -> bool:
-        """Return whether the program is the user's, given by its path."""
         return "/" in (self.program or "")
 
     @property
     def is_own(self) -> bool:
-        """Return whether the user brought it."""
         return self.environment is not None or self.has_own_program
 
     @property
@@ -82,7 +92,99 @@ def uses_devices(deployment: Deployment) -> bool:
     return not is_process(deployment) or build.is_own or isinstance(build.spec_for("cuda"), InstallSpec)
 
 
-# --- what is here
+def select_devices(device: str) -> tuple[int, ...]:
+    """Return the indices of the devices to use; `auto` is the first one, or none where there is none."""
+    if device != "auto":
+        return gpu.select(device)
+    return () if isinstance(gpu.devices(), Reason) else (0,)
+
+
+def device_of(settings: Settings) -> str:
+    """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
+    if settings.device != "auto":
+        return settings.device
+    # A server without weights computes nothing, wherever it is.
+    could_use_device = (
+        each.terms.base_url or (uses_devices(each) and ENGINES[each.engine].weights(each) is not None)
+        for each in candidates(settings)
+    )
+    return "auto" if any(could_use_device) else "cpu"
+
+
+def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
+    """Return a function that says why a deployment cannot be started on these devices (none: on the CPU).
+
+    It looks at no file."""
+
+    def why_not(deployment: Deployment) -> Reason | None:
+        if deployment.terms.base_url:
+            return None
+        if reason := _no_build(devices, deployment):
+            return reason
+        try:
+            _launch_somewhere(devices, deployment)
+        except UserError as error:
+            return Reason(str(error))
+        return None
+
+    return why_not
+
+
+def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
+    build = build_of(deployment)
+    if not is_process(deployment) or build.is_own:
+        return None
+    spec = build.spec(has_device=bool(devices))
+    # A server without weights computes nothing, wherever it is.
+    if isinstance(spec, Reason) or not devices or ENGINES[build.engine].weights(deployment) is None:
+        return spec if isinstance(spec, Reason) else None
+    for_device = build.spec_for("cuda")
+    if not isinstance(for_device, Reason):
+        return None
+    others = [Build(build.engine, each) for each in ENGINES[build.engine].programs]
+    able = [each.program for each in others if isinstance(each.spec_for("cuda"), InstallSpec)]
+    ways = [*(f"{build.engine}.program={each}" for each in able[:1]), "device=cpu"]
+    return Reason(f"{for_device.text}; {' or '.join(ways)} would do")
+
+
+def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
+    """Return its launch at a place that stands for any."""
+    path = Path("program")
+    somewhere = Place(path, Path("/weights"), "127.0.0.1", 0, Path(), program=path, devices=tuple(devices))
+    return ENGINES[deployment.engine].launch(deployment, somewhere)
+
+
+def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list[str]:
+    """Return the images that the deployments' containers are made of, each once."""
+    docker = [each for each in deployments if not each.terms.base_url and each.terms.launcher == "docker"]
+    specs = [_launch_somewhere(devices, deployment) for deployment in docker]
+    return list(dict.fromkeys(spec.image for spec in specs if isinstance(spec, ContainerSpec)))
+
+
+def check_builds(device: str, deployments: Iterable[Deployment]) -> None:
+    """Raise UserError where what the user brought is not there, or a server needs more devices than given."""
+    count = len(select_devices(device))
+    for deployment in deployments:
+        if is_process(deployment):
+            check_own(build_of(deployment))
+        wanted = deployment.terms.tensor_parallel
+        if count and wanted > count and deployment.terms.base_url is None:
+            listed = ",".join(map(str, range(wanted)))
+            raise UserError(
+                f"engine.tensor_parallel={wanted}: device={device} is {count} of them; "
+                f"name as many, such as 'device=\"{listed}\"'"
+            )
+
+
+def check_own(build: Build) -> None:
+    """Raise UserError where a program or an environment of the user's cannot be what it should be."""
+    program, folder = build.program or "", build.environment
+    if build.has_own_program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+        raise UserError(f"{build.engine}.program={program}: no file that can be executed; give a program's")
+    if folder is not None and build.has_own_program:
+        raise UserError(f"{build.engine}.program={program} needs no environment; give one of them")
+    if folder is not None and not os.access(install.python_of(Path(folder)), os.X_OK):
+        raise UserError(f"{build.engine}.environment={folder}: no Python environment with bin/python there")
 
 
 @dataclass(frozen=True)
@@ -111,43 +213,56 @@ class EngineHere:
 
 @dataclass(frozen=True)
 class QuantizationServed:
-    """A row of the engine x quantization matrix."""
+    """A row of the engine x quantization matrix.
+
+    `engines`: engine -> `yes`, or why not. After SERVED_BUT: there are no such weights."""
 
     quantization: str
     alias: str | None
     bits_per_weight: float
     file_format: str | None
     description: str
-    # Engine -> `yes`, or why not: the pair does not exist or, after SERVED_BUT, there are no such weights.
     engines: Mapping[str, str]
 
 
 def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
     """Return every engine, with the state of each of its programs."""
-    return [
-        EngineHere(
-            name,
-            engine.description,
-            tuple(engine.launchers),
-            tuple(_program(Build(name, each), cache, has_device=has_device) for each in engine.programs),
-        )
-        for name, engine in ENGINES.items()
-    ]
+    found = []
+    for name, engine in ENGINES.items():
+        programs = []
+        for build in (Build(name, program) for program in engine.programs):
+            spec = build.spec(has_device=has_device) if engine.launchers else None
+            if isinstance(spec, InstallSpec):
+                programs.append(_installable(name, build.program, spec, build.install_line, cache))
+            elif isinstance(spec, Reason):
+                programs.append(Installable(name, build.program, "none", reason=spec.text))
+            else:
+                programs.append(Installable(name, build.program, "ready"))
+        found.append(EngineHere(name, engine.description, tuple(engine.launchers), tuple(programs)))
+    return found
 
 
 def tools_here(cache: Path) -> dict[str, Installable]:
     """Return the state of every tool, by its name."""
-    return {
-        name: _found(name, None, spec, f"bench install {name}", cache) for name, spec in engines.TOOLS.items()
-    }
+    tools = engines.TOOLS.items()
+    return {name: _installable(name, None, spec, f"bench install {name}", cache) for name, spec in tools}
+
+
+def _installable(name: str, program: str | None, spec: InstallSpec, line: str, cache: Path) -> Installable:
+    compiles = spec.is_built or bool(spec.sources)
+    if found := install.installed(cache, spec):
+        version = version_of(name, program, found.versions)
+        return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
+    state: State = "other" if install.environment_dir(cache, spec).exists() else "not installed"
+    return Installable(name, program, state, None, spec.size_bytes, line, compiles)
 
 
 def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
     """Return the environment of an engine's program or of a tool; None where it needs none.
 
-    Without a program it is the engine's first that needs one. A tool NAME-cpu or NAME-cuda is found by NAME
-    too. Raises UserError for an unknown name.
-    """
+    Without a program it is the engine's first that needs one. NAME finds tool NAME-cpu or NAME-cuda too.
+    Raises UserError for an unknown name."""
+    tools = engines.TOOLS
     if name in ENGINES:
         programs = ENGINES[name].programs
         if program is not None and program not in programs:
@@ -157,35 +272,14 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
         wanted = programs if program is None else (program,)
         specs = (Build(name, each).spec(has_device=has_device) for each in wanted)
         return next((spec for spec in specs if spec is not None), None)
-    known = engines.TOOLS
     names = (name, *(f"{name}-{device}" for device in (("cuda", "cpu") if has_device else ("cpu",))))
-    found = next((known[each] for each in names if each in known), None)
+    found = next((tools[each] for each in names if each in tools), None)
     if found is None:
-        choices = ", ".join([*sorted(ENGINES), *sorted(known)])
+        choices = ", ".join([*sorted(ENGINES), *sorted(tools)])
         raise UserError(f"{name}: no such engine or tool; choose from {choices}")
     if program is not None:
         raise UserError(f"--program {program}: {name} is one program; leave --program out")
     return found
-
-
-def _program(build: Build, cache: Path, *, has_device: bool) -> Installable:
-    spec = build.spec(has_device=has_device) if ENGINES[build.engine].launchers else None
-    if spec is None:
-        return Installable(build.engine, build.program, "ready")
-    if isinstance(spec, Reason):
-        return Installable(build.engine, build.program, "none", reason=spec.text)
-    return _found(build.engine, build.program, spec, build.install_line, cache)
-
-
-def _found(name: str, program: str | None, spec: InstallSpec, line: str, cache: Path) -> Installable:
-    compiles = spec.is_built or bool(spec.sources)
-    if found := install.installed(cache, spec):
-        version = version_of(name, program, found.versions)
-        return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
-    state: State = "other" if install.environment_dir(cache, spec).exists() else "not installed"
-    if install.is_busy(cache, spec):
-        state = "installing"
-    return Installable(name, program, state, None, spec.size_bytes, line, compiles)
 
 
 def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> str | None:
@@ -196,17 +290,14 @@ def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> s
     return next((by_name[each] for each in wanted if each in by_name), None)
 
 
-def _plain(name: str) -> str:
-    """Return a distribution's name as packages compare them (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _plain(name: str) -> str:  # as packages compare their names (PEP 503)
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def quantizations_served(
     model: str, can_prepare: Callable[[Weights], Reason | None]
 ) -> list[QuantizationServed]:
-    """Return the matrix, derived from the engines' own files, of engines that take weights.
-
-    `can_prepare`: why there are no such weights of a model."""
+    """Return the matrix. `can_prepare` says what stands between bench and the weights of a model."""
     aliases = {target: alias for alias, target in ALIASES.items()}
     rows = []
     for name, facts in QUANTIZATIONS.items():
@@ -218,11 +309,8 @@ def quantizations_served(
             elif needed is not None:
                 lacking = can_prepare(needed)
                 served[engine] = f"{SERVED_BUT}{lacking.text}" if lacking else "yes"
-        rows.append(
-            QuantizationServed(
-                name, aliases.get(name), facts.bits_per_weight, facts.file_format, facts.description, served
-            )
-        )
+        what = (facts.bits_per_weight, facts.file_format, facts.description)
+        rows.append(QuantizationServed(name, aliases.get(name), *what, served))
     return rows
 
 

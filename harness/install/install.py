@@ -11,20 +11,25 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from platformdirs import user_cache_path
 
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
-from harness.install.install_step import OnLine, run_step
 from harness.install.packages import installer
+from harness.processes.supervise import supervise
 from harness.whole_files import write_whole
+
+OnLine = Callable[[str], None]
 
 MARKER = "installed.json"
 PROGRAM = Path("bin", "program")
@@ -33,33 +38,31 @@ COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
 LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
 # The locks are resolved for this Python; another works where every package has a wheel for it.
 LOCK_PYTHON = "3.11"
-# What uv says that is worth a line to people, and what a mending script indents: pip's lines, for the log.
+# What uv says that is worth a line to people.
 _SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
-_INDENT = "  "
-LIST_VERSIONS = (
+# A command that prints nothing (a compiler, a large download) is said to be alive this often.
+QUIET_S = 15.0
+TAIL_LINES = 15
+_VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
 )
 
 
 @dataclass(frozen=True)
-class InstalledEnvironment:
-    """An environment that is whole. `python` and `program` are None where it has none."""
+class Environment:
+    """What starts a server, or makes weights, on this machine; `name` is None where the user brought it.
+
+    `python` and `program` are None where it has none. `versions`: distribution -> version, of a compiled
+    program the compiler's (`cc`), of the user's own its hash: a run is not resumed with another.
+    """
 
     folder: Path
     python: Path | None
     program: Path | None
-    versions: Mapping[str, str]  # distribution -> version; `cc`: the compiler's
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class _Marker:
-    """What the marker of a whole environment says."""
-
-    lock_sha256: str  # of all that the environment is made from
-    versions: dict[str, str]
-    size_bytes: int
+    versions: Mapping[str, str]
+    name: str | None = None
+    size_bytes: int = 0
 
 
 def cache_dir() -> Path:
@@ -68,9 +71,9 @@ def cache_dir() -> Path:
     return Path(given).expanduser().absolute() if given else user_cache_path("serving-bench")
 
 
-def environment_dir(cache: Path, spec: InstallSpec) -> Path:
-    """Return the environment's directory, whether it is there or not."""
-    return cache / "engines" / spec.environment
+def environment_dir(cache: Path, spec: InstallSpec, suffix: str = "") -> Path:
+    """Return its directory, there or not. Beside it are its last install's output (.log) and lock (.lock)."""
+    return cache / "engines" / (spec.environment + suffix)
 
 
 def compiled_dir(cache: Path, environment: str) -> Path:
@@ -78,42 +81,29 @@ def compiled_dir(cache: Path, environment: str) -> Path:
     return cache / "compiled" / environment
 
 
-def log_path(cache: Path, spec: InstallSpec) -> Path:
-    """Return the file that has all output of the environment's last install."""
-    return _beside(cache, spec, ".log")
-
-
 def python_of(folder: Path) -> Path:
     """Return the interpreter of an environment."""
     return folder / "bin" / "python"
 
 
-def installed(cache: Path, spec: InstallSpec) -> InstalledEnvironment | None:
-    """Return the environment; None where it is absent, unfinished, or made from another lock or sources.
-
-    Starts nothing."""
+def installed(cache: Path, spec: InstallSpec) -> Environment | None:
+    """Return the environment; None where it is absent, unfinished, or made from another lock or sources."""
     folder = environment_dir(cache, spec)
     try:
-        marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=_Marker)
-    except (FileNotFoundError, ValueError):
+        marker = msgspec.json.decode((folder / MARKER).read_bytes(), type=dict[str, Any])
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
     found = _environment(folder, spec, marker)
     is_whole = all(part.exists() for part in (found.python, found.program) if part)
-    return found if is_whole and marker.lock_sha256 == _made_from_sha256(spec) else None
+    return found if is_whole and marker["lock_sha256"] == _made_from_sha256(spec) else None
 
 
-def install(
-    cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None
-) -> InstalledEnvironment:
+def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None) -> Environment:
     """Make the environment unless it is there; blocks, for seconds to many minutes.
 
-    `on_line` gets few lines on how far it is; all output goes to log_path. What was cut short is made from
-    the beginning, with the downloads that uv's cache has. Waits for another install of the same. However it
-    ends, no process is left. With `limit_bytes` a mending script that finds that more is needed fails. Raises
-    MissingError with the end of the output where it fails or no compiler is here, UserError where the disk
-    is full.
-    """
-    folder, log = environment_dir(cache, spec), log_path(cache, spec)
+    `on_line` gets few lines on how far it is. With `limit_bytes` a mending script that needs more fails.
+    Raises MissingError with the end of the output where it fails, UserError where the disk is full."""
+    folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
     with _exclusive(cache, spec, on_line):
         if found := installed(cache, spec):
             return found
@@ -130,15 +120,22 @@ def install(
         versions: dict[str, str] = {}
         # In place: a venv cannot be moved, its scripts hold its path. The marker is written last instead.
         if spec.lock is not None:
-            versions |= _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
+            _make_venv(folder, spec, spec.lock, log, on_line, limit_bytes)
+            versions |= versions_in(folder, spec.environment)
         if spec.sources:
             versions["cc"] = build(spec.sources, folder / PROGRAM, on_line)
-        marker = _Marker(made_from, versions, _size_bytes(folder))
+        marker = {"lock_sha256": made_from, "versions": versions, "size_bytes": _size_bytes(folder)}
         made = _environment(folder, spec, marker)
         if made.program is not None and not made.program.exists():
             raise MissingError(f"{spec.environment} was installed without {made.program.relative_to(folder)}")
         write_whole(folder / MARKER, msgspec.json.format(msgspec.json.encode(marker)))
         return made
+
+
+def _environment(folder: Path, spec: InstallSpec, marker: Mapping[str, Any]) -> Environment:
+    python = python_of(folder) if spec.lock else None
+    program = folder / spec.program if spec.program else folder / PROGRAM if spec.sources else None
+    return Environment(folder, python, program, marker["versions"], spec.environment, marker["size_bytes"])
 
 
 def remove(cache: Path, spec: InstallSpec) -> int:
@@ -152,26 +149,12 @@ def remove(cache: Path, spec: InstallSpec) -> int:
         freed = sum(_size_bytes(folder, is_shared=False) for folder in folders)
         for folder in folders:
             _clear(folder)
-        log_path(cache, spec).unlink(missing_ok=True)
+        environment_dir(cache, spec, ".log").unlink(missing_ok=True)
     return freed
 
 
-def is_busy(cache: Path, spec: InstallSpec) -> bool:
-    """Return whether a process installs or removes it right now."""
-    try:
-        with _beside(cache, spec, ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
 def compiler() -> list[str]:
-    """Return the system's C compiler as a command: CC, which may hold arguments, else cc.
-
-    Raises MissingError where there is none."""
+    """Return the command of the C compiler: CC with its arguments, else cc. Raises MissingError for none."""
     command = shlex.split(os.environ.get("CC", "")) or ["cc"]
     if shutil.which(command[0]) is None:
         raise MissingError(
@@ -181,9 +164,7 @@ def compiler() -> list[str]:
 
 
 def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
-    """Compile C files to a program and return the compiler's version. Headers among the files are left out.
-
-    Blocks for seconds. Raises MissingError with the end of the compiler's output where it fails."""
+    """Compile the C files of these to a program and return the compiler's version. Raises MissingError."""
     command = compiler()
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace")
     units = [str(path) for path in sources if path.suffix == ".c"]
@@ -196,28 +177,28 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
 
 def _make_venv(
     folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine, limit_bytes: int | None
-) -> dict[str, str]:
-    """Make a venv with what the lock names, mend it and try it. Return the versions of its packages."""
+) -> None:
+    """Make a venv with what the lock names, mend it and try it."""
     name, python = spec.environment, str(python_of(folder))
     step = partial(run_step, on_line=on_line, log=log)
-    step(
-        [sys.executable, "-I", "-m", "venv", "--clear", str(folder)],
-        "making a virtual environment",
-        f"{name} got no virtual environment",
-    )
+    venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
+    step(venv, "making a virtual environment", f"{name} got no virtual environment")
     # A small /tmp does not matter, and nothing is left there.
     scratch = folder / "tmp"
     scratch.mkdir()
     # A start that is measured should not be the one that compiles modules.
     environment = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
-    environment |= {} if limit_bytes is None else {LIMIT: str(limit_bytes)}
+    if limit_bytes is not None:
+        environment[LIMIT] = str(limit_bytes)
+    advice = [spec.needs] if spec.needs else []
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if here != LOCK_PYTHON:
+        advice.append(f"The lock was made for Python {LOCK_PYTHON}, bench runs on {here}.")
     command, settings = installer(python)
-    count = sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
-    advice = _advice(spec)
     # The lock is the whole of it: no dependencies are looked for.
     step(
         [*command, "--no-deps", "--require-hashes", "-r", str(lock)],
-        f"installing {count} packages",
+        "installing packages",
         f"{name} could not be installed",
         environment=environment | settings,
         shows=lambda line: line.strip().startswith(_SAID_BY_UV),
@@ -231,45 +212,23 @@ def _make_venv(
             script.name,
             f"{name} could not be mended by {script.name}",
             environment=environment,
-            shows=lambda line: not line.startswith(_INDENT),
+            shows=lambda line: not line.startswith("  "),  # it indents pip's lines
             advice=advice,
         )
     shutil.rmtree(scratch)
     step([python, "-I", "-c", spec.check], "trying it", f"{name} was installed but does not work")
-    return versions_in(folder, name)
-
-
-def _advice(spec: InstallSpec) -> list[str]:
-    """Return what to try when the packages cannot be installed."""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    other = (
-        f"The lock was made for Python {LOCK_PYTHON}, bench runs on {python}: "
-        f"install bench with Python {LOCK_PYTHON}."
-    )
-    return [*([spec.needs] if spec.needs else []), *([other] if python != LOCK_PYTHON else [])]
 
 
 def versions_in(folder: Path, whose: str) -> dict[str, str]:
-    """Return distribution -> version of a Python environment. `whose` begins the message of an error.
-
-    Blocks while its Python runs. Raises UserError where that does not run.
-    """
+    """Return distribution -> version. Raises UserError, which begins with `whose`, if its Python fails."""
     python = python_of(folder)
-    argv = [str(python), "-I", "-c", LIST_VERSIONS]
+    argv = [str(python), "-I", "-c", _VERSIONS]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
         return msgspec.json.decode(done.stdout, type=dict[str, str])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    except ValueError:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    raise UserError(f"{whose}: {python} does not run ({said})")
-
-
-def _environment(folder: Path, spec: InstallSpec, marker: _Marker) -> InstalledEnvironment:
-    python = python_of(folder) if spec.lock else None
-    program = folder / spec.program if spec.program else folder / PROGRAM if spec.sources else None
-    return InstalledEnvironment(folder, python, program, marker.versions, marker.size_bytes)
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+        stderr = getattr(error, "stderr", None) or str(error)
+        raise UserError(f"{whose}: {python} does not run ({stderr.strip().splitlines()[-1]})") from error
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
@@ -282,8 +241,8 @@ def _made_from_sha256(spec: InstallSpec) -> str:
 
 
 def _clear(folder: Path) -> None:
+    (folder / MARKER).unlink(missing_ok=True)  # first: what is half gone does not count
     if folder.exists():
-        (folder / MARKER).unlink(missing_ok=True)  # first: what is half gone does not count
         shutil.rmtree(folder)
 
 
@@ -293,15 +252,10 @@ def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
     return sum(file.st_size for file in files if is_shared or file.st_nlink == 1)
 
 
-def _beside(cache: Path, spec: InstallSpec, suffix: str) -> Path:
-    folder = environment_dir(cache, spec)
-    return folder.with_name(folder.name + suffix)
-
-
 @contextmanager
 def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None]:
     """Hold the environment's lock; waits while another process installs or removes it."""
-    path = _beside(cache, spec, ".lock")
+    path = environment_dir(cache, spec, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -310,3 +264,57 @@ def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None
             on_line(f"waiting for another process that installs {spec.environment}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def run_step(
+    argv: Sequence[str],
+    doing: str,
+    failure: str,
+    on_line: OnLine,
+    *,
+    log: Path = Path(os.devnull),
+    environment: Mapping[str, str] | None = None,
+    shows: Callable[[str], bool] = lambda line: True,
+    advice: Sequence[str] = (),
+) -> None:
+    """Run one command of an install. `on_line` gets the lines that `shows` picks, `log` gets all.
+
+    `doing` and `failure` are for people; `environment` is added to ours. Raises MissingError with `failure`,
+    the command's last lines and `advice` if it fails. See run_supervised.
+    """
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def read(line: str) -> None:
+        kept.write(line + "\n")
+        tail.append(line.rstrip())
+        if shows(line):
+            on_line(line.strip())
+
+    def say_alive(elapsed_s: float) -> None:
+        on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
+
+    with log.open("a", encoding="utf-8") as kept:
+        code = run_supervised(argv, environment or {}, read, say_alive)
+    if code != 0:
+        where = "" if log == Path(os.devnull) else f"; all of it: {log}"
+        head = f"{failure} (exit code {code}); the end of its output{where}:"
+        raise MissingError("\n".join([head, *tail, *advice]))
+
+
+def run_supervised(
+    argv: Sequence[str], environment: Mapping[str, str], read: OnLine, on_quiet: Callable[[float], None]
+) -> int | None:
+    """Run a command to its end and return its exit code.
+
+    `read` gets each line of its output, `on_quiet` the seconds so far whenever it says nothing for QUIET_S.
+    An exception in these, or the end of bench by whatever signal, ends it with all that it started.
+    """
+    merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
+    began_s = time.monotonic()
+    with supervise(merged, log_path=Path(os.devnull), environment=environment, pass_stdout=True) as process:
+        for line in process.lines(QUIET_S):
+            if line is None:
+                on_quiet(time.monotonic() - began_s)
+            else:
+                read(line)
+        return process.wait(None)

@@ -4,11 +4,11 @@
 InstallSpec and Weights say all.
 """
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +16,16 @@ import engines
 from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
 from harness.errors import MissingError, UserError
-from harness.install import install
-from harness.install.builds import Build, build_of, is_process, weights_needed
-from harness.install.install_step import OnLine, run_supervised
-from harness.install.startable import check_own, own_versions
+from harness.install.builds import Build, build_of, check_own, is_process, weights_needed
+from harness.install.install import (
+    Environment,
+    OnLine,
+    install,
+    installed,
+    python_of,
+    run_supervised,
+    versions_in,
+)
 from harness.plan.candidates import candidates
 from harness.plan.plan import CanPrepare
 from harness.settings.config import Settings
@@ -48,24 +54,12 @@ class WeightsStore(Protocol):
 
 
 @dataclass(frozen=True)
-class Environment:
-    """A build on this machine."""
-
-    python: Path | None
-    program: Path | None
-    # Distribution -> version; of the user's own program its hash: a run is not resumed with another.
-    versions: Mapping[str, str]
-    # Of the environment that bench installed (see install.compiled_dir); None where it is the user's own.
-    name: str | None = None
-
-
-@dataclass(frozen=True)
 class Provisions:
     """What the deployments of a run have on this machine."""
 
     environments: Mapping[Build, Environment] = field(default_factory=dict)  # of the builds that need one
     weights: Mapping[Weights, WeightsFile] = field(default_factory=dict)
-    # Name of a container's image -> what identifies it (docker_cli.image_facts).
+    # Name of a container's image -> what identifies it (container.image_facts).
     images: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     @property
@@ -93,8 +87,15 @@ def provide(
     started = [deployment for deployment in deployments if not deployment.terms.base_url]
     environments = {}
     for build in dict.fromkeys(build_of(each) for each in started if is_process(each)):
-        if found := _environment(build, cache, on_line, has_device=has_device):
-            environments[build] = found
+        spec = None if build.has_own_program else build.spec(has_device=has_device)
+        if build.is_own:
+            environments[build] = _own(build, spec)
+        elif isinstance(spec, Reason):
+            raise MissingError(f"engine={build.engine}: {spec.text}")
+        elif spec is not None:
+            environments[build] = _environment(
+                spec, build.label, build.install_line, cache, on_line, SMALL_BYTES
+            )
     asked: dict[Weights, list[str]] = {}
     for deployment in started:
         needed = ENGINES[deployment.engine].weights(deployment)
@@ -108,49 +109,34 @@ def provide(
 # --- environments
 
 
-def _environment(build: Build, cache: Path, on_line: OnLine, *, has_device: bool) -> Environment | None:
-    spec = build.spec(has_device=has_device) if not build.has_own_program else None
-    if build.is_own:
-        return _own(build, spec)
-    if spec is None:
-        return None
-    if isinstance(spec, Reason):
-        raise MissingError(f"engine={build.engine}: {spec.text}")
-    found = install.installed(cache, spec)
-    if found is None:
-        if spec.is_built or spec.sources:
-            why = "not built here, or from another version"
-            raise MissingError(f"{build.label}: {why}; run `{build.install_line}`")
-        if spec.size_bytes > SMALL_BYTES:
-            size = f"{spec.size_bytes / 2**30:.1f} GiB"
-            raise MissingError(f"{build.label}: not installed; run `{build.install_line}` ({size})")
-        on_line(f"{build.label} is not installed; installing it ({size_text(spec.size_bytes)})")
-        found = install.install(cache, spec, on_line, limit_bytes=SMALL_BYTES)
-    return Environment(found.python, found.program, found.versions, spec.environment)
+def _environment(
+    spec: InstallSpec, what: str, line: str, cache: Path, on_line: OnLine, limit_bytes: int | None
+) -> Environment:
+    """Find or make an environment. Raises MissingError with `line` where it is compiled, or too large."""
+    if found := installed(cache, spec):
+        return found
+    size = size_text(spec.size_bytes)
+    if spec.is_built or spec.sources:
+        raise MissingError(f"{what}: not built here, or from another version; run `{line}` ({size})")
+    if limit_bytes is not None and spec.size_bytes > limit_bytes:
+        raise MissingError(f"{what}: not installed; run `{line}` ({size})")
+    on_line(f"{what} is not installed; installing it ({size})")
+    return install(cache, spec, on_line, limit_bytes=limit_bytes)
 
 
 def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
     """Return what the user brought, as it is. Raises UserError where it is not there or does not run."""
     check_own(build)
     if build.environment is None:
-        return Environment(None, Path(build.program or ""), own_versions(build))
-    folder = Path(build.environment)
-    program = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
-    if program is not None and not os.access(program, os.X_OK):
-        raise UserError(f"{build.engine}.environment={folder}: has no {program.relative_to(folder)}")
-    return Environment(install.python_of(folder), program, own_versions(build))
-
-
-def _tool(spec: InstallSpec, cache: Path, on_line: OnLine, limit_bytes: int | None) -> Path:
-    """Return a tool's directory; make it if it is missing. Raises MissingError where that is too much."""
-    found = install.installed(cache, spec)
-    if found is None:
-        size = size_text(spec.size_bytes)
-        if spec.is_built or (limit_bytes is not None and spec.size_bytes > limit_bytes):
-            raise MissingError(f"{spec.environment} is needed for this; run `{_tool_line(spec)}` ({size})")
-        on_line(f"{spec.environment} is not installed; installing it ({size})")
-        found = install.install(cache, spec, on_line, limit_bytes=limit_bytes)
-    return found.folder
+        program = Path(build.program or "")
+        with program.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Environment(program.parent, None, program, {program.name: f"sha256 {digest[:16]}"})
+    folder, what = Path(build.environment), f"{build.engine}.environment={build.environment}"
+    own = folder / spec.program if isinstance(spec, InstallSpec) and spec.program else None
+    if own is not None and not os.access(own, os.X_OK):
+        raise UserError(f"{what}: has no {own.relative_to(folder)}")
+    return Environment(folder, python_of(folder), own, versions_in(folder, what))
 
 
 def _tool_line(spec: InstallSpec) -> str:
@@ -160,9 +146,10 @@ def _tool_line(spec: InstallSpec) -> str:
         *((f"bench install {name}", tool) for name, tool in engines.TOOLS.items()),
         *((build.install_line, build.spec_for(device)) for build in builds for device in ("cpu", "cuda")),
     ]
-    return next(
+    found = (
         line for line, each in made if isinstance(each, InstallSpec) and each.environment == spec.environment
     )
+    return next(found, f"bench install {spec.environment}")
 
 
 # --- weights
@@ -232,10 +219,14 @@ def provide_weights(
     """Find or make weights. Raises MissingError for a tool of more than limit_bytes (None: no limit)."""
     if found := store.find(needed, cache):
         return found
+
+    def tool(spec: InstallSpec) -> Path:
+        made = _environment(spec, spec.environment, _tool_line(spec), cache, on_line, limit_bytes)
+        return made.folder
+
     missing = store.missing_bytes(needed, cache)
     size = f" ({size_text(missing)} to download and write)" if missing else ""
     on_line(f"{needed.model} at {needed.quantization} is not here; preparing it{size}")
-    tool = partial(_tool, cache=cache, on_line=on_line, limit_bytes=limit_bytes)
     return store.prepare(needed, cache, tool, on_line, run_supervised)
 
 
@@ -257,7 +248,7 @@ def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore,
         "model": [as_text(each.model) for each in refused],
         "quantization": [each.quantization for each in refused],
     }
-    keys = (f"{key}={','.join(dict.fromkeys(values))}" for key, values in words.items() if values)
+    keys = (f"{key}={','.join(dict.fromkeys(values))}" for key, values in words.items())
     what = ", ".join(dict.fromkeys(f"{each.model} at {each.quantization}" for each in refused))
     known = [size for size in refused.values() if size is not None]
     # Two may be made of one source, which the size of each has in it.

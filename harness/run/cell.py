@@ -33,7 +33,7 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
     up.check()
     # The cache is emptied before the guard looks at a machine that has nothing to do.
     up.watch.mark(f"cell {cell.number:03d} reset", time.monotonic_ns())
-    emptied = prefix_cache.reset(up.engine, up.start.deployment, up.spec, up.key)
+    emptied = prefix_cache.reset(up.engine, up.start.deployment, up.spec)
     tell = partial(site.observer.cell_waits, up.start, cell)
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.

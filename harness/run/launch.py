@@ -100,7 +100,7 @@ def launched(
     try:
         with started as running:
             record.update(
-                spawned_ns=running.started_ns,
+                spawned_ns=running.process.spawned_ns,
                 pid=running.pid,
                 argv=masked_argv(running.argv),
                 environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),

@@ -17,8 +17,8 @@ import msgspec
 
 from harness.contracts import AttachSpec, Plan, PlannedStart, SearchTerms, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
+from harness.install.builds import check_builds, device_of, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, provide
-from harness.install.startable import check_builds, device_of, images_of, select_devices
 from harness.load import limits
 from harness.processes.running import reap
 from harness.run.launch import key_of
@@ -26,7 +26,7 @@ from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site
 from harness.sampling import environment, gpu
 from harness.sampling.guard import Guard
-from harness.servers import container, docker_cli, probe
+from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.store import request_table, store
 from harness.store.named_files import LOCK_FILE
@@ -182,7 +182,7 @@ def provide_site(
     check_builds(device, deployments)
     images = images_of(deployments, devices)
     if images:
-        docker_cli.check(images)
+        container.check(images)
     found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
-    found = replace(found, images={image: docker_cli.image_facts(image) for image in images})
+    found = replace(found, images={image: container.image_facts(image) for image in images})
     return Site(Path(), cache, devices, Guard(settings.guard, settings.guard_terms.wait_s), observer, found)

@@ -21,7 +21,7 @@ from harness.run.site import Site
 from harness.run.watch import Watch, watch_memory
 from harness.sampling import gpu, host
 from harness.sampling.sampling import Memory
-from harness.servers import facts, probe, server
+from harness.servers import probe, server
 from harness.servers.log import watched_stages
 from harness.store.store import Kept, StartRecord
 
@@ -149,7 +149,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     up.watch.mark("ready")
     up.watch.ask_server(up.spec.base_url, METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
-    said, problems = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    said, problems = probe.read_said(up.engine, up.spec.base_url, up.log_path, up.key)
     for problem in problems:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
@@ -190,7 +190,7 @@ def hear_out(up: Serving) -> None:
     up.check()
     up.watch.mark("stopping")
     # Some of a server's memory comes with load, and its log tells of it only then.
-    said, _ = facts.ask(up.engine, up.spec.base_url, up.log_path, up.key)
+    said, _ = probe.read_said(up.engine, up.spec.base_url, up.log_path, up.key)
     up.record.update(memory_said=dict(said.memory))
 
 

@@ -1,27 +1,32 @@
-"""The lifetime of one server in a container: `docker run`, its stop, its removal, and what a killed run left.
+"""One server in a container: whether Docker can start it, `docker run`, its removal, what a killed run left.
 
-The counterpart of server.running_server. Docker's client runs in the foreground as a supervised child, so the
-server's output is in the log as it is written, and the end of bench is the end of the client, which ends the
-container. There is no Docker library: users have set up permissions and contexts for the client. Knows no
-engine.
+Docker's client runs in the foreground as a supervised child, so the server's output is in the log as it is
+written, and the end of bench is the end of the client, which ends the container. There is no Docker library:
+users have set up permissions and contexts for the client. Knows no engine.
 """
 
+import csv
+import io
 import os
 import re
 import secrets
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from harness.contracts import ContainerSpec, Hint
-from harness.errors import ServerError
+from harness.errors import MissingError, ServerError, UserError
 from harness.processes import watchdog
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised
-from harness.servers.docker_cli import ask, how_to_get
 from harness.servers.log import log_tail, remedies
 from harness.servers.server import Server
 
@@ -32,6 +37,8 @@ _DOCKER_FAILED = (125, 126, 127)
 _START_LIMIT_S = 300.0  # storage drivers without copy-on-write copy the whole image first
 _GONE_LIMIT_S = 30.0
 _POLL_S = 0.2
+# The images that this project's Dockerfiles make; all others are pulled.
+OWN_IMAGES = "serving-bench/"
 HINTS = (
     Hint(
         r"could not select device driver",
@@ -47,23 +54,97 @@ HINTS = (
 )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a docker command said. `code` is None if it did not answer in time."""
+
+    code: int | None
+    text: str
+    error: str
+
+
+def ask(*arguments: str, timeout_s: float = 30.0) -> Answer:
+    """Return what `docker ARGUMENTS` prints. Block for up to timeout_s. No docker is an answer, too."""
+    try:
+        # In a session of its own: Ctrl-C in a terminal is bench's to act on.
+        done = subprocess.run(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        return Answer(None, "", f"docker {arguments[0]} did not answer within {timeout_s:g} s")
+    except OSError as error:
+        return Answer(None, "", f"docker cannot be run: {error.strerror}")
+    return Answer(done.returncode, done.stdout.strip("\n"), " ".join(done.stderr.split())[:500])
+
+
+def check(images: Iterable[str]) -> None:
+    """Raise MissingError or UserError if containers of these images cannot be started here. Blocks."""
+    if shutil.which("docker") is None:
+        raise MissingError(
+            "engine.launcher=docker: there is no docker program here; install Docker Engine "
+            "(on Debian: apt-get install docker.io docker-cli)"
+        )
+    # The servers listen on 127.0.0.1 of the machine that Docker is on, and use its memory and devices.
+    host = ask("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").text
+    if host.startswith(("tcp://", "ssh://", "http")):
+        raise UserError(
+            f"engine.launcher=docker: Docker is on another machine ({host}); bench must run there, and "
+            "measures a server elsewhere with engine.base_url"
+        )
+    version = ask("version", "--format", "{{.Server.Version}}")
+    if version.code != 0:
+        raise MissingError(
+            f"engine.launcher=docker: Docker does not answer ({version.error}); start its daemon, and where "
+            "it refuses this user, add them to the group docker"
+        )
+    for image in dict.fromkeys(images):
+        found = ask("image", "inspect", "--format", "{{.Id}}", image)
+        if found.code != 0:
+            raise MissingError(f"image {image} is not here ({found.error}); run `{how_to_get(image)}`")
+
+
+def how_to_get(image: str) -> str:
+    """Return the command that makes or fetches an image."""
+    return "make images" if image.startswith(OWN_IMAGES) else f"docker pull {image}"
+
+
+def image_facts(image: str) -> Mapping[str, str | None]:
+    """Return what identifies an image, and Docker's version. What Docker does not say is None."""
+    found = ask("image", "inspect", "--format", "{{json .}}", image)
+    about: Mapping[str, Any] = msgspec.json.decode(found.text) if found.code == 0 else {}
+    labels = (about.get("Config") or {}).get("Labels") or {}
+    version = ask("version", "--format", "{{.Server.Version}}")
+    return {
+        "image": image,
+        "image_id": about.get("Id"),
+        "image_digest": next((name.partition("@")[2] for name in about.get("RepoDigests") or ()), None),
+        "image_created": about.get("Created"),
+        "image_version": labels.get("org.opencontainers.image.version"),
+        "docker_version": version.text if version.code == 0 else None,
+    }
+
+
 @contextmanager
 def running_container(
     spec: ContainerSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
 ) -> Iterator[Server]:
     """Run a server in a container while the block runs, its output in log_path. It is gone after the block.
 
-    Entering blocks until its first process runs. Leaving blocks for up to spec.stop_grace_s and some seconds.
-    Raises ServerError if Docker cannot start it. See server.wait_ready.
+    Entering blocks until its first process runs. Raises ServerError if Docker cannot start it.
     """
-    container = _Container(_name(engine), spec)
+    plain = re.sub("[^A-Za-z0-9_.-]+", "-", engine)[:40]
+    container = _Container(f"serving-bench-{plain}-{secrets.token_hex(4)}", spec)
     all_hints = (*hints, *HINTS)
     with ExitStack() as stack:
         stack.callback(container.remove)
-        argv = run_argv(spec, container.name, _labels(engine))
-        client = supervised(
-            argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=spec.stop_grace_s
-        )
+        argv, grace_s = run_argv(spec, container.name, _labels(engine)), spec.stop_grace_s
+        client = supervised(argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=grace_s)
         try:
             process = stack.enter_context(client)
         except OSError as error:
@@ -73,17 +154,8 @@ def running_container(
             pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []
             advice = "".join(f"; {remedy}" for remedy in [*pull, *remedies(log_path, all_hints)])
             raise ServerError(f"{engine} cannot be started: {said}{advice}", log_tail(log_path))
-        yield Server(
-            engine,
-            spec,
-            log_path,
-            all_hints,
-            process,
-            process.spawned_ns,
-            tuple(argv),
-            container_pid=container.process[0] if container.process else None,
-            cause=container.cause,
-        )
+        pid = container.process[0] if container.process else None
+        yield Server(engine, spec, log_path, all_hints, process, tuple(argv), pid, container.cause)
 
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
@@ -114,20 +186,19 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
         # what a server keeps there is no file of ours that only root could remove.
         volume = f"source=serving-bench-cache-{re.sub('[^A-Za-z0-9_.-]+', '-', spec.image)}"
         mounts.append(("type=volume", volume, f"target={spec.cache}", f"volume-label={NAME_LABEL}"))
-    argv += [f"--mount={','.join(map(_csv, fields))}" for fields in mounts]
+    for fields in mounts:
+        row = io.StringIO()
+        csv.writer(row, lineterminator="").writerow(fields)
+        argv.append(f"--mount={row.getvalue()}")
     argv += [f"--env={key}={value}" for key, value in spec.environment.items()]
     return [*argv, spec.image, *spec.arguments]
 
 
-def _csv(field: str) -> str:
-    return '"' + field.replace('"', '""') + '"' if re.search('[,"\n]', field) else field
-
-
 def reap() -> list[str]:
-    """Remove the containers of runs that were killed, and return a sentence for each.
+    """Remove the containers of runs that were killed, and return a sentence for each. Blocks for seconds.
 
     Leaves alone those of a bench that still runs, and those of other machines and containers that share this
-    Docker. Call it after running.reap, which waits for watchdogs at work. Blocks for some seconds.
+    Docker. Call it after running.reap, which waits for watchdogs at work.
     """
     if shutil.which("docker") is None:
         return []
@@ -184,11 +255,7 @@ class _Container:
         return f"killed for memory: raise engine.memory_limit={limit / 2**30:.3g}GiB"
 
     def stop(self) -> None:
-        """Run `docker stop`: the image's stop signal, a grace period, KILL.
-
-        An interrupt while it waits is raised at once; the client's end and the removal that follow do the
-        rest.
-        """
+        # An interrupt is raised at once: the client's end and the removal do the rest.
         grace_s = self.spec.stop_grace_s
         ask("stop", f"--time={round(grace_s)}", self.name, timeout_s=grace_s + _GONE_LIMIT_S)
 
@@ -208,12 +275,10 @@ class _Container:
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
     """Return pid and start time if that process is the container's, else None.
 
-    Docker's pids are those of the daemon. It may be in a virtual machine, or bench in a container: there the
-    same number is another's, or nobody's.
+    The daemon may be in a virtual machine, or bench in a container: there the number is another's.
     """
     started_s = watchdog.start_time_s(pid)
-    # Its control group is named after it. If it has none of its own (rootless), its /etc/hostname is a mount
-    # of a file of Docker's. All mounts of the host name every container, so only that one counts.
+    # Its control group is named after it, or (rootless) its /etc/hostname is a mount of a file of Docker's.
     signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
     with suppress(OSError):
         is_it = any(sign in Path(f"/proc/{pid}/{file}").read_text() for file, sign in signs.items())
@@ -237,11 +302,6 @@ def _remove(name: str) -> bool | None:
     return None
 
 
-def _name(engine: str) -> str:
-    """Return a unique name of characters that Docker takes."""
-    return f"serving-bench-{re.sub('[^A-Za-z0-9_.-]+', '-', engine)[:40]}-{secrets.token_hex(4)}"
-
-
 def _labels(engine: str) -> dict[str, str]:
     pid = os.getpid()
     return {NAME_LABEL: engine, OWNER_LABEL: f"{_here()}/{pid}/{watchdog.start_time_s(pid)}"}
@@ -254,7 +314,7 @@ def _here() -> str:
 
 
 def _is_dead(owner: str) -> bool:
-    """Return whether the bench that a label names has ended; false if that cannot be known here."""
+    # False if it cannot be known here.
     found = re.fullmatch(r"(.+)/([0-9]+)/([^/]+)", owner)
     if found is None or found[1] != _here():
         return False
@@ -263,6 +323,5 @@ def _is_dead(owner: str) -> bool:
 
 def _docker_error(log_path: Path) -> str | None:
     """Return what docker complained of last, on one line, None if the container's own program ended so."""
-    lines = [line for line in log_tail(log_path, 50).splitlines() if line.startswith("docker: ")]
-    said = lines[-1].removeprefix("docker: ").removeprefix("Error response from daemon: ") if lines else ""
-    return said.strip().rstrip(".")[:400] or None
+    said = re.findall(r"^docker: (?:Error response from daemon: )?(.+?)\.?$", log_tail(log_path, 50), re.M)
+    return said[-1][:400] if said else None

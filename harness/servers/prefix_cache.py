@@ -2,31 +2,16 @@
 
 A server's "ok" is not believed. A fixed prompt is sent twice, so that it is found cached. Then come the
 engine's calls, then the prompt once more, of which nothing may be cached. Nothing that happens here fails a
-cell. Knows no engine: the engine's file has the calls, and says where a server counts.
+cell. Knows no engine: the engine's file has the calls.
 """
 
 import time
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import replace
 from itertools import cycle, islice
 
-import msgspec
-
-from harness.contracts import (
-    METRICS_PATH,
-    AttachSpec,
-    CacheReset,
-    Deployment,
-    Engine,
-    LaunchSpec,
-    Reason,
-    ServerTerm,
-)
+from harness.contracts import AttachSpec, CacheReset, Deployment, Engine, HttpCall, LaunchSpec, Reason
 from harness.errors import ServerError
 from harness.load.answer.chat import Decoded
 from harness.servers import probe
-from harness.servers.scrape import terms_on
 
 # For all of it: a CPU may read a large model's prompt at 15 tokens/s.
 LIMIT_S = 60.0
@@ -37,13 +22,10 @@ RETRY_S = 0.3
 PROMPT_WORDS = 320
 # What a chat template puts before all prompts may be found again after a reset.
 LEFT_SHARE = 0.1
-_COUNTED_WITHIN_S = 1.0
-_PAGE_TIMEOUT_S = 2.0
-_POLL_S = 0.02
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
 
 
-def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None = None) -> CacheReset:
+def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec) -> CacheReset:
     """Empty the prefix cache of an idle, ready server, and check that it is empty.
 
     Blocks for about LIMIT_S at most. An attached server is left alone.
@@ -55,28 +37,47 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | N
     calls = engine.reset_cache(deployment)
     if isinstance(calls, Reason):
         return CacheReset("none", note=calls.text)
-    asked = _Asked(engine, deployment, spec, key)
-    with closing(asked.page):
-        try:
-            asked.prompt()
-            before = asked.prompt()
-            after = Decoded()
-            for tried in range(TRIES):
-                time.sleep(RETRY_S if tried else 0.0)
-                try:
-                    for call in calls:
-                        body = None if call.body is None else msgspec.json.decode(call.body)
-                        asked.send(call.method, call.path, body)
-                except ServerError as error:
-                    problem = str(error)
-                    continue
-                after = asked.prompt()
-                if not _was_cached(after):
-                    return _emptied(before, after)
-                problem = "the prompt was still cached after the reset"
-        except ServerError as error:
-            return CacheReset("failed", note=str(error))
+    root, deadline = probe.root_of(spec.base_url), time.monotonic() + LIMIT_S
+    body = {
+        "model": spec.served_model,
+        "messages": [{"role": "user", "content": text(deployment.terms.context_length)}],
+        "max_tokens": 1,
+        "temperature": 0,
+        # As the requests of a cell: not all servers say the same where they do not stream.
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    prompt = HttpCall("POST", spec.base_url.removeprefix(root) + probe.CHAT_PATH, body)
+    try:
+        _send(root, prompt, deadline)
+        before = _send(root, prompt, deadline).decoded()
+        after = Decoded()
+        for tried in range(TRIES):
+            time.sleep(RETRY_S if tried else 0.0)
+            try:
+                for call in calls:
+                    _send(root, call, deadline)
+            except ServerError as error:
+                problem = str(error)
+                continue
+            after = _send(root, prompt, deadline).decoded()
+            if not _was_cached(after):
+                return _emptied(before, after)
+            problem = "the prompt was still cached after the reset"
+    except ServerError as error:
+        return CacheReset("failed", note=str(error))
     return CacheReset("failed", after.input_tokens, after.cached_tokens, problem)
+
+
+def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
+    """Send one request to the server's root. Raise ServerError if it is not answered well, or in time."""
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise ServerError(f"it took longer than {LIMIT_S:g} s")
+    answer = probe.request(call.method, root + call.path, timeout_s=left_s, body=call.body)
+    if answer.status is None or not 200 <= answer.status < 300:
+        raise ServerError(f"{call.method} {call.path} {answer}")
+    return answer
 
 
 def _emptied(before: Decoded, after: Decoded) -> CacheReset:
@@ -98,56 +99,3 @@ def text(context_length: int | None) -> str:
     """Return a prompt of up to PROMPT_WORDS words, of fewer if a conversation may have few tokens."""
     most = PROMPT_WORDS if context_length is None else min(PROMPT_WORDS, context_length // 2)
     return " ".join(islice(cycle(_WORDS.split()), max(1, most)))
-
-
-class _Asked:
-    """One server that is asked, until LIMIT_S have passed since the first question."""
-
-    def __init__(self, engine: Engine, deployment: Deployment, spec: LaunchSpec, key: str | None) -> None:
-        self._root, self._key = probe.root_of(spec.base_url), key
-        self._chat_path = spec.base_url.rstrip("/").removeprefix(self._root) + probe.CHAT_PATH
-        self._deadline = time.monotonic() + LIMIT_S
-        self._body = {
-            "model": spec.served_model,
-            "messages": [{"role": "user", "content": text(deployment.terms.context_length)}],
-            "max_tokens": 1,
-            "temperature": 0,
-            # As the requests of a cell: not all servers say the same where they do not stream.
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        self._metrics = engine.metrics if "prefix_hit_tokens" in engine.metrics else {}
-        self.page = probe.Connection(self._root + METRICS_PATH, key, _PAGE_TIMEOUT_S)
-
-    def send(self, method: str, path: str, body: object) -> probe.Answer:
-        """Send one request to the server's root. Raise ServerError if it is not answered well."""
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            raise ServerError(f"it took longer than {LIMIT_S:g} s")
-        answer = probe.request(method, self._root + path, timeout_s=left_s, body=body, key=self._key)
-        if answer.status is None or not 200 <= answer.status < 300:
-            raise ServerError(f"{method} {path} {answer}")
-        return answer
-
-    def prompt(self) -> Decoded:
-        """Have one token generated after the prompt, and return the answer, with what was cached if known."""
-        before = self._counters()
-        said = self.send("POST", self._chat_path, self._body).decoded()
-        return said if said.cached_tokens is not None else replace(said, cached_tokens=self._hits(before))
-
-    def _counters(self) -> Mapping[ServerTerm, float]:
-        """Return what the server's metrics page says now, nothing if it has none."""
-        page = self.page.ask("GET") if self._metrics else None
-        return terms_on(page.text, self._metrics)[0] if page and page.status == 200 else {}
-
-    def _hits(self, before: Mapping[ServerTerm, float]) -> int | None:
-        """Return the tokens found cached since `before`, once the page counts the prompt."""
-        if "prefix_query_tokens" not in before or "prefix_hit_tokens" not in before:
-            return None
-        deadline = time.monotonic() + _COUNTED_WITHIN_S
-        while time.monotonic() < deadline:
-            now = self._counters()
-            if now.keys() >= before.keys() and now["prefix_query_tokens"] > before["prefix_query_tokens"]:
-                return int(now["prefix_hit_tokens"] - before["prefix_hit_tokens"])
-            time.sleep(_POLL_S)
-        return None

@@ -1,7 +1,7 @@
 """Ask one server over HTTP: does it listen, does it generate, what does it say of itself.
 
-Bench's own HTTP client, without proxies and redirects; engines/tgi has another for one page. Error texts
-never hold the key. It does not measure: that is harness/load's.
+Bench's own HTTP client, without proxies and redirects. Error texts never hold the key. It does not measure:
+that is harness/load's.
 """
 
 import http.client
@@ -9,16 +9,24 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.contracts import AttachSpec
+from harness.contracts import AttachSpec, Engine, EngineTerms, Said
 from harness.errors import UserError
 from harness.load.answer.chat import Decoded, decode
 
+_WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what records and tables can hold
+_NUMBER = _WHOLE | None
+_SCALAR = str | _WHOLE | float | bool | None
+# What the terms must be that are more than any scalar.
+_HINTS = {"kv_cache_bytes": int, "threads": int, **get_type_hints(EngineTerms)}
+_KINDS: dict[str, Any] = {term: _NUMBER for term, hint in _HINTS.items() if hint in (int, int | None)}
+_KINDS |= {term: bool | None for term, hint in _HINTS.items() if hint in (bool, bool | None)}
 CHAT_PATH = "/chat/completions"  # from the base URL
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _FAILURES: Mapping[type[Exception], str] = {
@@ -59,7 +67,6 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """Return the body as text."""
         return self.body.decode(errors="replace")
 
     @property
@@ -80,55 +87,31 @@ def root_of(base_url: str) -> str:
 def request(
     method: str, url: str, *, timeout_s: float, body: object = None, key: str | None = None
 ) -> Answer:
-    """Send one request on a connection of its own. See Connection.ask."""
-    with closing(Connection(url, key, timeout_s)) as connection:
-        return connection.ask(method, body)
+    """Send one request on a connection of its own. Block for timeout_s, or twice that if bytes trickle in."""
+    try:
+        answer = _answer(method, url, max(0.01, timeout_s), body, key)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
+        answer = Answer(None, next(known, f"{type(error).__name__}: {error}").encode(errors="replace"))
+    if key:
+        # In as many bytes, since instants belong to places in the body.
+        return replace(answer, body=answer.body.replace(key.encode(), b"*" * len(key.encode())))
+    return answer
 
 
-class Connection:
-    """A connection to one address of a server, kept between questions. Not for two threads at once.
-
-    It is made with the first question, and again if the server has closed it. `timeout_s` bounds each wait.
-    """
-
-    def __init__(self, url: str, key: str | None, timeout_s: float) -> None:
-        self._url = url
-        self._key = key
-        self._timeout_s = max(0.01, timeout_s)
-        self._kept: http.client.HTTPConnection | None = None
-
-    def ask(self, method: str, body: object = None) -> Answer:
-        """Send one request. Block for the time limit, twice that if bytes keep trickling in."""
-        was_kept = self._kept is not None and self._kept.sock is not None
-        try:
-            try:
-                return self._ask(method, body)
-            except (ConnectionError, http.client.BadStatusLine):
-                self.close()
-                if not was_kept:
-                    raise
-                return self._ask(method, body)  # the server had closed it while it waited
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
-            known = (text for kind, text in _FAILURES.items() if isinstance(error, kind))
-            said = next(known, f"{type(error).__name__}: {error}")
-            return Answer(None, self._masked(said.encode(errors="replace")))
-
-    def _ask(self, method: str, body: object) -> Answer:
-        parts = urlsplit(self._url)
-        if self._kept is None:
-            if parts.scheme not in _CONNECTIONS or not parts.hostname:
-                raise ValueError("not an address of the form http://HOST:PORT/v1")
-            connect = _CONNECTIONS[parts.scheme]
-            self._kept = connect(parts.hostname, parts.port, timeout=self._timeout_s)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        content = None if body is None else msgspec.json.encode(body)
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._kept.request(method, target, content, headers)
-        response = self._kept.getresponse()
-        deadline = time.monotonic() + self._timeout_s
+def _answer(method: str, url: str, timeout_s: float, body: object, key: str | None) -> Answer:
+    parts = urlsplit(url)
+    if parts.scheme not in _CONNECTIONS or not parts.hostname:
+        raise ValueError("not an address of the form http://HOST:PORT/v1")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    content = None if body is None else msgspec.json.encode(body)
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with closing(_CONNECTIONS[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)) as connection:
+        connection.request(method, target, content, headers)
+        response = connection.getresponse()
+        deadline = time.monotonic() + timeout_s
         read, read_ns, read_ends = bytearray(), list[int](), list[int]()
         while piece := response.read1(1 << 18):
             read += piece
@@ -138,18 +121,7 @@ class Connection:
                 raise TimeoutError
             if len(read) > _BODY_LIMIT_BYTES:
                 raise ValueError(f"more than {_BODY_LIMIT_BYTES >> 20} MiB")
-        response.close()  # read1 does not notice the end, and the connection would wait for it
-        return Answer(response.status, self._masked(bytes(read)), read_ns, read_ends)
-
-    def close(self) -> None:
-        """Close the connection, if there is one. The next question opens it again."""
-        if self._kept is not None:
-            self._kept.close()
-
-    def _masked(self, body: bytes) -> bytes:
-        """Return the body without the key, in as many bytes, since instants belong to places in it."""
-        key = (self._key or "").encode()
-        return body.replace(key, b"*" * len(key)) if key else body
+        return Answer(response.status, bytes(read), read_ns, read_ends)
 
 
 @dataclass(frozen=True)
@@ -214,6 +186,30 @@ def fetch_facts(
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 facts[path] = msgspec.json.decode(answer.body)
     return facts
+
+
+def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
+    """Return what a server says that it uses, and a sentence on each thing that was left out.
+
+    Servers change the shape of their pages: a value that cannot be what it should be ends no run. Block for
+    up to 5 s for each page. A server that was attached to has no log.
+    """
+    log = log_path.read_text(errors="replace") if log_path.is_file() else ""
+    try:
+        said = engine.said(log, fetch_facts(base_url, engine.pages, key=key))
+    except Exception as error:  # whatever an engine's reading makes of a page of another shape
+        return Said(), [f"{engine.name}: what the server says of itself cannot be read: {error!r}"]
+    terms: dict[Any, Any] = {}
+    memory: dict[Any, Any] = {}
+    problems = []
+    for values, other, kept in ((said.terms, _SCALAR, terms), (said.memory, _NUMBER, memory)):
+        for name, value in values.items():
+            kind: Any = _KINDS.get(name, other)
+            try:
+                kept[name] = msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                problems.append(f"{engine.name}: the server says {name}={value!r:.60}: left out ({error})")
+    return Said(terms, memory), problems
 
 
 def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0) -> None:

@@ -6,10 +6,9 @@ The only importer of prometheus_client. Knows no engine: where a page has a term
 
 import math
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
@@ -19,7 +18,7 @@ from prometheus_client.samples import Sample
 
 from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling.sampling import Sampling
-from harness.servers.probe import Connection, root_of
+from harness.servers.probe import request, root_of
 
 HZ = 1.0
 # Long enough for llama.cpp, which answers between two batches; two of them fit into what a mark may take.
@@ -61,22 +60,15 @@ def sample_server(
 ) -> Iterator[Sampling[ServerSample]]:
     """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
     notes: dict[str, str] = {}
-    lock = threading.Lock()  # read by the sampler's thread and by those of marks
-    asked = missing = 0
 
     def read() -> Sequence[ServerSample]:
-        """Return one sample, or none if no page came."""
-        nonlocal asked, missing
-        with lock:
-            asked += 1
-            begun_ns = time.monotonic_ns()
-            answer = page.ask("GET")
-            ended_ns = time.monotonic_ns()
-            if answer.status != 200:
-                missing += 1
-                why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
-                notes["samples"] = f"{missing} of {asked} were not read (the last: {why})"
-                return []
+        begun_ns = time.monotonic_ns()
+        answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
+        ended_ns = time.monotonic_ns()
+        if answer.status != 200:
+            why = answer.text if answer.status is None else f"{path} answers HTTP {answer.status}"
+            notes["samples"] = f"not all were read (the last that was not: {why})"
+            return []
         found, problems = terms_on(answer.text, metrics)
         for term in found:
             notes.pop(term, None)
@@ -84,10 +76,7 @@ def sample_server(
         values = {term: found.get(term) for term in _TERMS}
         return [ServerSample((begun_ns + ended_ns) // 2, **values, scrape_s=(ended_ns - begun_ns) / 1e9)]
 
-    with (
-        closing(Connection(root_of(base_url) + path, key, timeout_s)) as page,
-        Sampling(read, hz, notes=notes) as sampling,
-    ):
+    with Sampling(read, hz, notes=notes) as sampling:
         yield sampling
 
 

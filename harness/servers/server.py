@@ -32,10 +32,9 @@ _KILLED = "signal 9 is how a system ends a process when memory runs out, and how
 class Server:
     """A started server, not yet known to be ready.
 
-    `process` tells how it ended (`process.ended`); for a server in a container it is docker's client.
-    `container_pid` is the container's first process, None if Docker runs it out of our sight (in a virtual
-    machine, or bench is in a container itself). `cause` is asked when the server has ended, and returns a
-    clause on what else is known of why. `argv` is what was run, docker's part included.
+    `process` tells how it ended; for a server in a container it is docker's client. `container_pid` is the
+    container's first process, None if Docker runs it out of our sight. `cause` is asked when the server has
+    ended, and returns a clause on what else is known of why. `argv` is what was run, docker's part included.
     """
 
     engine: str
@@ -43,7 +42,6 @@ class Server:
     log_path: Path
     hints: tuple[Hint, ...]
     process: Supervised
-    started_ns: int
     argv: tuple[str, ...] = ()
     container_pid: int | None = None
     cause: Callable[[], str | None] | None = None
@@ -56,10 +54,8 @@ class Server:
 
 @dataclass(frozen=True)
 class Startup:
-    """The instants of a start (CLOCK_MONOTONIC).
-
-    They are: ready_path answered 200; the first token of the first good generation; its end; the first token
-    of the generation after it, which meets nothing that is done only once."""
+    """The instants of a start: ready_path answered 200; the first token of the first good generation; its
+    end; the first token of the generation after it, which meets nothing that is done only once."""
 
     listening_ns: int
     first_token_ns: int | None
@@ -84,12 +80,10 @@ def running_server(
     hints: Sequence[Hint] = (),
     without: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run a server while the block runs, its output in log_path. It and all that it started are gone after
-    it.
+    """Run a server while the block runs, its output in log_path. All that it started is gone after it.
 
     Its environment is a copy of ours `without` the variables of these names, and with spec.environment.
-    Leaving blocks for up to spec.stop_grace_s and some seconds. Raises ServerError if the program cannot be
-    started. See wait_ready.
+    Raises ServerError if the program cannot be started.
     """
     with ExitStack() as stack:
         running = supervised(
@@ -105,7 +99,7 @@ def running_server(
             process = stack.enter_context(running)
         except OSError as error:
             raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
-        yield Server(engine, spec, log_path, tuple(hints), process, process.spawned_ns, spec.argv)
+        yield Server(engine, spec, log_path, tuple(hints), process, spec.argv)
 
 
 def wait_ready(
@@ -155,8 +149,7 @@ def check_alive(server: Server, when: str = "") -> None:
     if code is not None:
         how = f"exited with code {code}"
         if code < 0:
-            names = {number.value: f" ({number.name})" for number in signal.Signals}
-            how = f"was killed by signal {-code}{names.get(-code, '')}"
+            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
         cause = server.cause() if server.cause else None
         known = f" ({cause})" if cause else ""
         advice = [_KILLED] if code == -signal.SIGKILL else []
@@ -171,4 +164,4 @@ def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerErr
 
 
 def _age_s(server: Server) -> float:
-    return (time.monotonic_ns() - server.started_ns) / 1e9
+    return (time.monotonic_ns() - server.process.spawned_ns) / 1e9

@@ -92,7 +92,7 @@ class StartRecord:
 
     `argv` is the command line, a container's with docker's. `environment` is what was set for the server and
     what of ours bears on it, without secrets. `version` is the server's word, else its environment's. `image`
-    identifies a container (docker_cli.image_facts). `unmatched`: common terms that the engine could not be
+    identifies a container (container.image_facts). `unmatched`: common terms that the engine could not be
     told, and why. `forces_length`: answers have the length asked for. `resolved` is what the server says of
     itself. `stages` are the instants at which steps of the start were over, of process_up, weights_loaded,
     engine_ready, listening, first_token, steady_token those that could be seen. `prompt_tokens` is what the

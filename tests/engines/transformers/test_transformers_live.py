@@ -23,7 +23,7 @@ from waiting import wait_until
 
 from engines.transformers.engine import ENGINE, Options
 from harness.contracts import METRICS_PATH, Deployment, EngineTerms, InstallSpec, NativeSpec, Place, Turn
-from harness.install.install import InstalledEnvironment, cache_dir, installed
+from harness.install.install import Environment, cache_dir, installed
 from harness.load.answer.chat import Decoded, decode
 from harness.servers.scrape import terms_on
 from harness.servers.server import free_port
@@ -94,7 +94,7 @@ def send(connection: http.client.HTTPConnection, method: str, path: str, body: A
 
 
 @pytest.fixture(scope="module")
-def environment() -> InstalledEnvironment:
+def environment() -> Environment:
     spec = ENGINE.install(None, "cpu")
     assert isinstance(spec, InstallSpec)
     found = installed(cache_dir(), spec)
@@ -104,14 +104,14 @@ def environment() -> InstalledEnvironment:
 
 
 @pytest.fixture(scope="module")
-def tiny(environment: InstalledEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     subprocess.run([str(environment.python), "-P", str(MAKE), str(folder)], check=True, capture_output=True)
     return folder
 
 
 def begun(
-    environment: InstalledEnvironment,
+    environment: Environment,
     weights: Path,
     folder: Path,
     terms: EngineTerms,
@@ -132,7 +132,7 @@ def begun(
 
 @contextmanager
 def serving(
-    environment: InstalledEnvironment,
+    environment: Environment,
     weights: Path,
     folder: Path,
     terms: EngineTerms | None = None,
@@ -148,9 +148,7 @@ def serving(
 
 
 @pytest.fixture(scope="module")
-def server(
-    environment: InstalledEnvironment, tiny: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Live]:
+def server(environment: Environment, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with serving(environment, tiny, tmp_path_factory.mktemp("server")) as live:
         yield live
 
@@ -194,7 +192,7 @@ def test_greedy_answers_are_equal_whatever_the_models_files_ask_for(server: Live
 
 
 def test_a_token_that_ends_an_answer_does_unless_it_is_ignored(
-    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+    environment: Environment, tiny: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(tiny, tmp_path / "ending")
     path = folder / "generation_config.json"
@@ -302,7 +300,7 @@ def test_no_json_is_http_400_and_another_model_404(server: Live) -> None:
     assert json.loads(body)["error"]["message"] == "model other is not served here; tiny is"
 
 
-def test_the_server_says_what_it_really_uses(server: Live, environment: InstalledEnvironment) -> None:
+def test_the_server_says_what_it_really_uses(server: Live, environment: Environment) -> None:
     facts = {path: server.get(path) for path in ENGINE.pages}
     resolved = dict(ENGINE.said(server.log.read_text(), facts).terms)
     assert resolved["engine_version"] == environment.versions["transformers"]
@@ -323,7 +321,7 @@ def test_the_server_says_what_it_really_uses(server: Live, environment: Installe
 
 
 def test_speculation_gives_the_same_greedy_text_and_length(
-    environment: InstalledEnvironment, tiny: Path, tmp_path: Path, server: Live
+    environment: Environment, tiny: Path, tmp_path: Path, server: Live
 ) -> None:
     terms = EngineTerms(context_length=CONTEXT, speculative_tokens=4)
     with serving(environment, tiny, tmp_path, terms) as live:
@@ -334,7 +332,7 @@ def test_speculation_gives_the_same_greedy_text_and_length(
 
 
 def test_sigterm_ends_it_with_0_in_the_middle_of_an_answer(
-    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+    environment: Environment, tiny: Path, tmp_path: Path
 ) -> None:
     with serving(environment, tiny, tmp_path) as live, closing(live.connect()) as connection:
         send(connection, "POST", "/v1/chat/completions", asked("x", 200))
@@ -355,14 +353,14 @@ def assert_ends(live: Live, said: str) -> None:
 
 
 def test_more_context_than_the_model_has_ends_the_start(
-    environment: InstalledEnvironment, tiny: Path, tmp_path: Path
+    environment: Environment, tiny: Path, tmp_path: Path
 ) -> None:
     live = begun(environment, tiny, tmp_path, EngineTerms(context_length=1000))
     assert_ends(live, r"^--context-length 1000: the model's context has 512 tokens$")
 
 
 def test_a_model_that_overflows_float16_does_not_become_ready(
-    environment: InstalledEnvironment, tmp_path: Path
+    environment: Environment, tmp_path: Path
 ) -> None:
     make = [str(environment.python), "-P", str(MAKE), str(tmp_path / "large"), "1e8"]
     subprocess.run(make, check=True, capture_output=True)
@@ -370,7 +368,7 @@ def test_a_model_that_overflows_float16_does_not_become_ready(
     assert_ends(live, r"^the model computes NaN as float16; another dtype may do$")
 
 
-def test_a_taken_port_ends_the_start(environment: InstalledEnvironment, tiny: Path, tmp_path: Path) -> None:
+def test_a_taken_port_ends_the_start(environment: Environment, tiny: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         live = begun(environment, tiny, tmp_path, EngineTerms(), port=taken.getsockname()[1])
         assert_ends(live, "address already in use")

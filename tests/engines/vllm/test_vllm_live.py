@@ -33,7 +33,7 @@ from harness.contracts import (
     WeightsFile,
 )
 from harness.errors import ServerError
-from harness.install.install import InstalledEnvironment, cache_dir, installed
+from harness.install.install import Environment, cache_dir, installed
 from harness.servers import prefix_cache, probe
 from harness.servers.scrape import sample_server
 from harness.servers.server import Server, free_port, running_server, wait_ready
@@ -48,7 +48,7 @@ TERMS = EngineTerms(
 
 
 @pytest.fixture(scope="module")
-def environment() -> InstalledEnvironment:
+def environment() -> Environment:
     spec = ENGINE.install(None, "cpu")
     assert isinstance(spec, InstallSpec)
     found = installed(cache_dir(), spec)
@@ -66,7 +66,7 @@ def weights_of(quantization: str) -> WeightsFile:
 
 
 def spec_of(
-    environment: InstalledEnvironment, quantization: str, folder: Path, terms: EngineTerms = TERMS
+    environment: Environment, quantization: str, folder: Path, terms: EngineTerms = TERMS
 ) -> NativeSpec:
     weights = weights_of(quantization)
     place = Place(
@@ -86,7 +86,7 @@ def spec_of(
 
 @contextmanager
 def serving(
-    environment: InstalledEnvironment, quantization: str, folder: Path, terms: EngineTerms = TERMS
+    environment: Environment, quantization: str, folder: Path, terms: EngineTerms = TERMS
 ) -> Iterator[Server]:
     spec = spec_of(environment, quantization, folder, terms)
     log, began = folder / "server.log", time.monotonic()
@@ -99,7 +99,7 @@ def serving(
 
 
 @pytest.fixture(scope="module")
-def server(environment: InstalledEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(environment, "bf16", tmp_path_factory.mktemp("bf16")) as live:
         yield live
 
@@ -217,7 +217,7 @@ def test_a_good_start_has_no_remedy(server: Server) -> None:
 
 @pytest.mark.parametrize("quantization", ["awq", "w4a16"])
 def test_four_bits_are_served_by_their_own_kernel_and_leave_nothing(
-    environment: InstalledEnvironment, tmp_path: Path, quantization: str
+    environment: Environment, tmp_path: Path, quantization: str
 ) -> None:
     eager = replace(TERMS, graphs=False)
     with serving(environment, quantization, tmp_path, eager) as server:
@@ -230,7 +230,7 @@ def test_four_bits_are_served_by_their_own_kernel_and_leave_nothing(
     assert not [pid for pid in pids if is_running(pid)]
 
 
-def test_killed_worker_ends_the_server(environment: InstalledEnvironment, tmp_path: Path) -> None:
+def test_killed_worker_ends_the_server(environment: Environment, tmp_path: Path) -> None:
     with serving(environment, "bf16", tmp_path, replace(TERMS, graphs=False)) as server:
         pids = processes(server)
         workers = [pid for pid in pids if "Worker" in psutil.Process(pid).name()]
@@ -251,7 +251,7 @@ print(json.dumps({name: value for name, value in said.items() if value != defaul
 """
 
 
-def test_vllm_reads_every_flag_as_it_is_meant(environment: InstalledEnvironment, tmp_path: Path) -> None:
+def test_vllm_reads_every_flag_as_it_is_meant(environment: Environment, tmp_path: Path) -> None:
     terms = replace(
         TERMS, prefix_cache=False, chunked_prefill=False, dtype="float32", tensor_parallel=2, seed=7,
         graphs=False, speculative_tokens=3, chat_template="/t/mine.jinja", trust_remote_code=True,
@@ -290,7 +290,7 @@ def test_vllm_reads_every_flag_as_it_is_meant(environment: InstalledEnvironment,
     ],
 )
 def test_impossible_terms_end_the_start_with_a_remedy(
-    environment: InstalledEnvironment, tmp_path: Path, terms: EngineTerms, remedy: str
+    environment: Environment, tmp_path: Path, terms: EngineTerms, remedy: str
 ) -> None:
     failing = serving(environment, "bf16", tmp_path, replace(terms, graphs=False))
     with pytest.raises(ServerError, match=remedy), failing:

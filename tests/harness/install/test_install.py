@@ -20,14 +20,13 @@ from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 from harness.install import packages
 from harness.install.install import (
-    InstalledEnvironment,
+    Environment,
     cache_dir,
     compiled_dir,
     compiler,
     environment_dir,
     install,
     installed,
-    log_path,
     remove,
 )
 
@@ -51,7 +50,7 @@ def spec(tmp_path: Path, wheel: Path, quick_venv: None) -> InstallSpec:
 class Made:
     cache: Path
     spec: InstallSpec
-    environment: InstalledEnvironment
+    environment: Environment
     lines: list[str]
 
 
@@ -86,7 +85,7 @@ def test_progress_is_few_lines_and_the_log_keeps_what_uv_said(made: Made) -> Non
         "Prepared 1 package",
         "Installed 1 package",
     ]
-    assert "+ tinything==1.0" in log_path(made.cache, made.spec).read_text()
+    assert "+ tinything==1.0" in environment_dir(made.cache, made.spec, ".log").read_text()
     assert not (made.environment.folder / "tmp").exists()
 
 
@@ -131,7 +130,7 @@ def test_mending_has_the_scratch_of_the_install_and_a_limit_unless_the_user_aske
     lines: list[str] = []
     made = install(tmp_path / "run", mended, lines.append, limit_bytes=7)
     assert (lines[-1], "  of pip" in lines) == ("limit 7", False)
-    assert "  of pip\nlimit 7\n" in log_path(tmp_path / "run", mended).read_text()
+    assert "  of pip\nlimit 7\n" in environment_dir(tmp_path / "run", mended, ".log").read_text()
     assert not (made.folder / "tmp").exists()
     install(tmp_path / "asked", mended, lines.append)
     assert lines[-1] == "limit None"
@@ -237,7 +236,7 @@ def test_another_lock_means_not_installed(made: Made, tmp_path: Path) -> None:
 
 def test_second_install_waits_for_the_first(made: Made) -> None:
     lines: list[str] = []
-    found: list[InstalledEnvironment] = []
+    found: list[Environment] = []
     with (made.cache / "engines" / "tiny-cpu.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = threading.Thread(

@@ -36,8 +36,7 @@ from engines.model.models import MODELS
 from harness.contracts import ContainerSpec, Deployment, EngineTerms, Place
 from harness.errors import MissingError, ServerError
 from harness.install.install import cache_dir
-from harness.servers.container import reap, running_container
-from harness.servers.docker_cli import check, image_facts
+from harness.servers.container import check, image_facts, reap, running_container
 from harness.servers.server import Server, check_alive, free_port, wait_ready
 
 pytestmark = pytest.mark.docker

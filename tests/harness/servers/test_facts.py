@@ -15,7 +15,7 @@ from places import TESTS
 
 from engines import ENGINES
 from harness.contracts import Engine, Said
-from harness.servers.facts import ask
+from harness.servers.probe import read_said
 
 DATA = TESTS / "data"
 NO_LOG = Path("no/log")
@@ -43,7 +43,7 @@ def varied(page: Any, odd: Iterator[Any]) -> Iterator[Any]:
 
 def asked(engine: Engine, page: PageServer, content: object) -> tuple[Said, list[str]]:
     page.text = content if isinstance(content, str) else json.dumps(content)
-    return ask(engine, page.base_url, NO_LOG, None)
+    return read_said(engine, page.base_url, NO_LOG, None)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -69,11 +69,14 @@ def test_what_is_left_out_is_named_with_its_value() -> None:
         said, problems = asked(ENGINES["tgi"], page, {"max_total_tokens": {"a": 1}, "max_input_tokens": [2]})
         assert said.terms == {}
         assert problems == [
-            "tgi: the server says context_length={'a': 1}, which is not a whole number: left out",
-            "tgi: the server says max_input_tokens=[2], which is not text or a number: left out",
+            "tgi: the server says context_length={'a': 1}: left out (Expected `int | null`, got `object`)",
+            "tgi: the server says max_input_tokens=[2]: left out "
+            "(Expected `bool | int | float | str | null`, got `array`)",
         ]
         _, problems = asked(ENGINES["sglang"], page, {"version": "1", "disable_radix_cache": "no"})
-        assert problems == ["sglang: the server says prefix_cache='no', which is not true or false: left out"]
+        assert problems == [
+            "sglang: the server says prefix_cache='no': left out (Expected `bool | null`, got `str`)"
+        ]
 
 
 def test_an_engine_that_trips_over_a_page_loses_its_facts_only() -> None:
@@ -99,5 +102,5 @@ def test_the_log_is_read_where_there_is_one(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     log.write_bytes(b"\xff\xfe\nSharding model on 2 processes\n")
     with page_server(PageServer(status=404)) as page:
-        said, problems = ask(ENGINES["tgi"], page.base_url, log, None)
+        said, problems = read_said(ENGINES["tgi"], page.base_url, log, None)
     assert (said.terms, problems) == ({"tensor_parallel": 2}, [])

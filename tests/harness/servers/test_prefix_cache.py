@@ -88,14 +88,7 @@ def test_a_server_that_is_still_busy_is_asked_again() -> None:
         assert reset(spec) == CacheReset("reset", TOKENS, 0)
 
 
-def test_without_a_count_in_the_answer_the_hit_counter_says_it() -> None:
-    with caching("uncounted") as spec:
-        assert reset(spec) == CacheReset("reset", TOKENS, 0)
-        kept = reset(spec, replace(TOY, resets=[HttpCall("GET", "/health")]))
-    assert (kept.how, kept.cached_tokens) == ("failed", TOKENS - 16)
-
-
-def test_without_any_count_nothing_is_claimed() -> None:
+def test_without_a_count_nothing_is_claimed() -> None:
     with caching("silent") as spec:
         found = reset(spec)
     assert (found.how, found.cached_tokens) == ("unchecked", None)

@@ -28,7 +28,7 @@ from harness.contracts import (
     Weights,
     WeightsFile,
 )
-from harness.install.install import InstalledEnvironment, cache_dir, installed
+from harness.install.install import Environment, cache_dir, installed
 from harness.load.answer.chat import Decoded, classify, decode
 from harness.servers.server import free_port
 
@@ -104,7 +104,7 @@ class Live:
         return decoded
 
 
-def environment(program: str) -> InstalledEnvironment:
+def environment(program: str) -> Environment:
     spec = ENGINE.install(program, "cpu")
     assert isinstance(spec, InstallSpec)
     found = installed(cache_dir(), spec)
