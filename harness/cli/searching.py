@@ -116,7 +116,7 @@ def lines(terms: SearchTerms, planned: Plan) -> list[str]:
 
 
 def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    from reports.measures.attainment import trial
+    from reports.measures.slo import trial
 
     found = trial(directory, numbers, slo)
     return Judged(found.verdict, found.meets, found.words, found.problem)
@@ -125,7 +125,7 @@ def _judged(directory: Path, numbers: Sequence[int], slo: Sequence[Objective]) -
 def _print_answers(directory: Path, *, as_json: bool) -> int:
     """Print each deployment's answer and the report's path. Return how many starts did not end."""
     from reports import open_run
-    from reports.checks.marks import SIGN, marks_of_capacity
+    from reports.checks.examine import SIGN, marks_of_capacity
     from reports.verdicts.searches import capacities_of
     from reports.words.search_text import as_plain, words
 

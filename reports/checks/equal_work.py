@@ -5,11 +5,19 @@ from collections.abc import Iterator
 
 from reports.checks.finding import RATES, SPEED, TOKENS, Finding, cells_of, numbers
 from reports.checks.ledger import Entry, ledger_of, template_name
-from reports.data.processor import group_cores
+from reports.data.machine import group_cores
 from reports.data.run import Run, deployments
-from reports.measures.caveats import stand_ins, too_few_at_once
-from reports.measures.equal_work import by_case, counted_prompts, differ, drops_system, mean, work_of
-from reports.measures.same_turns import same_turns
+from reports.measures.equal_work import (
+    by_case,
+    counted_prompts,
+    differ,
+    drops_system,
+    mean,
+    same_turns,
+    stand_ins,
+    too_few_at_once,
+    work_of,
+)
 from reports.measures.written import number, plural, several
 
 # Cores by which servers' use of the processor may lie apart: half of one is another machine.

@@ -7,7 +7,7 @@ from harness.contracts import FOREIGN_SHARE
 from harness.store.store import StartRecord
 from reports.checks.finding import SPEED, Finding, cell_name, measured_cells, numbers
 from reports.data.cells import Cell
-from reports.data.processor import foreign_share
+from reports.data.machine import foreign_share
 from reports.data.run import Run
 from reports.measures.written import flat, number, plural, several, shown
 

@@ -112,30 +112,6 @@ class Group:
         return list(by_repeat.values())
 
 
-@dataclass(frozen=True)
-class Aggregate:
-    """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
-    over k starts; n is the observations of those k together (of that many requests, where one gives several).
-    `interval`: the mean's, at 95 %, by how much starts differ; None for a single start.
-
-    A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
-    leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
-    `is_of_starts`: each value is of a server of its own; else they are blocks on one that was not restarted,
-    and say nothing of how starts differ.
-    """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    k: int
-    n: int
-    values: tuple[float | None, ...]
-    requests: int | None = None
-    why: str | None = None
-    interval: tuple[float, float] | None = None
-    is_of_starts: bool = True
-
-
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
     """By scenario, deployments as in `labels` (else by their first cells), and their loads within."""
     by_key: dict[tuple[str, str, str], list[Cell]] = {}

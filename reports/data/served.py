@@ -12,9 +12,7 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.data.cells import Cell, Group
-from reports.data.once import itself, once_for
-from reports.data.run import Run
-from reports.data.slices import of_start
+from reports.data.run import Run, itself, of_start, once_for
 
 TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 # Between samples this far apart (they are due each second) a counter's course is not known.

@@ -14,9 +14,7 @@ import pandas as pd
 from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
 from harness.store.store import StartRecord
 from reports.data.cells import Cell
-from reports.data.once import once_for
-from reports.data.run import Run
-from reports.data.slices import of_start, taken
+from reports.data.run import Run, of_start, once_for, taken
 from reports.measures.metrics import Value
 
 _HOUR_S = 3600.0

@@ -4,13 +4,44 @@ Goes by the values of cells (values.py) and by which deployments did equal work 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from reports.data.cells import Aggregate, Group
+import pandas as pd
+
+from harness.store.store import StartRecord
+from reports.data.cells import Cell, Group
 from reports.data.run import Run
+from reports.data.starts import memory_over_time
 from reports.measures.equal_work import work_of
 from reports.measures.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
 from reports.measures.values import values_of
 from reports.stats import intervals
+from reports.stats.family import STARTS_NEEDED
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
+    over k starts; n is the observations of those k together (of that many requests, where one gives several).
+    `interval`: the mean's, at 95 %, by how much starts differ; None for a single start.
+
+    A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
+    leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    `is_of_starts`: each value is of a server of its own; else they are blocks on one that was not restarted,
+    and say nothing of how starts differ.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    k: int
+    n: int
+    values: tuple[float | None, ...]
+    requests: int | None = None
+    why: str | None = None
+    interval: tuple[float, float] | None = None
+    is_of_starts: bool = True
 
 
 def aggregate(run: Run, group: Group, name: str) -> Aggregate:
@@ -65,3 +96,83 @@ def unit_of(run: Run, name: str) -> str:
     """A value's unit as it is shown; of a cost the currency of the run's own price."""
     metric, price = metric_of(name), run.record.price
     return price.currency if metric.unit == "price.currency" and price else metric.shown_unit
+
+
+BARS = (
+    "Bars: the mean's 95 % interval, by how much starts differ; of two, and of blocks on a server that "
+    "was not restarted, their range; of one nothing."
+)
+
+
+def has_interval(found: Aggregate) -> bool:
+    """Whether enough starts have the value for an interval that says something."""
+    return found.is_of_starts and found.k >= STARTS_NEEDED and found.interval is not None
+
+
+def span(found: Aggregate) -> tuple[float, float] | None:
+    """Low and high end of what is shown beside the mean; None for fewer than two values."""
+    if has_interval(found):
+        return found.interval
+    if found.k < 2 or found.low is None or found.high is None:
+        return None
+    return found.low, found.high
+
+
+def shorter_half(found: Aggregate) -> float:
+    """From the mean to the nearer end of its interval: the uncertainty that its digits are cut to; 0 where
+    there is no interval."""
+    if not has_interval(found) or found.interval is None or found.mean is None:
+        return 0.0
+    low, high = found.interval
+    return min(found.mean - low, high - found.mean)
+
+
+def cell_row(run: Run, cell: Cell) -> dict[str, Any]:
+    """Of `Run.cells`: by column; a completed cell's values too."""
+    deployment = cell.start.deployment
+    return {
+        "number": cell.number,
+        "start": cell.record.start if cell.record else cell.start.name,
+        "deployment": cell.label,
+        "engine": deployment.engine,
+        "model": deployment.model,
+        "quantization": deployment.quantization,
+        "repeat": cell.planned.repeat,
+        "scenario": cell.planned.scenario.label,
+        "load": cell.load_label,
+        "concurrency": cell.load.concurrency if cell.load.kind == "closed" else None,
+        "rate_per_s": cell.load.rate_per_s,
+        "status": cell.status,
+        "validity": cell.validity if cell.status == "completed" else None,
+        "reason": cell.reason,
+        "window_s": cell.window_s,
+        **{name: value.value for name, value in values_of(run).get(cell.number, {}).items()},
+    }
+
+
+def start_row(run: Run, record: StartRecord) -> dict[str, Any]:
+    """Of `Run.starts`: by column."""
+    memory = memory_over_time(run, record)
+    return {
+        "name": record.name,
+        "index": record.index,
+        "deployment": record.deployment.label,
+        "repeat": record.repeat,
+        "status": record.status,
+        "error": record.error,
+        "launch_s": record.launch_s,
+        "memory_kind": record.memory_kind,
+        "memory_peak_bytes": memory.size_bytes.max() if len(memory.t_ns) else None,
+        "baseline_bytes": record.baseline_bytes,
+        "after_bytes": record.after_bytes,
+    }
+
+
+def cells_frame(run: Run) -> pd.DataFrame:
+    """Return a row per planned cell: what it is, its status and validity, and a column per value."""
+    return pd.DataFrame([cell_row(run, cell) for cell in run.planned_cells])
+
+
+def starts_frame(run: Run) -> pd.DataFrame:
+    """Return a row per start that was begun: its status, launch time and memory."""
+    return pd.DataFrame([start_row(run, record) for record in run.start_records])

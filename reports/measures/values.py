@@ -9,13 +9,11 @@ import numpy as np
 
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
-from reports.data.chunk_totals import ChunkTotals, chunk_totals
-from reports.data.gap_counts import NO_GAPS, GapCounts
-from reports.data.memory_samples import memory_over_time
-from reports.data.once import once
-from reports.data.run import Run
+from reports.data.chunks import NO_GAPS, ChunkTotals, GapCounts, chunk_totals
+from reports.data.run import Run, once
+from reports.data.starts import memory_over_time
 from reports.data.tables import floats
-from reports.measures import energy, goodput
+from reports.measures import energy, slo
 from reports.measures.metrics import METRICS, PERCENTILES, Value, is_supported, mean_value, percentile_values
 from reports.stats.steadiness import Series, Steadiness, edges_of, occupancy, only_grew, rate
 
@@ -83,7 +81,7 @@ def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
     launch_s = start.launch_s if start else None
     values["launch_s"] = Value(launch_s, int(launch_s is not None))
     values["memory_peak_bytes"] = _peak_in(run, cell)
-    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | goodput.slo_values(run, cell)
+    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
     chunk_rate_per_s = totals.counts.n / totals.streamed_s if totals.streamed_s > 0 else None
     return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
 

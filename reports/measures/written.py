@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.data.cells import Aggregate
 from reports.measures.metrics import metric_of
-from reports.measures.spans import has_interval, shorter_half, span
+from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 
 NOTHING = "–"
 

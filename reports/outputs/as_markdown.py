@@ -4,9 +4,8 @@ to distrust it, and how it was made."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import findings_of
+from reports.checks.examine import SIGN, findings_of, mark_text
 from reports.checks.finding import by_weight
-from reports.checks.marks import SIGN, mark_text
 from reports.data.run import Run
 from reports.measures.written import plural, several
 from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads, search_row, whys_of

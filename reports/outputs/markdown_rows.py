@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from reports.checks.marks import mark_text, marks_between, marks_of, marks_of_capacity
-from reports.data.cells import Aggregate, Group
+from reports.checks.examine import mark_text, marks_between, marks_of, marks_of_capacity
+from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate, unit_of
-from reports.measures.spans import has_interval, shorter_half
+from reports.measures.over_starts import Aggregate, aggregate, has_interval, shorter_half, unit_of
 from reports.measures.written import span_text, supported
 from reports.stats.family import Verdict
 from reports.two_runs import gfm

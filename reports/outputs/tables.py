@@ -8,14 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.checks.examine import findings_of
-from reports.checks.marks import marks_between, marks_of, marks_of_answer, marks_of_capacity
-from reports.data.cells import Aggregate, Group
+from reports.checks.examine import findings_of, marks_between, marks_of, marks_of_answer, marks_of_capacity
+from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.frame_rows import cells_frame, starts_frame
 from reports.measures.metrics import metric_of, value_names
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import has_interval
+from reports.measures.over_starts import Aggregate, aggregate, cells_frame, has_interval, starts_frame
 from reports.measures.values import values_of
 from reports.outputs.columns import framed
 from reports.stats.family import STARTS_NEEDED, Verdict

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from reports.data.cells import Cell, Group
-from reports.data.launches import start_title
 from reports.data.run import Run
+from reports.data.starts import start_title
 from reports.measures.equal_work import work_of
 from reports.page.markup import Html, join, tag
 

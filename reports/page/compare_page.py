@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reports.checks.marks import LEGEND, mark_text
+from reports.checks.examine import LEGEND, mark_text
 from reports.measures.written import NOTHING
 from reports.page import forest
 from reports.page.charts import Chart, figure

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.data.run import Run, deployments
-from reports.measures.caveats import stand_ins, too_few_at_once
-from reports.measures.equal_work import work_of
+from reports.measures.equal_work import stand_ins, too_few_at_once, work_of
 from reports.page.markup import Html, join, tag, text
 
 _COLOURS = {

@@ -1,8 +1,8 @@
-"""Marks behind numbers on the page. Which findings mark a number: reports/checks/marks.py."""
+"""Marks behind numbers on the page. Which findings mark a number: reports/checks/examine.py."""
 
 from collections.abc import Sequence
 
-from reports.checks.marks import Marking, mark_text, marks_of
+from reports.checks.examine import Marking, mark_text, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate

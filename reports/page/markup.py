@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from reports.data.cells import Aggregate
 from reports.measures.metrics import Value, counted, why_missing
-from reports.measures.spans import shorter_half
+from reports.measures.over_starts import Aggregate, shorter_half
 from reports.measures.written import NOTHING, shown, span_text, supported
 
 # A longer table is folded where a line or a chart says what it comes to.
@@ -177,7 +176,7 @@ def note(first: str, more: str) -> Html:
 def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     """The starts' mean with the digits that its interval supports, that interval in brackets (of two starts
     their range), how many have a value if not all; a tooltip with the n, or why there is none. `mark`: what a
-    value bears (reports/checks/marks.py)."""
+    value bears (reports/checks/examine.py)."""
     if found.mean is None:
         why = found.why or why_missing(name, 0)
         return tag("span", NOTHING, title=why, class_="none", tabindex="0")

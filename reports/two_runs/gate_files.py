@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
-from reports.checks.marks import SIGN, mark_text
+from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
 from reports.two_runs import gfm
 from reports.two_runs.gate import Gate, GatedCase

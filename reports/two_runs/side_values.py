@@ -6,13 +6,11 @@ Shared by `bench compare` and `bench gate`, in the terminal and in files. Decide
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import findings_of
+from reports.checks.examine import findings_of, marks_between, marks_of
 from reports.checks.finding import RATES, Finding
-from reports.checks.marks import marks_between, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import has_interval, span
+from reports.measures.over_starts import aggregate, has_interval, span
 from reports.measures.written import NOTHING, shown
 from reports.two_runs.cases import Case
 from reports.verdicts.pairs import Pair

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reports.data.cells import Group
-from reports.data.once import once
-from reports.data.run import Run
+from reports.data.run import Run, once
 from reports.stats.family import STARTS_NEEDED, Kind, Verdict, decide
 from reports.verdicts.pairs import Pair, question_of
 

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.data.cells import Aggregate, Group
-from reports.data.once import once
-from reports.data.run import Run
+from reports.data.cells import Group
+from reports.data.run import Run, once
 from reports.measures import energy
 from reports.measures.anatomy import Anatomy, anatomies
-from reports.measures.caveats import stand_ins
-from reports.measures.goodput import judged_cells
-from reports.measures.over_starts import aggregate
+from reports.measures.equal_work import stand_ins
+from reports.measures.over_starts import Aggregate, aggregate
+from reports.measures.slo import judged_cells
 from reports.stats import intervals
 from reports.stats.family import STARTS_NEEDED, Question, Verdict, decide, log_margin
 from reports.stats.fronts import Told

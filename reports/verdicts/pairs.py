@@ -9,14 +9,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from reports.data.cells import Aggregate, Group
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures import equal_work
-from reports.measures.caveats import stand_ins
-from reports.measures.equal_work import work_of
+from reports.measures.equal_work import Turns, shared, stand_ins, turns_of, work_of
 from reports.measures.metrics import is_percentile, metric_of, why_missing
-from reports.measures.over_starts import aggregate, by_start, withheld
-from reports.measures.same_turns import Turns, shared, turns_of
+from reports.measures.over_starts import Aggregate, aggregate, by_start, withheld
 from reports.stats.family import STARTS_NEEDED, Question, log_margin
 from reports.stats.intervals import Estimate, may_be_logged, of_pairs, of_two_samples
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.data.cells import Aggregate, Group
-from reports.measures.attainment import Judged
+from reports.data.cells import Group
+from reports.measures.over_starts import Aggregate
+from reports.measures.slo import Judged
 from reports.stats.family import Verdict
 from reports.stats.fronts import Told
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.contracts import Precision
-from reports.data.cells import Aggregate, Group
+from reports.data.cells import Group
 from reports.data.run import Run, open_run
-from reports.measures.over_starts import aggregate
+from reports.measures.over_starts import Aggregate, aggregate
 
 
 def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:

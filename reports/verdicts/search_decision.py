@@ -7,10 +7,10 @@ Goes by reports/verdicts/searches.py's one family of verdicts.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reports.data.cells import Aggregate
 from reports.data.run import Run
 from reports.measures import energy
-from reports.measures.caveats import stand_ins
+from reports.measures.equal_work import stand_ins
+from reports.measures.over_starts import Aggregate
 from reports.stats.fronts import Told
 from reports.verdicts.decision import COST, Column, Row, by_nothing, over_starts
 from reports.verdicts.picks import Pick, Standing, State, pick

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from reports.data.cells import Cell, load_family, load_level
 from reports.data.run import Run
-from reports.measures.attainment import Judged
-from reports.measures.goodput import judged_cells
 from reports.measures.metrics import Value, value_of_start
+from reports.measures.slo import Judged, judged_cells
 from reports.measures.values import values_of
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.contracts import SUCCESS
-from reports.data.once import once
-from reports.data.run import Run
-from reports.measures.caveats import stand_ins
-from reports.measures.equal_work import work_of
+from reports.data.run import Run, once
+from reports.measures.equal_work import stand_ins, work_of
 from reports.measures.over_starts import withheld
 from reports.stats.family import STARTS_NEEDED, Question, Verdict, decide, log_margin
 from reports.stats.intervals import (

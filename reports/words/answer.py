@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.measures.spans import shorter_half
+from reports.measures.over_starts import shorter_half
 from reports.measures.written import plural, several, span_text, supported
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of, remedy

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from reports.checks.marks import marks_across_quantizations
+from reports.checks.examine import marks_across_quantizations
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.stats.fronts import Told

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reports.checks.examine import marks_across_quantizations, marks_of, marks_of_capacity
 from reports.checks.finding import Finding
-from reports.checks.marks import marks_across_quantizations, marks_of, marks_of_capacity
 from reports.data.run import Run
 from reports.measures.written import plural, several
 from reports.verdicts.comparisons import comparisons_of

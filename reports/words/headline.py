@@ -1,7 +1,6 @@
 """The run's answer in one line of plain text, for a terminal and the index of runs."""
 
-from reports.checks.examine import findings_of
-from reports.checks.marks import SIGN
+from reports.checks.examine import SIGN, findings_of
 from reports.data.run import Run
 from reports.measures.written import plural
 from reports.words.said import HEADLINE_AT_MOST, clipped

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from reports.checks.examine import marks_between, marks_of, marks_of_answer, marks_of_capacity
 from reports.checks.finding import Finding
-from reports.checks.marks import marks_between, marks_of, marks_of_answer, marks_of_capacity
-from reports.data.cells import Aggregate, Group, level_text
-from reports.data.once import once
-from reports.data.run import Run
+from reports.data.cells import Group, level_text
+from reports.data.run import Run, once
 from reports.measures.anatomy import anatomies
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate
+from reports.measures.over_starts import Aggregate, aggregate
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import DECIDED_BY, comparisons_of
 from reports.verdicts.decision import Row, decision_rows, needed_by_start, over_starts

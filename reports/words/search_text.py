@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from reports.checks.marks import mark_text, marks_of_capacity
+from reports.checks.examine import mark_text, marks_of_capacity
 from reports.data.run import Run
 from reports.measures.written import plural, several
 from reports.stats.family import Verdict

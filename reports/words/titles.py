@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.caveats import stand_ins
+from reports.measures.equal_work import stand_ins
 from reports.measures.metrics import metric_of
 from reports.stats.fronts import Told
 from reports.verdicts.comparisons import comparisons_of

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from reports.checks.examine import marks_between, marks_of
 from reports.checks.finding import Finding
-from reports.checks.marks import marks_between, marks_of
 from reports.data.run import Run
 from reports.words import decision_text
 from reports.words.answer import Compared, answer_of

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.cli.show.tables import print_lines, print_rows
-from reports.checks.marks import SIGN, mark_text
+from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
 from reports.measures.written import NOTHING
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text

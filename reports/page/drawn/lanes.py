@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from reports.data.cells import Cell
-from reports.data.memory_samples import Memory
 from reports.data.run import Run
+from reports.data.starts import Memory
 from reports.page.drawn.thinned import downsample
 
 LANES_AT_MOST = 64

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.data.cells import Cell
-from reports.data.gap_counts import EDGES_S, quantile, together
+from reports.data.chunks import EDGES_S, quantile, together
 from reports.data.run import Run
 from reports.measures.metrics import is_supported
 from reports.measures.values import gap_counts_of

@@ -15,9 +15,12 @@ from reports.measures.anatomy import (
     REST,
     WEIGHTS,
     WORKSPACE,
+    alike,
     anatomies,
+    mean,
+    mean_size,
+    mean_total,
 )
-from reports.measures.anatomy_means import alike, mean, mean_size, mean_total
 from reports.measures.written import several
 from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks, named

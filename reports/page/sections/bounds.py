@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from reports.checks.bounding.bound_evidence import KV_FULL_SHARE
-from reports.checks.bounding.bound_rules import BUSY_SHARE, MOST
-from reports.checks.bounding.bounds import Bound, bound_of
+from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.written import NOTHING

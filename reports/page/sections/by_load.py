@@ -5,11 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.data.cells import Aggregate, Group, level_axis, level_text
+from reports.data.cells import Group, level_axis, level_text
 from reports.data.run import Run
 from reports.measures.metrics import SEVERAL_TOKENS, counted, is_percentile, metric_of
-from reports.measures.over_starts import aggregate, unit_of, withheld
-from reports.measures.spans import span
+from reports.measures.over_starts import Aggregate, aggregate, span, unit_of, withheld
 from reports.measures.written import NOTHING, several, shown
 from reports.page.charts import Chart, about, axis, line, spread
 from reports.page.charts import label as text_of

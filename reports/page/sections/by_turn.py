@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from reports.checks.marks import marks_of
-from reports.data.cells import Aggregate, Group
+from reports.checks.examine import marks_of
+from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.caveats import stand_ins
+from reports.measures.equal_work import stand_ins
 from reports.measures.metrics import counted, metric_of
-from reports.measures.over_starts import aggregate_of, withheld
-from reports.measures.spans import span
-from reports.measures.turn_values import TurnValues, growth, turn_values
+from reports.measures.over_starts import Aggregate, aggregate_of, span, withheld
+from reports.measures.turns import TurnValues, growth, turn_values
 from reports.measures.written import NOTHING, several, span_text
 from reports.page.charts import Chart, about, axis, label, line, spread
 from reports.page.drawn.thinned import significant

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from reports.checks.examine import marks_across_quantizations, marks_of, marks_of_answer, marks_of_capacity
 from reports.checks.finding import Finding
-from reports.checks.marks import marks_across_quantizations, marks_of, marks_of_answer, marks_of_capacity
 from reports.data.run import Run
-from reports.measures.attainment import Attainment
 from reports.measures.over_starts import unit_of
+from reports.measures.slo import Attainment
 from reports.measures.written import NOTHING, several
 from reports.page.charts import Section
 from reports.page.looks import Look, looks, named

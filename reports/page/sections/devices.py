@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports.data.device_windows import Counted, DeviceWindows, device_windows
+from reports.data.machine import Counted, DeviceWindows, device_windows
 from reports.data.run import Run
 from reports.measures.written import NOTHING, number
 from reports.page.markup import Html, Of, Row, join, long_table, note, tag

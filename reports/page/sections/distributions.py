@@ -10,7 +10,7 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import LATENCIES, counted, metric_of
 from reports.measures.over_starts import withheld
-from reports.measures.turn_values import turn_values_of
+from reports.measures.turns import turn_values_of
 from reports.measures.written import number, several
 from reports.page.charts import Alone, Chart, about, axis, label, line
 from reports.page.drawn.steps import Steps, steps_by_turn, steps_of

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from reports.checks.examine import examine, findings_of
+from reports.checks.examine import SIGN, examine, findings_of
 from reports.checks.finding import Finding
-from reports.checks.marks import SIGN
 from reports.data.run import Run
 from reports.measures.written import plural
 from reports.page.charts import Section

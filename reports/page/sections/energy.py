@@ -9,8 +9,7 @@ from harness.store.store import StartRecord
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.energy import api_cost_per_million, devices_of, power_in, price_of
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import BARS
+from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cell_marks import LEGEND, cell_marks, starts_that_count
 from reports.page.charts import Section, grid

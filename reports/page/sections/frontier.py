@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.contracts import Objective
-from reports.data.cells import Aggregate, Group, level_axis, level_text
+from reports.data.cells import Group, level_axis, level_text
 from reports.data.run import Run
 from reports.measures.metrics import PERCENTILES, metric_of
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import span
+from reports.measures.over_starts import Aggregate, aggregate, span
 from reports.measures.written import several
 from reports.page.charts import Chart, Section, about, axis, figure, line
 from reports.page.charts import label as text_of

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reports.checks.marks import marks_of
-from reports.data.cells import Aggregate, Group, level_axis
+from reports.checks.examine import marks_of
+from reports.data.cells import Group, level_axis
 from reports.data.run import Run
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import BARS, span
+from reports.measures.over_starts import BARS, Aggregate, aggregate, span
 from reports.page.charts import Chart, about, axis, line, spread
 from reports.page.charts import label as text_of
 from reports.page.log_axis import log_axis

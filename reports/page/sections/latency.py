@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.data.gap_counts import TIME_BINS
+from reports.data.chunks import TIME_BINS
 from reports.data.run import Run
 from reports.measures.metrics import LATENCIES
-from reports.measures.spans import BARS
+from reports.measures.over_starts import BARS
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key
 from reports.page.markup import Html, Of, details, join, note, paragraph, tag

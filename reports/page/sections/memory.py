@@ -7,11 +7,10 @@ import numpy as np
 
 from harness.store.store import StartRecord
 from reports.data.cells import Group
-from reports.data.launches import start_title
-from reports.data.memory_samples import Memory, memory_over_time
-from reports.data.processor import foreign_share, group_cores
+from reports.data.machine import foreign_share, group_cores
 from reports.data.run import Run
-from reports.measures.memory_notes import shared_reasons
+from reports.data.starts import Memory, memory_over_time, start_title
+from reports.measures.anatomy import shared_reasons
 from reports.measures.metrics import BY_NAME
 from reports.measures.written import number
 from reports.page.charts import Chart, Section, about, axis, grid, line

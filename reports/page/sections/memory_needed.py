@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reports.data.cells import Aggregate
 from reports.data.run import Run
-from reports.measures.anatomy import KV_CACHE, WEIGHTS, anatomies
-from reports.measures.anatomy_means import alike, mean, mean_size, mean_total
+from reports.measures.anatomy import KV_CACHE, WEIGHTS, alike, anatomies, mean, mean_size, mean_total
 from reports.measures.equal_work import work_of
+from reports.measures.over_starts import Aggregate
 from reports.measures.written import several, span_text
 from reports.page.charts import Chart, about, axis, figure, label
 from reports.page.markup import Html, Of, Row, paragraph, tag

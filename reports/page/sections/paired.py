@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from harness.contracts import timing
+from reports.checks.examine import mark_text, marks_between
 from reports.checks.finding import Finding
-from reports.checks.marks import mark_text, marks_between
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
 from reports.measures.written import NOTHING, number, plural, several

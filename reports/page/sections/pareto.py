@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.checks.marks import marks_of
-from reports.data.cells import Aggregate, Group
+from reports.checks.examine import marks_of
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate
-from reports.measures.spans import span
+from reports.measures.over_starts import Aggregate, aggregate, span
 from reports.measures.written import several, span_text
 from reports.page.charts import Chart, Section, about, axis, figure, grid, line, spread
 from reports.page.charts import label as text_of

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from reports.checks.marks import SIGN, marks_of
-from reports.data.cells import Aggregate, Group
-from reports.data.gap_counts import quantile, together
+from reports.checks.examine import SIGN, marks_of
+from reports.data.cells import Group
+from reports.data.chunks import quantile, together
 from reports.data.run import Run
 from reports.measures.metrics import LATENCIES, Value, counted, is_percentile, is_supported, metric_of
-from reports.measures.over_starts import by_start
-from reports.measures.spans import has_interval
+from reports.measures.over_starts import Aggregate, by_start, has_interval
 from reports.measures.values import gap_counts_of
 from reports.measures.written import plural, span_text
 from reports.page.charts import Alone

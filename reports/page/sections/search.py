@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from harness.contracts import Objective
-from reports.checks.marks import marks_of_answer, marks_of_capacity
+from reports.checks.examine import marks_of_answer, marks_of_capacity
 from reports.data.run import Run
-from reports.measures.attainment import Attainment, Judged
-from reports.measures.goodput import judged_cells
+from reports.measures.slo import Attainment, Judged, judged_cells
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, plural, several
 from reports.page.charts import Section, figure

@@ -8,8 +8,8 @@ import msgspec
 
 from harness.contracts import Deployment, masked_argv, masked_values
 from harness.store.store import StartRecord
-from reports.data.launches import start_title
 from reports.data.run import Run
+from reports.data.starts import start_title
 from reports.measures.written import NOTHING, several
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, details, join, paragraph, table, tag

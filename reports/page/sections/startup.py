@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.store.store import StartRecord
-from reports.data.launches import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.data.run import Run
+from reports.data.starts import FIRST, STAGES, Launch, instants_s, launches_of, start_title
 from reports.measures.written import number
 from reports.page.charts import Chart, Section, about, axis, figure, label
 from reports.page.looks import looks

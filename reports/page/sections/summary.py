@@ -1,9 +1,9 @@
 """The summary table: a row per deployment and load."""
 
-from reports.checks.marks import LEGEND, marks_of_cell
+from reports.checks.examine import LEGEND, marks_of_cell
 from reports.data.cells import Cell, Group
-from reports.data.launches import start_title
 from reports.data.run import Run
+from reports.data.starts import start_title
 from reports.measures.over_starts import withheld
 from reports.measures.values import values_of
 from reports.measures.written import plural

@@ -1,7 +1,7 @@
 """Throughput against the load: tokens/s, requests/s and, with an SLO, goodput, a chart each."""
 
 from reports.data.run import Run
-from reports.measures.spans import BARS
+from reports.measures.over_starts import BARS
 from reports.page.charts import Section, grid
 from reports.page.looks import key
 from reports.page.markup import join, paragraph

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from reports.data.cells import Cell
-from reports.data.memory_samples import Memory, memory_over_time
 from reports.data.run import Run
 from reports.data.served import samples_of
+from reports.data.starts import Memory, memory_over_time
 from reports.measures.written import number, plural
 from reports.page.charts import Chart, Section
 from reports.page.drawn.lanes import Course, Lanes, in_flight, lanes_of, memory_course, told

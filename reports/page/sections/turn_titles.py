@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.data.cells import Aggregate
-from reports.measures.spans import has_interval
-from reports.measures.turn_values import Growth
+from reports.measures.over_starts import Aggregate, has_interval
+from reports.measures.turns import Growth
 from reports.measures.written import several
 from reports.stats.intervals import of_values
 from reports.words.verdict_words import margin_text, ratio_words

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.caveats import stand_ins
-from reports.measures.over_starts import by_start, withheld
-from reports.measures.spans import BARS
+from reports.measures.equal_work import stand_ins
+from reports.measures.over_starts import BARS, by_start, withheld
 from reports.measures.written import plural, several
 from reports.page.charts import Chart, Section, grid
 from reports.page.looks import key

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from reports.checks.marks import LEGEND, mark_text, marks_between, marks_of
+from reports.checks.examine import LEGEND, mark_text, marks_between, marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import metric_of
-from reports.measures.over_starts import aggregate, unit_of
-from reports.measures.spans import shorter_half
+from reports.measures.over_starts import aggregate, shorter_half, unit_of
 from reports.measures.written import NOTHING, plural, supported
 from reports.page import forest
 from reports.page.cell_marks import LEGEND as CELL_LEGEND

@@ -9,7 +9,7 @@ import pytest
 
 from harness.contracts import Objective, SearchTerms
 from harness.run.bisection import Trial, bracket, next_load
-from reports.measures.attainment import Attainment, Judged
+from reports.measures.slo import Attainment, Judged
 from reports.verdicts.search_starts import Tried, ends_of
 
 USERS = SearchTerms("concurrency", 1.0, 1024.0)

@@ -33,7 +33,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.servers.scrape import ServerSample
 from harness.store import store
 from reports import open_run
-from reports.checks.bounding.bounds import Bound, bound_of
+from reports.checks.bounds import Bound, bound_of
 from reports.data.run import Run
 from reports.page.sections import bounds
 

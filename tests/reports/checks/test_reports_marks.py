@@ -25,9 +25,16 @@ from page_data import unpacked
 from harness.contracts import Load, Objective, SearchTerms
 from harness.store import store
 from reports import open_run
-from reports.checks.examine import CHECKS, findings_of
+from reports.checks.examine import (
+    CHECKS,
+    findings_of,
+    mark_text,
+    marks_between,
+    marks_of,
+    marks_of_answer,
+    marks_of_cell,
+)
 from reports.checks.finding import Finding
-from reports.checks.marks import mark_text, marks_between, marks_of, marks_of_answer, marks_of_cell
 from reports.page.document import page
 from reports.page.marks import mark_html
 from reports.page.sections import distrust, search

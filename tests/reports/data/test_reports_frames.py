@@ -32,9 +32,8 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
 from reports.data.cells import load_family, load_labels, load_level
-from reports.data.memory_samples import memory_over_time
-from reports.measures.frame_rows import cells_frame
-from reports.measures.over_starts import aggregate
+from reports.data.starts import memory_over_time
+from reports.measures.over_starts import aggregate, cells_frame
 from reports.measures.values import values_of
 
 T0 = 102 * S

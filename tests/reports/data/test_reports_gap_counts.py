@@ -11,8 +11,7 @@ from make_run import MS, S, failed_row, one_cell_run, row, summary
 from harness.store import store
 from reports import open_run
 from reports.data import tables
-from reports.data.chunk_totals import chunk_totals
-from reports.data.gap_counts import (
+from reports.data.chunks import (
     BINS,
     COARSE_BINS,
     COARSE_EDGES_S,
@@ -20,6 +19,7 @@ from reports.data.gap_counts import (
     MOST_TURNS,
     NO_GAPS,
     bins_of,
+    chunk_totals,
     coarse,
     quantile,
     together,

@@ -10,8 +10,7 @@ import pytest
 from bench_command import BENCH
 
 from reports import open_run
-from reports.measures.anatomy import REST, anatomies
-from reports.measures.anatomy_means import expectations
+from reports.measures.anatomy import REST, anatomies, expectations
 
 pytestmark = pytest.mark.engines
 LIMIT_S = 400.0

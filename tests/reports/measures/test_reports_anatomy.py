@@ -32,8 +32,7 @@ from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from harness.store.store import Phase
 from reports import open_run, write_report
-from reports.measures.anatomy import Part, anatomies, parts_of
-from reports.measures.anatomy_means import alike, expectations, mean_part
+from reports.measures.anatomy import Part, alike, anatomies, expectations, mean_part, parts_of
 from reports.measures.kv_need import KvPool, longest, peak_tokens, pool_of
 from reports.page.sections import anatomy as anatomy_section
 from reports.page.sections import memory as memory_section

@@ -24,7 +24,7 @@ from harness.contracts import Load
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
-from reports.data.device_windows import Counted, device_windows
+from reports.data.machine import Counted, device_windows
 from reports.data.run import Run
 from reports.page.sections import memory
 

@@ -11,9 +11,9 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import Load
 from reports import open_run, write_report
-from reports.data.cells import Aggregate
 from reports.measures.metrics import Value
-from reports.measures.turn_values import Growth, growth, turn_values
+from reports.measures.over_starts import Aggregate
+from reports.measures.turns import Growth, growth, turn_values
 from reports.measures.values import values_of
 from reports.page.sections.turn_titles import Turned, cache_title, growth_note, growth_title
 from reports.words.load_cases import load_points

@@ -7,7 +7,7 @@ import pytest
 from make_run import MS, S, one_cell_run, row
 
 from reports import open_run
-from reports.data.gap_counts import BINS, EDGES_S, bins_of
+from reports.data.chunks import BINS, EDGES_S, bins_of
 from reports.page.drawn.steps import steps_by_turn, steps_of, steps_of_counts, steps_of_values
 
 # The window of one_cell_run is [102 s, 110 s).

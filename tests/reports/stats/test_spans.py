@@ -24,9 +24,8 @@ from make_run import (
 from harness.contracts import Load
 from harness.store import store
 from reports import open_run
-from reports.data.cells import Aggregate
 from reports.data.run import Run
-from reports.measures.spans import has_interval, shorter_half, span
+from reports.measures.over_starts import Aggregate, has_interval, shorter_half, span
 from reports.measures.written import span_text, supported
 from reports.page.charts import NO_BAR
 from reports.page.markup import aggregate_cell

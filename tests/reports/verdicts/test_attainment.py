@@ -10,7 +10,7 @@ import pytest
 from make_run import MS, S, failed_row, one_cell_run, row, summary
 
 from harness.contracts import GuardFinding, Load, Objective
-from reports.measures.attainment import (
+from reports.measures.slo import (
     Attainment,
     Window,
     attainments,

@@ -10,7 +10,7 @@ from make_run import MS, S, failed_row, full_run, one_cell_run, row
 from harness.contracts import Objective
 from harness.store import store
 from reports import open_run
-from reports.measures.goodput import judged_cells
+from reports.measures.slo import judged_cells
 from reports.measures.values import values_of
 from reports.page.sections import search, throughput
 

@@ -27,8 +27,8 @@ from make_run import (
 from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
-from reports.data.cells import Aggregate
 from reports.data.run import Run
+from reports.measures.over_starts import Aggregate
 from reports.page.sections import decision
 from reports.page.sections.goodput_curve import goodput_curves
 from reports.stats.family import Verdict

@@ -23,7 +23,7 @@ from make_run import (
 from harness.contracts import Load, Plan
 from harness.store import store
 from reports import open_run
-from reports.data.cells import Aggregate
+from reports.measures.over_starts import Aggregate
 from reports.verdicts.precision import half_width_share, precisions
 
 T0 = 102 * S  # the window's beginning

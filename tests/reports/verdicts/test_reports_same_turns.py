@@ -8,9 +8,8 @@ import pytest
 from make_run import S, failed_row, one_cell_run, row
 
 from reports import open_run
-from reports.data.once import itself, once, once_for
-from reports.data.slices import between, of_start, runs_of, taken
-from reports.measures.same_turns import Turns, shared, turns_of
+from reports.data.run import between, itself, of_start, once, once_for, runs_of, taken
+from reports.measures.equal_work import Turns, shared, turns_of
 
 
 def turns(**by_seed) -> Turns:

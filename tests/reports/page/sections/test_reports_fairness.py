@@ -26,7 +26,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.checks import findings
 from reports.checks.ledger import Entry, ledger_of
-from reports.measures.caveats import too_few_at_once
+from reports.measures.equal_work import too_few_at_once
 
 
 def run_of(path, starts, users=4, **terms):

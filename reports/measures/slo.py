@@ -19,6 +19,9 @@ from harness.contracts import Objective, timing
 from harness.store import store
 from harness.store.store import CellRecord
 from reports.data import tables
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures.metrics import Value
 from reports.stats.intervals import CONFIDENCE, of_values
 from reports.stats.steadiness import only_grew
 
@@ -269,3 +272,30 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
         return found
     errors = [record.error or "; ".join(record.reasons) for record in records]
     return Judged(found.attained, len(numbers), problem=next(filter(None, errors), found.problem))
+
+
+def slo_values(run: Run, cell: Cell) -> dict[str, Value]:
+    """goodput_per_s and slo_share of a cell; nothing in a run without objectives."""
+    if not run.record.slo:
+        return {}
+    sent = run.window_requests(cell.number)
+    met = int(met_all(sent, run.record.slo).sum())
+    n = len(sent)
+    return {
+        "goodput_per_s": Value(met / cell.window_s if cell.window_s else None, n),
+        "slo_share": Value(met / n if n else None, n),
+    }
+
+
+def window(run: Run, cell: Cell) -> Window | None:
+    """A cell's window; None where it was not measured, or says nothing."""
+    if cell.record is None or not says_something(cell.record):
+        return None
+    return window_of(cell.record, run.cell_requests(cell.number))
+
+
+def judged_cells(run: Run, cells: Sequence[Cell]) -> Judged | None:
+    """What the windows of these cells, of one load, together come to; None where none says anything."""
+    windows = [each for cell in cells if (each := window(run, cell))]
+    found = judged(windows, run.record.slo)
+    return found if windows and not found.problem else None

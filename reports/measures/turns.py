@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 
 from reports.data.cells import Group
-from reports.data.gap_counts import GapCounts, quantile
-from reports.data.once import once
-from reports.data.run import Run
+from reports.data.chunks import GapCounts, quantile
+from reports.data.run import Run, once
 from reports.data.tables import floats
 from reports.measures.metrics import Value, is_supported, mean_value, value_of_start
 from reports.measures.values import gap_counts_of, share_of_tokens, values_of

@@ -1,1 +1,0 @@
-"""What limits a load: compute, bandwidth, the queue or the client."""
