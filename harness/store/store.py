@@ -58,7 +58,7 @@ class RunRecord:
 
     `settings` maps each dotted key that was given to its values, as text that parses again. `environment` is
     facts of the machine, by topic. `search` is of `bench search` alone. `stopped_because` says why `until`
-    ended.
+    ended. `looks`: how many repeats it had each time that it ended and an answer was given.
     """
 
     schema_version: int
@@ -76,6 +76,7 @@ class RunRecord:
     compare: CompareTerms = field(default_factory=CompareTerms)
     search: SearchTerms | None = None
     stopped_because: str | None = None
+    looks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

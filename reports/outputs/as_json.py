@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.outputs.tables import tables_of
 from reports.verdicts.comparisons import comparisons_of
+from reports.words.answer import answers_of, basis
 from reports.words.described import command, device, question
 from reports.words.headline import headline
-from reports.words.whole_answer import whole_answer
 
 # History: 1: format, run, answer, tables.
 FORMAT = 1
@@ -20,15 +21,14 @@ FORMAT = 1
 def to_builtins(run: Run) -> dict[str, Any]:
     """`format`, `run`, `answer` and `tables`; each table a list of rows by their columns' names (TABLES).
     What is missing or infinite is null."""
-    answer = whole_answer(run)
     return {
         "format": FORMAT,
         "run": _run(run),
         "answer": {
             "headline": headline(run),
-            "sentences": [each.plain for each in answer.said],
-            "basis": answer.basis or None,
-            "marks": [each.check for each in answer.marks],
+            "sentences": [each.plain for each in answers_of(run)],
+            "basis": basis(run) or None,
+            "marks": [each.check for each in findings_of(run) if each.marks],
         },
         "tables": {name: rows_of(frame) for name, frame in tables_of(run).items()},
     }

@@ -4,7 +4,7 @@ to distrust it, and how it was made."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import SIGN, findings_of, mark_text
+from reports.checks.examine import SIGN, findings_of
 from reports.checks.finding import by_weight
 from reports.data.run import Run
 from reports.measures.written import plural, several
@@ -12,13 +12,13 @@ from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads
 from reports.two_runs import gfm
 from reports.verdicts.comparisons import comparisons_of, remedy
 from reports.verdicts.decision import decision_rows
+from reports.verdicts.load_cases import LoadCase, load_cases_of, title_of_case, told_first
 from reports.verdicts.searches import capacities_of
+from reports.words.answer import answers_of, basis
 from reports.words.decision_words import slo_words
 from reports.words.described import command, environment_words, question, what_was_run
-from reports.words.load_cases import LoadCase, load_cases_of, title_of_case, told_first
 from reports.words.said import clipped
 from reports.words.verdict_words import family_text, margin_text
-from reports.words.whole_answer import whole_answer
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 _LENGTH_AT_MOST = 60_000
@@ -78,9 +78,10 @@ def _cut(text: str) -> str:
 
 
 def _top(run: Run) -> Iterator[str]:
-    answer = whole_answer(run)
-    said = " ".join(f"**{gfm.plain(each.lead)}.** {gfm.plain(each.text)}" for each in answer.said)
-    yield from (f"### {gfm.plain(question(run))}", "", f"{said} {mark_text(answer.marks)}".rstrip())
+    yield f"### {gfm.plain(question(run))}"
+    for said in answers_of(run):
+        rest = " ".join(filter(None, (said.text, said.unless, said.note)))
+        yield from ("", f"**{gfm.plain(said.lead)}.** {gfm.plain(rest)}")
     yield from ("", gfm.plain(what_was_run(run)))
     if run.is_going_on:
         yield from ("", "**This run is still running**; this is what there is so far.")
@@ -123,8 +124,12 @@ def _table(run: Run, case: LoadCase, states: States) -> list[str]:
 
 def _searched(run: Run) -> list[_Part]:
     rows = [search_row(run, each) for each in capacities_of(run)]
-    note = f"{whole_answer(run).basis} SLO: {slo_words(run.record.slo)}. {_MARKS}".lstrip()
+    note = f"{basis(run)} SLO: {slo_words(run.record.slo)}. {_MARKS}".lstrip()
     return [_Part(["", *gfm.table(search_heads(), rows, numbers_from=1), "", gfm.plain(note)])]
+
+
+def _reference(run: Run) -> str:
+    return run.record.compare.baseline or "the first deployment"
 
 
 def _legend(run: Run) -> list[str]:
@@ -135,7 +140,9 @@ def _legend(run: Run) -> list[str]:
         said.append(f"No verdicts: {found.why_none}. {remedy(run)}".rstrip())
     elif found.family:
         margin = margin_text(run.record.compare.margin_share)
-        said.append(f"Below, the ratio to the baseline: {family_text(found.family)}; same: within {margin}.")
+        said.append(
+            f"Below, ratios to {_reference(run)}: {family_text(found.family)}; same: within {margin}."
+        )
     if run.record.slo:
         said.append(f"SLO: {slo_words(run.record.slo)}.")
     return [gfm.plain(" ".join([*said, _MARKS]))]

@@ -10,9 +10,9 @@ from reports.measures.written import span_text, supported
 from reports.stats.family import Verdict
 from reports.two_runs import gfm
 from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.load_cases import LoadCase, verdict_of
 from reports.verdicts.picks import State
 from reports.verdicts.searches import CAPACITY, Capacity, mean_words, span_words, word
-from reports.words.load_cases import LoadCase, verdict_of
 from reports.words.verdict_words import heading_of, ratio_text, word_of
 
 # Whether a deployment keeps the SLO, by scenario, load and label.

@@ -11,7 +11,7 @@ from reports.data.run import Run
 from reports.measures.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
 from reports.measures.written import plural
 from reports.page.markup import Html, join, paragraph, tag
-from reports.words.lineups import lineups_of
+from reports.verdicts.load_cases import told_first
 from reports.words.said import clipped
 
 # As many as fit on a screen with their texts; of the others there are the titles.
@@ -100,6 +100,6 @@ def _chunks_per_s(load: Reached) -> float:
 
 
 def _told_cells(run: Run) -> list[Cell]:
-    groups = [each.group for lineup in lineups_of(run) for each in lineup.contenders]
-    counted = [cell for group in groups if group for cell in group.counted]
+    groups = [group for case in told_first(run) for group in case.groups]
+    counted = [cell for group in groups for cell in group.counted]
     return counted or [cell for cell in run.planned_cells if cell.counts]

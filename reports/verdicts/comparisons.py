@@ -1,21 +1,20 @@
 """Which deployments of a run are compared, on which metrics, and what is said of each pair.
 
-All comparisons of a run are one family (reports/stats/family.py); what may be said of a pair:
-reports/verdicts/pairs.py. Draws nothing.
+What may be said of a pair: reports/verdicts/pairs.py. Draws nothing.
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from reports.data.cells import Group
 from reports.data.run import Run, once
+from reports.measures.metrics import metric_of
+from reports.measures.over_starts import aggregate
 from reports.stats.family import STARTS_NEEDED, Kind, Verdict, decide
 from reports.verdicts.pairs import Pair, question_of
 
-# What a decision between deployments that keep the SLO goes by: the best is chosen by the data, so all pairs
-# of them are asked.
+# Compared whatever was asked for: what answers and picks go by.
 DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
@@ -31,32 +30,27 @@ class Compared:
     b: str
     verdict: Verdict
 
-    @property
-    def key(self) -> tuple[str, str, str, str, str]:
-        return self.scenario, self.load, self.metric, self.a, self.b
-
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All of a run. `baselines`: by model, the label that its deployments are compared to. `family`: how many
-    were decided together. `why_none`: why the whole run gives no verdict; None where it may."""
+    """All comparisons of a run.
+
+    `rows`: those with the reference of each metric and load. `baselines`: by model, the asked baseline, else
+    the plan's first label. `family`: the most verdicts that were decided together. `why_none`: why the whole
+    run gives no verdict; None where it may.
+    """
 
     rows: tuple[Compared, ...]
     baselines: dict[str, str]
     family: int
     why_none: str | None
-
-    @cached_property
-    def _by_key(self) -> dict[tuple[str, str, str, str, str], Verdict]:
-        return {row.key: row.verdict for row in self.rows}
+    by_key: Mapping[tuple[str, str, str, str, str], Verdict]
 
     def of(self, scenario: str, load: str, metric: str, a: str, b: str) -> Verdict | None:
-        """The verdict on `a` against `b`, whichever way round it was asked; None where it was not."""
-        found = self._by_key.get((scenario, load, metric, a, b))
-        if found is not None:
-            return found
-        other = self._by_key.get((scenario, load, metric, b, a))
-        return None if other is None else mirrored(other)
+        """Return the verdict on `a` against `b`, whichever way round it was asked; None where it was not."""
+        found = self.by_key.get((scenario, load, metric, a, b))
+        other = self.by_key.get((scenario, load, metric, b, a))
+        return found if found is not None or other is None else mirrored(other)
 
 
 def mirrored(verdict: Verdict) -> Verdict:
@@ -75,25 +69,61 @@ def _inverse(value: float, is_log: bool) -> float:
 
 @once
 def comparisons_of(run: Run) -> Comparisons:
-    """Every deployment against its model's baseline on run.compare's metrics, at each load; with an SLO also
-    all pairs on what decides."""
-    baselines, why = _baselines(run), why_none(run)
-    asked = [
-        (pair, metric)
-        for pair in _pairs(run, baselines, why)
-        for metric in _metrics(run, pair, baselines.values())
-    ]
+    """Compare all deployments of a model at each load, on the compared metrics and on what decisions need.
+
+    The comparisons of one metric at one load are a family: of all pairs, since the leader is chosen by the
+    data; with compare.baseline of the pairs with it. The rows are those with the reference: the baseline that
+    was asked for, else the leader of the metric.
+    """
+    why, rows, family = why_none(run), [], 0
+    found: dict[tuple[str, str, str, str, str], Verdict] = {}
+    asked = run.record.compare.baseline
     margin = run.record.compare.margin_share
-    verdicts = decide([question_of(pair, metric, margin) for pair, metric in asked])
-    rows = tuple(
-        _compared(pair, metric, verdict) for (pair, metric), verdict in zip(asked, verdicts, strict=True)
+    for groups in _cases(run):
+        first = groups[0]
+        has_asked = any(group.deployment == asked for group in groups)
+        for metric in dict.fromkeys([*run.record.compare.metrics, *DECIDED_BY]):
+            pairs = [
+                Pair((a.deployment, b.deployment), (run, run), (a, b), why)
+                for a, b in itertools.combinations(groups, 2)
+                if not has_asked or asked in (a.deployment, b.deployment)
+            ]
+            verdicts = decide([question_of(pair, metric, margin) for pair in pairs])
+            family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
+            for pair, verdict in zip(pairs, verdicts, strict=True):
+                found[first.scenario, first.load, metric, pair.names[1], pair.names[0]] = verdict
+            if metric in run.record.compare.metrics:
+                reference = asked if has_asked and asked else _leader(run, groups, metric)
+                rows += [(group, metric, reference) for group in groups if group.deployment != reference]
+    made = Comparisons((), _baselines(run), family, why, found)
+    said = (
+        (group, metric, reference, made.of(group.scenario, group.load, metric, group.deployment, reference))
+        for group, metric, reference in rows
     )
-    return Comparisons(rows, baselines, sum(v.kind != "none" for v in verdicts), why)
+    return replace(
+        made,
+        rows=tuple(
+            Compared(group.scenario, group.load, metric, group.deployment, reference, verdict)
+            for group, metric, reference, verdict in said
+            if verdict
+        ),
+    )
 
 
-def _compared(pair: Pair, metric: str, verdict: Verdict) -> Compared:
-    b, a = pair.groups
-    return Compared(a.scenario, a.load, metric, a.deployment, b.deployment, verdict)
+def _cases(run: Run) -> Iterator[list[Group]]:
+    """Yield the groups of each model, scenario and load that have one beside them."""
+    by_case: dict[tuple[str, str, str], list[Group]] = {}
+    for group in run.groups:
+        by_case.setdefault((group.scenario, group.load, group.model), []).append(group)
+    return (groups for groups in by_case.values() if len(groups) > 1)
+
+
+def _leader(run: Run, groups: Sequence[Group], metric: str) -> str:
+    """Return the label with the best mean; the first one where none has a value."""
+    sign = 1 if metric_of(metric).better == "lower" else -1
+    means = {group.deployment: aggregate(run, group, metric).mean for group in groups}
+    known = {label: sign * mean for label, mean in means.items() if mean is not None}
+    return min(known, key=lambda label: known[label]) if known else groups[0].deployment
 
 
 def why_none(run: Run) -> str | None:
@@ -125,22 +155,3 @@ def _baselines(run: Run) -> dict[str, str]:
             found[deployment.model] = label
         found.setdefault(deployment.model, label)
     return found
-
-
-def _pairs(run: Run, baselines: Mapping[str, str], why: str | None) -> Iterator[Pair]:
-    """Every two groups of one model, scenario and load; the second is asked about, beside the baseline where
-    that is one of them, else beside the earlier of the plan."""
-    by_case: dict[tuple[str, str, str], list[Group]] = {}
-    for group in run.groups:
-        by_case.setdefault((group.scenario, group.load, group.model), []).append(group)
-    for (_, _, model), groups in by_case.items():
-        # Stable: the others stay in the plan's order.
-        ordered = sorted(groups, key=lambda group: group.deployment != baselines[model])
-        for first, second in itertools.combinations(ordered, 2):
-            yield Pair((first.deployment, second.deployment), (run, run), (first, second), why)
-
-
-def _metrics(run: Run, pair: Pair, baselines: Collection[str]) -> Iterator[str]:
-    is_asked = pair.groups[0].deployment in baselines
-    decides = DECIDED_BY if run.record.slo else ()
-    yield from dict.fromkeys([*(run.record.compare.metrics if is_asked else ()), *decides])

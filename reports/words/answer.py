@@ -1,253 +1,333 @@
-"""The run's answer in a sentence or two: what is proven, with its interval and load, or why nothing is.
+"""The run's answer in sentences: which deployment to serve, by how much, how sure, and unless what.
 
-Names nothing as ahead without a verdict. Runs with an SLO and searches: reports/words/decision_text.py.
-Knows no chart.
+Puts the decisions of reports/verdicts/decisions.py into words, and those of a search (search_text.py).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
 
 from reports.data.cells import Group
-from reports.data.run import Run
-from reports.measures.metrics import metric_of
-from reports.measures.over_starts import shorter_half
+from reports.data.run import Run, once
+from reports.measures.metrics import BY_NAME, metric_of
+from reports.measures.over_starts import aggregate, shorter_half
 from reports.measures.written import plural, several, span_text, supported
-from reports.stats.family import Verdict
-from reports.verdicts.comparisons import comparisons_of, remedy
-from reports.words.costs import MEMORY, memory_words, on_memory, over_loads, quality_words
-from reports.words.lineups import Contender, Lineup, lineups_of, metric_told
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.decisions import Decision, decisions_of
+from reports.verdicts.searches import capacities_of, verdict_count
+from reports.words.decision_words import slo_words
 from reports.words.said import HEADLINE_AT_MOST, Said, at, capital, clipped, sentence
-from reports.words.verdict_words import family_text, margin_text, ratio_text, title_of, word_of
+from reports.words.search_text import search_answers
+from reports.words.verdict_words import family_text, margin_text, ratio_words, title_of
 
+MEMORY = "memory_peak_bytes"
 # What is said of a deployment that stands alone.
 _ALONE = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
-_SHORT_REASON = 90
-# Before the count, where a reason counts starts (reports/verdicts/pairs.py).
-_HERE = ", here "
-
-# Two groups and the metric that is compared.
-Numbers = tuple[tuple[Group, Group, str], ...]
-# A group and the metric that is told of it.
-Values = tuple[tuple[Group, str], ...]
-
-
-@dataclass(frozen=True)
-class Against:
-    """A deployment with its verdict against the baseline."""
-
-    group: Group
-    verdict: Verdict
-
-    @property
-    def label(self) -> str:
-        return self.group.deployment
+# The metrics of "unless", in the order in which one is looked for, with what its leader does.
+_UNLESS = {
+    "ttft_s.p50": "answers first",
+    MEMORY: "needs the least memory",
+    "tpot_s.p50": "streams fastest",
+    "energy_j_per_output_token": "needs the least energy",
+}
 
 
-@dataclass(frozen=True)
-class Compared:
-    """`said` is the answer, one for each scenario and model; `basis` says by which rule, empty where there is
-    no verdict. `numbers`: what they compare, as two groups and a metric, and `values`: what they say
-    of one group alone, for the marks that these bear."""
-
-    said: tuple[Said, ...]
-    basis: str = ""
-    numbers: Numbers = ()
-    values: Values = ()
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        return tuple(each.plain for each in self.said)
+@once
+def answers_of(run: Run) -> tuple[Said, ...]:
+    """Return the answer of each scenario and model; with an SLO of each family of loads too."""
+    if run.record.search is not None:
+        return tuple(search_answers(run))
+    decisions = decisions_of(run)
+    if not decisions:
+        return (_nothing_measured(run),)
+    return tuple(_said(run, each, len(decisions) > 1) for each in decisions)
 
 
-def answer_of(run: Run) -> Compared:
-    """From the verdicts on the first compared metric, at each scenario's and model's highest common load."""
-    if not any(cell.counts for cell in run.planned_cells):
-        return Compared((_nothing_measured(run),))
-    lineups = lineups_of(run)
-    if not comparisons_of(run).rows:
-        if len(run.deployments) == 1:
-            alone = [each.group for lineup in lineups for each in lineup.contenders if each.group]
-            told = tuple((group, name) for group in alone for name in _ALONE)
-            return Compared(tuple(_alone(run, lineup) for lineup in lineups), values=told)
-        why = "Deployments of different models are not compared."
-        return Compared((Said("No winner", why, f"No winner: {why[0].lower()}{why[1:-1]}"),))
-    if why_none := comparisons_of(run).why_none:
-        text = f"{sentence(why_none)} The values stand side by side. {remedy(run)}".rstrip()
-        return Compared((Said("No winner", text, clipped(f"No winner: {why_none}", HEADLINE_AT_MOST)),))
-    said: list[Said] = []
-    numbers: list[tuple[Group, Group, str]] = []
-    for lineup in lineups:
-        if found := _compared(run, lineup):
-            said.append(found[0])
-            numbers += found[1]
-    if not comparisons_of(run).family:
-        return Compared(tuple(said))
-    basis = f"{family_text(comparisons_of(run).family)}; other loads and metrics are in Verdicts."
-    return Compared(tuple(said), basis, tuple(numbers))
+def _said(run: Run, made: Decision, is_one_of_several: bool) -> Said:
+    where = _where(run, made, is_one_of_several)
+    say = {
+        "named": _named,
+        "slight": _named,
+        "same": _same,
+        "open": _open,
+        "values": _values,
+        "only": _only,
+        "none": _none,
+    }[made.kind]
+    return say(run, made, where)
+
+
+def _where(run: Run, made: Decision, is_one_of_several: bool) -> str:
+    """Return `at 4 users`, with what tells it from the run's other answers."""
+    case = made.case
+    parts = [at(case.load)]
+    if is_one_of_several and len({group.scenario for group in run.groups}) > 1:
+        parts.append(f"of {case.scenario}")
+    if is_one_of_several and len({group.model for group in run.groups}) > 1:
+        parts.append(f"with {case.model}")
+    return " ".join(parts)
+
+
+# --- a winner --------------------------------------------------------------------------------------
+
+
+def _named(run: Run, made: Decision, where: str) -> Said:
+    best = made.best
+    assert best is not None
+    said = f"{capital(where)} {_lead(made)}{_memory(run, made)}{_cores(run, made)}."
+    if made.kind == "slight":
+        said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
+    said += _slo(run, made) + _left_out(made)
+    short = f"Serve {best.leader}: {_ratio_short(made)} the {title_of(made.metric)} of {best.next} {where}"
+    return Said(f"Serve {best.leader}", said, short, unless=_unless(run, made))
+
+
+def _lead(made: Decision) -> str:
+    """Return `it gives 1.14x the output tokens/s of the next best, b (at least 1.06x, 96 %)`."""
+    best = made.best
+    assert best is not None
+    over, title = best.over[best.next], title_of(made.metric)
+    sure = f"{100 * (1 - best.alpha):.3g} %"
+    who = "" if len(best.over) == 1 else " that of every other"
+    is_lower = metric_of(made.metric).better == "lower"
+    if not over.is_log:
+        return f"it is ahead of {best.next} in {title} ({sure})"
+    ratio, least = (1 / over.shown, 1 / best.least_lead) if is_lower else (over.shown, best.least_lead)
+    verb, bound = ("has", "at most") if is_lower else ("gives", "at least")
+    next_best = best.next if len(best.over) == 1 else f"the next best, {best.next}"
+    return f"it {verb} {ratio:.2f}x the {title} of {next_best} ({bound} {least:.2f}x{who}, {sure})"
+
+
+def _ratio_short(made: Decision) -> str:
+    best = made.best
+    assert best is not None
+    over = best.over[best.next]
+    is_lower = metric_of(made.metric).better == "lower"
+    return f"{1 / over.shown if is_lower else over.shown:.2f}x" if over.is_log else "better"
+
+
+def _memory(run: Run, made: Decision) -> str:
+    """Return how the leader's memory stands to the next best's; nothing where that is not told."""
+    best = made.best
+    assert best is not None
+    verdict = comparisons_of(run).of(made.case.scenario, made.case.load, MEMORY, best.leader, best.next)
+    if verdict is None or verdict.ratio is None or verdict.kind in ("none", "unknown"):
+        return ""
+    return ", with the same memory" if verdict.kind == "same" else f", in {verdict.ratio:.2f}x its memory"
+
+
+def _cores(run: Run, made: Decision) -> str:
+    """Return on how many more or fewer cores the leader was faster; nothing within 15 %."""
+    best = made.best
+    assert best is not None
+    groups = {group.deployment: group for group in made.groups}
+    if "cores_used" not in BY_NAME:
+        return ""
+    used = [aggregate(run, groups[label], "cores_used").mean for label in (best.leader, best.next)]
+    if not (used[0] and used[1]) or abs(used[0] / used[1] - 1) <= 0.15:
+        return ""
+    return f", on {used[0]:.1f} cores against {used[1]:.1f}"
+
+
+def _slo(run: Run, made: Decision) -> str:
+    if made.slo_row is None:
+        return ""
+    count, keep = len(made.slo_row.standings), len(made.slo_row.labels("kept"))
+    verb, slo = "is" if keep == 1 else "are", slo_words(run.record.slo)
+    return f" {keep} of {plural(count, 'deployment')} {verb} known to keep the SLO ({slo}) there."
+
+
+def _unless(run: Run, made: Decision) -> str:
+    """Return when another one should be served: the first other metric of which another is decided leader."""
+    leader = made.groups[0]
+    for metric, does in _UNLESS.items():
+        label = made.leaders.get(metric)
+        if label and label != leader.deployment:
+            other = next(group for group in made.groups if group.deployment == label)
+            values = [_amount(run, group, metric) for group in (other, leader)]
+            unit = metric_of(metric).shown_unit
+            return (
+                f"Unless {title_of(metric)} decides: {label} {does} ({values[0]} against {values[1]} {unit})."
+            )
+    return ""
+
+
+def _amount(run: Run, group: Group, metric: str) -> str:
+    found = aggregate(run, group, metric)
+    return supported(metric, found.mean, shorter_half(found))
+
+
+def _left_out(made: Decision) -> str:
+    """Return who is no contender and why, as a sentence; nothing where all are."""
+    whys = [f"{label} ({clipped(why, _REASON_AT_MOST)})" for label, why in made.left_out.items()]
+    return f" Not compared: {several(whys, '; ')}." if whys else ""
+
+
+# --- no winner -------------------------------------------------------------------------------------
+
+
+def _same(run: Run, made: Decision, where: str) -> Said:
+    margin, title = margin_text(run.record.compare.margin_share), title_of(made.metric)
+    labels = [group.deployment for group in made.groups]
+    text = f"{capital(where)} they give the same {title} within {margin} ({_spread(made)})."
+    short = f"{several(labels)}: the same {title} within {margin} {where}"
+    lead = f"{labels[0]} or {labels[1]}" if len(labels) == 2 else "Any of them"
+    return Said(lead, text + _slo(run, made) + _left_out(made), short, unless=_unless_other(run, made))
+
+
+def _unless_other(run: Run, made: Decision) -> str:
+    """Return the decided leader of another metric, which may choose between equals."""
+    for metric, does in _UNLESS.items():
+        if label := made.leaders.get(metric):
+            return f"{label} {does}."
+    return ""
+
+
+def _spread(made: Decision) -> str:
+    """Return each one's ratio to the leader, with the interval that holds for all together."""
+    ratios = [(group.deployment, made.ratio_to_leader(group.deployment)) for group in made.groups]
+    return several([f"{label} {ratio_words(r[0], r[1:], is_told=False)}" for label, r in ratios if r])
+
+
+def _open(run: Run, made: Decision, where: str) -> Said:
+    best = made.best
+    assert best is not None
+    title, near = title_of(made.metric), best.nearest
+    groups = {group.deployment: group for group in made.groups}
+    values = [f"{label} ({_amount(run, groups[label], made.metric)})" for label in (best.leader, near)]
+    over = best.over[near]
+    ratio = over.shown
+    ends = best.lead_over(near)
+    said = f"{capital(where)} {values[0]} and {values[1]} are too close to call in {title}"
+    said += f" after {made.repeats} repeats"
+    if over.is_log:
+        if metric_of(made.metric).better == "lower":
+            ratio, ends = 1 / ratio, (1 / ends[1], 1 / ends[0])
+        said += f": {ratio_words(ratio, ends, is_told=False)} ({100 * (1 - best.alpha):.3g} %)"
+    said += f".{_behind(made)}{_slo(run, made)}{_left_out(made)}"
+    short = f"Too close to call {where}: {best.leader} and {near} in {title}"
+    return Said(
+        "Too close to call",
+        said,
+        clipped(short, HEADLINE_AT_MOST),
+        note=_advice(run, made),
+        unless=_unless_other(run, made),
+    )
+
+
+def _behind(made: Decision) -> str:
+    """Return which others the leader does beat."""
+    best = made.best
+    assert best is not None
+    beaten = [
+        label for label in best.over if best.lead_over(label)[0] > (1 if best.over[label].is_log else 0)
+    ]
+    return f" {best.leader} is ahead of {several(beaten)}." if beaten else ""
+
+
+def _advice(run: Run, made: Decision) -> str:
+    """Return how many repeats would tell, how long they take, and the command."""
+    if made.advised is None or made.advised <= made.planned:
+        return "More than 60 repeats would be needed to tell them apart: choose by another column."
+    seconds = _repeat_s(run) * (made.advised - made.planned)
+    takes = f", {max(1, round(seconds / 60))} more minutes" if seconds else ""
+    return f"About {made.advised} repeats would tell{takes}: {resume_with(run, made.advised)}"
+
+
+def resume_with(run: Run, repeats: int) -> str:
+    """Return the command that measures more repeats of a run."""
+    return f"bench run --resume {shlex.quote(str(run.path))} repeats={repeats}"
+
+
+def _repeat_s(run: Run) -> float:
+    """Seconds that one repeat of all deployments took, from the first launch to the last cell's end."""
+    ends = [cell.summary.ended_ns for cell in run.planned_cells if cell.summary]
+    begins = [phase.t_ns for record in run.start_records for phase in record.phases[:1]]
+    repeats = len({cell.planned.repeat for cell in run.planned_cells})
+    return (max(ends) - min(begins)) / 1e9 / repeats if ends and begins else 0.0
+
+
+def _values(run: Run, made: Decision, where: str) -> Said:
+    title = title_of(made.metric)
+    values = [f"{group.deployment} {_amount(run, group, made.metric)}" for group in made.groups]
+    why = made.why or "no test could be made"
+    text = f"{capital(where)}, {title}: {several(values)}. No winner is named: {why}."
+    is_short = made.planned == made.repeats and "needs" in why
+    note = f"More repeats would tell: {resume_with(run, 5)}" if is_short else ""
+    if not all(run.is_restarted(group.deployment) for group in made.groups):
+        note = "Where bench can start the servers, leave out engine.base_url."
+    short = clipped(f"No winner {where}: {why}", HEADLINE_AT_MOST)
+    return Said("No winner", text + _slo(run, made) + _left_out(made), short, note=note)
+
+
+def _only(run: Run, made: Decision, where: str) -> Said:
+    """Say what the only contender does: the run's only deployment, or the one that is left."""
+    group = made.groups[0]
+    label = group.deployment
+    listed = [f"{title_of(name)} {text}" for name in _ALONE if (text := _with_span(run, group, name))]
+    if len(made.case.groups) == 1:
+        text = f"{capital(where)}: {', '.join(listed) or 'no value'}. Nothing is compared."
+        return Said(label, text + _slo(run, made), f"{label}: {listed[0] if listed else 'no value'} {where}")
+    row = made.slo_row
+    if row and row.labels("kept") == [label]:
+        others = [each for each in row.standings if each.label != label]
+        unsure = [each.label for each in others if each.state != "broken"]
+        only = "it is the only one that keeps" if not unsure else "only it is known to keep"
+        text = f"{capital(where)} {only} the SLO ({slo_words(run.record.slo)}): {', '.join(listed)}."
+        text += f" Of {several(unsure)} it is not clear." if unsure else ""
+        return Said(f"Serve {label}", text, f"Serve {label}: {only.removeprefix('it is ')} the SLO {where}")
+    text = f"{capital(where)}: {', '.join(listed)}. It is the only one that can be judged.{_left_out(made)}"
+    return Said(label, text, clipped(f"{label}: the only one that can be judged {where}", HEADLINE_AT_MOST))
+
+
+def _with_span(run: Run, group: Group, name: str) -> str:
+    """Return `167 [162, 172] ms`; nothing where there is no value."""
+    found = aggregate(run, group, name)
+    if found.mean is None:
+        return ""
+    unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
+    return " ".join(filter(None, (_amount(run, group, name), span_text(name, found), unit)))
+
+
+def _none(run: Run, made: Decision, where: str) -> Said:
+    row = made.slo_row
+    if row and not row.labels("kept"):
+        unclear = row.labels("unclear", "unknown")
+        maybe = f" Of {several(unclear)} it is not clear {where}." if unclear else ""
+        slo = slo_words(run.record.slo)
+        text = f"No deployment is known to keep the SLO ({slo}) at any load.{maybe}"
+        return Said(
+            "No winner", text, clipped(f"No winner: none is known to keep the SLO ({slo})", HEADLINE_AT_MOST)
+        )
+    whys = [f"{label}: {clipped(why, _REASON_AT_MOST)}" for label, why in made.left_out.items()]
+    text = f"{capital(where)} no deployment can be judged. {sentence(several(whys, '; '))}"
+    return Said("No winner", text, clipped(f"No winner {where}: {several(whys, '; ')}", HEADLINE_AT_MOST))
 
 
 def _nothing_measured(run: Run) -> Said:
     cells = run.planned_cells
-    count = f"None of the {plural(len(cells), 'cell')}" if len(cells) > 1 else "The only cell"
-    verb = "has a value that counts" if len(cells) > 1 else "has no value that counts"
-    whys = [f"{cell.label}: {cell.reason}" for cell in cells if cell.reason]
-    why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST)
     if not cells:
         return Said("No answer", "Nothing was planned.", "No answer: nothing was planned")
-    text = f"{count} {verb}{f': {why}' if why else ''}"
-    return Said("No answer", sentence(text), "No answer: no cell has a value that counts")
+    count = f"None of the {plural(len(cells), 'cell')} has a value that counts"
+    if len(cells) == 1:
+        count = "The only cell has no value that counts"
+    whys = [f"{cell.label}: {cell.reason}" for cell in cells if cell.reason]
+    why = clipped(several(whys, "; "), 2 * _REASON_AT_MOST)
+    return Said(
+        "No answer",
+        sentence(f"{count}{f': {why}' if why else ''}"),
+        "No answer: no cell has a value that counts",
+    )
 
 
-def _alone(run: Run, lineup: Lineup) -> Said:
-    """What the run's only deployment does; nothing is compared."""
-    [only] = lineup.contenders
-    values = {name: text for name in _ALONE if (text := _amount(only, name))}
-    if not values:
-        return Said(only.label, f"{_where(run, lineup)} it has no value.", f"{only.label}: no value")
-    listed = [f"{title_of(name)} {text}" for name, text in values.items()]
-    text = f"{_where(run, lineup)}: {', '.join(listed)}. The run has one deployment, so nothing is compared."
-    return Said(only.label, text, f"{only.label}: {listed[0]} {at(lineup.load)}")
-
-
-def _amount(contender: Contender, name: str) -> str:
-    """`167 [162, 172] ms`; empty where there is no value."""
-    found = contender.value(name)
-    if found.mean is None:
+def basis(run: Run) -> str:
+    """Return by which rule a winner is named, as a sentence; nothing where no test was made."""
+    if run.record.search is not None:
+        count = verdict_count(capacities_of(run))
+        return f"{family_text(count)}." if count else ""
+    tested = [(each.best, each.repeats) for each in decisions_of(run) if each.best]
+    if not tested:
         return ""
-    unit = "" if title_of(name).endswith("/s") else metric_of(name).shown_unit
-    parts = (supported(name, found.mean, shorter_half(found)), span_text(name, found), unit)
-    return " ".join(filter(None, parts))
-
-
-# --- compared --------------------------------------------------------------------------------------
-
-
-def _compared(run: Run, lineup: Lineup) -> tuple[Said, list[tuple[Group, Group, str]]] | None:
-    """What is proven at the line-up's load, and the numbers that it compares; None without a comparison."""
-    metric = metric_told(run)
-    by_label = {each.label: each.group for each in lineup.contenders if each.group}
-    baseline = by_label.get(lineup.baseline or "")
-    others = [Against(each.group, each.verdict) for each in lineup.contenders if each.group and each.verdict]
-    if baseline is None or not others:
-        return None
-    where = _where(run, lineup)
-    better = [each for each in others if each.verdict.kind == "better"]
-    better.sort(key=lambda each: each.verdict.ratio or 0.0, reverse=metric_of(metric).better != "lower")
-    if better:
-        said, named = _ahead(run, lineup, baseline, better), better
-    else:
-        said, named = _none_ahead(run, lineup, where, baseline.deployment, others)
-    return said, [(each.group, baseline, metric) for each in named]
-
-
-def _where(run: Run, lineup: Lineup) -> str:
-    """`At 4 users`, with what tells it from the run's other answers: `At 4 users of chat with tiny-lm`."""
-    has_scenarios = len({group.scenario for group in run.groups}) > 1
-    has_models = len({group.model for group in run.groups}) > 1
-    of, with_model = f" of {lineup.scenario}", f" with {lineup.model}"
-    return capital(f"{at(lineup.load)}{of if has_scenarios else ''}{with_model if has_models else ''}")
-
-
-def _none_ahead(
-    run: Run, lineup: Lineup, where: str, baseline: str, others: Sequence[Against]
-) -> tuple[Said, list[Against]]:
-    metric, kinds = metric_told(run), {each.verdict.kind for each in others}
-    title, where_short = title_of(metric), at(lineup.load)
-    if kinds == {"none"}:
-        why = _why_none(others)
-        text = f"{where} no verdict is given on {title}: {clipped(why, _REASON_AT_MOST)}."
-        return Said("No winner", text, f"No winner {where_short}: {clipped(why, _SHORT_REASON)}"), []
-    if kinds == {"same"}:
-        margin = margin_text(run.record.compare.margin_share)
-        text = f"{where} all have the same {title} as {baseline} within {margin}: {_each(metric, others)}."
-        text += _smaller(run, lineup, baseline)
-        short = f"No difference {where_short}: the same {title} as {baseline} within {margin}"
-        return Said("No difference", text, short), list(others)
-    word = metric_of(metric).words[0]
-    parts = [f"{where} nothing is proven {word} than {baseline} in {title}"]
-    for kind in ("same", "worse", "unknown"):
-        some = [each for each in others if each.verdict.kind == kind]
-        if some:
-            named = word_of(metric, some[0].verdict, run.record.compare.margin_share)
-            parts.append(f"{named}: {_each(metric, some)}")
-    none = [each.label for each in others if each.verdict.kind == "none"]
-    parts += [f"no verdict: {several(none)}"] if none else []
-    smaller = _smaller(run, lineup, baseline)
-    are_worse = kinds == {"worse"}
-    lead = baseline if are_worse else "No winner"
-    if are_worse:
-        who = f"{others[0].label} is" if len(others) == 1 else "all others are"
-        how, found = metric_of(metric).words[1], _each(metric, others)
-        if len(others) == 1:
-            found = ratio_text(metric, others[0].verdict)
-        parts = [f"{where} {who} proven {how} in {title}: {found}"]
-        short = f"{baseline}: {who} {how} {where_short}, {found}"
-    else:
-        short = f"No winner {where_short}: nothing is proven {word} than {baseline} in {title}"
-    said = Said(lead, f"{'; '.join(parts)}.{smaller}", short)
-    return said, [each for each in others if each.verdict.kind != "none"]
-
-
-def _why_none(others: Sequence[Against]) -> str:
-    """Why none has a verdict: each reason once, one that counts starts with the count of each."""
-    whys = {each.label: each.verdict.why or "no value" for each in others}
-    heads = {why.partition(_HERE)[0] for why in whys.values()}
-    if len(set(whys.values())) == 1 or len(heads) > 1:
-        return several(list(whys.values()), "; ")
-    counts = [f"{why.partition(_HERE)[2]} of {label}" for label, why in whys.items()]
-    return f"{heads.pop()}{_HERE}{several(counts)}"
-
-
-def _ahead(run: Run, lineup: Lineup, baseline: Group, better: Sequence[Against]) -> Said:
-    """The one that is ahead by most, and who else is ahead of the baseline."""
-    metric = metric_told(run)
-    first, rest = better[0], better[1:]
-    verb = "gives" if metric_of(metric).better == "higher" else "has"
-    found, title = ratio_text(metric, first.verdict), title_of(metric)
-    of = f"the {title} of" if first.verdict.is_log else f"{title} against"
-    said = f"{_where(run, lineup)} it {verb} {found} {of} {baseline.deployment}"
-    said += memory_words(run, lineup, first.label, baseline.deployment)
-    said += quality_words(run, first.group, baseline) + "."
-    also = f" Also {metric_of(metric).words[0]}"
-    orders = {**_ORDERS, "same": f"the same within {margin_text(run.record.compare.margin_share)} as"}
-    for kind, how in orders.items():
-        some = [each for each in rest if _kind(run, metric, first.group, each.group) == kind]
-        if some and kind == "better":
-            said += f"{also}, and behind {first.label}: {_each(metric, some)}."
-        elif some:
-            said += f"{also}: {_each(metric, some)} ({how} {first.label})."
-    short = f"{first.label}: {found} {of} {baseline.deployment} {at(lineup.load)}"
-    return Said(first.label, said, short)
-
-
-# How the first stands to the others that are ahead of the baseline.
-_ORDERS: Mapping[str | None, str] = {
-    "better": "behind",
-    "same": "the same as",
-    "unknown": "not told apart from",
-    None: "not compared with",
-}
-
-
-def _kind(run: Run, metric: str, first: Group, other: Group) -> str | None:
-    """Whether the first is proven better than the other, or the same, else `unknown`; None where it was not
-    asked, as of pairs without the baseline where there is no SLO."""
-    verdict = comparisons_of(run).of(first.scenario, first.load, metric, first.deployment, other.deployment)
-    if verdict is None:
-        return None
-    return verdict.kind if verdict.kind in ("better", "same") else "unknown"
-
-
-def _smaller(run: Run, lineup: Lineup, baseline: str) -> str:
-    """Which others are proven smaller than the baseline, as a sentence; empty for none."""
-    told = on_memory(run, lineup)
-    asked = [(each.label, told(each.label, baseline)) for each in lineup.contenders if not each.is_baseline]
-    found = [f"{label} {ratio_text(MEMORY, v)}" for label, v in asked if v and v.kind == "better"]
-    what = f"Needing less memory{over_loads(run)}" if lineup.needed else "Smaller in peak memory"
-    return f" {what} than {baseline}: {several(found)}." if found else ""
-
-
-def _each(metric: str, some: Sequence[Against]) -> str:
-    """`a 1.12x [1.08, 1.17], b 1.02x [0.99, 1.05] and 2 more`."""
-    return several([f"{each.label} {ratio_text(metric, each.verdict)}" for each in some])
+    best, repeats = tested[0]
+    family = f", Holm over {len(tested)} answers" if len(tested) > 1 else ""
+    level = f"{100 * (1 - best.alpha):.3g} %{family}"
+    return f"A winner beats each other one in its own paired t test over {repeats} repeats ({level})."

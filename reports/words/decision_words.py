@@ -4,15 +4,13 @@ cells."""
 from collections.abc import Sequence
 
 from harness.contracts import Objective
-from reports.data.run import Run
 from reports.measures.written import several, supported
 from reports.stats.family import STARTS_NEEDED
-from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import COST, NEEDED, PEAK, SPEED
 from reports.verdicts.picks import Candidate, Pick
 from reports.verdicts.search_starts import level_words
-from reports.verdicts.searches import CAPACITY, capacities_of, verdict_count
-from reports.words.verdict_words import family_text, margin_text, ratio_text
+from reports.verdicts.searches import CAPACITY
+from reports.words.verdict_words import margin_text, ratio_text
 
 # Of those that are not told apart.
 NAMED_AT_MOST = 3
@@ -84,11 +82,3 @@ def same_words(margin_share: float) -> str:
 def ratio_to_next(pick: Pick) -> str:
     """`1.31x [1.24, 1.38]`; empty without a verdict."""
     return ratio_text(_DECIDED_BY[pick.metric], pick.verdict) if pick.verdict else ""
-
-
-def basis(run: Run) -> str:
-    """By which rule the run's verdicts are given."""
-    if run.record.search is not None:
-        count = verdict_count(capacities_of(run))
-        return f"{family_text(count)}." if count else ""
-    return f"{family_text(comparisons_of(run).family)}." if comparisons_of(run).family else ""

@@ -3,20 +3,18 @@
 from reports.checks.examine import SIGN, findings_of
 from reports.data.run import Run
 from reports.measures.written import plural
+from reports.words.answer import answers_of
 from reports.words.said import HEADLINE_AT_MOST, clipped
-from reports.words.whole_answer import whole_answer
 
 
 def headline(run: Run) -> str:
-    """`vllm bf16: 1.64x [1.33, 2.01] the output tokens/s of llama_cpp bf16 at 4 users`, or why there is no
-    winner, and how many reasons there are to distrust it: 160 characters at most, on one line. Of several
-    scenarios or models the first, and how many more.
+    """Return `Serve vllm bf16: 1.64x the output tokens/s of tgi bf16 at 4 users`, or why nothing is named.
+
+    With how many reasons there are to distrust it: 160 characters at most, on one line. Of several scenarios
+    or models the first, and how many more.
     """
-    said = whole_answer(run).said
-    if not said:
-        return "No answer"
+    said = answers_of(run)
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
-    first = " ".join(said[0].headline.split())
     count = len(findings_of(run))
     end = more + (f" ({SIGN} {plural(count, 'reason')} to distrust)" if count else "")
-    return clipped(first, HEADLINE_AT_MOST - len(end)) + end
+    return clipped(" ".join(said[0].headline.split()), HEADLINE_AT_MOST - len(end)) + end

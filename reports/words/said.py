@@ -8,16 +8,21 @@ HEADLINE_AT_MOST = 160
 
 @dataclass(frozen=True)
 class Said:
-    """`lead` names what comes out of it ("vllm awq", "No winner"), `text` goes on in full sentences;
-    `headline` is all of it in a few words."""
+    """`lead` names what comes out of it ("Serve vllm awq", "No winner"); `text` goes on in full sentences.
+
+    `headline` is all of it in a few words. `unless`: when another one should be served. `note`: what would
+    tell more.
+    """
 
     lead: str
     text: str
     headline: str
+    unless: str = ""
+    note: str = ""
 
     @property
     def plain(self) -> str:
-        return f"{self.lead}. {self.text}".rstrip()
+        return " ".join(filter(None, (f"{self.lead}.", self.text, self.unless, self.note)))
 
 
 def clipped(text: str, most: int) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from reports.checks.examine import mark_text, marks_of_capacity
 from reports.data.run import Run
+from reports.measures.over_starts import Aggregate
 from reports.measures.written import plural, several
 from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
-from reports.verdicts.decision import Row
+from reports.verdicts.decision import Row, over_starts
 from reports.verdicts.search_decision import cases_of_search, search_rows
-from reports.verdicts.search_starts import Answer, load_words
+from reports.verdicts.search_starts import Answer, at_highest, load_words
 from reports.verdicts.searches import Capacity, mean_words, span_words
 from reports.words.decision_words import NAMED_AT_MOST, ratio_to_next, same_words, slo_words, tied_words
 from reports.words.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
@@ -145,3 +146,14 @@ def _start_as_plain(answer: Answer) -> dict[str, Any]:
         "is_at_limit": answer.is_at_limit,
         "trials": sum(len(tried.cells) for tried in answer.tried),
     }
+
+
+def value_at_highest(run: Run, each: Capacity, name: str) -> Aggregate:
+    """Return a value over the starts at the highest load that each kept; none unless all have one."""
+    if each.estimate is None:
+        return Aggregate(None, None, None, 0, 0, (), why=each.why)
+    values = [at_highest(run, answer, name) for answer in each.answers]
+    known = [value for value in values if value is not None and value > 0]
+    if len(known) < len(values):
+        return Aggregate(None, None, None, 0, 0, tuple(values), why="a start has no value")
+    return over_starts(known)

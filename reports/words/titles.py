@@ -14,9 +14,9 @@ from reports.measures.metrics import metric_of
 from reports.stats.fronts import Told
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import Row, decision_rows
+from reports.verdicts.load_cases import told_first
 from reports.verdicts.picks import State
 from reports.words.decision_words import objective_words
-from reports.words.load_cases import told_first
 from reports.words.said import capital
 from reports.words.verdict_words import margin_text, title_of
 

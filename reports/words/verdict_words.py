@@ -38,9 +38,8 @@ def margin_text(margin_share: float) -> str:
 
 
 def family_text(count: int) -> str:
-    """By which rule verdicts are decided, of so many comparisons together (reports/stats/family.py):
-    `95 %, corrected for 16 comparisons, after Holm`."""
-    return f"95 %, corrected for {count:,} comparisons, after Holm" if count > 1 else "95 %, one comparison"
+    """Return the rule of `count` verdicts that are decided together (reports/stats/family.py)."""
+    return f"95 %, corrected for {count:,} comparisons" if count > 1 else "95 %, one comparison"
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:

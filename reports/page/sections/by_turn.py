@@ -22,7 +22,7 @@ from reports.page.markup import Of, Row, aggregate_cell
 from reports.page.sections.by_load import aside
 from reports.page.sections.points import alone, marked_points
 from reports.page.sections.turn_titles import Turned, cache_title, growth_note, growth_title
-from reports.words.load_cases import LoadPoint
+from reports.verdicts.load_cases import LoadPoint
 from reports.words.said import capital
 from reports.words.verdict_words import title_of
 

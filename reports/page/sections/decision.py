@@ -17,9 +17,9 @@ from reports.verdicts.decision import COST, NEEDED, PEAK, SPEED, Column, Row, de
 from reports.verdicts.picks import Candidate, Pick, Standing, State
 from reports.verdicts.search_decision import load_rows, search_rows
 from reports.verdicts.searches import CAPACITY, capacities_of, slo_metrics
+from reports.words.answer import basis
 from reports.words.decision_words import (
     amount_words,
-    basis,
     next_words,
     objective_words,
     slo_words,

@@ -19,7 +19,7 @@ from reports.page.log_axis import log_axis, log_frame
 from reports.page.looks import Look, looks
 from reports.page.markup import Of, Row
 from reports.page.sections.points import marked_points
-from reports.words.load_cases import LoadPoint
+from reports.verdicts.load_cases import LoadPoint
 from reports.words.titles import title_at, title_by_load
 from reports.words.verdict_words import title_of
 

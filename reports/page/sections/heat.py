@@ -16,7 +16,7 @@ from reports.page.drawn.time_maps import EDGES_S, TimeMap, time_map
 from reports.page.log_axis import log_axis
 from reports.page.markup import Html, Of, tag
 from reports.page.swatches import swatch
-from reports.words.load_cases import LoadPoint
+from reports.verdicts.load_cases import LoadPoint
 from reports.words.verdict_words import title_of
 
 NAMES = ("ttft_s", "itl_s")

@@ -13,7 +13,7 @@ from reports.page.markup import Html, Of, details, join, note, paragraph, tag
 from reports.page.sections import heat
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.distributions import distributions, steps_each
-from reports.words.load_cases import LoadPoint, load_points, opened
+from reports.verdicts.load_cases import LoadPoint, load_points, opened
 
 # What a reader of a stream waits for is shown.
 _SHOWN = ("ttft_s.p50", "ttft_s.p95", "tpot_s.p50", "tpot_s.p95")

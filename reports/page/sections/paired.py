@@ -14,8 +14,8 @@ from reports.page.drawn.thinned import significant
 from reports.page.looks import looks, named
 from reports.page.marks import mark_html
 from reports.page.markup import Html, Of, Row, details, join, note, paragraph, table, tag
+from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.verdicts.request_pairs import DELTAS, LEVELS, Agreement, Deltas, Paired, paired
-from reports.words.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.words.verdict_words import signed, title_of
 
 _FASTER = join(["faster in", tag("span", "of the pairs", class_="range")])

@@ -23,7 +23,7 @@ from reports.page.sections.points import marked_points, point_text
 from reports.stats.fronts import Front, Told, front_of
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import by_pairs, needed_by_start, over_starts
-from reports.words.load_cases import LoadCase, load_cases_of, opened
+from reports.verdicts.load_cases import LoadCase, load_cases_of, opened
 from reports.words.titles import LONGEST
 from reports.words.verdict_words import margin_text
 

@@ -22,7 +22,7 @@ from reports.page.drawn.lanes import Course, Lanes, in_flight, lanes_of, memory_
 from reports.page.looks import looks
 from reports.page.markup import Html, Of, details, join, packed_json, paragraph, tag
 from reports.page.swatches import swatch
-from reports.words.load_cases import told_first
+from reports.verdicts.load_cases import told_first
 
 ID = "timeline"
 # Of one cell; and of all of them together, so that a page of many cells stays light.

@@ -15,7 +15,7 @@ from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.by_turn import turn_chart
 from reports.stats.family import STARTS_NEEDED
 from reports.stats.intervals import CONFIDENCE
-from reports.words.load_cases import LoadPoint, load_points, opened
+from reports.verdicts.load_cases import LoadPoint, load_points, opened
 
 _SHOWN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
 _FOLDED = ("itl_s.p50", "e2e_s.p50")

@@ -18,7 +18,7 @@ from reports.page.marks import mark_html
 from reports.page.markup import OPEN_ROWS, Html, Of, Row, details, join, note, paragraph, table, tag
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import Compared, comparisons_of, remedy
-from reports.words.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
+from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
 from reports.words.said import capital
 from reports.words.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 

@@ -16,7 +16,7 @@ from reports.measures.over_starts import Aggregate
 from reports.measures.turns import Growth, growth, turn_values
 from reports.measures.values import values_of
 from reports.page.sections.turn_titles import Turned, cache_title, growth_note, growth_title
-from reports.words.load_cases import load_points
+from reports.verdicts.load_cases import load_points
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

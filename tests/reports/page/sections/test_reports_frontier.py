@@ -22,7 +22,7 @@ from reports.page.sections import frontier, pareto, throughput
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.points import turn_values
 from reports.words.lineups import lineups_of
-from reports.words.load_cases import load_cases_of, load_points, opened
+from reports.verdicts.load_cases import load_cases_of, load_points, opened
 
 SPEED = "output_tokens_per_s"
 

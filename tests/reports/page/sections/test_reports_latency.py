@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 from harness.contracts import Load, Objective
 from reports import open_run, write_report
 from reports.page.sections.distributions import STEPS_AT_MOST, steps_each
-from reports.words.load_cases import load_points
+from reports.verdicts.load_cases import load_points
 
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, VLLM = deployment("llama_cpp", "fp16"), deployment("vllm", "fp16")
