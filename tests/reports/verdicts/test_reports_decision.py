@@ -23,6 +23,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from reports.words.decision_text import answer
 
 from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
@@ -37,7 +38,6 @@ from reports.verdicts.decision import Row, by_pairs, decision_rows
 from reports.verdicts.picks import Standing, pick
 from reports.verdicts.search_decision import load_rows, search_rows
 from reports.verdicts.searches import capacities_of
-from reports.words.decision_text import answer
 from reports.words.decision_words import basis, slo_words, tied_words
 
 SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))

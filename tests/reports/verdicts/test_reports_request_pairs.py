@@ -13,8 +13,8 @@ from harness.contracts import Load
 from harness.store import store
 from reports.data.run import open_run
 from reports.data.tables import common_shares, read_answers
-from reports.verdicts.request_pairs import paired
 from reports.verdicts.load_cases import load_cases_of
+from reports.verdicts.request_pairs import paired
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
 VLLM = deployment("vllm", "fp16")

@@ -15,6 +15,9 @@ import msgspec
 import pytest
 from make_run import HOSTILE, all_failed_run, deployment, empty_run, full_run, selftest
 from repeated_run import Made, repeated_run, three
+from reports.page.standing_table import standing_table
+from reports.words.lineups import lineups_of
+from reports.words.whole_answer import whole_answer
 from test_reports_decision import BROKEN, FAST, MIDDLE, SLOW, run_of, searched, up_to
 
 from harness.contracts import Load, Skip
@@ -23,13 +26,10 @@ from reports import open_run
 from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.page.opening import opening
-from reports.page.standing_table import standing_table
 from reports.words.answer import _why_none
 from reports.words.described import what_was_run
 from reports.words.headline import headline
-from reports.words.lineups import lineups_of
 from reports.words.said import at, clipped
-from reports.words.whole_answer import whole_answer
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)

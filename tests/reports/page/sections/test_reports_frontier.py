@@ -10,6 +10,7 @@ import pytest
 from make_run import HOSTILE, one_cell_run, row
 from make_sweep import SIX, sweep_run
 from repeated_run import repeated_run, three
+from reports.words.lineups import lineups_of
 
 from harness.contracts import Load, Objective
 from reports import open_run
@@ -21,7 +22,6 @@ from reports.page.markup import Row
 from reports.page.sections import frontier, pareto, throughput
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.points import turn_values
-from reports.words.lineups import lineups_of
 from reports.verdicts.load_cases import load_cases_of, load_points, opened
 
 SPEED = "output_tokens_per_s"

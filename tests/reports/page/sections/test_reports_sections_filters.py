@@ -24,6 +24,9 @@ from make_run import (
     write_start,
 )
 from make_sweep import SIX, sweep_run
+from reports.page.standing_table import standing_table
+from reports.words.costs import memory_words, over_loads
+from reports.words.lineups import lineups_of
 
 from harness.contracts import CacheReset, Load
 from harness.store import store
@@ -32,9 +35,6 @@ from reports.data.run import Run
 from reports.page.markup import Row
 from reports.page.sections import client, environment, errors, memory, startup, steadiness
 from reports.page.sections.resets import resets
-from reports.page.standing_table import standing_table
-from reports.words.costs import memory_words, over_loads
-from reports.words.lineups import lineups_of
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
