@@ -7,24 +7,19 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from harness.contracts import Outcome
-from harness.load.answer.fields import (
-    NO_TOKENS,
-    SHOWN_CHARACTERS,
-    error_message,
-    later,
-    shown,
-    timings_of,
-    usage_of,
-)
 
-DATA, BLANK = b"data: ", b"\n\n"
+SHOWN_CHARACTERS = 200
+
+_DATA, _BLANK = b"data: ", b"\n\n"
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")  # three kinds of line ends
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_Tokens = tuple[int | None, ...]  # input, output, cached
+_NO_TOKENS: _Tokens = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -61,12 +56,10 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Chunk(msgspec.Struct, gc=False):
-    """What is read of a chunk. Errors and fields of other types are left to `_Answer._take_strange`."""
-
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     timings: dict[str, Any] | None = None
-    error: None = None
+    error: Any = None
     object: str | None = None
 
 
@@ -75,216 +68,124 @@ class _Chunk(msgspec.Struct, gc=False):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class _Answer:
-    """Collects what the events of one answer say."""
+def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
+    """Decode a response's body, without transfer framing. Of one that is cut off, keep what came.
 
-    def __init__(self) -> None:
-        self.chunk_ns: list[int] = []
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.finish_reason: str | None = None
-        self.usage = NO_TOKENS
-        self.timings = NO_TOKENS
-        self.server_error: str | None = None
-        self.malformed: str | None = None
-        self.saw_done = False
-
-    def take(self, data: bytes, arrival_ns: int | None, kind: str = "message") -> bool:
-        """Add one event. Returns False if nothing after it counts."""
-        if data.strip() == b"[DONE]":
-            self.saw_done = True
-            return False
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it, of the last the body's end.
+    """
+    chunk_ns: list[int] = []
+    text: list[str] = []
+    reasoning: list[str] = []
+    finish_reason = server_error = malformed = None
+    usage = timings = _NO_TOKENS
+    saw_done = has_events = False
+    is_ascii = body.isascii()
+    for kind, data, end in events(body):
+        has_events = True
         try:
-            data.decode()
+            if not is_ascii:
+                data.decode()
             chunk = _decode_chunk(data)
         except (ValueError, RecursionError):
-            return self._take_strange(data, arrival_ns, kind)
-        if kind == "error" or chunk.object == "error":
-            return self._take_strange(data, arrival_ns, kind)
-        self.take_chunk(chunk, arrival_ns)
-        return True
-
-    def take_chunk(self, chunk: _Chunk, arrival_ns: int | None) -> None:
-        """Add what a chunk says that is no error."""
+            chunk = None
+            if data.strip() == b"[DONE]":
+                saw_done = True
+                break
+        if chunk is None or kind == "error" or chunk.error or chunk.object == "error":
+            server_error = _error_message(data, is_error=kind == "error")
+            malformed = None if server_error else f"not a chunk in an event: {shown(data)}"
+            break
         has_content = False
         for choice in chunk.choices or ():
             if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
-            if (delta := choice.delta) is not None:
+                finish_reason = choice.finish_reason
+            if delta := choice.delta:
                 if delta.content:
-                    self.text.append(delta.content)
+                    text.append(delta.content)
                     has_content = True
-                if reasoning := delta.reasoning_content or delta.reasoning:
-                    self.reasoning.append(reasoning)
+                if thought := delta.reasoning_content or delta.reasoning:
+                    reasoning.append(thought)
                     has_content = True
                 has_content = has_content or bool(delta.tool_calls)
-        if has_content and arrival_ns is not None:
-            self.chunk_ns.append(arrival_ns)
+        if has_content:
+            chunk_ns.append(read_ns[bisect_left(read_ends, end)])
         if chunk.usage is not None:
-            self.usage = later(self.usage, usage_of(chunk.usage))
+            usage = _later(usage, _usage_tokens(chunk.usage))
         if chunk.timings is not None:
-            self.timings = later(self.timings, timings_of(chunk.timings))
-
-    def _take_strange(self, data: bytes, arrival_ns: int | None, kind: str) -> bool:
-        """Add an event that is an error, no chunk, or one with fields of unusual types."""
-        try:
-            chunk = msgspec.json.decode(data)
-        except (ValueError, RecursionError) as error:
-            if kind == "error":
-                self.server_error = shown(data)
-            else:
-                self.malformed = f"not JSON in an event: {error}: {shown(data)}"
-            return False
-        message = error_message(chunk, kind, data)
-        if message is not None:
-            self.server_error = message
-            return False
-        if not isinstance(chunk, dict):
-            self.malformed = f"not a chunk in an event: {shown(data)}"
-            return False
-        self.take_object(chunk, arrival_ns)
-        return True
-
-    def take_object(self, chunk: dict[str, Any], arrival_ns: int | None) -> None:
-        """Add what a chunk says whose fields may be of any type, or an answer that was not streamed."""
-        if self._take_choices(chunk.get("choices")) and arrival_ns is not None:
-            self.chunk_ns.append(arrival_ns)
-        self.usage = later(self.usage, usage_of(chunk.get("usage")))
-        self.timings = later(self.timings, timings_of(chunk.get("timings")))
-
-    def _take_choices(self, choices: Any) -> bool:
-        """Add what choices say. Returns whether one of them bears content."""
-        has_content = False
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            reason = choice.get("finish_reason")
-            if isinstance(reason, str):
-                self.finish_reason = reason
-            delta = choice.get("delta") or choice.get("message")
-            if isinstance(delta, dict):
-                has_content |= self._take_delta(delta)
-        return has_content
-
-    def _take_delta(self, delta: dict[str, Any]) -> bool:
-        text = delta.get("content")
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if is_text := isinstance(text, str) and text != "":
-            self.text.append(text)
-        if is_reasoning := isinstance(reasoning, str) and reasoning != "":
-            self.reasoning.append(reasoning)
-        return is_text or is_reasoning or bool(delta.get("tool_calls"))
-
-    def decoded(self) -> Decoded:
-        input_tokens, output_tokens, cached_tokens = later(self.timings, self.usage)
-        return Decoded(
-            chunk_ns=tuple(self.chunk_ns),
-            text="".join(self.text),
-            reasoning="".join(self.reasoning),
-            finish_reason=self.finish_reason,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_tokens=cached_tokens,
-            server_error=self.server_error,
-            malformed=self.malformed,
-            saw_done=self.saw_done,
-        )
+            timings = _later(timings, _timings_tokens(chunk.timings))
+    if not has_events:
+        return _decode_plain(body)
+    input_tokens, output_tokens, cached_tokens = _later(timings, usage)
+    return Decoded(
+        chunk_ns=tuple(chunk_ns),
+        text="".join(text),
+        reasoning="".join(reasoning),
+        finish_reason=finish_reason,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        server_error=server_error,
+        malformed=malformed,
+        saw_done=saw_done,
+    )
 
 
-# --- server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5 -
+def _decode_plain(body: bytes) -> Decoded:
+    """Decode what is no event stream: an error in JSON, a web page, an answer that was not streamed.
 
-
-class Event(NamedTuple):
-    """One server-sent event. `end`: the offset behind the byte that completed it."""
-
-    kind: str
-    data: bytes
-    end: int
-
-
-def events(body: bytes) -> Iterator[Event]:
-    """Yield the events of a body, in order. One that the body's end cuts off comes last, if it holds data.
-
-    `kind` is the event field, or `message` if there is none. A line `error: ...`, as older llama.cpp servers
-    send it, gives the kind `error`.
+    Of the last the token counts are read, for those who did not ask for a stream.
     """
-    kind, data = "message", list[bytes]()
+    if not body:
+        return Decoded(malformed="the response is empty")
+    server_error, malformed = _error_message(body), f"not an event stream: {shown(body)}"
+    try:
+        answer = _decode_chunk(body)
+    except (ValueError, RecursionError):
+        answer = _Chunk()
+    usage, timings = _usage_tokens(answer.usage or {}), _timings_tokens(answer.timings or {})
+    input_tokens, output_tokens, cached_tokens = _later(timings, usage)
+    return Decoded(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        server_error=server_error,
+        malformed=None if server_error else malformed,
+    )
+
+
+def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """Yield a body's server-sent events: kind, data, and the offset behind the byte that completed it.
+
+    One that the body's end cuts off comes last, if it holds data. The kind is the event field, or `message`
+    if there is none. A line `error: ...`, as older llama.cpp servers send it, gives the kind `error`.
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5.
+    """
+    if body.startswith(_DATA) and body.endswith(_BLANK) and b"\r" not in body:
+        parts = body[len(_DATA) : -len(_BLANK)].split(_BLANK + _DATA)
+        # Nothing but `data: ...` and blank lines: a third of the cost of any other body.
+        if body.count(b"\n") == len(_BLANK) * len(parts):
+            end = 0
+            for part in parts:
+                end += len(_DATA) + len(part) + len(_BLANK)
+                yield "message", part, end
+            return
+    kind, found = "message", list[bytes]()
     # The last line is empty wherever the body ends, so an event that the end cuts off comes out too.
     for line in _LINE.finditer(body, len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0):
         start, stop = line.span(1)
         if start == stop:
-            if data:
+            if found:
                 # A blank line's CR completes the event; the LF behind it may come in another read.
-                yield Event(kind, b"\n".join(data), min(stop + 1, len(body)))
-            kind, data = "message", []
-        elif body.startswith(DATA, start):
-            data.append(body[start + len(DATA) : stop])
-        else:
-            name, _, value = body[start:stop].partition(b":")
-            value = value.removeprefix(b" ")
-            if name == b"data":
-                data.append(value)
-            elif name == b"event":
-                kind = value.decode("utf-8", "replace")
-            elif name == b"error":
-                kind = "error"
-                data.append(value)
-
-
-# --- bodies ---------------------------------------------------------------------------------------
-
-
-def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
-    """Decode a response's body, without transfer framing.
-
-    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it. Of a body that is cut off,
-    what came of it is in the result.
-    """
-    return _decode_regular(body, read_ns, read_ends) or _decode_any(body, read_ns, read_ends)
-
-
-def _decode_any(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
-    answer, count = _Answer(), 0
-    for event in events(body):
-        count += 1
-        number = bisect_left(read_ends, event.end)
-        arrival_ns = read_ns[number] if number < len(read_ns) else None
-        if not answer.take(event.data, arrival_ns, event.kind):
-            break
-    if not count:
-        return _without_events(body)
-    return answer.decoded()
-
-
-def _decode_regular(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded | None:
-    """Decode a body that is nothing but `data: {chunk}` and blank lines, at a third of the cost of any other.
-
-    Returns None for all others. A chunk with a line end in it would be one chunk to JSON and none to the
-    event stream.
-    """
-    is_whole = body.startswith(DATA) and body.endswith(BLANK) and len(read_ends) == len(read_ns)
-    if not is_whole or b"\r" in body or read_ends[-1] < len(body):
-        return None
-    parts = body[len(DATA) : -len(BLANK)].split(BLANK + DATA)
-    if body.count(b"\n") != len(BLANK) * len(parts):
-        return None
-    answer, end, number = _Answer(), 0, 0
-    if parts[-1] == b"[DONE]":
-        parts.pop()
-        answer.saw_done = True
-    try:
-        body.decode()
-        for part in parts:
-            end += len(part) + len(DATA) + len(BLANK)
-            while read_ends[number] < end:
-                number += 1
-            chunk = _decode_chunk(part)
-            if chunk.object == "error":
-                return None
-            answer.take_chunk(chunk, read_ns[number])
-    except (ValueError, RecursionError):
-        return None
-    return answer.decoded()
+                yield kind, b"\n".join(found), min(stop + 1, len(body))
+            kind, found = "message", []
+            continue
+        name, _, value = body[start:stop].partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            kind = value.decode("utf-8", "replace")
+        elif name in (b"data", b"error"):
+            kind = "error" if name == b"error" else kind
+            found.append(value)
 
 
 def classify(
@@ -313,17 +214,47 @@ def classify(
     return "ok", None
 
 
-def _without_events(body: bytes) -> Decoded:
-    """Decode a body that is no event stream: an error in JSON, a plain answer, a web page."""
+def shown(data: bytes) -> str:
+    """Return the start of it, on one line."""
+    return " ".join(data[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace").split())[:SHOWN_CHARACTERS]
+
+
+def _error_message(data: bytes, is_error: bool = False) -> str | None:
+    """Return the message of an error. None if this is none, unless it `is_error` by the event's kind.
+
+    OpenAI: {"error": {"message": ...}}; TGI: {"error": "..."}; vLLM: {"object": "error", "message": ...}.
+    """
     try:
-        whole = msgspec.json.decode(body)
+        found = msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        return Decoded(malformed=f"not an event stream: {shown(body)}" if body else "the response is empty")
-    message = error_message(whole, "message", body)
-    if message is not None:
-        return Decoded(server_error=message)
-    answer = _Answer()
-    if isinstance(whole, dict):
-        answer.take_object(whole, None)
-    answer.malformed = f"the answer was not streamed: {shown(body)}"
-    return answer.decoded()
+        found = None
+    says_error = isinstance(found, dict) and (found.get("error") or found.get("object") == "error")
+    if not says_error and not is_error:
+        return None
+    for name in ("error", "message"):
+        if isinstance(found, dict) and found.get(name):
+            found = found[name]
+    return shown(found.encode() if isinstance(found, str) else data)
+
+
+def _usage_tokens(usage: dict[str, Any]) -> _Tokens:
+    """Return the counts as OpenAI has them."""
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached
+
+
+def _timings_tokens(timings: dict[str, Any]) -> _Tokens:
+    """Return the counts as llama.cpp has them beside `usage`, or without it."""
+    evaluated, cached = _count(timings, "prompt_n"), _count(timings, "cache_n")
+    inputs = None if evaluated is None or cached is None else evaluated + cached
+    return inputs, _count(timings, "predicted_n"), cached
+
+
+def _count(fields: Any, name: str) -> int | None:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def _later(old: _Tokens, new: _Tokens) -> _Tokens:
+    """Return each count of `new`, or of `old` if `new` has none."""
+    return tuple(before if now is None else now for before, now in zip(old, new, strict=True))

@@ -85,7 +85,7 @@ def slow_decode(body: bytes, arrival_ns: list[int]) -> SlowAnswer:
         if kind == "error" or (is_dict and (chunk.get("error") or chunk.get("object") == "error")):
             answer.is_error = True
             break
-        if not is_dict:
+        if not is_chunk(chunk):
             answer.is_malformed = True
             break
         if take_choices(answer, chunk.get("choices")):
@@ -103,26 +103,36 @@ def read_json(data: bytes) -> Any:
     return value
 
 
+def is_chunk(chunk: Any) -> bool:
+    """Whether all that is read of it has the type that it should, or is null or absent."""
+    fields = {"choices": list, "usage": dict, "timings": dict, "object": str}
+    return has_types(chunk, fields) and all(
+        has_types(choice, {"delta": dict, "finish_reason": str})
+        and has_types(
+            choice.get("delta") or {},
+            {"content": str, "reasoning_content": str, "reasoning": str, "tool_calls": list},
+        )
+        for choice in chunk.get("choices") or []
+    )
+
+
+def has_types(value: Any, types: dict[str, type]) -> bool:
+    return isinstance(value, dict) and all(
+        value.get(name) is None or isinstance(value[name], kind) for name, kind in types.items()
+    )
+
+
 def take_choices(answer: SlowAnswer, choices: Any) -> bool:
     has_content = False
-    for choice in choices if isinstance(choices, list) else []:
-        if not isinstance(choice, dict):
-            continue
-        if isinstance(choice.get("finish_reason"), str):
+    for choice in choices or []:
+        if choice.get("finish_reason") is not None:
             answer.finish_reason = choice["finish_reason"]
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            continue
-        text = delta.get("content")
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(text, str) and text:
-            answer.text += text
-            has_content = True
-        if isinstance(reasoning, str) and reasoning:
-            answer.reasoning += reasoning
-            has_content = True
-        if delta.get("tool_calls"):
-            has_content = True
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or ""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        answer.text += text
+        answer.reasoning += reasoning
+        has_content = has_content or bool(text or reasoning or delta.get("tool_calls"))
     return has_content
 
 

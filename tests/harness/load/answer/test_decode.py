@@ -138,16 +138,16 @@ def test_usage_in_every_chunk_ends_with_the_last() -> None:
 def test_lines_of_an_event(lines: list[bytes], end: bytes) -> None:
     body = end.join([*lines, b"", b"data: 2", b"", b""])
     first, second = events(body)
-    assert json.loads(first.data) == {"a": 1}
-    assert second.data == b"2"
+    assert json.loads(first[1]) == {"a": 1}
+    assert second[1] == b"2"
     # Complete with the first byte of the blank line's end, for its LF may come later.
-    assert first.end == len(end.join(lines) + end) + 1
-    assert second.end == len(body) - len(end) + 1
+    assert first[2] == len(end.join(lines) + end) + 1
+    assert second[2] == len(body) - len(end) + 1
 
 
 def test_comments_blank_lines_and_a_byte_order_mark_are_no_events() -> None:
     assert list(events(b"\xef\xbb\xbf: hello\n\n\n\r\n\r: bye\n\nevent: x\n\n")) == []
-    assert [found.data for found in events(b"\xef\xbb\xbfdata: x\n\n")] == [b"x"]
+    assert [data for _, data, _ in events(b"\xef\xbb\xbfdata: x\n\n")] == [b"x"]
 
 
 def test_any_cut_into_reads_gives_the_same_answer() -> None:
@@ -182,7 +182,7 @@ def test_half_an_event_at_the_end_is_a_protocol_error() -> None:
     decoded = read_once(body)
     assert decoded.text == "a"
     assert outcome(body)[0] == "protocol_error"
-    assert str(decoded.malformed).startswith("not JSON in an event: ")
+    assert str(decoded.malformed).startswith("not a chunk in an event: ")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_errors_under_http_200_are_server_errors(body: bytes, message: str) -> N
         (DONE, "the answer has no content"),
         (b"", "the response is empty"),
         (b"<html>\n  <body>hi", "not an event stream: <html> <body>hi"),
-        (b'{"choices": []}', 'the answer was not streamed: {"choices": []}'),
+        (b'{"choices": []}', 'not an event stream: {"choices": []}'),
         (b"data: 3\n\n", "not a chunk in an event: 3"),
     ],
 )

@@ -104,11 +104,11 @@ FAULTS: dict[str, tuple[Play, Outcome, str, int]] = {
     "nothing": (sending(), "reset", "without a response", 0),
     "an empty body": (sending(whole(b"200 OK", SSE, b"")), "protocol_error", "the response is empty", 0),
     "half an event": (
-        sending(whole(b"200 OK", SSE, STREAM[:-40])), "protocol_error", "not JSON in an event", 2
+        sending(whole(b"200 OK", SSE, STREAM[:-40])), "protocol_error", "not a chunk in an event", 2
     ),
     "invalid UTF-8": (
         sending(whole(b"200 OK", SSE, event(content="one") + b'data: {"id": "\xff"}\n\n')),
-        "protocol_error", "not JSON in an event", 1,
+        "protocol_error", "not a chunk in an event", 1,
     ),
     "a stream called HTML": (
         sending(whole(b"200 OK", b"text/html; charset=utf-8", STREAM)),
