@@ -29,7 +29,7 @@ from harness.contracts import (
     RequestRow,
     ScenarioChoice,
 )
-from harness.load.client.lag import LagHistogram
+from harness.load.client.clock import LagHistogram
 from harness.load.pulse import KEPT, Progress, Pulse, Recent, together
 from harness.run.watch import Now
 

@@ -1,24 +1,30 @@
-"""Map the kernel's receive stamps (CLOCK_REALTIME) onto CLOCK_MONOTONIC, the one axis of all instants.
+"""How far a load process's own readings can be trusted: its clocks, its loop's lag, its collector's pauses.
 
 It knows no socket and no request.
 """
 
-from __future__ import annotations
-
+import gc
 import time
-from array import array
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil, log2
 from operator import sub
+from typing import Any
+
+import gevent
 
 FIRST_PAIRS = 1000
 REFRESH_PAIRS = 100
-SECOND_NS = 1_000_000_000
 # A stamp that looks older than this is checked against a new reading of both clocks before it is believed.
 SUSPICIOUS_LAG_NS = 200_000_000
+BINS_PER_OCTAVE = 8
+TIMER_S = 0.01
+SAMPLED = 16
 
 
 class ClockMap:
-    """The offset from CLOCK_REALTIME to CLOCK_MONOTONIC, within `uncertainty_ns`.
+    """The offset from CLOCK_REALTIME, of the kernel's stamps, to CLOCK_MONOTONIC, the axis of all instants.
 
     Both clocks run at the same rate (NTP slews both), so the offset changes only when somebody sets the
     time of day; `refresh` notices that. `uncertainty_ns` is the worst of all offsets used so far.
@@ -53,21 +59,19 @@ class ClockMap:
             instant_ns = self._likeliest_ns(realtime_ns, read_ns)
         return min(instant_ns, read_ns)
 
-    def all_to_monotonic_ns(self, stamps: array[int], read_ns: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return the instants of many stamps, and how long after each it was read. A stamp is two numbers.
+    def all_to_monotonic_ns(
+        self, realtimes_ns: Sequence[int], read_ns: Sequence[int]
+    ) -> tuple[list[int], list[int]]:
+        """Return the instants of many stamps, and how long after each it was read.
 
         The same as `to_monotonic_ns` for each, at a tenth of the cost. `read_ns` must ascend.
         """
         offset_ns = self._offset_ns
-        pairs = zip(stamps[::2], stamps[1::2], strict=True)
-        instants = [seconds * SECOND_NS + rest_ns + offset_ns for seconds, rest_ns in pairs]
+        instants = [realtime_ns + offset_ns for realtime_ns in realtimes_ns]
         lags = list(map(sub, read_ns, instants))
-        if not lags:
-            return instants, lags
-        was_outdated = bool(self._former) and read_ns[0] <= self._former[-1][0]
-        if was_outdated or min(lags) < 0 or max(lags) > SUSPICIOUS_LAG_NS:
-            realtimes = [instant - offset_ns for instant in instants]
-            instants = list(map(self.to_monotonic_ns, realtimes, read_ns))
+        was_outdated = self._former and lags and read_ns[0] <= self._former[-1][0]
+        if was_outdated or min(lags, default=0) < 0 or max(lags, default=0) > SUSPICIOUS_LAG_NS:
+            instants = list(map(self.to_monotonic_ns, realtimes_ns, read_ns))
             lags = list(map(sub, read_ns, instants))
         return instants, lags
 
@@ -93,3 +97,82 @@ class ClockMap:
             if took_ns < best_ns:
                 best_ns, offset_ns = took_ns, before_ns + took_ns // 2 - realtime_ns
         return offset_ns, best_ns // 2 + 1
+
+
+class LagHistogram:
+    """Durations in bins whose edges are 9 % apart. Its memory does not grow."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[int]()
+        self._max_ns = 0
+        self._skip = 0
+
+    def add(self, lag_ns: int) -> None:
+        lag_ns = max(lag_ns, 0)
+        self._counts[int(log2(lag_ns + 1) * BINS_PER_OCTAVE)] += 1
+        self._max_ns = max(self._max_ns, lag_ns)
+
+    def sample(self, lags_ns: Sequence[int]) -> None:
+        """Count one in SAMPLED, from a place that moves on. The maximum is that of all."""
+        for lag_ns in lags_ns[self._skip :: SAMPLED]:
+            self.add(lag_ns)
+        self._skip = (self._skip - len(lags_ns)) % SAMPLED
+        self._max_ns = max(self._max_ns, max(lags_ns, default=0))
+
+    def summary_s(self) -> tuple[float, float, float] | None:
+        """Return the median, the p99 and the maximum. None if it is empty.
+
+        The maximum is exact. The others are upper edges of their bins, at most 9 % high.
+        """
+        if not self._counts:
+            return None
+        return self._percentile_ns(0.5) / 1e9, self._percentile_ns(0.99) / 1e9, self._max_ns / 1e9
+
+    def _percentile_ns(self, share: float) -> float:
+        left = ceil(share * self._counts.total())
+        for number in sorted(self._counts):
+            left -= self._counts[number]
+            if left <= 0:
+                break
+        return min(2 ** ((number + 1) / BINS_PER_OCTAVE) - 1, self._max_ns)
+
+
+@contextmanager
+def loop_lag() -> Iterator[LagHistogram]:
+    """Measure how late a 10 ms timer of gevent's loop is while the block runs.
+
+    libev rounds a wait up to whole milliseconds, so about 1 ms is the floor on an idle machine.
+    """
+    histogram = LagHistogram()
+
+    def watch() -> None:
+        while True:
+            due_ns = time.monotonic_ns() + int(TIMER_S * 1e9)
+            gevent.sleep(TIMER_S)
+            histogram.add(time.monotonic_ns() - due_ns)
+
+    timer = gevent.spawn(watch)
+    try:
+        yield histogram
+    finally:
+        timer.kill()
+
+
+@contextmanager
+def gc_pauses() -> Iterator[list[float]]:
+    """Collect the garbage collector's pauses, in seconds, while the block runs."""
+    pauses_s: list[float] = []
+    began_ns = 0
+
+    def notice(phase: str, _info: dict[str, Any]) -> None:
+        nonlocal began_ns
+        if phase == "start":
+            began_ns = time.monotonic_ns()
+        else:
+            pauses_s.append((time.monotonic_ns() - began_ns) / 1e9)
+
+    gc.callbacks.append(notice)
+    try:
+        yield pauses_s
+    finally:
+        gc.callbacks.remove(notice)

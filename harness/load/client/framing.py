@@ -15,10 +15,9 @@ CRLF = b"\r\n"
 BLANK_LINE = b"\r\n\r\n"
 # Where the last chunk begins: behind the CRLF of the chunk before it, or of the head.
 LAST_CHUNK_START = b"\r\n0"
-LAST_CHUNK = b"\r\n0\r\n\r\n"
-_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
-_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
-_PARTIAL_SIZE_LINE = re.compile(rb"(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?")
+# A chunk's size, from the CRLF of what is before it: the head or another chunk.
+_SIZE_LINE = re.compile(rb"\r\n([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_PARTIAL_SIZE_LINE = re.compile(rb"(?:\r(?:\n(?:[0-9a-fA-F]{1,15}[ \t]*(?:;[^\r\n]*)?\r?)?)?)?")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
 
 
@@ -42,9 +41,8 @@ class Framing:
         self._body_start = 0
         self._length: int | None = None
         self.is_chunked = False
-        self._is_irregular = False  # the chunks cannot be taken apart at once
         self.searched = 0
-        self._at = 0  # where the next head or chunk size line begins
+        self._at = 0  # where the next head begins, or the CRLF before the next chunk's size
         self._starts: list[int] = []  # the chunks' payloads in raw
         self._sizes: list[int] = []
         self._end = 0
@@ -54,16 +52,14 @@ class Framing:
 
         Raises FramingError; for a wrong chunk perhaps not before `check`.
         """
-        if self.is_chunked:
-            if self.raw.find(LAST_CHUNK_START, self.searched) < 0:
-                self.searched = max(self.searched, len(self.raw) - 2)
-                return False
-            return self._look_at_chunks()
-        if self.status is None and not self._read_head():
+        is_first = self.status is None
+        if is_first and not self._read_head():
             return False
         if self.is_chunked:
-            return self._look_at_chunks()
-        if self._length is not None:
+            if is_first or self.raw.find(LAST_CHUNK_START, self.searched) >= 0:
+                return self._walk_chunks()
+            self.searched = max(self.searched, len(self.raw) - 2)
+        elif self._length is not None:
             self._end = self._body_start + self._length
             self.is_complete = len(self.raw) >= self._end
         return self.is_complete
@@ -109,11 +105,11 @@ class Framing:
         known[self._body_start] = 0
         if self.is_complete:
             known[self._end] = before[-1]
-        try:
-            # Each read ended with a chunk, as they do where every event is one segment.
-            return [known[offset] for offset in raw_offsets]
-        except KeyError:
-            return [self._offset_in_chunks(offset, before) for offset in raw_offsets]
+        # Most reads end with a chunk, as they do where every event is one segment.
+        return [
+            known[offset] if offset in known else self._offset_in_chunks(offset, before)
+            for offset in raw_offsets
+        ]
 
     def _offset_in_chunks(self, offset: int, before: list[int]) -> int:
         number = bisect_left(self._starts, offset) - 1  # the last chunk whose payload starts before it
@@ -148,77 +144,30 @@ class Framing:
             name, value = name.strip().lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers, self.status, self._body_start = headers, int(status_line[2]), self._at
+        self._at = self.searched = self._body_start - len(CRLF)
         self.is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        self._length = None if self.is_chunked else self._stated_length(headers)
+        length = "0" if self.status in (204, 304) else headers.get("content-length")
+        if length is not None and not self.is_chunked:
+            if not (length.isascii() and length.isdigit()):
+                raise FramingError(f"Content-Length: {length[:60]} is no length")
+            self._length = int(length)
         tokens = headers.get("connection", "").lower()
         self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
 
-    def _stated_length(self, headers: Mapping[str, str]) -> int | None:
-        if self.status in (204, 304):
-            return 0
-        text = headers.get("content-length")
-        if text is None:
-            return None
-        values = {value.strip() for value in text.split(",")}
-        if len(values) != 1 or not (value := values.pop()).isascii() or not value.isdigit():
-            raise FramingError(f"Content-Length: {text[:60]} is no length")
-        return int(value)
-
-    def _look_at_chunks(self) -> bool:
-        """Return whether the last chunk is there, and not only something that looks like it."""
-        self.is_complete = self._take_apart() or self._walk_chunks()
-        self.searched = self._at - 2
-        return self.is_complete
-
-    def _take_apart(self) -> bool:
-        """Find all chunks in one pass. Returns False if this is not the end, or not that simple.
-
-        If every size is that of the bytes between two CRLFs, walking from size to size gives the same.
-        """
-        if self._is_irregular or not self.raw.endswith(LAST_CHUNK):
-            return False
-        with memoryview(self.raw) as view:
-            parts = bytes(view[self._body_start :]).split(CRLF)
-        heads, sizes = parts[:-3:2], list(map(len, parts[1:-3:2]))
-        meant = {head: int(head, 16) for head in set(heads) if _SIZE.fullmatch(head)}
-        # Tried once: a body that only looks ended again and again must not cost its square.
-        self._is_irregular = parts[-3] != b"0" or 0 in sizes or [meant.get(head) for head in heads] != sizes
-        if self._is_irregular:
-            return False
-        lengths = [len(head) + size + 4 for head, size in zip(heads, sizes, strict=True)]
-        begins = accumulate(lengths, initial=self._body_start)
-        self._starts = [begin + len(head) + 2 for begin, head in zip(begins, heads, strict=False)]
-        self._sizes, self._end = sizes, len(self.raw)
-        return True
-
     def _walk_chunks(self) -> bool:
         """Go on from size to size as far as the bytes go. Returns whether the last chunk is there."""
-        raw, length = self.raw, len(self.raw)
-        while self._at <= length:
-            # Each payload ends in CRLF, which may be the only part of it that has not come yet.
-            if self._starts and raw[self._at - 2 : self._at] != CRLF:
-                raise FramingError("a chunk is longer than it said")
-            line = _SIZE_LINE.match(raw, self._at)
-            if line is None:
-                self._check_partial_size()
-                return False
-            size, start = int(line[1], 16), line.end()
-            if size == 0:
-                return self._read_trailers(start)
-            self._starts.append(start)
+        raw, at = self.raw, self._at
+        while (line := _SIZE_LINE.match(raw, at)) and (size := int(line[1], 16)):
+            self._starts.append(line.end())
             self._sizes.append(size)
-            self._at = start + size + 2
-        return False
-
-    def _check_partial_size(self) -> None:
-        rest = bytes(self.raw[self._at : self._at + MAX_SIZE_LINE_BYTES + 2])
+            at = line.end() + size
+        self._at = self.searched = at
+        if line:
+            # Behind the last chunk come trailers, or at once the empty line that ends them.
+            end = raw.find(BLANK_LINE, line.end() - len(CRLF))
+            self.is_complete, self._end = end >= 0, end + len(BLANK_LINE)
+            return self.is_complete
+        rest = bytes(raw[at : at + MAX_SIZE_LINE_BYTES + 1])
         if not _PARTIAL_SIZE_LINE.fullmatch(rest) or len(rest) > MAX_SIZE_LINE_BYTES:
-            raise FramingError(f"not a chunk size: {rest[:30]!r}")
-
-    def _read_trailers(self, at: int) -> bool:
-        if self.raw[at : at + 2] == CRLF:
-            self._end = at + 2
-            return True
-        end = self.raw.find(BLANK_LINE, at)
-        self._end = end + len(BLANK_LINE)
-        return end >= 0
+            raise FramingError(f"not the end of a chunk and the size of the next: {rest[:30]!r}")
+        return False

@@ -1,21 +1,29 @@
-"""One user's side of HTTP/1.1: it sends a request and makes an exchange of whatever comes.
+"""One user's side of HTTP/1.1: connections, plain or TLS, that only stamp while an answer streams.
 
-A request is sent once more if the kept connection had just been closed. It decodes nothing and knows no
-engine. There are no proxies and no redirects.
+A libev watcher calls a plain function in gevent's hub for each read. The user's greenlet is woken once, at
+the end of the response. This decodes nothing and knows no engine. There are no proxies and no redirects.
 """
 
+import os
+import socket as names
+import ssl
 import time
-from typing import Self
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import gevent
+from gevent import get_hub
+from gevent import socket as gevent_socket
+from gevent.hub import Waiter
 
 from harness.contracts import Outcome
-from harness.load.client.connection import Connection, Endpoint, endpoint
+from harness.errors import UserError
 from harness.load.client.framing import FramingError
-from harness.load.client.receive import Receiver
+from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
 from harness.load.client.response import Exchange, ExchangeError, Response
-
-__all__ = ["Client", "Endpoint", "endpoint"]
 
 # A server that closed an idle connection just before our request reached it lets us know within a round
 # trip. One that breaks later may have worked on the request, and that is a failure: sending it again
@@ -23,20 +31,47 @@ __all__ = ["Client", "Endpoint", "endpoint"]
 CLOSED_BEFORE_S = 0.05
 
 
-def _was_closed_before(response: Response) -> bool:
-    """Return whether a broken connection was closed before the server can have worked on the request."""
-    if response.raw or response.sent_ns is None:
-        return False
-    return (response.closed_ns or time.monotonic_ns()) - response.sent_ns < CLOSED_BEFORE_S * 1e9
+@dataclass(frozen=True)
+class Endpoint:
+    """Where requests go. `tls` is shared by all connections: loading certificates takes long."""
+
+    host: str
+    port: int
+    path: str
+    host_header: str
+    tls: ssl.SSLContext | None
+    key: str | None = None
+
+
+def endpoint(base_url: str, key: str | None = None) -> Endpoint:
+    """Return the chat completions endpoint under `base_url`. Raises UserError for what cannot be sent."""
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as error:
+        raise UserError(f"base_url={base_url}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isascii():
+        raise UserError(f"base_url={base_url}: not a URL like http://127.0.0.1:8000/v1")
+    if key and not (key.isascii() and key.isprintable()):
+        raise UserError("the API key has characters that cannot stand in an HTTP header")
+    is_tls = parts.scheme == "https"
+    return Endpoint(
+        host=parts.hostname,
+        port=port or (443 if is_tls else 80),
+        path=parts.path.rstrip("/") + "/chat/completions" + (f"?{parts.query}" if parts.query else ""),
+        host_header=parts.netloc.rpartition("@")[2],
+        tls=ssl.create_default_context() if is_tls else None,
+        key=key or None,
+    )
 
 
 class Client:
     """One user's side: at most one connection, kept open between requests. A context manager."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
+        self.receiver = receiver
         self._endpoint = endpoint
-        self._receiver = receiver
-        self._connection: Connection | None = None
+        self._connection: _Connection | None = None
 
     def stream(self, body: bytes, request_id: str, timeout_s: float) -> Exchange:
         """POST a JSON body and block this greenlet until the response has ended or `timeout_s` has passed.
@@ -67,8 +102,7 @@ class Client:
             timer.close()
             if not response.framing.keeps_alive:
                 self.close()
-        arrivals_ns = self._receiver.arrivals_ns(response.stamps, response.read_ns)
-        return response.exchange(outcome, error, arrivals_ns, self._receiver.stamp_source)
+        return response.exchange(outcome, error, self.receiver)
 
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens another."""
@@ -81,11 +115,11 @@ class Client:
             try:
                 return self._connection.exchange(request, response)
             except ExchangeError as broken:
-                if broken.outcome != "reset" or not _was_closed_before(response):
+                if broken.outcome != "reset" or not response.was_closed_within(CLOSED_BEFORE_S):
                     raise
                 response.is_resent, response.closed_ns = True, None
         self.close()
-        self._connection = Connection(self._endpoint, self._receiver)
+        self._connection = _Connection(self._endpoint, self.receiver)
         return self._connection.exchange(request, response)
 
     def _head(self, length: int, request_id: str) -> bytes:
@@ -107,3 +141,150 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Connection:
+    """An open connection. It has one exchange at a time.
+
+    TLS runs over bytes that we move ourselves, so that the kernel's stamps survive it.
+    """
+
+    def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._socket = _connected(endpoint)
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            receiver.ask_for_stamps(self._socket)
+            if endpoint.tls:
+                self._shake_hands(endpoint.tls, endpoint.host)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def exchange(self, request: bytes, response: Response) -> None:
+        """Send `request` and block this greenlet until `response` is complete.
+
+        Raises ExchangeError, FramingError.
+        """
+        waiter = Waiter()
+        watcher = get_hub().loop.io(self._socket.fileno(), 1)
+
+        def end(*failure: Any) -> None:
+            watcher.stop()
+            if failure and response.closed_ns is None:
+                response.closed_ns = time.monotonic_ns()
+            self._receiver.end(partial(waiter.throw, *failure) if failure else partial(waiter.switch, None))
+
+        take = self._taking_records(response) if self._tls else response.add
+        watcher.start(self._receiver.reader(self._socket, take, end))
+        self._receiver.streams += 1
+        try:
+            if self._tls:
+                self._tls.write(request)
+                request = self._outgoing.read()
+            if response.sent_ns is None:  # else this is the second try, which counts from the first
+                response.sent_ns = time.monotonic_ns()
+            self._send(request, response)
+            waiter.get()
+        except OSError as error:
+            raise ExchangeError("reset", f"the connection broke: {error}") from error
+        finally:
+            self._receiver.streams -= 1
+            watcher.stop()
+            watcher.close()
+
+    def is_idle(self) -> bool:
+        """Return whether another request may be sent: it is open, and nothing came unasked."""
+        try:
+            data = self._receiver.read(self._socket)
+            return bool(data and self._tls) and self._decrypted(data) == (b"", False)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _taking_records(self, response: Response) -> Take:
+        def take(stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
+            try:
+                plain, is_closed = self._decrypted(data) if data else (b"", True)
+            except ssl.SSLError as error:
+                raise ExchangeError("protocol_error", f"TLS: {error}") from error
+            if plain and response.add(stamp, read_ns, plain):
+                return True
+            return is_closed and response.close(read_ns)
+
+        return take
+
+    def _decrypted(self, data: bytes | memoryview) -> tuple[bytes, bool]:
+        """Return all that the records so far hold, and whether the peer has said that it ends."""
+        assert self._tls
+        self._incoming.write(data)
+        plain = bytearray()
+        with suppress(ssl.SSLWantReadError):
+            with suppress(ssl.SSLZeroReturnError):
+                while more := self._tls.read(READ_BYTES):
+                    plain += more
+            return bytes(plain), True
+        return bytes(plain), False
+
+    def _send(self, data: bytes, response: Response | None = None) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                gevent_socket.wait_write(self._socket.fileno())
+            except OSError as error:
+                # A server may answer before it has read the request, and close: its answer counts.
+                if response and response.framing.is_complete:
+                    return
+                raise ExchangeError("reset", f"the connection broke while sending: {error}") from error
+
+    def _shake_hands(self, context: ssl.SSLContext, host: str) -> None:
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        try:
+            while not self._has_shaken_hands(self._tls):
+                gevent_socket.wait_read(self._socket.fileno())
+                with suppress(BlockingIOError):
+                    if not (data := self._receiver.read(self._socket)):
+                        raise ExchangeError("reset", "the server closed the connection")
+                    self._incoming.write(data)
+        except (OSError, ExchangeError) as error:  # ssl.SSLError is an OSError
+            raise ExchangeError("connect_error", f"TLS handshake: {error}") from error
+
+    def _has_shaken_hands(self, tls: ssl.SSLObject) -> bool:
+        is_done = False
+        with suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+            is_done = True
+        self._send(self._outgoing.read())
+        return is_done
+
+
+def _connected(endpoint: Endpoint) -> Any:
+    """Return a connected socket to the first address that answers. Raises ExchangeError."""
+    failure: object = "no address"
+    try:
+        addresses = gevent_socket.getaddrinfo(endpoint.host, endpoint.port, 0, names.SOCK_STREAM)
+    except OSError as error:
+        addresses, failure = [], error
+    for family, kind, _, _, address in addresses:
+        try:
+            with ExitStack() as stack:
+                socket = plain_socket(family, kind)
+                stack.callback(socket.close)
+                socket.setsockopt(names.IPPROTO_TCP, names.TCP_NODELAY, 1)
+                with suppress(BlockingIOError):
+                    socket.connect(address)
+                gevent_socket.wait_write(socket.fileno())
+                if number := socket.getsockopt(names.SOL_SOCKET, names.SO_ERROR):
+                    raise OSError(number, os.strerror(number))
+                stack.pop_all()
+                return socket
+        except OSError as error:  # of making the socket too: no such family here, no descriptor left
+            failure = error
+    raise ExchangeError("connect_error", f"{endpoint.host}:{endpoint.port}: {failure}")

@@ -3,19 +3,18 @@
 It knows no socket. It runs in gevent's hub while a stream runs, so it only appends.
 """
 
-from __future__ import annotations
-
 import time
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from harness.contracts import Outcome
 from harness.load.client.framing import LAST_CHUNK_START, Framing, FramingError
+from harness.load.client.receive import Receiver
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _NO_STAMP = bytes(16)
+_S = 1_000_000_000
 
 
 class ExchangeError(Exception):
@@ -46,7 +45,6 @@ class Exchange:
     end_ns: int
     outcome: Outcome
     error: str | None
-    stamp_source: Literal["kernel", "read"]
     is_resent: bool
 
 
@@ -65,7 +63,7 @@ class Response:
         self.is_resent = False
         self.raw = bytearray()
         self.framing = Framing(self.raw)
-        self._marks = array("q")  # four numbers of each read
+        self._marks = array("q")
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
         """Keep what arrived; nothing at the stream's end. Returns True once the response is complete.
@@ -88,20 +86,6 @@ class Response:
             return False
         return framing.advance()
 
-    @property
-    def stamps(self) -> array[int]:
-        found = array("q", bytes(len(self._marks) * 4))
-        found[0::2], found[1::2] = self._marks[0::4], self._marks[1::4]
-        return found
-
-    @property
-    def read_ns(self) -> array[int]:
-        return self._marks[2::4]
-
-    @property
-    def offsets(self) -> array[int]:
-        return self._marks[3::4]
-
     def close(self, now_ns: int) -> bool:
         """Note that the server has ended the connection. Returns whether that ends the response.
 
@@ -115,20 +99,23 @@ class Response:
         )
         raise ExchangeError("reset", f"the server closed the connection {where}")
 
-    def exchange(
-        self,
-        outcome: Outcome,
-        error: str | None,
-        arrivals_ns: Sequence[int],
-        source: Literal["kernel", "read"],
-    ) -> Exchange:
-        """Return what came of it. `arrivals_ns`: the reads' instants, made of `stamps` and `read_ns`."""
+    def was_closed_within(self, seconds: float) -> bool:
+        """Return whether the connection broke so soon after the sending, and before anything came."""
+        if self.raw or self.sent_ns is None:
+            return False
+        return (self.closed_ns or time.monotonic_ns()) - self.sent_ns < seconds * 1e9
+
+    def exchange(self, outcome: Outcome, error: str | None, receiver: Receiver) -> Exchange:
+        """Return what came of it, the instants of its reads as the receiver tells them."""
         try:
             self.framing.check()
         except FramingError as wrong:
             # What was wrong before it may have made the server's silence, or ours.
             if outcome in ("timeout", "reset"):
                 outcome, error = "protocol_error", str(wrong)
+        marks = self._marks
+        stamps_ns = [seconds * _S + rest for seconds, rest in zip(marks[0::4], marks[1::4], strict=True)]
+        arrivals_ns = receiver.arrivals_ns(stamps_ns, marks[2::4])
         last_ns = arrivals_ns[-1] if self.framing.is_complete and arrivals_ns else time.monotonic_ns()
         return Exchange(
             status=self.framing.status,
@@ -136,11 +123,10 @@ class Response:
             body=self.framing.body(),
             raw=self.raw,
             read_ns=arrivals_ns,
-            read_ends=self.framing.body_offsets(self.offsets),
+            read_ends=self.framing.body_offsets(marks[3::4]),
             sent_ns=self.sent_ns,
             end_ns=self.closed_ns or last_ns,
             outcome=outcome,
             error=error,
-            stamp_source=source,
             is_resent=self.is_resent,
         )

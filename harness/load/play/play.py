@@ -16,8 +16,8 @@ from typing import Any
 import gevent
 
 from harness.contracts import Load, LoadSummary, WorkerSummary
+from harness.load.client.clock import LagHistogram, gc_pauses, loop_lag
 from harness.load.client.http import Endpoint
-from harness.load.client.lag import GcPauses, LagHistogram, gc_pauses, loop_lag
 from harness.load.client.receive import Receiver
 from harness.load.limits import OTHER_FILES
 from harness.load.play import arrivals
@@ -48,11 +48,11 @@ def play(
     gc.collect()
     gc.freeze()
     began_cpu_s = time.process_time()
-    with gc_pauses() as pauses, loop_lag() as lag:
+    with gc_pauses() as pauses_s, loop_lag() as lag:
         started_ns = _play(traffic, runner, receiver, lag, on_progress, start_ns)
     if traffic.failure:
         raise traffic.failure
-    worker = _of_this_process(traffic, receiver, lag, pauses, time.process_time() - began_cpu_s)
+    worker = _of_this_process(traffic, receiver, lag, pauses_s, time.process_time() - began_cpu_s)
     return _summary(traffic, worker, started_ns)
 
 
@@ -237,7 +237,7 @@ def _summary(traffic: Traffic, worker: WorkerSummary, started_ns: int) -> LoadSu
 
 
 def _of_this_process(
-    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses: GcPauses, cpu_s: float
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, pauses_s: list[float], cpu_s: float
 ) -> WorkerSummary:
     is_kernel = receiver.stamp_source == "kernel"
     return WorkerSummary(
@@ -249,5 +249,5 @@ def _of_this_process(
         stamp_lag_s=receiver.lag.summary_s() if is_kernel else None,
         loop_lag_s=lag.summary_s(),
         cpu_s=cpu_s,
-        gc_pause_s=pauses.total_s,
+        gc_pause_s=sum(pauses_s),
     )

@@ -68,10 +68,10 @@ def slow_parse(response: bytes) -> tuple[str, bytes]:
             return ("complete" if is_whole else "unfinished"), body
         body += after[:wanted]
         end, rest = after[wanted : wanted + 2], after[wanted + 2 :]
+        if not b"\r\n".startswith(end):
+            return "wrong", body
         if len(end) < 2:
             return "unfinished", body
-        if end != b"\r\n":
-            return "wrong", body
 
 
 def fed(response: bytes, bounds: list[int]) -> tuple[str, Framing, array[int]]:
