@@ -12,22 +12,6 @@ from harness.errors import UserError
 OTHER_FILES = 64
 
 
-def check_files(starts: Iterable[PlannedStart]) -> None:
-    """Raise UserError if a closed loop needs more open files than a process may have here.
-
-    An open loop cannot know how many it will need: there, conversations wait, and are late.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        return
-    for start in starts:
-        for cell in start.cells:
-            has_server_here = start.deployment.terms.base_url is None
-            needed = files_needed(cell.load, has_server_here=has_server_here)
-            if needed > hard:
-                raise UserError(_message(cell.load, needed, hard, has_server_here=has_server_here))
-
-
 def raise_file_limit() -> int:
     """Take as many file descriptors as the system gives, for children too. Returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -45,10 +29,20 @@ def files_needed(load: Load, *, has_server_here: bool) -> int:
     return OTHER_FILES + (users if has_server_here else -(-users // load.workers))
 
 
-def _message(load: Load, needed: int, limit: int, *, has_server_here: bool) -> str:
-    users = max(1, limit - OTHER_FILES) * (1 if has_server_here else load.workers)
-    return (
-        f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this system allows "
-        f"{limit}; raise the limit (as root: `ulimit -n {needed}` in the shell that starts bench), or give "
-        f"load.concurrency={users} or less"
-    )
+def check_files(starts: Iterable[PlannedStart]) -> None:
+    """Raise UserError if a closed loop needs more open files than a process may have here.
+
+    An open loop cannot know how many it will need: there, conversations wait, and are late.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for start in starts if hard != resource.RLIM_INFINITY else ():
+        has_server_here = start.deployment.terms.base_url is None
+        for load in (cell.load for cell in start.cells):
+            needed = files_needed(load, has_server_here=has_server_here)
+            if needed > hard:
+                users = max(1, hard - OTHER_FILES) * (1 if has_server_here else load.workers)
+                raise UserError(
+                    f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this "
+                    f"system allows {hard}; raise the limit (as root: `ulimit -n {needed}` in the shell that "
+                    f"starts bench), or give load.concurrency={users} or less"
+                )

@@ -20,7 +20,7 @@ from harness.contracts import Load, LoadJob
 from harness.errors import UserError
 from harness.load.client.http import endpoint
 from harness.load.client.receive import Receiver
-from harness.load.play.traffic import Outlet, Traffic
+from harness.load.play.traffic import Traffic
 from harness.load.play.users import ConversationUser
 from scenarios import SCENARIOS
 
@@ -96,6 +96,10 @@ def _open(environment: Any) -> None:
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     ChatUser.lifetime.push(rows)
     ChatUser.traffic = traffic = Traffic(
-        job, SCENARIOS[job.scenario], ENGINES[job.engine], Outlet(lambda line: None, rows.write)
+        job,
+        SCENARIOS[job.scenario],
+        ENGINES[job.engine],
+        write_begun=lambda line: None,
+        write_row=rows.write,
     )
     ChatUser.lifetime.callback(traffic.alarm.close)

@@ -8,17 +8,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
 
 from harness.contracts import Load, LoadJob, LoadSummary
 from harness.errors import LoadError
-from harness.load import board, records
-from harness.load.board import Board
+from harness.load import records
 from harness.load.play.arrivals import longest_s
+from harness.load.play.window import Board, shared_board
 from harness.load.pulse import Progress, Pulse, together
 from harness.processes.running import supervised
 from harness.processes.supervise import Supervised
@@ -29,11 +29,10 @@ _SLACK_S = 150.0
 _SILENT_S = 120.0
 # TERM makes a load process write what it has; that takes a moment with many users.
 _GRACE_S = 10.0
-# How long to wait for the next line of one load process, and of each of several, which are asked in turn.
-_ALONE_S, _TURN_S = 1.0, 0.1
+# How long to wait for a line of each load process, one after the other.
+_ROUND_S = 1.0
 # From the word to the start: the workers look for it often, and users take a while to be made (4,000: 0.2 s).
 _LEAD_S, _LEAD_PER_USER_S = 0.05, 1e-4
-_log = logging.getLogger(__name__)
 
 
 def run_load(
@@ -51,46 +50,26 @@ def run_load(
     """
     log_path = directory / "load.log"
     try:
-        _play(job, directory, state_dir, on_progress, check)
+        with ExitStack() as stack:
+            board_path = directory / "load.board"
+            board = shared_board(board_path)
+            stack.callback(board_path.unlink)
+            workers = _started(job, directory, state_dir, log_path, stack)
+            _follow(workers, job.load, board, on_progress, check)
         records.gather(job, log_path)
         summary = records.read_summary(job)
+        assert summary is not None
+        return summary
     except BaseException:
-        _keep(job, log_path)
+        try:
+            records.gather(job, log_path)
+            if records.read_summary(job) is None:
+                records.append_lost(job)
+        except OSError as error:  # hides no other
+            logging.getLogger(__name__).error(
+                "%s: which requests were lost could not be written: %s", job.rows_path, error
+            )
         raise
-    assert summary is not None
-    return summary
-
-
-def _keep(job: LoadJob, log_path: Path) -> None:
-    """Put together what there is, with what was lost. A failure of that is logged, and hides no other."""
-    try:
-        records.gather(job, log_path)
-        if records.read_summary(job) is None:
-            records.append_lost(job)
-    except OSError as error:
-        _log.error("%s: which requests were lost could not be written: %s", job.rows_path, error)
-
-
-def _play(
-    job: LoadJob,
-    directory: Path,
-    state_dir: Path,
-    on_progress: Callable[[Progress], None],
-    check: Callable[[], None],
-) -> None:
-    job_path, log_path = directory / "job.json", directory / "load.log"
-    job_path.write_bytes(msgspec.json.encode(job))
-    # -P: a folder of the user's that is called as one of ours must not be imported instead.
-    command = [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)]
-    with ExitStack() as stack:
-        board_path = None
-        if job.load.workers > 1:
-            board_path = board.create(directory / "load.board", job.load.workers)
-            stack.callback(board_path.unlink)
-            command += ["--board", str(board_path)]
-        shared = stack.enter_context(Board(board_path))
-        workers = stack.enter_context(_started(job, command, state_dir, log_path))
-        _follow(workers, job.load, shared, on_progress, check)
 
 
 class _Worker:
@@ -108,7 +87,7 @@ class _Worker:
         self._summary_path = records.of_worker(job.summary_path, number)
         self._own_log_path, self._log_path = records.of_worker(log_path, number), log_path
         self._heard_s = time.monotonic()
-        self._lines = process.lines(timeout_s=_ALONE_S if job.load.workers == 1 else _TURN_S)
+        self._lines = process.lines(timeout_s=_ROUND_S / job.load.workers)
 
     def hear(self) -> None:
         """Wait a turn for its next line, or take note of its end.
@@ -116,56 +95,49 @@ class _Worker:
         Raises LoadError if the line is no pulse, if it ended badly, and if it has been silent for too long.
         """
         line = next(self._lines, "")
-        if line == "":
-            self.summary = self._summary_at_the_end()
-        elif line:
+        if line:
             self._heard_s, self.has_news = time.monotonic(), True
-            self.pulse = self._pulse(line)
+            try:
+                self.pulse = msgspec.json.decode(line, type=Pulse)
+            except msgspec.MsgspecError as error:
+                what = f"{self._name} said {line[:100]!r}, not its progress"
+                raise LoadError(f"{what}; see {self._log_path}") from error
+        elif line == "":
+            code = self.process.wait(_GRACE_S)
+            self.summary = records.read_whole(self._summary_path)
+            if code != 0 or self.summary is None:
+                lines = self._own_log_path.read_text(errors="replace").splitlines()
+                end = lines[-1][:300] if lines else "(empty)"
+                raise LoadError(f"{self._name} ended with code {code}; the end of {self._log_path}: {end}")
         elif time.monotonic() - self._heard_s > _SILENT_S:
             raise LoadError(f"{self._name} said nothing for {_SILENT_S:.0f} s; see {self._log_path}")
 
-    def _pulse(self, line: str) -> Pulse:
-        try:
-            return msgspec.json.decode(line, type=Pulse)
-        except msgspec.MsgspecError as error:
-            what = f"{self._name} said {line[:100]!r}, not its progress"
-            raise LoadError(f"{what}; see {self._log_path}") from error
 
-    def _summary_at_the_end(self) -> LoadSummary:
-        code = self.process.wait(_GRACE_S)
-        summary = records.read_whole(self._summary_path)
-        if code != 0 or summary is None:
-            lines = self._own_log_path.read_text(errors="replace").splitlines()
-            end = lines[-1][:300] if lines else "(empty)"
-            raise LoadError(f"{self._name} ended with code {code}; the end of {self._log_path}: {end}")
-        return summary
-
-
-@contextmanager
 def _started(
-    job: LoadJob, command: Sequence[str], state_dir: Path, log_path: Path
-) -> Iterator[list[_Worker]]:
-    """Start all workers. At the end of the block all are told to end first, then each is awaited."""
-    with ExitStack() as stack:
-        workers: list[_Worker] = []
-        for number in range(job.load.workers):
-            running = supervised(
-                [*command, "--worker", str(number)],
-                label=f"load of cell {job.cell}",
-                state_dir=state_dir,
-                log_path=records.of_worker(log_path, number),
-                grace_s=_GRACE_S,
-                pass_stdout=True,
-            )
-            try:
-                process = stack.enter_context(running)
-            except OSError as error:
-                raise LoadError(f"the load process cannot be started: {error}") from error
-            workers.append(_Worker(job, number, process, log_path))
+    job: LoadJob, directory: Path, state_dir: Path, log_path: Path, stack: ExitStack
+) -> list[_Worker]:
+    """Start all workers. When the stack is left, all are told to end first, then each is awaited."""
+    job_path = directory / "job.json"
+    job_path.write_bytes(msgspec.json.encode(job))
+    # -P: a folder of the user's that is called as one of ours must not be imported instead.
+    command = [sys.executable, "-P", "-m", "harness.load.worker", str(job_path)]
+    workers: list[_Worker] = []
+    for number in range(job.load.workers):
+        running = supervised(
+            [*command, "--board", str(directory / "load.board"), "--worker", str(number)],
+            label=f"load of cell {job.cell}",
+            state_dir=state_dir,
+            log_path=records.of_worker(log_path, number),
+            grace_s=_GRACE_S,
+            pass_stdout=True,
+        )
         try:
-            yield workers
-        finally:
-            _end(workers)
+            process = stack.enter_context(running)
+        except OSError as error:
+            raise LoadError(f"the load process cannot be started: {error}") from error
+        workers.append(_Worker(job, number, process, log_path))
+    stack.callback(_end, workers)
+    return workers
 
 
 def _end(workers: Sequence[_Worker]) -> None:
@@ -179,11 +151,14 @@ def _end(workers: Sequence[_Worker]) -> None:
 def _follow(
     workers: Sequence[_Worker],
     load: Load,
-    shared: Board,
+    board: Board,
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
 ) -> None:
-    """Hear the workers until all have ended. Raises LoadError, and what `check` raises."""
+    """Let the workers begin together, and hear them until all have ended.
+
+    Raises LoadError, and what `check` raises.
+    """
     limit_s = longest_s(load) + load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:
@@ -192,25 +167,19 @@ def _follow(
             if worker.summary and worker.summary.ended_by == "interrupted":
                 _end(workers)  # somebody ended it where it runs: the others alone are not the load
         check()
-        if shared.start_ns is None:
-            _start_once_ready(workers, load, shared)
-        elif all(worker.has_news for worker in running):
-            on_progress(_progress(workers))
+        if all(worker.has_news for worker in running):
+            if board.start_ns:
+                on_progress(_progress(workers))
+            else:
+                users = (load.concurrency or 0) / len(workers)
+                board.start_ns = time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9)
+            for worker in workers:
+                worker.has_news = False
         if time.monotonic() - began_s > limit_s:
             raise LoadError(f"the load did not end within {limit_s:.0f} s; see its log, load.log")
 
 
-def _start_once_ready(workers: Sequence[_Worker], load: Load, shared: Board) -> None:
-    if all(worker.pulse for worker in workers):
-        users = (load.concurrency or 0) / len(workers)
-        shared.start(time.monotonic_ns() + int((_LEAD_S + users * _LEAD_PER_USER_S) * 1e9))
-        for worker in workers:
-            worker.has_news = False
-
-
 def _progress(workers: Sequence[_Worker]) -> Progress:
-    for worker in workers:
-        worker.has_news = False
     pulses = [(worker.pulse, worker.summary is None) for worker in workers if worker.pulse]
     running = [pulse for pulse, is_running in pulses if is_running]
     return together(running, [pulse for pulse, is_running in pulses if not is_running])

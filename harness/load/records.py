@@ -7,7 +7,7 @@ number.
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from harness.contracts import BegunRow, EndedBy, LoadJob, LoadSummary, RequestRo
 
 Line = TypeVar("Line")
 Lag = tuple[float, float, float]
-_log = logging.getLogger(__name__)
+_COUNTS = ("users", "conversations_begun", "requests", "left_out", "cut_conversations", "cut_turns")
 
 
 def of_worker(path: str | Path, worker: int) -> Path:
@@ -72,27 +72,21 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
     The window ends with that of the first worker: from then on a part of the load is missing.
     """
     is_kernel = all(summary.stamp_source == "kernel" for summary in summaries)
+    uncertainty_ns = max(summary.clock_uncertainty_ns or 0 for summary in summaries)
     return LoadSummary(
         started_ns=min(summary.started_ns for summary in summaries),
         window_start_ns=min(summary.window_start_ns for summary in summaries),
         window_end_ns=min(summary.window_end_ns for summary in summaries),
         ended_ns=max(summary.ended_ns for summary in summaries),
         ended_by=_ended_by(summaries),
-        users=sum(summary.users for summary in summaries),
-        conversations_begun=sum(summary.conversations_begun for summary in summaries),
-        requests=sum(summary.requests for summary in summaries),
         stamp_source="kernel" if is_kernel else "read",
-        clock_uncertainty_ns=max(summary.clock_uncertainty_ns or 0 for summary in summaries)
-        if is_kernel
-        else None,
+        clock_uncertainty_ns=uncertainty_ns if is_kernel else None,
         stamp_lag_s=_worst(summary.stamp_lag_s for summary in summaries) if is_kernel else None,
         loop_lag_s=_worst(summary.loop_lag_s for summary in summaries),
+        workers=tuple(worker for summary in summaries for worker in summary.workers),
         cpu_s=sum(summary.cpu_s for summary in summaries),
         gc_pause_s=sum(summary.gc_pause_s for summary in summaries),
-        workers=tuple(worker for summary in summaries for worker in summary.workers),
-        left_out=sum(summary.left_out for summary in summaries),
-        cut_conversations=sum(summary.cut_conversations for summary in summaries),
-        cut_turns=sum(summary.cut_turns for summary in summaries),
+        **{name: sum(getattr(summary, name) for summary in summaries) for name in _COUNTS},
     )
 
 
@@ -126,24 +120,16 @@ def append_lost(job: LoadJob) -> int:
     when their process was last heard of. A damaged line is passed over. Doing it again adds nothing. Raises
     OSError.
     """
-    rows_path, begun_path = Path(job.rows_path), Path(job.begun_path)
     running: dict[str, BegunRow] = {}
-    ended_first: set[str] = set()
     heard_ns = 0
-    # In step, since both files grow together: little more is held than what was running.
-    for begun, ended in zip_longest(_read(begun_path, BegunRow), _read(rows_path, _Ended)):
-        if begun is not None:
-            heard_ns = max(heard_ns, begun.scheduled_ns)
-            if begun.request_id in ended_first:
-                ended_first.remove(begun.request_id)
-            else:
-                running[begun.request_id] = begun
-        if ended is not None:
-            heard_ns = max(heard_ns, ended.end_ns)
-            if running.pop(ended.request_id, None) is None:
-                ended_first.add(ended.request_id)
+    for begun in _read(Path(job.begun_path), BegunRow):
+        heard_ns = max(heard_ns, begun.scheduled_ns)
+        running[begun.request_id] = begun
+    for ended in _read(Path(job.rows_path), _Ended):
+        heard_ns = max(heard_ns, ended.end_ns)
+        running.pop(ended.request_id, None)
     if running:
-        with open(rows_path, "ab") as file:
+        with open(job.rows_path, "ab") as file:
             file.writelines(msgspec.json.encode(_lost(row, heard_ns)) + b"\n" for row in running.values())
     return len(running)
 
@@ -187,21 +173,15 @@ def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
             except msgspec.MsgspecError:
                 damaged += 1
     if damaged:
-        _log.warning("%s: lines that are damaged and were passed over: %d", path, damaged)
+        logging.getLogger(__name__).warning(
+            "%s: lines that are damaged and were passed over: %d", path, damaged
+        )
 
 
 def _remove_cut_line(path: Path) -> None:
-    """Shorten a file to its last newline, looking from its end."""
-    if not path.is_file():
-        return
-    with open(path, "r+b") as file:
-        end = file.seek(0, 2)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+    """Shorten a file to its last newline."""
+    if path.is_file() and path.stat().st_size:
+        with open(path, "r+b") as file:
+            with mmap(file.fileno(), 0) as whole:
+                end = whole.rfind(b"\n") + 1
+            file.truncate(end)

@@ -8,96 +8,139 @@ files that the job names. SIGINT and SIGTERM end it at once, with what there is 
 know the server's process or the plan.
 """
 
-from __future__ import annotations
-
 import argparse
+import logging
 import os
+import select
+import signal
 import sys
-import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.contracts import Engine, LoadJob, LoadSummary, Scenario
-from harness.errors import LoadError
-from harness.load.board import Board
-from harness.load.process import carry_out, interrupts, say
+from harness.contracts import LoadJob
+from harness.errors import BenchError, LoadError
+from harness.load.limits import raise_file_limit
+from harness.load.play.window import Board, shared_board
 from harness.load.pulse import Pulse
 from harness.load.records import of_worker
 from harness.whole_files import write_whole
 
-if TYPE_CHECKING:
-    from harness.load.play.traffic import Traffic
-
+ENDING = (signal.SIGINT, signal.SIGTERM)
 # How often to look whether the parent has written the start. It is written some time ahead.
 _LOOK_S = 0.005
 
 
-def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int) -> LoadSummary:
+def main(argv: list[str]) -> int:
+    """Play the job in the file argv[1]. Returns the exit code; a BenchError is one line on stderr."""
+    # Pending until `_interrupts`, so that none is missed during the imports.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    progress_fd = _take_stdout()
+    raise_file_limit()
+    # Our client is gevent's by construction; patching the standard library would only cost time.
+    os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="python -m harness.load.worker")
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--board", type=Path)
+    options = parser.parse_args(argv[1:])
+    try:
+        job = msgspec.json.decode(options.job.read_bytes(), type=LoadJob)
+        run_job(job, options.worker, options.board, progress_fd)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int) -> None:
     """Play a worker's share of a job, block until its last request has ended, and write rows and summary.
 
     A request of the window may run to its own timeout. Progress goes to the descriptor `progress_fd`.
     Raises what the scenario raises, UserError among it; the rows so far are written then too.
     """
     # These take most of the start, in which signals must already be held.
+    import gevent
+    from locust.env import Environment
+
+    from engines import ENGINES
     from harness.load.client.http import endpoint
     from harness.load.client.receive import Receiver
-    from harness.load.play.play import local_runner, play
-    from harness.load.play.traffic import Outlet, Traffic
-
-    scenario, engine = parts_of(job)
-    target = endpoint(job.base_url, os.environ.get(job.api_key_env))
-    with (
-        open(of_worker(job.rows_path, worker), "ab", buffering=0) as rows,
-        open(of_worker(job.begun_path, worker), "ab", buffering=0) as begun,
-        Board(board_path) as board,
-        Receiver() as receiver,
-    ):
-        traffic = Traffic(job, scenario, engine, Outlet(begun.write, rows.write), board, worker)
-        with interrupts(traffic.interrupt):
-            runner = local_runner(traffic, target, receiver)
-            with suppress(OSError):  # if nobody listens, the first pulse of the load finds out
-                say(progress_fd, Pulse())
-            start_ns = _awaited_start(traffic, board) if board_path else None
-            summary = play(traffic, receiver, runner, lambda pulse: say(progress_fd, pulse), start_ns)
-    write_whole(of_worker(job.summary_path, worker), msgspec.json.encode(summary))
-    return summary
-
-
-def _awaited_start(traffic: Traffic, board: Board) -> int:
-    """Block until the parent has written the start instant, or a signal ended the load before it."""
-    import gevent
-
-    while board.start_ns is None and not traffic.closed.is_set():
-        gevent.sleep(_LOOK_S)
-    return board.start_ns or time.monotonic_ns()
-
-
-def parts_of(job: LoadJob) -> tuple[Scenario, Engine]:
-    """Return a job's scenario and engine. Raises LoadError if this version has none of that name."""
-    from engines import ENGINES
+    from harness.load.play.play import play
+    from harness.load.play.traffic import Traffic
+    from harness.load.play.users import user_class
     from scenarios import SCENARIOS
 
     if job.scenario not in SCENARIOS or job.engine not in ENGINES:
         raise LoadError(f"no scenario {job.scenario} or no engine {job.engine} in this version")
-    return SCENARIOS[job.scenario], ENGINES[job.engine]
+    target = endpoint(job.base_url, os.environ.get(job.api_key_env))
+    board = shared_board(board_path) if board_path else Board()
+    with (
+        open(of_worker(job.rows_path, worker), "ab", buffering=0) as rows,
+        open(of_worker(job.begun_path, worker), "ab", buffering=0) as begun,
+        Receiver() as receiver,
+    ):
+        traffic = Traffic(
+            job,
+            SCENARIOS[job.scenario],
+            ENGINES[job.engine],
+            write_begun=begun.write,
+            write_row=rows.write,
+            board=board,
+            worker=worker,
+        )
+        with _interrupts(traffic.interrupt):
+            users = user_class(traffic, target, receiver)
+            runner = Environment(user_classes=[users]).create_local_runner()
+            with suppress(OSError):  # if nobody listens, the first pulse of the load finds out
+                _say(progress_fd, Pulse())
+            while board_path and not board.start_ns and not traffic.closed.is_set():
+                gevent.sleep(_LOOK_S)
+            on_progress = partial(_say, progress_fd)
+            summary = play(traffic, receiver, runner, on_progress, board.start_ns or None)
+    write_whole(of_worker(job.summary_path, worker), msgspec.json.encode(summary))
 
 
-def main(argv: list[str]) -> int:
-    """Play the job in the file argv[1]. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m harness.load.worker")
-    parser.add_argument("job", type=Path)
-    parser.add_argument("--worker", type=int, default=0)
-    parser.add_argument("--board", type=Path)
+def _take_stdout() -> int:
+    """Return a descriptor of this process's stdout. From now on, whoever else prints writes to stderr."""
+    # Our reader takes each line for JSON, and a print in a scenario or a library must not end the cell.
+    # Not undone at the end: what is printed on the way out must not come between either.
+    sys.stdout.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return descriptor
 
-    def work(progress_fd: int) -> None:
-        options = parser.parse_args(argv[1:])
-        job = msgspec.json.decode(options.job.read_bytes(), type=LoadJob)
-        run_job(job, options.worker, options.board, progress_fd)
 
-    return carry_out(work)
+def _say(descriptor: int, progress: Pulse) -> None:
+    """Write a line of progress. Raises OSError if nobody reads any more."""
+    # Drop the line rather than hold up every stream while nobody reads.
+    if select.select([], [descriptor], [], 0)[1]:
+        os.write(descriptor, msgspec.json.encode(progress) + b"\n")
+
+
+@contextmanager
+def _interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
+    """Call `on_signal` in gevent's loop for each SIGINT and SIGTERM that comes, or came while held.
+
+    Afterwards they are ignored: a load that has ended may say so undisturbed.
+    """
+    import gevent
+
+    handlers = [gevent.signal_handler(number, on_signal) for number in ENDING]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        for handler in handlers:
+            handler.cancel()
+        for number in ENDING:  # holding is not enough: threads that were made meanwhile do not hold them
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,14 @@ from math import inf, sqrt
 from random import Random
 from typing import NamedTuple
 
-from harness.contracts import Load
+from harness.contracts import Conversation, Load
+from harness.errors import UserError
 
 # Users that begin together are spread over at most this long, so that they do not run in step.
 STAGGER_S = 1.0
+# A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least, so
+# that the last of them is in it.
+LAST_GAP_S = 0.1
 
 
 class Phases(NamedTuple):
@@ -50,12 +54,67 @@ def longest_s(load: Load) -> float:
 def grace_s(load: Load, window_s: float) -> float:
     """Return the seconds in which conversations that began are finished once no other is to begin.
 
-    By default the window's length again. At a high rate that is over in a moment, so a request's time at
-    least."""
+    By default the window's length again, a request's time at least: at a high rate a window is over soon.
+    """
     return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
 
 
 # --- open loop -----------------------------------------------------------------------------------
+
+
+class Beginning(NamedTuple):
+    """A conversation to play, or without one the end of all.
+
+    `at`: of an open loop the point of its arrival, of a trace the seconds from the cell's start. `due_ns` is
+    the instant that follows from it. Both are None in a closed loop, where it is due once its user is free.
+    """
+
+    number: int
+    conversation: Conversation | None
+    at: float | None = None
+    due_ns: int | None = None
+
+
+def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker: int) -> Iterator[Beginning]:
+    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out, by
+    load.conversations or by themselves.
+
+    load.conversations counts those that are due in the window, over all workers.
+    """
+    if load.kind == "trace":
+        places = _traced(load, conversations)
+    else:
+        # Drawn apart from the conversations, so that each is what it is without the other.
+        drawn = points(load, Random(f"{seed} arrivals"))
+        places = ((point, next(conversations, None)) for point in drawn)
+    window_start_s = phases(load).window_start_s
+    counted = 0
+    for number, (at, conversation) in enumerate(places):
+        if load.conversations is not None and due_s(load, at) >= window_start_s:
+            if counted == load.conversations:
+                conversation = None
+            counted += 1
+        if conversation is None:
+            yield Beginning(number, None, at)
+            return
+        if number % load.workers == worker:
+            yield Beginning(number, conversation, at)
+
+
+def _traced(load: Load, conversations: Iterator[Conversation]) -> Iterator[tuple[float, Conversation | None]]:
+    """Yield the conversations of a trace at their own instants. The next would have come a mean gap later."""
+    last_s, gaps = 0.0, 0
+    for place, conversation in enumerate(conversations):
+        if conversation.arrival_s is None:
+            raise UserError("load.arrival=trace: the scenario has no arrival times; use scenario=trace")
+        last_s, gaps = conversation.arrival_s / load.speedup, place
+        yield last_s, conversation
+    yield last_s + max(LAST_GAP_S, last_s / gaps if gaps else 0.0), None
+
+
+def due_s(load: Load, at: float, window_end_s: float = inf) -> float:
+    """Return the seconds from the cell's start that a beginning's `at` stands for."""
+    return at if load.kind == "trace" else instant_s(load, at, window_end_s)
 
 
 class Stretch(NamedTuple):
@@ -82,21 +141,16 @@ class Stretch(NamedTuple):
 def stretches(load: Load, window_end_s: float) -> Iterator[Stretch]:
     """Yield the rate over a cell of an open loop. If the window has no end yet, the last stretch has none."""
     rate, steps = load.rate_per_s or 0.0, load.ramp_steps
-    if load.ramp_up_s and load.ramp == "linear":
-        yield Stretch(load.ramp_up_s, 0.0, rate)
-    elif load.ramp_up_s:
-        yield from (
-            Stretch(load.ramp_up_s / steps, level, level)
-            for level in (rate * (step + 1) / steps for step in range(steps))
-        )
+    up, down = [(0.0, rate)], [(rate, 0.0)]
+    if load.ramp == "steps":
+        levels = [rate * step / steps for step in range(steps + 1)]
+        up = [(level, level) for level in levels[1:]]
+        down = [(level, level) for level in reversed(levels[:-1])]
+    if load.ramp_up_s:
+        yield from (Stretch(load.ramp_up_s / len(up), *rates) for rates in up)
     yield Stretch(window_end_s - load.ramp_up_s, rate, rate)
-    if load.ramp_down_s and load.ramp == "linear":
-        yield Stretch(load.ramp_down_s, rate, 0.0)
-    elif load.ramp_down_s:
-        yield from (
-            Stretch(load.ramp_down_s / steps, level, level)
-            for level in (rate * (steps - 1 - step) / steps for step in range(steps))
-        )
+    if load.ramp_down_s:
+        yield from (Stretch(load.ramp_down_s / len(down), *rates) for rates in down)
 
 
 def points(load: Load, rng: Random) -> Iterator[float]:

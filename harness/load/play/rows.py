@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from harness.contracts import Message, Outcome, RequestRow, Turn
+from harness.contracts import BegunRow, Message, Outcome, RequestRow, Turn
 from harness.load.answer.chat import Decoded, classify
 from harness.load.client.response import Exchange
 
@@ -48,42 +48,29 @@ def masked(text: str, key: str | None) -> str:
 
 def outcome_of(exchange: Exchange, decoded: Decoded) -> tuple[Outcome, str | None]:
     """Return the transport's outcome, or an error that the server sent before it broke off."""
-    content_type = exchange.headers.get("content-type")
-    if exchange.outcome == "ok" and exchange.status is not None:
-        return classify(exchange.status, exchange.body, decoded, content_type)
-    if exchange.outcome == "reset" and exchange.status is not None:
+    if exchange.outcome in ("ok", "reset") and exchange.status is not None:
+        content_type = exchange.headers.get("content-type")
         outcome, error = classify(exchange.status, exchange.body, decoded, content_type)
-        if outcome in ("http_error", "server_error"):
+        if exchange.outcome == "ok" or outcome in ("http_error", "server_error"):
             return outcome, error
     return exchange.outcome, exchange.error
 
 
 def request_row(
-    *,
-    request_id: str,
-    worker: int,
-    user: int,
-    conversation: int,
-    turn_number: int,
-    turn: Turn,
-    scheduled_ns: int,
-    exchange: Exchange,
-    decoded: Decoded,
-    key: str | None,
-    keep_bytes: bool = False,
+    begun: BegunRow, exchange: Exchange, decoded: Decoded, key: str | None, keep_bytes: bool = False
 ) -> RequestRow:
     """Return the record of one request. `keep_bytes`: with the whole response as it came."""
     outcome, error = outcome_of(exchange, decoded)
     has_tokens = decoded.input_tokens is not None or decoded.output_tokens is not None
     return RequestRow(
-        request_id=request_id,
-        user=user,
-        conversation=conversation,
-        turn=turn_number,
+        request_id=begun.request_id,
+        user=begun.user,
+        conversation=begun.conversation,
+        turn=begun.turn,
         outcome=outcome,
         error=None if error is None else masked(error, key),
         http_status=exchange.status,
-        scheduled_ns=scheduled_ns,
+        scheduled_ns=begun.scheduled_ns,
         sent_ns=exchange.sent_ns,
         first_content_ns=decoded.chunk_ns[0] if decoded.chunk_ns else None,
         last_content_ns=decoded.chunk_ns[-1] if decoded.chunk_ns else None,
@@ -93,11 +80,11 @@ def request_row(
         output_tokens=decoded.output_tokens,
         cached_tokens=decoded.cached_tokens,
         token_source="server" if has_tokens else None,
-        max_tokens=turn.max_tokens,
+        max_tokens=begun.max_tokens,
         finish_reason=decoded.finish_reason,
         output_text=masked(decoded.text, key),
         reasoning_text=masked(decoded.reasoning, key),
-        worker=worker,
+        worker=begun.worker,
         is_resent=exchange.is_resent,
         raw_response=_raw(exchange, key, keep_bytes) if keep_bytes or outcome != "ok" else None,
     )

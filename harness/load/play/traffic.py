@@ -6,11 +6,8 @@ It runs under gevent, in one thread. It knows no socket and no Locust.
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from itertools import islice
-from math import inf
 from random import Random
 from typing import Any
 
@@ -22,7 +19,6 @@ from harness.contracts import (
     FEWEST_REQUESTS,
     LAST_REQUESTS,
     BegunRow,
-    Conversation,
     EndedBy,
     Engine,
     LoadJob,
@@ -31,23 +27,17 @@ from harness.contracts import (
     ScenarioOptions,
     Turn,
 )
-from harness.load.board import Board
 from harness.load.play import arrivals
-from harness.load.play.alarm import Alarm
-from harness.load.play.openloop import Beginning, OpenLoop, planned
-from harness.load.play.window import Window
+from harness.load.play.arrivals import Beginning
+from harness.load.play.waits import Alarm, OpenLoop
+from harness.load.play.window import Board, Window
 from harness.load.pulse import Recent
 
 # How often to look whether the first worker has decided. It does so at the same instant.
 _LOOK_S = 0.001
 
-
-@dataclass(frozen=True)
-class Outlet:
-    """Where the record goes: each takes one JSON line, of a BegunRow or a RequestRow."""
-
-    begun: Callable[[bytes], object]
-    row: Callable[[bytes], object]
+# Takes one JSON line.
+Write = Callable[[bytes], object]
 
 
 class Traffic:
@@ -64,7 +54,9 @@ class Traffic:
         job: LoadJob,
         scenario: Scenario,
         engine: Engine,
-        outlet: Outlet,
+        *,
+        write_begun: Write,
+        write_row: Write,
         board: Board | None = None,
         worker: int = 0,
     ) -> None:
@@ -74,42 +66,33 @@ class Traffic:
         self.board = board or Board()
         self.window = Window(job.load, worker, self.board)
         self.alarm = Alarm()
+        self._write_begun, self._write_row = write_begun, write_row
         self._engine = engine
         self._engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
         self.users: list[gevent.Greenlet] = []
-        self.conversations_begun = 0
-        self.cut_conversations = 0
-        self.cut_turns = 0
-        self._counted = 0
+        self.conversations_begun = self.cut_conversations = self.cut_turns = 0
+        self._counted = 0  # conversations that load.conversations counts
         self._playing = 0
         self._has_run_out = False
-        self.ok = 0
-        self.failed = 0
+        self.ok = self.failed = self.in_flight = 0
         self.failures: Counter[str] = Counter()  # by outcome
         self.recent = Recent(job.load)
-        self.in_flight = 0
         self.closed = Event()
         self.failure: BaseException | None = None
         self._last_failed: deque[bool] = deque(maxlen=LAST_REQUESTS)
-        self._conversations: Iterator[Conversation] = scenario.conversations(options, Random(job.seed))
+        self._conversations = scenario.conversations(options, Random(job.seed))
         is_open = job.load.kind != "closed"
         self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
-        self._outlet = outlet
 
     # --- when ------------------------------------------------------------------------------------
-
-    @property
-    def started_ns(self) -> int | None:
-        """Return when the cell began. None: Locust's own command line decides."""
-        return self.window.cell_start_ns
 
     def start(self, started_ns: int) -> None:
         """Fix the instants of the cell, which begins at `started_ns`."""
         self.window.begin(started_ns)
         if self.open_loop:
             load, seed = self.job.load, self.job.seed
-            self.open_loop.beginnings = planned(load, seed, self._conversations, self.worker)
+            self.open_loop.beginnings = arrivals.planned(load, seed, self._conversations, self.worker)
 
     def wait_until(self, due_ns: int) -> bool:
         """Block until an instant. Returns False if the traffic was closed before it."""
@@ -123,13 +106,10 @@ class Traffic:
         """Take in a user. Returns its number and when it begins in a closed loop."""
         number = self.worker + len(self.users) * self.job.load.workers
         self.users.append(user)
-        if self.started_ns is None or self.open_loop:  # Locust's own command line decides, or arrivals do
+        start_ns = self.window.cell_start_ns
+        if start_ns is None or self.open_loop:  # Locust's own command line decides, or arrivals do
             return number, time.monotonic_ns()
-        return number, self.started_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
-
-    def user_ends_ns(self, number: int) -> float:
-        """Return when a user begins no more requests. In an open loop the arrivals decide."""
-        return inf if self.open_loop else self.window.user_ends_ns(number)
+        return number, start_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
 
     def next_conversation(self) -> Beginning | None:
         """Return the next conversation, in open loop once it is due; None when none is to begin any more.
@@ -139,25 +119,27 @@ class Traffic:
         if self.closed.is_set() or self._has_run_out:
             return None
         begun = self.open_loop.take(len(self.users)) if self.open_loop else self._next_in_turn()
-        if begun is None or begun.conversation is None:
-            self._run_out(begun.due_ns if begun else None)
-            return None
-        self.conversations_begun += 1
-        self._playing += 1
-        return begun
+        if begun and begun.conversation:
+            self.conversations_begun += 1
+            self._playing += 1
+            return begun
+        if not self.closed.is_set():
+            self._has_run_out = True
+            if begun and begun.due_ns is not None:  # the window ends exactly then, however late we are
+                self.end_window("conversations", begun.due_ns)
+            self._finish()
+        return None
 
     def _next_in_turn(self) -> Beginning | None:
         """Return the next one of a closed loop. load.conversations is shared out among the workers."""
-        counts = time.monotonic_ns() >= self.window.start_ns
         load = self.job.load
-        if load.conversations is not None and counts:
+        if load.conversations is not None and time.monotonic_ns() >= self.window.start_ns:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):
                 return None
             self._counted += 1
         number = self.worker + self.conversations_begun * load.workers
         skipped = self.worker if self.conversations_begun == 0 else load.workers - 1
-        conversation = next(islice(self._conversations, skipped, None), None)
-        return Beginning(number, conversation) if conversation else None
+        return Beginning(number, next(islice(self._conversations, skipped, None), None))
 
     def conversation_ends(self, turns_left: int) -> None:
         """Note that a conversation has ended; `turns_left`: those that it still had, if we ended it."""
@@ -168,15 +150,6 @@ class Traffic:
         self._finish()
 
     # --- how it ends -----------------------------------------------------------------------------
-
-    def _run_out(self, due_ns: int | None) -> None:
-        """Note that no conversation is left to begin. `due_ns`: when the next would have been due."""
-        if self.closed.is_set():
-            return
-        self._has_run_out = True
-        if due_ns is not None:  # in open loop the window ends exactly then, however late we are
-            self.end_window("conversations", due_ns)
-        self._finish()
 
     def _finish(self) -> None:
         """End what can be ended once no conversation is left to begin.
@@ -203,13 +176,13 @@ class Traffic:
             ended_by = "conversations"
         self.window.end(ended_by, ended_ns)
         if ended_by == "conversations":
-            gevent.spawn(self._close_after_grace)
+            gevent.spawn(self._close_after_grace, ended_ns)
 
-    def _close_after_grace(self) -> None:
+    def _close_after_grace(self, ended_ns: int) -> None:
         """Let the conversations that began be finished, for up to load.grace."""
-        assert self.window.end_ns is not None
-        window_s = (self.window.end_ns - self.window.start_ns) / 1e9
-        self.wait_until(self.window.end_ns + arrivals.ns(arrivals.grace_s(self.job.load, window_s)))
+        window_s = max(0.0, (ended_ns - self.window.start_ns) / 1e9)
+        grace_ns = arrivals.ns(arrivals.grace_s(self.job.load, window_s))
+        self.wait_until(max(ended_ns, self.window.start_ns) + grace_ns)
         self.close("conversations")
 
     def close(self, ended_by: EndedBy) -> None:
@@ -241,28 +214,21 @@ class Traffic:
         """Return what this engine's requests hold beyond the common fields."""
         return self._engine.request_fields(turn, self._engine_options, self.job.fairness)
 
-    @contextmanager
-    def request_in_flight(self) -> Iterator[None]:
-        """Count a request as in flight while the block runs."""
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-
     def begin(self, row: BegunRow) -> None:
         """Write that a request is about to be sent, so that it is missed if this process dies."""
-        self._outlet.begun(msgspec.json.encode(row) + b"\n")
+        self.in_flight += 1
+        self._write_begun(msgspec.json.encode(row) + b"\n")
 
     def record(self, row: RequestRow) -> None:
         """Count a request that has ended, write its row, and close if too many of the last ones failed."""
+        self.in_flight -= 1
         if row.outcome == "ok":
             self.ok += 1
             self.recent.add(row)
         else:
             self.failed += 1
             self.failures[row.outcome] += 1
-        self._outlet.row(msgspec.json.encode(row) + b"\n")
+        self._write_row(msgspec.json.encode(row) + b"\n")
         if row.outcome != "cancelled":
             self._last_failed.append(row.outcome != "ok")
             self._check_failures()
@@ -276,5 +242,5 @@ class Traffic:
         failed = sum(self._last_failed)
         if failed > most * seen:
             logging.getLogger(__name__).error("stopped: %d of the last %d requests failed", failed, seen)
-            self.board.stop()
+            self.board.is_stopped = 1
             self.close("failures")

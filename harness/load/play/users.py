@@ -94,33 +94,24 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         self, number: int, turn_number: int, turn: Turn, history: list[Message], due_ns: int
     ) -> tuple[RequestRow, str]:
         """Send one turn and record it. Returns its row and the answer that goes back into the history."""
-        job = self.traffic.job
-        request_id = id_of(job.cell, number, turn_number)
-        body = request_body(job.model, turn, history, self.traffic.engine_fields(turn))
-        self.traffic.begin(
-            BegunRow(
-                request_id, self.traffic.worker, self.number, number, turn_number, due_ns, turn.max_tokens
-            )
-        )
-        with self.traffic.request_in_flight():
-            exchange = self.client.stream(body, request_id, job.load.timeout_s)
-        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
-        row = request_row(
-            request_id=request_id,
-            worker=self.traffic.worker,
+        traffic, job = self.traffic, self.traffic.job
+        body = request_body(job.model, turn, history, traffic.engine_fields(turn))
+        begun = BegunRow(
+            request_id=id_of(job.cell, number, turn_number),
+            worker=traffic.worker,
             user=self.number,
             conversation=number,
-            turn_number=turn_number,
-            turn=turn,
+            turn=turn_number,
             scheduled_ns=due_ns,
-            exchange=exchange,
-            decoded=decoded,
-            key=self.endpoint.key,
-            keep_bytes=job.load.keep_bytes,
+            max_tokens=turn.max_tokens,
         )
-        self.traffic.record(row)
+        traffic.begin(begun)
+        exchange = self.client.stream(body, begun.request_id, job.load.timeout_s)
+        decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
+        row = request_row(begun, exchange, decoded, self.endpoint.key, job.load.keep_bytes)
+        traffic.record(row)
         self._tell_locust(row, len(exchange.body))
-        is_scripted = self.traffic.is_scripted and turn.answer is not None
+        is_scripted = traffic.is_scripted and turn.answer is not None
         return row, (turn.answer or "") if is_scripted else decoded.text
 
     def _tell_locust(self, row: RequestRow, length: int) -> None:
@@ -146,7 +137,7 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
         self.back_off_s = min(self.back_off_s * 2, LAST_BACK_OFF_S)
 
     def _wait_until(self, due_ns: int) -> None:
-        if not self.traffic.wait_until(due_ns) or due_ns >= self.traffic.user_ends_ns(self.number):
+        if not self.traffic.wait_until(due_ns) or due_ns >= self.traffic.window.user_ends_ns(self.number):
             raise StopUser
 
 

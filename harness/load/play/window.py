@@ -1,24 +1,48 @@
-"""The window of a cell as one load process knows it: when it began, when and why it ended, what counts in it.
+"""The window of a cell as one load process knows it, and what the processes of a cell share about theirs.
 
-It ends by rules that are fixed before the run. Other instants follow from it. It asks no clock.
+A window ends by rules that are fixed before the run. This asks no clock and knows no request's content.
 """
 
+import ctypes
+import mmap
 from math import inf
+from pathlib import Path
 
 from harness.contracts import EndedBy, Load, RequestRow
-from harness.load.board import Board
 from harness.load.play import arrivals
-from harness.load.play.openloop import due_s
 
 # An instant for what will not come, as seconds from the start.
 _NEVER_S = 1e9
+MOST_WORKERS = 256  # as harness/settings/decoding.py has it
+
+
+class Board(ctypes.Structure):
+    """The few numbers that the load processes of one cell share, in a file that all of them map.
+
+    Each number has one writer, so nobody needs a lock and there are no messages.
+    """
+
+    _fields_ = (
+        ("start_ns", ctypes.c_int64),  # when all workers begin; 0 until the parent has written it
+        ("is_stopped", ctypes.c_int64),  # too many requests of one worker failed
+        ("steps", ctypes.c_int64),  # after how many steps the first worker has let the window go on
+        ("is_window_over", ctypes.c_int64),  # the first worker's window has ended
+        ("counts", ctypes.c_int64 * MOST_WORKERS),  # requests that each worker has counted
+    )
+
+
+def shared_board(path: Path) -> Board:
+    """Return the board in a file, which is made if there is none."""
+    with path.open("a+b") as file:
+        file.truncate(ctypes.sizeof(Board))
+        return Board.from_buffer(mmap.mmap(file.fileno(), 0))
 
 
 class Window:
     """One cell's window. `end_ns` and `ended_by` are None while it lasts."""
 
     def __init__(self, load: Load, worker: int, board: Board) -> None:
-        self.cell_start_ns: int | None = None
+        self.cell_start_ns: int | None = None  # None: Locust's own command line decides
         self.start_ns = 0  # conversations count from here on
         self.end_ns: int | None = None
         self.ended_by: EndedBy | None = None
@@ -37,24 +61,24 @@ class Window:
         """Return the instant of an open loop's beginning, as far as the window's end is known."""
         assert self.cell_start_ns is not None
         end_s = inf if self.end_ns is None else (self.end_ns - self.cell_start_ns) / 1e9
-        return self.cell_start_ns + arrivals.ns(min(due_s(self._load, at, end_s), _NEVER_S))
+        return self.cell_start_ns + arrivals.ns(min(arrivals.due_s(self._load, at, end_s), _NEVER_S))
 
     def user_ends_ns(self, number: int) -> float:
-        """Return when a closed loop's user begins no more requests: in a ramp-down at its turn."""
-        if self.end_ns is None or self.ended_by != "duration":
-            return inf  # it is not known yet, or all that began is to be finished
+        """Return when a user begins no more requests: in a closed loop's ramp-down at its turn."""
+        if self.end_ns is None or self.ended_by != "duration" or self._load.kind != "closed":
+            return inf  # it is not known yet, or all that began is to be finished, or the arrivals decide
         return self.end_ns + arrivals.ns(arrivals.user_ramps_down_s(self._load, number))
 
     def count(self, row: RequestRow) -> None:
         """Count a request that has ended, if it was sent in the window and bench did not end it."""
         at_ns = row.scheduled_ns if row.sent_ns is None else row.sent_ns
         if self.end_ns is None and at_ns >= self.start_ns and row.outcome != "cancelled":
-            self._board.count(self._worker)
+            self._board.counts[self._worker] += 1
 
     @property
     def has_enough(self) -> bool:
         """True once enough requests were sent in it and have ended, those of all workers together."""
-        return self._board.counted >= self._load.min_requests
+        return bool(sum(self._board.counts) >= self._load.min_requests)
 
     def end(self, ended_by: EndedBy, ended_ns: int) -> None:
         """End it. Only the first call counts."""
@@ -62,7 +86,7 @@ class Window:
             self.ended_by = ended_by
             self.end_ns = max(ended_ns, self.start_ns)
             if self._worker == 0:
-                self._board.end_window()
+                self._board.is_window_over = 1
 
     def goes_on_after(self, step: int) -> bool | None:
         """Return whether it goes on after its first `step` times load.duration, of which the last is over.
@@ -72,10 +96,10 @@ class Window:
         if self.end_ns is not None or step >= self._load.steps:
             return False
         if self._worker == 0:
-            if not self.has_enough:
-                self._board.go_on(step)
-                return True
-            return False
+            goes_on = not self.has_enough
+            if goes_on:
+                self._board.steps = step
+            return goes_on
         if self._board.steps >= step:
             return True
         return False if self._board.is_window_over else None

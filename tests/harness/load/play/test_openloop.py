@@ -13,8 +13,8 @@ from gevent.event import Event
 
 from harness.contracts import Conversation, Load
 from harness.errors import UserError
-from harness.load.play.arrivals import instant_s, points
-from harness.load.play.openloop import Beginning, OpenLoop, due_s, planned
+from harness.load.play.arrivals import Beginning, due_s, instant_s, planned, points
+from harness.load.play.waits import OpenLoop
 
 POISSON = Load(concurrency=None, rate_per_s=100, warmup_s=1.0, duration_s=None)
 TRACE = Load(concurrency=None, arrival="trace", warmup_s=0.0, duration_s=None)

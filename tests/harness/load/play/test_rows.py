@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 from timeline_server import CHUNKED, DONE, LAST_CHUNK, Link, answer, chunk, event, finish, serving
 
-from harness.contracts import Outcome, RequestRow, Turn
+from harness.contracts import BegunRow, Outcome, RequestRow
 from harness.load.answer.chat import decode
 from harness.load.client import http as client_module
 from harness.load.client.http import Client, endpoint
@@ -29,19 +29,9 @@ Play = Callable[[Link], object]
 
 
 def row_of(exchange: Exchange, keep_bytes: bool = False) -> RequestRow:
-    return request_row(
-        request_id="r",
-        worker=0,
-        user=0,
-        conversation=0,
-        turn_number=0,
-        turn=Turn((), max_tokens=8),
-        scheduled_ns=0,
-        exchange=exchange,
-        decoded=decode(exchange.body, exchange.read_ns, exchange.read_ends),
-        key=KEY,
-        keep_bytes=keep_bytes,
-    )
+    begun = BegunRow("r", worker=0, user=0, conversation=0, turn=0, scheduled_ns=0, max_tokens=8)
+    decoded = decode(exchange.body, exchange.read_ns, exchange.read_ends)
+    return request_row(begun, exchange, decoded, KEY, keep_bytes)
 
 
 @pytest.mark.parametrize("cell", ["007", "99999", "locust"])

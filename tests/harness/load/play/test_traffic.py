@@ -14,10 +14,8 @@ from timeline_server import Server
 from tiny_load import TinyEngine, TinyScenario
 
 from harness.contracts import BegunRow, Load, Outcome, RequestRow
-from harness.load import board
-from harness.load.board import Board
-from harness.load.play.traffic import Outlet, Traffic
-from harness.load.play.window import Window
+from harness.load.play.traffic import Traffic, Write
+from harness.load.play.window import Board, Window, shared_board
 
 S = 1_000_000_000
 ROW = RequestRow(
@@ -28,10 +26,23 @@ ROW = RequestRow(
 )  # fmt: skip
 
 
-def traffic(load: Load, worker: int = 0, outlet: Outlet | None = None, on: Board | None = None) -> Traffic:
+def traffic(
+    load: Load,
+    worker: int = 0,
+    begun: Write = lambda line: None,
+    row: Write = lambda line: None,
+    on: Board | None = None,
+) -> Traffic:
     job = job_of(Server(1), Path(), load)
-    outlet = outlet or Outlet(lambda line: None, lambda line: None)
-    made = Traffic(job, TinyScenario(), TinyEngine(), outlet, on, worker)  # type: ignore[arg-type]
+    made = Traffic(
+        job,
+        TinyScenario(),
+        TinyEngine(),  # type: ignore[arg-type]
+        write_begun=begun,
+        write_row=row,
+        board=on,
+        worker=worker,
+    )
     made.start(time.monotonic_ns())
     return made
 
@@ -54,10 +65,11 @@ def test_workers_of_a_closed_loop_share_out_the_conversations() -> None:
 def test_users_of_several_workers_have_numbers_and_instants_of_their_own() -> None:
     load = Load(concurrency=4, workers=2, ramp_up_s=8.0)
     made = traffic(load, 1)
-    assert made.started_ns is not None
+    started_ns = made.window.cell_start_ns
+    assert started_ns is not None
     users = [made.admit(gevent.getcurrent()) for _ in range(2)]
     assert [number for number, _ in users] == [1, 3]
-    assert [(begins_ns - made.started_ns) / S for _, begins_ns in users] == [2, 6]
+    assert [(begins_ns - started_ns) / S for _, begins_ns in users] == [2, 6]
 
 
 def test_the_window_ends_once_and_what_follows_does_not_change_why() -> None:
@@ -157,24 +169,22 @@ def test_a_window_with_too_few_requests_goes_on_by_whole_steps() -> None:
 
 
 def test_the_first_worker_decides_for_all_whether_the_window_goes_on(tmp_path: Path) -> None:
-    path = board.create(tmp_path / "board", 2)
     load = Load(concurrency=2, warmup_s=0.0, duration_s=1.0, min_requests=3, workers=2)
-    with Board(path) as one, Board(path) as two:
-        first, second = traffic(load, 0, on=one), traffic(load, 1, on=two)
-        sent(first, 1)
-        sent(second, 1)
-        waiting = gevent.spawn(second.goes_on_after, 1)
-        gevent.sleep(0.01)
-        assert not waiting.ready()
-        assert first.goes_on_after(1)
-        assert waiting.get(timeout=5)
-        sent(second, 1)  # three of both
-        assert not first.goes_on_after(2)
-        waiting = gevent.spawn(second.goes_on_after, 2)
-        gevent.sleep(0.01)
-        assert not waiting.ready()
-        first.end_window("duration", time.monotonic_ns())
-        assert waiting.get(timeout=5) is False
+    first, second = (traffic(load, worker, on=shared_board(tmp_path / "board")) for worker in (0, 1))
+    sent(first, 1)
+    sent(second, 1)
+    waiting = gevent.spawn(second.goes_on_after, 1)
+    gevent.sleep(0.01)
+    assert not waiting.ready()
+    assert first.goes_on_after(1)
+    assert waiting.get(timeout=5)
+    sent(second, 1)  # three of both
+    assert not first.goes_on_after(2)
+    waiting = gevent.spawn(second.goes_on_after, 2)
+    gevent.sleep(0.01)
+    assert not waiting.ready()
+    first.end_window("duration", time.monotonic_ns())
+    assert waiting.get(timeout=5) is False
 
 
 def recorded(share: float | None, *outcomes: Outcome) -> Traffic:
@@ -214,7 +224,7 @@ def test_more_failures_among_the_last_requests_than_their_share_end_it(
 def test_a_request_is_written_as_it_begins_and_as_it_ends() -> None:
     begun: list[bytes] = []
     ended: list[bytes] = []
-    made = traffic(Load(), outlet=Outlet(begun.append, ended.append))
+    made = traffic(Load(), begun=begun.append, row=ended.append)
     row = BegunRow("001-c0-t0", 0, 0, 0, 0, 7, 4)
     made.begin(row)
     assert [msgspec.json.decode(line, type=BegunRow) for line in begun] == [row]
