@@ -1,7 +1,4 @@
-"""What is measured: one row per metric, and the values of one cell.
-
-A percentile is given only where the count supports it. Knows no chart and no comparison.
-"""
+"""What is measured: one row per metric, and when a percentile is given. Knows no run, chart or comparison."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -16,17 +13,18 @@ from harness.errors import UserError
 PERCENTILES = (50, 90, 95, 99)
 # Gaps of one request are not independent: a percentile of gaps needs requests, too.
 REQUESTS_NEEDED = 5
+# A server that sends a chunk per token gives 1 (or a little less: an empty token has none).
+SEVERAL_TOKENS = 1.05
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`name` is the stored name (a distribution's values are `<name>.p50` ...); `better`: higher, lower or -.
+    """One quantity. `name` is the stored name; values of a distribution are `<name>.p50` and so on.
 
-    `shown_unit` and `shown_scale`: what a person reads is value * shown_scale. `needs_equal_lengths`: it
-    depends on how long the answers are, so it is no comparison where they have not the length asked for.
-    `may_be_small`: shown with two significant digits however small. `is_additive`: starts' values are
-    averaged and compared as they are, not by their logarithms; may be 0, or below. `words`: what a better
-    and a worse one is called.
+    What a person reads is value * shown_scale in shown_unit. `better`: higher, lower or -. `is_additive`:
+    starts are averaged and compared as they are, not by logarithms, since a value may be 0 or below.
+    `needs_equal_lengths`: it depends on how long the answers are, so it is withheld where they differ.
+    `may_be_small`: two significant digits are shown, however small. `words`: a better and a worse one.
     """
 
     name: str
@@ -45,33 +43,44 @@ class Metric:
     words: tuple[str, str] = ("faster", "slower")
 
 
-def _latency(name: str, title: str, formula: str, source: str, **more: Any) -> Metric:
-    return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
-
-
 _STAMPS = "client's stamps in requests.parquet"
 _USAGE = "the server's usage figures"
+_SLO = f"slo.* and {_STAMPS}"
+_CPU = "cpu_s of the server's process tree in host.parquet (10 Hz)"
 _ORIGIN = (
     "the origin is the moment it was sent in closed loop, the moment it was due in open loop and in a trace "
     "(coordinated omission)"
 )
-# A server that sends a chunk per token gives 1 (or a little less: an empty token has none).
-SEVERAL_TOKENS = 1.05
+_HIGHER, _FEWER = ("higher", "lower"), ("fewer", "more")
+
+
+def _latency(name: str, title: str, formula: str, source: str = _STAMPS, **more: Any) -> Metric:
+    return Metric(name, title, "s", "lower", formula, source, "ms", 1e3, is_distribution=True, **more)
+
+
+def _share(name: str, title: str, better: str, formula: str, source: str, words: tuple[str, str]) -> Metric:
+    return Metric(name, title, "share", better, formula, source, "%", 100.0, is_additive=True, words=words)
+
+
+def _tokens(name: str, title: str, formula: str, source: str = _USAGE) -> Metric:
+    return Metric(
+        name, title, "tokens", "-", formula, source, "tokens per request", is_additive=True,
+        words=("more", "fewer"),
+    )  # fmt: skip
+
 
 METRICS: tuple[Metric, ...] = (
     _latency(
         "ttft_s",
         "time to first token (TTFT)",
-        f"from a request's origin to its first chunk that bears content (text, reasoning or a tool call); "
-        f"{_ORIGIN}",
-        _STAMPS,
+        "from a request's origin to its first chunk that bears content (text, reasoning or a tool call); "
+        + _ORIGIN,
     ),
     _latency(
         "itl_s",
         "inter-chunk latency (ITL)",
         "gap between successive content chunks of a request; all gaps of all requests together; a chunk is "
         "not a token",
-        _STAMPS,
     ),
     _latency(
         "tpot_s",
@@ -83,14 +92,12 @@ METRICS: tuple[Metric, ...] = (
         "e2e_s",
         "end-to-end time (E2E)",
         f"from a request's origin to the end of the response body; {_ORIGIN}",
-        _STAMPS,
         needs_equal_lengths=True,
     ),
     _latency(
         "send_lag_s",
         "send lag",
         "sent - scheduled: how late the client was; in open loop a part of TTFT and E2E",
-        _STAMPS,
         is_additive=True,
         words=("earlier", "later"),
     ),
@@ -99,10 +106,9 @@ METRICS: tuple[Metric, ...] = (
         "output tokens per second",
         "tokens/s",
         "higher",
-        "output tokens that arrived in the window / its length; a request's tokens are spread "
-        "evenly over its "
-        "content chunks, so requests sent before the window count with their chunks in it; requests without "
-        "a token count (failed ones) are left out",
+        "output tokens that arrived in the window / its length; a request's tokens are spread evenly over "
+        "its content chunks, so requests sent before the window count with their chunks in it; requests "
+        "without a token count (failed ones) are left out",
         f"{_STAMPS}; {_USAGE}",
         "tokens/s",
     ),
@@ -117,17 +123,13 @@ METRICS: tuple[Metric, ...] = (
         digits=2,
         needs_equal_lengths=True,
     ),
-    Metric(
+    _share(
         "success_share",
         "success",
-        "share",
         "higher",
         "ok requests / all requests sent in the window",
         "outcomes in requests.parquet",
-        "%",
-        100.0,
-        is_additive=True,
-        words=("higher", "lower"),
+        _HIGHER,
     ),
     Metric(
         "goodput_per_s",
@@ -135,69 +137,44 @@ METRICS: tuple[Metric, ...] = (
         "requests/s",
         "higher",
         "requests sent in the window that met every SLO / its length; a failed request meets none",
-        "slo.* and client's stamps in requests.parquet",
+        _SLO,
         "requests/s",
         digits=2,
         is_additive=True,
         needs_equal_lengths=True,
-        words=("higher", "lower"),
+        words=_HIGHER,
     ),
-    Metric(
+    _share(
         "slo_share",
         "requests that met every SLO",
-        "share",
         "higher",
         "requests sent in the window that met every SLO / all requests sent in it",
-        "slo.* and client's stamps in requests.parquet",
-        "%",
-        100.0,
-        is_additive=True,
-        words=("higher", "lower"),
+        _SLO,
+        _HIGHER,
     ),
-    Metric(
+    _tokens(
         "input_tokens",
         "input tokens",
-        "tokens",
-        "-",
         "mean over the window's ok requests for which the server gave it",
-        _USAGE,
-        "tokens per request",
-        is_additive=True,
-        words=("more", "fewer"),
     ),
-    Metric(
+    _tokens(
         "output_tokens",
         "output tokens",
-        "tokens",
-        "-",
         "mean over the window's ok requests for which the server, or else load.tokenizer, gave it",
         f"{_USAGE}; tokenizer",
-        "tokens per request",
-        is_additive=True,
-        words=("more", "fewer"),
     ),
-    Metric(
+    _tokens(
         "cached_tokens",
         "cached tokens",
-        "tokens",
-        "-",
         "mean over the window's ok requests for which the server gave it",
-        _USAGE,
-        "tokens per request",
-        is_additive=True,
-        words=("more", "fewer"),
     ),
-    Metric(
+    _share(
         "cached_share",
         "prompt tokens from the prefix cache",
-        "share",
         "-",
         "cached tokens / input tokens of the window's ok requests for which the server gave both",
         _USAGE,
-        "%",
-        100.0,
-        is_additive=True,
-        words=("more", "fewer"),
+        ("more", "fewer"),
     ),
     Metric(
         "tokens_per_chunk",
@@ -218,14 +195,35 @@ METRICS: tuple[Metric, ...] = (
         "bytes",
         "lower",
         "highest sample from the cell's first to its last request; on a host: resident memory (RSS) of the "
-        "server's process tree, shared pages counted once per process; on a device: the server's "
-        "memory where "
-        "NVML attributes it, else all memory in use there",
+        "server's process tree, shared pages counted once per process; on a device: the server's memory "
+        "where NVML attributes it, else all memory in use there",
         "samples at 10 Hz in host.parquet or device.parquet",
         "GiB",
         2.0**-30,
         digits=2,
         words=("smaller", "larger"),
+    ),
+    Metric(
+        "cores_used",
+        "cores used",
+        "cores",
+        "-",
+        "processor time of the server's process tree from the window's first to its last sample / the time "
+        "between them",
+        _CPU,
+        "cores",
+        digits=2,
+        words=_FEWER,
+    ),
+    Metric(
+        "output_tokens_per_s_per_core",
+        "output tokens per second and core",
+        "tokens/s",
+        "higher",
+        "output_tokens_per_s / cores_used, of a server that computes on the host's processor",
+        f"output_tokens_per_s; {_CPU}",
+        "tokens/s per core",
+        words=("more", "less"),
     ),
     Metric(
         "energy_j_per_output_token",
@@ -271,12 +269,12 @@ LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 
 
 def metric_of(name: str) -> Metric:
-    """The row of a value's name, with or without its percentile."""
+    """Return the row of a value's name, with or without its percentile."""
     return BY_NAME[name.partition(".")[0]]
 
 
 def value_names() -> list[str]:
-    """Every value that a cell may have: of a distribution its percentiles (`ttft_s.p95`), else the metric."""
+    """Return the names of all values: percentiles of a distribution (`ttft_s.p95`), else the metric."""
     levels = [f".p{level}" for level in PERCENTILES]
     return [m.name + end for m in METRICS for end in (levels if m.is_distribution else [""])]
 
@@ -295,23 +293,31 @@ def check_metric_name(name: str, key: str) -> None:
     raise UserError(f"{key}={name}: no such metric; {would_do}")
 
 
+# --- values ----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Value:
-    """A cell's value of one metric, None where it is not defined, over n observations. `requests`: how many
-    requests they come from, where one request gives several (gaps)."""
+    """One value of a metric over n observations, None where it is not defined. `requests`: how many requests
+    they come from, where one request gives several (gaps)."""
 
     value: float | None
     n: int
     requests: int | None = None
 
 
+def is_percentile(name: str) -> bool:
+    """Return whether a value's name is that of a percentile (`ttft_s.p95`)."""
+    return ".p" in name
+
+
 def is_supported(percentile: int, n: int, requests: int | None = None) -> bool:
-    """Whether n observations, of that many requests where a request gives several, support a percentile."""
+    """Return whether n observations, of that many requests where one gives several, support a percentile."""
     return n >= timing.needed(percentile) and (requests is None or requests >= REQUESTS_NEEDED)
 
 
 def why_missing(name: str, n: int, requests: int | None = None) -> str:
-    """A sentence on why a value of this name is not shown, given its n."""
+    """Return a sentence on why a value of this name is not shown, given its n."""
     _, _, level = name.partition(".p")
     if n == 0:
         return "no observation"
@@ -321,14 +327,8 @@ def why_missing(name: str, n: int, requests: int | None = None) -> str:
     return f"p{level} needs n of {timing.needed(int(level))} or more{wants}, here n = {counted(n, requests)}"
 
 
-def is_percentile(name: str) -> bool:
-    """Whether a value's name is that of a percentile (`ttft_s.p95`)."""
-    return ".p" in name
-
-
 def why_no_mean(name: str, found: Sequence[Value]) -> str:
-    """A sentence on why the starts' values have no mean: some lack theirs, or, of the start with the most
-    observations, why all do."""
+    """Return why the starts' values have no mean: some lack theirs, or all do."""
     have = sum(value.value is not None for value in found)
     if have:
         verb = "has" if have == 1 else "have"
@@ -338,26 +338,23 @@ def why_no_mean(name: str, found: Sequence[Value]) -> str:
 
 
 def counted(n: int, requests: int | None = None) -> str:
-    """An n in words: `90`, or `90 of 10 requests`."""
+    """Return an n in words: `90`, or `90 of 10 requests`."""
     return f"{n:,}" if requests is None else f"{n:,} of {requests:,} request{'' if requests == 1 else 's'}"
 
 
-def percentile_values(name: str, observations: np.ndarray, requests: int | None = None) -> dict[str, Value]:
-    """Percentiles of a distribution (numpy's linear rule), None where the counts do not support one."""
+def percentile_values(name: str, observations: np.ndarray) -> dict[str, Value]:
+    """Return a distribution's percentiles (numpy's linear rule), None where n does not support one."""
     n = len(observations)
     return {
         f"{name}.p{level}": Value(
-            float(np.percentile(observations, level)) if is_supported(level, n, requests) else None,
-            n,
-            requests,
+            float(np.percentile(observations, level)) if is_supported(level, n) else None, n
         )
         for level in PERCENTILES
     }
 
 
 def value_of_start(windows: Sequence[Value]) -> Value:
-    """A start's value from its windows at one load: that of the only one, else their mean, None where one has
-    none; over all their observations."""
+    """Return a start's value from its windows at one load: their mean, None where one has none."""
     if len(windows) == 1:
         return windows[0]
     known = [each.value for each in windows if each.value is not None]
@@ -370,6 +367,6 @@ def value_of_start(windows: Sequence[Value]) -> Value:
 
 
 def mean_value(observations: np.ndarray) -> Value:
-    """The mean of the observations that are known, and their number."""
+    """Return the mean of the observations that are known, and their number."""
     known = observations[~np.isnan(observations)]
     return Value(float(known.mean()) if len(known) else None, len(known))

@@ -1,35 +1,51 @@
-"""Values of a group over its starts: what may stand side by side, with intervals.
+"""Values of a group over its starts: what may stand side by side, and what stands beside a mean.
 
-Goes by the values of cells (values.py) and by which deployments did equal work (equal_work.py).
+Beside the mean of three starts or more is its 95 % interval. A t interval of two would be 13 times as wide as
+they lie apart, so two have their range, as have blocks on a server that was not restarted, however many: they
+do not say how starts differ.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
 from reports.data.cells import Cell, Group
+from reports.data.chunks import quantile, together
 from reports.data.run import Run
 from reports.data.starts import memory_over_time
 from reports.measures.equal_work import work_of
-from reports.measures.metrics import Value, is_percentile, metric_of, value_of_start, why_no_mean
-from reports.measures.values import values_of
+from reports.measures.metrics import (
+    Value,
+    is_percentile,
+    is_supported,
+    metric_of,
+    value_of_start,
+    why_no_mean,
+)
+from reports.measures.values import gap_counts_of, values_of
 from reports.stats import intervals
 from reports.stats.family import STARTS_NEEDED
+
+BARS = (
+    "Bars: the mean's 95 % interval, by how much starts differ; of two, and of blocks on a server that "
+    "was not restarted, their range; of one nothing."
+)
 
 
 @dataclass(frozen=True)
 class Aggregate:
     """Starts' values of one metric: their mean (geometric unless the metric is additive), least and greatest,
     over k starts; n is the observations of those k together (of that many requests, where one gives several).
-    `interval`: the mean's, at 95 %, by how much starts differ; None for a single start.
 
-    A percentile is None unless every start that counts has it: a slow start is the one with few requests, and
-    leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
-    `is_of_starts`: each value is of a server of its own; else they are blocks on one that was not restarted,
-    and say nothing of how starts differ.
+    A percentile has a mean only if every start that counts has it: a slow start is the one with few requests,
+    and leaving it out would favour the fast ones. `why` says why there is no mean; None without a start.
+    `pooled`: in its place the percentile of all the starts' requests together, if these are enough. It has no
+    interval, since it does not say how starts differ.
+    `is_of_starts`: each value is of a server of its own, else they are blocks on one.
     """
 
     mean: float | None
@@ -42,23 +58,33 @@ class Aggregate:
     why: str | None = None
     interval: tuple[float, float] | None = None
     is_of_starts: bool = True
+    pooled: Value | None = None
+
+    @property
+    def pooled_over(self) -> str:
+        """How a pooled percentile is labelled: `pooled over 3 starts`."""
+        return f"pooled over {len(self.values)} {'starts' if self.is_of_starts else 'blocks'}"
 
 
 def aggregate(run: Run, group: Group, name: str) -> Aggregate:
-    """The value of a name over the group's starts that count; none where the group's answers have not the
-    length that it needs."""
+    """Return the value of a name over the group's starts that count. It is withheld where the answers have
+    not the length that it needs."""
     if why := withheld(run, group.key, name):
         return Aggregate(None, None, None, 0, 0, (), why=why)
-    return aggregate_of(run, group, name, list(by_start(run, group, name).values()))
+    found = aggregate_of(run, group, name, list(by_start(run, group, name).values()))
+    if found.mean is None and len(found.values) > 1 and is_percentile(name):
+        return replace(found, pooled=_pooled(run, group, name))
+    return found
 
 
 def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> Aggregate:
-    """The same of values of a name, one of each of the group's starts that count."""
+    """Return the same of values of a name, one of each of the group's starts that count."""
     by_start = tuple(value.value for value in found)
     used = [value for value in found if value.value is not None]
+    is_restarted = run.is_restarted(group.deployment)
     if not used or (is_percentile(name) and len(used) < len(found)):
         why = why_no_mean(name, found) if found else None
-        return Aggregate(None, None, None, 0, 0, by_start, why=why)
+        return Aggregate(None, None, None, 0, 0, by_start, why=why, is_of_starts=is_restarted)
     known = [value for value in by_start if value is not None]
     requests = [value.requests for value in used if value.requests is not None]
     # A value of 0 has no logarithm: such means are as additive ones.
@@ -73,12 +99,28 @@ def aggregate_of(run: Run, group: Group, name: str, found: Sequence[Value]) -> A
         values=by_start,
         requests=sum(requests) if requests else None,
         interval=estimate.interval() if len(known) > 1 else None,
-        is_of_starts=run.is_restarted(group.deployment),
+        is_of_starts=is_restarted,
     )
 
 
+def _pooled(run: Run, group: Group, name: str) -> Value | None:
+    """Return a percentile over all requests of a group's starts; None where they are too few. Gaps are
+    counted in bins 1.6 % wide."""
+    base, _, level = name.partition(".p")
+    share, requests = int(level) / 100, None
+    if base == "itl_s":
+        gaps = together(gap_counts_of(run, cell.number) for cell in group.counted)
+        n, requests = gaps.n, int(gaps.requests.sum())
+        value = quantile(gaps.counts, share)
+    else:
+        seconds = np.concatenate([run.observations(cell.number, base) for cell in group.counted])
+        n = len(seconds)
+        value = float(np.quantile(seconds, share)) if n else None
+    return Value(value, n, requests) if is_supported(int(level), n, requests) else None
+
+
 def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
-    """The value of a name of each start that counts, by its repeat: over all its windows at that load."""
+    """Return the value of a name of each start that counts, by its repeat, over all its windows there."""
     return {
         cells[0].planned.repeat: value_of_start(
             [values_of(run)[cell.number].get(name, Value(None, 0)) for cell in cells]
@@ -88,29 +130,26 @@ def by_start(run: Run, group: Group, name: str) -> dict[int, Value]:
 
 
 def withheld(run: Run, key: tuple[str, str, str], name: str) -> str | None:
-    """Why a value is not offered for the cells of this key (deployment, scenario, load); None: it is."""
+    """Return why a value is not offered for the cells of this key; None if it is."""
     return work_of(run).per_token_only.get(key) if metric_of(name).needs_equal_lengths else None
 
 
 def unit_of(run: Run, name: str) -> str:
-    """A value's unit as it is shown; of a cost the currency of the run's own price."""
+    """Return a value's unit as it is shown; of a cost the currency of the run's own price."""
     metric, price = metric_of(name), run.record.price
     return price.currency if metric.unit == "price.currency" and price else metric.shown_unit
 
 
-BARS = (
-    "Bars: the mean's 95 % interval, by how much starts differ; of two, and of blocks on a server that "
-    "was not restarted, their range; of one nothing."
-)
+# --- what stands beside a mean ---------------------------------------------------------------------
 
 
 def has_interval(found: Aggregate) -> bool:
-    """Whether enough starts have the value for an interval that says something."""
+    """Return whether enough starts have the value for an interval that says something."""
     return found.is_of_starts and found.k >= STARTS_NEEDED and found.interval is not None
 
 
 def span(found: Aggregate) -> tuple[float, float] | None:
-    """Low and high end of what is shown beside the mean; None for fewer than two values."""
+    """Return the low and high end of what is shown beside the mean; None for fewer than two values."""
     if has_interval(found):
         return found.interval
     if found.k < 2 or found.low is None or found.high is None:
@@ -119,16 +158,22 @@ def span(found: Aggregate) -> tuple[float, float] | None:
 
 
 def shorter_half(found: Aggregate) -> float:
-    """From the mean to the nearer end of its interval: the uncertainty that its digits are cut to; 0 where
-    there is no interval."""
+    """Return the way from the mean to its interval's nearer end, which its digits are cut to; 0 without."""
     if not has_interval(found) or found.interval is None or found.mean is None:
         return 0.0
     low, high = found.interval
     return min(found.mean - low, high - found.mean)
 
 
-def cell_row(run: Run, cell: Cell) -> dict[str, Any]:
-    """Of `Run.cells`: by column; a completed cell's values too."""
+# --- rows of a run's frames ------------------------------------------------------------------------
+
+
+def cells_frame(run: Run) -> pd.DataFrame:
+    """Return a row per planned cell: what it is, its status and validity, and a column per value."""
+    return pd.DataFrame([_cell_row(run, cell) for cell in run.planned_cells])
+
+
+def _cell_row(run: Run, cell: Cell) -> dict[str, Any]:
     deployment = cell.start.deployment
     return {
         "number": cell.number,
@@ -150,8 +195,12 @@ def cell_row(run: Run, cell: Cell) -> dict[str, Any]:
     }
 
 
-def start_row(run: Run, record: StartRecord) -> dict[str, Any]:
-    """Of `Run.starts`: by column."""
+def starts_frame(run: Run) -> pd.DataFrame:
+    """Return a row per start that was begun: its status, launch time and memory."""
+    return pd.DataFrame([_start_row(run, record) for record in run.start_records])
+
+
+def _start_row(run: Run, record: StartRecord) -> dict[str, Any]:
     memory = memory_over_time(run, record)
     return {
         "name": record.name,
@@ -166,13 +215,3 @@ def start_row(run: Run, record: StartRecord) -> dict[str, Any]:
         "baseline_bytes": record.baseline_bytes,
         "after_bytes": record.after_bytes,
     }
-
-
-def cells_frame(run: Run) -> pd.DataFrame:
-    """Return a row per planned cell: what it is, its status and validity, and a column per value."""
-    return pd.DataFrame([cell_row(run, cell) for cell in run.planned_cells])
-
-
-def starts_frame(run: Run) -> pd.DataFrame:
-    """Return a row per start that was begun: its status, launch time and memory."""
-    return pd.DataFrame([start_row(run, record) for record in run.start_records])

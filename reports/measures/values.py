@@ -10,6 +10,7 @@ import numpy as np
 from reports.data import tables
 from reports.data.cells import Cell, arrival_cv
 from reports.data.chunks import NO_GAPS, ChunkTotals, GapCounts, chunk_totals
+from reports.data.machine import server_cores
 from reports.data.run import Run, once
 from reports.data.starts import memory_over_time
 from reports.data.tables import floats
@@ -23,8 +24,8 @@ WORKERS = min(4, len(os.sched_getaffinity(0)))
 
 @dataclass(frozen=True)
 class Measured:
-    """What a completed cell came to. `chunk_rate_per_s`: content chunks per second of one stream while it
-    runs. `steadiness` is None without a window. `gap_counts`: see gap_counts_of."""
+    """What a completed cell came to. `chunk_rate_per_s`: content chunks per second of one running stream.
+    `steadiness` is None without a window."""
 
     values: dict[str, Value]
     chunk_rate_per_s: float | None
@@ -32,23 +33,12 @@ class Measured:
     gap_counts: GapCounts
 
 
-def totals_of(run_dir: Path, cell: Cell) -> ChunkTotals:
-    """What a cell's chunks come to: all that is read of its lists. May run beside others."""
-    summary = cell.summary if cell.window_s is not None else None
-    window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
-    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, _gap_levels)
-
-
-def _gap_levels(gaps: int, requests: int) -> list[int]:
-    return [level for level in PERCENTILES if is_supported(level, gaps, requests)]
-
-
 @once
 def measured_of(run: Run) -> dict[int, Measured]:
     """Return what each completed cell came to, by its number. Reads their chunks side by side."""
     completed = [cell for cell in run.planned_cells if cell.status == "completed"]
     with ThreadPoolExecutor(WORKERS) as pool:
-        totals = pool.map(lambda cell: totals_of(run.path, cell), completed)
+        totals = pool.map(lambda cell: _totals(run.path, cell), completed)
         return {
             cell.number: _measured(run, cell, found) for cell, found in zip(completed, totals, strict=True)
         }
@@ -61,45 +51,40 @@ def values_of(run: Run) -> dict[int, dict[str, Value]]:
 
 
 def gap_counts_of(run: Run, number: int) -> GapCounts:
-    """Return a cell's gaps between content chunks counted in bins, by turn and by time in the window.
-
-    None of a cell that was not completed. `gap_counts.together` adds those of several cells, `quantile`
-    reads them.
-    """
+    """Return a cell's gaps between content chunks counted in bins by turn; none of a cell not completed."""
     found = measured_of(run)
     return found[number].gap_counts if number in found else NO_GAPS
 
 
+def _totals(run_dir: Path, cell: Cell) -> ChunkTotals:
+    summary = cell.summary if cell.window_s is not None else None
+    window_ns = (summary.window_start_ns, summary.window_end_ns) if summary else None
+    return chunk_totals(tables.chunk_batches(run_dir, cell.number), window_ns, _gap_levels)
+
+
+def _gap_levels(gaps: int, requests: int) -> list[int]:
+    return [level for level in PERCENTILES if is_supported(level, gaps, requests)]
+
+
 def _measured(run: Run, cell: Cell, totals: ChunkTotals) -> Measured:
-    """All values of a completed cell."""
     steadiness = _steadiness(run, cell, totals)
     values = _distributions(run, cell, totals) | _means(run, cell) | _rates(steadiness)
     values["tokens_per_chunk"] = Value(
         totals.tokens / totals.chunks if totals.chunks else None, totals.chunks, totals.counted_requests
     )
-    start = run.start_of(cell)
-    launch_s = start.launch_s if start else None
-    values["launch_s"] = Value(launch_s, int(launch_s is not None))
-    values["memory_peak_bytes"] = _peak_in(run, cell)
-    values |= _energy_and_cost(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
+    values |= _of_server(run, cell, values["output_tokens_per_s"]) | slo.slo_values(run, cell)
     chunk_rate_per_s = totals.counts.n / totals.streamed_s if totals.streamed_s > 0 else None
     return Measured(values, chunk_rate_per_s, steadiness, totals.counts)
 
 
 def _distributions(run: Run, cell: Cell, totals: ChunkTotals) -> dict[str, Value]:
-    values: dict[str, Value] = {}
+    gaps, requests = totals.counts.n, int(totals.counts.requests.sum())
+    found = totals.gap_percentiles_s
+    values = {f"itl_s.p{level}": Value(found.get(level), gaps, requests) for level in PERCENTILES}
     for metric in METRICS:
-        if metric.name == "itl_s":
-            values |= _gap_percentiles(totals)
-        elif metric.is_distribution:
+        if metric.is_distribution and metric.name != "itl_s":
             values |= percentile_values(metric.name, run.observations(cell.number, metric.name))
     return values
-
-
-def _gap_percentiles(totals: ChunkTotals) -> dict[str, Value]:
-    n, requests = totals.counts.n, int(totals.counts.requests.sum())
-    found = totals.gap_percentiles_s
-    return {f"itl_s.p{level}": Value(found.get(level), n, requests) for level in PERCENTILES}
 
 
 def _means(run: Run, cell: Cell) -> dict[str, Value]:
@@ -112,7 +97,7 @@ def _means(run: Run, cell: Cell) -> dict[str, Value]:
 
 
 def share_of_tokens(cached: np.ndarray, given: np.ndarray) -> Value:
-    """Cached tokens per input token over the requests that have both (NaN: not told)."""
+    """Return cached tokens per input token over the requests that have both (NaN: not told)."""
     both = ~np.isnan(cached) & ~np.isnan(given)
     total = float(given[both].sum())
     return Value(float(cached[both].sum()) / total if total else None, int(both.sum()))
@@ -145,17 +130,25 @@ def _rates(found: Steadiness | None) -> dict[str, Value]:
     }
 
 
-def _energy_and_cost(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
+    """What the server took for it: start-up, memory, cores, energy and money."""
+    start, speed = run.start_of(cell), tokens_per_s.value
+    launch_s = start.launch_s if start else None
+    cores = server_cores(run, cell)
+    is_on_host = start is not None and start.memory_kind == "host"
+    per_core = speed / cores if speed is not None and cores and is_on_host else None
     price, devices = energy.price_of(run), energy.devices_of(run, cell)
     return {
-        "energy_j_per_output_token": energy.energy_per_token(energy.power_in(run, cell), tokens_per_s.value),
-        "cost_per_million_output_tokens": energy.cost_per_million(
-            price, devices, tokens_per_s.value, tokens_per_s.n
-        ),
+        "launch_s": Value(launch_s, int(launch_s is not None)),
+        "memory_peak_bytes": _peak(run, cell),
+        "cores_used": Value(cores, len(run.window_samples(run.host, cell)) if cores is not None else 0),
+        "output_tokens_per_s_per_core": Value(per_core, tokens_per_s.n if per_core is not None else 0),
+        "energy_j_per_output_token": energy.energy_per_token(energy.power_in(run, cell), speed),
+        "cost_per_million_output_tokens": energy.cost_per_million(price, devices, speed, tokens_per_s.n),
     }
 
 
-def _peak_in(run: Run, cell: Cell) -> Value:
+def _peak(run: Run, cell: Cell) -> Value:
     summary, start = cell.summary, run.start_of(cell)
     if summary is None or start is None:
         return Value(None, 0)

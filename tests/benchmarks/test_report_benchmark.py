@@ -10,6 +10,7 @@ from places import ROOT
 
 from harness.errors import UserError
 from reports import open_run
+from reports.measures.values import gap_counts_of, values_of
 
 BENCHMARKS = str(ROOT / "benchmarks")
 
@@ -44,7 +45,7 @@ def test_a_made_run_has_its_cells_requests_and_chunks(made):
     assert len(made.requests) == 800
     ok = made.requests[made.requests["outcome"] == "ok"]
     assert 0 < len(ok) <= 800
-    gaps = made.gap_counts(0)
+    gaps = gap_counts_of(made, 0)
     assert gaps.n == 19 * int(gaps.requests.sum())
     assert gaps.turns == 5
 
@@ -52,8 +53,8 @@ def test_a_made_run_has_its_cells_requests_and_chunks(made):
 def test_a_made_run_has_samples_of_all_kinds(made):
     for frame in (made.host, made.device, made.server):
         assert set(frame["start"]) == {record.name for record in made.start_records}
-    assert made.values[0]["output_tokens_per_s"].value > 0
-    assert made.values[0]["memory_peak_bytes"].value > 0
+    assert values_of(made)[0]["output_tokens_per_s"].value > 0
+    assert values_of(made)[0]["memory_peak_bytes"].value > 0
 
 
 def test_a_made_run_is_stored_as_cells_are(made):

@@ -33,7 +33,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.data.cells import load_family, load_labels, load_level
 from reports.data.starts import memory_over_time
-from reports.measures.over_starts import aggregate, cells_frame
+from reports.measures.over_starts import aggregate, cells_frame, starts_frame
 from reports.measures.values import values_of
 
 T0 = 102 * S
@@ -50,14 +50,14 @@ def test_a_directory_without_a_run_is_one_line(tmp_path):
 
 
 def test_every_planned_cell_has_a_row(full):
-    assert len(full.cells) == 16
-    assert full.cells["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}
-    assert len(full.starts) == 8
+    assert len(cells_frame(full)) == 16
+    assert cells_frame(full)["status"].value_counts().to_dict() == {"completed": 15, "failed": 1}
+    assert len(starts_frame(full)) == 8
     assert len(full.groups) == 8
 
 
 def test_a_failed_cell_has_its_reason_and_no_values(full):
-    failed = full.cells[full.cells["status"] == "failed"].iloc[0]
+    failed = cells_frame(full)[cells_frame(full)["status"] == "failed"].iloc[0]
     assert failed["number"] == 5
     assert failed["reason"].startswith("the server died")
     assert 5 not in values_of(full)
@@ -85,7 +85,7 @@ def test_cells_of_a_failed_start_have_its_error(tmp_path):
 
 def test_a_cell_that_was_begun_and_has_no_record_was_in_flight(tmp_path):
     store.begin_cell(empty_run(tmp_path), 0)
-    assert open_run(tmp_path).cells["status"].tolist() == ["in flight"]
+    assert cells_frame(open_run(tmp_path))["status"].tolist() == ["in flight"]
 
 
 def test_repeats_are_averaged_with_their_range_and_invalid_ones_left_out(tmp_path):

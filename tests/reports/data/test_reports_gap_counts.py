@@ -206,7 +206,7 @@ def test_a_table_of_several_row_groups_is_read_whole(tmp_path):
     made = one_cell_run(tmp_path, rows, WINDOW)
     assert len(list(tables.chunk_batches(made.path, 0))) == 3
     found = open_run(made.path)
-    assert found.gap_counts(0).requests.tolist() == [count // 2, count // 2]
+    assert gap_counts_of(found, 0).requests.tolist() == [count // 2, count // 2]
     assert found.gaps(0).request.tolist() == list(range(count))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from make_run import (
+    GIB,
     MS,
     S,
     deployment,
@@ -25,9 +26,11 @@ from make_run import (
 
 from harness.contracts import Load
 from harness.contracts.timing import needed
+from harness.sampling.host import HostSample
 from harness.store import store
 from reports import METRICS, open_run
 from reports.measures.metrics import percentile_values, why_missing
+from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import values_of
 from reports.measures.written import number
 from reports.page.log_axis import log_ticks
@@ -183,7 +186,49 @@ def test_memory_peak_is_the_highest_sample_of_the_cell_and_not_of_the_start(tmp_
     values = values_in(tmp_path, [row(0, T0)], load_summary=short)
     assert short.ended_ns == 105 * S
     assert values["memory_peak_bytes"].value == pytest.approx(2**30 * 0.75, abs=1)
-    assert open_run(tmp_path).starts["memory_peak_bytes"].tolist() == [2**30]
+    assert starts_frame(open_run(tmp_path))["memory_peak_bytes"].tolist() == [2**30]
+
+
+def test_cores_are_those_of_the_servers_processes_in_the_window(tmp_path):
+    """0.5 s of processor time per second, and 2 requests of 10 tokens in 8 s."""
+    samples = [HostSample(90 * S + k * S // 10, GIB, k / 20, 4, 1, 0, None, GIB, 50.0) for k in range(300)]
+    plan = plan_of([deployment("vllm", "awq")], [Load()])
+    store.write_record(tmp_path / "run.json", run_record(plan))
+    write_start(tmp_path, start_record(plan.starts[0], 90 * S, memory_kind="host"), samples)
+    rows = [row(k, T0 + k * S) for k in range(2)]
+    write_cell(tmp_path, plan.starts[0].cells[0], plan.starts[0], rows, summary(100 * S))
+    values = values_of(open_run(tmp_path))[0]
+    assert values["cores_used"].value == pytest.approx(0.5)
+    assert values["cores_used"].n == 80
+    assert values["output_tokens_per_s_per_core"].value == pytest.approx(20 / 8 / 0.5)
+    assert values["output_tokens_per_s_per_core"].n == 2
+
+
+def of_starts(path, counts):
+    """One start per count, of so many requests: the k-th of them has its first chunk after k ms."""
+    plan = plan_of([deployment("vllm", "awq")], [Load()], repeats=len(counts))
+    store.write_record(path / "run.json", run_record(plan))
+    for start, count in zip(plan.starts, counts, strict=True):
+        write_start(path, start_record(start, 90 * S))
+        sent = [T0 + k * 100 * MS for k in range(count)]
+        rows = [row(k, at, chunk_ns=(at + (k + 1) * MS, at + (k + 2) * MS)) for k, at in enumerate(sent)]
+        write_cell(path, start.cells[0], start, rows, summary(100 * S))
+    run = open_run(path)
+    return aggregate(run, run.groups[0], "ttft_s.p50")
+
+
+def test_a_percentile_that_a_start_lacks_is_pooled_over_all_and_has_no_interval(tmp_path):
+    found = of_starts(tmp_path, [20, 20, 5])
+    assert found.mean is found.interval is None
+    # 1 to 20 ms twice and 1 to 5 ms: the 23rd of 45 is the third 9.
+    assert found.pooled.value == pytest.approx(0.009)
+    assert (found.pooled.n, found.pooled_over) == (45, "pooled over 3 starts")
+
+
+def test_nothing_is_pooled_where_each_start_has_its_own_or_all_are_too_few(tmp_path):
+    assert of_starts(tmp_path / "own", [20, 20]).pooled is None
+    assert of_starts(tmp_path / "few", [5, 5]).pooled is None
+    assert of_starts(tmp_path / "one", [5]).pooled is None
 
 
 def test_launch_time_is_the_starts(tmp_path):
