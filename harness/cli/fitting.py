@@ -7,7 +7,6 @@ from engines.model.facts import known_facts
 from harness.cli.arguments import Json, Overrides, Study, out, print_json
 from harness.cli.show.fit_text import print_fit
 from harness.fit import fit as fitting
-from harness.fit.fit_device import memory_of
 from harness.install import install
 from harness.install.builds import why_not_on
 from harness.plan.memory import FITS_SHARE
@@ -26,7 +25,7 @@ def fit(changes: Overrides = None, study: Study = None, as_json: Json = False) -
     Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
     """
     settings, terms = config.fit_settings(overrides.parse(changes or [], study))
-    memory = memory_of(settings.device, terms.device_memory_bytes)
+    memory = fitting.memory_of(settings.device, terms.device_memory_bytes)
     known = {model: known_facts(model) for model in settings.models}
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     tables = fitting.fit(settings, known, memory, why_not_on, can_prepare)

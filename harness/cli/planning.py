@@ -10,11 +10,11 @@ from harness.cli.arguments import Json, Overrides, Study, out, print_json
 from harness.cli.show.plan_text import print_plan, unmatched
 from harness.contracts import ModelFacts, Plan
 from harness.errors import BenchError, UserError
-from harness.fit.fit_device import smallest_bytes
 from harness.install import install
 from harness.install.builds import check_builds, device_of, select_devices, uses_devices, why_not_on
 from harness.load import limits
 from harness.plan import plan
+from harness.sampling import gpu
 from harness.settings import config, overrides
 from harness.settings.config import Settings
 
@@ -44,7 +44,7 @@ def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = No
     See plan.make and check_goals.
     """
     devices = select_devices(device_of(settings))
-    each_bytes = smallest_bytes(devices)
+    each_bytes = gpu.smallest_bytes(devices)
     whole = plan.make(
         settings,
         partial(weights.can_prepare, cache=install.cache_dir()),

@@ -1,4 +1,4 @@
-"""Whether deployments fit a device's memory, computed from a model's shape before a download. Pure."""
+"""Compute whether deployments fit a device's memory from a model's shape, before a download."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
 from harness.plan.memory import FITS_SHARE, SHARES, Device, largest, need_of, shared_bytes
+from harness.sampling import environment, gpu
 from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
 
@@ -96,6 +97,39 @@ class FitTable:
     uncounted: tuple[str, ...] = ()
 
 
+# --- what there is ---------------------------------------------------------------------------------
+
+
+def memory_of(device: str, given_bytes: int | None) -> Memory:
+    """Return the memory that `device` (auto, cpu, 0, "0,1") has.
+
+    `given_bytes` of each is believed, and then it need not be here. Raises UserError for a device that is not
+    here without them.
+    """
+    found = gpu.devices()
+    is_here = not isinstance(found, Reason)
+    if given_bytes is not None and device in ("auto", "cpu"):
+        is_meant = is_here or device == "cpu"
+        meant = "" if is_meant else ", of a GPU that is not here; device=cpu means the CPU"
+        return Memory("cpu" if device == "cpu" else "cuda", given_bytes, None, f"as given{meant}")
+    if given_bytes is not None:
+        return Memory("cuda", given_bytes, len(gpu.listed(device)), "as given")
+    if device == "cpu" or (device == "auto" and not is_here):
+        why = f"; {found.text}" if isinstance(found, Reason) and device == "auto" else ""
+        size_bytes = environment.machine_facts()["memory_bytes"]
+        assert isinstance(size_bytes, int)
+        return Memory("cpu", size_bytes, None, f"this machine's{why}")
+    indices = (0,) if device == "auto" else gpu.select(device)
+    least_bytes = gpu.smallest_bytes(indices)
+    if least_bytes is None or isinstance(found, Reason):
+        raise UserError(f"device={device}: NVML does not tell its memory; give fit.device_memory=24GiB")
+    named = dict.fromkeys(each.name or "without a name" for each in found if each.index in indices)
+    return Memory("cuda", least_bytes, len(indices), f"this machine's: {', '.join(named)}")
+
+
+# --- what fits -------------------------------------------------------------------------------------
+
+
 def fit(
     settings: Settings,
     known: Mapping[str, KnownFacts],
@@ -111,7 +145,7 @@ def fit(
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
     loading = engines_with_weights()
-    if not settings.engines.keys() & set(loading):
+    if settings.engines.keys().isdisjoint(loading):
         named = ",".join(settings.engines)
         raise UserError(f"engine={named}: loads no weights; choose from {', '.join(loading)}")
     if any(point.value.fairness == "stock" for point in settings.terms):
@@ -122,14 +156,12 @@ def fit(
     loads = {load.concurrency: load for load in settings.loads}.values()
     tables = []
     for model, varied, load in product(settings.models, settings.terms, loads):
-        terms, named_devices = varied.value, memory.devices
-        if named_devices is not None and "engine.tensor_parallel" not in settings.given:
-            terms = replace(terms, tensor_parallel=named_devices)
-        if named_devices is not None and terms.tensor_parallel > named_devices:
-            raise UserError(
-                f"engine.tensor_parallel={terms.tensor_parallel}: needs as many devices; "
-                f"device= names {named_devices}"
-            )
+        terms, count = varied.value, memory.devices
+        if count is not None and "engine.tensor_parallel" not in settings.given:
+            terms = replace(terms, tensor_parallel=count)
+        if count is not None and terms.tensor_parallel > count:
+            given = f"engine.tensor_parallel={terms.tensor_parallel}"
+            raise UserError(f"{given}: needs as many devices; device= names {count}")
         of_one = replace(settings, models=(model,), terms=(Varied(terms, {}),), loads=(load,))
         differs = {key: value for key, value in varied.differs.items() if key != "engine.context_length"}
         tables.append(_Question(of_one, known[model], memory, why_not_on, can_prepare).table(differs))
@@ -147,26 +179,20 @@ class _Question:
     can_prepare: plan.CanPrepare
 
     def table(self, differs: Mapping[str, str]) -> FitTable:
-        given = self.settings.given
-        asked = self._asked()
-        first = asked[0].terms
-        [model] = self.settings.models
+        given, asked, [model] = self.settings.given, self._asked(), self.settings.models
+        terms = asked[0].terms
         most_tokens = self.known.facts.context_length
-        plan.check_most_context(self.settings, model, first.context_length, most_tokens)
-        found = [(each, self._row(each)) for each in asked]
+        plan.check_most_context(self.settings, model, terms.context_length, most_tokens)
+        found = [self._row(each) for each in asked]
         return FitTable(
             model,
-            first.concurrent_sequences or 0,
-            first.context_length or 0,
-            first.kv_cache_tokens or 0,
-            first.tensor_parallel,
+            terms.concurrent_sequences or 0,
+            terms.context_length or 0,
+            terms.kv_cache_tokens or 0,
+            terms.tensor_parallel,
             differs,
-            tuple(row for _, row in found if isinstance(row, FitRow)),
-            tuple(
-                Unserved(each.label, each.engine, each.quantization, reason.text)
-                for each, reason in found
-                if isinstance(reason, Reason)
-            ),
+            tuple(row for row in found if isinstance(row, FitRow)),
+            tuple(row for row in found if isinstance(row, Unserved)),
             tuple(f"{key}={','.join(values)}" for key, values in given.items() if key in _SHARE_KEYS),
         )
 
@@ -206,16 +232,14 @@ class _Question:
         program = next(serving, deployment.options.program)
         return replace(deployment, options=replace(deployment.options, program=program))
 
-    def _row(self, deployment: Deployment) -> FitRow | Reason:
+    def _row(self, deployment: Deployment) -> FitRow | Unserved:
         engine, device = ENGINES[deployment.engine], self.memory.device
-        if engine.weights(deployment) is None:
-            return Reason(f"{deployment.engine} loads no weights")
+        names = (deployment.label, deployment.engine, deployment.quantization)
         indices = () if device == "cpu" else tuple(range(deployment.terms.tensor_parallel))
-        if reason := plan.why_not(deployment, lambda weights: None, self.why_not_on(indices)):
-            return reason
-        need = need_of(deployment, self.known.facts, device)
+        reason = plan.why_not(deployment, lambda weights: None, self.why_not_on(indices))
+        need = reason or need_of(deployment, self.known.facts, device)
         if isinstance(need, Reason):
-            return need
+            return Unserved(*names, need.text)
         # The machine's memory is one, whatever shares it.
         each_bytes = self.memory.device_bytes
         memory_bytes = each_bytes if device == "cpu" else shared_bytes(deployment, each_bytes)
@@ -224,9 +248,7 @@ class _Question:
         program = getattr(deployment.options, "program", None)
         lack = self._why_not_had(deployment)
         return FitRow(
-            label=deployment.label,
-            engine=deployment.engine,
-            quantization=deployment.quantization,
+            *names,
             program=None if program == engine.programs[0] else program,
             need=need,
             total_bytes=need.total_bytes,
@@ -235,7 +257,7 @@ class _Question:
             verdict="fits" if share <= FITS_SHARE else "tight" if share <= 1 else "does not fit",
             most_users=most_users,
             longest_context=longest_context,
-            why_not_had=None if lack is None else lack.text,
+            why_not_had=lack.text if lack else None,
         )
 
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
@@ -246,11 +268,9 @@ class _Question:
         context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
         def needed_bytes(users: int, context: int) -> float:
+            tokens = users * context
             filled = replace(
-                terms,
-                context_length=context,
-                concurrent_sequences=users,
-                kv_cache_tokens=users * context,
+                terms, context_length=context, concurrent_sequences=users, kv_cache_tokens=tokens
             )
             need = need_of(replace(deployment, terms=filled), facts, self.memory.device)
             return inf if isinstance(need, Reason) else need.total_bytes

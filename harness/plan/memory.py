@@ -89,14 +89,12 @@ def bounded(
     for each in deployments:
         groups.setdefault(_comparable(each), []).append(each)
     groups.pop(None, None)
-    bounds = {key: _bound(group, device_bytes, shape) for key, group in groups.items()}
-    kept = [
-        replace(each, terms=replace(each.terms, kv_cache_tokens=bounds[key][0]))
-        if (key := _comparable(each)) in bounds
-        else each
-        for each in deployments
-    ]
-    return kept, " / ".join(dict.fromkeys(why for _, why in bounds.values()))
+    kept, reasons = {each: each for each in deployments}, []
+    for group in groups.values():
+        tokens, why = _bound(group, device_bytes, shape)
+        kept |= {each: replace(each, terms=replace(each.terms, kv_cache_tokens=tokens)) for each in group}
+        reasons.append(why)
+    return list(kept.values()), " / ".join(dict.fromkeys(reasons))
 
 
 def _comparable(deployment: Deployment) -> object:

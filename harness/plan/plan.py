@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import TypeVar
 
 from engines import ENGINES
 from harness.contracts import (
@@ -25,17 +27,16 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
 from harness.plan.memory import DeviceBytes, Shape, bounded
-from harness.plan.order import cell_order, deployment_order
 from harness.plan.traffic import at_once, check_context
 from harness.settings.config import Settings
 
+Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
 # Says why this machine cannot start a deployment; None where it can.
 WhyNotHere = Callable[[Deployment], Reason | None]
 # The most tokens of context that a model can; None where that is not known.
 MostContext = Callable[[str], int | None]
 
-_LAUNCHED = {"native": "program that bench can start", "docker": "container image"}
 # What a start takes beside the engine's own start-up (1 s to minutes), and a cell beside its load: a guess.
 _START_S, _ATTACHED_S, _CELL_S = 6.0, 1.0, 2.5
 # With `until`: fewer repeats show no interval worth the name (see METHODOLOGY.md).
@@ -55,65 +56,55 @@ def make(
     device_bytes: DeviceBytes = lambda deployment: None,
     shape: Shape = lambda model: None,
 ) -> Plan:
-    """Return blocks in which every deployment is started once.
+    """Return blocks in which every deployment is started once, in an order that is balanced and drawn from
+    the run's seed; the cells of a start are in random order.
 
-    Their order is balanced and drawn from the run's seed (harness/plan/order.py), the cells of a start are in
-    random order. `can_prepare` says why weights cannot be had on this machine, None where they can.
-    `repeats`: how many blocks, where the plan has grown; None: as asked for. Raises UserError for options
-    that none of the deployments could heed, and where `is_new` for a context that holds no conversation, or
-    is longer than the model can: a run that was begun with one may still be resumed.
+    `can_prepare` says why weights cannot be had on this machine, None where they can. `repeats`: how many
+    blocks, where the plan has grown; None: as asked for. Raises UserError for options that none of the
+    deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than the
+    model can: a run that was begun with one may still be resumed.
     """
     asked = candidates(settings)
     check_heeded(settings, asked)
     reasons = {each: why_not(each, can_prepare, why_not_here) for each in asked}
     skips = tuple(Skip(each.label, reason.text) for each, reason in reasons.items() if reason)
-    left = [each for each, reason in reasons.items() if reason is None]
-    deployments, filled = _filled(settings, left, device_bytes, shape)
+    deployments = [each for each, reason in reasons.items() if reason is None]
+    terms = [point.value for point in settings.terms if deployments]
+    told = [each for each in terms if each.fairness != "stock" and not each.base_url]
+    filled = {}  # why terms that nobody gave are what they are
+    if any(each.concurrent_sequences is None for each in told):
+        filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
+    if any(each.kv_cache_tokens is None for each in told):
+        deployments, why = bounded(deployments, device_bytes, shape)
+        filled |= {"kv_cache_tokens": why} if why else {}
     if is_new:
         ours = [each for each in deployments if each.terms.base_url is None and each.model != NO_QUANTIZATION]
-        for model, context_length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
-            check_most_context(settings, model, context_length, most_context(model))
+        for model, length in dict.fromkeys((each.model, each.terms.context_length) for each in ours):
+            check_most_context(settings, model, length, most_context(model))
     whole = Plan((), skips, 0.0, tuple(each.label for each in deployments), filled)
-    blocks = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
-    for _ in range(blocks if repeats is None else repeats):
-        whole = replace(whole, starts=(*whole.starts, *_block(settings, deployments, whole)))
+    if repeats is None:
+        repeats = max(settings.repeats, LEAST_BLOCKS) if settings.until else settings.repeats
+    for _ in range(repeats if deployments else 0):
+        whole = _grown(whole, settings, deployments, len(whole.starts) + 1)
     if is_new:
         check_context(whole.starts)
     return estimated(whole)
 
 
-def _filled(
-    settings: Settings, deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
-) -> tuple[list[Deployment], dict[str, str]]:
-    """Give the deployments a KV cache that all can hold; return them with why terms that nobody gave are what
-    they are."""
-    terms = [point.value for point in settings.terms if deployments]
-    ours = [each for each in terms if each.fairness != "stock" and not each.base_url]
-    filled = {}
-    if any(each.concurrent_sequences is None for each in ours):
-        filled["concurrent_sequences"] = at_once(settings.loads, settings.scenarios).why
-    if any(each.kv_cache_tokens is None for each in ours):
-        deployments, filled["kv_cache_tokens"] = bounded(deployments, device_bytes, shape)
-    return list(deployments), {term: why for term, why in filled.items() if why}
-
-
 def grown(whole: Plan, settings: Settings, first_index: int) -> Plan:
     """Return a plan with one more block, whose starts are numbered from `first_index` on."""
-    block = _block(settings, list(whole.deployments.values()), whole)
-    numbered = (replace(start, index=index) for index, start in enumerate(block, first_index))
-    return estimated(replace(whole, starts=(*whole.starts, *numbered)))
+    return estimated(_grown(whole, settings, list(whole.deployments.values()), first_index))
 
 
-def _block(settings: Settings, deployments: Sequence[Deployment], whole: Plan) -> list[PlannedStart]:
-    """Return the block that follows those of a plan."""
-    if not deployments:
-        return []
-    repeat, index = whole.blocks, len(whole.starts)
+def _grown(whole: Plan, settings: Settings, deployments: Sequence[Deployment], first_index: int) -> Plan:
+    repeat = whole.blocks
     numbers = itertools.count(sum(len(start.cells) for start in whole.starts) + 1)
-    return [
-        PlannedStart(index + at, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
-        for at, place in enumerate(deployment_order(settings.seed, len(deployments), repeat), 1)
-    ]
+    order = deployment_order(settings.seed, len(deployments), repeat)
+    block = (
+        PlannedStart(index, deployments[place], repeat, tuple(_cells(settings, repeat, numbers)))
+        for index, place in enumerate(order, first_index)
+    )
+    return replace(whole, starts=(*whole.starts, *block))
 
 
 def check_most_context(
@@ -151,13 +142,12 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
     Where load.duration does not say it: a trace's length, in open loop load.conversations at their rate,
     else one minute, a guess.
     """
-    around_s = load.ramp_up_s + load.warmup_s + load.ramp_down_s
     bounds_s = [] if load.duration_s is None else [load.duration_s]
     if load.kind == "trace" and scenario.span_s is not None:
         bounds_s.append(max(0.0, scenario.span_s / load.speedup - load.warmup_s))
     if load.conversations is not None and load.rate_per_s is not None:
         bounds_s.append(load.conversations / load.rate_per_s)
-    return around_s + min(bounds_s, default=_WINDOW_S)
+    return load.ramp_up_s + load.warmup_s + load.ramp_down_s + min(bounds_s, default=_WINDOW_S)
 
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
@@ -203,12 +193,10 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
     """
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
-    engine = ENGINES[deployment.engine]
-    launcher = deployment.terms.launcher
+    engine, launcher = ENGINES[deployment.engine], deployment.terms.launcher
     if launcher is not None and engine.launchers and launcher not in engine.launchers:
-        return Reason(
-            f"{engine.name} cannot be started with launcher={launcher}: it has no {_LAUNCHED[launcher]}"
-        )
+        lack = {"native": "program that bench can start", "docker": "container image"}[launcher]
+        return Reason(f"{engine.name} cannot be started with launcher={launcher}: it has no {lack}")
     if deployment.terms.fairness == "tuned" and engine.tuned is None:
         return Reason(f"{engine.name} has no tuned set of options")
     needed = engine.weights(deployment)
@@ -219,3 +207,46 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
         engine.launch(deployment, Place(None, None, "127.0.0.1", 0, Path(), program=Path()))
         return why_not_here(deployment)
     return why_not_here(deployment) or can_prepare(needed)
+
+
+# --- the order -------------------------------------------------------------------------------------
+
+# Orders are those of Williams designs, Latin squares in which every deployment stands at each place equally
+# often and follows each other one equally often, so that neither drift nor what a server leaves to the next
+# favours one. Source: E. J. Williams, "Experimental designs balanced for the estimation of residual effects
+# of treatments", Australian Journal of Scientific Research A 2 (1949), 149-168.
+
+
+def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
+    """Return the order in which a block (from 0) starts its deployments, as places in the order asked for.
+
+    It depends on nothing else, so a plan that grows keeps its beginning. Blocks come in pairs, the second
+    with the first's order turned round (A B, B A): over a pair a linear drift falls on all alike. After
+    `count` blocks, of an odd count twice as many, it is balanced, and other orders are drawn.
+    """
+    # 0, 1, count - 1, 2, count - 2, ...: no two neighbours are equally far apart, which balances the rows
+    # that come of it by adding.
+    steps = ((step, count - step) for step in range(1, count // 2 + 1))
+    first = (0, *itertools.chain.from_iterable(steps))[:count]
+    rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
+    # For an even count the mirror of each row is a row of the square; an odd one needs the mirrors too.
+    pairs = [(row, row[::-1]) for row in (rows[: count // 2] if count % 2 == 0 else rows)]
+    cycle, place = divmod(block, 2 * len(pairs))
+    rng = Random(f"{run_seed}|order|{cycle}")
+    names = _shuffled(range(count), rng)
+    drawn = [row for pair in _shuffled(pairs, rng) for row in _shuffled(pair, rng)]
+    return tuple(names[item] for item in drawn[place])
+
+
+def cell_order(run_seed: int, repeat: int, count: int) -> list[int]:
+    """Return a random order of the cells of a start, as places in the order asked for.
+
+    It is the same for every deployment of a block, so that those which are compared were measured alike.
+    """
+    return _shuffled(range(count), Random(f"{run_seed}|cells|{repeat}"))
+
+
+def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
+    """Return the items in random order, by random() alone: its numbers for a seed are those of every
+    Python."""
+    return sorted(items, key=lambda _: rng.random())

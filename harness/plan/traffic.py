@@ -91,21 +91,6 @@ _TOKENS_PER_WORD = 1.3
 _MEASURED = 8
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A context length, and the sizes of a scenario's first conversations.
-
-    `least_tokens`: of the shortest. `likely_tokens`: of each. `would_hold_tokens`: a power of two, with room
-    for what is not counted.
-    """
-
-    context_length: int
-    scenario: str
-    least_tokens: int
-    likely_tokens: Sequence[int]
-    would_hold_tokens: int
-
-
 def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
     """Return the tokens of a conversation's largest request with its answer: at least, and likely.
 
@@ -115,42 +100,30 @@ def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int
     least = likely = least_before = likely_before = 0
     for turn in conversation.turns:
         words = sum(len(message.content.split()) for message in turn.messages)
-        least_before, likely_before = least_before + words, likely_before + words
-        least = max(least, least_before + turn.max_tokens)
-        likely = max(likely, likely_before + turn.max_tokens)
-        if is_scripted and turn.answer is not None:
-            least_before += len(turn.answer.split())
-            likely_before += len(turn.answer.split())
-        else:
-            likely_before += turn.max_tokens
+        least = max(least, least_before + words + turn.max_tokens)
+        likely = max(likely, likely_before + words + turn.max_tokens)
+        scripted = len(turn.answer.split()) if is_scripted and turn.answer is not None else None
+        least_before += words + (scripted or 0)
+        likely_before += words + (turn.max_tokens if scripted is None else scripted)
     return least, likely
 
 
 def check_context(starts: Sequence[PlannedStart]) -> None:
     """Raise UserError where none of a scenario's first conversations can be held by a server."""
-    for fit in _fits(starts):
-        if fit.least_tokens > fit.context_length:
-            raise UserError(
-                f"engine.context_length={fit.context_length}: holds no conversation of {fit.scenario}: they "
-                f"need {fit.least_tokens} tokens or more, a word as one; give {fit.would_hold_tokens}, or "
-                "shorter conversations"
-            )
+    for line, is_hopeless in _too_short(starts):
+        if is_hopeless:
+            raise UserError(line)
 
 
 def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
     """Return a line for each context that some of the conversations are too long for."""
-    return [
-        f"engine.context_length={fit.context_length}: {count} of the first {len(fit.likely_tokens)} "
-        f"conversations of {fit.scenario} are longer, up to about {max(fit.likely_tokens)} tokens, a word as "
-        f"one: their last requests fail or are cut; {fit.would_hold_tokens} would hold them"
-        for fit in _fits(starts)
-        if (count := sum(tokens > fit.context_length for tokens in fit.likely_tokens))
-    ]
+    return [line for line, _ in _too_short(starts)]
 
 
-def _fits(starts: Sequence[PlannedStart]) -> Iterator[_Fit]:
-    """Yield each context length that bench tells a server, with each scenario that it is to hold."""
-    terms = dict.fromkeys(start.deployment.terms for start in starts)
+def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each context that bench tells a server and that some conversations of a scenario are
+    too long for, and whether all of them are."""
+    terms = {start.deployment.terms for start in starts}
     lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
     for label, cell in cells.items():
@@ -159,4 +132,14 @@ def _fits(starts: Sequence[PlannedStart]) -> Iterator[_Fit]:
         first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
         least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
         would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
-        yield from (_Fit(length, label, min(least), likely, would_hold) for length in lengths)
+        for length in lengths:
+            given, count = f"engine.context_length={length}", sum(tokens > length for tokens in likely)
+            if min(least) > length:
+                needed_tokens = f"they need {min(least)} tokens or more, a word as one"
+                remedy = f"give {would_hold}, or shorter conversations"
+                yield f"{given}: holds no conversation of {label}: {needed_tokens}; {remedy}", True
+            elif count:
+                longer = f"{count} of the first {len(likely)} conversations of {label} are longer"
+                most = f"up to about {max(likely)} tokens, a word as one"
+                remedy = f"their last requests fail or are cut; {would_hold} would hold them"
+                yield f"{given}: {longer}, {most}: {remedy}", False

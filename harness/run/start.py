@@ -127,7 +127,7 @@ def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iter
         devices=tuple(devices),
         baseline_bytes=idle.used_bytes,
         idle_power_w=idle.power_w,
-        idle_power_note=idle.power_note,
+        idle_power_note=idle.note,
     )
     with (
         launched(start, spec, site, record) as process,

@@ -241,8 +241,8 @@ def _use(nvml: Any, index: int) -> Use:
     device = Device(nvml, index, notes, f"device {index} ")
     memory = device.memory()
     return Use(
-        memory and int(memory.used),
-        device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
-        device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
-        "; ".join(f"{what}: {reason}" for what, reason in notes.items()) or None,
+        used_bytes=memory and int(memory.used),
+        energy_j=device.thousandth("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
+        power_w=device.thousandth("power", nvml.nvmlDeviceGetPowerUsage),
+        note="; ".join(f"{what}: {reason}" for what, reason in notes.items()) or None,
     )

@@ -28,7 +28,7 @@ from harness.contracts import (
 from harness.errors import UnfitError
 from harness.sampling.device_sample import DeviceSample
 from harness.sampling.host import HostSample
-from harness.sampling.sampling import Idle, Memory, tolerance_bytes
+from harness.sampling.sampling import Memory, Use, tolerance_bytes
 
 # The longest wait after one that was in vain. What lasts is not waited for each time.
 WAIT_AGAIN_S = 3.0
@@ -75,7 +75,7 @@ class Guard:
         self._devices: tuple[int, ...] = ()
         self._told: set[int] = set()  # devices that have told their memory in this start
 
-    def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Idle:
+    def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Use:
         """Return what is in use before a server is started.
 
         If that is more than before the first start, tell so and block for up to wait_s until it is not. If it
@@ -90,9 +90,8 @@ class Guard:
             return idle
         above_gib = (idle.used_bytes - first) / 2**30
         text = f"{above_gib:.2f} GiB more {memory.kind} memory was in use than before the first start"
-        wait_s, said = self._wait("memory")
-        if wait_s:
-            tell(f"{said}: {text}")
+        wait_s = self._next_wait_s("memory")
+        tell(f"up to {wait_s:.0f} s: {text}")
         is_back, _ = memory.wait(first, wait_s)
         self._was_in_vain["memory"] = not is_back
         if is_back:
@@ -146,18 +145,14 @@ class Guard:
             earlier.append(clock)
         return self._findings(causes, "during")
 
-    def _wait(self, what: str) -> tuple[float, str]:
-        """Return how many seconds to wait, and the same in words: fewer after a wait that was in vain."""
-        if not self._was_in_vain[what]:
-            return self._wait_s, f"up to {self._wait_s:.0f} s"
-        wait_s = min(WAIT_AGAIN_S, self._wait_s)
-        return wait_s, f"up to {wait_s:.0f} s, since the wait before was in vain"
+    def _next_wait_s(self, what: str) -> float:
+        return min(WAIT_AGAIN_S, self._wait_s) if self._was_in_vain[what] else self._wait_s
 
     def _wait_for(
         self, samples: Samples, tell: Callable[[str], None], check: Callable[[], None]
     ) -> list[Cause]:
-        wait_s, said = self._wait("machine")
-        deadline, told = time.monotonic() + wait_s, False
+        wait_s, told = self._next_wait_s("machine"), False
+        deadline = time.monotonic() + wait_s
         while True:
             since_ns = time.monotonic_ns()
             time.sleep(LOOK_S)
@@ -168,7 +163,7 @@ class Guard:
                 self._was_in_vain["machine"] = bool(causes)
                 return causes
             if not told:
-                tell(f"{said}: {'; '.join(text for _, text in causes)}")
+                tell(f"up to {wait_s:.0f} s: {'; '.join(text for _, text in causes)}")
                 told = True
 
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:

@@ -14,8 +14,6 @@ from harness.contracts import Reason
 from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import Memory, Sampling, Use
 
-# The kernel adds its counts of swapping up over all cores each time that they are read.
-_SWAP_S = 1.0
 _POWERCAP = Path("/sys/class/powercap")
 
 
@@ -28,8 +26,8 @@ class HostSample:
     counts what processes share once for each. `pss_bytes` is read at marks only.
 
     `machine_cpu_pct` and `machine_steal_pct` are of all cores (100 = all busy, all stolen) since the sample
-    before, None at marks. `machine_swapped_bytes` went in or out of swap since boot, read once a second like
-    what is in it. `package_energy_j` is of the CPU's packages, from an arbitrary beginning.
+    before, None at marks. `machine_swapped_bytes` went in or out of swap since boot. `package_energy_j` is of
+    the CPU's packages, from an arbitrary beginning.
     """
 
     t_ns: int
@@ -56,42 +54,30 @@ class PackageEnergy:
     """
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        self.reason: str | None = f"this system shows no energy counter of the CPU ({root} has no package)"
-        self._ranges_uj: dict[Path, int] = {}  # of each counter
-        self._last_uj: dict[Path, int] = {}
         # A package is a zone of the first level (intel-rapl:0, on AMD as well). Its parts (intel-rapl:0:0)
         # are in it, `psys` is the whole machine, and intel-rapl-mmio has the same package once more.
         zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
-        try:
-            for zone in zones:
-                if (zone / "name").read_text().startswith("package"):
-                    counter = zone / "energy_uj"
-                    self._ranges_uj[counter] = int((zone / "max_energy_range_uj").read_text())
-                    self._last_uj[counter] = int(counter.read_text())
-                    self.reason = None
-        except (OSError, ValueError) as error:
-            self.reason = _no_energy(error)
-        self._total_uj = sum(self._last_uj.values())
+        packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
+        self._ranges_uj = {
+            zone / "energy_uj": int((zone / "max_energy_range_uj").read_text()) for zone in packages
+        }
+        self._last_uj = dict.fromkeys(self._ranges_uj, 0)
+        self._total_uj = 0
+        none = f"this system shows no energy counter of the CPU ({root} has no package)"
+        self.reason = None if packages else none
 
     def read_j(self) -> float | None:
         """Return the joules so far, from an arbitrary beginning, or None. They never decrease."""
-        if self.reason is not None:
-            return None
         try:
             for counter, range_uj in self._ranges_uj.items():
                 now_uj = int(counter.read_text())
                 self._total_uj += (now_uj - self._last_uj[counter]) % range_uj
                 self._last_uj[counter] = now_uj
-        except (OSError, ValueError, ZeroDivisionError) as error:
-            self.reason = _no_energy(error)
-            return None
-        return self._total_uj / 1e6
-
-
-def _no_energy(error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return f"{error.filename} may be read by root only"
-    return f"the energy counter of the CPU cannot be read: {error}"
+        except PermissionError as error:
+            self.reason = f"{error.filename} may be read by root only"
+        except (OSError, ValueError) as error:
+            self.reason = f"the energy counter of the CPU cannot be read: {error}"
+        return self._total_uj / 1e6 if self.reason is None else None
 
 
 class HostReader:
@@ -101,8 +87,6 @@ class HostReader:
         self._tree = tree
         self._lock = threading.Lock()
         self._times = (0.0, 0.0, 0.0)
-        self._swap = psutil.swap_memory()
-        self._swap_due_s = time.monotonic() + _SWAP_S
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
 
@@ -116,9 +100,7 @@ class HostReader:
             used = self._tree.read()
             # A mark comes at any moment: since the sample before there may be one tick of the kernel's clock.
             cpu_pct, steal_pct = (None, None) if is_mark else self._cpu_pct()
-            if time.monotonic() >= self._swap_due_s:
-                self._swap, self._swap_due_s = psutil.swap_memory(), time.monotonic() + _SWAP_S
-            energy_j = self._energy.read_j()
+            energy_j, swap = self._energy.read_j(), psutil.swap_memory()
         if self._energy.reason is not None:
             self.notes["package_energy"] = self._energy.reason
         return [
@@ -128,8 +110,8 @@ class HostReader:
                 machine_available_bytes=int(psutil.virtual_memory().available),
                 machine_cpu_pct=cpu_pct,
                 machine_steal_pct=steal_pct,
-                machine_swap_used_bytes=self._swap.used,
-                machine_swapped_bytes=self._swap.sin + self._swap.sout,
+                machine_swap_used_bytes=swap.used,
+                machine_swapped_bytes=swap.sin + swap.sout,
                 package_energy_j=energy_j,
                 **asdict(used),
             )
@@ -162,7 +144,8 @@ def memory() -> Memory:
 
     def read() -> list[Use]:
         now = psutil.virtual_memory()
+        energy_j = energy.read_j()
         # In use: total less what a new program could have without swapping.
-        return [Use(int(now.total - now.available), energy.read_j(), note=energy.reason)]
+        return [Use(int(now.total - now.available), None, energy.reason, energy_j)]
 
     return Memory("host", read)

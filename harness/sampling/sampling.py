@@ -48,7 +48,7 @@ class Sampling(Generic[Row]):
         self._missed = 0
         self._cpu_s = self._marks_cpu_s = 0.0
         self._late_marks: list[threading.Event] = []
-        self._notes = {} if notes is None else notes
+        self.notes = {} if notes is None else notes  # why values are missing, by field
         self._stop = threading.Event()
 
     def mark(self) -> None:
@@ -78,11 +78,6 @@ class Sampling(Generic[Row]):
     def last(self, count: int = 1) -> list[Row]:
         """Return the newest rows, `count` at most, without a copy of all the others."""
         return self._rows[-count:]
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """Why values are missing, by field."""
-        return dict(self._notes)
 
     @property
     def error(self) -> str | None:
@@ -168,25 +163,16 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
 
 
 @dataclass(frozen=True)
-class Idle:
-    """What devices or a machine used before a server was there: memory, and power on average.
+class Use:
+    """What devices or the machine use at a moment, or over a time: memory, power on average.
 
-    `power_note` says why that is not known.
+    `energy_j` counts from an arbitrary beginning. `note` says why power is not known.
     """
 
     used_bytes: int | None
-    power_w: float | None
-    power_note: str | None = None
-
-
-@dataclass(frozen=True)
-class Use:
-    """What one device, or the machine, uses at a moment. `note` says why a value is None."""
-
-    used_bytes: int | None
-    energy_j: float | None  # from an arbitrary beginning
     power_w: float | None = None
     note: str | None = None
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +185,7 @@ class Memory:
     kind: Literal["host", "device"]
     read: Callable[[], Sequence[Use]]
 
-    def measure(self, duration_s: float = 1.0) -> Idle:
+    def measure(self, duration_s: float = 1.0) -> Use:
         """Return what is in use over duration_s: memory as median, power by energy counters. Block.
 
         Without a counter, power is the mean of what a device says. A card takes some seconds to lower its
@@ -217,7 +203,7 @@ class Memory:
         note = "; ".join(said) or "the energy counter of the CPU stood still"
         known = [size for size in used if size is not None]
         used_bytes = int(median(known)) if len(known) == len(used) else None
-        return Idle(used_bytes, power_w, None if power_w is not None else note)
+        return Use(used_bytes, power_w, None if power_w is not None else note)
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
         """Block for up to timeout_s until not more than the baseline is in use, within a tolerance.

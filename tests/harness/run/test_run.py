@@ -293,7 +293,7 @@ class Waits(Show):
 def test_a_start_no_longer_waits_for_the_machine_once_it_launches(tmp_path):
     guard = Guard("mark", 0.1)
     # Before the first start nothing was in use: the next one finds more, and waits.
-    nothing = Memory("host", lambda: [Use(0, None)])
+    nothing = Memory("host", lambda: [Use(0)])
     guard.before_start(nothing, (), lambda why: None)
     show = Waits()
     with serving("--ttft-s=0.01", "--itl-s=0.001") as server:

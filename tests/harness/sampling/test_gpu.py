@@ -76,7 +76,7 @@ def test_a_card_that_is_split_says_so(library: Path) -> None:
 
 def test_the_idle_state_sums_the_devices(library: Path) -> None:
     idle = ask(library, "gpu.memory([0, 1]).measure(0.03)")
-    assert idle == {"used_bytes": 11 * GIB, "power_w": 625.0, "power_note": None}
+    assert idle == {"used_bytes": 11 * GIB, "power_w": 625.0, "note": None, "energy_j": None}
 
 
 def test_idle_power_comes_from_the_energy_counter(library: Path) -> None:
@@ -87,14 +87,14 @@ def test_idle_power_comes_from_the_energy_counter(library: Path) -> None:
 
 def test_idle_power_without_a_counter_is_the_mean_of_the_power(library: Path) -> None:
     answer = ask(library, "gpu.memory([0]).measure(0.03)", FAULT_nvmlDeviceGetTotalEnergyConsumption=3)
-    assert (answer["power_w"], answer["power_note"]) == (312.5, None)
+    assert (answer["power_w"], answer["note"]) == (312.5, None)
 
 
 def test_idle_values_that_are_not_told_are_none_with_the_reason(library: Path) -> None:
     faults = ("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo_v2")
     idle = ask(library, "gpu.memory([0]).measure(0.03)", **{f"FAULT_{function}": 3 for function in faults})
     assert (idle["used_bytes"], idle["power_w"]) == (None, None)
-    assert "device 0 power: Not Supported" in idle["power_note"]
+    assert "device 0 power: Not Supported" in idle["note"]
 
 
 def test_a_driver_that_hangs_while_sampling_holds_nobody_up(library: Path) -> None:

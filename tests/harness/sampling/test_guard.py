@@ -23,7 +23,7 @@ from harness.sampling import guard
 from harness.sampling.device_sample import DeviceSample
 from harness.sampling.guard import Cause, Guard, Seen
 from harness.sampling.host import HostSample
-from harness.sampling.sampling import Idle
+from harness.sampling.sampling import Use
 from harness.settings import config, overrides
 
 S = 1_000_000_000
@@ -81,8 +81,8 @@ class Held:
     returned: bool
     kind: str = "device"
 
-    def measure(self) -> Idle:
-        return Idle(self.used_bytes.pop(0), None)
+    def measure(self) -> Use:
+        return Use(self.used_bytes.pop(0))
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, None]:
         return self.returned, None
@@ -253,10 +253,7 @@ def test_memory_that_is_not_back_marks_every_cell_of_the_start(tmp_path: Path) -
     [found] = watching.before_cell(given(), LOAD, tmp_path, quiet)
     assert found.text == "1.00 GiB more device memory was in use than before the first start"
     # The second wait after one in vain is short.
-    assert [text.partition(":")[0] for text in told] == [
-        "up to 30 s",
-        "up to 3 s, since the wait before was in vain",
-    ]
+    assert [text.partition(":")[0] for text in told] == ["up to 30 s", "up to 3 s"]
     watching.before_start(memory(2 * GIB), (), quiet)
     assert watching.before_cell(given(), LOAD, tmp_path, quiet) == ()
 

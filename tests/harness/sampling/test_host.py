@@ -60,7 +60,7 @@ def test_the_machines_used_memory_is_compared_with_the_baseline() -> None:
     idle = host.memory().measure(0.03)
     assert idle.used_bytes
     assert 0 < idle.used_bytes < total
-    assert (idle.power_w is None) == (idle.power_note is not None)
+    assert (idle.power_w is None) == (idle.note is not None)
     assert host.memory().wait(total, 0.0)[0]
     is_back, used_bytes = host.memory().wait(0, 0.0)
     assert not is_back

@@ -81,7 +81,7 @@ def test_a_counter_that_root_alone_may_read_has_a_reason() -> None:
         counter.chmod(0)
         with not_as_root():
             energy = PackageEnergy(root)
-        assert energy.read_j() is None
+            assert energy.read_j() is None
         assert energy.reason == f"{counter} may be read by root only"
 
 

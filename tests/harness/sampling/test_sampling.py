@@ -196,7 +196,7 @@ def test_an_answer_that_does_not_come_is_a_timeout() -> None:
 def memory(*used_bytes: int | None) -> Memory:
     """Memory of which these bytes are in use, at one look after the other; the last for ever."""
     left = list(used_bytes)
-    return Memory("host", lambda: [Use(left.pop(0) if len(left) > 1 else left[0], None)])
+    return Memory("host", lambda: [Use(left.pop(0) if len(left) > 1 else left[0])])
 
 
 def test_the_baseline_is_the_median() -> None:
