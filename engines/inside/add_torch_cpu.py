@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from textwrap import indent
 
 LOCKS = Path(__file__).parent.parent / "locks"
 CPU_BUILD = LOCKS / "transformers-cpu-torch.txt"
@@ -22,7 +23,6 @@ CPU_BUILD = LOCKS / "transformers-cpu-torch.txt"
 FROM_PYPI = LOCKS / "transformers-cuda.txt"
 FROM_PYPI_BYTES = 4_000_000_000
 LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
-INDENT = "  "
 NOT_FOUND = "No matching distribution found"
 # Only pip's own log has it: pip goes on as if there were no such package. An index that answers 404 has none.
 UNREACHED = re.compile(r"Could not fetch URL (?!.*\b404 Client Error).*")
@@ -59,11 +59,9 @@ def install(lock: Path) -> tuple[int, str]:
         log = Path(scratch, "log")
         pip = [sys.executable, "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off", "--no-deps"]
         pip += ["--disable-pip-version-check", "--require-hashes", f"--log={log}", "-r", str(lock)]
-        with subprocess.Popen(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                print(INDENT + line.rstrip(), flush=True)
-        return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+        done = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(indent(done.stdout, "  "), end="", flush=True)
+        return done.returncode, log.read_text(encoding="utf-8", errors="replace")
 
 
 if __name__ == "__main__":

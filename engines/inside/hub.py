@@ -61,7 +61,7 @@ def ask(repo: str, revision: str) -> None:
     ]
     config = None
     if any(each["name"] == "config.json" for each in files):
-        with tempfile.TemporaryDirectory() as folder:
+        with suppress(ValueError, RecursionError), tempfile.TemporaryDirectory() as folder:
             path = hf_hub_download(
                 repo,
                 "config.json",
@@ -71,16 +71,10 @@ def ask(repo: str, revision: str) -> None:
                 etag_timeout=TIMEOUT_S,
                 token=TOKEN,
             )
-            config = read_object(Path(path))
+            config = json.loads(Path(path).read_bytes())
+    config = config if isinstance(config, dict) else None
     parameters = info.safetensors.total if info.safetensors else None
     print(json.dumps({"commit": info.sha, "files": files, "parameters": parameters, "config": config}))
-
-
-def read_object(path: Path) -> object:
-    with suppress(ValueError, RecursionError):
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else None
-    return None
 
 
 def download(repo: str, commit: str, output: str, total: str, *names: str) -> None:

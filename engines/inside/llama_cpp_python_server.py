@@ -2,8 +2,8 @@
 
 What its command line and its streams lack, and a measurement needs, is added here: a chat template from a
 file, tokens counted in the last chunk of a stream, `min_tokens` that holds back all tokens that end an
-answer (not the EOS alone), any X-Request-Id, and a prompt cache that can be turned off. How it generates is
-its own.
+answer (not the EOS alone), and a prompt cache that can be turned off. How it generates is its own. It wants
+an X-Request-Id to be a UUID.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import uvicorn
 from llama_cpp import Llama
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_cpp.server import __main__ as server
-from llama_cpp.server import app
 from llama_cpp.server.model import LlamaProxy
 from llama_cpp.server.settings import Settings
 
@@ -91,41 +90,38 @@ def adapt_loading(template: str | None) -> None:
 def count_tokens(keeps_prefix: bool) -> None:
     """Make each stream end with a chunk that has `usage` and no choices, as OpenAI's do."""
     generate, evaluate, complete = Llama.generate, Llama.eval, Llama.create_chat_completion
-    counts = Counts()
 
     def generated(self: Llama, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Iterator[int]:
-        nonlocal counts
         if not keeps_prefix:
             self.reset()
-        counts = Counts(prompt=len(tokens))
+        self.counts = Counts(prompt=len(tokens))
         for token in generate(self, tokens, *args, **kwargs):
             if not llama_cpp.llama_vocab_is_eog(self._model.vocab, token):
-                counts.answer += 1
+                self.counts.answer += 1
             yield token
 
     def evaluated(self: Llama, tokens: Sequence[int]) -> None:
-        if counts.evaluated is None:
-            counts.evaluated = len(tokens)
+        if self.counts.evaluated is None:
+            self.counts.evaluated = len(tokens)
         evaluate(self, tokens)
 
     def completed(self: Llama, *args: Any, **kwargs: Any) -> Any:
         answer = complete(self, *args, **kwargs)
-        return with_usage(answer, lambda: counts) if kwargs.get("stream") else answer
+        return with_usage(self, answer) if kwargs.get("stream") else answer
 
+    Llama.counts = Counts()
     Llama.generate, Llama.eval, Llama.create_chat_completion = generated, evaluated, completed
 
 
-def with_usage(chunks: Iterator[dict[str, Any]], counts: Callable[[], Counts]) -> Iterator[dict[str, Any]]:
-    chunk: dict[str, Any] = {}
+def with_usage(llama: Llama, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for chunk in chunks:
         yield chunk
-    counted = counts()
-    cached = counted.prompt - (counted.evaluated or 0)
+    counts = llama.counts
     usage = {
-        "prompt_tokens": counted.prompt,
-        "completion_tokens": counted.answer,
-        "total_tokens": counted.prompt + counted.answer,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens": counts.prompt,
+        "completion_tokens": counts.answer,
+        "total_tokens": counts.prompt + counts.answer,
+        "prompt_tokens_details": {"cached_tokens": counts.prompt - (counts.evaluated or 0)},
     }
     yield {**chunk, "choices": [], "usage": usage}
 
@@ -141,18 +137,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--chat-template-file", type=Path)
     parser.add_argument("--no-prefix-cache", action="store_true")
-    args, servers = parser.parse_known_args()
+    args, sys.argv[1:] = parser.parse_known_args()
     print(f"llama-cpp-python {llama_cpp.__version__}", flush=True)
     if args.chat_template_file:
         print(f"chat template: {args.chat_template_file}", flush=True)
     adapt_loading(args.chat_template_file.read_text() if args.chat_template_file else None)
     count_tokens(keeps_prefix=not args.no_prefix_cache)
     forget_environment()
-    # Else a request whose X-Request-Id is no UUID is answered with an empty 400.
-    app.RequestIdPlugin = functools.partial(app.RequestIdPlugin, validate=False)
     # Else a stopped server waits for the end of a running answer, however long.
     uvicorn.run = functools.partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
-    sys.argv[1:] = servers
     server.main()
 
 

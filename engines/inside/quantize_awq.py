@@ -4,7 +4,8 @@ Runs in the environment autoawq-<device> (`python -P`). Arguments: input directo
 calibration text (passages between lines of %%), seed.
 
 The model's layers are quantized; the embedding and the output matrix stay as they are. It writes
-config.json and the weights; bench copies the other files of the input.
+config.json and the weights; bench copies the other files of the input. The last line says on what it was
+calibrated.
 """
 
 import json
@@ -12,7 +13,7 @@ import logging
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,6 @@ def register_gemma3() -> None:
     scale.Gemma2RMSNorm = (scale.Gemma2RMSNorm, Gemma3RMSNorm)
 
 
-def said(items: Sequence[Any], desc: str = "") -> Iterator[Any]:
-    """Stand in for tqdm: whole lines instead of a moving bar."""
-    for number, item in enumerate(items, 1):
-        print(f"awq: layer {number} of {len(items)}", flush=True)
-        yield item
-
-
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
     """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
@@ -125,14 +119,11 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     torch.manual_seed(seed)
     register_gemma3()
-    quantizer.tqdm = said
     kind = json.loads((source / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind not in AWQ_CAUSAL_LM_MODEL_MAP:
         sys.exit(f"autoawq cannot quantize the architecture {kind}")
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     blocks = calibration_blocks(tokenizer, calibration, seed)
-    device = "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    print(f"awq: {len(blocks)} blocks of {BLOCK_TOKENS} tokens, on {device}", flush=True)
     model = AutoAWQForCausalLM.from_pretrained(str(source), trust_remote_code=False, safetensors=True)
     model.quantize(
         tokenizer,
@@ -142,7 +133,6 @@ def main() -> None:
         max_calib_seq_len=BLOCK_TOKENS,
         quantizer_cls=Quantizer,
     )
-    print("awq: writing", flush=True)
     model.save_quantized(output)
     print(f"awq: calibrated on {len(blocks)} blocks of {BLOCK_TOKENS} tokens", flush=True)
 

@@ -4,7 +4,8 @@ Runs in the environment llmcompressor-<device> (`python -P`). Arguments: input d
 calibration text (passages between lines of %%), seed.
 
 The matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. It
-writes config.json and the weights; bench copies the other files of the input.
+writes config.json and the weights; bench copies the other files of the input. The last line says on what it
+was calibrated.
 """
 
 import logging
@@ -12,22 +13,17 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Read as they are imported: whole lines of ours instead of their bars and log.
-os.environ.update({"TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"})
+os.environ["LLM_COMPRESSOR_LOG_LEVEL"] = "ERROR"  # read as it is imported
 
 import torch
 import transformers
-from compressed_tensors.offload import dispatch
-from compressed_tensors.quantization.lifecycle import apply
 from llmcompressor import oneshot
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
 from llmcompressor.pipelines.cache import IntermediatesCache
-from llmcompressor.pipelines.sequential import pipeline
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,14 +41,6 @@ class Modifier(AWQModifier):
         return scales / scales.median()
 
 
-def said(items: Iterable[Any], desc: str = "", **more: Any) -> Iterable[Any]:
-    """Stand in for tqdm: a line for each part of the model, which is a layer or what is between two."""
-    part, _, doing = desc.partition(": ")
-    if doing == "Calibrating":
-        print(f"w4a16: part {part.strip('()').replace('/', ' of ')}", flush=True)
-    return items
-
-
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
     """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
@@ -64,18 +52,13 @@ def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]
 
 def kept_whole(model: Any) -> list[str]:
     """Return the matrices that stay as they are: the output's, and those whose rows are not whole groups."""
-    matrices = {name: each for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
     head = model.get_output_embeddings()
-    odd = [name for name, each in matrices.items() if each.in_features % GROUP_SIZE and each is not head]
-    if all(name in odd or each is head for name, each in matrices.items()):
+    matrices = {name: each for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)}
+    kept = [name for name, each in matrices.items() if each is head or each.in_features % GROUP_SIZE]
+    if len(kept) == len(matrices):
         sys.exit(f"no matrix of this model has rows of a whole number of groups of {GROUP_SIZE}")
-    if odd:
-        print(
-            f"w4a16: {len(odd)} of {len(matrices)} matrices stay as they are: their rows are no multiple of "
-            f"{GROUP_SIZE}, {odd[0]} is one",
-            flush=True,
-        )
-    return [*(name for name, each in matrices.items() if each is head), *odd]
+    print(f"w4a16: {len(kept)} of {len(matrices)} matrices stay as they are", flush=True)
+    return kept
 
 
 def main() -> None:
@@ -84,14 +67,11 @@ def main() -> None:
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
     torch.manual_seed(seed)
-    pipeline.tqdm = apply.tqdm = dispatch.tqdm = said
     if not torch.accelerator.is_available():
         # llm-compressor 0.14.0.1 pins memory for a device, which without one is an error.
         IntermediatesCache.pin_memory = lambda *batch: None
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     blocks = calibration_blocks(tokenizer, calibration, seed)
-    device = "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    print(f"w4a16: {len(blocks)} blocks of {BLOCK_TOKENS} tokens, on {device}", flush=True)
     model = AutoModelForCausalLM.from_pretrained(
         source, dtype="auto", trust_remote_code=False, use_safetensors=True
     )
@@ -106,7 +86,6 @@ def main() -> None:
         ],
         pipeline="sequential",
     )
-    print("w4a16: writing", flush=True)
     model.save_pretrained(output)
     print(f"w4a16: calibrated on {len(blocks)} blocks of {BLOCK_TOKENS} tokens", flush=True)
 

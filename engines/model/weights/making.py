@@ -36,10 +36,10 @@ _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
 _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
-_QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
 # How a program ends that cannot go on: its last line says why.
-_CANNOT = (3, hub.REFUSED)
+_CANNOT = (hub.REFUSED,)
 
 
 @dataclass(frozen=True)

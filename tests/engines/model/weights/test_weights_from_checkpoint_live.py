@@ -111,10 +111,8 @@ def test_unknown_architecture_is_the_converters_own_sentence(cache: Path, tmp_pa
     path = write_checkpoint(tmp_path / "own", architectures=["TotallyNewForCausalLM"], model_type="new")
     with pytest.raises(MissingError) as caught:
         made(path, "gguf-q8_0", tmp_path / "cache")
-    assert str(caught.value) == (
-        f"bf16 could not be made from {path}; llama.cpp's converter says: "
-        "Model TotallyNewForCausalLM is not supported"
-    )
+    assert str(caught.value).startswith(f"bf16 could not be made from {path} (exit code 1); the end of its")
+    assert str(caught.value).endswith("Model TotallyNewForCausalLM is not supported")
     assert not list((tmp_path / "cache").rglob("*.gguf*"))
 
 
@@ -128,6 +126,6 @@ def test_code_beside_the_tokenizer_is_not_run(cache: Path, tmp_path: Path) -> No
     (path / "tokenizer_config.json").write_text(json.dumps(named))
     ran = tmp_path / "ran"
     (path / "tiny.py").write_text(f"open({str(ran)!r}, 'w')\n")
-    with pytest.raises(MissingError, match=r"llama\.cpp's converter says: it needs the code that comes with"):
+    with pytest.raises(MissingError, match="it needs the code that comes with the checkpoint"):
         made(path, "bf16", tmp_path / "cache")
     assert not ran.exists()
