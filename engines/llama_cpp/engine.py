@@ -14,7 +14,7 @@ from engines.common.launching import container, given, template_of
 from engines.llama_cpp import log
 from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
-from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
+from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.places import INSIDE
 from harness.contracts import (
     Deployment,

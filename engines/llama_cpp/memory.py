@@ -17,7 +17,7 @@ from engines.common.overhead import (
 )
 from engines.model import sizes
 from engines.model.sizes import NARROW_SHARE, gguf_blocks_bytes, is_narrow
-from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, PYTHON, XLLAMACPP
+from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts
 
 _CELLS = 256  # sizes are rounded up to as many

@@ -26,11 +26,11 @@ _UNTOLD = (
 )
 
 
-def hub_repo(model: str) -> HubRepo | None:
-    """Return the repository that `hf:organisation/name[@revision]` names; None for other words."""
+def hub_repo(model: str) -> HubRepo:
+    """Return the repository that `hf:organisation/name[@revision]` names. Raise UserError for other words."""
     match = HUB_NAME.fullmatch(model)
     if match is None or ".." in model:
-        return None
+        raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
     return HubRepo(match["repo"], revision=match["revision"] or "main")
 
 
@@ -81,8 +81,6 @@ def _of_path(model: str, path: Path) -> KnownFacts:
             return _whole(model, config, facts_of(config), "its config.json")
         counted_by = "its files" if is_plain(config) else None
         return _whole(model, config, facts_in(path, config), "its config.json", counted_by, "weights")
-    if path.exists() and not path.is_file():
-        raise UserError(f"model={model}: neither a file nor a directory")
     if not path.is_file():
         raise UserError(
             f"model={model}: no such file or directory; give a config.json, a checkpoint's directory, a "
@@ -96,12 +94,9 @@ def _of_path(model: str, path: Path) -> KnownFacts:
 
 def _of_hub(model: str) -> KnownFacts:
     repo = hub_repo(model)
-    if repo is None:
-        raise UserError(f"model={model}: write hf:organisation/name or hf:organisation/name@revision")
-    said = hub.ask(repo)
-    if isinstance(said, Reason):
-        raise MissingError(f"model=hf:{repo.repo}: {said.text}; model=/path/config.json needs no hub")
-    page = hub.page_of(said)
+    page = hub.ask(repo)
+    if isinstance(page, Reason):
+        raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
     if page.config is None:
         raise MissingError(
             f"model=hf:{repo.repo}: it has no config.json that can be read; of a GGUF file on this machine "

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ class HubPage:
     seen: str
 
 
-def ask(repo: HubRepo) -> str | Reason:
-    """Return the page's text, or a clause on why it is not had. Blocks; a few kilobytes are fetched."""
+def ask(repo: HubRepo) -> HubPage | Reason:
+    """Return the page, or a clause on why it is not had. Blocks; a few kilobytes are fetched."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Reason("HF_HUB_OFFLINE forbids to ask the hub")
     argv = [sys.executable, "-P", str(PROGRAM), "ask", repo.repo, repo.revision]
@@ -67,29 +67,27 @@ def ask(repo: HubRepo) -> str | Reason:
         return Reason(done.stdout.rpartition(REFUSAL)[2].strip())
     if done.returncode != 0:
         raise RuntimeError(f"{PROGRAM.name} failed: {done.stderr.strip()}")
-    return json.dumps({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
+    return _page({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
+
+
+def _page(said: Mapping[str, Any]) -> HubPage:
+    return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
 
 
 def refresh(repo: HubRepo, cache: Path) -> None:
     """Ask the hub and keep its page. Raise MissingError where it gives none."""
-    said = ask(repo)
-    if isinstance(said, Reason):
-        raise MissingError(f"{repo.repo} could not be downloaded: {said.text}; {INSTEAD}")
+    page = ask(repo)
+    if isinstance(page, Reason):
+        raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
     path = page_path(repo, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, said.encode())
-
-
-def page_of(text: str) -> HubPage:
-    """Decode what `ask` returned. Raise ValueError, KeyError or TypeError for anything else."""
-    said = json.loads(text)
-    return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
+    write_whole(path, json.dumps(asdict(page)).encode())
 
 
 def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
     """Return what the hub said when it was last asked to prepare this repository; None where it was not."""
     try:
-        return page_of(page_path(repo, cache).read_text(encoding="utf-8"))
+        return _page(json.loads(page_path(repo, cache).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -12,16 +12,17 @@ from engines.model import hub
 from engines.model.checkpoint import PICKLES, check_weights, config_of, facts_in, stored_precision
 from engines.model.facts import hub_repo
 from engines.model.gguf_file import gguf_facts, gguf_header
-from engines.model.models import MODELS, HubRepo, Model
+from engines.model.models import MODELS, HubRepo, Model, PackageSource
 from engines.model.quantization import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.shape import quantization_of
 from engines.model.weights import kept, ways
-from engines.model.weights.ways import CONVERSIONS, Way
+from engines.model.weights.ways import Way, made
 from harness.contracts import Reason, Weights
 from harness.errors import UserError
 
 _COMPANIONS = re.compile(r"[^/]+\.(json|jinja|model|tiktoken)|merges\.txt|vocab\.txt|LICENSE.*|USE_POLICY.*")
-_SHARD = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
+# Kinds of GGUF files that the gguf package makes; llama-quantize makes the others.
+_CONVERSIONS = ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0")
 
 
 def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
@@ -50,19 +51,20 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
             "a checkpoint's directory) or hf:organisation/name"
         )
     model = MODELS[name]
-    return _of_package(model, weights) if model.source else _of_table(model, weights, cache)
+    if model.source:
+        return _of_package(model, model.source, weights)
+    return _of_table(model, weights, cache)
 
 
 # --- bench's own table -----------------------------------------------------------------------------
 
 
-def _of_package(model: Model, weights: Weights) -> Way:
-    assert model.source is not None
-    package, wanted = ways.packaged(model, model.source), weights.quantization
+def _of_package(model: Model, package: PackageSource, weights: Weights) -> Way:
+    source, wanted = ways.packaged(model, package), weights.quantization
     if weights.file_format == "gguf":
-        return _of_gguf(package, wanted, f"{model.name} cannot be made as {wanted}")
+        return _of_gguf(source, wanted, f"{model.name} cannot be made as {wanted}")
     why = f"{model.name} is not published as {wanted}, and bench cannot make it"
-    return _of_checkpoint(ways.checkpoint(package), wanted, why)
+    return _of_checkpoint(made("checkpoint", source, "bf16"), wanted, why)
 
 
 def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
@@ -70,10 +72,9 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
     there = {name: repo for name, repo in model.published.items() if bool(repo.files) == is_gguf}
     if wanted in there:
         return _published(there[wanted], weights, cache, model)
-    kind, listed = "GGUF" if is_gguf else "a checkpoint", ", ".join(there) or "nothing"
     why = (
-        f"{model.name} at {wanted} is not known to be published as {kind}, and bench cannot make it; "
-        f"there is {listed}"
+        f"{model.name} at {wanted} is not known to be published as {'GGUF' if is_gguf else 'a checkpoint'}, "
+        f"and bench cannot make it; there is {', '.join(there) or 'nothing'}"
     )
     return _of_hub_checkpoint(model.published["bf16"], "bf16", weights, cache, why, model)
 
@@ -83,8 +84,6 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
 
 def _on_hub(weights: Weights, cache: Path | None) -> Way:
     repo, is_gguf = hub_repo(weights.model), weights.file_format == "gguf"
-    if repo is None:
-        raise UserError(f"model={weights.model}: write hf:organisation/name or hf:organisation/name@revision")
     page = hub.kept_page(repo, cache) if cache else None
     if page and page.config is not None and not is_gguf:
         stored = quantization_of(page.config)
@@ -137,21 +136,19 @@ def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
     # `consolidated*` are the same once more.
     plain = [name for name in names if not name.startswith("consolidated")]
     weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]
-    if not weights and any(name.endswith(PICKLES) for name in names):
-        raise UserError(
-            f"{repo} has pickles only, which can run code when they are loaded; bench takes safetensors "
-            "and GGUF"
-        )
     if not weights:
-        raise UserError(f"{repo} has no safetensors")
+        has_pickles = any(name.endswith(PICKLES) for name in names)
+        pickles = " but pickles, which can run code when they are loaded" if has_pickles else ""
+        raise UserError(f"{repo} has no safetensors{pickles}; bench takes safetensors and GGUF")
     return weights + [name for name in plain if _COMPANIONS.fullmatch(name)]
 
 
 def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
     """Return the file of this kind, or all parts of it."""
     files = [name for name in names if name.endswith(".gguf") and not Path(name).name.startswith("mmproj")]
-    found = [name for name in files if re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name)]
-    singles = [name for name in found if not _SHARD.search(name)]
+    matches = [re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name) for name in files]
+    found = [match.string for match in matches if match]
+    singles = [match.string for match in matches if match and not match[1]]
     if not found:
         raise UserError(f"{repo} has no {kind} file; there are: {', '.join(files) or 'no GGUF files'}")
     if len(singles) > 1:
@@ -167,8 +164,6 @@ def _local(path: Path, weights: Weights) -> Way:
         return _local_checkpoint(path, weights)
     if path.is_file():
         return _local_gguf(path, weights)
-    if path.exists():
-        raise UserError(f"model={weights.model}: neither a file nor a directory")
     raise UserError(
         f"model={weights.model}: no such file or directory; give a .gguf file, a checkpoint's directory, "
         "hf:organisation/name or a name of `bench list models`"
@@ -230,7 +225,7 @@ def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
     if source.quantization == wanted or is_cast(source.quantization, wanted):
         return source
     if source.quantization in PLAIN_BITS and wanted in CALIBRATED:
-        return ways.calibrated(source, wanted)
+        return made("w4a16" if wanted == "w4a16" else "awq", source, wanted)
     raise UserError(why)
 
 
@@ -238,14 +233,15 @@ def _gguf_of_checkpoint(source: Way, stored: str | None, wanted: str, why: str) 
     """Return the way over a file in the precision that is stored: nothing is lost before the last step."""
     if stored is None:
         raise UserError(why)
-    return _of_gguf(ways.gguf_from_checkpoint(source, stored), wanted, why)
+    return _of_gguf(made("from_checkpoint", source, stored), wanted, why)
 
 
 def _of_gguf(source: Way, wanted: str, why: str) -> Way:
     if wanted == source.quantization:
         return source
-    if wanted in CONVERSIONS:
-        return ways.converted(source, wanted)
+    if wanted in _CONVERSIONS:
+        return made("convert", source, wanted)
     if wanted.startswith("gguf-") and wanted in QUANTIZATIONS:
-        return ways.quantized(ways.converted(source, "fp16") if source.step == "package" else source, wanted)
+        whole = made("convert", source, "fp16") if source.step == "package" else source
+        return made("quantize", whole, wanted)
     raise UserError(why)

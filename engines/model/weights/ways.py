@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,19 +15,20 @@ from typing import Any, Literal
 from engines.model import hub
 from engines.model.hub import HubFile
 from engines.model.models import HubRepo, Model, PackageSource
-from engines.model.quantization import PLAIN_BITS, QUANTIZATIONS
+from engines.model.quantization import CALIBRATED, PLAIN_BITS, QUANTIZATIONS
 from harness.contracts import ModelFacts
 
 CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"
 CALIBRATION_SEED = 1
-
-# What the gguf package can make: quantization -> bits per weight.
-CONVERSIONS: Mapping[str, float] = {
-    "fp16": 16.0,
-    "bf16": 16.0,
-    "gguf-q8_0": 8.5,
-    # The embedding, two thirds of a small model, stays at 8.5 bits.
+# Raised when a program writes something else than before: what older ones wrote is then made again.
+RECIPE = 1
+# Bits of a weight where they are not the quantization's own.
+_BITS: Mapping[str, float] = {
+    **PLAIN_BITS,
+    # The embedding, two thirds of a small model, stays at 8.5 bits in Q4_0 and at 16 where it is calibrated.
     "gguf-q4_0": 8.5,
+    "awq": 10.0,
+    "w4a16": 10.0,
 }
 # The vocabulary's text (262,144 tokens) and the tensors that stay F32.
 METADATA_BYTES = 7_000_000
@@ -35,15 +36,6 @@ METADATA_BYTES = 7_000_000
 Step = Literal[
     "local", "package", "hub", "from_checkpoint", "convert", "quantize", "checkpoint", "awq", "w4a16"
 ]
-# Raised when a program writes something else than before: what older ones wrote is then made again.
-RECIPES: Mapping[Step, int] = {
-    "from_checkpoint": 1,
-    "convert": 1,
-    "quantize": 1,
-    "checkpoint": 1,
-    "awq": 1,
-    "w4a16": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -89,19 +81,16 @@ def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | N
     If a GGUF file's header does not count the parameters, its size tells them, right to 1 in 100.
     """
     is_file = file_format == "gguf"
-    files = [path] if is_file else sorted(path.glob("*.safetensors"))
     parameters = facts.parameters if facts else None
     if not parameters and is_file and quantization in PLAIN_BITS:
         parameters = int(path.stat().st_size * 8 / PLAIN_BITS[quantization])
-    name = path.stem if path.suffix == ".gguf" else path.name
-    identity = {"path": str(path), "seen": _seen(files)}
     return Way(
         step="local",
         quantization=quantization,
         file_format=file_format,
         path=path,
-        name=name,
-        identity=identity,
+        name=path.stem if path.suffix == ".gguf" else path.name,
+        identity={"path": str(path), "seen": _seen(path, "*.safetensors")},
         size_bytes=0,
         parameters=parameters,
         facts=facts,
@@ -156,41 +145,48 @@ def published(
     )
 
 
-def gguf_from_checkpoint(source: Way, stored: str) -> Way:
-    """Return the step in which llama.cpp's converter writes a GGUF file, in the checkpoint's precision."""
-    # The converter reads the shape, the tokenizer and the chat template as well.
-    ends = ("*.json", "*.jinja", "*.model", "*.txt")
-    beside = [path for end in ends for path in source.path.glob(end)] if source.step == "local" else []
-    return _gguf("from_checkpoint", source, stored, PLAIN_BITS[stored], seen_beside=_seen(sorted(beside)))
+def made(step: Step, source: Way, quantization: str) -> Way:
+    """Return the step that makes one kind of weights of another.
 
-
-def converted(source: Way, quantization: str) -> Way:
-    """Return the step in which the gguf package writes a GGUF file of another."""
-    return _gguf("convert", source, quantization, CONVERSIONS[quantization])
-
-
-def quantized(source: Way, quantization: str) -> Way:
-    """Return the step in which llama-quantize makes a kind that only it can, of a file in 16 or 32 bits."""
-    return _gguf("quantize", source, quantization, QUANTIZATIONS[quantization].bits_per_weight)
-
-
-def checkpoint(source: Way) -> Way:
-    """Return the step that writes a 16-bit checkpoint from a packaged GGUF file."""
-    template = source.model.chat_template if source.model else None
-    path = source.path.with_name(f"{source.name}-bf16")
-    more = {"chat_template_sha256": _sha256(template) if template else None}
-    return _made("checkpoint", source, "bf16", "safetensors", path, _bytes_of(source, 16.0), **more)
-
-
-def calibrated(source: Way, quantization: str) -> Way:
-    """Return the step that makes a 4-bit checkpoint with AWQ: `awq` by autoawq, `w4a16` by llm-compressor."""
-    path = _folder(source).parent / f"{_folder(source).name}-{quantization}"
-    if source.step != "local":
-        path = source.path.with_name(f"{source.path.name.removesuffix('-bf16')}-{quantization}")
-    more = {"calibration_sha256": _sha256(CALIBRATION), "calibration_seed": CALIBRATION_SEED}
-    # The embedding stays as it is, which is most of a small model: 10 bits on average.
-    step: Step = "w4a16" if quantization == "w4a16" else "awq"
-    return _made(step, source, quantization, "safetensors", path, _bytes_of(source, 10.0), **more)
+    llama.cpp's converter (`from_checkpoint`) makes GGUF files of a checkpoint, the gguf package (`convert`)
+    and llama-quantize of a GGUF file. `checkpoint` is made of a packaged GGUF file, the rest calibrated.
+    """
+    kind, is_local = kind_of(quantization), source.step == "local"
+    identity: dict[str, Any] = {"recipe": RECIPE}
+    identity |= {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
+    folder = source.path.parent
+    if is_local:  # apart from others of its name
+        folder = Path("local", f"{source.name}-{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}")
+    path, file_format, metadata_bytes = folder, "safetensors", 0
+    if step in CALIBRATED:
+        identity |= {"calibration_sha256": _sha256(CALIBRATION), "calibration_seed": CALIBRATION_SEED}
+        stem = folder.name if is_local else source.path.name.removesuffix("-bf16")
+        path = (folder.parent if is_local else folder) / f"{stem}-{quantization}"
+    elif step == "checkpoint":
+        template = source.model.chat_template if source.model else None
+        identity["chat_template_sha256"] = _sha256(template) if template else None
+        path = folder / f"{source.name}-bf16"
+    else:
+        if step == "from_checkpoint":  # it reads the shape, the tokenizer and the chat template as well
+            ends = ("*.json", "*.jinja", "*.model", "*.txt")
+            identity["seen_beside"] = _seen(source.path, *ends) if is_local else []
+        path = folder / f"{source.name.rpartition('/')[2]}-{kind}.gguf"
+        file_format, metadata_bytes = "gguf", METADATA_BYTES
+    bits = _BITS.get(quantization) or QUANTIZATIONS[quantization].bits_per_weight
+    return replace(
+        source,
+        step=step,
+        quantization=quantization,
+        file_format=file_format,
+        path=path,
+        identity=identity,
+        size_bytes=int(source.parameters * bits / 8) + metadata_bytes if source.parameters else None,
+        source=source,
+        package=None,
+        repo=None,
+        commit=None,
+        files=(),
+    )
 
 
 def kind_of(quantization: str) -> str:
@@ -199,50 +195,9 @@ def kind_of(quantization: str) -> str:
     return plain.get(quantization, quantization.removeprefix("gguf-"))
 
 
-def _gguf(step: Step, source: Way, quantization: str, bits: float, **more: Any) -> Way:
-    size_bytes = _bytes_of(source, bits)
-    name = source.name.rpartition("/")[2]  # of a repository without its organisation
-    path = _folder(source) / f"{name}-{kind_of(quantization)}.gguf"
-    return _made(step, source, quantization, "gguf", path, size_bytes and size_bytes + METADATA_BYTES, **more)
-
-
-def _made(
-    step: Step,
-    source: Way,
-    quantization: str,
-    file_format: str,
-    path: Path,
-    size_bytes: int | None,
-    **more: Any,
-) -> Way:
-    of = {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
-    return Way(
-        step=step,
-        quantization=quantization,
-        file_format=file_format,
-        path=path,
-        name=source.name,
-        identity={**of, "recipe": RECIPES[step], **more},
-        size_bytes=size_bytes,
-        parameters=source.parameters,
-        facts=source.facts,
-        model=source.model,
-        source=source,
-    )
-
-
-def _bytes_of(source: Way, bits: float) -> int | None:
-    return int(source.parameters * bits / 8) if source.parameters else None
-
-
-def _folder(source: Way) -> Path:
-    """Return where what is made of a source is kept: that of the user's own apart from others of its name."""
-    if source.step != "local":
-        return source.path.parent
-    return Path("local", f"{source.name}-{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}")
-
-
-def _seen(files: list[Path]) -> list[list[Any]]:
+def _seen(path: Path, *patterns: str) -> list[list[Any]]:
+    """Return name, size and time of a file, or of the files of a directory, by which a change is seen."""
+    files = [path] if path.is_file() else sorted(each for end in patterns for each in path.glob(end))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

@@ -239,5 +239,5 @@ def test_the_most_context_of_a_listed_model_and_of_a_file_is_told_without_the_hu
 
 
 def test_what_is_there_but_is_no_file_is_called_so() -> None:
-    with pytest.raises(UserError, match=r"^model=/dev/null: neither a file nor a directory$"):
+    with pytest.raises(UserError, match=r"^model=/dev/null: no such file or directory; give a config.json"):
         known_facts("/dev/null")

@@ -150,7 +150,7 @@ MISTAKES = [
     ("fit fit.device_memroy=1GiB", "no such key; nearest keys: fit.device_memory"),
     ("fit model=nope", "model=nope: no such model; choose from gemma3-270m"),
     ("fit model=/absent", "model=/absent: no such file or directory"),
-    ("fit model=/dev/null", "model=/dev/null: neither a file nor a directory"),
+    ("fit model=/dev/null", "model=/dev/null: no such file or directory"),
     ("fit fit.device_memory=24", "fit.device_memory=24: 24 bytes? write 24GiB or 24MiB"),
     (
         "plan engine=vllm quantization=bf16 engine.context_length=40000 device=cpu",

@@ -18,7 +18,7 @@ from wheels import make_lock, make_wheel
 
 from engines.model.models import MODELS, Model, PackageSource
 from engines.model.weights import calls_hub, can_prepare, choosing, find, missing_bytes
-from engines.model.weights.ways import METADATA_BYTES, RECIPES
+from engines.model.weights.ways import METADATA_BYTES, RECIPE
 from harness.contracts import InstallSpec, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 
@@ -231,7 +231,7 @@ def test_conversion_of_another_source_or_recipe_is_not_current(tiny: Model, tmp_
         "size_bytes": len(DATA),
         "note": "made",
         "source_sha256": source.sha256,
-        "recipe": RECIPES["convert"],
+        "recipe": RECIPE,
     }
     weights = Weights("tiny", "gguf-q8_0", "gguf")
     for changes, is_current in [({}, True), ({"recipe": 0}, False), ({"source_sha256": "a" * 64}, False)]:
@@ -264,7 +264,7 @@ def test_missing_llama_quantize_is_said_by_who_makes_environments(tiny: Model, t
     source = prepared(TINY, tmp_path, this_python)
     path.write_bytes(DATA)
     manifest = {"sha256": "f" * 64, "size_bytes": len(DATA), "note": "made"}
-    manifest |= {"source_sha256": source.sha256, "recipe": RECIPES["convert"]}
+    manifest |= {"source_sha256": source.sha256, "recipe": RECIPE}
     path.with_name(path.name + ".json").write_text(json.dumps(manifest))
     with pytest.raises(MissingError, match="--program llama-server"):
         prepared(Weights("tiny", "gguf-q6_k", "gguf"), tmp_path, none_of_that)

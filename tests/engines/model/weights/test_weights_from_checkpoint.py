@@ -17,7 +17,7 @@ from engines.model.checkpoint import stored_precision
 from engines.model.weights import calls_hub, can_prepare, find, missing_bytes
 from engines.model.weights.choosing import way_of
 from engines.model.weights.tools import CONVERT
-from engines.model.weights.ways import Way, converted, quantized
+from engines.model.weights.ways import Way, made
 from harness.contracts import InstallSpec, Reason, Weights
 from harness.errors import MissingError
 
@@ -65,8 +65,8 @@ def test_stored_precision_comes_first_and_other_kinds_are_made_of_it(tmp_path: P
     assert steps(whole) == ["local", "from_checkpoint"]
     assert isinstance(whole, Way)
     assert whole.path.name == "own-bf16.gguf"
-    assert way_of(gguf(path, "fp16")) == converted(whole, "fp16")
-    assert way_of(gguf(path, "gguf-q6_k")) == quantized(whole, "gguf-q6_k")
+    assert way_of(gguf(path, "fp16")) == made("convert", whole, "fp16")
+    assert way_of(gguf(path, "gguf-q6_k")) == made("quantize", whole, "gguf-q6_k")
 
 
 def test_file_is_of_another_recipe_once_the_tokenizer_changed(tmp_path: Path) -> None:

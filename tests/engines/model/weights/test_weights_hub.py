@@ -150,7 +150,7 @@ def test_file_that_is_not_what_the_hub_says_is_refused(hub: Hub, tmp_path: Path)
 
 def test_pickles_alone_are_refused_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
     hub.files = {"config.json": FILES["config.json"], "pytorch_model.bin": b"a pickle"}
-    with pytest.raises(MissingError, match="pickles only, which can run code"):
+    with pytest.raises(MissingError, match="no safetensors but pickles, which can run code"):
         prepared(CHECKPOINT, tmp_path)
     assert {path.rpartition("/")[2] for _, path, _ in hub.seen if "/resolve/" in path} == {"config.json"}
 
