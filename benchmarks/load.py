@@ -25,7 +25,7 @@ from memory import measure_memory
 from server import serving
 from table import markdown, memory_table
 
-from engines.reference.sends import read_sends
+from engines.reference.engine import read_sends
 from harness.errors import BenchError, MissingError, UserError
 from harness.install import install
 from harness.selftest import selftest, truth

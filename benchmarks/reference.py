@@ -25,7 +25,7 @@ from typing import get_args
 import pinned
 
 from engines import ENGINES
-from engines.reference.sends import ARRIVAL, chunk_sends, read_sends
+from engines.reference.engine import ARRIVAL, END, read_sends
 from harness.contracts import Deployment, EngineTerms, InstallSpec, NativeSpec, Place
 from harness.errors import MissingError
 from harness.install import install
@@ -114,7 +114,7 @@ def _step(streams: int, rate: float, path: Path, given: Given, cpu: float) -> St
     sends = read_sends(path)
     all_run_ns = max(send.sent_ns for send in sends if send.chunk == ARRIVAL) + int((TTFT_S + SETTLE_S) * 1e9)
     until_ns = all_run_ns + int(given.duration_s * 1e9)
-    chunks = chunk_sends(sends)
+    chunks = [send for send in sends if send.chunk < END]
     late = sorted(send.sent_ns - send.due_ns for send in chunks if all_run_ns <= send.due_ns < until_ns)
     reached = sum(all_run_ns <= send.sent_ns < until_ns for send in chunks) / given.duration_s
     p50, p99 = (late[int(share * len(late))] / 1e9 for share in (0.5, 0.99))

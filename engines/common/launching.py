@@ -1,24 +1,99 @@
-"""What all engines say alike of a start: paths, templates, containers and their images.
+"""What engines say alike of a start: checkpoints, flags, paths, templates, containers and their images.
 
 The images' names are in docker/versions.env, the one place that has them. Pure but for reading that file.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from harness.contracts import ContainerSpec, Deployment, Place
+from engines.model.models import MODELS
+from harness.contracts import ContainerSpec, Deployment, Place, Reason, Weights
 from harness.errors import UserError
 
+# Quantizations that are one 16-bit checkpoint, cast as it is loaded.
+DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
+# Quantized checkpoints that all of them serve, by the method that config.json names.
+QUANTIZED = ("fp8", "awq", "gptq", "w4a16")
+# A model's generation_config may set each of these, and top_k, whose `all` differs from engine to engine; an
+# attached server takes them from there.
+PLAIN_SAMPLING: Mapping[str, float] = {
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 # Beside the packages, in a checkout as in the harness image.
 VERSIONS = Path(__file__).parent.parent.parent / "docker" / "versions.env"
 # Whatever user an image has may write there.
 CACHE_IN_IMAGE = Path("/var/tmp")
-# The first of several files of one model; the server finds the others beside it.
-FIRST_OF_SEVERAL = re.compile(r"-00001-of-\d{5}\.gguf$")
 
 T = TypeVar("T")
+
+
+def checkpoint(
+    deployment: Deployment,
+    engine: str,
+    no_float16: Collection[str],
+    why: str,
+    *,
+    casts_quantized: bool = True,
+    may_run_code: bool = True,
+) -> Weights | Reason:
+    """Return the checkpoint that an engine needs, or why it does not serve it.
+
+    `no_float16`: architectures that float16 does not do for, and `why`, with {} for the architecture. A plan
+    reads no files, so the architecture is known of the models of bench's own table only. `casts_quantized`:
+    engine.dtype is also what quantized weights compute in. `may_run_code`: it heeds engine.trust_remote_code.
+    """
+    quantization, dtype = deployment.quantization, deployment.terms.dtype
+    served = (*DTYPES, *QUANTIZED)
+    if quantization not in served:
+        return Reason(f"{engine} has no {quantization} checkpoints; it serves {', '.join(served)}")
+    if quantization in DTYPES and dtype not in (None, DTYPES[quantization]):
+        return Reason(f"engine.dtype={dtype} would cast the weights: they would not be {quantization}")
+    if may_run_code and deployment.terms.trust_remote_code and deployment.model.startswith("hf:"):
+        return Reason(
+            f"engine.trust_remote_code=true: of {deployment.model} bench downloads no Python code; give "
+            "model=/path to a checkpoint with its code"
+        )
+    known = MODELS.get(deployment.model)
+    is_float16 = "float16" in (dtype if casts_quantized else None, DTYPES.get(quantization))
+    if known and is_float16 and known.facts.architecture in no_float16:
+        return Reason(why.format(known.facts.architecture))
+    return Weights(deployment.model, quantization, "safetensors")
+
+
+def need_counts(engine: str, options: object, *names: str) -> None:
+    """Raise UserError where one of these options is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"{engine}.{name}={value}: must be 1 or more")
+
+
+def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]:
+    """Yield `--name=value` for each value, `--name` for True, nothing for None and False.
+
+    With glue None name and value are two words.
+    """
+    for name, value in values.items():
+        if value is True:
+            yield f"--{name}"
+        elif value is not None and value is not False:
+            yield from (f"--{name}", str(value)) if glue is None else (f"--{name}{glue}{value}",)
+
+
+def named(options: object, names: Iterable[str]) -> dict[str, object]:
+    """Return these options by the names of their flags, which have dashes."""
+    return {name.replace("_", "-"): getattr(options, name) for name in names}
+
+
+def switch(name: str, is_on: bool | None) -> dict[str, object]:
+    """Return the flag that turns something on, or the one with `no-` that turns it off; None: neither."""
+    return {} if is_on is None else {name if is_on else f"no-{name}": True}
 
 
 def given(value: T | None, needed: str) -> T:
@@ -62,7 +137,6 @@ def container(
         image=deployment.options.image or image_of(deployment.engine, "cuda" if place.devices else "cpu"),
         arguments=tuple(arguments(weights, templates[0][1] if templates else None)),
         base_url=place.base_url,
-        ready_path="/health",
         environment=environment,
         mounts=(mount, *templates),
         devices=place.devices,
@@ -77,21 +151,16 @@ def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
     The first folder inside has no character but letters, digits and `_.-`. Links are known by the names of
     their folders alone: others that lead out of what is mounted work natively and not in a container.
     """
-    outer = _reached(weights)
+    # The first of several files of one model; the server finds the others beside it.
+    is_first = re.search(r"-00001-of-\d{5}\.gguf$", weights.name)
+    outer = weights.parent if is_first else weights
+    for folder in weights.parents:
+        # In Hugging Face's cache models--ORGANISATION--NAME/snapshots/REVISION has links to ../../blobs.
+        if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
+            outer = folder.parent
+            break
     inside = "/weights/" + re.sub(r"[^\w.-]", "-", outer.name)
     return (outer, inside), str(PurePosixPath(inside) / weights.relative_to(outer))
-
-
-def _reached(weights: Path) -> Path:
-    """Return the folder or file that holds all that is read of `weights`.
-
-    In a cache of Hugging Face's, models--ORGANISATION--NAME/snapshots/REVISION has links to blobs/ beside
-    snapshots/.
-    """
-    for folder in weights.parents:
-        if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
-            return folder.parent
-    return weights.parent if FIRST_OF_SEVERAL.search(weights.name) else weights
 
 
 def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
@@ -100,28 +169,22 @@ def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
     Raise UserError where there is none, which says what can be given instead.
     """
     images = read_versions(versions)
-    key = f"{engine}_{device}_IMAGE".upper()
-    if key not in images:
-        others = [name for name in ("cpu", "cuda") if f"{engine}_{name}_IMAGE".upper() in images]
-        known = f" (there is one for {', '.join(others)})" if others else ""
-        raise UserError(
-            f"engine.launcher=docker: {engine} has no image for {device}{known}; "
-            f"{engine}.image names one of your own"
-        )
-    return images[key]
+    found = {name: images.get(f"{engine}_{name}_IMAGE".upper()) for name in ("cpu", "cuda")}
+    if image := found[device]:
+        return image
+    others = [name for name, other in found.items() if other]
+    known = f" (there is one for {', '.join(others)})" if others else ""
+    raise UserError(
+        f"engine.launcher=docker: {engine} has no image for {device}{known}; "
+        f"{engine}.image names one of your own"
+    )
 
 
 def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:
-    """Return the lines NAME=VALUE of versions.env. Raise UserError if it is not there or not of that form."""
+    """Return the lines NAME=VALUE of versions.env. Raise UserError if it is not there."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return dict(re.findall(r"^(\w+)=(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE))
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is not there: containers need bench in its checkout or in its image"
         ) from error
-    named = [line for line in lines if line.strip() and not line.startswith("#")]
-    rows = [line.partition("=") for line in named]
-    for line, (name, equals, value) in zip(named, rows, strict=True):
-        if not equals or not name.isidentifier() or not value.strip():
-            raise UserError(f"{path}, line {lines.index(line) + 1}: not of the form NAME=VALUE: {line}")
-    return {name: value.strip() for name, _, value in rows}

@@ -26,8 +26,12 @@ def from_log(log: str, terms: Iterable[LogTerm]) -> dict[str, Scalar]:
 
 def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
     """Return the terms whose field of the page is there and not null; `terms`: term -> name of the field."""
-    found = {term: at(page, name) for term, name in terms.items()}
-    return {term: value for term, value in found.items() if value is not None}
+    return known({term: at(page, name) for term, name in terms.items()})
+
+
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {term: value for term, value in values.items() if value is not None}
 
 
 def at(page: Any, *path: str | int) -> Any:

@@ -1,16 +1,12 @@
 """llama.cpp serving GGUF files, by one of three programs: its own HTTP server from the prebuilt xllamacpp
 wheel, the same server compiled on this machine, or llama-cpp-python's server.
-
-Must not know the harness: it says what to start and install, and reads what the server says of itself.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from engines.common.flags import need_counts
-from engines.common.launching import container, given, template_of
+from engines.common.launching import container, given, need_counts, template_of
 from engines.llama_cpp import log
 from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_arguments, server_arguments
 from engines.llama_cpp.memory import memory_needed
@@ -127,88 +123,68 @@ def _forces_length(deployment: Deployment) -> bool:
 
 def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     terms, is_python = deployment.terms, deployment.options.program == PYTHON
-    wrong = {"dtype": terms.dtype is not None, "trust_remote_code": terms.trust_remote_code}
-    if not is_python:
-        wrong["chunked_prefill"] = terms.chunked_prefill is False
-        return {term: _UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
     is_another = terms.kv_cache_tokens not in (None, terms.context_length)
-    wrong |= {
-        "concurrent_sequences": (terms.concurrent_sequences or 1) > 1,
-        "kv_cache_tokens": is_another and terms.context_length is not None,
-        "prefix_cache": terms.prefix_cache is True,
-        "chunked_prefill": terms.chunked_prefill is not None,
+    wrong = {
+        "dtype": terms.dtype is not None,
+        "trust_remote_code": terms.trust_remote_code,
+        "concurrent_sequences": is_python and (terms.concurrent_sequences or 1) > 1,
+        "kv_cache_tokens": is_python and is_another and terms.context_length is not None,
+        "prefix_cache": is_python and terms.prefix_cache is True,
+        "chunked_prefill": terms.chunked_prefill in ((True, False) if is_python else (False,)),
     }
-    clauses = {**_UNMATCHED, **_UNMATCHED_BY_PYTHON}
+    clauses = {**_UNMATCHED, **(_UNMATCHED_BY_PYTHON if is_python else {})}
     return {term: clauses[term] for term, is_wrong in wrong.items() if is_wrong}
 
 
 def _reset_cache(deployment: Deployment) -> Sequence[HttpCall] | Reason:
     if deployment.options.program == PYTHON:
-        return (_other_prompt(deployment),)
+        # Another request takes the place of the last one, the only one that it keeps.
+        message = {"role": "user", "content": "."}
+        body = {"model": deployment.model, "messages": [message], "max_tokens": 1, "temperature": 0}
+        return (HttpCall("POST", "/v1/chat/completions", body),)
     slots = erasable_slots(deployment)
     if isinstance(slots, Reason):
         return slots
     return [HttpCall("POST", f"/slots/{slot}?action=erase") for slot in range(slots)]
 
 
-def _other_prompt(deployment: Deployment) -> HttpCall:
-    """Return a request that takes the place of the last one, the only one that llama-cpp-python keeps."""
-    body = {
-        "model": deployment.model,
-        "messages": [{"role": "user", "content": "."}],
-        "max_tokens": 1,
-        "temperature": 0,
-    }
-    return HttpCall("POST", "/v1/chat/completions", body)
-
-
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    weights, shares = given(place.weights, "llama_cpp needs a weights file"), deployment.terms.tensor_parallel
+    terms, program = deployment.terms, deployment.options.program
+    shares, template = terms.tensor_parallel, template_of(deployment, place)
     if shares > 1 and len(place.devices) != shares:
         raise UserError(
             f"engine.tensor_parallel={shares}: llama_cpp was given {len(place.devices)} devices; "
             f"name {shares} of them with device="
         )
-    if deployment.terms.launcher != "docker":
-        return _native(deployment, place, weights)
-    return container(
-        deployment,
-        place,
-        lambda weights, template: server_arguments(deployment, place, weights, template, "/tmp"),
-        template=template_of(deployment, place),
-        environment=_graphs(deployment),
-        stop_grace_s=_STOP_GRACE_S,
-    )
-
-
-def _native(deployment: Deployment, place: Place, weights: Path) -> NativeSpec:
-    program, template = deployment.options.program, template_of(deployment, place)
-    script = _SCRIPTS.get(program)
+    # Any value turns them off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
+    graphs = {"GGML_CUDA_DISABLE_GRAPHS": "1"} if terms.graphs is False else {}
+    if terms.launcher == "docker":
+        return container(
+            deployment,
+            place,
+            lambda weights, template: server_arguments(deployment, place, weights, template, "/tmp"),
+            template=template,
+            environment=graphs,
+            stop_grace_s=_STOP_GRACE_S,
+        )
+    is_python, script = program == PYTHON, _SCRIPTS.get(program)
     starts = given(
         place.program if script is None else place.python,
         f"llama_cpp.program={program} needs the environment that it is in",
     )
-    arguments = python_arguments if program == PYTHON else server_arguments
+    arguments = python_arguments if is_python else server_arguments
+    weights = given(place.weights, "llama_cpp needs a weights file")
     words = arguments(deployment, place, str(weights), template, str(place.scratch))
     # Without devices a build with CUDA must not use one either.
-    devices = ",".join(str(index) for index in place.devices)
+    devices = ",".join(map(str, place.devices))
     return NativeSpec(
         argv=(str(starts), *(("-P", str(script)) if script else ()), *words),
         base_url=place.base_url,
         served_model=deployment.model,
-        ready_path="/v1/models" if program == PYTHON else "/health",
-        environment={
-            "CUDA_VISIBLE_DEVICES": devices,
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            **_graphs(deployment),
-        },
+        ready_path="/v1/models" if is_python else "/health",
+        environment={"CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **graphs},
         stop_grace_s=_STOP_GRACE_S,
     )
-
-
-def _graphs(deployment: Deployment) -> dict[str, str]:
-    # Any value turns them off. Source: llama.cpp, ggml/src/ggml-cuda/common.cuh.
-    return {"GGML_CUDA_DISABLE_GRAPHS": "1"} if deployment.terms.graphs is False else {}
 
 
 # Prompt tokens are those that were not cached; output tokens are counted when their request has ended.

@@ -5,28 +5,16 @@ script takes llama-server's arguments by name.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-from engines.common.flags import flags
+from engines.common.launching import flags
 from harness.contracts import Deployment, EngineTerms, Place, Reason
 
 # llama.cpp tells its KV cache's sizes and whether flash attention is used at 4; at 5 it writes per token.
 _LOG_VERBOSITY = 4
-_ALL_LAYERS = 999  # every version takes a number; "all" only newer ones
-_MEBIBYTE = 1024 * 1024
 # Of the KV cache. Number: enum ggml_type in ggml.h, which is what llama-cpp-python takes.
 KV_CACHE_TYPES = {
-    "f32": 0,
-    "f16": 1,
-    "bf16": 30,
-    "q8_0": 8,
-    "q5_1": 7,
-    "q5_0": 6,
-    "q4_1": 3,
-    "q4_0": 2,
-    "iq4_nl": 20,
-}
-_SPLIT_BY_ROWS = 2  # LLAMA_SPLIT_MODE_ROW
+    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
+}  # fmt: skip
 
 
 def server_arguments(
@@ -37,9 +25,10 @@ def server_arguments(
     Paths are as the server sees them. `folder` is there already, for files that it writes.
     """
     terms, options = deployment.terms, deployment.options
-    # Fitting to free memory may change what was asked for; a comparison needs that, or a failure.
-    fit = None if terms.fairness == "stock" else "off"
-    flash = {None: None, True: "on", False: "off"}[options.flash_attention]
+    # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
+    cache_ram = None if terms.fairness == "stock" and terms.prefix_cache is not False else 0
+    if options.cache_ram_bytes is not None and terms.prefix_cache is not False:
+        cache_ram = -(-options.cache_ram_bytes // 2**20)
     values: dict[str, object] = {
         "model": weights,
         "alias": deployment.model,
@@ -47,18 +36,21 @@ def server_arguments(
         "port": place.port,
         "metrics": True,
         "log-verbosity": _LOG_VERBOSITY,
-        "fit": fit,
+        # Fitting to free memory may change what was asked for; a comparison needs that, or a failure.
+        "fit": None if terms.fairness == "stock" else "off",
         **_context(terms),
-        **_prefix_cache(terms, options),
+        "no-cache-prompt": terms.prefix_cache is False,
+        "cache-ram": cache_ram,
         # Nothing is saved there; without it the server does not erase what a slot holds either.
         "slot-save-path": folder if isinstance(erasable_slots(deployment), int) else None,
         "threads": options.threads,
         "batch-size": options.batch,
         "ubatch-size": options.ubatch,
-        "flash-attn": flash,
+        "flash-attn": {None: None, True: "on", False: "off"}[options.flash_attention],
         "cache-type-k": options.kv_cache_type,
         "cache-type-v": options.kv_cache_type,
-        "n-gpu-layers": _ALL_LAYERS if place.devices else None,
+        # Every version takes a number; "all" only newer ones.
+        "n-gpu-layers": 999 if place.devices else None,
         "split-mode": "row" if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
         "spec-type": "ngram-simple" if terms.speculative_tokens else None,
@@ -83,15 +75,6 @@ def _context(terms: EngineTerms) -> dict[str, object]:
     return {"parallel": slots, "ctx-size": cache, **shared}
 
 
-def _prefix_cache(terms: EngineTerms, options: Any) -> dict[str, object]:
-    if terms.prefix_cache is False:
-        return {"no-cache-prompt": True, "cache-ram": 0}
-    if options.cache_ram_bytes is not None:
-        return {"cache-ram": -(-options.cache_ram_bytes // _MEBIBYTE)}
-    # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
-    return {"cache-ram": None if terms.fairness == "stock" else 0}
-
-
 def erasable_slots(deployment: Deployment) -> int | Reason:
     """Return how many slots llama-server has, if erasing what they hold empties its prefix cache."""
     terms, ram_bytes = deployment.terms, deployment.options.cache_ram_bytes
@@ -110,7 +93,6 @@ def python_arguments(
 ) -> Iterator[str]:
     """Yield the words for engines/inside/llama_cpp_python_server.py, by the package's names of settings."""
     terms, options = deployment.terms, deployment.options
-    kv_type = None if options.kv_cache_type is None else KV_CACHE_TYPES[options.kv_cache_type]
     drafted = terms.speculative_tokens or None
     values: dict[str, object] = {
         "model": weights,
@@ -128,10 +110,11 @@ def python_arguments(
         "n_batch": options.batch,
         "n_ubatch": options.ubatch,
         "flash_attn": None if options.flash_attention is None else str(options.flash_attention).lower(),
-        "type_k": kv_type,
-        "type_v": kv_type,
+        "type_k": KV_CACHE_TYPES.get(options.kv_cache_type),
+        "type_v": KV_CACHE_TYPES.get(options.kv_cache_type),
         "n_gpu_layers": -1 if place.devices else None,
-        "split_mode": _SPLIT_BY_ROWS if terms.tensor_parallel > 1 else None,
+        # LLAMA_SPLIT_MODE_ROW
+        "split_mode": 2 if terms.tensor_parallel > 1 else None,
         "seed": terms.seed,
         "draft_model": None if drafted is None else "prompt-lookup-decoding",
         "draft_model_num_pred_tokens": drafted,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log
+from engines.common.said import LogTerm, at, from_log, known
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # The vocabulary is read before the tensors and counts to the program. The context is made once the weights
@@ -37,10 +37,6 @@ HINTS = (
     Hint(
         r"invalid magic|not within the file bounds|failed to read (key-values|tensor|magic)",
         "The GGUF file is damaged or cut short: remove it and run `bench prepare`.",
-    ),
-    Hint(
-        r"(?i)couldn't bind HTTP server socket|address already in use",
-        "Another program took the port in the meantime: run it again.",
     ),
     Hint(
         r"No module named '(xllamacpp|llama_cpp)",
@@ -119,7 +115,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
         found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
     template = _template(log, at(props, "chat_template"))
-    return Said(found if template is None else {**found, "chat_template": template}, _memory(log))
+    return Said({**found, **known({"chat_template": template})}, _memory(log))
 
 
 def _from_props(props: Any) -> dict[str, Any]:
@@ -133,7 +129,7 @@ def _from_props(props: Any) -> dict[str, Any]:
         "seed": None if seed == _RANDOM_SEED else seed,
         "engine_version": None if is_unknown else build,
     }
-    return {term: value for term, value in said.items() if value is not None}
+    return known(said)
 
 
 def _memory(log: str) -> Mapping[MemoryPart, int]:

@@ -1,17 +1,18 @@
 """The reference engine: a server with known send times and faults on demand, the measuring standard.
 
 The server is engines/inside/reference/reference_server.py or, for rates that Python cannot keep, the C
-program beside it. This file knows their command line, not how they work."""
+program beside it."""
 
 import platform
 import re
+import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from engines.common.flags import flags, named, need_counts
-from engines.common.launching import given
+from engines.common.launching import flags, given, named, need_counts
 from engines.common.said import from_page
 from engines.places import INSIDE
 from harness.contracts import (
@@ -25,22 +26,14 @@ from harness.contracts import (
     Said,
     ServerMetric,
 )
-from harness.errors import UserError
+from harness.errors import StoreError, UserError
 
 _FOLDER = INSIDE / "reference"
-_DEFAULT_SLOTS = 64
-_DEFAULT_CONTEXT = 4096
 # Common terms that mean nothing to a server without a model.
 _NOT_A_MODEL = (
-    "kv_cache_tokens",
-    "prefix_cache",
-    "chunked_prefill",
-    "dtype",
-    "seed",
-    "graphs",
-    "speculative_tokens",
+    "kv_cache_tokens", "prefix_cache", "chunked_prefill", "dtype", "seed", "graphs", "speculative_tokens",
     "chat_template",
-)
+)  # fmt: skip
 _PYTHON_ONLY = ("fault", "role_chunk")
 _FAULT = re.compile(
     r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"
@@ -111,31 +104,19 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    python = (str(place.python or sys.executable), "-P", str(_FOLDER / "reference_server.py"))
-    is_native = deployment.options.program != "python"
-    needed = "reference.program=native needs the program of its environment"
-    command = (str(given(place.program, needed)),) if is_native else python
-    return NativeSpec(
-        argv=(*command, *_arguments(deployment, place)),
-        base_url=place.base_url,
-        served_model=deployment.model,
-        ready_path="/health",
-    )
-
-
-def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
-    """Return the server's command line. One word per option, so that a value may begin with a dash."""
     terms, options = deployment.terms, deployment.options
-    own = named(options, [field.name for field in fields(options) if field.name != "program"])
+    command = [str(place.python or sys.executable), "-P", str(_FOLDER / "reference_server.py")]
+    if options.program == "native":
+        command = [str(given(place.program, "reference.program=native needs the program of its environment"))]
     values: dict[str, object] = {
         "model": deployment.model,
         "port": place.port,
         "sends": place.scratch,
-        "context-length": terms.context_length or _DEFAULT_CONTEXT,
-        **own,
-        "slots": options.slots or terms.concurrent_sequences or _DEFAULT_SLOTS,
+        "context-length": terms.context_length or 4096,
+        **named(options, [field.name for field in fields(options) if field.name != "program"]),
+        "slots": options.slots or terms.concurrent_sequences or 64,
     }
-    return flags(values)
+    return NativeSpec((*command, *flags(values)), place.base_url, deployment.model)
 
 
 def _said(log: str, pages: Mapping[str, Any]) -> Said:
@@ -165,3 +146,46 @@ ENGINE = Engine(
         "generated_tokens": ServerMetric("reference:output_tokens_total"),
     },
 )
+
+
+# --- the record of its true send times (sends.bin): reference_server.py describes and writes it
+
+# Chunk numbers that are none: the request was there whole; the end of its answer's body was sent.
+ARRIVAL = 0xFFFFFFFF
+END = 0xFFFFFFFE
+
+_HEADER = struct.Struct("<8sII")
+_MAGIC = b"RFSENDS\n"
+_VERSION = 2
+_RECORD = struct.Struct("<36sIQQ")
+
+
+class Send(NamedTuple):
+    """`chunk`: number of the content chunk in its answer, ARRIVAL or END. Instants are CLOCK_MONOTONIC.
+
+    `due_ns`: when the chunk should have been sent; 0 for ARRIVAL and END. `sent_ns`: just
+    before it was handed to the kernel; for ARRIVAL, when the request had been read.
+    """
+
+    request_id: str
+    chunk: int
+    due_ns: int
+    sent_ns: int
+
+
+def read_sends(path: Path) -> list[Send]:
+    """Return all rows in the order of writing, which is the order of sending.
+
+    Ids are cut to 36 characters. Empty for an empty file; a last record that a kill cut short is left out.
+    Raise StoreError for a file that is something else, or absent.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; the reference server writes it") from error
+    header = _HEADER.pack(_MAGIC, _VERSION, _RECORD.size)
+    if not (content.startswith(header) or header.startswith(content)):
+        raise StoreError(f"{path}: not a record of send times of version {_VERSION}")
+    end = len(content) - (len(content) - len(header)) % _RECORD.size
+    rows = _RECORD.iter_unpack(content[len(header) : end])
+    return [Send(name.rstrip(b"\0").decode("ascii"), *numbers) for name, *numbers in rows]

@@ -1,8 +1,7 @@
 """SGLang: `python -m sglang.launch_server` on a Hugging Face checkpoint, in an environment or an image.
 
-Knows SGLang's command line, not how it works; what its log and pages say is in log.py. The flags are
-those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CPU it runs only in an
-environment of the user's own.
+The flags are those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CPU it runs only
+in an environment of the user's own.
 """
 
 from collections.abc import Mapping
@@ -10,9 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
-from engines.common.flags import flags, named, need_counts
-from engines.common.launching import CACHE_IN_IMAGE, compile_caches, container, given, template_of
+from engines.common.launching import (
+    CACHE_IN_IMAGE,
+    DTYPES,
+    PLAIN_SAMPLING,
+    checkpoint,
+    compile_caches,
+    container,
+    flags,
+    given,
+    named,
+    need_counts,
+    template_of,
+)
 from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
@@ -33,22 +42,22 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-_MODULE = ("-P", "-m", "sglang.launch_server")
 # The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")
 # Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
-_OVERFLOW_FLOAT16 = frozenset({"gemma3", "gemma3_text"})
+_OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 # On SIGTERM it first lets the requests end that are running; without any it took 8 to 11 s on a busy CPU.
 _STOP_GRACE_S = 30.0
-# What its processes talk through, at most (SGLang's docs, Install: --shm-size 32g).
-_SHM_BYTES = 32 * 2**30
-# The sum of the wheels, of which CUDA's libraries are the most, unpacked.
-_SIZE_BYTES = 14_000_000_000
+_COUNTS = (
+    "chunked_prefill_size", "max_prefill_tokens", "page_size", "num_continuous_decode_steps",
+    "cuda_graph_max_bs_decode",
+)  # fmt: skip
+# Options that are flags of the same name.
+_VALUES = (
+    "mem_fraction_static", "sampling_backend", "schedule_policy", "schedule_conservativeness", *_COUNTS,
+    "kv_cache_dtype", "quantization", "enable_mixed_chunk", "enable_torch_compile",
+)  # fmt: skip
 _CHECK = "import sgl_kernel, sglang.srt.server_args, torch, sys; torch.version.cuda or sys.exit('no CUDA')"
-_NO_CPU_BUILD = (
-    "there is no CPU build of SGLang's kernels (sglang-kernel) to install; sglang.environment=DIR uses an "
-    "environment that has them"
-)
 
 
 @dataclass(frozen=True)
@@ -88,37 +97,25 @@ class Options:
             )
 
 
-_COUNTS = (
-    "chunked_prefill_size",
-    "max_prefill_tokens",
-    "page_size",
-    "num_continuous_decode_steps",
-    "cuda_graph_max_bs_decode",
-)
-_VALUES = (
-    "mem_fraction_static",
-    "sampling_backend",
-    "schedule_policy",
-    "schedule_conservativeness",
-    *_COUNTS,
-    "kv_cache_dtype",
-    "quantization",
-)
-_TORCH_NATIVE = "torch_native"
-_SWITCHES = ("enable_mixed_chunk", "enable_torch_compile")
-
-
 def _weights(deployment: Deployment) -> Weights | Reason:
     if deployment.quantization.startswith("gguf-"):
         return Reason("SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them")
-    why = "in float16 SGLang answers with padding alone for {}; bf16 works"
-    return checkpoint(deployment, "SGLang", _OVERFLOW_FLOAT16, why)
+    return checkpoint(
+        deployment,
+        "SGLang",
+        _OVERFLOW_FLOAT16,
+        "in float16 SGLang answers with padding alone for {}; bf16 works",
+    )
 
 
 def _install(program: str | None, device: str) -> InstallSpec | Reason:
     if device != "cuda":
-        return Reason(_NO_CPU_BUILD)
-    return InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", _CHECK, _SIZE_BYTES)
+        return Reason(
+            "there is no CPU build of SGLang's kernels (sglang-kernel) to install; sglang.environment=DIR "
+            "uses an environment that has them"
+        )
+    # The size is the sum of the wheels, of which CUDA's libraries are the most, unpacked.
+    return InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", _CHECK, 14_000_000_000)
 
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
@@ -128,7 +125,12 @@ def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    weights, template = given(place.weights, "sglang needs a checkpoint"), _template(deployment, place)
+    weights, template = given(place.weights, "sglang needs a checkpoint"), template_of(deployment, place)
+    if template is not None and template.suffix != ".jinja":
+        raise UserError(
+            f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang takes a "
+            "Jinja file by its ending: name it .jinja"
+        )
     if deployment.terms.launcher == "docker":
         return container(
             deployment,
@@ -137,41 +139,26 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
             template=template,
             environment=_environment(place, CACHE_IN_IMAGE),
             cache=str(CACHE_IN_IMAGE),
-            shm_bytes=_SHM_BYTES,
+            # At most, for what its processes say to each other (SGLang's docs, Install: --shm-size 32g).
+            shm_bytes=32 * 2**30,
             stop_grace_s=_STOP_GRACE_S,
         )
     python = given(place.python, "sglang needs the Python of its environment")
     return NativeSpec(
-        argv=(str(python), *_MODULE, *_arguments(deployment, place, str(weights), template)),
+        argv=(str(python), "-P", *_IN_IMAGE[1:], *_arguments(deployment, place, str(weights), template)),
         base_url=place.base_url,
         served_model=deployment.model,
-        ready_path="/health",
         environment=_environment(place, place.cache),
         stop_grace_s=_STOP_GRACE_S,
     )
 
 
-def _template(deployment: Deployment, place: Place) -> Path | None:
-    """Return the Jinja file for --chat-template. Raise UserError where SGLang takes it for something else."""
-    template = template_of(deployment, place)
-    if template is not None and template.suffix != ".jinja":
-        raise UserError(
-            f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang takes a "
-            "Jinja file by its ending: name it .jinja"
-        )
-    return template
-
-
 def _environment(place: Place, cache: Path | None) -> dict[str, str]:
-    """Return what SGLang has no flag for.
-
-    Nothing is fetched. /health answers 200 once its warm-up is over, without one more generation.
-    """
-    on_cpu = {} if place.devices else {"SGLANG_USE_CPU_ENGINE": "1"}
     return {
         "HF_HUB_OFFLINE": "1",
+        # /health answers 200 once its warm-up is over, without one more generation.
         "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
-        **on_cpu,
+        **({} if place.devices else {"SGLANG_USE_CPU_ENGINE": "1"}),
         **compile_caches(cache, "SGLANG_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"),
     }
 
@@ -202,8 +189,6 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         "random-seed": terms.seed,
         "tp-size": terms.tensor_parallel if terms.tensor_parallel > 1 else None,
         "disable-radix-cache": terms.prefix_cache is False,
-    }
-    more: dict[str, object] = {
         "chunked-prefill-size": -1 if terms.chunked_prefill is False else None,
         "disable-decode-cuda-graph": terms.graphs is False,
         "disable-prefill-cuda-graph": terms.graphs is False,
@@ -212,7 +197,7 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    return *flags(values), *flags(more), *flags(named(options, (*_VALUES, *_SWITCHES)))
+    return *flags(values), *flags(named(options, _VALUES))
 
 
 def _device_flags(deployment: Deployment, place: Place) -> dict[str, object]:
@@ -220,8 +205,8 @@ def _device_flags(deployment: Deployment, place: Place) -> dict[str, object]:
     if place.devices:
         return {"attention-backend": backend}
     if deployment.terms.launcher != "docker":
-        backend = backend or _TORCH_NATIVE
-        if backend == _TORCH_NATIVE and deployment.quantization not in DTYPES:
+        backend = backend or "torch_native"
+        if backend == "torch_native" and deployment.quantization not in DTYPES:
             raise UserError(
                 f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
                 "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"

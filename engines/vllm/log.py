@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.common.said import LogTerm, at, from_log, is_true
+from engines.common.said import LogTerm, at, from_log, from_page, is_true, known
 from harness.contracts import Hint, MemoryPart, Said, Scalar, Stage
 
 
@@ -35,10 +35,6 @@ HINTS: Sequence[Hint] = (
         r"|(CUDA|HIP) out of memory|torch\.OutOfMemoryError|can't allocate memory",
         "Memory ran out: lower engine.context_length or engine.concurrent_sequences (they make "
         "engine.kv_cache_tokens), or vllm.max_num_batched_tokens, or take a smaller quantization.",
-    ),
-    Hint(
-        r"Address already in use",
-        "Another process took the port: run again.",
     ),
     Hint(
         r"Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver"
@@ -73,10 +69,7 @@ HINTS: Sequence[Hint] = (
         r"No such file or directory: 'ninja'",
         "vLLM compiles kernels for this GPU with ninja: install it (on Debian: apt-get install ninja-build).",
     ),
-    Hint(
-        r"SafetensorError",
-        "The checkpoint is damaged or cut short: remove it and run `bench prepare`.",
-    ),
+    Hint(r"SafetensorError", "The checkpoint is damaged or cut short: remove it and run `bench prepare`."),
     Hint(
         r"Failed to find a kernel that can implement|is not supported for the current GPU"
         r"|quantization is currently not supported in",
@@ -122,18 +115,19 @@ _CHECKPOINT = r"Checkpoint size: ([\d.]+) GiB"
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
     """See harness.contracts.Engine."""
-    terms = {**from_log(log, _TERMS), **_told(log), **_from_lines(log)}
-    dtype = terms.get("dtype")
-    terms = {
-        term: dtype if (term, value) in (("weights_type", "None"), ("kv_cache_type", "auto")) else value
-        for term, value in terms.items()
-    }
+    terms = {**from_log(log, _TERMS), **_told(log)}
+    for term, unsaid in (("weights_type", "None"), ("kv_cache_type", "auto")):
+        if terms.get(term) == unsaid:
+            terms[term] = terms.get("dtype")
+    if kernels := re.findall(r"Using (\w+Kernel) for ", log):
+        terms["quantization_kernel"] = ", ".join(sorted(set(kernels)))
+    if cores := re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log):
+        terms["threads"] = sum(len(ids.split(",")) for ids in cores)
     from_pages = {
         "engine_version": at(pages, "/version", "version"),
         "context_length": at(pages, "/v1/models", "data", 0, "max_model_len"),
     }
-    known = {term: value for term, value in from_pages.items() if value is not None}
-    return Said({**terms, **known}, _memory(log, terms))
+    return Said({**terms, **known(from_pages)}, _memory(log, terms))
 
 
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
@@ -166,17 +160,8 @@ def _told(log: str) -> dict[str, Scalar]:
     except (ValueError, SyntaxError):
         return {}
     numbers = {"concurrent_sequences": "max_num_seqs", "kv_cache_bytes": "kv_cache_memory_bytes"}
-    found = {term: at(told, name) for term, name in numbers.items()}
-    known: dict[str, Scalar] = {term: value for term, value in found.items() if isinstance(value, int)}
+    found: dict[str, Scalar] = {
+        term: value for term, value in from_page(told, numbers).items() if isinstance(value, int)
+    }
     # Else it is the checkpoint's own, if it has one: vLLM does not say.
-    return {**known, "chat_template": "given"} if at(told, "chat_template") else known
-
-
-def _from_lines(log: str) -> dict[str, Scalar]:
-    """Return what several lines say together."""
-    found: dict[str, Scalar] = {}
-    if kernels := re.findall(r"Using (\w+Kernel) for ", log):
-        found["quantization_kernel"] = ", ".join(sorted(set(kernels)))
-    if cores := re.findall(r"local_rank=\d+, core ids=\[([\d, ]+)\]", log):
-        found["threads"] = sum(len(ids.split(",")) for ids in cores)
-    return found
+    return {**found, "chat_template": "given"} if at(told, "chat_template") else found

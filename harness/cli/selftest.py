@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from engines.reference.sends import read_sends
+from engines.reference.engine import read_sends
 from harness.cli.arguments import Json, Quiet, out, print_json, signals_interrupt
 from harness.cli.progress.progress import Show
 from harness.cli.show.tables import Row, print_rows

@@ -8,18 +8,25 @@ A value that is not known is None, never 0.
 """
 
 from harness.contracts.deployments import (
+    METRICS_PATH,
     AttachSpec,
+    CacheReset,
     ContainerSpec,
     Deployment,
     EngineTerms,
     Fairness,
+    HttpCall,
     InstallSpec,
     KnownFacts,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
     ModelFacts,
     NativeSpec,
     Place,
+    ServerMetric,
+    ServerTerm,
     Weights,
     WeightsFile,
 )
@@ -67,15 +74,6 @@ from harness.contracts.plans import (
 )
 from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
 from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_values
-from harness.contracts.servers import (
-    METRICS_PATH,
-    CacheReset,
-    HttpCall,
-    MemoryNeed,
-    MemoryPart,
-    ServerMetric,
-    ServerTerm,
-)
 from harness.contracts.words import (
     CellStatus,
     EndedBy,

@@ -7,15 +7,19 @@ from typing import Any
 from harness.contracts.deployments import (
     Deployment,
     Fairness,
+    HttpCall,
     InstallSpec,
     Launcher,
     LaunchSpec,
+    MemoryNeed,
+    MemoryPart,
     ModelFacts,
     Place,
+    ServerMetric,
+    ServerTerm,
     Weights,
 )
 from harness.contracts.plans import Turn
-from harness.contracts.servers import HttpCall, MemoryNeed, MemoryPart, ServerMetric, ServerTerm
 from harness.contracts.words import Reason, Scalar
 
 
@@ -64,7 +68,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All but `read_pages` is pure.
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All of it is pure.
 
     Only the first four members have no default; an engine says nothing of what it does not have.
     """
@@ -99,10 +103,8 @@ class Engine:
     reset_cache: Callable[[Deployment], Sequence[HttpCall] | Reason] = lambda deployment: Reason(
         "bench knows no way to empty its prefix cache"
     )
-    # The server's JSON pages that `said` wants to see, as paths from its root. `read_pages` (base URL, key,
-    # seconds) reads them by the engine's own client; bench asks for what that does not give.
+    # The server's JSON pages that `said` wants to see, as paths from its root.
     pages: Sequence[str] = ()
-    read_pages: Callable[[str, str | None, float], Mapping[str, Any]] | None = None
     # Read its log and those pages that answered, by path. A page may have any shape.
     said: Callable[[str, Mapping[str, Any]], Said] = lambda log, pages: Said()
     # Where its Prometheus page (METRICS_PATH) has the common terms; empty where it has no page.

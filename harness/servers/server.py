@@ -25,6 +25,10 @@ _HEALTH_TIMEOUT_S = 5.0
 # A server that is still loading answers 503, 429 or 404; these say that it never will generate.
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
+_PORT_TAKEN = Hint(
+    r"(?i)address (already )?in use|couldn't bind HTTP server socket",
+    "Another program took the port in the meantime: run it again.",
+)
 _KILLED = "signal 9 is how a system ends a process when memory runs out, and how some servers end themselves"
 
 
@@ -159,7 +163,9 @@ def check_alive(server: Server, when: str = "") -> None:
 def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerError:
     tail = log_tail(server.log_path)
     last = telling_line(tail)
-    said = "".join(f"; {remedy}" for remedy in remedies(server.log_path, server.hints) or advice)
+    said = "".join(
+        f"; {remedy}" for remedy in remedies(server.log_path, (*server.hints, _PORT_TAKEN)) or advice
+    )
     return ServerError(f"{server.engine} {what}; the end of {server.log_path}: {last}{said}", tail)
 
 

@@ -26,7 +26,7 @@ HOMES = {
     "scipy": ("reports/",),
     "typer": ("harness/cli/",),
     "rich": ("harness/cli/",),
-    "huggingface_hub": ("engines/tgi/",),
+    "huggingface_hub": ("engines/inside/",),
     "prometheus_client": ("harness/servers/scrape.py",),
     "platformdirs": ("harness/install/install.py",),
     "uv": ("harness/install/packages.py",),

@@ -1,8 +1,8 @@
 """The reference engine's server: an OpenAI-compatible server with known send times, and faults on demand.
 
 Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
-bench. engines/reference/engine.py writes its command line and checks its values; engines/reference/sends.py
-reads what it records. reference_server.c beside it serves at higher rates: the same options and record, but
+bench. engines/reference/engine.py writes its command line, checks its values and reads what it records.
+reference_server.c beside it serves at higher rates: the same options and record, but
 no faults and no role chunk.
 
 DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -227,7 +226,7 @@ def test_llama_cpp_python_forgets_its_prompt_over_another() -> None:
     assert isinstance(calls, tuple)
     (call,) = calls
     assert (call.method, call.path) == ("POST", "/v1/chat/completions")
-    body = json.loads(call.body or "")
+    body = call.body or {}
     assert (body["model"], body["max_tokens"]) == ("gemma3-270m", 1)
 
 

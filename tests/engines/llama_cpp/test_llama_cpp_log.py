@@ -175,8 +175,6 @@ def test_recorded_stream_is_read_right(recorded: str) -> None:
 # As the programs wrote them, shortened: a port in use, too long a context, half a file, a wrong flag, a wrong
 # Python. Those of CUDA are from llama.cpp's source and the loader's.
 ERRORS = [
-    ("E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 18555", "port"),
-    ("ERROR:    [Errno 98] error while attempting to bind on address: address already in use", "port"),
     ("E ggml_aligned_malloc: insufficient memory (attempted to allocate 58593.75 MB)", "Memory ran out"),
     ("failed to initialize the context: failed to allocate buffer for kv cache", "Memory ran out"),
     ("allocating 9000.00 MiB on device 0: cudaMalloc failed: out of memory", "Memory ran out"),

@@ -137,8 +137,6 @@ def test_a_failed_start_has_its_remedy(cause: str, remedy: str) -> None:
         ("Exception: Capture cuda graph failed: CUDA error", "sglang.cuda_graph_max_bs_decode"),
         ("ValueError: The quantization method awq_marlin is not supported for the current GPU. Minimum "
          "capability: 80. Current capability: 75.", "no kernel for this quantization"),
-        ("ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8123): address "
-         "already in use", "took the port"),
         ("ValueError: Model architectures ['NewForCausalLM'] are not supported for now.", "architecture"),
     ],
 )  # fmt: skip

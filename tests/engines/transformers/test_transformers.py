@@ -170,11 +170,6 @@ def test_stages_are_found_in_the_log() -> None:
         ("the model computes NaN as float16; another dtype may do", "quantization=bf16"),
         ("--context-length 40000: the model's context has 32768 tokens", "engine.context_length"),
         ("/w/m has no chat template; --chat-template FILE gives one", "engine.chat_template"),
-        (
-            "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8123): "
-            "address already in use",
-            "port",
-        ),
         ("--device cuda: this torch finds no CUDA device", "device=cpu"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "engine.context_length"),
     ],

@@ -130,7 +130,6 @@ def test_stages_are_reached_in_the_order_of_the_log() -> None:
         ("float16", "quantization=bf16"),
         ("memory", "Memory ran out"),
         ("package", "bench install vllm"),
-        ("port", "took the port"),
         ("share", "lower vllm.gpu_memory_utilization"),
     ],
 )

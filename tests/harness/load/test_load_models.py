@@ -22,7 +22,7 @@ from reference_serving import serving
 from timeline_server import Server
 from waiting import wait_until
 
-from engines.reference.sends import ARRIVAL, read_sends
+from engines.reference.engine import ARRIVAL, read_sends
 from harness.contracts import Load, LoadSummary, RequestRow
 from harness.load.play import arrivals
 from harness.load.processes import run_load

@@ -21,7 +21,7 @@ from timeline_server import Server
 from waiting import wait_until
 
 from engines import ENGINES
-from engines.reference.sends import read_sends
+from engines.reference.engine import read_sends
 from harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestStep
 from harness.errors import CellError, UserError
 from harness.plan import plan

@@ -78,6 +78,21 @@ def test_a_crash_before_ready_reports_the_exit_code_the_log_tail_and_the_remedy(
     assert caught.value.log_tail.splitlines()[-2:] == ["loading", "RuntimeError: CUDA out of memory"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR:    [Errno 98] error while attempting to bind on address: address already in use",
+        "OSError: [Errno 98] Address already in use",
+        'Error: Os { code: 98, kind: AddrInUse, message: "Address in use" }',
+        "E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 18555",
+    ],
+)
+def test_a_port_that_was_taken_meanwhile_is_said(tmp_path: Path, line: str) -> None:
+    spec = spec_for("", argv=program(f"raise SystemExit({line!r})"))
+    with started(tmp_path, spec) as server, pytest.raises(ServerError, match="took the port"):
+        wait_ready(server, 20)
+
+
 def test_a_crash_is_noticed_at_once_and_not_at_the_time_limit(tmp_path: Path) -> None:
     begun_s = time.monotonic()
     with (
