@@ -1,0 +1,161 @@
+"""What is decided of a run: who is named, who is a contender, by which values, at which level."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_run import deployment
+from repeated_run import Made, repeated_run
+
+from harness.contracts import CompareTerms, Load, Objective
+from reports import open_run
+from reports.verdicts.decisions import Decision, decisions_of, primary_metric
+
+FOUR = (Load(concurrency=4),)
+Q8, Q4, VLLM = (
+    deployment("llama_cpp", "gguf-q8_0"),
+    deployment("llama_cpp", "gguf-q4_0"),
+    deployment("vllm", "bf16"),
+)
+FAST, MIDDLE, SLOW = Made(Q8, 0.8, 0.6), Made(Q4, 0.9, 0.5), Made(VLLM, 1.0, 3.0)
+UNSTEADY = (1.0, 1.1, 0.95, 1.06, 0.97)
+
+
+def decided(path: Path, made: Sequence[Made], loads: Sequence[Load] = FOUR, **given: Any) -> Decision:
+    [found] = decisions_of(open_run(repeated_run(path, made, loads, **given)))
+    return found
+
+
+def labels(made: Decision) -> list[str]:
+    return [group.deployment for group in made.groups]
+
+
+def test_the_leader_that_beats_each_other_one_is_named_with_leaders_of_other_metrics(tmp_path):
+    made = decided(tmp_path, [SLOW, FAST, MIDDLE], (Load(concurrency=1), *FOUR))
+    assert made.kind == "named"
+    assert (made.metric, made.case.load, made.repeats) == ("output_tokens_per_s", "4 users", 5)
+    assert labels(made) == ["llama_cpp gguf-q8_0", "llama_cpp gguf-q4_0", "vllm bf16"]
+    assert made.best.alpha == 0.04
+    assert made.best.over["vllm bf16"].shown == pytest.approx(1.25, abs=0.02)
+    assert made.leaders["memory_peak_bytes"] == "llama_cpp gguf-q4_0"
+    assert made.leaders["ttft_s.p50"] == "llama_cpp gguf-q8_0"
+
+
+def test_ratios_to_the_leader_hold_together(tmp_path):
+    made = decided(tmp_path, [FAST, MIDDLE, replace(SLOW, per_repeat=UNSTEADY)])
+    assert made.confidence == pytest.approx(1 - 0.05 / 3)
+    value, low, high = made.ratio_to_leader("vllm bf16")
+    alone = made.best.over["vllm bf16"].interval(0.95)
+    assert low < 1 / alone[1] < value < 1 / alone[0] < high < 1
+    assert made.ratio_to_leader("llama_cpp gguf-q8_0") is None
+
+
+def test_two_that_no_test_tells_apart_are_too_close_with_the_repeats_that_would_tell(tmp_path):
+    made = decided(tmp_path, [replace(FAST, slow=0.85, per_repeat=UNSTEADY), MIDDLE, SLOW])
+    assert (made.kind, made.leader) == ("open", None)
+    assert made.best.nearest == "llama_cpp gguf-q4_0"
+    assert made.advised > made.planned == 5
+
+
+def test_a_lead_within_the_margin_is_said_to_be_slight(tmp_path):
+    made = decided(tmp_path, [replace(FAST, slow=0.88), MIDDLE])
+    assert made.kind == "slight"
+    assert 1 < made.best.least_lead <= 1.05
+
+
+def test_those_within_the_margin_of_the_leader_are_the_same(tmp_path):
+    steady = (1.0, 1.004, 0.998, 1.001, 0.997)
+    made = decided(tmp_path, [replace(FAST, slow=0.9, per_repeat=steady), MIDDLE])
+    assert made.kind == "same"
+
+
+@pytest.mark.parametrize(("repeats", "kind"), [(1, "values"), (2, "values"), (3, "named")])
+def test_three_repeats_are_the_fewest_that_name_one(tmp_path, repeats, kind):
+    assert decided(tmp_path, [FAST, SLOW], repeats=repeats).kind == kind
+
+
+def test_one_that_failed_is_no_contender_and_said_to_be_none(tmp_path):
+    def changes(cell, start):
+        return {"status": "failed", "error": "it died"} if start.deployment == VLLM else {}
+
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], cell_changes=changes)
+    assert made.kind == "named"
+    assert made.left_out == {"vllm bf16": "it failed: it died"}
+
+
+def test_a_repeat_counts_where_every_contender_has_a_value(tmp_path):
+    def changes(cell, start):
+        is_lost = start.deployment == Q4 and start.repeat == 1
+        return {"status": "failed", "error": "it died"} if is_lost else {}
+
+    made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
+    assert (made.kind, made.repeats, made.planned) == ("named", 4, 5)
+
+
+def test_one_with_too_few_values_is_left_out_where_the_others_then_have_enough(tmp_path):
+    def changes(cell, start):
+        is_lost = start.deployment == Q4 and start.repeat > 0
+        return {"status": "failed", "error": "it died"} if is_lost else {}
+
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], cell_changes=changes)
+    assert made.kind == "named"
+    assert made.left_out == {"llama_cpp gguf-q4_0": "only 1 of its starts have a value"}
+
+
+def test_a_stand_in_for_kernels_is_no_contender(tmp_path):
+    def changes(start):
+        return {"resolved": {"kernel_stand_in": "Triton"}} if start.deployment == Q8 else {}
+
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], start_changes=changes)
+    assert labels(made) == ["llama_cpp gguf-q4_0", "vllm bf16"]
+    assert "Triton" in made.left_out["llama_cpp gguf-q8_0"]
+
+
+def test_a_server_that_ran_already_gives_values_only(tmp_path):
+    made = decided(tmp_path, [FAST, SLOW], start_changes=lambda start: {"attached": True})
+    assert made.kind == "values"
+    assert "running already" in made.why
+
+
+def test_with_an_slo_those_known_to_keep_it_are_the_contenders(tmp_path):
+    # TTFT is 80 to 88 ms of the fast one, 90 to 99 and 100 to 110 of the others.
+    slo = (Objective("ttft_s", 0.9, 0.089),)
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], slo=slo)
+    assert (made.kind, made.leader.deployment) == ("only", "llama_cpp gguf-q8_0")
+    assert made.left_out == {
+        "llama_cpp gguf-q4_0": "whether it keeps the SLO is not clear",
+        "vllm bf16": "it misses the SLO",
+    }
+
+
+def test_a_further_look_is_held_to_what_is_left_of_the_5_percent(tmp_path):
+    first = decided(tmp_path / "a", [FAST, SLOW])
+    second = decided(tmp_path / "b", [FAST, SLOW], looks=(3,))
+    again = decided(tmp_path / "c", [FAST, SLOW], looks=(5,))
+    assert [each.best.alpha for each in (first, second, again)] == pytest.approx([0.04, 0.005, 0.04])
+
+
+def test_several_models_are_a_family_of_answers(tmp_path):
+    other = (
+        replace(FAST, deployment=deployment("llama_cpp", "fp16", model="other")),
+        replace(SLOW, deployment=deployment("vllm", "fp16", model="other"), per_repeat=UNSTEADY),
+    )
+    run = open_run(repeated_run(tmp_path, [FAST, SLOW, *other], FOUR))
+    made = decisions_of(run)
+    assert len(made) == 2
+    assert {each.kind for each in made} == {"named"}
+
+
+def test_the_metric_that_was_asked_for_decides(tmp_path):
+    terms = CompareTerms(metrics=("memory_peak_bytes", "output_tokens_per_s"))
+    given = {"compare": terms, "settings": {"compare.metric": ["memory_peak_bytes"]}}
+    made = decided(tmp_path, [FAST, MIDDLE, SLOW], **given)
+    assert (made.metric, made.leader.deployment) == ("memory_peak_bytes", "llama_cpp gguf-q4_0")
+
+
+def test_an_open_loop_is_decided_by_the_time_to_first_token(tmp_path):
+    run = open_run(repeated_run(tmp_path, [FAST, SLOW], (Load(rate_per_s=2.0),)))
+    [made] = decisions_of(run)
+    assert primary_metric(run, made.case) == "ttft_s.p50"
