@@ -12,7 +12,6 @@ from typing import Literal
 
 from engines import ENGINES, weights_bytes
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason, Weights
-from harness.settings.units import grouped
 
 Device = Literal["cpu", "cuda"]
 # Bytes of each device that a deployment uses; None on a CPU, or where nobody knows.
@@ -119,7 +118,7 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
     wanted = group[0].terms.kv_cache_tokens or 0
     found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
     held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
-    unknown = grouped((reason.text, each.label) for each, reason in found if isinstance(reason, Reason))
+    unknown = dict.fromkeys(reason.text for _, reason in found if isinstance(reason, Reason))
     said = "engine.context_length x engine.concurrent_sequences"
     tokens, smallest = min(held, key=lambda each: each[0], default=(wanted, group[0]))
     if tokens < wanted:
@@ -130,9 +129,7 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
         )
     elif held:
         said += ", which fits"
-    is_of_all = not held and len(unknown) == 1
-    named = unknown if is_of_all else [f"{', '.join(labels)}: {why}" for why, labels in unknown.items()]
-    return tokens, "; ".join([said, *named])
+    return tokens, "; ".join([said, *unknown])
 
 
 def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
@@ -152,7 +149,7 @@ def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | 
 
     most = largest(context, wanted, holds)
     if most is None:
-        return Reason("does not hold one conversation, or it is not known what it takes")
+        return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")
     return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)
 
 

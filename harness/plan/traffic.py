@@ -133,13 +133,13 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
         least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
         would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
         for length in lengths:
-            given, count = f"engine.context_length={length}", sum(tokens > length for tokens in likely)
+            line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
             if min(least) > length:
-                needed_tokens = f"they need {min(least)} tokens or more, a word as one"
-                remedy = f"give {would_hold}, or shorter conversations"
-                yield f"{given}: holds no conversation of {label}: {needed_tokens}; {remedy}", True
+                line += f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as "
+                yield f"{line}one; give {would_hold}, or shorter conversations", True
             elif count:
-                longer = f"{count} of the first {len(likely)} conversations of {label} are longer"
-                most = f"up to about {max(likely)} tokens, a word as one"
-                remedy = f"their last requests fail or are cut; {would_hold} would hold them"
-                yield f"{given}: {longer}, {most}: {remedy}", False
+                line += (
+                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about "
+                )
+                line += f"{max(likely)} tokens, a word as one: their last requests fail or are cut; "
+                yield f"{line}{would_hold} would hold them", False

@@ -24,7 +24,7 @@ from harness.processes.running import reap
 from harness.run.launch import key_of
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site
-from harness.sampling import environment, gpu
+from harness.sampling import environment
 from harness.sampling.guard import Guard
 from harness.servers import container, probe
 from harness.settings.config import Settings
@@ -63,10 +63,7 @@ def check_output(directory: Path) -> None:
 
 @contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
-    """Make and hold a run's directory, and close NVML at the block's end, which is the run's.
-
-    A killed bench holds nothing. Raises UserError if another holds it.
-    """
+    """Make and hold a run's directory. A killed bench holds nothing. Raises UserError if another holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK_FILE).open("w") as lock:
         try:
@@ -75,10 +72,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"{directory}: another bench is measuring this run; wait until it ends"
             ) from error
-        try:
-            yield
-        finally:
-            gpu.close()
+        yield
 
 
 # --- begin, resume, end ----------------------------------------------------------------------------

@@ -18,10 +18,8 @@ from harness.sampling.sampling import Sampling, total
 # Returns those of the pids that are the server's, or None if its processes are not known here.
 Ours = Callable[[set[int]], set[int] | None]
 
-_SLOW_NS = 1_000_000_000
-# A list of processes costs ten times as much as another call, and memory may change in each sample.
-_LIST_NS = 500_000_000
-_NEVER_NS = 1 << 62
+# A list of processes costs ten times as much as another call.
+_SLOW_S = 0.5
 # What a machine boots with (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h).
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
@@ -39,9 +37,8 @@ class DeviceSample:
     on the device and not the server's, with `foreign_bytes` of memory (None if NVML hides that of one); None
     if the two cannot be told apart.
 
-    Processes are listed when `used_bytes` changes, at most twice a second and at marks, else once a second.
-    ECC and PCIe are read once a second. Rows between repeat them: `process_bytes` may be half a second older
-    than `used_bytes`.
+    Processes, ECC and PCIe are read twice a second and at marks. Rows between repeat them: `process_bytes`
+    may be half a second older than `used_bytes`.
     """
 
     t_ns: int
@@ -71,7 +68,8 @@ def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Samp
     Leaving blocks for some seconds if the driver hangs.
     """
     notes: dict[str, str] = {}
-    readers = [DeviceReader(gpu.library(), notes, index, ours) for index in indices]
+    nvml = gpu.answer(gpu.opened)
+    readers = [DeviceReader(nvml, notes, index, ours) for index in indices]
     return Sampling(
         lambda: [reader.read() for reader in readers],
         hz,
@@ -90,12 +88,8 @@ class DeviceReader:
         self._index = index
         self._ours = ours
         self._lock = threading.Lock()
-        # When the fields below were read last.
-        self._slow_ns = self._listed_ns = -_NEVER_NS
+        self._slow_due_s = 0.0
         self._slow: dict[str, int | None] = {}
-        self._graphics: dict[int, int | None] = {}
-        self._owned: dict[str, int | None] = {}
-        self._listed_used_bytes: int | None = None
 
     def read(self, *, is_mark: bool = False) -> DeviceSample:
         """Return one sample; at a mark, with whose the memory is at that moment.
@@ -107,7 +101,9 @@ class DeviceReader:
             device = Device(nvml, self._index, self._notes, f"device {self._index} ")
             value, memory = device.value, device.memory()
             used_bytes = memory and int(memory.used)
-            self._read_processes(device, used_bytes, is_mark)
+            if is_mark or time.monotonic() >= self._slow_due_s:
+                self._slow_due_s = time.monotonic() + _SLOW_S
+                self._slow = self._read_slow(device)
             utilization = value("utilization", nvml.nvmlDeviceGetUtilizationRates)
             sample = DeviceSample(
                 t_ns=t_ns,
@@ -122,32 +118,25 @@ class DeviceReader:
                 memory_clock_mhz=value("memory_clock", nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
                 throttle_reasons=value("throttle_reasons", self._throttle_reasons),
                 **self._slow,
-                **self._owned,
             )
             # What was kept is not known of a device that is lost.
             return sample if device.handle is not None else DeviceSample(t_ns, self._index)
 
-    def _read_processes(self, device: Device, used_bytes: int | None, is_mark: bool) -> None:
-        value, nvml, now_ns = device.value, self._nvml, time.monotonic_ns()
-        is_slow_due = now_ns - self._slow_ns >= _SLOW_NS
-        if is_slow_due:
-            self._slow_ns = now_ns
-            ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
-            self._slow = {
-                "ecc_errors": value("ecc_errors", nvml.nvmlDeviceGetTotalEccErrors, *ecc),
-                "pcie_generation": value("pcie_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
-                "pcie_width": value("pcie_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
-                "pcie_replays": value("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter),
-            }
-            graphics = value("graphics_processes", nvml.nvmlDeviceGetGraphicsRunningProcesses)
-            self._graphics = _memory_by_pid(graphics or ())
-        has_changed = used_bytes != self._listed_used_bytes
-        if is_slow_due or (has_changed and (is_mark or now_ns - self._listed_ns >= _LIST_NS)):
-            self._listed_ns, self._listed_used_bytes = now_ns, used_bytes
-            compute = value("process_memory", nvml.nvmlDeviceGetComputeRunningProcesses)
-            self._owned = {}
-            if compute is not None:  # a process with both contexts has one amount of memory
-                self._owned = _owned(device, self._graphics | _memory_by_pid(compute), self._ours)
+    def _read_slow(self, device: Device) -> dict[str, int | None]:
+        value, nvml = device.value, self._nvml
+        ecc = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
+        found = {
+            "ecc_errors": value("ecc_errors", nvml.nvmlDeviceGetTotalEccErrors, *ecc),
+            "pcie_generation": value("pcie_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
+            "pcie_width": value("pcie_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
+            "pcie_replays": value("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter),
+        }
+        graphics = value("graphics_processes", nvml.nvmlDeviceGetGraphicsRunningProcesses)
+        compute = value("process_memory", nvml.nvmlDeviceGetComputeRunningProcesses)
+        if compute is None:
+            return found
+        # A process with both contexts has one amount of memory.
+        return found | _owned(device, _memory_by_pid(graphics or ()) | _memory_by_pid(compute), self._ours)
 
     def _throttle_reasons(self, handle: Any) -> int:
         try:

@@ -6,11 +6,9 @@ NVML's (as nvidia-smi shows them); CUDA_VISIBLE_DEVICES changes nothing. Setting
 """
 
 import ctypes
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from harness.contracts import Reason
@@ -20,64 +18,37 @@ from harness.sampling.sampling import Memory, Use, within
 Value = TypeVar("Value")
 
 # Without the persistence daemon the driver wakes each device at first use: a second or two for each.
-INIT_LIMIT_S = 45.0
-# A call that hangs holds a lock that nvmlShutdown needs as well.
-SHUTDOWN_LIMIT_S = 2.0
-
-_opening = threading.Lock()
-_opened: list[Any] = []
+ANSWER_LIMIT_S = 45.0
 
 
 # --- the library -----------------------------------------------------------------------------------
 
 
-def library() -> Any:
-    """Return the pynvml module, with NVML open. Block for up to INIT_LIMIT_S; raise UserError without it.
+@cache
+def opened() -> Any:
+    """Return the pynvml module, with NVML open. Raises UserError without it.
 
-    NVML stays open until `close`, at the end of a run: without the persistence daemon the driver wakes every
-    device each time that it is opened. While it is open the driver can be neither unloaded nor reset, so a
-    handle does not grow stale.
+    NVML stays open until bench exits: without the persistence daemon the driver wakes every device each time
+    that it is opened. Meanwhile the driver can be neither unloaded nor reset, so a handle does not grow stale.
     """
-    return _answer(_open)
+    # pynvml takes a tenth of a second to import, which a machine without a driver is spared.
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        raise UserError("there is no NVIDIA driver (no libnvidia-ml.so.1)") from error
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise UserError(f"NVML does not start: {error}") from error
+    return pynvml
 
 
-def close() -> None:
-    """Close NVML if it is open; the next question opens it again. Block for up to SHUTDOWN_LIMIT_S."""
-    # A driver that hangs does not return; there is nothing left to free.
-    with suppress(TimeoutError):
-        within(SHUTDOWN_LIMIT_S, _shut)
-
-
-def _open() -> Any:
-    with _opening:
-        if not _opened:
-            # pynvml takes a tenth of a second to import, which a machine without a driver is spared.
-            try:
-                ctypes.CDLL("libnvidia-ml.so.1")
-            except OSError as error:
-                raise UserError("there is no NVIDIA driver (no libnvidia-ml.so.1)") from error
-            import pynvml
-
-            try:
-                pynvml.nvmlInit()
-            except pynvml.NVMLError as error:
-                raise UserError(f"NVML does not start: {error}") from error
-            _opened.append(pynvml)
-        return _opened[0]
-
-
-def _shut() -> None:
-    with _opening:
-        while _opened:
-            pynvml = _opened.pop()
-            with suppress(pynvml.NVMLError):  # a lost device may refuse
-                pynvml.nvmlShutdown()
-
-
-def _answer(question: Callable[[], Value]) -> Value:
+def answer(question: Callable[[], Value]) -> Value:
     """Return `question()`, asked in a thread of its own. Raises UserError if the driver hangs."""
     try:
-        return within(INIT_LIMIT_S, question)
+        return within(ANSWER_LIMIT_S, question)
     except TimeoutError as hung:
         raise UserError(f"the NVIDIA driver does not answer ({hung})") from hung
 
@@ -147,14 +118,14 @@ class DeviceFacts:
 
 
 def devices() -> tuple[DeviceFacts, ...] | Reason:
-    """Return all devices in NVML's order, or why there is none. Block for INIT_LIMIT_S if it hangs."""
+    """Return all devices in NVML's order, or why there is none. Block for ANSWER_LIMIT_S if it hangs."""
 
     def describe() -> tuple[DeviceFacts, ...]:
-        nvml = _open()
+        nvml = opened()
         return tuple(_facts(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
 
     try:
-        return _answer(describe) or Reason("the NVIDIA driver is loaded but has no device")
+        return answer(describe) or Reason("the NVIDIA driver is loaded but has no device")
     except UserError as error:
         return Reason(str(error))
 
@@ -230,10 +201,10 @@ def memory(indices: Sequence[int]) -> Memory:
     """Return the memory of these devices, with their energy and power."""
 
     def read() -> list[Use]:
-        nvml = _open()
+        nvml = opened()
         return [_use(nvml, index) for index in indices]
 
-    return Memory("device", partial(_answer, read))
+    return Memory("device", partial(answer, read))
 
 
 def _use(nvml: Any, index: int) -> Use:

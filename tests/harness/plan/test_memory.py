@@ -68,7 +68,7 @@ def test_those_that_are_started_in_another_way_have_the_same_cache() -> None:
 def test_one_that_holds_no_conversation_does_not_shrink_the_cache_of_the_others() -> None:
     whole = planned("quantization=fp16,awq", device_bytes=21_000)
     assert caches(whole) == {"toy fp16": 8192, "toy awq": 8192}
-    assert "toy fp16: does not hold one conversation" in whole.filled["kv_cache_tokens"]
+    assert "toy fp16 does not hold one conversation" in whole.filled["kv_cache_tokens"]
 
 
 def test_devices_that_share_a_model_have_the_memory_of_all() -> None:

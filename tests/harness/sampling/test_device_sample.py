@@ -200,7 +200,7 @@ GROWING = f"""
 def growing(is_mark):
     from harness.sampling.device_sample import DeviceReader
     lists = []
-    reader = DeviceReader(gpu.library(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
+    reader = DeviceReader(gpu.opened(), {{}}, 0, lambda listed: (lists.append(1), listed)[1])
     begun_s = time.monotonic()
     for step in range(50):
         os.environ.update(NVML_USED=str({GIB} + (step << 20)), NVML_PROCESSES=f"41:{{step}}")
@@ -247,7 +247,7 @@ def most_at_once():
         tick.wait(0.05)
         inside.pop()
         return listed
-    reader = DeviceReader(gpu.library(), {{}}, 0, ours)
+    reader = DeviceReader(gpu.opened(), {{}}, 0, ours)
     threads = [threading.Thread(target=reader.read, kwargs={{"is_mark": True}}) for _ in range(3)]
     for thread in threads:
         os.environ["NVML_USED"] = str({GIB} + (next(steps) << 20))
