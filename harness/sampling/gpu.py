@@ -29,7 +29,7 @@ def opened() -> Any:
     """Return the pynvml module, with NVML open. Raises UserError without it.
 
     NVML stays open until bench exits: without the persistence daemon the driver wakes every device each time
-    that it is opened. Meanwhile the driver can be neither unloaded nor reset, so a handle does not grow stale.
+    that it is opened. Meanwhile the driver can be neither unloaded nor reset, so no handle grows stale.
     """
     # pynvml takes a tenth of a second to import, which a machine without a driver is spared.
     try:
