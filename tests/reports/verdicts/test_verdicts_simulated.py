@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from methodology import rows_below
 from scipy.special import stdtr
 
 from harness.contracts import Precision, Until
@@ -114,7 +113,6 @@ def test_with_no_difference_at_most_5_percent_of_families_say_something_false(
 @pytest.mark.parametrize(
     ("truths", "noises", "k"),
     [
-        # As many that differ surely: they may free no more than their half.
         ([0.3] * 7 + [0.0] * 8, 0.03, 5),
         # Quiet ones at the margin's very edge, where "same" is false, beside a noisy one that is the same.
         ([MARGIN] * 14 + [0.0], [0.005] * 14 + [0.10], 5),
@@ -129,60 +127,6 @@ def test_of_families_in_which_some_differ_at_most_5_percent_say_something_false(
 ) -> None:
     ratios = pairs(truths, noises, k, baseline_noise=min(np.atleast_1d(noises)))
     assert share_of_false(ratios, truths) <= FALSE_AT_MOST
-
-
-def independent(family: int, noise: float, k: int) -> np.ndarray:
-    """No difference, each comparison with a baseline of its own."""
-    return np.random.default_rng(6).normal(0.0, noise * math.sqrt(2), (DRAWS, family, k))
-
-
-def test_what_is_the_same_may_not_loosen_what_is_left() -> None:
-    """Many repeats, noise nearly the margin: most are found the same. Holm's own steps, which then count them
-    no more, would say something false of far more than 5 %."""
-    ratios = independent(15, 0.04, 30)
-    assert (verdicts(ratios) == "same").mean() > 0.5
-    assert share_of_false(ratios, [0.0] * 15) <= FALSE_AT_MOST
-    assert is_false(by_holms_own_steps(ratios), [0.0] * 15).any(axis=1).mean() > 0.10
-
-
-def by_holms_own_steps(ratios: np.ndarray) -> np.ndarray:
-    """Each comparison's least deciding level, of either word; the jth of m decided at 5 % / (m - j + 1)."""
-    k, family = ratios.shape[-1], ratios.shape[1]
-    mean, error = ratios.mean(axis=-1), ratios.std(axis=-1, ddof=1) / math.sqrt(k)
-    differs = 2 * stdtr(k - 1, -np.abs(mean) / error)
-    is_same = 2 * stdtr(k - 1, (np.abs(mean) - MARGIN) / error)
-    least = np.minimum(differs, is_same)
-    place = least.argsort(axis=1).argsort(axis=1)
-    level = 0.05 / (family - place)
-    missed = np.where(least <= level, family, place).min(axis=1, keepdims=True)
-    words = np.where(is_same <= level, "same", np.where(mean > 0, "better", "worse"))
-    return np.where(place < missed, words, "unknown")
-
-
-# --- (b) power ------------------------------------------------------------------------------------
-
-# Of true differences of 10 %, noise of 3 % per start, 5 repeats: the share found, by how many are compared,
-# where all differ, and where one does and the others do not.
-POWER = {
-    int(row[0]): tuple(float(cell.removesuffix(" %")) / 100 for cell in row[1:])
-    for row in rows_below("| comparisons | all of them differ | one of them differs |")
-}
-
-
-def test_power_is_told_for_one_five_and_fifteen_comparisons() -> None:
-    assert list(POWER) == [1, 5, 15]
-
-
-@pytest.mark.parametrize("family", POWER)
-def test_a_true_ten_percent_is_found_this_often(family: int) -> None:
-    all_differ, one_differs = POWER[family]
-    every = verdicts(pairs([TEN_PERCENT] * family, 0.03, 5)) == "better"
-    # Comparisons of one run share its baseline: their binomial error is that of one.
-    assert every.mean() == pytest.approx(all_differ, abs=two_errors(all_differ))
-    one = verdicts(pairs([TEN_PERCENT] + [0.0] * (family - 1), 0.03, 5))[:, 0] == "better"
-    assert one.mean() == pytest.approx(one_differs, abs=two_errors(one_differs))
-    if family == 1:
-        assert every.mean() >= 0.80
 
 
 def two_errors(share: float) -> float:

@@ -7,12 +7,16 @@ from places import ROOT
 _TEXT = ROOT / "METHODOLOGY.md"
 
 
+def lines() -> list[str]:
+    return _TEXT.read_text(encoding="utf-8").splitlines()
+
+
 def rows_below(head: str) -> list[list[str]]:
     """The cells of each row of the one table with this head."""
-    lines = _TEXT.read_text(encoding="utf-8").splitlines()
-    assert lines.count(head) == 1, head
+    text = lines()
+    assert text.count(head) == 1, head
     rows = []
-    for line in lines[lines.index(head) + 2 :]:
+    for line in text[text.index(head) + 2 :]:
         if not line.startswith("|"):
             break
         rows.append([cell.strip() for cell in line.strip("|").split("|")])
