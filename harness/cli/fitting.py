@@ -9,7 +9,7 @@ from harness.cli.show.fit_text import print_fit
 from harness.fit import fit as fitting
 from harness.install import install
 from harness.install.builds import why_not_on
-from harness.plan.memory import FITS_SHARE
+from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
 
 

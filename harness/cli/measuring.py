@@ -16,7 +16,7 @@ from harness.cli.session import Task, measured, recorded
 from harness.cli.show.plan_text import length_lines
 from harness.contracts import Precision
 from harness.plan import plan
-from harness.plan.traffic import context_lines
+from harness.plan.terms import context_lines
 from harness.run import resume as resuming
 from harness.run import session
 from harness.run.site import Site

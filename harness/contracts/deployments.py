@@ -18,8 +18,8 @@ class EngineTerms:
 
     None leaves a term to the engine. With fairness `matched` and `tuned` the plan fills those that were not
     given: `context_length` (tokens of one conversation), `concurrent_sequences` (requests served at once:
-    what the largest load needs, see plan/traffic.py), `kv_cache_tokens` (tokens that the KV cache holds in
-    all: the product of the two, or what all deployments can hold, see plan/memory.py), `prefix_cache` (on).
+    what the largest load needs, see plan/terms.py), `kv_cache_tokens` (tokens that the KV cache holds in
+    all: the product of the two, or what all deployments can hold, see plan/terms.py), `prefix_cache` (on).
     With `stock` it fills none.
 
     `launcher`: None is the engine's first. `chunked_prefill`: long prompts are read in parts, between the

@@ -11,7 +11,7 @@ from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, R
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
-from harness.plan.memory import FITS_SHARE, SHARES, Device, largest, need_of, shared_bytes
+from harness.plan.terms import FITS_SHARE, SHARES, Device, largest, need_of, shared_bytes
 from harness.sampling import environment, gpu
 from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied

@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from engines import ENGINES
 from harness.contracts import Deployment, Engine, EngineTerms, Launcher
 from harness.errors import UserError
-from harness.plan.traffic import at_once
+from harness.plan.terms import at_once
 from harness.settings.config import Settings
 from harness.settings.decoding import Varied
 
@@ -53,9 +52,8 @@ def _candidate(
 ) -> Deployment:
     engine, filled = ENGINES[name], terms.value
     if not filled.base_url:
-        launcher = filled.launcher or _implied_launcher(engine, options.value)
+        launcher, options = _heeded(options, engine, filled.launcher)
         filled = _filled(replace(filled, launcher=launcher), slots)
-        options = _heeded(options, engine, launcher)
     chosen = options.value
     if filled.fairness == "tuned" and engine.tuned:
         tuned = {k: v for k, v in engine.tuned.options.items() if f"{name}.{k}" not in settings.given}
@@ -66,30 +64,21 @@ def _candidate(
     return replace(bare, label=_label(settings, bare, {**terms.differs, **options.differs}))
 
 
-def _implied_launcher(engine: Engine, options: Any) -> Launcher | None:
-    """Return the engine's first launcher that heeds one of the options that say what to start, else its
-    first."""
-    default = engine.options()
-    asked = {
-        launcher
-        for name, launcher in _HEEDED_BY.items()
-        if getattr(options, name, None) != getattr(default, name, None)
-    }
-    return next((each for each in engine.launchers if each in asked), next(iter(engine.launchers), None))
+def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple[Launcher | None, Varied]:
+    """Return the launcher, and the options without what only another one heeds: such deployments would be
+    equal under different names.
 
-
-def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> Varied:
-    """Return options without what only another launcher heeds: such deployments would be equal under
-    different names."""
+    Without a launcher it is the engine's first that heeds an option that was given, else its first.
+    """
     default = engine.options()
-    idle = {
-        name: getattr(default, name)
-        for name, needed in _HEEDED_BY.items()
-        if needed != launcher and hasattr(default, name)
-    }
+    named = {name: getattr(default, name) for name in _HEEDED_BY if hasattr(default, name)}
+    given = {_HEEDED_BY[name] for name, usual in named.items() if getattr(options.value, name) != usual}
+    launchers = [*(each for each in engine.launchers if each in given), *engine.launchers, None]
+    chosen = launcher or launchers[0]
+    idle = {name: usual for name, usual in named.items() if _HEEDED_BY[name] != chosen}
     unheeded = {f"{engine.name}.{name}" for name in idle}
     differs = {key: value for key, value in options.differs.items() if key not in unheeded}
-    return Varied(replace(options.value, **idle), differs)
+    return chosen, Varied(replace(options.value, **idle), differs)
 
 
 def _filled(terms: EngineTerms, slots: int) -> EngineTerms:

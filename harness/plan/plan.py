@@ -26,8 +26,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.plan.candidates import NO_QUANTIZATION, candidates, check_heeded
-from harness.plan.memory import DeviceBytes, Shape, bounded
-from harness.plan.traffic import at_once, check_context
+from harness.plan.terms import DeviceBytes, Shape, at_once, bounded, check_context
 from harness.settings.config import Settings
 
 Item = TypeVar("Item")

@@ -20,8 +20,8 @@ from harness.run.site import Site
 from harness.run.start import Serving
 from harness.servers import prefix_cache
 from harness.store import request_table, store
+from harness.store.request_table import Result
 from harness.store.store import CellRecord
-from harness.store.tally import Result
 
 
 def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:

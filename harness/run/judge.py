@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from harness.contracts import Load, LoadSummary, Validity
+from harness.store.request_table import Tally
 from harness.store.store import CellRecord
-from harness.store.tally import Tally
 
 
 def judged(record: CellRecord, tally: Tally) -> CellRecord:

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
-from harness.plan.traffic import FEWEST, needed
+from harness.plan.terms import FEWEST, needed
 from harness.run import resume
 from harness.run.bisection import Trial, Verdict, bracket, next_load
 from harness.run.site import Observer
@@ -21,7 +21,7 @@ from harness.settings.units import counted
 from harness.store import store
 from harness.store.store import CellRecord, Kept, RunRecord
 
-# A server may reserve memory for each that it serves at once (see plan/traffic.py).
+# A server may reserve memory for each that it serves at once (see plan/terms.py).
 MOST_SEQUENCES = 64
 # A trial ends once more of its last requests have failed: where every objective asks for a larger share than
 # the rest, none of them can be kept. What is measured to its end otherwise is the queue of a broken server.

@@ -10,8 +10,8 @@ from harness.install.provision import Provisions
 from harness.load.pulse import Progress
 from harness.run.watch import Now
 from harness.sampling.guard import Guard
+from harness.store.request_table import Result
 from harness.store.store import CellRecord
-from harness.store.tally import Result
 
 
 class Observer(Protocol):

@@ -15,7 +15,7 @@ from engines import API_PRICES, ENGINES
 from harness.contracts import METRICS_PATH, Engine, LaunchSpec, PlannedStart
 from harness.errors import ServerError
 from harness.install.builds import uses_devices
-from harness.plan import memory
+from harness.plan.terms import Device, expected
 from harness.run.launch import key_of, launch_spec, launched
 from harness.run.site import Site
 from harness.run.watch import Watch, watch_memory
@@ -65,7 +65,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
-    device: memory.Device = "cuda" if uses_devices(deployment) and site.devices else "cpu"
+    device: Device = "cuda" if uses_devices(deployment) and site.devices else "cpu"
     facts = weights.facts if weights else None
     record = StartRecord(
         name=start.name,
@@ -86,7 +86,7 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         forces_length=engine.forces_length(deployment),
         model_facts=facts,
         api_prices=API_PRICES.get(deployment.model, ()),
-        memory_expected=memory.expected(deployment, facts, device),
+        memory_expected=expected(deployment, facts, device),
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
 

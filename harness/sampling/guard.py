@@ -43,7 +43,6 @@ LOW_CLOCK_SHARE = 0.95
 # A device that told its memory before is lost after this many samples without it.
 _LOST_AFTER = 3
 
-When = Literal["before", "during"]
 # A cause, and a clause with the numbers.
 Cause = tuple[Unfit, str]
 
@@ -180,7 +179,9 @@ class Guard:
             yield from others_on(device, rows)
             yield from throttled(device, rows)
 
-    def _findings(self, causes: Iterable[Cause], when: When) -> tuple[GuardFinding, ...]:
+    def _findings(
+        self, causes: Iterable[Cause], when: Literal["before", "during"]
+    ) -> tuple[GuardFinding, ...]:
         validity: Literal["suspect", "invalid"] = "invalid" if self.mode == "strict" else "suspect"
         return tuple(GuardFinding(kind, text, when, validity) for kind, text in causes)
 

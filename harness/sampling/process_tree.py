@@ -21,7 +21,6 @@ from harness.processes.watchdog import stat_fields
 # New descendants are looked for this often: the names in /proc, and the parents of those that are new.
 _LOOK_S = 1.0
 _IS_LINUX = sys.platform.startswith("linux")
-_GONE = (psutil.Error, OSError, ValueError)
 # What only grows while a process runs: CPU seconds, minor and major faults.
 _Counters = tuple[float, int, int]
 
@@ -60,9 +59,8 @@ class ProcessTree:
 
     def __init__(self, pid: int | None) -> None:
         self._lock = threading.Lock()
-        self._has_pid = pid is not None
         self._members: dict[int, float | None] = {} if pid is None else {pid: None}  # when each one started
-        self._ever = dict(self._members)  # those that have ended, too
+        self._ever = set(self._members)  # those that have ended, too
         self._strangers: set[int] = set()
         self._last: dict[tuple[int, float], _Reading] = {}  # of the members that have gone, too
         self._most: _Counters = (0.0, 0, 0)
@@ -73,23 +71,18 @@ class ProcessTree:
         return set(self._members)
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Return those of the pids that are members, or were and are no other process now.
-
-        None for a tree without a pid.
-        """
-        if not self._has_pid:
+        """Return those of the pids that are members, or were: a driver lists a process for a moment longer
+        than it lives. None for a tree without a pid."""
+        if not self._ever:
             return None
         with self._lock:
-            for pid, reading in _read(pids & self._ever.keys() - self._members.keys()):
-                if self._ever[pid] not in (None, reading.started):
-                    del self._ever[pid]
-            if pids - self._ever.keys() - self._strangers:
+            if pids - self._ever - self._strangers:
                 self._look()
-            return pids & self._ever.keys()
+            return pids & self._ever
 
     def read(self) -> TreeReading:
         """Return what it uses now."""
-        if not self._has_pid:
+        if not self._ever:
             return TreeReading()
         with self._lock:
             if time.monotonic() >= self._look_due_s:
@@ -122,7 +115,7 @@ class ProcessTree:
         while grown := [pid for pid in born.keys() - members.keys() if born[pid].parent in members]:
             members |= {pid: born[pid].started for pid in grown}
         self._strangers |= born.keys() - members.keys()
-        self._ever |= members
+        self._ever |= members.keys()
         self._members = members
 
     def _read_members(self) -> TreeReading:
@@ -133,7 +126,6 @@ class ProcessTree:
         }
         self._last |= {(pid, reading.started): reading for pid, reading in alive.items()}
         self._members = {pid: reading.started for pid, reading in alive.items()}
-        self._ever |= self._members
         if not alive:
             return TreeReading(processes=0)
         cpu_s, minor_faults, major_faults = self._most = self._counted(alive.values())
@@ -169,7 +161,7 @@ def _added(counters: Iterable[_Counters]) -> list[float]:
 def _read(pids: Iterable[int]) -> Iterator[tuple[int, _Reading]]:
     """Read what each process is and uses, without those that have gone."""
     for pid in pids:
-        with suppress(*_GONE):
+        with suppress(psutil.Error, OSError, ValueError):
             yield pid, _read_process(pid) if _IS_LINUX else _read_portable(psutil.Process(pid))
 
 

@@ -24,7 +24,7 @@ from harness.contracts import PlannedCell, PlannedStart
 from harness.contracts.timing import LEAST_FOR_MEDIAN
 from harness.load.pulse import Progress
 from harness.settings.units import counted
-from harness.store.tally import Result
+from harness.store.request_table import Result
 
 if TYPE_CHECKING:  # they import pyarrow and numpy, for which `bench fit` need not wait
     from harness.run.watch import Now

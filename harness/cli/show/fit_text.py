@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.cli.show.tables import print_lines
 from harness.contracts import KnownFacts
 from harness.fit.fit import MOST_USERS, FitRow, FitTable, Memory
-from harness.plan.memory import FITS_SHARE
+from harness.plan.terms import FITS_SHARE
 from harness.settings.units import counted, grouped
 
 _COLUMNS = ("weights", "KV", "other", "total", "share", "verdict", "users", "context")

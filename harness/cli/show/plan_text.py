@@ -9,7 +9,7 @@ from rich.markup import escape
 from engines import ENGINES
 from harness.cli.show.tables import print_rows
 from harness.contracts import Deployment, Load, Plan, Skip, Until
-from harness.plan.traffic import context_lines
+from harness.plan.terms import context_lines
 from harness.settings.decoding import as_text
 from harness.settings.units import counted, duration_text, grouped
 

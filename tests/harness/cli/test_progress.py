@@ -13,8 +13,8 @@ from waiting import wait_until
 from harness.cli.progress.live import View
 from harness.cli.progress.progress import Show
 from harness.contracts import Load
+from harness.store.request_table import Result
 from harness.store.store import CellRecord
-from harness.store.tally import Result
 
 REASON = "the server exited with code 1"
 

@@ -23,7 +23,7 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.fit.fit import MOST_USERS, FitTable, Memory, fit
 from harness.install.builds import why_not_on
-from harness.plan.memory import expected, need_of
+from harness.plan.terms import expected, need_of
 from harness.settings import config, overrides
 
 # 10 parameters: 20 bytes at fp16.

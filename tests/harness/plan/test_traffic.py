@@ -13,7 +13,7 @@ from make_run import S
 from harness.contracts import Conversation, Message, Plan, Turn
 from harness.errors import UserError
 from harness.plan import plan
-from harness.plan.traffic import context_lines, sizes_of
+from harness.plan.terms import context_lines, sizes_of
 from harness.run import session
 from harness.settings import config, overrides
 

@@ -9,8 +9,8 @@ from make_run import S
 
 from harness.contracts import Load
 from harness.run.judge import judged
+from harness.store.request_table import Tally
 from harness.store.store import CellRecord
-from harness.store.tally import Tally
 
 GOOD = Tally(requests=100, sent=80, failed=0, last_ended=[(0, False)] * 100, ok=100)
 REFUSED = "connect_error: refused"

@@ -197,25 +197,3 @@ def test_new_descendants_are_found_without_being_asked_for() -> None:
         tell(process)
         wait_until(lambda: tree.read().processes == 2)
         tell(process)
-
-
-def test_another_process_with_the_pid_of_one_that_ended_is_no_member() -> None:
-    """Linux gives the next process the pid that is asked for there."""
-    last = Path("/proc/sys/kernel/ns_last_pid")
-    if not os.access(last, os.W_OK):
-        pytest.skip("only root may choose the next pid")
-    with child(WAIT) as first:
-        tree = ProcessTree(first.pid)
-        assert tree.read().processes == 1
-        assert tree.among({first.pid}) == {first.pid}
-        tell(first)
-        first.wait(10)
-    assert tree.among({first.pid}) == {first.pid}  # a driver may list it for a while after its end
-    for _ in range(50):
-        last.write_text(str(first.pid - 1))
-        with child(WAIT) as second:
-            if second.pid == first.pid:
-                assert tree.read().processes == 0
-                assert tree.among({first.pid}) == set()
-                return
-    pytest.skip("other processes took the pid each time")

@@ -11,8 +11,7 @@ from make_run import MS, S
 from harness.contracts import Load, RequestRow
 from harness.contracts.timing import LEAST_FOR_MEDIAN, needed, origin_of
 from harness.store import store
-from harness.store.request_table import write_table
-from harness.store.tally import Result, Tally
+from harness.store.request_table import Result, Tally, write_table
 from reports import open_run
 from reports.measures.values import values_of
 

@@ -25,9 +25,8 @@ from harness.contracts import (
 )
 from harness.sampling.host import HostSample
 from harness.store import store
-from harness.store.request_table import write_table
+from harness.store.request_table import Tally, write_table
 from harness.store.store import CellRecord, Kept, Phase, RunRecord, StartRecord
-from harness.store.tally import Tally
 
 S = 1_000_000_000
 MS = 1_000_000

@@ -1,0 +1,308 @@
+"""The common terms that a plan fills: requests at once, from the traffic, and a KV cache that all can hold.
+
+Says what a deployment takes of a device's memory, too, and which contexts hold no conversation. Looks at the
+first conversations of each scenario, and at all of a trace. Pure but for a scenario's file: what a device has
+and what a model's shape is are handed in.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import accumulate, islice
+from math import ceil
+from random import Random
+from typing import Literal
+
+from engines import ENGINES, weights_bytes
+from harness.contracts import (
+    Conversation,
+    Deployment,
+    Load,
+    MemoryNeed,
+    ModelFacts,
+    PlannedStart,
+    Reason,
+    ScenarioChoice,
+    Weights,
+)
+from harness.errors import UserError
+from scenarios import SCENARIOS
+
+Device = Literal["cpu", "cuda"]
+# Bytes of each device that a deployment uses; None on a CPU, or where nobody knows.
+DeviceBytes = Callable[[Deployment], int | None]
+# The shape of a model; None where it is not known.
+Shape = Callable[[str], ModelFacts | None]
+
+
+# --- requests at once -------------------------------------------------------------------------------------
+
+# How fast one answer comes, at the slowest that is thought of: about as fast as a person reads. Faster
+# servers need fewer sequences than they are told.
+ANSWER_TOKENS_PER_S = 10.0
+# Of an open loop. Fewer would make bursts wait; some engines reserve a whole engine.context_length for each:
+# llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M parameters.
+FEWEST, MOST = 8, 256
+_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A number of requests that are served at once. `why` is a clause for people."""
+
+    count: int
+    why: str
+
+
+def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnce:
+    """Return what the largest of these loads needs."""
+    return max((needed(load, each) for load in loads for each in scenarios), key=lambda each: each.count)
+
+
+@cache
+def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
+    """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
+
+    These are the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S, think times
+    included; of a trace, those at its busiest moment.
+    """
+    if load.concurrency is not None:
+        return AtOnce(load.concurrency, "the largest load.concurrency")
+    pace = f"at {ANSWER_TOKENS_PER_S:g} output tokens/s"
+    arrivals = SCENARIOS[scenario.name].arrivals(scenario.options)
+    if load.rate_per_s is None and arrivals is not None:
+        count = _busiest(arrivals, load.speedup)
+        why = f"the busiest moment of {load.label}, {pace}"
+    else:
+        assert load.rate_per_s is not None
+        found = _first(scenario, Random(0), _LOOKED_AT)
+        each_s = sum(map(_duration_s, found)) / len(found)
+        count = ceil(load.rate_per_s * each_s)
+        why = f"load.rate={load.rate_per_s:g}/s x {each_s:.3g} s, a conversation of {scenario.name} {pace}"
+    kept = min(max(count, FEWEST), MOST)
+    bound = "" if kept == count else f", but {kept} at the {'least' if count < kept else 'most'}"
+    return AtOnce(kept, why + bound)
+
+
+def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversation]:
+    return list(islice(SCENARIOS[scenario.name].conversations(scenario.options, rng), count))
+
+
+def _duration_s(conversation: Conversation) -> float:
+    return sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in conversation.turns)
+
+
+def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
+    """Return the most conversations of a trace that are under way at once."""
+    changes = []
+    for arrival_s, output_tokens in arrivals:
+        begun_s = arrival_s / speedup
+        changes += [(begun_s, 1), (begun_s + output_tokens / ANSWER_TOKENS_PER_S, -1)]
+    return max(accumulate(change for _, change in sorted(changes)))
+
+
+# --- context ----------------------------------------------------------------------------------------------
+
+# A word counts as one token, which hardly a tokenizer beats, and the chat template as nothing: what does not
+# fit by that does not fit. Common tokenizers make up to 1.3 tokens of an English word, with the chat
+# template's share.
+_TOKENS_PER_WORD = 1.3
+# Of each scenario, the first that are played.
+_MEASURED = 8
+
+
+def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int]:
+    """Return the tokens of a conversation's largest request with its answer: at least, and likely.
+
+    At least: without the answers before it, unless they are scripted; likely: these as long as they may be.
+    `is_scripted`: the scenario's own answers go back instead of the model's.
+    """
+    least = likely = least_before = likely_before = 0
+    for turn in conversation.turns:
+        words = sum(len(message.content.split()) for message in turn.messages)
+        least = max(least, least_before + words + turn.max_tokens)
+        likely = max(likely, likely_before + words + turn.max_tokens)
+        scripted = len(turn.answer.split()) if is_scripted and turn.answer is not None else None
+        least_before += words + (scripted or 0)
+        likely_before += words + (turn.max_tokens if scripted is None else scripted)
+    return least, likely
+
+
+def check_context(starts: Sequence[PlannedStart]) -> None:
+    """Raise UserError where none of a scenario's first conversations can be held by a server."""
+    for line, is_hopeless in _too_short(starts):
+        if is_hopeless:
+            raise UserError(line)
+
+
+def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
+    """Return a line for each context that some of the conversations are too long for."""
+    return [line for line, _ in _too_short(starts)]
+
+
+def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each context that bench tells a server and that some conversations of a scenario are
+    too long for, and whether all of them are."""
+    terms = {start.deployment.terms for start in starts}
+    lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
+    cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
+    for label, cell in cells.items():
+        is_scripted = cell.scenario.options.history == "scripted"
+        # As the cell's load will make them.
+        first = _first(cell.scenario, Random(cell.seed), min(_MEASURED, cell.load.conversations or _MEASURED))
+        least, likely = zip(*(sizes_of(each, is_scripted=is_scripted) for each in first), strict=True)
+        would_hold = 1 << int(max(likely) * _TOKENS_PER_WORD).bit_length()
+        for length in lengths:
+            line, count = f"engine.context_length={length}: ", sum(tokens > length for tokens in likely)
+            if min(least) > length:
+                line += f"holds no conversation of {label}: they need {min(least)} tokens or more, a word as "
+                yield f"{line}one; give {would_hold}, or shorter conversations", True
+            elif count:
+                line += (
+                    f"{count} of the first {len(likely)} conversations of {label} are longer, up to about "
+                )
+                line += f"{max(likely)} tokens, a word as one: their last requests fail or are cut; "
+                yield f"{line}{would_hold} would hold them", False
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+# The estimate is meant to be right to a tenth; beyond this share its error decides whether a server starts.
+FITS_SHARE = 0.9
+# An engine's option that says how much of a device it may take.
+SHARES: Mapping[str, str] = {
+    "vllm": "gpu_memory_utilization",
+    "sglang": "mem_fraction_static",
+    "tgi": "cuda_memory_fraction",
+}
+# Engines keep whole blocks of tokens; this is a multiple of all their sizes.
+_BLOCK_TOKENS = 256
+
+
+def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> MemoryNeed | Reason:
+    """Return what a deployment takes whose common terms are filled, or why that is not known."""
+    engine = ENGINES[deployment.engine]
+    needed = engine.weights(deployment)
+    if not isinstance(needed, Weights):
+        return needed or Reason(f"{deployment.engine} loads no weights")
+    size_bytes = weights_bytes(facts, needed.quantization, needed.file_format)
+    if size_bytes is None:
+        return Reason(f"how large {needed.quantization} is as {needed.file_format} is not known")
+    rest = engine.memory_needed(deployment, facts, device)
+    return rest if isinstance(rest, Reason) else replace(rest, weights_bytes=size_bytes)
+
+
+def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
+    """Return StartRecord.memory_expected; empty where nothing can be said.
+
+    That is so for a running server, for terms that are left to the engine, and for a shape that nobody knows.
+    """
+    terms = deployment.terms
+    if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
+        return {}
+    need = need_of(deployment, facts, device)
+    if isinstance(need, Reason):
+        return {}
+    return {
+        "weights": need.weights_bytes,
+        "kv_cache": need.kv_cache_bytes,
+        "overhead": need.overhead_bytes,
+        "kv_bytes_per_token": need.kv_bytes_per_token,
+    }
+
+
+def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
+    """Return the memory of all devices that a deployment uses; an engine that cannot share has one
+    device's."""
+    is_shared = "tensor_parallel" not in ENGINES[deployment.engine].unmatched(deployment)
+    return device_bytes * (deployment.terms.tensor_parallel if is_shared else 1)
+
+
+def largest(least: int, most: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the largest number that `holds`, which it does up to some number; None if not for `least`."""
+    count = bisect_left(range(least, most + 1), True, key=lambda number: not holds(number))
+    return least + count - 1 if count else None
+
+
+def bounded(
+    deployments: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape
+) -> tuple[list[Deployment], str]:
+    """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
+
+    Their terms are filled: the cache is engine.context_length x engine.concurrent_sequences. It stays that if
+    each of them holds it, and if it is not known what they hold. Return them with a clause that says which.
+    """
+    groups: dict[object, list[Deployment]] = {}
+    for each in deployments:
+        groups.setdefault(_comparable(each), []).append(each)
+    groups.pop(None, None)
+    kept, reasons = {each: each for each in deployments}, []
+    for group in groups.values():
+        tokens, why = _bound(group, device_bytes, shape)
+        kept |= {each: replace(each, terms=replace(each.terms, kv_cache_tokens=tokens)) for each in group}
+        reasons.append(why)
+    return list(kept.values()), " / ".join(dict.fromkeys(reasons))
+
+
+def _comparable(deployment: Deployment) -> object:
+    """Return what deployments share that are to have the same KV cache.
+
+    None for one without a cache of ours, or whose size was given: that is not changed.
+    """
+    terms = deployment.terms
+    if terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
+        return None
+    filled = (terms.context_length or 0) * (terms.concurrent_sequences or 0)
+    if not terms.kv_cache_tokens or terms.kv_cache_tokens != filled:
+        return None
+    return deployment.model, terms.context_length, terms.kv_cache_tokens
+
+
+def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
+    """Return the tokens that all of a group can hold, and why it is that many.
+
+    One that does not hold a single conversation does not count: it will not start, whatever the others have.
+    """
+    wanted = group[0].terms.kv_cache_tokens or 0
+    found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
+    held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
+    unknown = dict.fromkeys(reason.text for _, reason in found if isinstance(reason, Reason))
+    said = "engine.context_length x engine.concurrent_sequences"
+    tokens, smallest = min(held, key=lambda each: each[0], default=(wanted, group[0]))
+    if tokens < wanted:
+        limit_gib = _limit_bytes(smallest, device_bytes(smallest) or 0) / 2**30
+        said = (
+            f"the most that {smallest.label} holds in {limit_gib:.1f} GiB by the arithmetic of `bench fit`, "
+            f"less than {said} = {wanted}"
+        )
+    elif held:
+        said += ", which fits"
+    return tokens, "; ".join([said, *unknown])
+
+
+def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
+    """Return the most KV cache that one deployment can have, in tokens, up to what its terms ask for."""
+    if device_bytes is None:
+        return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
+    if facts is None or facts.parameters is None:
+        return Reason("whether it fits is not known, since the model's shape is not")
+    wanted = deployment.terms.kv_cache_tokens or 0
+    context = deployment.terms.context_length or wanted
+    limit_bytes = _limit_bytes(deployment, device_bytes)
+
+    def holds(tokens: int) -> bool:
+        terms = replace(deployment.terms, kv_cache_tokens=tokens)
+        need = need_of(replace(deployment, terms=terms), facts, "cuda")
+        return not isinstance(need, Reason) and need.total_bytes <= limit_bytes
+
+    most = largest(context, wanted, holds)
+    if most is None:
+        return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")
+    return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)
+
+
+def _limit_bytes(deployment: Deployment, device_bytes: int) -> float:
+    """Return how much of its devices a deployment may take."""
+    share = getattr(deployment.options, SHARES.get(deployment.engine, ""), None)
+    return shared_bytes(deployment, device_bytes) * min(share or FITS_SHARE, FITS_SHARE)
