@@ -11,7 +11,7 @@ from harness.cli.progress.progress import Show
 from harness.cli.show.tables import Row, print_rows
 from harness.contracts import SelfTest, SelfTestStep
 from harness.install import install
-from harness.processes.running import reap
+from harness.processes.supervise import reap
 from harness.selftest import known_error, selftest
 from harness.selftest.selftest import Rung
 

@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from harness.contracts import InstallSpec
 from harness.errors import MissingError, UserError
 from harness.install.packages import installer
-from harness.processes.supervise import supervise
+from harness.processes.supervise import supervised
 from harness.whole_files import write_whole
 
 OnLine = Callable[[str], None]
@@ -311,10 +311,10 @@ def run_supervised(
     """
     merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
     began_s = time.monotonic()
-    with supervise(merged, log_path=Path(os.devnull), environment=environment, pass_stdout=True) as process:
+    with supervised(merged, log_path=Path(os.devnull), environment=environment, pass_stdout=True) as process:
         for line in process.lines(QUIET_S):
             if line is None:
                 on_quiet(time.monotonic() - began_s)
             else:
                 read(line)
-        return process.wait(None)
+        return process.wait()

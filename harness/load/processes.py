@@ -20,8 +20,7 @@ from harness.load import records
 from harness.load.play.arrivals import longest_s
 from harness.load.play.window import Board, shared_board
 from harness.load.pulse import Progress, Pulse, together
-from harness.processes.running import supervised
-from harness.processes.supervise import Supervised
+from harness.processes.supervise import Supervised, supervised
 
 # Beyond all phases and the drain of running requests: start, decode and write.
 _SLACK_S = 150.0

@@ -1,6 +1,6 @@
-"""Start a process under harness/processes/watchdog.py: the client's half of its protocol.
+"""Run processes under harness/processes/watchdog.py, keep records of them, and end what a killed run left.
 
-harness/processes/running.py adds the record that a later run reaps by. Knows no server and no load.
+One JSON file per process lies in a state directory that all runs share. Knows no server and no load.
 """
 
 import os
@@ -11,32 +11,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import msgspec
 
 from harness.processes import watchdog
+from harness.whole_files import write_whole
 
 # Beyond the grace period and the limit on KILL: how long the watchdog itself may take to say that it is done.
 _SLACK_S = 10.0
 
+# A pid names a process only together with its start time and the boot.
+_Identity = tuple[int, float]
+
+
+FOREVER_S = 1e9
+
 
 @dataclass(frozen=True)
-class Ended:
-    """How a supervised process ended: by `exit_code` or by `signal`; the other is None.
+class Record:
+    """Who runs what."""
 
-    `killed`: it or a descendant outlived the grace period. `leftovers`: how many processes it left behind
-    when it exited by itself; they were ended.
-    """
-
-    exit_code: int | None
-    signal: int | None
-    killed: bool
-    leftovers: int
+    label: str
+    boot_id: str
+    owner: _Identity  # bench itself: while it lives, nobody else ends its processes
+    watchdog: _Identity
+    process: _Identity
+    mark: str
+    grace_s: float
 
 
 class Lines:
@@ -52,12 +58,11 @@ class Lines:
         """Return whether the other side has closed and all is read."""
         return self._is_closed and not self._buffer
 
-    def next_line(self, timeout_s: float | None) -> str | None:
+    def next_line(self, timeout_s: float) -> str | None:
         """Return the next line without its newline, None after timeout_s or at the end."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer and not self._is_closed:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._pipe], [], [], left)[0]:
+            if not select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 return None
             piece = os.read(self._pipe.fileno(), 65536)
             self._buffer += piece
@@ -72,12 +77,12 @@ class Lines:
 
 
 class Supervised:
-    """A running process and its lifeline. Leaving the `with` block ends it and all that it started.
+    """A running process and its lifeline.
 
     `pid` is the program's own, not the watchdog's; `start_time_s` is as in watchdog.start_time_s;
-    `spawned_ns` is the instant just before its spawn. The lifeline is a pipe that closes with this object or
-    with bench, whatever happens first, so an interrupt at no point leaves the program running. Not for
-    several threads.
+    `spawned_ns` is the instant just before its spawn; `ended` is its exit code, -N for signal N, once it and
+    all that it started are gone. The lifeline is a pipe that closes with this object or with bench, whatever
+    happens first, so an interrupt at no point leaves the program running. Not for several threads.
     """
 
     def __init__(
@@ -92,8 +97,8 @@ class Supervised:
         self._events: dict[str, Mapping[str, Any]] = {}
         self.mark = mark
         self.grace_s = grace_s
-        self.ended: Ended | None = None
-        self._receive(None)
+        self.ended: int | None = None
+        self._receive(FOREVER_S)
         started = self._events.get("started")
         if started is None:
             process.wait()
@@ -114,71 +119,59 @@ class Supervised:
         """Return its exit code, -N for signal N, None while it runs. What it left may still be ending."""
         return self.wait(0.0)
 
-    def wait(self, timeout_s: float | None) -> int | None:
+    def wait(self, timeout_s: float = FOREVER_S) -> int | None:
         """Block until it has exited, at most timeout_s. See poll."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while "exited" not in self._events and not self._reports.at_end:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not self._receive(left) and left == 0.0:
+            if not self._receive(deadline - time.monotonic()) and time.monotonic() >= deadline:
                 return None
         return self._code()
 
-    def lines(self, timeout_s: float | None = None) -> Iterator[str | None]:
+    def lines(self, timeout_s: float = FOREVER_S) -> Iterator[str | None]:
         """Yield the lines of its stdout (started with pass_stdout) to the end, and None at each timeout."""
         assert self._output is not None, "started without pass_stdout"
         while (line := self._output.next_line(timeout_s)) is not None or not self._output.at_end:
             yield line
 
-    def stop(self) -> Ended:
+    def stop(self) -> int:
         """End it and its descendants: TERM, KILL after the grace period. Block until they are gone.
 
-        An interrupt does not end the waiting; it is raised after it. The watchdog needs no more of us, but
-        who reads that bench has stopped may rely on the server being gone.
+        Returns its exit code. An interrupt does not end the waiting; it is raised after it. The watchdog
+        needs no more of us, but who reads that bench has stopped may rely on the server being gone.
         """
         if self.ended is None:
+            self._lifeline.close()
+            deadline = time.monotonic() + self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S
             try:
-                self._end()
-            except BaseException:
-                self._end()
-                self.ended = self._how_it_ended()
-                raise
-            self.ended = self._how_it_ended()
-        return self.ended
+                self._hear_the_end(deadline)
+            finally:
+                self._hear_the_end(deadline)
+                self._clean_up()
+                self.ended = self._code()
+        return self._code()
 
-    def _end(self) -> None:
-        """Close the lifeline, and hear the watchdog to its end."""
-        self._lifeline.close()
-        deadline = time.monotonic() + self.grace_s + watchdog.KILL_LIMIT_S + _SLACK_S
-        while not self._reports.at_end and (left := deadline - time.monotonic()) > 0:
-            self._receive(left)
+    def _hear_the_end(self, deadline: float) -> None:
+        while not self._reports.at_end and (left_s := deadline - time.monotonic()) > 0:
+            self._receive(left_s)
 
-    def _how_it_ended(self) -> Ended:
-        done = self._events.get("done")
-        if done is None:  # the watchdog hangs or was killed: do its work from here
-            done = {"killed": True, "leftovers": 0}
+    def _clean_up(self) -> None:
+        if "done" not in self._events:  # the watchdog hangs or was killed: do its work from here
             self._process.kill()
             find = partial(watchdog.left_of, self.pid, self.start_time_s, self.mark)
             watchdog.end(find, self.grace_s, time.sleep)
         self._process.wait()
         self._close()
-        code = self._code()
-        return Ended(
-            exit_code=code if code >= 0 else None,
-            signal=-code if code < 0 else None,
-            killed=bool(done["killed"]),
-            leftovers=int(done["leftovers"]),
-        )
 
     def _code(self) -> int:
         # A watchdog that was killed says nothing: the kernel has killed the child with it.
         return int(self._events.get("exited", {}).get("returncode", -signal.SIGKILL))
 
-    def _receive(self, timeout_s: float | None) -> bool:
+    def _receive(self, timeout_s: float) -> bool:
         line = self._reports.next_line(timeout_s)
         if line is None:
             return False
         event = msgspec.json.decode(line)
-        self._events[event["event"]] = event
+        self._events.setdefault(event["event"], event)
         return True
 
     def _close(self) -> None:
@@ -187,57 +180,126 @@ class Supervised:
         if self._output:
             self._output.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.stop()
-        finally:
-            self._lifeline.close()
-
-
-def supervise(
+@contextmanager
+def supervised(
     argv: Sequence[str],
     *,
     log_path: Path,
+    state_dir: Path | None = None,
+    label: str = "",
     environment: Mapping[str, str] | None = None,
     without: Sequence[str] = (),
     grace_s: float = 10.0,
     pass_stdout: bool = False,
-) -> Supervised:
-    """Start argv in a session of its own, its output appended to log_path. Return once it runs.
+) -> Iterator[Supervised]:
+    """Run argv in a session of its own while the block runs, its output appended to log_path.
 
-    `environment` is added to a copy of ours that is `without` the variables of these names. With pass_stdout
-    its stdout goes to `lines()` and must be read. Raises OSError if the program cannot be started.
+    Leaving the block ends it and all that it started. Until then a record with `label` is in state_dir, for
+    `reap`. `environment` is added to a copy of ours that is `without` the variables of these names. With
+    pass_stdout its stdout goes to `lines()` and must be read. Raises OSError if it cannot be started.
     """
-    mark = secrets.token_hex(8)
-    read_end, write_end = os.pipe() if pass_stdout else (None, None)
-    command = [sys.executable, "-P", watchdog.__file__, "--grace", str(grace_s)]
-    if write_end is not None:
-        command += ["--stdout-fd", str(write_end)]
+    process = _spawned(argv, log_path, environment or {}, without, grace_s, pass_stdout)
+    path = state_dir / f"{process.mark}.json" if state_dir else None
     try:
-        with log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [*command, "--", *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-                env={name: value for name, value in os.environ.items() if name not in without},
-                start_new_session=True,
-                pass_fds=() if write_end is None else (write_end,),
+        if path:
+            record = Record(
+                label=label,
+                boot_id=watchdog.boot_id(),
+                owner=_identity(os.getpid()),
+                watchdog=_identity(process.watchdog_pid),
+                process=(process.pid, process.start_time_s),
+                mark=process.mark,
+                grace_s=grace_s,
             )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # No process outlives the boot. Until this is written, a kill -9 of both leaves no trace of it.
+            write_whole(path, msgspec.json.encode(record), lasts=False)
+        yield process
     finally:
-        if write_end is not None:
-            os.close(write_end)
+        try:
+            process.stop()
+        finally:
+            if path and process.ended is not None:
+                path.unlink(missing_ok=True)
+
+
+def _spawned(
+    argv: Sequence[str],
+    log_path: Path,
+    environment: Mapping[str, str],
+    without: Sequence[str],
+    grace_s: float,
+    pass_stdout: bool,
+) -> Supervised:
+    mark = secrets.token_hex(8)
+    command = [sys.executable, "-P", watchdog.__file__, "--grace", str(grace_s)]
+    with ExitStack() as stack:
+        output, passed = None, []
+        if pass_stdout:
+            read_end, write_end = os.pipe()
+            stack.callback(os.close, write_end)
+            output, passed = Lines(os.fdopen(read_end, "rb", buffering=0)), [write_end]
+            command += ["--stdout-fd", str(write_end)]
+        process = subprocess.Popen(
+            [*command, "--", *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stack.enter_context(log_path.open("ab")),
+            bufsize=0,
+            env={name: value for name, value in os.environ.items() if name not in without},
+            start_new_session=True,
+            pass_fds=passed,
+        )
     assert process.stdin
     try:
-        setup = {"environment": {**(environment or {}), watchdog.MARK: mark}}
+        setup = {"environment": {**environment, watchdog.MARK: mark}}
         with suppress(BrokenPipeError):
             process.stdin.write(msgspec.json.encode(setup) + b"\n")
-        output = Lines(os.fdopen(read_end, "rb", buffering=0)) if read_end is not None else None
         return Supervised(process, output, mark, grace_s)
     except BaseException:
         process.stdin.close()
         raise
+
+
+def reap(state_dir: Path) -> list[str]:
+    """End what earlier runs left in spite of all, and return a sentence for each.
+
+    Leaves alone what belongs to a bench that still runs, and any process that has the pid of one that ended.
+    Blocks for up to the grace period of each.
+    """
+    said = []
+    for path in sorted(state_dir.glob("*.json")):
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=Record)
+        except (OSError, msgspec.MsgspecError):  # another run may have reaped it
+            record = None
+        if record and record.boot_id == watchdog.boot_id():
+            if _is_alive(record.owner):
+                continue
+            if ended := _end(record):
+                said.append(f"ended what a killed run had left: {record.label}, pid {', '.join(ended)}")
+        path.unlink(missing_ok=True)
+    return said
+
+
+def _end(record: Record) -> list[str]:
+    """End the record's processes, and return their pids."""
+    find = partial(watchdog.left_of, *record.process, record.mark)
+    left = [str(process.pid) for process in find()]
+    if _is_alive(record.watchdog):
+        with suppress(ProcessLookupError):
+            os.kill(record.watchdog[0], signal.SIGTERM)
+        deadline = time.monotonic() + record.grace_s + watchdog.KILL_LIMIT_S
+        while _is_alive(record.watchdog) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    watchdog.end(find, record.grace_s, time.sleep)
+    return left
+
+
+def _identity(pid: int) -> _Identity:
+    return pid, watchdog.start_time_s(pid) or 0.0
+
+
+def _is_alive(identity: _Identity) -> bool:
+    return watchdog.start_time_s(identity[0]) == identity[1]

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,72 +62,61 @@ def boot_id() -> str:
     return path.read_text().strip() if path.exists() else f"{psutil.boot_time():.0f}"
 
 
-def marked(mark: str) -> Iterator[psutil.Process]:
-    """Yield this user's living processes that were started with the mark in their environment."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark and start_time_s(process.pid) is not None:
-                yield process
-
-
-def end(find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]) -> int:
+def end(
+    find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
+) -> None:
     """End the processes that `find` gives, again and again until it gives none: TERM, then KILL.
 
-    Blocks for up to grace_s + KILL_LIMIT_S; `wait(seconds)` is called between looks. Returns how many were
-    still there after the grace period.
+    Blocks for up to grace_s + KILL_LIMIT_S; `wait(seconds)` is called between looks.
     """
-    _signal_until_gone(find, signal.SIGTERM, grace_s, wait)
-    stubborn = len(find())
-    _signal_until_gone(find, signal.SIGKILL, KILL_LIMIT_S, wait)
-    return stubborn
-
-
-def _signal_until_gone(
-    find: Callable[[], Sequence[psutil.Process]], number: int, limit_s: float, wait: Callable[[float], object]
-) -> None:
-    deadline = time.monotonic() + limit_s
-    told: set[int] = set()
-    while (found := find()) and time.monotonic() < deadline:
-        for process in found:
-            if process.pid not in told:
-                told.add(process.pid)
-                with suppress(psutil.Error):
-                    process.send_signal(number)
-        wait(_TICK_S)
+    for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
+        deadline = time.monotonic() + limit_s
+        told: set[int] = set()
+        while (found := find()) and time.monotonic() < deadline:
+            for process in found:
+                if process.pid not in told:
+                    told.add(process.pid)
+                    with suppress(psutil.Error):
+                        process.send_signal(number)
+            wait(_TICK_S)
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
     """Return what still lives of a process whose watchdog is gone.
 
     That is itself (if pid and start time match) with its descendants, the members of its session, and whoever
-    carries its mark.
+    of this user's carries its mark.
     """
-    found = {process.pid: process for process in marked(mark)}
-    present = start_time_s(pid)
-    if present == started_s:
+    present_s = start_time_s(pid)
+    is_session = present_s in (
+        None,
+        started_s,
+    )  # else the pid, and so the session's number, is another's by now
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            began_s = start_time_s(process.pid) or -1.0
+            is_member = is_session and began_s >= started_s and os.getsid(process.pid) == pid
+            if is_member or process.environ().get(MARK) == mark:
+                found[process.pid] = process
+    if present_s == started_s:
         with suppress(psutil.Error):
             root = psutil.Process(pid)
             found |= {process.pid: process for process in (root, *root.children(recursive=True))}
-    if present in (None, started_s):  # else the pid, and so the session's number, is another's by now
-        found |= {process.pid: process for process in _session(pid, started_s)}
     return [process for process in found.values() if start_time_s(process.pid) is not None]
-
-
-def _session(session: int, since_s: float) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            started_s = start_time_s(process.pid)
-            if started_s is not None and started_s >= since_s and os.getsid(process.pid) == session:
-                yield process
 
 
 # --- the program ---------------------------------------------------------------------------------
 
 
 def main() -> int:
-    options = _arguments()
-    setup = _first_line(0)
-    if setup is None:
+    parser = argparse.ArgumentParser(description="Run a program and end all that it started with it.")
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds between TERM and KILL")
+    parser.add_argument("--stdout-fd", type=int, help="inherited descriptor for the program's stdout")
+    parser.add_argument("argv", nargs="+")
+    options = parser.parse_args()
+    setup = sys.stdin.buffer.readline()
+    if not setup.endswith(b"\n"):
         return 1  # bench was gone before it had said what to start
     wake = _wakeup_pipe()
     environment = os.environ | json.loads(setup)["environment"]
@@ -138,28 +127,17 @@ def main() -> int:
         _report(event="failed", errno=error.errno, strerror=error.strerror)
         return 127
     _report(event="started", pid=child.pid, start_time_s=start_time_s(child.pid), spawned_ns=spawned_ns)
-    statuses = _watch(child.pid, wake)
-    _finish(child.pid, environment[MARK], statuses, options.grace, wake)
+    _watch(child.pid, wake)
+
+    def look(limit_s: float) -> None:
+        if select.select([wake], [], [], limit_s)[0]:
+            os.read(wake, 4096)
+        _reap(child.pid)
+
+    end(lambda: _family(environment[MARK]), options.grace, look)
+    look(0.0)
+    _report(event="done")
     return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run a program and end all that it started with it.")
-    parser.add_argument("--grace", type=float, default=10.0, help="seconds between TERM and KILL")
-    parser.add_argument("--stdout-fd", type=int, help="inherited descriptor for the program's stdout")
-    parser.add_argument("argv", nargs="+")
-    return parser.parse_args()
-
-
-def _first_line(descriptor: int) -> bytes | None:
-    """Read the first line. Return None if the other end closed before it was whole."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            return None
-        line += piece
-    return line
 
 
 def _wakeup_pipe() -> int:
@@ -211,53 +189,34 @@ def _in_child(prctl: Callable[..., object] | None) -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _watch(child_pid: int, wake: int) -> dict[int, int]:
-    """Wait until the child has exited, or bench is gone or asks. Return the statuses reaped so far."""
+def _watch(child_pid: int, wake: int) -> None:
+    """Wait until the child has exited, or bench is gone or asks."""
     parent = os.getppid()
-    statuses: dict[int, int] = {}
     while True:
         readable, _, _ = select.select([0, wake], [], [], 1.0)
         signals = os.read(wake, 4096) if wake in readable else b""
-        _reap(statuses)
         asked = signal.SIGTERM in signals or (0 in readable and not os.read(0, 4096))
         # A copy of the other end in a forked child of bench would hide bench's death: look at the parent too.
-        if child_pid in statuses or asked or os.getppid() != parent:
-            return statuses
+        if _reap(child_pid) or asked or os.getppid() != parent:
+            return
 
 
-def _finish(child_pid: int, mark: str, statuses: dict[int, int], grace_s: float, wake: int) -> None:
-    """End all that is left. Report the child's end as soon as it is known, and what it took."""
-    by_itself = child_pid in statuses
-    reported = False
-
-    def look(limit_s: float) -> None:
-        nonlocal reported
-        if select.select([wake], [], [], limit_s)[0]:
-            os.read(wake, 4096)
-        _reap(statuses)
-        if child_pid in statuses and not reported:
-            reported = True
-            code = os.waitstatus_to_exitcode(statuses[child_pid])
-            _report(event="exited", returncode=code)
-
-    look(0.0)
-    abandoned = len(_family(mark)) if by_itself else 0
-    stubborn = end(lambda: _family(mark), grace_s, look)
-    look(0.0)
-    _report(event="done", killed=stubborn > 0, leftovers=abandoned)
+def _reap(child_pid: int) -> bool:
+    """Take leave of all children that have ended. Report the program's end; return if it is among them."""
+    has_exited = False
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child_pid:
+                has_exited = True
+                _report(event="exited", returncode=os.waitstatus_to_exitcode(ended[1]))
+    return has_exited
 
 
 def _family(mark: str) -> list[psutil.Process]:
-    found = {p.pid: p for p in psutil.Process().children(recursive=True) if start_time_s(p.pid) is not None}
+    found = [each for each in psutil.Process().children(recursive=True) if start_time_s(each.pid) is not None]
     if not sys.platform.startswith("linux"):  # no subreaper: orphans are known by their mark alone
-        found |= {p.pid: p for p in marked(mark)}
-    return list(found.values())
-
-
-def _reap(statuses: dict[int, int]) -> None:
-    with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            statuses[ended[0]] = ended[1]
+        found += left_of(os.getpid(), 0.0, mark)
+    return found
 
 
 def _report(**event: object) -> None:

@@ -109,5 +109,5 @@ def launched(
             )
             yield running
     finally:
-        if running and (ended := running.process.ended):
-            record.update(stopped_ns=time.monotonic_ns(), exit_code=ended.exit_code)
+        if running and (code := running.process.ended) is not None:
+            record.update(stopped_ns=time.monotonic_ns(), exit_code=code if code >= 0 else None)

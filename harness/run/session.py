@@ -20,7 +20,7 @@ from harness.errors import StoreError, UserError
 from harness.install.builds import check_builds, device_of, images_of, select_devices
 from harness.install.provision import Provisions, WeightsStore, provide
 from harness.load import limits
-from harness.processes.running import reap
+from harness.processes.supervise import reap
 from harness.run.launch import key_of
 from harness.run.run import NextCell, planned_cell, run_starts
 from harness.run.site import Observer, Site

@@ -25,8 +25,7 @@ import msgspec
 from harness.contracts import ContainerSpec, Hint
 from harness.errors import MissingError, ServerError, UserError
 from harness.processes import watchdog
-from harness.processes.running import supervised
-from harness.processes.supervise import Supervised
+from harness.processes.supervise import Supervised, supervised
 from harness.servers.log import log_tail, remedies
 from harness.servers.server import Server
 

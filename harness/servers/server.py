@@ -14,8 +14,7 @@ from pathlib import Path
 
 from harness.contracts import ContainerSpec, Hint, NativeSpec
 from harness.errors import ServerError
-from harness.processes.running import supervised
-from harness.processes.supervise import Supervised
+from harness.processes.supervise import Supervised, supervised
 from harness.servers import probe
 from harness.servers.log import log_tail, remedies, telling_line
 

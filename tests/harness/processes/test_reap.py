@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from waiting import is_running, number_in, wait_until
 
-from harness.processes import running
-from harness.processes.running import reap, supervised
+from harness.processes import watchdog
+from harness.processes.supervise import Record, reap, supervised
 
 SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
 
@@ -68,7 +68,7 @@ subprocess.Popen([sys.executable, "-c", {WRITE_PID!r}, sys.argv[1] + "2"], start
 """
 BENCH = f"""
 import pathlib, signal, sys
-from harness.processes.running import supervised
+from harness.processes.supervise import supervised
 tmp = pathlib.Path(sys.argv[1])
 argv = [sys.executable, "-c", {FAMILY!r}, str(tmp / "pid")]
 with supervised(argv, label="vllm", state_dir=tmp / "s", log_path=tmp / "log", grace_s=0.3) as process:
@@ -111,11 +111,11 @@ def test_reap_waits_for_a_watchdog_that_is_at_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["boot_id", "start_time"])
 def test_reap_touches_no_process_of_another_boot_or_start_time(tmp_path: Path, change: str) -> None:
     with subprocess.Popen(SLEEPER, start_new_session=True) as bystander:
-        started_s = running.watchdog.start_time_s(bystander.pid)
+        started_s = watchdog.start_time_s(bystander.pid)
         assert started_s
-        record = running.Record(
+        record = Record(
             label="x",
-            boot_id=running.watchdog.boot_id() if change == "start_time" else "another",
+            boot_id=watchdog.boot_id() if change == "start_time" else "another",
             owner=(bystander.pid, started_s - 5),
             watchdog=(bystander.pid, started_s - 5),
             process=(bystander.pid, started_s - (5 if change == "start_time" else 0)),
