@@ -4,8 +4,9 @@ import logging
 import resource
 import sys
 from collections.abc import Iterable
+from math import ceil
 
-from harness.contracts import Load, PlannedStart
+from harness.contracts import PlannedStart
 from harness.errors import UserError
 
 # Open files of a load process or a server beyond its connections, and then some.
@@ -23,12 +24,6 @@ def raise_file_limit() -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def files_needed(load: Load, *, has_server_here: bool) -> int:
-    """Return the open files of the process that needs the most here: the server, else a load process."""
-    users = load.concurrency or 0
-    return OTHER_FILES + (users if has_server_here else -(-users // load.workers))
-
-
 def check_files(starts: Iterable[PlannedStart]) -> None:
     """Raise UserError if a closed loop needs more open files than a process may have here.
 
@@ -38,9 +33,11 @@ def check_files(starts: Iterable[PlannedStart]) -> None:
     for start in starts if hard != resource.RLIM_INFINITY else ():
         has_server_here = start.deployment.terms.base_url is None
         for load in (cell.load for cell in start.cells):
-            needed = files_needed(load, has_server_here=has_server_here)
+            # The process that needs the most here is the server, else a load process.
+            sharers = 1 if has_server_here else load.workers
+            needed = OTHER_FILES + ceil((load.concurrency or 0) / sharers)
             if needed > hard:
-                users = max(1, hard - OTHER_FILES) * (1 if has_server_here else load.workers)
+                users = max(1, hard - OTHER_FILES) * sharers
                 raise UserError(
                     f"load.concurrency={load.concurrency}: one process needs {needed} open files, and this "
                     f"system allows {hard}; raise the limit (as root: `ulimit -n {needed}` in the shell that "

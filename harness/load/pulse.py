@@ -16,8 +16,6 @@ KEPT = 512
 STRETCH_S, LONGEST_S = 10.0, 60.0
 # The first of them only begins the stretch: what is left is enough for all that is shown.
 ENOUGH = LEAST_FOR_LIVE_P95 + 1
-# Load processes look back equally far where the shortest stretch is as much of the longest.
-_EVEN_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Stretch:
 class Glance:
     """The requests that ended well lately, of all load processes.
 
-    `length_s`: over how many seconds; if `is_uneven`, the longest of theirs. Tokens count with the request
-    that they end with. `ttft_n` requests had content. None: not known, or of too few requests.
+    `length_s`: over how many seconds, the longest of theirs. Tokens count with the request that they end
+    with. `ttft_n` requests had content. None: not known, or of too few requests.
     """
 
     length_s: float
@@ -50,7 +48,6 @@ class Glance:
     ttft_p50_s: float | None
     ttft_p95_s: float | None
     ttft_n: int = 0
-    is_uneven: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,36 +107,31 @@ class Recent:
         if len(kept) == KEPT:
             since_ns = max(since_ns, kept[-1][0])
         since_ns = max(since_ns, began_ns, now_ns - int(LONGEST_S * 1e9))
-        return _stretch([each for each in kept if each[0] > since_ns], (now_ns - since_ns) / 1e9)
-
-
-def _stretch(kept: Sequence[tuple[int, int, int, int]], length_s: float) -> Stretch:
-    tokens = [each[2] for each in kept]
-    return Stretch(
-        length_s=length_s,
-        requests=len(kept),
-        tokens=None if -1 in tokens else sum(tokens),
-        chunks=sum(each[3] for each in kept),
-        ttft_us=tuple(each[1] // 1000 for each in kept if each[1] >= 0),
-    )
+        found = [each for each in kept if each[0] > since_ns]
+        tokens = [each[2] for each in found]
+        return Stretch(
+            length_s=(now_ns - since_ns) / 1e9,
+            requests=len(found),
+            tokens=None if -1 in tokens else sum(tokens),
+            chunks=sum(each[3] for each in found),
+            ttft_us=tuple(each[1] // 1000 for each in found if each[1] >= 0),
+        )
 
 
 def glance(stretches: Iterable[Stretch]) -> Glance:
     """Return the sum of all load processes: their rates added, their times to first token together."""
     known = [each for each in stretches if each.length_s > 0]
-    lengths_s = [each.length_s for each in known]
     requests = sum(each.requests for each in known)
     tokens = [each.tokens / each.length_s for each in known if each.tokens is not None]
     ttft_us = sorted(us for each in known for us in each.ttft_us)
     return Glance(
-        length_s=max(lengths_s, default=0.0),
+        length_s=max((each.length_s for each in known), default=0.0),
         requests=requests,
         tokens_per_s=sum(tokens) if requests and len(tokens) == len(known) else None,
         chunks_per_s=sum(each.chunks / each.length_s for each in known) if requests else None,
         ttft_p50_s=_percentile_s(ttft_us, 0.50, LEAST_FOR_MEDIAN),
         ttft_p95_s=_percentile_s(ttft_us, 0.95, LEAST_FOR_LIVE_P95),
         ttft_n=len(ttft_us),
-        is_uneven=bool(lengths_s) and min(lengths_s) < _EVEN_SHARE * max(lengths_s),
     )
 
 
@@ -155,9 +147,7 @@ def together(running: Sequence[Pulse], ended: Sequence[Pulse] = ()) -> Progress:
     """
     pulses = (*running, *ended)
     first = min(running or ended, key=lambda pulse: pulse.t_s, default=Pulse())
-    failures: Counter[str] = Counter()
-    for pulse in pulses:
-        failures.update(pulse.failures)
+    failures = sum((Counter(pulse.failures) for pulse in pulses), Counter[str]())
     return Progress(
         t_s=max((pulse.t_s for pulse in pulses), default=0.0),
         requests=sum(pulse.requests for pulse in pulses),

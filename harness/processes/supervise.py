@@ -95,6 +95,7 @@ class Supervised:
         self._reports = Lines(process.stdout)
         self._output = output
         self._events: dict[str, Mapping[str, Any]] = {}
+        self.watchdog_pid = process.pid
         self.mark = mark
         self.grace_s = grace_s
         self.ended: int | None = None
@@ -109,11 +110,6 @@ class Supervised:
         self.pid = int(started["pid"])
         self.start_time_s = float(started["start_time_s"] or 0.0)
         self.spawned_ns = int(started["spawned_ns"])
-
-    @property
-    def watchdog_pid(self) -> int:
-        """Return the pid of the watchdog that it runs under."""
-        return self._process.pid
 
     def poll(self) -> int | None:
         """Return its exit code, -N for signal N, None while it runs. What it left may still be ending."""

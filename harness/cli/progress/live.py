@@ -185,8 +185,7 @@ def _lately(recent: Glance | None) -> str:
     else:  # the server tells no count, and a chunk is not a token
         rate = f"{number(recent.chunks_per_s)} chunks/s"
     ttft = f"TTFT p50 {time_text(recent.ttft_p50_s)}, p95 {time_text(recent.ttft_p95_s)}"
-    span = "up to" if recent.is_uneven else "last"
-    return f"{rate}; {ttft} ({span} {recent.length_s:.0f} s, n={recent.ttft_n:,})"
+    return f"{rate}; {ttft} (last {recent.length_s:.0f} s, n={recent.ttft_n:,})"
 
 
 def inert(words: str, keep: str = "") -> str:

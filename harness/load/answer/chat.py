@@ -52,6 +52,7 @@ class _Delta(msgspec.Struct, gc=False):
 
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
+    message: _Delta | None = None  # of an answer that was not streamed
     finish_reason: str | None = None
 
 
@@ -133,7 +134,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
 def _decode_plain(body: bytes) -> Decoded:
     """Decode what is no event stream: an error in JSON, a web page, an answer that was not streamed.
 
-    Of the last the token counts are read, for those who did not ask for a stream.
+    Of the last text and token counts are read, for those who did not ask for a stream.
     """
     if not body:
         return Decoded(malformed="the response is empty")
@@ -144,7 +145,9 @@ def _decode_plain(body: bytes) -> Decoded:
         answer = _Chunk()
     usage, timings = _usage_tokens(answer.usage or {}), _timings_tokens(answer.timings or {})
     input_tokens, output_tokens, cached_tokens = _later(timings, usage)
+    messages = [choice.message for choice in answer.choices or () if choice.message]
     return Decoded(
+        text="".join(message.content or "" for message in messages),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_tokens=cached_tokens,

@@ -79,6 +79,9 @@ def play(
     }
     window = traffic.window
     window_end_ns = window.end_ns or window.start_ns
+    left_out = open_loop.left_out(window_end_ns) if open_loop else 0
+    if left_out:
+        _log.warning("%d conversations were due before the window's end and never began", left_out)
     return LoadSummary(
         started_ns=started_ns,
         window_start_ns=window.start_ns,
@@ -88,7 +91,7 @@ def play(
         users=open_loop.most_users if open_loop else users,
         conversations_begun=traffic.conversations_begun,
         workers=(WorkerSummary(number=traffic.worker, pid=os.getpid(), **own),),
-        left_out=_left_out(open_loop, window_end_ns) if open_loop else 0,
+        left_out=left_out,
         cut_conversations=traffic.cut_conversations,
         cut_turns=traffic.cut_turns,
         **own,
@@ -108,13 +111,6 @@ def _wait_for_the_end(traffic: Traffic) -> None:
             traffic.wait_until(end_ns + int(load.ramp_down_s * 1e9))
             traffic.close("duration")
     traffic.closed.wait()
-
-
-def _left_out(open_loop: OpenLoop, window_end_ns: int) -> int:
-    missing = open_loop.left_out(window_end_ns)
-    if missing:
-        _log.warning("%d conversations were due before the window's end and never began", missing)
-    return missing
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:

@@ -6,7 +6,7 @@ It runs under gevent, in one thread. It knows no socket and no Locust.
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 from random import Random
 from typing import Any
@@ -25,7 +25,6 @@ from harness.contracts import (
     RequestRow,
     Scenario,
     ScenarioOptions,
-    Turn,
 )
 from harness.load.play import arrivals
 from harness.load.play.arrivals import Beginning
@@ -67,8 +66,8 @@ class Traffic:
         self.window = Window(job.load, worker, self.board)
         self.alarm = Alarm()
         self._write_begun, self._write_row = write_begun, write_row
-        self._engine = engine
-        self._engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
+        self.engine = engine
+        self.engine_options: Any = msgspec.convert(dict(job.engine_options), engine.options)
         self.is_scripted = options.history == "scripted"
         self.users: list[gevent.Greenlet] = []
         self.conversations_begun = self.cut_conversations = self.cut_turns = 0
@@ -209,10 +208,6 @@ class Traffic:
         self.interrupt()
 
     # --- requests --------------------------------------------------------------------------------
-
-    def engine_fields(self, turn: Turn) -> Mapping[str, Any]:
-        """Return what this engine's requests hold beyond the common fields."""
-        return self._engine.request_fields(turn, self._engine_options, self.job.fairness)
 
     def begin(self, row: BegunRow) -> None:
         """Write that a request is about to be sent, so that it is missed if this process dies."""

@@ -95,7 +95,8 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     ) -> tuple[RequestRow, str]:
         """Send one turn and record it. Returns its row and the answer that goes back into the history."""
         traffic, job = self.traffic, self.traffic.job
-        body = request_body(job.model, turn, history, traffic.engine_fields(turn))
+        fields = traffic.engine.request_fields(turn, traffic.engine_options, job.fairness)
+        body = request_body(job.model, turn, history, fields)
         begun = BegunRow(
             request_id=id_of(job.cell, number, turn_number),
             worker=traffic.worker,

@@ -97,12 +97,6 @@ def test_percentiles_of_too_few_requests_are_dashes_with_how_many_there_are(star
     assert found["lately"] == "12.0 tokens/s; TTFT p50 -, p95 - (last 10 s, n=1)"
 
 
-def test_load_processes_that_look_back_differently_far_are_told_by_the_furthest(start):
-    uneven = replace(PROGRESS, recent=replace(GLANCE, is_uneven=True))
-    found = words(replace(WHOLE, doing=measuring(start, progress=uneven)))
-    assert found["lately"].endswith(" (up to 10 s, n=212)")
-
-
 @pytest.mark.parametrize(
     ("phase", "t_s", "said"),
     [

@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 from bench_command import BENCH, LIMIT_S, made
 
-from harness.contracts import Load
-from harness.load.limits import files_needed
+SERVED = "engine=reference load.concurrency=10000 device=cpu"
+# A server elsewhere needs none here, and each load process its share.
+ATTACHED = "engine=openai engine.base_url=http://127.0.0.1:9/v1 model=m load.concurrency=20000 load.workers=4"
 
 
-@pytest.mark.parametrize("command", ["plan", "run"])
-def test_too_many_users_for_the_limit_are_one_line(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "concurrency", "needed", "most"),
+    [
+        (f"plan {SERVED}", 10000, 10064, 4032),
+        (f"run {SERVED}", 10000, 10064, 4032),
+        (f"plan {ATTACHED}", 20000, 5064, 16128),
+    ],
+)
+def test_too_many_users_for_the_limit_are_one_line(
+    tmp_path: Path, words: str, concurrency: int, needed: int, most: int
+) -> None:
     place = made(tmp_path / "place")
-    shell = f"ulimit -n 4096; exec {BENCH} {command} engine=reference load.concurrency=10000 device=cpu"
+    shell = f"ulimit -n 4096; exec {BENCH} {words}"
     ended = subprocess.run(
         ["sh", "-c", shell],
         cwd=place.path,
@@ -27,15 +37,9 @@ def test_too_many_users_for_the_limit_are_one_line(tmp_path: Path, command: str)
     )
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("load.concurrency=10000: one process needs 10064 open files")
+    assert line.startswith(f"load.concurrency={concurrency}: one process needs {needed} open files")
     assert "this system allows 4096" in line
-    assert "ulimit -n 10064" in line
+    assert f"ulimit -n {needed}" in line
+    assert line.endswith(f"load.concurrency={most} or less")
     assert not place.run_dir.exists()
     assert not (place.path / "results").exists()
-
-
-def test_a_server_here_needs_all_connections_a_load_process_its_share() -> None:
-    load = Load(concurrency=1000, workers=4)
-    assert files_needed(load, has_server_here=True) == 1064
-    assert files_needed(load, has_server_here=False) == 314
-    assert files_needed(Load(None, rate_per_s=100), has_server_here=True) == 64

@@ -88,11 +88,6 @@ def test_load_processes_add_their_rates_and_pool_their_times() -> None:
     assert (found.tokens_per_s, found.chunks_per_s, found.ttft_p50_s) == (12.0, 6.0, 0.020)
 
 
-@pytest.mark.parametrize(("other_s", "is_uneven"), [(9.9, False), (5.0, True)])
-def test_stretches_of_different_lengths_are_said_to_differ(other_s: float, is_uneven: bool) -> None:
-    assert glance([Stretch(length_s=10.0), Stretch(length_s=other_s)]).is_uneven == is_uneven
-
-
 @pytest.mark.parametrize(
     ("n", "p50_s", "p95_s"),
     [

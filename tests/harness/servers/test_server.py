@@ -58,8 +58,7 @@ def test_a_server_that_generates_is_ready(tmp_path: Path, mode: str) -> None:
         assert startup.ready_ns < startup.steady_token_ns < begun_ns + 20e9
         check_alive(server)
     assert not is_running(server.process.pid)
-    assert server.process.ended
-    assert server.process.ended.killed is False
+    assert server.process.ended not in (None, -signal.SIGKILL)
     assert list((tmp_path / "s").iterdir()) == []
 
 
@@ -166,8 +165,7 @@ def test_of_a_logs_end_the_line_that_names_an_error_is_told(tmp_path: Path) -> N
 def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
     with started(tmp_path, spec_for("stubborn", stop_grace_s=0.3)) as server:
         wait_ready(server, 20)
-    assert server.process.ended
-    assert server.process.ended.killed
+    assert server.process.ended == -signal.SIGKILL
     assert not is_running(server.process.pid)
 
 
