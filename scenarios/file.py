@@ -37,18 +37,15 @@ class FileScenario:
         """Yield the file's conversations, over and over. Raises UserError naming file and line."""
         if options.output_tokens < 1:
             raise UserError(f"scenario.output_tokens={options.output_tokens}: must be 1 or more")
-        return _cycle(read_conversations(options), options, rng)
+        read = read_conversations(options)
+        while True:
+            order = list(read)
+            if options.shuffle:
+                rng.shuffle(order)
+            yield from order
 
     def arrivals(self, options: FileOptions) -> None:
         return None
-
-
-def _cycle(conversations: list[Conversation], options: FileOptions, rng: Random) -> Iterator[Conversation]:
-    while True:
-        order = list(conversations)
-        if options.shuffle:
-            rng.shuffle(order)
-        yield from order
 
 
 def read_conversations(options: FileOptions) -> list[Conversation]:

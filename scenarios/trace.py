@@ -4,7 +4,7 @@ A prompt has about one common word for each token of its row; how many tokens a 
 the server says, and stands in the report. Prompts that share blocks in the trace share text.
 """
 
-import logging
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,41 +50,35 @@ class Trace:
             yield Conversation((turn,), arrival_s=arrival_s)
 
     def arrivals(self, options: TraceOptions) -> Iterator[tuple[float, int]]:
-        """See harness.contracts.Scenario. A million rows take some seconds."""
-        return ((arrival_s, row.output_tokens) for arrival_s, row in _played(options))
+        """See harness.contracts.Scenario. The file is read once: a million rows take some seconds."""
+        return zip(*_arrivals(options), strict=True)
+
+
+@lru_cache(maxsize=4)
+def _arrivals(options: TraceOptions) -> "tuple[array[float], array[int]]":
+    at_s, output_tokens = array("d"), array("q")
+    for arrival_s, row in _played(options):
+        at_s.append(arrival_s)
+        output_tokens.append(row.output_tokens)
+    return at_s, output_tokens
 
 
 def _played(options: TraceOptions) -> Iterator[tuple[float, Row]]:
     """Yield the rows that are played, those with output tokens, each with its seconds from the first."""
-    first_s: float | None = None
-    for row in _limited(options):
-        first_s = row.at_s if first_s is None else first_s
-        yield row.at_s - first_s, row
-    if first_s is None:
-        raise UserError(f"scenario.path={options.path}: has no row with output tokens")
-
-
-def _limited(options: TraceOptions) -> Iterator[Row]:
-    """Return the rows with output tokens, up to the limit."""
     if options.path is None:
         raise UserError("scenario=trace needs scenario.path=FILE, a trace with instants and token lengths")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"scenario.limit={options.limit}: must be 1 or more")
     if not 0.01 <= options.words_per_token <= 100:
         raise UserError(f"scenario.words_per_token={options.words_per_token:g}: must be from 0.01 to 100")
-    return islice(_with_output(options), options.limit)
-
-
-def _with_output(options: TraceOptions) -> Iterator[Row]:
-    skipped = 0
     where = f"scenario.path={options.path}"
-    for row in rows(Path(str(options.path)).expanduser(), where, options.format):
-        if row.output_tokens:
-            yield row
-        else:
-            skipped += 1
-    if skipped:
-        logging.getLogger(__name__).info("%s: %d rows without output tokens are left out", where, skipped)
+    first_s: float | None = None
+    read = rows(Path(options.path).expanduser(), where, options.format)
+    for row in islice((row for row in read if row.output_tokens), options.limit):
+        first_s = row.at_s if first_s is None else first_s
+        yield row.at_s - first_s, row
+    if first_s is None:
+        raise UserError(f"{where}: has no row with output tokens")
 
 
 class _Prompts:

@@ -13,8 +13,7 @@ The columns of three public traces, each as CSV with a header or as JSON Lines. 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -32,36 +31,68 @@ class Row(NamedTuple):
     at_s: float
     input_tokens: int
     output_tokens: int
-    blocks: tuple[int, ...] | None
+    blocks: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Names of the columns, and how seconds come from the first one's values."""
+class Column(NamedTuple):
+    """A column's name, and what reads its values: it raises ValueError or TypeError for others."""
 
-    at: str
-    input: str
-    output: str
-    blocks: str | None
-    seconds: Callable[[Any], float]
-
-    @property
-    def needed(self) -> tuple[str, str, str]:
-        return (self.at, self.input, self.output)
+    name: str
+    read: Callable[[Any], Any]
+    must_be: str
 
 
-def _date_s(value: Any) -> float:
+def _seconds(value: Any) -> float:
+    if not isfinite(seconds := float(value)):
+        raise ValueError
+    return seconds
+
+
+def _milliseconds(value: Any) -> float:
+    return _seconds(value) / 1e3
+
+
+def _date(value: Any) -> float:
     """Return the seconds of a date in ISO 8601, UTC without an offset. Digits beyond microseconds are cut."""
     date = datetime.fromisoformat(str(value).strip())
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
+def _tokens(value: Any) -> int:
+    number = float(value)
+    if not (0 <= number <= MOST_TOKENS and number == int(number)):
+        raise ValueError
+    return int(number)
+
+
+def _blocks(value: Any) -> tuple[int, ...] | None:
+    """Return the ids of a JSON list, or of text such as `[1, 2]` or `1 2`; None where there are none."""
+    if isinstance(value, str):
+        if re.sub(r"[\[\],;\s\d-]", "", value):
+            raise ValueError
+        value = re.findall(r"-?\d+", value)
+    return tuple(int(item) for item in value or ()) or None
+
+
+_COUNT = f"a whole number from 0 to {MOST_TOKENS}"
+# The fields of a Row, in its order. A file without the last of four has no blocks.
 LAYOUTS = {
-    "mooncake": Layout(
-        "timestamp", "input_length", "output_length", "hash_ids", lambda value: float(value) / 1e3
+    "mooncake": (
+        Column("timestamp", _milliseconds, "a number"),
+        Column("input_length", _tokens, _COUNT),
+        Column("output_length", _tokens, _COUNT),
+        Column("hash_ids", _blocks, "a list of whole numbers"),
     ),
-    "azure": Layout("TIMESTAMP", "ContextTokens", "GeneratedTokens", None, _date_s),
-    "burstgpt": Layout("Timestamp", "Request tokens", "Response tokens", None, float),
+    "azure": (
+        Column("TIMESTAMP", _date, "a date such as 2023-11-16 18:15:46.68"),
+        Column("ContextTokens", _tokens, _COUNT),
+        Column("GeneratedTokens", _tokens, _COUNT),
+    ),
+    "burstgpt": (
+        Column("Timestamp", _seconds, "a number"),
+        Column("Request tokens", _tokens, _COUNT),
+        Column("Response tokens", _tokens, _COUNT),
+    ),
 }
 
 
@@ -71,13 +102,16 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
     Raises UserError, which begins with `where`, and names the line and its value: a file that cannot be
     read, columns of no layout, a value that is none, a time before that of the row before.
     """
+    layout: tuple[Column, ...] = ()
     last_s = -float("inf")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, values in _raw_rows(file, where, layout_name):
-                row = _row(values, f"{where}, line {line}")
+            for line, record in _records(file, where):
+                layout = layout or _layout(record, where, layout_name)
+                place = f"{where}, line {line}"
+                row = Row(*(_read(record, column, place) for column in layout))
                 if row.at_s < last_s:
-                    raise UserError(f"{where}, line {line}: comes before the line above; sort it by time")
+                    raise UserError(f"{place}: comes before the line above; sort it by time")
                 last_s = row.at_s
                 yield row
     except OSError as error:
@@ -88,121 +122,36 @@ def rows(path: Path, where: str, layout_name: str = "auto") -> Iterator[Row]:
         raise UserError(f"{where}: not CSV ({error})") from error
 
 
-class _Values(NamedTuple):
-    """What a row holds, by the layout's columns, not yet checked."""
-
-    layout: Layout
-    at: Any
-    input: Any
-    output: Any
-    blocks: Any
-
-
-def _raw_rows(file: TextIO, where: str, layout_name: str) -> Iterator[tuple[int, _Values]]:
-    start = file.read(4096).lstrip()
+def _records(file: TextIO, where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the number of each line, and its values by their columns' names in lower case."""
+    is_json = file.read(4096).lstrip().startswith("{")
     file.seek(0)
-    if not start:
-        raise UserError(f"{where}: is empty")
-    return (_of_json if start.startswith("{") else _of_csv)(file, where, layout_name)
-
-
-def _of_csv(file: TextIO, where: str, layout_name: str) -> Iterator[tuple[int, _Values]]:
-    reader = csv.reader(file)
-    names = [name.strip() for name in next(reader)]
-    layout, columns = _layout(names, f"{where}, line 1", layout_name)
-    places = [names.index(name) if name is not None else None for name in columns]
-    longest = max(place for place in places if place is not None)
-    for record in reader:
-        if not record:
-            continue
-        if len(record) <= longest:
-            raise UserError(
-                f"{where}, line {reader.line_num}: has {len(record)} values, not {len(names)} like the first"
-            )
-        yield (
-            reader.line_num,
-            _Values(layout, *(None if place is None else record[place] for place in places)),
-        )
-
-
-def _of_json(file: TextIO, where: str, layout_name: str) -> Iterator[tuple[int, _Values]]:
-    layout: Layout | None = None
-    columns: Sequence[str | None] = ()
+    if not is_json:
+        lines = csv.reader(file)
+        names = [name.strip().lower() for name in next(lines, ())]
+        yield from ((lines.line_num, dict(zip(names, line, strict=False))) for line in lines if line)
+        return
     for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        record = _record(line, f"{where}, line {number}")
-        if layout is None:
-            layout, columns = _layout(list(record), f"{where}, line {number}", layout_name)
-        for name in columns[:3]:
-            if name not in record:
-                raise UserError(f"{where}, line {number}: has no {name}")
-        yield number, _Values(layout, *(None if name is None else record.get(name) for name in columns))
+        if line.strip():
+            try:
+                yield number, {name.lower(): value for name, value in json.loads(line).items()}
+            except (ValueError, RecursionError, AttributeError) as error:
+                raise UserError(f"{where}, line {number}: not a JSON object ({error})") from error
 
 
-def _record(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: must be an object of columns")
-    return record
-
-
-def _layout(names: Sequence[str], where: str, layout_name: str) -> tuple[Layout, Sequence[str | None]]:
-    """Return the layout of these columns, and its own (time, input, output, blocks) as spelt here."""
-    spelt = {name.lower(): name for name in names}
+def _layout(record: Mapping[str, Any], where: str, layout_name: str) -> tuple[Column, ...]:
     wanted = LAYOUTS if layout_name == "auto" else {layout_name: LAYOUTS[layout_name]}
-    for layout in wanted.values():
-        if all(name.lower() in spelt for name in layout.needed):
-            blocks = spelt.get(layout.blocks.lower()) if layout.blocks else None
-            return layout, [*(spelt[name.lower()] for name in layout.needed), blocks]
-    known = "; ".join(f"{name}: {', '.join(layout.needed)}" for name, layout in wanted.items())
-    raise UserError(f"{where}: the columns {', '.join(names)[:200]} are of no trace known here ({known})")
+    needed = {name: [column.name for column in layout[:3]] for name, layout in wanted.items()}
+    for name, columns in needed.items():
+        if all(column.lower() in record for column in columns):
+            return wanted[name]
+    known = "; ".join(f"{name}: {', '.join(columns)}" for name, columns in needed.items())
+    raise UserError(f"{where}: the columns {', '.join(record)[:200]} are of no trace known here ({known})")
 
 
-def _row(values: _Values, where: str) -> Row:
-    layout = values.layout
+def _read(record: Mapping[str, Any], column: Column, where: str) -> Any:
+    value = record.get(column.name.lower())
     try:
-        at_s = layout.seconds(values.at)
-        if not isfinite(at_s):
-            raise ValueError
+        return column.read(value)
     except (ValueError, TypeError, OverflowError) as error:
-        kind = "a date such as 2023-11-16 18:15:46.68" if layout.seconds is _date_s else "a number"
-        raise UserError(f"{where}: {layout.at}={_shown(values.at)}: must be {kind}") from error
-    return Row(
-        at_s,
-        _tokens(values.input, layout.input, where),
-        _tokens(values.output, layout.output, where),
-        _blocks(values.blocks, layout.blocks, where),
-    )
-
-
-def _tokens(value: Any, name: str, where: str) -> int:
-    try:
-        number = float(value)
-        if not (0 <= number <= MOST_TOKENS and number == int(number)):
-            raise ValueError
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{where}: {name}={_shown(value)}: must be a whole number from 0 to {MOST_TOKENS}"
-        ) from error
-    return int(number)
-
-
-def _blocks(value: Any, name: str | None, where: str) -> tuple[int, ...] | None:
-    """Return the ids of a JSON list, or of text such as `[1, 2]` or `1 2`; None where there are none."""
-    if value is None or value == "":
-        return None
-    found = re.findall(r"-?\d+", value) if isinstance(value, str) else value
-    try:
-        if isinstance(value, str) and re.sub(r"[\[\],;\s\d-]", "", value):
-            raise ValueError
-        return tuple(int(item) for item in found) or None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: {name}={_shown(value)}: must be a list of whole numbers") from error
-
-
-def _shown(value: Any) -> str:
-    return str(value)[:60]
+        raise UserError(f"{where}: {column.name}={str(value)[:60]}: must be {column.must_be}") from error

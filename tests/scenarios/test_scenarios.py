@@ -119,7 +119,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "chats.jsonl"
     path.write_text(f'{{"prompt": "good"}}\n{line}\n')
     with pytest.raises(UserError) as caught:
-        FILE.conversations(FileOptions(path=str(path)), Random(0))
+        next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
     assert said in str(caught.value)
 
 
@@ -128,4 +128,4 @@ def test_a_file_that_holds_nothing_says_so(tmp_path: Path, content: bytes, said:
     path = tmp_path / "chats.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):
-        FILE.conversations(FileOptions(path=str(path)), Random(0))
+        next(FILE.conversations(FileOptions(path=str(path)), Random(0)))
