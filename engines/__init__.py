@@ -2,8 +2,7 @@
 
 from engines.llama_cpp import engine as llama_cpp
 from engines.model.models import API_PRICES
-from engines.model.quantization import ALIASES, QUANTIZATIONS
-from engines.model.sizes import weights_bytes
+from engines.model.sizes import ALIASES, QUANTIZATIONS, weights_bytes
 from engines.model.weights.tools import TOOLS
 from engines.openai import engine as openai
 from engines.reference import engine as reference

@@ -116,13 +116,11 @@ def refusal(error: Exception, revision: str) -> str | None:
     if answered := next((clause for kind, clause in ANSWERS.items() if isinstance(error, kind)), None):
         return answered.format(revision=revision, endpoint=ENDPOINT, error=error)
     is_of_transport = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
-    if isinstance(error, ConnectionError | LocalEntryNotFoundError) or (
-        is_of_transport and type(error).__name__.startswith("Connect")  # ConnectError, ConnectTimeout
-    ):
-        return f"{ENDPOINT} cannot be reached from here; connect this machine, or set HF_ENDPOINT to a mirror"
-    if is_of_transport:
-        why = str(error) or type(error).__name__
-        return f"{ENDPOINT} stopped answering ({why}); the same command goes on"
+    if is_of_transport or isinstance(error, ConnectionError | LocalEntryNotFoundError):
+        return (
+            f"{ENDPOINT} cannot be reached from here, or stopped answering ({type(error).__name__}); connect "
+            "this machine, or set HF_ENDPOINT to a mirror; the same command goes on"
+        )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None

@@ -13,9 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gguf import GGUFReader
-from gguf.quants import dequantize
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize, quantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 # Layers of this pattern: five with a sliding window, then one that sees all.
@@ -55,12 +54,6 @@ def checkpoint_name(name: str) -> str:
     return f"model.layers.{layer}.{TENSORS[kind]}.{end}"
 
 
-def bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return the upper half of each float32, rounded to the nearest, ties to even."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
 def write_tensors(reader: GGUFReader, path: Path) -> int:
     """Write one tensor at a time. Return the number of parameters. Layout: safetensors, README, "Format"."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -77,7 +70,7 @@ def write_tensors(reader: GGUFReader, path: Path) -> int:
             values = dequantize(tensor.data, tensor.tensor_type)
             # GGUF files of Gemma hold norm weights with 1 added, transformers does not.
             plain = values - 1.0 if "norm" in tensor.name else values
-            out.write(bfloat16(plain).tobytes())
+            out.write(quantize(plain, GGMLQuantizationType.BF16).tobytes())
             if number % 60 == 0 or number == len(reader.tensors):
                 print(f"bf16: {number} of {len(reader.tensors)} tensors", flush=True)
     return end // 2

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines.model import hub
-from engines.model.checkpoint import check_shape, check_weights, config_of, facts_in, read_config
-from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.files import (
+    check_shape,
+    check_weights,
+    config_of,
+    facts_in,
+    gguf_facts,
+    gguf_header,
+    read_config,
+)
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
 from harness.contracts import KnownFacts, ModelFacts, Reason
@@ -135,21 +142,17 @@ def _of_gguf(model: str, path: Path) -> KnownFacts:
     facts = gguf_facts(header)
     if facts is None:
         raise UserError(f"model={model}: its header does not tell the model's shape; give its config.json")
-    parameters = facts.parameters or _parameters_of_parts(model, path)
-    return KnownFacts(
-        replace(facts, parameters=parameters),
-        "the GGUF file's header",
-        origin="weights",
-        is_stretched=header.is_stretched,
-    )
+    facts = replace(facts, parameters=facts.parameters or _parameters_of_parts(model, path))
+    return KnownFacts(facts, "the GGUF file's header", origin="weights", is_stretched=header.is_stretched)
 
 
 def _parameters_of_parts(model: str, path: Path) -> int:
     match = _PART.fullmatch(path.name)
-    count, stem = (int(match["count"]), match["stem"]) if match else (0, path.stem)
-    parts = [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
-    if missing := next((part.name for part in parts if not part.is_file()), None):
-        raise UserError(f"model={model}: {missing}, another part of it, is missing")
+    parts = [path]
+    if match:
+        parts = sorted(path.parent.glob(f"{match['stem']}-*-of-{match['count']}.gguf"))
+        if len(parts) != int(match["count"]):
+            raise UserError(f"model={model}: {len(parts)} of its {int(match['count'])} parts are there")
     total = sum(prod(shape) for part in parts for shape in gguf_header(part).tensors.values())
     if not total:
         raise UserError(f"model={model}: has no tensors; give the model's config.json")

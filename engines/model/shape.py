@@ -69,16 +69,16 @@ def is_plain(config: Config) -> bool:
 
 def _compressed(quantized: Config) -> str:
     named = quantized.get("config_groups")
-    values = named.values() if isinstance(named, Mapping) else ()
-    groups = [each for each in values if isinstance(each, Mapping)]
+    groups = (
+        [each for each in named.values() if isinstance(each, Mapping)] if isinstance(named, Mapping) else []
+    )
     weights = [each for group in groups if isinstance(each := group.get("weights") or {}, Mapping)]
     kinds = {(each.get("type"), each.get("num_bits")) for each in weights}
-    if kinds == {("float", 8)}:
-        return "fp8"
     formats = {group.get("format") or quantized.get("format") for group in groups}
     is_weights_only = not any(group.get("input_activations") for group in groups)
-    is_w4a16 = kinds == {("int", 4)} and formats == {"pack-quantized"} and is_weights_only
-    return "w4a16" if is_w4a16 else "compressed-tensors"
+    if kinds == {("int", 4)} and formats == {"pack-quantized"} and is_weights_only:
+        return "w4a16"
+    return "fp8" if kinds == {("float", 8)} else "compressed-tensors"
 
 
 # --- mistakes --------------------------------------------------------------------------------------
@@ -251,10 +251,7 @@ def _count(text: Config, family: _Family) -> int | None:
     try:
         hidden, layers = int(text["hidden_size"]), int(text["num_hidden_layers"])
         embeddings = int(text["vocab_size"]) * hidden * (1 if ties_embeddings(text) else 2)
-        moe_layers = _moe_layers(text, layers)
-        feed_forward = (layers - moe_layers) * 3 * hidden * int(text["intermediate_size"])
-        if moe_layers:
-            feed_forward += moe_layers * _experts(text, hidden)
+        feed_forward = _feed_forward(text, hidden, layers)
         per_layer = family.norms * hidden + _attention(text, family, hidden)
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
@@ -283,25 +280,20 @@ def _latent_attention(text: Config, hidden: int, heads: int) -> int:
     return queries + hidden * (rank + rope) + rank + rank * heads * (nope + value) + heads * value * hidden
 
 
-def _expert_count(text: Config) -> int:
+def _feed_forward(text: Config, hidden: int, layers: int) -> int:
+    """Return the numbers of all layers' matrices after attention: dense, or experts and what chooses them."""
     names = ("num_local_experts", "num_experts", "n_routed_experts")
-    return next((int(text[name]) for name in names if text.get(name)), 0)
-
-
-def _moe_layers(text: Config, layers: int) -> int:
-    if not _expert_count(text):
-        return 0
-    step = int(text.get("decoder_sparse_step") or text.get("moe_layer_freq") or 1)
-    first, dense = int(text.get("first_k_dense_replace") or 0), text.get("mlp_only_layers") or ()
-    if text.get("decoder_sparse_step"):
-        return sum((layer + 1) % step == 0 and layer not in dense for layer in range(layers))
-    return sum(layer >= first and layer % step == 0 for layer in range(layers))
-
-
-def _experts(text: Config, hidden: int) -> int:
-    """Return the numbers of one layer's experts, with what chooses among them."""
-    count = _expert_count(text)
+    experts = next((int(text[name]) for name in names if text.get(name)), 0)
+    of_dense = 3 * hidden * int(text["intermediate_size"])
+    if not experts:
+        return layers * of_dense
+    every = text.get("decoder_sparse_step")  # counts layers from 1, moe_layer_freq from 0
+    step, dense = int(every or text.get("moe_layer_freq") or 1), text.get("mlp_only_layers") or ()
+    first = int(text.get("first_k_dense_replace") or 0)
+    moe_layers = sum(
+        layer >= first and (layer + bool(every)) % step == 0 and layer not in dense for layer in range(layers)
+    )
     width = int(text.get("moe_intermediate_size") or text["intermediate_size"])
-    shared = 3 * hidden * width * int(text.get("n_shared_experts") or 0)
-    correction = count if text.get("topk_method") == "noaux_tc" else 0
-    return count * 3 * hidden * width + hidden * count + shared + correction
+    matrices = 3 * hidden * width * (experts + int(text.get("n_shared_experts") or 0))
+    correction = experts if text.get("topk_method") == "noaux_tc" else 0
+    return (layers - moe_layers) * of_dense + moe_layers * (matrices + hidden * experts + correction)

@@ -31,7 +31,6 @@ import asyncio
 import json
 import os
 import re
-import resource
 import select
 import selectors
 import signal
@@ -505,9 +504,6 @@ class Selector(selectors.DefaultSelector):
 
 def main() -> None:
     options = read_arguments()
-    with suppress(ValueError, OSError):
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Selector())) as runner:
             runner.run(serve(options))

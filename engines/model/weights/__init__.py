@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engines.model import hub
-from engines.model.quantization import is_cast
+from engines.model.sizes import is_cast
 from engines.model.weights import kept
 from engines.model.weights.choosing import way_of
 from engines.model.weights.kept import OnLine

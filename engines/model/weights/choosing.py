@@ -9,12 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from engines.model import hub
-from engines.model.checkpoint import PICKLES, check_weights, config_of, facts_in, stored_precision
 from engines.model.facts import hub_repo
-from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.files import (
+    PICKLES,
+    check_weights,
+    config_of,
+    facts_in,
+    gguf_facts,
+    gguf_header,
+    stored_precision,
+)
 from engines.model.models import MODELS, HubRepo, Model, PackageSource
-from engines.model.quantization import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.shape import quantization_of
+from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS, is_cast
 from engines.model.weights import kept, ways
 from engines.model.weights.ways import Way, made
 from harness.contracts import Reason, Weights

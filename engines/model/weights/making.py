@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.model import hub
-from engines.model.checkpoint import check_weights, config_of, facts_in
-from engines.model.gguf_file import gguf_header
+from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
-from engines.model.quantization import CALIBRATED
 from engines.model.shape import quantization_of
+from engines.model.sizes import CALIBRATED
 from engines.model.weights import kept, tools
 from engines.model.weights.kept import OnLine
 from engines.model.weights.ways import CALIBRATION, CALIBRATION_SEED, Step, Way, kind_of

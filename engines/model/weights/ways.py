@@ -15,7 +15,7 @@ from typing import Any, Literal
 from engines.model import hub
 from engines.model.hub import HubFile
 from engines.model.models import HubRepo, Model, PackageSource
-from engines.model.quantization import CALIBRATED, PLAIN_BITS, QUANTIZATIONS
+from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS
 from harness.contracts import ModelFacts
 
 CALIBRATION = Path(__file__).parent.parent / "calibration" / "general.txt"

@@ -94,7 +94,7 @@ def test_a_gguf_file_tells_its_shape_and_its_parameters(tmp_path: Path) -> None:
 def test_a_gguf_file_in_parts_is_counted_over_all_of_them(tmp_path: Path) -> None:
     first = tmp_path / "tiny-00001-of-00002.gguf"
     first.write_bytes(a_gguf(("token_embd.weight", (32, 100)), split_count=2))
-    with pytest.raises(UserError, match=r"tiny-00002-of-00002\.gguf, another part of it, is"):
+    with pytest.raises(UserError, match="1 of its 2 parts are there"):
         known_facts(str(first))
     (tmp_path / "tiny-00002-of-00002.gguf").write_bytes(a_gguf(("blk.0.attn_q.weight", (32, 32))))
     assert known_facts(str(first)).facts.parameters == 32 * 100 + 32 * 32

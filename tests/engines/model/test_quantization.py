@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import engines
-from engines.model.quantization import ALIASES, QUANTIZATIONS
+from engines.model.sizes import ALIASES, QUANTIZATIONS
 
 
 def test_each_row_is_found_under_its_own_name() -> None:

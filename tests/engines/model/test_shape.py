@@ -10,7 +10,7 @@ import pytest
 from gguf_bytes import entry, gguf, text
 from model_configs import DEEPSEEK_V3, LISTED, MIXTRAL, QWEN3_30B_A3B
 
-from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.files import gguf_facts, gguf_header
 from engines.model.models import MODELS
 from engines.model.shape import facts_of
 from harness.contracts import ModelFacts
@@ -123,11 +123,6 @@ def test_embedding_and_parameters_are_read_from_the_tensors(tmp_path: Path) -> N
 def test_first_of_several_files_does_not_count_the_parameters(tmp_path: Path) -> None:
     facts = header(tmp_path, "llama", number("split.count", 2), tensors=(EMBEDDING,))
     assert (facts.parameters, facts.ties_embeddings) == (None, None)
-
-
-def test_vocabulary_without_tensors_is_the_tokenizers(tmp_path: Path) -> None:
-    words = struct.pack("<IQ", 8, 2) + text("<pad>") + text("é")
-    assert header(tmp_path, "llama", entry("tokenizer.ggml.tokens", 9, words)).vocabulary == 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from weights_steps import prepared, reason_text
 
-from engines.model.checkpoint import check_weights, facts_in
+from engines.model.files import check_weights, facts_in
 from engines.model.shape import facts_of, quantization_of
 from engines.model.weights import can_prepare, find, missing_bytes
 from harness.contracts import ModelFacts, Weights

@@ -13,7 +13,7 @@ from checkpoint_files import CONFIG, safetensors, write_checkpoint
 from hub_server import Hub, serving
 from weights_steps import no_tool, prepared
 
-from engines.model.checkpoint import stored_precision
+from engines.model.files import stored_precision
 from engines.model.weights import calls_hub, can_prepare, find, missing_bytes
 from engines.model.weights.choosing import way_of
 from engines.model.weights.tools import CONVERT

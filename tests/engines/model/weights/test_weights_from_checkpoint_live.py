@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from checkpoint_files import safetensors, write_checkpoint
 
-from engines.model.gguf_file import gguf_header
+from engines.model.files import gguf_header
 from engines.model.weights import find, prepare
 from engines.model.weights.tools import CONVERT, GGUF
 from harness.contracts import InstallSpec, Weights

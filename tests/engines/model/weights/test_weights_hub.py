@@ -197,8 +197,8 @@ def test_a_hub_that_cannot_be_reached_is_one_plain_line_for_all_that_was_asked(t
     kinds = ("bf16 as gguf", "bf16 as safetensors", "gguf-q8_0 as gguf")
     assert done.stderr == (
         f"{', '.join(f'{MODEL} {kind}' for kind in kinds)}: org/tiny could not be downloaded: {nowhere} "
-        "cannot be reached from here; connect this machine, or set HF_ENDPOINT to a mirror; a copy of it on "
-        "this machine is model=/path\n"
+        "cannot be reached from here, or stopped answering (ConnectError); connect this machine, or set "
+        "HF_ENDPOINT to a mirror; the same command goes on; a copy of it on this machine is model=/path\n"
     )
 
 

@@ -17,7 +17,7 @@ from places import TESTS
 from tensor_script import LOAD
 from weights_steps import tensor_shapes
 
-from engines.model.gguf_file import gguf_header
+from engines.model.files import gguf_header
 from engines.model.weights import find, prepare
 from engines.model.weights.kept import files_below, sha256_of
 from engines.model.weights.tools import CHECKPOINT

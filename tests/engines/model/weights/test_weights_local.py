@@ -16,7 +16,7 @@ from checkpoint_files import write_checkpoint
 from gguf_bytes import entry, gguf, gguf_of_type
 from weights_steps import environment, prepared, reason_text
 
-from engines.model.gguf_file import FILE_TYPES
+from engines.model.files import FILE_TYPES
 from engines.model.weights import can_prepare, find, missing_bytes
 from engines.model.weights.ways import METADATA_BYTES
 from harness.contracts import InstallSpec, Weights

@@ -13,8 +13,8 @@ import pytest
 from checkpoint_files import write_checkpoint
 from weights_steps import environment, prepared
 
-from engines.model.quantization import QUANTIZATIONS
 from engines.model.shape import quantization_of
+from engines.model.sizes import QUANTIZATIONS
 from engines.model.weights import can_prepare, find
 from engines.model.weights.choosing import way_of
 from engines.model.weights.tools import LLMCOMPRESSOR, TOOLS

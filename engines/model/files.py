@@ -1,57 +1,38 @@
-"""Reads the header of a GGUF file: what the model is and how it is quantized.
+"""What files of weights say of a model: a GGUF file's header, a checkpoint's config.json and headers.
 
-Knows no engine. Source: ggml's docs/gguf.md.
+Reads headers, loads no weights. Knows no engine and no cache. Source: ggml's docs/gguf.md; safetensors,
+README, "Format".
 """
 
+import json
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from engines.model.shape import facts_of, is_plain, shape_mistake
 from harness.contracts import ModelFacts
 from harness.errors import UserError
 
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# Of a safetensors header.
+_DTYPES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
+_INDEX = "model.safetensors.index.json"
+# A header that claims more is no safetensors file. Source: safetensors, tensor.rs, MAX_HEADER_SIZE.
+_MAX_HEADER_BYTES = 100_000_000
 # general.file_type of a GGUF file. Source: llama.cpp, include/llama.h, enum llama_ftype.
 FILE_TYPES: Mapping[int, str] = {
-    0: "fp32",
-    1: "fp16",
-    2: "gguf-q4_0",
-    3: "gguf-q4_1",
-    7: "gguf-q8_0",
-    8: "gguf-q5_0",
-    9: "gguf-q5_1",
-    10: "gguf-q2_k",
-    11: "gguf-q3_k_s",
-    12: "gguf-q3_k_m",
-    13: "gguf-q3_k_l",
-    14: "gguf-q4_k_s",
-    15: "gguf-q4_k_m",
-    16: "gguf-q5_k_s",
-    17: "gguf-q5_k_m",
-    18: "gguf-q6_k",
-    19: "gguf-iq2_xxs",
-    20: "gguf-iq2_xs",
-    21: "gguf-q2_k_s",
-    22: "gguf-iq3_xs",
-    23: "gguf-iq3_xxs",
-    24: "gguf-iq1_s",
-    25: "gguf-iq4_nl",
-    26: "gguf-iq3_s",
-    27: "gguf-iq3_m",
-    28: "gguf-iq2_s",
-    29: "gguf-iq2_m",
-    30: "gguf-iq4_xs",
-    31: "gguf-iq1_m",
-    32: "bf16",
-    36: "gguf-tq1_0",
-    37: "gguf-tq2_0",
-    38: "gguf-mxfp4",
-    39: "gguf-nvfp4",
-    40: "gguf-q1_0",
-}
+    0: "fp32", 1: "fp16", 2: "gguf-q4_0", 3: "gguf-q4_1", 7: "gguf-q8_0", 8: "gguf-q5_0",
+    9: "gguf-q5_1", 10: "gguf-q2_k", 11: "gguf-q3_k_s", 12: "gguf-q3_k_m", 13: "gguf-q3_k_l",
+    14: "gguf-q4_k_s", 15: "gguf-q4_k_m", 16: "gguf-q5_k_s", 17: "gguf-q5_k_m", 18: "gguf-q6_k",
+    19: "gguf-iq2_xxs", 20: "gguf-iq2_xs", 21: "gguf-q2_k_s", 22: "gguf-iq3_xs", 23: "gguf-iq3_xxs",
+    24: "gguf-iq1_s", 25: "gguf-iq4_nl", 26: "gguf-iq3_s", 27: "gguf-iq3_m", 28: "gguf-iq2_s",
+    29: "gguf-iq2_m", 30: "gguf-iq4_xs", 31: "gguf-iq1_m", 32: "bf16", 36: "gguf-tq1_0",
+    37: "gguf-tq2_0", 38: "gguf-mxfp4", 39: "gguf-nvfp4", 40: "gguf-q1_0",
+}  # fmt: skip
 
 # struct codes of GGUF's scalar types by their number.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -67,12 +48,10 @@ class Header:
     """What the header of one file says.
 
     `values` by key: scalars, strings, and arrays of numbers that are short enough to have one for each layer.
-    `lengths` of all arrays. `tensors`: names and shapes, a row's length first, of this file, which may be one
-    of several.
+    `tensors`: names and shapes, a row's length first, of this file, which may be one of several.
     """
 
     values: Mapping[str, Any]
-    lengths: Mapping[str, int]
     tensors: Mapping[str, tuple[int, ...]]
 
     @property
@@ -124,11 +103,12 @@ def gguf_facts(header: Header) -> ModelFacts | None:
             sliding_layers=sliding_layers,
             linear_layers=(layers - layers // int(interval) if interval else 0) if linear is None else linear,
             latent_size=int(rank) + int(said("rope.dimension_count")) if rank else None,
-            vocabulary=_vocabulary(header),
+            # The embedding may have more rows than the tokenizer has tokens.
+            vocabulary=header.tensors.get("token_embd.weight", (0, said("vocab_size")))[1],
             hidden_size=int(width),
             ties_embeddings=not is_untied if is_untied or is_all else None,
         )
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    except (LookupError, TypeError, ValueError, ArithmeticError):
         return None
 
 
@@ -149,14 +129,6 @@ def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
     if isinstance(pattern, tuple):
         return int(window), sum(map(bool, pattern))
     return int(window), layers - layers // int(pattern)
-
-
-def _vocabulary(header: Header) -> int | None:
-    """Return the rows of the embedding, which may be more than the tokenizer's tokens."""
-    shape = header.tensors.get("token_embd.weight", ())
-    if len(shape) == 2:
-        return shape[1]
-    return header.of_model("vocab_size") or header.lengths.get("tokenizer.ggml.tokens")
 
 
 # --- the bytes -------------------------------------------------------------------------------------
@@ -185,22 +157,19 @@ class _Cursor:
 
     def string(self) -> str:
         (length,) = self.take("Q")
-        self._at += length
-        if self._at > len(self._data):
-            raise ValueError("it ends early")
-        return self._data[self._at - length : self._at].decode("utf-8", errors="replace")
+        return str(self.take(f"{length}s")[0], "utf-8", "replace")
 
-    def array(self) -> tuple[int, tuple[Any, ...] | None]:
-        """Return the length of an array, and its numbers where it is short and of numbers."""
+    def array(self) -> tuple[Any, ...] | None:
+        """Return the numbers of an array that is short, and None for one that is long or of strings."""
         kind, count = self.take("IQ")
         if kind == STRING:
             for _ in range(count):  # up to a million tokens: not a call for each
                 self._at += 8 + struct.unpack_from("<Q", self._data, self._at)[0]
         elif count <= _MOST_LAYERS:
-            return count, self.take(f"{count}{SCALARS[kind]}")
+            return self.take(f"{count}{SCALARS[kind]}")
         else:
             self._at += struct.calcsize(f"<{SCALARS[kind]}") * count
-        return count, None
+        return None
 
 
 def _header(cursor: _Cursor) -> Header:
@@ -208,18 +177,107 @@ def _header(cursor: _Cursor) -> Header:
     if magic != b"GGUF" or version not in (2, 3):
         raise ValueError(f"it begins with {magic!r} and {version}")
     values: dict[str, Any] = {}
-    lengths: dict[str, int] = {}
     for _ in range(count):
         key, (kind,) = cursor.string(), cursor.take("I")
         if kind == ARRAY:
-            lengths[key], numbers = cursor.array()
-            if numbers:
-                values[key] = numbers
+            values[key] = cursor.array()
         else:
             values[key] = cursor.string() if kind == STRING else cursor.take(SCALARS[kind])[0]
     shapes = {}
     for _ in range(tensors):
         name, (dimensions,) = cursor.string(), cursor.take("I")
-        shapes[name] = cursor.take(f"{dimensions}Q")
-        cursor.take("IQ")  # its type and where its data is
-    return Header(values, lengths, shapes)
+        shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without its type, and where its data is
+    return Header({key: value for key, value in values.items() if value is not None}, shapes)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's config.json; raise UserError where there is none that can be read."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no checkpoint: it has no config.json")
+    return read_config(path, str(path))
+
+
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """Read a config.json, which messages call `name`. Raise UserError where it is none."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{name}: cannot be read as JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{name}: not an object, as a model's config.json is")
+    check_shape(path, config)
+    return config
+
+
+def check_shape(path: Path | str, config: Mapping[str, Any]) -> None:
+    """Raise UserError where a config.json has a number that no model has; it names file, key and value."""
+    if (mistake := shape_mistake(config)) is not None:
+        raise UserError(f"{path}: {mistake}")
+
+
+def check_weights(folder: Path) -> None:
+    """Raise UserError unless all weights of a checkpoint are there, as safetensors."""
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not files:
+        pickle = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
+        pickles = f"pickles only ({pickle}), which can run code when they are loaded"
+        has = pickles if pickle else "no safetensors"
+        raise UserError(f"{folder}: has {has}; give a directory with safetensors, or a .gguf file")
+    missing = [name for name in _shards(folder) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: {missing[0]} is missing, which {_INDEX} names")
+    for name in files:
+        _safetensors_header(folder / name)
+
+
+def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
+    """Return the shape, with the parameters counted in the files unless they are packed there."""
+    counted = sum(prod(tensor["shape"]) for tensor in _tensors(folder)) if is_plain(config) else None
+    return facts_of(config, counted)
+
+
+def stored_precision(folder: Path) -> str | None:
+    """Return the least precision in which nothing of its matrices is lost, whatever config.json claims.
+
+    None where some matrices are stored in another type than fp16, bf16 and fp32.
+    """
+    kinds = {str(tensor["dtype"]) for tensor in _tensors(folder) if len(tensor["shape"]) > 1}
+    if not kinds <= _DTYPES.keys():
+        return None
+    return _DTYPES[kinds.pop()] if len(kinds) == 1 else "fp32"
+
+
+def _tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
+    for name in _shards(folder) or [path.name for path in folder.glob("*.safetensors")]:
+        yield from _safetensors_header(folder / name).values()
+
+
+def _shards(folder: Path) -> list[str]:
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        return sorted(set(index["weight_map"].values()))
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder / _INDEX}: cannot be read ({error})") from error
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """Return the tensors by name. Source: safetensors, README, "Format"."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_HEADER_BYTES:
+                raise ValueError("its header is too long")
+            header: dict[str, Any] = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((each["data_offsets"][1] for each in header.values()), default=0)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from error
+    if path.stat().st_size != 8 + length + end:
+        raise UserError(f"{path}: cut short, or not a safetensors file")
+    return header

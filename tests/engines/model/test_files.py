@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gguf_bytes import entry, gguf, gguf_of_type, text
 
-from engines.model.gguf_file import gguf_facts, gguf_header
+from engines.model.files import gguf_facts, gguf_header
 from harness.contracts import ModelFacts
 from harness.errors import UserError
 
