@@ -1,23 +1,158 @@
-"""What the answers are worth: caches, quantizations, weights."""
+"""Reasons to distrust the answers: cells and requests that are missing, token counts, caches, weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from reports.checks.finding import RATES, Finding, cell_name, cells_of, measured_cells, numbers
-from reports.data.cells import Cell
+from harness.contracts import ServerTerm
+from reports.checks.finding import (
+    BY_OBJECTIVES,
+    OF_REQUESTS,
+    TOKENS,
+    Finding,
+    Seen,
+    cell_name,
+    cells_of,
+    found,
+    measured_cells,
+    numbers,
+    start_name,
+)
+from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.measures.written import several
+from reports.data.served import grown_in_cell
+from reports.measures.equal_work import LENGTHS_DIFFER
+from reports.measures.metrics import SEVERAL_TOKENS, counted
+from reports.measures.over_starts import aggregate
+from reports.measures.written import several, shown
 
+# Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
+LOST_SHARE = 0.01
 WARM_SHARE = 0.2
 # What two prompts may have in common by their chat template, in tokens.
 SHARED_TOKENS = 64
+SERVER_DIFFERS_SHARE = 0.02
+SERVER_DIFFERS_TOKENS = 16
 
 
-def warm_cache(run: Run) -> Iterator[Finding]:
-    """First turns that found much of their input in the cache."""
-    said, warm = [], []
+# --- token counts ----------------------------------------------------------------------------------
+
+
+def token_counts_differ(run: Run) -> list[Finding]:
+    """Find servers whose count of output tokens is not the tokenizer's, over the requests that have both."""
+    seen: list[Seen] = []
+    for group in run.groups:
+        server = tokenizer = n = 0
+        for cell in group.counted:
+            ok = run.ok_requests(cell.number, "token_source", "output_tokens", "tokenizer_tokens")
+            both = ok[(ok["token_source"] == "server")].dropna()
+            server += int(both["output_tokens"].sum())
+            tokenizer += int(both["tokenizer_tokens"].sum())
+            n += len(both)
+        if n and abs(server - tokenizer) > LENGTHS_DIFFER * max(server, 1):
+            share = 100 * (tokenizer - server) / max(server, 1)
+            said = f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
+            seen.append((f"{group.deployment} at {group.load}: {said}", group.counted))
+    return found(
+        "token_counts_differ",
+        "Server and tokenizer count differently",
+        "Output tokens: {}. The server's count is the one used.",
+        "load.tokenizer=FILE with the served model's own tokenizer.json; it counts no special tokens and no "
+        "tool calls.",
+        seen,
+        ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+        marks=True,
+    )
+
+
+def server_counts_differ(run: Run) -> list[Finding]:
+    """Find servers whose counters of tokens are not the counts in their answers, over whole cells."""
+    seen: list[Seen] = []
+    for cell in run.planned_cells:
+        if cell.status == "completed":
+            seen += [(f"{start_name(cell)}: {said}", [cell]) for said in _server_differences(run, cell)]
+    return found(
+        "server_counts_differ",
+        "The server's counters and its answers differ",
+        "Over whole cells, warm-up included: {}.",
+        "Look for other clients of the server, for requests that were sent again on the way, and behind a "
+        "load balancer for servers other than the one whose counters these are.",
+        seen,
+        ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+    )
+
+
+def _server_differences(run: Run, cell: Cell) -> Iterator[str]:
+    columns = ["outcome", "output_tokens", "input_tokens", "max_tokens", "token_source", "is_resent"]
+    requests = run.cell_requests(cell.number)[columns]
+    accounts: tuple[tuple[ServerTerm, str, Callable[[pd.DataFrame], tuple[float, float] | None]], ...] = (
+        ("generated_tokens", "output tokens", _outputs),
+        ("prompt_tokens", "prompt tokens", _prompts),
+    )
+    for term, name, account in accounts:
+        client, server = account(requests) if len(requests) else None, grown_in_cell(run, cell, term)
+        if client is None or server is None:
+            continue
+        nearest = min(max(server, client[0]), client[1])
+        if abs(server - nearest) > max(SERVER_DIFFERS_SHARE * nearest, SERVER_DIFFERS_TOKENS):
+            answers = " to ".join(dict.fromkeys(f"{end:,.0f}" for end in client))
+            yield f"{name}: server {server:,.0f}, answers {answers}"
+
+
+def _outputs(requests: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the fewest and the most output tokens by the client's account: with those that requests which
+    failed, or were sent twice, may have had. None where an answer has no count of the server's."""
+    ok = requests[requests["outcome"] == "ok"]
+    if ok["output_tokens"].isna().any() or (ok["token_source"] != "server").any():
+        return None
+    least = float(ok["output_tokens"].sum())
+    again = float(ok.loc[ok["is_resent"].fillna(False).astype(bool), "max_tokens"].sum())
+    failed = float(requests.loc[requests["outcome"] != "ok", "max_tokens"].sum())
+    return least, least + again + failed
+
+
+def _prompts(requests: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the same of prompt tokens; None where a request failed or was sent twice, since how much of its
+    prompt was read is not known."""
+    sure = (requests["outcome"] == "ok") & ~requests["is_resent"].fillna(False).astype(bool)
+    if not sure.all() or requests["input_tokens"].isna().any():
+        return None
+    tokens = float(requests["input_tokens"].sum())
+    return tokens, tokens
+
+
+def chunks_of_several_tokens(run: Run) -> list[Finding]:
+    """Find servers that send several tokens in a chunk: their ITL is not the time of one token."""
+    most: dict[str, tuple[float, Group]] = {}
+    cells: list[Cell] = []
+    for group in run.groups:
+        mean = aggregate(run, group, "tokens_per_chunk").mean or 0.0
+        if mean > SEVERAL_TOKENS:
+            cells += group.counted
+            if mean > most.get(group.deployment, (0.0, group))[0]:
+                most[group.deployment] = (mean, group)
+    seen: list[Seen] = []
+    for name, (mean, group) in most.items():
+        value = aggregate(run, group, "tokens_per_chunk")
+        at = f"at {group.load}, n = {counted(value.n, value.requests)}"
+        seen.append((f"{name}: {shown('tokens_per_chunk', mean)} ({at})", cells))
+    return found(
+        "chunks_of_several_tokens",
+        "A chunk is several tokens",
+        "Tokens per chunk, at most: {}. There ITL is the gap between several tokens and the next several.",
+        "Compare TPOT, which counts tokens: compare.metric=tpot_s.p50.",
+        seen,
+        ("itl_s",),
+    )
+
+
+# --- caches ----------------------------------------------------------------------------------------
+
+
+def warm_cache(run: Run) -> list[Finding]:
+    """Find first turns that found much of their input in the cache."""
+    seen: list[Seen] = []
     for group in run.groups:
         cached = total = 0.0
         for cell in group.counted:
@@ -26,52 +161,45 @@ def warm_cache(run: Run) -> Iterator[Finding]:
             cached += float(known["cached_tokens"].sum())
             total += float(known["input_tokens"].sum())
         if total and cached / total > WARM_SHARE:
-            said.append(f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %")
-            warm += group.counted
-    if said:
-        yield Finding(
-            "warm_cache",
-            "The prefix cache was warm",
-            f"Share of the first turns' input that was cached already: {several(said)}. TTFT is "
-            "that of cached "
-            "prompts, as with a system prompt that all users share.",
-            "Compare TTFT only between deployments with like shares; "
-            "engine.prefix_cache=false measures without the cache.",
-            cells=numbers(warm),
-            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
-        )
+            seen.append((f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %", group.counted))
+    return found(
+        "warm_cache",
+        "The prefix cache was warm",
+        "Share of the first turns' input that was cached already: {}. TTFT is that of cached prompts.",
+        "Compare TTFT only between deployments with like shares; engine.prefix_cache=false measures without "
+        "the cache.",
+        seen,
+        OF_REQUESTS,
+    )
 
 
-def cache_not_reset(run: Run) -> Iterator[Finding]:
-    """Cells whose first request of all found much of its input cached, since what came before was not theirs;
-    and where it does not say, those before which the cache could not be emptied."""
-    said, found = [], []
+def cache_not_reset(run: Run) -> list[Finding]:
+    """Find cells whose first request of all found much of its input cached, so by what came before; and where
+    it does not say, those before which the cache could not be emptied."""
+    seen: list[Seen] = []
     for cell in measured_cells(run):
         reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
         if first is None and reset is not None and reset.how == "failed":
-            said.append(f"{cell_name(cell)}: it could not be emptied ({reset.note})")
+            seen.append((f"{cell_name(cell)}: it could not be emptied ({reset.note})", [cell]))
         elif first is not None and _is_warm(*first):
             why = f" ({reset.note})" if reset and reset.note else ""
-            said.append(f"{cell_name(cell)}: {first[0]:,.0f} of {first[1]:,.0f} tokens{why}")
-        else:
-            continue
-        found.append(cell)
-    if found:
-        yield Finding(
-            "cache_not_reset",
-            "The prefix cache was not empty at first",
-            f"The first request of a cell found input cached that only other cells or other users can "
-            f"have left, or may have: {several(said, '; ')}. Later cells are served faster than the first.",
-            "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; "
-            "or engine.prefix_cache=false.",
-            cells=numbers(found),
-            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
-        )
+            seen.append((f"{cell_name(cell)}: {first[0]:,.0f} of {first[1]:,.0f} tokens{why}", [cell]))
+    return found(
+        "cache_not_reset",
+        "The prefix cache was not empty at first",
+        "The first request of a cell found input cached that only other cells or other users can have left, "
+        "or may have: {}. Later cells are served faster than the first.",
+        "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; or "
+        "engine.prefix_cache=false.",
+        seen,
+        OF_REQUESTS,
+        marks=True,
+    )
 
 
-def cache_unchecked(run: Run) -> Iterator[Finding]:
-    """Cells of which neither the reset before them nor their first request shows that the cache was empty,
-    and those whose first request does though the reset failed."""
+def cache_unchecked(run: Run) -> list[Finding]:
+    """Find cells of which neither the reset before them nor their first request shows that the cache was
+    empty, and those whose first request does though the reset failed."""
     cells_by_note: dict[str, list[Cell]] = {}
     for cell in measured_cells(run):
         reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
@@ -79,20 +207,17 @@ def cache_unchecked(run: Run) -> Iterator[Finding]:
             continue
         if reset.how == ("unchecked" if first is None else "failed"):
             cells_by_note.setdefault(reset.note or "", []).append(cell)
-    if cells_by_note:
-        said = [
-            f"{several(list(dict.fromkeys(map(cell_name, cells))))} ({note})"
+    return found(
+        "cache_unchecked",
+        "It is not shown that the prefix cache was empty",
+        "What earlier cells had left was to be emptied before {}.",
+        "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
+        [
+            (f"{several(list(map(cell_name, cells)))} ({note})", cells)
             for note, cells in cells_by_note.items()
-        ]
-        yield Finding(
-            "cache_unchecked",
-            "It is not shown that the prefix cache was empty",
-            f"What earlier cells had left was to be emptied before {'; '.join(said)}.",
-            "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
-            cells=numbers(cell for cells in cells_by_note.values() for cell in cells),
-            metrics=("ttft_s", "e2e_s", "slo_share", *RATES),
-            marks=False,
-        )
+        ],
+        OF_REQUESTS,
+    )
 
 
 def _is_warm(cached: float, tokens: float) -> bool:
@@ -100,8 +225,8 @@ def _is_warm(cached: float, tokens: float) -> bool:
 
 
 def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
-    """Of a cell's first request, warm-up and all: its cached tokens and its input's; None where the server
-    does not say."""
+    """Return the cached and all input tokens of a cell's first request, warm-up and all; None where the
+    server does not say."""
     requests = run.cell_requests(cell.number)[["sent_ns", "cached_tokens", "input_tokens"]]
     sent_ns = requests["sent_ns"].to_numpy(dtype=float, na_value=np.inf)
     if not np.isfinite(sent_ns).any():
@@ -111,8 +236,11 @@ def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
     return None if pd.isna(cached) or pd.isna(tokens) else (float(cached), float(tokens))
 
 
-def weights_noted(run: Run) -> Iterator[Finding]:
-    """What the origin of the weights means for the comparison: each clause once, with whose it is."""
+# --- what was served -------------------------------------------------------------------------------
+
+
+def weights_noted(run: Run) -> list[Finding]:
+    """Tell what the origin of the weights means for the comparison: each clause once, with whose it is."""
     labels_by_clause: dict[str, list[str]] = {}
     for record in run.start_records:
         for clause in filter(None, str(record.weights.get("note") or "").rstrip(".").split("; ")):
@@ -121,28 +249,31 @@ def weights_noted(run: Run) -> Iterator[Finding]:
     clauses_by_labels: dict[tuple[str, ...], list[str]] = {}
     for clause, labels in labels_by_clause.items():
         clauses_by_labels.setdefault(tuple(labels), []).append(clause)
-    if clauses_by_labels:
-        said = [f"{several(labels)}: {'; '.join(clauses)}." for labels, clauses in clauses_by_labels.items()]
-        yield Finding(
+    if not clauses_by_labels:
+        return []
+    said = [f"{several(labels)}: {'; '.join(clauses)}." for labels, clauses in clauses_by_labels.items()]
+    return [
+        Finding(
             "weights_noted",
             "Origin of the weights",
             " ".join(said),
             "Speed and memory are those of the format; quality is not.",
-            cells=cells_of(run, {label for labels in clauses_by_labels for label in labels}),
-            marks=False,
+            numbers(cells_of(run, {label for labels in clauses_by_labels for label in labels})),
         )
+    ]
 
 
-def quality_not_measured(run: Run) -> Iterator[Finding]:
-    """Several quantizations, and nobody looked at the answers."""
-    found = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
-    if len(found) > 1:
-        yield Finding(
+def quality_not_measured(run: Run) -> list[Finding]:
+    """Tell that there are several quantizations, and nobody looked at the answers."""
+    names = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
+    if len(names) < 2:
+        return []
+    return [
+        Finding(
             "quality_not_measured",
             "Quality is not measured",
-            f"{several(found)} may answer differently well; speed and memory alone do not choose "
-            "between them.",
+            f"{several(names)} may answer differently well; speed and memory alone do not choose between "
+            "them.",
             "Judge the answers on a task of yours, or compare at one quantization=NAME.",
-            marks=False,
-            compares=True,
         )
+    ]

@@ -1,114 +1,183 @@
-"""The client: its lags, its stamps, and how it kept its schedule."""
+"""Reasons to distrust the client: its lags, its stamps, its schedule, and its own error by the self-test."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from harness.contracts import SelfTest
 from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
     LATENCIES,
     Finding,
+    Seen,
     cell_name,
+    found,
     measured_cells,
-    numbers,
 )
 from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.measures.metrics import is_supported
-from reports.measures.written import number, plural, several
+from reports.measures.selftest import (
+    Reached,
+    is_beyond_good,
+    is_beyond_tested,
+    known_steps,
+    ms,
+    named,
+    nearest_step,
+    quoted,
+    reached,
+    ttft_error_s,
+)
+from reports.measures.values import values_of
+from reports.measures.written import number, plural
 
-LATE_LOOP_S = 0.005
 # A tenth of the median TTFT is a difference that people act on; 10 ms is one that they feel, however slow the
-# server. A schedule that is kept leaves within 1 ms.
+# server. A timer is late from 5 ms on.
+ERROR_SHARE = 0.1
 LATE_SEND_S = 0.010
-LATE_SEND_SHARE = 0.1
+LATE_LOOP_S = 0.005
 
 
-def client_late(run: Run) -> Iterator[Finding]:
-    """The load process itself was late."""
-    lags = [
-        (cell.summary.loop_lag_s[1], cell)
-        for cell in measured_cells(run)
-        if cell.summary and cell.summary.loop_lag_s
-    ]
-    late = [pair for pair in lags if pair[0] > LATE_LOOP_S]
-    if late:
-        worst, cell = max(late, key=lambda pair: pair[0])
-        yield Finding(
-            "client_late",
-            "The client was late",
-            f"In {len(late)} of {plural(len(lags), 'cell')} the load process's 10 ms timer was more than "
-            f"{number(LATE_LOOP_S * 1e3, 0)} ms late at p99 (worst: {number(worst * 1e3)} ms, "
-            f"{cell_name(cell)}); "
-            "requests left that much later.",
-            "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
-            cells=numbers(cell for _, cell in late),
-            metrics=(*FROM_SENDING, "itl_s"),
-        )
+def error_not_small(run: Run) -> list[Finding]:
+    """Find cells whose TTFT is not much larger than bench's own error at that load."""
+    seen: list[Seen] = []
+    for cell, load, selftest in _loads(run):
+        step = nearest_step(selftest, load)
+        ttft_s, (_, error_s) = values_of(run)[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
+        if ttft_s is not None and error_s > ERROR_SHARE * ttft_s:
+            said = (
+                f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(error_s)} ms "
+                f"({named(step)}, n = {step.requests:,} requests)"
+            )
+            seen.append((said, [cell]))
+    return found(
+        "error_not_small",
+        "bench's own error is a part of TTFT",
+        "{}.",
+        "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
+        seen,
+        ("ttft_s", "itl_s", *BY_OBJECTIVES),
+        marks=True,
+    )
 
 
-def stamps_not_kernel(run: Run) -> Iterator[Finding]:
-    """Arrivals stamped by the client after reading, not by the kernel."""
-    cells = [cell for cell in measured_cells(run) if cell.summary and cell.summary.stamp_source != "kernel"]
-    if cells:
-        yield Finding(
-            "stamps_not_kernel",
-            "Arrivals are stamped after reading",
-            f"In {plural(len(cells), 'cell')} the kernel gave no receive time for at least one read; such an "
-            "answer is timed when bench read it, and a busy client adds its own lag to that.",
-            "Run the client on Linux, which gives them, with TLS too.",
-            cells=numbers(cells),
-            metrics=(*LATENCIES, *BY_OBJECTIVES),
-            marks=False,
-        )
+def client_late(run: Run) -> list[Finding]:
+    """Find cells whose load process was late by much of their TTFT."""
+    seen: list[Seen] = []
+    for cell in measured_cells(run):
+        lags_s = cell.summary.loop_lag_s if cell.summary else None
+        ttft_s = run.observations(cell.number, "ttft_s")
+        if lags_s and len(ttft_s) and lags_s[1] > max(LATE_LOOP_S, ERROR_SHARE * float(np.median(ttft_s))):
+            of = f"of a median TTFT of {number(float(np.median(ttft_s)) * 1e3)} ms"
+            seen.append((f"{cell_name(cell)}: {number(lags_s[1] * 1e3)} ms at p99 {of}", [cell]))
+    return found(
+        "client_late",
+        "The client was late",
+        "The load process's 10 ms timer was late ({}); requests left that much later.",
+        "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
+        seen,
+        (*FROM_SENDING, "itl_s"),
+        marks=True,
+    )
 
 
-def schedule_not_kept(run: Run) -> Iterator[Finding]:
-    """Open loops and traces whose requests left late: a part of their latency is the client's; or whose
-    conversations never began."""
-    cells = [cell for cell in measured_cells(run) if cell.load.kind != "closed"]
-    parts = []
-    if late := list(_late_sends(run, cells)):
-        parts.append(
-            f"Requests left later than they were due: {several([said for _, said in late], '; ')}. The lag "
-            "is a part of their TTFT and E2E."
-        )
-    if missing := [(cell, cell.summary.left_out) for cell in cells if cell.summary and cell.summary.left_out]:
-        said = [f"{cell_name(cell)}: {plural(count, 'conversation')}" for cell, count in missing]
-        parts.append(
-            f"Conversations that were due before the window's end never began: {several(said, '; ')}. "
-            "Less came than was asked for."
-        )
-    if parts:
-        yield Finding(
-            "schedule_not_kept",
-            "The schedule was not kept",
-            " ".join(parts),
-            "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
-            cells=numbers(cell for cell, _ in [*late, *missing]),
-            # Where conversations never began the load was another one, and every number is of that.
-            metrics=() if missing else FROM_SENDING,
-        )
-
-
-def _late_sends(run: Run, cells: Iterable[Cell]) -> Iterator[tuple[Cell, str]]:
-    """The cells whose requests left late, and what is said of each."""
-    for cell in cells:
+def schedule_not_kept(run: Run) -> list[Finding]:
+    """Find open loops and traces whose requests left late, and added to their latency."""
+    seen: list[Seen] = []
+    for cell in measured_cells(run):
         lags_s = run.observations(cell.number, "send_lag_s")
         ttft_s = run.observations(cell.number, "ttft_s")
-        if not len(lags_s) or not len(ttft_s):
+        if cell.load.kind == "closed" or not len(lags_s) or not len(ttft_s):
             continue
         lag_s, median_s = float(np.percentile(lags_s, 99)), float(np.median(ttft_s))
-        if lag_s > min(LATE_SEND_S, LATE_SEND_SHARE * median_s):
-            yield cell, f"{cell_name(cell)}: {_lag(lags_s, ttft_s)} (n = {len(lags_s):,})"
+        if lag_s > min(LATE_SEND_S, ERROR_SHARE * median_s):
+            seen.append((f"{cell_name(cell)}: {_lag(lags_s, ttft_s)} (n = {len(lags_s):,})", [cell]))
+    return found(
+        "schedule_not_kept",
+        "The schedule was not kept",
+        "Requests left later than they were due: {}. The lag is a part of their TTFT and E2E.",
+        "load.workers=2 with free cores for them, or a lower load.rate.",
+        seen,
+        FROM_SENDING,
+        marks=True,
+    )
 
 
-def _lag(lags_s: NDArray[np.float64], ttft_s: NDArray[np.float64]) -> str:
-    """`p99 12.0 ms of a median TTFT of 79.1 ms`; of too few requests for either what there was."""
-    lag = "p99" if is_supported(99, len(lags_s)) else "up to"
-    lag_s = float(np.percentile(lags_s, 99) if lag == "p99" else np.max(lags_s))
-    median = f"a median TTFT of {number(np.median(ttft_s) * 1e3)}"
-    of = median if is_supported(50, len(ttft_s)) else f"a TTFT of up to {number(float(np.max(ttft_s)) * 1e3)}"
-    return f"{lag} {number(lag_s * 1e3)} ms of {of} ms"
+def _lag(lags_s: np.ndarray, ttft_s: np.ndarray) -> str:
+    """Return `p99 12.0 ms of a median TTFT of 79.1 ms`; with too few requests for either, the greatest."""
+    is_p99, is_median = is_supported(99, len(lags_s)), is_supported(50, len(ttft_s))
+    lag = (
+        f"p99 {number(1e3 * np.percentile(lags_s, 99))}" if is_p99 else f"up to {number(1e3 * lags_s.max())}"
+    )
+    median = f"a median TTFT of {number(1e3 * np.median(ttft_s))}"
+    return f"{lag} ms of {median if is_median else f'a TTFT of up to {number(1e3 * ttft_s.max())}'} ms"
+
+
+def conversations_never_began(run: Run) -> list[Finding]:
+    """Find open loops and traces in which conversations that were due never began: the load was another."""
+    seen: list[Seen] = [
+        (f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}", [cell])
+        for cell in measured_cells(run)
+        if cell.load.kind != "closed" and cell.summary and cell.summary.left_out
+    ]
+    return found(
+        "conversations_never_began",
+        "Less came than was asked for",
+        "Conversations that were due before the window's end never began: {}.",
+        "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
+        seen,
+        (),
+        marks=True,
+    )
+
+
+def beyond_selftest(run: Run) -> list[Finding]:
+    """Find cells whose load is larger than any at which bench's own error is known, or known to be small."""
+    seen: list[Seen] = []
+    for cell, load, selftest in _loads(run):
+        if why := _why_beyond(selftest, load):
+            text = f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s"
+            said = f"{cell_name(cell)} ({text}): {why}; {quoted(nearest_step(selftest, load))}"
+            seen.append((said, [cell]))
+    return found(
+        "beyond_selftest",
+        "Beyond what bench was tested at",
+        "{}.",
+        "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
+        seen,
+        (*LATENCIES, *BY_OBJECTIVES),
+    )
+
+
+def _why_beyond(selftest: SelfTest, load: Reached) -> str | None:
+    if is_beyond_tested(selftest, load):
+        return "more than any load of the self-test"
+    if not is_beyond_good(selftest, load):
+        return None
+    if selftest.largest is None:
+        return "the self-test found no load at which the p99 error of TTFT is under 1 ms"
+    streams, chunks_per_s = selftest.largest
+    return f"more than the largest load with a p99 error under 1 ms ({streams:,} x {chunks_per_s:,.0f})"
+
+
+def _loads(run: Run) -> Iterator[tuple[Cell, Reached, SelfTest]]:
+    selftest = run.selftest
+    for cell in measured_cells(run) if selftest and known_steps(selftest) else ():
+        if selftest and (load := reached(run, cell)):
+            yield cell, load, selftest
+
+
+def stamps_not_kernel(run: Run) -> list[Finding]:
+    """Find cells with arrivals that the client stamped after reading, not the kernel."""
+    cells = [cell for cell in measured_cells(run) if cell.summary and cell.summary.stamp_source != "kernel"]
+    return found(
+        "stamps_not_kernel",
+        "Arrivals are stamped after reading",
+        f"In {plural(len(cells), 'cell')} the kernel gave no receive time for at least one read; such an "
+        "answer is timed when bench read it, and a busy client adds its own lag to that.",
+        "Run the client on Linux, which gives them, with TLS too.",
+        [("", cells)] if cells else [],
+        (*LATENCIES, *BY_OBJECTIVES),
+    )

@@ -1,99 +1,79 @@
-"""Reasons to distrust a run: one function each, from a run to its findings.
+"""All reasons to distrust a run, and the marks that numbers bear for them. Draws nothing."""
 
-A finding says what was seen, with its numbers, and what would help. Draws nothing.
-"""
-
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
-from reports.checks import (
-    answers,
-    cells,
-    client,
-    equal_work,
-    guard,
-    machine,
-    order,
-    selftest,
-    serving,
-    shape,
-    tokens,
-    window,
-)
-from reports.checks.finding import Finding
+from reports.checks import answers, cells, client, equal_work, machine, windows
+from reports.checks.finding import Finding, by_weight
 from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.verdicts.searches import Capacity, cells_at_highest, slo_metrics
 
-# Each with what it looks for, in the words for a run in which it is not there.
-CHECKS: dict[Callable[[Run], Iterator[Finding]], str] = {
-    cells.cells_missing: "missing cells",
-    cells.cells_marked: "cells that the run called suspect or invalid",
-    cells.requests_failed: "failed requests",
+SIGN = "▲"
+LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
+# Each with what it looks for, in the words for a run in which it is not there; worst first.
+CHECKS: dict[Callable[[Run], list[Finding]], str] = {
     equal_work.kernels_stand_in: "stand-ins for kernels",
     equal_work.prompts_differ: "unequal prompts",
-    equal_work.system_prompt_dropped: "a dropped system prompt",
-    equal_work.chat_templates_differ: "other chat templates",
-    equal_work.lengths_not_forced: "answers of free length",
     equal_work.output_lengths_differ: "unequal lengths of answers",
-    equal_work.terms_not_matched: "terms that were not matched",
-    equal_work.processor_use_differs: "unequal use of the processor",
-    equal_work.builds_differ: "other builds of one engine",
-    equal_work.served_one_at_a_time: "requests served one at a time",
-    tokens.token_counts_differ: "token counts that the tokenizer does not confirm",
-    tokens.chunks_of_several_tokens: "chunks of several tokens",
-    tokens.answers_cut: "answers cut short",
-    serving.server_counts_differ: "server's counters unlike its answers",
-    cells.single_repeat: "too few starts, or a server that ran already",
-    cells.repeats_disagree: "starts that disagree",
-    window.few_requests: "too few requests",
-    window.short_windows: "short windows",
-    window.windows_differ: "windows of unequal length",
-    window.conversations_cut: "conversations cut short",
-    window.queue_only_grew: "a queue that only grew",
-    window.mostly_queued: "requests that wait longer than they are served",
-    window.not_steady: "windows that are not steady",
-    window.latency_drifted: "TTFT or TPOT that drifts over a window",
-    shape.bimodal: "latencies with two humps",
-    order.order_effects: "effects of the order, drift over the run",
-    client.schedule_not_kept: "a schedule that was not kept",
+    cells.requests_failed: "failed requests",
+    cells.answers_cut: "answers cut short",
+    cells.cells_missing: "missing cells",
+    cells.cells_marked: "cells that the run called suspect or invalid",
+    client.error_not_small: "a TTFT near bench's own error",
     client.client_late: "a late client",
-    client.stamps_not_kernel: "arrivals without the kernel's stamp",
-    selftest.beyond_selftest: "loads beyond the self-test",
-    selftest.error_not_small: "a TTFT near bench's own error",
-    answers.warm_cache: "a warm prefix cache",
+    client.schedule_not_kept: "a schedule that was not kept",
+    client.conversations_never_began: "conversations that never began",
+    answers.token_counts_differ: "token counts that the tokenizer does not confirm",
     answers.cache_not_reset: "a prefix cache that was not reset",
-    answers.cache_unchecked: "a prefix cache that nobody saw empty",
-    machine.cores_shared: "client and server on the same cores",
-    machine.machine_busy: "a busy machine",
+    cells.server_attached: "a server that ran already",
+    cells.single_repeat: "too few starts",
+    cells.drift_over_run: "deployments that drift over the run",
+    machine.machine_unfit: "what the guard looks for",
     machine.foreign_load: "other programs on the processor",
-    guard.machine_unfit: "what the guard looks for",
-    machine.memory_not_returned: "memory that was not returned",
-    answers.weights_noted: "weights of another origin",
+    equal_work.processor_use_differs: "unequal use of the processor",
+    equal_work.terms_not_matched: "terms that were not matched",
+    equal_work.served_one_at_a_time: "requests served one at a time",
+    equal_work.chat_templates_differ: "other chat templates",
+    equal_work.system_prompt_dropped: "a dropped system prompt",
+    equal_work.lengths_not_forced: "answers of free length",
+    equal_work.builds_differ: "other builds of one engine",
     answers.quality_not_measured: "several quantizations with quality not measured",
+    answers.server_counts_differ: "server's counters unlike its answers",
+    windows.queue_only_grew: "a queue that only grew",
+    cells.repeats_disagree: "starts that disagree",
+    windows.window_drifted: "windows over which speed drifts",
+    windows.mostly_queued: "requests that wait longer than they are served",
+    windows.bimodal: "latencies with two humps",
+    answers.warm_cache: "a warm prefix cache",
+    answers.cache_unchecked: "a prefix cache that nobody saw empty",
+    answers.chunks_of_several_tokens: "chunks of several tokens",
+    client.beyond_selftest: "loads beyond the self-test",
+    client.stamps_not_kernel: "arrivals without the kernel's stamp",
+    windows.few_requests: "too few requests",
+    windows.short_windows: "short windows",
+    windows.windows_differ: "windows of unequal length",
+    windows.conversations_cut: "conversations cut short",
+    machine.memory_not_returned: "memory that was not returned",
+    machine.machine_busy: "a busy machine",
+    machine.cores_shared: "client and server on the same cores",
+    answers.weights_noted: "weights of another origin",
 }
 
 
 @once
 def examine(run: Run) -> dict[str, tuple[Finding, ...]]:
-    """What each check found, by what it looks for, in the order of CHECKS."""
+    """Return what each check found, by what it looks for, in the order of CHECKS."""
     return {looked_for: tuple(check(run)) for check, looked_for in CHECKS.items()}
 
 
-def findings(run: Run) -> list[Finding]:
-    """All findings, in the order of CHECKS."""
-    return [finding for found in examine(run).values() for finding in found]
-
-
+@once
 def findings_of(run: Run) -> tuple[Finding, ...]:
-    """Return the reasons to distrust a run, in the order of the checks."""
-    return tuple(finding for found in examine(run).values() for finding in found)
+    """Return the reasons to distrust a run, worst first: those that mark a number, then the others."""
+    return tuple(by_weight(finding for found in examine(run).values() for finding in found))
 
 
-SIGN = "▲"
-LEGEND = f"{SIGN} 2 behind a value: two reasons to distrust it, and a link to them."
-# Checks that bear on comparisons across quantizations, and on no other.
-_ACROSS_QUANTIZATIONS = ("quality_not_measured",)
+# --- marks -----------------------------------------------------------------------------------------
 
 
 class Marking(Protocol):
@@ -106,24 +86,25 @@ class Marking(Protocol):
 
 
 def marks_of(run: Run, group: Group | tuple[str, str, str], metric: str) -> tuple[Finding, ...]:
-    """The findings that mark a value (`ttft_s.p95`) of a group, or of its key (deployment, scenario, load):
-    those that touch one of its cells that count, and that metric. In the order of the checks."""
+    """Return the findings that mark a value (`ttft_s.p95`) of a group, or of its key: those about one of its
+    cells that count, and that metric."""
     key = group.key if isinstance(group, Group) else group
-    return _touching(run, _counted(run).get(key, frozenset()), metric)
+    return marks_of_answer(run, _counted(run).get(key, frozenset()), [metric])
 
 
 def marks_of_cell(run: Run, number: int, metric: str) -> tuple[Finding, ...]:
-    """The findings that mark a value of one cell."""
-    return _touching(run, {number}, metric)
+    """Return the findings that mark a value of one cell."""
+    return marks_of_answer(run, {number}, [metric])
 
 
 def marks_of_answer(run: Run, cells: Set[int], metrics: Sequence[str]) -> tuple[Finding, ...]:
-    """The findings that mark an answer which comes from several metrics of these cells."""
-    return tuple(
-        found
-        for found in _about(run, cells)
-        if found.marks and any(_bears_on(found, metric) for metric in metrics)
-    )
+    """Return the findings that mark an answer which comes from several metrics of these cells. None of no
+    cell. A page asks thousands of times."""
+    names = {metric.partition(".")[0] for metric in metrics}
+    marking = _marking(run)
+    about = {place for cell in cells for place in (*marking.get(cell, ()), *marking.get(None, ()))}
+    found = (findings_of(run)[place] for place in sorted(about))
+    return tuple(each for each in found if not each.metrics or names & set(each.metrics))
 
 
 def marks_of_capacity(run: Run, found: Capacity) -> tuple[Finding, ...]:
@@ -132,56 +113,32 @@ def marks_of_capacity(run: Run, found: Capacity) -> tuple[Finding, ...]:
 
 
 def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, ...]:
-    """The findings that mark a comparison of two groups on a metric: those that mark a number of either, and
-    those that only make the two unlike."""
+    """Return the findings that mark a comparison of two groups on a metric: those of a number of either."""
     cells = {cell.number for group in (a, b) for cell in group.counted}
-    is_across = a.quantization != b.quantization
-    return tuple(
-        each
-        for each in _about(run, cells)
-        if (each.marks or each.compares)
-        and _bears_on(each, metric)
-        and (is_across or each.check not in _ACROSS_QUANTIZATIONS)
-    )
+    return marks_of_answer(run, cells, [metric])
 
 
 def marks_across_quantizations(run: Run) -> tuple[Finding, ...]:
-    """What an answer that chooses between quantizations bears."""
-    return tuple(each for each in findings_of(run) if each.check in _ACROSS_QUANTIZATIONS)
-
-
-def _touching(run: Run, cells: Set[int], metric: str) -> tuple[Finding, ...]:
-    return tuple(each for each in _about(run, cells) if each.marks and _bears_on(each, metric))
-
-
-def _bears_on(found: Finding, metric: str) -> bool:
-    return not found.metrics or metric.partition(".")[0] in found.metrics
-
-
-def _about(run: Run, cells: Set[int]) -> list[Finding]:
-    """The findings about one of these cells or about the whole run, in the order of the checks; none of no
-    cell. A page asks thousands of times."""
-    places = _places(run)
-    about = {place for cell in cells for place in (*places.get(cell, ()), *places.get(None, ()))}
-    return [findings_of(run)[place] for place in sorted(about)]
+    """Return what an answer that chooses between quantizations bears."""
+    return tuple(each for each in findings_of(run) if each.check == "quality_not_measured")
 
 
 @once
-def _places(run: Run) -> dict[int | None, list[int]]:
-    """Places among the findings of those about each cell; of None: about the whole run."""
+def _marking(run: Run) -> dict[int | None, list[int]]:
+    """Return by cell the places of the findings that mark it; by None of those that mark the whole run."""
     places: dict[int | None, list[int]] = {}
     for place, found in enumerate(findings_of(run)):
         for cell in found.cells or (None,):
-            places.setdefault(cell, []).append(place)
+            if found.marks:
+                places.setdefault(cell, []).append(place)
     return places
 
 
 @once
 def _counted(run: Run) -> dict[tuple[str, str, str], frozenset[int]]:
-    """The numbers of the cells that count, by their key."""
     return {group.key: frozenset(cell.number for cell in group.counted) for group in run.groups}
 
 
 def mark_text(found: Sequence[Marking]) -> str:
-    """`▲ 2` for a terminal; empty for none."""
+    """Return `▲ 2` for a terminal; empty for none."""
     return f"{SIGN} {len(found)}" if found else ""

@@ -1,45 +1,42 @@
 """What a check found, and how it names cells.
 
-Which findings mark numbers. A finding has `marks` where somebody who acts on a number of one of its cells may
-be misled by what was found: the number may be wrong, be of something else than its name says, or hold for
-this window alone. It has not where
-
-- it is so of every number of the run alike, by the machine or by the plan (client and server share the cores;
-  every window is short; there is one start): a mark on everything says nothing, so it stands at the page's
-  top and under Checks;
-- the page leaves the number out, or offers none (failed and invalid cells, a p95 of too few requests, E2E of
-  answers that are not as long as asked);
-- it says what the numbers are of, and none of them is wrong (origin of the weights).
-
-It has `compares` where a number is right by itself, and its comparison with another deployment's may mislead:
-other terms, builds, templates, cores; answers across quantizations that nobody looked at. What marks a
-number marks its comparisons, too (reports/checks/marks.py).
+A finding marks a number only where that number may not be compared: unequal work, failed requests, stand-ins
+for kernels, the client's own error large beside the value, an invalid cell. All other findings are listed
+without a mark.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.data.cells import Cell
 from reports.data.run import Run
+from reports.measures.written import several
+from reports.stats.drift import Drift
 
-# What the client sees of a server's speed; energy and cost are reckoned from tokens/s.
-TOKENS = ("output_tokens_per_s", "energy_j_per_output_token", "cost_per_million_output_tokens")
+# What the client sees of a server's speed; energy and cost are computed from tokens/s.
+TOKENS = (
+    "output_tokens_per_s",
+    "output_tokens_per_s_per_core",
+    "energy_j_per_output_token",
+    "cost_per_million_output_tokens",
+)
 LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 RATES = ("requests_per_s", "goodput_per_s", *TOKENS)
 SPEED = (*LATENCIES, "slo_share", *RATES)
-# What counts requests whose latencies are within limits: whatever bears on TTFT, TPOT or E2E bears on these.
+# What counts requests whose latencies are within limits: whatever bears on a latency bears on these.
 BY_OBJECTIVES = ("slo_share", "goodput_per_s")
 # What begins with a request's sending.
 FROM_SENDING = ("ttft_s", "e2e_s", *BY_OBJECTIVES)
+# What depends on how long prompts take and answers are.
+OF_REQUESTS = ("ttft_s", "e2e_s", "slo_share", *RATES)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what was seen; `remedy` what would help.
+    """A reason to distrust: `text` says what was seen, `remedy` what would help.
 
-    `cells`: numbers of the cells that it is about; empty: of the whole run. `metrics`: names of the metrics
-    that it bears on (`ttft_s`); empty: on all. With `marks` a headline number of such a cell and metric bears
-    this finding's mark wherever it is shown; with `compares` a comparison of such a number does.
+    `cells`: numbers of the cells that it is about; empty: the whole run. `metrics`: names of the metrics that
+    it bears on; empty: all. With `marks` a number of such a cell and metric bears this finding's mark.
     """
 
     check: str
@@ -48,36 +45,63 @@ class Finding:
     remedy: str
     cells: tuple[int, ...] = ()
     metrics: tuple[str, ...] = ()
-    marks: bool = True
-    compares: bool = False
+    marks: bool = False
 
 
-def by_weight(found: Iterable[Finding]) -> list[Finding]:
-    """Those that mark a number first, then those that mark a comparison: the order in which they are told."""
-    return sorted(found, key=lambda each: (not each.marks, not each.compares))
+Seen = tuple[str, Iterable[Cell]]
+
+
+def found(
+    check: str,
+    title: str,
+    text: str,
+    remedy: str,
+    seen: Sequence[Seen],
+    metrics: tuple[str, ...] = SPEED,
+    *,
+    marks: bool = False,
+) -> list[Finding]:
+    """Return the finding on what was seen, cases in words with their cells, or none where nothing was.
+
+    `{}` in the text stands for the first four cases.
+    """
+    if not seen:
+        return []
+    text = text.replace("{}", several([words for words, _ in seen], "; "))
+    cells = numbers(cell for _, each in seen for cell in each)
+    return [Finding(check, title, text, remedy, cells, metrics, marks)]
+
+
+def by_weight(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings with those that mark a number first, else in the order of the checks: worst first."""
+    return sorted(findings, key=lambda each: not each.marks)
 
 
 def measured_cells(run: Run) -> list[Cell]:
-    """The cells whose values count."""
+    """Return the cells whose values count."""
     return [cell for cell in run.planned_cells if cell.counts]
 
 
+def cells_of(run: Run, labels: Collection[str]) -> list[Cell]:
+    """Return all planned cells of some deployments."""
+    return [cell for cell in run.planned_cells if cell.label in labels]
+
+
 def cell_name(cell: Cell) -> str:
-    """A cell as a finding names it."""
+    """Return a cell as a finding names it: `vllm awq at 4 users`."""
     return f"{cell.label} at {cell.load_label}"
 
 
+def start_name(cell: Cell) -> str:
+    """Return a cell with its start, from 1: `vllm awq at 4 users, start 2`."""
+    return f"{cell_name(cell)}, start {cell.planned.repeat + 1}"
+
+
+def drift_text(drift: Drift) -> str:
+    """Return a drift in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
+    return f"{100 * drift.share:+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
+
+
 def numbers(cells: Iterable[Cell]) -> tuple[int, ...]:
-    """The numbers of cells, each once, in order."""
+    """Return the numbers of cells, each once, in order."""
     return tuple(sorted({cell.number for cell in cells}))
-
-
-def cells_of(run: Run, labels: Collection[str]) -> tuple[int, ...]:
-    """The numbers of all planned cells of some deployments."""
-    return numbers(cell for cell in run.planned_cells if cell.label in labels)
-
-
-def are_all(run: Run, cells: Collection[int]) -> bool:
-    """Whether these are all the cells of the run that count: what is so of each of them, by the plan or the
-    machine, marks none."""
-    return {cell.number for cell in measured_cells(run)} <= set(cells)

@@ -219,7 +219,6 @@ TABLES: Mapping[str, Table] = {
             "cells": _text("numbers of its cells, separated by blanks; none: of the whole run"),
             "metrics": _text("metrics it bears on, separated by blanks; none: all"),
             "marks": _bool("whether it marks numbers"),
-            "compares": _bool("whether it marks comparisons"),
         },
     ),
     "skips": Table(

@@ -288,5 +288,4 @@ def _findings(run: Run) -> Iterator[dict[str, Any]]:
             "cells": " ".join(map(str, each.cells)) or None,
             "metrics": " ".join(each.metrics) or None,
             "marks": each.marks,
-            "compares": each.compares,
         }

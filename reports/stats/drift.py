@@ -1,53 +1,43 @@
-"""Whether a latency rose or fell over a window, beside what the turns of the conversations make of it. Pure.
+"""Whether values drift: over a window beside what turns make of it, or from start to start. Pure.
 
-Later turns have longer prompts, and users that began together are in the same turn together: each request is
-compared with the median of its own turn.
+Each test is Student's t at ALPHA divided by the number of tests made together (Bonferroni), so that of runs
+without a drift at most 1 % are said to have one.
 """
 
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from scipy.special import stdtr
 
-from reports.stats.steadiness import rank_correlation
-
-# Twelve parts of five requests, in the order of their sending; requests that were in flight together share
-# what happened to them, and a part's median is one observation.
+ALPHA = 0.01
+STARTS_NEEDED = 3
+# Twelve parts of five requests in the order of their sending; a part's median is one observation, since
+# requests that were in flight together share what happened to them.
 PARTS = 12
 REQUESTS_NEEDED = 60
 TURN_NEEDED = 5
-# A difference that people act on, seen clearly: of windows without a drift fewer than one in two hundred has
-# all three (tests/reports/stats/test_reports_drift.py).
-DRIFT_SHARE = 0.1
-DRIFT_ERRORS = 3.0
-DRIFT_RANK = 0.8
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """`share`: by how much the last third lies above the first (0.2: 20 % above), over n requests."""
+    """A change that k starts show clearly: `share` is 0.2 for 20 % more, from a window's first third to its
+    last, or from one start to the next. `p`: its probability by chance, before Bonferroni."""
 
     share: float
-    n: int
+    p: float
+    k: int
 
 
-def drift(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> Drift | None:
-    """Of latencies with their instants and turns: how far the last third lies from the first, None where it
-    is no drift: too small, within what the parts vary, or not nearly always one way (Spearman)."""
-    rest, instants = _without_turns(at, seconds, turn)
-    if len(rest) < REQUESTS_NEEDED:
-        return None
-    ordered = rest[np.argsort(instants, kind="stable")]
-    parts = np.array([np.median(part) for part in np.array_split(ordered, PARTS)])
-    thirds = np.split(parts, 3)
-    change = float(thirds[2].mean() - thirds[0].mean())
-    error = float(np.sqrt(2 * np.mean([third.var(ddof=1) for third in thirds]) / (PARTS / 3)))
-    is_clear = abs(change) > DRIFT_ERRORS * error and abs(rank_correlation(parts)) >= DRIFT_RANK
-    share = float(np.expm1(change))
-    return Drift(share, len(rest)) if is_clear and abs(change) > np.log1p(DRIFT_SHARE) else None
+def window_change(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> float | None:
+    """Return by how much the logarithm of a latency changes from a window's first third to its last.
 
-
-def _without_turns(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms less their turn's median, and their instants; without turns that few requests have."""
+    Later turns have longer prompts, and users that began together are in the same turn together, so each
+    request is compared with the median of its own turn. None with fewer than REQUESTS_NEEDED requests.
+    """
     logs = np.log(np.where(seconds > 0, seconds, np.nan))
     rest = np.full(len(logs), np.nan)
     for each in np.unique(turn):
@@ -55,4 +45,56 @@ def _without_turns(at: np.ndarray, seconds: np.ndarray, turn: np.ndarray) -> tup
         if is_own.sum() >= TURN_NEEDED:
             rest[is_own] = logs[is_own] - np.median(logs[is_own])
     is_known = ~np.isnan(rest)
-    return rest[is_known], at[is_known]
+    if is_known.sum() < REQUESTS_NEEDED:
+        return None
+    ordered = rest[is_known][np.argsort(at[is_known], kind="stable")]
+    parts = np.array([np.median(part) for part in np.array_split(ordered, PARTS)])
+    return float(parts[-PARTS // 3 :].mean() - parts[: PARTS // 3].mean())
+
+
+def window_drifts(changes: Mapping[Name, Sequence[float]], least_share: float) -> dict[Name, Drift]:
+    """Return what drifts over its windows, given a change of logarithms per start, by least_share or more."""
+    tested = {name: found for name, found in changes.items() if len(found) >= STARTS_NEEDED}
+    drifts = {}
+    for name, found in tested.items():
+        mean, k = float(np.mean(found)), len(found)
+        p = _p(mean, float(np.std(found, ddof=1)) / math.sqrt(k), k - 1)
+        if p <= ALPHA / len(tested) and abs(mean) >= math.log1p(least_share):
+            drifts[name] = Drift(math.expm1(mean), p, k)
+    return drifts
+
+
+def start_drifts(
+    logs: Mapping[Name, Mapping[int, float]], least_share: float, tests: int = 1
+) -> dict[Name, Drift]:
+    """Return which deployments drift otherwise than all of them together, from start to start.
+
+    `logs`: by deployment and repeat the logarithm of a value. What a repeat has in common is taken out, as
+    the pairing of repeats does; a single deployment is tested by itself. `least_share`: the least change from
+    the first start to the last that is told. `tests`: how often a run asks, as for two metrics.
+    """
+    repeats = sorted(set.intersection(*(set(each) for each in logs.values()))) if logs else []
+    if len(repeats) < STARTS_NEEDED:
+        return {}
+    values = np.array([[each[repeat] for repeat in repeats] for each in logs.values()])
+    if len(logs) > 1:
+        values = values - values.mean(axis=0)
+    x = np.array(repeats) - np.mean(repeats)
+    drifts = {}
+    for name, y in zip(logs, values, strict=True):
+        slope = float(x @ y / (x @ x))
+        rest = y - y.mean() - slope * x
+        df = len(x) - 2
+        p = _p(slope, math.sqrt(float(rest @ rest) / df / float(x @ x)), df)
+        if p <= ALPHA / (tests * len(logs)) and abs(slope) * (repeats[-1] - repeats[0]) >= math.log1p(
+            least_share
+        ):
+            drifts[name] = Drift(math.expm1(slope), p, len(x))
+    return drifts
+
+
+def _p(mean: float, error: float, df: int) -> float:
+    """Return the two-sided probability of a mean this far from 0."""
+    if mean == 0:
+        return 1.0
+    return 2 * float(stdtr(df, -abs(mean / error))) if error > 0 else 0.0

@@ -12,11 +12,7 @@ from reports.page.markup import Html, details, join, paragraph, tag
 # Heading, what it means, and which findings stand there; each stands in the first that fits.
 _GROUPS = (
     ("Numbers that bear a mark", f"The values of these cells are marked {SIGN} wherever they are shown."),
-    (
-        "Comparisons that bear a mark",
-        "Numbers are right by themselves; what is said between deployments may mislead.",
-    ),
-    ("To know of the whole run", "True of every number, or of numbers that are left out: none is marked."),
+    ("To know", "Reasons to look twice, worst first; no number is marked for them."),
 )
 # More cells than these are told by their number alone.
 CELLS_AT_MOST = 12
@@ -37,7 +33,7 @@ def section(run: Run) -> Section | None:
 
 
 def _group(finding: Finding) -> int:
-    return 0 if finding.marks else 1 if finding.compares else 2
+    return 0 if finding.marks else 1
 
 
 def _list(run: Run, found: Sequence[Finding]) -> Html:

@@ -8,8 +8,8 @@ from make_run import S, one_cell_run, row
 
 from harness.contracts import GuardFinding, Unfit
 from reports import open_run
-from reports.checks import findings
-from reports.checks.guard import CAUSES
+from reports.checks.examine import findings_of
+from reports.checks.machine import CAUSES
 from reports.page.sections import guard
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
@@ -22,7 +22,7 @@ MARKED = {"validity": "suspect", "guard_mode": "mark"}
 
 
 def checks_of(run):
-    return {finding.check: finding for finding in findings(run)}
+    return {finding.check: finding for finding in findings_of(run)}
 
 
 def test_each_cause_is_a_finding_with_its_cells_and_remedy(tmp_path):

@@ -23,7 +23,7 @@ from page_data import charts_of
 from harness.contracts import Load
 from harness.store import store
 from reports import compare_runs, open_run, write_report
-from reports.checks import findings
+from reports.checks.examine import findings_of
 from reports.measures.equal_work import drops_system, work_of
 from reports.measures.over_starts import aggregate
 
@@ -125,7 +125,7 @@ def test_the_largest_class_is_a_and_only_unlike_ones_are_marked(tmp_path):
 
 def test_the_finding_lists_who_is_comparable_with_whom(tmp_path):
     run = run_of(tmp_path, [prompts(), prompts(), prompts(system=18)])
-    found = {finding.check: finding for finding in findings(run)}
+    found = {finding.check: finding for finding in findings_of(run)}
     text = found["prompts_differ"].text
     assert (
         "prompts A, llama_cpp fp16, vllm fp16; prompts B, sglang fp16: sglang fp16 drops the system" in text
@@ -142,7 +142,7 @@ def test_a_system_prompt_is_dropped_where_it_adds_no_token_or_one(system, drops)
 def test_templates_by_other_names_are_no_finding_where_all_prompts_count_alike(tmp_path):
     names = [{"resolved": {"chat_template": name}, **prompts()} for name in ("a.jinja", "the given file")]
     run = run_of(tmp_path, names)
-    assert "chat_templates_differ" not in [finding.check for finding in findings(run)]
+    assert "chat_templates_differ" not in [finding.check for finding in findings_of(run)]
 
 
 # --- answers ---------------------------------------------------------------------------------------
