@@ -87,7 +87,6 @@ def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]
 
 
 def named(options: object, names: Iterable[str]) -> dict[str, object]:
-    """Return these options by the names of their flags, which have dashes."""
     return {name.replace("_", "-"): getattr(options, name) for name in names}
 
 

@@ -30,7 +30,6 @@ def from_page(page: Any, terms: Mapping[str, str]) -> dict[str, Any]:
 
 
 def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that are not None."""
     return {term: value for term, value in values.items() if value is not None}
 
 
@@ -53,5 +52,4 @@ def times(value: Any, factor: int) -> Any:
 
 
 def is_true(text: str) -> bool:
-    """Read Python's True or False."""
     return text == "True"

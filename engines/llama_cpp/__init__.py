@@ -1,1 +1,0 @@
-"""llama.cpp, by three programs."""

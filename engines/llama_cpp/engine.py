@@ -31,28 +31,6 @@ from harness.errors import UserError
 
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
 _STOP_GRACE_S = 5.0
-# Sent because llama.cpp takes their defaults from its flags and from the model's file. As the temperature is
-# 0, keeping one candidate is what is asked for.
-_SAMPLING: Mapping[str, float] = {
-    "top_k": 1,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "repeat_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-_UNMATCHED = {
-    "dtype": "the GGUF file's types are used as they are; only the KV cache's can be told "
-    "(llama_cpp.kv_cache_type)",
-    "trust_remote_code": "a GGUF file has no code with it",
-    "chunked_prefill": "it always reads prompts in parts of llama_cpp.batch tokens",
-}
-_UNMATCHED_BY_PYTHON = {
-    "concurrent_sequences": f"{PYTHON} serves one request at a time",
-    "kv_cache_tokens": f"{PYTHON} has a KV cache for one conversation",
-    "prefix_cache": f"{PYTHON} keeps the tokens of its last request only",
-    "chunked_prefill": f"{PYTHON} has nothing to do between the parts of a prompt",
-}
 
 
 @dataclass(frozen=True)
@@ -112,28 +90,50 @@ def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping
     forced = {"min_tokens": turn.max_tokens} if is_python else {"ignore_eos": True}
     if fairness == "stock":
         return forced
-    mirostat = "mirostat_mode" if is_python else "mirostat"
-    return {**forced, **_SAMPLING, mirostat: 0, **({} if is_python else {"xtc_probability": 0.0})}
-
-
-def _forces_length(deployment: Deployment) -> bool:
-    # The package's own server, started by others, holds back nothing but EOS, and a turn has other ends.
-    return not deployment.terms.base_url or deployment.options.program != PYTHON
+    # llama.cpp takes the defaults of these from its flags and from the model's file. As the temperature is 0,
+    # keeping one candidate is what is asked for.
+    return {
+        **forced,
+        "top_k": 1,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "repeat_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        **({"mirostat_mode": 0} if is_python else {"mirostat": 0, "xtc_probability": 0.0}),
+    }
 
 
 def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     terms, is_python = deployment.terms, deployment.options.program == PYTHON
     is_another = terms.kv_cache_tokens not in (None, terms.context_length)
-    wrong = {
-        "dtype": terms.dtype is not None,
-        "trust_remote_code": terms.trust_remote_code,
-        "concurrent_sequences": is_python and (terms.concurrent_sequences or 1) > 1,
-        "kv_cache_tokens": is_python and is_another and terms.context_length is not None,
-        "prefix_cache": is_python and terms.prefix_cache is True,
-        "chunked_prefill": terms.chunked_prefill in ((True, False) if is_python else (False,)),
+    untold = {
+        "dtype": (
+            terms.dtype is not None,
+            "the GGUF file's types are used as they are; only the KV cache's can be told "
+            "(llama_cpp.kv_cache_type)",
+        ),
+        "trust_remote_code": (terms.trust_remote_code, "a GGUF file has no code with it"),
+        "concurrent_sequences": (
+            is_python and (terms.concurrent_sequences or 1) > 1,
+            f"{PYTHON} serves one request at a time",
+        ),
+        "kv_cache_tokens": (
+            is_python and is_another and terms.context_length is not None,
+            f"{PYTHON} has a KV cache for one conversation",
+        ),
+        "prefix_cache": (
+            is_python and terms.prefix_cache is True,
+            f"{PYTHON} keeps the tokens of its last request only",
+        ),
+        "chunked_prefill": (
+            terms.chunked_prefill is False or (is_python and terms.chunked_prefill is True),
+            f"{PYTHON} has nothing to do between the parts of a prompt"
+            if is_python
+            else "it always reads prompts in parts of llama_cpp.batch tokens",
+        ),
     }
-    clauses = {**_UNMATCHED, **(_UNMATCHED_BY_PYTHON if is_python else {})}
-    return {term: clauses[term] for term, is_wrong in wrong.items() if is_wrong}
+    return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
 def _reset_cache(deployment: Deployment) -> Sequence[HttpCall] | Reason:
@@ -199,7 +199,8 @@ ENGINE = Engine(
     launch=_launch,
     install=_install,
     request_fields=_request_fields,
-    forces_length=_forces_length,
+    # The package's own server, started by others, holds back nothing but EOS, and a turn has other ends.
+    forces_length=lambda deployment: not deployment.terms.base_url or deployment.options.program != PYTHON,
     unmatched=_unmatched,
     reset_cache=_reset_cache,
     pages=("/props",),

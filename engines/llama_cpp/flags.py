@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from engines.common.launching import flags
 from harness.contracts import Deployment, EngineTerms, Place, Reason
 
-# llama.cpp tells its KV cache's sizes and whether flash attention is used at 4; at 5 it writes per token.
-_LOG_VERBOSITY = 4
 # Of the KV cache. Number: enum ggml_type in ggml.h, which is what llama-cpp-python takes.
 KV_CACHE_TYPES = {
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
@@ -35,7 +33,8 @@ def server_arguments(
         "host": place.host,
         "port": place.port,
         "metrics": True,
-        "log-verbosity": _LOG_VERBOSITY,
+        # It tells its KV cache's sizes and whether flash attention is used at 4; at 5 it writes per token.
+        "log-verbosity": 4,
         # Fitting to free memory may change what was asked for; a comparison needs that, or a failure.
         "fit": None if terms.fairness == "stock" else "off",
         **_context(terms),

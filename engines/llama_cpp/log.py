@@ -84,7 +84,6 @@ _LOG_TERMS: tuple[LogTerm, ...] = (
     ("speculative_tokens", r"size_n=\d+, size_m=(\d+)", int),
     ("prompt_cache_limit_bytes", r"prompt cache is enabled, size limit: (\d+) MiB", _mebibytes),
 )
-_RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED
 
 
 # A buffer of which part: the word before "buffer size". RS is the state of layers without keys and values.
@@ -110,26 +109,22 @@ _CACHE_STATE = re.compile(r"- cache state: \d+ prompts, ([\d.]+) MiB")
 def said(log: str, pages: Mapping[str, Any]) -> Said:
     """See harness.contracts.Engine. llama-cpp-python does not have the page /props."""
     props = pages.get("/props")
-    found = {**from_log(log, _LOG_TERMS), **_from_props(props)}
-    # One line for each kind of layer: those with a sliding window have a cache of their own.
-    if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
-        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
-    template = _template(log, at(props, "chat_template"))
-    return Said({**found, **known({"chat_template": template})}, _memory(log))
-
-
-def _from_props(props: Any) -> dict[str, Any]:
-    settings = at(props, "default_generation_settings")
-    seed, build = at(settings, "params", "seed"), at(props, "build_info")
+    settings, build = at(props, "default_generation_settings"), at(props, "build_info")
+    seed = at(settings, "params", "seed")
     is_unknown = isinstance(build, str) and build.startswith("b0-")  # of a build that knows no number
-    said = {
+    from_props = {
         "context_length": at(settings, "n_ctx"),
         "concurrent_sequences": at(props, "total_slots"),
         "weights_type": at(props, "model_ftype"),
-        "seed": None if seed == _RANDOM_SEED else seed,
+        "seed": None if seed == 0xFFFFFFFF else seed,  # LLAMA_DEFAULT_SEED
         "engine_version": None if is_unknown else build,
+        "chat_template": _template(log, at(props, "chat_template")),
     }
-    return known(said)
+    found = {**from_log(log, _LOG_TERMS), **known(from_props)}
+    # One line for each kind of layer: those with a sliding window have a cache of their own.
+    if sizes := re.findall(r"llama_kv_cache: size = +([\d.]+) MiB", log):
+        found["kv_cache_bytes"] = sum(_mebibytes(size) for size in sizes)
+    return Said(found, _memory(log))
 
 
 def _memory(log: str) -> Mapping[MemoryPart, int]:
@@ -184,14 +179,15 @@ def kept_bytes(log: str) -> int:
 
 def _template(log: str, used: Any) -> str | None:
     """Return whose chat template is in use, as far as it can be told; `used` is its text."""
-    if re.search(r"^chat template: ", log, re.MULTILINE):
-        return "given"
-    if fallback := re.search(r"Using fallback chat format: (\S+)", log):
-        return f"{fallback[1]} (the file has none)"
-    if guessed := re.search(r"Guessed chat format: (\S+)", log):
-        return f"{guessed[1]} (guessed from the file's)"
-    if "Using gguf chat template: " in log:
-        return "the file's"
+    rows = (
+        (r"^chat template: ", "given"),
+        (r"Using fallback chat format: (\S+)", "{} (the file has none)"),
+        (r"Guessed chat format: (\S+)", "{} (guessed from the file's)"),
+        (r"Using gguf chat template: ", "the file's"),
+    )
+    for pattern, told in rows:
+        if found := re.search(pattern, log, re.MULTILINE):
+            return told.format(*found.groups())
     if not isinstance(used, str) or "llama_model_loader: - kv" not in log:
         return None
     in_file = re.search(r"tokenizer\.chat_template +str += (.*)$", log, re.MULTILINE)

@@ -45,12 +45,10 @@ _VERSIONS = {
 # float32 numbers of the model's width for each token of a physical batch, with flash attention: fitted to the
 # compute buffers of gemma3-270m, which it meets within 2 MiB.
 _ACTIVATIONS_PER_TOKEN = 12.5
-_MASK_BYTES = 2  # of a token and a cell, with flash attention
 # Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 repacks beside the
 # mapped file: tensors of Q4_0 and Q4_K. Source: ggml-cpu/repack.cpp; the shares follow from the bits in
 # engines/model/sizes.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB.
 _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
-_SCALED = "what a step takes and repacked tensors"
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
@@ -64,11 +62,12 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     # batch; on a CPU those that nothing writes take none.
     outputs = slots + (ubatch if options.program == PYTHON and device != "cpu" else slots)
     activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
-    buffers = round(activations + ubatch * seen * _MASK_BYTES + outputs * (facts.vocabulary or 0) * 4)
+    # With flash attention a mask has two bytes for a token and a cell.
+    buffers = round(activations + ubatch * seen * 2 + outputs * (facts.vocabulary or 0) * 4)
     if device == "cpu":
         program = options.program if options.program in _PROGRAM_BYTES else LLAMA_SERVER
         overhead = _PROGRAM_BYTES[program] + buffers + _copied_bytes(facts, deployment.quantization)
-        source = cpu_source(_VERSIONS[program], facts, _SCALED)
+        source = cpu_source(_VERSIONS[program], facts, "what a step takes and repacked tensors")
     else:
         overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
         source = f"assumed: {CONTEXT_SOURCE}; buffers of a step as measured on a CPU"

@@ -1,1 +1,0 @@
-"""Any running server that speaks the OpenAI protocol."""

@@ -1,1 +1,0 @@
-"""The reference server, whose send times are known."""

@@ -154,9 +154,6 @@ ENGINE = Engine(
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
 
-_HEADER = struct.Struct("<8sII")
-_MAGIC = b"RFSENDS\n"
-_VERSION = 2
 _RECORD = struct.Struct("<36sIQQ")
 
 
@@ -183,9 +180,9 @@ def read_sends(path: Path) -> list[Send]:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; the reference server writes it") from error
-    header = _HEADER.pack(_MAGIC, _VERSION, _RECORD.size)
+    header = struct.pack("<8sII", b"RFSENDS\n", 2, _RECORD.size)
     if not (content.startswith(header) or header.startswith(content)):
-        raise StoreError(f"{path}: not a record of send times of version {_VERSION}")
+        raise StoreError(f"{path}: not a record of send times of version 2")
     end = len(content) - (len(content) - len(header)) % _RECORD.size
     rows = _RECORD.iter_unpack(content[len(header) : end])
     return [Send(name.rstrip(b"\0").decode("ascii"), *numbers) for name, *numbers in rows]

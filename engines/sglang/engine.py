@@ -44,8 +44,6 @@ from harness.errors import UserError
 
 # The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
 _IN_IMAGE = ("python3", "-m", "sglang.launch_server")
-# Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
-_OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 # On SIGTERM it first lets the requests end that are running; without any it took 8 to 11 s on a busy CPU.
 _STOP_GRACE_S = 30.0
 _COUNTS = (
@@ -57,7 +55,6 @@ _VALUES = (
     "mem_fraction_static", "sampling_backend", "schedule_policy", "schedule_conservativeness", *_COUNTS,
     "kv_cache_dtype", "quantization", "enable_mixed_chunk", "enable_torch_compile",
 )  # fmt: skip
-_CHECK = "import sgl_kernel, sglang.srt.server_args, torch, sys; torch.version.cuda or sys.exit('no CUDA')"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,8 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     return checkpoint(
         deployment,
         "SGLang",
-        _OVERFLOW_FLOAT16,
+        # Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
+        ("gemma3", "gemma3_text"),
         "in float16 SGLang answers with padding alone for {}; bf16 works",
     )
 
@@ -115,7 +113,8 @@ def _install(program: str | None, device: str) -> InstallSpec | Reason:
             "uses an environment that has them"
         )
     # The size is the sum of the wheels, of which CUDA's libraries are the most, unpacked.
-    return InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", _CHECK, 14_000_000_000)
+    check = "import sgl_kernel, sglang.srt.server_args, torch, sys; torch.version.cuda or sys.exit('no CUDA')"
+    return InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", check, 14_000_000_000)
 
 
 def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:

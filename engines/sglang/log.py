@@ -99,10 +99,6 @@ _LOG_TERMS: Sequence[LogTerm] = (
     # Only where a stand-in was imported.
     ("kernel_stand_in", f"({STAND_IN})", lambda said: True),
 )
-_ON_DEVICE: Mapping[MemoryPart, str] = {
-    "weights": r"Load weight end\..* mem usage=(-?[\d.]+) GB",
-    "graphs": r"Capture .* end\..* mem usage=(-?[\d.]+) GB",
-}
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
@@ -134,10 +130,10 @@ def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
     elif sizes:
         found["kv_cache"] = sum(sizes)
     if "available_gpu_mem=" in log:
-        for part, pattern in _ON_DEVICE.items():
-            if (size := sum(_sizes(pattern, log))) > 0:  # others may have freed more than it took
-                found[part] = size
-    return found
+        found["weights"] = sum(_sizes(r"Load weight end\..* mem usage=(-?[\d.]+) GB", log))
+        found["graphs"] = sum(_sizes(r"Capture .* end\..* mem usage=(-?[\d.]+) GB", log))
+    # Others may have freed more than it took.
+    return {part: size for part, size in found.items() if size > 0}
 
 
 def _sizes(pattern: str, log: str) -> list[int]:
@@ -155,11 +151,16 @@ def _from_info(info: Any) -> dict[str, Any]:
     chunk, uncached = at(info, "chunked_prefill_size") or 0, at(info, "disable_radix_cache")
     drafted = at(info, "speculative_algorithm") and at(info, "speculative_num_draft_tokens")
     is_graph = at(graphs, "decode", "backend") != "disabled"
+    # It may take one attention backend for prompts and another for the tokens after them.
+    backend = at(info, "prefill_attention_backend") or at(info, "attention_backend")
+    decode = at(info, "decode_attention_backend") or at(info, "attention_backend")
+    if backend != decode and isinstance(backend, str) and isinstance(decode, str):
+        backend = f"{backend} (prompts), {decode} (tokens)"
     said = {
         **from_page(info, _INFO_TERMS),
         "prefix_cache": not uncached if isinstance(uncached, bool | None) else uncached,
         "chunked_prefill": chunk > 0 if isinstance(chunk, int) else chunk,
-        "attention_backend": _backend(info),
+        "attention_backend": backend,
         "dtype": None if dtype == "auto" else dtype,
         "graphs": is_graph if isinstance(graphs, Mapping) else graphs,
         "speculative_tokens": drafted - 1 if drafted and isinstance(drafted, int) else drafted or None,
@@ -168,12 +169,3 @@ def _from_info(info: Any) -> dict[str, Any]:
         "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
     }
     return known(said)
-
-
-def _backend(info: Any) -> Any:
-    """Return the attention backend. SGLang may take one for prompts and another for the tokens after them."""
-    both = at(info, "attention_backend")
-    prefill = at(info, "prefill_attention_backend") or both
-    decode = at(info, "decode_attention_backend") or both
-    are_two = prefill != decode and isinstance(prefill, str) and isinstance(decode, str)
-    return f"{prefill} (prompts), {decode} (tokens)" if are_two else prefill

@@ -7,7 +7,6 @@ prefill of all before it, and the last is not cut to max_tokens.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from engines.common.launching import (
@@ -46,8 +45,6 @@ from harness.errors import UserError
 
 # Any other name in a request is taken for a LoRA adapter's.
 _SERVED_MODEL = "tgi"
-# TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
-_OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3", "gemma3_text")
 _STOP_GRACE_S = 30.0
 _NOT_INSTALLED = (
     "bench does not install TGI, which is published as a container image only: engine.launcher=docker runs "
@@ -87,7 +84,8 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     return checkpoint(
         deployment,
         "TGI",
-        _OVERFLOW_FLOAT16,
+        # TGI's own default for them is bfloat16 (server/text_generation_server/models/__init__.py).
+        ("gemma", "gemma2", "gemma3", "gemma3_text"),
         "{} overflows float16 and TGI computes it in bfloat16 unless told; bf16 works",
         casts_quantized=False,
     )
@@ -128,32 +126,28 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
 
 
 def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    weights = given(place.weights, "tgi needs a checkpoint")
-    if deployment.terms.launcher == "native":
-        return _native(deployment, place, weights)
-    if not place.devices and deployment.options.image is None:
-        raise UserError(
-            "engine=tgi: its image serves on a GPU; tgi.image= names another, such as its -intel-cpu one"
+    weights, program = given(place.weights, "tgi needs a checkpoint"), place.program
+    if deployment.terms.launcher != "native":
+        if not place.devices and deployment.options.image is None:
+            raise UserError(
+                "engine=tgi: its image serves on a GPU; tgi.image= names another, such as its -intel-cpu one"
+            )
+        # The image's entrypoint splits its arguments at spaces; a mount has none in its name.
+        return container(
+            deployment,
+            place,
+            lambda weights, template: _arguments(deployment, place, weights),
+            template=None,
+            environment=_environment(deployment.terms),
+            served_model=_SERVED_MODEL,
+            shm_bytes=1 << 30,  # NCCL's, between shards
+            stop_grace_s=_STOP_GRACE_S,
         )
-    # The image's entrypoint splits its arguments at spaces; a mount has none in its name.
-    return container(
-        deployment,
-        place,
-        lambda weights, template: _arguments(deployment, place, weights),
-        template=None,
-        environment=_environment(deployment.terms),
-        served_model=_SERVED_MODEL,
-        shm_bytes=1 << 30,  # NCCL's, between shards
-        stop_grace_s=_STOP_GRACE_S,
-    )
-
-
-def _native(deployment: Deployment, place: Place, weights: Path) -> NativeSpec:
-    if place.program is None:
+    if program is None:
         raise UserError(_NOT_INSTALLED)
     # The router writes the tokenizer to ./out. The path of a shard's socket must be absolute and short, and
     # its default is every TGI's; the launcher's children have its working directory.
-    argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(place.program.absolute()))
+    argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
     return NativeSpec(
         argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),

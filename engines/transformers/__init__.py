@@ -1,1 +1,0 @@
-"""Transformers' generate behind a small server: the baseline."""

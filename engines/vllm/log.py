@@ -106,11 +106,6 @@ _PARTS: Mapping[MemoryPart, str] = {
     "graphs": r"Graph capturing finished in .* took (-?[\d.]+) GiB",
     "workspace": r"([\d.]+) GiB for peak activation",
 }
-# Where vLLM sizes the cache itself it counts its estimate of the graphs to the peak of activations.
-_GRAPHS_IN_PEAK = r"CUDA graph memory profiling is enabled"
-_GRAPHS_ESTIMATE = r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)"
-# On a CPU it says no more of the weights than this, of all devices.
-_CHECKPOINT = r"Checkpoint size: ([\d.]+) GiB"
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
@@ -141,19 +136,20 @@ def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
     for part, pattern in _PARTS.items():
         if match := re.search(pattern, log):
             found[part] = _gibibytes(match[1]) * devices
-    checkpoint = re.search(_CHECKPOINT, log)
+    # On a CPU it says no more of the weights than this, of all devices.
+    checkpoint = re.search(r"Checkpoint size: ([\d.]+) GiB", log)
     if checkpoint and "weights" not in found:
         found["weights"] = _gibibytes(checkpoint[1])
-    estimate = re.search(_GRAPHS_ESTIMATE, log) if re.search(_GRAPHS_IN_PEAK, log) else None
-    if estimate and "workspace" in found:
-        found["workspace"] = max(0, found["workspace"] - _gibibytes(estimate[1]) * devices)
+    # Where vLLM sizes the cache itself it counts its estimate of the graphs to the peak of activations.
+    estimate = re.search(r"CUDA graph pool memory: .* ([\d.]+) GiB \(estimated\)", log)
+    if estimate and "workspace" in found and "CUDA graph memory profiling is enabled" in log:
+        found["workspace"] -= _gibibytes(estimate[1]) * devices
     if isinstance(kv_cache := terms.get("kv_cache_bytes"), int):
         found["kv_cache"] = kv_cache * devices
     return {part: size for part, size in found.items() if size > 0}
 
 
 def _told(log: str) -> dict[str, Scalar]:
-    """Return what vLLM was told, of what it lists itself."""
     line = re.search(r"non-default args: (\{.*\})", log)
     try:
         told = ast.literal_eval(line[1]) if line else {}

@@ -21,18 +21,10 @@ from engines.common.overhead import (
 from engines.model import sizes
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
-# A layer that keeps a state (Mamba, linear attention), whose size is not known, in tokens of a layer with
-# attention: Qwen3-Next's and Nemotron-H's are about 1,024.
-_STATE_TOKENS = 1536
 # Measured with gemma3-270m on 2 cores: the most PSS of a run of the server, its core and its worker, less
 # weights and KV cache; bf16 and awq differ by 1 in 100. Each further worker takes another third.
 _CPU_BYTES = 3500 * MEBIBYTE
 _PROCESSES = 3
-# Of a start log of a model of 7 billion parameters on an H100: 0.67 GiB of graphs, 0.07 of libraries beside
-# PyTorch; those of several devices take more for what they exchange (0.28 GiB: vLLM's issue 15039).
-_GRAPHS_BYTES = 690 * MEBIBYTE
-_LIBRARIES_BYTES = 72 * MEBIBYTE
-_EXCHANGE_BYTES = 290 * MEBIBYTE
 _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 
 
@@ -48,9 +40,11 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         overhead = round(_CPU_BYTES * (_PROCESSES - 1 + shares) / _PROCESSES)
         overhead += wider_step_bytes(facts, step) * shares
     else:
-        each = CUDA_CONTEXT_BYTES + _LIBRARIES_BYTES + activation_bytes(facts, step)
-        each += _GRAPHS_BYTES if terms.graphs is not False else 0
-        each += _EXCHANGE_BYTES if shares > 1 else 0
+        # Of a start log of a model of 7 billion parameters on an H100: 0.07 GiB of libraries beside PyTorch,
+        # 0.67 of graphs. Several devices take more for what they exchange (0.28 GiB: vLLM's issue 15039).
+        each = CUDA_CONTEXT_BYTES + 72 * MEBIBYTE + activation_bytes(facts, step)
+        each += 690 * MEBIBYTE if terms.graphs is not False else 0
+        each += 290 * MEBIBYTE if shares > 1 else 0
         overhead = each * shares
     return MemoryNeed(
         kv_cache_bytes=cache_bytes(deployment, cache_tokens(terms, facts), facts, is_cpu=is_cpu) * shares,
@@ -100,7 +94,9 @@ def cache_bytes(deployment: Deployment, tokens: int, facts: ModelFacts, *, is_cp
         (sizes.full_layers(facts), _up(context, block)),
         # A window does not begin where a block does.
         (sizes.windowed_layers(facts), _up(in_window, block) + 1),
-        (facts.linear_layers, _up(min(_STATE_TOKENS, context), block)),
+        # A state (Mamba, linear attention), whose size is not known, as tokens of a layer with attention:
+        # Qwen3-Next's and Nemotron-H's are about 1,024.
+        (facts.linear_layers, _up(min(1536, context), block)),
     ]
     counts = [layers for layers, _ in kinds if layers]
     # Groups have as many layers as the rarest kind, unless the others have hardly more.

@@ -72,15 +72,19 @@ from harness.contracts.plans import (
     Skip,
     Turn,
 )
-from harness.contracts.records import BegunRow, LoadJob, LoadSummary, RequestRow, WorkerSummary
-from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_values
-from harness.contracts.words import (
+from harness.contracts.records import (
+    BegunRow,
     CellStatus,
     EndedBy,
+    LoadJob,
+    LoadSummary,
     Outcome,
     Reason,
+    RequestRow,
     RunStatus,
     Scalar,
     StartStatus,
     Validity,
+    WorkerSummary,
 )
+from harness.contracts.secrets import MASK, is_secret, masked, masked_argv, masked_values

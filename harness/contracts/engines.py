@@ -20,7 +20,7 @@ from harness.contracts.deployments import (
     Weights,
 )
 from harness.contracts.plans import Turn
-from harness.contracts.words import Reason, Scalar
+from harness.contracts.records import Reason, Scalar
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from harness.contracts.words import Scalar, Validity
+from harness.contracts.records import Scalar, Validity
 
 # Share of all cores that other programs may use: beyond it, they change a result by as much.
 FOREIGN_SHARE = 0.15

@@ -221,7 +221,6 @@ class Plan:
 
     @property
     def blocks(self) -> int:
-        """Return how often each deployment is started."""
         return max((start.repeat + 1 for start in self.starts), default=0)
 
 

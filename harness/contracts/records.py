@@ -1,4 +1,4 @@
-"""Between a run and its load processes: the job, and what comes back."""
+"""What values and states are called; and between a run and its load processes: the job, what comes back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,34 @@ from typing import Any, Literal
 
 from harness.contracts.deployments import Fairness
 from harness.contracts.plans import Load
-from harness.contracts.words import EndedBy, Outcome
+
+Scalar = str | int | float | bool | None
+
+# What became of a request.
+Outcome = Literal[
+    "ok",
+    "connect_error",  # no connection could be made
+    "http_error",  # an HTTP status of 400 or more
+    "server_error",  # an error event in a stream under HTTP 200
+    "protocol_error",  # bytes that are not the protocol: half a body, no content, not JSON
+    "timeout",  # load.timeout passed
+    "reset",  # the connection broke before the response's end
+    "cancelled",  # bench ended it on an interrupt
+    "lost",  # a load worker died with it
+]
+# What ended a cell's window.
+EndedBy = Literal["duration", "conversations", "failures", "interrupted"]
+CellStatus = Literal["completed", "failed", "interrupted", "skipped"]
+Validity = Literal["valid", "suspect", "invalid"]
+StartStatus = Literal["running", "completed", "failed", "interrupted"]
+RunStatus = Literal["running", "completed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A sentence on why something does not exist or cannot be done."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -144,5 +171,4 @@ class LoadSummary:
 
     @property
     def cores_here(self) -> float | None:
-        """Return how many cores the load processes kept busy, on average."""
         return None if self.load_s is None else self.cpu_s / self.load_s

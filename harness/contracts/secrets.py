@@ -50,7 +50,6 @@ _SAID = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a variable or flag of this name holds a secret."""
     parts = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip("-")).lower())
     return bool(_SECRET_PARTS & set(parts)) and parts[-1] not in _HARMLESS_ENDS
 

@@ -14,8 +14,6 @@ from harness.contracts.records import RequestRow
 
 # The field of a RequestRow, and the column of its table, that latencies count from.
 Origin = Literal["sent_ns", "scheduled_ns"]
-# A percentile is shown if a bound above it can be had with this certainty.
-_CERTAINTY = 0.99
 # For a p95 that is shown while a load runs, where one request in twenty stands for it. It is no result.
 LEAST_FOR_LIVE_P95 = 20
 
@@ -72,7 +70,7 @@ def needed(level: int) -> int:
     below, beyond = level / 100, 1 - level / 100
     # The probability that at most one of n lies beyond.
     at_most_one = (below**n + n * beyond * below ** (n - 1) for n in itertools.count(2))
-    return next(n for n, share in enumerate(at_most_one, 2) if share <= 1 - _CERTAINTY)
+    return next(n for n, share in enumerate(at_most_one, 2) if share <= 1 - 0.99)
 
 
 LEAST_FOR_MEDIAN = needed(50)

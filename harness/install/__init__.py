@@ -1,1 +1,0 @@
-"""Environments of engines and tools, and weights on disk."""

@@ -61,7 +61,6 @@ class Build:
 
     @property
     def install_line(self) -> str:
-        """Return the command that installs it."""
         named = self.program not in (None, ENGINES[self.engine].programs[0])
         return f"bench install {self.engine}" + (f" --program {self.program}" if named else "")
 
@@ -71,18 +70,15 @@ class Build:
         return spec if isinstance(spec, InstallSpec) else self.spec_for("cpu")
 
     def spec_for(self, device: str) -> InstallSpec | Reason | None:
-        """Return its environment for a kind of device; None where it needs none."""
         return ENGINES[self.engine].install(self.program, device)
 
 
 def build_of(deployment: Deployment) -> Build:
-    """Return what serves a deployment that is started as a process."""
     environment = getattr(deployment.options, "environment", None)
     return Build(deployment.engine, getattr(deployment.options, "program", None), environment)
 
 
 def is_process(deployment: Deployment) -> bool:
-    """Return whether it is started as a process of this machine."""
     return deployment.terms.base_url is None and deployment.terms.launcher != "docker"
 
 
@@ -148,14 +144,12 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
 
 
 def _launch_somewhere(devices: Sequence[int], deployment: Deployment) -> LaunchSpec:
-    """Return its launch at a place that stands for any."""
     path = Path("program")
     somewhere = Place(path, Path("/weights"), "127.0.0.1", 0, Path(), program=path, devices=tuple(devices))
     return ENGINES[deployment.engine].launch(deployment, somewhere)
 
 
 def images_of(deployments: Iterable[Deployment], devices: Sequence[int]) -> list[str]:
-    """Return the images that the deployments' containers are made of, each once."""
     docker = [each for each in deployments if not each.terms.base_url and each.terms.launcher == "docker"]
     specs = [_launch_somewhere(devices, deployment) for deployment in docker]
     return list(dict.fromkeys(spec.image for spec in specs if isinstance(spec, ContainerSpec)))
@@ -243,7 +237,6 @@ def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
 
 
 def tools_here(cache: Path) -> dict[str, Installable]:
-    """Return the state of every tool, by its name."""
     tools = engines.TOOLS.items()
     return {name: _installable(name, None, spec, f"bench install {name}", cache) for name, spec in tools}
 

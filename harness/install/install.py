@@ -42,7 +42,6 @@ LOCK_PYTHON = "3.11"
 _SAID_BY_UV = ("Resolved", "Downloading", "Building", "Prepared", "Installed", "warning:")
 # A command that prints nothing (a compiler, a large download) is said to be alive this often.
 QUIET_S = 15.0
-TAIL_LINES = 15
 _VERSIONS = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({d.name: d.version for d in m.distributions()}, sort_keys=True))"
@@ -82,7 +81,6 @@ def compiled_dir(cache: Path, environment: str) -> Path:
 
 
 def python_of(folder: Path) -> Path:
-    """Return the interpreter of an environment."""
     return folder / "bin" / "python"
 
 
@@ -178,7 +176,6 @@ def build(sources: Sequence[Path], program: Path, on_line: OnLine) -> str:
 def _make_venv(
     folder: Path, spec: InstallSpec, lock: Path, log: Path, on_line: OnLine, limit_bytes: int | None
 ) -> None:
-    """Make a venv with what the lock names, mend it and try it."""
     name, python = spec.environment, str(python_of(folder))
     step = partial(run_step, on_line=on_line, log=log)
     venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
@@ -232,7 +229,6 @@ def versions_in(folder: Path, whose: str) -> dict[str, str]:
 
 
 def _made_from_sha256(spec: InstallSpec) -> str:
-    """Return a hash of the lock, the mending scripts and the sources, with what these are compiled with."""
     parts = [spec.lock.read_bytes()] if spec.lock else []
     parts += [b"\0".join((path.name.encode(), path.read_bytes())) for path in (*spec.mend, *spec.sources)]
     if spec.sources:
@@ -254,7 +250,6 @@ def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
 
 @contextmanager
 def _exclusive(cache: Path, spec: InstallSpec, on_line: OnLine) -> Iterator[None]:
-    """Hold the environment's lock; waits while another process installs or removes it."""
     path = environment_dir(cache, spec, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -282,7 +277,7 @@ def run_step(
     `doing` and `failure` are for people; `environment` is added to ours. Raises MissingError with `failure`,
     the command's last lines and `advice` if it fails. See run_supervised.
     """
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    tail: deque[str] = deque(maxlen=15)
 
     def read(line: str) -> None:
         kept.write(line + "\n")

@@ -112,7 +112,6 @@ def provide(
 def _environment(
     spec: InstallSpec, what: str, line: str, cache: Path, on_line: OnLine, limit_bytes: int | None
 ) -> Environment:
-    """Find or make an environment. Raises MissingError with `line` where it is compiled, or too large."""
     if found := installed(cache, spec):
         return found
     size = size_text(spec.size_bytes)
@@ -125,7 +124,6 @@ def _environment(
 
 
 def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
-    """Return what the user brought, as it is. Raises UserError where it is not there or does not run."""
     check_own(build)
     if build.environment is None:
         program = Path(build.program or "")
@@ -140,7 +138,6 @@ def _own(build: Build, spec: InstallSpec | Reason | None) -> Environment:
 
 
 def _tool_line(spec: InstallSpec) -> str:
-    """Return the command that installs an environment that a tool or an engine's program has."""
     builds = [Build(name, program) for name, engine in ENGINES.items() for program in engine.programs]
     made: list[tuple[str, InstallSpec | Reason | None]] = [
         *((f"bench install {name}", tool) for name, tool in engines.TOOLS.items()),

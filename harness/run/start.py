@@ -22,7 +22,6 @@ from harness.run.watch import Watch, watch_memory
 from harness.sampling import gpu, host
 from harness.sampling.sampling import Memory
 from harness.servers import probe, server
-from harness.servers.log import watched_stages
 from harness.store.store import Kept, StartRecord
 
 _log = logging.getLogger(__name__)
@@ -173,16 +172,14 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
     def waits(age_s: float, problem: str) -> None:
         site.observer.line(f"{up.start.name}: still starting after {age_s:.0f} s ({problem})")
 
-    with watched_stages(up.log_path, up.engine.stages, reached) as stages:
+    with server.watched_stages(up.log_path, up.engine.stages, reached) as stages:
         try:
-            startup = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, waits)
+            instants = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, waits)
         finally:
             stages.look()
             up.record.update(stages=stages.reached)
-    tokens_ns = {"first_token": startup.first_token_ns, "steady_token": startup.steady_token_ns}
-    seen = {name: t_ns for name, t_ns in tokens_ns.items() if t_ns is not None}
-    reached_ns = {**stages.reached, "listening": startup.listening_ns, **seen}
-    up.record.update(ready_ns=startup.ready_ns, stages=reached_ns)
+    ready_ns = instants.pop("ready")
+    up.record.update(ready_ns=ready_ns, stages={**stages.reached, **instants})
 
 
 def hear_out(up: Serving) -> None:

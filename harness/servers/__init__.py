@@ -1,1 +1,0 @@
-"""One server: started, ready, alive, asked, stopped. Knows no plan, and of a load only its decoder."""

@@ -26,13 +26,10 @@ from harness.contracts import ContainerSpec, Hint
 from harness.errors import MissingError, ServerError, UserError
 from harness.processes import watchdog
 from harness.processes.supervise import Supervised, supervised
-from harness.servers.log import log_tail, remedies
-from harness.servers.server import Server
+from harness.servers.server import Server, log_tail, remedies
 
 NAME_LABEL = "serving-bench"
 OWNER_LABEL = "serving-bench.owner"
-# `docker run` exits with these if Docker failed: itself, at starting the program, at finding it.
-_DOCKER_FAILED = (125, 126, 127)
 _START_LIMIT_S = 300.0  # storage drivers without copy-on-write copy the whole image first
 _GONE_LIMIT_S = 30.0
 _POLL_S = 0.2
@@ -109,7 +106,6 @@ def check(images: Iterable[str]) -> None:
 
 
 def how_to_get(image: str) -> str:
-    """Return the command that makes or fetches an image."""
     return "make images" if image.startswith(OWN_IMAGES) else f"docker pull {image}"
 
 
@@ -226,17 +222,16 @@ class _Container:
         while True:
             code = client.wait(_POLL_S)
             if code is not None:
-                return code in _DOCKER_FAILED
+                # So `docker run` exits if Docker failed: itself, at starting the program, at finding it.
+                return code in (125, 126, 127)
             state = ask("inspect", "--type=container", "--format={{.State.Pid}} {{.Id}}", self.name)
             pid, _, container_id = state.text.partition(" ")
             if state.code == 0 and pid not in ("", "0"):
                 self.process = _seen_here(int(pid), container_id)
                 return False
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"Docker did not start a container of {self.spec.image} within {_START_LIMIT_S:g} s"
-                    + (f": {state.error}" if state.error else "")
-                )
+                what = f"a container of {self.spec.image} within {_START_LIMIT_S:g} s ({state.error})"
+                raise ServerError(f"Docker did not start {what}")
 
     def cause(self) -> str | None:
         """Return why it ended, if Docker knows more than its exit code says."""
@@ -244,14 +239,9 @@ class _Container:
             "events", f"--since={self._begun_s:.6f}", f"--until={time.time():.6f}",
             f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
         )  # fmt: skip
-        if asked.code != 0:
-            return f"Docker no longer answers: {asked.error}"
-        if not asked.text:
-            return None
         limit = self.spec.memory_limit_bytes
-        if limit is None:
-            return "killed for memory: the machine's was used up"
-        return f"killed for memory: raise engine.memory_limit={limit / 2**30:.3g}GiB"
+        advice = f": raise engine.memory_limit={limit / 2**30:.3g}GiB" if limit else ", the machine's"
+        return f"killed for memory{advice}" if asked.text else None
 
     def stop(self) -> None:
         # An interrupt is raised at once: the client's end and the removal do the rest.
@@ -314,10 +304,8 @@ def _here() -> str:
 
 def _is_dead(owner: str) -> bool:
     # False if it cannot be known here.
-    found = re.fullmatch(r"(.+)/([0-9]+)/([^/]+)", owner)
-    if found is None or found[1] != _here():
-        return False
-    return str(watchdog.start_time_s(int(found[2]))) != found[3]
+    found = re.fullmatch(rf"{re.escape(_here())}/([0-9]+)/([^/]+)", owner)
+    return found is not None and str(watchdog.start_time_s(int(found[1]))) != found[2]
 
 
 def _docker_error(log_path: Path) -> str | None:

@@ -20,8 +20,6 @@ TRIES = 3
 RETRY_S = 0.3
 # More than two of the largest blocks that are common, vLLM's on a CPU of 128 tokens.
 PROMPT_WORDS = 320
-# What a chat template puts before all prompts may be found again after a reset.
-LEFT_SHARE = 0.1
 _WORDS = "bench asks for this to see what a server keeps of the words that it has read before"
 
 
@@ -70,7 +68,6 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec) -> CacheRese
 
 
 def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
-    """Send one request to the server's root. Raise ServerError if it is not answered well, or in time."""
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise ServerError(f"it took longer than {LIMIT_S:g} s")
@@ -81,7 +78,6 @@ def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
 
 
 def _emptied(before: Decoded, after: Decoded) -> CacheReset:
-    """Return what a reset proved, by what was said of the prompt before it and of nothing cached after it."""
     note = None
     if after.cached_tokens is None:
         note = "the server does not say how many tokens of a prompt were cached"
@@ -91,8 +87,8 @@ def _emptied(before: Decoded, after: Decoded) -> CacheReset:
 
 
 def _was_cached(said: Decoded) -> bool:
-    """Return whether more of the prompt was cached than any two prompts share."""
-    return (said.cached_tokens or 0) > LEFT_SHARE * (said.input_tokens or 0)
+    # What a chat template puts before all prompts may be found again after a reset.
+    return (said.cached_tokens or 0) > 0.1 * (said.input_tokens or 0)
 
 
 def text(context_length: int | None) -> str:

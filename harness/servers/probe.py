@@ -75,7 +75,6 @@ class Answer:
         return " ".join(self.text.split())[:200] or "(nothing)"
 
     def decoded(self) -> Decoded:
-        """Return what it says as the answer to a chat completion."""
         return decode(self.body, self.read_ns, self.read_ends)
 
 

@@ -8,10 +8,9 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import fmean
-from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -20,10 +19,8 @@ from harness.contracts import ServerMetric, ServerTerm
 from harness.sampling.sampling import Sampling
 from harness.servers.probe import request, root_of
 
-HZ = 1.0
 # Long enough for llama.cpp, which answers between two batches; two of them fit into what a mark may take.
 TIMEOUT_S = 2.0
-_TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 
 
 @dataclass(frozen=True)
@@ -35,17 +32,17 @@ class ServerSample:
     """
 
     t_ns: int
-    running: float | None
-    waiting: float | None
-    kv_cache_usage_share: float | None
-    prefix_query_tokens: float | None
-    prefix_hit_tokens: float | None
-    preemptions: float | None
-    prompt_tokens: float | None
-    generated_tokens: float | None
-    queue_s: float | None
-    queued_requests: float | None
-    scrape_s: float
+    running: float | None = None
+    waiting: float | None = None
+    kv_cache_usage_share: float | None = None
+    prefix_query_tokens: float | None = None
+    prefix_hit_tokens: float | None = None
+    preemptions: float | None = None
+    prompt_tokens: float | None = None
+    generated_tokens: float | None = None
+    queue_s: float | None = None
+    queued_requests: float | None = None
+    scrape_s: float = 0.0
 
 
 @contextmanager
@@ -55,7 +52,7 @@ def sample_server(
     metrics: Mapping[ServerTerm, ServerMetric],
     *,
     key: str | None = None,
-    hz: float = HZ,
+    hz: float = 1.0,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Sampling[ServerSample]]:
     """Sample the page at `path` from the server's root while the block runs. `key` is sent and never said."""
@@ -73,8 +70,7 @@ def sample_server(
         for term in found:
             notes.pop(term, None)
         notes.update(problems)
-        values = {term: found.get(term) for term in _TERMS}
-        return [ServerSample((begun_ns + ended_ns) // 2, **values, scrape_s=(ended_ns - begun_ns) / 1e9)]
+        return [ServerSample((begun_ns + ended_ns) // 2, **found, scrape_s=(ended_ns - begun_ns) / 1e9)]
 
     with Sampling(read, hz, notes=notes) as sampling:
         yield sampling
@@ -92,18 +88,15 @@ def terms_on(
     if not lines:
         return {}, dict.fromkeys(metrics, "not on the server's page")
     samples: dict[str, list[Sample]] = {}
-    problem = "not on the server's page"
     for line in lines:
-        try:
+        with suppress(ValueError):  # a damaged line costs its own term only
             for family in text_string_to_metric_families(line + "\n"):
                 for sample in family.samples:
                     samples.setdefault(sample.name, []).append(sample)
-        except ValueError:
-            problem = "not on the server's page, or not as Prometheus writes it"
     found = {term: _value(metric, samples) for term, metric in metrics.items()}
     known = {term: value for term, value in found.items() if value is not None and math.isfinite(value)}
     missing: dict[str, str] = {
-        term: problem if value is None else "no finite number"
+        term: "not on the server's page" if value is None else "no finite number"
         for term, value in found.items()
         if term not in known
     }
@@ -111,7 +104,6 @@ def terms_on(
 
 
 def _value(metric: ServerMetric, samples: Mapping[str, Sequence[Sample]]) -> float | None:
-    """Return the metric's value, or None if one of its parts is missing."""
     parts = [
         [each.value for each in samples.get(name, ()) if metric.labels.items() <= each.labels.items()]
         for name in (metric.sample, *metric.also)

@@ -1,26 +1,36 @@
-"""The lifetime of one server: a free port, its start, readiness by a real generation, its end.
+"""The lifetime of one server: a free port, its start, readiness by a real generation, its end; and its log.
 
-Knows no engine: it is told the argv, the paths and the hints. That nothing is left behind is the business of
-harness/processes.
+The log tells the steps of a start while it is written, and what would help where it failed. Instants are
+CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told argv, paths, patterns and hints. That nothing is left
+behind is the business of harness/processes.
 """
 
+import os
+import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from harness.contracts import ContainerSpec, Hint, NativeSpec
+from harness.contracts import ContainerSpec, Hint, NativeSpec, Stage
 from harness.errors import ServerError
 from harness.processes.supervise import Supervised, supervised
+from harness.sampling.sampling import quiet_thread
 from harness.servers import probe
-from harness.servers.log import log_tail, remedies, telling_line
 
+_LOOK_S = 0.02
+PROCESS_UP = "process_up"
+_JOIN_LIMIT_S = 5.0
+_TAIL_BYTES = 256 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _POLL_S = 0.1
 _SAY_EVERY_S = 15.0
-_HEALTH_TIMEOUT_S = 5.0
 # A server that is still loading answers 503, 429 or 404; these say that it never will generate.
 _REFUSALS = (200, 400, 401, 403, 422, 500)
 _REFUSING_S = 30.0
@@ -35,8 +45,8 @@ _KILLED = "signal 9 is how a system ends a process when memory runs out, and how
 class Server:
     """A started server, not yet known to be ready.
 
-    `process` tells how it ended; for a server in a container it is docker's client. `container_pid` is the
-    container's first process, None if Docker runs it out of our sight. `cause` is asked when the server has
+    `process` tells how it ended; for a server in a container it is docker's client. `pid` is the root of
+    the processes that serve, None if Docker runs it out of our sight. `cause` is asked when the server has
     ended, and returns a clause on what else is known of why. `argv` is what was run, docker's part included.
     """
 
@@ -45,25 +55,9 @@ class Server:
     log_path: Path
     hints: tuple[Hint, ...]
     process: Supervised
-    argv: tuple[str, ...] = ()
-    container_pid: int | None = None
-    cause: Callable[[], str | None] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Return the root of the processes that serve; None if they cannot be seen."""
-        return self.container_pid if isinstance(self.spec, ContainerSpec) else self.process.pid
-
-
-@dataclass(frozen=True)
-class Startup:
-    """The instants of a start: ready_path answered 200; the first token of the first good generation; its
-    end; the first token of the generation after it, which meets nothing that is done only once."""
-
-    listening_ns: int
-    first_token_ns: int | None
-    ready_ns: int
-    steady_token_ns: int | None
+    argv: tuple[str, ...]
+    pid: int | None
+    cause: Callable[[], str | None] = lambda: None
 
 
 def free_port() -> int:
@@ -102,13 +96,16 @@ def running_server(
             process = stack.enter_context(running)
         except OSError as error:
             raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
-        yield Server(engine, spec, log_path, tuple(hints), process, spec.argv)
+        yield Server(engine, spec, log_path, tuple(hints), process, spec.argv, process.pid)
 
 
 def wait_ready(
     server: Server, timeout_s: float, on_wait: Callable[[float, str], None] | None = None
-) -> Startup:
+) -> dict[str, int]:
     """Block until the server has answered ready_path with 200 and then two real generations.
+
+    Return the instants of `listening` (it answered), `first_token` (of the first good generation), `ready`
+    (its end) and `steady_token` (of the next, which meets nothing that is done only once).
 
     `on_wait` hears every 15 s how long it has been and what is missing. Raises ServerError if the server
     exits first, if it listens and answers each generation with an error for _REFUSING_S, or when timeout_s
@@ -120,7 +117,7 @@ def wait_ready(
     while True:
         left_s = max(_POLL_S, timeout_s - _age_s(server))
         if listening_ns is None:
-            url, limit_s = probe.root_of(spec.base_url) + spec.ready_path, min(_HEALTH_TIMEOUT_S, left_s)
+            url, limit_s = probe.root_of(spec.base_url) + spec.ready_path, min(5.0, left_s)
             answer = probe.request("GET", url, timeout_s=limit_s)
             problem = f"{spec.ready_path} {answer}"
             listening_ns = time.monotonic_ns() if answer.status == 200 else None
@@ -131,7 +128,13 @@ def wait_ready(
                 left_s = max(_POLL_S, timeout_s - _age_s(server))
                 steady = probe.generate(spec.base_url, spec.served_model, timeout_s=left_s)
                 check_alive(server, ", after its first generation")
-                return Startup(listening_ns, generation.first_token_ns, ready_ns, steady.first_token_ns)
+                seen = {
+                    "listening": listening_ns,
+                    "first_token": generation.first_token_ns,
+                    "ready": ready_ns,
+                    "steady_token": steady.first_token_ns,
+                }
+                return {name: t_ns for name, t_ns in seen.items() if t_ns is not None}
             problem = f"{spec.ready_path} answered 200, {generation.problem}"
             is_refusal = generation.status in _REFUSALS
             refusing_s = (refusing_s or _age_s(server)) if is_refusal else None
@@ -153,8 +156,7 @@ def check_alive(server: Server, when: str = "") -> None:
         how = f"exited with code {code}"
         if code < 0:
             how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        cause = server.cause() if server.cause else None
-        known = f" ({cause})" if cause else ""
+        known = f" ({cause})" if (cause := server.cause()) else ""
         advice = [_KILLED] if code == -signal.SIGKILL else []
         raise _failure(server, f"{how} after {_age_s(server):.1f} s{known}{when}", advice)
 
@@ -170,3 +172,107 @@ def _failure(server: Server, what: str, advice: Sequence[str] = ()) -> ServerErr
 
 def _age_s(server: Server) -> float:
     return (time.monotonic_ns() - server.process.spawned_ns) / 1e9
+
+
+# --- the log
+
+
+class Stages:
+    """The steps that a log has told of so far; who looks calls `on_stage` with the name of each."""
+
+    def __init__(
+        self, log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+    ) -> None:
+        self._path = log_path
+        self._on_stage = on_stage
+        self._patterns = {stage.name: re.compile(stage.pattern) for stage in stages}
+        self._reached: dict[str, int] = {}
+        self._offset = 0
+        self._rest = b""
+        self._lock = threading.Lock()
+
+    @property
+    def reached(self) -> dict[str, int]:
+        """Return the instants of the stages so far, 0.02 s late at most. `process_up`: the first line."""
+        return dict(self._reached)
+
+    def look(self) -> None:
+        """Read what was added to the log since the last look. A log that is not there yet is empty."""
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            added = _bytes_from(self._path, self._offset)
+            self._offset += len(added)
+            # A progress bar's states end with a carriage return.
+            *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
+            told = [PROCESS_UP] if added else []
+            for line in lines:
+                text = _ESCAPES.sub("", line.decode(errors="replace"))
+                told += [name for name, pattern in self._patterns.items() if pattern.search(text)]
+            for name in told:
+                if name not in self._reached:
+                    self._reached[name] = now_ns
+                    self._on_stage(name)
+
+
+@contextmanager
+def watched_stages(
+    log_path: Path, stages: Sequence[Stage], on_stage: Callable[[str], None] = lambda name: None
+) -> Iterator[Stages]:
+    """Look every 0.02 s while the block runs, until all stages are reached, and once more at its end.
+
+    `on_stage` is called from a thread of its own, in order, so that it delays no instant. Leaving the block
+    waits for it, for up to some seconds.
+    """
+    told = SimpleQueue[str | None]()
+    watched = Stages(log_path, stages, told.put)
+    over = threading.Event()
+
+    def look_on() -> None:
+        while not over.wait(_LOOK_S) and len(watched.reached) <= len(stages):
+            watched.look()
+        watched.look()
+
+    def tell() -> None:
+        while (name := told.get()) is not None:
+            on_stage(name)
+
+    looking, telling = quiet_thread(look_on, "stages"), quiet_thread(tell, "stages told")
+    try:
+        yield watched
+    finally:
+        over.set()
+        looking.join(_JOIN_LIMIT_S)
+        told.put(None)
+        telling.join(_JOIN_LIMIT_S)
+
+
+def log_tail(path: Path, lines: int = 20) -> str:
+    """Return the last lines of a log without terminal colours, nothing if there is no log."""
+    return "\n".join(_end_of(path).splitlines()[-lines:])
+
+
+def telling_line(tail: str) -> str:
+    """Return the last line that names an error, else the last: warnings may come after the error."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line for line in lines if _NAMES_ERROR.search(line)]
+    return next(reversed(errors or lines), "(empty)")[:300]
+
+
+def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
+    """Return the remedies of the hints whose pattern is in the end of the log, each once."""
+    text = _end_of(path)
+    return list(dict.fromkeys(hint.remedy for hint in hints if re.search(hint.pattern, text, re.MULTILINE)))
+
+
+def _end_of(path: Path) -> str:
+    return _ESCAPES.sub("", _bytes_from(path, -_TAIL_BYTES).decode(errors="replace"))
+
+
+def _bytes_from(path: Path, offset: int) -> bytes:
+    """Read a log from an offset on, which counts from its end if it is negative. No log is an empty one."""
+    try:
+        with path.open("rb") as log:
+            log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))
+            return log.read()
+    except FileNotFoundError:
+        return b""

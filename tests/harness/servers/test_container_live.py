@@ -130,7 +130,7 @@ def test_llama_cpp_serves_the_default_model_from_its_image(
     with started(tmp_path, spec) as server:
         wait_ready(server, 120)
         # Not docker's client: memory is measured from here.
-        assert server.pid == server.container_pid != server.process.pid
+        assert server.pid not in (None, server.process.pid)
         [served] = psutil.Process(server.pid).children()
         assert served.exe().endswith("llama-server")
         assert served.uids().real == 10001
