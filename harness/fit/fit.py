@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import inf
 from typing import Literal
 
 from engines import ENGINES, QUANTIZATIONS
@@ -11,7 +10,7 @@ from harness.contracts import Deployment, InstallSpec, KnownFacts, MemoryNeed, R
 from harness.errors import UserError
 from harness.plan import plan
 from harness.plan.candidates import candidates
-from harness.plan.terms import FITS_SHARE, SHARES, Device, largest, need_of, shared_bytes
+from harness.plan.terms import FITS_SHARE, SHARES, Device, largest, need_of, needed_bytes, shared_bytes
 from harness.sampling import environment, gpu
 from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
@@ -107,18 +106,16 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     here without them.
     """
     found = gpu.devices()
-    is_here = not isinstance(found, Reason)
-    if given_bytes is not None and device in ("auto", "cpu"):
-        is_meant = is_here or device == "cpu"
-        meant = "" if is_meant else ", of a GPU that is not here; device=cpu means the CPU"
-        return Memory("cpu" if device == "cpu" else "cuda", given_bytes, None, f"as given{meant}")
-    if given_bytes is not None:
+    lack = found.text if isinstance(found, Reason) and device == "auto" else None
+    if given_bytes is not None and device not in ("auto", "cpu"):
         return Memory("cuda", given_bytes, len(gpu.listed(device)), "as given")
-    if device == "cpu" or (device == "auto" and not is_here):
-        why = f"; {found.text}" if isinstance(found, Reason) and device == "auto" else ""
+    if given_bytes is not None:
+        meant = ", of a GPU that is not here; device=cpu means the CPU" if lack else ""
+        return Memory("cpu" if device == "cpu" else "cuda", given_bytes, None, f"as given{meant}")
+    if device == "cpu" or lack:
         size_bytes = environment.machine_facts()["memory_bytes"]
         assert isinstance(size_bytes, int)
-        return Memory("cpu", size_bytes, None, f"this machine's{why}")
+        return Memory("cpu", size_bytes, None, f"this machine's; {lack}" if lack else "this machine's")
     indices = (0,) if device == "auto" else gpu.select(device)
     least_bytes = gpu.smallest_bytes(indices)
     if least_bytes is None or isinstance(found, Reason):
@@ -267,17 +264,14 @@ class _Question:
         # The plan fills them for all fairness but stock.
         context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
-        def needed_bytes(users: int, context: int) -> float:
-            tokens = users * context
-            filled = replace(
-                terms, context_length=context, concurrent_sequences=users, kv_cache_tokens=tokens
-            )
-            need = need_of(replace(deployment, terms=filled), facts, self.memory.device)
-            return inf if isinstance(need, Reason) else need.total_bytes
+        def needed(users: int, context: int) -> float:
+            filled = {"context_length": context, "concurrent_sequences": users}
+            device, tokens = self.memory.device, users * context
+            return needed_bytes(deployment, facts, device, **filled, kv_cache_tokens=tokens)
 
-        most = largest(1, MOST_USERS, lambda each: needed_bytes(each, context) <= limit_bytes) or 0
+        most = largest(1, MOST_USERS, lambda each: needed(each, context) <= limit_bytes) or 0
         longest = largest(
-            _LEAST_CONTEXT, facts.context_length, lambda each: needed_bytes(users, each) <= limit_bytes
+            _LEAST_CONTEXT, facts.context_length, lambda each: needed(users, each) <= limit_bytes
         )
-        is_serial = needed_bytes(1, context) == needed_bytes(2, context)
+        is_serial = needed(1, context) == needed(2, context)
         return (None if is_serial and most else most), longest

@@ -111,22 +111,22 @@ def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]
     not be confused.
     """
     engine, terms = ENGINES[deployment.engine], deployment.terms
-    words = [engine.name]
-    if len(settings.models) > 1 and deployment.model != NO_QUANTIZATION:
-        names = [Path(model).name for model in settings.models]
-        name = Path(deployment.model).name
-        words.append(name if names.count(name) == 1 else deployment.model)
-    if deployment.quantization != NO_QUANTIZATION:
-        words.append(deployment.quantization)
+    names = [Path(model).name for model in settings.models]
+    model = Path(deployment.model).name if deployment.model != NO_QUANTIZATION and len(names) > 1 else ""
     program = getattr(deployment.options, "program", None)
-    if program not in (None, engine.programs[0]) and f"{engine.name}.program" not in varied:
-        words.append(Path(program).name)
-    is_usual = terms.launcher in engine.launchers[:1]
-    if terms.launcher and not is_usual and "engine.launcher" not in varied:
-        words.append(terms.launcher)
-    if terms.fairness != "matched" and "engine.fairness" not in varied:
-        words.append(terms.fairness)
-    return " ".join([*words, *(f"{key.rpartition('.')[2]}={value}" for key, value in varied.items())])
+    unusual = {
+        f"{engine.name}.program": Path(program).name if program not in (None, engine.programs[0]) else "",
+        "engine.launcher": terms.launcher if terms.launcher not in engine.launchers[:1] else "",
+        "engine.fairness": terms.fairness if terms.fairness != "matched" else "",
+    }
+    words = [
+        engine.name,
+        model if names.count(model) < 2 else deployment.model,
+        deployment.quantization if deployment.quantization != NO_QUANTIZATION else "",
+        *(word for key, word in unusual.items() if key not in varied),
+        *(f"{key.rpartition('.')[2]}={value}" for key, value in varied.items()),
+    ]
+    return " ".join(filter(None, words))
 
 
 def check_heeded(settings: Settings, candidates: Sequence[Deployment]) -> None:

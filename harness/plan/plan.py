@@ -153,15 +153,13 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
     """Return the cells of a start in the order of measuring; their seeds come from the settings alone."""
     traffic = [_traffic(load) for load in settings.loads]
     asked = [
-        (scenario, load, cell_seed(settings.seed, scenario, load, repeat, traffic[:at].count(traffic[at])))
+        (scenario, load, repeat, cell_seed(settings.seed, scenario, load, repeat, traffic[:at].count(kind)))
         for scenario in settings.scenarios
-        for at, load in enumerate(settings.loads)
+        for at, (load, kind) in enumerate(zip(settings.loads, traffic, strict=True))
     ]
-    order = cell_order(settings.seed, repeat, len(asked))
-    return [
-        PlannedCell(next(numbers), scenario, load, repeat, seed)
-        for scenario, load, seed in (asked[at] for at in order)
-    ]
+    # The same order for every deployment of a block, so that those which are compared were measured alike.
+    order = _shuffled(asked, Random(f"{settings.seed}|cells|{repeat}"))
+    return [PlannedCell(next(numbers), *each) for each in order]
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
@@ -176,7 +174,6 @@ def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, 
 
 
 def _traffic(load: Load) -> str:
-    """Return what tells one kind and size of traffic from another."""
     if load.kind == "trace":
         return "trace"
     if load.kind == "open":
@@ -235,14 +232,6 @@ def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
     names = _shuffled(range(count), rng)
     drawn = [row for pair in _shuffled(pairs, rng) for row in _shuffled(pair, rng)]
     return tuple(names[item] for item in drawn[place])
-
-
-def cell_order(run_seed: int, repeat: int, count: int) -> list[int]:
-    """Return a random order of the cells of a start, as places in the order asked for.
-
-    It is the same for every deployment of a block, so that those which are compared were measured alike.
-    """
-    return _shuffled(range(count), Random(f"{run_seed}|cells|{repeat}"))
 
 
 def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:

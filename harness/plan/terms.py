@@ -8,9 +8,9 @@ and what a model's shape is are handed in.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate, islice
-from math import ceil
+from math import ceil, inf
 from random import Random
 from typing import Literal
 
@@ -77,7 +77,9 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     else:
         assert load.rate_per_s is not None
         found = _first(scenario, Random(0), _LOOKED_AT)
-        each_s = sum(map(_duration_s, found)) / len(found)
+        turns = [turn for conversation in found for turn in conversation.turns]
+        all_s = sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in turns)
+        each_s = all_s / len(found)
         count = ceil(load.rate_per_s * each_s)
         why = f"load.rate={load.rate_per_s:g}/s x {each_s:.3g} s, a conversation of {scenario.name} {pace}"
     kept = min(max(count, FEWEST), MOST)
@@ -87,10 +89,6 @@ def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
 
 def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversation]:
     return list(islice(SCENARIOS[scenario.name].conversations(scenario.options, rng), count))
-
-
-def _duration_s(conversation: Conversation) -> float:
-    return sum(turn.max_tokens / ANSWER_TOKENS_PER_S + turn.think_time_s for turn in conversation.turns)
 
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
@@ -193,6 +191,13 @@ def need_of(deployment: Deployment, facts: ModelFacts, device: Device) -> Memory
     return rest if isinstance(rest, Reason) else replace(rest, weights_bytes=size_bytes)
 
 
+def needed_bytes(deployment: Deployment, facts: ModelFacts, device: Device, **terms: int) -> float:
+    """Return what a deployment takes with these common terms, infinity where that is not known."""
+    changed = replace(deployment, terms=replace(deployment.terms, **terms))  # type: ignore[arg-type]
+    need = need_of(changed, facts, device)
+    return inf if isinstance(need, Reason) else need.total_bytes
+
+
 def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
     """Return StartRecord.memory_expected; empty where nothing can be said.
 
@@ -290,19 +295,13 @@ def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | 
     wanted = deployment.terms.kv_cache_tokens or 0
     context = deployment.terms.context_length or wanted
     limit_bytes = _limit_bytes(deployment, device_bytes)
-
-    def holds(tokens: int) -> bool:
-        terms = replace(deployment.terms, kv_cache_tokens=tokens)
-        need = need_of(replace(deployment, terms=terms), facts, "cuda")
-        return not isinstance(need, Reason) and need.total_bytes <= limit_bytes
-
-    most = largest(context, wanted, holds)
+    needed = partial(needed_bytes, deployment, facts, "cuda")
+    most = largest(context, wanted, lambda tokens: needed(kv_cache_tokens=tokens) <= limit_bytes)
     if most is None:
         return Reason(f"{deployment.label} does not hold one conversation, or it is not known what it takes")
     return most if most == wanted else max(context, most // _BLOCK_TOKENS * _BLOCK_TOKENS)
 
 
 def _limit_bytes(deployment: Deployment, device_bytes: int) -> float:
-    """Return how much of its devices a deployment may take."""
     share = getattr(deployment.options, SHARES.get(deployment.engine, ""), None)
     return shared_bytes(deployment, device_bytes) * min(share or FITS_SHARE, FITS_SHARE)

@@ -168,16 +168,16 @@ class Guard:
     def _device_causes(self, seen: Seen) -> Iterator[Cause]:
         for device in self._devices:
             rows = [row for row in seen.device if row.device == device]
+            tells = [row.used_bytes is not None for row in rows]
+            if any(tells):
+                self._told.add(device)
             if not rows:
                 yield "device_lost", f"device {device} gave no sample"
-                continue
-            if any(row.used_bytes is not None for row in rows):
-                self._told.add(device)
-            if device in self._told and all(row.used_bytes is None for row in rows[-_LOST_AFTER:]):
+            elif device in self._told and not any(tells[-_LOST_AFTER:]):
                 yield "device_lost", f"device {device} no longer tells its memory"
-                continue
-            yield from others_on(device, rows)
-            yield from throttled(device, rows)
+            else:
+                yield from others_on(device, rows)
+                yield from throttled(device, rows)
 
     def _findings(
         self, causes: Iterable[Cause], when: Literal["before", "during"]

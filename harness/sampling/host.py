@@ -86,7 +86,7 @@ class HostReader:
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree
         self._lock = threading.Lock()
-        self._times = (0.0, 0.0, 0.0)
+        self._is_first = True
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
 
@@ -118,18 +118,13 @@ class HostReader:
         ]
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen, None if no time has passed; stolen also if the system does not count it."""
-        times = psutil.cpu_times()
-        idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None)
-        # Linux counts a guest's time in `user` as well.
-        total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        before_idle_s, before_stolen_s, before_s = self._times
-        self._times = (idle_s, stolen_s or 0.0, total_s)
-        passed_s = total_s - before_s
-        if not before_s or passed_s <= 0:
+        """Return busy and stolen since this thread asked last, None at first, and if no time has passed."""
+        times = psutil.cpu_times_percent()
+        is_first, self._is_first = self._is_first, False
+        if is_first or not sum(times):
             return None, None
-        stolen_pct = None if stolen_s is None else 100.0 * (stolen_s - before_stolen_s) / passed_s
-        return max(0.0, 100.0 * (1.0 - (idle_s - before_idle_s) / passed_s)), stolen_pct
+        idle_pct = times.idle + getattr(times, "iowait", 0.0)
+        return max(0.0, 100.0 - idle_pct), getattr(times, "steal", None)
 
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:

@@ -66,10 +66,6 @@ class ProcessTree:
         self._most: _Counters = (0.0, 0, 0)
         self._look_due_s = 0.0
 
-    def pids(self) -> set[int]:
-        """Return the members as last seen. Cheap."""
-        return set(self._members)
-
     def among(self, pids: set[int]) -> set[int] | None:
         """Return those of the pids that are members, or were: a driver lists a process for a moment longer
         than it lives. None for a tree without a pid."""
@@ -87,7 +83,24 @@ class ProcessTree:
         with self._lock:
             if time.monotonic() >= self._look_due_s:
                 self._look()
-            return self._read_members()
+            alive = {
+                pid: reading
+                for pid, reading in _read(self._members)
+                if not reading.is_zombie and self._members[pid] in (None, reading.started)
+            }
+            self._last |= {(pid, reading.started): reading for pid, reading in alive.items()}
+            self._members = {pid: reading.started for pid, reading in alive.items()}
+            if not alive:
+                return TreeReading(processes=0)
+            cpu_s, minor_faults, major_faults = self._most = self._counted(alive.values())
+        return TreeReading(
+            processes=len(alive),
+            rss_bytes=sum(reading.rss_bytes for reading in alive.values()),
+            threads=sum(reading.threads for reading in alive.values()),
+            cpu_s=cpu_s,
+            minor_faults=minor_faults if _IS_LINUX else None,
+            major_faults=major_faults if _IS_LINUX else None,
+        )
 
     def pss_bytes(self) -> int | Reason | None:
         """Read the memory with what is shared counted once, in about 10 ms per GiB.
@@ -97,7 +110,7 @@ class ProcessTree:
         if not _IS_LINUX:
             return Reason("this system does not tell PSS")
         sizes = []
-        for pid in self.pids():
+        for pid in list(self._members):
             try:
                 sizes.append(int(psutil.Process(pid).memory_full_info().pss))
             except psutil.AccessDenied:
@@ -117,26 +130,6 @@ class ProcessTree:
         self._strangers |= born.keys() - members.keys()
         self._ever |= members.keys()
         self._members = members
-
-    def _read_members(self) -> TreeReading:
-        alive = {
-            pid: reading
-            for pid, reading in _read(self._members)
-            if not reading.is_zombie and self._members[pid] in (None, reading.started)
-        }
-        self._last |= {(pid, reading.started): reading for pid, reading in alive.items()}
-        self._members = {pid: reading.started for pid, reading in alive.items()}
-        if not alive:
-            return TreeReading(processes=0)
-        cpu_s, minor_faults, major_faults = self._most = self._counted(alive.values())
-        return TreeReading(
-            processes=len(alive),
-            rss_bytes=sum(reading.rss_bytes for reading in alive.values()),
-            threads=sum(reading.threads for reading in alive.values()),
-            cpu_s=cpu_s,
-            minor_faults=minor_faults if _IS_LINUX else None,
-            major_faults=major_faults if _IS_LINUX else None,
-        )
 
     def _counted(self, alive: Iterable[_Reading]) -> _Counters:
         """Return what the tree has used so far.
@@ -159,7 +152,6 @@ def _added(counters: Iterable[_Counters]) -> list[float]:
 
 
 def _read(pids: Iterable[int]) -> Iterator[tuple[int, _Reading]]:
-    """Read what each process is and uses, without those that have gone."""
     for pid in pids:
         with suppress(psutil.Error, OSError, ValueError):
             yield pid, _read_process(pid) if _IS_LINUX else _read_portable(psutil.Process(pid))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any, Generic, Literal, Self, TypeVar
@@ -212,17 +213,12 @@ class Memory:
         """
         deadline = time.monotonic() + timeout_s
         most_bytes = baseline_bytes + tolerance_bytes(baseline_bytes)
-        while (used_bytes := self._used_bytes()) is not None:
-            if used_bytes <= most_bytes or time.monotonic() >= deadline:
-                return used_bytes <= most_bytes, used_bytes
-            time.sleep(0.1)
+        with suppress(UserError):
+            while (used_bytes := total(use.used_bytes for use in self.read())) is not None:
+                if used_bytes <= most_bytes or time.monotonic() >= deadline:
+                    return used_bytes <= most_bytes, used_bytes
+                time.sleep(0.1)
         return False, None
-
-    def _used_bytes(self) -> int | None:
-        try:
-            return total(use.used_bytes for use in self.read())
-        except UserError:
-            return None
 
 
 def tolerance_bytes(baseline_bytes: int) -> int:

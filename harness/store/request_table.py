@@ -76,8 +76,6 @@ CountTokens = Callable[[Sequence[str]], list[int]]
 
 
 class _Sent(msgspec.Struct):
-    """The part of a row that orders it."""
-
     scheduled_ns: int
     sent_ns: int | None
 
@@ -188,7 +186,6 @@ def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[
 
 
 def _batches(path: Path) -> Iterator[list[bytes]]:
-    """Yield the file's lines in the order of sending, some thousand at a time."""
     if not path.is_file():
         return
     # Not mapped: pages of a mapped file that were touched once would count as this process's memory.

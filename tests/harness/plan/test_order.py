@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from harness.plan.plan import cell_order, deployment_order
+from harness.plan.plan import deployment_order
 
 
 def blocks_in_cycle(count: int) -> int:
@@ -65,7 +65,6 @@ def test_the_order_of_a_block_is_what_it_was_in_earlier_runs() -> None:
     """A recorded order: another one would refuse to resume every run that was begun before."""
     orders = [deployment_order(1, 3, block) for block in range(6)]
     assert orders == [(2, 1, 0), (0, 1, 2), (2, 0, 1), (1, 0, 2), (1, 2, 0), (0, 2, 1)]
-    assert cell_order(1, 0, 5) == [2, 4, 3, 1, 0]
 
 
 def test_cycles_and_seeds_have_orders_of_their_own() -> None:
@@ -75,13 +74,4 @@ def test_cycles_and_seeds_have_orders_of_their_own() -> None:
 
 def test_no_deployment_is_first_by_being_named_first() -> None:
     first = Counter(deployment_order(seed, 4, 0)[0] for seed in range(400))
-    assert all(60 < first[item] < 140 for item in range(4)), first
-
-
-def test_cells_are_ordered_at_random_in_each_block() -> None:
-    orders = [cell_order(1, repeat, 6) for repeat in range(20)]
-    assert all(sorted(order) == list(range(6)) for order in orders)
-    assert len(set(map(tuple, orders))) == 20
-    assert cell_order(2, 0, 6) != orders[0]
-    first = Counter(cell_order(seed, 0, 4)[0] for seed in range(400))
     assert all(60 < first[item] < 140 for item in range(4)), first

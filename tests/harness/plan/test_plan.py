@@ -59,6 +59,11 @@ def test_cells_of_a_block_are_shuffled_alike_for_all_deployments() -> None:
     assert {tuple(sorted(order)) for order in orders} == {loads}
 
 
+def test_the_order_of_cells_is_what_it_was_in_earlier_runs() -> None:
+    [start] = made("engine=reference", "seed=1", "load.concurrency=1,2,3,4,5", "repeats=1").starts
+    assert [cell.load.concurrency for cell in start.cells] == [3, 5, 4, 2, 1]
+
+
 def test_the_order_of_cells_changes_no_seed() -> None:
     """Of loads with one traffic the first asked for has place 0, wherever it is measured."""
     words = ("engine=reference", "load.concurrency=4", "load.duration=5s,9s,7s", "repeats=8")
