@@ -5,8 +5,6 @@ from collections.abc import Callable
 from reports.data.run import Run
 from reports.page.charts import Section
 from reports.page.sections import (
-    anatomy,
-    bounds,
     client,
     decision,
     distrust,
@@ -23,15 +21,14 @@ from reports.page.sections import (
     pareto,
     rerun,
     search,
-    serving,
     skipped,
-    startup,
     steadiness,
     summary,
     throughput,
     timeline,
     turns,
     verdicts,
+    why,
 )
 
 # id of the section: its name in the navigation, and what makes it
@@ -45,14 +42,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Run], Section | None]]] = {
     "timeline": ("Timeline", timeline.section),
     "throughput": ("Throughput", throughput.section),
     "search": ("Service levels", search.section),
-    "bounds": ("Why", bounds.section),
     "memory": ("Memory", memory.section),
-    "anatomy": ("Anatomy", anatomy.section),
     "turns": ("Turns and cache", turns.section),
     "pareto": ("Trade-offs", pareto.section),
-    "energy": ("Energy", energy.section),
-    "startup": ("Start-up", startup.section),
-    "serving": ("Servers", serving.section),
+    "energy": ("Cost and energy", energy.section),
+    "why": ("Why", why.section),
     "fairness": ("Fairness", fairness.section),
     "distrust": ("Checks", distrust.section),
     "steadiness": ("Steadiness", steadiness.section),
