@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from harness.store.store import StartRecord
-from reports.data.launches import start_title
-from reports.data.memory_samples import Memory, memory_over_time
 from reports.data.run import Run
+from reports.data.starts import Memory, memory_over_time, start_title
 from reports.measures.anatomy import (
     GRAPHS,
     KV_CACHE,
@@ -18,11 +17,14 @@ from reports.measures.anatomy import (
     REST,
     WEIGHTS,
     WORKSPACE,
+    alike,
     anatomies,
+    mean,
+    mean_size,
+    mean_total,
+    shared_reasons,
 )
-from reports.measures.anatomy_means import alike, mean, mean_size, mean_total
-from reports.measures.equal_work import work_of
-from reports.measures.memory_notes import shared_reasons
+from reports.measures.over_starts import aggregate
 from reports.measures.written import number, several, span_text
 from reports.page.charts import Chart, Section, axis, figure, grid
 from reports.page.looks import Look, looks, named
@@ -42,9 +44,8 @@ from reports.page.sections.memory_tables import (
 )
 from reports.page.sections.startup import startup_parts
 from reports.page.stacked_bars import Bar, Fill, key, stacked_bars
-from reports.verdicts.decision import by_pairs, needed_by_start, over_starts
+from reports.verdicts.decisions import decisions_of
 from reports.words.said import capital
-from reports.words.titles import leader
 
 _FILLS = {
     "weights": Fill("--s-1"),
@@ -60,6 +61,7 @@ _FILLS = {
 _MUCH_SHARE, _AHEAD_SHARE = 0.1, 0.05
 # Room above the highest sample, for its label.
 _HEADROOM = 1.18
+_PEAK = "memory_peak_bytes"
 _MARKED = {"weights_loaded": "weights loaded", "engine_ready": "engine ready"}
 # Lines nearer to each other than this share of the axis have one label.
 _NEAR_SHARE = 0.04
@@ -94,7 +96,7 @@ def _anatomy_parts(run: Run) -> tuple[list[Html], list[Chart]]:
         return [], []
     # What is marked is said of the work that was done, not of memory.
     shown = {name: named(replace(looks(run)[name], marks=())) for name in found}
-    finding, quantity = _least(run, found), "Memory at its highest, by what it is for, GiB"
+    finding, quantity = _least(run), "Memory at its highest, by what it is for, GiB"
     bars = [
         Bar(name, _said(each), Of(name), _pieces(each), [(_of(a.record), a.total_bytes * GIB) for a in each])
         for name, each in found.items()
@@ -170,18 +172,14 @@ def _with_all_loads(found: Found) -> list[str]:
     return [name for name in loads if loads[name] == everything]
 
 
-def _least(run: Run, found: Found) -> str | None:
-    """Return who is proven to need less than every other, where all are known and compare."""
-    by_start = needed_by_start(found, list(run.deployments))
-    models = {deployment.model for deployment in run.deployments.values()}
-    kinds = {each.is_host for starts in found.values() for each in starts}
-    if not by_start or work_of(run).unlike or len(models) > 1 or len(kinds) > 1:
-        return None
-    first = leader(list(by_start), by_pairs(run, by_start, None))
-    if first is None:
-        return None
-    needed = over_starts(list(by_start[first].values()))
-    return f"{first} needs the least: {gib(needed.mean)} GiB {span_text('memory_peak_bytes', needed)}"
+def _least(run: Run) -> str | None:
+    """Return which deployment holds the least, where that is decided."""
+    for made in decisions_of(run):
+        for group in made.groups:
+            if made.leaders.get(_PEAK) == group.deployment:
+                held = aggregate(run, group, _PEAK)
+                return f"{group.deployment} holds the least: {gib(held.mean)} GiB {span_text(_PEAK, held)}"
+    return None
 
 
 # --- over time -------------------------------------------------------------------------------------

@@ -18,8 +18,12 @@ from reports.measures.anatomy import (
     WORKSPACE,
     Anatomy,
     Part,
+    expectations,
+    mean,
+    mean_part,
+    mean_size,
+    mean_total,
 )
-from reports.measures.anatomy_means import expectations, mean, mean_part, mean_size, mean_total
 from reports.measures.written import NOTHING, number
 from reports.page.markup import Html, Of, Row, details, note
 from reports.page.sections.listed import Cell, Columns, below, filled, listed

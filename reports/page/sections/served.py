@@ -6,8 +6,7 @@ from functools import partial
 from harness.contracts import ServerTerm
 from harness.store.store import StartRecord
 from reports.data.cells import Group
-from reports.data.device_windows import Counted, DeviceWindows, device_windows
-from reports.data.processor import foreign_share, group_cores
+from reports.data.machine import Counted, DeviceWindows, device_windows, foreign_share, group_cores
 from reports.data.run import Run
 from reports.data.served import mean_gauge, never_told, pooled, samples_of, total
 from reports.measures.written import NOTHING, number, several

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.checks.bounding.bound_evidence import KV_FULL_SHARE
-from reports.checks.bounding.bound_rules import BUSY_SHARE, MOST
-from reports.checks.bounding.bounds import Bound, bound_of
+from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.anatomy import WEIGHTS, anatomies
-from reports.measures.anatomy_means import alike, mean_size
+from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number
