@@ -15,8 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Speed": ("frontier", "latency", "paired", "timeline", "throughput", "search"),
     "Memory": ("memory", "turns"),
     "Cost": ("pareto", "energy", "why"),
-    "Trust": ("fairness", "distrust", "steadiness", "client", "guard", "errors", "skipped"),
-    "Run": ("environment", "method", "rerun"),
+    "Trust": ("trust",),
 }
 _FILTERS = {"deployment": "all deployments", "load": "all loads", "turn": "all turns"}
 

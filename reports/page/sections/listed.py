@@ -25,10 +25,20 @@ def listed(
     """
     if not things:
         return []
-    names, rows = filled(columns, things, of)
-    whole = table(names, rows, class_, title)
     said = [paragraph(note) if isinstance(note, str) else note] if note else []
-    return [tag("h3", title), *said, whole if len(rows) <= OPEN_ROWS else details("Table", whole)]
+    whole = plainly(title, columns, things, of, class_)
+    return [tag("h3", title), *said, whole if len(things) <= OPEN_ROWS else details("Table", whole)]
+
+
+def plainly(
+    name: str,
+    columns: Columns[T],
+    things: Sequence[T],
+    of: Callable[[T], Of] = lambda _: Of(),
+    class_: str = "plain loads",
+) -> Html:
+    """Return the table alone; `name` is heard by who cannot see it."""
+    return table(*filled(columns, things, of), class_, name)
 
 
 def filled(
@@ -42,6 +52,12 @@ def filled(
     return list(kept), [
         Row([column[at] for column in kept.values()], of(thing)) for at, thing in enumerate(things)
     ]
+
+
+def fold(id_: str, title: str, claim: str, *content: Html | str) -> Html:
+    """Return a part of a section that shows its title and what it comes to until it is opened."""
+    head = tag("summary", tag("b", title), f": {claim}")
+    return tag("details", head, *content, id=id_, class_="part")
 
 
 def below(main: Html | str, *said: str) -> Html:
