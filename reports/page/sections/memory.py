@@ -25,7 +25,7 @@ from reports.measures.anatomy import (
     shared_reasons,
 )
 from reports.measures.over_starts import aggregate
-from reports.measures.written import number, several, span_text
+from reports.measures.written import number, plural, several, span_text
 from reports.page.charts import Chart, Section, axis, figure, grid
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, note, paragraph, tag
@@ -110,7 +110,7 @@ def _anatomy_parts(run: Run) -> tuple[list[Html], list[Chart]]:
     left_out = [a.record.name for each in anatomies(run).values() for a in alike(each)[1]]
     said = f" Left out, as other cells were measured on them: {', '.join(left_out)}." if left_out else ""
     about = paragraph(
-        f"{capital(whats)}: means over {sum(map(len, found.values()))} starts. Needed: with the KV cache "
+        f"{capital(whats)}: means over {plural(sum(map(len, found.values())), 'start')}. Needed: with the KV cache "
         f"that requests held at once instead of the one reserved.{said}"
     )
     tables = [*expected_parts(found, shown), *kv_parts(found, shown), *stages_parts(found, shown)]
