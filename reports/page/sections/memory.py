@@ -110,8 +110,8 @@ def _anatomy_parts(run: Run) -> tuple[list[Html], list[Chart]]:
     left_out = [a.record.name for each in anatomies(run).values() for a in alike(each)[1]]
     said = f" Left out, as other cells were measured on them: {', '.join(left_out)}." if left_out else ""
     about = paragraph(
-        f"{capital(whats)}: means over {plural(sum(map(len, found.values())), 'start')}. Needed: with the KV cache "
-        f"that requests held at once instead of the one reserved.{said}"
+        f"{capital(whats)}: means over {plural(sum(map(len, found.values())), 'start')}. Needed: with the "
+        f"KV cache that requests held at once instead of the one reserved.{said}"
     )
     tables = [*expected_parts(found, shown), *kv_parts(found, shown), *stages_parts(found, shown)]
     return [about, key(chart, _FILLS), figure(chart), SOURCES, *tables], [chart]
