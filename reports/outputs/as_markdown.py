@@ -21,6 +21,8 @@ from reports.words.said import clipped
 from reports.words.verdict_words import family_text, margin_text
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
+# Of several scenarios and models.
+_ANSWERS_AT_MOST = 8
 _LENGTH_AT_MOST = 60_000
 _LINE_AT_MOST = 20_000
 _CUT = "\n\nThe rest is left out: a comment has no room for it.\n"
@@ -79,9 +81,12 @@ def _cut(text: str) -> str:
 
 def _top(run: Run) -> Iterator[str]:
     yield f"### {gfm.plain(question(run))}"
-    for said in answers_of(run):
+    answers = answers_of(run)
+    for said in answers[:_ANSWERS_AT_MOST]:
         rest = " ".join(filter(None, (said.text, said.unless, said.note)))
         yield from ("", f"**{gfm.plain(said.lead)}.** {gfm.plain(rest)}")
+    if len(answers) > _ANSWERS_AT_MOST:
+        yield from ("", f"And {len(answers) - _ANSWERS_AT_MOST} more answers.")
     yield from ("", gfm.plain(what_was_run(run)))
     if run.is_going_on:
         yield from ("", "**This run is still running**; this is what there is so far.")

@@ -14,6 +14,7 @@ from reports.page.marks import mark_html
 from reports.page.markup import Html, Of, Row, aggregate_cell, join, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import Capacity, mean_words, span_words
+from reports.words.said import at
 from reports.words.search_text import value_at_highest
 from reports.words.verdict_words import heading_of, ratio_words, title_of
 
@@ -58,7 +59,7 @@ def answer_table(run: Run, made: Decision) -> Html:
     decided = dict(made.leaders)
     if made.kind in ("named", "slight"):
         decided[made.metric] = made.groups[0].deployment
-    first, *rest = _columns(run, lines, [made.metric, *COLUMNS], decided, made.case.load)
+    first, *rest = _columns(run, lines, [made.metric, *COLUMNS], decided, at(made.case.load))
     columns = [first, *_ratios(run, made, lines), *rest]
     return _table(run, lines, columns, made.groups[0].deployment if decided.get(made.metric) else None)
 
@@ -77,7 +78,7 @@ def capacity_table(run: Run, found: Sequence[Capacity]) -> Html:
     loads = [
         join([mean_words(each) or "–", tag("span", span_words(each), class_="range")]) for each in ordered
     ]
-    columns = [("load within SLO", loads), *_columns(run, lines, COLUMNS, {}, "at it")]
+    columns = [("load within SLO", loads), *_columns(run, lines, COLUMNS, {}, "there")]
     return _table(run, lines, columns, None)
 
 
@@ -95,9 +96,9 @@ def _table(run: Run, lines: Sequence[_Line], columns: Sequence[Column], winner: 
 
 
 def _columns(
-    run: Run, lines: Sequence[_Line], metrics: Sequence[str], decided: Mapping[str, str], load: str
+    run: Run, lines: Sequence[_Line], metrics: Sequence[str], decided: Mapping[str, str], where: str
 ) -> list[Column]:
-    """Return a column of each metric that a deployment has a value of; the first one says the load."""
+    """Return a column of each metric that a deployment has a value of; the first one says at which load."""
     columns: list[Column] = []
     for name in dict.fromkeys(metrics):
         if name.partition(".")[0] not in BY_NAME:
@@ -111,7 +112,7 @@ def _columns(
             cell = aggregate_cell(name, value, mark)
             cells.append(tag("b", cell, class_="lead") if decided.get(name) == line.label else cell)
         head = heading_of(name, unit_of(run, name))
-        columns.append((head if columns else f"{head} at {load}", cells))
+        columns.append((head if columns else f"{head} {where}", cells))
     return columns
 
 

@@ -12,10 +12,11 @@ from reports.page.markup import Html, join, tag
 # What a reader asks, and the sections that say it, all in the order of the page.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Answer": ("decision", "verdicts", "summary"),
-    "Speed": ("frontier", "latency", "paired", "timeline", "throughput", "search"),
-    "Memory": ("memory", "turns"),
-    "Cost": ("pareto", "energy", "why"),
-    "Trust": ("trust",),
+    "Speed": ("frontier", "latency", "paired", "timeline", "throughput", "search", "bounds"),
+    "Memory": ("memory", "anatomy", "turns"),
+    "Cost": ("pareto", "energy", "startup"),
+    "Trust": ("serving", "fairness", "distrust", "steadiness", "client", "guard", "errors", "skipped"),
+    "Run": ("environment", "method", "rerun"),
 }
 _FILTERS = {"deployment": "all deployments", "load": "all loads", "turn": "all turns"}
 

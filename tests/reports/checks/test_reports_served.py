@@ -43,8 +43,8 @@ from reports.data.served import (
     pooled,
     total,
 )
-from reports.page.markup import Html, join
-from reports.page.sections.served import served_parts
+from reports.page.markup import Html
+from reports.page.sections import serving
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 # A request takes 50 input and 10 output tokens; the window is from 102 s to 110 s.
@@ -211,13 +211,14 @@ def two_engines(path: Path) -> Run:
 
 
 def test_section_has_rates_by_load_and_says_what_is_not_told(tmp_path: Path) -> None:
-    parts, charts = served_parts(two_engines(tmp_path))
-    assert [chart.title for chart in charts] == [
+    made = serving.section(two_engines(tmp_path))
+    assert made is not None
+    assert [chart.title for chart in made.charts] == [
         "vllm bf16: running (solid), waiting (dashed)",
-        "llama_cpp bf16: running (solid), waiting (dashed)",
         "vllm bf16: KV cache in use",
+        "llama_cpp bf16: running (solid), waiting (dashed)",
     ]
-    text = plain(join(parts))
+    text = plain(made.body)
     # Window from 12 s to 20 s after the spawn: waiting is 0 1 2 0 1 2 0 1; 0 -> 1 preemption in it.
     assert "vllm bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 50.0 peak 50.0 60.0 1 75.0 100.0 8 1" in text
     assert "llama_cpp bf16 4 users 4.00 peak 4.00 0.88 peak 2.00 – 60.0 – 75.0 – 8 1" in text
@@ -233,7 +234,9 @@ def plain(body: Html) -> str:
 
 
 def test_charts_have_the_samples_and_the_windows(tmp_path: Path) -> None:
-    _, (requests, _, cache) = served_parts(two_engines(tmp_path))
+    made = serving.section(two_engines(tmp_path))
+    assert made is not None
+    requests, cache, _ = made.charts
     running, waiting = requests.traces
     assert (running["x"][0], running["y"][0], waiting["name"]) == (5.0, 4.0, "waiting")
     assert cache.traces[0]["y"] == [50.0] * 25
@@ -244,6 +247,6 @@ def test_charts_have_the_samples_and_the_windows(tmp_path: Path) -> None:
 def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     assert run.server is None
-    assert served_parts(run)[1] == []
+    assert serving.section(run) is None
     assert list(server_counts_differ(run)) == []
     assert never_told(run, [run.start_records[0].name]) == list(TERMS)

@@ -119,7 +119,7 @@ def test_bars_stand_one_after_the_other(tmp_path):
 
 def test_each_start_is_in_the_table(tmp_path):
     path = write_report(run_of(tmp_path, STAGES, {**STAGES, "first_token": 12.0}).path)
-    section = path.read_text(encoding="utf-8").partition("<h3>Start-up</h3>")[2]
+    section = path.read_text(encoding="utf-8").partition('<section id="startup">')[2]
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
     assert "vllm bf16 1 first start 1.00 4.00 9.00 9.50 10.00 10.00 completed" in text
     assert "vllm bf16 2 later starts 1.00 4.00 9.00 9.50 12.00 10.00 completed" in text
@@ -135,7 +135,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     run = open_run(tmp_path)
     assert "3 starts in all, with those of --resume" in what_was_run(run)
     assert [start_title(run, record) for record in run.start_records] == ["1 (00)", "2", "1 (02)"]
-    section = write_report(tmp_path).read_text(encoding="utf-8").partition("<h3>Start-up</h3>")[2]
+    section = write_report(tmp_path).read_text(encoding="utf-8").partition('<section id="startup">')[2]
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", section))
     assert "vllm bf16 1 (00) first start" in text
     assert "vllm bf16 1 (02) later starts" in text
@@ -145,21 +145,21 @@ def test_a_bars_figure_stands_above_it_with_its_name(tmp_path):
     slower = {**STAGES, "first_token": 14.0}
     chart = chart_of(write_report(run_of(tmp_path, STAGES, STAGES, slower).path))
     assert [note["text"] for note in chart["layout"]["annotations"]] == [
-        "<b>vllm bf16, first</b> 10.00 s", "<b>vllm bf16, 2 later</b> 12.00 s"
+        "vllm bf16, first: 10.00 s", "vllm bf16, 2 later: 12.00 s"
     ]  # fmt: skip
     assert chart["layout"]["xaxis"]["range"] == [0, pytest.approx(1.02 * 14.0)]
 
 
 def test_swatches_have_the_patterns_of_their_bars(tmp_path):
     page = write_report(run_of(tmp_path, {**STAGES, "weights_begin": 2.0}).path).read_text(encoding="utf-8")
-    key = page.partition("<h3>Start-up</h3>")[2].partition('class="key"')[2].partition("</p>")[0]
+    key = page.partition('<section id="startup">')[2].partition('class="key"')[2].partition("</p>")[0]
     assert re.findall(r'class="swatch ?([^"]*)"', key) == ["", "dots", "slash", "", "back", ""]
 
 
-def test_a_run_without_stages_has_bars_of_one_step(tmp_path):
+def test_a_run_without_stages_has_one_bar_per_deployment(tmp_path):
     chart = chart_of(write_report(run_of(tmp_path, {}, {}).path))
-    assert chart["traces"][0]["x"] == [10.0, 10.0]
-    assert chart["traces"][0]["y"] == ["vllm bf16, first", "vllm bf16, later"]
+    assert chart["traces"][0]["x"] == [10.0]
+    assert chart["traces"][0]["y"] == ["vllm bf16"]
     assert chart["traces"][1]["x"] == [10.0, 10.0]
 
 
@@ -174,7 +174,7 @@ def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
     page = write_report(engines_run(tmp_path_factory.mktemp("engines"))).read_text(encoding="utf-8")
-    return page.partition('id="environment"')[2].partition('id="method"')[0]
+    return page.partition('<section id="environment">')[2].partition("</section>")[0]
 
 
 def test_command_line_environment_version_and_launcher_are_told(engines):
@@ -235,14 +235,14 @@ def test_a_container_s_image_is_identified(tmp_path):
         run_of(tmp_path / name, STAGES, image=facts, argv=("docker", "run"))
         page = write_report(tmp_path / name).read_text(encoding="utf-8")
         started = page.partition("How each server was started")[2]
-        assert "deployment launcher image" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+        assert "launcher image options" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
         assert told in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
 
 
 def test_without_a_container_there_is_no_column_for_images(tmp_path):
     page = write_report(run_of(tmp_path, STAGES, argv=("vllm", "serve")).path).read_text(encoding="utf-8")
     started = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("How each server was started")[2]))
-    assert "deployment launcher vllm bf16 native" in started
+    assert "version launcher options vllm bf16 – native –" in started
 
 
 def test_hostile_values_stay_text(engines):

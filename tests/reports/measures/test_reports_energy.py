@@ -141,9 +141,9 @@ def test_rows_of_cells_that_are_suspect_are_marked_and_have_their_n(tmp_path):
     record = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode({**record, "validity": "suspect", "reasons": ["others' work"]}))
     html = energy.section(open_run(tmp_path)).body.text
-    assert html.count("▲ start 1 suspect") == 1
-    assert html.count('title="others&#x27; work"') == 1
-    assert html.count("<td>1 of 1</td>") == 1
+    assert html.count("▲ start 1 suspect") == 2
+    assert html.count('title="others&#x27; work"') == 2
+    assert html.count("<td>1 of 1</td>") == 2
     assert "<td>16</td>" in html  # the requests that ended in the window
     assert "suspect" not in energy.section(run).body.text.replace("▲ suspect", "")
 

@@ -13,9 +13,11 @@ from test_searches import write_search
 from harness.contracts import Load, Objective, Skip
 from harness.store import store
 from reports import open_run
+from reports.checks.examine import examine
 from reports.checks.finding import Finding
-from reports.outputs import as_markdown, gfm
+from reports.outputs import as_markdown
 from reports.outputs.as_markdown import markdown_text
+from reports.two_runs import gfm
 
 TRAPS = f"`x` @team #12 https://evil.example www.evil.example \u202e | a\\| {HOSTILE} \n\n# head\x07"
 
@@ -42,9 +44,8 @@ def outside_code(text: str) -> str:
 def test_it_begins_with_the_question_and_the_answer_with_its_interval(text):
     lines = text.splitlines()
     assert lines[0] == "### Which engine, at which quantization, for tiny-lm on Test CPU?"
-    assert lines[2].startswith("**llama_cpp gguf-q8_0.** ")
-    assert re.search(r"1\.25x \\\[1\.2\d, 1\.2\d\\\]", lines[2])
-    assert re.search(r"▲ \d$", lines[2])
+    said = "**Serve llama_cpp gguf-q8_0.** At 4 users it gives 1.25x the output tokens/s of the next best, "
+    assert lines[2].startswith(said)
 
 
 def test_the_deciding_load_is_open_and_the_others_are_folded(text):
@@ -59,7 +60,7 @@ def test_a_row_has_the_value_its_ratio_and_the_verdict(text):
     assert table[0].startswith("| deployment | output tokens/s | TTFT p50 ms |")
     assert table[2].startswith("| `llama_cpp fp16`<br>baseline | ")
     row = next(line for line in table if line.startswith("| `llama_cpp gguf-q8_0` |"))
-    assert re.search(r"\| 41\.5 \[37\.\d, 45\.\d\]<br>1\.25x \[1\.2\d, 1\.2\d\] \*\*faster\*\* ▲ \d \|", row)
+    assert re.search(r"\| 41\.5 \[37\.\d, 45\.\d\]<br>1\.25x \[1\.2\d, 1\.2\d\] \*\*faster\*\* \|", row)
 
 
 def test_reasons_to_distrust_and_the_command_are_there(text):
@@ -150,7 +151,7 @@ def doubtful(path, count: int, words: int):
     found = tuple(
         Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
     )
-    run.__dict__["examined"] = {each.check: (each,) for each in found}  # what a cached property holds
+    run.found_once[examine.__wrapped__] = {each.check: (each,) for each in found}
     return run
 
 

@@ -82,11 +82,11 @@ def test_two_starts_have_a_range_and_no_interval(tmp_path):
 
 
 def test_a_verdict_has_its_ratio_and_the_familys_confidence(tables, run):
-    asked = {"a": "llama_cpp gguf-q8_0", "b": "llama_cpp fp16", "load": "4 users"}
+    asked = {"a": "llama_cpp fp16", "b": "llama_cpp gguf-q8_0", "load": "4 users"}
     found = one(tables["verdicts"], metric="output_tokens_per_s", **asked)
-    assert (found["kind"], found["verdict"], found["is_ratio"]) == ("better", "faster", True)
-    assert found["ratio"] == pytest.approx(1.25, rel=0.01)
-    assert 1 < found["low"] < found["ratio"] < found["high"]
+    assert (found["kind"], found["verdict"], found["is_ratio"]) == ("worse", "slower", True)
+    assert found["ratio"] == pytest.approx(0.8, rel=0.01)
+    assert found["low"] < found["ratio"] < found["high"] < 1
     assert found["confidence"] > 0.95
     assert found["family"] == comparisons_of(run).family
     assert found["blocks"] == 5

@@ -11,7 +11,7 @@ from make_run import deployment
 from repeated_run import LOADS, Made, repeated_run
 from scipy.special import stdtrit
 
-from harness.contracts import CompareTerms, Load, Objective
+from harness.contracts import CompareTerms, Load
 from reports.data.run import open_run
 from reports.verdicts.comparisons import comparisons_of
 
@@ -60,21 +60,22 @@ def test_within_the_margin_it_is_the_same_and_a_wide_interval_tells_nothing(tmp_
     assert of(found, "vllm fp16", "llama_cpp fp16").kind == "unknown"
 
 
-def test_everything_that_is_shown_is_one_family(tmp_path):
+def test_each_metric_at_each_load_is_a_family_of_all_pairs(tmp_path):
     made = [Made(FP16), Made(Q8, 0.8, 0.5, NOISE), Made(VLLM, 1.3, 1.0, NOISE)]
     found = verdicts(tmp_path, made, loads=LOADS, compare=CompareTerms())
-    # two deployments against the baseline, at two loads, on four metrics
-    assert found.family == len(found.rows) == 2 * 2 * 4
-    assert min(row.verdict.confidence for row in found.rows) > 0.95
+    # Two deployments against the leader, at two loads, on four metrics; three pairs of each.
+    assert len(found.rows) == 2 * 2 * 4
+    assert found.family == 3
+    assert {row.verdict.confidence for row in found.rows} == {1 - 0.05 / 3}
+    speed = [(row.a, row.b) for row in found.rows if row.metric == "output_tokens_per_s"]
+    assert {b for _, b in speed} == {"llama_cpp gguf-q8_0"}
 
 
-def test_an_slo_asks_all_pairs_on_what_decides(tmp_path):
+def test_beside_a_baseline_that_was_asked_for_only_its_pairs_are_a_family(tmp_path):
     made = [Made(FP16), Made(Q8, 0.8, 0.5, NOISE), Made(VLLM, 1.3, 1.0, NOISE)]
-    found = verdicts(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
-    asked = {(row.a, row.b, row.metric) for row in found.rows}
-    others = {metric for a, b, metric in asked if (a, b) == ("vllm fp16", "llama_cpp gguf-q8_0")}
-    assert others == {"output_tokens_per_s", "memory_peak_bytes"}
-    assert ("vllm fp16", "llama_cpp fp16", "ttft_s.p50") in asked
+    found = verdicts(tmp_path, made, compare=CompareTerms(baseline="llama_cpp fp16"))
+    assert {row.b for row in found.rows} == {"llama_cpp fp16"}
+    assert (found.family, {row.verdict.confidence for row in found.rows}) == (2, {1 - 0.05 / 2})
 
 
 def test_the_baseline_is_the_asked_label_or_the_first_of_each_model(tmp_path):

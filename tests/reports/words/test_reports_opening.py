@@ -8,17 +8,13 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from make_run import HOSTILE, all_failed_run, deployment, empty_run, full_run, selftest
 from repeated_run import Made, repeated_run, three
-from reports.page.standing_table import standing_table
-from reports.words.lineups import lineups_of
-from reports.words.whole_answer import whole_answer
-from test_reports_decision import BROKEN, FAST, MIDDLE, SLOW, run_of, searched, up_to
+from test_reports_decision import BROKEN, FAST, MIDDLE, UNCLEAR, run_of, searched, up_to
 
 from harness.contracts import Load, Skip
 from harness.store import store
@@ -26,10 +22,10 @@ from reports import open_run
 from reports.checks.examine import findings_of
 from reports.data.run import Run
 from reports.page.opening import opening
-from reports.words.answer import _why_none
+from reports.words.answer import answers_of
 from reports.words.described import what_was_run
 from reports.words.headline import headline
-from reports.words.said import at, clipped
+from reports.words.said import Said, at, clipped
 
 FOUR = (Load(concurrency=4),)
 BASE, OTHER = Made(deployment("llama_cpp", "fp16")), Made(deployment("vllm", "awq"), 0.8)
@@ -70,8 +66,7 @@ class Table(HTMLParser):
 
 
 def table_of(run: Run) -> Table:
-    [lineup] = lineups_of(run)
-    return Table(standing_table(run, lineup).text)
+    return Table(opening(run).text.partition('<table class="standing">')[2].partition("</table>")[0])
 
 
 def plain(run: Run) -> str:
@@ -91,43 +86,41 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made_run(path, three(), (Load(concurrency=1), Load(concurrency=4)))
 
 
-def test_the_table_is_of_the_highest_load_best_first_with_ratio_and_verdict(decided: Run) -> None:
+def test_the_winner_stands_first_in_a_table_of_all_with_ratios_to_it(decided: Run) -> None:
     table = table_of(decided)
     assert [row[0] for row in table.rows] == ["llama_cpp gguf-q8_0", "vllm fp16", "llama_cpp fp16"]
     assert [row["data-deployment"] for row in table.about] == [row[0] for row in table.rows]
     assert table.heads[1] == "output tokens/s at 4 users"
-    faster, same, baseline = table.column("verdict")
-    assert faster.startswith("faster")
-    assert same.startswith("same within 5 %")
-    assert baseline == "baseline"
-    ratios = [cell for head, cell in zip(table.heads, table.rows[0], strict=True) if "ratio to llama" in head]
-    assert re.fullmatch(r"1\.25x \[1\.\d\d, 1\.\d\d\]", ratios[0])
+    ratios = table.column("against the leader, 95 % together")
+    assert ratios[0] == ""
+    assert all(re.fullmatch(r"0\.80x \[0\.\d\d, 0\.\d\d\]", ratio) for ratio in ratios[1:])
     assert table.column("peak memory GiB")[0].startswith("0.5")
 
 
+def test_what_is_decided_is_bold_and_the_winner_is_marked(decided: Run) -> None:
+    text = opening(decided).text
+    assert text.count('<span class="winner">') == 1
+    assert '<b class="lead">' in text.partition('<span class="winner">')[2].partition("</tr>")[0]
+    assert (
+        "Bold: decided. A winner beats each other one in its own paired t test over 5 repeats (96 %)." in text
+    )
+
+
 def test_a_ratio_is_drawn_on_one_axis_for_all_and_hidden_from_a_reader_of_text(decided: Run) -> None:
-    [lineup] = lineups_of(decided)
-    markup = standing_table(decided, lineup).text
-    drawn = re.findall(r'<svg class="ratio" .*?</svg>', markup)
+    drawn = re.findall(r'<svg class="ratio" .*?</svg>', opening(decided).text)
     assert len(drawn) == 3
     assert all('aria-hidden="true"' in each for each in drawn)
     assert len({re.search(r'class="one" x1="([\d.]+)"', each)[1] for each in drawn}) == 1  # type: ignore[index]
-    dots = [float(re.search(r'cx="([\d.]+)"', each)[1]) for each in drawn]  # type: ignore[index]
-    assert dots[0] > max(dots[1:]) > 0
 
 
-def test_a_percentile_that_a_deployment_lacks_gives_way_to_the_median(decided: Run, tmp_path: Path) -> None:
-    assert "TTFT p50 ms" in table_of(decided).heads
-    many = run_of(tmp_path, {"vllm awq": FAST, "vllm fp16": SLOW}, slo=())
-    assert "TTFT p95 ms" not in table_of(many).heads
-    long = run_of(tmp_path / "long", {"vllm awq": replace(FAST, counts=(140,) * 3)}, slo=())
-    assert "TTFT p95 ms" in table_of(long).heads
-
-
-def test_without_verdicts_rows_stay_as_planned_and_no_ratio_is_shown(tmp_path: Path) -> None:
-    table = table_of(made_run(tmp_path, [BASE, OTHER], repeats=2))
-    assert [row[0].split()[0] for row in table.rows] == ["llama_cpp", "vllm"]
-    assert not any("ratio" in head or head == "verdict" for head in table.heads)
+def test_without_a_test_there_are_values_best_first_and_no_ratio(tmp_path: Path) -> None:
+    run = made_run(tmp_path, [BASE, OTHER], repeats=2)
+    table = table_of(run)
+    assert [row[0].split()[0] for row in table.rows] == ["vllm", "llama_cpp"]
+    assert not any("leader" in head for head in table.heads)
+    text = plain(run)
+    assert "No winner. At 4 users, output tokens/s: vllm awq " in text
+    assert f"More repeats would tell: bench run --resume {tmp_path} repeats=5" in text
 
 
 def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) -> None:
@@ -137,62 +130,136 @@ def test_the_load_is_the_highest_that_all_have_been_measured_at(tmp_path: Path) 
 
     loads = (Load(concurrency=1), Load(concurrency=4))
     run = made_run(tmp_path, [BASE, OTHER], loads, repeats=3, cell_changes=changes)
-    [lineup] = lineups_of(run)
-    assert lineup.load == "1 user"
-    assert plain(run).count("vllm awq. At 1 user it gives 1.25x [") == 1
+    assert "Serve vllm awq. At 1 user it gives 1.25x the output tokens/s of llama_cpp fp16" in plain(run)
 
 
-def test_a_deployment_that_was_never_measured_has_a_row_of_dashes_with_the_reason(tmp_path: Path) -> None:
+def test_a_deployment_that_failed_stands_last_with_the_reason(tmp_path: Path) -> None:
     def changes(cell: Any, start: Any) -> dict[str, Any]:
         return {"status": "failed", "error": "it died"} if start.deployment.engine == "vllm" else {}
 
     run = made_run(tmp_path, [BASE, replace(OTHER, slow=1.0), three()[1]], repeats=3, cell_changes=changes)
-    table = table_of(run)
-    row = next(row for row in table.rows if row[0].startswith("vllm awq"))
-    assert table.rows[-1] == row
-    assert "✕ starts 1, 2, 3 failed" in row[0]
-    assert row[1] == "–"
-    assert table.column("verdict")[-1] == "no verdict"
+    last = table_of(run).rows[-1]
+    assert last[0] == "vllm awq it failed: it died"
+    assert last[1] == "–"
+    assert "Not compared: vllm awq (it failed: it died)." in plain(run)
 
 
 def test_with_an_slo_those_that_miss_it_stand_last_and_say_so(tmp_path: Path) -> None:
-    does = {"tgi fp16": BROKEN, "vllm fp16": MIDDLE, "vllm awq": FAST}
-    table = table_of(run_of(tmp_path, does))
-    assert [row[0].split(" ✕")[0] for row in table.rows] == ["vllm awq", "vllm fp16", "tgi fp16"]
-    assert "✕ misses the SLO here" in table.rows[-1][0]
-    assert table.column("users within SLO") == ["4", "4", "none"]
+    run = run_of(tmp_path, {"tgi fp16": BROKEN, "vllm fp16": MIDDLE, "vllm awq": FAST})
+    assert [row[0] for row in table_of(run).rows] == ["vllm awq", "vllm fp16", "tgi fp16 it misses the SLO"]
+    text = plain(run)
+    assert "Serve vllm awq. At 4 users it gives 1.33x the output tokens/s of vllm fp16 (at least 1." in text
+    slo = "(p95 TTFT 300 ms, 98 % success)"
+    assert f"2 of 3 deployments are known to keep the SLO {slo} there. Not compared: tgi fp16" in text
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ({"vllm awq": FAST, "tgi fp16": BROKEN}, "Serve vllm awq. At 4 users it is the only one that keeps"),
+        (
+            {"vllm awq": FAST, "tgi fp16": UNCLEAR},
+            "Serve vllm awq. At 4 users only it is known to keep the SLO",
+        ),
+        ({"vllm awq": BROKEN, "tgi fp16": BROKEN}, "No winner. No deployment is known to keep the SLO"),
+    ],
+)
+def test_the_only_one_that_keeps_the_slo_is_so_if_every_other_is_known_not_to(
+    tmp_path: Path, does: Any, said: str
+) -> None:
+    assert said in plain(run_of(tmp_path, does))
 
 
 def test_a_search_has_a_row_per_deployment_at_its_own_highest_load(tmp_path: Path) -> None:
     does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}
     table = table_of(searched(tmp_path, does, (1, 2, 3, 16, 17)))
-    assert table.column("users within SLO")[0].startswith("16 [15.3, 17.8]")
-    assert table.column("output tokens/s at its own highest load")[0].startswith("166.7")
-    assert table.column("verdict") == ["baseline", "less load"]
+    assert table.column("load within SLO")[0].startswith("16 users [15.3, 17.8]")
+    assert table.column("output tokens/s there")[0].startswith("166.7")
 
 
-def test_several_models_have_a_table_each(tmp_path: Path) -> None:
-    other = replace(deployment("vllm", "fp16", model="other-lm"), label="vllm other")
-    text = opening(made_run(tmp_path, [BASE, Made(other)], repeats=3)).text
+def test_several_models_have_an_answer_and_a_table_each(tmp_path: Path) -> None:
+    other = [
+        replace(deployment("vllm", q, model="other-lm"), label=f"vllm other {q}") for q in ("fp16", "awq")
+    ]
+    run = made_run(tmp_path, [BASE, OTHER, Made(other[0]), Made(other[1], 0.5)], repeats=5)
+    text = opening(run).text
     assert text.count('<table class="standing">') == 2
-    assert re.findall('<h2 class="case">(.*?)</h2>', text) == ["tiny-lm", "other-lm"]
+    assert re.findall("<h2>(.*?)</h2>", text)[:2] == ["Serve vllm awq.", "Serve vllm other awq."]
+    assert "At 4 users with tiny-lm it gives" in text
 
 
-def test_with_an_slo_each_family_of_loads_has_a_table(tmp_path: Path) -> None:
+def test_with_an_slo_each_family_of_loads_has_an_answer(tmp_path: Path) -> None:
     rate = Load(concurrency=None, rate_per_s=2.0, arrival="constant")
     run = run_of(tmp_path, {"vllm awq": FAST, "tgi fp16": MIDDLE}, (Load(concurrency=1), rate))
-    text = opening(run).text
-    assert re.findall('<h2 class="case">(.*?)</h2>', text) == ["closed loop", "open loop, constant"]
-    assert "conversations/s within SLO" in text
+    assert len(answers_of(run)) == 2
+
+
+# --- the sentences ---------------------------------------------------------------------------------
+
+
+def said(path: Path, made: Sequence[Made], **given: Any) -> Said:
+    [found] = answers_of(made_run(path, made, **given))
+    return found
+
+
+UNSTEADY = (1.0, 1.1, 0.95, 1.06, 0.97)
+
+
+def test_a_winner_is_said_with_its_lead_how_sure_and_unless_what(tmp_path: Path) -> None:
+    small = Made(deployment("llama_cpp", "gguf-q4_0"), 0.9, 0.4)
+    found = said(tmp_path, [BASE, OTHER, small])
+    assert found.lead == "Serve vllm awq"
+    assert re.fullmatch(
+        r"At 4 users it gives 1\.1\dx the output tokens/s of the next best, llama_cpp gguf-q4_0 "
+        r"\(at least 1\.\d\dx that of every other, 96 %\), in 2\.50x its memory\.",
+        found.text,
+    ), found.text
+    assert found.unless == (
+        "Unless peak memory decides: llama_cpp gguf-q4_0 needs the least memory (0.31 against 0.77 GiB)."
+    )
+    assert found.headline.startswith("Serve vllm awq: 1.1")
+
+
+def test_two_too_close_to_call_are_named_with_the_repeats_that_would_tell(tmp_path: Path) -> None:
+    near = replace(BASE, slow=0.85, per_repeat=UNSTEADY)
+    found = said(tmp_path, [near, replace(OTHER, slow=0.9), replace(three()[2], slow=2.0)])
+    assert found.lead == "Too close to call"
+    assert "too close to call in output tokens/s after 5 repeats: 1.0" in found.text
+    assert "llama_cpp fp16 is ahead of vllm fp16." in found.text
+    assert re.match(r"About \d+ repeats would tell, \d+ more minutes: bench run --resume ", found.note)
+
+
+def test_equals_are_said_to_be_the_same_and_memory_may_choose(tmp_path: Path) -> None:
+    steady = (1.0, 1.004, 0.998, 1.001, 0.997)
+    found = said(tmp_path, [BASE, replace(OTHER, slow=1.0, memory=0.5, per_repeat=steady)])
+    assert " or " in found.lead
+    assert "they give the same output tokens/s within 5 %" in found.text
+    assert found.unless == "vllm awq needs the least memory."
+
+
+def test_a_server_that_ran_already_gets_no_advice_of_more_repeats(tmp_path: Path) -> None:
+    found = said(tmp_path, [BASE, OTHER], start_changes=lambda start: {"attached": True})
+    assert (found.lead, found.note) == (
+        "No winner", "Where bench can start the servers, leave out engine.base_url."
+    )  # fmt: skip
+
+
+def test_one_deployment_is_told_and_not_compared(tmp_path: Path) -> None:
+    found = said(tmp_path, [BASE])
+    assert found.lead == "llama_cpp fp16"
+    assert found.text.startswith("At 4 users: output tokens/s ")
+    assert found.text.endswith("Nothing is compared.")
+
+
+def test_the_headline_is_the_answer_with_the_reasons_to_distrust_it(decided: Run) -> None:
+    assert re.fullmatch(
+        r"Serve llama_cpp gguf-q8_0: 1\.2\dx the output tokens/s of \w+ fp16 at 4 users "
+        rf"\(▲ {len(findings_of(decided))} reasons? to distrust\)",
+        headline(decided),
+    )
 
 
 # --- around it -------------------------------------------------------------------------------------
-
-
-def test_the_winner_stands_out_with_the_rule_below(decided: Run) -> None:
-    box = opening(decided).text.partition('class="answer"')[2].partition("</p>")[0]
-    assert box.startswith("><b>llama_cpp gguf-q8_0.</b> At 4 users it gives 1.25x [")
-    assert "<small>95 %, corrected for 16 comparisons, after Holm" in box
 
 
 def test_the_traffic_is_one_line_with_what_matters_of_the_scenario(tmp_path: Path) -> None:
@@ -228,7 +295,7 @@ def test_what_was_not_run_and_benchs_own_error_are_said_below(tmp_path: Path) ->
     [
         (empty_run, "No answer. The only cell has no value that counts"),
         (all_failed_run, "No answer. None of the 2 cells has a value that counts: llama_cpp fp16: exited"),
-        (full_run, "No winner. A verdict needs 3 starts of each deployment or more, here 2."),
+        (full_run, "No winner. At 4 users, output tokens/s: "),
     ],
 )
 def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) -> None:
@@ -238,38 +305,6 @@ def test_a_run_without_an_answer_says_why(tmp_path: Path, make: Any, said: str) 
     assert "<img" not in opening(run).text
     has_values = any(cell.counts for cell in run.planned_cells)
     assert ('<table class="standing">' in opening(run).text) == has_values
-
-
-def test_a_winner_by_memory_alone_is_said(tmp_path: Path) -> None:
-    half = replace(three()[2], memory=0.5)
-    text = plain(made_run(tmp_path, [BASE, half]))
-    assert "No difference. At 4 users all have the same output tokens/s as llama_cpp fp16 within 5 %" in text
-    assert "Smaller in peak memory than llama_cpp fp16: vllm fp16 0.50x [0.50, 0.50]." in text
-
-
-def test_a_baseline_that_all_others_are_slower_than_is_the_answer(tmp_path: Path) -> None:
-    run = made_run(tmp_path, [BASE, replace(OTHER, slow=1.5)])
-    assert "llama_cpp fp16. At 4 users vllm awq is proven slower in output tokens/s: 0.67x [" in plain(run)
-    assert headline(run).startswith("llama_cpp fp16: vllm awq is slower at 4 users, 0.67x [")
-    more = made_run(tmp_path / "more", [BASE, replace(OTHER, slow=1.5), replace(three()[2], slow=2.0)])
-    assert "At 4 users all others are proven slower in output tokens/s: vllm" in plain(more)
-
-
-def test_the_answer_of_one_deployment_bears_the_marks_of_its_numbers(tmp_path: Path) -> None:
-    run = made_run(tmp_path, [BASE])
-    marked = {each.check for each in findings_of(run) if each.marks}
-    assert marked
-    assert {each.check for each in whole_answer(run).marks} == marked
-
-
-def test_the_count_of_starts_that_are_too_few_is_told_once_with_each_deployment() -> None:
-    def why(count: int, label: str) -> Any:
-        return SimpleNamespace(
-            label=label, verdict=SimpleNamespace(why=f"needs 3 starts of each, here {count}")
-        )
-
-    assert _why_none([why(0, "a"), why(1, "b")]) == "needs 3 starts of each, here 0 of a, 1 of b"
-    assert _why_none([why(1, "a"), why(1, "b")]) == "needs 3 starts of each, here 1"
 
 
 def test_a_trace_is_what_a_load_goes_with() -> None:
@@ -288,15 +323,6 @@ def test_no_reason_at_the_top_is_cut_between_two_words(tmp_path: Path) -> None:
 # --- in a line -------------------------------------------------------------------------------------
 
 
-def test_the_headline_is_the_answer_with_its_interval(decided: Run) -> None:
-    assert re.fullmatch(
-        r"llama_cpp gguf-q8_0: 1\.25x \[1\.\d\d, 1\.\d\d\] the output tokens/s of llama_cpp fp16 at 4 users "
-        r"\(▲ (\d+) reasons to distrust\)",
-        headline(decided),
-    )
-    assert f"(▲ {len(findings_of(decided))} reasons" in headline(decided)
-
-
 def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None:
     labels = [f"{name}\n{HOSTILE * 3}" for name in ("vllm", "tgi")]
     made = [
@@ -312,10 +338,16 @@ def test_a_headline_is_one_short_line_whatever_its_names(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        ({"vllm awq": FAST, "vllm fp16": MIDDLE}, "vllm awq: fastest within the SLO at 4 users, 1.33x ["),
+        (
+            {"vllm awq": FAST, "vllm fp16": MIDDLE},
+            "Serve vllm awq: 1.33x the output tokens/s of vllm fp16",
+        ),
         ({"vllm awq": BROKEN, "vllm fp16": BROKEN}, "No winner: none is known to keep the SLO (p95 TTFT"),
-        ({"vllm awq": FAST, "vllm fp16": BROKEN}, "vllm awq: the only one within the SLO at 4 users"),
-        ({"vllm awq": FAST}, "vllm awq: keeps the SLO at 4 users"),
+        (
+            {"vllm awq": FAST, "vllm fp16": BROKEN},
+            "Serve vllm awq: the only one that keeps the SLO",
+        ),
+        ({"vllm awq": FAST}, "vllm awq: output tokens/s "),
     ],
 )
 def test_the_headline_of_a_run_with_an_slo(tmp_path: Path, does: Any, said: str) -> None:
