@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pinned
 from clients import WARMUP_S, Case, Reported
 
-from harness.selftest import truth
+from harness.selftest.known_error import Served, error_s, gap_errors_s, quantiles
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def compare(
     case: Case,
     number: int,
     reported: Sequence[Reported],
-    answers: dict[str, truth.Served],
+    answers: dict[str, Served],
     cost: pinned.Cost,
 ) -> Measured:
     """Pair the requests of the window; the cost is of all."""
@@ -63,11 +63,11 @@ def compare(
         unpaired=sum(each.is_ok for each in sent) - len(pairs),
         tokens=tokens,
         tokens_per_s=_rate(reported, start_ns, end_ns),
-        ttft_error_s=truth.quantiles(_ttft_errors(pairs)),
-        itl_error_s=truth.quantiles(_itl_errors(pairs)),
-        e2e_error_s=truth.quantiles(_e2e_errors(pairs)),
-        true_ttft_s=truth.quantiles((there.sent_ns[0] - (there.arrived_ns or 0)) / 1e9 for _, there in pairs),
-        server_late_s=truth.quantiles(_lateness(pairs)),
+        ttft_error_s=quantiles(_ttft_errors(pairs)),
+        itl_error_s=quantiles(_itl_errors(pairs)),
+        e2e_error_s=quantiles(_e2e_errors(pairs)),
+        true_ttft_s=quantiles((there.sent_ns[0] - (there.arrived_ns or 0)) / 1e9 for _, there in pairs),
+        server_late_s=quantiles(_lateness(pairs)),
         cpu_s_per_token=(cost.cpu_s - before_s) / tokens if tokens else None,
         start_cpu_s=before_s,
         start_s=(first_ns - cost.spawned_ns) / 1e9,
@@ -75,10 +75,10 @@ def compare(
     )
 
 
-Pair = tuple[Reported, truth.Served]
+Pair = tuple[Reported, Served]
 
 
-def _is_pair(here: Reported, answers: dict[str, truth.Served]) -> bool:
+def _is_pair(here: Reported, answers: dict[str, Served]) -> bool:
     there = answers.get(here.request_id)
     is_whole = there is not None and there.arrived_ns is not None and there.ended_ns is not None
     return there is not None and is_whole and len(there.sent_ns) == len(here.chunk_ns)
@@ -87,17 +87,17 @@ def _is_pair(here: Reported, answers: dict[str, truth.Served]) -> bool:
 def _ttft_errors(pairs: Sequence[Pair]) -> Iterator[float]:
     """Seconds from a client's own start to its first token, minus from the arrival to the sending of it."""
     for here, there in pairs:
-        yield truth.error_s((here.start_ns, here.chunk_ns[0]), (there.arrived_ns or 0, there.sent_ns[0]))
+        yield error_s((here.start_ns, here.chunk_ns[0]), (there.arrived_ns or 0, there.sent_ns[0]))
 
 
 def _itl_errors(pairs: Sequence[Pair]) -> Iterator[float]:
     for here, there in pairs:
-        yield from truth.gap_errors_s(here.chunk_ns, there.sent_ns)
+        yield from gap_errors_s(here.chunk_ns, there.sent_ns)
 
 
 def _e2e_errors(pairs: Sequence[Pair]) -> Iterator[float]:
     for here, there in pairs:
-        yield truth.error_s((here.start_ns, here.end_ns), (there.arrived_ns or 0, there.ended_ns or 0))
+        yield error_s((here.start_ns, here.end_ns), (there.arrived_ns or 0, there.ended_ns or 0))
 
 
 def _lateness(pairs: Sequence[Pair]) -> Iterator[float]:

@@ -28,7 +28,7 @@ from table import markdown, memory_table
 from engines.reference.engine import read_sends
 from harness.errors import BenchError, MissingError, UserError
 from harness.install import install
-from harness.selftest import selftest, truth
+from harness.selftest import known_error, selftest
 from harness.selftest.selftest import Reference
 
 CLIENT_CORE = 1
@@ -62,7 +62,7 @@ def measure(client: Client, case: Case, number: int, reference: Reference) -> Me
         if cost.exit_code not in client.good_codes:
             said = (scratch / "client.log").read_text(errors="replace")[-2000:]
             raise BenchError(f"{client.name} ended with code {cost.exit_code}: {said}")
-        answers = truth.served(read_sends(scratch / "sends.bin"))
+        answers = known_error.served(read_sends(scratch / "sends.bin"))
         return compare(client.name, case, number, list(client.read(scratch)), answers, cost)
 
 

@@ -1,54 +1,152 @@
-"""Keep the results of `bench selftest` in the cache directory: one of each machine and program of the server.
+"""bench's own error: what a client reported against what the reference server did, and what is known of it.
 
-The record of every run on that machine gets a copy. Knows nothing of how they are measured.
+The results of `bench selftest` lie in the cache directory, one of each machine and program of the server. The
+record of every run on that machine gets a copy. Knows nothing of how they are measured.
 """
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
-from harness.contracts import Scalar, SelfTest, SelfTestStep
+from harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
 from harness.sampling import environment
 from harness.whole_files import write_whole
 
+# (request id, number of the content chunk, due_ns, sent_ns), as the reference server records them. These two
+# numbers stand for the arrival of the request and for the end of the answer.
+Send = tuple[str, int, int, int]
+ARRIVAL = 0xFFFFFFFF
+END = 0xFFFFFFFE
+# The server keeps no more of a request's id.
+ID_LENGTH = 36
+# Two instants in nanoseconds, from and to.
+Span = tuple[int, int]
 # An error that a latency of some milliseconds can bear.
 LIMIT_S = 1e-3
 # What the client's error depends on.
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
 
 
+# --- client minus server, on the same machine's CLOCK_MONOTONIC -----------------------------------
+
+
+@dataclass
+class Served:
+    """One answer as the server made it: when the request came, when each content chunk was due and was sent,
+    and when the answer's end was sent. None: it was not."""
+
+    arrived_ns: int | None = None
+    due_ns: list[int] = field(default_factory=list)
+    sent_ns: list[int] = field(default_factory=list)
+    ended_ns: int | None = None
+
+
+def served(sends: Iterable[Send]) -> dict[str, Served]:
+    """Return the answers by request id; of a request that came twice under one id, the last."""
+    answers: dict[str, Served] = {}
+    for request_id, chunk, due_ns, sent_ns in sends:
+        if chunk == ARRIVAL:
+            answers[request_id] = Served(arrived_ns=sent_ns)
+            continue
+        answer = answers.setdefault(request_id, Served())
+        if chunk == END:
+            answer.ended_ns = sent_ns
+        else:
+            answer.due_ns.append(due_ns)
+            answer.sent_ns.append(sent_ns)
+    return answers
+
+
+@dataclass
+class Errors:
+    """Client minus server, in seconds, signed, over requests that went well.
+
+    `ttft_s` and `e2e_s` have a value of each request: on the server they run from the request's arrival.
+    `itl_s` has one of each gap between chunks. `late_s` is how late the server sent each chunk. `unpaired`
+    are requests of which the server knows nothing, or another number of chunks.
+    """
+
+    ttft_s: list[float] = field(default_factory=list)
+    itl_s: list[float] = field(default_factory=list)
+    e2e_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
+    unpaired: int = 0
+
+
+def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
+    """Compare the requests that went well with the server's answers. The others are left out."""
+    found = Errors()
+    for row in rows:
+        if row.outcome != "ok":
+            continue
+        there = answers.get(row.request_id[:ID_LENGTH], Served())
+        arrived_ns, ended_ns = there.arrived_ns, there.ended_ns
+        is_whole = len(there.sent_ns) == len(row.chunk_ns)
+        if row.sent_ns is None or arrived_ns is None or ended_ns is None or not is_whole:
+            found.unpaired += 1
+            continue
+        found.ttft_s.append(error_s((row.sent_ns, row.chunk_ns[0]), (arrived_ns, there.sent_ns[0])))
+        found.e2e_s.append(error_s((row.sent_ns, row.end_ns), (arrived_ns, ended_ns)))
+        found.itl_s += gap_errors_s(row.chunk_ns, there.sent_ns)
+        found.late_s += [(sent - due) / 1e9 for sent, due in zip(there.sent_ns, there.due_ns, strict=True)]
+    return found
+
+
+def error_s(here: Span, there: Span) -> float:
+    """Return a duration as the client has it minus the server's, in seconds.
+
+    Each runs from its own start: a latency's are the sending of the request and its arrival at the server. So
+    a client that sets its start wrongly is wrong, and the way of the request counts against it.
+    """
+    return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
+
+
+def gap_errors_s(reported_ns: Sequence[int], sent_ns: Sequence[int]) -> list[float]:
+    """Return each gap between chunks as the client has it minus the server's, in seconds."""
+    return list(map(error_s, pairwise(reported_ns), pairwise(sent_ns)))
+
+
+def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
+    """Return the median and p99 (nearest rank) of the absolute values, None without any."""
+    ordered = sorted(map(abs, values))
+    if not ordered:
+        return None
+    return median(ordered), ordered[-(-99 * len(ordered) // 100) - 1]
+
+
+# --- what is kept of it ---------------------------------------------------------------------------
+
+
 def keep(cache: Path, result: SelfTest) -> Path | None:
     """Write a result to the cache's selftest.json, and return the file.
 
     Loads that the same version measured before, with the same program on the same machine, stay if `result`
-    has not measured them again. A result of another version goes. If no request of `result` could be judged,
-    nothing is written and None returned.
+    has not measured them again; what stopped the one that came to the larger load is what stopped both. A
+    result of another version goes. If no request of `result` could be judged, nothing is written and None
+    returned.
     """
     if all(step.ttft_error_s is None for step in result.steps):
         return None
     path = cache / "selftest.json"
     kept: list[SelfTest] = []
-    for each in _stored(path):
-        if (each.machine, each.program) != (result.machine, result.program):
-            kept.append(each)
-        elif each.bench_version == result.bench_version:
-            result = merged(each, result)
+    for before in _stored(path):
+        if (before.machine, before.program) != (result.machine, result.program):
+            kept.append(before)
+        elif before.bench_version == result.bench_version:
+            result = _merged(before, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, msgspec.json.format(msgspec.json.encode([*kept, result]), indent=1) + b"\n")
     return path
 
 
-def merged(before: SelfTest, result: SelfTest) -> SelfTest:
-    """Return all loads of two results, by rising load, and the newer `result`'s of those that both have.
-
-    Its stamps are the kernel's if those of both were. What stopped it is what stopped the one that came to
-    the larger load.
-    """
-    new = {_load(step) for step in result.steps}
-    old = [step for step in before.steps if _load(step) not in new]
+def _merged(before: SelfTest, result: SelfTest) -> SelfTest:
+    new = {(step.streams, step.chunks_per_s) for step in result.steps}
+    old = [step for step in before.steps if (step.streams, step.chunks_per_s) not in new]
     if not old:
         return result
     steps = tuple(sorted([*old, *result.steps], key=_chunks_per_s))
@@ -58,40 +156,32 @@ def merged(before: SelfTest, result: SelfTest) -> SelfTest:
         steps=steps,
         largest=largest(steps),
         stopped=before.stopped if is_farther else result.stopped,
-        stamp_source="kernel" if {before.stamp_source, result.stamp_source} == {"kernel"} else "read",
+        stamp_source="read" if before.stamp_source == "read" else result.stamp_source,
     )
 
 
-def _load(step: SelfTestStep) -> tuple[int, float]:
-    return step.streams, step.chunks_per_s
-
-
-def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
-    """Return what orders loads: chunks per second of all streams, then the streams."""
-    return step.streams * step.chunks_per_s, step.streams
-
-
-def largest(steps: Sequence[SelfTestStep]) -> tuple[int, float] | None:
+def largest(steps: Iterable[SelfTestStep]) -> tuple[int, float] | None:
     """Return the load with the most chunks per second at which bench is exact, None if there is none.
 
     Exact at a load: the p99 of TTFT's error is under LIMIT_S and nothing failed, there and at all steps with
     neither more streams nor a higher rate.
     """
-    failed = [
-        step
-        for step in steps
-        if step.ttft_error_s is None
-        or step.ttft_error_s[1] >= LIMIT_S
-        or step.failed
-        or not step.server_kept_up
-    ]
-    held = [
-        here
-        for here in steps
-        if not any(low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s for low in failed)
-    ]
-    most = max(held, key=_chunks_per_s, default=None)
-    return _load(most) if most else None
+    by_load = sorted(steps, key=_chunks_per_s, reverse=True)
+    inexact = [step for step in by_load if not _is_exact(step)]
+    for here in by_load:
+        if not any(low.streams <= here.streams and low.chunks_per_s <= here.chunks_per_s for low in inexact):
+            return here.streams, here.chunks_per_s
+    return None
+
+
+def _is_exact(step: SelfTestStep) -> bool:
+    is_small = step.ttft_error_s is not None and step.ttft_error_s[1] < LIMIT_S
+    return is_small and not step.failed and step.server_kept_up
+
+
+def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
+    """Return what orders loads: chunks per second of all streams, then the streams."""
+    return step.streams * step.chunks_per_s, step.streams
 
 
 def find(cache: Path) -> SelfTest | None:

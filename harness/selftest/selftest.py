@@ -6,11 +6,11 @@ to run where they like, as in a run. Knows no terminal.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engines import ENGINES
 from harness.contracts import (
@@ -32,7 +32,7 @@ from harness.install import install
 from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.processes import run_load
 from harness.load.pulse import Progress
-from harness.selftest import known_error, truth
+from harness.selftest import known_error
 from harness.servers import server
 from harness.store import request_table
 
@@ -44,8 +44,7 @@ BUILD = "bench install reference --program native"
 _MODEL = "reference"
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(NamedTuple):
     """One load of the ladder: streams at once, and the chunks per second of each."""
 
     streams: int
@@ -62,19 +61,8 @@ class Ladder:
     """Rungs by rising load, and the warm-up and window that each has."""
 
     rungs: tuple[Rung, ...]
-    warmup_s: float
-    window_s: float
-
-
-def _ladder(warmup_s: float, window_s: float, *rungs: tuple[int, float]) -> Ladder:
-    return Ladder(tuple(Rung(*rung) for rung in rungs), warmup_s, window_s)
-
-
-WHOLE = _ladder(
-    1.0, 4.0,
-    (1, 100), (64, 10), (16, 100), (256, 10), (64, 100), (1024, 10), (256, 100), (1024, 100), (256, 400),
-)  # fmt: skip
-QUICK = _ladder(0.5, 1.5, (1, 100), (64, 100), (256, 100))
+    warmup_s: float = 0.5
+    window_s: float = 1.5
 
 
 def ladder_of(text: str) -> Ladder:
@@ -84,9 +72,16 @@ def ladder_of(text: str) -> Ladder:
         match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
         if not match:
             raise UserError(f"--loads {text}: {word!r} is not STREAMSxRATE; such as --loads 64x100,256x400")
-        rungs.append((int(match[1]), float(match[2])))
-    rungs.sort(key=lambda rung: rung[0] * rung[1])
-    return _ladder(QUICK.warmup_s, QUICK.window_s, *rungs)
+        rungs.append(Rung(int(match[1]), float(match[2])))
+    return Ladder(tuple(sorted(rungs, key=lambda rung: rung.streams * rung.chunks_per_s)))
+
+
+QUICK = ladder_of("1x100,64x100,256x100")
+WHOLE = replace(
+    ladder_of("1x100,64x10,16x100,256x10,64x100,1024x10,256x100,1024x100,256x400"),
+    warmup_s=1.0,
+    window_s=4.0,
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ class Reference:
     engine: Engine
     program: str
     path: Path | None
-    read_sends: Callable[[Path], Sequence[truth.Send]]
+    read_sends: Callable[[Path], Sequence[known_error.Send]]
 
     def spec(self, scratch: Path, *, ttft_s: float, itl_s: float, slots: int) -> NativeSpec:
         """Return how to start it, with its files in `scratch`."""
@@ -112,7 +107,9 @@ class Reference:
 
 
 def find_reference(
-    program: Literal["native", "python"], cache: Path, read_sends: Callable[[Path], Sequence[truth.Send]]
+    program: Literal["native", "python"],
+    cache: Path,
+    read_sends: Callable[[Path], Sequence[known_error.Send]],
 ) -> Reference | None:
     """Return the reference server, None if this program of it is not built. See BUILD."""
     engine = ENGINES["reference"]
@@ -205,7 +202,7 @@ def _measure(
                 lambda: server.check_alive(running),
             )
         rows = request_table.read_rows(Path(job.rows_path))
-        answers = truth.served(reference.read_sends(scratch / "sends.bin"))
+        answers = known_error.served(reference.read_sends(scratch / "sends.bin"))
     return step(rung, rows, summary, answers), summary
 
 
@@ -237,15 +234,15 @@ def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scr
 
 
 def step(
-    rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, truth.Served]
+    rung: Rung, rows: Sequence[RequestRow], summary: LoadSummary, answers: Mapping[str, known_error.Served]
 ) -> SelfTestStep:
     """Return what one load showed: of the requests sent in its window, and of all chunks for rate."""
     sent = [row for row in rows if request_table.in_window(row, summary)]
-    found = truth.errors(sent, answers)
+    found = known_error.errors(sent, answers)
     start_ns, end_ns = summary.window_start_ns, summary.window_end_ns
     arrived = sum(start_ns <= at_ns < end_ns for row in rows for at_ns in row.chunk_ns)
     chunks = sum(len(row.chunk_ns) for row in rows)
-    late_s = truth.quantiles(found.late_s)
+    late_s = known_error.quantiles(found.late_s)
     return SelfTestStep(
         streams=rung.streams,
         chunks_per_s=rung.chunks_per_s,
@@ -253,9 +250,9 @@ def step(
         failed=sum(row.outcome != "ok" for row in sent) + found.unpaired,
         chunks=len(found.late_s),
         reached_chunks_per_s=arrived / ((end_ns - start_ns) / 1e9),
-        ttft_error_s=truth.quantiles(found.ttft_s),
-        itl_error_s=truth.quantiles(found.itl_s),
-        e2e_error_s=truth.quantiles(found.e2e_s),
+        ttft_error_s=known_error.quantiles(found.ttft_s),
+        itl_error_s=known_error.quantiles(found.itl_s),
+        e2e_error_s=known_error.quantiles(found.e2e_s),
         server_late_s=late_s,
         server_kept_up=late_s is not None and late_s[0] < 1 / rung.chunks_per_s,
         cpu_s_per_chunk=summary.cpu_s / chunks if chunks else None,

@@ -26,7 +26,7 @@ from harness.contracts import Load, LoadSummary, NativeSpec, SelfTest, SelfTestS
 from harness.errors import CellError, UserError
 from harness.plan import plan
 from harness.run import session
-from harness.selftest import known_error, selftest, truth
+from harness.selftest import known_error, selftest
 from harness.selftest.selftest import Ladder, Rung
 from harness.settings import config, overrides
 from harness.store import store
@@ -47,7 +47,7 @@ def sent_at(at_ms: float, made):
 
 
 def judged(rows, lines, **changes) -> SelfTestStep:
-    return selftest.step(Rung(2, 100), rows, summary(100, 200, **changes), truth.served(lines))
+    return selftest.step(Rung(2, 100), rows, summary(100, 200, **changes), known_error.served(lines))
 
 
 def test_a_step_judges_the_requests_of_its_window_and_counts_all_chunks():
@@ -172,12 +172,12 @@ def test_the_client_is_late_by_both_ways_and_never_early(tmp_path):
         rows, summary, _ = played(job)
 
         def written():
-            found = truth.served(read_sends(tmp_path / "sends.bin"))
+            found = known_error.served(read_sends(tmp_path / "sends.bin"))
             ended = [answer for answer in found.values() if answer.ended_ns is not None]
             return found if len(ended) >= len(rows) else None
 
         answers = wait_until(written)
-    found = truth.errors(rows, answers)
+    found = known_error.errors(rows, answers)
     assert found.unpaired == 0
     assert len(found.ttft_s) == len(rows) > 8
     slack_s = (summary.clock_uncertainty_ns or 0) / 1e9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.contracts import RequestRow
-from harness.selftest import truth
+from harness.selftest import known_error
 
 MS = 1_000_000
 
@@ -26,11 +26,11 @@ def row(
 def sends(
     request_id: str, arrived_ms: float, due_and_sent_ms: list[tuple[float, float]], end_ms: float | None
 ):
-    yield request_id, truth.ARRIVAL, 0, int(arrived_ms * MS)
+    yield request_id, known_error.ARRIVAL, 0, int(arrived_ms * MS)
     for chunk, (due_ms, sent_ms) in enumerate(due_and_sent_ms):
         yield request_id, chunk, int(due_ms * MS), int(sent_ms * MS)
     if end_ms is not None:
-        yield request_id, truth.END, 0, int(end_ms * MS)
+        yield request_id, known_error.END, 0, int(end_ms * MS)
 
 
 def ms(values: list[float]) -> list[float]:
@@ -40,8 +40,8 @@ def ms(values: list[float]) -> list[float]:
 def test_errors_are_client_minus_server_per_request_and_per_gap():
     # Sent at 51, 61, 72; arrived at 51.5, 64, 72.25: gaps of 12.5 and 8.25 instead of 10 and 11. The request
     # was sent at 0.75 and came at 1: TTFT 50.75 instead of 50, E2E 74.25 instead of 71.
-    answers = truth.served(sends("a", 1, [(51, 51), (61, 61), (71, 72)], 72))
-    found = truth.errors([row("a", [51.5, 64, 72.25], 75, sent_ms=0.75)], answers)
+    answers = known_error.served(sends("a", 1, [(51, 51), (61, 61), (71, 72)], 72))
+    found = known_error.errors([row("a", [51.5, 64, 72.25], 75, sent_ms=0.75)], answers)
     assert found.ttft_s == ms([0.75])
     assert found.itl_s == ms([2.5, -2.75])
     assert found.e2e_s == ms([3.25])
@@ -51,8 +51,8 @@ def test_errors_are_client_minus_server_per_request_and_per_gap():
 
 @pytest.mark.parametrize("wrong_ms", [-5, 2])
 def test_a_start_that_the_client_sets_wrongly_is_an_error_of_ttft_and_e2e(wrong_ms):
-    answers = truth.served(sends("a", 10, [(60, 60), (70, 70)], 70))
-    found = truth.errors([row("a", [60, 70], 70, sent_ms=10 + wrong_ms)], answers)
+    answers = known_error.served(sends("a", 10, [(60, 60), (70, 70)], 70))
+    found = known_error.errors([row("a", [60, 70], 70, sent_ms=10 + wrong_ms)], answers)
     assert found.ttft_s == found.e2e_s == ms([-wrong_ms])
     assert found.itl_s == ms([0])
 
@@ -60,8 +60,8 @@ def test_a_start_that_the_client_sets_wrongly_is_an_error_of_ttft_and_e2e(wrong_
 def test_interleaved_answers_are_told_apart_by_their_ids():
     a = list(sends("a", 0, [(10, 10), (20, 20)], 20))
     b = list(sends("b", 5, [(15, 16), (25, 26)], 26))
-    answers = truth.served([line for pair in zip(a, b, strict=True) for line in pair])
-    found = truth.errors([row("b", [18, 28], 26, sent_ms=5), row("a", [11, 21], 20)], answers)
+    answers = known_error.served([line for pair in zip(a, b, strict=True) for line in pair])
+    found = known_error.errors([row("b", [18, 28], 26, sent_ms=5), row("a", [11, 21], 20)], answers)
     assert found.ttft_s == ms([2, 1])
     assert found.itl_s == ms([0, 0])
     assert found.e2e_s == ms([0, 0])
@@ -69,13 +69,13 @@ def test_interleaved_answers_are_told_apart_by_their_ids():
 
 def test_an_id_is_paired_by_what_the_server_keeps_of_it():
     long = "0123456789" * 4
-    answers = truth.served(sends(long[:36], 0, [(10, 10)], 10))
-    assert truth.errors([row(long, [11], 12)], answers).ttft_s == ms([1])
+    answers = known_error.served(sends(long[:36], 0, [(10, 10)], 10))
+    assert known_error.errors([row(long, [11], 12)], answers).ttft_s == ms([1])
 
 
 def test_of_a_request_that_came_twice_the_last_answer_counts():
     twice = [*sends("a", 0, [(10, 10)], None), *sends("a", 100, [(110, 110), (120, 120)], 120)]
-    found = truth.errors([row("a", [111, 121], 121, sent_ms=100)], truth.served(twice))
+    found = known_error.errors([row("a", [111, 121], 121, sent_ms=100)], known_error.served(twice))
     assert found.ttft_s == ms([1])
     assert found.unpaired == 0
 
@@ -91,20 +91,20 @@ def test_of_a_request_that_came_twice_the_last_answer_counts():
     ],
 )
 def test_a_good_request_of_which_the_server_knows_something_else_is_unpaired(lines):
-    found = truth.errors([row("a", [11, 21], 21)], truth.served(lines))
+    found = known_error.errors([row("a", [11, 21], 21)], known_error.served(lines))
     assert found.unpaired == 1
     assert found.ttft_s == found.itl_s == found.e2e_s == found.late_s == []
 
 
 def test_failed_requests_have_no_error_and_are_not_unpaired():
-    answers = truth.served(sends("a", 0, [(10, 10)], 10))
-    found = truth.errors([row("a", [11], 12, "timeout"), row("b", [], 12, "reset")], answers)
+    answers = known_error.served(sends("a", 0, [(10, 10)], 10))
+    found = known_error.errors([row("a", [11], 12, "timeout"), row("b", [], 12, "reset")], answers)
     assert (found.ttft_s, found.unpaired) == ([], 0)
 
 
 def test_quantiles_are_of_absolute_values_and_by_nearest_rank():
     # Of 200 values the p99 is the 198th.
     values = [-number / 1000 for number in range(1, 201)]
-    assert truth.quantiles(values) == (pytest.approx(0.1005), 0.198)
-    assert truth.quantiles([-3.0]) == (3.0, 3.0)
-    assert truth.quantiles([]) is None
+    assert known_error.quantiles(values) == (pytest.approx(0.1005), 0.198)
+    assert known_error.quantiles([-3.0]) == (3.0, 3.0)
+    assert known_error.quantiles([]) is None
