@@ -30,7 +30,7 @@ from harness.contracts import (
     ScenarioChoice,
 )
 from harness.load.client.clock import LagHistogram
-from harness.load.pulse import KEPT, Progress, Pulse, Recent, together
+from harness.load.pulse import KEPT, Progress, Recent, together
 from harness.run.watch import Now
 
 REPEATS = 51
@@ -74,7 +74,9 @@ def measured() -> dict[str, float]:
     def said() -> Progress:
         late_s = lag.summary_s()
         stretch = recent.stretch(0, now_ns)
-        return together([Pulse(30.0, 1024, 3, 256, "window", {"timeout": 3}, stretch, late_s and late_s[1])])
+        return together(
+            [Progress(30.0, 1024, 3, 256, "window", {"timeout": 3}, None, late_s and late_s[1], stretch)]
+        )
 
     console = Console(file=StringIO(), force_terminal=True, width=120)
     progress = said()

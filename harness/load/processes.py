@@ -19,7 +19,7 @@ from harness.errors import LoadError
 from harness.load import records
 from harness.load.play.arrivals import longest_s
 from harness.load.play.window import Board, shared_board
-from harness.load.pulse import Progress, Pulse, together
+from harness.load.pulse import Progress, together
 from harness.processes.supervise import Supervised, supervised
 
 # Beyond all phases and the drain of running requests: start, decode and write.
@@ -79,7 +79,7 @@ class _Worker:
 
     def __init__(self, job: LoadJob, number: int, process: Supervised, log_path: Path) -> None:
         self.process = process
-        self.pulse: Pulse | None = None
+        self.pulse: Progress | None = None
         self.has_news = False
         self.summary: LoadSummary | None = None
         self._name = "the load process" if job.load.workers == 1 else f"load worker {number}"
@@ -97,7 +97,7 @@ class _Worker:
         if line:
             self._heard_s, self.has_news = time.monotonic(), True
             try:
-                self.pulse = msgspec.json.decode(line, type=Pulse)
+                self.pulse = msgspec.json.decode(line, type=Progress)
             except msgspec.MsgspecError as error:
                 what = f"{self._name} said {line[:100]!r}, not its progress"
                 raise LoadError(f"{what}; see {self._log_path}") from error

@@ -51,11 +51,12 @@ class Glance:
 
 
 @dataclass(frozen=True)
-class Pulse:
-    """How far one load process is.
+class Progress:
+    """How far one load process is, or with `recent` all those of a cell together.
 
     `t_s`: since its start. `requests` and `failed` ended well and badly, `in_flight` run now, `failures`
-    counts by outcome. `loop_lag_s`: the p99 of how late its own loop was so far.
+    counts by outcome. `loop_lag_s`: the p99 of how late its own loop was so far, the worst one's of several.
+    `stretch`: of one process, what `recent` is made of.
     """
 
     t_s: float = 0.0
@@ -64,22 +65,9 @@ class Pulse:
     in_flight: int = 0
     phase: str = "ready"
     failures: Mapping[str, int] = field(default_factory=dict)
-    recent: Stretch = Stretch()
-    loop_lag_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a cell's load is, over all load processes. See Pulse; `loop_lag_s` is the worst one's."""
-
-    t_s: float
-    requests: int
-    failed: int
-    in_flight: int
-    phase: str
-    failures: Mapping[str, int] = field(default_factory=dict)
     recent: Glance | None = None
     loop_lag_s: float | None = None
+    stretch: Stretch = Stretch()
 
 
 class Recent:
@@ -91,7 +79,6 @@ class Recent:
         self._kept: deque[tuple[int, int, int, int]] = deque(maxlen=KEPT)
 
     def add(self, row: RequestRow) -> None:
-        """Keep a request that has ended well."""
         ttft = ttft_ns(row, self._origin)
         tokens = -1 if row.output_tokens is None else row.output_tokens
         self._kept.append((row.end_ns, -1 if ttft is None else ttft, tokens, len(row.chunk_ns)))
@@ -136,17 +123,16 @@ def glance(stretches: Iterable[Stretch]) -> Glance:
 
 
 def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float | None:
-    """Return a percentile of ascending microseconds in seconds. None if they are fewer than `least`."""
     return percentile(ordered_us, share) / 1e6 if len(ordered_us) >= least else None
 
 
-def together(running: Sequence[Pulse], ended: Sequence[Pulse] = ()) -> Progress:
+def together(running: Sequence[Progress], ended: Sequence[Progress] = ()) -> Progress:
     """Return how far all load processes are: sums over them, and the phase of the one that is least far.
 
     Of those that have ended only what they had done counts.
     """
     pulses = (*running, *ended)
-    first = min(running or ended, key=lambda pulse: pulse.t_s, default=Pulse())
+    first = min(running or ended, key=lambda pulse: pulse.t_s, default=Progress())
     failures = sum((Counter(pulse.failures) for pulse in pulses), Counter[str]())
     return Progress(
         t_s=max((pulse.t_s for pulse in pulses), default=0.0),
@@ -155,6 +141,6 @@ def together(running: Sequence[Pulse], ended: Sequence[Pulse] = ()) -> Progress:
         in_flight=sum(pulse.in_flight for pulse in running),
         phase=first.phase,
         failures=dict(failures),
-        recent=glance(pulse.recent for pulse in running),
+        recent=glance(pulse.stretch for pulse in running),
         loop_lag_s=max((pulse.loop_lag_s for pulse in running if pulse.loop_lag_s is not None), default=None),
     )

@@ -99,7 +99,7 @@ def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
 
 
 def _worst(lags: Iterable[Lag | None]) -> Lag | None:
-    """Return that of the worker with the largest p99."""
+    # By the p99.
     return max((lag for lag in lags if lag is not None), key=lambda lag: lag[1], default=None)
 
 
@@ -179,7 +179,6 @@ def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
 
 
 def _remove_cut_line(path: Path) -> None:
-    """Shorten a file to its last newline."""
     if path.is_file() and path.stat().st_size:
         with open(path, "r+b") as file:
             with mmap(file.fileno(), 0) as whole:

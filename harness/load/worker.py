@@ -3,9 +3,8 @@
 With `--worker K --board FILE` it is one of several: it plays its share, and begins at the instant that its
 parent writes on the board once all are ready. (An instant on the command line would have to be guessed: on a
 busy machine the imports take from half a second to many.) It says on stdout when it is ready, and then once a
-second how far it is, one JSON line of a Pulse each. All other words go to stderr. Rows and summary go to the
-files that the job names. SIGINT and SIGTERM end it at once, with what there is and exit code 0. It must not
-know the server's process or the plan.
+second how far it is, one JSON line each. All other words go to stderr. SIGINT and SIGTERM end it at once,
+with what there is and exit code 0. It must not know the server's process or the plan.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from harness.contracts import LoadJob
 from harness.errors import BenchError, LoadError
 from harness.load.limits import raise_file_limit
 from harness.load.play.window import Board, shared_board
-from harness.load.pulse import Pulse
+from harness.load.pulse import Progress
 from harness.load.records import of_worker
 from harness.whole_files import write_whole
 
@@ -97,7 +96,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
             users = user_class(traffic, target, receiver)
             runner = Environment(user_classes=[users]).create_local_runner()
             with suppress(OSError):  # if nobody listens, the first pulse of the load finds out
-                _say(progress_fd, Pulse())
+                _say(progress_fd, Progress())
             while board_path and not board.start_ns and not traffic.closed.is_set():
                 gevent.sleep(_LOOK_S)
             on_progress = partial(_say, progress_fd)
@@ -116,8 +115,7 @@ def _take_stdout() -> int:
     return descriptor
 
 
-def _say(descriptor: int, progress: Pulse) -> None:
-    """Write a line of progress. Raises OSError if nobody reads any more."""
+def _say(descriptor: int, progress: Progress) -> None:
     # Drop the line rather than hold up every stream while nobody reads.
     if select.select([], [descriptor], [], 0)[1]:
         os.write(descriptor, msgspec.json.encode(progress) + b"\n")

@@ -71,7 +71,6 @@ class Lines:
         return line.decode(errors="replace") if line or newline else None
 
     def close(self) -> None:
-        """Close our side."""
         self._is_closed, self._buffer = True, b""
         self._pipe.close()
 
@@ -280,7 +279,6 @@ def reap(state_dir: Path) -> list[str]:
 
 
 def _end(record: Record) -> list[str]:
-    """End the record's processes, and return their pids."""
     find = partial(watchdog.left_of, *record.process, record.mark)
     left = [str(process.pid) for process in find()]
     if _is_alive(record.watchdog):

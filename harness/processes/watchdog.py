@@ -190,7 +190,6 @@ def _in_child(prctl: Callable[..., object] | None) -> None:
 
 
 def _watch(child_pid: int, wake: int) -> None:
-    """Wait until the child has exited, or bench is gone or asks."""
     parent = os.getppid()
     while True:
         readable, _, _ = select.select([0, wake], [], [], 1.0)

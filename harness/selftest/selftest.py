@@ -52,7 +52,6 @@ class Rung(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What a person reads of it."""
         return f"{self.streams} stream{'' if self.streams == 1 else 's'} x {self.chunks_per_s:g} chunks/s"
 
 
@@ -167,7 +166,6 @@ def run(
 
 
 def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
-    """Return why this rung cannot be climbed, None if it can."""
     if before and not before.server_kept_up:
         last = Rung(before.streams, before.chunks_per_s).label
         what = (

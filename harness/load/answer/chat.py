@@ -259,5 +259,4 @@ def _count(fields: Any, name: str) -> int | None:
 
 
 def _later(old: _Tokens, new: _Tokens) -> _Tokens:
-    """Return each count of `new`, or of `old` if `new` has none."""
     return tuple(before if now is None else now for before, now in zip(old, new, strict=True))

@@ -118,7 +118,6 @@ class Framing:
         return before[number] + min(offset - self._starts[number], self._sizes[number])
 
     def _read_head(self) -> bool:
-        """Parse the head once it is there, skipping interim (1xx) ones."""
         while (end := self.raw.find(BLANK_LINE, self._at)) >= 0:
             lines = bytes(self.raw[self._at : end]).split(CRLF)
             line = _STATUS_LINE.fullmatch(lines[0])

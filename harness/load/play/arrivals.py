@@ -32,12 +32,10 @@ class Phases(NamedTuple):
 
 
 def ns(seconds: float) -> int:
-    """Return seconds in whole nanoseconds."""
     return int(seconds * 1e9)
 
 
 def phases(load: Load) -> Phases:
-    """Return when the parts of a cell end."""
     window_start_s = load.ramp_up_s + load.warmup_s
     window_end_s = inf if load.duration_s is None else window_start_s + load.duration_s
     return Phases(load.ramp_up_s, window_start_s, window_end_s, window_end_s + load.ramp_down_s)

@@ -21,7 +21,7 @@ from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.play import arrivals
 from harness.load.play.traffic import Traffic
 from harness.load.play.waits import OpenLoop
-from harness.load.pulse import Pulse
+from harness.load.pulse import Progress
 
 # How long a user may take to write its row and end, once its request has.
 LAST_ROW_S = 5.0
@@ -36,7 +36,7 @@ def play(
     traffic: Traffic,
     receiver: Receiver,
     runner: Any,
-    on_progress: Callable[[Pulse], None],
+    on_progress: Callable[[Progress], None],
     start_ns: int | None,
 ) -> LoadSummary:
     """Play the traffic's load from `start_ns` on (None: now) and block until its last request has ended.
@@ -99,7 +99,6 @@ def play(
 
 
 def _wait_for_the_end(traffic: Traffic) -> None:
-    """Block until no request is to begin any more."""
     load, window = traffic.job.load, traffic.window
     if load.duration_s is not None:
         for step in count(1):
@@ -144,7 +143,7 @@ def drain_limit_s(load: Load) -> float:
 
 
 def _report_progress(
-    traffic: Traffic, receiver: Receiver, lag: LagHistogram, on_progress: Callable[[Pulse], None]
+    traffic: Traffic, receiver: Receiver, lag: LagHistogram, on_progress: Callable[[Progress], None]
 ) -> None:
     while True:
         gevent.sleep(1)
@@ -159,17 +158,17 @@ def _report_progress(
             return
 
 
-def _pulse(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Pulse:
+def _pulse(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Progress:
     """Return how far a traffic that has started is. It takes less than a millisecond, whatever the load."""
     started_ns, late_s = traffic.window.cell_start_ns or now_ns, lag.summary_s()
-    return Pulse(
+    return Progress(
         t_s=round((now_ns - started_ns) / 1e9, 1),
         requests=traffic.ok,
         failed=traffic.failed,
         in_flight=traffic.in_flight,
         phase=_phase(traffic, now_ns),
         failures=dict(traffic.failures),
-        recent=traffic.recent.stretch(started_ns, now_ns),
+        stretch=traffic.recent.stretch(started_ns, now_ns),
         loop_lag_s=late_s[1] if late_s else None,
     )
 

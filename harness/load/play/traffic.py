@@ -178,7 +178,6 @@ class Traffic:
             gevent.spawn(self._close_after_grace, ended_ns)
 
     def _close_after_grace(self, ended_ns: int) -> None:
-        """Let the conversations that began be finished, for up to load.grace."""
         window_s = max(0.0, (ended_ns - self.window.start_ns) / 1e9)
         grace_ns = arrivals.ns(arrivals.grace_s(self.job.load, window_s))
         self.wait_until(max(ended_ns, self.window.start_ns) + grace_ns)
@@ -198,7 +197,6 @@ class Traffic:
         gevent.killall(list(self.users), block=False)
 
     def interrupt(self) -> None:
-        """Close and cancel."""
         self.close("interrupted")
         self.cancel()
 

@@ -38,7 +38,6 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     receiver: Receiver
 
     def on_start(self) -> None:
-        """Become one of the traffic's users."""
         self.number, self.free_ns = self.traffic.admit(gevent.getcurrent())
         self.client = Client(self.endpoint, self.receiver)
         self.back_off_s = FIRST_BACK_OFF_S
@@ -51,7 +50,6 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
 
     @task  # type: ignore[untyped-decorator]
     def converse(self) -> None:
-        """Play the next conversation."""
         try:
             self._wait_until(self.free_ns)
             begun = self.traffic.next_conversation()

@@ -51,7 +51,6 @@ class Window:
         self._board = board
 
     def begin(self, cell_start_ns: int) -> None:
-        """Fix when it begins, in a cell that begins then."""
         self.cell_start_ns = cell_start_ns
         self.start_ns = cell_start_ns + arrivals.ns(arrivals.phases(self._load).window_start_s)
         if self.end_ns is not None:  # interrupted before the cell began: the window is empty

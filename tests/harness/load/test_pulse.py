@@ -7,7 +7,7 @@ from load_process import row
 
 from harness.contracts import Load
 from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN
-from harness.load.pulse import ENOUGH, KEPT, LONGEST_S, Pulse, Recent, Stretch, glance, together
+from harness.load.pulse import ENOUGH, KEPT, LONGEST_S, Progress, Recent, Stretch, glance, together
 
 S, MS = 1_000_000_000, 1_000_000
 CLOSED = Load(concurrency=1)
@@ -110,9 +110,9 @@ def test_a_slow_load_has_as_many_requests_as_its_p95_needs() -> None:
 
 
 def test_all_load_processes_together_are_as_far_as_the_last_and_as_late_as_the_worst() -> None:
-    first = Pulse(5.0, 10, 3, 4, "window", {"timeout": 2, "reset": 1}, Stretch(), 0.001)
-    second = Pulse(4.0, 20, 1, 5, "warmup", {"timeout": 1}, Stretch(), 0.004)
-    ended = Pulse(2.0, 7, 1, 9, "warmup", {"reset": 1}, Stretch(1.0, 1, 1, 1, (1,)), 0.9)
+    first = Progress(5.0, 10, 3, 4, "window", {"timeout": 2, "reset": 1}, None, 0.001, Stretch())
+    second = Progress(4.0, 20, 1, 5, "warmup", {"timeout": 1}, None, 0.004, Stretch())
+    ended = Progress(2.0, 7, 1, 9, "warmup", {"reset": 1}, None, 0.9, Stretch(1.0, 1, 1, 1, (1,)))
     found = together([first, second], [ended])
     assert (found.t_s, found.phase, found.requests, found.failed) == (5.0, "warmup", 37, 5)
     assert found.failures == {"timeout": 3, "reset": 2}
