@@ -7,7 +7,7 @@ is the scripted answer of the first.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -76,9 +76,8 @@ def _conversation(line: str, where: str, options: FileOptions) -> Conversation:
     if not isinstance(record, dict):
         raise UserError(f"{where}: must be an object with messages or prompt")
     if unknown := set(record) - {"messages", "prompt", "max_tokens", "think_time_s"}:
-        raise UserError(
-            f"{where}: {min(unknown)}: no such field; there are messages, prompt, max_tokens, think_time_s"
-        )
+        known = "there are messages, prompt, max_tokens, think_time_s"
+        raise UserError(f"{where}: {min(unknown)}: no such field; {known}")
     if "messages" in record and "prompt" in record:
         raise UserError(f"{where}: give messages or prompt, not both")
     max_tokens = _number(record, "max_tokens", options.output_tokens, int, where)
@@ -108,16 +107,15 @@ def _messages(record: dict[str, Any], where: str) -> list[Message]:
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
         raise UserError(f"{where}: must have messages (a list) or prompt (text)")
+    made = []
     for message in messages:
-        if not (
-            isinstance(message, dict)
-            and message.get("role") in ("system", "user", "assistant", "tool")
-            and isinstance(message.get("content"), str)
-        ):
-            raise UserError(
-                f"{where}: each message needs a role (system, user, assistant, tool) and content (text)"
-            )
-    return [Message(message["role"], message["content"]) for message in messages]
+        match message:
+            case {"role": "system" | "user" | "assistant" | "tool" as role, "content": str(content)}:
+                made.append(Message(role, content))
+            case _:
+                needed = "a role (system, user, assistant, tool) and content (text)"
+                raise UserError(f"{where}: each message needs {needed}")
+    return made
 
 
 def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> list[Turn]:
@@ -126,8 +124,7 @@ def _turns(messages: list[Message], max_tokens: int, think_time_s: float) -> lis
     pending: list[Message] = []
     for message in messages:
         if message.role == "assistant" and turns and not pending:
-            last = turns[-1]
-            turns[-1] = Turn(last.messages, last.max_tokens, last.think_time_s, message.content)
+            turns[-1] = replace(turns[-1], answer=message.content)
             continue
         pending.append(message)
         if message.role == "user":

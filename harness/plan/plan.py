@@ -131,7 +131,6 @@ def start_s(deployment: Deployment) -> float:
 
 
 def cell_s(cell: PlannedCell) -> float:
-    """Return the seconds that a cell is expected to take."""
     return load_s(cell.load, cell.scenario) + _CELL_S
 
 
@@ -150,7 +149,6 @@ def load_s(load: Load, scenario: ScenarioChoice) -> float:
 
 
 def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[PlannedCell]:
-    """Return the cells of a start in the order of measuring; their seeds come from the settings alone."""
     traffic = [_traffic(load) for load in settings.loads]
     asked = [
         (scenario, load, repeat, cell_seed(settings.seed, scenario, load, repeat, traffic[:at].count(kind)))
@@ -235,6 +233,5 @@ def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
 
 
 def _shuffled(items: Sequence[Item], rng: Random) -> list[Item]:
-    """Return the items in random order, by random() alone: its numbers for a seed are those of every
-    Python."""
+    # By random() alone: its numbers for a seed are those of every Python.
     return sorted(items, key=lambda _: rng.random())

@@ -56,7 +56,6 @@ class AtOnce:
 
 
 def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnce:
-    """Return what the largest of these loads needs."""
     return max((needed(load, each) for load in loads for each in scenarios), key=lambda each: each.count)
 
 
@@ -92,7 +91,6 @@ def _first(scenario: ScenarioChoice, rng: Random, count: int) -> list[Conversati
 
 
 def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
-    """Return the most conversations of a trace that are under way at once."""
     changes = []
     for arrival_s, output_tokens in arrivals:
         begun_s = arrival_s / speedup

@@ -77,7 +77,6 @@ class Device:
         return self.value("memory", self._nvml.nvmlDeviceGetMemoryInfo, self._nvml.nvmlMemory_v2)
 
     def ask(self, field: str, read: Callable[..., Any], *arguments: Any) -> Any:
-        """Return `read(*arguments)`, or None after noting NVML's reason."""
         try:
             return read(*arguments)
         except self._nvml.NVMLError as error:
@@ -89,7 +88,6 @@ class Device:
             return None
 
     def note(self, field: str, reason: str) -> None:
-        """Keep why a field is missing; the first reason stays."""
         self._notes.setdefault(self._label + field, reason)
 
 

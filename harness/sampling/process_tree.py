@@ -77,7 +77,6 @@ class ProcessTree:
             return pids & self._ever
 
     def read(self) -> TreeReading:
-        """Return what it uses now."""
         if not self._ever:
             return TreeReading()
         with self._lock:

@@ -29,7 +29,7 @@ class Sampling(Generic[Row]):
     """Rows of `read()`, `hz` times a second, from entering the `with` block to leaving it.
 
     `read_at_mark` gives the rows of a mark (default: `read`). An exception from either is kept in `error`,
-    its sample left out, and sampling goes on. `notes` is what the reader has to say of missing values.
+    its sample left out. `notes` is what the reader has to say of missing values, by field.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Sampling(Generic[Row]):
         self._missed = 0
         self._cpu_s = self._marks_cpu_s = 0.0
         self._late_marks: list[threading.Event] = []
-        self.notes = {} if notes is None else notes  # why values are missing, by field
+        self.notes = {} if notes is None else notes
         self._stop = threading.Event()
 
     def mark(self) -> None:
@@ -73,7 +73,6 @@ class Sampling(Generic[Row]):
             self._failures.append(f"a sample at a mark: {hung}")
 
     def rows(self) -> list[Row]:
-        """Return all rows so far, while sampling goes on, too."""
         return list(self._rows)
 
     def last(self, count: int = 1) -> list[Row]:

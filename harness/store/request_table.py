@@ -172,9 +172,7 @@ def token_counter(path: str) -> CountTokens:
 
 
 def _counted(rows: Sequence[RequestRow], count_tokens: CountTokens) -> Iterator[RequestRow]:
-    """Yield the rows with the tokens of their reasoning and answer; without a text (a tool call has none) as
-    they are."""
-    # One by one: a special token stands between the two, so nothing merges across it.
+    # One by one: a special token stands between the two, so nothing merges across it. A tool call has none.
     counts = count_tokens([text for row in rows for text in (row.reasoning_text, row.output_text)])
     for row, reasoning, output in zip(rows, counts[::2], counts[1::2], strict=True):
         if row.reasoning_text or row.output_text:
@@ -288,7 +286,6 @@ class Tally:
 
     @property
     def result(self) -> Result:
-        """The figures of the rows so far."""
         begin_ns, end_ns = self._window_ns()
         window_s, n = (end_ns - begin_ns) / 1e9, len(self._ttft_ns)
         return Result(

@@ -285,7 +285,6 @@ def _decode(path: Path, kind: type[_Read]) -> _Read:
 
 
 def cell_dir(run_dir: Path, number: int) -> Path:
-    """Return the directory of a cell."""
     return run_dir / "cells" / f"{number:03d}"
 
 
@@ -311,6 +310,5 @@ class Kept(Generic[_Kept]):
         self.update()
 
     def update(self, **facts: Any) -> None:
-        """Replace these fields and write the file."""
         self.record = replace(self.record, **facts)
         write_record(self.path, self.record)
