@@ -19,7 +19,7 @@ from statistics import median
 import msgspec
 from rich.console import Console
 
-from harness.cli.progress.live import Doing, View, panel
+from harness.cli.progress import Outlook, View, panel
 from harness.contracts import (
     Deployment,
     EngineTerms,
@@ -31,7 +31,6 @@ from harness.contracts import (
 )
 from harness.load.client.clock import LagHistogram
 from harness.load.pulse import KEPT, Progress, Recent, together
-from harness.run.watch import Now
 
 REPEATS = 51
 S, MS = 1_000_000_000, 1_000_000
@@ -84,7 +83,7 @@ def measured() -> dict[str, float]:
     assert progress.recent.requests == KEPT - 1
     found = {
         "second_us": cpu_us(lambda: msgspec.json.encode(said())),
-        "draw_us": cpu_us(lambda: console.print(panel(_view(progress), 20.0, console.width))),
+        "draw_us": cpu_us(lambda: console.print(panel(_view(progress), Outlook([], 0.0), 20.0))),
     }
     per_call_us = cpu_us(lambda: None, 10_000)
     return {"request_us": cpu_us(lambda: recent.add(rows[-1]), 10_000) - per_call_us, **found}
@@ -95,9 +94,8 @@ def _view(progress: Progress) -> View:
     deployment = Deployment("reference", "-", "-", EngineTerms(), None, "reference")
     cell = PlannedCell(1, scenario, LOAD, 0, 1)
     start = PlannedStart(1, deployment, 0, (cell,))
-    now = Now(running=200, waiting=56, memory_bytes=20 << 30, memory_of="on the device, its own")
-    doing = Doing(start, "start 1 of 1", 0.0, cell=cell, progress=progress, now=now, heard_s=19.5)
-    return View(0.0, total=1, doing=doing)
+    server = "200 running, 56 waiting; memory 20.0 GiB (on the device, its own)"
+    return View(0.0, total=1, start=start, cell=cell, progress=progress, server=server)
 
 
 def main(argv: list[str]) -> int:

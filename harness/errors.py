@@ -28,8 +28,6 @@ class UserError(BenchError):
 class CellError(BenchError):
     """One cell or start failed; the run records the reason and goes on."""
 
-    exit_code = 1
-
 
 class ServerError(CellError):
     """A server exited, timed out or answered wrongly. `log_tail` holds the end of its log."""
@@ -64,13 +62,11 @@ class StoreError(BenchError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception, so that no handler of failures swallows it."""
+    """SIGINT or SIGTERM arrived. Not an Exception, so that no handler of failures swallows it.
+
+    `exit_code` is 130 for SIGINT, 143 for SIGTERM.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"signal {signal_number}")
-        self.signal_number = signal_number
-
-    @property
-    def exit_code(self) -> int:
-        """130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.signal_number
+        self.exit_code = 128 + signal_number

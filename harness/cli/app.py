@@ -44,14 +44,14 @@ COMMANDS = {
         "bench plan engine=llama_cpp,reference load.concurrency=1,4",
     ),
     "search": Command(
-        "searching",
+        "measuring",
         "search",
         "Find the highest load that keeps every objective (slo.*), on each server start.",
         "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
     ),
     "fit": Command(
-        "fitting",
-        "fit",
+        "making",
+        "fit_command",
         "Say which engines at which quantizations fit the device's memory, from the model's shape alone.",
         "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
         "engine.context_length=8192",
@@ -101,13 +101,13 @@ COMMANDS = {
         "bench list quantizations",
     ),
     "doctor": Command(
-        "doctor",
+        "machine",
         "doctor",
         "Look whether this machine is fit to measure on, and say what to do where it is not.",
         "bench doctor --json",
     ),
     "selftest": Command(
-        "selftest",
+        "machine",
         "selftest_command",
         "Measure bench's own error on this machine, for the reports to quote. Takes about a minute.",
         "bench selftest --quick",
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 def _complain(what: str, exit_code: int) -> None:
-    from harness.cli.arguments import complaints
+    from harness.cli.terminal import complaints
 
     complaints.print(what, markup=False)
     sys.exit(exit_code)

@@ -1,23 +1,37 @@
-"""Commands that make what servers need: `install`, `prepare`."""
+"""What servers need before they start: `fit` says whether their memory does; `install` and `prepare` make the
+rest."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from engines.model import weights
-from harness.cli.arguments import Overrides, Quiet, Study, complaints, out, signals_interrupt
+from engines.model.facts import known_facts
 from harness.cli.listing import has_device
-from harness.cli.progress.progress import Show
-from harness.cli.show.plan_text import skip_lines
-from harness.contracts import Reason, Weights
+from harness.cli.planning import skip_lines
+from harness.cli.progress import Show
+from harness.cli.terminal import (
+    Json,
+    Overrides,
+    Quiet,
+    Row,
+    Study,
+    complaints,
+    out,
+    print_json,
+    print_lines,
+    print_rows,
+    signals_interrupt,
+)
+from harness.contracts import KnownFacts, Reason, Weights
 from harness.errors import BenchError, UserError
-from harness.install import install
-from harness.install.builds import spec_of
-from harness.install.provision import failures, provide_weights, wanted
+from harness.fit import fit
+from harness.install import builds, install, provision
+from harness.plan.terms import FITS_SHARE
 from harness.settings import config, overrides
-from harness.settings.units import size_text
+from harness.settings.units import counted, grouped, parameters_text, size_text
 
 
 def install_command(
@@ -34,24 +48,23 @@ def install_command(
     """Make an engine's own environment in the user's cache directory, with your own pip settings.
 
     uv installs it. An install that was cut short begins again, without downloading what uv's cache has."""
-    spec = spec_of(name, program, has_device=has_device())
+    spec = builds.spec_of(name, program, has_device=has_device())
     what = name if program is None else f"{name} ({program})"
-    if spec is None:
-        out.print(f"{what} needs no environment of its own")
-        return
     if isinstance(spec, Reason):
         raise UserError(f"{what}: {spec.text}")
     cache = install.cache_dir()
-    if remove:
-        freed = install.remove(cache, spec)
+    if spec is None:
+        said = f"{what} needs no environment of its own"
+    elif not remove:
+        with signals_interrupt():
+            made = install.install(cache, spec, Show(quiet=quiet).line)
+        said = f"{what} is installed in {made.folder} ({size_text(made.size_bytes)})"
+    elif freed := install.remove(cache, spec):
         cached = "; what was downloaded stays cached" if spec.lock else ""
-        out.print(
-            f"removed {what}: {size_text(freed)} freed{cached}" if freed else f"{what} is not installed"
-        )
-        return
-    with signals_interrupt(), Show(quiet=quiet) as show:
-        made = install.install(cache, spec, show.line)
-    out.print(f"{what} is installed in {escape(str(made.folder))} ({size_text(made.size_bytes)})")
+        said = f"removed {what}: {size_text(freed)} freed{cached}"
+    else:
+        said = f"{what} is not installed"
+    print_lines([said])
 
 
 def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False) -> None:
@@ -66,32 +79,143 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     What cannot be made is said in a line and the rest goes on; the exit code is then 1.
     """
     settings = config.settings(overrides.parse(changes or [], study))
-    needed, skips = wanted(settings, weights.can_prepare)
+    needed, skips = provision.wanted(settings, weights.can_prepare)
     reasons = {skip.reason for skip in skips}
     if not needed and len(reasons) == 1:
         raise UserError(reasons.pop())
-    cache = install.cache_dir()
+    cache, show = install.cache_dir(), Show(quiet=quiet)
     made: list[Weights] = []
-    failed: dict[str, list[Weights]] = {}
-    with signals_interrupt(), Show(quiet=quiet) as show:
+    lacking: list[Weights] = []
+    with signals_interrupt():
         for line in skip_lines(skips):
             show.line(line)
         if not needed:
             raise UserError("nothing to prepare: none of these settings needs weights that can be had")
         for each in needed:
             try:
-                found = provide_weights(each, weights, cache, show.line, limit_bytes=None)
+                found = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)
             except BenchError as error:
-                failed.setdefault(str(error), []).append(each)
+                lacking.append(each)
+                complaints.print(
+                    f"{each.model} {each.quantization} as {each.file_format}: {error}", markup=False
+                )
                 continue
             made.append(each)
-            size = size_text(found.size_bytes)
-            out.print(escape(f"{each.model} {each.quantization}: {found.path}  {size}"))
-            if found.note:
-                out.print(escape(f"  {found.note}"))
-    for reason, which in failed.items():
-        names = [f"{each.model} {each.quantization} as {each.file_format}" for each in which]
-        complaints.print(escape(f"{', '.join(names)}: {reason}"))
-    lacking = [each for which in failed.values() for each in which]
-    if failures(lacking, made, partial(weights.can_prepare, cache=cache)):
+            said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
+            print_lines([said, f"  {found.note}"] if found.note else [said])
+    if provision.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)
+
+
+# --- fit -------------------------------------------------------------------------------------------
+def fit_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+    """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
+
+    model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
+
+    Only for hf:org/name is the hub asked, and only for its config.json. Nothing is downloaded or started.
+
+    fit.device_memory=24GiB stands for a GPU that need not be here; else this machine's memory counts.
+
+    Several loads, contexts or models make a table each. The exit code is 0 also where nothing fits.
+    """
+    settings, terms = config.fit_settings(overrides.parse(changes or [], study))
+    memory = fit.memory_of(settings.device, terms.device_memory_bytes)
+    known = {model: known_facts(model) for model in settings.models}
+    can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
+    tables = fit.fit(settings, known, memory, builds.why_not_on, can_prepare)
+    if as_json:
+        print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
+        return
+    print_lines(_about(known, memory), fold=True)
+    for table in tables:
+        out.print()
+        print_lines([_question(table, several=len(known) > 1)], fold=True)
+        if table.rows:
+            rows = [_cells(row) for row in table.rows]
+            print_rows(rows, right=rows[0].keys() - {"deployment", "verdict"})
+    out.print()
+    print_lines(_notes(tables, known), fold=True)
+
+
+def _about(known: Mapping[str, KnownFacts], memory: fit.Memory) -> Iterator[str]:
+    what = "the machine" if memory.device == "cpu" else "each device"
+    yield f"Memory of {what}: {_gib(memory.device_bytes)} GiB ({memory.source})."
+    for model, about in known.items():
+        most = f"up to {about.facts.context_length:,} tokens of context"
+        yield f"{model}: {parameters_text(about.facts.parameters)} parameters, {most} ({about.source})."
+
+
+def _question(table: fit.FitTable, *, several: bool) -> str:
+    words = [f"{counted(table.users, 'user')} at once x {table.context_length:,} tokens"]
+    if table.kv_cache_tokens != table.users * table.context_length:
+        words.append(f"KV cache of {table.kv_cache_tokens:,} tokens")
+    if table.tensor_parallel > 1:
+        words.append(f"{table.tensor_parallel} devices")
+    words += [f"{key}={value}" for key, value in table.differs.items() if key != "engine.tensor_parallel"]
+    return (f"{table.model}, " if several else "") + ", ".join(words) + ", in GiB:"
+
+
+def _cells(row: fit.FitRow) -> Row:
+    most = "any" if row.most_users is None else f"{row.most_users:,}"
+    return {
+        "deployment": row.label + (" !" if row.why_not_had else ""),
+        "weights": _gib(row.need.weights_bytes),
+        "KV": _gib(row.need.kv_cache_bytes),
+        "other": _gib(row.need.overhead_bytes) + ("*" if row.need.is_assumed else " "),
+        "total": _gib(row.total_bytes),
+        "share": f"{row.share:.0%}",
+        "verdict": row.verdict,
+        "users": most + ("+" if row.most_users == fit.MOST_USERS else ""),
+        "context": "-" if row.longest_context is None else f"{row.longest_context:,}",
+    }
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:,.{2 if size_bytes < 10 << 30 else 1}f}"
+
+
+def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> Iterator[str]:
+    rows = [row for table in tables for row in table.rows]
+    if rows:
+        yield (
+            f"fits: up to {FITS_SHARE:.0%} of the memory; tight: up to all of it, where this estimate's own "
+            "error decides. users: the most that fit with this context; context: the longest "
+            "that fits for as many users."
+        )
+        if any(row.most_users is None for row in rows):
+            yield "any: more users take no more memory; they wait for each other."
+        yield from _kv_lines(tables, known)
+    for engine, program in dict.fromkeys((row.engine, row.program) for row in rows if row.program):
+        yield f"{engine}: as {engine}.program={program}, since its first program does not serve on a GPU."
+    for asked in dict.fromkeys(asked for table in tables for asked in table.uncounted):
+        yield f"{asked}: not counted; the numbers are of all of a device's memory."
+    named = {
+        "other*": [(row.need.overhead_source, row.engine) for row in rows if row.need.is_assumed],
+        "other": [(row.need.overhead_source, row.engine) for row in rows if not row.need.is_assumed],
+        "! cannot be had": [(row.why_not_had, row.label) for row in rows if row.why_not_had],
+        "not served": [(each.reason, each.label) for table in tables for each in table.unserved],
+    }
+    for heading, pairs in named.items():
+        for text, names in grouped(pairs).items():
+            yield f"{heading}, {', '.join(names)}: {text}"
+
+
+def _kv_lines(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> Iterator[str]:
+    """Say what a token of each model takes, and why the column is not that times the tokens."""
+    several = len(known) > 1
+    for model, about in known.items():
+        rows = [row for table in tables if table.model == model for row in table.rows]
+        of = f", {model}" if several else ""
+        each = grouped((f"{row.need.kv_bytes_per_token / 1024:,.5g} KiB", row.engine) for row in rows)
+        sizes = [size if len(each) == 1 else f"{size} ({', '.join(names)})" for size, names in each.items()]
+        if sizes:
+            yield f"KV cache per token{of}: {'; '.join(sizes)}."
+        facts = about.facts
+        if sizes and facts.sliding_window and facts.sliding_layers:
+            yield (
+                f"KV{of}: {facts.sliding_layers} of {facts.layers} layers need the last "
+                f"{facts.sliding_window:,} tokens alone. Some engines keep all of them even so; the "
+                "others have room beside for the tokens that are read in a step, in whole blocks, which "
+                "on a GPU are other numbers than on a CPU."
+            )

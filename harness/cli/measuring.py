@@ -1,28 +1,38 @@
-"""`bench run`."""
+"""`bench run` and `bench search`: plan, provide, measure, and write the report whatever happens."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from harness.cli import searching
-from harness.cli.arguments import Overrides, Quiet, Study, out
-from harness.cli.planning import planned
-from harness.cli.progress.progress import Show
-from harness.cli.session import Task, measured, recorded
-from harness.cli.show.plan_text import length_lines
-from harness.contracts import Precision
+from engines.model import weights
+from harness.cli.planning import check_any, length_lines, planned, skip_lines
+from harness.cli.progress import Show
+from harness.cli.terminal import (
+    Json,
+    Overrides,
+    Quiet,
+    Study,
+    print_json,
+    print_lines,
+    signals_handled,
+    signals_interrupt,
+)
+from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
+from harness.errors import BenchError, Interrupted, UserError
+from harness.install import install
 from harness.plan import plan
 from harness.plan.terms import context_lines
-from harness.run import resume as resuming
-from harness.run import session
-from harness.run.site import Site
-from harness.run.until import growing
+from harness.run import next_starts, session
+from harness.run.search import Search, Trial, prepared, starts_left
+from harness.run.watch import Site
+from harness.selftest import known_error
 from harness.settings import config, overrides
-from harness.store.store import CellRecord, Kept, RunRecord
+from harness.settings.units import counted, duration_text
+from harness.store import store
 
 
 def run(
@@ -37,61 +47,232 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
-    if resume is not None:
-        record = recorded("run", resume, changes, study, output)
-        if record.search is not None:
-            searching.go_on(resume, record, quiet=quiet)
-        else:
-            _run(_resumed(resume, record), quiet=quiet)
-        return
-    settings = config.settings(overrides.parse(changes or [], study))
+    if resume is None:
+        task = _new(config.settings(overrides.parse(changes or [], study)), None, output)
+    else:
+        record = _recorded("run", resume, changes, study, output)
+        task = _search_left(resume, record) if record.search else _run_left(resume, record)
+    _perform(task, quiet=quiet, as_json=False)
+
+
+def search(
+    changes: Overrides = None,
+    study: Study = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of this search; new or empty.", show_default="results/<time>"),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the highest load that keeps every objective (slo.*), on each server start.
+
+    Over users, or with search.over=rate over conversations begun per second: doubled from search.lowest until
+    an objective is broken, then bisected to within search.precision. If the lowest breaks one, lower rates
+    are tried, down to a sixteenth; without search.lowest it is where a window has four conversations. A load
+    that is not clear gets up to search.trials windows, each with fresh prompts.
+
+    Servers are told to serve search.highest users at once where that is given, at most 64, else 8; of rates,
+    what search.highest needs at 10 output tokens/s, at most 64. More of them wait.
+    engine.concurrent_sequences=N says it otherwise.
+
+    A trial takes load.warmup, load.duration and what is still under way then, load.timeout at most. While
+    fewer than load.min_requests have been sent in it and ended it goes on, up to load.steps (4) times
+    load.duration. It ends early once half of the last requests failed (load.max_failed).
+    """
+    if resume is None:
+        settings, terms = config.search_settings(overrides.parse(changes or [], study))
+        task = _new(prepared(settings, terms), terms, output)
+    else:
+        record = _recorded("search", resume, changes, study, output)
+        if record.search is None:
+            raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
+        task = _search_left(resume, record)
+    _perform(task, quiet=quiet, as_json=as_json)
+
+
+# --- what there is to do ---------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Task:
+    """A new run or search, or what a recorded one lacks: `starts` are those to measure.
+
+    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run. `lines`
+    say what it is about.
+    """
+
+    settings: config.Settings
+    whole: Plan
+    starts: Sequence[PlannedStart]
+    directory: Path | None
+    record: store.RunRecord | None
+    search: SearchTerms | None
+    may_grow: bool
+    lines: Sequence[str]
+
+
+def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | None) -> Task:
     if output is not None:
         session.check_output(output)
     whole = planned(settings)
-    task = Task(
-        settings, whole, whole.starts, output, None, may_grow=settings.until is not None,
-        about=context_lines(whole.starts), lines=length_lines(whole, settings.until),
-    )  # fmt: skip
-    _run(task, quiet=quiet)
+    if terms:
+        lines = [search_line(terms, whole)]
+    else:
+        lines = [*context_lines(whole.starts), *length_lines(whole, settings.until)]
+    return Task(settings, whole, whole.starts, output, None, terms, settings.until is not None, lines)
 
 
-def _resumed(directory: Path, record: RunRecord) -> Task:
-    """Return what a recorded run lacks.
+def _recorded(
+    what: str, directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
+) -> store.RunRecord:
+    if changes or study or output:
+        raise UserError(f"--resume takes the {what}'s own settings; give no keys, --from or --output with it")
+    return store.read_run(directory)
 
-    A run that `until` had ended grows only if some of it is measured again.
-    """
-    settings = resuming.settings_of(record)
+
+def _run_left(directory: Path, record: store.RunRecord) -> Task:
+    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
+    settings = config.settings(next_starts.choices_of(record))
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
-    starts = resuming.missing_starts(directory, record, whole)
+    starts = next_starts.missing_starts(directory, record, whole)
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
     left = plan.estimated(replace(whole, starts=tuple(starts)))
-    about = [*context_lines(whole.starts)]
+    lines = [*context_lines(whole.starts), *length_lines(left, settings.until if may_grow else None)]
     if not starts:
         then = "going on with until" if may_grow else "nothing to measure"
-        about.append(f"every cell is completed; {then}")
-    lines = length_lines(left, settings.until if may_grow else None)
-    return Task(settings, whole, starts, directory, record, may_grow=may_grow, about=about, lines=lines)
+        lines.append(f"every cell is completed; {then}")
+    return Task(settings, whole, starts, directory, record, None, may_grow, lines)
 
 
-def _run(task: Task, *, quiet: bool) -> None:
-    """Measure a run, and print where its report is."""
+def _search_left(directory: Path, record: store.RunRecord) -> Task:
+    settings, terms = config.search_settings(next_starts.choices_of(record))
+    settings = prepared(settings, terms)
+    whole = planned(settings, is_new=False)
+    record, left = starts_left(directory, record, whole)
+    lines = [search_line(terms, whole)]
+    if not left:
+        lines.append("every start came to its end; nothing to search")
+    return Task(settings, whole, left, directory, record, terms, False, lines)
 
-    def measure(run: Kept[RunRecord], site: Site) -> Sequence[CellRecord]:
-        show.begin(task.starts, may_grow=task.may_grow)
-        grown = growing(run, task.starts, task.whole, task.settings, _precisions, show)
-        return session.measure(run, grown if task.may_grow else task.starts, site)
 
-    show = Show(quiet=quiet)
-    directory, cells = measured(task, measure, show)
-    out.print(escape(str(directory / "report.html")))
-    failed = sum(not cell.counts for cell in cells)
+def search_line(terms: SearchTerms, whole: Plan) -> str:
+    """Say what a search is about to do."""
+    unit = "users" if terms.over == "concurrency" else "conversations per second"
+    return (
+        f"searching from {terms.lowest:g} to {terms.highest:g} {unit} on each of "
+        f"{counted(len(whole.starts), 'start')}; with one trial on each about "
+        f"{duration_text(whole.estimate_s)}, and how many there will be depends on what is found"
+    )
+
+
+# --- doing it --------------------------------------------------------------------------------------
+def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
+    """Measure a task and write the report, whatever happens; print where it is, and a search's answers.
+
+    An interrupt ends the command with a line on what goes on with it.
+    """
+    show, verb = Show(quiet=quiet), "search" if task.search else "run"
+    with signals_interrupt():
+        for line in (*skip_lines(task.whole.skips), *task.lines):
+            show.line(line)
+        check_any(task.whole, verb)
+        cache = install.cache_dir()
+        # A block that is added starts every deployment again.
+        needed = task.whole.starts if task.may_grow else task.starts
+        site = session.provide_site(task.settings, needed, weights, cache, show)
+        directory = task.directory or session.new_run_dir(Path("results"), task.settings)
+        again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
+        with session.sole_writer(directory):
+            record = task.record or session.begin(
+                directory, task.settings, task.whole, known_error.find(cache), task.search
+            )
+            try:
+                cells = _measure(task, directory, record, site, show)
+            except BaseException as error:
+                is_interrupt = isinstance(error, Interrupted)
+                if is_interrupt:
+                    show.line(f"{again} goes on with it")
+                if report_whatever_happened(directory, show) and is_interrupt and not as_json:
+                    print_lines([report])
+                raise
+            report_whatever_happened(directory, show)
+    if task.search:
+        failed = _print_answers(directory, report, as_json=as_json)
+        said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
+    else:
+        print_lines([report])
+        failed = sum(not cell.counts for cell in cells)
+        said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
     if failed:
-        again = f"`bench run --resume {directory}` measures them again"
-        show.line(f"{failed} of {len(cells)} cells failed or are invalid; {again}")
+        show.line(said)
         raise typer.Exit(1)
 
 
-def _precisions(directory: Path, metric: str) -> Sequence[Precision]:
-    from reports.verdicts.precision import precisions
+def _measure(
+    task: Task, directory: Path, record: store.RunRecord, site: Site, show: Show
+) -> Sequence[store.CellRecord]:
+    if not task.starts and not task.may_grow:
+        session.end(directory, record)
+        return ()
+    run = session.go_on(directory, record, site.provisions)
+    show.begin(task.starts, may_grow=task.may_grow, is_search=task.search is not None)
+    if task.search:
+        trials = Search(run, task.search, task.settings.seed, _trial, show)
+        return session.measure(run, task.starts, site, trials.next_cell)
+    starts: Iterable[PlannedStart] = task.starts
+    if task.may_grow:
+        from reports.verdicts.precision import precisions
 
-    return precisions(directory, metric)
+        starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
+    return session.measure(run, starts, site)
+
+
+def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:
+    from reports.measures.slo import trial
+
+    found = trial(directory, numbers, slo)
+    return Trial(load, found.verdict, found.meets, len(numbers), found.words, found.problem)
+
+
+def report_whatever_happened(directory: Path, show: Show) -> bool:
+    """Write the report undisturbed by another Ctrl-C, and say what it says in a line.
+
+    Return whether it was written: a failure here must not hide the first.
+    """
+    from reports import write_report
+    from reports.words.digest import digest
+
+    show.close_panel()
+    show.line("writing the report")
+    with signals_handled(signal.SIG_IGN):
+        try:
+            write_report(directory)
+            show.line(digest(directory).headline)
+            return True
+        except (BenchError, OSError) as error:
+            show.line(f"the report could not be written: {error}; try `bench report {directory}`")
+            return False
+
+
+def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
+    """Print each deployment's answer and the report's path. Return how many starts did not end."""
+    from reports import open_run
+    from reports.checks.examine import SIGN, marks_of_capacity
+    from reports.verdicts.searches import capacities_of
+    from reports.words.search_text import as_plain, words
+
+    run = open_run(directory)
+    capacities = capacities_of(run)
+    has_scenarios = len({each.scenario for each in capacities}) > 1
+    if as_json:
+        print_json({"answers": [as_plain(run, each) for each in capacities], "report": report})
+    else:
+        for each in capacities:
+            scenario = f", {each.scenario}" if has_scenarios else ""
+            print_lines([f"{each.deployment}{scenario}: {words(run, each)}"])
+        if any(marks_of_capacity(run, each) for each in capacities):
+            print_lines([f"{SIGN} n: n reasons to distrust it; the report says which"])
+        print_lines([report])
+    return sum(not answer.is_whole for each in capacities for answer in each.answers)

@@ -1,22 +1,26 @@
-"""`bench plan`, and the plan of the commands that measure: on this machine, with goals that can be met."""
+"""`bench plan`: what a run would do; and the plan of the commands that measure, on this machine."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
+from engines import ENGINES
 from engines.model import weights
 from engines.model.facts import known_facts, most_context
-from harness.cli.arguments import Json, Overrides, Study, out, print_json
-from harness.cli.show.plan_text import print_plan, unmatched
-from harness.contracts import ModelFacts, Plan
+from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines, print_rows
+from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
 from harness.errors import BenchError, UserError
 from harness.install import install
 from harness.install.builds import check_builds, device_of, select_devices, uses_devices, why_not_on
 from harness.load import limits
 from harness.plan import plan
+from harness.plan.terms import context_lines
 from harness.sampling import gpu
 from harness.settings import config, overrides
-from harness.settings.config import Settings
+from harness.settings.decoding import as_text
+from harness.settings.units import counted, duration_text, grouped
 
 
 def plan_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
@@ -26,9 +30,9 @@ def plan_command(changes: Overrides = None, study: Study = None, as_json: Json =
     check_builds(device_of(settings), [start.deployment for start in whole.starts])
     limits.check_files(whole.starts)
     if as_json:
-        print_json({**msgspec.to_builtins(whole), "unmatched": unmatched(whole)})
+        print_json({**msgspec.to_builtins(whole), "unmatched": _unmatched(whole)})
     else:
-        print_plan(out, whole, settings.until)
+        print_plan(whole, settings.until)
     check_any(whole, "run")
 
 
@@ -38,11 +42,8 @@ def check_any(whole: Plan, verb: str) -> None:
         raise UserError(f"nothing to {verb}: every combination was skipped")
 
 
-def planned(settings: Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
-    """Return the plan of these settings on this machine. A new one must have goals that can be met.
-
-    See plan.make and check_goals.
-    """
+def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | None = None) -> Plan:
+    """Return the plan of these settings on this machine; a new one has its goals checked."""
     devices = select_devices(device_of(settings))
     each_bytes = gpu.smallest_bytes(devices)
     whole = plan.make(
@@ -68,10 +69,11 @@ def _shape(model: str) -> ModelFacts | None:
         return None
 
 
-def check_goals(settings: Settings, whole: Plan) -> None:
+def check_goals(settings: config.Settings, whole: Plan) -> None:
     """Raise UserError for metrics that do not exist, and for a baseline that is not in the plan."""
-    asked = [("until.metric", settings.until.metric)] if settings.until else []
-    asked += [("compare.metric", name) for name in settings.compare.metrics]
+    asked = [("compare.metric", name) for name in settings.compare.metrics]
+    if settings.until:
+        asked.append(("until.metric", settings.until.metric))
     for key, name in asked:
         if key in settings.given:
             from reports.measures.metrics import check_metric_name
@@ -79,6 +81,109 @@ def check_goals(settings: Settings, whole: Plan) -> None:
             check_metric_name(name, key)
     baseline = settings.compare.baseline
     if baseline is not None and whole.starts and baseline not in whole.deployments:
-        skipped = [f"is skipped, {skip.reason}" for skip in whole.skips if skip.what == baseline]
-        why = skipped[0] if skipped else "is no deployment of this plan"
+        skipped = {skip.what: f"is skipped, {skip.reason}" for skip in whole.skips}
+        why = skipped.get(baseline, "is no deployment of this plan")
         raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
+
+
+# --- in words --------------------------------------------------------------------------------------
+def print_plan(whole: Plan, until: Until | None = None) -> None:
+    """Print a row for each cell, with its start's name in the first; then what holds for the whole plan."""
+    rows = [
+        {
+            "start": start.name if position == 0 else "",
+            "repeat": str(cell.repeat + 1),
+            "cell": f"{cell.number:03d}",
+            "scenario": cell.scenario.label,
+            "load": cell.load.label,
+            "ramp-up + warm-up + window + ramp-down": _phases(cell.load),
+        }
+        for start in whole.starts
+        for position, cell in enumerate(start.cells)
+    ]
+    if rows:
+        print_rows(rows)
+    print_lines(_plan_lines(whole, until))
+
+
+def _phases(load: Load) -> str:
+    bounds = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
+    if load.conversations is not None:
+        bounds.append(f"{load.conversations} conversations")
+    ramp_up = f"{load.ramp_up_s:g} s + " if load.ramp_up_s else ""
+    ramp_down = f" + {load.ramp_down_s:g} s" if load.ramp_down_s else ""
+    return f"{ramp_up}{load.warmup_s:g} s + {' or '.join(bounds) or 'the whole trace'}{ramp_down}"
+
+
+def _plan_lines(whole: Plan, until: Until | None) -> Iterator[str]:
+    ours = [each for each in whole.deployments.values() if each.terms.base_url is None]
+    yield from skip_lines(whole.skips)
+    yield from dict.fromkeys(f"fairness={each.terms.fairness}: {_told(each)}" for each in ours)
+    yield from (f"engine.{term}: {why}" for term, why in whole.filled.items())
+    yield from dict.fromkeys(line for each in ours for line in _tuned_lines(each))
+    for each in _unmatched(whole):
+        yield f"not matched, {', '.join(each['deployments'])}: {each['term']}, {each['reason']}"
+    yield from context_lines(whole.starts)
+    yield from length_lines(whole, until)
+
+
+def skip_lines(skips: Sequence[Skip]) -> list[str]:
+    """Return a line for each reason, with all that is left out for it."""
+    reasons = grouped((skip.reason, skip.what) for skip in skips)
+    return [f"skipped {', '.join(what)}: {reason}" for reason, what in reasons.items()]
+
+
+def _told(deployment: Deployment) -> str:
+    names = ("context_length", "concurrent_sequences", "kv_cache_tokens", "prefix_cache")
+    asked = {name: getattr(deployment.terms, name) for name in names}
+    told = [f"engine.{name}={as_text(value)}" for name, value in asked.items() if value is not None]
+    return ", ".join(told) or "each engine's own defaults"
+
+
+def _tuned_lines(deployment: Deployment) -> Iterator[str]:
+    engine, tuned = deployment.engine, ENGINES[deployment.engine].tuned
+    if tuned and deployment.terms.fairness == "tuned":
+        told = []
+        for name, usual in tuned.options.items():
+            value = getattr(deployment.options, name)
+            told.append(f"{engine}.{name}={as_text(value)}{'' if value == usual else ' (given)'}")
+        yield f'fairness=tuned adds to {engine} "{tuned.name}": {", ".join(told)}; source: {tuned.source}'
+
+
+def _unmatched(whole: Plan) -> list[dict[str, Any]]:
+    """Return each common term that servers cannot be told, with the reason and these deployments' labels."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for deployment in whole.deployments.values():
+        if deployment.terms.base_url is None:
+            for term, why in ENGINES[deployment.engine].unmatched(deployment).items():
+                found.setdefault((f"engine.{term}", why), []).append(deployment.label)
+    return [{"term": term, "reason": why, "deployments": labels} for (term, why), labels in found.items()]
+
+
+def length_lines(whole: Plan, until: Until | None) -> Iterator[str]:
+    """Say how many starts and cells there are, what they are expected to take, and what may follow them."""
+    cells = sum(len(start.cells) for start in whole.starts)
+    if not cells:
+        return
+    if len(whole.deployments) > 1:
+        yield "order: every repeat starts each deployment once, balanced over repeats and drawn from the seed"
+    if any(len(start.cells) > 1 for start in whole.starts):
+        yield "order: cells of a start at random, drawn for each repeat and the same for all deployments"
+    # A large engine takes a minute or more to start, which no constant could tell.
+    is_ours = any(each.terms.base_url is None for each in whole.deployments.values())
+    beside = ", and each engine's own start-up" if is_ours else ""
+    size = f"{counted(len(whole.starts), 'start')}, {counted(cells, 'cell')}"
+    yield f"{size}, about {duration_text(whole.estimate_s)}{beside}"
+    if until is None:
+        return
+    share, budget = f"{100 * until.half_width_share:g}", duration_text(until.budget_s)
+    repeats = counted(whole.blocks, "repeat")
+    yield (
+        f"until=ci:{share}%: after {repeats}, more, until no 95 % interval of {until.metric} reaches further "
+        f"than {share} % from its mean, or a further one would not end within {budget}"
+    )
+    if whole.estimate_s > until.budget_s:
+        yield (
+            f"until.budget is {budget}, less than these {repeats} are expected to take; they are measured "
+            "all the same"
+        )

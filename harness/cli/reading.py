@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import track
 
-from harness.cli.arguments import Json, complaints, out, print_json
+from harness.cli.terminal import Json, print_json, print_lines
 from harness.errors import UserError
-from harness.settings import goals, overrides
+from harness.settings import overrides, sections
 from harness.store.named_files import write_named
 
 Side = Annotated[
@@ -77,14 +75,11 @@ def report(
     if charts:
         if given != Given():
             raise UserError("--charts lists the charts and goes with no other option")
-        listed = charts_of(open_run(directory))
-        if not listed:
-            out.print(NO_CHARTS)
-        for name, placed in listed.items():
-            out.print(escape(f"{name:<28} {placed.section}: {placed.chart.title}"))
-        return
-    for path in write_output(directory, asked(given)):
-        out.print(escape(str(path)))
+        listed = charts_of(open_run(directory)).items()
+        lines = [f"{name:<28} {placed.section}: {placed.chart.title}" for name, placed in listed]
+        print_lines(lines or [NO_CHARTS])
+    else:
+        print_lines(map(str, write_output(directory, asked(given))))
 
 
 def compare(
@@ -102,14 +97,14 @@ def compare(
     ] = None,
 ) -> None:
     """Compare two runs, or two deployments: what differs in how they were made, then B over A."""
-    from harness.cli.show.compare_text import print_comparison
+    from harness.cli.compare_text import print_comparison
     from reports import compare_runs, to_builtins, write_comparison
     from reports.measures.metrics import check_metric_name
 
     given = overrides.parse(changes or [])
     if "compare.baseline" in given:
         raise UserError("compare.baseline: the first of the two is the baseline here; swap them instead")
-    terms = goals.only_compare_terms(given)
+    terms = sections.only_compare_terms(given)
     for metric in terms.metrics:
         check_metric_name(metric, "compare.metric")
     comparison = compare_runs(a, b, terms)
@@ -118,7 +113,7 @@ def compare(
     if as_json:
         print_json(to_builtins(comparison))
     else:
-        print_comparison(out, comparison)
+        print_comparison(comparison)
 
 
 def gate(
@@ -138,18 +133,18 @@ def gate(
 ) -> None:
     """Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: the
     interval does not tell."""
-    from harness.cli.show.compare_text import print_gate
+    from harness.cli.compare_text import print_gate
     from reports import gate_runs, gate_to_builtins
     from reports.two_runs.gate_files import junit_text, markdown_text
 
-    gate = gate_runs(base, new, goals.gate_terms(overrides.parse(changes or [])))
+    gate = gate_runs(base, new, sections.gate_terms(overrides.parse(changes or [])))
     for path, write in ((junit, junit_text), (markdown, markdown_text)):
         if path is not None:
             write_named(path, write(gate).encode())
     if as_json:
         print_json(gate_to_builtins(gate))
     else:
-        print_gate(out, gate)
+        print_gate(gate)
     raise typer.Exit(gate.exit_code)
 
 
@@ -168,14 +163,10 @@ def view(
     """
     from reports.page.index_page import as_plain, find_runs, index_row, newest_first, write_index
 
-    found = find_runs(directory)
-    shown = track(
-        found, "reading runs", console=complaints, transient=True, disable=not complaints.is_terminal
-    )
-    rows = [index_row(each) for each in shown]
+    rows = [index_row(each) for each in find_runs(directory)]
     if output is not None or not as_json:
         path = write_index(directory, rows, output)
     if as_json:
         print_json([as_plain(row) for row in newest_first(rows)])
     else:
-        out.print(escape(str(path)))
+        print_lines([str(path)])

@@ -1,40 +1,38 @@
-"""One cell: its load is played against a server that is ready, and what came of it is stored.
+"""One cell: its load is played against a server that is ready, and what came of it is judged and stored.
 
 A cell's record is what makes it exist. Knows no engine and no statistic.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic_ns
 
 import msgspec
 
-from harness.contracts import LoadJob, PlannedCell, PlannedStart, timing
+from harness.contracts import Load, LoadJob, LoadSummary, PlannedCell, PlannedStart, timing
 from harness.errors import BenchError, Interrupted, UnfitError
 from harness.load.processes import run_load
 from harness.load.records import discard, read_summary
-from harness.run import judge
-from harness.run.site import Site
 from harness.run.start import Serving
+from harness.run.watch import Site
 from harness.servers import prefix_cache
+from harness.settings.units import counted
 from harness.store import request_table, store
-from harness.store.request_table import Result
-from harness.store.store import CellRecord
+from harness.store.request_table import Tally
 
 
-def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
-    """Play one cell, store it, and return its record, which says how it went.
+def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
+    """Play one cell, store it, and return its record. An interrupted cell is stored if its load had begun.
 
-    Raises ServerError if the server has ended before the load, and Interrupted. An interrupted cell is
-    stored if its load had begun.
+    Raises ServerError if the server has ended before the load, and Interrupted.
     """
     up.check()
     # The cache is emptied before the guard looks at a machine that has nothing to do.
-    up.watch.mark(f"cell {cell.number:03d} reset", time.monotonic_ns())
+    up.watch.mark(f"cell {cell.number:03d} reset", monotonic_ns())
     emptied = prefix_cache.reset(up.engine, up.start.deployment, up.spec)
-    tell = partial(site.observer.cell_waits, up.start, cell)
+    tell = partial(site.tell_wait, f"  cell {cell.number:03d}")
     unfit = site.guard.before_cell(up.watch.seen, cell.load, site.run_dir, tell, up.check)
     # An earlier attempt is put aside only now: what interrupts the wait leaves it as it is.
     job = _job(up, cell, store.begin_cell(site.run_dir, cell.number))
@@ -49,10 +47,11 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
     return _play(record, job, up, cell, site)
 
 
-def _play(record: CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site: Site) -> CellRecord:
+def _play(
+    record: store.CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site: Site
+) -> store.CellRecord:
     """Have the load played, and store whatever came of it. Raises Interrupted, with the cell stored."""
     directory, name = Path(job.rows_path).parent, f"cell {cell.number:03d}"
-    site.observer.cell_begins(up.start, cell)
     up.watch.mark(f"{name} warm-up")
     try:
         summary = run_load(
@@ -103,8 +102,8 @@ def _job(up: Serving, cell: PlannedCell, directory: Path) -> LoadJob:
     )
 
 
-def _new_record(start: PlannedStart, cell: PlannedCell) -> CellRecord:
-    return CellRecord(
+def _new_record(start: PlannedStart, cell: PlannedCell) -> store.CellRecord:
+    return store.CellRecord(
         number=cell.number,
         start=start.name,
         deployment=start.deployment.label,
@@ -116,38 +115,97 @@ def _new_record(start: PlannedStart, cell: PlannedCell) -> CellRecord:
     )
 
 
-def _keep(record: CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> CellRecord:
-    """Store a cell: its requests as a table first, then its record."""
+def _keep(record: store.CellRecord, job: LoadJob, start: PlannedStart, site: Site) -> store.CellRecord:
     directory, summary = Path(job.rows_path).parent, read_summary(job)
     count_tokens = request_table.token_counter(job.load.tokenizer) if job.load.tokenizer else None
     origin, table = timing.origin_of(job.load), directory / "requests.parquet"
     tally = request_table.write_table(Path(job.rows_path), table, summary, count_tokens, origin=origin)
-    judged = judge.judged(replace(record, summary=summary), tally)
-    store.write_record(directory / "cell.json", judged)
+    record = judged(replace(record, summary=summary), tally)
+    store.write_record(directory / "cell.json", record)
     discard(job)
     (directory / "job.json").unlink(missing_ok=True)
-    site.observer.cell_ends(start, judged, tally.result)
-    return judged
+    site.observer.cell_ends(start, record, tally.result)
+    return record
 
 
 def fail_rest(
-    start: PlannedStart, done: Sequence[CellRecord], error: Exception, site: Site
-) -> list[CellRecord]:
+    start: PlannedStart, done: Sequence[store.CellRecord], error: Exception, site: Site
+) -> list[store.CellRecord]:
     """Record the cells of a failed start that were not measured, with its reason and the guard's findings."""
     found = error.findings if isinstance(error, UnfitError) else ()
     measured = {record.number for record in done}
-    failed = [
-        replace(
-            _new_record(start, cell),
-            status="failed",
-            error=str(error),
-            guard=found,
-            guard_mode=site.guard.mode if found else None,
-        )
-        for cell in start.cells
-        if cell.number not in measured
-    ]
-    for record in failed:
-        store.write_record(store.begin_cell(site.run_dir, record.number) / "cell.json", record)
-        site.observer.cell_ends(start, record, Result())
+    failed = []
+    for cell in start.cells:
+        if cell.number not in measured:
+            record = replace(
+                _new_record(start, cell),
+                status="failed",
+                error=str(error),
+                guard=found,
+                guard_mode=site.guard.mode if found else None,
+            )
+            store.write_record(store.begin_cell(site.run_dir, cell.number) / "cell.json", record)
+            failed.append(record)
     return failed
+
+
+# --- what its requests make of it ------------------------------------------------------------------
+def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
+    """Return the record with what its requests say of it.
+
+    A cell in whose window all requests failed is failed, and so is one without a good request at all. One
+    that lost requests or conversations is suspect, one in whose window none was sent, and one on a machine
+    that was not fit.
+    """
+    if record.status != "completed" or record.summary is None:
+        return record
+    if error := _failure(record.load, record.summary, tally):
+        return replace(record, status="failed", error=error)
+    spans = {"before": "cell", "during": "window"}
+    found = [f"{each.text} ({each.when} the {spans[each.when]})" for each in record.guard]
+    reasons = [*_doubts(record.summary, tally), *found]
+    if not reasons:
+        return record
+    is_invalid = any(finding.validity == "invalid" for finding in record.guard)
+    return replace(record, validity="invalid" if is_invalid else "suspect", reasons=tuple(reasons))
+
+
+def _failure(load: Load, summary: LoadSummary, tally: Tally) -> str | None:
+    if summary.ended_by == "interrupted":
+        return "the load process was ended by a signal"
+    if summary.ended_by == "failures":
+        # Each load process judges its own last requests; those of the whole cell may say something else.
+        whose = "" if load.workers == 1 else f" of one of {load.workers} load workers"
+        most = f"{100 * (load.max_failed_share or 0.0):g}%"
+        said = f"stopped: more of the last requests{whose} failed than load.max_failed={most} allows"
+        return f"{said}; commonest: {_commonest(tally.messages)}" if tally.messages else said
+    if tally.sent and tally.failed == tally.sent:
+        return f"no request in the window succeeded; {_commonest(tally.window_messages)}"
+    return None if tally.ok else _nothing_sent(summary, tally)
+
+
+def _doubts(summary: LoadSummary, tally: Tally) -> Iterator[str]:
+    if tally.failed:
+        yield f"{tally.failed} of {tally.sent} requests in the window failed"
+    if summary.left_out:
+        conversations = counted(summary.left_out, "conversation")
+        yield f"{conversations} due before the window's end never began; less came than was asked for"
+    if summary.cut_conversations:
+        conversations = counted(summary.cut_conversations, "conversation")
+        turns = counted(summary.cut_turns, "turn")
+        yield f"{conversations} not finished within load.grace: {turns} cut"
+    if not tally.sent:
+        yield _nothing_sent(summary, tally)
+
+
+def _nothing_sent(summary: LoadSummary, tally: Tally) -> str:
+    window_s = (summary.window_end_ns - summary.window_start_ns) / 1e9
+    why = "none was due"
+    if summary.requests:
+        why = "those begun before it outlasted it" if tally.ok else f"{_commonest(tally.messages)} before it"
+    window = f"no request was sent in the window of {window_s:g} s"
+    return f"{window}: {why}; give a longer load.duration, such as 60s"
+
+
+def _commonest(messages: Mapping[str, int]) -> str:
+    return max(messages, key=lambda message: messages[message])

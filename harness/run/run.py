@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from harness.contracts import PlannedCell, PlannedStart
 from harness.errors import BenchError, Interrupted
 from harness.run.cell import fail_rest, run_cell
-from harness.run.site import Site
 from harness.run.start import bring_up, fail, hear_out, new_record, wait_for_memory, wait_ready
+from harness.run.watch import Site
 from harness.store.store import CellRecord
 
 # What a start measures next, given what it has measured. None: the start is done.
@@ -50,8 +50,10 @@ def _run_start(start: PlannedStart, site: Site, next_cell: NextCell) -> list[Cel
             hear_out(up)
         record.update(status="completed")
     except (BenchError, OSError) as error:
-        fail(record, error, start, site)
-        done += fail_rest(start, done, error, site)
+        fail(record, error)
+        rest = fail_rest(start, done, error, site)
+        site.observer.start_failed(start, str(error), len(rest))
+        done += rest
     except Interrupted:
         record.update(status="interrupted")
         raise

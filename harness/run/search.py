@@ -1,55 +1,65 @@
 """One `bench search`: starts whose next load depends on what was measured on them.
 
-Each trial is in run.json before it begins. Knows no terminal and no statistic: the command hands in who
-judges a load's windows.
+From the lowest load it doubles until one breaks the objectives. Then it halves the distance: numbers of
+users at the arithmetic mean, rates at the geometric one. Each trial is in run.json before it begins. Knows no
+terminal and no statistic: the command hands in who judges a load's windows.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from harness.contracts import Load, Plan, PlannedCell, PlannedStart, SearchTerms
+from harness.contracts import Load, Objective, Plan, PlannedCell, PlannedStart, SearchTerms
 from harness.errors import CellError, UserError
 from harness.plan import plan as planning
 from harness.plan.terms import FEWEST, needed
-from harness.run import resume
-from harness.run.bisection import Trial, Verdict, bracket, next_load
-from harness.run.site import Observer
+from harness.run import next_starts
+from harness.run.watch import Observer
 from harness.settings.config import Settings
 from harness.settings.units import counted
 from harness.store import store
-from harness.store.store import CellRecord, Kept, RunRecord
 
 # A server may reserve memory for each that it serves at once (see plan/terms.py).
 MOST_SEQUENCES = 64
 # A trial ends once more of its last requests have failed: where every objective asks for a larger share than
 # the rest, none of them can be kept. What is measured to its end otherwise is the queue of a broken server.
 MOST_FAILED_SHARE = 0.5
+# If even the lowest rate breaks the objectives, lower ones are tried, down to a sixteenth.
+_HALVINGS = 4
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What all windows of one load come to, also in words. `problem` says why nothing can be said."""
+class Trial:
+    """What one load came to, in all its `windows` on one start together; `words` say it too.
 
-    verdict: Verdict
+    `meets` says whether the shares meet the objectives as they stand, without their intervals. It decides
+    while the verdict is unclear. `problem` says why nothing can be said.
+    """
+
+    load: float
+    verdict: Literal["kept", "broken", "unclear"]
     meets: bool
-    words: str
+    windows: int
+    words: str = ""
     problem: str | None = None
 
+    @property
+    def keeps(self) -> bool:
+        return self.verdict == "kept" or (self.verdict == "unclear" and self.meets)
 
-# Judges the cells of these numbers, all at one load of one start.
-Judge = Callable[[Path, Sequence[int]], Judged]
+
+# Judges the cells of these numbers, all at one load of one start, in a run's directory.
+Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
 
 
 # --- before it begins ------------------------------------------------------------------------------
-
-
 def prepared(settings: Settings, terms: SearchTerms) -> Settings:
-    """Return the settings with what a search takes otherwise than a run, unless the user gave it.
+    """Return the settings with a search's own load.max_failed and number of requests served at once.
 
-    That is how many requests servers serve at once, and load.max_failed. Raises UserError for loads that are
-    a sweep.
+    What the user gave stays. Raises UserError for loads that are a sweep.
     """
     if len(settings.loads) > 1:
         raise UserError("bench search looks for one load: give one value of each load.* key, or search again")
@@ -77,28 +87,29 @@ def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     return replace(settings, loads=(load,), terms=terms_of_servers)
 
 
-def starts_left(directory: Path, record: RunRecord, whole: Plan) -> tuple[RunRecord, list[PlannedStart]]:
+def starts_left(
+    directory: Path, record: store.RunRecord, whole: Plan
+) -> tuple[store.RunRecord, list[PlannedStart]]:
     """Return the starts that did not come to their end, to be begun again, and the record with them.
 
-    The cells of their first attempt stay on disk and leave the plan. Raises StoreError if today's bench would
-    begin a start otherwise, and on another machine (resume.check_same).
+    The cells of their first attempt stay on disk and leave the plan. Raises as next_starts.check_same.
     """
     # Each start as it was before its first trial: without the cells that the search has added.
     first = max((len(start.cells) for start in whole.starts), default=0)
     starts = tuple(replace(start, cells=start.cells[:first]) for start in record.plan.starts)
-    resume.check_same(directory, record, replace(record.plan, starts=starts), whole)
+    next_starts.check_same(directory, record, replace(record.plan, starts=starts), whole)
     status = {start.name: start.status for start in store.read_starts(directory)}
     numbers = itertools.count(_last_number(record.plan) + 1)
-    cells = []
+    cells: list[tuple[PlannedCell, ...]] = []
     for start, was in zip(whole.starts, starts, strict=True):
-        planned = () if status.get(was.name) == "completed" else zip(start.cells, was.cells, strict=True)
-        cells.append(
-            tuple(
-                replace(cell, number=next(numbers) if was.name in status else old.number)
-                for cell, old in planned
-            )
-        )
-    left = resume.renumbered(directory, record, whole, cells)
+        if status.get(was.name) == "completed":
+            cells.append(())
+        elif was.name in status:
+            cells.append(tuple(replace(cell, number=next(numbers)) for cell in start.cells))
+        else:
+            pairs = zip(start.cells, was.cells, strict=True)
+            cells.append(tuple(replace(cell, number=old.number) for cell, old in pairs))
+    left = next_starts.renumbered(directory, record, whole, cells)
     kept = tuple(new if new.cells else was for new, was in zip(left, record.plan.starts, strict=True))
     return replace(record, plan=replace(record.plan, starts=kept)), [start for start in left if start.cells]
 
@@ -108,22 +119,19 @@ def _last_number(planned: Plan) -> int:
 
 
 # --- trials ----------------------------------------------------------------------------------------
-
-
+@dataclass
 class Search:
     """Plans the trials of a search, start by start: `next_cell` is what run_starts asks."""
 
-    def __init__(self, run: Kept[RunRecord], seed: int, judge: Judge, observer: Observer) -> None:
-        assert run.record.search is not None
-        self._run = run
-        self._terms = run.record.search
-        self._seed = seed
-        self._judge = judge
-        self._observer = observer
-        # By load, of the scenario that is searched now on one start.
-        self._trials: dict[float, Trial] = {}
+    run: store.Kept[store.RunRecord]
+    terms: SearchTerms
+    seed: int
+    judge: Judge
+    observer: Observer
+    # By load, of the scenario that is searched now on one start.
+    trials: dict[float, Trial] = field(default_factory=dict)
 
-    def next_cell(self, start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell | None:
+    def next_cell(self, start: PlannedStart, done: Sequence[store.CellRecord]) -> PlannedCell | None:
         """Return the start's next trial. Its first cells are planned already, one of each scenario.
 
         Raises CellError if the windows of a load say nothing of the objectives, however often it was tried.
@@ -133,53 +141,93 @@ class Search:
             load = self._next_load(mine)
             if load is not None:
                 return self._planned(start, load, mine)
-        self._trials = {}
+        self.trials = {}
         begun = {record.scenario.label for record in done}
         return next((cell for cell in start.cells if cell.scenario.label not in begun), None)
 
-    def _next_load(self, done: Sequence[CellRecord]) -> float | None:
+    def _next_load(self, done: Sequence[store.CellRecord]) -> float | None:
         """Judge the load of the newest window, and return the load to try next."""
         load = _level(done[-1].load)
         windows = [record.number for record in done if _level(record.load) == load]
-        words = f"{load:g}/s" if self._terms.over == "rate" else counted(int(load), "user")
-        found = self._judge(self._run.path.parent, windows)
-        if found.problem is not None:
-            if len(windows) < self._terms.trials:
+        words = f"{load:g}/s" if self.terms.over == "rate" else counted(int(load), "user")
+        trial = self.judge(self.run.path.parent, load, windows, self.run.record.slo)
+        if trial.problem is not None:
+            if len(windows) < self.terms.trials:
                 return load
-            raise CellError(f"the search ends at {words}: {found.problem}")
-        trial = self._trials[load] = Trial(load, found.verdict, found.meets, len(windows))
+            raise CellError(f"the search ends at {words}: {trial.problem}")
+        self.trials[load] = trial
         said: str = trial.verdict
         if said == "unclear":
-            as_it_stands = f"({'kept' if trial.meets else 'broken'} as it stands)"
-            said = f"not clear after {counted(trial.windows, 'window')} {as_it_stands}"
-        self._observer.line(f"  {words}: {said}; {found.words}")
-        trials = list(self._trials.values())
-        following = next_load(self._terms, trials)
+            stands = "kept" if trial.meets else "broken"
+            said = f"not clear after {counted(trial.windows, 'window')} ({stands} as it stands)"
+        self.observer.line(f"  {words}: {said}; {trial.words}")
+        trials = list(self.trials.values())
+        following = next_load(self.terms, trials)
         kept, broken = ("none" if end is None else f"{end:g}" for end in bracket(trials))
         after = "the search ends here" if following is None else f"next {following:g}"
-        self._observer.line(f"    highest kept {kept}, lowest broken {broken}; {after}")
+        self.observer.line(f"    highest kept {kept}, lowest broken {broken}; {after}")
         return following
 
-    def _planned(self, start: PlannedStart, load: float, done: Sequence[CellRecord]) -> PlannedCell:
+    def _planned(self, start: PlannedStart, load: float, done: Sequence[store.CellRecord]) -> PlannedCell:
         """Return a cell at this load, and write it in run.json.
 
-        Its seed is that of the same trial on every other start of the repeat, and another for each further
-        trial of a load.
+        All starts of the repeat have the same seed at this trial; a further trial of the load has another.
         """
-        plan, scenario = self._run.record.plan, done[0].scenario
-        size = {"rate_per_s": load} if self._terms.over == "rate" else {"concurrency": int(load)}
+        plan, scenario = self.run.record.plan, done[0].scenario
+        size = {"rate_per_s": load} if self.terms.over == "rate" else {"concurrency": int(load)}
         loaded = replace(done[0].load, **size)
         place = sum(_level(record.load) == load for record in done)
-        seed = planning.cell_seed(self._seed, scenario, loaded, start.repeat, place)
+        seed = planning.cell_seed(self.seed, scenario, loaded, start.repeat, place)
         cell = PlannedCell(_last_number(plan) + 1, scenario, loaded, start.repeat, seed)
         grown = tuple(
             replace(each, cells=(*each.cells, cell)) if each.name == start.name else each
             for each in plan.starts
         )
-        self._run.update(plan=replace(plan, starts=grown))
+        self.run.update(plan=replace(plan, starts=grown))
         return cell
 
 
 def _level(load: Load) -> float:
-    """Return what is searched: users, or conversations begun per second."""
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
+
+
+# --- which load is next ----------------------------------------------------------------------------
+def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
+    """Return the highest load kept below all that are broken, and the lowest broken. Each may be None."""
+    broken = min((trial.load for trial in trials if not trial.keeps), default=None)
+    below = math.inf if broken is None else broken
+    kept = max((trial.load for trial in trials if trial.keeps and trial.load < below), default=None)
+    return kept, broken
+
+
+def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
+    """Return the load to try next, or None at the search's end. One that was tried gets fresh prompts.
+
+    An unclear load is tried again only once it is an end of the closed bracket, for up to `terms.trials`
+    windows. Until then a higher load that is kept, or a lower one that is broken, makes that needless. What
+    is found there may open the bracket again.
+    """
+    kept, broken = bracket(trials)
+    load = _narrower(terms, kept, broken)
+    if load is not None:
+        return load
+    ends = [trial for trial in trials if trial.load in (kept, broken)]
+    left = [trial.load for trial in ends if trial.verdict == "unclear" and trial.windows < terms.trials]
+    return min(left, default=None)
+
+
+def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
+    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
+    lowest, highest = terms.lowest or 1.0, terms.highest or math.inf
+    if broken is None:
+        if kept is None:
+            return lowest
+        return min(2 * kept, highest) if kept < highest else None
+    if kept is None:
+        if terms.over == "concurrency":
+            return 1.0 if broken > 1 else None
+        return broken / 2 if broken > lowest / 2**_HALVINGS else None
+    if terms.over == "concurrency":
+        return None if broken - kept <= max(1.0, terms.precision_share * kept) else (kept + broken) // 2
+    middle = float(f"{math.sqrt(kept * broken):.4g}")
+    return middle if broken > kept * (1 + terms.precision_share) and kept < middle < broken else None

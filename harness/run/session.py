@@ -21,20 +21,17 @@ from harness.install.builds import check_builds, device_of, images_of, select_de
 from harness.install.provision import Provisions, WeightsStore, provide
 from harness.load import limits
 from harness.processes.supervise import reap
-from harness.run.launch import key_of
 from harness.run.run import NextCell, planned_cell, run_starts
-from harness.run.site import Observer, Site
-from harness.sampling import environment
-from harness.sampling.guard import Guard
+from harness.run.start import key_of
+from harness.run.watch import Observer, Site
+from harness.sampling import environment, guard
 from harness.servers import container, probe
 from harness.settings.config import Settings
 from harness.store import request_table, store
 from harness.store.named_files import LOCK_FILE
-from harness.store.store import CellRecord, Kept, RunRecord
+
 
 # --- the directory ---------------------------------------------------------------------------------
-
-
 def new_run_dir(parent: Path, settings: Settings) -> Path:
     """Make a directory whose name sorts by time and says what is in it; never one that is there already."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -50,15 +47,13 @@ def new_run_dir(parent: Path, settings: Settings) -> Path:
 
 def check_output(directory: Path) -> None:
     """Raise UserError where a new run cannot be written."""
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"--output {directory}: is not a directory")
-    if directory.exists() and any(directory.iterdir()):
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output {directory}: {existing} is not a directory")
+    if existing == directory and any(directory.iterdir()):
         raise UserError(
             f"--output {directory}: exists and is not empty; continue a run with --resume {directory}"
         )
-    existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
-    if not existing.is_dir():
-        raise UserError(f"--output {directory}: {existing} is not a directory")
 
 
 @contextmanager
@@ -76,20 +71,18 @@ def sole_writer(directory: Path) -> Iterator[None]:
 
 
 # --- begin, resume, end ----------------------------------------------------------------------------
-
-
 def begin(
     directory: Path,
     settings: Settings,
     planned: Plan,
     known_error: SelfTest | None = None,
     search: SearchTerms | None = None,
-) -> RunRecord:
+) -> store.RunRecord:
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
     facts = environment.facts()
     if known_error:
         facts["selftest"] = msgspec.to_builtins(known_error)
-    record = RunRecord(
+    record = store.RunRecord(
         schema_version=store.SCHEMA_VERSION,
         run_id=directory.name,
         created_at=_now(),
@@ -107,7 +100,7 @@ def begin(
     return record
 
 
-def go_on(directory: Path, record: RunRecord, provisions: Provisions) -> Kept[RunRecord]:
+def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:
     """Write in run.json that the run is measured from now on, with the versions of what it starts.
 
     Raises StoreError if an engine's environment or image is not the one that the run was begun with.
@@ -119,12 +112,15 @@ def go_on(directory: Path, record: RunRecord, provisions: Provisions) -> Kept[Ru
             raise StoreError(f"{directory}: {engine} has other versions now; begin a new run")
     facts = {**record.environment, "engine_packages": {**known, **engines}}
     running = replace(record, environment=facts, status="running", ended_at=None, stopped_because=None)
-    return Kept(directory / "run.json", running)
+    return store.Kept(directory / "run.json", running)
 
 
 def measure(
-    run: Kept[RunRecord], starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
-) -> list[CellRecord]:
+    run: store.Kept[store.RunRecord],
+    starts: Iterable[PlannedStart],
+    site: Site,
+    next_cell: NextCell = planned_cell,
+) -> list[store.CellRecord]:
     """Run the starts and write the run's end. Raises Interrupted when all is stored."""
     try:
         records = run_starts(starts, replace(site, run_dir=run.path.parent), next_cell)
@@ -135,30 +131,23 @@ def measure(
     return records
 
 
-def end(directory: Path, record: RunRecord) -> None:
+def end(directory: Path, record: store.RunRecord) -> None:
     """Write the end of a run that has nothing left: bench may have been killed after its last cell."""
     if record.status != "completed":
-        Kept(directory / "run.json", replace(record, status="completed", ended_at=_now()))
+        store.Kept(directory / "run.json", replace(record, status="completed", ended_at=_now()))
 
 
 def _now() -> str:
-    """Return the local time in ISO 8601, with its offset."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 # --- what it needs ---------------------------------------------------------------------------------
-
-
 def provide_site(
-    settings: Settings,
-    starts: Sequence[PlannedStart],
-    weights: WeightsStore,
-    cache: Path,
-    observer: Observer,
+    settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, observer: Observer
 ) -> Site:
     """End what killed runs left, then find or make all that the starts need. Blocks.
 
-    A running server needs to answer. Raises MissingError and UserError.
+    Raises MissingError, and UserError if a running server does not answer.
     """
     limits.check_files(starts)
     deployments = [start.deployment for start in starts]
@@ -179,4 +168,6 @@ def provide_site(
         container.check(images)
     found = provide(deployments, weights, cache, observer.line, has_device=bool(devices))
     found = replace(found, images={image: container.image_facts(image) for image in images})
-    return Site(Path(), cache, devices, Guard(settings.guard, settings.guard_terms.wait_s), observer, found)
+    return Site(
+        Path(), cache, devices, guard.Guard(settings.guard, settings.guard_terms.wait_s), observer, found
+    )

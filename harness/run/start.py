@@ -1,27 +1,40 @@
 """One server start: its record, its server up, watched and ready, and what the server says of itself.
 
-Knows no load. Engines are reached through their dict.
+The server is a process, a container, or one that runs already. Knows no load. Engines are reached through
+their dict.
 """
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engines import API_PRICES, ENGINES
-from harness.contracts import METRICS_PATH, Engine, LaunchSpec, PlannedStart
+from harness.contracts import (
+    METRICS_PATH,
+    AttachSpec,
+    ContainerSpec,
+    Deployment,
+    Engine,
+    LaunchSpec,
+    NativeSpec,
+    Place,
+    PlannedStart,
+    Said,
+    masked_argv,
+)
 from harness.errors import ServerError
-from harness.install.builds import uses_devices
-from harness.plan.terms import Device, expected
-from harness.run.launch import key_of, launch_spec, launched
-from harness.run.site import Site
-from harness.run.watch import Watch, watch_memory
-from harness.sampling import gpu, host
+from harness.install import builds, install
+from harness.plan import terms
+from harness.run.watch import Site, Watch, watch_memory
+from harness.sampling import environment, gpu, host
 from harness.sampling.sampling import Memory
-from harness.servers import probe, server
+from harness.servers import container, probe, server
 from harness.store.store import Kept, StartRecord
 
 _log = logging.getLogger(__name__)
@@ -44,10 +57,6 @@ class Serving:
         return ENGINES[self.start.deployment.engine]
 
     @property
-    def log_path(self) -> Path:
-        return self.record.path.with_name("server.log")
-
-    @property
     def key(self) -> str | None:
         return key_of(self.start.deployment)
 
@@ -57,15 +66,18 @@ class Serving:
             server.check_alive(self.process)
 
 
+def key_of(deployment: Deployment) -> str | None:
+    """Return the API key from the environment for a running server. One that bench starts gets none."""
+    return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
+
+
 # --- the record ------------------------------------------------------------------------------------
-
-
 def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
-    device: Device = "cuda" if uses_devices(deployment) and site.devices else "cpu"
-    facts = weights.facts if weights else None
+    device: terms.Device = "cuda" if builds.uses_devices(deployment) and site.devices else "cpu"
+    shape = weights.facts if weights else None
     record = StartRecord(
         name=start.name,
         index=start.index,
@@ -83,21 +95,17 @@ def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
         else {},
         unmatched=dict(engine.unmatched(deployment)),
         forces_length=engine.forces_length(deployment),
-        model_facts=facts,
+        model_facts=shape,
         api_prices=API_PRICES.get(deployment.model, ()),
-        memory_expected=expected(deployment, facts, device),
+        memory_expected=terms.expected(deployment, shape, device),
     )
     return Kept(site.run_dir / "starts" / start.name / "start.json", record)
 
 
-def fail(record: Kept[StartRecord], error: Exception, start: PlannedStart, site: Site) -> None:
+def fail(record: Kept[StartRecord], error: Exception) -> None:
     """Record that the start failed, and why."""
-    record.update(
-        status="failed",
-        error=str(error),
-        log_tail=error.log_tail if isinstance(error, ServerError) else None,
-    )
-    site.observer.start_failed(start, str(error))
+    log_tail = error.log_tail if isinstance(error, ServerError) else None
+    record.update(status="failed", error=str(error), log_tail=log_tail)
 
 
 def wait_for_memory(record: Kept[StartRecord]) -> None:
@@ -110,17 +118,18 @@ def wait_for_memory(record: Kept[StartRecord]) -> None:
     record.update(after_bytes=after_bytes, returned_to_baseline=is_back)
 
 
+def _used_memory(devices: Sequence[int]) -> Memory:
+    return gpu.memory(devices) if devices else host.memory()
+
+
 # --- up and down -----------------------------------------------------------------------------------
-
-
 @contextmanager
 def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
-    devices = site.devices if uses_devices(start.deployment) else ()
+    devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
-    idle = site.guard.before_start(used, devices, partial(site.observer.start_held, start))
-    spec = launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
-    site.observer.start_launches(start)
+    idle = site.guard.before_start(used, devices, partial(site.tell_wait, start.name))
+    spec = _launch_spec(start, site, record.path.parent, devices)  # its port is free now, not before the wait
     record.update(
         memory_kind=used.kind,
         devices=tuple(devices),
@@ -129,16 +138,80 @@ def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iter
         idle_power_note=idle.note,
     )
     with (
-        launched(start, spec, site, record) as process,
+        _launched(start.deployment, spec, site, record) as process,
         watch_memory(process.pid if process else None, devices, record) as watch,
     ):
         watch.mark("spawned")
         yield Serving(start, spec, process, watch, record)
 
 
+def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequence[int]) -> LaunchSpec:
+    deployment = start.deployment
+    if deployment.terms.base_url:
+        return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
+    weights = site.provisions.weights_of(deployment)
+    installed = site.provisions.environment_of(deployment)
+    place = Place(
+        python=installed.python if installed else None,
+        weights=weights.path if weights else None,
+        host="127.0.0.1",
+        port=server.free_port(),
+        scratch=scratch,
+        program=installed.program if installed else None,
+        devices=tuple(devices),
+        facts=weights.facts if weights else None,
+        chat_template=weights.chat_template if weights else None,
+        cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
+    )
+    spec = ENGINES[deployment.engine].launch(deployment, place)
+    if not isinstance(spec, NativeSpec) or not devices:
+        return spec
+    # CUDA is to count the devices as NVML does.
+    shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+    return replace(spec, environment={**shown, **spec.environment})
+
+
+@contextmanager
+def _launched(
+    deployment: Deployment, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
+) -> Iterator[server.Server | None]:
+    """Start the server, which gets no API key of ours, or give None for one that runs already."""
+    if isinstance(spec, AttachSpec):
+        yield None
+        return
+    known: dict[str, Any] = {
+        "engine": deployment.label,
+        "log_path": record.path.with_name("server.log"),
+        "state_dir": site.state_dir,
+        "hints": ENGINES[deployment.engine].hints,
+    }
+    if isinstance(spec, ContainerSpec):
+        image = site.provisions.images.get(spec.image, {})
+        record.update(image=image, version=image.get("image_version"))
+        started = container.running_container(spec, **known)
+    else:
+        installed = site.provisions.environment_of(deployment)
+        versions = installed.versions if installed else {}
+        record.update(
+            version=builds.version_of(deployment.engine, builds.build_of(deployment).program, versions)
+        )
+        started = server.running_server(spec, **known, without=(deployment.terms.api_key_env,))
+    running: server.Server | None = None
+    try:
+        with started as running:
+            record.update(
+                spawned_ns=running.process.spawned_ns,
+                pid=running.pid,
+                argv=masked_argv(running.argv),
+                environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
+            )
+            yield running
+    finally:
+        if running and (code := running.process.ended) is not None:
+            record.update(stopped_ns=time.monotonic_ns(), exit_code=code if code >= 0 else None)
+
+
 # --- ready -----------------------------------------------------------------------------------------
-
-
 def wait_ready(up: Serving, site: Site) -> None:
     """Block until the server is ready; then record what it says of itself. Raises ServerError."""
     if up.process is None:
@@ -148,7 +221,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     up.watch.mark("ready")
     up.watch.ask_server(up.spec.base_url, METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
-    said, problems = probe.read_said(up.engine, up.spec.base_url, up.log_path, up.key)
+    said, problems = _ask(up)
     for problem in problems:
         _log.warning(problem)
     version = said.terms.get("engine_version") or up.record.record.version
@@ -162,6 +235,10 @@ def wait_ready(up: Serving, site: Site) -> None:
     )
 
 
+def _ask(up: Serving) -> tuple[Said, list[str]]:
+    return probe.read_said(up.engine, up.spec.base_url, up.record.path.with_name("server.log"), up.key)
+
+
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
     """Wait for a server of ours. The record gets the instants of its stages, also if it fails."""
 
@@ -172,7 +249,8 @@ def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
     def waits(age_s: float, problem: str) -> None:
         site.observer.line(f"{up.start.name}: still starting after {age_s:.0f} s ({problem})")
 
-    with server.watched_stages(up.log_path, up.engine.stages, reached) as stages:
+    log_path = up.record.path.with_name("server.log")
+    with server.watched_stages(log_path, up.engine.stages, reached) as stages:
         try:
             instants = server.wait_ready(process, up.start.deployment.terms.start_timeout_s, waits)
         finally:
@@ -187,9 +265,4 @@ def hear_out(up: Serving) -> None:
     up.check()
     up.watch.mark("stopping")
     # Some of a server's memory comes with load, and its log tells of it only then.
-    said, _ = probe.read_said(up.engine, up.spec.base_url, up.log_path, up.key)
-    up.record.update(memory_said=dict(said.memory))
-
-
-def _used_memory(devices: Sequence[int]) -> Memory:
-    return gpu.memory(devices) if devices else host.memory()
+    up.record.update(memory_said=dict(_ask(up)[0].memory))

@@ -1,41 +1,64 @@
-"""Watches one start: the server's process tree, its devices where it has any, and what it tells of itself.
+"""What every step of a run is given (Site, Observer), and what watches one start: its samplers and phases.
 
-Puts the samplers of host, devices and metrics page together and saves what they saw. Reads neither psutil nor
-NVML.
+Reads neither psutil nor NVML.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from harness.contracts import ServerMetric, ServerTerm
-from harness.sampling import host
+from harness.contracts import PlannedCell, PlannedStart, ServerMetric, ServerTerm
+from harness.install.provision import Provisions
+from harness.load.pulse import Progress
+from harness.sampling import guard, host
 from harness.sampling.device_sample import sample_devices
-from harness.sampling.guard import Seen
 from harness.sampling.process_tree import ProcessTree
 from harness.sampling.sampling import Sampling, total
 from harness.servers import scrape
+from harness.settings.units import size_text
 from harness.store import store
-from harness.store.store import Kept, Phase, StartRecord
+from harness.store.request_table import Result
 
 # Samples come at 10 Hz, the server's page at 1 Hz: one that is older says nothing of now.
 _FRESH_S = 5.0
 _OUT_OF_SIGHT = "the server is out of sight: only the machine's memory is known"
 
 
+class Observer(Protocol):
+    """Who shows a run. All calls come from the thread that runs it, but for `start_stage`."""
+
+    def line(self, text: str) -> None: ...
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None: ...
+    def start_begins(self, start: PlannedStart) -> None: ...
+    def start_stage(self, start: PlannedStart, stage: str) -> None: ...
+    def start_ready(self, start: PlannedStart, launch_s: float | None) -> None: ...
+    def start_failed(self, start: PlannedStart, error: str, cells: int) -> None: ...
+    def cell_progress(self, cell: PlannedCell, progress: Progress, server: str) -> None: ...
+    def cell_ends(self, start: PlannedStart, record: store.CellRecord, result: Result) -> None: ...
+
+
 @dataclass(frozen=True)
-class Now:
-    """What the newest samples say, for a person to see. `memory_of` says whose memory it is, in words.
+class Site:
+    """Where a run takes place: its directory, bench's cache directory, device indices, what is installed, and
+    who looks whether the machine is fit."""
 
-    None: not known, or not lately.
-    """
+    run_dir: Path
+    cache_dir: Path
+    devices: tuple[int, ...]
+    guard: guard.Guard
+    observer: Observer
+    provisions: Provisions = field(default_factory=Provisions)
 
-    running: float | None = None
-    waiting: float | None = None
-    memory_bytes: int | None = None
-    memory_of: str | None = None
+    @property
+    def state_dir(self) -> Path:
+        """Records of what runs, shared by all runs."""
+        return self.cache_dir / "running"
+
+    def tell_wait(self, what: str, unfit: str) -> None:
+        self.observer.line(f"{what}: waiting for a fit machine, {unfit}")
 
 
 @dataclass
@@ -44,38 +67,41 @@ class Watch:
 
     samplers: dict[str, Sampling[Any]]
     stack: ExitStack
-    record: Kept[StartRecord]
+    record: store.Kept[store.StartRecord]
     has_server: bool
     devices: int = 0
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[store.Phase] = field(default_factory=list)
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
         """Note that a phase begins now, from any thread, and read what is costly once.
 
         With `t_ns` it began at that instant, which must lie in the past, and nothing is read.
         """
-        self.phases.append(Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
+        self.phases.append(store.Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
         if t_ns is None:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile
                 sampler.mark()
 
-    def seen(self, since_ns: int, until_ns: int) -> Seen:
+    def seen(self, since_ns: int, until_ns: int) -> guard.Seen:
         """Return the samples from one instant up to another. Without a device there are none of one."""
-        return Seen(self._rows("host", since_ns, until_ns), self._rows("device", since_ns, until_ns))
+        return guard.Seen(self._rows("host", since_ns, until_ns), self._rows("device", since_ns, until_ns))
 
     def _rows(self, name: str, since_ns: int, until_ns: int) -> list[Any]:
         rows = self.samplers[name].rows() if name in self.samplers else []
         return sorted((row for row in rows if since_ns <= row.t_ns < until_ns), key=lambda row: row.t_ns)
 
-    def now(self) -> Now:
-        """Return the newest samples. It costs next to nothing, however many there are."""
-        told = self._newest("server")
-        running, waiting = (told[0].running, told[0].waiting) if told else (None, None)
+    def now(self) -> str:
+        """Say what the newest samples tell of the server. It costs next to nothing however many there are."""
+        page = self._newest("server")
+        under_way = "running and waiting requests not known"
+        if page and page[0].running is not None:
+            waiting = "-" if page[0].waiting is None else f"{page[0].waiting:,.0f}"
+            under_way = f"{page[0].running:,.0f} running, {waiting} waiting"
         size_bytes, whose = self._memory()
-        return Now(running, waiting, size_bytes, whose if size_bytes is not None else None)
+        memory = f"{size_text(size_bytes)} ({whose})" if size_bytes is not None else "not known"
+        return f"{under_way}; memory {memory}"
 
     def _memory(self) -> tuple[int | None, str]:
-        """Return the server's memory as the report shows it: a device's, else the RSS of its processes."""
         if not self.devices:
             rows = self._newest("host")
             return rows[0].rss_bytes if rows else None, "RSS of its processes"
@@ -90,15 +116,12 @@ class Watch:
     def _newest(self, name: str, count: int = 1) -> list[Any]:
         since_ns = time.monotonic_ns() - int(_FRESH_S * 1e9)
         rows = self.samplers[name].last(count) if name in self.samplers else []
-        return rows if rows and all(row.t_ns >= since_ns for row in rows) else []
+        return rows if all(row.t_ns >= since_ns for row in rows) else []
 
     def ask_server(
         self, base_url: str, path: str, metrics: Mapping[ServerTerm, ServerMetric], key: str | None
     ) -> None:
-        """Ask a ready server for its page at `path` once a second, from now on to the watch's end.
-
-        A server without `metrics` is not asked. See scrape.sample_server.
-        """
+        """Ask a ready server with `metrics` for its page at `path` once a second, to the watch's end."""
         if metrics:
             sampler = scrape.sample_server(base_url, path, metrics, key=key)
             self.samplers["server"] = self.stack.enter_context(sampler)
@@ -109,7 +132,7 @@ class Watch:
         notes = {} if self.has_server else {"memory": _OUT_OF_SIGHT}
         for name, sampler in self.samplers.items():
             rows = sorted(sampler.rows(), key=lambda row: row.t_ns)
-            store.write_samples(self.record.path.parent / f"{name}.parquet", rows)
+            store.write_samples(self.record.path.with_name(f"{name}.parquet"), rows)
             timing |= {f"{name}_{key}": value for key, value in sampler.timing().items()}
             # Why a value is missing, by sampler and field. One of a device begins with the device anyway.
             for missing, reason in sampler.notes.items():
@@ -121,11 +144,10 @@ class Watch:
 
 
 @contextmanager
-def watch_memory(pid: int | None, devices: Sequence[int], record: Kept[StartRecord]) -> Iterator[Watch]:
-    """Sample at 10 Hz while the block runs, and save at its end, however it ends.
-
-    Without a pid it is the machine alone.
-    """
+def watch_memory(
+    pid: int | None, devices: Sequence[int], record: store.Kept[store.StartRecord]
+) -> Iterator[Watch]:
+    """Sample at 10 Hz in the block and save at its end. Without a pid it is the machine alone."""
     tree = ProcessTree(pid)
     with ExitStack() as stack:
         samplers: dict[str, Sampling[Any]] = {"host": stack.enter_context(host.sample_host(tree))}

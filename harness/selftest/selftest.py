@@ -31,7 +31,6 @@ from harness.errors import CellError, UserError
 from harness.install import install
 from harness.load.limits import OTHER_FILES, raise_file_limit
 from harness.load.processes import run_load
-from harness.load.pulse import Progress
 from harness.selftest import known_error
 from harness.servers import server
 from harness.store import request_table
@@ -119,20 +118,15 @@ def find_reference(
     return Reference(engine, program, found.program, read_sends) if found else None
 
 
-OnProgress = Callable[[Rung, Progress | None], None]
-
-
 def run(
     reference: Reference,
     ladder: Ladder,
     state_dir: Path,
-    on_progress: OnProgress,
     on_step: Callable[[SelfTestStep], None],
 ) -> SelfTest:
     """Climb the ladder to its end, or to a load that the server or this machine cannot do. Block.
 
-    `on_progress` hears when a rung begins (None) and about once a second while it runs. Raises CellError if
-    not even the first rung could be measured, and Interrupted. Leaves nothing behind.
+    Raises CellError if not even the first rung could be measured, and Interrupted. Leaves nothing behind.
     """
     steps: list[SelfTestStep] = []
     stamp_sources = set()
@@ -140,9 +134,8 @@ def run(
     for rung in ladder.rungs:
         if stopped := _obstacle(rung, steps[-1] if steps else None):
             break
-        on_progress(rung, None)
         try:
-            step, summary = _measure(reference, rung, ladder, state_dir, on_progress)
+            step, summary = _measure(reference, rung, ladder, state_dir)
         except CellError as error:
             if not steps:
                 raise
@@ -181,7 +174,6 @@ def _measure(
     rung: Rung,
     ladder: Ladder,
     state_dir: Path,
-    on_progress: OnProgress,
 ) -> tuple[SelfTestStep, LoadSummary]:
     with TemporaryDirectory(prefix="bench-selftest-") as folder:
         scratch = Path(folder)
@@ -196,7 +188,7 @@ def _measure(
                 job,
                 scratch,
                 state_dir,
-                lambda progress: on_progress(rung, progress),
+                lambda progress: None,
                 lambda: server.check_alive(running),
             )
         rows = request_table.read_rows(Path(job.rows_path))

@@ -1,7 +1,7 @@
 """Choices of each key -> typed, frozen Settings: their defaults, and which of them go together.
 
-settings/keys.py knows which keys there are, settings/decoding.py reads each value, settings/loads.py and
-settings/goals.py those of load and goals.
+settings/keys.py knows which keys there are, settings/decoding.py reads each value, settings/sections.py
+those of loads and goals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,20 @@ from harness.contracts import (
     Until,
 )
 from harness.errors import UserError
-from harness.settings import goals
+from harness.settings import sections
 from harness.settings.decoding import (
     Choices,
     Varied,
     as_text,
-    check_single,
     decode,
     fields_by_key,
+    only_value,
     points,
+    refuse_first,
     shown,
     single,
 )
 from harness.settings.keys import DEFAULT_MODEL, DEFAULTS, SHORT, FitTerms, check_keys
-from harness.settings.loads import loads
 from scenarios import SCENARIOS
 
 # Of `bench fit`, which asks what could be served, not what is to be measured; its engines are all.
@@ -86,23 +86,17 @@ class Settings:
 def settings(given: Choices) -> Settings:
     """Check and type all choices. Raises UserError: the key, the value, and what would work."""
     check_keys(given)
-    # A mistake in a short key's value is told by the key that was typed.
-    for value in given.get("fairness", ()):
-        decode("fairness", fields_by_key("engine", EngineTerms)[SHORT["fairness"]].kind, value)
-    for short, whole in SHORT.items():
-        if short in given and whole in given:
-            raise UserError(f"{short} and {whole} are one key; give one of them")
+    if "fairness" in given and "engine.fairness" in given:
+        raise UserError("fairness and engine.fairness are one key; give one of them")
     given = {SHORT.get(key, key): _absolute(key, values) for key, values in given.items()}
     choices: dict[str, tuple[Scalar, ...]] = {**DEFAULTS, **given}
     if choices.get("engine.base_url", (None,))[0] and "quantization" not in given:
         choices["quantization"] = ("-",)
-    for key in ("device", "repeats", "seed", "guard"):
-        check_single(key, choices[key])
+    device, repeats, seed, guard = (
+        only_value(key, choices) for key in ("device", "repeats", "seed", "guard")
+    )
     quantizations = [ALIASES.get(str(value), str(value)) for value in choices["quantization"]]
     scenarios = _scenarios(choices)
-    # The field's None means that nobody gave it; what is given must be a number.
-    for value in choices.get("price.gpu_hour", ()):
-        decode("price.gpu_hour", float, value)
     made = Settings(
         models=tuple(dict.fromkeys(decode("model", str, value) for value in choices["model"])),
         engines={
@@ -112,25 +106,24 @@ def settings(given: Choices) -> Settings:
         quantizations=_names("quantization", quantizations, {**QUANTIZATIONS, "-": None}),
         terms=points("engine", EngineTerms, choices),
         scenarios=scenarios,
-        loads=loads(choices, given, scenarios),
-        device=str(choices["device"][0]),
-        repeats=decode("repeats", int, choices["repeats"][0]),
-        seed=decode("seed", int, choices["seed"][0]),
+        loads=sections.loads(choices, given, scenarios),
+        device=str(device),
+        repeats=decode("repeats", int, repeats),
+        seed=decode("seed", int, seed),
         # A study's `guard: off` is YAML for false.
-        guard=decode("guard", GuardMode, "off" if choices["guard"][0] is False else choices["guard"][0]),
+        guard=decode("guard", GuardMode, "off" if guard is False else guard),
         guard_terms=single("guard", GuardTerms, choices),
         price=single("price", Price, choices),
-        slo=tuple(goals.objectives(given)),
-        until=goals.until(given),
-        compare=goals.compare_terms(given),
+        slo=tuple(sections.objectives(given)),
+        until=sections.until(given),
+        compare=sections.compare_terms(given),
         given=_as_given(given),
     )
     if made.is_attached:
         _check_attached(made)
-    for path in dict.fromkeys(point.value.chat_template for point in made.terms):
-        if path is not None and not Path(path).is_file():
-            why = "is not a file" if Path(path).exists() else "no such file"
-            raise UserError(f"engine.chat_template={path}: {why}; give a Jinja file")
+    for path in {point.value.chat_template for point in made.terms} - {None}:
+        if not Path(path).is_file():
+            raise UserError(f"engine.chat_template={path}: no such file; give a Jinja file")
     return made
 
 
@@ -148,16 +141,16 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
 
 
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
-    """Return the settings of `bench search`, and its own keys. Raises UserError as `settings` does.
+    """Return the settings of `bench search`, whose one load is the lowest, and its own keys.
 
-    The settings' loads are one, at the lowest end of what is searched.
+    Raises UserError as `settings` does.
     """
-    terms = goals.search_terms(given)
-    for key in ("load.concurrency", "load.rate", "until"):
+    terms = sections.search_terms(given)
+    ends = "search.lowest and search.highest"
+    for key, instead in {"load.concurrency": ends, "load.rate": ends, "until": "repeats=N"}.items():
         if key in given:
-            where = "search.lowest and search.highest" if key != "until" else "repeats=N"
-            value = shown(given[key][0])
-            raise UserError(f"{key}={value}: bench search looks for the load itself; give {where}")
+            what = f"{key}={shown(given[key][0])}"
+            raise UserError(f"{what}: bench search looks for the load itself; give {instead}")
     own = fields_by_key("search", SearchTerms)
     lowest = terms.lowest or 1.0
     start: Scalar = int(lowest) if terms.over == "concurrency" else lowest
@@ -224,28 +217,31 @@ def _scenarios(choices: Choices) -> tuple[ScenarioChoice, ...]:
 
 
 def _check_attached(made: Settings) -> None:
-    """Raise UserError for what makes no sense of a server that runs already."""
     url = made.terms[0].value.base_url
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         is_url = False
-    if not is_url:
-        raise UserError(f"engine.base_url={url}: must be of the form http://HOST:PORT/v1")
-    if "engine.launcher" in made.given:
-        value = made.given["engine.launcher"][0]
-        raise UserError(f"engine.launcher={value}: a running server ({url}) is not started; give one of them")
-    if any("engine.base_url" in point.differs for point in made.terms):
-        raise UserError("engine.base_url: cannot be swept; measure one running server per run")
-    if len(made.engines) > 1:
-        raise UserError(f"engine={','.join(made.engines)}: a running server ({url}) is one engine; give one")
-    if len(made.quantizations) > 1:
-        named = ",".join(made.quantizations)
-        raise UserError(
-            f"quantization={named}: a running server ({url}) is one quantization; give one, or none"
-        )
-    if "model" not in made.given:
-        raise UserError(
-            f"engine.base_url={url}: give model=NAME, the name by which the server knows its model"
-        )
+    engines, quantizations = ",".join(made.engines), ",".join(made.quantizations)
+    refuse_first(
+        (not is_url, f"engine.base_url={url}: must be of the form http://HOST:PORT/v1"),
+        (
+            "engine.launcher" in made.given,
+            f"engine.launcher={made.terms[0].value.launcher}: a running server ({url}) is not started; "
+            "give one of them",
+        ),
+        (
+            any("engine.base_url" in point.differs for point in made.terms),
+            "engine.base_url: cannot be swept; measure one running server per run",
+        ),
+        (len(made.engines) > 1, f"engine={engines}: a running server ({url}) is one engine; give one"),
+        (
+            len(made.quantizations) > 1,
+            f"quantization={quantizations}: a running server ({url}) is one quantization; give one, or none",
+        ),
+        (
+            "model" not in made.given,
+            f"engine.base_url={url}: give model=NAME, the name by which the server knows its model",
+        ),
+    )

@@ -1,6 +1,4 @@
-"""The text of a key -> a typed value, with its unit and its range; a section of keys -> its frozen dataclass.
-
-And back: a value as text that the grammar of overrides reads again.
+"""The text of a key -> a typed value with its unit and its range, and back; of a section -> its dataclass.
 
 A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s. Knows no
 engine, and not which keys there are.
@@ -35,6 +33,7 @@ _UNITS = {
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _DAY_S = 86400
+_PART = (0.0001, 0.9999)  # of a share that can be neither nothing nor all
 # What the fields' types cannot say: the smallest and the largest value that make sense.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "repeats": (1, 1000),
@@ -67,10 +66,13 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "price.gpu_hour": (0, math.inf),
     "fit.device_memory": (1 << 20, math.inf),
     "search.trials": (1, math.inf),
+    "search.precision": _PART,
+    "compare.margin": _PART,
+    "gate.max_regression": (0, 0.9999),
+    "slo.success": (0.0001, 1),
+    "until": _PART,
+    "until.budget": (0.1, math.inf),
 }
-# Shares that can be neither nothing nor all.
-MUST_BE_PART = "must be more than 0 % and less than 100 %, such as 5%"
-_PARTS = ("compare.margin", "search.precision")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Field:
 
     @property
     def takes(self) -> str:
-        """Return what its key takes, in words: `a duration, such as 500ms or 20s`, `native or docker`."""
+        """Return what its key takes, in words."""
         first = next(part for part in _parts(self.kind) if part is not type(None))
         if typing.get_origin(first) is typing.Literal:
             return " or ".join(map(str, typing.get_args(first)))
@@ -98,10 +100,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Varied:
-    """A decoded section of keys: `value` is its dataclass.
-
-    `differs`: those of its keys that are swept, with this point's value.
-    """
+    """A decoded section of keys: its dataclass, and those of its keys that are swept, with their values."""
 
     value: Any
     differs: Mapping[str, str]
@@ -123,8 +122,7 @@ def fields_by_key(prefix: str, kind: type) -> Mapping[str, Field]:
 
 
 def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Varied, ...]:
-    """Return the product of a section's values, each decoded into `kind`; `fixed` are fields that are no
-    keys."""
+    """Return the product of a section's values, each decoded into `kind`; `fixed` fields are no keys."""
     by_key = {key: field for key, field in fields_by_key(prefix, kind).items() if key in choices}
     found = []
     for values in itertools.product(*(dict.fromkeys(choices[key]) for key in by_key)):
@@ -138,19 +136,27 @@ def points(prefix: str, kind: type, choices: Choices, **fixed: Any) -> tuple[Var
 
 
 def single(prefix: str, kind: type, choices: Choices, **fixed: Any) -> Any:
-    """Return the one value of a section that is no axis of a run. Raises UserError for a key that is
-    swept."""
+    """Return the value of a section that is no axis of a run. Raises UserError for a key that is swept."""
     for key in fields_by_key(prefix, kind):
-        check_single(key, choices.get(key, ()))
+        only_value(key, choices)
     return points(prefix, kind, choices, **fixed)[0].value
 
 
-def check_single(key: str, values: Sequence[Scalar]) -> None:
-    """Raise UserError for a key that has several values and is no axis of a run."""
+def refuse_first(*problems: tuple[object, str]) -> None:
+    """Raise UserError with the text of the first of (is it so, text) that is so."""
+    for is_wrong, text in problems:
+        if is_wrong:
+            raise UserError(text)
+
+
+def only_value(key: str, choices: Choices) -> Scalar:
+    """Return the value of a key that is no axis of a run; None without one. Raises UserError for several."""
+    values = choices.get(key, (None,))
     if len(values) > 1:
         listed = ",".join(shown(value) for value in values)
         hint = f" (several devices for one server: '{key}=\"{listed}\"')" if key == "device" else ""
         raise UserError(f"{key}={listed}: cannot be swept; give one value{hint}")
+    return values[0]
 
 
 def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
@@ -174,13 +180,13 @@ def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any
         raise UserError(f"{key}={shown(value)}: {error}") from error
     if isinstance(decoded, float) and not math.isfinite(decoded):
         raise UserError(f"{key}={shown(value)}: must be a finite number")
-    least, most = _RANGES.get(key, (None, None))
-    if least is not None and decoded < least:
-        raise UserError(f"{key}={shown(value)}: must be {least} or more")
-    if most is not None and decoded > most:
-        raise UserError(f"{key}={shown(value)}: must be {most} or less")
-    if key in _PARTS and not 0 < decoded < 1:
-        raise UserError(f"{key}={shown(value)}: {MUST_BE_PART}")
+    if key in _RANGES:
+        least, most = _RANGES[key]
+        low, high = (f"{100 * end:g}%" if suffix == "_share" else end for end in (least, most))
+        refuse_first(
+            (decoded < least, f"{key}={shown(value)}: must be {low} or more"),
+            (decoded > most, f"{key}={shown(value)}: must be {high} or less"),
+        )
     return decoded
 
 
@@ -192,14 +198,11 @@ def _wanted(parts: Sequence[Any]) -> str:
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a type; of a Literal or a plain type itself."""
     is_plain = isinstance(kind, type) or typing.get_origin(kind) is typing.Literal
     return (kind,) if is_plain else typing.get_args(kind)
 
 
 # --- as text ---------------------------------------------------------------------------------------------
-
-
 def as_text(value: Scalar) -> str:
     """Return the value as it can be given on a command line again, with the same meaning."""
     if value is None or isinstance(value, bool):

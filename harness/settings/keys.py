@@ -1,8 +1,4 @@
-"""Which keys there are, what each takes and its default; a key that does not exist is answered by those near
-it.
-
-Knows what engines and scenarios exist through their dicts alone.
-"""
+"""Which keys there are, what each takes and its default, and what is near a key that does not exist."""
 
 import difflib
 from collections.abc import Mapping
@@ -10,9 +6,8 @@ from dataclasses import dataclass
 
 from engines import ENGINES
 from harness.contracts import EngineTerms, GuardTerms, Load, Price, Scalar, SearchTerms
-from harness.errors import UserError
-from harness.settings import goals
-from harness.settings.decoding import Choices, Field, as_text, fields_by_key, shown
+from harness.settings import sections
+from harness.settings.decoding import Choices, Field, as_text, fields_by_key, refuse_first, shown
 from scenarios import SCENARIOS
 
 DEFAULT_MODEL = "gemma3-270m"
@@ -51,12 +46,11 @@ class FitTerms:
 
 def known_keys() -> list[str]:
     """Return every key that bench knows, sorted."""
-    return sorted({*DEFAULTS, *SHORT, *_fields(), *goals.KEYS_OF_RUNS})
+    return sorted({*DEFAULTS, *SHORT, *_fields(), *sections.KEYS_OF_RUNS})
 
 
 def listed_keys() -> dict[str, tuple[str, str]]:
-    """Return the default of each key as it would be given, and what it takes: `a duration, such as 20s`,
-    `a whole number`, `linear or steps` ... `scenario.*` keys are those of all scenarios."""
+    """Return the default of each key as it would be given, and what it takes, in words."""
     found = {key: (",".join(map(as_text, values)), _TAKES[key]) for key, values in DEFAULTS.items()}
     for key, field in _fields().items():
         name, _, option = key.partition(".")
@@ -66,7 +60,7 @@ def listed_keys() -> dict[str, tuple[str, str]]:
         elif name in ENGINES and option == "environment":
             takes = "a directory"
         found.setdefault(key, (field.default_text, takes))
-    return found | goals.LISTED
+    return found | sections.LISTED
 
 
 def _fields() -> dict[str, Field]:
@@ -96,21 +90,27 @@ def check_keys(given: Choices) -> None:
     options = {key for scenario in asked for key in fields_by_key("scenario", scenario.options)}
     for key, values in given.items():
         what = f"{key}={shown(values[0])}"
+        nearest = "" if key in known else _nearest(key, known)
         section = key.partition(".")[0]
-        if key.startswith("gate.") or (section in ("fit", "search") and key in known):
-            raise UserError(f"{what}: is of `bench {section}` alone; leave it out")
-        if key not in known and not goals.is_slo(key):
-            raise UserError(f"{what}: no such key; {goals.why_no_slo(key) or _nearest(key, known)}")
-        if section in ENGINES and section not in engines:
-            raise UserError(f"{what}: engine {section} is not in this run; add it with engine={section}")
-        if key.startswith("scenario.") and options and key not in options:
-            listed = ", ".join(sorted(options))
-            raise UserError(f"{what}: scenario {','.join(chosen)} has no such option; it has {listed}")
+        refuse_first(
+            (
+                key.startswith("gate.") or (section in ("fit", "search") and key in known),
+                f"{what}: is of `bench {section}` alone; leave it out",
+            ),
+            (key not in known and not sections.is_slo(key), f"{what}: no such key; {nearest}"),
+            (
+                section in ENGINES and section not in engines,
+                f"{what}: engine {section} is not in this run; add it with engine={section}",
+            ),
+            (
+                key.startswith("scenario.") and options and key not in options,
+                f"{what}: scenario {','.join(chosen)} has no such option; "
+                f"it has {', '.join(sorted(options))}",
+            ),
+        )
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    if not near and "." in key:
-        near = [each for each in known if each.startswith(key.partition(".")[0] + ".")][:6]
+    near = ", ".join(difflib.get_close_matches(key, known, n=3, cutoff=0.5))
     rest = "`bench list keys` has all"
-    return f"nearest keys: {', '.join(near)}; {rest}" if near else rest
+    return f"nearest keys: {near}; {rest}" if near else rest

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 
 from harness.contracts import Scalar
 from harness.errors import UserError
+from harness.settings.decoding import refuse_first
 
 
 def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tuple[Scalar, ...]]:
@@ -33,12 +34,11 @@ def parse(overrides: Sequence[str], study: Path | None = None) -> dict[str, tupl
 
 def _parse_one(parser: Any, text: str) -> tuple[str, tuple[Scalar, ...]]:
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"{text}: not of the form key=value, such as scenario=chat_multi_turn")
-    if key[0] in "+~":
-        raise UserError(f"{text}: bench only sets keys; write {key.lstrip('+~')}=VALUE")
-    if not value:
-        raise UserError(f"{text}: has no value; null unsets a key")
+    refuse_first(
+        (not equals or not key, f"{text}: not of the form key=value, such as scenario=chat_multi_turn"),
+        (key.startswith(("+", "~")), f"{text}: bench only sets keys; write {key.lstrip('+~')}=VALUE"),
+        (not value, f"{text}: has no value; null unsets a key"),
+    )
     try:
         override: Override = parser.parse_override(text)
         return key, _values(override)

@@ -24,10 +24,9 @@ def duration_s(text: str) -> float:
 
 
 def size_bytes(text: str) -> int:
-    """Return the bytes of `24GiB` or `512MB`; a bare number is bytes, 0 or at least a mebibyte.
+    """Return the bytes of `24GiB`, `24gib` or `512MB`; a bare number is bytes, 0 or at least a mebibyte.
 
-    `24gib`, `24gb` and `24GIB` are as good; not `24G`, which is read as GB by some and as GiB by others, and
-    not `24Gb` or `24Gib`, which are bits.
+    Not of `24G`, which some read as GB and others as GiB, nor of `24Gb`, which are bits.
     """
     match = _NUMBER.fullmatch(text.strip())
     unit = match[2] if match else ""
@@ -60,8 +59,6 @@ def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wan
 
 
 # --- for people -------------------------------------------------------------------------------------------
-
-
 def size_text(size_bytes: int) -> str:
     """Return `2.0 MiB`, `412 MiB` or `38.6 GiB`: in GiB from 10 GiB on."""
     if size_bytes >= 10 << 30:
@@ -76,14 +73,27 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.3g} minutes" if seconds < 5400 else f"{seconds / 3600:.3g} hours"
 
 
+def number_text(value: float | None) -> str:
+    """Return a number with three digits, or with all before the point; `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def parameters_text(count: int | None) -> str:
+    """Return `268 M` or `70.6 B`."""
+    if count is None:
+        return "-"
+    return f"{number_text(count / 1e9)} B" if count >= 999.5e6 else f"{count / 1e6:.0f} M"
+
+
 def counted(count: int, what: str) -> str:
     """Return `1 start` or `2 starts`."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return each text of (text, name) once, in order of appearance, with the names that have it, each
-    once."""
+    """Return each text of (text, name) once, in order, with the names that have it, each once."""
     found: dict[str, dict[str, None]] = {}
     for text, name in pairs:
         found.setdefault(text, {})[name] = None

@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from heapq import heappop, heappush
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.contracts import LAST_REQUESTS, LoadSummary, RequestRow
+from harness.contracts import LoadSummary, RequestRow
 from harness.contracts.timing import (
     LEAST_FOR_MEDIAN,
     Origin,
@@ -243,8 +242,7 @@ class Tally:
     """A cell's requests, counted: all, those sent in the window, those of them that failed, and all ok ones.
 
     Without a `summary` there is no window. Latencies count from `origin`. `messages` and `window_messages`
-    count `outcome: error` of the failed ones. `last_ended` are the LAST_REQUESTS requests that ended last
-    before the window's end, without cancelled ones: when, and whether it failed.
+    count `outcome: error` of the failed ones.
     """
 
     summary: LoadSummary | None = None
@@ -255,7 +253,6 @@ class Tally:
     ok: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     window_messages: Counter[str] = field(default_factory=Counter)
-    last_ended: list[tuple[int, bool]] = field(default_factory=list)  # a heap
     _tokens: float | None = 0.0  # that arrived in the window; None once they are not known of one
     _ttft_ns: array[int] = field(default_factory=lambda: array("q"))
 
@@ -267,10 +264,6 @@ class Tally:
         self.sent += is_inside
         self.ok += is_ok
         self.failed += is_inside and not is_ok
-        if row.outcome != "cancelled" and (not end_ns or row.end_ns <= end_ns):
-            heappush(self.last_ended, (row.end_ns, not is_ok))
-            if len(self.last_ended) > LAST_REQUESTS:
-                heappop(self.last_ended)
         if not is_ok:
             message = f"{row.outcome}: {row.error}"
             for counted in [self.messages, self.window_messages][: 1 + is_inside]:

@@ -1,6 +1,6 @@
 """How sure a run is of one metric: by how much each mean's interval reaches beyond it, for `until`.
 
-Reads a results directory that may still grow. Decides nothing (harness/run/until.py).
+Reads a results directory that may still grow. Decides nothing (harness/run/next_starts.py).
 """
 
 import math

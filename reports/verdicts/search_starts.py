@@ -114,7 +114,7 @@ def answers_of(run: Run) -> list[Answer]:
 def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
     """The highest load kept below all that are broken, and the lowest broken; None where there is none.
 
-    The search goes by the same rule (harness/run/bisection.py), to which tests/harness/run/test_bisection.py
+    The search goes by the same rule (harness/run/search.py), to which tests/harness/run/test_bisection.py
     holds both.
     """
     broken = min((each.level for each in tried if each.keeps is False), default=None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench_command import printed
 from make_run import deployment
 from make_sides import A, B, sides_run
-from rich.console import Console
 
-from harness.cli.arguments import complaints, out
-from harness.cli.show.compare_text import print_comparison
+from harness.cli.compare_text import print_comparison
+from harness.cli.terminal import complaints, out
 from harness.contracts import CompareTerms, Price
 from harness.store import store
 from reports import compare_runs, to_builtins
@@ -29,11 +28,9 @@ def two_runs(folder: Path, packages: dict[str, str], prices: tuple[Price | None,
         store.write_record(folder / name / "run.json", changed)
 
 
-def printed(folder: Path, a: str = "a", b: str = "b", width: int = 80) -> str:
-    text = io.StringIO()
+def compared(folder: Path, a: str = "a", b: str = "b", width: int = 80) -> str:
     found = compare_runs(f"{folder}/{a}", f"{folder}/{b}", CompareTerms(metrics=("ttft_s.p50", "ttft_s.p99")))
-    print_comparison(Console(file=text, width=width, soft_wrap=True, emoji=False), found)
-    return text.getvalue()
+    return printed(width, print_comparison, found)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +41,16 @@ def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_metrics_are_whole_below_the_name_of_their_case(one_run: Path) -> None:
-    said = printed(one_run, f"r:{A}", f"r:{B}")
+    said = compared(one_run, f"r:{A}", f"r:{B}")
     assert "\nvllm fp16 against llama_cpp fp16, chat_multi_turn, 1 user, 3 starts each:\nmetric " in said
     assert "\noutput_tokens_per_s " in said
     assert "tokens per chunk" in said
 
 
 def test_a_ratio_stands_with_its_interval_and_its_verdict(one_run: Path) -> None:
-    [line] = [line for line in printed(one_run, f"r:{A}", f"r:{B}", 160).splitlines() if "ttft_s.p50" in line]
+    [line] = [
+        line for line in compared(one_run, f"r:{A}", f"r:{B}", 160).splitlines() if "ttft_s.p50" in line
+    ]
     assert line.split("  ")[-3:] != []
     assert "100.99" not in line
     assert "2.00x [2.00, 2.00]" in line
@@ -60,21 +59,21 @@ def test_a_ratio_stands_with_its_interval_and_its_verdict(one_run: Path) -> None
 
 def test_what_cannot_be_told_and_what_has_no_value_say_so(one_run: Path) -> None:
     lines = {
-        line.split()[0]: line for line in printed(one_run, f"r:{A}", "r:tgi fp16", 160).splitlines() if line
+        line.split()[0]: line for line in compared(one_run, f"r:{A}", "r:tgi fp16", 160).splitlines() if line
     }
     assert lines["ttft_s.p50"].rstrip().endswith("cannot tell ▲ 2")
     assert "none: A: p99 needs n of " in lines["ttft_s.p99"]
 
 
 def test_the_rule_and_the_number_of_comparisons_are_said(one_run: Path) -> None:
-    said = " ".join(printed(one_run, f"r:{A}", f"r:{B}").split())
+    said = " ".join(compared(one_run, f"r:{A}", f"r:{B}").split())
     assert "Ratios are B over A; verdicts on B, 95 %, one comparison; same: within 5 %" in said
 
 
 def test_a_reason_that_all_metrics_share_is_said_once(tmp_path: Path) -> None:
     for name in ("x", "y"):
         sides_run(tmp_path / name, {A: STEADY, B: STEADY}, start={"attached": name == "y"})
-    said = printed(tmp_path, "x", "y")
+    said = compared(tmp_path, "x", "y")
     assert said.count("no verdicts: B was running already and was not restarted") == 2
     assert "none:" not in said
     assert "Ratios are B over A, with 95 % intervals; no verdicts." in said
@@ -84,7 +83,7 @@ def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
     label = "vllm [red]x[/red] :smile:"
     made = {label: replace(deployment("vllm", "fp16"), label=label)}
     sides_run(tmp_path / "r", {A: STEADY, label: STEADY}, made=made)
-    assert f"\n{label} against {A}, " in printed(tmp_path, f"r:{A}", f"r:{label}", 200)
+    assert f"\n{label} against {A}, " in compared(tmp_path, f"r:{A}", f"r:{label}", 200)
 
 
 def test_a_side_is_printed_as_it_was_given() -> None:
@@ -95,10 +94,9 @@ def test_a_side_is_printed_as_it_was_given() -> None:
 def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_path: Path) -> None:
     versions = {f"p{k}": "1.0" for k in range(9)} | {"vllm": "0.32.0"}
     two_runs(tmp_path, versions, (None, None))
-    said = " ".join(printed(tmp_path).split())
-    assert (
-        "10 packages of vllm differ (A, B): vllm (0.32.0, –), p0 (1.0, –), p1 (1.0, –), ...; all with" in said
-    )
+    said = " ".join(compared(tmp_path).split())
+    assert "10 packages of vllm differ; all with --json" in said
+    assert "engine_packages.vllm.vllm 0.32.0 –" in said
     assert "p2" not in said
     found = to_builtins(compare_runs(tmp_path / "a", tmp_path / "b"))["differences"]
     assert sum(each["what"].startswith("engine_packages.vllm.") for each in found) == 10
@@ -106,7 +104,7 @@ def test_many_packages_of_an_engine_are_counted_with_the_engines_own_first(tmp_p
 
 def test_few_packages_are_rows_like_any_difference(tmp_path: Path) -> None:
     two_runs(tmp_path, {"p0": "1.0"}, (None, None))
-    assert "\nengine_packages.vllm.p0 " in printed(tmp_path)
+    assert "\nengine_packages.vllm.p0 " in compared(tmp_path)
 
 
 EUR, USD = Price(2.0, "EUR"), Price(2.0, "USD")

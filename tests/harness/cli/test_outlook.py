@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from make_run import deployment, plan_of
 
-from harness.cli.progress.outlook import Outlook
+from harness.cli.progress import Outlook
 from harness.contracts import Deployment, EngineTerms, Load
 
 LOADS = [Load(concurrency=1, warmup_s=2.0, duration_s=8.0), Load(concurrency=4, warmup_s=2.0, duration_s=8.0)]
@@ -15,42 +15,37 @@ CELL_S, START_S = 10 + 2.5, 6
 
 
 def test_at_first_it_is_the_planned_loads_and_a_guess_for_each_start_and_cell() -> None:
-    left = Outlook(PLAN.starts, 100.0).left()
-    assert left.at(100.0) == 2 * (START_S + 2 * CELL_S)
-    assert left.at(105.0) == left.at(100.0) - 5
-    assert left.at(500.0) == left.at(100.0) - START_S, "what takes longer than it should is about to end"
-    assert left.is_least, "no engine was started yet"
+    outlook, whole_s = Outlook(PLAN.starts, 100.0), 2 * (START_S + 2 * CELL_S)
+    assert outlook.left(100.0) == (whole_s, True), "no engine was started yet"
+    assert outlook.left(105.0) == (whole_s - 5, True)
+    assert outlook.left(500.0) == (whole_s - START_S, True), "what takes too long is about to end"
 
 
 def test_a_start_up_that_this_run_has_seen_is_expected_again() -> None:
     outlook = Outlook(PLAN.starts, 0.0)
     outlook.ends(FIRST.name, 50.0)
-    assert outlook.left().at(50.0) == 2 * CELL_S + 50 + 2 * CELL_S
-    assert not outlook.left().is_least
+    assert outlook.left(50.0) == (2 * CELL_S + 50 + 2 * CELL_S, False)
     for cell in FIRST.cells:
         outlook.ends(cell.number, 80.0)
-    assert outlook.left().at(80.0) == 50 + 2 * CELL_S
+    assert outlook.left(80.0) == (50 + 2 * CELL_S, False)
 
 
-def test_a_start_that_failed_tells_nothing_of_the_next() -> None:
+def test_a_start_that_failed_leaves_none_of_its_cells_and_tells_nothing_of_the_next() -> None:
     outlook = Outlook(PLAN.starts, 0.0)
-    outlook.ends(FIRST.name, 50.0, is_ready=False)
-    assert outlook.left().at(50.0) == 2 * CELL_S + START_S + 2 * CELL_S
-    assert outlook.left().is_least
+    outlook.fails(FIRST, 50.0)
+    assert outlook.left(50.0) == (START_S + 2 * CELL_S, True)
 
 
 def test_a_server_that_runs_already_needs_no_start_up() -> None:
     attached = Deployment("openai", "m", "-", EngineTerms(base_url="http://127.0.0.1:1/v1"), {}, "openai")
-    left = Outlook(plan_of([attached], LOADS).starts, 0.0).left()
-    assert not left.is_least
-    assert left.at(0.0) == 1 + 2 * CELL_S
+    assert Outlook(plan_of([attached], LOADS).starts, 0.0).left(0.0) == (1 + 2 * CELL_S, False)
 
 
 def test_starts_that_are_added_take_their_time_and_in_the_end_nothing_is_left() -> None:
     outlook = Outlook(PLAN.starts[:1], 0.0)
     outlook.add(PLAN.starts[1:])
-    assert outlook.left().at(0.0) == 2 * (START_S + 2 * CELL_S)
+    assert outlook.left(0.0)[0] == 2 * (START_S + 2 * CELL_S)
     for start in PLAN.starts:
         for key in (start.name, *(cell.number for cell in start.cells)):
             outlook.ends(key, 10.0)
-    assert outlook.left().at(10.0) == pytest.approx(0.0)
+    assert outlook.left(10.0)[0] == pytest.approx(0.0)

@@ -10,9 +10,9 @@ import pytest
 from make_run import deployment, plan_of, summary
 from waiting import wait_until
 
-from harness.cli.progress.live import View
-from harness.cli.progress.progress import Show
+from harness.cli.progress import Show, View
 from harness.contracts import Load
+from harness.load.pulse import Progress
 from harness.store.request_table import Result
 from harness.store.store import CellRecord
 
@@ -37,31 +37,15 @@ def lines(capsys):
     return capsys.readouterr().err.splitlines()
 
 
-def test_a_reason_is_said_once_where_its_failures_follow_each_other(start, capsys):
+def test_a_failure_is_told_with_its_reason_and_counts_the_cells_that_fail_with_it(start, capsys):
     show = Show(quiet=False)
     show.cell_ends(start, record(start, 1), Result())
-    show.cell_ends(start, record(start, 2), Result())
-    show.start_failed(start, REASON)
-    first, second, third = lines(capsys)
-    assert first.endswith(f": failed: {REASON}")
-    assert second.endswith(": failed: for the same reason")
-    assert third.endswith(": failed: for the same reason")
-
-
-@pytest.mark.parametrize("between", ["completed", "doubted", "ready"])
-def test_a_reason_is_said_again_where_anything_else_came_between(start, capsys, between):
-    show = Show(quiet=False)
-    if between == "doubted":
-        doubts = {"validity": "invalid", "reasons": ("no request was sent in the window",)}
-        show.cell_ends(start, record(start, 1, **doubts), Result())
-    else:
-        show.cell_ends(start, record(start, 1), Result())
-        if between == "completed":
-            show.cell_ends(start, record(start, 2, status="completed", error=None), Result())
-        else:
-            show.start_ready(start, 1.0)
-    show.cell_ends(start, record(start, 3), Result())
-    assert lines(capsys)[-1].endswith(f": failed: {REASON}")
+    show.start_failed(start, REASON, 3)
+    assert lines(capsys) == [
+        f"  cell 001 {start.deployment.label}, 1 user: failed: {REASON}",
+        f"{start.name}: failed: {REASON}",
+    ]
+    assert show._view.done == 4
 
 
 def test_a_grown_run_says_why_a_repeat_follows(start, capsys):
@@ -83,8 +67,8 @@ def test_a_completed_cell_is_told_with_its_figures(start, capsys):
         f"  cell 007 {label}, 1 user: completed, 212 requests, {figures}"
         for figures in (
             "1,234 tokens/s, TTFT p50 41.3 ms (n=180)",
-            "12.3 tokens/s, TTFT p50 - (n=9, needs 11)",
-            "- tokens/s, TTFT p50 - (n=0, needs 11)",
+            "12.3 tokens/s, TTFT p50 - (n=9)",
+            "- tokens/s, TTFT p50 - (n=0)",
         )
     ]
 
@@ -94,10 +78,10 @@ def test_without_a_terminal_or_when_quiet_there_is_no_panel(start, terminal, mon
     if terminal != "no terminal":
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TERM", "dumb" if terminal == "dumb" else "xterm")
-    with Show(quiet=terminal == "quiet") as show:
-        show.begin([start])
-        show.start_begins(start)
-        assert show._live is None
+    show = Show(quiet=terminal == "quiet")
+    show.begin([start])
+    show.start_begins(start)
+    assert show._live is None
     assert lines(capsys) == []
 
 
@@ -105,13 +89,16 @@ def test_the_panel_takes_no_signals_and_is_gone_at_the_end(start, monkeypatch, c
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     before = set(threading.enumerate())
-    with Show(quiet=False) as show:
-        show.begin([start])
+    show = Show(quiet=False)
+    show.begin([start])
+    try:
         [thread] = set(threading.enumerate()) - before
         held = signals_of(thread, "SigBlk")
         assert held >> (signal.SIGINT - 1) & 1
         assert held >> (signal.SIGTERM - 1) & 1
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        show.close_panel()
     wait_until(lambda: not thread.is_alive())
     assert capsys.readouterr().out == ""
 
@@ -121,24 +108,12 @@ def signals_of(thread, name):
     return int(next(line for line in status if line.startswith(name)).split()[1], 16)
 
 
-def test_a_start_that_waited_is_shown_as_starting_from_its_launch_on(start):
-    show = Show(quiet=True)
-    show.begin([start])
-    show.start_begins(start)
-    show.start_held(start, "up to 30 s: 1.00 GiB more")
-    waiting = show._view.doing
-    show.start_launches(start)
-    launching = show._view.doing
-    assert (waiting.detail, launching.detail) == (", up to 30 s: 1.00 GiB more", "")
-    assert launching.since_s > waiting.since_s
-
-
 def test_no_frame_has_a_cell_that_is_over_and_not_counted(start, monkeypatch):
     show = Show(quiet=True)
     show.begin([start])
     show.start_begins(start)
     show.start_ready(start, 1.0)
-    show.cell_begins(start, start.cells[0])
+    show.cell_progress(start.cells[0], Progress(0.0, 0, 0, 0, "warmup"), "")
     frames = []
 
     def note(show, name, value):
@@ -148,7 +123,7 @@ def test_no_frame_has_a_cell_that_is_over_and_not_counted(start, monkeypatch):
 
     monkeypatch.setattr(Show, "__setattr__", note)
     show.cell_ends(start, record(start, 1, status="completed", error=None), Result())
-    assert [(view.done, view.doing.cell) for view in frames] == [(1, None)]
+    assert [(view.done, view.cell) for view in frames] == [(1, None)]
 
 
 def test_an_interrupted_cell_is_not_counted_as_done(start):
@@ -175,7 +150,7 @@ def test_a_stage_that_its_log_tells_late_does_not_bring_the_start_back(start):
     show.begin([start])
     show.start_begins(start)
     show.start_stage(start, "weights_loaded")
-    assert show._view.doing.detail == ", last step: weights loaded"
+    assert show._view.detail == ", last step: weights loaded"
     show.start_ready(start, 2.0)
     show.start_stage(start, "engine_ready")
-    assert (show._view.doing.what, show._view.doing.detail) == ("no load", "")
+    assert (show._view.what, show._view.detail) == ("no load", "")

@@ -61,11 +61,11 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     "said",
     [
-        r"run      [━╌]+  0 of 1 cell after \d+ s, (about|at least) \d+ s left",
-        r"now      reference; start 1 of 1",
+        r"run      0 of 1 cell after \d+ s, (about|at least) \d+ s left [━╌]+",
+        r"now      reference; start 1",
         r"phase    starting, \d+ s",
-        r"now      reference, 2 users; start 1 of 1",
-        r"phase    [━╌]+  window, \d of 3 s",
+        r"now      reference, 2 users; start 1",
+        r"phase    window, \d of 3 s",
         r"lately   [\d,.]+ tokens/s; TTFT p50 [\d.]+ ms, p95 [\d.]+ ms \(last \d s, n=\d+\)",
         r"requests [\d,]+ ok, [1-9]\d* failed \([1-9]\d* http_error\)",
         r"server   \d running, \d waiting; memory [\d.]+ MiB \(RSS of its processes\)",
@@ -98,7 +98,7 @@ def test_ctrl_c_takes_the_panel_away(runs):
     ended = runs["interrupted"]
     assert (ended.code, ended.stdout) == (130, "run/report.html\n")
     after = ended.shown.rpartition(SHOW_CURSOR)[2]
-    assert "interrupted; `bench run --resume run`" in ended.words.replace("\r\n", "")
+    assert "`bench run --resume run` goes on with it" in ended.words.replace("\r\n", "")
     assert "lately" not in after
 
 

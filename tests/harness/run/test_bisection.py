@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from harness.contracts import Objective, SearchTerms
-from harness.run.bisection import Trial, bracket, next_load
+from harness.run.search import Trial, bracket, next_load
 from reports.measures.slo import Attainment, Judged
 from reports.verdicts.search_starts import Tried, ends_of
 

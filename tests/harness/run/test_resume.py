@@ -11,7 +11,7 @@ from make_run import S
 
 from harness.errors import StoreError
 from harness.plan import plan
-from harness.run import resume, session, until
+from harness.run import next_starts, session
 from harness.store import store
 
 
@@ -32,7 +32,7 @@ def cells_of(starts) -> list[tuple[str, list[int]]]:
 
 def test_all_starts_are_missing_at_first(begun):
     directory, record, planned = begun
-    assert resume.missing_starts(directory, record, planned) == list(planned.starts)
+    assert next_starts.missing_starts(directory, record, planned) == list(planned.starts)
 
 
 def test_completed_cells_are_not_measured_again_and_begun_starts_get_new_numbers(begun):
@@ -42,7 +42,7 @@ def test_completed_cells_are_not_measured_again_and_begun_starts_get_new_numbers
     keep(directory, first, first.cells[1], "failed")
     keep(directory, second, second.cells[0])
     keep(directory, second, second.cells[1])
-    missing = resume.missing_starts(directory, record, planned)
+    missing = next_starts.missing_starts(directory, record, planned)
     assert cells_of(missing) == [
         ("05-reference-label-a", [2]),
         ("03-reference-label-b", [5, 6]),
@@ -57,12 +57,14 @@ def test_what_a_grown_run_lacks_is_numbered_on_from_all_that_is_there(begun):
         for cell in start.cells:
             keep(directory, start, cell)
     keep(directory, replace(planned.starts[3], index=5), planned.starts[3].cells[0])
-    grown = plan.grown(planned, settings_of(*WORDS), first_index=resume.last_index(directory, record) + 1)
+    grown = plan.grown(
+        planned, settings_of(*WORDS), first_index=next_starts.last_index(directory, record) + 1
+    )
     assert [start.index for start in grown.starts] == [1, 2, 3, 4, 6, 7]
     record = replace(record, plan=grown)
     keep(directory, grown.starts[4], grown.starts[4].cells[0])
     again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=grown.blocks)
-    missing = resume.missing_starts(directory, record, again)
+    missing = next_starts.missing_starts(directory, record, again)
     assert [(start.index, [cell.number for cell in start.cells]) for start in missing] == [
         (8, [10]),
         (7, [11, 12]),
@@ -76,7 +78,7 @@ def test_a_run_whose_starts_or_cells_were_ordered_otherwise_is_refused(begun):
     cells = replace(planned, starts=(replace(first, cells=first.cells[::-1]), *others))
     for other in (turned, cells, replace(planned, starts=planned.starts[:2])):
         with pytest.raises(StoreError, match="planned by another bench"):
-            resume.missing_starts(directory, replace(record, plan=other), planned)
+            next_starts.missing_starts(directory, replace(record, plan=other), planned)
 
 
 @pytest.mark.parametrize(
@@ -90,31 +92,31 @@ def test_whatever_would_be_measured_otherwise_ends_a_resume(begun, other):
     """Where a default has changed since, the plan of today's bench is another, too."""
     directory, _, planned = begun
     record = store.read_run(directory)
-    assert resume.missing_starts(directory, record, planned) == list(planned.starts)
+    assert next_starts.missing_starts(directory, record, planned) == list(planned.starts)
     words = [word for word in WORDS if word.partition("=")[0] != other.partition("=")[0]]
     today = plan.make(settings_of(*words, other), lambda weights: None)
     with pytest.raises(StoreError, match="planned by another bench"):
-        resume.missing_starts(directory, record, today)
+        next_starts.missing_starts(directory, record, today)
 
 
 def test_a_run_of_another_machine_is_not_resumed(tmp_path):
     settings = settings_of(*WORDS)
     whole = plan.make(settings, lambda weights: None)
     record = session.begin(tmp_path, settings, whole)
-    assert len(resume.missing_starts(tmp_path, record, whole)) == len(whole.starts)
+    assert len(next_starts.missing_starts(tmp_path, record, whole)) == len(whole.starts)
     machine = {**record.environment["machine"], "cpu_model": "another"}
     moved = replace(record, environment={**record.environment, "machine": machine})
     with pytest.raises(StoreError, match=r"begun on another machine .*cpu_model"):
-        resume.missing_starts(tmp_path, moved, whole)
+        next_starts.missing_starts(tmp_path, moved, whole)
 
 
 def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
-    """Of one that was killed, up to the last that is known of it."""
     directory, _, planned = begun
-    assert until.measured_s(directory) == 0
-    whole = make_run.start_record(planned.starts[0], 5 * S)  # stopped 60 s after its spawn
-    killed = replace(make_run.start_record(planned.starts[1], 500 * S), stopped_ns=None)  # ready after 3 s
-    mute = replace(make_run.start_record(planned.starts[2], S), spawned_ns=None, ready_ns=None)
-    for record in (whole, killed, replace(mute, stopped_ns=None, phases=())):
+    assert next_starts.measured_s(directory) == 0
+    whole = make_run.start_record(planned.starts[0], 5 * S)  # ready after 3 s
+    killed = replace(make_run.start_record(planned.starts[1], 500 * S), stopped_ns=None)
+    mute = replace(make_run.start_record(planned.starts[2], S), phases=())
+    whole = replace(whole, phases=(*whole.phases, store.Phase("stopping", 65 * S)))
+    for record in (whole, killed, mute):
         make_run.write_start(directory, record)
-    assert until.measured_s(directory) == 63
+    assert next_starts.measured_s(directory) == 63

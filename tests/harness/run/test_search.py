@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from make_run import run_record, start_record, write_start
 
-from harness.cli.progress.progress import Show
-from harness.cli.searching import lines
+from harness.cli.measuring import search_line
+from harness.cli.progress import Show
 from harness.contracts import Objective
 from harness.errors import CellError, StoreError, UserError
 from harness.plan import plan
@@ -18,7 +18,6 @@ from harness.settings import config, overrides
 from harness.store import store
 from harness.store.store import CellRecord, Kept
 
-KEPT = search.Judged("kept", True, "as judged")
 SLO = ("slo.ttft_s.p95=500ms", "slo.success=99%")
 
 
@@ -64,10 +63,9 @@ def test_one_kind_of_load_is_searched():
 
 def test_the_plan_is_told_in_words():
     _, terms, whole = planned("search.highest=16", "repeats=2")
-    said = list(lines(terms, whole))
-    assert "from 1 to 16 users on each of 2 starts" in said[0]
-    assert "one trial on each about 37 s," in said[0]
-    assert "serve 16 requests at once" in said[1]
+    said = search_line(terms, whole)
+    assert "from 1 to 16 users on each of 2 starts" in said
+    assert "one trial on each about 37 s," in said
 
 
 # --- trials ----------------------------------------------------------------------------------------
@@ -83,7 +81,7 @@ def record_of(start, cell, **changes):
 
 def searched(directory, whole, terms, judge):
     record = run_record(whole, search=terms, slo=(Objective("success", 0.99),))
-    return search.Search(Kept(directory / "run.json", record), 1, judge, Show(quiet=True))
+    return search.Search(Kept(directory / "run.json", record), terms, 1, judge, Show(quiet=True))
 
 
 def play(found, start):
@@ -95,25 +93,17 @@ def play(found, start):
     return cells
 
 
-def judge_of(capacity, loads):
-    """By the loads of the cells that it is asked for."""
-
-    def judge(directory, numbers):
-        load = {loads()[number] for number in numbers}
-        assert len(load) == 1, "the windows of one load"
-        return KEPT if load.pop() <= capacity else search.Judged("broken", False, "as judged")
+def judge_of(capacity):
+    def judge(directory, load, numbers, slo):
+        kept = load <= capacity
+        return search.Trial(load, "kept" if kept else "broken", kept, len(numbers), "as judged")
 
     return judge
 
 
 def test_trials_are_planned_in_the_record_as_they_come(tmp_path):
     _, terms, whole = planned("reference.label=a,b", "repeats=2", "search.highest=16")
-
-    def loads():
-        cells = [cell for start in store.read_run(tmp_path).plan.starts for cell in start.cells]
-        return {cell.number: cell.load.concurrency for cell in cells}
-
-    found = searched(tmp_path, whole, terms, judge_of(5, loads))
+    found = searched(tmp_path, whole, terms, judge_of(5))
     played = {start.name: play(found, start) for start in whole.starts}
     for cells in played.values():
         assert [cell.load.concurrency for cell in cells] == [1, 2, 4, 8, 6, 5]
@@ -134,9 +124,11 @@ def test_trials_are_planned_in_the_record_as_they_come(tmp_path):
 
 def test_a_load_that_is_tried_again_gets_fresh_conversations(tmp_path):
     _, terms, whole = planned("search.lowest=4", "search.highest=8", "repeats=1")
-    found = searched(
-        tmp_path, whole, terms, lambda directory, numbers: search.Judged("unclear", True, "as judged")
-    )
+
+    def judge(directory, load, numbers, slo):
+        return search.Trial(load, "unclear", True, len(numbers), "as judged")
+
+    found = searched(tmp_path, whole, terms, judge)
     cells = play(found, whole.starts[0])
     assert [cell.load.concurrency for cell in cells] == [4, 8, 8, 8], "search.trials windows"
     assert len({cell.seed for cell in cells}) == 4
@@ -144,7 +136,7 @@ def test_a_load_that_is_tried_again_gets_fresh_conversations(tmp_path):
 
 def test_each_scenario_is_searched_on_the_same_start(tmp_path):
     _, terms, whole = planned("scenario.turns=1,2", "search.highest=2", "repeats=1")
-    found = searched(tmp_path, whole, terms, lambda directory, numbers: KEPT)
+    found = searched(tmp_path, whole, terms, judge_of(2))
     cells = play(found, whole.starts[0])
     assert [cell.load.concurrency for cell in cells] == [1, 2, 1, 2]
     assert len({cell.scenario.label for cell in cells}) == 2
@@ -154,9 +146,9 @@ def test_windows_that_say_nothing_are_repeated_and_then_end_the_start(tmp_path):
     _, terms, whole = planned("search.highest=4", "repeats=1")
     asked = []
 
-    def judge(directory, numbers):
+    def judge(directory, load, numbers, slo):
         asked.append(tuple(numbers))
-        return search.Judged("unclear", False, "", "nobody sent anything")
+        return search.Trial(load, "unclear", False, len(numbers), "", "nobody sent anything")
 
     found = searched(tmp_path, whole, terms, judge)
     with pytest.raises(CellError, match="the search ends at 1 user: nobody sent anything"):

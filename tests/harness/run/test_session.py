@@ -9,7 +9,8 @@ from begun_run import WORDS, begin, settings_of
 
 from harness.errors import UserError
 from harness.plan import plan
-from harness.run import resume, session
+from harness.run import next_starts, session
+from harness.settings import config
 from harness.store import store
 
 
@@ -27,14 +28,14 @@ def test_a_new_run_has_its_plan_and_settings_on_record(begun):
         s.deployment.label for s in planned.starts
     ]
     assert read.environment
-    assert plan.make(resume.settings_of(read), lambda weights: None) == planned
+    assert plan.make(config.settings(next_starts.choices_of(read)), lambda weights: None) == planned
 
 
 @pytest.mark.parametrize("value", ['"a,b"', '"it\'s"', '"a b"', '"x=1"', '"1"', '""', "'\"'", '"[1]"'])
 def test_settings_on_record_parse_again(tmp_path, value):
     settings = settings_of("engine=reference", f"reference.label={value}", "load.warmup=500ms")
     session.begin(tmp_path / "run", settings, plan.make(settings, lambda weights: None))
-    assert resume.settings_of(store.read_run(tmp_path / "run")) == settings
+    assert config.settings(next_starts.choices_of(store.read_run(tmp_path / "run"))) == settings
 
 
 def test_a_run_that_was_killed_after_its_last_cell_is_ended(begun):

@@ -144,7 +144,7 @@ class Altered:
 def climb(tmp_path: Path, ladder: Ladder = SHORT, *arguments: str, heard: list | None = None) -> SelfTest:
     reference = selftest.Reference(Altered(*arguments), "python", None, read_sends)
     on_step = [].append if heard is None else heard.append
-    return selftest.run(reference, ladder, tmp_path / "running", lambda rung, progress: None, on_step)
+    return selftest.run(reference, ladder, tmp_path / "running", on_step)
 
 
 def test_the_ladder_measures_each_load_and_leaves_nothing(tmp_path, monkeypatch):

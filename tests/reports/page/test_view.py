@@ -15,8 +15,8 @@ import pytest
 from bench_command import made, told
 from make_run import HOSTILE, S, all_failed_run, empty_run, full_run, one_cell_run, row
 
-from harness.cli.progress.progress import Show
-from harness.cli.session import report_whatever_happened
+from harness.cli.measuring import report_whatever_happened
+from harness.cli.progress import Show
 from harness.errors import UserError
 from harness.store import store
 from reports import open_run, write_report
@@ -282,7 +282,6 @@ def test_a_digest_has_no_secret(tmp_path: Path) -> None:
 def test_a_measurement_ends_with_its_headline_and_not_with_quiet(tmp_path: Path, capsys) -> None:
     path = small_run(tmp_path / "run")
     for is_quiet in (False, True):
-        with Show(quiet=is_quiet) as show:
-            report_whatever_happened(path, show)
+        report_whatever_happened(path, Show(quiet=is_quiet))
         said = capsys.readouterr().err
         assert said.endswith(f"{digest(path).headline}\n") != is_quiet

@@ -8,13 +8,13 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from bench_command import printed
 from make_run import HOSTILE, S, deployment, failed_row
 from make_sides import A, B, rows_of, sides_run
-from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.cli.show.compare_text import print_gate
+from harness.cli.compare_text import print_gate
 from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from reports import gate_runs, gate_to_builtins
@@ -202,16 +202,16 @@ def test_what_has_other_options_in_new_is_inconclusive(tmp_path):
     assert gate.cases[1].why.startswith("other models: ")
 
 
-def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen, capsys):
+def test_every_form_of_the_gate_shows_marks_and_what_they_stand_for(unseen):
     case = unseen.cases[0]
     failed = Mark("requests_failed", "Requests failed")
     assert failed not in case.base.marks
     assert failed in case.new.marks
     assert set(case.new.marks) <= set(case.marks)
-    print_gate(Console(width=300, soft_wrap=True, emoji=False), unseen)
+    said = printed(300, print_gate, unseen)
     remedies = [reason.remedy for reason in unseen.distrust if reason.check == failed.check]
     assert remedies
-    told = " ".join(capsys.readouterr().out.split())
+    told = " ".join(said.split())
     [suite] = ElementTree.fromstring(junit_text(unseen))
     for text in (told, suite.find("system-out").text):
         assert "▲" in text
@@ -279,9 +279,8 @@ def test_markdown_is_one_table_whatever_the_names(hostile):
     assert "@team" not in outside
 
 
-def test_the_terminal_ends_with_the_verdict_in_one_line(hostile, capsys):
-    print_gate(Console(width=300, soft_wrap=True, emoji=False), hostile)
-    said = capsys.readouterr().out
+def test_the_terminal_ends_with_the_verdict_in_one_line(hostile):
+    said = printed(300, print_gate, hostile)
     assert said.splitlines()[-1] == (
         "FAIL: ttft_s.p50 is worse by more than 5 % in 1 of 3 cases (95 %, corrected for 3 comparisons)"
     )

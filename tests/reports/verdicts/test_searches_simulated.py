@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.contracts import SearchTerms
-from harness.run.bisection import Trial, bracket, next_load
+from harness.run.search import Trial, bracket, next_load
 from reports.stats.family import Question, decide, log_margin
 from reports.stats.intervals import of_bracket_pairs, of_brackets
 

@@ -15,7 +15,7 @@ from scipy.special import stdtr
 
 from harness.contracts import Precision, Until
 from harness.plan.plan import LEAST_BLOCKS
-from harness.run.until import why_stop
+from harness.run.next_starts import why_stop
 from reports.stats.family import Question, decide, log_margin
 from reports.stats.intervals import Estimate, of_pairs, of_two_samples, of_values
 

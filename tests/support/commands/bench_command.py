@@ -19,7 +19,7 @@ import pytest
 from waiting import wait_until
 
 from harness.cli.app import main
-from harness.cli.arguments import out
+from harness.cli.terminal import out
 
 BENCH = Path(sys.executable).with_name("bench")
 LIMIT_S = 90.0
@@ -120,6 +120,15 @@ def told(place: Place, *arguments: object, **environment: str) -> subprocess.Com
     code = ending.value.code
     assert isinstance(code, int)
     return subprocess.CompletedProcess(words, code, said.getvalue(), complaints.getvalue())
+
+
+def printed(width: int, show: Callable[..., None], *arguments: object) -> str:
+    """What `show(*arguments)` prints on a terminal of this width."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as here, redirect_stdout(said):
+        here.setattr(out, "width", width)
+        show(*arguments)
+    return said.getvalue()
 
 
 @contextmanager

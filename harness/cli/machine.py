@@ -1,0 +1,189 @@
+"""`bench doctor` and `bench selftest`: is this machine fit to measure on, and how exact is bench on it?"""
+
+import resource
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from engines import ENGINES
+from engines.reference.engine import read_sends
+from harness.cli.progress import Show
+from harness.cli.terminal import Json, Quiet, Row, print_json, print_lines, print_rows, signals_interrupt
+from harness.contracts import Reason, SelfTest, SelfTestStep
+from harness.install import install
+from harness.processes.supervise import reap
+from harness.sampling import environment, gpu
+from harness.selftest import known_error, selftest
+from harness.servers import container
+
+_LOW_DISK_BYTES = 5 << 30
+_LOW_FILES = 4096
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one topic. `note`: it works, but know this; `problem`: something will not work."""
+
+    topic: str
+    state: Literal["ok", "note", "problem"]
+    text: str
+    remedy: str = ""  # a sentence, or empty
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look whether this machine is fit to measure on, and say what to do where it is not."""
+    findings = examine(install.cache_dir(), Path("results"))
+    if as_json:
+        print_json(findings)
+    else:
+        print_rows(
+            [
+                {
+                    "": "PROBLEM" if each.state == "problem" else each.state,
+                    "topic": each.topic,
+                    "finding": " - ".join(filter(None, (each.text, each.remedy))),
+                }
+                for each in findings
+            ]
+        )
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(cache: Path, results: Path) -> list[Finding]:
+    """Return all findings, in a fixed order. Starts nothing but `docker version`."""
+    return [*_machine(gpu.devices()), _docker(), _disk("cache", cache), _disk("results", results), _files()]
+
+
+def _machine(devices: Sequence[gpu.DeviceFacts] | Reason) -> Iterator[Finding]:
+    facts = environment.machine_facts()
+    memory = int(facts["memory_bytes"] or 0) / 2**30
+    text = f"{facts['cpu_model']}, {facts['cores_usable']} cores, {memory:.1f} GiB, {facts['os']}"
+    yield Finding("machine", "ok", text)
+    cores, load = float(facts["cores_usable"] or 1), float(facts["load_1min"] or 0)
+    if load > cores / 2:
+        text = f"load average {load:.1f} on {cores:.0f} cores"
+        yield Finding("load", "note", text, "Wait until it is idle.")
+    if isinstance(devices, Reason):
+        yield Finding("gpu", "note", devices.text, "Runs measure host memory and the CPU.")
+        return
+    for device in devices:
+        yield Finding("gpu", "ok", f"{device.index}: {device.name}")
+
+
+def _docker() -> Finding:
+    by_docker = [f"engine={name}" for name, each in ENGINES.items() if each.launchers[:1] == ("docker",)]
+    remedy = f"It is needed by {' and '.join(['engine.launcher=docker', *by_docker])}."
+    if shutil.which("docker") is None:
+        return Finding("docker", "note", "not installed", remedy)
+    version = container.ask("version", "--format", "{{.Server.Version}}", timeout_s=10.0)
+    if version.code == 0:
+        return Finding("docker", "ok", f"server {version.text}")
+    return Finding("docker", "note", f"its daemon does not answer: {version.error[:160]}", remedy)
+
+
+def _disk(what: str, path: Path) -> Finding:
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    topic, text = f"disk of {what}", f"{free / 2**30:.1f} GiB free for {path}"
+    if free < _LOW_DISK_BYTES:
+        return Finding(topic, "problem", text, "Free some, or choose another place.")
+    return Finding(topic, "ok", text)
+
+
+def _files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if limit < _LOW_FILES:
+        text = f"at most {limit} open files: fewer than {limit} users"
+        return Finding("file descriptors", "note", text, f"Raise it: ulimit -n {_LOW_FILES}")
+    return Finding("file descriptors", "ok", f"{soft} now, up to {limit} for the load")
+
+
+# --- the self-test ---------------------------------------------------------------------------------
+
+_EXPLAINED = """\
+error: what the client reported minus what the server did, of each request (ITL: each gap);
+TTFT and E2E: the client's from sending the request, the server's from that request's arrival;
+of fewer than 100 the p99 is the largest"""
+
+
+def selftest_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Three small loads only, in about 15 s.")] = False,
+    loads: Annotated[
+        str | None, typer.Option(metavar="NxR,...", help="These loads: streams x chunks per second of each.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure bench's own error on this machine, for the reports to quote. Takes about a minute."""
+    cache, show = install.cache_dir(), Show(quiet=quiet)
+    native = selftest.find_reference("native", cache, read_sends)
+    reference = native or selftest.find_reference("python", cache, read_sends)
+    assert reference is not None
+    ladder = selftest.ladder_of(loads) if loads else selftest.QUICK if quick else selftest.WHOLE
+    with signals_interrupt():
+        for said in reap(cache / "running"):
+            show.line(said)
+        if not native:
+            show.line(f"the native reference server, the better judge, is not built: `{selftest.BUILD}`")
+        show.line(f"{len(ladder.rungs)} loads against the {reference.program} reference server")
+        result = selftest.run(reference, ladder, cache / "running", lambda step: show.line(_in_short(step)))
+        kept = known_error.keep(cache, result)
+        show.line(f"kept in {kept}" if kept else "not kept: no request could be judged")
+    if as_json:
+        print_json(result)
+    else:
+        print_rows([_step_row(step) for step in result.steps])
+        print_lines(_lines(result))
+    if any(step.failed for step in result.steps):
+        raise typer.Exit(1)
+
+
+def _in_short(step: SelfTestStep) -> str:
+    counts = f"{step.requests} requests, {step.failed} failed"
+    label = selftest.Rung(step.streams, step.chunks_per_s).label
+    return f"  {label}: TTFT error p50, p99 {_errors(step.ttft_error_s)}; {counts}"
+
+
+def _lines(result: SelfTest) -> Iterator[str]:
+    yield _EXPLAINED
+    if result.stamp_source == "read":
+        yield "arrivals were stamped after the read: this system gives no kernel stamps"
+    if result.stopped:
+        yield result.stopped
+    first, last = result.steps[0], result.steps[-1]
+    if result.largest is None:
+        said = f"is not under 1 ms even at {selftest.Rung(first.streams, first.chunks_per_s).label}"
+    else:
+        said = f"stays under 1 ms up to {selftest.Rung(*result.largest).label}"
+    is_last = (last.streams, last.chunks_per_s) == result.largest
+    beyond = ", the largest load tried" if is_last else ""
+    yield f"TTFT's p99 error {said} ({result.program} reference server){beyond}"
+
+
+def _step_row(step: SelfTestStep) -> Row:
+    late, cpu_s = "" if step.server_kept_up else " (fell behind)", step.cpu_s_per_chunk
+    return {
+        "streams": str(step.streams),
+        "chunks/s each": f"{step.chunks_per_s:g}",
+        "reached, all": f"{step.reached_chunks_per_s:,.0f}/s",
+        "requests": f"{step.requests}" + (f" ({step.failed} failed)" if step.failed else ""),
+        "TTFT error p50, p99": _errors(step.ttft_error_s),
+        "ITL error p50, p99": _errors(step.itl_error_s),
+        "E2E error p50, p99": _errors(step.e2e_error_s),
+        "server late p50, p99": _errors(step.server_late_s) + late,
+        "CPU per chunk": "-" if cpu_s is None else _error(cpu_s),
+    }
+
+
+def _errors(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else ", ".join(map(_error, pair))
+
+
+def _error(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"

@@ -1,1 +1,0 @@
-"""What lists, plans, comparisons and gates look like on a terminal."""

@@ -1,0 +1,109 @@
+"""What all commands share: their arguments, the two consoles, tables, and what a signal does to them."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.errors import Interrupted
+
+# Tables that go into a file or a pipe are this wide, unless COLUMNS says it: rich would take 80 columns.
+_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+# Without emoji codes: `run:x:` is a directory and a deployment, and no cross.
+out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPE_WIDTH)
+complaints = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="What is measured, such as load.concurrency=1,8 (see `bench list keys`)",
+    ),
+]
+Study = Annotated[
+    Path | None, typer.Option("--from", metavar="STUDY.yaml", help="A file of the same keys; arguments win.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the answer, the report's path and errors only.")
+]
+Row = dict[str, str]
+
+
+def print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
+    """Print a table with a column per key of the first row; those named in `right` are aligned there.
+
+    The names in the first column are cut last. In a table that is too wide columns move together, and words
+    are broken only if they do not fit even then.
+    """
+    first, *others = rows[0]
+    columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
+    whole = {name: max(map(cell_len, texts)) for name, texts in columns.items()}
+    words = {name: max(map(cell_len, " ".join(texts).split()), default=0) for name, texts in columns.items()}
+    is_short = whole[first] <= out.width // 2
+    if is_short:
+        words[first] = whole[first]
+    keeps_words = sum(words.values()) + len(others) <= out.width
+    is_narrow = sum(whole.values()) + 2 * len(others) > out.width
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1)
+    )
+    table.add_column(first, overflow="fold", no_wrap=is_short)
+    for name in others:
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="fold",
+            min_width=words[name] if keeps_words else None,
+        )
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    out.print(table, soft_wrap=False)
+
+
+def print_lines(lines: Iterable[str], *, fold: bool = False) -> None:
+    """Print each line as it is, however long, or folded at the terminal's width."""
+    for line in lines:
+        out.print(escape(line), soft_wrap=not fold)
+
+
+# A second Ctrl-C while all is being stopped would only cut that short; one much later is meant as a new one.
+_PATIENCE_S = 60.0
+
+
+def signals_interrupt() -> AbstractContextManager[None]:
+    """Raise Interrupted in the block on SIGINT or SIGTERM, once; again only after _PATIENCE_S."""
+    last_s = float("-inf")
+
+    def interrupt(number: int, _: object) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s > _PATIENCE_S:
+            last_s = time.monotonic()
+            raise Interrupted(number)
+
+    return signals_handled(interrupt)
+
+
+@contextmanager
+def signals_handled(handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

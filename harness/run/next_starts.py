@@ -1,0 +1,160 @@
+"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks for it.
+
+Knows no statistic: the reports say how sure the run is of its means, and the command line hands them in.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from harness.contracts import Plan, PlannedCell, PlannedStart, Precision, Until
+from harness.errors import StoreError
+from harness.plan import plan
+from harness.run.watch import Observer
+from harness.sampling import environment
+from harness.settings import overrides
+from harness.settings.config import Settings
+from harness.settings.decoding import Choices
+from harness.settings.units import counted, duration_text
+from harness.store import store
+
+# Facts without which the cells of one run could not stand side by side.
+_MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
+
+
+# --- what is left of a run or a search -------------------------------------------------------------
+def choices_of(record: store.RunRecord) -> Choices:
+    """Return what was given when a run or a search was begun."""
+    return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
+
+
+def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> list[PlannedStart]:
+    """Return the starts to make for the cells of a run that do not count yet. Raises as check_same."""
+    check_same(directory, record, record.plan, whole)
+    done = {cell.number for cell in store.read_cells(directory) if cell.counts}
+    cells = [tuple(cell for cell in start.cells if cell.number not in done) for start in whole.starts]
+    return [start for start in renumbered(directory, record, whole, cells) if start.cells]
+
+
+def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: Plan) -> None:
+    """Raise StoreError if today's plan is not the recorded one, or the run was begun on another machine."""
+    now = environment.facts()
+    was, is_now = record.environment.get("machine", {}), now["machine"]
+    changed = [f"{key} {was.get(key)} -> {is_now[key]}" for key in _MACHINE if was.get(key) != is_now[key]]
+    if record.environment.get("devices") != msgspec.to_builtins(now["devices"]):
+        changed.append("devices")
+    if changed:
+        raise StoreError(f"{directory}: was begun on another machine ({'; '.join(changed)}); begin a new run")
+    # Last, since another device plans another KV cache.
+    if _measured(recorded) != _measured(whole):
+        raise StoreError(f"{directory}: was planned by another bench, which would measure something else now")
+
+
+def _measured(planned: Plan) -> object:
+    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
+    measured = [
+        (
+            start.deployment.label,
+            start.deployment.model,
+            start.deployment.terms,
+            start.deployment.options,
+            [(cell.seed, cell.load, cell.scenario) for cell in start.cells],
+        )
+        for start in planned.starts
+    ]
+    return msgspec.json.decode(msgspec.json.encode(measured))
+
+
+def renumbered(
+    directory: Path, record: store.RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
+) -> list[PlannedStart]:
+    """Return every start of today's plan, with the cells that are left of it, begun ones under new numbers.
+
+    The starts are today's, since what is read back from a file has mappings where options were.
+    """
+    begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
+    left = []
+    for start, was, own in zip(whole.starts, record.plan.starts, cells, strict=True):
+        is_again = bool(own) and was.index in begun
+        last += is_again
+        left.append(replace(start, cells=own, index=last if is_again else was.index))
+    return left
+
+
+def last_index(directory: Path, record: store.RunRecord) -> int:
+    """Return the highest number of a start that is there, or planned."""
+    begun = [start.index for start in store.read_starts(directory)]
+    return max([*begun, *(start.index for start in record.plan.starts)], default=0)
+
+
+# --- until -----------------------------------------------------------------------------------------
+def growing(
+    run: store.Kept[store.RunRecord],
+    starts: Sequence[PlannedStart],
+    whole: Plan,
+    settings: Settings,
+    precisions: Callable[[Path, str], Sequence[Precision]],
+    observer: Observer,
+) -> Iterator[PlannedStart]:
+    """Yield the starts, then the starts of one more block as long as `until` asks for one.
+
+    A block is in run.json before it begins, and so is the reason why there is no further one. `whole` is the
+    plan so far. `precisions` says how sure the run is of a metric, the widest interval first.
+    """
+    until, directory = settings.until, run.path.parent
+    assert until is not None
+    before_s, began_s = measured_s(directory), time.monotonic()
+    yield from starts
+    while True:
+        found = precisions(directory, until.metric)
+        spent_s = before_s + time.monotonic() - began_s
+        if stop := why_stop(until, found, whole.blocks, spent_s):
+            observer.line(f"no further repeat: {stop}")
+            run.update(stopped_because=stop)
+            return
+        grown = plan.grown(whole, settings, last_index(directory, run.record) + 1)
+        block = grown.starts[len(whole.starts) :]
+        whole, recorded = grown, run.record.plan
+        observer.grow(block, f"repeat {whole.blocks} follows: {_widest(until, found[0])}")
+        run.update(plan=replace(recorded, starts=(*recorded.starts, *block), estimate_s=whole.estimate_s))
+        yield from block
+
+
+def measured_s(directory: Path) -> float:
+    """Return the seconds that a run has measured: the lives of its servers, of all attempts."""
+    lives = [start.phases for start in store.read_starts(directory) if start.phases]
+    return sum(phases[-1].t_ns - phases[0].t_ns for phases in lives) / 1e9
+
+
+def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:
+    """Return why no further block is measured, in a sentence with numbers, or None for one more.
+
+    `found` begins with the widest, and ends with those without a mean. `spent_s` is of all attempts together;
+    the next block is taken to last as long as the mean of those `blocks`.
+    """
+    unknown = [f"{each.case} ({each.why})" for each in found if each.half_width_share is None]
+    left_out = f"; left out, since no further repeat would help: {'; '.join(unknown)}" if unknown else ""
+    share = found[0].half_width_share if found else None
+    if share is None:
+        return f"no deployment has a mean of {until.metric} that further repeats could narrow{left_out}"
+    took = f"{counted(blocks, 'repeat')} took {duration_text(spent_s)}"
+    asked = f"within the {100 * until.half_width_share:g} % asked for"
+    if share <= until.half_width_share:
+        return f"{_widest(until, found[0])}, {asked}; {took}{left_out}"
+    if spent_s + spent_s / blocks > until.budget_s:
+        budget = f"until.budget ({duration_text(until.budget_s)})"
+        more = f"and one more, of about {duration_text(spent_s / blocks)}, would not end within {budget}"
+        return f"{took}, {more}; {_widest(until, found[0])}, not {asked}{left_out}"
+    return None
+
+
+def _widest(until: Until, found: Precision) -> str:
+    share = found.half_width_share or 0.0
+    if math.isinf(share):
+        return f"of {until.metric} there is one start that counts, and no interval ({found.case})"
+    how_far = f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times the mean"
+    return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"

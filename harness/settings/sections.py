@@ -1,0 +1,264 @@
+"""The sections of keys: what a run is for (`slo`, `until`, `compare`, `gate`, `search`) and its loads.
+
+For loads: which defaults hold for which kind, and which keys make no sense together. The commands ask the
+reports whether a metric exists.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.contracts import (
+    COMPARED_METRICS,
+    SUCCESS,
+    CompareTerms,
+    GateTerms,
+    Load,
+    Objective,
+    ScenarioChoice,
+    SearchTerms,
+    Until,
+)
+from harness.errors import UserError
+from harness.settings.decoding import (
+    Choices,
+    decode,
+    fields_by_key,
+    only_value,
+    points,
+    refuse_first,
+    shown,
+    single,
+)
+
+# Of which a request has a value of its own.
+_SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
+_SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
+_SLO_SUCCESS = f"slo.{SUCCESS}"
+# Of a search of rates, at its lowest: a window with hardly a conversation in it says nothing.
+_CONVERSATIONS_A_WINDOW = 4
+# The default of each key as it would be given (`-`: none), and what it takes. Of objectives one percentile
+# stands for the others.
+LISTED: dict[str, tuple[str, str]] = {
+    **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
+    _SLO_SUCCESS: ("-", "a share, such as 99%"),
+    "until": ("-", "ci:5%, the half-width that an interval is to have"),
+    "until.metric": (Until.metric, "a name of `bench list metrics`"),
+    "until.budget": (f"{Until.budget_s:g}s", "a duration, such as 2h"),
+    "compare.margin": (f"{100 * CompareTerms.margin_share:g}%", "a share, such as 5%"),
+    "compare.baseline": ("the first deployment", "a deployment's label, as `bench plan` prints it"),
+    "compare.metric": (",".join(COMPARED_METRICS), "names of `bench list metrics`"),
+    "gate.metric": (GateTerms.metric, "a name of `bench list metrics`"),
+    "gate.max_regression": (f"{100 * GateTerms.max_regression_share:g}%", "a share, such as 5%"),
+}
+# Every key of a run's goals; of objectives those at the usual percentiles.
+KEYS_OF_RUNS = [
+    *(f"slo.{metric}.p{level}" for metric in _SLO_METRICS for level in (50, 90, 95, 99)),
+    *(key for key in LISTED if not key.startswith("gate.")),
+]
+
+
+def is_slo(key: str) -> bool:
+    """Return whether a key is an objective's: slo.ttft_s.p95 (any whole percentile), slo.success."""
+    return key == _SLO_SUCCESS or _SLO.fullmatch(key) is not None
+
+
+def objectives(given: Choices) -> Iterator[Objective]:
+    """Yield the objectives of slo.*. Raises UserError."""
+    for key in filter(is_slo, given):
+        value = only_value(key, given)
+        text, match = shown(value), _SLO.fullmatch(key)
+        if match is None:
+            yield Objective(SUCCESS, decode(key, float, value, "_share"))
+            continue
+        if text.replace(".", "", 1).isdigit():
+            raise UserError(f"{key}={text}: needs a unit; write {text}ms or {text}s")
+        limit_s = decode(key, float, value, "_s")
+        if limit_s <= 0:
+            raise UserError(f"{key}={text}: must be more than 0")
+        yield Objective(match[1], int(match[2]) / 100, limit_s)
+
+
+def until(given: Choices) -> Until | None:
+    """Return the rule by which repeats are added, if there is one. Raises UserError."""
+    if "until" not in given:
+        for key in fields_by_key("until", Until):
+            if key in given:
+                raise UserError(f"{key}={shown(given[key][0])}: is of until; give until=ci:5% too")
+        return None
+    text = shown(only_value("until", given))
+    if not text.startswith("ci:"):
+        raise UserError(f"until={text}: must be of the form ci:5%")
+    share = decode("until", float, text.removeprefix("ci:"), "_share")
+    rule: Until = single("until", Until, given, half_width_share=share)
+    return rule
+
+
+def compare_terms(given: Choices) -> CompareTerms:
+    """Return the terms of compare.*. Raises UserError."""
+    # A list of metrics is one value, and no sweep.
+    metrics = tuple(dict.fromkeys(decode("compare.metric", str, v) for v in given.get("compare.metric", ())))
+    terms: CompareTerms = single("compare", CompareTerms, given, metrics=metrics or COMPARED_METRICS)
+    return terms
+
+
+def only_compare_terms(given: Choices) -> CompareTerms:
+    """Return the terms of a command that takes compare.* keys alone. Raises UserError."""
+    _check_only(given, [key for key in LISTED if key.startswith("compare.")])
+    return compare_terms(given)
+
+
+def gate_terms(given: Choices) -> GateTerms:
+    """Return the terms of `bench gate`, which takes gate.* keys alone. Raises UserError."""
+    _check_only(given, fields_by_key("gate", GateTerms))
+    terms: GateTerms = single("gate", GateTerms, given)
+    return terms
+
+
+def search_terms(given: Choices) -> SearchTerms:
+    """Return the terms of search.*, with the ends of the range filled in. Raises UserError."""
+    terms: SearchTerms = single("search", SearchTerms, given)
+    lowest, highest = (1.0, 1024.0) if terms.over == "concurrency" else (_lowest_rate(given), 1000.0)
+    lowest = lowest if terms.lowest is None else terms.lowest
+    highest = highest if terms.highest is None else terms.highest
+    ends = f"search.lowest={lowest:g}, search.highest={highest:g}"
+    refuse_first(
+        (not 0 < lowest < highest, f"{ends}: must be above 0, and in order"),
+        (terms.over == "concurrency" and (lowest % 1 or highest % 1), f"{ends}: users are whole numbers"),
+    )
+    return replace(terms, lowest=lowest, highest=highest)
+
+
+def _lowest_rate(given: Choices) -> float:
+    """Return the rate at which the shortest window sees a few conversations begin."""
+    given_s = [decode("load.duration", float | None, each, "_s") for each in given.get("load.duration", ())]
+    shortest_s = min(filter(None, given_s), default=Load.duration_s or 0.0)
+    return max(0.1, float(f"{_CONVERSATIONS_A_WINDOW / shortest_s:.1g}"))
+
+
+def _check_only(given: Choices, own: Iterable[str]) -> None:
+    for key, values in given.items():
+        if key not in own:
+            raise UserError(f"{key}={shown(values[0])}: no such key here; choose from {', '.join(own)}")
+
+
+# --- loads -----------------------------------------------------------------------------------------
+def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
+    """Return all loads of a run; `choices` are the given ones over the defaults. Raises UserError.
+
+    Without load.concurrency and load.rate a scenario that has arrival times is replayed by them.
+    """
+    chosen = dict(choices)
+    if _is_replay(given, scenarios):
+        chosen["load.arrival"] = ("trace",)
+    is_trace = "trace" in chosen.get("load.arrival", ())
+    both = [key for key in ("load.concurrency", "load.rate") if _is_given(given, key)]
+    said = ", ".join(f"{key}={shown(given[key][0])}" for key in both)
+    refuse_first(
+        (len(both) == 2, f"{said}: closed and open loop exclude each other; give one of them"),
+        (
+            both and is_trace,
+            f"load.arrival=trace, {said}: a trace says itself when conversations begin; give one of them",
+        ),
+    )
+    if "load.rate" in both or is_trace:
+        chosen["load.concurrency"] = (None,)
+    # load.conversations without load.duration is the only bound; with it, whichever comes first. A trace is
+    # played whole, without a warm-up that would leave out its beginning, unless they are given.
+    made = []
+    for point in points("load", Load, chosen):
+        load: Load = point.value
+        if "load.duration" not in given and (load.conversations or load.kind == "trace"):
+            load = replace(load, duration_s=None)
+        if "load.warmup" not in given and load.kind == "trace":
+            load = replace(load, warmup_s=0.0)
+        # What a swept kind of arrivals or ramp does not use must not make two loads of one.
+        load = replace(
+            load,
+            burstiness=load.burstiness if load.arrival == "gamma" else 1.0,
+            ramp_steps=load.ramp_steps if load.ramp == "steps" else Load.ramp_steps,
+        )
+        _check(load, given, scenarios)
+        made.append(load)
+    return tuple(dict.fromkeys(made))
+
+
+def _is_given(given: Choices, key: str) -> bool:
+    return any(value is not None for value in given.get(key, ()))
+
+
+def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
+    if any(_is_given(given, key) for key in ("load.concurrency", "load.rate", "load.arrival")):
+        return False
+    timed = [scenario.name for scenario in scenarios if scenario.span_s is not None]
+    if timed and len(timed) < len(scenarios):
+        raise UserError(
+            f"scenario={','.join(s.name for s in scenarios)}: only {timed[0]} says when conversations begin; "
+            "give load.concurrency=N or load.rate=N for all, or measure it in a run of its own"
+        )
+    return bool(timed)
+
+
+def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> None:
+    first = {key: shown(values[0]) for key, values in given.items()}
+    is_closed, is_trace = load.kind == "closed", load.kind == "trace"
+    untimed = [scenario.name for scenario in scenarios if scenario.span_s is None]
+    ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
+    ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
+    counts = {"concurrency": load.concurrency, "conversations": load.conversations}
+    fewest, counted = min(
+        ((count, key) for key, count in counts.items() if count is not None), default=(load.workers, "")
+    )
+    refuse_first(
+        (
+            is_closed and load.concurrency is None,
+            "load.concurrency=null: give a number of users, or load.rate=N, conversations per second",
+        ),
+        (
+            is_closed and "load.arrival" in given,
+            f"load.arrival={load.arrival}: is of an open loop; give load.rate=N, conversations per second",
+        ),
+        (
+            "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
+            f"load.burstiness={first.get('load.burstiness')}: is the shape of load.arrival=gamma; "
+            "give that too",
+        ),
+        (
+            not is_trace and "load.speedup" in given,
+            f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE",
+        ),
+        (
+            is_trace and bool(untimed),
+            f"load.arrival=trace: scenario {''.join(untimed[:1])} has no arrival times; "
+            "give scenario=trace scenario.path=FILE",
+        ),
+        (
+            is_trace and bool(ramp),
+            f"{ramp}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N instead",
+        ),
+        (
+            load.ramp_down_s > 0 and load.duration_s is None,
+            f"load.ramp_down={load.ramp_down_s:g}s: needs to know when the window ends; give load.duration",
+        ),
+        (
+            "load.ramp_steps" in given and "steps" not in given.get("load.ramp", ()),
+            f"load.ramp_steps={first.get('load.ramp_steps')}: is of load.ramp=steps; give that too",
+        ),
+        (
+            "load.ramp" in given and not ramp,
+            f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s, load.ramp_down=10s or both",
+        ),
+        (
+            load.duration_s is None and load.conversations is None and bool(untimed),
+            "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100",
+        ),
+        (
+            fewest < load.workers,
+            f"load.workers={load.workers}: more load processes than load.{counted}={fewest} gives work to",
+        ),
+        (
+            load.tokenizer is not None and not Path(load.tokenizer).is_file(),
+            f"load.tokenizer={load.tokenizer}: there is no such file; give a tokenizer.json",
+        ),
+    )
