@@ -1,4 +1,4 @@
-"""A run as pandas frames: what was planned, what became of it, and each cell's values.
+"""A run as pandas frames: what was planned, what became of it, and each request and sample.
 
 Reads a results directory through tables; computes on reading, stores nothing, draws nothing.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -22,139 +22,33 @@ from harness.store import store
 from harness.store.store import CellRecord, RunRecord, StartRecord
 from reports.data import tables
 from reports.data.cells import Cell, Group, groups_of, load_labels
-from reports.data.tables import floats
+from reports.data.tables import between, floats, of_start, runs_of, taken
 
-
-def runs_of(values: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Where each stretch of equal values begins and ends."""
-    ends = np.flatnonzero(values[1:] != values[:-1]) + 1
-    if len(values):
-        yield from zip([0, *ends.tolist()], [*ends.tolist(), len(values)], strict=True)
-
-
-def taken(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
-    """The rows that a mask takes: a view where they are next to each other, else a copy."""
-    count = int(np.count_nonzero(mask))
-    if not count:
-        return frame.iloc[:0]
-    first = int(mask.argmax())
-    if mask[first : first + count].all():
-        return frame.iloc[first : first + count]
-    return frame[mask]
-
-
-def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The samples of one start, from a frame of `tables.samples_frame`, whose starts follow each other."""
-    column = samples["start"].array
-    if not isinstance(column, pd.Categorical):
-        return samples[samples["start"] == name]
-    if name not in column.categories:
-        return samples.iloc[:0]
-    # Of the codes' own type, else all of them would be converted.
-    code = np.asarray(column.categories.get_loc(name), dtype=column.codes.dtype)
-    first, last = (int(np.searchsorted(column.codes, code, side)) for side in ("left", "right"))
-    return samples.iloc[first:last]
-
-
-def between(samples: pd.DataFrame, begin_ns: float, end_ns: float) -> pd.DataFrame:
-    """The samples with begin_ns <= t_ns < end_ns."""
-    t_ns = samples["t_ns"].to_numpy(dtype=np.int64)
-    return taken(samples, (t_ns >= begin_ns) & (t_ns < end_ns))
-
-
-Given = TypeVar("Given")
+Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 
-def once(function: Callable[[Run], Found]) -> Callable[[Run], Found]:
-    """For a function of a run alone."""
+def once(
+    function: Callable[Concatenate[Run, Given], Found],
+) -> Callable[Concatenate[Run, Given], Found]:
+    """Decorate a function of a run, and of its cells, start records or names: what it gave is kept with the
+    run, and is not to be changed."""
 
     @functools.wraps(function)
-    def known(run: Run) -> Found:
-        return _kept(run, function, lambda: function(run))
+    def known(run: Run, /, *given: Given.args, **named: Given.kwargs) -> Found:
+        place = (function, *map(_key, given))
+        if place not in run.found_once:
+            run.found_once[place] = function(run, *given, **named)
+        return cast(Found, run.found_once[place])
 
     return known
 
 
-def once_for(
-    key: Callable[[Given], Hashable],
-) -> Callable[[Callable[[Run, Given], Found]], Callable[[Run, Given], Found]]:
-    """For one of a run and of one thing more, which `key` tells from others of its kind."""
-
-    def decorated(function: Callable[[Run, Given], Found]) -> Callable[[Run, Given], Found]:
-        @functools.wraps(function)
-        def known(run: Run, given: Given) -> Found:
-            return _kept(run, (function, key(given)), lambda: function(run, given))
-
-        return known
-
-    return decorated
-
-
-def itself(name: str) -> str:
-    """The key of a text."""
-    return name
-
-
-def _kept(run: Run, place: Hashable, reckon: Callable[[], Found]) -> Found:
-    if place not in run.found_once:
-        run.found_once[place] = reckon()
-    return cast(Found, run.found_once[place])
-
-
-def read_records(run_dir: Path) -> tuple[RunRecord, tuple[StartRecord, ...], tuple[Cell, ...]]:
-    """The run, its starts in order, and all planned cells by number, without the secrets that a server's
-    texts may have.
-
-    Raises StoreError where they cannot be read.
-    """
-    record: RunRecord = _without_secrets(store.read_run(run_dir))
-    starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
-    cell_records: list[CellRecord] = list(map(_without_secrets, store.read_cells(run_dir)))
-    _check_requests(run_dir, cell_records)
-    is_going_on = store.is_going_on(run_dir, record.status)
-    records = {cell.number: cell for cell in cell_records}
-    planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
-    labels = load_labels([cell.load for _, cell in planned])
-    cells = []
-    for start, cell in planned:
-        found = records.get(cell.number)
-        status, reason = _status(run_dir, start, cell, found, starts, is_going_on=is_going_on)
-        cells.append(Cell(cell.number, cell, start, found, status, labels[cell.load], reason))
-    return record, starts, tuple(sorted(cells, key=lambda each: each.number))
-
-
-def _without_secrets(record: Any) -> Any:
-    """A record of the same type. Many of its fields embed a server's text (an error, a reason, a log's end),
-    so all are masked."""
-    return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
-
-
-def _check_requests(run_dir: Path, records: Sequence[CellRecord]) -> None:
-    """Raise StoreError where a completed cell has lost its requests: none would count as 0."""
-    for record in records:
-        folder = store.cell_dir(run_dir, record.number)
-        if record.status == "completed" and not (folder / "requests.parquet").is_file():
-            raise StoreError(f"{folder}: damaged: no requests.parquet")
-
-
-def _status(
-    run_dir: Path,
-    start: PlannedStart,
-    cell: PlannedCell,
-    record: CellRecord | None,
-    starts: Sequence[StartRecord],
-    *,
-    is_going_on: bool,
-) -> tuple[str, str | None]:
-    if record is not None:
-        return record.status, record.error or ("; ".join(record.reasons) or None)
-    if store.cell_dir(run_dir, cell.number).exists():
-        return "in flight", None if is_going_on else "the run ended while it was being measured"
-    begun = next((found for found in starts if found.name == start.name), None)
-    if begun is None:
-        return "not measured", "not yet" if is_going_on else "its server was not started"
-    return "not measured", begun.error or ("not yet" if is_going_on else "the run ended before it")
+def _key(given: object) -> Hashable:
+    if isinstance(given, Cell):
+        return given.number
+    assert isinstance(given, Hashable | StartRecord)
+    return given.name if isinstance(given, StartRecord) else given
 
 
 @dataclass(frozen=True)
@@ -179,19 +73,18 @@ class Run:
 
     @cached_property
     def host(self) -> pd.DataFrame | None:
-        return tables.samples_frame(self.path, self._start_names, "host.parquet")
+        return self._samples("host.parquet")
 
     @cached_property
     def device(self) -> pd.DataFrame | None:
-        return tables.samples_frame(self.path, self._start_names, "device.parquet")
+        return self._samples("device.parquet")
 
     @cached_property
     def server(self) -> pd.DataFrame | None:
-        return tables.samples_frame(self.path, self._start_names, "server.parquet")
+        return self._samples("server.parquet")
 
-    @property
-    def _start_names(self) -> list[str]:
-        return [record.name for record in self.start_records]
+    def _samples(self, file_name: str) -> pd.DataFrame | None:
+        return tables.samples_frame(self.path, [record.name for record in self.start_records], file_name)
 
     @cached_property
     def is_going_on(self) -> bool:
@@ -200,7 +93,7 @@ class Run:
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:
-        """See reports/data/once.py."""
+        """What functions under `once` gave."""
         return {}
 
     @cached_property
@@ -210,7 +103,7 @@ class Run:
 
     @cached_property
     def deployments(self) -> dict[str, Deployment]:
-        """By label, in the order asked for; starts are in another."""
+        """Deployments by label, in the order asked for; starts are in another."""
         return self.record.plan.deployments
 
     @cached_property
@@ -224,77 +117,47 @@ class Run:
         except msgspec.ValidationError as error:
             raise StoreError(f"{self.path / 'run.json'}: damaged (environment.selftest: {error})") from error
 
-    def gaps(self, number: int) -> tables.Gaps:
-        """Gaps between content chunks of a cell's ok requests in the window, one by one; read each time.
-        A page draws from `gap_counts`."""
-        return tables.read_gaps(self.path, number)
+    # --- starts ---
 
-    def observations(self, number: int, name: str) -> np.ndarray:
-        """A cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window.
-        Not to be written to."""
-        if name == "itl_s":
-            return self.gaps(number).seconds
-        if (number, name) not in self._observed:
-            found = self.ok_values(number, name)
-            found = found[~np.isnan(found)]
-            found.flags.writeable = False
-            self._observed[number, name] = found
-        return self._observed[number, name]
+    def starts_of(self, label: str) -> list[StartRecord]:
+        """Return the records of a deployment's starts, in order."""
+        return [record for record in self.start_records if record.deployment.label == label]
+
+    def start_of(self, cell: Cell) -> StartRecord | None:
+        """Return the record of the start that the cell was or would be measured on."""
+        return self._starts_by_name.get(cell.record.start if cell.record else cell.start.name)
 
     @cached_property
-    def _observed(self) -> dict[tuple[int, str], np.ndarray]:
-        return {}
+    def _starts_by_name(self) -> dict[str, StartRecord]:
+        return {record.name: record for record in reversed(self.start_records)}
 
-    def by_turn(self, number: int, name: str) -> pd.DataFrame:
-        """A cell's observations of a latency with the request and the turn (from 0) of each, in the columns
-        `seconds`, `request` and `turn`."""
-        if name == "itl_s":
-            gaps = self.gaps(number)
-            return pd.DataFrame({"seconds": gaps.seconds, "request": gaps.request, "turn": gaps.turn})
-        seconds, turn = self.ok_values(number, name), self.ok_values(number, "turn")
-        has_one = ~np.isnan(seconds)
-        seconds, turn = seconds[has_one], turn[has_one].astype(int)
-        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(seconds)), "turn": turn})
+    def is_restarted(self, label: str) -> bool:
+        """Return whether each repeat of a deployment had a server of its own, none that was running
+        already."""
+        return not any(record.attached for record in self.starts_of(label))
 
     def window_samples(self, frame: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
-        """The samples (`host`, `device` or `server`) of the cell's start that were taken in its window."""
+        """Return the samples (`host`, `device` or `server`) of the cell's start that were taken in its
+        window."""
         if frame is None or cell.record is None or cell.summary is None:
             return pd.DataFrame()
         own = of_start(frame, cell.record.start)
         return between(own, cell.summary.window_start_ns, cell.summary.window_end_ns)
 
-    def window_requests(self, number: int) -> pd.DataFrame:
-        """A cell's requests that were sent in its window, whatever became of them."""
-        return self._in_windows[number] if number in self._in_windows else self.requests.iloc[:0]
-
-    def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
-        """Those of them that are ok: these columns, or all."""
-        sent = self.window_requests(number)
-        return taken(sent[list(columns)] if columns else sent, self._ok_mask(number))
-
-    def ok_values(self, number: int, name: str) -> np.ndarray:
-        """A column of numbers of those, NaN where one is not known."""
-        found = floats(self.window_requests(number)[name])
-        return np.asarray(found[self._ok_mask(number)])
-
-    def _ok_mask(self, number: int) -> np.ndarray:
-        if number not in self._ok_masks:
-            outcome = self.window_requests(number)["outcome"]
-            self._ok_masks[number] = np.asarray(outcome == "ok", dtype=bool)
-        return self._ok_masks[number]
-
-    @cached_property
-    def _ok_masks(self) -> dict[int, np.ndarray]:
-        return {}
+    # --- requests ---
 
     def cell_requests(self, number: int) -> pd.DataFrame:
-        """All of a cell's requests."""
+        """Return all of a cell's requests."""
         return self._by_cell[number] if number in self._by_cell else self.requests.iloc[:0]
 
     @cached_property
     def _by_cell(self) -> dict[int, pd.DataFrame]:
         numbers = self.requests["cell"].to_numpy()
         return {int(numbers[begin]): self.requests.iloc[begin:end] for begin, end in runs_of(numbers)}
+
+    def window_requests(self, number: int) -> pd.DataFrame:
+        """Return a cell's requests that were sent in its window, whatever became of them."""
+        return self._in_windows[number] if number in self._in_windows else self.requests.iloc[:0]
 
     @cached_property
     def _in_windows(self) -> dict[int, pd.DataFrame]:
@@ -303,21 +166,58 @@ class Run:
             for number, frame in self._by_cell.items()
         }
 
-    def is_restarted(self, label: str) -> bool:
-        """Whether each repeat of a deployment had a server of its own; not one that was running already."""
-        return not any(record.attached for record in self.starts_of(label))
+    def ok_requests(self, number: int, *columns: str) -> pd.DataFrame:
+        """Return those of them that are ok: these columns, or all."""
+        sent = self.window_requests(number)
+        return taken(sent[list(columns)] if columns else sent, _ok_mask(self, number))
 
-    def starts_of(self, label: str) -> list[StartRecord]:
-        """The records of a deployment's starts, in order."""
-        return [record for record in self.start_records if record.deployment.label == label]
+    def ok_values(self, number: int, name: str) -> np.ndarray:
+        """Return a column of numbers of those, NaN where one is not known."""
+        found = floats(self.window_requests(number)[name])
+        return np.asarray(found[_ok_mask(self, number)])
 
-    def start_of(self, cell: Cell) -> StartRecord | None:
-        """The record of the start that the cell was or would be measured on."""
-        return self._starts_by_name.get(cell.record.start if cell.record else cell.start.name)
+    def gaps(self, number: int) -> tables.Gaps:
+        """Return the gaps between content chunks of a cell's ok requests in the window, one by one. They are
+        read each time; a page draws from `gap_counts_of`."""
+        return tables.read_gaps(self.path, number)
 
-    @cached_property
-    def _starts_by_name(self) -> dict[str, StartRecord]:
-        return {record.name: record for record in reversed(self.start_records)}
+    def observations(self, number: int, name: str) -> np.ndarray:
+        """Return a cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window.
+        Not to be written to."""
+        return self.gaps(number).seconds if name == "itl_s" else _observations(self, number, name)
+
+    def by_turn(self, number: int, name: str) -> pd.DataFrame:
+        """Return a cell's observations of a latency with the request and the turn (from 0) of each, in the
+        columns `seconds`, `request` and `turn`."""
+        if name == "itl_s":
+            gaps = self.gaps(number)
+            return pd.DataFrame({"seconds": gaps.seconds, "request": gaps.request, "turn": gaps.turn})
+        seconds, turn = self.ok_values(number, name), self.ok_values(number, "turn")
+        has_one = ~np.isnan(seconds)
+        seconds, turn = seconds[has_one], turn[has_one].astype(int)
+        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(seconds)), "turn": turn})
+
+
+@once
+def _ok_mask(run: Run, number: int) -> np.ndarray:
+    return np.asarray(run.window_requests(number)["outcome"] == "ok", dtype=bool)
+
+
+@once
+def _observations(run: Run, number: int, name: str) -> np.ndarray:
+    values = run.ok_values(number, name)
+    known: np.ndarray = values[~np.isnan(values)]
+    known.flags.writeable = False
+    return known
+
+
+def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield label, engine and quantization of each deployment, in the order asked for."""
+    for label, deployment in run.deployments.items():
+        yield label, deployment.engine, deployment.quantization
+
+
+# --- records ---------------------------------------------------------------------------------------
 
 
 def open_run(run_dir: Path) -> Run:
@@ -325,11 +225,45 @@ def open_run(run_dir: Path) -> Run:
 
     Raises StoreError where it cannot be read.
     """
-    record, starts, cells = read_records(run_dir)
-    return Run(run_dir, record, starts, cells)
+    record: RunRecord = _without_secrets(store.read_run(run_dir))
+    starts: tuple[StartRecord, ...] = tuple(map(_without_secrets, store.read_starts(run_dir)))
+    records: dict[int, CellRecord] = {}
+    for found in map(_without_secrets, store.read_cells(run_dir)):
+        folder = store.cell_dir(run_dir, found.number)
+        if found.status == "completed" and not (folder / "requests.parquet").is_file():
+            raise StoreError(f"{folder}: damaged: no requests.parquet")
+        records[found.number] = found
+    is_going_on = store.is_going_on(run_dir, record.status)
+    planned = [(start, cell) for start in record.plan.starts for cell in start.cells]
+    labels = load_labels([cell.load for _, cell in planned])
+    cells = []
+    for start, cell in planned:
+        own = records.get(cell.number)
+        status, reason = _status(run_dir, start, cell, own, starts, is_going_on=is_going_on)
+        cells.append(Cell(cell.number, cell, start, own, status, labels[cell.load], reason))
+    return Run(run_dir, record, starts, tuple(sorted(cells, key=lambda each: each.number)))
 
 
-def deployments(run: Run) -> Iterator[tuple[str, str, str]]:
-    """Label, engine and quantization of each deployment, in the order asked for."""
-    for label, deployment in run.deployments.items():
-        yield label, deployment.engine, deployment.quantization
+def _without_secrets(record: Any) -> Any:
+    """Return a record of the same type. Many fields embed a server's text (an error, a log's end), so all are
+    masked."""
+    return msgspec.convert(masked_values(msgspec.to_builtins(record)), type(record))
+
+
+def _status(
+    run_dir: Path,
+    start: PlannedStart,
+    cell: PlannedCell,
+    record: CellRecord | None,
+    starts: Sequence[StartRecord],
+    *,
+    is_going_on: bool,
+) -> tuple[str, str | None]:
+    if record is not None:
+        return record.status, record.error or ("; ".join(record.reasons) or None)
+    if store.cell_dir(run_dir, cell.number).exists():
+        return "in flight", None if is_going_on else "the run ended while it was being measured"
+    begun = next((found for found in starts if found.name == start.name), None)
+    if begun is None:
+        return "not measured", "not yet" if is_going_on else "its server was not started"
+    return "not measured", begun.error or ("not yet" if is_going_on else "the run ended before it")

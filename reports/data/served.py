@@ -12,7 +12,8 @@ import pandas as pd
 
 from harness.contracts import ServerTerm
 from reports.data.cells import Cell, Group
-from reports.data.run import Run, itself, of_start, once_for
+from reports.data.run import Run, once
+from reports.data.tables import of_start
 
 TERMS: tuple[ServerTerm, ...] = get_args(ServerTerm)
 # Between samples this far apart (they are due each second) a counter's course is not known.
@@ -27,7 +28,7 @@ class Gauge:
     peak: float
 
 
-@once_for(itself)
+@once
 def samples_of(run: Run, start: str) -> pd.DataFrame:
     """A start's samples in order, as floats; empty where it has none. `t_ns` has lost some 100 ns."""
     frame = run.server

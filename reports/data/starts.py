@@ -5,13 +5,13 @@ A step is named by what it ends with: a stage that was seen. What was not seen i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 
 from harness.store.store import StartRecord
-from reports.data.run import Run, of_start, once_for
+from reports.data.run import Run, once
+from reports.data.tables import of_start
 
 READY = "ready"
 STAGES = {
@@ -110,7 +110,7 @@ class Memory:
         return int(self.size_bytes.argmax())
 
 
-@once_for(attrgetter("name"))
+@once
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
     """A start's memory, empty where nothing was sampled.
 

@@ -31,7 +31,7 @@ _NULLABLE = {
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Says in one line which file cannot be read: cut short, or not ours."""
+    """Raise StoreError, in one line, where a file cannot be read: cut short, or not ours."""
     try:
         yield
     except (pa.ArrowException, OSError, KeyError) as error:
@@ -46,7 +46,7 @@ def _read_requests(run_dir: Path, number: int, columns: Sequence[str]) -> Any:
 
 
 def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
-    """The cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests.
+    """Return the cells' requests with latencies in seconds, NaN where one is not defined; see Run.requests.
 
     `origins`: by the cell's number, the column of the instant that ttft_s and e2e_s count from.
     """
@@ -63,7 +63,7 @@ def requests_frame(run_dir: Path, origins: Mapping[int, str]) -> pd.DataFrame:
 
 
 def _frame(table: Any) -> pd.DataFrame:
-    """Takes the table apart as it goes, so that a column is in memory once."""
+    """Take the table apart as it goes, so that a column is in memory once."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, split_blocks=True, self_destruct=True)
     return frame
 
@@ -97,7 +97,7 @@ class Gaps:
 
     @property
     def requests(self) -> int:
-        """How many requests have a gap."""
+        """Number of requests that have a gap."""
         return len(np.unique(self.request))
 
 
@@ -116,7 +116,7 @@ class Chunks:
 
 
 def chunk_batches(run_dir: Path, number: int) -> Iterator[Chunks]:
-    """The chunks of a cell's requests, some thousand requests at a time, in the stored order."""
+    """Yield the chunks of a cell's requests, some thousand requests at a time, in the stored order."""
     path = store.cell_dir(run_dir, number)
     names = ["chunk_ns", "outcome", "in_window", "turn", "output_tokens"]
     with _reading(path / "requests.parquet"):
@@ -142,7 +142,7 @@ def _flags(column: Any) -> np.ndarray:
 
 
 def read_gaps(run_dir: Path, number: int) -> Gaps:
-    """The gaps of the ok requests in the window, each of them: 24 bytes a gap."""
+    """Return each gap of the ok requests in the window: 24 bytes a gap."""
     nothing = np.empty(0, dtype=np.int64)
     seconds, request, turn, before = [np.empty(0)], [nothing], [nothing], 0
     for chunks in chunk_batches(run_dir, number):
@@ -156,8 +156,8 @@ def read_gaps(run_dir: Path, number: int) -> Gaps:
 
 
 def read_answers(run_dir: Path, number: int) -> Any:
-    """Reasoning and answer of each of a cell's ok requests in the window as one text, in the stored order,
-    which is that of `requests_frame`: an Arrow array of strings."""
+    """Return reasoning and answer of each of a cell's ok requests in the window as one text, in the stored
+    order, which is that of `requests_frame`: an Arrow array of strings."""
     table = _read_requests(run_dir, number, ["outcome", "in_window", "reasoning_text", "output_text"])
     kept = pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False))
     table = table.filter(kept)
@@ -169,8 +169,8 @@ def read_answers(run_dir: Path, number: int) -> Any:
 
 
 def common_shares(a: Any, at_a: np.ndarray, b: Any, at_b: np.ndarray) -> np.ndarray:
-    """Of pairs of texts, places of two arrays of `read_answers`: the share of the longer one's characters
-    before the first that differs; 1.0 where they are alike."""
+    """Return for pairs of texts, by their places in two arrays of `read_answers`, the share of the longer
+    one's characters before the first that differs; 1.0 where they are alike."""
     first, second = a.take(pa.array(at_a)), b.take(pa.array(at_b))
     shares = np.ones(len(at_a))
     differ = np.flatnonzero(~_flags(pc.equal(first, second)))
@@ -182,7 +182,7 @@ def common_shares(a: Any, at_a: np.ndarray, b: Any, at_b: np.ndarray) -> np.ndar
 
 
 def _common_characters(a: str, b: str) -> int:
-    """How many characters two texts begin with alike, by bisection."""
+    """Return how many characters two texts begin with alike, by bisection."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2
@@ -191,8 +191,8 @@ def _common_characters(a: str, b: str) -> int:
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
-    """host.parquet or device.parquet of all starts, in their order, with the column `start` (a category);
-    None where no start has one."""
+    """Return host.parquet or device.parquet of all starts in their order, with the column `start` (a
+    category); None where no start has one."""
     tables, starts = [], list(names)
     for at, name in enumerate(starts):
         path = run_dir / "starts" / name / file_name
@@ -209,6 +209,48 @@ def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.Dat
     return _frame(joined.pop())
 
 
+# --- rows without a copy --------------------------------------------------------------------------- A run's
+# frames have millions of rows in the order of starts or cells, and each is asked for its part hundreds of
+# times.
+
+
+def runs_of(values: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield where each stretch of equal values begins and ends."""
+    ends = np.flatnonzero(values[1:] != values[:-1]) + 1
+    if len(values):
+        yield from zip([0, *ends.tolist()], [*ends.tolist(), len(values)], strict=True)
+
+
+def taken(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
+    """Return the rows that a mask takes: a view where they are next to each other, else a copy."""
+    count = int(np.count_nonzero(mask))
+    if not count:
+        return frame.iloc[:0]
+    first = int(mask.argmax())
+    if mask[first : first + count].all():
+        return frame.iloc[first : first + count]
+    return frame[mask]
+
+
+def of_start(samples: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the samples of one start, from a frame of `samples_frame`, whose starts follow each other."""
+    column = samples["start"].array
+    if not isinstance(column, pd.Categorical):
+        return samples[samples["start"] == name]
+    if name not in column.categories:
+        return samples.iloc[:0]
+    # Of the codes' own type, else all of them would be converted.
+    code = np.asarray(column.categories.get_loc(name), dtype=column.codes.dtype)
+    first, last = (int(np.searchsorted(column.codes, code, side)) for side in ("left", "right"))
+    return samples.iloc[first:last]
+
+
+def between(samples: pd.DataFrame, begin_ns: float, end_ns: float) -> pd.DataFrame:
+    """Return the samples with begin_ns <= t_ns < end_ns."""
+    t_ns = samples["t_ns"].to_numpy(dtype=np.int64)
+    return taken(samples, (t_ns >= begin_ns) & (t_ns < end_ns))
+
+
 def floats(series: "pd.Series[Any]") -> np.ndarray:
-    """A column as floats, NaN where it has no value."""
+    """Return a column as floats, NaN where it has no value."""
     return np.asarray(series.to_numpy(dtype=float, na_value=np.nan))

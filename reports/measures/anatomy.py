@@ -36,8 +36,9 @@ import numpy as np
 
 from harness.store.store import StartRecord
 from reports.data.cells import short_load
-from reports.data.run import Run, of_start, once
+from reports.data.run import Run, once
 from reports.data.starts import memory_over_time
+from reports.data.tables import of_start
 from reports.measures.kv_need import Conversations, KvNeed, conversations_of, counted_on, kv_need, pool_of
 
 Source = Literal["said", "measured step", "reckoned"]

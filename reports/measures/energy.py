@@ -7,14 +7,14 @@ nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import pandas as pd
 
 from harness.contracts import ApiPrice, Price, counter_fell, mean_power_w
 from harness.store.store import StartRecord
 from reports.data.cells import Cell
-from reports.data.run import Run, of_start, once_for, taken
+from reports.data.run import Run, once
+from reports.data.tables import of_start, taken
 from reports.measures.metrics import Value
 
 _HOUR_S = 3600.0
@@ -31,7 +31,7 @@ class Power:
     n: int
 
 
-@once_for(attrgetter("number"))
+@once
 def power_in(run: Run, cell: Cell) -> Power | None:
     """None where nothing tells it; of a server that ran already this machine's counters may tell nothing."""
     start = run.start_of(cell)

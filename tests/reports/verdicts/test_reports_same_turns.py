@@ -8,7 +8,8 @@ import pytest
 from make_run import S, failed_row, one_cell_run, row
 
 from reports import open_run
-from reports.data.run import between, itself, of_start, once, once_for, runs_of, taken
+from reports.data.run import once
+from reports.data.tables import between, of_start, runs_of, taken
 from reports.measures.equal_work import Turns, shared, turns_of
 
 
@@ -95,7 +96,7 @@ def test_a_function_of_a_run_is_reckoned_once_for_each_thing_it_is_given(tmp_pat
         asked.append("run")
         return len(asked)
 
-    @once_for(itself)
+    @once
     def of_name(run, name):
         asked.append(name)
         return len(asked)
