@@ -40,7 +40,7 @@ FILES: Mapping[str, Sequence[str]] = {
         "engines/model/weights/test_weights_w4a16_live.py",
         "engines/model/weights/test_weights_from_checkpoint_live.py",
     ),
-    "memory": ("engines/test_memory_live.py", "reports/memory/test_anatomy_live.py"),
+    "memory": ("engines/test_memory_live.py", "reports/measures/test_anatomy_live.py"),
 }
 # This machine cannot have a package: pip's words, and what bench makes of them.
 _CANNOT = re.compile(r"No matching distribution found.*|requires a different Python.*|wrong Python: .*")

@@ -107,8 +107,7 @@ _CACHE_STATE = re.compile(r"- cache state: \d+ prompts, ([\d.]+) MiB")
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
-    """See harness.contracts.Engine. llama-cpp-python does not have the page /props."""
-    props = pages.get("/props")
+    props = pages.get("/props")  # llama-cpp-python has none
     settings, build = at(props, "default_generation_settings"), at(props, "build_info")
     seed = at(settings, "params", "seed")
     is_unknown = isinstance(build, str) and build.startswith("b0-")  # of a build that knows no number

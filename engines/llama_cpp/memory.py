@@ -52,7 +52,6 @@ _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
-    """See harness.contracts.Engine."""
     terms, options = deployment.terms, deployment.options
     value_bytes = _VALUE_BYTES[options.kv_cache_type or "f16"]
     ubatch, cells, windowed_cells, seen = _cells(terms, options, facts)
@@ -66,7 +65,11 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     buffers = round(activations + ubatch * seen * 2 + outputs * (facts.vocabulary or 0) * 4)
     if device == "cpu":
         program = options.program if options.program in _PROGRAM_BYTES else LLAMA_SERVER
-        overhead = _PROGRAM_BYTES[program] + buffers + _copied_bytes(facts, deployment.quantization)
+        share = _COPIED_SHARES.get(deployment.quantization, 0.0)
+        if is_narrow(facts) and deployment.quantization != "gguf-q4_0":
+            share *= 1 - NARROW_SHARE
+        copied = round((gguf_blocks_bytes(facts, deployment.quantization) or 0) * share)
+        overhead = _PROGRAM_BYTES[program] + buffers + copied
         source = cpu_source(_VERSIONS[program], facts, "what a step takes and repacked tensors")
     else:
         overhead = (CUDA_CONTEXT_BYTES + buffers) * terms.tensor_parallel
@@ -80,13 +83,6 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
         overhead_source=source,
         is_assumed=device != "cpu" or not is_like_measured(facts),
     )
-
-
-def _copied_bytes(facts: ModelFacts, quantization: str) -> int:
-    share = _COPIED_SHARES.get(quantization, 0.0)
-    if is_narrow(facts) and quantization != "gguf-q4_0":
-        share *= 1 - NARROW_SHARE
-    return round((gguf_blocks_bytes(facts, quantization) or 0) * share)
 
 
 def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int, int, int]:

@@ -3,11 +3,9 @@
 Knows no server's own terms: a program that bench can start has a package of its own.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from harness.contracts import Deployment, Engine, Fairness, LaunchSpec, Place, Reason, Turn
+from harness.contracts import Deployment, Engine, LaunchSpec, Place, Reason
 from harness.errors import UserError
 
 
@@ -26,17 +24,15 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
-def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
-    return {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
-
-
 ENGINE = Engine(
     name="openai",
     description="any running OpenAI-compatible server (engine.base_url=URL)",
     options=Options,
     launchers=(),
     launch=_launch,
-    request_fields=_request_fields,
+    request_fields=lambda turn, options, fairness: (
+        {"ignore_eos": True, "min_tokens": turn.max_tokens} if options.ignore_eos else {}
+    ),
     forces_length=lambda deployment: bool(deployment.options.ignore_eos),
     reset_cache=lambda deployment: Reason("a running server was started by others, and may serve them"),
     memory_needed=lambda deployment, facts, device: Reason(

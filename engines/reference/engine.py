@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from engines.common.launching import flags, given, named, need_counts
 from engines.common.said import from_page
@@ -119,11 +119,6 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     return NativeSpec((*command, *flags(values)), place.base_url, deployment.model)
 
 
-def _said(log: str, pages: Mapping[str, Any]) -> Said:
-    terms = {"context_length": "context_length", "concurrent_sequences": "slots"}
-    return Said(from_page(pages.get("/info"), terms))
-
-
 ENGINE = Engine(
     name="reference",
     description="a server with known send times and faults on demand; measures bench itself",
@@ -135,7 +130,9 @@ ENGINE = Engine(
     unmatched=_unmatched,
     reset_cache=lambda deployment: Reason("it has no prefix cache"),
     pages=("/info",),
-    said=_said,
+    said=lambda log, pages: Said(
+        from_page(pages.get("/info"), {"context_length": "context_length", "concurrent_sequences": "slots"})
+    ),
     memory_needed=lambda deployment, facts, device: Reason(
         "it has no model; it holds reference.memory and little else"
     ),

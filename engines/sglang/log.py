@@ -102,7 +102,6 @@ _LOG_TERMS: Sequence[LogTerm] = (
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
-    """See harness.contracts.Engine. `kernel_stand_in` (true) is there only where a stand-in was imported."""
     info = pages.get("/server_info")
     length = at(pages, "/v1/models", "data", 0, "max_model_len")
     found = {**known({"context_length": length}), **_from_info(info), **from_log(log, _LOG_TERMS)}

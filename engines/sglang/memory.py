@@ -30,7 +30,6 @@ _GPU_SOURCE = f"assumed: SGLang's own estimate (memory_hook.py); {CONTEXT_SOURCE
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-    """See harness.contracts.Engine."""
     terms, options = deployment.terms, deployment.options
     shares, is_cpu = terms.tensor_parallel, device == "cpu"
     # layers/linear.py, QKVParallelLinear; on a CPU configs/update_config.py pads the heads. On a GPU it also

@@ -87,7 +87,6 @@ _INFO_TERMS: Mapping[str, str] = {
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
-    """See harness.contracts.Engine. Common terms, and TGI's own."""
     info = pages.get("/info")
     found = {**from_log(log, _LOG_TERMS), **from_page(info, _INFO_TERMS)}
     if blocks := re.search(r"KV-cache blocks: (\d+), size: (\d+)", log):

@@ -109,7 +109,6 @@ _PARTS: Mapping[MemoryPart, str] = {
 
 
 def said(log: str, pages: Mapping[str, Any]) -> Said:
-    """See harness.contracts.Engine."""
     terms = {**from_log(log, _TERMS), **_told(log)}
     for term, unsaid in (("weights_type", "None"), ("kv_cache_type", "auto")):
         if terms.get(term) == unsaid:

@@ -29,7 +29,6 @@ _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
-    """See harness.contracts.Engine."""
     terms, is_cpu = deployment.terms, device == "cpu"
     shares, step = terms.tensor_parallel, _batched_tokens(terms, deployment.options, is_cpu=is_cpu)
     # vLLM 0.32.0, model_executor/layers/linear.py, QKVParallelLinear. It also refuses devices that do not

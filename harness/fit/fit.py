@@ -16,7 +16,7 @@ from harness.settings.config import Settings, engines_with_weights
 from harness.settings.decoding import Varied
 
 Verdict = Literal["fits", "tight", "does not fit"]
-# Indices of devices (none: the CPU) -> why a deployment cannot be started on them (startable.why_not_on).
+# Indices of devices (none: the CPU) -> why a deployment cannot be started on them (builds.why_not_on).
 WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 
 # As far as numbers of users are looked for: the most that load.concurrency takes.

@@ -31,9 +31,6 @@ from harness.settings.config import Settings
 # How a reason begins where the engine serves the quantization, but the model cannot be had at it.
 SERVED_BUT = "served, but "
 
-# ready: needs no environment. other: made from another lock, or cut short; made again when installed.
-State = Literal["ready", "installed", "other", "not installed", "none"]
-
 
 @dataclass(frozen=True)
 class Build:
@@ -183,11 +180,14 @@ def check_own(build: Build) -> None:
 
 @dataclass(frozen=True)
 class Installable:
-    """An engine's program, or a tool."""
+    """An engine's program, or a tool.
+
+    `state` is `ready` if it needs no environment, `other` if that is of another lock, or was cut short.
+    """
 
     name: str
     program: str | None
-    state: State
+    state: Literal["ready", "installed", "other", "not installed", "none"]
     version: str | None = None
     size_bytes: int | None = None  # on disk, or what it will roughly take
     install: str | None = None  # the command; None where there is nothing to install
@@ -246,8 +246,10 @@ def _installable(name: str, program: str | None, spec: InstallSpec, line: str, c
     if found := install.installed(cache, spec):
         version = version_of(name, program, found.versions)
         return Installable(name, program, "installed", version, found.size_bytes, line, compiles)
-    state: State = "other" if install.environment_dir(cache, spec).exists() else "not installed"
-    return Installable(name, program, state, None, spec.size_bytes, line, compiles)
+    is_begun = install.environment_dir(cache, spec).exists()
+    return Installable(
+        name, program, "other" if is_begun else "not installed", None, spec.size_bytes, line, compiles
+    )
 
 
 def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:

@@ -34,8 +34,6 @@ OnLine = Callable[[str], None]
 MARKER = "installed.json"
 PROGRAM = Path("bin", "program")
 COMPILE = ("-std=c11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE")
-# Tells mending scripts how many bytes they may add; absent where the user asked for the install.
-LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
 # The locks are resolved for this Python; another works where every package has a wheel for it.
 LOCK_PYTHON = "3.11"
 # What uv says that is worth a line to people.
@@ -186,7 +184,7 @@ def _make_venv(
     # A start that is measured should not be the one that compiles modules.
     environment = {"TMPDIR": str(scratch), "UV_COMPILE_BYTECODE": "1"}
     if limit_bytes is not None:
-        environment[LIMIT] = str(limit_bytes)
+        environment["BENCH_INSTALL_LIMIT_BYTES"] = str(limit_bytes)
     advice = [spec.needs] if spec.needs else []
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != LOCK_PYTHON:

@@ -38,10 +38,9 @@ def uv_program() -> str | None:
     try:
         from uv import find_uv_bin
 
-        program: str = find_uv_bin()
+        return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
         return None
-    return program
 
 
 def installer(python: str) -> tuple[list[str], dict[str, str]]:

@@ -33,8 +33,6 @@ OWNER_LABEL = "serving-bench.owner"
 _START_LIMIT_S = 300.0  # storage drivers without copy-on-write copy the whole image first
 _GONE_LIMIT_S = 30.0
 _POLL_S = 0.2
-# The images that this project's Dockerfiles make; all others are pulled.
-OWN_IMAGES = "serving-bench/"
 HINTS = (
     Hint(
         r"could not select device driver",
@@ -106,7 +104,8 @@ def check(images: Iterable[str]) -> None:
 
 
 def how_to_get(image: str) -> str:
-    return "make images" if image.startswith(OWN_IMAGES) else f"docker pull {image}"
+    # This project's Dockerfiles make these; all others are pulled.
+    return "make images" if image.startswith("serving-bench/") else f"docker pull {image}"
 
 
 def image_facts(image: str) -> Mapping[str, str | None]:

@@ -7,6 +7,7 @@ cell. Knows no engine: the engine's file has the calls.
 
 import time
 from itertools import cycle, islice
+from typing import Literal
 
 from harness.contracts import AttachSpec, CacheReset, Deployment, Engine, HttpCall, LaunchSpec, Reason
 from harness.errors import ServerError
@@ -60,7 +61,13 @@ def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec) -> CacheRese
                 continue
             after = _send(root, prompt, deadline).decoded()
             if not _was_cached(after):
-                return _emptied(before, after)
+                note = None
+                if after.cached_tokens is None:
+                    note = "the server does not say how many tokens of a prompt were cached"
+                elif not _was_cached(before):
+                    note = "the server found nothing of the prompt cached before the reset either"
+                how: Literal["unchecked", "reset"] = "unchecked" if note else "reset"
+                return CacheReset(how, after.input_tokens, after.cached_tokens, note)
             problem = "the prompt was still cached after the reset"
     except ServerError as error:
         return CacheReset("failed", note=str(error))
@@ -75,15 +82,6 @@ def _send(root: str, call: HttpCall, deadline: float) -> probe.Answer:
     if answer.status is None or not 200 <= answer.status < 300:
         raise ServerError(f"{call.method} {call.path} {answer}")
     return answer
-
-
-def _emptied(before: Decoded, after: Decoded) -> CacheReset:
-    note = None
-    if after.cached_tokens is None:
-        note = "the server does not say how many tokens of a prompt were cached"
-    elif not _was_cached(before):
-        note = "the server found nothing of the prompt cached before the reset either"
-    return CacheReset("unchecked" if note else "reset", after.input_tokens, after.cached_tokens, note)
 
 
 def _was_cached(said: Decoded) -> bool:

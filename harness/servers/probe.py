@@ -36,17 +36,20 @@ _FAILURES: Mapping[type[Exception], str] = {
 }
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
-_GENERATION_TOKENS = 8
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
-_SYSTEM = {"role": "system", "content": "You are a geographer. Answer in one short sentence, in plain words."}
-_ANSWER = {"role": "assistant", "content": "The Rhine, the Danube and the Rhone."}
-_THEN = {"role": "user", "content": "Which of them is the longest?"}
 # Short prompts that tell two chat templates apart, by the number of tokens that a server makes of them: a
 # doubled BOS adds one token to each, a dropped system prompt makes `system` no longer than `user`.
 PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
     "user": (_USER,),
-    "system": (_SYSTEM, _USER),
-    "turns": (_USER, _ANSWER, _THEN),
+    "system": (
+        {"role": "system", "content": "You are a geographer. Answer in one short sentence, in plain words."},
+        _USER,
+    ),
+    "turns": (
+        _USER,
+        {"role": "assistant", "content": "The Rhine, the Danube and the Rhone."},
+        {"role": "user", "content": "Which of them is the longest?"},
+    ),
 }
 
 
@@ -141,7 +144,7 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "Count from one to ten."}],
-        "max_tokens": _GENERATION_TOKENS,
+        "max_tokens": 8,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -25,8 +25,6 @@ from harness.servers import probe
 
 _LOOK_S = 0.02
 PROCESS_UP = "process_up"
-_JOIN_LIMIT_S = 5.0
-_TAIL_BYTES = 256 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NAMES_ERROR = re.compile(r"\w(Error|Exception)\b|\b(?i:error|fatal|failed|killed|aborted)\b")
 _POLL_S = 0.1
@@ -241,9 +239,9 @@ def watched_stages(
         yield watched
     finally:
         over.set()
-        looking.join(_JOIN_LIMIT_S)
+        looking.join(5.0)
         told.put(None)
-        telling.join(_JOIN_LIMIT_S)
+        telling.join(5.0)
 
 
 def log_tail(path: Path, lines: int = 20) -> str:
@@ -265,7 +263,7 @@ def remedies(path: Path, hints: Sequence[Hint]) -> list[str]:
 
 
 def _end_of(path: Path) -> str:
-    return _ESCAPES.sub("", _bytes_from(path, -_TAIL_BYTES).decode(errors="replace"))
+    return _ESCAPES.sub("", _bytes_from(path, -256 * 1024).decode(errors="replace"))
 
 
 def _bytes_from(path: Path, offset: int) -> bytes:
