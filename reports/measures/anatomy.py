@@ -5,7 +5,8 @@ before; its total is the highest sample. On a host the PSS of the server's proce
 share counts once), which is read at marks only: at each stage of the start, and at the end of each cell. Its
 total is the largest mark. Where PSS cannot be read, RSS.
 
-The parts, in the order in which they are given of the total, each at most what is left of it:
+The parts, in the order in which they are given of the total, each at most what is left of it (what a server
+says beyond that is reserved and not yet touched):
 
     program      what was there when the weights began to be read: the programs and libraries, or the
                  device's context (measured step). Where that stage was not seen: at weights loaded, less the
@@ -19,17 +20,13 @@ The parts, in the order in which they are given of the total, each at most what 
                  (reckoned)
     graphs       as the server says (said); otherwise they are in workspace
     workspace    as the server says (said), and all that the server took beyond program, weights, KV cache and
-                 graphs until its first answers (measured step): what the server's step needs is there then
-    kv_copies    saved states of conversations beside the KV cache, as the server says (said); they come with
-                 load
+                 graphs until its first answers (measured step)
+    kv_copies    saved states of conversations beside the KV cache, as the server says (said)
     rest         what is left: growth under load, which nothing explains
-
-A part that the server says is larger than what is left is cut to that: on a host it is reserved and not yet
-touched.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -70,38 +67,86 @@ class Part:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Of one start. `what` says in words what was measured, `how` in few; `stages`: bytes at each of STAGES
-    that was seen; `cells`: at the end of each cell that counts, the most of each load. `measured`: scenario
-    and load of each cell that was measured on it, and whether it counts. `before_bytes` was in use before the
-    start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
+    """The memory of one start. `what` says in words what was measured, `how` in few; `stages`: bytes at each
+    of STAGES that was seen; `cells`: at the end of each cell that counts, the most of each load. `measured`:
+    scenario and load of each cell that was measured on it, and whether it counts. `before_bytes` was in use
+    before the start, by anyone; `left_bytes` more than that after it. `parts` add up to `total_bytes`."""
 
     record: StartRecord
     what: str
     how: str
-    is_host: bool
-    before_bytes: int | None
     stages: Mapping[str, float]
     cells: Mapping[str, float]
     measured: frozenset[tuple[str, str, bool]]
     total_bytes: float
-    left_bytes: int | None
     parts: Mapping[str, Part]
     kv: KvNeed
 
     @property
+    def is_host(self) -> bool:
+        return self.record.memory_kind == "host"
+
+    @property
+    def before_bytes(self) -> int | None:
+        return self.record.baseline_bytes
+
+    @property
+    def left_bytes(self) -> int | None:
+        before, after = self.record.baseline_bytes, self.record.after_bytes
+        return None if before is None or after is None else after - before
+
+    @property
     def kv_needed_bytes(self) -> float | None:
-        """Of the KV cache part, what the requests needed at once; None where that is not known."""
+        """What the requests needed at once of the KV cache part; None where that is not known."""
         if self.kv.needed_bytes is None or KV_CACHE not in self.parts:
             return None
         return min(self.kv.needed_bytes, self.parts[KV_CACHE].size_bytes)
 
     @property
     def needed_bytes(self) -> float | None:
-        """The total with the KV cache that was needed instead of the one that was reserved; None where that
-        is not known."""
+        """The total with the KV cache that was needed instead of the one that was reserved."""
         if self.kv_needed_bytes is None:
             return None
         return self.total_bytes - self.parts[KV_CACHE].size_bytes + self.kv_needed_bytes
+
+
+@once
+def anatomies(run: Run) -> dict[str, list[Anatomy]]:
+    """Return by deployment, in the plan's order, the anatomy of each start whose memory was seen."""
+    longest_of = conversations_of(run)
+    found = {
+        label: [made for record in run.starts_of(label) if (made := _anatomy(run, record, longest_of))]
+        for label in run.deployments
+    }
+    return {label: each for label, each in found.items() if each}
+
+
+def _anatomy(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> Anatomy | None:
+    levels = _levels(run, record)
+    stages = {name: size for name in STAGES if (size := _at(record, levels, name)) is not None}
+    total = float(levels.size_bytes.max()) if "ready" in stages else 0.0
+    if total <= 0:
+        return None
+    cells: dict[str, float] = {}
+    for cell in counted_on(run, record):
+        if (size := _at(record, levels, f"cell {cell.number:03d} end")) is not None:
+            load = short_load(cell.load)
+            cells[load] = max(size, cells.get(load, 0.0))
+    on_it = [cell for cell in run.planned_cells if cell.record and cell.record.start == record.name]
+    return Anatomy(
+        record=record,
+        what=levels.what,
+        how=levels.how,
+        stages=stages,
+        cells=cells,
+        measured=frozenset((c.planned.scenario.label, short_load(c.load), c.counts) for c in on_it),
+        total_bytes=total,
+        parts=parts_of(record, stages, total),
+        kv=kv_need(run, record, longest_of),
+    )
+
+
+# --- what was measured -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,91 +159,25 @@ class _Levels:
     size_bytes: np.ndarray
 
 
-@once
-def anatomies(run: Run) -> dict[str, list[Anatomy]]:
-    """By deployment, of its starts whose memory was seen; in the plan's order."""
-    longest_of = conversations_of(run)
-    found = {
-        label: [made for record in run.starts_of(label) if (made := _anatomy(run, record, longest_of))]
-        for label in run.deployments
-    }
-    return {label: each for label, each in found.items() if each}
-
-
-def _anatomy(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> Anatomy | None:
-    """Of one start; None where no memory of the server was seen after it was ready, or none above what was in
-    use before it."""
-    levels = _levels(run, record)
-    stages, cells = _at_stages(record, levels), _at_cells(run, record, levels)
-    if "ready" not in stages:
-        return None
-    total = float(levels.size_bytes.max())
-    if total <= 0:
-        return None
-    before, after = record.baseline_bytes, record.after_bytes
-    return Anatomy(
-        record=record,
-        what=levels.what,
-        how=levels.how,
-        is_host=record.memory_kind == "host",
-        before_bytes=before,
-        stages=stages,
-        cells=cells,
-        measured=_measured(run, record),
-        total_bytes=total,
-        left_bytes=None if before is None or after is None else after - before,
-        parts=parts_of(record, stages, total),
-        kv=kv_need(run, record, longest_of),
-    )
-
-
-# --- what was measured -----------------------------------------------------------------------------
-
-
 def _levels(run: Run, record: StartRecord) -> _Levels:
+    memory = memory_over_time(run, record)
     if record.memory_kind != "host":
-        return _device_levels(run, record)
-    if run.host is not None:
-        own = of_start(run.host, record.name).dropna(subset=["pss_bytes"])
-        if len(own):
-            t_ns, size = own["t_ns"].to_numpy(dtype=float), own["pss_bytes"].to_numpy(dtype=float)
-            return _Levels(
-                "host memory (PSS of the server's process tree, at marks)", "PSS at marks", t_ns, size
-            )
-    memory = memory_over_time(run, record)
-    return _Levels(f"{memory.what}, as PSS could not be read", "highest RSS", memory.t_ns, memory.size_bytes)
-
-
-def _device_levels(run: Run, record: StartRecord) -> _Levels:
-    memory = memory_over_time(run, record)
-    if memory.is_attributed or record.baseline_bytes is None:
-        return _Levels(memory.what, "highest sample", memory.t_ns, memory.size_bytes)
-    what = "device memory in use, less what was in use before the start"
-    own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
-    return _Levels(what, "highest sample", memory.t_ns, own_bytes)
-
-
-def _at_stages(record: StartRecord, levels: _Levels) -> dict[str, float]:
-    return {name: size for name in STAGES if (size := _at(record, levels, name)) is not None}
-
-
-def _at_cells(run: Run, record: StartRecord, levels: _Levels) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for cell in counted_on(run, record):
-        size = _at(record, levels, f"cell {cell.number:03d} end")
-        if size is not None:
-            load = short_load(cell.load)
-            found[load] = max(size, found.get(load, 0.0))
-    return found
-
-
-def _measured(run: Run, record: StartRecord) -> frozenset[tuple[str, str, bool]]:
-    cells = (cell for cell in run.planned_cells if cell.record and cell.record.start == record.name)
-    return frozenset((cell.planned.scenario.label, short_load(cell.load), cell.counts) for cell in cells)
+        if memory.is_attributed or record.baseline_bytes is None:
+            return _Levels(memory.what, "highest sample", memory.t_ns, memory.size_bytes)
+        what = "device memory in use, less what was in use before the start"
+        own_bytes = np.maximum(memory.size_bytes - record.baseline_bytes, 0.0)
+        return _Levels(what, "highest sample", memory.t_ns, own_bytes)
+    own = None if run.host is None else of_start(run.host, record.name).dropna(subset=["pss_bytes"])
+    if own is None or not len(own):
+        what = f"{memory.what}, as PSS could not be read"
+        return _Levels(what, "highest RSS", memory.t_ns, memory.size_bytes)
+    t_ns, size = (own[name].to_numpy(dtype=float) for name in ("t_ns", "pss_bytes"))
+    return _Levels("host memory (PSS of the server's process tree, at marks)", "PSS at marks", t_ns, size)
 
 
 def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
-    """The sample that the mark of this name made: the first one after it, unless that is a later mark's."""
+    """Return the sample that the mark of this name made: the first after it, unless that is a later
+    mark's."""
     t_ns = next((phase.t_ns for phase in record.phases if phase.name == name), None)
     if t_ns is None:
         return None
@@ -214,25 +193,20 @@ def _at(record: StartRecord, levels: _Levels, name: str) -> float | None:
 # --- the parts -------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Account:
-    """Gives parts of a total, each at most what is left of it."""
+def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
+    """Return the parts of a total, by the rules above: those that are known, and the rest."""
+    parts: dict[str, Part] = {}
+    left_bytes = total_bytes
 
-    left_bytes: float
-    parts: dict[str, Part] = field(default_factory=dict)
-
-    def give(self, name: str, wanted_bytes: float, source: Source) -> None:
-        given = min(max(wanted_bytes, 0.0), self.left_bytes)
-        before = self.parts.get(name, Part(0.0, {}))
+    def give(name: str, wanted_bytes: float, source: Source) -> None:
+        nonlocal left_bytes
+        given = min(max(wanted_bytes, 0.0), left_bytes)
+        before = parts.get(name, Part(0.0, {}))
         sources = {**before.sources, source: before.sources.get(source, 0.0) + given}
         cut = before.cut_bytes + max(wanted_bytes - given, 0.0)
-        self.parts[name] = Part(before.size_bytes + given, sources, cut)
-        self.left_bytes -= given
+        parts[name] = Part(before.size_bytes + given, sources, cut)
+        left_bytes -= given
 
-
-def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: float) -> dict[str, Part]:
-    """The parts of a total, by the rules above: those that are known, and the rest. They add up to it."""
-    account = _Account(total_bytes)
     weights, weights_source = _weights(record, stages)
     pool = pool_of(record)
     said = {k: float(record.memory_said[k]) for k in (GRAPHS, WORKSPACE) if k in record.memory_said}
@@ -240,26 +214,26 @@ def parts_of(record: StartRecord, stages: Mapping[str, float], total_bytes: floa
     others_bytes = (weights or 0.0) + (pool.size_bytes or 0.0) + sum(said.values())
     program = _program(stages, weights, first_bytes - others_bytes)
     if program is not None:
-        account.give(PROGRAM, *program)
+        give(PROGRAM, *program)
     if weights is not None:
-        account.give(WEIGHTS, weights, weights_source)
+        give(WEIGHTS, weights, weights_source)
     if pool.size_bytes is not None:
-        account.give(KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said")
+        give(KV_CACHE, pool.size_bytes, "reckoned" if pool.is_reckoned else "said")
     for name, size in said.items():
-        account.give(name, size, "said")
-    given = total_bytes - account.left_bytes
-    if program is not None and first_bytes > given:  # without a program the step would have it in it
-        account.give(WORKSPACE, first_bytes - given, "measured step")
+        give(name, size, "said")
+    given_bytes = total_bytes - left_bytes
+    if program is not None and first_bytes > given_bytes:  # without a program the step would have it in it
+        give(WORKSPACE, first_bytes - given_bytes, "measured step")
     if KV_COPIES in record.memory_said:
-        account.give(KV_COPIES, record.memory_said[KV_COPIES], "said")
-    account.parts[REST] = Part(account.left_bytes, {})
-    return account.parts
+        give(KV_COPIES, record.memory_said[KV_COPIES], "said")
+    return {**parts, REST: Part(left_bytes, {})}
 
 
 def _program(
     stages: Mapping[str, float], weights: float | None, left_bytes: float
 ) -> tuple[float, Source] | None:
-    """What the program takes, and how that is known; `left_bytes`: what the other parts leave for it."""
+    """Return what the program takes, and how that is known; `left_bytes`: what the other parts leave for
+    it."""
     least = stages.get("process_up", 0.0)
     if "weights_begin" in stages:
         seen = stages["weights_begin"]
@@ -287,9 +261,12 @@ def _weights(record: StartRecord, stages: Mapping[str, float]) -> tuple[float | 
     return (float(size), "reckoned") if isinstance(size, int | float) else (None, "reckoned")
 
 
+# --- over a deployment's starts --------------------------------------------------------------------
+
+
 def alike(found: Sequence[Anatomy]) -> tuple[list[Anatomy], list[Anatomy]]:
-    """Of a deployment's starts, those on which the same cells were measured, and the others. Those with the
-    most cells that count, then the most starts; a mean over others would be of different loads."""
+    """Split a deployment's starts into those on which the same cells were measured, and the others. The same:
+    with the most cells that count, then the most starts; a mean over others would be of different loads."""
     groups: dict[frozenset[tuple[str, str, bool]], list[Anatomy]] = {}
     for each in found:
         groups.setdefault(each.measured, []).append(each)
@@ -300,40 +277,39 @@ def alike(found: Sequence[Anatomy]) -> tuple[list[Anatomy], list[Anatomy]]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of values that are all known; None otherwise."""
+    """Return the mean of values that are all known; None otherwise."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def mean_part(found: Sequence[Anatomy], name: str) -> Part | None:
-    """A part over the starts of a deployment: means, so that they still add up. None where no start has it;
-    a start without it has none of it."""
-    parts = [each.parts.get(name) for each in found]
-    if not any(parts):
+    """Return a part's means over starts, so that they still add up; None where no start has it. A start
+    without it has none of it."""
+    if not any(name in each.parts for each in found):
         return None
-    known = [part or Part(0.0, {}) for part in parts]
-    names = dict.fromkeys(source for part in known for source in part.sources)
-    count = len(known)
+    known = [each.parts.get(name, Part(0.0, {})) for each in found]
+    sources = dict.fromkeys(source for part in known for source in part.sources)
     return Part(
-        sum(part.size_bytes for part in known) / count,
-        {name: sum(part.sources.get(name, 0.0) for part in known) / count for name in names},
-        sum(part.cut_bytes for part in known) / count,
+        sum(part.size_bytes for part in known) / len(known),
+        {name: sum(part.sources.get(name, 0.0) for part in known) / len(known) for name in sources},
+        sum(part.cut_bytes for part in known) / len(known),
     )
 
 
 def mean_size(found: Sequence[Anatomy], name: str) -> float:
-    """Bytes of a part; 0 where no start has it."""
+    """Return the mean bytes of a part; 0 where no start has it."""
     part = mean_part(found, name)
     return part.size_bytes if part else 0.0
 
 
 def mean_total(found: Sequence[Anatomy]) -> float:
+    """Return the mean bytes in all."""
     return sum(each.total_bytes for each in found) / len(found)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What `bench fit` reckons beside what a deployment's starts came to, in bytes (means)."""
+    """What `bench fit` expected beside what a deployment's starts came to, in bytes (means)."""
 
     part: Literal["weights", "KV cache", "total"]
     expected_bytes: float
@@ -346,21 +322,17 @@ class Expected:
 
 
 def expectations(found: Sequence[Anatomy]) -> list[Expected]:
-    """Weights, KV cache and total of a deployment, where they were both reckoned and measured. The total on a
-    host is what was touched."""
+    """Return weights, KV cache and total of a deployment, where they were both expected and measured. The
+    total on a host is what was touched."""
     made: list[Expected] = []
     expected = found[0].record.memory_expected
-    rows: tuple[tuple[Literal["weights", "KV cache"], str], ...] = (
-        ("weights", WEIGHTS),
-        ("KV cache", KV_CACHE),
-    )
-    for title, name in rows:
+    titles: dict[str, Literal["weights", "KV cache"]] = {WEIGHTS: "weights", KV_CACHE: "KV cache"}
+    for name, title in titles.items():
         part = mean_part(found, name)
         # What the model's shape gives is no measurement of it.
-        if name not in expected or part is None or "reckoned" in part.sources or not part.size_bytes:
-            continue
-        source: Source = "said" if "said" in part.sources else "measured step"
-        made.append(Expected(title, expected[name], part.size_bytes + part.cut_bytes, source))
+        if name in expected and part is not None and "reckoned" not in part.sources and part.size_bytes:
+            source = "said" if "said" in part.sources else "measured step"
+            made.append(Expected(title, expected[name], part.size_bytes + part.cut_bytes, source))
     if {WEIGHTS, KV_CACHE, "overhead"} <= expected.keys():
         whole = expected[WEIGHTS] + expected[KV_CACHE] + expected["overhead"]
         made.append(Expected("total", whole, mean_total(found), found[0].how))
@@ -368,8 +340,8 @@ def expectations(found: Sequence[Anatomy]) -> list[Expected]:
 
 
 def shared_reasons(starts: Sequence[StartRecord]) -> list[tuple[list[str], str, list[StartRecord]]]:
-    """What is missing, why, and of which of the starts, in their order: equal ones once. What a server's page
-    lacks is left out (reports/page/sections/serving.py says it)."""
+    """Return what is missing among starts' samples, why, and of which starts: equal ones once. What a
+    server's page lacks is left out, since the section on what servers told says it."""
     starts_of: dict[tuple[str, str], list[StartRecord]] = {}
     for record in starts:
         for what, why in record.memory_notes.items():
