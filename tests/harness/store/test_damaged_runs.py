@@ -15,6 +15,7 @@ from harness.errors import StoreError
 from harness.run.session import sole_writer
 from harness.store import store
 from reports import open_run, write_report
+from reports.measures.over_starts import cells_frame
 from reports.outputs.as_markdown import markdown_text
 from reports.outputs.tables import tables_of
 from reports.page.index_page import index_page, index_row
@@ -121,7 +122,7 @@ def test_what_is_to_come_is_not_yet_measured(tmp_path):
 
 
 def test_only_a_completed_cell_has_a_validity(begun):
-    frame = open_run(begun).cells.set_index("number")
+    frame = cells_frame(open_run(begun)).set_index("number")
     assert frame.loc[1, "status"] == "in flight"
     assert frame.loc[5, "status"] == "failed"
     assert frame["validity"].isna().tolist() == (frame["status"] != "completed").tolist()
