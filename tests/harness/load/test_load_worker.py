@@ -154,7 +154,7 @@ def test_the_window_lies_between_warm_up_and_duration(tmp_path: Path) -> None:
     assert 0 < progress[0]["requests"] <= len(rows)
     assert (progress[0]["failed"], 0 <= progress[0]["in_flight"] <= 2) == (0, True)
     assert progress[0]["failures"] == {}
-    recent = progress[0]["recent"]
+    recent = progress[0]["stretch"]
     assert (recent["requests"], recent["length_s"]) == (progress[0]["requests"], pytest.approx(1.0, abs=0.5))
     assert (recent["tokens"], recent["chunks"]) == (2 * recent["requests"], recent["requests"])
     assert len(recent["ttft_us"]) == recent["requests"]
