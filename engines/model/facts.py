@@ -1,16 +1,21 @@
 """A model's shape, without its weights: from bench's table, a config.json, a GGUF file's header or the hub.
 
-Reads one file, or two pages of the hub. Loads and keeps nothing.
+The hub is asked by a program of engines/inside, so that what huggingface_hub reads from the environment holds
+for that process alone. Loads no weights, and knows no way to make them.
 """
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.model import hub
 from engines.model.files import (
     check_shape,
     check_weights,
@@ -22,8 +27,10 @@ from engines.model.files import (
 )
 from engines.model.models import MODELS, HubRepo
 from engines.model.shape import facts_of, is_plain, is_rope_scaled, parameters_as_llama
+from engines.places import INSIDE
 from harness.contracts import KnownFacts, ModelFacts, Reason
 from harness.errors import MissingError, UserError
+from harness.whole_files import write_whole
 
 HUB_NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
@@ -31,6 +38,12 @@ _UNTOLD = (
     "its config.json tells no shape that bench can read (model_type, num_hidden_layers, num_attention_heads, "
     "hidden_size, max_position_embeddings)"
 )
+HUB_PROGRAM = INSIDE / "hub.py"
+# How the program ends where the hub gives nothing: its exit code, and how the line that says why begins.
+REFUSED, REFUSAL = 4, "refused: "
+INSTEAD = "a copy of it on this machine is model=/path"
+# For its two requests, each of which has a limit of its own, and for starting a Python.
+_LIMIT_S = 90.0
 
 
 def hub_repo(model: str) -> HubRepo:
@@ -101,7 +114,7 @@ def _of_path(model: str, path: Path) -> KnownFacts:
 
 def _of_hub(model: str) -> KnownFacts:
     repo = hub_repo(model)
-    page = hub.ask(repo)
+    page = ask_hub(repo)
     if isinstance(page, Reason):
         raise MissingError(f"model=hf:{repo.repo}: {page.text}; model=/path/config.json needs no hub")
     if page.config is None:
@@ -157,3 +170,79 @@ def _parameters_of_parts(model: str, path: Path) -> int:
     if not total:
         raise UserError(f"model={model}: has no tensors; give the model's config.json")
     return total
+
+
+# --- the hub ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repository. The hub knows the hash of large ones."""
+
+    name: str
+    size_bytes: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class HubPage:
+    """What the hub said of a repository on a day (`seen`, an ISO date).
+
+    `parameters`: numbers stored in its safetensors; None where the hub has not counted them. `config`: its
+    config.json; None where it has none that can be read.
+    """
+
+    commit: str
+    files: tuple[HubFile, ...]
+    parameters: int | None
+    config: Mapping[str, Any] | None
+    seen: str
+
+
+def ask_hub(repo: HubRepo) -> HubPage | Reason:
+    """Return the page, or a clause on why it is not had. Blocks; a few kilobytes are fetched."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return Reason("HF_HUB_OFFLINE forbids to ask the hub")
+    argv = [sys.executable, "-P", str(HUB_PROGRAM), "ask", repo.repo, repo.revision]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Reason(f"the hub does not answer within {_LIMIT_S:.0f} s")
+    if done.returncode == REFUSED:
+        return Reason(done.stdout.rpartition(REFUSAL)[2].strip())
+    if done.returncode != 0:
+        raise RuntimeError(f"{HUB_PROGRAM.name} failed: {done.stderr.strip()}")
+    return _page({**json.loads(done.stdout), "seen": datetime.now(UTC).date().isoformat()})
+
+
+def _page(said: Mapping[str, Any]) -> HubPage:
+    return HubPage(**{**said, "files": tuple(HubFile(**each) for each in said["files"])})
+
+
+def refresh(repo: HubRepo, cache: Path) -> None:
+    """Ask the hub and keep its page. Raise MissingError where it gives none."""
+    page = ask_hub(repo)
+    if isinstance(page, Reason):
+        raise MissingError(f"{repo.repo} could not be downloaded: {page.text}; {INSTEAD}")
+    path = _page_path(repo, cache)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(page)).encode())
+
+
+def kept_page(repo: HubRepo, cache: Path) -> HubPage | None:
+    """Return what the hub said when it was last asked to prepare this repository; None where it was not."""
+    try:
+        return _page(json.loads(_page_path(repo, cache).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _page_path(repo: HubRepo, cache: Path) -> Path:
+    return cache / "weights" / "hub" / f"{mark(repo)}.json"
+
+
+def mark(repo: HubRepo) -> str:
+    """Return a name for files and folders of this revision."""
+    return f"{repo.repo}@{repo.revision}".replace("/", "--")

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines.model import hub
+from engines.model.facts import kept_page, refresh
 from engines.model.sizes import is_cast
 from engines.model.weights import kept
 from engines.model.weights.choosing import way_of
@@ -32,7 +32,7 @@ def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
     if isinstance(way, Way) or find(weights, cache):
         return None
     origin = next((each.origin for each in expected if isinstance(each, Way)), None)
-    page = hub.kept_page(origin.repo, cache) if origin and origin.repo else None
+    page = kept_page(origin.repo, cache) if origin and origin.repo else None
     return Reason(f"{way.text} (seen {page.seen}; `bench prepare` asks again)") if page else way
 
 
@@ -100,16 +100,17 @@ def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run
         for each in _missing(way, cache):
             if each.repo and find(weights, cache) is None:
                 _check_disk(weights, way, cache)
-                hub.refresh(each.repo, cache)
+                refresh(each.repo, cache)
         # What is there by now may show another way: what a repository has, what a checkpoint is stored in.
         while missing := _missing(way := _possible(way_of(weights, cache)), cache):
             _check_disk(weights, way, cache)
             make(missing[0], means)
             if missing[0] in _missing(way, cache):
-                raise MissingError(_what_came_instead(missing[0], weights, cache))
+                stored = (kept.read(missing[0].at(cache)) or {}).get("quantization")
+                raise MissingError(f"model={weights.model} is {stored}, not {weights.quantization}")
     found = find(weights, cache)
     if found is None:
-        raise MissingError(_what_came_instead(way, weights, cache))
+        raise MissingError(f"{weights.model} at {weights.quantization} is not in {way.at(cache).parent}")
     return found
 
 
@@ -136,13 +137,6 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
         return None
     stored = manifest.get("quantization", way.quantization)
     return manifest if stored == way.quantization or is_cast(stored, way.quantization) else None
-
-
-def _what_came_instead(way: Way, weights: Weights, cache: Path) -> str:
-    stored = (kept.read(way.at(cache)) or {}).get("quantization")
-    if stored:
-        return f"model={weights.model} is {stored}, not {weights.quantization}"
-    return f"{weights.model} at {weights.quantization} was made but is not in {way.at(cache).parent}"
 
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from engines.model import hub
-from engines.model.facts import hub_repo
+from engines.model.facts import hub_repo, kept_page
 from engines.model.files import (
     PICKLES,
     check_weights,
@@ -91,7 +90,7 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
 
 def _on_hub(weights: Weights, cache: Path | None) -> Way:
     repo, is_gguf = hub_repo(weights.model), weights.file_format == "gguf"
-    page = hub.kept_page(repo, cache) if cache else None
+    page = kept_page(repo, cache) if cache else None
     if page and page.config is not None and not is_gguf:
         stored = quantization_of(page.config)
         why = f"model={weights.model} is {stored}, not {weights.quantization}"
@@ -122,7 +121,7 @@ def _of_hub_checkpoint(
 
 def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model | None = None) -> Way:
     """Return the download of a repository's files. Which these are is known once the hub was asked."""
-    page = hub.kept_page(repo, cache) if cache else None
+    page = kept_page(repo, cache) if cache else None
     if page is None:
         return ways.published(repo, weights.quantization, weights.file_format, model)
     names = [each.name for each in page.files]

@@ -29,11 +29,8 @@ def read(path: Path) -> Manifest | None:
     """
     try:
         manifest: Manifest = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
-        if "files" in manifest:
-            sizes = {path / name: file["size_bytes"] for name, file in manifest["files"].items()}
-        else:
-            sizes = {path: manifest["size_bytes"]}
-        is_whole = all(each.is_file() and each.stat().st_size == size for each, size in sizes.items())
+        files = manifest.get("files", {"": manifest})
+        is_whole = all((path / name).stat().st_size == file["size_bytes"] for name, file in files.items())
         return manifest if is_whole and {"sha256", "size_bytes", "note"} <= manifest.keys() else None
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None

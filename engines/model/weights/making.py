@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.model import hub
+from engines.model.facts import HUB_PROGRAM, INSTEAD, REFUSAL, REFUSED
 from engines.model.files import check_weights, config_of, facts_in, gguf_header
 from engines.model.models import HubRepo, PackageSource
 from engines.model.shape import quantization_of
@@ -77,15 +77,15 @@ class Means:
 
         def read(line: str) -> None:
             tail.append(line.rstrip())
-            if not is_quiet and not line.startswith(hub.REFUSAL):  # which becomes the error
+            if not is_quiet and not line.startswith(REFUSAL):  # which becomes the error
                 self.on_line(line.rstrip())
 
         def say_alive(elapsed_s: float) -> None:
             self.on_line(f"{doing} ({elapsed_s // 60:.0f} min {elapsed_s % 60:.0f} s so far)")
 
         code = self.run([*map(str, argv)], environment or {}, read, say_alive)
-        if code == hub.REFUSED:
-            raise MissingError(f"{failure}: {tail[-1].removeprefix(hub.REFUSAL)}; {hub.INSTEAD}")
+        if code == REFUSED:
+            raise MissingError(f"{failure}: {tail[-1].removeprefix(REFUSAL)}; {INSTEAD}")
         if code != 0:
             raise MissingError("\n".join([f"{failure} (exit code {code}); the end of its output:", *tail]))
         return tail[-1]
@@ -195,7 +195,7 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
         means.on_line(f"{way.name}: its use is under the {way.model.licence}")
     names, total = [each.name for each in way.files], sum(each.size_bytes or 0 for each in way.files)
     means.on_line(f"{repo.repo} at {str(way.commit)[:12]}: {len(names)} files, {total / 1e6:.0f} MB")
-    argv = [sys.executable, "-P", hub.PROGRAM, "download", repo.repo, way.commit, part, total, *names]
+    argv = [sys.executable, "-P", HUB_PROGRAM, "download", repo.repo, way.commit, part, total, *names]
     means.program(argv, f"{repo.repo}: downloading", f"{repo.repo} could not be downloaded")
     for stale in set(kept.files_below(part)) - {part / name for name in names}:
         stale.unlink()  # of a download that was cut short, before the repository changed

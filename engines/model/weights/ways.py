@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.model import hub
-from engines.model.hub import HubFile
+from engines.model.facts import HubFile, mark
 from engines.model.models import HubRepo, Model, PackageSource
 from engines.model.sizes import CALIBRATED, PLAIN_BITS, QUANTIZATIONS
 from harness.contracts import ModelFacts
@@ -123,7 +122,7 @@ def published(
     commit: str | None = None,
 ) -> Way:
     """Return the step that downloads a repository's files; the hub says which, and of which commit."""
-    folder = Path(model.name) if model else Path("hub", hub.mark(repo))
+    folder = Path(model.name) if model else Path("hub", mark(repo))
     parameters = model.facts.parameters if model else None
     size_bytes = sum(each.size_bytes or 0 for each in files) or repo.size_bytes
     if size_bytes is None and parameters:
