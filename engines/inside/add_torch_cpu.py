@@ -44,7 +44,6 @@ def main() -> None:
 
 
 def why_not_from_pypi(limit_bytes: str | None, free_bytes: int) -> str | None:
-    """Return a sentence where it is not wanted or has no room."""
     size = f"PyPI's, with CUDA's libraries, is {FROM_PYPI_BYTES / 1e9:.0f} GB more"
     if limit_bytes is not None and int(limit_bytes) < FROM_PYPI_BYTES:
         return f"{size}: `bench install transformers` takes it"

@@ -112,7 +112,6 @@ def tell(folder: Path, total: int, done: threading.Event) -> None:
 
 
 def refusal(error: Exception, revision: str) -> str | None:
-    """Return a clause on why the hub gives nothing; None for a mistake of ours."""
     if answered := next((clause for kind, clause in ANSWERS.items() if isinstance(error, kind)), None):
         return answered.format(revision=revision, endpoint=ENDPOINT, error=error)
     is_of_transport = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")

@@ -9,11 +9,11 @@ an X-Request-Id to be a UUID.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ GRACE_S = 1
 
 @dataclass
 class Counts:
-    """Tokens of the running request: there is only ever one."""
-
     prompt: int = 0
     evaluated: int | None = None  # of the prompt
     answer: int = 0
@@ -54,14 +52,7 @@ class HoldBackEnds:
         return scores
 
 
-def ending_tokens(llama: Llama) -> np.ndarray[Any, Any]:
-    vocabulary = llama._model.vocab
-    is_end = (llama_cpp.llama_vocab_is_eog(vocabulary, token) for token in range(llama.n_vocab()))
-    return np.flatnonzero(np.fromiter(is_end, bool))
-
-
 def template_handler(llama: Llama, template: str) -> Any:
-    """Return a chat handler, made as Llama makes one of the template in a model's file."""
     bos, eos = (
         llama._model.token_get_text(token) if token != -1 else ""
         for token in (llama.token_bos(), llama.token_eos())
@@ -78,7 +69,8 @@ def adapt_loading(template: str | None) -> None:
     def loaded(settings: Any) -> Llama:
         llama = load(settings)
         print(f"threads: {llama.n_threads}", flush=True)
-        HoldBackEnds.ends = ending_tokens(llama)
+        is_end = partial(llama_cpp.llama_vocab_is_eog, llama._model.vocab)
+        HoldBackEnds.ends = np.flatnonzero([is_end(token) for token in range(llama.n_vocab())])
         if template is not None:
             llama.chat_handler = template_handler(llama, template)
         return llama
@@ -126,13 +118,6 @@ def with_usage(llama: Llama, chunks: Iterator[dict[str, Any]]) -> Iterator[dict[
     yield {**chunk, "choices": [], "usage": usage}
 
 
-def forget_environment() -> None:
-    """Remove the variables from which the server takes settings, host and port even if they were given."""
-    settings = {name.lower() for name in Settings.model_fields} | {"config_file"}
-    for name in [name for name in os.environ if name.lower() in settings]:
-        del os.environ[name]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--chat-template-file", type=Path)
@@ -143,9 +128,11 @@ def main() -> None:
         print(f"chat template: {args.chat_template_file}", flush=True)
     adapt_loading(args.chat_template_file.read_text() if args.chat_template_file else None)
     count_tokens(keeps_prefix=not args.no_prefix_cache)
-    forget_environment()
+    # The server takes settings from the environment, host and port even if they were given.
+    for name in [each for each in os.environ if each.lower() in {*Settings.model_fields, "config_file"}]:
+        del os.environ[name]
     # Else a stopped server waits for the end of a running answer, however long.
-    uvicorn.run = functools.partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
     server.main()
 
 

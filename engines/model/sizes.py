@@ -168,7 +168,6 @@ def _outside_blocks(facts: ModelFacts) -> int:
 
 
 def _embedding(facts: ModelFacts) -> int:
-    """Return the numbers of the embedding's matrix; 0 where its shape is not known."""
     return (facts.vocabulary or 0) * (facts.hidden_size or 0)
 
 

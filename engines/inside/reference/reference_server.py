@@ -106,8 +106,6 @@ def read_arguments() -> argparse.Namespace:
 
 
 class HttpError(Exception):
-    """A request that is answered by this status and a JSON error."""
-
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code = status, code
@@ -244,6 +242,16 @@ class State:
             raise OSError(f"{self.record.name}: not a record of version {SENDS_VERSION}; move it away")
         self.record.write(b"" if found else header)
 
+    def metrics(self) -> str:
+        rows = (
+            ("requests_running", "gauge", self.running),
+            ("requests_waiting", "gauge", self.waiting),
+            ("requests_total", "counter", self.generations),
+            ("prompt_tokens_total", "counter", self.prompt_tokens),
+            ("output_tokens_total", "counter", self.output_tokens),
+        )
+        return "".join(f"# TYPE reference:{name} {kind}\nreference:{name} {n}\n" for name, kind, n in rows)
+
     def add(self, request_id: str, chunk: int, due_ns: int, sent_ns: int) -> None:
         self.record.write(SENDS_RECORD.pack(request_id.encode("ascii", "replace"), chunk, due_ns, sent_ns))
 
@@ -299,7 +307,6 @@ class Job:
 
 
 def read_job(request: Request, request_id: str, state: State) -> Job:
-    """Raise HttpError if the request cannot be served."""
     options = state.options
     try:
         body = json.loads(request.body)
@@ -436,18 +443,6 @@ async def strike(connection: Connection, state: State, job: Job, sent: int) -> b
 # --- other pages and the process -----------------------------------------------------------------
 
 
-def metrics(state: State) -> str:
-    rows = (
-        ("requests_running", "gauge", state.running),
-        ("requests_waiting", "gauge", state.waiting),
-        ("requests_total", "counter", state.generations),
-        ("prompt_tokens_total", "counter", state.prompt_tokens),
-        ("output_tokens_total", "counter", state.output_tokens),
-    )
-    lines = [f"# TYPE reference:{name} {kind}\nreference:{name} {value}\n" for name, kind, value in rows]
-    return "".join(lines)
-
-
 async def answer(connection: Connection, request: Request) -> None:
     state = connection.state
     model = {"id": state.options.model, "object": "model", "created": 0, "owned_by": "reference"}
@@ -460,7 +455,7 @@ async def answer(connection: Connection, request: Request) -> None:
         case "POST", "/v1/chat/completions":
             await generate(connection, state, request)
         case "GET", "/metrics":
-            connection.write_whole(200, "text/plain; version=0.0.4; charset=utf-8", metrics(state))
+            connection.write_whole(200, "text/plain; version=0.0.4; charset=utf-8", state.metrics())
         case "GET", path if path in pages:
             connection.write_whole(200, "application/json", json.dumps(pages[path], default=str))
         case _:
@@ -468,7 +463,6 @@ async def answer(connection: Connection, request: Request) -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT, which cut the streams that run."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGTERM, stop.set)

@@ -121,7 +121,6 @@ def _possible(way: Way | Reason) -> Way:
 
 
 def _missing(way: Way, cache: Path) -> list[Way]:
-    """Return the steps that have to be taken, the first first."""
     if _manifest(way, cache):
         return []
     return [*(_missing(way.source, cache) if way.source else ()), way]

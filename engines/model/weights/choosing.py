@@ -50,7 +50,15 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
     if name.startswith("hf:"):
         return _on_hub(weights, cache)
     if "/" in name or name.endswith(".gguf"):
-        return _local(Path(name).expanduser().absolute(), weights)
+        path = Path(name).expanduser().absolute()
+        if path.is_file():
+            return _local_gguf(path, weights)
+        if path.is_dir():
+            return _local_checkpoint(path, weights)
+        raise UserError(
+            f"model={name}: no such file or directory; give a .gguf file, a checkpoint's directory, "
+            "hf:organisation/name or a name of `bench list models`"
+        )
     if name not in MODELS:
         raise UserError(
             f"model={name}: no such model; choose from {', '.join(MODELS)}, or give a path (a .gguf file or "
@@ -150,7 +158,6 @@ def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
 
 
 def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
-    """Return the file of this kind, or all parts of it."""
     files = [name for name in names if name.endswith(".gguf") and not Path(name).name.startswith("mmproj")]
     matches = [re.search(rf"(?i)[-._]{kind}(-\d{{5}}-of-\d{{5}})?\.gguf$", name) for name in files]
     found = [match.string for match in matches if match]
@@ -163,17 +170,6 @@ def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
 
 
 # --- the user's own files --------------------------------------------------------------------------
-
-
-def _local(path: Path, weights: Weights) -> Way:
-    if path.is_dir():
-        return _local_checkpoint(path, weights)
-    if path.is_file():
-        return _local_gguf(path, weights)
-    raise UserError(
-        f"model={weights.model}: no such file or directory; give a .gguf file, a checkpoint's directory, "
-        "hf:organisation/name or a name of `bench list models`"
-    )
 
 
 def _local_checkpoint(path: Path, weights: Weights) -> Way:

@@ -131,7 +131,6 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
 
 
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
-    """Make weights of others by a program of its own environment."""
     assert way.source is not None
     specs, script, maker, package = _PROGRAMS[way.step]
     source, kind, is_calibrated = (
@@ -252,7 +251,6 @@ def _note(way: Way) -> str | None:
 
 
 def _version(programs: Path, package: str | None) -> str:
-    """Return `name version` of a package, or of llama.cpp's converter, which is no distribution."""
     if package is None:
         return (programs.parent / "share" / "llama.cpp" / "VERSION").read_text(encoding="utf-8").strip()
     code = f"import importlib.metadata as m; print({package!r}, m.version({package!r}))"

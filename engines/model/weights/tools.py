@@ -48,7 +48,6 @@ def environment(program: str, device: str) -> InstallSpec:
 
 
 def _of_device(name: str, check: str, **size_bytes: int) -> Mapping[str, InstallSpec]:
-    """Return a quantizer's environment for each device."""
     return {
         device: InstallSpec(
             environment=f"{name}-{device}",

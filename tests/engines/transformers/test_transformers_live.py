@@ -292,11 +292,11 @@ def test_what_cannot_be_served_is_http_400_with_a_reason(
     assert re.match(said, server.refused(**change))
 
 
-def test_no_json_is_http_400_and_another_model_404(server: Live) -> None:
+def test_no_json_and_another_model_are_http_400(server: Live) -> None:
     status, body = server.request("POST", "/v1/chat/completions", b"{")
     assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
     status, body = server.request("POST", "/v1/chat/completions", {**asked("hi", 1), "model": "other"})
-    assert status == 404
+    assert status == 400
     assert json.loads(body)["error"]["message"] == "model other is not served here; tiny is"
 
 

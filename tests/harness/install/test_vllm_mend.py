@@ -52,7 +52,7 @@ def test_all_that_is_written_is_recorded_for_pip(python: Path) -> None:
         "import importlib.metadata as m; d = m.distribution('vllm'); "
         "print(*[f.name for f in d.files if f.locate().is_file()])",
     )
-    assert set(files.split()) == {"METADATA", "INSTALLER", "RECORD"}
+    assert set(files.split()) == {"METADATA", "RECORD"}
 
 
 def test_a_vllm_that_is_there_is_left_alone(python: Path) -> None:
