@@ -1,11 +1,8 @@
-"""Adds PyTorch to the environment of transformers on a CPU.
+"""Adds PyTorch to the environment of transformers on a CPU: its CPU build, where pip's settings offer one.
 
-PyPI has no CPU build, so it is no part of the lock: it is taken from where pip's settings offer one. PyPI's
-own build is for CUDA and is not imported without CUDA's libraries, GPU or not. With them it is 4 GB more, but
-serves on a CPU as well. It is taken only where pip reached all its indexes and found no CPU build, where
-there is room for it, and where the user asked for the install: a run sets BENCH_INSTALL_LIMIT_BYTES.
-
-pip's lines are indented: they are for the log.
+PyPI's own is for CUDA, and with CUDA's libraries 4 GB more. It is taken only where pip reached all its
+indexes and found no CPU build, where there is room, and where the user asked for the install: a run sets
+BENCH_INSTALL_LIMIT_BYTES. pip's lines are indented: they are for the log.
 """
 
 import os
@@ -22,8 +19,6 @@ CPU_BUILD = LOCKS / "transformers-cpu-torch.txt"
 # The same packages as in the CPU's lock, of the same versions, and PyPI's PyTorch with all it needs.
 FROM_PYPI = LOCKS / "transformers-cuda.txt"
 FROM_PYPI_BYTES = 4_000_000_000
-LIMIT = "BENCH_INSTALL_LIMIT_BYTES"
-NOT_FOUND = "No matching distribution found"
 # Only pip's own log has it: pip goes on as if there were no such package. An index that answers 404 has none.
 UNREACHED = re.compile(r"Could not fetch URL (?!.*\b404 Client Error).*")
 
@@ -34,10 +29,12 @@ def main() -> None:
         return
     if unreached := UNREACHED.search(log):
         sys.exit(unreached[0])
-    if NOT_FOUND not in log:
+    if "No matching distribution found" not in log:
         sys.exit(code)  # pip's words stand above
     print("pip's settings offer no CPU build of PyTorch", flush=True)
-    if refusal := why_not_from_pypi(os.environ.get(LIMIT), shutil.disk_usage(sys.prefix).free):
+    if refusal := why_not_from_pypi(
+        os.environ.get("BENCH_INSTALL_LIMIT_BYTES"), shutil.disk_usage(sys.prefix).free
+    ):
         sys.exit(refusal)
     print(f"taking PyPI's, with CUDA's libraries ({FROM_PYPI_BYTES / 1e9:.0f} GB more)", flush=True)
     sys.exit(install(FROM_PYPI)[0])

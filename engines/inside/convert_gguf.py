@@ -1,9 +1,7 @@
 """Writes a GGUF file again with other types of tensors.
 
-Runs in the llama_cpp environment (`python -P`). Arguments: input, output, kind (f16, bf16, q8_0, q4_0).
-
-Which tensors change follows llama.cpp's own tools: tensors of one dimension stay F32, and the output matrix
-is never below Q8_0.
+Runs in the llama_cpp environment (`python -P`). Arguments: input, output, kind (f16, bf16, q8_0, q4_0). As in
+llama.cpp's own tools tensors of one dimension stay F32, and the output matrix is never below Q8_0.
 """
 
 import sys
@@ -58,21 +56,17 @@ def converted(tensor: ReaderTensor, target: GGMLQuantizationType) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def copy_metadata(reader: GGUFReader, writer: GGUFWriter, file_type: LlamaFileType) -> None:
-    writer.add_uint32(FILE_TYPE, int(file_type))
-    for field in reader.fields.values():
-        if not field.name.startswith(NOT_COPIED):
-            kind, *_ = field.types
-            of = field.types[-1] if kind is GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), kind, sub_type=of)
-
-
 def main() -> None:
     source, output, kind = sys.argv[1:]
     wanted, file_type = KINDS[kind]
     reader = PlainReader(source)
     writer = GGUFWriter(output, arch=reader.fields["general.architecture"].contents())
-    copy_metadata(reader, writer, file_type)
+    writer.add_uint32(FILE_TYPE, int(file_type))
+    for field in reader.fields.values():
+        if not field.name.startswith(NOT_COPIED):
+            kind_of_field, *_ = field.types
+            of = field.types[-1] if kind_of_field is GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), kind_of_field, sub_type=of)
     names = {tensor.name for tensor in reader.tensors}
     # The matrix that makes the logits: the embedding where the two are tied.
     last = "output.weight" if "output.weight" in names else "token_embd.weight"

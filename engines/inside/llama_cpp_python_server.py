@@ -1,12 +1,9 @@
 """llama-cpp-python's own HTTP server. Runs in its environment (`python -P`) and takes its arguments.
 
-What its command line and its streams lack, and a measurement needs, is added here: a chat template from a
-file, tokens counted in the last chunk of a stream, `min_tokens` that holds back all tokens that end an
-answer (not the EOS alone), and a prompt cache that can be turned off. How it generates is its own. It wants
-an X-Request-Id to be a UUID.
+Added is what a measurement needs: a chat template from a file, tokens counted in the last chunk of a stream,
+`min_tokens` that holds back all tokens that end an answer (not the EOS alone), and a prompt cache that can be
+turned off. An X-Request-Id must be a UUID.
 """
-
-from __future__ import annotations
 
 import argparse
 import os

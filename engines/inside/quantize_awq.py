@@ -1,11 +1,9 @@
 """Quantizes a checkpoint to 4 bits with AWQ.
 
 Runs in the environment autoawq-<device> (`python -P`). Arguments: input directory, output directory,
-calibration text (passages between lines of %%), seed.
-
-The model's layers are quantized; the embedding and the output matrix stay as they are. It writes
-config.json and the weights; bench copies the other files of the input. The last line says on what it was
-calibrated.
+calibration text (passages between lines of %%), seed. It quantizes the matrices of the layers, not the
+embedding and the output's, and writes config.json and weights; bench copies the other files of the input.
+The last line says on what it was calibrated.
 """
 
 import json
@@ -98,13 +96,6 @@ class Quantizer(quantizer.AwqQuantizer):
         return best
 
 
-def register_gemma3() -> None:
-    AWQ_CAUSAL_LM_MODEL_MAP["gemma3_text"] = Gemma3AWQ
-    TRANSFORMERS_AUTO_MAPPING_DICT["gemma3_text"] = "AutoModelForCausalLM"
-    # Its norms multiply by 1 + weight, as Gemma 2's do; isinstance takes a tuple as well.
-    scale.Gemma2RMSNorm = (scale.Gemma2RMSNorm, Gemma3RMSNorm)
-
-
 def calibration_blocks(tokenizer: Any, path: Path, seed: int) -> list[list[int]]:
     """Return equal blocks of the passages in a random order, each begun as the tokenizer begins a text."""
     passages = [passage.strip() for passage in path.read_text(encoding="utf-8").split("\n%%\n")]
@@ -118,7 +109,10 @@ def main() -> None:
     source, output, calibration, seed = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     logging.getLogger("transformers").setLevel(logging.ERROR)
     torch.manual_seed(seed)
-    register_gemma3()
+    AWQ_CAUSAL_LM_MODEL_MAP["gemma3_text"] = Gemma3AWQ
+    TRANSFORMERS_AUTO_MAPPING_DICT["gemma3_text"] = "AutoModelForCausalLM"
+    # Its norms multiply by 1 + weight, as Gemma 2's do; isinstance takes a tuple as well.
+    scale.Gemma2RMSNorm = (scale.Gemma2RMSNorm, Gemma3RMSNorm)
     kind = json.loads((source / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind not in AWQ_CAUSAL_LM_MODEL_MAP:
         sys.exit(f"autoawq cannot quantize the architecture {kind}")

@@ -1,11 +1,9 @@
 """Quantizes a checkpoint to 4 bits with AWQ, stored as compressed-tensors (W4A16).
 
 Runs in the environment llmcompressor-<device> (`python -P`). Arguments: input directory, output directory,
-calibration text (passages between lines of %%), seed.
-
-The matrices of the model's layers are quantized; the embedding and the output matrix stay as they are. It
-writes config.json and the weights; bench copies the other files of the input. The last line says on what it
-was calibrated.
+calibration text (passages between lines of %%), seed. It quantizes the matrices of the layers, not the
+embedding and the output's, and writes config.json and weights; bench copies the other files of the input.
+The last line says on what it was calibrated.
 """
 
 import logging

@@ -35,9 +35,6 @@ class RefusedError(Exception):
     """A request that cannot be served. Its text goes to the client, with HTTP 400."""
 
 
-# --- the model -------------------------------------------------------------------------------------------
-
-
 class Model:
     """A model in memory, the one thread that generates with it, and its counters."""
 
@@ -171,9 +168,6 @@ class Model:
         }
 
 
-# --- one answer ------------------------------------------------------------------------------------------
-
-
 class Answer(BaseStreamer):
     """One answer: generate gives it the prompt, then each new token, then its end, on its own thread.
 
@@ -218,13 +212,10 @@ class Answer(BaseStreamer):
             message = {"role": "assistant", "content": self.text}
             self.send(to_json(self._body("chat.completion", [{"message": message, **finish}]) | usage))
             return
-        self._event([{"delta": {}, **finish}])
+        self.event([{"delta": {}, **finish}])
         if self.has_usage:
             self.send(event(self._body("chat.completion.chunk", []) | usage))
         self.send(b"data: [DONE]\n\n")
-
-    def begin(self) -> None:
-        self._event([{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
 
     def _undecoded(self) -> str:
         start = max(0, self.said - DECODED_AGAIN)
@@ -236,9 +227,9 @@ class Answer(BaseStreamer):
         self.text += text
         self.said = len(self.tokens) if text else self.said
         if self.is_streamed:
-            self._event([{"delta": {"content": text}, "finish_reason": None}])
+            self.event([{"delta": {"content": text}, "finish_reason": None}])
 
-    def _event(self, choices: list[dict[str, Any]]) -> None:
+    def event(self, choices: list[dict[str, Any]]) -> None:
         self.send(event(self._body("chat.completion.chunk", choices)))
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -261,9 +252,6 @@ def event(value: object) -> bytes:
 
 def error_body(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-
-
-# --- HTTP ------------------------------------------------------------------------------------------------
 
 
 class Server(ThreadingHTTPServer):
@@ -332,7 +320,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            answer.begin()
+            answer.event([{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
         try:
             self.server.model.generate(answer)
         except ConnectionError:

@@ -44,9 +44,6 @@ TENSORS = {
 }
 
 
-# --- tensors -------------------------------------------------------------------------------------
-
-
 def checkpoint_name(name: str) -> str:
     if name in OUTER_TENSORS:
         return OUTER_TENSORS[name]
@@ -74,9 +71,6 @@ def write_tensors(reader: GGUFReader, path: Path) -> int:
             if number % 60 == 0 or number == len(reader.tensors):
                 print(f"bf16: {number} of {len(reader.tensors)} tensors", flush=True)
     return end // 2
-
-
-# --- configuration -------------------------------------------------------------------------------
 
 
 def configuration(reader: GGUFReader, vocabulary: int) -> dict[str, Any]:
@@ -122,9 +116,6 @@ def configuration(reader: GGUFReader, vocabulary: int) -> dict[str, Any]:
 def special_ids(reader: GGUFReader) -> dict[str, int]:
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     return {key: reader.fields[f"tokenizer.ggml.{name}_token_id"].contents() for key, name in names.items()}
-
-
-# --- tokenizer -----------------------------------------------------------------------------------
 
 
 def merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from typing import Any
 import xllamacpp
 from xllamacpp import common_speculative_type, ggml_type, llama_flash_attn_type, llama_split_mode
 
+FLASH_ATTENTION = {"on": "LLAMA_FLASH_ATTN_TYPE_ENABLED", "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED"}
 # Argument -> the fields of CommonParams that it sets, and how its text is read.
 VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "model": (("model.path",), str),
@@ -34,7 +35,7 @@ VALUES: dict[str, tuple[tuple[str, ...], Any]] = {
     "threads": (("cpuparams.n_threads", "cpuparams_batch.n_threads"), int),
     "batch-size": (("n_batch",), int),
     "ubatch-size": (("n_ubatch",), int),
-    "flash-attn": (("flash_attn_type",), lambda text: FLASH[text]),
+    "flash-attn": (("flash_attn_type",), lambda text: getattr(llama_flash_attn_type, FLASH_ATTENTION[text])),
     "cache-type-k": (("cache_type_k",), lambda name: getattr(ggml_type, f"GGML_TYPE_{name.upper()}")),
     "cache-type-v": (("cache_type_v",), lambda name: getattr(ggml_type, f"GGML_TYPE_{name.upper()}")),
     "n-gpu-layers": (("n_gpu_layers",), int),
@@ -52,10 +53,6 @@ SWITCHES = {
     "kv-unified": ("kv_unified", True),
     "no-cache-prompt": ("cache_prompt", False),
     "jinja": ("use_jinja", True),
-}
-FLASH = {
-    "on": llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    "off": llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 N_GRAMS = {"ngram-simple": common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE}
 

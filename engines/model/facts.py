@@ -57,8 +57,7 @@ def hub_repo(model: str) -> HubRepo:
 def known_facts(model: str) -> KnownFacts:
     """Return the shape of what `model=` names: a row of `bench list models`, a path or hf:organisation/name.
 
-    A path is a checkpoint's directory, with or without its weights, a config.json, or a GGUF file. Only hf:
-    asks the hub, and blocks. Raise UserError where there is no such model, or its shape is not told,
+    Only hf: asks the hub, and blocks. Raise UserError where there is no such model, or its shape is not told,
     MissingError where the hub does not give it.
     """
     if model.startswith("hf:"):
@@ -75,10 +74,9 @@ def known_facts(model: str) -> KnownFacts:
 
 
 def most_context(model: str) -> int | None:
-    """Return the most tokens of context of a listed model or a local one.
+    """Return the most tokens of context of a listed or local model.
 
-    None where that is not told without the hub, or positions are stretched: the number in the files need not
-    be the most then.
+    None where that is not told without the hub, or where positions are stretched.
     """
     if model.startswith("hf:"):
         return None
@@ -170,9 +168,6 @@ def _parameters_of_parts(model: str, path: Path) -> int:
     if not total:
         raise UserError(f"model={model}: has no tensors; give the model's config.json")
     return total
-
-
-# --- the hub ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,6 @@ def _sliding(header: Header, layers: int) -> tuple[int | None, int]:
     return int(window), layers - layers // int(pattern)
 
 
-# --- the bytes -------------------------------------------------------------------------------------
-
-
 def gguf_header(path: Path) -> Header:
     """Read a little-endian file of version 2 or 3. Raise UserError where it is no such file."""
     with path.open("rb") as file:
@@ -186,9 +183,6 @@ def _header(cursor: _Cursor) -> Header:
         name, (dimensions,) = cursor.string(), cursor.take("I")
         shapes[name] = cursor.take(f"{dimensions}QIQ")[:-2]  # without its type, and where its data is
     return Header({key: value for key, value in values.items() if value is not None}, shapes)
-
-
-# --- checkpoints -----------------------------------------------------------------------------------
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -48,9 +48,6 @@ def text_part(config: Config) -> Config:
     return part if isinstance(part, Mapping) else config
 
 
-# --- quantization ----------------------------------------------------------------------------------
-
-
 def quantization_of(config: Config) -> str:
     """Return awq, gptq, fp8, w4a16 or the precision of the weights; of other methods their own name."""
     text = text_part(config)
@@ -81,22 +78,14 @@ def _compressed(quantized: Config) -> str:
     return "fp8" if kinds == {("float", 8)} else "compressed-tensors"
 
 
-# --- mistakes --------------------------------------------------------------------------------------
-
-
 def shape_mistake(config: Config) -> str | None:
-    """Return a clause that names the first number that no model has, with its key; None where all can be.
-
-    What is absent or null is no mistake here.
-    """
+    """Return a clause that names the first number that no model has; None where there is none."""
     text = text_part(config)
     for key, (least, most) in _RANGES.items():
         value = text.get(key)
         is_per_layer = key == "intermediate_size" and isinstance(value, list)  # Gemma 3n
         if value is not None and not is_per_layer and not (_is_whole(value) and least <= value <= most):
-            said = json.dumps(value)
-            said = said if len(said) <= 40 else f"{said[:37]}..."
-            return f"{key}={said}: must be a whole number from {least:,} to {most:,}"
+            return f"{key}={json.dumps(value):.40}: must be a whole number from {least:,} to {most:,}"
     heads, kv_heads = text.get("num_attention_heads"), text.get("num_key_value_heads")
     hidden = text.get("hidden_size")
     if heads and kv_heads and kv_heads > heads:
@@ -107,12 +96,9 @@ def shape_mistake(config: Config) -> str | None:
 
 
 def _is_whole(value: Any) -> bool:
-    """Return whether it is an integer. Some tools write all numbers as floats."""
+    # Some tools write all numbers as floats.
     is_integer = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return is_integer and not isinstance(value, bool)
-
-
-# --- the KV cache ----------------------------------------------------------------------------------
 
 
 def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None:
@@ -147,10 +133,7 @@ def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None
 
 
 def is_rope_scaled(config: Config) -> bool:
-    """Return whether positions are stretched, so that max_position_embeddings need not be the most it can.
-
-    Llama 3.1's own kind is counted in already.
-    """
+    """Return whether positions are stretched, in another way than Llama 3.1, which counts that in."""
     names = ("rope_scaling", "rope_parameters")
     said = [part.get(name) for part in (text_part(config), config) for name in names]
     # rope_parameters may hold a part for each kind of layer.
@@ -191,9 +174,6 @@ def _linear_layers(text: Config, layers: int) -> int:
     kind = str(text.get("model_type"))
     interval = text.get("full_attention_interval") or _ATTENTION_INTERVALS.get(kind)
     return layers - layers // int(interval) if interval else 0
-
-
-# --- parameters ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from harness.contracts import ModelFacts, Reason
 
 HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 
-# --- quantizations ---------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Quantization:
@@ -62,17 +60,14 @@ ALIASES = {"gguf": "gguf-q4_k_m"}
 
 # Bits of a weight that is not quantized.
 PLAIN_BITS: Mapping[str, int] = {"fp16": 16, "bf16": 16, "fp32": 32}
-SIXTEEN_BIT = ("fp16", "bf16")
 # Made by calibrating a 16-bit checkpoint.
 CALIBRATED = ("awq", "w4a16")
 
 
 def is_cast(stored: str, wanted: str) -> bool:
     """Return whether engines turn a checkpoint of this precision into the wanted one while they load it."""
-    return wanted in SIXTEEN_BIT and stored in PLAIN_BITS
+    return wanted in ("fp16", "bf16") and stored in PLAIN_BITS
 
-
-# --- the weights -----------------------------------------------------------------------------------
 
 # Quantized checkpoints keep the embedding and the output layer in 16 bits. Source: AutoAWQ and GPTQModel
 # quantize the layers of the blocks only; llm-compressor's recipes and Qwen's and Meta's FP8 checkpoints name
@@ -118,10 +113,7 @@ _GGUF_KINDS: Mapping[str, _GgufKind] = {
 
 
 def weights_bytes(facts: ModelFacts, quantization: str, file_format: str) -> int | None:
-    """Return the bytes of all tensors, within 10 % of published files and mostly within 3 %.
-
-    None where the parameters are not known, or this format has no such quantization.
-    """
+    """Return the bytes of all tensors, mostly within 3 % of published files; None where that is not known."""
     parameters = facts.parameters
     if parameters is None:
         return None
@@ -171,7 +163,6 @@ def _embedding(facts: ModelFacts) -> int:
     return (facts.vocabulary or 0) * (facts.hidden_size or 0)
 
 
-# --- the KV cache ----------------------------------------------------------------------------------
 # A state of fixed size, as linear attention and Mamba keep it, is not counted: it is small, and its size is
 # not among the facts.
 

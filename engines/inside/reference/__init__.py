@@ -1,1 +1,0 @@
-"""The reference server, in Python and in C: a program, never imported."""

