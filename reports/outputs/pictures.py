@@ -17,7 +17,7 @@ from reports.outputs.chromium import Page, blank_page
 from reports.page.charts import Chart, figure
 from reports.page.document import document
 from reports.page.markup import Html
-from reports.page.sections import SECTIONS, timeline
+from reports.page.sections import SECTIONS, sections_of
 from reports.words.described import question
 
 NO_CHARTS = "no charts: no cell has a value"
@@ -46,9 +46,13 @@ class Placed:
 
 
 def charts_of(run: Run) -> dict[str, Placed]:
-    """All charts of the page by their ids, in its order; not the timeline, which the page's script draws."""
-    sections = [(name, made) for name, make in SECTIONS.values() if (made := make(run))]
-    return {chart.id: Placed(chart, name) for name, made in sections for chart in made.charts if chart.traces}
+    """Return all charts of the page by their ids, in its order."""
+    return {
+        chart.id: Placed(chart, SECTIONS[name][0])
+        for name, parts in sections_of(run).items()
+        for made in parts.values()
+        for chart in made.charts
+    }
 
 
 def chosen(run: Run, name: str) -> list[Placed]:
@@ -60,8 +64,6 @@ def chosen(run: Run, name: str) -> list[Placed]:
         return list(charts.values())
     if name in charts:
         return [charts[name]]
-    if name == timeline.ID:
-        raise UserError(f"--chart {name}: the page alone draws it, of the cell that its reader chooses")
     near = difflib.get_close_matches(name, charts, n=5, cutoff=0.6)
     said = f"nearest: {', '.join(near)} (all of them: --charts)" if near else "--charts lists the ids"
     raise UserError(f"--chart {name}: no such chart; {said}")

@@ -9,9 +9,9 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import BY_NAME
 from reports.measures.over_starts import Aggregate, aggregate, unit_of
+from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
-from reports.page.marks import mark_html
-from reports.page.markup import Html, Of, Row, aggregate_cell, join, table, tag
+from reports.page.markup import Html, Of, Row, join, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import Capacity, mean_words, span_words
 from reports.words.said import at

@@ -1,25 +1,42 @@
-"""Charts as plain data for plotly.js: one idea each, drawn by the page in its theme's colours.
+"""What a section of the page is made of: charts as plain data for plotly.js, tables, and blocks of both.
 
 A colour is the name of a style variable (`--c-blue`), which theme.js resolves. Text from outside is escaped:
 plotly reads labels as HTML. Knows no run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reports.page.looks import Look
-from reports.page.markup import ALL, Html, Of, Row, details, escaped, paragraph, table, tag
+from reports.page.markup import (
+    ALL,
+    OPEN_ROWS,
+    Head,
+    Html,
+    Of,
+    Row,
+    details,
+    escaped,
+    join,
+    macro,
+    paragraph,
+    table,
+    tag,
+)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`title`: its finding, where the intervals support one, with `quantity` below it; else what is drawn.
-    While filters leave only a part, or values of one start or turn, `quantity` alone is the title: a finding
-    is of all. `columns` and `rows` are its table view; `note` says how to read it. `of`: what all of it is
-    about. `names_ends`: each line's deployment stands where it ends, where there is room. `has_baseline`: of
-    a deployment that is isolated the others stay, dimmed. An annotation or shape of the layout may say what
-    it is about as `of` (Of.to_builtins), for the filters."""
+    """One drawing with its title, its note and its table.
+
+    `title` is its finding, where the intervals support one, with `quantity` below it; else what is drawn.
+    While filters leave only a part, or one start, `quantity` alone is the title: a finding is of all. `key`
+    has the swatches of bars: name, colour, pattern. `names_ends`: each line's deployment stands where it
+    ends. `has_baseline`: where one deployment is chosen the others stay, dimmed. An annotation or shape of
+    the layout may say what it is about as `of`, for the filters.
+    """
 
     id: str
     title: str
@@ -31,11 +48,13 @@ class Chart:
     height_px: int = 300
     quantity: str = ""
     of: Of = ALL
+    key: Sequence[tuple[str, str, str]] = ()
     names_ends: bool = False
     has_baseline: bool = False
+    is_wide: bool = False
 
     def to_builtins(self) -> dict[str, Any]:
-        """What the page's script draws."""
+        """Return what the page's script draws."""
         return {
             "traces": list(self.traces),
             "layout": {"height": self.height_px, **self.layout},
@@ -46,44 +65,98 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of a section. A long one is folded if `may_fold`."""
+
+    name: str
+    columns: Sequence[Head | Html | str]
+    rows: Sequence[Row | Sequence[Html | str]]
+    look: str = "summary"
+    may_fold: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """Parts below a heading of their own, or folded behind it."""
+
+    title: str
+    parts: Sequence["Part"]
+    of: Of = ALL
+    is_folded: bool = False
+
+
+Part = Chart | Table | Block | Html
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: its heading, its markup and the charts that the markup places."""
 
     title: str
     body: Html
-    charts: Sequence[Chart] = field(default_factory=tuple)
+    charts: Sequence[Chart] = ()
+
+
+def section_of(title: str, claim: str, parts: Iterable[Part], how: str = "") -> Section | None:
+    """Return a section that says `claim`, then has these parts; None without one. `how` to read it is
+    folded."""
+    parts = list(parts)
+    if not parts:
+        return None
+    said = [paragraph(claim)] if claim else []
+    said += [details("How to read this", paragraph(how))] if how else []
+    return Section(title, join([*said, rendered(parts)]), list(charts_in(parts)))
+
+
+def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
+    """Yield the charts of parts and of the blocks within them."""
+    for part in parts:
+        if isinstance(part, Chart):
+            yield part
+        elif isinstance(part, Block):
+            yield from charts_in(part.parts)
+
+
+def rendered(parts: Iterable[Part]) -> Html:
+    """Return the markup of parts. Charts that follow each other stand side by side where there is room."""
+    made: list[Html] = []
+    for is_charts, own in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
+        if is_charts:
+            made.append(grid([part for part in own if isinstance(part, Chart)]))
+        else:
+            made += map(_rendered, own)
+    return join(made)
+
+
+def _rendered(part: Part) -> Html:
+    if isinstance(part, Block):
+        return macro("block", part.title, rendered(part.parts), part.of, part.is_folded)
+    if isinstance(part, Table):
+        whole = table(part.columns, part.rows, part.look, part.name)
+        is_folded = part.may_fold and len(part.rows) > OPEN_ROWS
+        return tag("details", tag("summary", "Table"), whole, class_="folded") if is_folded else whole
+    assert isinstance(part, Html)
+    return part
 
 
 def figure(chart: Chart) -> Html:
-    """The place of a chart, with its title, note and table view."""
-    place = tag(
-        "div",
-        class_="chart",
-        data_chart=chart.id,
-        role="img",
-        aria_label=f"{chart.title}; data in the table below",
-        style=f"--tall:{chart.height_px}px",
-    )
-    note = [paragraph(chart.note)] if chart.note else []
-    view = details("Table", table(chart.columns, chart.rows, "plain", _table_name(chart)))
-    quantity = [paragraph(chart.quantity, "quantity")] if chart.quantity else []
-    title = tag("figcaption", chart.title)
-    return tag("figure", title, *quantity, place, *note, view, id=f"chart-{chart.id}", **chart.of.attributes)
-
-
-def _table_name(chart: Chart) -> str:
-    """Its title, with the load, since one may be found at several."""
+    """Return the place of a chart, with its title, note and table."""
     load = chart.of.load
-    return f"{chart.title}, {load}" if load and load not in chart.title else chart.title
+    # One title may be found at several loads.
+    name = f"{chart.title}, {load}" if load and load not in chart.title else chart.title
+    return macro("figure", chart, table(chart.columns, chart.rows, "plain", name))
 
 
 def grid(charts: Sequence[Chart]) -> Html:
-    """Charts side by side where there is room."""
+    """Return charts side by side where there is room."""
     return tag("div", *(figure(chart) for chart in charts), class_="grid")
 
 
+# --- traces ----------------------------------------------------------------------------------------
+
+
 def label(value: str) -> str:
-    """Text for plotly, which reads labels as HTML."""
+    """Return text for plotly, which reads labels as HTML."""
     return escaped(value)
 
 
@@ -91,42 +164,8 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
 
 
-@dataclass(frozen=True)
-class Alone:
-    """What a trace has where the reader asks for one start or one turn: its y, and the n of each in words for
-    the hover (a single one: of all alike)."""
-
-    y: Sequence[float | None]
-    n: Sequence[str]
-
-
-def about(
-    trace: dict[str, Any],
-    of: Of = ALL,
-    *,
-    points: Sequence[Of] = (),
-    by_start: Mapping[int, Alone] | None = None,
-    by_turn: Mapping[int, Alone] | None = None,
-) -> dict[str, Any]:
-    """A trace for the page's filters. `of`: what all of it is about; `points`: what each of its points is.
-    `by_start`, `by_turn`: what is drawn of one start or one turn (from 1), which has no error bars;
-    a trace without them keeps its y, and the page says that it is of all starts or turns."""
-    meta: dict[str, Any] = {"of": of.to_builtins()}
-    if points:
-        meta["points"] = [point.to_builtins() for point in points]
-    for name, given in (("by_start", by_start), ("by_turn", by_turn)):
-        if given:
-            meta[name] = {str(key): list(alone.y) for key, alone in given.items()}
-            meta[f"n_{name}"] = {str(key): _shortest(alone.n) for key, alone in given.items()}
-    return {**trace, "meta": meta}
-
-
-def _shortest(ns: Sequence[str]) -> list[str]:
-    return list(ns[:1] if len(set(ns)) == 1 else ns)
-
-
 def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
-    """A line with markers in the deployment's look."""
+    """Return a line with markers in the deployment's look."""
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -140,21 +179,23 @@ def line(look: Look, x: Sequence[float], y: Sequence[float | None], **more: Any)
     }
 
 
-# Plotly takes null for 0 and draws its ends, as if the value were certain; what is no number it leaves out.
-NO_BAR = "none"
+def about(
+    trace: dict[str, Any],
+    of: Of = ALL,
+    *,
+    points: Sequence[Of] = (),
+    by_start: Mapping[int, tuple[Sequence[float | None], Sequence[str]]] | None = None,
+) -> dict[str, Any]:
+    """Return a trace that the page's filters understand.
 
-
-def spread(means: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None]) -> Any:
-    """Error bars from each low to each high end; none where they are None."""
-
-    def gap(a: float | None, b: float | None) -> float | str:
-        return abs(a - b) if a is not None and b is not None else NO_BAR
-
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [gap(high, mean) for high, mean in zip(highs, means, strict=True)],
-        "arrayminus": [gap(low, mean) for low, mean in zip(lows, means, strict=True)],
-        "thickness": 1,
-        "width": 4,
-    }
+    `of` is what all of it is about, `points` what each of its points is. `by_start` has what is drawn of one
+    start (from 1): its y, and the n of each in words. A trace without it keeps its y, and the page says that
+    it is of all starts.
+    """
+    meta: dict[str, Any] = {"of": of.to_builtins()}
+    if points:
+        meta["points"] = [point.to_builtins() for point in points]
+    if by_start:
+        meta["by_start"] = {str(start): list(y) for start, (y, _) in by_start.items()}
+        meta["n_by_start"] = {str(start): list(n) for start, (_, n) in by_start.items()}
+    return {**trace, "meta": meta}

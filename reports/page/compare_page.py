@@ -6,10 +6,10 @@ from pathlib import Path
 from reports.checks.examine import LEGEND, mark_text
 from reports.measures.written import NOTHING
 from reports.page import forest
+from reports.page.cells import mark_html
 from reports.page.charts import Chart, figure
 from reports.page.document import check_writable, document, write_page
 from reports.page.looks import Look
-from reports.page.marks import mark_html
 from reports.page.markup import Html, details, join, paragraph, table, tag
 from reports.stats.family import Kind, Verdict
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
@@ -113,7 +113,8 @@ def _chart(
         word = f"{verdict_text(metric, verdict, comparison.margin_share)} {marks}".rstrip()
         said = ratio_text(metric, verdict)
         whose = f" · {case.deployment}" if len({each.name for each, _, _ in found}) > 1 else ""
-        rows.append(_forest_row(verdict, f"{title_of(metric)}: {said}, {word}{whose}", said))
+        look = _LOOKS[verdict.kind]
+        rows.append(forest.row(look, f"{title_of(metric)}: {said}, {word}{whose}", verdict, said))
         shown.append([case.deployment, metric, said, word])
     return Chart(
         name,
@@ -126,13 +127,6 @@ def _chart(
         "▲ B better, ▼ B worse, ● same, ○ cannot tell, ✛ no verdict.",
         forest.height_px(rows),
     )
-
-
-def _forest_row(verdict: Verdict, name: str, said: str) -> forest.Row:
-    assert verdict.ratio is not None
-    assert verdict.low is not None
-    assert verdict.high is not None
-    return forest.Row(_LOOKS[verdict.kind], name, verdict.ratio, verdict.low, verdict.high, said)
 
 
 def _case(comparison: Comparison, case: ComparedCase) -> list[Html]:

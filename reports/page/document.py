@@ -12,18 +12,12 @@ from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
 from reports.page.assets import HAS_SCRIPT, Assets, of_report, plotly, plotly_source, policy
 from reports.page.bar import bar
-from reports.page.charts import Chart, Section
-from reports.page.markup import Html, join, packed_json, paragraph, tag, text
+from reports.page.charts import Chart
+from reports.page.markup import Html, join, macro, packed_json, paragraph, render, tag
 from reports.page.opening import opening
-from reports.page.sections import SECTIONS
+from reports.page.sections import SECTIONS, TITLES, sections_of
 from reports.words.described import question
 from reports.words.digest import digest_of, keep, sources_of
-
-# Said without JavaScript; the script hides it, or says what else is missing.
-_NO_CHARTS = Html(
-    '<p id="no-charts">Charts need JavaScript and a browser of 2023 or later. '
-    "Each chart's numbers are in the table below it.</p>"
-)
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
@@ -59,43 +53,35 @@ def write_page(path: Path, whole: str) -> None:
 
 
 def page(run: Run) -> str:
-    """The whole page as text."""
-    sections = {name: made for name, (_, make) in SECTIONS.items() if (made := make(run))}
-    charts = [chart for section in sections.values() for chart in section.charts]
+    """Return the whole page as text."""
+    sections = sections_of(run)
+    charts = [chart for parts in sections.values() for made in parts.values() for chart in made.charts]
+    names = {"answer": "Answer", **{name: SECTIONS[name][0] for name in sections}}
+    titles = {**names, **TITLES}
+    made = [macro("section", name, titles[name], parts) for name, parts in sections.items()]
     body = join(
         [
             tag("a", "Skip to the answer", class_="skip", href="#main"),
-            bar(run, {name: SECTIONS[name][0] for name in sections}, charts),
-            tag(
-                "main",
-                opening(run),
-                *(_section(name, made) for name, made in sections.items()),
-                id="main",
-                tabindex="-1",
-            ),
+            bar(run, names),
+            tag("main", tag("div", opening(run), id="answer"), *made, id="main", tabindex="-1"),
             tag("footer", paragraph(f"bench, run {run.record.run_id}, {run.record.created_at}")),
         ]
     )
     return document(question(run), body, charts)
 
 
-def _section(name: str, made: Section) -> Html:
-    return Html(f'<section id="{name}"><h2>{text(made.title).text}</h2>{made.body.text}</section>')
-
-
 def document(title: str, body: Html, charts: Sequence[Chart], own: Assets | None = None) -> str:
-    """A page of its own with these charts, whose places the body has. `own`: those of a report unless told
-    otherwise. No other script runs in it, wherever it came from."""
+    """Return a page with these charts, whose places the body has. `own` is its style and script, those of a
+    report if None. No other script runs in it, wherever it came from."""
     own = own or of_report()
-    data = {chart.id: chart.to_builtins() for chart in charts}
-    drawn = packed_json("charts", data).text + plotly().text if charts else ""
+    data = packed_json("charts", {chart.id: chart.to_builtins() for chart in charts})
     scripts = [HAS_SCRIPT, own.script, *([plotly_source()] if charts else [])]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"{tag('title', title).text}<style>{own.style}</style><script>{HAS_SCRIPT}</script></head>"
-        f"<body>{_NO_CHARTS.text if charts else ''}{body.text}"
-        f"{drawn}<script>{own.script}</script></body></html>\n"
+    return render(
+        "page.html",
+        title=title,
+        policy=Html(policy(scripts)),
+        own={"style": Html(own.style), "script": Html(own.script)},
+        has_script=Html(HAS_SCRIPT),
+        body=body,
+        charts=join([data, plotly()]) if charts else "",
     )

@@ -14,7 +14,6 @@ function choose(changes) {
   for (const key of keys) key.setAttribute("aria-pressed", String(key.dataset.isolate === state.deployment));
   root.classList.toggle("isolated", state.deployment !== "");
   document.getElementById("reset").disabled = !isChosen();
-  document.dispatchEvent(new Event("chosen"));
   apply();
   say();
   redraw();
@@ -23,7 +22,7 @@ function choose(changes) {
 
 // What an address asks for, as far as the page has it.
 function readFilters(given) {
-  const has = (select, value) => !select.hidden && [...select.options].some((option) => option.value === value);
+  const has = (select, value) => [...select.options].some((option) => option.value === value);
   const asked = selects.map((select) => [select.dataset.filter, given.get(select.dataset.filter) ?? "", select]);
   const changes = Object.fromEntries(asked.map(([key, value, select]) => [key, has(select, value) ? value : ""]));
   if (KEYS.some((key) => (changes[key] ?? "") !== state[key])) choose(changes);
@@ -36,7 +35,7 @@ function apply() {
   for (const table of all("table", main)) applyToTable(table);
   for (const place of all("[data-at]", main)) tellLoad(place);
   for (const figure of all("figure", main)) applyToFigure(figure);
-  for (const box of all("details, .grid", main).reverse()) if (!box.closest("figure")) filter(box, isEmptied([...box.children]));
+  for (const box of all("details, .grid, div[data-load], .part", main).reverse()) if (!box.closest("figure")) filter(box, isEmptied([...box.children]));
   for (const heading of all("h3", main)) applyToPart(heading);
   for (const section of all("section", main)) applyToSection(section);
 }
@@ -57,9 +56,8 @@ function applyToTable(table) {
   if (about.some((each) => heads.includes(each))) applyToColumns(heads, rows);
   const view = box.parentElement;
   if (view.matches("figure > details")) filter(view, isFiltered(box));
-  const missing = ["turn", "start"].filter((key) => state[key] && !about.some((row) => row.dataset[key] !== undefined)
-    && !box.closest(`[data-${key}]`));
-  if (about.length && !isFiltered(box) && !box.closest("figure")) caption(box, missing.map((key) => `${key}s`));
+  const isOfAllStarts = state.start && !about.some((row) => row.dataset.start !== undefined) && !box.closest("[data-start]");
+  if (isOfAllStarts && about.length && !isFiltered(box) && !box.closest("figure")) caption(box);
 }
 
 // Cells below a head that was hidden.
@@ -73,7 +71,7 @@ function applyToFigure(figure) {
   if (!chart) return;
   const left = view(chart, figure.dataset);
   filter(figure, isOut(figure.dataset) || left.isEmpty);
-  caption(place, left.ofAll);
+  if (left.isOfAllStarts) caption(place);
   if (chart.quantity) entitle(figure, place, chart, left.isPart);
 }
 
@@ -93,10 +91,8 @@ function tellLoad(place) {
     place.prepend(made("p", { className: "of-all" }, `at ${place.dataset.at}, whatever is filtered`));
 }
 
-// What a chart or a table is of all of, though one was chosen.
-function caption(element, ofAll) {
-  if (ofAll.length) element.before(made("p", { className: "of-all" }, `of all ${ofAll.join(" and ")}`));
-}
+// A chart or a table is of all starts, though one was chosen.
+const caption = (element) => element.before(made("p", { className: "of-all" }, "of all starts"));
 
 // A heading with what stands below it, up to the next, or to what is folded after it.
 function applyToPart(heading) {
@@ -110,15 +106,13 @@ function applyToPart(heading) {
 
 function applyToSection(section) {
   const content = [...section.children];
-  const isGone = isEmptied(content);
-  for (const key of content.filter((each) => each.matches("p.key"))) if (isGone) filter(key, true);
-  if (isGone) section.append(made("p", { className: "of-all" }, "Nothing in this section is of what is shown."));
+  if (isEmptied(content)) section.append(made("p", { className: "of-all" }, "Nothing in this section is of what is shown."));
 }
 
 function say() {
-  const { deployment, load, turn, start } = state;
-  const words = (key) => selects.find((select) => select.dataset.filter === key)?.selectedOptions[0].text;
-  const parts = [deployment, load && `at ${load}`, turn && words("turn"), start && words("start")].filter(Boolean);
+  const { deployment, load, start } = state;
+  const word = selects.find((select) => select.dataset.filter === "start")?.selectedOptions[0].text;
+  const parts = [deployment, load && `at ${load}`, start && word].filter(Boolean);
   const figures = all("figure");
   const left = figures.filter((figure) => !figure.closest(`[${MARK}]`)).length;
   const said = document.getElementById("shown");
@@ -127,13 +121,8 @@ function say() {
 
 function startFilters() {
   if (!selects.length) return;
-  const marked = (key) => document.querySelector(`#main [data-${key}]`)
-    || Object.values(charts).some((chart) => chart.traces.some((trace) => tells(trace, key)));
-  for (const select of selects) {
-    // A filter that nothing follows is none.
-    select.hidden = !marked(select.dataset.filter);
+  for (const select of selects)
     select.addEventListener("change", () => choose({ [select.dataset.filter]: select.value }));
-  }
   document.getElementById("reset").addEventListener("click", clear);
   for (const key of keys)
     key.addEventListener("click", () =>

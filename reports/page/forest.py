@@ -1,14 +1,15 @@
-"""Rows of a point and its range, one below the other, with each one's name above it: ratios with their
-intervals, or a distribution's quantiles. Knows no run."""
+"""A forest: points with their intervals one below the other, each with its name above it. Knows no run."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.page.axes import significant
 from reports.page.charts import about, axis, label
 from reports.page.looks import Look
 from reports.page.markup import ALL, Of
+from reports.stats.family import Verdict
 
 ROW_PX = 48
 _AROUND_PX = 64
@@ -23,8 +24,7 @@ _WIDE_TICKS = ((0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10), (0.1, 0.2, 0.5, 1
 
 @dataclass(frozen=True)
 class Row:
-    """`name` stands above it, `said` in its tooltip. `inner`: the ends of a thicker line within. `of`: what
-    it is about, for the page's filters."""
+    """A point with the ends of its interval. `name` stands above it, `said` in its tooltip."""
 
     look: Look
     name: str
@@ -32,48 +32,56 @@ class Row:
     low: float
     high: float
     said: str
-    inner: tuple[float, float] | None = None
     of: Of = ALL
 
 
+def row(look: Look, name: str, found: Verdict, said: str, of: Of = ALL, scale: float = 1.0) -> Row:
+    """Return the row of a verdict that has an interval; `scale` is that of a difference's shown unit."""
+    assert found.ratio is not None
+    assert found.low is not None
+    assert found.high is not None
+    values = (found.ratio, found.low, found.high)
+    # A log axis has no 0, which an end far below any sense is rounded to.
+    at, low, high = (significant(max(each, 1e-9) if found.is_log else each * scale) for each in values)
+    return Row(look, name, at, low, high, said, of)
+
+
 def height_px(rows: Sequence[Row]) -> int:
-    """Enough for the names above the rows."""
+    """Return enough for the names above the rows."""
     is_long = any(len(row.name) > _LONG_NAME for row in rows)
     return _AROUND_PX + (ROW_PX + (_LINE_PX if is_long else 0)) * len(rows)
 
 
 def _above(name: str) -> str:
-    """A name in plotly's markup; a long one in two lines, since a narrow screen would cut it."""
+    """Return a name in plotly's markup; a long one in two lines, since a narrow screen would cut it."""
     head, colon, rest = name.rpartition(": ")
     is_long = len(name) > _LONG_NAME and colon
     return f"{label(head)}:<br>{label(rest)}" if is_long else label(name)
 
 
 def traces(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The lines and markers of the rows, each in its deployment's look, from the top down."""
+    """Return the lines and markers of the rows, each in its deployment's look, from the top down."""
     return [trace for place, row in enumerate(rows) for trace in _drawn(row, place)]
 
 
 def _drawn(row: Row, place: int) -> list[dict[str, Any]]:
     is_full = row.look.fill == "full"
     shared = {"type": "scatter", "name": label(row.look.label)}
-    ends = [(row.low, row.high, 2), *([(*row.inner, 6)] if row.inner else [])]
-    lines = [
-        {**shared, "mode": "lines", "x": [low, high], "y": [place, place], "hoverinfo": "skip",
-         "line": {"color": row.look.colour, "width": width}}
-        for low, high, width in ends
-    ]  # fmt: skip
+    interval = {
+        **shared, "mode": "lines", "x": [row.low, row.high], "y": [place, place], "hoverinfo": "skip",
+        "line": {"color": row.look.colour, "width": 2},
+    }  # fmt: skip
     outline = {"color": "--card" if is_full else row.look.colour, "width": 1 if is_full else 2}
     point = {
         **shared, "mode": "markers", "x": [row.at], "y": [place],
         "marker": {"color": row.look.colour, "symbol": row.look.symbol, "size": 10, "line": outline},
         "hovertemplate": f"{label(row.name)}<br>{label(row.said)}<extra></extra>",
     }  # fmt: skip
-    return [about(trace, row.of) for trace in (*lines, point)]
+    return [about(trace, row.of) for trace in (interval, point)]
 
 
 def ratio_layout(rows: Sequence[Row], title: str, margin_share: float | None) -> dict[str, Any]:
-    """A log axis of ratios: 1 as a line, the margin as a band about it."""
+    """Return a log axis of ratios: 1 as a line, the margin as a band about it."""
     low, high = frame(rows, 1 + (margin_share or 0.05))
     ticks = ratio_ticks(low, high)
     x_axis = axis(
@@ -88,14 +96,14 @@ def ratio_layout(rows: Sequence[Row], title: str, margin_share: float | None) ->
 
 
 def difference_layout(rows: Sequence[Row], title: str) -> dict[str, Any]:
-    """A linear axis of differences: 0 as a line."""
+    """Return a linear axis of differences: 0 as a line."""
     low, high = min(0.0, *(row.low for row in rows), 0.0), max(0.0, *(row.high for row in rows), 0.0)
     room = 0.06 * (high - low or 1.0)
     return _layout(rows, axis(title, range=[low - room, high + room], zeroline=False), 0.0, None)
 
 
 def frame(rows: Sequence[Row], least: float) -> tuple[float, float]:
-    """From where to where a ratio axis goes: all points, their intervals within reason, and some room."""
+    """Return the ends of a ratio axis: all points, their intervals within reason, and some room."""
     first, last = min(1.0, *(r.at for r in rows), 1.0), max(1.0, *(r.at for r in rows), 1.0)
     low = min(1 / least, first, max(first / _REACH, min(r.low for r in rows)))
     high = max(least, last, min(last * _REACH, max(r.high for r in rows)))
@@ -104,7 +112,7 @@ def frame(rows: Sequence[Row], least: float) -> tuple[float, float]:
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
-    """Round ratios within a range, 1 among them, few enough for a narrow screen."""
+    """Return round ratios within a range, 1 among them, few enough for a narrow screen."""
     for step in _STEPS:
         values = [round(step * k, 4) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
         if len(values) <= _TICKS_AT_MOST and low > 0.4:

@@ -1,4 +1,4 @@
-// Links to the page's parts: one at each heading and figure, the menus, and where the reader is.
+// Links to the page's parts: one at each heading and figure, and where the reader is.
 function anchor(id, name) {
   const link = made("a", { className: "anchor", href: `#${id}` }, "#");
   link.setAttribute("aria-label", `Link to ${name}`);
@@ -6,10 +6,8 @@ function anchor(id, name) {
 }
 
 function addAnchors() {
-  for (const section of all("main section[id]")) {
-    const heading = section.querySelector("h2");
-    heading?.append(anchor(section.id, heading.textContent));
-  }
+  for (const heading of all("main section[id] > h2, main .part > h3.part"))
+    heading.append(anchor(heading.parentElement.id, heading.textContent));
   for (const figure of all("figure[id]")) {
     const title = figure.querySelector("figcaption");
     title?.append(anchor(figure.id, title.textContent));
@@ -64,25 +62,15 @@ function followLink(href) {
   else location.hash = hash;
 }
 
-const menus = all("nav details");
-const closeMenus = (but) => menus.filter((menu) => menu !== but).forEach((menu) => { menu.open = false; });
-
 function startLinks() {
   addAnchors();
   window.addEventListener("hashchange", arrive);
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a");
-    closeMenus(link ? null : event.target.closest("nav details"));
     const href = link?.getAttribute("href") ?? "";
     if (!href.startsWith("#") || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     followLink(href);
-  });
-  document.addEventListener("keydown", ({ key }) => {
-    const open = key === "Escape" && menus.find((menu) => menu.open);
-    if (!open) return;
-    open.open = false;
-    open.querySelector("summary").focus();
   });
   const mark = () => requestAnimationFrame(markCurrent);
   window.addEventListener("scroll", mark, { passive: true });
@@ -103,5 +91,4 @@ function markCurrent() {
     if (at === here) link.setAttribute("aria-current", "location");
     else link.removeAttribute("aria-current");
   });
-  for (const menu of menus) menu.classList.toggle("current", here >= 0 && menu.contains(links[here].link));
 }

@@ -7,7 +7,7 @@ Colours are names of the style sheet's variables, so that a chart follows the pa
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reports.data.run import Run, deployments
@@ -195,25 +195,11 @@ def _said(found: Mark) -> Html:
     return tag("span", found.words, title=found.why, class_=f"said {found.kind}")
 
 
-def _entry(look: Look, is_only: bool) -> Html:
-    if is_only:
-        return tag("span", named(look))
-    said = {"aria_pressed": "false", "title": "Show this deployment only; again: all"}
-    return tag("button", named(look), type="button", data_isolate=look.label, **said)
-
-
 def key(run: Run) -> Html:
-    """The legend of a section's charts. Of several deployments each is a button that isolates it."""
+    """Return the page's legend: a button per deployment that isolates it; nothing for a single one."""
     found = looks(run).values()
-    names = [_entry(look, is_only=len(found) == 1) for look in found]
-    said = []
-    if len({look.colour for look in found}) > 1:
-        said.append(
-            "One engine, so a colour is a quantization (hues after the Okabe-Ito palette)."
-            if has_one_engine(run)
-            else "A hue is an engine; shade and marker are the quantization; a dash is one deployment."
-        )
-    if work_of(run).unlike:
-        said.append("Only deployments with the same letter had the same prompts, and compare.")
-    caption = [tag("span", " ".join(said), class_="caption")] if said else []
-    return tag("p", *names, *caption, class_="key")
+    if len(found) < 2:
+        return Html("")
+    said = {"aria_pressed": "false", "title": "Show this deployment only; again: all", "type": "button"}
+    names = [tag("button", named(replace(look, marks=())), data_isolate=look.label, **said) for look in found]
+    return tag("p", *names, class_="key legend")

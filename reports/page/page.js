@@ -1,9 +1,9 @@
 // Begins what stands above. The text is there already; charts come last.
 
 // One part that fails takes no other with it.
-function attempt(begin, ...given) {
+function attempt(begin) {
   try {
-    begin(...given);
+    begin();
   } catch (error) {
     console.error(`${begin.name}:`, error);
   }
@@ -17,11 +17,7 @@ function failed(reason) {
 
 async function unpackCharts() {
   if (!window.DecompressionStream) throw new Error("this browser cannot unpack them");
-  Object.assign(charts, await unpackedData("charts"));
-  if (!document.getElementById("timeline-data")) return;
-  attempt(startTimeline, await unpackedData("timeline-data"));
-  // It moves what stands below it.
-  if (location.hash) goToTarget();
+  Object.assign(charts, JSON.parse(await unpacked("charts")));
 }
 
 async function startCharts() {
@@ -33,10 +29,9 @@ async function startCharts() {
 }
 
 async function start() {
-  [startLinks, startNotes, startTables, startPrinting].forEach((begin) => attempt(begin));
+  [startLinks, startTables, startPrinting].forEach(attempt);
   // Filters know from the charts what there is to choose; without charts they are of the tables alone.
-  const whole = places.length ? unpackCharts() : Promise.resolve();
-  await whole.catch((error) => failed(error.message));
+  if (places.length) await unpackCharts().catch((error) => failed(error.message));
   attempt(startFilters);
   if (places.length && !root.classList.contains("no-charts")) await startCharts().catch((error) => failed(error.message));
 }

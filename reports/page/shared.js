@@ -2,15 +2,23 @@
 const root = document.documentElement;
 // What is drawn in each place, by its id; empty until it is unpacked.
 const charts = {};
-const KEYS = ["deployment", "load", "turn", "start"];
+const KEYS = ["deployment", "load", "start"];
 // What the reader chose of each; "" for all.
 const state = Object.fromEntries(KEYS.map((key) => [key, ""]));
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const places = all(".chart");
-const isVisible = (element) => element.getClientRects().length > 0;
+// What is folded has boxes in some browsers.
+const isVisible = (element) => element.getClientRects().length > 0 && (element.checkVisibility?.() ?? true);
 
 function made(name, given = {}, ...content) {
   const element = Object.assign(document.createElement(name), given);
   element.append(...content);
   return element;
+}
+
+// Text that the page carries packed (markup.packed). Nothing is fetched.
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
 }

@@ -1,66 +1,72 @@
-"""The page's sections in their order: a line and a file each."""
+"""The page's sections in their order, each with the parts that it is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from reports.data.run import Run
 from reports.page.charts import Section
+from reports.page.markup import paragraph
 from reports.page.sections import (
     anatomy,
     bounds,
     client,
-    decision,
     distrust,
     energy,
     environment,
     errors,
     fairness,
-    frontier,
     guard,
     latency,
     memory,
     method,
-    paired,
-    pareto,
     rerun,
-    search,
     serving,
+    side_by_side,
     skipped,
-    startup,
     steadiness,
-    summary,
     throughput,
-    timeline,
-    turns,
-    verdicts,
 )
 
-# id of the section: its name in the navigation, and what makes it
-SECTIONS: dict[str, tuple[str, Callable[[Run], Section | None]]] = {
-    "decision": ("Decision", decision.section),
-    "verdicts": ("Verdicts", verdicts.section),
-    "summary": ("Values", summary.section),
-    "frontier": ("Frontier", frontier.section),
-    "latency": ("Latency", latency.section),
-    "paired": ("Same requests", paired.section),
-    "timeline": ("Timeline", timeline.section),
-    "throughput": ("Throughput", throughput.section),
-    "search": ("Service levels", search.section),
-    "bounds": ("Why", bounds.section),
-    "memory": ("Memory", memory.section),
-    "anatomy": ("Anatomy", anatomy.section),
-    "turns": ("Turns and cache", turns.section),
-    "pareto": ("Trade-offs", pareto.section),
-    "energy": ("Energy", energy.section),
-    "startup": ("Start-up", startup.section),
-    "serving": ("Servers", serving.section),
-    "fairness": ("Fairness", fairness.section),
-    "distrust": ("Checks", distrust.section),
-    "steadiness": ("Steadiness", steadiness.section),
-    "client": ("Client", client.section),
-    "guard": ("Guard", guard.section),
-    "errors": ("Errors", errors.section),
-    "skipped": ("Skipped", skipped.section),
-    "environment": ("Environment", environment.section),
-    "method": ("Method", method.section),
-    "rerun": ("Rerun", rerun.section),
+Maker = Callable[[Run], Section | None]
+
+
+def _quality(run: Run) -> Section:
+    return Section("Quality", paragraph("Not measured: a smaller quantization may answer worse."))
+
+
+# A section's id: its name in the bar, and what makes its parts, each with an id of its own. Before them all
+# stands the answer (reports/page/opening.py).
+SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
+    "side": ("Side by side", {"values": side_by_side.section}),
+    "frontier": ("Throughput", {"throughput": throughput.section}),
+    "latency": ("Latency", {"latencies": latency.section}),
+    "memory": ("Memory", {"memory-over-time": memory.section, "anatomy": anatomy.section}),
+    "quality": ("Quality", {"kept": _quality}),
+    "cost": ("Cost", {"energy": energy.section}),
+    "why": ("Why", {"bounds": bounds.section, "serving": serving.section}),
+    "trust": (
+        "Trust",
+        {
+            "distrust": distrust.section,
+            "fairness": fairness.section,
+            "client": client.section,
+            "steadiness": steadiness.section,
+            "guard": guard.section,
+            "errors": errors.section,
+            "skipped": skipped.section,
+            "environment": environment.section,
+            "method": method.section,
+            "rerun": rerun.section,
+        },
+    ),
 }
+# Where the heading says more than the bar has room for.
+TITLES = {"frontier": "Throughput against latency", "cost": "Cost and energy"}
+
+
+def sections_of(run: Run) -> dict[str, dict[str, Section]]:
+    """Return the parts of each section that this run has, by the ids of both."""
+    found = {
+        name: {part: made for part, make in makers.items() if (made := make(run))}
+        for name, (_, makers) in SECTIONS.items()
+    }
+    return {name: parts for name, parts in found.items() if parts}

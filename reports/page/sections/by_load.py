@@ -1,102 +1,93 @@
-"""One metric against the load, a line per deployment: the chart that several sections draw."""
+"""A value against the load or the turn of the conversation: a line per deployment, with its table."""
 
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.data.cells import Group, level_axis, level_text
 from reports.data.run import Run
-from reports.measures.metrics import SEVERAL_TOKENS, counted, is_percentile, metric_of
-from reports.measures.over_starts import Aggregate, aggregate, span, unit_of, withheld
-from reports.measures.written import NOTHING, several, shown
-from reports.page.charts import Chart, about, axis, line, spread
-from reports.page.charts import label as text_of
-from reports.page.drawn.thinned import significant
-from reports.page.log_axis import log_ticks
-from reports.page.looks import Look, looks
-from reports.page.marks import marked_cell
+from reports.measures.metrics import SEVERAL_TOKENS, Value, counted, is_percentile, metric_of
+from reports.measures.over_starts import (
+    Aggregate,
+    aggregate,
+    aggregate_of,
+    by_start,
+    has_interval,
+    span,
+    unit_of,
+    withheld,
+)
+from reports.measures.turns import turn_values
+from reports.measures.written import NOTHING, plural, several, shown, span_text
+from reports.page import kinds
+from reports.page.cells import aggregate_cell, mean_cell
+from reports.page.charts import Chart
+from reports.page.kinds import Limit, Point
+from reports.page.looks import looks
 from reports.page.markup import Of, Row
-from reports.page.sections.points import by_turn, marked_points, point_text, points_by_start
+from reports.verdicts.load_cases import LoadPoint
 from reports.words.said import capital
 from reports.words.titles import title_by_load
+from reports.words.verdict_words import title_of
 
-# Latencies of two deployments at one load, from which factor on they stand on a log scale.
-_LOG_FROM = 5.0
+# Conversations of hundreds of turns are drawn at so many of them.
+TURNS_AT_MOST = 20
 # What a token takes falls with the load as much as it differs between deployments.
 _OF_A_TOKEN = {
     "energy_j_per_output_token": " per output token",
     "cost_per_million_output_tokens": " per million output tokens",
 }
-# An SLO's limit further above all values would press them together.
-_REACH = 1.5
 
 
-def by_load_charts(run: Run, name: str) -> list[Chart]:
-    """A chart per scenario and family of loads (users, rates of one arrival process, a trace) of a value by
-    its name (`ttft_s.p50`); none where no start has the value."""
-    axes = list(dict.fromkeys((group.scenario, group.family) for group in run.groups))
-    charts = []
-    for number, (scenario, family) in enumerate(axes):
-        groups = [group for group in run.groups if (group.scenario, group.family) == (scenario, family)]
+def by_load_charts(run: Run, name: str, more: Mapping[str, Any] | None = None) -> Iterator[Chart]:
+    """Yield a chart of a value by its name (`ttft_s.p50`) per scenario and family of loads (users, rates of
+    one arrival process, a trace); none if no start has the value. `more` is put into its layout."""
+    for number, (suffix, groups) in enumerate(families(run)):
         found = [(group, aggregate(run, group, name)) for group in groups]
-        if any(aggregate.mean is not None for _, aggregate in found):
-            charts.append(_chart(run, name, found, axes_suffix(axes, scenario, family), number))
-    return charts
+        if any(value.mean is not None for _, value in found):
+            yield _chart(run, name, found, suffix, number, more or {})
 
 
-def axes_suffix(axes: Sequence[tuple[str, str]], scenario: str, family: str) -> str:
-    """What tells a chart's title from the others' of the same value."""
-    scenarios, families = ({pair[at] for pair in axes} for at in (0, 1))
-    said = ([scenario] if len(scenarios) > 1 else []) + ([family] if len(families) > 1 else [])
-    return f": {', '.join(said)}" if said else ""
+def families(run: Run) -> Iterator[tuple[str, list[Group]]]:
+    """Yield the groups that belong on one axis of loads, with what tells their chart's title from others'."""
+    axes = list(dict.fromkeys((group.scenario, group.family) for group in run.groups))
+    has_several = [len({axis[at] for axis in axes}) > 1 for at in (0, 1)]
+    for axis in axes:
+        said = [name for name, is_said in zip(axis, has_several, strict=True) if is_said]
+        groups = [group for group in run.groups if (group.scenario, group.family) == axis]
+        yield f": {', '.join(said)}" if said else "", groups
 
 
-def _chart(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], suffix: str, number: int) -> Chart:
-    metric = metric_of(name)
-    level = name.partition(".")[2]
+def _chart(
+    run: Run,
+    name: str,
+    found: Sequence[tuple[Group, Aggregate]],
+    suffix: str,
+    number: int,
+    more: Mapping[str, Any],
+) -> Chart:
+    metric, level = metric_of(name), name.partition(".")[2]
     quantity = capital(f"{metric.title}{f', {level}' if level else ''}{suffix}")
     finding = title_by_load(run, name, [group for group, _ in found])
-    family = found[0][0].family
-    levels = sorted({group.level for group, _ in found})
-    is_log = max(levels) > 8 * min(levels) > 0
-    labels = list(dict.fromkeys(group.deployment for group, _ in found))
-    traces = []
-    for label in labels:
-        pairs = [pair for pair in found if pair[0].deployment == label]
-        shift = labels.index(label) - (len(labels) - 1) / 2
-        if trace := _trace(run, looks(run)[label], name, pairs, aside(levels, len(labels), shift, is_log)):
-            traces.append(trace)
-    y, room = _value_axis(run, name, found)
-    layout = {"xaxis": _level_axis(family, levels, is_log), "yaxis": y, **_limit(run, name, found, y)}
-    said = (
-        "Some bars reach beyond the frame; the table has their ends." if room else "",
-        _several_tokens(run, name, found),
-        marked_points(run, [group for group, value in found if value.mean is not None], [name]),
-        _missing(run, name, found),
+    family, levels = found[0][0].family, sorted({group.level for group, _ in found})
+    ticks = [level_text(family, level) for level in levels]
+    points = [point(run, group, name, value) for group, value in found if value.mean is not None]
+    traces, layout = kinds.lines(
+        [
+            (look, own)
+            for label, look in looks(run).items()
+            if (own := [each for each in points if each.of.deployment == label])
+        ],
+        kinds.place_axis(level_axis(family), levels, ticks),
+        unit_of(run, name) + _OF_A_TOKEN.get(name, ""),
+        may_be_log=(is_percentile(name) and not metric.is_additive) or name in _OF_A_TOKEN,
+        limit=_limit(run, name),
     )
-    word = "starts" if all(value.is_of_starts for _, value in found) else "blocks"
-    return Chart(
-        f"{name}-{number}".replace(".", "-"),
-        finding or quantity,
-        traces,
-        layout,
-        ["deployment", "load", unit_of(run, name), "n", word],
-        _rows(run, name, found),
-        " ".join(part for part in said if part),
-        quantity=quantity if finding else "",
-        names_ends=True,
-    )
-
-
-def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list[Row]:
-    """What the chart draws, as a table."""
-    return [
+    rows = [
         Row(
             [
                 group.deployment,
                 group.load,
-                marked_cell(run, group, name),
+                mean_cell(run, group, name),
                 counted(value.n, value.requests) if value.k else NOTHING,
                 str(value.k),
             ],
@@ -104,80 +95,61 @@ def _rows(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> list
         )
         for group, value in found
     ]
+    word = "starts" if all(value.is_of_starts for _, value in found) else "blocks"
+    return Chart(
+        f"{name}-{number}".replace(".", "-"),
+        finding or quantity,
+        traces,
+        {**layout, **more},
+        ["deployment", "load", unit_of(run, name), "n", word],
+        rows,
+        " ".join(filter(None, [_several_tokens(run, name, found), _missing(run, name, found)])),
+        quantity=quantity if finding else "",
+        names_ends=True,
+    )
 
 
-def _value_axis(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> tuple[dict[str, Any], bool]:
-    """From 0 on; on a log scale where latencies of deployments at one load, or what a token takes at all
-    loads, lie so far apart that the lower ones would be one line. Whether bars are cut."""
+def point(run: Run, group: Group, name: str, value: Aggregate) -> Point:
+    """Return a group's mean at its load as it is drawn."""
+    starts = {repeat + 1: each for repeat, each in by_start(run, group, name).items()}
+    return _point(name, Of(group.deployment, group.load), group.load, group.level, value, starts)
+
+
+def _point(name: str, of: Of, at: str, x: float, value: Aggregate, starts: Mapping[int, Value]) -> Point:
+    scale, ends = metric_of(name).shown_scale, span(value)
+    what = "95 % interval" if has_interval(value) else "range"
+    said = [f"{what} {span_text(name, value)}"] if ends else []
+    said += [plural(value.k, "start" if value.is_of_starts else "block")]
+    said += [f"n = {counted(value.n, value.requests)}"]
+    return Point(
+        of,
+        at,
+        x,
+        (value.mean or 0.0) * scale,
+        (ends[0] * scale, ends[1] * scale) if ends else None,
+        ", ".join(said),
+        {
+            start: (None if each.value is None else each.value * scale, counted(each.n, each.requests))
+            for start, each in starts.items()
+        },
+    )
+
+
+def _limit(run: Run, name: str) -> Limit | None:
     metric = metric_of(name)
-    unit = f"{text_of(unit_of(run, name))}{_OF_A_TOKEN.get(name, '')}"
-    room = _cut([aggregate for _, aggregate in found], metric.shown_scale)
-    low, high = _ends([value.mean * metric.shown_scale for _, value in found if value.mean])
-    is_latency = is_percentile(name) and not metric.is_additive
-    if low > 0 and (
-        (is_latency and _widest(found) > _LOG_FROM) or (name in _OF_A_TOKEN and high > _LOG_FROM * low)
-    ):
-        ticks = log_ticks(low / 2, 2 * high)
-        ends = {"range": [math.log10(low / 2), math.log10(2 * high)]} if room else {}
-        return axis(f"{unit} (log scale)", type="log", **ticks, **ends), bool(room)
-    return axis(unit, rangemode="tozero", **({"range": room} if room else {})), bool(room)
-
-
-def _limit(
-    run: Run, name: str, found: Sequence[tuple[Group, Aggregate]], y: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The SLO's limit on this value as a line, where it is not far above all values."""
-    limits = [each.limit_s for each in run.record.slo if each.name == name and each.limit_s]
-    _, high = _ends([value.mean for _, value in found if value.mean])
-    if not limits or limits[0] > _REACH * high:
-        return {}
-    at = limits[0] * metric_of(name).shown_scale
-    line_at = {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "layer": "below",
-        "line": {"color": "--mut", "width": 1, "dash": "dash"},
-    }  # fmt: skip
-    said = {
-        "xref": "paper", "x": 0, "xanchor": "left", "y": math.log10(at) if y.get("type") == "log" else at,
-        "yanchor": "bottom", "showarrow": False, "font": {"color": "--mut", "size": 11},
-        "text": f"SLO: {at:g} {metric_of(name).shown_unit}",
-    }  # fmt: skip
-    return {"shapes": [line_at], "annotations": [said]}
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    return (min(values), max(values)) if values else (0.0, 0.0)
-
-
-def _widest(found: Sequence[tuple[Group, Aggregate]]) -> float:
-    """The greatest value over the least at one load, the most of all loads."""
-    by_level: dict[float, list[float]] = {}
-    for group, value in found:
-        if value.mean and value.mean > 0:
-            by_level.setdefault(group.level, []).append(value.mean)
-    return max((max(values) / min(values) for values in by_level.values()), default=1.0)
-
-
-def _cut(found: Sequence[Aggregate], scale: float) -> list[float] | None:
-    """The frame from 0 to twice the greatest start's value, where an interval reaches beyond it, so that the
-    points stay apart; None where none does. What can be negative is never cut."""
-    lows, highs = ([getattr(each, end) for each in found if each.mean is not None] for end in ("low", "high"))
-    ends = [ends for each in found if (ends := span(each))]
-    if not ends or min(lows) < 0:
-        return None
-    top = 2 * max(highs)
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    if not top or (low >= 0 and high <= top):
-        return None
-    return [0.0, scale * min(1.05 * max(high, *highs), top)]
+    limits = [
+        each.limit_s * metric.shown_scale for each in run.record.slo if each.name == name and each.limit_s
+    ]
+    return Limit(limits[0], f"SLO: {limits[0]:g} {metric.shown_unit}") if limits else None
 
 
 def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
-    """For gaps between chunks: of how many tokens a chunk is, where it is clearly more than one."""
+    """Say of how many tokens a chunk is, where gaps are drawn and it is clearly more than one."""
     if not name.startswith("itl_s"):
         return ""
-    each = [(group, aggregate(run, group, "tokens_per_chunk").mean) for group, _ in found]
     most: dict[str, float] = {}
-    for group, tokens in each:
+    for group, _ in found:
+        tokens = aggregate(run, group, "tokens_per_chunk").mean
         if tokens is not None and tokens > SEVERAL_TOKENS:
             most[group.deployment] = max(tokens, most.get(group.deployment, 0.0))
     said = [f"{deployment}: {shown('tokens_per_chunk', tokens)}" for deployment, tokens in most.items()]
@@ -185,89 +157,74 @@ def _several_tokens(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]
 
 
 def _missing(run: Run, name: str, found: Sequence[tuple[Group, Aggregate]]) -> str:
-    """Which points are not drawn, whose are no comparison, and which cells behind the drawn ones failed."""
-    absent = [
-        f"{group.deployment} at {group.load}{_why_partial(value)}"
-        for group, value in found
-        if value.mean is None and not withheld(run, group.key, name)
-    ]
-    kept_back: dict[str, list[str]] = {}
-    for group, _ in found:
+    """Say which points are not drawn, and why."""
+    absent: list[str] = []
+    kept_back: list[str] = []
+    for group, value in found:
         if why := withheld(run, group.key, name):
-            kept_back.setdefault(group.deployment, []).append(why)
-    failed = [
-        f"{cell.label} at {cell.load_label}, start {cell.planned.repeat + 1}: {cell.status}"
-        for group, _ in found
-        for cell in group.cells
-        if cell.status != "completed"
-    ]
+            kept_back.append(f"{group.deployment} ({why})")
+        elif value.mean is None:
+            is_partial = any(each is not None for each in value.values)
+            why = f" ({value.why})" if is_partial and value.why else ""
+            absent.append(f"{group.deployment} at {group.load}{why}")
     said = [f"No value: {several(absent, '; ')}."] if absent else []
-    if kept_back:
-        whys = [f"{deployment} ({several(found)})" for deployment, found in kept_back.items()]
-        said.append(f"Not compared: {several(whys, '; ')}.")
-    return " ".join([*said, f"Left out: {several(failed, '; ')}."] if failed else said)
+    return " ".join([*said, f"Not compared: {several(kept_back, '; ')}."] if kept_back else said)
 
 
-def _why_partial(value: Aggregate) -> str:
-    """The reason where some starts have a value and others do not; the tooltip has the other reasons."""
-    is_partial = any(each is not None for each in value.values)
-    return f" ({value.why})" if is_partial and value.why else ""
+# --- by turn ---------------------------------------------------------------------------------------
 
 
-def _level_axis(family: str, levels: Sequence[float], is_log: bool) -> dict[str, Any]:
-    title, ticks = level_axis(family), [level_text(family, level) for level in levels]
-    if is_log:
-        return axis(f"{title} (log scale)", type="log", tickvals=levels, ticktext=ticks)
-    return axis(title, tickvals=levels, ticktext=ticks, range=_room(levels))
-
-
-def aside(levels: Sequence[float], deployments: int, shift: float, is_log: bool) -> dict[float, float]:
-    """Where each level of the load is drawn for a deployment that stands `shift` steps beside the middle one:
-    side by side, so that error bars do not cover each other."""
-    places = [math.log10(level) if is_log else level for level in levels]
-    if len(places) > 1:
-        nearest = min(b - a for a, b in itertools.pairwise(places))
-        whole = places[-1] - places[0]
-        step = min(0.018 * whole, 0.14 * whole / deployments, 0.4 * nearest / deployments)
-    else:
-        step = _alone(levels) * min(0.06, 0.6 / deployments)
-    moved = [place + shift * step for place in places]
-    return {
-        level: significant(10**place if is_log else place, 6)
-        for level, place in zip(levels, moved, strict=True)
-    }
-
-
-def _alone(levels: Sequence[float]) -> float:
-    """The length that stands for one unit where there is a single level."""
-    return min(1.0, levels[0]) if len(levels) == 1 else 1.0
-
-
-def _room(levels: Sequence[float]) -> list[float]:
-    margin = max(0.08 * (levels[-1] - levels[0]), 0.4 * _alone(levels) if len(levels) == 1 else 0.0)
-    return [levels[0] - margin, levels[-1] + margin]
-
-
-def _trace(
-    run: Run, look: Look, name: str, pairs: Sequence[tuple[Group, Aggregate]], places: Mapping[float, float]
-) -> dict[str, Any] | None:
-    known = [(group, value) for group, value in pairs if value.mean is not None]
-    if not known:
+def turn_chart(run: Run, at: LoadPoint, name: str, index: int) -> Chart | None:
+    """Return a value by its name (`ttft_s.p50`, `cached_share`) against the turn at one load; None if fewer
+    than two turns have it."""
+    known: list[tuple[Group, dict[int, tuple[dict[int, Value], Aggregate]]]] = []
+    for group in at.groups:
+        if not withheld(run, group.key, name):
+            found = turn_values(run, group, name).items()
+            each = {turn: (own, aggregate_of(run, group, name, list(own.values()))) for turn, own in found}
+            known.append((group, {turn: pair for turn, pair in each.items() if pair[1].mean is not None}))
+    turns = sorted({turn for _, each in known for turn in each})
+    if len(turns) < 2:
         return None
-    metric, groups = metric_of(name), [group for group, _ in known]
-    means = [(value.mean or 0.0) * metric.shown_scale for _, value in known]
-    ends = [span(value) for _, value in known]
-    lows, highs = ([pair[at] * metric.shown_scale if pair else None for pair in ends] for at in (0, 1))
-    trace = line(
-        look,
-        [places[group.level] for group in groups],
-        means,
-        error_y=spread(means, lows, highs),
-        customdata=[text_of(group.load) for group in groups],
-        text=[point_text(run, group, name, value) for group, value in known],
-        hovertemplate=f"%{{fullData.name}}<br>%{{customdata}}: %{{y:,.4~g}} {text_of(unit_of(run, name))}"
-        "<br>%{text}<extra></extra>",
+    drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
+    series = []
+    for group, each in known:
+        points = [_turn_point(name, group, turn, *pair) for turn, pair in each.items() if turn in drawn]
+        series += [(looks(run)[group.deployment], points)] if points else []
+    places = [turn + 1.0 for turn in drawn]
+    axis = kinds.place_axis("turn of the conversation", places, [f"{place:g}" for place in places])
+    rows = [
+        Row(
+            [
+                group.deployment,
+                str(turn + 1),
+                aggregate_cell(name, mean),
+                counted(mean.n, mean.requests),
+                str(mean.k),
+            ],
+            Of(group.deployment, group.load),
+        )
+        for group, each in known
+        for turn, (_, mean) in each.items()
+    ]
+    unit = metric_of(name).shown_unit
+    absent = [group.deployment for group, each in known if not each]
+    left_out = len(turns) - len(drawn)
+    said = [f"{left_out:,} of {len(turns):,} turns are not drawn."] if left_out else []
+    said += [f"No value: {several(absent, '; ')}."] if absent else []
+    return Chart(
+        f"turns-{name.partition('.')[0]}-{index}",
+        f"{capital(title_of(name))} by turn at {at.load}",
+        *kinds.lines(series, axis, "% of the prompt" if unit == "%" else unit),
+        ["deployment", "turn", unit, "n", "starts"],
+        rows,
+        " ".join(said),
+        of=Of(load=at.load),
+        names_ends=True,
     )
-    points = [Of(load=group.load) for group in groups]
-    starts, turns = points_by_start(run, name, groups), by_turn(run, name, groups)
-    return about(trace, Of(look.label), points=points, by_start=starts, by_turn=turns)
+
+
+def _turn_point(name: str, group: Group, turn: int, values: Mapping[int, Value], mean: Aggregate) -> Point:
+    starts = {repeat + 1: value for repeat, value in values.items()}
+    of = Of(group.deployment, group.load)
+    return _point(name, of, f"turn {turn + 1}", turn + 1.0, mean, starts)

@@ -10,9 +10,10 @@ from reports.measures.metrics import Value
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
 from reports.measures.written import NOTHING, number, shown
+from reports.page.cells import aggregate_cell
 from reports.page.charts import Section
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, aggregate_cell, join, long_table, note, table, tag
+from reports.page.markup import Html, Of, Row, join, long_table, note, table, tag
 from reports.page.sections.own_error import own_error
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "tokens_per_chunk")

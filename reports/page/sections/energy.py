@@ -11,10 +11,9 @@ from reports.data.run import Run
 from reports.measures.energy import api_cost_per_million, devices_of, power_in, price_of
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
-from reports.page.cell_marks import LEGEND, cell_marks, starts_that_count
+from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
 from reports.page.charts import Section, grid
-from reports.page.looks import key, looks, named
-from reports.page.marks import marked_cell
+from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, long_table, paragraph, tag
 from reports.page.sections.by_load import by_load_charts
 
@@ -30,7 +29,7 @@ def section(run: Run) -> Section | None:
     if not run.groups:
         return None
     charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
-    drawn = [paragraph(f"Lower is better. Points are means over starts. {BARS}"), key(run), grid(charts)]
+    drawn = [paragraph(f"Lower is better. Points are means over starts. {BARS}"), grid(charts)]
     body = [*(drawn if charts else []), *_energy(run), *_cost(run)]
     return Section("Energy and cost", join(body), charts)
 
@@ -53,7 +52,7 @@ def _energy(run: Run) -> list[Html]:
                     group.load,
                     number(sum(power.mean_w for power in powers) / len(powers), 0),
                     number(sum(idle) / len(idle), 0) if idle else NOTHING,
-                    marked_cell(run, group, _ENERGY),
+                    mean_cell(run, group, _ENERGY),
                     f"{sum(power.n for power in powers):,}",
                     starts_that_count(group),
                 ],
@@ -137,7 +136,7 @@ def _cost_table(run: Run, price: Price) -> Html:
             [
                 join([named(found[group.deployment]), cell_marks(run, group)]),
                 group.load,
-                marked_cell(run, group, _COST),
+                mean_cell(run, group, _COST),
                 *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
                 f"{aggregate(run, group, _COST).n:,}",
                 starts_that_count(group),

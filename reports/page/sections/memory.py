@@ -13,8 +13,8 @@ from reports.data.starts import Memory, memory_over_time, start_title
 from reports.measures.anatomy import shared_reasons
 from reports.measures.metrics import BY_NAME
 from reports.measures.written import number
+from reports.page.axes import downsample, significant
 from reports.page.charts import Chart, Section, about, axis, grid, line
-from reports.page.drawn.thinned import downsample, significant
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.sections.devices import device_parts

@@ -8,8 +8,8 @@ from reports.data.run import Run
 from reports.measures.selftest import known_steps, ms, nearest_step, reached, ttft_error_s
 from reports.measures.selftest import named as step_name
 from reports.measures.written import NOTHING, number
+from reports.page.cells import mean_cell
 from reports.page.looks import looks, named
-from reports.page.marks import marked_cell
 from reports.page.markup import Html, Of, Row, details, long_table, paragraph, table, tag
 
 _COLUMNS = (
@@ -68,7 +68,7 @@ def _group_row(run: Run, selftest: SelfTest, group: Group) -> Row | None:
         number(load.chunks_per_s),
         step_name(step),
         _pair(ttft_error_s(step)),
-        marked_cell(run, group, "ttft_s.p50"),
+        mean_cell(run, group, "ttft_s.p50"),
     ]
     return Row(row, Of(group.deployment, group.load))
 

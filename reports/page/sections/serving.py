@@ -13,8 +13,8 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.data.served import TERMS, Gauge, mean_gauge, never_told, pooled, samples_of, total
 from reports.measures.written import NOTHING, number, several
+from reports.page.axes import downsample, significant
 from reports.page.charts import Chart, Section, about, axis, grid, label, line
-from reports.page.drawn.thinned import downsample, significant
 from reports.page.looks import Look, looks
 from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
 from reports.page.shades import window_shades

@@ -35,8 +35,8 @@ from reports.checks.examine import (
     marks_of_cell,
 )
 from reports.checks.finding import Finding
+from reports.page.cells import mark_html
 from reports.page.document import page
-from reports.page.marks import mark_html
 from reports.page.sections import search
 
 T0 = 102 * S

@@ -557,7 +557,7 @@ def test_each_part_stands_with_its_source_and_the_share_that_is_explained(tmp_pa
         tmp_path, memory_said={**SAID, "kv_cache": 400 * MIB}, resolved={"kv_cache_tokens": 1024}
     )
     page = write_report(path).read_text(encoding="utf-8")
-    text = plain(page.partition('<section id="anatomy">')[2].partition("</section>")[0])
+    text = plain(page.partition('id="anatomy">')[2].partition("</section>")[0])
     assert "0.098 said 0.127 said + 0.264 reserved, not yet touched" in text
     assert "0.049 measured step" in text
     assert "100.0 %" in text
@@ -571,7 +571,7 @@ def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
     page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
     data = charts_of(page)
     assert len(data["anatomy"]["traces"][0]["y"]) == 8
-    section = plain(page.partition('<section id="anatomy">')[2].partition("</section>")[0])
+    section = plain(page.partition('id="anatomy">')[2].partition("</section>")[0])
     assert "vllm bf16" in section
     assert "nan" not in section.lower().split()
 
@@ -583,7 +583,7 @@ def test_hostile_names_stay_text(tmp_path):
     page = write_report(path).read_text(encoding="utf-8")
     data = charts_of(page)
     assert "<script>" not in data["anatomy"]["traces"][0]["y"][0]
-    assert "<img" not in page.partition('<section id="anatomy">')[2].partition("</section>")[0]
+    assert "<img" not in page.partition('id="anatomy">')[2].partition("</section>")[0]
 
 
 # --- memory over time ------------------------------------------------------------------------------

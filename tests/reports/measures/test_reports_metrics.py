@@ -33,7 +33,7 @@ from reports.measures.metrics import percentile_values, why_missing
 from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import values_of
 from reports.measures.written import number
-from reports.page.log_axis import log_ticks
+from reports.page.axes import log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

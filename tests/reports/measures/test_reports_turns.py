@@ -1,4 +1,4 @@
-"""Values by turn, what titles say of them, and the page's section on turns and the prefix cache."""
+"""Values by turn, and what the page draws of turns and the prefix cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from repeated_run import Made, repeated_run
 from harness.contracts import Load
 from reports import open_run, write_report
 from reports.measures.metrics import Value
-from reports.measures.over_starts import Aggregate
-from reports.measures.turns import Growth, growth, turn_values
+from reports.measures.turns import growth, turn_values
 from reports.measures.values import values_of
-from reports.page.sections.turn_titles import Turned, cache_title, growth_note, growth_title
 from reports.verdicts.load_cases import load_points
 
 # The window of one_cell_run is [102 s, 110 s).
@@ -99,65 +97,6 @@ def test_two_starts_or_one_that_lacks_a_turn_say_nothing(first, last) -> None:
     assert growth(values(*first), values(*last), 0.05) is None
 
 
-# --- titles ----------------------------------------------------------------------------------------
-
-
-def turned(**changes: str | None) -> list[Turned]:
-    return [
-        Turned(name, 1, 5, Growth(change, 2.0, (1.5, 2.5), 3) if change else None)  # type: ignore[arg-type]
-        for name, change in changes.items()
-    ]
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (turned(a="rises", b="flat"), "TTFT rises from turn 1 to 5 on a; stays within 5 % on b"),
-        (turned(a="flat", b="unclear"), "TTFT stays within 5 % from turn 1 to 5 on a"),
-        (turned(a="rises", b="rises"), "TTFT rises from turn 1 to 5 on both deployments"),
-        (turned(a="rises"), "TTFT rises from turn 1 to 5"),
-        (
-            turned(a="rises", b="rises", c="rises", d="falls"),
-            "TTFT rises from turn 1 to 5 on 3 of 4 deployments; falls on d",
-        ),
-        (turned(a="unclear", b=None), ""),
-    ],
-)
-def test_a_title_names_what_is_clear_and_nothing_else(found, said) -> None:
-    assert growth_title("TTFT", found, 0.05) == said
-
-
-def test_a_note_has_the_ratios_also_of_what_is_not_clear() -> None:
-    said = (
-        "Turn 5 against turn 1 of the same start: a 2.00x [1.50, 2.50]; b 2.00x [1.50, 2.50] (cannot tell)."
-    )
-    assert growth_note(turned(a="rises", b="unclear", c=None)) == said
-
-
-def shares(*values: float) -> dict[int, Aggregate]:
-    mean, k = sum(values) / len(values), len(values)
-    return {3: Aggregate(mean, min(values), max(values), k, 100, values, interval=(min(values), max(values)))}
-
-
-def test_a_title_on_the_cache_needs_whole_intervals() -> None:
-    most, hardly, between = shares(0.74, 0.75, 0.76), shares(0.0, 0.01, 0.01), shares(0.4, 0.5, 0.6)
-    said = "The prefix cache has most of turn 4's prompt on a; hardly any on b"
-    assert cache_title({"a": most, "b": hardly, "c": between}, 0.95) == said
-    assert (
-        cache_title({"a": between, "b": hardly}, 0.95)
-        == "The prefix cache has hardly any of turn 4's prompt on b"
-    )
-    assert cache_title({"a": between}, 0.95) == ""
-    assert cache_title({"a": shares(0.74, 0.76)}, 0.95) == ""
-
-
-def test_a_title_on_the_cache_is_corrected_for_all_that_is_asked() -> None:
-    """0.55 with a standard error of 0.0058: from 0.525 on at 95 %, from 0.493 at 99 %."""
-    found = {"a": shares(0.54, 0.55, 0.56)}
-    assert cache_title(found, 0.95)
-    assert cache_title(found, 0.99) == ""
-
-
 # --- the load that decides -------------------------------------------------------------------------
 
 
@@ -172,7 +111,7 @@ def test_the_load_that_decides_is_the_highest_that_all_have(tmp_path) -> None:
 
 
 def section_of(page: str, name: str) -> str:
-    return page.partition(f'<section id="{name}"')[2].partition("</section>")[0]
+    return page.partition(f'<section id="{name}"')[2].partition("</section>")[0].replace("\n", "")
 
 
 def plain(page: str) -> str:
@@ -192,8 +131,11 @@ def page(tmp_path_factory):
 
 
 def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
-    section = section_of(page, "turns")
-    shown, _, folded = section.partition("<summary>By turn at 1 user</summary>")
+    shown, _, folded = (
+        section_of(page, "latency")
+        .partition("<h3>By turn at 4 users</h3>")[2]
+        .partition("<summary>By turn at 1 user</summary>")
+    )
     names = [
         f"turns-{name}" for name in ("ttft_s", "cached_share", "input_tokens", "tpot_s", "itl_s", "e2e_s")
     ]
@@ -204,8 +146,8 @@ def test_the_deciding_load_is_open_and_the_other_folded(page) -> None:
 
 def test_points_and_lines_say_what_they_are_of(page) -> None:
     first, second = charts_of(page)["turns-ttft_s-0"]["traces"]
-    assert first["meta"]["of"] == {"deployment": "llama_cpp fp16", "load": "4 users"}
-    assert first["meta"]["points"] == [{"turn": "1"}, {"turn": "2"}]
+    assert first["meta"]["of"] == {"deployment": "llama_cpp fp16"}
+    assert first["meta"]["points"] == [{"load": "4 users"}] * 2
     # BLOCKS of repeated_run: 1.0, 1.1 and 0.95 of 100 ms
     assert first["meta"]["by_start"] == {"1": [100.0, 100.0], "2": [110.0, 110.0], "3": [95.0, 95.0]}
     assert second["meta"]["of"]["deployment"] == "llama_cpp gguf-q8_0"
@@ -214,24 +156,9 @@ def test_points_and_lines_say_what_they_are_of(page) -> None:
     )
 
 
-def test_titles_are_findings_with_their_ratios_below(page) -> None:
-    text = plain(section_of(page, "turns"))
-    assert (
-        "Median TTFT stays within 5 % from turn 1 to 2 on both deployments TTFT p50 by turn at 4 users"
-        in text
-    )
-    assert (
-        "Turn 2 against turn 1 of the same start: llama_cpp fp16 1.00x [1.00, 1.00]; llama_cpp gguf-q8_0"
-        in text
-    )
-    assert "The prefix cache has most of turn 2's prompt" in text
-    # Four latencies of two deployments and the cache of one, at two loads.
-    assert "corrected for 18 questions of all loads together" in text
-
-
 def test_who_tells_nothing_of_its_cache_is_named(page) -> None:
-    text = plain(section_of(page, "turns"))
-    assert "Cached tokens are not reported by llama_cpp gguf-q8_0." in text
+    text = plain(section_of(page, "latency"))
+    assert "Cached tokens are not reported by llama_cpp gguf-q8_0 (usage.prompt_tokens_details)." in text
     assert [trace["name"] for trace in charts_of(page)["turns-cached_share-0"]["traces"]] == [
         "llama_cpp fp16"
     ]
@@ -241,18 +168,10 @@ def test_who_tells_nothing_of_its_cache_is_named(page) -> None:
     assert by_load["traces"][0]["y"] == pytest.approx([mean, mean], rel=1e-4)
 
 
-def test_servers_that_tell_nothing_of_a_cache_are_one_line(tmp_path) -> None:
-    made = [Made(FP16, changes=lambda k: {"cached_tokens": None})]
-    page = write_report(repeated_run(tmp_path, made, LOADS[:1], 1)).read_text(encoding="utf-8")
-    assert "No server says how many tokens of a prompt it found in its prefix cache" in plain(page)
-    assert not [name for name in charts_of(page) if "cached" in name]
-
-
-def test_one_turn_and_no_cache_is_no_section(tmp_path) -> None:
+def test_one_turn_has_no_charts_by_turn(tmp_path) -> None:
     rows = [row(k, T0 + k * S // 4, turn=0, cached_tokens=None) for k in range(24)]
-    assert (
-        section_of(write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8"), "turns") == ""
-    )
+    page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
+    assert not [name for name in charts_of(page) if name.startswith(("turns", "cached"))]
 
 
 def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
@@ -263,9 +182,8 @@ def test_a_conversation_of_many_turns_is_thinned_and_says_so(tmp_path) -> None:
     rows = [row(k, at, turn=k % 50, chunk_ns=chunks(at)) for k, at in enumerate(sent)]
     page = write_report(one_cell_run(tmp_path, rows).path).read_text(encoding="utf-8")
     (trace,) = charts_of(page)["turns-ttft_s-0"]["traces"]
-    assert len(trace["x"]) == 20
-    assert [trace["customdata"][at] for at in (0, -1)] == ["1", "50"]
-    assert "30 of 50 turns are not drawn." in plain(page)
+    assert trace["customdata"][:2] == ["turn 1", "turn 4"]
+    assert "33 of 50 turns are not drawn." in plain(page)
 
 
 def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:
@@ -274,4 +192,4 @@ def test_who_has_too_few_requests_for_a_median_is_named(tmp_path) -> None:
 
     made = [Made(FP16), Made(Q8, changes=few)]
     page = write_report(repeated_run(tmp_path, made, LOADS[:1], 1)).read_text(encoding="utf-8")
-    assert "No value: llama_cpp gguf-q8_0." in plain(section_of(page, "turns"))
+    assert "No value: llama_cpp gguf-q8_0." in plain(section_of(page, "latency"))

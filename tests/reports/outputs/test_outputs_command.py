@@ -146,7 +146,6 @@ MISTAKES = [
     (["--output", ""], r"^--output: its name is empty"),
     (["--json", "--output", "x.csv"], r"^--output x\.csv is csv by its ending, and --json is given$"),
     (["--output", "x.png"], r"^--output x\.png needs --chart ID or --chart all"),
-    (["--format", "png", "--chart", "timeline"], r"^--chart timeline: the page alone draws it, of the cell "),
     (["--format", "png", "--chart", "nope"], r"^--chart nope: no such chart; --charts lists the ids$"),
     (
         ["--format", "csv", "--output", "absent/absent/x.csv"],

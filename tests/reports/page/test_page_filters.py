@@ -9,9 +9,9 @@ from make_run import full_run
 
 from reports import open_run
 from reports.page.bar import bar
-from reports.page.charts import Alone, Chart, about, axis, grid, line, spread
+from reports.page.charts import Chart, about, axis, grid, line
 from reports.page.document import document, write_page
-from reports.page.looks import key, looks
+from reports.page.looks import looks
 from reports.page.markup import Head, Of, Row, details, join, table, tag
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -25,23 +25,14 @@ SHOWN = """
 
 
 def by_load(run) -> Chart:
-    """A line per deployment, a point per load; two starts and turns; a band that has no meaning for one
-    start; a finding of both."""
-    traces = []
+    """A line per deployment, a point per load; two starts; a front of the whole; a finding of both."""
+    traces = [{"type": "scatter", "name": "", "x": [1, 4], "y": [10, 11]}]
     for label, low in ((A, 10.0), (B, 20.0)):
-        made = line(
-            looks(run)[label],
-            [1, 4],
-            [low, low + 1],
-            error_y=spread([low, low + 1], [9, 9], [30, 30]),
-            text=["n = 61", "n = 60"],
-        )
-        points = [Of(label, load) for load in LOADS]
-        starts = {1: Alone([low - 1, low], ["30", "60"]), 2: Alone([low + 1, None], ["31", "0"])}
-        turns = {turn: Alone([low + by, low + by], ["12", "12"]) for turn, by in ((1, -2), (2, 2))}
-        traces.append(about(made, Of(label), points=points, by_start=starts, by_turn=turns))
-        band = {"type": "scatter", "name": "band", "x": [1, 4], "y": [low, low], "fill": "tozeroy"}
-        traces.append(about(band, Of(label)))
+        bars = {"type": "data", "array": [20, 20]}
+        made = line(looks(run)[label], [1, 4], [low, low + 1], error_y=bars, text=["n = 61", "n = 60"])
+        points = [Of(load=load) for load in LOADS]
+        starts = {1: ([low - 1, low], ["30", "60"]), 2: ([low + 1, None], ["31", "0"])}
+        traces.append(about(made, Of(label), points=points, by_start=starts))
     rows = [Row([label, load, "1"], Of(label, load)) for label in (A, B) for load in LOADS]
     layout = {"xaxis": axis("users"), "yaxis": axis("ms", rangemode="tozero")}
     columns = ["deployment", "load", "ms"]
@@ -49,10 +40,9 @@ def by_load(run) -> Chart:
 
 
 def by_turn(run) -> Chart:
-    """Points that are turns, of one load."""
-    made = line(looks(run)[A], [1, 2], [5.0, 6.0])
-    trace = about(made, Of(A), points=[Of(A, turn=1), Of(A, turn=2)])
-    rows = [Row([A, str(turn), "5"], Of(A, turn=turn)) for turn in (1, 2)]
+    """A line that tells no starts apart, of one load."""
+    trace = about(line(looks(run)[A], [1, 2], [5.0, 6.0]), Of(A))
+    rows = [Row([A, str(turn), "5"], Of(A)) for turn in (1, 2)]
     return Chart("turns", "By turn", [trace], {}, ["deployment", "turn", "ms"], rows, of=Of(load="1 user"))
 
 
@@ -79,15 +69,15 @@ def path(tmp_path_factory):
     heads = [Head("deployment"), *(Head(load, Of(load=load)) for load in LOADS)]
     across = table(heads, [Row([label, "low", "high"], Of(label)) for label in (A, B)])
     only = table([Head("fact"), Head(A, Of(A))], [["size", "2"]])
-    first = tag("section", tag("h2", "First"), key(run), grid(charts), id="first")
+    first = tag("section", tag("h2", "First"), grid(charts), id="first")
     parts = (tag("h3", "Part"), folded, tag("h3", "Facts"), table(["a", "b", "c"], [long]))
-    second = tag("section", tag("h2", "Second"), key(run), own, *parts, id="second")
+    second = tag("section", tag("h2", "Second"), own, *parts, id="second")
     deep = details("Deep", tag("p", "found", id="deep"), tag("div", "", style="height:2000px"))
     third = tag("section", tag("h2", "Third"), deep, id="third")
     fourth = tag("section", tag("h2", "Fourth"), across, only, id="fourth")
     main = tag("main", tag("h1", "Made"), first, second, third, fourth, id="main")
     names = {"first": "First", "second": "Second", "third": "Third", "fourth": "Fourth"}
-    write_page(where / "page.html", document("Made", join([bar(run, names, charts), main]), charts))
+    write_page(where / "page.html", document("Made", join([bar(run, names), main]), charts))
     return where / "page.html"
 
 
@@ -128,7 +118,7 @@ def visible(browser, selector: str) -> list[str]:
 
 def test_a_load_leaves_its_points_its_rows_and_what_is_about_all(page):
     choose(page, "load", "4 users")
-    assert [(name, x, y) for name, x, y, _ in shown(page, "lines") if name != "band"] == [
+    assert [(name, x, y) for name, x, y, _ in shown(page, "lines") if name] == [
         (A, [4], [11]),
         (B, [4], [21]),
     ]
@@ -137,29 +127,26 @@ def test_a_load_leaves_its_points_its_rows_and_what_is_about_all(page):
     assert visible(page, "#shown") == ["Showing at 4 users: 2 of 3 charts"]
 
 
-def test_a_band_goes_with_the_points_that_it_is_about(page):
-    assert [name for name, *_ in shown(page, "lines")] == [A, "band", B, "band"]
+def test_what_is_of_the_whole_goes_with_a_part_of_it(page):
+    assert [name for name, *_ in shown(page, "lines")] == ["", A, B]
     choose(page, "load", "4 users")
     assert [name for name, *_ in shown(page, "lines")] == [A, B]
 
 
 def test_one_start_replaces_the_means_and_has_no_intervals(page):
-    assert all(has for name, _, _, has in shown(page, "lines") if name != "band")
+    assert all(has for name, _, _, has in shown(page, "lines") if name)
     choose(page, "start", "1")
     assert shown(page, "lines") == [[A, [1, 4], [9, 10], False], [B, [1, 4], [19, 20], False]]
     assert visible(page, "#chart-lines .of-all") == []
 
 
-def test_a_hover_has_the_n_of_the_start_or_turn_that_is_drawn(page):
-    said = "return document.querySelector('[data-chart=lines]').data[0].text"
+def test_a_hover_has_the_n_of_the_start_that_is_drawn(page):
+    said = "return document.querySelector('[data-chart=lines]').data.at(-1).text"
     assert page.execute_script(said) == ["n = 61", "n = 60"]
     choose(page, "start", "1")
     assert page.execute_script(said) == ["start 1, n = 30", "start 1, n = 60"]
     choose(page, "load", "4 users")
     assert page.execute_script(said) == ["start 1, n = 60"]
-    choose(page, "load", "")
-    choose(page, "turn", "2")  # one n for all its points
-    assert page.execute_script(said) == ["turn 2, n = 12", "turn 2, n = 12"]
 
 
 def test_what_cannot_follow_a_start_says_so(page):
@@ -174,20 +161,6 @@ def test_load_and_start_go_together(page):
     choose(page, "load", "1 user")
     choose(page, "start", "2")
     assert shown(page, "lines") == [[A, [1], [11], False], [B, [1], [21], False]]
-
-
-def test_a_turn_leaves_its_point(page):
-    choose(page, "turn", "2")
-    assert shown(page, "turns") == [[A, [2], [6], False]]
-    assert [(x, y) for _, x, y, _ in shown(page, "lines")] == [([1, 4], [12, 12]), ([1, 4], [22, 22])]
-    assert visible(page, "#chart-lines .of-all") == []
-
-
-def test_a_turn_and_a_start_leave_the_turn_and_say_that_it_is_of_all_starts(page):
-    choose(page, "turn", "2")
-    choose(page, "start", "1")
-    assert [(x, y) for _, x, y, _ in shown(page, "lines")] == [([1, 4], [12, 12]), ([1, 4], [22, 22])]
-    assert visible(page, "#chart-lines .of-all") == ["of all starts"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("start", "1"), ("load", "4 users"), ("deployment", B)])
@@ -223,13 +196,13 @@ def test_a_column_goes_with_what_it_is_about(page):
 
 def test_reset_shows_everything_again(page):
     before = visible(page, "main *")
-    for name, value in (("load", "1 user"), ("start", "1"), ("turn", "1"), ("deployment", B)):
+    for name, value in (("load", "1 user"), ("start", "1"), ("deployment", B)):
         choose(page, name, value)
     assert visible(page, "main *") != before
     page.execute_script("document.getElementById('reset').click()")
     draw_all(page)
     assert visible(page, "main *") == before
-    assert len(shown(page, "lines")) == 4
+    assert len(shown(page, "lines")) == 3
 
 
 def test_a_part_of_which_nothing_is_left_goes_with_its_heading(page):
@@ -240,17 +213,17 @@ def test_a_part_of_which_nothing_is_left_goes_with_its_heading(page):
 
 
 def test_a_legend_entry_isolates_its_deployment_everywhere_and_again_shows_all(page):
-    press = f"document.querySelector('#second .key [data-isolate=\"{B}\"]').click()"
+    press = f"document.querySelector('.legend [data-isolate=\"{B}\"]').click()"
     page.execute_script(press)
     draw_all(page)
-    assert [name for name, *_ in shown(page, "lines")] == [B, "band"]
+    assert [name for name, *_ in shown(page, "lines")] == [B]
     assert visible(page, "#second > .scroll tbody tr")[:-1] == [f"{B}1 user7", f"{B}4 users7"]
     pressed = "return [...document.querySelectorAll('[aria-pressed=true]')].map((e) => e.dataset.isolate)"
-    assert page.execute_script(pressed) == [B, B]  # both legends
+    assert page.execute_script(pressed) == [B]
     assert page.execute_script("return document.getElementById('filter-deployment').value") == B
     page.execute_script(press)
     draw_all(page)
-    assert len(shown(page, "lines")) == 4
+    assert len(shown(page, "lines")) == 3
     assert page.execute_script(pressed) == []
 
 
@@ -265,7 +238,7 @@ def test_against_a_baseline_the_others_are_dimmed(page):
 def test_legends_take_the_keyboard(page):
     from selenium.webdriver.common.keys import Keys
 
-    entry = page.find_element("css selector", f'#first .key [data-isolate="{A}"]')
+    entry = page.find_element("css selector", f'.legend [data-isolate="{A}"]')
     entry.send_keys(Keys.ENTER)
     assert entry.get_attribute("aria-pressed") == "true"
     assert visible(page, "#shown")[0].startswith(f"Showing {A}")
@@ -322,7 +295,7 @@ def address(browser) -> str:
 
 
 def follow(browser, href: str) -> None:
-    """A click on a link of the page, in the menus or at a heading."""
+    """A click on a link of the page, in the bar or at a heading."""
     browser.execute_script("document.querySelector(`a[href='${arguments[0]}']`).click()", href)
     browser.execute_async_script("setTimeout(arguments[0], 0)")
 
@@ -410,7 +383,7 @@ def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):
     assert visible(browser, ".filters > summary") == ["Filter"]
     assert visible(browser, "select") == []
     browser.execute_script("document.querySelector('.filters > summary').click()")
-    assert len(visible(browser, "select")) == 4
+    assert len(visible(browser, "select")) == 3
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 

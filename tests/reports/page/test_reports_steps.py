@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from make_run import MS, S, one_cell_run, row
+from make_run import MS
+from reports.data.gap_counts import BINS, EDGES_S, bins_of
 
-from reports import open_run
-from reports.data.chunks import BINS, EDGES_S, bins_of
-from reports.page.drawn.steps import steps_by_turn, steps_of, steps_of_counts, steps_of_values
-
-# The window of one_cell_run is [102 s, 110 s).
-T0 = 102 * S
+from reports.page.steps import steps_of_counts, steps_of_values
 
 
 def counted(*gaps_ms: float) -> np.ndarray:
@@ -56,18 +52,3 @@ def test_a_percentile_of_gaps_needs_requests_too() -> None:
 
 def test_no_counts_are_no_steps() -> None:
     assert steps_of_counts(np.zeros(len(EDGES_S) - 1, dtype=np.int64), 0).n == 0
-
-
-def test_turns_are_apart_and_add_up(tmp_path) -> None:
-    def chunks(k: int) -> tuple[int, ...]:
-        first = T0 + k * S // 10 + (100 + 50 * (k % 2)) * MS
-        return tuple(first + j * (10 + 10 * (k % 2)) * MS for j in range(5))
-
-    run = open_run(
-        one_cell_run(tmp_path, [row(k, T0 + k * S // 10, chunk_ns=chunks(k)) for k in range(40)]).path
-    )
-    for name, each in (("ttft_s", (0.1, 0.15)), ("itl_s", (0.010, 0.020))):
-        turns = steps_by_turn(run, run.planned_cells, name)
-        assert sorted(turns) == [0, 1]
-        assert [turns[turn].percentile(50) for turn in (0, 1)] == pytest.approx(each, rel=0.016)
-        assert steps_of(run, run.planned_cells, name).n == turns[0].n + turns[1].n

@@ -12,7 +12,7 @@ from harness.store import store
 from reports import open_run
 from reports.measures.slo import judged_cells
 from reports.measures.values import values_of
-from reports.page.sections import search, throughput
+from reports.page.sections import throughput
 
 TTFT = Objective("ttft_s", 0.95, 0.1)
 SUCCESS = Objective("success", 0.9)
@@ -46,7 +46,7 @@ def test_goodput_is_what_met_every_objective_over_the_windows_length(tmp_path):
 def test_a_run_without_objectives_has_no_goodput(tmp_path):
     run = open_run(one_cell_run(tmp_path / "run", [row(1, 103 * S)]).path)
     assert "goodput_per_s" not in values_of(run)[0]
-    assert search.section(run) is None
+    assert "SLO" not in throughput.section(run).body.text  # type: ignore[union-attr]
 
 
 def test_a_window_that_nobody_sent_in_has_no_share(tmp_path):
@@ -56,16 +56,10 @@ def test_a_window_that_nobody_sent_in_has_no_share(tmp_path):
 
 def test_the_page_shows_service_levels_by_load(tmp_path):
     run = with_slo(full_run(tmp_path / "run"), Objective("ttft_s", 0.95, 0.2), SUCCESS)
-    made = search.section(run)
+    made = throughput.section(run)
     assert made is not None
-    assert made.title == "Service levels"
-    text = made.body.text
-    assert "p95 TTFT 200 ms" in text
-    shown, _, folded = text.partition("<summary>Every objective at every load</summary>")
-    assert "<table" not in shown, "Decision has a table of who keeps the SLO"
+    shown, _, folded = made.body.text.partition("<summary>Every objective at every load</summary>")
+    assert "<h3>Who keeps the SLO (p95 TTFT 200 ms, 90 % success)</h3>" in shown
     assert 'p95 TTFT<span class="range">% within 200 ms, 95 % asked</span>' in folded
     assert all(f">{word}</span>" in folded for word in ("keeps it", "does not"))
-    assert "Goodput is in Throughput" in text
-    drawn = throughput.section(run)
-    assert drawn is not None
-    assert [chart.id for chart in drawn.charts][-1] == "goodput_per_s-0"
+    assert [chart.id for chart in made.charts][-1] == "goodput_per_s-0"

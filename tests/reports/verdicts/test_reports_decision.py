@@ -23,6 +23,7 @@ from make_run import (
     write_cell,
     write_start,
 )
+from reports.page.sections.goodput_curve import goodput_curves
 
 from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
@@ -30,7 +31,6 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate
 from reports.page.sections import decision
-from reports.page.sections.goodput_curve import goodput_curves
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import mirrored
 from reports.verdicts.decision import Row, by_pairs, decision_rows

@@ -170,7 +170,7 @@ def test_the_reason_stands_where_the_figures_would(tmp_path):
     run = run_of(tmp_path, [{}, {"forces_length": False}])
     whole = write_report(run.path).read_text(encoding="utf-8")
     reason = "the engine cannot be made to give the length asked for"
-    values = whole.partition('<section id="summary">')[2].partition("</section>")[0]
+    values = whole.partition('id="values">')[2].partition("</section>")[0]
     assert values.count(f'<span title="{reason}" class="none"') == 4  # two, by deployment and by cell
     assert f"Not compared: vllm fp16 ({reason})." in plain(run.path / "report.html")
     assert "▲ per-token figures only" in plain(run.path / "report.html")

@@ -32,6 +32,7 @@ from harness.contracts import CacheReset, Load
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
+from reports.page.charts import charts_in
 from reports.page.markup import Row
 from reports.page.sections import client, environment, errors, memory, startup, steadiness
 from reports.page.sections.resets import resets
@@ -94,9 +95,8 @@ def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run)
 
 
 def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
-    made = startup.section(open_run(engines_run(tmp_path)))
-    assert made is not None
-    *steps, ticks = made.charts[0].traces
+    [chart] = charts_in(startup.launches(open_run(engines_run(tmp_path))))
+    *steps, ticks = chart.traces
     for trace in steps:
         assert len(trace["meta"]["points"]) == len(trace["y"])
     assert {point["start"] for point in ticks["meta"]["points"]} == {"1", "2"}

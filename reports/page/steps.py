@@ -17,8 +17,8 @@ from reports.measures.values import gap_counts_of
 
 @dataclass(frozen=True)
 class Steps:
-    """`at_s`: where it rises, ascending, in seconds; `upto`: how many observations are at or below each.
-    `requests`: how many they come from, where one gives several (gaps). `counts`: of gaps, by EDGES_S."""
+    """Where a distribution rises (`at_s`, in seconds, ascending), and how many observations are at or below.
+    `requests`: how many they come from, where one gives several (gaps), whose `counts` go by EDGES_S."""
 
     at_s: np.ndarray
     upto: np.ndarray
@@ -33,7 +33,7 @@ class Steps:
         return is_supported(percentile, self.n, self.requests)
 
     def percentile(self, level: int) -> float | None:
-        """In seconds, of gaps to within their bin; None where there are too few observations."""
+        """Return it in seconds, of gaps to within their bin; None where there are too few observations."""
         if not self.supports(level):
             return None
         if self.counts is not None:
@@ -41,47 +41,33 @@ class Steps:
         return float(np.percentile(self.at_s, level))
 
     def share_at(self, at_s: np.ndarray) -> np.ndarray:
-        """The share of observations at or below each of these values; there has to be one."""
+        """Return the share of observations at or below each of these values; there has to be one."""
         before = np.searchsorted(self.at_s, at_s, side="right")
         return np.concatenate([[0], self.upto])[before] / self.n
 
     def drawn(self, most: int) -> np.ndarray:
-        """At most so many of the places where it rises, evenly by rank, the first and the last kept."""
+        """Return at most `most` of the places where it rises, evenly by rank, the first and the last kept."""
         ranks = np.linspace(1, self.n, min(self.n, most))
         return np.unique(self.at_s[np.searchsorted(self.upto, ranks.round())])
 
 
 def steps_of_values(values: np.ndarray) -> Steps:
-    """Of observations one by one, in seconds."""
+    """Return those of observations one by one, in seconds."""
     return Steps(np.sort(values), np.arange(1, len(values) + 1))
 
 
 def steps_of_counts(counts: np.ndarray, requests: int) -> Steps:
-    """Of counts by EDGES_S: a bin's are all at its upper edge."""
+    """Return those of counts by EDGES_S: a bin's are all at its upper edge."""
     is_there = counts > 0
     return Steps(EDGES_S[1:][is_there], np.cumsum(counts)[is_there], requests, counts)
 
 
 def steps_of(run: Run, cells: Sequence[Cell], name: str) -> Steps:
-    """Of a latency (`ttft_s`, `itl_s` ...) of the cells' ok requests in their windows."""
+    """Return those of a latency (`ttft_s`, `itl_s` ...) of the cells' ok requests in their windows."""
     if name == "itl_s":
         found = together(gap_counts_of(run, cell.number) for cell in cells)
         return steps_of_counts(found.counts, int(found.requests.sum()))
     return steps_of_values(_joined([run.observations(cell.number, name) for cell in cells]))
-
-
-def steps_by_turn(run: Run, cells: Sequence[Cell], name: str) -> dict[int, Steps]:
-    """The same of each turn alone, from 0."""
-    if name == "itl_s":
-        found = together(gap_counts_of(run, cell.number) for cell in cells)
-        return {
-            turn: steps_of_counts(found.of_turn(turn), int(found.requests[turn]))
-            for turn in range(found.turns)
-        }
-    frames = [run.by_turn(cell.number, name) for cell in cells]
-    turn = _joined([frame["turn"].to_numpy() for frame in frames])
-    seconds = _joined([frame["seconds"].to_numpy() for frame in frames])
-    return {int(each): steps_of_values(seconds[turn == each]) for each in np.unique(turn)}
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Verdicts on the page: the answer, the tables and charts, and what is said where there are none."""
+"""Verdicts on the page: the answer, the values side by side, and what is said where there are none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from reports import open_run, write_report
 from reports.page import forest
 from reports.page.forest import ratio_ticks
 from reports.page.looks import looks
-from reports.page.sections import paired, verdicts
+from reports.page.sections import side_by_side
+from reports.page.sections.pairs import pair_charts
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
 from reports.words.answer import answer_of
@@ -41,7 +42,7 @@ def page(run_dir):
 
 
 def section_of(page: str, name: str) -> str:
-    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0].replace("\n", "")
 
 
 def plain(markup: str) -> str:
@@ -148,8 +149,10 @@ def test_the_baseline_is_beside_all_others_wherever_it_stands_in_the_plan(tmp_pa
     terms = CompareTerms(metrics=("output_tokens_per_s",), baseline="vllm awq")
     made = [Made(FP16), Made(VLLM, per_repeat=NOISE), Made(AWQ, 0.8)]
     path = repeated_run(tmp_path, made, ONE, compare=terms, slo=(Objective("ttft_s", 0.95, 0.5),))
-    found = verdicts.section(open_run(path)).body.text
-    between = plain(found.partition("<summary>Between the others</summary>")[2].partition("</details>")[0])
+    found = side_by_side.section(open_run(path)).body.text
+    between = plain(
+        found.partition("<summary>Verdicts between the others</summary>")[2].partition("</details>")[0]
+    )
     assert "vllm fp16 llama_cpp fp16" in between
     assert "vllm awq" not in between
 
@@ -198,19 +201,19 @@ def test_models_are_not_compared_and_one_deployment_is_nothing_to_compare(tmp_pa
 
 
 def test_the_section_has_rule_ratio_interval_and_word(page):
-    text = plain(section_of(page, "verdicts"))
+    text = plain(section_of(page, "side"))
     assert "95 %, corrected for 16 comparisons, after Holm; same: within 5 %." in text
-    assert "Block = one repeat" in text
-    assert re.search(r"llama_cpp gguf-q8_0 .*?1\.25x \[1\.\d\d, 1\.\d\d\] faster", text)
-    assert "0.50x [0.50, 0.50] smaller" in text
-    assert "same within 5 %" in text
+    assert "a block is one repeat" in text
+    assert re.search(r"llama_cpp gguf-q8_0 .*?1\.25x faster (?:▲ \d )?\[1\.\d\d, 1\.\d\d\]", text)
+    assert re.search(r"0\.50x smaller (?:▲ \d )?\[0\.50, 0\.50\]", text)
+    assert re.search(r"vllm fp16 .*?1\.00\d?x same", text)
     assert text.index("At 4 users") < text.index("At 1 user")
 
 
 def test_a_word_has_its_class_so_that_colour_is_never_alone(page):
-    said = re.findall(r'class="verdict (\w+)">([^<]*)<', section_of(page, "verdicts"))
+    said = re.findall(r'class="verdict (\w+)"[^>]*>(?:[\d.]+x )?(\w+)', section_of(page, "side"))
     assert {kind for kind, _ in said} == {"better", "same"}
-    assert {word.strip() for kind, word in said if kind == "better"} == {"faster", "smaller"}
+    assert {word for kind, word in said if kind == "better"} == {"faster", "smaller"}
 
 
 def test_a_ratio_chart_draws_each_interval_on_a_log_axis_with_the_margin(page):
@@ -225,25 +228,20 @@ def test_a_ratio_chart_draws_each_interval_on_a_log_axis_with_the_margin(page):
     assert low < points[0]["x"][0] < high
 
 
-def test_many_rows_leave_only_the_load_told_first_open(tmp_path):
-    loads = [Load(concurrency=n) for n in (1, 2, 4)]
-    made = [Made(each, per_repeat=NOISE) for each in (FP16, Q8, VLLM, AWQ)]
-    made += [Made(deployment("tgi", "fp16"), 0.8)]
-    terms = CompareTerms(metrics=("ttft_s.p50",))
-    path = repeated_run(tmp_path, made, loads, repeats=3, requests=15, compare=terms)
-    found = verdicts.section(open_run(path)).body.text
-    assert re.findall(r"<h3>(.*?)</h3>", found) == ["At 4 users"]
-    folded = re.findall(r"<summary>(At .*?)</summary>", found)
-    assert [title.partition(":")[0] for title in folded] == ["At 2 users", "At 1 user"]
-    assert "TTFT p50: 3 same within 5 %, 1 faster" in folded[0]
+def test_the_load_told_first_is_open_and_has_charts(page):
+    shown, *folded = re.split(r"<summary>At ", section_of(page, "side"))
+    assert "<h3>At 4 users</h3>" in shown
+    assert [each.partition("<")[0] for each in folded] == ["1 user"]
+    assert shown.count('data-chart="verdicts-') == 4
+    assert 'data-chart="verdicts-' not in folded[0]
 
 
-def test_without_verdicts_the_section_says_why_and_repeats_no_values(tmp_path):
-    found = verdicts.section(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
+def test_without_verdicts_the_section_says_why_and_has_the_values(tmp_path):
+    found = side_by_side.section(open_run(repeated_run(tmp_path, three(), ONE, repeats=2)))
     text = plain(found.body.text)
     assert "No verdicts: a verdict needs 3 starts of each deployment or more, here 2. Give repeats=5" in text
-    assert "<table" not in found.body.text
-    assert not found.charts
+    assert 'class="verdict' not in found.body.text
+    assert [chart.id for chart in found.charts] == ["startup"]
 
 
 def test_a_pair_without_a_verdict_says_why(tmp_path):
@@ -251,8 +249,7 @@ def test_a_pair_without_a_verdict_says_why(tmp_path):
         return {"resolved": {"kernel_stand_in": f"pure Python {HOSTILE}"}} if start.deployment == Q8 else {}
 
     path = repeated_run(tmp_path, three(), ONE, start_changes=replaced)
-    found = verdicts.section(open_run(path)).body.text
-    assert "no verdict" in plain(found)
+    found = side_by_side.section(open_run(path)).body.text
     assert "llama_cpp gguf-q8_0: pure Python" in plain(found)
     assert "<script>" not in found
 
@@ -261,23 +258,23 @@ def test_differences_have_a_linear_axis_and_no_band(tmp_path):
     terms = CompareTerms(metrics=("success_share",))
     fails = Made(Q8, changes=lambda number: {"outcome": "timeout"} if number % 5 == 1 else {})
     path = repeated_run(tmp_path, [Made(FP16), fails], ONE, compare=terms)
-    (chart,) = verdicts.section(open_run(path)).charts
+    chart, _ = side_by_side.section(open_run(path)).charts
     layout = chart.layout
     assert "type" not in layout["xaxis"]
     assert [shape["x0"] for shape in layout["shapes"]] == [0.0]
     assert "%" in layout["xaxis"]["title"]["text"]
 
 
-def test_one_deployment_has_no_verdicts(tmp_path):
-    run = open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3))
-    assert verdicts.section(run) is None
-    assert paired.section(run) is None
+def test_one_deployment_has_values_and_no_verdicts(tmp_path):
+    found = side_by_side.section(open_run(repeated_run(tmp_path, [Made(FP16)], LOADS, repeats=3)))
+    assert "No verdicts on values: no two deployments are of one model." in found.body.text
+    assert list(pair_charts(open_run(tmp_path))) == []
 
 
 def test_a_search_compares_its_answers_elsewhere(tmp_path):
     run = open_run(repeated_run(tmp_path, [Made(FP16), Made(Q8)], ONE, repeats=3, search=SearchTerms()))
     assert "a search tries other loads" in comparisons_of(run).why_none
-    assert verdicts.section(run) is None
+    assert 'class="verdict' not in side_by_side.section(run).body.text
 
 
 @pytest.mark.parametrize(
@@ -318,39 +315,31 @@ def test_words_of_verdicts_are_readable_in_both_themes():
 # --- the same requests -----------------------------------------------------------------------------
 
 
-def test_the_paired_view_shows_deltas_agreement_and_what_it_cannot_show(page):
-    text = plain(section_of(page, "paired"))
-    assert "Requests of one start are not independent" in text
-    assert "No verdict comes from it" in text
-    assert "first turns have the same prompt for sure" in text
-    assert re.search(r"llama_cpp gguf-q8_0 \d+ −\d\d\.\d ▲ \d −\d\d\.\d to −\d\d\.\d 100 %", text)
-
-
-def test_pairs_by_turn_bear_their_marks(page):
-    by_turn = plain(section_of(page, "paired").partition("<summary>By turn</summary>")[2])
-    assert re.search(r"llama_cpp gguf-q8_0 1 \d+ −\d\d\.\d ▲ \d −\d\d\.\d to −\d\d\.\d 100 %", by_turn)
-
-
-def test_the_paired_chart_has_a_line_per_deployment_around_zero(page):
-    chart = charts_of(page)["paired-0"]
-    points = [trace for trace in chart["traces"] if trace["mode"] == "markers"]
-    assert [trace["name"] for trace in points] == ["llama_cpp gguf-q8_0", "vllm fp16"]
-    assert [shape["x0"] for shape in chart["layout"]["shapes"]] == [0.0]
+def test_a_dot_is_one_request_on_both(run_dir):
+    [chart] = pair_charts(open_run(run_dir))
+    q8, vllm, same = chart.traces
+    assert (q8["name"], vllm["name"]) == ("llama_cpp gguf-q8_0", "vllm fp16")
+    # 100 ms on the baseline are 80 on the one, in each repeat as much slower as on the other.
+    ratios = [y / x for x, y in zip(q8["x"], q8["y"], strict=True)]
+    assert ratios == pytest.approx([0.8] * len(ratios), rel=0.02)
+    assert same["x"] == same["y"]
+    rows = {row.cells[0]: row.cells for row in chart.rows}
+    assert rows["llama_cpp gguf-q8_0"][2] == "100 %"
+    assert "no verdict comes from it" in chart.note
 
 
 # --- what it is about ------------------------------------------------------------------------------
 
 
 def test_rows_say_which_deployment_and_load_they_are_about(page):
-    for name in ("verdicts", "summary"):
-        rows = re.findall(r'<tr data-deployment="([^"]+)" data-load="([^"]+)"', section_of(page, name))
-        assert {("vllm fp16", "4 users"), ("llama_cpp fp16", "1 user")} <= set(rows), name
+    rows = re.findall(r'<tr data-deployment="([^"]+)" data-load="([^"]+)"', section_of(page, "side"))
+    assert {("vllm fp16", "4 users"), ("llama_cpp fp16", "1 user")} <= set(rows)
     starts = re.findall(r'<tr data-deployment="[^"]+" data-load="[^"]+" data-start="(\d)"', page)
     assert set(starts) == set("12345")
 
 
 def test_a_chart_of_verdicts_has_its_finding_as_title_and_says_what_each_row_is_about(page):
-    section = section_of(page, "verdicts")
+    section = section_of(page, "side")
     title = "Output tokens/s: llama_cpp gguf-q8_0 faster than llama_cpp fp16; vllm fp16 the same within 5 %"
     figure = section.partition('id="chart-verdicts-output_tokens_per_s-0"')[2].partition("</figure>")[0]
     assert plain(figure.partition("<figcaption")[2].partition("</figcaption>")[0]).endswith(title)
@@ -365,5 +354,5 @@ def test_a_chart_in_which_nothing_is_decided_is_titled_by_its_quantity(tmp_path)
     wild = (1.3, 0.8, 1.2, 0.75, 1.0)
     terms = CompareTerms(metrics=("ttft_s.p50",))
     path = repeated_run(tmp_path, [Made(FP16), Made(VLLM, per_repeat=wild)], ONE, compare=terms)
-    [chart] = verdicts.section(open_run(path)).charts
+    chart, _ = side_by_side.section(open_run(path)).charts
     assert (chart.title, chart.quantity) == ("TTFT p50 at 4 users", "")

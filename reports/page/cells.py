@@ -1,0 +1,106 @@
+"""How tables write numbers, and what they say beside a row or a number that may not be compared."""
+
+from collections.abc import Sequence
+
+from reports.checks.examine import Marking, mark_text
+from reports.data.cells import Cell, Group
+from reports.data.run import Run
+from reports.data.starts import start_title
+from reports.measures.equal_work import work_of
+from reports.measures.metrics import Value, counted, why_missing
+from reports.measures.over_starts import Aggregate, aggregate, shorter_half
+from reports.measures.written import NOTHING, plural, shown, span_text, supported
+from reports.page.markup import Html, join, tag
+
+LEGEND = "At a row's name: ▲ suspect, ✕ invalid or failed, ≠ other prompts."
+
+
+# --- numbers ---------------------------------------------------------------------------------------
+
+
+def mean_cell(run: Run, group: Group, name: str) -> Html:
+    """Return a group's mean of a value by its name (`ttft_s.p50`), with its interval."""
+    return aggregate_cell(name, aggregate(run, group, name))
+
+
+def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
+    """Return a mean with the digits that its interval supports, that interval in brackets (of two starts
+    their range), and how many starts have a value if not all. The tooltip has the n, or why there is none."""
+    if found.mean is None:
+        return none_cell(found.why or why_missing(name, 0))
+    word = "start" if found.is_of_starts else "block"
+    each = ", ".join(shown(name, value) for value in found.values)
+    title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"
+    main = tag("span", supported(name, found.mean, shorter_half(found)), title=title)
+    said = [span_text(name, found)]
+    if found.k < len(found.values):
+        said.append(f"{found.k} of {len(found.values)} {word}s")
+    return join([main, mark, *(tag("span", part, class_="range") for part in said if part)])
+
+
+def value_cell(name: str, found: Value | None, withheld: str | None = None) -> Html:
+    """Return one cell's value, with its n in a tooltip; none where it is withheld, for that reason."""
+    if withheld or found is None or found.value is None:
+        missing = why_missing(name, found.n, found.requests) if found else why_missing(name, 0)
+        return none_cell(withheld or missing)
+    return tag("span", shown(name, found.value), title=f"n = {counted(found.n, found.requests)}")
+
+
+def none_cell(why: str) -> Html:
+    """Return a dash whose tooltip says why there is no value."""
+    return tag("span", NOTHING, title=why, class_="none", tabindex="0")
+
+
+def starts_that_count(group: Group) -> str:
+    """Return `1 of 2`: the starts whose cells are in a row's values."""
+    counted_starts = {cell.planned.repeat for cell in group.counted}
+    return f"{len(counted_starts)} of {len({cell.planned.repeat for cell in group.cells})}"
+
+
+# --- marks -----------------------------------------------------------------------------------------
+
+
+def mark_html(found: Sequence[Marking]) -> Html:
+    """Return ` ▲ 2`, a link to the reasons, or to the only one; nothing for none."""
+    if not found:
+        return Html("")
+    titles = "; ".join(dict.fromkeys(each.title for each in found))
+    target = found[0].check if len(found) == 1 else ""
+    link = tag(
+        "a",
+        mark_text(found),
+        href=f"#distrust-{target}" if target else "#distrust",
+        class_="doubt",
+        title=titles,
+        aria_label=f"{plural(len(found), 'reason')} to distrust this: {titles}",
+    )
+    return join([" ", link])
+
+
+def cell_marks(run: Run, group: Group) -> Html:
+    """Return what is wrong with the cells that a row comes from: `▲ starts 1, 3 suspect`, with each start's
+    reason in the tooltip."""
+    said = []
+    if why := work_of(run).per_token_only.get(group.key):
+        said.append(tag("span", "▲ per-token figures only", title=why, class_="said warn"))
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in group.cells:
+        if cell.status != "completed" or cell.validity != "valid":
+            record = run.start_of(cell)
+            start = start_title(run, record) if record else str(cell.planned.repeat + 1)
+            reasons = found.setdefault(_what(cell), {})
+            # A search may have several windows of a start at one load.
+            each = dict.fromkeys(filter(None, (reasons.get(start), cell.reason)))
+            reasons[start] = "; ".join(each)
+    for (words, kind), reasons in found.items():
+        starts = f"start{'s' if len(reasons) > 1 else ''} {', '.join(reasons)}"
+        sign, _, word = words.partition(" ")
+        title = "; ".join(f"start {start}: {why}" for start, why in reasons.items() if why)
+        said.append(tag("span", f"{sign} {starts} {word}", title=title or words, class_=f"said {kind}"))
+    return join(said)
+
+
+def _what(cell: Cell) -> tuple[str, str]:
+    if cell.status != "completed":
+        return f"✕ {cell.status}", "bad"
+    return ("▲ suspect", "warn") if cell.validity == "suspect" else (f"✕ {cell.validity}", "bad")
