@@ -151,9 +151,6 @@ def test_points_and_lines_say_what_they_are_of(page) -> None:
     # BLOCKS of repeated_run: 1.0, 1.1 and 0.95 of 100 ms
     assert first["meta"]["by_start"] == {"1": [100.0, 100.0], "2": [110.0, 110.0], "3": [95.0, 95.0]}
     assert second["meta"]["of"]["deployment"] == "llama_cpp gguf-q8_0"
-    assert '<tr data-deployment="llama_cpp fp16" data-load="4 users" data-turn="2">' in section_of(
-        page, "turns"
-    )
 
 
 def test_who_tells_nothing_of_its_cache_is_named(page) -> None:

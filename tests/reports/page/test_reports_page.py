@@ -429,7 +429,7 @@ def test_the_question_names_what_was_compared(tmp_path):
         planned = [deployment(*pair, models.get(pair[0], "tiny-lm")) for pair in deployments]
         plan = plan_of(planned, [Load()])
         store.write_record(path / "run.json", run_record(plan))
-        heading = re.search(r"<h1>(.*?)</h1>", write_report(path).read_text(encoding="utf-8"))[1]
+        heading = re.search(r'<p class="kicker">(.*?)</p>', write_report(path).read_text(encoding="utf-8"))[1]
         assert re.sub(r"</?span[^>]*>", "", heading).startswith(expected)
 
 

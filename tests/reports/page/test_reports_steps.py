@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from make_run import MS
-from reports.data.gap_counts import BINS, EDGES_S, bins_of
 
+from reports.data.chunks import BINS, EDGES_S, bins_of
 from reports.page.steps import steps_of_counts, steps_of_values
 
 

@@ -23,14 +23,14 @@ from make_run import (
     write_cell,
     write_start,
 )
-from reports.page.sections.goodput_curve import goodput_curves
 
 from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate
-from reports.page.sections import decision
+from reports.page.sections import throughput
+from reports.page.sections.by_load import by_load_charts
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import mirrored
 from reports.verdicts.decision import Row, by_pairs, decision_rows
@@ -134,11 +134,11 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
 
 
 def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
-    made = decision.section(clear)
+    made = throughput.section(clear)
     assert made is not None
     text = " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
     assert "load keep the SLO fastest tokens/s smallest GiB, peak memory 1 user 3 of 4 vllm awq" in text
-    assert re.search(r"tgi fp16 does not ▲ \d p95 TTFT 50\.0 % \[", text)
+    assert re.search(r"tgi fp16 does not p95 TTFT 50\.0 % \[", text)
 
 
 def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_ties_of_both_kinds_are_told_apart() -> None:
 
 def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(4, replace(FAST, counts=(133,)))})
-    [chart] = goodput_curves(run, capacities_of(run))
+    [chart] = by_load_charts(run, "goodput_per_s")
     [trace] = chart.traces
     assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 
@@ -194,7 +194,6 @@ def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
     assert only(run).picks == {}
     assert "No deployment is known to keep the SLO" in answer(run)
-    assert decision.section(run) is not None
 
 
 def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
@@ -275,10 +274,6 @@ def test_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
         r"\[\d\.\d, 1\d\.\d\], not told apart from vllm fp16 \(2\.00x \[0\.\d\d, \d+\.\d\d\]\)\.",
         text,
     ), text
-    made = decision.section(run)
-    assert made is not None
-    assert "USD per million output tokens" in made.body.text
-    assert made.body.text.count("each at its own highest") == 1
 
 
 def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path) -> None:
@@ -296,7 +291,7 @@ def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path
 
 def test_search_that_kept_nothing_says_so_and_why(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(0, FAST), "tgi fp16": up_to(0, SLOW)})
-    assert (search_rows(run), decision.section(run)) == ([], None)
+    assert search_rows(run) == []
     why = "no load that was tried kept the objectives on 3 of 3 starts (none, none, none), from 2 users on"
     assert answer(run) == (
         "No answer. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) on all of its "

@@ -329,7 +329,7 @@ def test_a_deployment_that_never_started_has_its_column(tmp_path):
 
 def fairness(path) -> str:
     page = path.read_text(encoding="utf-8")
-    return page.partition('id="fairness">')[2].partition("</section>")[0]
+    return page.partition('id="fairness">')[2].partition('<div class="part"')[0]
 
 
 def plain(markup: str) -> str:

@@ -24,9 +24,6 @@ from make_run import (
     write_start,
 )
 from make_sweep import SIX, sweep_run
-from reports.page.standing_table import standing_table
-from reports.words.costs import memory_words, over_loads
-from reports.words.lineups import lineups_of
 
 from harness.contracts import CacheReset, Load
 from harness.store import store
@@ -136,17 +133,6 @@ def test_a_gap_within_the_margin_makes_nobody_the_smallest(tmp_path: Path) -> No
     ends = [re.findall(r"[\d.]+", str(line.cells[-1])) for line in chart.rows if isinstance(line, Row)]
     assert float(ends[1][1]) < float(ends[0][0])
     assert chart.title == "Memory needed and held at its highest, GiB"
-
-
-def test_memory_needed_is_said_to_be_of_all_loads_where_there_are_several(sweep: Run, tmp_path: Path) -> None:
-    [lineup] = lineups_of(sweep)
-    assert (
-        'title="of a start over all loads, less the KV cache that was ' in standing_table(sweep, lineup).text
-    )
-    said = memory_words(sweep, lineup, "llama_cpp gguf-q4_k_m", "vllm fp16")
-    assert re.fullmatch(r", needing 0\.\d+x \[.*\] of its memory over all loads", said)
-    sweep_run(tmp_path, SIX[:2], users=(1,), repeats=3, window_s=5.0)
-    assert over_loads(open_run(tmp_path)) == ""
 
 
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:

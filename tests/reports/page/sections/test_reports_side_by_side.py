@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -13,7 +12,7 @@ from page_data import charts_of
 from repeated_run import LOADS, Made, repeated_run, three
 from test_reports_page import contrast, luminance
 
-from harness.contracts import CompareTerms, Load, Objective, SearchTerms
+from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
 from reports.page import forest
 from reports.page.forest import ratio_ticks
@@ -22,7 +21,6 @@ from reports.page.sections import side_by_side
 from reports.page.sections.pairs import pair_charts
 from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
-from reports.words.answer import answer_of
 from reports.words.verdict_words import heading_of, ratio_text, title_of, word_of
 
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
@@ -47,10 +45,6 @@ def section_of(page: str, name: str) -> str:
 
 def plain(markup: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
-
-
-def answer(path, made, **given) -> str:
-    return " ".join(answer_of(open_run(repeated_run(path, made, **{"loads": ONE, **given}))).sentences)
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -107,94 +101,6 @@ def test_a_heading_names_value_and_unit():
     assert heading_of("output_tokens_per_s") == "output tokens/s"
     assert heading_of("cost_per_million_output_tokens", "EUR") == "cost per million output tokens EUR"
     assert title_of("memory_peak_bytes") == "peak memory"
-
-
-# --- answer ----------------------------------------------------------------------------------------
-
-
-def test_the_answer_is_the_proven_best_with_interval_load_and_memory(run_dir):
-    found = answer_of(open_run(run_dir))
-    (said,) = found.sentences
-    # 1 / 0.8 of the tokens/s, from half the memory, at the higher of two loads
-    assert re.fullmatch(
-        r"llama_cpp gguf-q8_0\. At 4 users it gives 1\.25x \[1\.\d\d, 1\.\d\d\] the output tokens/s of "
-        r"llama_cpp fp16, in 0\.50x \[0\.50, 0\.50\] of its peak memory; what its quantization costs in "
-        r"quality was not measured\.",
-        said,
-    )
-    assert found.basis.startswith("95 %, corrected for 16 comparisons, after Holm;")
-
-
-def test_no_order_is_claimed_among_those_that_are_ahead(tmp_path):
-    said = answer(tmp_path, [Made(FP16), Made(VLLM, 0.79, per_repeat=NOISE), Made(AWQ, 0.8)])
-    assert said.startswith("vllm fp16. At 4 users it gives")
-    assert "Also faster: vllm awq 1.2" in said
-    assert said.endswith("(not compared with vllm fp16).")
-
-
-def test_an_order_that_was_asked_and_not_found_is_not_proven(tmp_path):
-    made = [Made(FP16), Made(VLLM, 0.79, per_repeat=(1.05, 0.99, 0.94, 1.02, 1.0)), Made(AWQ, 0.8)]
-    said = answer(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
-    assert said.endswith("(not told apart from vllm fp16).")
-
-
-def test_others_ahead_that_are_the_same_as_the_first_are_called_so(tmp_path):
-    made = [Made(FP16), Made(VLLM, 0.799), Made(AWQ, 0.8)]
-    said = answer(tmp_path, made, slo=(Objective("ttft_s", 0.95, 0.5),))
-    assert said.endswith("(the same within 5 % as vllm fp16).")
-
-
-def test_the_baseline_is_beside_all_others_wherever_it_stands_in_the_plan(tmp_path):
-    """Asked for by compare.baseline, and last of the plan: no pair with it is one of the others."""
-    terms = CompareTerms(metrics=("output_tokens_per_s",), baseline="vllm awq")
-    made = [Made(FP16), Made(VLLM, per_repeat=NOISE), Made(AWQ, 0.8)]
-    path = repeated_run(tmp_path, made, ONE, compare=terms, slo=(Objective("ttft_s", 0.95, 0.5),))
-    found = side_by_side.section(open_run(path)).body.text
-    between = plain(
-        found.partition("<summary>Verdicts between the others</summary>")[2].partition("</details>")[0]
-    )
-    assert "vllm fp16 llama_cpp fp16" in between
-    assert "vllm awq" not in between
-
-
-def test_the_same_within_the_margin_is_an_answer(tmp_path):
-    said = answer(tmp_path, [Made(FP16), Made(VLLM, per_repeat=NOISE)])
-    assert said.startswith(
-        "No difference. At 4 users all have the same output tokens/s as llama_cpp fp16 within 5 %: vllm fp16 "
-    )
-
-
-def test_nobody_wins_where_nothing_is_proven(tmp_path):
-    wild = (1.3, 0.8, 1.2, 0.75, 1.0)
-    said = answer(tmp_path, [Made(FP16), Made(VLLM, 1.0, per_repeat=wild), Made(Q8, 1.3)])
-    assert said.startswith(
-        "No winner. At 4 users nothing is proven faster than llama_cpp fp16 in output tokens/s;"
-    )
-    assert "slower: llama_cpp gguf-q8_0 0.77x [" in said
-    assert "cannot tell: vllm fp16 " in said
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"repeats": 2}, "A verdict needs 3 starts of each deployment or more, here 2."),
-        ({"start_changes": lambda start: {"attached": True}}, "The server was running already"),
-    ],
-)
-def test_no_winner_without_a_verdict_but_the_reason(tmp_path, given, said):
-    found = answer(tmp_path, [Made(FP16), Made(Q8, 0.5)], **given)
-    assert found.startswith(f"No winner. {said}")
-    assert "The values stand side by side." in found
-
-
-def test_models_are_not_compared_and_one_deployment_is_nothing_to_compare(tmp_path):
-    other = replace(deployment("vllm", "fp16", model="other-lm"), label="vllm other")
-    two = answer(tmp_path / "two", [Made(FP16), Made(other)], repeats=3)
-    assert two == "No winner. Deployments of different models are not compared."
-    one = answer(tmp_path / "one", [Made(FP16)])
-    values = "output tokens/s 33.2 [30.0, 36.8], TTFT p50 100 [90, 110] ms, "
-    assert one.startswith(f"llama_cpp fp16. At 4 users: {values}")
-    assert one.endswith("The run has one deployment, so nothing is compared.")
 
 
 # --- section ---------------------------------------------------------------------------------------
