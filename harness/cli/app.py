@@ -18,12 +18,11 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Command(NamedTuple):
-    """One command: its function, by module of harness.cli and name; its summary and an example for the help.
+    """One command: its function (`module:name` of harness.cli), and what the help says of it.
 
     `summary` is the first paragraph of the function's docstring (a test compares them).
     """
 
-    module: str
     function: str
     summary: str
     example: str
@@ -32,83 +31,70 @@ class Command(NamedTuple):
 # In the order of the help.
 COMMANDS = {
     "run": Command(
-        "measuring",
-        "run",
+        "measuring:run",
         "Start each server in turn, play the same conversations at it, and write one report.",
         "bench run scenario=chat_multi_turn quantization=fp16,gguf load.concurrency=1,8",
     ),
     "plan": Command(
-        "planning",
-        "plan_command",
+        "planning:plan_command",
         "Show what a run would do, in order, with what is skipped and why. Starts nothing.",
         "bench plan engine=llama_cpp,reference load.concurrency=1,4",
     ),
     "search": Command(
-        "measuring",
-        "search",
+        "measuring:search",
         "Find the highest load that keeps every objective (slo.*), on each server start.",
         "bench search slo.ttft_s.p95=500ms slo.success=99% engine=llama_cpp,reference search.highest=64",
     ),
     "fit": Command(
-        "making",
-        "fit_command",
+        "making:fit_command",
         "Say which engines at which quantizations fit the device's memory, from the model's shape alone.",
         "bench fit model=llama-3.3-70b-instruct fit.device_memory=80GB load.concurrency=32 "
         "engine.context_length=8192",
     ),
     "report": Command(
-        "reading",
-        "report",
+        "reading:report",
         "Write a run's report again, or its numbers and charts in another form. Needs the directory alone; "
         "pictures need an installed Chromium, Chrome or Edge.",
         "bench report results/20261125-101500-chat_multi_turn",
     ),
     "compare": Command(
-        "reading",
-        "compare",
+        "reading:compare",
         "Compare two runs, or two deployments: what differs in how they were made, then B over A.",
         'bench compare results/before "results/after:vllm awq" compare.margin=10%',
     ),
     "gate": Command(
-        "reading",
-        "gate",
+        "reading:gate",
         "Say whether NEW is worse than BASE by more than is allowed. Exit code 0: it is not, 1: it is, 3: "
         "the interval does not tell.",
         "bench gate results/before results/after gate.metric=ttft_s.p95 gate.max_regression=5%",
     ),
     "view": Command(
-        "reading",
-        "view",
+        "reading:view",
         "Write an index of all runs in a directory: one page, a row per run with its headline, newest first.",
         "bench view results",
     ),
     "install": Command(
-        "making",
-        "install_command",
+        "making:install_command",
         "Make an engine's own environment in the user's cache directory, with your own pip settings.",
         "bench install llama_cpp",
     ),
     "prepare": Command(
-        "making",
-        "prepare",
+        "making:prepare",
         "Find or make the weights that a run with the same keys would need, and print where they are.",
         "bench prepare engine=llama_cpp,vllm quantization=bf16,gguf-q8_0,awq",
     ),
     "list": Command(
-        "listing",
-        "list_command",
+        "listing:list_command",
         "List what bench knows, with what is available here and why not.",
         "bench list quantizations",
     ),
     "doctor": Command(
-        "machine",
-        "doctor",
+        "machine:doctor",
         "Look whether this machine is fit to measure on, and say what to do where it is not.",
         "bench doctor --json",
     ),
     "selftest": Command(
-        "machine",
-        "selftest_command",
+        "machine:selftest_command",
         "Measure bench's own error on this machine, for the reports to quote. Takes about a minute.",
         "bench selftest --quick",
     ),
@@ -126,10 +112,11 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         if command:
-            module, function, _, example = COMMANDS[str(name)]
+            told = COMMANDS[str(name)]
+            module, _, function = told.function.partition(":")
             alone = typer.Typer(rich_markup_mode=None, add_completion=False)
             called = getattr(import_module(f"harness.cli.{module}"), function)
-            alone.command(name, epilog=f"Example:  {example}")(called)
+            alone.command(name, epilog=f"Example:  {told.example}")(called)
             command = typer.main.get_command(alone)
         return name, command, rest
 

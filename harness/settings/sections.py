@@ -203,7 +203,7 @@ def _is_replay(given: Choices, scenarios: Sequence[ScenarioChoice]) -> bool:
 def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> None:
     first = {key: shown(values[0]) for key, values in given.items()}
     is_closed, is_trace = load.kind == "closed", load.kind == "trace"
-    untimed = [scenario.name for scenario in scenarios if scenario.span_s is None]
+    untimed = next((scenario.name for scenario in scenarios if scenario.span_s is None), None)
     ramps = {"load.ramp_up": load.ramp_up_s, "load.ramp_down": load.ramp_down_s}
     ramp, ramp_s = next(((key, value) for key, value in ramps.items() if value), ("", 0.0))
     counts = {"concurrency": load.concurrency, "conversations": load.conversations}
@@ -213,29 +213,27 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
     refuse_first(
         (
             is_closed and load.concurrency is None,
-            "load.concurrency=null: give a number of users, or load.rate=N, conversations per second",
+            "load.concurrency=null: give a number of users, or load.rate=N",
         ),
         (
             is_closed and "load.arrival" in given,
-            f"load.arrival={load.arrival}: is of an open loop; give load.rate=N, conversations per second",
+            f"load.arrival={load.arrival}: is of an open loop; give load.rate=N",
         ),
         (
             "load.burstiness" in given and "gamma" not in given.get("load.arrival", ()),
-            f"load.burstiness={first.get('load.burstiness')}: is the shape of load.arrival=gamma; "
-            "give that too",
+            f"load.burstiness={first.get('load.burstiness')}: is the shape of load.arrival=gamma; give it",
         ),
         (
             not is_trace and "load.speedup" in given,
             f"load.speedup={load.speedup:g}: is of a trace; give scenario=trace scenario.path=FILE",
         ),
         (
-            is_trace and bool(untimed),
-            f"load.arrival=trace: scenario {''.join(untimed[:1])} has no arrival times; "
-            "give scenario=trace scenario.path=FILE",
+            is_trace and untimed,
+            f"load.arrival=trace: scenario {untimed} has no arrival times; give scenario=trace",
         ),
         (
-            is_trace and bool(ramp),
-            f"{ramp}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N instead",
+            is_trace and ramp,
+            f"{ramp}={ramp_s:g}s: a trace has its own course; leave it out, or give load.rate=N",
         ),
         (
             load.ramp_down_s > 0 and load.duration_s is None,
@@ -247,10 +245,10 @@ def _check(load: Load, given: Choices, scenarios: Sequence[ScenarioChoice]) -> N
         ),
         (
             "load.ramp" in given and not ramp,
-            f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s, load.ramp_down=10s or both",
+            f"load.ramp={load.ramp}: there is no ramp; give load.ramp_up=10s",
         ),
         (
-            load.duration_s is None and load.conversations is None and bool(untimed),
+            load.duration_s is None and load.conversations is None and untimed,
             "load.duration=null: nothing would end it; give load.duration=20s or load.conversations=100",
         ),
         (

@@ -202,7 +202,8 @@ def test_each_command_has_help_with_an_example(command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_all_commands_says_of_each_what_its_own_help_begins_with(command):
     told = COMMANDS[command]
-    function = getattr(import_module(f"harness.cli.{told.module}"), told.function)
+    module, _, name = told.function.partition(":")
+    function = getattr(import_module(f"harness.cli.{module}"), name)
     first = str(inspect.getdoc(function)).partition("\n\n")[0]
     assert told.summary == " ".join(first.split())
 
