@@ -1,8 +1,7 @@
 """Energy and cost of a cell's window: what the devices drew beyond idle, per output token, and its price.
 
 On a device: all the server's devices together, by NVML's energy counters, else by the mean of its power
-samples. On a host: the CPU's packages, where the system shows their counter, with all that runs there. Draws
-nothing.
+samples. On a host: the CPU's packages, where the system shows their counter, with all that runs there.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class Power:
 
 @once
 def power_in(run: Run, cell: Cell) -> Power | None:
-    """None where nothing tells it; of a server that ran already this machine's counters may tell nothing."""
+    """Return the power in a cell's window; None where nothing tells it, as of a server that ran already."""
     start = run.start_of(cell)
     if start is None or start.attached:
         return None
@@ -49,16 +48,20 @@ def power_in(run: Run, cell: Cell) -> Power | None:
 
 
 def _of_device(samples: pd.DataFrame, device: int) -> tuple[float, int] | None:
+    """Return a device's mean power and the samples it is from: by its counter, else by its power."""
     if not len(samples):
         return None
     own = taken(samples, samples["device"].to_numpy(dtype=int) == device)
     if counter_fell(own["energy_j"].dropna().astype(float).tolist()):
         return None
-    return _counted(own, "energy_j") or _sampled(own, "power_w")
+    if counted := _counted(own, "energy_j"):
+        return counted
+    is_known = len(own) and not own["power_w"].isna().any()
+    return (float(own["power_w"].to_numpy(dtype=float).mean()), len(own)) if is_known else None
 
 
 def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    """Mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
+    """Return the mean power by a counter in joules, and the readings; see harness.contracts.mean_power_w."""
     if column not in samples or samples[column].isna().any():
         return None
     t_ns, joules = samples["t_ns"].to_numpy(dtype=int), samples[column].to_numpy(dtype=float)
@@ -66,37 +69,30 @@ def _counted(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
     return None if mean_w is None else (mean_w, len(samples))
 
 
-def _sampled(samples: pd.DataFrame, column: str) -> tuple[float, int] | None:
-    """The mean of the power where each sample has it, and their number."""
-    if not len(samples) or samples[column].isna().any():
-        return None
-    return float(samples[column].to_numpy(dtype=float).mean()), len(samples)
-
-
 def energy_per_token(power: Power | None, tokens_per_s: float | None) -> Value:
-    """Joules per output token net of idle: (mean power - idle power) / output tokens per second."""
+    """Return joules per output token net of idle: (mean power - idle power) / output tokens per second."""
     if power is None or power.idle_w is None or not tokens_per_s:
         return Value(None, 0)
     return Value((power.mean_w - power.idle_w) / tokens_per_s, power.n)
 
 
 def price_of(run: Run) -> Price | None:
-    """What the user said that a device's hour costs."""
+    """Return what the user said that a device's hour costs."""
     price = run.record.price
     return price if price is not None and price.gpu_hour is not None else None
 
 
 def cost_per_million(price: Price | None, devices: int | None, tokens_per_s: float | None, n: int) -> Value:
-    """Of output tokens, the reading of the prompts included: devices x price of an hour / output tokens in an
-    hour x 1,000,000."""
+    """Return the cost of a million output tokens, the reading of the prompts included: devices x price of an
+    hour / output tokens in an hour x 1,000,000."""
     if price is None or price.gpu_hour is None or not devices or not tokens_per_s:
         return Value(None, 0)
     return Value(price.gpu_hour * devices / (tokens_per_s * _HOUR_S) * _MILLION, n)
 
 
 def devices_of(run: Run, cell: Cell) -> int | None:
-    """How many devices its server had; this machine counts as one. None where that is not known, as of a
-    server that ran already."""
+    """Return how many devices a cell's server had; this machine counts as one. None of a server that ran
+    already."""
     start = run.start_of(cell)
     if start is None or start.attached:
         return None
@@ -104,12 +100,12 @@ def devices_of(run: Run, cell: Cell) -> int | None:
 
 
 def _devices(run: Run, start: StartRecord) -> Sequence[int]:
-    """The devices that a start was given; where they are not on record, those that were sampled."""
+    """Return the devices that a start was given; where they are not on record, those that were sampled."""
     if start.devices or run.device is None:
         return start.devices
     return sorted(map(int, of_start(run.device, start.name)["device"].unique()))
 
 
 def api_cost_per_million(price: ApiPrice, input_tokens: float, output_tokens: float) -> float:
-    """What the same requests cost there, per million output tokens; means per request."""
+    """Return what the same requests cost there, per million output tokens; means per request."""
     return price.output_per_million + price.input_per_million * input_tokens / output_tokens

@@ -1,7 +1,6 @@
-"""Whether deployments did the same work: prompts of the same length, answers of the length asked for.
+"""Whether deployments did the same work: prompts and answers of the same length, real kernels, users at once.
 
 Decides which deployments' figures may stand side by side, and of which only figures per token are offered.
-Draws nothing.
 """
 
 import functools
@@ -17,7 +16,35 @@ from harness.store.store import StartRecord
 from reports.data.cells import Group
 from reports.data.run import Run, once
 
+LENGTHS_DIFFER = 0.02
+# A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
+DROPPED_TOKENS = 1
+# Turns that both of a pair answered, before a constant difference between them is called one.
+TURNS_NEEDED = 5
 _TURN_BITS = 16  # turn is an int16
+_ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None of none."""
+    return sum(values) / len(values) if values else None
+
+
+def differ(values: Sequence[float | None]) -> bool:
+    """Return whether the least and the greatest are further apart than LENGTHS_DIFFER."""
+    known = [value for value in values if value is not None]
+    return len(known) > 1 and max(known) > min(known) * (1 + LENGTHS_DIFFER)
+
+
+def by_case(run: Run) -> list[list[Group]]:
+    """Return the groups of each scenario and load."""
+    cases: dict[tuple[str, str], list[Group]] = {}
+    for group in run.groups:
+        cases.setdefault((group.scenario, group.load), []).append(group)
+    return list(cases.values())
+
+
+# --- turns that several deployments answered: the fast ones play more, which would be no comparison ----
 
 
 @dataclass(frozen=True)
@@ -43,12 +70,12 @@ class Turns:
 
     @property
     def mean(self) -> float | None:
-        """None of none."""
         return float(self.tokens.mean()) if len(self) else None
 
 
 def turns_of(run: Run, group: Group, column: str) -> Turns:
-    """A token count of a group's ok requests that have it; of windows that were tried again, the last."""
+    """Return a token count of a group's ok requests that have it; of windows that were tried again, the
+    last."""
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for cell in group.counted:
         rows = run.cell_requests(cell.number)
@@ -57,45 +84,207 @@ def turns_of(run: Run, group: Group, column: str) -> Turns:
         conversation, turn = (rows[name].to_numpy(dtype=np.int64) for name in ("conversation", "turn"))
         keys = (conversation << _TURN_BITS) + turn
         found.setdefault(cell.planned.seed, []).append((keys[kept], tokens[kept]))
-    return Turns({seed: _last_of_each(parts) for seed, parts in found.items()})
-
-
-def _last_of_each(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    keys, tokens = (np.concatenate([part[at] for part in parts])[::-1] for at in (0, 1))
-    unique, first = np.unique(keys, return_index=True)
-    return unique, tokens[first]
+    last = {}
+    for seed, parts in found.items():
+        keys, tokens = (np.concatenate([part[at] for part in parts])[::-1] for at in (0, 1))
+        unique, first = np.unique(keys, return_index=True)
+        last[seed] = unique, tokens[first]
+    return Turns(last)
 
 
 def shared(found: Sequence[Turns]) -> list[Turns]:
-    """Each with the turns that all of them have, so in one order."""
+    """Return each with the turns that all of them have, so in one order."""
     if not found:
         return []
-    seeds = set.intersection(*(set(turns.by_seed) for turns in found))
+    intersection = functools.partial(np.intersect1d, assume_unique=True)
     common = {
-        seed: functools.reduce(_intersection, (turns.by_seed[seed][0] for turns in found)) for seed in seeds
+        seed: functools.reduce(intersection, (turns.by_seed[seed][0] for turns in found))
+        for seed in set.intersection(*(set(turns.by_seed) for turns in found))
     }
     return [
-        Turns({seed: (keys, _at(*turns.by_seed[seed], keys)) for seed, keys in common.items()})
+        Turns(
+            {
+                seed: (keys, turns.by_seed[seed][1][np.searchsorted(turns.by_seed[seed][0], keys)])
+                for seed, keys in common.items()
+            }
+        )
         for turns in found
     ]
 
 
-def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.intersect1d(a, b, assume_unique=True)
-
-
-def _at(keys: np.ndarray, tokens: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.asarray(tokens[np.searchsorted(keys, wanted)])
-
-
 def same_turns(run: Run, groups: Iterable[Group], column: str) -> dict[str, Turns]:
-    """Per deployment with values, a count of the turns that all of those answered."""
+    """Return per deployment with values a count of the turns that all of those answered."""
     found = {group.deployment: turns_of(run, group, column) for group in groups}
     found = {name: turns for name, turns in found.items() if len(turns)}
     return dict(zip(found, shared(list(found.values())), strict=True))
 
 
-_ONE = re.compile(r"\bone\b[^;.]*\bat a time\b", re.IGNORECASE)
+# --- the work of a run -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two deployments of one model whose prompts are not the same, and what it looks like, with numbers."""
+
+    first: str
+    second: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """Who did the same work. `prompts`: the class of each deployment's prompts by its label, from 0 (the most
+    deployments) on; only deployments of one model and one class are comparable. `per_token_only`: by a
+    group's key, why only its figures per token are offered."""
+
+    differences: tuple[Difference, ...]
+    prompts: Mapping[str, int]
+    per_token_only: Mapping[tuple[str, str, str], str]
+
+    @cached_property
+    def unlike(self) -> frozenset[str]:
+        """Deployments that are not comparable with at least one other of their model."""
+        return frozenset(label for found in self.differences for label in (found.first, found.second))
+
+    def why_unlike(self, label: str) -> str | None:
+        """Return what sets a deployment's prompts apart, from the largest class that they differ from."""
+        found = [each for each in self.differences if label in (each.first, each.second)]
+        nearest = min(
+            found, key=lambda each: min(self.prompts[each.first], self.prompts[each.second]), default=None
+        )
+        return nearest.why if nearest else None
+
+    def prompt_class(self, label: str) -> str:
+        """Return a letter for the class: `A`, `B` ..."""
+        return chr(ord("A") + self.prompts.get(label, 0) % 26)
+
+
+@once
+def work_of(run: Run) -> Work:
+    """Return what the run's records and requests say of equal work."""
+    by_model: dict[str, list[str]] = {}
+    for label, deployment in run.deployments.items():
+        by_model.setdefault(deployment.model, []).append(label)
+    turns = [
+        (groups[0].load, {group.deployment: turns_of(run, group, "input_tokens") for group in groups})
+        for groups in by_case(run)
+    ]
+    counts = {label: counted_prompts(run.starts_of(label)) for label in run.deployments}
+    differences = tuple(
+        Difference(first, second, why)
+        for labels in by_model.values()
+        for first, second in itertools.combinations(labels, 2)
+        if (why := _by_probe(first, second, counts) or _by_turns(first, second, turns))
+    )
+    apart = {frozenset((found.first, found.second)) for found in differences}
+    prompts: dict[str, int] = {}
+    for labels in by_model.values():
+        prompts |= _classes(labels, apart)
+    return Work(differences, prompts, dict(_per_token_only(run)))
+
+
+def _classes(labels: Sequence[str], apart: set[frozenset[str]]) -> dict[str, int]:
+    """Return classes of deployments such that no two of a class are apart; the largest is 0, and a deployment
+    joins the first class that it fits."""
+    classes: list[list[str]] = []
+    for label in labels:
+        fits = (own for own in classes if not any(frozenset((label, other)) in apart for other in own))
+        if (members := next(fits, None)) is not None:
+            members.append(label)
+        else:
+            classes.append([label])
+    ordered = sorted(classes, key=len, reverse=True)
+    return {label: number for number, members in enumerate(ordered) for label in members}
+
+
+def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
+    """Yield groups whose answers have not the length asked for, where there is another one to compare
+    with."""
+    for groups in by_case(run):
+        if len(groups) < 2:
+            continue
+        means = {name: found.mean for name, found in same_turns(run, groups, "output_tokens").items()}
+        wanted = {name: found.mean for name, found in same_turns(run, groups, "max_tokens").items()}
+        are_unlike = differ(list(means.values()))
+        for group in groups:
+            name = group.deployment
+            if not all(record.forces_length for record in run.starts_of(name)):
+                yield group.key, "the engine cannot be made to give the length asked for"
+            elif are_unlike and name in means and differ([means[name], wanted.get(name)]):
+                asked = f"{wanted[name]:,.1f} were asked for"
+                yield group.key, f"its answers have {means[name]:,.1f} tokens where {asked}"
+
+
+# --- prompts ---------------------------------------------------------------------------------------
+
+
+def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
+    """Return tokens of the fixed prompts by their names, from the first start that counted each."""
+    counts: dict[str, int] = {}
+    for record in records:
+        counts = {**record.prompt_tokens, **counts}
+    return counts
+
+
+def drops_system(counts: Mapping[str, int]) -> bool:
+    """Return whether a system message adds nothing to the same user message."""
+    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
+
+
+def why_unlike(
+    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Turns]
+) -> str | None:
+    """Return what sets the prompts of two groups at one load apart, by their fixed prompts' counts and the
+    input tokens of turns that both answered (empty: unknown); None where nothing does."""
+    by_load = [(load, dict(zip(names, turns, strict=True)))] if turns else []
+    return _by_probe(*names, dict(zip(names, counts, strict=True))) or _by_turns(*names, by_load)
+
+
+def _by_probe(first: str, second: str, counts: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Return what the fixed prompts' counts look like; None where they are equal, or were not counted."""
+    a, b = counts[first], counts[second]
+    shared_names = [name for name in a if name in b]
+    gaps = {name: b[name] - a[name] for name in shared_names}
+    if not any(gaps.values()):
+        return None
+    causes = []
+    if drops_system(a) != drops_system(b) and {"user", "system"} <= gaps.keys():
+        causes.append(f"{first if drops_system(a) else second} drops the system prompt")
+        del gaps["system"]
+    if len(gaps) > 1 and set(gaps.values()) in ({1}, {-1}):
+        causes.append(_bos(first, second, is_second=set(gaps.values()) == {1}))
+    elif any(gaps.values()):
+        causes.append(f"{first} and {second} use another chat template or tokenizer")
+    numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in shared_names)
+    return f"{' and '.join(causes)} (tokens of the fixed prompts, {first} / {second}: {numbers})"
+
+
+def _bos(first: str, second: str, *, is_second: bool) -> str:
+    more, less = (second, first) if is_second else (first, second)
+    return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
+
+
+def _by_turns(first: str, second: str, turns: Sequence[tuple[str, Mapping[str, Turns]]]) -> str | None:
+    """Return what the input tokens of turns that both answered look like, at the first load where they
+    differ."""
+    for load, by_label in turns:
+        if first not in by_label or second not in by_label:
+            continue
+        a, b = shared([by_label[first], by_label[second]])
+        is_first = a.turn == 0
+        opening, count = set((b.tokens - a.tokens)[is_first].tolist()), int(is_first.sum())
+        if count >= TURNS_NEEDED and opening in ({1.0}, {-1.0}):
+            return f"{_bos(first, second, is_second=opening == {1.0})} (at {load}, all {count:,} first turns)"
+        for turn in np.unique(a.turn).tolist():
+            means = [float(found.tokens[found.turn == turn].mean()) for found in (a, b)]
+            if differ(means):
+                tokens = f"{first} {means[0]:,.1f} against {second} {means[1]:,.1f} tokens"
+                history = ", or other answers in the history" if turn else ""
+                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
+    return None
+
+
+# --- what has to be known of a deployment wherever its name stands ---------------------------------
 
 
 @dataclass(frozen=True)
@@ -108,7 +297,8 @@ class AtOnce:
 
 
 def too_few_at_once(run: Run) -> dict[str, AtOnce]:
-    """Deployments that serve one request at a time though more are offered, or cannot be told how many."""
+    """Return the deployments that serve one request at a time though more are offered, or cannot be told how
+    many."""
     found = {}
     offered = max((cell.load.concurrency or 0 for cell in run.planned_cells), default=0)
     for label, deployment in run.deployments.items():
@@ -123,222 +313,10 @@ def too_few_at_once(run: Run) -> dict[str, AtOnce]:
 
 
 def stand_ins(run: Run) -> dict[str, str]:
-    """Deployments whose kernels were replaced, and by what."""
+    """Return the deployments whose kernels were replaced, and by what."""
     found = {}
     for label in run.deployments:
         for record in run.starts_of(label):
             if what := record.resolved.get("kernel_stand_in"):
                 found[label] = "its kernels are replaced" if what is True else str(what)
     return found
-
-
-LENGTHS_DIFFER = 0.02
-# A system prompt that is sent is a sentence; one that is dropped leaves at most an empty turn's token.
-DROPPED_TOKENS = 1
-# Turns that both of a pair answered, before a constant difference between them is called one.
-TURNS_NEEDED = 5
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two deployments of one model whose prompts are not the same, and what it looks like, with numbers."""
-
-    first: str
-    second: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Work:
-    """`prompts`: the class of each deployment's prompts by its label, from 0 (the most deployments) on; only
-    deployments of one model and one class are comparable. A model whose prompts are all alike has class 0
-    alone. `per_token_only`: by a group's key, why only its figures per token are offered."""
-
-    differences: tuple[Difference, ...]
-    prompts: Mapping[str, int]
-    per_token_only: Mapping[tuple[str, str, str], str]
-
-    @cached_property
-    def unlike(self) -> frozenset[str]:
-        """Deployments that are not comparable with at least one other of their model."""
-        return frozenset(label for found in self.differences for label in (found.first, found.second))
-
-    def why_unlike(self, label: str) -> str | None:
-        """What sets its prompts apart: from one of the largest class where they differ from such a one."""
-        found = [each for each in self.differences if label in (each.first, each.second)]
-        nearest = min(
-            found, key=lambda each: min(self.prompts[each.first], self.prompts[each.second]), default=None
-        )
-        return nearest.why if nearest else None
-
-    def prompt_class(self, label: str) -> str:
-        """A letter for the class: `A`, `B` ..."""
-        return chr(ord("A") + self.prompts.get(label, 0) % 26)
-
-
-@once
-def work_of(run: Run) -> Work:
-    """Return what the run's records and requests say of equal work."""
-    differences = tuple(_differences(run))
-    return Work(differences, _classes(run, differences), dict(_per_token_only(run)))
-
-
-# --- prompts ---------------------------------------------------------------------------------------
-
-
-def counted_prompts(records: Sequence[StartRecord]) -> dict[str, int]:
-    """Tokens of the fixed prompts by their names, from the first start that counted each."""
-    counts: dict[str, int] = {}
-    for record in records:
-        counts = {**record.prompt_tokens, **counts}
-    return counts
-
-
-def drops_system(counts: Mapping[str, int]) -> bool:
-    """Whether a system message adds nothing to the same user message."""
-    return {"user", "system"} <= counts.keys() and counts["system"] - counts["user"] <= DROPPED_TOKENS
-
-
-def _differences(run: Run) -> Iterator[Difference]:
-    by_model: dict[str, list[str]] = {}
-    for label, deployment in run.deployments.items():
-        by_model.setdefault(deployment.model, []).append(label)
-    turns = _input_turns(run)
-    for labels in by_model.values():
-        for first, second in itertools.combinations(labels, 2):
-            counts = [counted_prompts(run.starts_of(label)) for label in (first, second)]
-            if why := _by_probe(first, second, *counts) or _by_turns(first, second, turns):
-                yield Difference(first, second, why)
-
-
-def why_unlike(
-    names: tuple[str, str], counts: Sequence[Mapping[str, int]], load: str, turns: Sequence[Turns]
-) -> str | None:
-    """What sets the prompts of two groups at one load apart, by their fixed prompts' counts and the input
-    tokens of turns that both answered (empty: unknown); None where nothing does."""
-    first, second = names
-    by_load = {("", load): dict(zip(names, turns, strict=True))} if turns else {}
-    return _by_probe(first, second, counts[0], counts[1]) or _by_turns(first, second, by_load)
-
-
-def _by_probe(first: str, second: str, a: Mapping[str, int], b: Mapping[str, int]) -> str | None:
-    """What the fixed prompts' counts look like; None where they are equal, or were not counted."""
-    shared = [name for name in a if name in b]
-    gaps = {name: b[name] - a[name] for name in shared}
-    if not any(gaps.values()):
-        return None
-    causes = []
-    if drops_system(a) != drops_system(b) and {"user", "system"} <= gaps.keys():
-        causes.append(f"{first if drops_system(a) else second} drops the system prompt")
-        del gaps["system"]
-    if any(gaps.values()):
-        causes.append(_by_gaps(first, second, gaps))
-    numbers = ", ".join(f"{name} {a[name]:,} / {b[name]:,}" for name in shared)
-    return f"{' and '.join(causes)} (tokens of the fixed prompts, {first} / {second}: {numbers})"
-
-
-def _by_gaps(first: str, second: str, gaps: Mapping[str, int]) -> str:
-    if len(gaps) > 1 and len(set(gaps.values())) == 1 and abs(next(iter(gaps.values()))) == 1:
-        return _bos(*((second, first) if next(iter(gaps.values())) > 0 else (first, second)))
-    return f"{first} and {second} use another chat template or tokenizer"
-
-
-def _bos(more: str, less: str) -> str:
-    return f"{more} has exactly one token more in each prompt: a doubled BOS, or one that {less} lacks"
-
-
-def _by_turns(first: str, second: str, turns: Mapping[tuple[str, str], Mapping[str, Turns]]) -> str | None:
-    """What the input tokens of turns that both answered look like, at the first load where they differ."""
-    for (_, load), by_label in turns.items():
-        if first not in by_label or second not in by_label:
-            continue
-        a, b = shared([by_label[first], by_label[second]])
-        is_first = a.turn == 0
-        opening, count = set((b.tokens - a.tokens)[is_first].tolist()), int(is_first.sum())
-        if count >= TURNS_NEEDED and opening in ({1.0}, {-1.0}):
-            pair = (second, first) if opening == {1.0} else (first, second)
-            return f"{_bos(*pair)} (at {load}, all {count:,} first turns)"
-        for turn in np.unique(a.turn).tolist():
-            means = [float(found.tokens[found.turn == turn].mean()) for found in (a, b)]
-            if differ(means):
-                tokens = f"{first} {means[0]:,.1f} against {second} {means[1]:,.1f} tokens"
-                history = ", or other answers in the history" if turn else ""
-                return f"at {load}, turn {turn + 1}, {tokens}: another tokenizer or chat template{history}"
-    return None
-
-
-def _input_turns(run: Run) -> dict[tuple[str, str], dict[str, Turns]]:
-    """By scenario and load, each deployment's input tokens by turn."""
-    found: dict[tuple[str, str], dict[str, Turns]] = {}
-    for group in run.groups:
-        found.setdefault((group.scenario, group.load), {})[group.deployment] = turns_of(
-            run, group, "input_tokens"
-        )
-    return found
-
-
-def _classes(run: Run, differences: Sequence[Difference]) -> dict[str, int]:
-    """Deployments of a model such that no two of a class differ; the largest class is 0, and a deployment
-    joins the first class that it fits."""
-    apart = {frozenset((found.first, found.second)) for found in differences}
-    classes: dict[str, list[list[str]]] = {}
-    for label, deployment in run.deployments.items():
-        of_model = classes.setdefault(deployment.model, [])
-        fits = (m for m in of_model if not any(frozenset((label, other)) in apart for other in m))
-        if (members := next(fits, None)) is not None:
-            members.append(label)
-        else:
-            of_model.append([label])
-    ordered = (sorted(of_model, key=len, reverse=True) for of_model in classes.values())
-    return {
-        label: number for of_model in ordered for number, members in enumerate(of_model) for label in members
-    }
-
-
-# --- answers ---------------------------------------------------------------------------------------
-
-
-def _per_token_only(run: Run) -> Iterator[tuple[tuple[str, str, str], str]]:
-    """Groups whose answers have not the length asked for, where there is another one to compare with."""
-    for groups in by_case(run):
-        if len(groups) < 2:
-            continue
-        means = {name: found.mean for name, found in same_turns(run, groups, "output_tokens").items()}
-        wanted = {name: found.mean for name, found in same_turns(run, groups, "max_tokens").items()}
-        strays = _strays(means, wanted)
-        for group in groups:
-            name = group.deployment
-            key = (name, group.scenario, group.load)
-            if not all(record.forces_length for record in run.starts_of(name)):
-                yield key, "the engine cannot be made to give the length asked for"
-            elif name in strays:
-                yield (
-                    key,
-                    f"its answers have {means[name]:,.1f} tokens where {wanted[name]:,.1f} were asked for",
-                )
-
-
-def _strays(means: Mapping[str, float | None], wanted: Mapping[str, float | None]) -> set[str]:
-    """Where lengths differ between deployments, those that are not as long as was asked."""
-    if not differ([value for value in means.values() if value is not None]):
-        return set()
-    return {name for name in means if differ([means[name], wanted.get(name)])}
-
-
-def by_case(run: Run) -> list[list[Group]]:
-    """The groups of each scenario and load."""
-    cases: dict[tuple[str, str], list[Group]] = {}
-    for group in run.groups:
-        cases.setdefault((group.scenario, group.load), []).append(group)
-    return list(cases.values())
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """None of none."""
-    return sum(values) / len(values) if values else None
-
-
-def differ(values: Sequence[float | None]) -> bool:
-    """Whether the least and the greatest are further apart than LENGTHS_DIFFER."""
-    known = [value for value in values if value is not None]
-    return len(known) > 1 and max(known) > min(known) * (1 + LENGTHS_DIFFER)

@@ -1,8 +1,8 @@
 """How much KV cache the requests of a start needed at once, and how many users its pool holds.
 
 A request holds its prompt from the moment it was sent, and its answer token by token, evenly from the first
-content chunk to the last, until its end. A prefix that requests share counts for each of them, and what a
-server takes in whole blocks by its tokens alone. Of cells that count only. Knows no sample of memory.
+content chunk to the last, until its end. A prefix that requests share counts for each of them. Of cells that
+count only. Knows no sample of memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,9 @@ from harness.store.store import StartRecord
 from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.measures.metrics import is_supported
+
+# A request's instants and tokens that have to be known.
+_COLUMNS = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class KvPool:
 
     @property
     def per_token_bytes(self) -> float | None:
-        """Of the pool as it is: bytes / tokens."""
+        """Bytes / tokens of the pool as it is."""
         return self.size_bytes / self.tokens if self.size_bytes and self.tokens else None
 
 
 @dataclass(frozen=True)
 class Conversations:
-    """Tokens of a scenario's conversations at their longest: the 95th percentile, or the largest
-    (`is_largest`) where `n` supports none. Of all deployments together: they were given the same."""
+    """Tokens of a scenario's conversations at their longest: the 95th percentile, or the largest where `n`
+    supports none. All deployments were given the same."""
 
     tokens: float
     n: int
@@ -46,53 +49,52 @@ class Conversations:
 
 @dataclass(frozen=True)
 class KvNeed:
-    """`peak_tokens`: of the requests in flight together, the most in any window, `peak_load` names its load;
-    `requests` is how many were looked at. `needed_bytes`: what these take, at most the pool. `used_share`:
-    the most of the pool that was in use in a window, by the server's metrics. `users`: how many conversations
-    of its scenario's length the pool holds; of several scenarios, of the longest."""
+    """What requests needed. `peak_tokens`: the most of the requests in flight together in any window, and
+    `peak_load` its load. `needed_bytes`: what these take, at most the pool. `used_share`: the most of the
+    pool in use in a window, by the server's metrics. `conversations`: of several scenarios the longest."""
 
     pool: KvPool
     peak_tokens: float | None
     peak_load: str | None
-    requests: int
     needed_bytes: float | None
     used_share: float | None
     conversations: Conversations | None
 
     @property
     def users(self) -> int | None:
+        """How many such conversations the pool holds."""
         if self.pool.tokens is None or self.conversations is None:
             return None
         return int(self.pool.tokens // self.conversations.tokens)
 
 
 def kv_need(run: Run, record: StartRecord, longest_of: Mapping[str, Conversations]) -> KvNeed:
-    """Of one start; `longest_of`: conversations_of the run. Fields are None where the server or the requests
-    do not tell."""
+    """Return what a start's requests needed; fields are None where the server or the requests do not tell."""
     pool = pool_of(record)
     cells = counted_on(run, record)
-    peaks = [(tokens, cell) for cell in cells if (tokens := _peak_in_window(run, cell)) is not None]
-    tokens, at = max(peaks, key=lambda pair: pair[0]) if peaks else (None, None)
-    requests = [run.cell_requests(cell.number) for cell in cells]
+    peaks = [
+        (tokens, cell.load_label) for cell in cells if (tokens := _peak_in_window(run, cell)) is not None
+    ]
+    tokens, load = max(peaks, key=lambda pair: pair[0]) if peaks else (None, None)
     known = [found for cell in cells if (found := longest_of.get(cell.planned.scenario.label))]
+    usages = [_peak_usage(run, cell) for cell in cells]
     return KvNeed(
         pool=pool,
         peak_tokens=tokens,
-        peak_load=at.load_label if at else None,
-        requests=sum(len(_counted(frame)) for frame in requests),
+        peak_load=load,
         needed_bytes=_needed_bytes(pool, tokens),
-        used_share=_used_share(run, cells),
+        used_share=max((share for share in usages if share is not None), default=None),
         conversations=max(known, key=lambda found: found.tokens, default=None),
     )
 
 
 def counted_on(run: Run, record: StartRecord) -> list[Cell]:
-    """The cells that were measured on a start and count."""
+    """Return the cells that were measured on a start and count."""
     return [cell for cell in run.planned_cells if cell.counts and run.start_of(cell) is record]
 
 
 def conversations_of(run: Run) -> dict[str, Conversations]:
-    """The longest conversations by the scenario's label, over the cells that count of all deployments."""
+    """Return the longest conversations by the scenario's label, over the cells that count."""
     by_scenario: dict[str, list[pd.DataFrame]] = {}
     for cell in run.planned_cells:
         if cell.counts:
@@ -101,8 +103,22 @@ def conversations_of(run: Run) -> dict[str, Conversations]:
     return {label: each for label, each in found.items() if each}
 
 
+def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
+    """Return the tokens of the longest turn of each conversation in these cells' requests."""
+    lengths: list[float] = []
+    for frame in requests:
+        known = frame.dropna(subset=_COLUMNS)
+        tokens = (known["input_tokens"] + known["output_tokens"]).to_numpy(dtype=float)
+        lengths += pd.Series(tokens).groupby(known["conversation"].to_numpy(dtype=int)).max().tolist()
+    if not lengths:
+        return None
+    if is_supported(95, len(lengths)):
+        return Conversations(float(np.percentile(lengths, 95)), len(lengths), is_largest=False)
+    return Conversations(max(lengths), len(lengths), is_largest=True)
+
+
 def pool_of(record: StartRecord) -> KvPool:
-    """The pool as the server says: its bytes, else its tokens times what the model's shape gives for one."""
+    """Return the pool as the server says: its bytes, else its tokens times the model's bytes per token."""
     said = record.memory_said.get("kv_cache", _whole(record.resolved.get("kv_cache_bytes")))
     tokens = _whole(record.resolved.get("kv_cache_tokens"))
     per_token = record.memory_expected.get("kv_bytes_per_token") or None
@@ -116,33 +132,24 @@ def _whole(value: object) -> int | None:
 
 
 def _needed_bytes(pool: KvPool, tokens: float | None) -> float | None:
-    """By the model's shape, which asks for more than the pool's average where layers have windows: they are
-    not full yet. The pool is the most that can be needed."""
+    """Return tokens times what the model's shape gives, which is more than the pool's average where layers
+    have windows: they are not full yet. The pool is the most that can be needed."""
     each = pool.reckoned_per_token_bytes or pool.per_token_bytes
     if tokens is None or each is None or pool.size_bytes is None:
         return None
     return min(tokens * each, pool.size_bytes)
 
 
-def _counted(requests: pd.DataFrame) -> pd.DataFrame:
-    """The requests whose tokens and instants are known."""
-    needed = ["sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens"]
-    return requests[["conversation", *needed]].dropna(subset=needed)
-
-
 def _peak_in_window(run: Run, cell: Cell) -> float | None:
-    """None without a window, or without a request whose tokens are known."""
-    frame = _counted(run.cell_requests(cell.number))
-    if cell.summary is None or cell.window_s is None or not len(frame):
+    known = run.cell_requests(cell.number).dropna(subset=_COLUMNS)
+    if cell.summary is None or cell.window_s is None or not len(known):
         return None
-    return peak_tokens(frame, cell.summary.window_start_ns, cell.summary.window_end_ns)
+    return peak_tokens(known, cell.summary.window_start_ns, cell.summary.window_end_ns)
 
 
 def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
-    """The most tokens that requests held at once, from begin_ns to end_ns."""
-    columns = ("sent_ns", "first_content_ns", "last_content_ns", "end_ns", "input_tokens", "output_tokens")
-    given = (requests[name].to_numpy(dtype=float) for name in columns)
-    sent, first, last, end, prompt, answer = given
+    """Return the most tokens that requests held at once, from begin_ns to end_ns."""
+    sent, first, last, end, prompt, answer = (requests[name].to_numpy(dtype=float) for name in _COLUMNS)
     # Seconds from the beginning: nanoseconds since boot would leave a float no digits for the slope.
     sent, first, last, end = ((at - begin_ns) / 1e9 for at in (sent, first, last, end))
     duration_s = np.maximum(last - first, 0.0)
@@ -163,22 +170,7 @@ def peak_tokens(requests: pd.DataFrame, begin_ns: int, end_ns: int) -> float:
     return float(held[is_inside].max())
 
 
-def longest(requests: Sequence[pd.DataFrame]) -> Conversations | None:
-    """Of the conversations in these cells' requests: the tokens of each one's longest turn."""
-    lengths: list[float] = []
-    for frame in map(_counted, requests):
-        tokens = (frame["input_tokens"] + frame["output_tokens"]).to_numpy(dtype=float)
-        lengths += pd.Series(tokens).groupby(frame["conversation"].to_numpy(dtype=int)).max().tolist()
-    if not lengths:
-        return None
-    if is_supported(95, len(lengths)):
-        return Conversations(float(np.percentile(lengths, 95)), len(lengths), is_largest=False)
-    return Conversations(max(lengths), len(lengths), is_largest=True)
-
-
-def _used_share(run: Run, cells: Sequence[Cell]) -> float | None:
-    if run.server is None or "kv_cache_usage_share" not in run.server:
-        return None
-    shares = [run.window_samples(run.server, cell)["kv_cache_usage_share"] for cell in cells if cell.summary]
-    known = [float(share.max()) for share in shares if share.notna().any()]
-    return max(known, default=None)
+def _peak_usage(run: Run, cell: Cell) -> float | None:
+    samples = run.window_samples(run.server, cell)
+    share = samples["kv_cache_usage_share"].max() if "kv_cache_usage_share" in samples else None
+    return None if pd.isna(share) else float(share)

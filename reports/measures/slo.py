@@ -29,11 +29,11 @@ Verdict = Literal["kept", "broken", "unclear"]
 
 
 def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The score interval of a share, which holds also near 0 and 1 and for few observations.
+    """Return the score interval of a share, which holds also near 0 and 1 and for few observations.
 
-    Wilson (1927), Probable inference, the law of succession, and statistical inference, J. Am. Stat. Assoc.
-    22: (p + z^2/2n +- z sqrt(p (1-p) / n + z^2/4n^2)) / (1 + z^2/n). It takes requests as independent, which
-    those of one start are not quite, and those of several still less. Raises ValueError for n = 0.
+    It takes requests as independent, which those of one start are not quite, and those of several still less.
+    Raises ValueError for n = 0. Source: Wilson (1927), J. Am. Stat. Assoc. 22:209. (scipy.stats has it, and
+    takes half a second to import.)
     """
     if n < 1:
         raise ValueError("a share needs observations")
@@ -46,8 +46,8 @@ def wilson(met: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, flo
 
 
 def requests_needed(asked: float, share: float = 1.0, confidence: float = CONFIDENCE) -> int | None:
-    """Requests of which `share` meet an objective until wilson() has all of its interval on one side of what
-    is asked: 35, 73 and 381 good ones for 90, 95 and 99 %. None where no number is enough, as for 100 %.
+    """Return the requests of which `share` meet an objective until wilson() has all of its interval on one
+    side of what is asked: 35, 73 and 381 good ones for 90, 95 and 99 %. None where no number is enough.
 
     The asked share p is in it as long as |share - p| <= z sqrt(p (1-p) / n).
     """
@@ -73,7 +73,7 @@ class Attainment:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of all requests together (Wilson); of several starts so wide that it also holds the t interval of
+        """Wilson's of all requests together; of several starts so wide that it also holds the t interval of
         their shares: a start is one draw, however many requests it has."""
         if not self.n:
             return 0.0, 1.0
@@ -100,9 +100,9 @@ class Attainment:
     @property
     def wanting(self) -> str | None:
         """What would make it clear, in words; None where it is."""
+        asked = self.objective.share
         if self.share is None or self.verdict != "unclear":
             return None
-        asked = self.objective.share
         if asked >= 1:
             return "can be broken and never proven, as all of 100 %"
         wanted = requests_needed(asked, self.share)
@@ -113,13 +113,37 @@ class Attainment:
         return f"would be clear from about {wanted:,} requests on"
 
 
-def is_ok(sent: pd.DataFrame) -> np.ndarray:
+def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
+    """Return each objective over the requests that were sent in each start's windows, and over all
+    together."""
+    found = []
+    for objective in slo:
+        by_start = []
+        for windows in starts:
+            flags = [_meets(sent, objective) for sent in windows]
+            met = sum(int((applies & meets).sum()) for applies, meets in flags)
+            by_start.append((met, sum(int(applies.sum()) for applies, _ in flags)))
+        met, n = (sum(each[at] for each in by_start) for at in (0, 1))
+        found.append(Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else ()))
+    return tuple(found)
+
+
+def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
+    """Return for each request whether it is ok and meets every objective that applies to it."""
+    met = _is_ok(sent)
+    for objective in slo:
+        applies, meets = _meets(sent, objective)
+        met &= ~applies | meets
+    return met
+
+
+def _is_ok(sent: pd.DataFrame) -> np.ndarray:
     return np.asarray(sent["outcome"].to_numpy() == "ok", dtype=bool)
 
 
 def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """For each request whether the objective applies to it, and whether it meets it."""
-    ok = is_ok(sent)
+    """Return for each request whether the objective applies to it, and whether it meets it."""
+    ok = _is_ok(sent)
     if objective.limit_s is None:
         return np.ones(len(sent), dtype=bool), ok
     taken_s = sent[objective.metric].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
@@ -128,38 +152,14 @@ def _meets(sent: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.nda
         return ~has_none, ok & (taken_s <= objective.limit_s)
 
 
-def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
-    """Each objective over the requests that were sent in each start's windows, and over all together."""
-    return tuple(_attainment(starts, objective) for objective in slo)
-
-
-def _attainment(starts: Sequence[Sequence[pd.DataFrame]], objective: Objective) -> Attainment:
-    by_start = []
-    for windows in starts:
-        found = [_meets(sent, objective) for sent in windows]
-        met = sum(int((applies & meets).sum()) for applies, meets in found)
-        by_start.append((met, sum(int(applies.sum()) for applies, _ in found)))
-    met, n = (sum(each[at] for each in by_start) for at in (0, 1))
-    return Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else ())
-
-
-def met_all(sent: pd.DataFrame, slo: Sequence[Objective]) -> np.ndarray:
-    """For each request whether it is ok and meets every objective that applies to it."""
-    met = is_ok(sent)
-    for objective in slo:
-        applies, meets = _meets(sent, objective)
-        met &= ~applies | meets
-    return met
-
-
 # --- a load's windows ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Window:
-    """One cell: the requests that were sent in its window. `too_high`: why it tells at once that the load is
-    too high, whatever its requests met; None where it does not. `is_disturbed`: the guard found the machine
-    unfit during it, which makes requests slower and never faster. `start`: the name of its server start."""
+    """The requests that were sent in one cell's window. `too_high`: why it tells at once that the load is too
+    high, whatever its requests met. `is_disturbed`: the guard found the machine unfit during it, which makes
+    requests slower and never faster. `start`: the name of its server start."""
 
     sent: pd.DataFrame
     too_high: str | None = None
@@ -195,34 +195,31 @@ class Judged:
     def words(self) -> str:
         """`ttft_s.p95 97.5 % of 120 [92.9, 99.2]`, each objective in turn, and what it wants to be clear."""
         said = [_words(each) for each in self.attained]
-        disturbed = ["on a machine that was not fit"] if self.is_disturbed else []
-        return ", ".join([*said, *([self.too_high] if self.too_high else []), *disturbed])
+        said += [self.too_high] if self.too_high else []
+        said += ["on a machine that was not fit"] if self.is_disturbed else []
+        return ", ".join(said)
 
 
 def _words(each: Attainment) -> str:
     if each.share is None:
         return f"{each.objective.name}: no request has it"
-    low, high = each.interval
-    said = f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = (100 * end for end in each.interval)
+    said = f"{each.objective.name} {100 * each.share:.1f} % of {each.n:,} [{low:.1f}, {high:.1f}]"
     return f"{said} ({each.wanting})" if each.wanting else said
 
 
 def judged(windows: Sequence[Window], slo: Sequence[Objective]) -> Judged:
-    """The verdict on the windows of one load, pooled: of those that were not disturbed, if there are any."""
+    """Judge the windows of one load, pooled: those that were not disturbed, if there are any."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
     by_start = itertools.groupby(sorted(used, key=lambda window: window.start), key=lambda w: w.start)
     attained = attainments([[window.sent for window in each] for _, each in by_start], slo)
     too_high = next((window.too_high for window in used if window.too_high), None)
-    without = [each.objective for each in attained if not each.n]
-    problem = _problem(without[0], sum(len(window.sent) for window in used)) if without else None
-    return Judged(
-        attained,
-        len(windows),
-        too_high,
-        None if too_high else problem,
-        is_disturbed=bool(windows and not calm),
-    )
+    without = next((each.objective for each in attained if not each.n), None)
+    problem = None
+    if without is not None and not too_high:
+        problem = _problem(without, sum(len(window.sent) for window in used))
+    return Judged(attained, len(windows), too_high, problem, is_disturbed=bool(windows and not calm))
 
 
 def _problem(objective: Objective, sent: int) -> str:
@@ -236,37 +233,27 @@ def _problem(objective: Objective, sent: int) -> str:
     return f"no request has a value of {objective.metric}"
 
 
-def says_something(record: CellRecord) -> bool:
-    """Whether a cell's window tells of its load: also where the cell failed with its requests, not where it
-    is invalid or was cut short."""
-    return record.validity != "invalid" and record.status != "interrupted"
-
-
-def window_of(record: CellRecord, requests: pd.DataFrame) -> Window:
-    """A cell's window from all of its requests."""
-    sent = requests[requests["in_window"].fillna(False).astype(bool)]
-    is_disturbed = any(finding.when == "during" for finding in record.guard)
-    return Window(sent, _too_high(record, requests), is_disturbed, record.start)
-
-
-def _too_high(record: CellRecord, requests: pd.DataFrame) -> str | None:
-    summary = record.summary
-    if summary is None:
+def _window(record: CellRecord | None, requests: pd.DataFrame) -> Window | None:
+    """Return a cell's window from all of its requests; None where it says nothing of its load: it is invalid
+    or was cut short. One that failed with its requests does."""
+    if record is None or record.validity == "invalid" or record.status == "interrupted":
         return None
-    if summary.ended_by == "failures":
-        return "ended early, since too many requests failed"
-    if record.load.kind == "open" and only_grew(requests, record.load, summary):
-        return "the queue only grew"
-    return None
+    summary, too_high = record.summary, None
+    if summary is not None and summary.ended_by == "failures":
+        too_high = "ended early, since too many requests failed"
+    elif summary is not None and record.load.kind == "open" and only_grew(requests, record.load, summary):
+        too_high = "the queue only grew"
+    sent = requests[requests["in_window"].fillna(False).astype(bool)]
+    return Window(sent, too_high, any(each.when == "during" for each in record.guard), record.start)
 
 
 def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Judged:
-    """The windows of these cells of one load, read from their own files alone."""
+    """Judge the windows of these cells of one load, read from their own files alone."""
     records = [record for record in store.read_cells(run_dir) if record.number in numbers]
     windows = []
-    for record in filter(says_something, records):
-        origins = {record.number: timing.origin_of(record.load)}
-        windows.append(window_of(record, tables.requests_frame(run_dir, origins)))
+    for record in records:
+        requests = tables.requests_frame(run_dir, {record.number: timing.origin_of(record.load)})
+        windows += [window] if (window := _window(record, requests)) else []
     found = judged(windows, slo)
     if not found.problem:
         return found
@@ -274,28 +261,20 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
     return Judged(found.attained, len(numbers), problem=next(filter(None, errors), found.problem))
 
 
+def judged_cells(run: Run, cells: Sequence[Cell]) -> Judged | None:
+    """Judge the windows of these cells, of one load, together; None where none says anything."""
+    windows = [each for cell in cells if (each := _window(cell.record, run.cell_requests(cell.number)))]
+    found = judged(windows, run.record.slo)
+    return found if windows and not found.problem else None
+
+
 def slo_values(run: Run, cell: Cell) -> dict[str, Value]:
-    """goodput_per_s and slo_share of a cell; nothing in a run without objectives."""
+    """Return goodput_per_s and slo_share of a cell; nothing in a run without objectives."""
     if not run.record.slo:
         return {}
     sent = run.window_requests(cell.number)
-    met = int(met_all(sent, run.record.slo).sum())
-    n = len(sent)
+    met, n = int(met_all(sent, run.record.slo).sum()), len(sent)
     return {
         "goodput_per_s": Value(met / cell.window_s if cell.window_s else None, n),
         "slo_share": Value(met / n if n else None, n),
     }
-
-
-def window(run: Run, cell: Cell) -> Window | None:
-    """A cell's window; None where it was not measured, or says nothing."""
-    if cell.record is None or not says_something(cell.record):
-        return None
-    return window_of(cell.record, run.cell_requests(cell.number))
-
-
-def judged_cells(run: Run, cells: Sequence[Cell]) -> Judged | None:
-    """What the windows of these cells, of one load, together come to; None where none says anything."""
-    windows = [each for cell in cells if (each := window(run, cell))]
-    found = judged(windows, run.record.slo)
-    return found if windows and not found.problem else None
