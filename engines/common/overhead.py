@@ -31,10 +31,8 @@ def is_like_measured(facts: ModelFacts) -> bool:
 
     It does where width and vocabulary are within a factor of two of those of gemma3-270m, which was measured.
     """
-    if facts.hidden_size is None or facts.vocabulary is None:
-        return False
-    ratios = (facts.hidden_size / _MEASURED_WIDTH, facts.vocabulary / _MEASURED_VOCABULARY)
-    return all(0.5 <= ratio <= 2 for ratio in ratios)
+    pairs = ((facts.hidden_size, _MEASURED_WIDTH), (facts.vocabulary, _MEASURED_VOCABULARY))
+    return all(size is not None and 0.5 <= size / measured <= 2 for size, measured in pairs)
 
 
 def wider_step_bytes(facts: ModelFacts, tokens: int) -> int:

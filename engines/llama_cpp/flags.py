@@ -61,11 +61,8 @@ def server_arguments(
 
 
 def _context(terms: EngineTerms) -> dict[str, object]:
-    """Return the size of the context, which llama.cpp divides by the slots.
-
-    Where the KV cache is not the product of the two, it is made one that the slots share, of which none may
-    take more than a conversation's tokens.
-    """
+    # llama.cpp divides the context by the slots. Where the KV cache is not the product of the two, it is made
+    # one that the slots share, of which none may take more than a conversation's tokens.
     slots, context, cache = terms.concurrent_sequences, terms.context_length, terms.kv_cache_tokens
     product = context * (slots or 1) if context else None
     if cache is None or cache == product:

@@ -34,7 +34,6 @@ _NOT_A_MODEL = (
     "kv_cache_tokens", "prefix_cache", "chunked_prefill", "dtype", "seed", "graphs", "speculative_tokens",
     "chat_template",
 )  # fmt: skip
-_PYTHON_ONLY = ("fault", "role_chunk")
 _FAULT = re.compile(
     r"((reset|stall|truncate|end|error|garbage|exit)@\d{1,9}|http@[45]\d\d|no_done|no_generation|ignore_term)"
     r"(/[1-9]\d{0,8})?"
@@ -47,7 +46,7 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of the server, which describes its faults. Only the Python program has `_PYTHON_ONLY`.
+    """The arguments of the server, which describes its faults. `fault` and `role_chunk` are the Python one's.
 
     `program`: `native` is the C program, which `bench install reference` builds. On one core of the machine
     in benchmarks/README.md, with 256 streams, `python` is punctual (p99 under 0.5 ms) up to 22,000 tokens/s,
@@ -75,11 +74,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.fault is not None and not _FAULT.fullmatch(self.fault):
             raise UserError(f"reference.fault={self.fault}: no such fault; choose from {_FAULTS}")
-        for name in _PYTHON_ONLY:
-            value = getattr(self, name)
-            if self.program == "native" and value:
-                given = f"reference.{name}={'true' if value is True else value}"
-                raise UserError(f"{given}: the native program lacks it; reference.program=python has it")
+        if self.program == "native" and (self.fault or self.role_chunk):
+            given = f"fault={self.fault}" if self.fault else "role_chunk=true"
+            raise UserError(
+                f"reference.{given}: the native program lacks it; reference.program=python has it"
+            )
         need_counts("reference", self, "output_tokens", "slots", "tokens_per_chunk")
         for name in ("ttft_s", "itl_s", "start_delay_s", "prefill_per_token_s", "memory_bytes"):
             if getattr(self, name) < 0:

@@ -141,7 +141,6 @@ def _sizes(pattern: str, log: str) -> list[int]:
 
 
 def _from_info(info: Any) -> dict[str, Any]:
-    """Return what /server_info says: what the server was told or chose itself, and how that came out."""
     if at(info, "version") is None:
         return {}
     # Of the first of SGLang's data-parallel ranks; bench starts one.
@@ -155,16 +154,17 @@ def _from_info(info: Any) -> dict[str, Any]:
     decode = at(info, "decode_attention_backend") or at(info, "attention_backend")
     if backend != decode and isinstance(backend, str) and isinstance(decode, str):
         backend = f"{backend} (prompts), {decode} (tokens)"
-    said = {
-        **from_page(info, _INFO_TERMS),
-        "prefix_cache": not uncached if isinstance(uncached, bool | None) else uncached,
-        "chunked_prefill": chunk > 0 if isinstance(chunk, int) else chunk,
-        "attention_backend": backend,
-        "dtype": None if dtype == "auto" else dtype,
-        "graphs": is_graph if isinstance(graphs, Mapping) else graphs,
-        "speculative_tokens": drafted - 1 if drafted and isinstance(drafted, int) else drafted or None,
-        "concurrent_sequences": at(state, "effective_max_running_requests_per_dp"),
-        # Given in thousandths of a GiB.
-        "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
-    }
-    return known(said)
+    return known(
+        {
+            **from_page(info, _INFO_TERMS),
+            "prefix_cache": not uncached if isinstance(uncached, bool | None) else uncached,
+            "chunked_prefill": chunk > 0 if isinstance(chunk, int) else chunk,
+            "attention_backend": backend,
+            "dtype": None if dtype == "auto" else dtype,
+            "graphs": is_graph if isinstance(graphs, Mapping) else graphs,
+            "speculative_tokens": drafted - 1 if drafted and isinstance(drafted, int) else drafted or None,
+            "concurrent_sequences": at(state, "effective_max_running_requests_per_dp"),
+            # Given in thousandths of a GiB.
+            "kv_cache_bytes": times(at(state, "memory_usage", "kvcache") or None, 2**30),
+        }
+    )

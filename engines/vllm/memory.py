@@ -55,7 +55,6 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 
 def _batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
-    """Return the tokens of one step, with vLLM's defaults for what terms and options leave open."""
     # Of a server on a CPU, and on a GPU of 70 GiB or more. With less memory it reads fewer, and a model with
     # sliding windows gets room for some more tokens than were asked for.
     batched = 2048 * terms.tensor_parallel if is_cpu else 8192

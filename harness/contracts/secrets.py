@@ -9,27 +9,10 @@ from typing import Any
 
 MASK = "***"
 # As whole parts of a name: HF_TOKEN and --api-key, not TOKENIZERS_PARALLELISM or --max-total-tokens.
-_SECRET_PARTS = frozenset(
-    {
-        "apikey",
-        "apikeys",
-        "auth",
-        "authorization",
-        "bearer",
-        "credential",
-        "credentials",
-        "key",
-        "keys",
-        "passphrase",
-        "passwd",
-        "password",
-        "passwords",
-        "pat",
-        "secret",
-        "secrets",
-        "token",
-    }
-)
+_SECRET_PARTS = {
+    "apikey", "apikeys", "auth", "authorization", "bearer", "credential", "credentials", "key", "keys",
+    "passphrase", "passwd", "password", "passwords", "pat", "secret", "secrets", "token",
+}  # fmt: skip
 # A name that ends so says where a secret is, not what it is.
 _HARMLESS_ENDS = frozenset({"dir", "env", "file", "mode", "name", "parallelism", "path", "type"})
 _TOKEN = re.compile(

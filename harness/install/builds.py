@@ -58,8 +58,8 @@ class Build:
 
     @property
     def install_line(self) -> str:
-        named = self.program not in (None, ENGINES[self.engine].programs[0])
-        return f"bench install {self.engine}" + (f" --program {self.program}" if named else "")
+        is_first = self.program in (None, ENGINES[self.engine].programs[0])
+        return f"bench install {self.engine}" + ("" if is_first else f" --program {self.program}")
 
     def spec(self, *, has_device: bool) -> InstallSpec | Reason | None:
         """Return its environment: for CUDA where there is a device and such a build, else for the CPU."""
@@ -220,7 +220,6 @@ class QuantizationServed:
 
 
 def engines_here(cache: Path, *, has_device: bool) -> list[EngineHere]:
-    """Return every engine, with the state of each of its programs."""
     found = []
     for name, engine in ENGINES.items():
         programs = []

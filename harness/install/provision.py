@@ -177,10 +177,7 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
 
 
 def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason | None]]:
-    """Yield for each model and quantization all that can be had, else a reason.
-
-    What the default engine takes comes first.
-    """
+    # What the default engine takes comes first.
     first = str(DEFAULTS["engine"][0])
     names = [first, *(name for name in ENGINES if name != first)]
     for model, quantization in itertools.product(settings.models, settings.quantizations):

@@ -26,7 +26,7 @@ from harness.contracts import ContainerSpec, Hint
 from harness.errors import MissingError, ServerError, UserError
 from harness.processes import watchdog
 from harness.processes.supervise import Supervised, supervised
-from harness.servers.server import Server, log_tail, remedies
+from harness.servers.server import Server, entered, log_tail, remedies
 
 NAME_LABEL = "serving-bench"
 OWNER_LABEL = "serving-bench.owner"
@@ -139,10 +139,7 @@ def running_container(
         stack.callback(container.remove)
         argv, grace_s = run_argv(spec, container.name, _labels(engine)), spec.stop_grace_s
         client = supervised(argv, label=engine, state_dir=state_dir, log_path=log_path, grace_s=grace_s)
-        try:
-            process = stack.enter_context(client)
-        except OSError as error:
-            raise ServerError(f"{engine} cannot be started: docker: {error}", log_tail(log_path)) from error
+        process = entered(stack, client, f"{engine} cannot be started: docker", log_path)
         stack.callback(container.stop)
         if container.wait_started(process) and (said := _docker_error(log_path)):
             pull = [f"run `{how_to_get(spec.image)}`"] if "no such image" in said.lower() else []
@@ -308,6 +305,5 @@ def _is_dead(owner: str) -> bool:
 
 
 def _docker_error(log_path: Path) -> str | None:
-    """Return what docker complained of last, on one line, None if the container's own program ended so."""
     said = re.findall(r"^docker: (?:Error response from daemon: )?(.+?)\.?$", log_tail(log_path, 50), re.M)
     return said[-1][:400] if said else None

@@ -74,7 +74,6 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """Return the text on one line, of a length that fits into a message."""
         return " ".join(self.text.split())[:200] or "(nothing)"
 
     def decoded(self) -> Decoded:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -80,21 +80,28 @@ def running_server(
     Its environment is a copy of ours `without` the variables of these names, and with spec.environment.
     Raises ServerError if the program cannot be started.
     """
+    running = supervised(
+        spec.argv,
+        label=engine,
+        state_dir=state_dir,
+        log_path=log_path,
+        environment=spec.environment,
+        without=without,
+        grace_s=spec.stop_grace_s,
+    )
     with ExitStack() as stack:
-        running = supervised(
-            spec.argv,
-            label=engine,
-            state_dir=state_dir,
-            log_path=log_path,
-            environment=spec.environment,
-            without=without,
-            grace_s=spec.stop_grace_s,
-        )
-        try:
-            process = stack.enter_context(running)
-        except OSError as error:
-            raise ServerError(f"{engine} cannot be started: {error}", log_tail(log_path)) from error
+        process = entered(stack, running, f"{engine} cannot be started: {spec.argv[0]}", log_path)
         yield Server(engine, spec, log_path, tuple(hints), process, spec.argv, process.pid)
+
+
+def entered(
+    stack: ExitStack, running: AbstractContextManager[Supervised], failure: str, log_path: Path
+) -> Supervised:
+    """Start a program for as long as the stack lives. Raise ServerError, which begins with `failure`."""
+    try:
+        return stack.enter_context(running)
+    except OSError as error:
+        raise ServerError(f"{failure}: {error}", log_tail(log_path)) from error
 
 
 def wait_ready(
