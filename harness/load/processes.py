@@ -89,10 +89,7 @@ class _Worker:
         self._lines = process.lines(timeout_s=_ROUND_S / job.load.workers)
 
     def hear(self) -> None:
-        """Wait a turn for its next line, or take note of its end.
-
-        Raises LoadError if the line is no pulse, if it ended badly, and if it has been silent for too long.
-        """
+        """Wait a turn for its next line or its end. Raises LoadError if it ended badly, or was silent."""
         line = next(self._lines, "")
         if line:
             self._heard_s, self.has_news = time.monotonic(), True
@@ -154,10 +151,7 @@ def _follow(
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
 ) -> None:
-    """Let the workers begin together, and hear them until all have ended.
-
-    Raises LoadError, and what `check` raises.
-    """
+    """Let the workers begin together, and hear them until all have ended. Raises what `check` does."""
     limit_s = longest_s(load) + load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:

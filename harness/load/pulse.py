@@ -127,10 +127,7 @@ def _percentile_s(ordered_us: Sequence[int], share: float, least: int) -> float 
 
 
 def together(running: Sequence[Progress], ended: Sequence[Progress] = ()) -> Progress:
-    """Return how far all load processes are: sums over them, and the phase of the one that is least far.
-
-    Of those that have ended only what they had done counts.
-    """
+    """Return how far all are: sums (of those that ended, of what is done) and the least far one's phase."""
     pulses = (*running, *ended)
     first = min(running or ended, key=lambda pulse: pulse.t_s, default=Progress())
     failures = sum((Counter(pulse.failures) for pulse in pulses), Counter[str]())

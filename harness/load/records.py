@@ -1,8 +1,4 @@
-"""The files that a cell's load processes leave: rows, what had begun, logs and summaries, put together.
-
-Each worker writes files of its own. The first one's have the names in the job, those of others end in a
-number.
-"""
+"""The files that a cell's load processes leave: rows, what had begun, logs and summaries, put together."""
 
 import logging
 import shutil
@@ -21,7 +17,7 @@ _COUNTS = ("users", "conversations_begun", "requests", "left_out", "cut_conversa
 
 
 def of_worker(path: str | Path, worker: int) -> Path:
-    """Return the path of one worker's own file."""
+    """Return the path of one worker's own file: the first one's name is that of the job."""
     return Path(path) if worker == 0 else Path(f"{path}.{worker}")
 
 
@@ -67,10 +63,7 @@ def read_whole(path: Path) -> LoadSummary | None:
 
 
 def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
-    """Return the summary of workers that began at one instant.
-
-    The window ends with that of the first worker: from then on a part of the load is missing.
-    """
+    """Return the summary of all workers. The window ends with the first one's: then a part is missing."""
     is_kernel = all(summary.stamp_source == "kernel" for summary in summaries)
     uncertainty_ns = max(summary.clock_uncertainty_ns or 0 for summary in summaries)
     return LoadSummary(

@@ -59,7 +59,6 @@ def main(argv: list[str]) -> int:
 def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int) -> None:
     """Play a worker's share of a job, block until its last request has ended, and write rows and summary.
 
-    A request of the window may run to its own timeout. Progress goes to the descriptor `progress_fd`.
     Raises what the scenario raises, UserError among it; the rows so far are written then too.
     """
     # These take most of the start, in which signals must already be held.
@@ -123,10 +122,7 @@ def _say(descriptor: int, progress: Progress) -> None:
 
 @contextmanager
 def _interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
-    """Call `on_signal` in gevent's loop for each SIGINT and SIGTERM that comes, or came while held.
-
-    Afterwards they are ignored: a load that has ended may say so undisturbed.
-    """
+    """Call `on_signal` in gevent's loop for SIGINT and SIGTERM, held ones too. Later ones are ignored."""
     import gevent
 
     handlers = [gevent.signal_handler(number, on_signal) for number in ENDING]

@@ -175,11 +175,7 @@ def _spawn(
 
 
 def _in_child(prctl: Callable[..., object] | None) -> None:
-    """Prepare the child between fork and exec.
-
-    It may open files up to the hard limit: a server has a connection for each user. The kernel ends it if
-    this watchdog itself is killed.
-    """
+    """Let the child open files up to the hard limit, and the kernel end it if this watchdog is killed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)

@@ -1,7 +1,7 @@
-"""bench's own error: what a client reported against what the reference server did, and what is known of it.
+"""bench's own error: what a client reported against what the reference server did, and what is kept of it.
 
 The results of `bench selftest` lie in the cache directory, one of each machine and program of the server. The
-record of every run on that machine gets a copy. Knows nothing of how they are measured.
+record of every run on that machine gets a copy.
 """
 
 import importlib.metadata
@@ -185,10 +185,7 @@ def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
 
 
 def find(cache: Path) -> SelfTest | None:
-    """Return the result of this machine under this version of bench, None if there is none.
-
-    Of two, it is that of the native reference server, the better judge.
-    """
+    """Return this machine's result under this version, of two the native server's, the better judge."""
     here = (machine(), version())
     stored = sorted(_stored(cache / "selftest.json"), key=lambda each: each.program != "native")
     return next((each for each in stored if (each.machine, each.bench_version) == here), None)

@@ -84,10 +84,7 @@ WHOLE = replace(
 
 @dataclass(frozen=True)
 class Reference:
-    """The server to measure against: its engine, which `program` of it, and what reads its record of sends.
-
-    `path` is the program's if it had to be built.
-    """
+    """The server to measure against; `path` is the program's if it had to be built."""
 
     engine: Engine
     program: str

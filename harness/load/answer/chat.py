@@ -132,10 +132,7 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
 
 
 def _decode_plain(body: bytes) -> Decoded:
-    """Decode what is no event stream: an error in JSON, a web page, an answer that was not streamed.
-
-    Of the last text and token counts are read, for those who did not ask for a stream.
-    """
+    """Decode what is no event stream: an error in JSON, an answer that was not streamed, a web page."""
     if not body:
         return Decoded(malformed="the response is empty")
     server_error, malformed = _error_message(body), f"not an event stream: {shown(body)}"

@@ -1,7 +1,4 @@
-"""How far a load process's own readings can be trusted: its clocks, its loop's lag, its collector's pauses.
-
-It knows no socket and no request.
-"""
+"""How far a load process's own readings can be trusted: clocks, its loop's lag, its collector's pauses."""
 
 import gc
 import time
@@ -62,10 +59,7 @@ class ClockMap:
     def all_to_monotonic_ns(
         self, realtimes_ns: Sequence[int], read_ns: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Return the instants of many stamps, and how long after each it was read.
-
-        The same as `to_monotonic_ns` for each, at a tenth of the cost. `read_ns` must ascend.
-        """
+        """Return the instants of many stamps, at a tenth of the cost, and how long after each it was read."""
         offset_ns = self._offset_ns
         instants = [realtime_ns + offset_ns for realtime_ns in realtimes_ns]
         lags = list(map(sub, read_ns, instants))
@@ -120,10 +114,7 @@ class LagHistogram:
         self._max_ns = max(self._max_ns, max(lags_ns, default=0))
 
     def summary_s(self) -> tuple[float, float, float] | None:
-        """Return the median, the p99 and the maximum. None if it is empty.
-
-        The maximum is exact. The others are upper edges of their bins, at most 9 % high.
-        """
+        """Return median and p99, both up to 9 % high, and the exact maximum. None if it is empty."""
         if not self._counts:
             return None
         return self._percentile_ns(0.5) / 1e9, self._percentile_ns(0.99) / 1e9, self._max_ns / 1e9

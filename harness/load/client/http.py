@@ -163,10 +163,7 @@ class _Connection:
             raise
 
     def exchange(self, request: bytes, response: Response) -> None:
-        """Send `request` and block this greenlet until `response` is complete.
-
-        Raises ExchangeError, FramingError.
-        """
+        """Send `request` and block until `response` is complete. Raises ExchangeError, FramingError."""
         waiter = Waiter()
         watcher = get_hub().loop.io(self._socket.fileno(), 1)
 

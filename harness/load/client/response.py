@@ -66,10 +66,7 @@ class Response:
         self._marks = array("q")
 
     def add(self, stamp: bytes, read_ns: int, data: bytes | memoryview) -> bool:
-        """Keep what arrived; nothing at the stream's end. Returns True once the response is complete.
-
-        `stamp`: the kernel's timespec, or nothing. Raises ExchangeError, FramingError.
-        """
+        """Keep what arrived, nothing at the end, with the kernel's timespec or nothing. Else as `close`."""
         if not data:
             return self.close(read_ns)
         marks = self._marks
@@ -87,7 +84,7 @@ class Response:
         return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """Note that the server has ended the connection. Returns whether that ends the response.
+        """Note that the connection has ended, and return whether the response has.
 
         Raises ExchangeError, FramingError.
         """

@@ -20,10 +20,7 @@ LAST_GAP_S = 0.1
 
 
 class Phases(NamedTuple):
-    """The ends of a cell's parts, in seconds from its start, if its window needs no more than load.duration.
-
-    `window_end_s` and `end_s` are infinite if no duration bounds the window.
-    """
+    """The ends of a cell's parts, in seconds from its start: infinite if no duration bounds the window."""
 
     ramp_up_end_s: float
     window_start_s: float
@@ -74,8 +71,7 @@ class Beginning(NamedTuple):
 
 
 def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker: int) -> Iterator[Beginning]:
-    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out, by
-    load.conversations or by themselves.
+    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out.
 
     load.conversations counts those that are due in the window, over all workers.
     """

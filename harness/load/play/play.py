@@ -1,7 +1,4 @@
-"""Play one job's load in this process, users over ramps, warm-up, window and drain, and sum it up.
-
-It knows neither where rows go nor who started this process.
-"""
+"""Play one job's load in this process, users over ramps, warm-up, window and drain, and sum it up."""
 
 import gc
 import logging
@@ -135,10 +132,7 @@ def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) ->
 
 
 def drain_limit_s(load: Load) -> float:
-    """Return the seconds after the last send in which each request has ended by itself, or by its timeout.
-
-    Ending it earlier would make a slow answer look like a failure of the server's.
-    """
+    """Return the seconds after the last send in which each request has ended by itself, or by its timeout."""
     return load.timeout_s + LAST_ROW_S
 
 

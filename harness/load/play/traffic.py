@@ -111,10 +111,7 @@ class Traffic:
         return number, start_ns + arrivals.ns(arrivals.user_begins_s(self.job.load, number))
 
     def next_conversation(self) -> Beginning | None:
-        """Return the next conversation, in open loop once it is due; None when none is to begin any more.
-
-        Each needs its `conversation_ends`.
-        """
+        """Return the next conversation, once it is due; None if there is none. See `conversation_ends`."""
         if self.closed.is_set() or self._has_run_out:
             return None
         begun = self.open_loop.take(len(self.users)) if self.open_loop else self._next_in_turn()
@@ -151,10 +148,7 @@ class Traffic:
     # --- how it ends -----------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """End what can be ended once no conversation is left to begin.
-
-        The window ends when enough has been measured, and all when nobody is talking any more.
-        """
+        # With none left to begin the window ends when enough is measured, all when nobody talks any more.
         if self._has_run_out and not self.closed.is_set():
             if not self._playing:
                 self.close("conversations")

@@ -114,10 +114,7 @@ class OpenLoop:
         self._is_watched = False
 
     def take(self, users: int) -> Beginning | None:
-        """Block the calling user until the next beginning is due. Returns None once the traffic is closed.
-
-        `users`: how many there are by now.
-        """
+        """Block until the next beginning is due, for one of `users`. Returns None once all is closed."""
         if self._is_watched:
             waiter = Waiter()
             self._idle.append(waiter)
