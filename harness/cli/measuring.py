@@ -31,6 +31,7 @@ from harness.run.search import Search, Trial, prepared, starts_left
 from harness.run.watch import Site
 from harness.selftest import known_error
 from harness.settings import config, overrides
+from harness.settings.decoding import decode
 from harness.settings.units import counted, duration_text
 from harness.store import store
 
@@ -42,7 +43,7 @@ def run(
         Path | None, typer.Option(help="Directory of this run; new or empty.", show_default="results/<time>")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks: failed, invalid or missing.")
+        Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -50,8 +51,8 @@ def run(
     if resume is None:
         task = _new(config.settings(overrides.parse(changes or [], study)), None, output)
     else:
-        record = _recorded("run", resume, changes, study, output)
-        task = _search_left(resume, record) if record.search else _run_left(resume, record)
+        record, repeats = _recorded(resume, changes, study, output)
+        task = _search_left(resume, record) if record.search else _run_left(resume, record, repeats)
     _perform(task, quiet=quiet, as_json=False)
 
 
@@ -87,7 +88,7 @@ def search(
         settings, terms = config.search_settings(overrides.parse(changes or [], study))
         task = _new(prepared(settings, terms), terms, output)
     else:
-        record = _recorded("search", resume, changes, study, output)
+        record, _ = _recorded(resume, changes, study, output)
         if record.search is None:
             raise UserError(f"{resume}: is a run, no search; go on with `bench run --resume {resume}`")
         task = _search_left(resume, record)
@@ -125,18 +126,36 @@ def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | No
 
 
 def _recorded(
-    what: str, directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
-) -> store.RunRecord:
-    if changes or study or output:
-        raise UserError(f"--resume takes the {what}'s own settings; give no keys, --from or --output with it")
-    return store.read_run(directory)
+    directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
+) -> tuple[store.RunRecord, int | None]:
+    """Return the record that --resume names, and the repeats that it shall have; None: as it is."""
+    given = overrides.parse(changes or [])
+    if study or output or given.keys() - {"repeats"}:
+        raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
+    record = store.read_run(directory)
+    if "repeats" not in given:
+        return record, None
+    if record.search is not None:
+        raise UserError("repeats: a search cannot have more of them afterwards; begin a new one")
+    if len(given["repeats"]) > 1:
+        raise UserError(f"repeats={','.join(map(str, given['repeats']))}: a run has one number of them")
+    repeats = decode("repeats", int, given["repeats"][0])
+    if repeats <= record.plan.blocks:
+        raise UserError(f"repeats={repeats}: the run has {record.plan.blocks} already; give more, or none")
+    return record, repeats
 
 
-def _run_left(directory: Path, record: store.RunRecord) -> Task:
-    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
+def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
+    """Return what a run lacks, up to `repeats` repeats.
+
+    One that `until` had ended grows only if some of it is measured again.
+    """
     settings = config.settings(next_starts.choices_of(record))
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
     starts = next_starts.missing_starts(directory, record, whole)
+    if repeats is not None:
+        record, whole, more = next_starts.with_repeats(record, whole, settings, repeats, starts)
+        starts += more
     may_grow = settings.until is not None and (bool(starts) or record.stopped_because is None)
     left = plan.estimated(replace(whole, starts=tuple(starts)))
     lines = [*context_lines(whole.starts), *length_lines(left, settings.until if may_grow else None)]
@@ -226,7 +245,8 @@ def _measure(
         from reports.verdicts.precision import precisions
 
         starts = next_starts.growing(run, task.starts, task.whole, task.settings, precisions, show)
-    return session.measure(run, starts, site)
+    share = 0.0 if task.settings.guard == "off" else task.settings.guard_terms.again_share
+    return session.measure(run, next_starts.and_again(run, starts, share, show), site)
 
 
 def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[Objective]) -> Trial:

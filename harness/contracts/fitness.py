@@ -33,9 +33,14 @@ GuardMode = Literal["strict", "mark", "off"]
 
 @dataclass(frozen=True)
 class GuardTerms:
-    """`wait_s`: how long an unfit machine is waited for, before a start and before a cell."""
+    """How much time an unfit machine may cost.
+
+    `wait_s`: how long it is waited for, before a start and before a cell. `again_share`: of the time that a
+    run took, how much may go into measuring again what was disturbed.
+    """
 
     wait_s: float = 30.0
+    again_share: float = 0.25
 
 
 @dataclass(frozen=True)

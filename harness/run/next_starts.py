@@ -5,7 +5,7 @@ Knows no statistic: the reports say how sure the run is of its means, and the co
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,22 @@ def missing_starts(directory: Path, record: store.RunRecord, whole: Plan) -> lis
     done = {cell.number for cell in store.read_cells(directory) if cell.counts}
     cells = [tuple(cell for cell in start.cells if cell.number not in done) for start in whole.starts]
     return [start for start in renumbered(directory, record, whole, cells) if start.cells]
+
+
+def with_repeats(
+    record: store.RunRecord, whole: Plan, settings: Settings, repeats: int, starts: Sequence[PlannedStart]
+) -> tuple[store.RunRecord, Plan, list[PlannedStart]]:
+    """Return the record and the plan with that many repeats, and the starts that are new in them.
+
+    `starts` are those to make before: the new ones are numbered after them.
+    """
+    index, longer = max(start.index for start in (*record.plan.starts, *starts)), whole
+    while longer.blocks < repeats:
+        longer = plan.grown(longer, settings, index + len(longer.starts) - len(whole.starts) + 1)
+    more = longer.starts[len(whole.starts) :]
+    grown = replace(record.plan, starts=(*record.plan.starts, *more), estimate_s=longer.estimate_s)
+    given = {**record.settings, "repeats": [str(repeats)]}
+    return replace(record, plan=grown, settings=given), longer, list(more)
 
 
 def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: Plan) -> None:
@@ -158,3 +174,40 @@ def _widest(until: Until, found: Precision) -> str:
         return f"of {until.metric} there is one start that counts, and no interval ({found.case})"
     how_far = f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times the mean"
     return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"
+
+
+# --- what was disturbed -----------------------------------------------------------------------------
+
+
+def and_again(
+    run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], share: float, observer: Observer
+) -> Iterator[PlannedStart]:
+    """Yield the starts, then once more those with disturbed cells, each with these cells alone.
+
+    What is measured takes the place of the disturbed cell in its repeat. `share`: of the time that the starts
+    took, how much this may take as well; a start is begun only if it is likely to end within it.
+    """
+    began_s, measured = time.monotonic(), list[PlannedStart]()
+    for start in starts:
+        measured.append(start)
+        yield start
+    took_s = time.monotonic() - began_s
+    ends_s = time.monotonic() + share * took_s
+    left = [replace(start, cells=cells) for start in measured if (cells := _disturbed(run, start))]
+    for place, start in enumerate(left):
+        if time.monotonic() + took_s / len(measured) > ends_s:
+            observer.line(f"{counted(len(left) - place, 'disturbed start')} not measured again: no time left")
+            return
+        again = replace(start, index=last_index(run.path.parent, run.record) + 1)
+        name = f"{start.deployment.label}, repeat {start.repeat + 1}"
+        observer.grow([again], f"{name}, was disturbed and is measured again")
+        yield again
+
+
+def _disturbed(run: store.Kept[store.RunRecord], start: PlannedStart) -> tuple[PlannedCell, ...]:
+    numbers = {
+        cell.number
+        for cell in store.read_cells(run.path.parent)
+        if any(finding.when == "during" for finding in cell.guard)
+    }
+    return tuple(cell for cell in start.cells if cell.number in numbers)

@@ -127,7 +127,8 @@ def measure(
     except BaseException:  # whatever it is, run.json must not say for ever that the run goes on
         run.update(status="interrupted", ended_at=_now())
         raise
-    run.update(status="completed", ended_at=_now())
+    looks = dict.fromkeys((*run.record.looks, run.record.plan.blocks))
+    run.update(status="completed", ended_at=_now(), looks=tuple(looks))
     return records
 
 

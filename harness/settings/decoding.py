@@ -63,6 +63,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "engine.memory_limit": (1 << 20, math.inf),
     "engine.start_timeout": (0.1, _DAY_S),
     "guard.wait": (0, _DAY_S),
+    "guard.again": (0, 1),
     "price.gpu_hour": (0, math.inf),
     "fit.device_memory": (1 << 20, math.inf),
     "search.trials": (1, math.inf),

@@ -18,7 +18,7 @@ DEFAULTS: Mapping[str, tuple[Scalar, ...]] = {
     "scenario": ("chat_multi_turn",),
     "load.concurrency": (1, 4),
     "device": ("auto",),
-    "repeats": (3,),
+    "repeats": (5,),
     "seed": (1,),
     "guard": ("mark",),
 }

@@ -39,8 +39,8 @@ class Decision:
     margin; "open", too close to call; "values", no test could be made, and `why` says why; "only", one
     contender is left; "none", no contender. `groups`: contenders, best first. `left_out`: why each other
     deployment is none. `leaders`: the decided leader of each other metric, by its name. `repeats`: how many
-    repeats had a value of each contender, of `planned`. `advised`: how many would tell; None if that is not
-    known, or beyond what anyone would run.
+    repeats had a value of each contender, of `planned`; `disturbed` more are left out. `advised`: how many
+    would tell; None if that is not known, or beyond what anyone would run.
     """
 
     case: LoadCase
@@ -53,6 +53,7 @@ class Decision:
     leaders: Mapping[str, str] = field(default_factory=dict)
     repeats: int = 0
     planned: int = 0
+    disturbed: int = 0
     advised: int | None = None
     slo_row: Row | None = None
 
@@ -124,7 +125,9 @@ def _decision(run: Run, case: LoadCase) -> Decision:
             break
         left_out[fewest] = f"only {len(values[fewest])} of its starts have a value"
         values = others
-    repeats, planned = _shared(values), len({cell.planned.repeat for cell in run.planned_cells})
+    planned = len({cell.planned.repeat for cell in run.planned_cells})
+    shared, unfit = _shared(values), _disturbed(groups)
+    repeats = [repeat for repeat in shared if repeat not in unfit]
     means = {label: fmean(found[repeat] for repeat in repeats or found) for label, found in values.items()}
     named = sorted(
         (group for group in groups if group.deployment in values),
@@ -132,25 +135,46 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         reverse=metric_of(metric).better != "lower",
     )
     made = Decision(
-        case, metric, "none", tuple(named), left_out, repeats=len(repeats), planned=planned, slo_row=row
+        case,
+        metric,
+        "none",
+        tuple(named),
+        left_out,
+        repeats=len(repeats),
+        planned=planned,
+        disturbed=len(shared) - len(repeats),
+        slo_row=row,
     )
     if len(named) < 2:
         return replace(made, kind="only" if named else "none")
-    if why := _why_no_test(run, values, repeats):
+    if why := _why_no_test(run, made, values):
         return replace(made, kind="values", why=why)
     best = _best(run, values, repeats, metric)
     groups = sorted(named, key=lambda group: group.deployment != best.leader)
     return replace(made, kind="open", groups=tuple(groups), best=best, leaders=_leaders(run, named, metric))
 
 
-def _why_no_test(run: Run, values: Mapping[str, Mapping[int, float]], repeats: Sequence[int]) -> str | None:
+def _why_no_test(run: Run, made: Decision, values: Mapping[str, Mapping[int, float]]) -> str | None:
     if not all(run.is_restarted(label) for label in values):
         return "the server was running already, so its repeats are blocks on one start"
     if run.is_going_on:
         return "the run is still going on"
-    if len(repeats) < STARTS_NEEDED:
-        return f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {len(repeats)}"
-    return None
+    if made.repeats >= STARTS_NEEDED:
+        return None
+    if made.disturbed:
+        of = f"{made.disturbed} of {made.disturbed + made.repeats} repeats"
+        return f"the machine was disturbed in {of}, and a verdict needs {STARTS_NEEDED} that were not"
+    return f"a verdict needs {STARTS_NEEDED} repeats in which all have a value, here {made.repeats}"
+
+
+def _disturbed(groups: Sequence[Group]) -> set[int]:
+    """Return the repeats in which the guard found the machine unfit during a window of one of these."""
+    cells = (cell for group in groups for cell in group.counted if cell.record)
+    return {
+        cell.planned.repeat
+        for cell in cells
+        if cell.record and any(finding.when == "during" for finding in cell.record.guard)
+    }
 
 
 def primary_metric(run: Run, case: LoadCase) -> str:

@@ -76,6 +76,8 @@ def _named(run: Run, made: Decision, where: str) -> Said:
     said = f"{capital(where)} {_lead(made)}{_memory(run, made)}{_cores(run, made)}."
     if made.kind == "slight":
         said += f" The lead may be less than {margin_text(run.record.compare.margin_share)}."
+    if made.disturbed:
+        said += f" {plural(made.disturbed, 'disturbed repeat')} left out."
     said += _slo(run, made) + _left_out(made)
     short = f"Serve {best.leader}: {_ratio_short(made)} the {title_of(made.metric)} of {best.next} {where}"
     return Said(f"Serve {best.leader}", said, short, unless=_unless(run, made))

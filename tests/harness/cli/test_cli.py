@@ -142,7 +142,7 @@ MISTAKES = [
     ("--from broken.yaml", "load is nested"),
     ("engine=reference --output full", "full: exists and is not empty"),
     ("--resume full", "run.json is missing"),
-    ("--resume full engine=reference", "--resume takes the run's own settings"),
+    ("--resume full engine=reference", "--resume takes a run's own settings"),
 ]
 
 

@@ -120,3 +120,21 @@ def test_measured_time_is_that_of_all_starts_that_were_begun(begun):
     for record in (whole, killed, mute):
         make_run.write_start(directory, record)
     assert next_starts.measured_s(directory) == 63
+
+
+def test_more_repeats_are_planned_after_what_is_there_and_what_is_missing(begun):
+    directory, record, planned = begun
+    keep(directory, planned.starts[0], planned.starts[0].cells[0], "failed")
+    missing = next_starts.missing_starts(directory, record, planned)
+    blocks = planned.blocks
+    longer, whole, more = next_starts.with_repeats(record, planned, settings_of(*WORDS), blocks + 2, missing)
+    assert (longer.plan.blocks, whole.blocks) == (blocks + 2, blocks + 2)
+    assert longer.plan.starts == (*record.plan.starts, *more)
+    assert longer.settings["repeats"] == [str(blocks + 2)]
+    assert [start.repeat for start in more] == [blocks, blocks, blocks + 1, blocks + 1]
+    numbers = [start.index for start in (*missing, *more)]
+    assert len(set(numbers)) == len(numbers)
+    assert min(start.index for start in more) > max(start.index for start in missing)
+    # What is read back later is the same plan.
+    again = plan.make(settings_of(*WORDS), lambda weights: None, repeats=blocks + 2)
+    assert next_starts.missing_starts(directory, longer, again)

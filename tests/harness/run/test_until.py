@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from begun_run import Told
 from bench_command import Place, begun, bench, ended, quick, side_by_side
 from waiting import wait_until
 
-from harness.contracts import PlannedStart, Precision, Until
+from harness.contracts import Precision, Until
 from harness.plan import plan
 from harness.run import session
 from harness.run.next_starts import growing, why_stop
@@ -68,19 +68,6 @@ def test_a_case_without_a_mean_keeps_no_run_going_and_is_named() -> None:
     assert nothing.count("the server exited with code 1") == 5
 
 
-class Told:
-    """An Observer of what a growing run says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-    def grow(self, block: Sequence[PlannedStart], why: str) -> None:
-        self.lines.append(f"{len(block)} starts: {why}")
-
-
 def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further_one(tmp_path: Path) -> None:
     words = ("engine=reference", "reference.label=a,b", "until=ci:5%", "until.metric=ttft_s.p50")
     settings = config.settings(overrides.parse(words))
@@ -91,10 +78,10 @@ def test_a_block_is_on_record_before_it_begins_and_so_is_why_there_is_no_further
     first = [next(growing_run) for _ in whole.starts]
     assert first == list(whole.starts)
     more = [next(growing_run), next(growing_run)]
-    assert [start.name for start in store.read_run(tmp_path).plan.starts[6:]] == [each.name for each in more]
-    assert [(start.index, start.repeat) for start in more] == [(7, 3), (8, 3)]
+    assert [start.name for start in store.read_run(tmp_path).plan.starts[10:]] == [each.name for each in more]
+    assert [(start.index, start.repeat) for start in more] == [(11, 5), (12, 5)]
     assert list(growing_run) == []
-    assert told.lines[0].startswith("2 starts: repeat 4 follows: the widest 95 % interval of ttft_s.p50 ")
+    assert told.lines[0].startswith("2 starts: repeat 6 follows: the widest 95 % interval of ttft_s.p50 ")
     assert told.lines[1] == f"no further repeat: {store.read_run(tmp_path).stopped_because}"
 
 

@@ -22,7 +22,7 @@ def test_defaults_are_the_main_job() -> None:
     assert list(made.engines) == ["llama_cpp"]
     assert made.quantizations == ("gguf-q4_k_m", "fp16", "gguf-q8_0")
     assert [load.concurrency for load in made.loads] == [1, 4]
-    assert made.repeats == 3
+    assert made.repeats == 5
     assert made.given == {}
 
 

@@ -9,7 +9,7 @@ import pytest
 from make_run import deployment
 from repeated_run import Made, repeated_run
 
-from harness.contracts import CompareTerms, Load, Objective
+from harness.contracts import CompareTerms, GuardFinding, Load, Objective
 from reports import open_run
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
 
@@ -92,6 +92,20 @@ def test_a_repeat_counts_where_every_contender_has_a_value(tmp_path):
 
     made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
     assert (made.kind, made.repeats, made.planned) == ("named", 4, 5)
+
+
+@pytest.mark.parametrize(("disturbed", "kind"), [({1}, "named"), ({0, 1, 2}, "values")])
+def test_a_repeat_that_was_disturbed_is_left_out(tmp_path, disturbed, kind):
+    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+
+    def changes(cell, start):
+        is_hit = start.deployment == Q4 and start.repeat in disturbed
+        return {"guard": (seen,)} if is_hit else {}
+
+    made = decided(tmp_path, [FAST, MIDDLE], cell_changes=changes)
+    assert (made.kind, made.repeats, made.disturbed) == (kind, 5 - len(disturbed), len(disturbed))
+    if kind == "values":
+        assert made.why == "the machine was disturbed in 3 of 5 repeats, and a verdict needs 3 that were not"
 
 
 def test_one_with_too_few_values_is_left_out_where_the_others_then_have_enough(tmp_path):

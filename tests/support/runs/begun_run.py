@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.contracts import Plan
+from harness.contracts import Plan, PlannedStart
 from harness.plan import plan
 from harness.run import session
 from harness.settings import config, overrides
@@ -24,3 +25,16 @@ def begin(directory: Path) -> Begun:
     settings = settings_of(*WORDS)
     planned = plan.make(settings, lambda weights: None)
     return directory, session.begin(directory, settings, planned), planned
+
+
+class Told:
+    """An Observer of what a growing run says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def grow(self, block: Sequence[PlannedStart], why: str) -> None:
+        self.lines.append(f"{len(block)} starts: {why}")
