@@ -163,20 +163,14 @@ def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
 
 
 def image_of(engine: str, device: str, versions: Path = VERSIONS) -> str:
-    """Return the image of an engine for a `cpu` or `cuda` device.
-
-    Raise UserError where there is none, which says what can be given instead.
-    """
-    images = read_versions(versions)
-    found = {name: images.get(f"{engine}_{name}_IMAGE".upper()) for name in ("cpu", "cuda")}
-    if image := found[device]:
-        return image
-    others = [name for name, other in found.items() if other]
-    known = f" (there is one for {', '.join(others)})" if others else ""
-    raise UserError(
-        f"engine.launcher=docker: {engine} has no image for {device}{known}; "
-        f"{engine}.image names one of your own"
-    )
+    """Return the image of an engine for a `cpu` or `cuda` device. Raise UserError where there is none."""
+    image = read_versions(versions).get(f"{engine}_{device}_IMAGE".upper())
+    if image is None:
+        raise UserError(
+            f"engine.launcher=docker: {engine} has no image for {device}; "
+            f"{engine}.image names one of your own"
+        )
+    return image
 
 
 def read_versions(path: Path = VERSIONS) -> Mapping[str, str]:

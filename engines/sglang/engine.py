@@ -169,7 +169,14 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
             f"engine.chunked_prefill=false and sglang.chunked_prefill_size={options.chunked_prefill_size}: "
             "leave out one of them"
         )
-    tokens = terms.speculative_tokens
+    tokens, is_cpu, backend = terms.speculative_tokens, not place.devices, options.attention_backend
+    if is_cpu and terms.launcher != "docker":
+        backend = backend or "torch_native"
+        if backend == "torch_native" and deployment.quantization not in DTYPES:
+            raise UserError(
+                f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
+                "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
+            )
     values: dict[str, object] = {
         "model-path": weights,
         "served-model-name": deployment.model,
@@ -180,7 +187,10 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         "enable-cache-report": True,
         "sampling-defaults": None if terms.fairness == "stock" else "openai",
         "chat-template": template,
-        **_device_flags(deployment, place),
+        "device": "cpu" if is_cpu else None,
+        # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
+        "disable-overlap-schedule": is_cpu,
+        "attention-backend": backend,
         "dtype": terms.dtype or DTYPES.get(deployment.quantization),
         "context-length": terms.context_length,
         "max-running-requests": terms.concurrent_sequences,
@@ -197,21 +207,6 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         "trust-remote-code": terms.trust_remote_code,
     }
     return *flags(values), *flags(named(options, _VALUES))
-
-
-def _device_flags(deployment: Deployment, place: Place) -> dict[str, object]:
-    backend = deployment.options.attention_backend
-    if place.devices:
-        return {"attention-backend": backend}
-    if deployment.terms.launcher != "docker":
-        backend = backend or "torch_native"
-        if backend == "torch_native" and deployment.quantization not in DTYPES:
-            raise UserError(
-                f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
-                "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
-            )
-    # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
-    return {"device": "cpu", "disable-overlap-schedule": True, "attention-backend": backend}
 
 
 ENGINE = Engine(

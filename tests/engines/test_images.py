@@ -52,8 +52,7 @@ def test_an_engine_without_an_image_says_what_can_be_given() -> None:
     with pytest.raises(UserError) as caught:
         image_of("sglang", "cpu")
     assert str(caught.value) == (
-        "engine.launcher=docker: sglang has no image for cpu (there is one for cuda); "
-        "sglang.image names one of your own"
+        "engine.launcher=docker: sglang has no image for cpu; sglang.image names one of your own"
     )
 
 
