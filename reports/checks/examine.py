@@ -92,11 +92,6 @@ def marks_of(run: Run, group: Group | tuple[str, str, str], metric: str) -> tupl
     return marks_of_answer(run, _counted(run).get(key, frozenset()), [metric])
 
 
-def marks_of_cell(run: Run, number: int, metric: str) -> tuple[Finding, ...]:
-    """Return the findings that mark a value of one cell."""
-    return marks_of_answer(run, {number}, [metric])
-
-
 def marks_of_answer(run: Run, cells: Set[int], metrics: Sequence[str]) -> tuple[Finding, ...]:
     """Return the findings that mark an answer which comes from several metrics of these cells. None of no
     cell. A page asks thousands of times."""
@@ -116,11 +111,6 @@ def marks_between(run: Run, a: Group, b: Group, metric: str) -> tuple[Finding, .
     """Return the findings that mark a comparison of two groups on a metric: those of a number of either."""
     cells = {cell.number for group in (a, b) for cell in group.counted}
     return marks_of_answer(run, cells, [metric])
-
-
-def marks_across_quantizations(run: Run) -> tuple[Finding, ...]:
-    """Return what an answer that chooses between quantizations bears."""
-    return tuple(each for each in findings_of(run) if each.check == "quality_not_measured")
 
 
 @once

@@ -1,10 +1,11 @@
-"""A start-up's steps: how long each took, of one start and of several together.
+"""What a start shows: how long each step of its start-up took, and its memory over time.
 
 A step is named by what it ends with: a stage that was seen. What was not seen is part of the next step.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -52,8 +53,8 @@ class Launch:
 
 
 def launches_of(run: Run) -> list[Launch]:
-    """Of each deployment in the plan's order: its first start, then its later ones. A first start that never
-    became ready makes the next no first one: it may have compiled."""
+    """Return each deployment's first start, then its later ones. A first start that never became ready makes
+    the next no first one: it may have compiled."""
     found = []
     for label in run.deployments:
         records = run.starts_of(label)
@@ -65,8 +66,8 @@ def launches_of(run: Run) -> list[Launch]:
 
 
 def instants_s(record: StartRecord) -> dict[str, float]:
-    """Seconds from the spawn to each stage that was seen, in the order in which they came. The first token is
-    the first good generation where it was not seen by itself."""
+    """Return seconds from the spawn to each stage that was seen, in the order in which they came. The first
+    token is the first good generation where it was not seen by itself."""
     if record.spawned_ns is None:
         return {}
     stages = dict(record.stages)
@@ -76,22 +77,24 @@ def instants_s(record: StartRecord) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda pair: pair[1]))
 
 
+def steps_of(records: Sequence[StartRecord]) -> tuple[Step, ...]:
+    """Return the steps between the means of the stages that all the starts have."""
+    means = pd.DataFrame([instants_s(record) for record in records]).dropna(axis=1).mean().sort_values()
+    ends = means.tolist()
+    return tuple(
+        Step(str(name), *pair) for name, pair in zip(means.index, pairwise([0.0, *ends]), strict=True)
+    )
+
+
 def start_title(run: Run, record: StartRecord) -> str:
-    """A start's number among its deployment's: `2`. Where another start has it too, as after --resume, with
-    its directory's number: `2 (08)`."""
+    """Return a start's number among its deployment's: `2`. Where another start has it too, as after --resume,
+    with its directory's number: `2 (08)`."""
     number = str(record.repeat + 1)
     same = [other for other in run.starts_of(record.deployment.label) if other.repeat == record.repeat]
     return number if len(same) < 2 else f"{number} ({record.name.partition('-')[0]})"
 
 
-def steps_of(records: Sequence[StartRecord]) -> tuple[Step, ...]:
-    """Steps between the means of the stages that all the starts have."""
-    each = [instants_s(record) for record in records]
-    shared = set.intersection(*(set(found) for found in each)) if each else set()
-    means = {name: sum(found[name] for found in each) / len(each) for name in shared}
-    ordered = sorted(means.items(), key=lambda pair: pair[1])
-    begins = [0.0, *(end_s for _, end_s in ordered)]
-    return tuple(Step(name, begin_s, end_s) for begin_s, (name, end_s) in zip(begins, ordered, strict=False))
+# --- memory ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Memory:
 
 @once
 def memory_over_time(run: Run, start: StartRecord) -> Memory:
-    """A start's memory, empty where nothing was sampled.
+    """Return a start's memory, empty where nothing was sampled.
 
     On a device, the server's own memory where NVML ever attributes it (samples without are left out), else
     all memory in use.
@@ -124,9 +127,9 @@ def memory_over_time(run: Run, start: StartRecord) -> Memory:
     if frame is None:
         return Memory(what, np.empty(0), np.empty(0))
     own = of_start(frame, start.name)
-    is_attributed = True
-    if start.memory_kind != "host" and not len(own["process_bytes"].dropna()):
-        what, column, is_attributed = "device memory in use (all processes)", "used_bytes", False
+    is_attributed = start.memory_kind == "host" or bool(own["process_bytes"].notna().any())
+    if not is_attributed:
+        what, column = "device memory in use (all processes)", "used_bytes"
     kept = pd.DataFrame({"t_ns": own["t_ns"], "bytes": own[column]})
     if "device" not in own or own["device"].nunique() == 1:
         samples = kept.dropna().astype(float)

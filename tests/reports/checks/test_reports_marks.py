@@ -31,7 +31,6 @@ from reports.checks.examine import (
     marks_between,
     marks_of,
     marks_of_answer,
-    marks_of_cell,
 )
 from reports.checks.finding import Finding
 from reports.page.cells import mark_html
@@ -119,8 +118,8 @@ def test_only_the_cells_and_metrics_of_a_finding_are_marked(run):
     assert marks_of(run, doubted, "memory_peak_bytes") == ()
     assert marks_of(run, other, "ttft_s.p95") == ()
     [first, second, _] = doubted.cells
-    assert [each.check for each in marks_of_cell(run, first.number, "e2e_s.p50")] == ["requests_failed"]
-    assert marks_of_cell(run, second.number, "e2e_s.p50") == ()
+    assert [each.check for each in marks_of_answer(run, {first.number}, ["e2e_s.p50"])] == ["requests_failed"]
+    assert marks_of_answer(run, {second.number}, ["e2e_s.p50"]) == ()
 
 
 def test_a_comparison_bears_the_marks_of_both_sides(run):

@@ -13,14 +13,11 @@ from reports import open_run
 from reports.data import tables
 from reports.data.chunks import (
     BINS,
-    COARSE_BINS,
-    COARSE_EDGES_S,
     EDGES_S,
     MOST_TURNS,
     NO_GAPS,
     bins_of,
     chunk_totals,
-    coarse,
     quantile,
     together,
 )
@@ -62,19 +59,12 @@ def test_a_gap_falls_between_the_edges_of_its_bin():
     assert (gaps_ns / 1e9 < EDGES_S[bins + 1]).all()
 
 
-def test_coarse_counts_are_those_between_the_coarse_edges():
-    gaps_s = np.exp(np.random.default_rng(1).uniform(np.log(1e-6), np.log(1e3), 20_000))
-    found = coarse(np.bincount(bins_of(gaps_s * 1e9), minlength=BINS))
-    assert len(COARSE_EDGES_S) == COARSE_BINS + 1
-    assert found.tolist() == np.histogram(gaps_s, COARSE_EDGES_S)[0].tolist()
-
-
 def test_gaps_beyond_the_edges_are_in_the_first_and_the_last_bin():
     gaps_ns = np.array([0, 1, 8191, 8192, 1 << 40, 1 << 50])
     assert bins_of(gaps_ns).tolist() == [0, 0, 0, 1, BINS - 1, BINS - 1]
 
 
-def test_counts_are_of_the_windows_ok_requests_by_turn_and_time(tmp_path):
+def test_counts_are_of_the_windows_ok_requests_by_turn(tmp_path):
     rows = [
         chunked(0, 101 * S, [10, 10]),  # before the window
         chunked(1, 102 * S, [10, 20, 20]),
@@ -96,17 +86,6 @@ def test_counts_are_of_the_windows_ok_requests_by_turn_and_time(tmp_path):
         at_40: 2,
         at_2000: 1,
     }
-    # Parts of 8 s / 60: gaps that end 110, 130, 150 ms, 1140 ms and 7140 ms after the window's begin.
-    ends = {(0, at_10): 1, (0, at_20): 1, (1, at_20): 1, (8, at_40): 1, (53, at_40): 1}
-    assert found.by_time.sum() == 5
-    for (part, fine), count in ends.items():
-        middle_s = (EDGES_S[fine] + EDGES_S[fine + 1]) / 2
-        at = int(np.searchsorted(COARSE_EDGES_S, middle_s)) - 1
-        assert found.by_time[part, at] == count, (part, fine)
-    # The first request goes on in the second part; the last gap of all ends behind the window.
-    assert {int(k): int(found.in_time[k]) for k in np.flatnonzero(found.in_time)} == {0: 1, 1: 1, 8: 1, 53: 1}
-    assert np.flatnonzero(found.new_in_time).tolist() == [0, 8, 53]
-    assert found.requests_by_part(6).tolist() == [2, 0, 0, 0, 0, 1]
 
 
 def test_late_turns_are_counted_as_the_last(tmp_path):
@@ -131,9 +110,6 @@ def test_counts_of_several_cells_add_up(tmp_path):
     assert (both.n, both.turns, both.requests.sum()) == (a.n + b.n, a.turns, a.requests.sum() + 1)
     assert both.of_turn(0).tolist() == (a.of_turn(0) + b.of_turn(0)).tolist()
     assert both.of_turn(1).tolist() == a.of_turn(1).tolist()
-    assert both.by_time.sum() == a.by_time.sum() + b.by_time.sum()
-    assert both.in_time.tolist() == (a.in_time + b.in_time).tolist()
-    assert both.new_in_time.sum() == a.new_in_time.sum() + 1
     assert together([]).n == 0
 
 
@@ -143,7 +119,6 @@ def test_quantiles_of_counts_are_within_a_bin_of_numpys(share):
     true_s = float(np.quantile(gaps_ns / 1e9, share))
     fine = np.bincount(bins_of(gaps_ns), minlength=BINS)
     assert quantile(fine, share) == pytest.approx(true_s, rel=1 / 64)
-    assert quantile(coarse(fine), share, COARSE_EDGES_S) == pytest.approx(true_s, rel=1 / 8)
 
 
 def test_quantile_of_nothing_is_none_and_of_one_gap_lies_in_its_bin():

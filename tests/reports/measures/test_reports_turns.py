@@ -12,7 +12,7 @@ from repeated_run import Made, repeated_run
 from harness.contracts import Load
 from reports import open_run, write_report
 from reports.measures.metrics import Value
-from reports.measures.turns import growth, turn_values
+from reports.measures.turns import turn_values
 from reports.measures.values import values_of
 from reports.verdicts.load_cases import load_points
 
@@ -20,10 +20,6 @@ from reports.verdicts.load_cases import load_points
 T0 = 102 * S
 LOADS = (Load(concurrency=1), Load(concurrency=4))
 FP16, Q8 = deployment("llama_cpp", "fp16"), deployment("llama_cpp", "gguf-q8_0")
-
-
-def values(*seconds: float | None) -> list[Value]:
-    return [Value(each, 20) for each in seconds]
 
 
 # --- values ----------------------------------------------------------------------------------------
@@ -61,40 +57,6 @@ def test_a_median_by_turn_needs_eleven_requests_of_that_turn(tmp_path) -> None:
     run = open_run(one_cell_run(tmp_path, rows).path)
     found = turn_values(run, run.groups[0], "ttft_s.p50")
     assert [found[turn][0].value for turn in (0, 1)] == [pytest.approx(0.1), None]
-
-
-# --- last turn against the first -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("last", "change"),
-    [
-        ((2.0, 2.02, 1.98), "rises"),
-        ((0.5, 0.51, 0.49), "falls"),
-        ((1.0, 1.01, 0.99), "flat"),
-        ((1.0, 1.5, 0.7), "unclear"),
-        ((1.06, 1.07, 1.05), "unclear"),
-    ],
-)
-def test_a_change_is_said_where_the_whole_interval_is_beyond_the_margin_or_within(last, change) -> None:
-    found = growth(values(1.0, 1.0, 1.0), values(*last), 0.05)
-    assert found is not None
-    assert (found.change, found.k) == (change, 3)
-    assert found.interval[0] <= found.ratio <= found.interval[1]
-
-
-def test_each_start_is_its_own_measure() -> None:
-    """Starts that differ twofold, each with a last turn twice as slow."""
-    found = growth(values(1.0, 2.0, 4.0), values(2.0, 4.0, 8.0), 0.05)
-    assert found is not None
-    assert (found.ratio, found.interval) == (pytest.approx(2.0), pytest.approx((2.0, 2.0)))
-
-
-@pytest.mark.parametrize(
-    ("first", "last"), [((1.0, 1.0), (2.0, 2.0)), ((1.0, 1.0, 1.0, 1.0), (2.0, 2.0, 2.0, None))]
-)
-def test_two_starts_or_one_that_lacks_a_turn_say_nothing(first, last) -> None:
-    assert growth(values(*first), values(*last), 0.05) is None
 
 
 # --- the load that decides -------------------------------------------------------------------------
