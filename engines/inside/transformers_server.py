@@ -1,8 +1,8 @@
 """The basic Python script that everybody starts from: transformers' generate behind an HTTP server.
 
-It runs in the transformers environment (`python -P`). It serves one request at a time: one thread generates,
-the others wait in their order. Nothing is kept between requests. It speaks as much of the OpenAI protocol's
-/v1/chat/completions as bench asks for, greedy, streamed (one chunk per token) or not, until SIGTERM.
+It runs in the transformers environment (`python -P`). One thread generates, further requests wait in their
+order, and nothing is kept between them. It serves what bench asks of /v1/chat/completions: greedy, streamed
+(one chunk per token) or not.
 """
 
 import argparse
@@ -169,10 +169,7 @@ class Model:
 
 
 class Answer(BaseStreamer):
-    """One answer: generate gives it the prompt, then each new token, then its end, on its own thread.
-
-    Where the request is streamed, each is sent as an event. Raises RefusedError if it cannot be served.
-    """
+    """One answer: generate gives it the prompt, each new token, and its end. Raises RefusedError."""
 
     def __init__(self, model: Model, request: dict[str, Any], send: Callable[[bytes], None]) -> None:
         self.model, self.send = model, send

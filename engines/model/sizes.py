@@ -1,8 +1,4 @@
-"""The table of quantizations, and the bytes of a model's weights and KV cache, from its shape alone.
-
-Pure. What an engine allocates beyond that (blocks, padding, a pool of its own), and which quantizations it
-serves, the engines say.
-"""
+"""The table of quantizations, and the bytes of a model's weights and KV cache, from its shape alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

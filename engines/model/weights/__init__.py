@@ -1,7 +1,4 @@
-"""From a model's name to local weights: finds them, and makes the missing ones from the model's source.
-
-Knows no server. The cache directory is the caller's. Nothing is fetched but by `prepare`.
-"""
+"""From a model's name to local weights: finds them; `prepare` alone fetches, or makes what is missing."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Decides how weights are had, from a model's name, a quantization and a file format.
-
-Looks at the table of models, at local files, and at what the hub said before. Never asks the hub.
-"""
+"""Decides how weights are had, from the table of models, local files, and what the hub said before."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -1,7 +1,4 @@
-"""Finished weights in the cache directory: a file or a directory, and a manifest beside it, written last.
-
-What has no manifest, or another size than it says, does not count. Knows not how weights are made.
-"""
+"""Finished weights in the cache directory: a file or a directory, and a manifest beside it, written last."""
 
 import fcntl
 import hashlib

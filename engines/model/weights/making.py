@@ -1,7 +1,4 @@
-"""Makes weights, one step each: runs the program that does it, looks at what it wrote, gives it its name.
-
-Blocks, for seconds to hours. What is cut short leaves nothing that counts.
-"""
+"""Makes weights, one step each: runs the program that does it, looks at what it wrote, gives it its name."""
 
 import json
 import shutil

@@ -1,7 +1,4 @@
-"""A way to weights: where they are kept, of what and by which step they are made, how they are known again.
-
-Each function here describes one step as data. Which step is taken, choosing says; how, making.
-"""
+"""A way to weights: one step as data. Which step is taken, choosing says; how, making."""
 
 from __future__ import annotations
 
@@ -41,11 +38,9 @@ Step = Literal[
 class Way:
     """One step, with those before it in `source`.
 
-    `path`: a file, or a directory for checkpoints and for all that comes from the hub; below the cache's
-    weights, but for the user's own files. `identity`: what a manifest must say for the weights to be these,
-    and not those of another source or recipe. `size_bytes`: roughly what the step downloads and writes, None
-    where nobody knows. `name`: what messages call the model. `parameters` and `facts` are None where only a
-    download can tell.
+    `path`: a file, or a directory for checkpoints and all that comes from the hub; below the cache's weights,
+    but for the user's own. `identity`: what a manifest must say for the weights to be these. `size_bytes`:
+    roughly what the step downloads and writes. What only a download can tell is None.
     """
 
     step: Step
@@ -143,11 +138,7 @@ def published(
 
 
 def made(step: Step, source: Way, quantization: str) -> Way:
-    """Return the step that makes one kind of weights of another.
-
-    llama.cpp's converter (`from_checkpoint`) makes GGUF files of a checkpoint, the gguf package (`convert`)
-    and llama-quantize of a GGUF file. `checkpoint` is made of a packaged GGUF file, the rest calibrated.
-    """
+    """Return the step that makes one kind of weights of another; making._PROGRAMS says by what."""
     kind, is_local = kind_of(quantization), source.step == "local"
     identity: dict[str, Any] = {"recipe": RECIPE}
     identity |= {"source_sha256": source.package.sha256} if source.package else {"made_from": source.identity}
