@@ -79,6 +79,7 @@ TABLES: Mapping[str, Table] = {
             "n": _int("observations of all of them"),
             "requests": _int("requests that these are of, where one gives several"),
             "why": _text("why there is no value"),
+            "pooled": _float("in its place the percentile of all starts' requests, if these are enough"),
             "marks": _MARKS,
         },
     ),

@@ -6,7 +6,7 @@ from reports.checks.examine import mark_text, marks_between, marks_of, marks_of_
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.over_starts import Aggregate, aggregate, has_interval, shorter_half, unit_of
-from reports.measures.written import span_text, supported
+from reports.measures.written import shown, span_text, supported
 from reports.stats.family import Verdict
 from reports.two_runs import gfm
 from reports.verdicts.comparisons import comparisons_of
@@ -78,12 +78,13 @@ def _value(run: Run, case: LoadCase, group: Group, metric: str) -> str:
 
 def _amount(metric: str, found: Aggregate) -> str:
     if found.mean is None:
-        return gfm.NOTHING
-    shown = gfm.plain(supported(metric, found.mean, shorter_half(found)))
+        pooled = found.pooled
+        return f"{shown(metric, pooled.value)} ({found.pooled_over})" if pooled else gfm.NOTHING
+    main = gfm.plain(supported(metric, found.mean, shorter_half(found)))
     ends = span_text(metric, found)
     if ends and not has_interval(found):
-        ends = "" if ends == shown else f"({ends})"
-    return f"{shown} {ends}".rstrip()
+        ends = "" if ends == main else f"({ends})"
+    return f"{main} {ends}".rstrip()
 
 
 # --- a search --------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ def _value(run: Run, group: Group, name: str, found: Aggregate) -> dict[str, Any
         "n": found.n,
         "requests": found.requests,
         "why": None if found.mean is not None else found.why or "no cell was measured",
+        "pooled": found.pooled.value if found.pooled else None,
         "marks": _ids(marks_of(run, group, name)) if found.mean is not None else None,
     }
 

@@ -104,7 +104,7 @@ def _columns(
         if name.partition(".")[0] not in BY_NAME:
             continue
         values = [line.value(name) for line in lines]
-        if columns and all(value.mean is None for value in values):
+        if columns and all(value.mean is None and value.pooled is None for value in values):
             continue
         cells = []
         for line, value in zip(lines, values, strict=True):

@@ -25,9 +25,14 @@ def mean_cell(run: Run, group: Group, name: str) -> Html:
 
 def aggregate_cell(name: str, found: Aggregate, mark: Html | str = "") -> Html:
     """Return a mean with the digits that its interval supports, that interval in brackets (of two starts
-    their range), and how many starts have a value if not all. The tooltip has the n, or why there is none."""
-    if found.mean is None:
+    their range), and how many starts have a value if not all. A percentile
+    that a start lacks is pooled over all and says so. The tooltip has the n, or why there is none."""
+    if found.mean is None and found.pooled is None:
         return none_cell(found.why or why_missing(name, 0))
+    if found.pooled is not None:
+        title = f"n = {counted(found.pooled.n, found.pooled.requests)}; {found.why}"
+        main = tag("span", shown(name, found.pooled.value), title=title)
+        return join([main, mark, tag("span", found.pooled_over, class_="range")])
     word = "start" if found.is_of_starts else "block"
     each = ", ".join(shown(name, value) for value in found.values)
     title = f"n = {counted(found.n, found.requests)}; by {word}: {each}"

@@ -28,12 +28,13 @@ from harness.contracts import Load
 from harness.contracts.timing import needed
 from harness.sampling.host import HostSample
 from harness.store import store
-from reports import METRICS, open_run
+from reports import METRICS, open_run, tables_of
 from reports.measures.metrics import percentile_values, why_missing
 from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import values_of
 from reports.measures.written import number
 from reports.page.axes import log_ticks
+from reports.page.cells import mean_cell
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S
@@ -223,6 +224,17 @@ def test_a_percentile_that_a_start_lacks_is_pooled_over_all_and_has_no_interval(
     # 1 to 20 ms twice and 1 to 5 ms: the 23rd of 45 is the third 9.
     assert found.pooled.value == pytest.approx(0.009)
     assert (found.pooled.n, found.pooled_over) == (45, "pooled over 3 starts")
+
+
+def test_a_pooled_percentile_is_told_as_such_in_tables_and_on_the_page(tmp_path):
+    of_starts(tmp_path, [20, 20, 5])
+    run = open_run(tmp_path)
+    values = tables_of(run)["values"].set_index("metric")
+    assert values.loc["ttft_s.p50", "pooled"] == pytest.approx(0.009)
+    assert math.isnan(values.loc["ttft_s.p50", "value"])
+    cell = mean_cell(run, run.groups[0], "ttft_s.p50").text
+    assert ">9.00<" in cell
+    assert "pooled over 3 starts" in cell
 
 
 def test_nothing_is_pooled_where_each_start_has_its_own_or_all_are_too_few(tmp_path):
