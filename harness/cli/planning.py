@@ -13,7 +13,8 @@ from harness.cli.terminal import Json, Overrides, Study, print_json, print_lines
 from harness.contracts import Deployment, Load, ModelFacts, Plan, Skip, Until
 from harness.errors import BenchError, UserError
 from harness.install import install
-from harness.install.builds import check_builds, device_of, select_devices, uses_devices, why_not_on
+from harness.install.builds import check_builds, select_devices, uses_devices, why_not_on
+from harness.install.provision import device_of
 from harness.load import limits
 from harness.plan import plan
 from harness.plan.terms import context_lines

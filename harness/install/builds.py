@@ -24,9 +24,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.install import install
-from harness.plan.candidates import candidates
 from harness.sampling import gpu
-from harness.settings.config import Settings
 
 # How a reason begins where the engine serves the quantization, but the model cannot be had at it.
 SERVED_BUT = "served, but "
@@ -90,18 +88,6 @@ def select_devices(device: str) -> tuple[int, ...]:
     if device != "auto":
         return gpu.select(device)
     return () if isinstance(gpu.devices(), Reason) else (0,)
-
-
-def device_of(settings: Settings) -> str:
-    """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
-    if settings.device != "auto":
-        return settings.device
-    # A server without weights computes nothing, wherever it is.
-    could_use_device = (
-        each.terms.base_url or (uses_devices(each) and ENGINES[each.engine].weights(each) is not None)
-        for each in candidates(settings)
-    )
-    return "auto" if any(could_use_device) else "cpu"
 
 
 def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:

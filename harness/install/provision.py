@@ -16,7 +16,7 @@ import engines
 from engines import ENGINES
 from harness.contracts import Deployment, InstallSpec, Reason, Skip, Weights, WeightsFile
 from harness.errors import MissingError, UserError
-from harness.install.builds import Build, build_of, check_own, is_process, weights_needed
+from harness.install.builds import Build, build_of, check_own, is_process, uses_devices, weights_needed
 from harness.install.install import (
     Environment,
     OnLine,
@@ -78,6 +78,18 @@ class Provisions:
         """Return the files of its weights; None where it needs none."""
         needed = None if deployment.terms.base_url else ENGINES[deployment.engine].weights(deployment)
         return self.weights[needed] if isinstance(needed, Weights) else None
+
+
+def device_of(settings: Settings) -> str:
+    """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
+    if settings.device != "auto":
+        return settings.device
+    # A server without weights computes nothing, wherever it is.
+    could_use_device = (
+        each.terms.base_url or (uses_devices(each) and ENGINES[each.engine].weights(each) is not None)
+        for each in candidates(settings)
+    )
+    return "auto" if any(could_use_device) else "cpu"
 
 
 def provide(

@@ -17,8 +17,8 @@ import msgspec
 
 from harness.contracts import AttachSpec, Plan, PlannedStart, SearchTerms, SelfTest, masked_argv
 from harness.errors import StoreError, UserError
-from harness.install.builds import check_builds, device_of, images_of, select_devices
-from harness.install.provision import Provisions, WeightsStore, provide
+from harness.install.builds import check_builds, images_of, select_devices
+from harness.install.provision import Provisions, WeightsStore, device_of, provide
 from harness.load import limits
 from harness.processes.supervise import reap
 from harness.run.run import NextCell, planned_cell, run_starts

@@ -22,13 +22,14 @@ from engines.reference.engine import Options
 from harness.contracts import Deployment, EngineTerms, InstallSpec, Launcher, Reason, Weights, WeightsFile
 from harness.errors import MissingError, UserError
 from harness.install import install as installing
-from harness.install.builds import Build, check_builds, device_of, uses_devices, why_not_on
+from harness.install.builds import Build, check_builds, uses_devices, why_not_on
 from harness.install.install import install
 from harness.install.provision import (
     SMALL_BYTES,
     Provisions,
     Run,
     Tool,
+    device_of,
     provide,
     provide_weights,
 )
