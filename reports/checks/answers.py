@@ -19,13 +19,11 @@ from reports.checks.finding import (
     numbers,
     start_name,
 )
-from reports.data.cells import Cell, Group
+from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.data.served import grown_in_cell
 from reports.measures.equal_work import LENGTHS_DIFFER
-from reports.measures.metrics import SEVERAL_TOKENS, counted
-from reports.measures.over_starts import aggregate
-from reports.measures.written import several, shown
+from reports.measures.written import several
 
 # Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
 LOST_SHARE = 0.01
@@ -120,31 +118,6 @@ def _prompts(requests: pd.DataFrame) -> tuple[float, float] | None:
         return None
     tokens = float(requests["input_tokens"].sum())
     return tokens, tokens
-
-
-def chunks_of_several_tokens(run: Run) -> list[Finding]:
-    """Find servers that send several tokens in a chunk: their ITL is not the time of one token."""
-    most: dict[str, tuple[float, Group]] = {}
-    cells: list[Cell] = []
-    for group in run.groups:
-        mean = aggregate(run, group, "tokens_per_chunk").mean or 0.0
-        if mean > SEVERAL_TOKENS:
-            cells += group.counted
-            if mean > most.get(group.deployment, (0.0, group))[0]:
-                most[group.deployment] = (mean, group)
-    seen: list[Seen] = []
-    for name, (mean, group) in most.items():
-        value = aggregate(run, group, "tokens_per_chunk")
-        at = f"at {group.load}, n = {counted(value.n, value.requests)}"
-        seen.append((f"{name}: {shown('tokens_per_chunk', mean)} ({at})", cells))
-    return found(
-        "chunks_of_several_tokens",
-        "A chunk is several tokens",
-        "Tokens per chunk, at most: {}. There ITL is the gap between several tokens and the next several.",
-        "Compare TPOT, which counts tokens: compare.metric=tpot_s.p50.",
-        seen,
-        ("itl_s",),
-    )
 
 
 # --- caches ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import re
 
 from reports.checks.finding import RATES, SPEED, TOKENS, Finding, Seen, cells_of, found
-from reports.checks.ledger import Entry, ledger_of, template_name
+from reports.checks.ledger import Entry, ledger_of
 from reports.data.machine import group_cores
 from reports.data.run import Run
 from reports.measures.equal_work import (
@@ -117,30 +117,6 @@ def system_prompt_dropped(run: Run) -> list[Finding]:
         "A chat template with a system prompt: engine.chat_template=FILE.",
         seen,
         (*SPEED, "input_tokens"),
-    )
-
-
-def chat_templates_differ(run: Run) -> list[Finding]:
-    """Find servers of one model with different chat templates, unless all count the fixed prompts alike."""
-    by_model: dict[str, dict[str, list[str]]] = {}
-    for label, deployment in run.deployments.items():
-        for record in run.starts_of(label):
-            if said := record.resolved.get("chat_template"):
-                name = template_name(deployment, said)
-                labels = by_model.setdefault(deployment.model, {}).setdefault(name, [])
-                labels += [] if label in labels else [label]
-    seen: list[Seen] = []
-    for names in by_model.values():
-        counts = [counted_prompts(run.starts_of(label)) for labels in names.values() for label in labels]
-        is_same = all(counts) and all(each == counts[0] for each in counts)
-        if len(names) > 1 and not is_same:
-            seen += [(f"{several(labels)}: {name}", cells_of(run, labels)) for name, labels in names.items()]
-    return found(
-        "chat_templates_differ",
-        "Chat templates differ",
-        "{}. The same conversation is another prompt.",
-        "engine.chat_template=FILE gives all of them one.",
-        seen,
     )
 
 

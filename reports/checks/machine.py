@@ -1,13 +1,10 @@
 """Reasons to distrust the machine: what the guard saw, who else used it, and what was left on it."""
 
-from collections.abc import Iterator
-
 from harness.contracts import FOREIGN_SHARE, Unfit
-from reports.checks.finding import SPEED, Finding, Seen, found, measured_cells, numbers, start_name
-from reports.data.cells import Cell
+from reports.checks.finding import SPEED, Finding, Seen, found, measured_cells, start_name
 from reports.data.machine import foreign_share
 from reports.data.run import Run
-from reports.measures.written import flat, number, plural, several, shown
+from reports.measures.written import plural
 
 # What the guard looks for -> what it is called, and what helps.
 CAUSES = {
@@ -67,55 +64,6 @@ def foreign_load(run: Run) -> list[Finding]:
         "Stop other programs, and measure again; guard=strict refuses a busy machine.",
         [(f"{start_name(cell)}: {100 * share:.0f} %", [cell]) for share, cell in busy],
     )
-
-
-def memory_not_returned(run: Run) -> list[Finding]:
-    """Find starts after which memory was not back, where no guard looked at what the next start found."""
-    stuck = [record for record in run.start_records if record.returned_to_baseline is False]
-    if not stuck or any(cell.record and cell.record.guard_mode for cell in run.planned_cells):
-        return []
-    names, names_stuck = ([record.name for record in each] for each in (run.start_records, stuck))
-    after = {names[names.index(record.name) + 1] for record in stuck if record.name != names[-1]}
-    above = [
-        f"{r.name}: {shown('memory_peak_bytes', r.after_bytes - r.baseline_bytes)} GiB above"
-        for r in stuck
-        if r.after_bytes is not None and r.baseline_bytes is not None
-    ]
-    next_began = f"{several(sorted(after))} began with less" if after else "no other start came after it"
-    return [
-        Finding(
-            "memory_not_returned",
-            "Memory was not back at its baseline",
-            f"After {plural(len(stuck), 'start')} ({several(above or names_stuck)}); {next_began}.",
-            "Look for other programs, and measure again; guard=strict refuses to.",
-            numbers(_began_behind(run, after)),
-            _OF_MEMORY,
-        )
-    ]
-
-
-def _began_behind(run: Run, after: set[str]) -> Iterator[Cell]:
-    for cell in run.planned_cells:
-        record = run.start_of(cell)
-        if record is not None and record.memory_kind == "device" and record.name in after:
-            yield cell
-
-
-def machine_busy(run: Run) -> list[Finding]:
-    """Find other work on the machine when the run began."""
-    facts = {key.rpartition(".")[2]: value for key, value in flat(run.record.environment)}
-    load, cores = facts.get("load_1min"), facts.get("cores_usable") or facts.get("cores_logical")
-    if not isinstance(load, int | float) or not isinstance(cores, int) or load <= 0.5 * cores:
-        return []
-    return [
-        Finding(
-            "machine_busy",
-            "The machine was busy",
-            f"Its load was {number(load)} on {plural(cores, 'core')} when the run began.",
-            "Measure on a quiet machine; guard=strict refuses a busy one.",
-            metrics=SPEED,
-        )
-    ]
 
 
 def cores_shared(run: Run) -> list[Finding]:

@@ -17,7 +17,6 @@ from reports.checks.finding import (
 )
 from reports.data.cells import Cell
 from reports.data.run import Run
-from reports.data.served import gauge
 from reports.measures.values import measured_of
 from reports.measures.written import number, plural
 from reports.stats.drift import window_change, window_drifts
@@ -27,8 +26,6 @@ from reports.stats.steadiness import Steadiness
 SHORT_WINDOW_S = 30.0
 STARTS_DIFFER = 0.2
 WINDOW_DRIFT_SHARE = 0.1
-# Windows that are meant to be equal are so to the nanosecond.
-_UNEQUAL = 1.01
 _SHORT = {"output_tokens_per_s": "output tokens/s", "ttft_s": "TTFT", "tpot_s": "TPOT"}
 
 
@@ -78,51 +75,6 @@ def short_windows(run: Run) -> list[Finding]:
     )
 
 
-def windows_differ(run: Run) -> list[Finding]:
-    """Find windows of one load of which some went on for longer, since few requests had been sent in them."""
-    seen: list[Seen] = []
-    for load in dict.fromkeys(cell.load_label for cell in run.planned_cells):
-        timed = [
-            (cell.window_s, cell)
-            for cell in measured_cells(run)
-            if cell.load_label == load and cell.summary and cell.summary.ended_by == "duration"
-            if cell.window_s
-        ]
-        lengths = [length for length, _ in timed]
-        if lengths and max(lengths) > _UNEQUAL * min(lengths):
-            longer = [cell for length, cell in timed if length > _UNEQUAL * min(lengths)]
-            seen.append((f"at {load}, from {number(min(lengths))} to {number(max(lengths))} s", longer))
-    return found(
-        "windows_differ",
-        "Windows differ in length",
-        "A window in which few requests were sent went on for longer: {}. Rates are per second of each one's "
-        "own window.",
-        _longer(run),
-        seen,
-    )
-
-
-def conversations_cut(run: Run) -> list[Finding]:
-    """Find conversations that had begun when load.conversations ran out, and were not finished in time."""
-    seen: list[Seen] = [
-        (
-            f"{start_name(cell)}: {cell.summary.cut_conversations:,} with {cell.summary.cut_turns:,} turns "
-            "left",
-            [cell],
-        )
-        for cell in measured_cells(run)
-        if cell.summary and cell.summary.cut_conversations
-    ]
-    return found(
-        "conversations_cut",
-        "Conversations were cut",
-        "They had begun and were not finished within load.grace: {}. Late turns, which are the longest, are "
-        "fewer than planned.",
-        "A longer load.grace.",
-        seen,
-    )
-
-
 # --- course ----------------------------------------------------------------------------------------
 
 
@@ -143,30 +95,6 @@ def queue_only_grew(run: Run) -> list[Finding]:
         "{}. More came than the server answers: latencies of these cells say how long the window was, and "
         "not how fast the server is.",
         "A lower load.rate; capacity is about the requests/s that ended, and bench search finds it.",
-        seen,
-        FROM_SENDING,
-    )
-
-
-def mostly_queued(run: Run) -> list[Finding]:
-    """Find cells in which more requests waited than were served, by the server's own gauges.
-
-    By Little's law the mean number of requests in a place is their rate times the mean time in it, and every
-    request passes both places: so each waited longer than it was served.
-    """
-    seen: list[Seen] = []
-    grown = {cell.number for cell, steady in _windows(run) if _has_grown(cell, steady)}
-    for cell in measured_cells(run):
-        running, waiting = gauge(run, cell, "running"), gauge(run, cell, "waiting")
-        if running and waiting and waiting.mean > running.mean > 0 and cell.number not in grown:
-            said = f"{start_name(cell)}: {number(waiting.mean)} waiting, {number(running.mean)} served"
-            seen.append((said, [cell]))
-    return found(
-        "mostly_queued",
-        "Requests waited longer than they were served",
-        "On average {}. TTFT and E2E of these cells are mostly the queue's.",
-        "Fewer users (load.concurrency) or a lower load.rate; where memory allows, a higher "
-        "engine.concurrent_sequences.",
         seen,
         FROM_SENDING,
     )

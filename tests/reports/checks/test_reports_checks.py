@@ -31,12 +31,10 @@ from make_run import (
 import reports.checks
 from harness.contracts import Load
 from harness.sampling.host import HostSample
-from harness.servers.scrape import ServerSample
 from harness.settings import keys
 from harness.store import store
 from reports import open_run
 from reports.checks.examine import CHECKS, findings_of
-from reports.checks.machine import memory_not_returned
 from reports.measures.metrics import BY_NAME
 
 T0 = 102 * S
@@ -154,10 +152,6 @@ CASES = {
     "output_lengths_differ": {"second": good_rows(output_tokens=11)},
     "prompts_differ": {"second": good_rows(input_tokens=52)},
     "system_prompt_dropped": {"start_changes": {"prompt_tokens": {"user": 18, "system": 18, "turns": 41}}},
-    "chat_templates_differ": {
-        "start_changes": {"resolved": {"chat_template": "gemma"}},
-        "second_start": {"resolved": {"chat_template": "chatml"}},
-    },
     "lengths_not_forced": {"second_start": {"forces_length": False}},
     "terms_not_matched": {"second_start": {"resolved": {"tensor_parallel": 2}}},
     "served_one_at_a_time": {
@@ -166,10 +160,6 @@ CASES = {
     },
     "kernels_stand_in": {"second_start": {"resolved": {"kernel_stand_in": "a module in pure Python"}}},
     "token_counts_differ": {"second": good_rows(tokenizer_tokens=11)},
-    "chunks_of_several_tokens": {
-        "first": [replace(each, output_tokens=11) for each in good_rows()],
-        "second": [replace(each, output_tokens=11) for each in good_rows()],
-    },
     "answers_cut": {"first": [*good_rows(), cut_row(), cut_row(request_id="r171")]},
     "bimodal_ttft": {"first": stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))},
     "window_drifted": {
@@ -186,17 +176,10 @@ CASES = {
         "first": good_rows(over_s=29),
         "second": good_rows(over_s=29),
     },
-    "windows_differ": {
-        "second_summary": summary(100 * S, duration_s=2 * LONG),
-        "second": good_rows(count=360, over_s=2 * LONG),
-    },
-    "conversations_cut": {"load_summary": replace(LATE, loop_lag_s=None, cut_conversations=2, cut_turns=5)},
     "client_late": {"load_summary": LATE},
     "stamps_not_kernel": {"load_summary": READ},
     "warm_cache": {"first": good_rows(cached_tokens=11)},
     "cores_shared": {"start_changes": {"memory_kind": "host"}},
-    "machine_busy": {"environment": {"host": {"load_1min": 1.5, "cores_logical": 2}}},
-    "memory_not_returned": {"start_changes": {"returned_to_baseline": False, "after_bytes": 3 * GIB}},
     "weights_noted": {"start_changes": {"weights": {"note": "made from gguf-q4_k_m"}}},
     "quality_not_measured": {"quantizations": ("fp16", "awq")},
     "cells_suspect": {"validity": "suspect", "reasons": ("clocks fell",)},
@@ -317,33 +300,6 @@ def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, mach
         assert f"llama_cpp fp16 at 1 user, start 1: {share}" in found["foreign_load"].text
 
 
-@pytest.mark.parametrize(
-    ("stuck", "said"),
-    [
-        ([0], "01-b began with less."),
-        ([1, 2], "02-c, 03-d began with less."),
-        ([3], "no other start came after it."),
-    ],
-)
-def test_memory_that_was_not_returned_is_told_with_what_came_after(tmp_path, stuck, said):
-    write_pair(tmp_path)
-    run = open_run(tmp_path)
-    names = ("00-a", "01-b", "02-c", "03-d")
-    records = tuple(
-        replace(record, name=name, returned_to_baseline=number not in stuck)
-        for number, (name, record) in enumerate(zip(names, run.start_records[:4], strict=True))
-    )
-    [found] = memory_not_returned(replace(run, start_records=records))
-    assert found.text.endswith(f"; {said}")
-
-
-def test_memory_that_was_not_returned_is_about_the_next_starts_memory(tmp_path):
-    stuck = write_pair(tmp_path / "a", start_changes={"returned_to_baseline": False})["memory_not_returned"]
-    assert (stuck.cells, stuck.metrics) == ((1, 2, 3), ("memory_peak_bytes",))
-    host = {"returned_to_baseline": False, "memory_kind": "host"}
-    assert write_pair(tmp_path / "b", start_changes=host)["memory_not_returned"].cells == ()
-
-
 def test_verbs_agree_with_their_number(tmp_path):
     one = one_cell_run(tmp_path / "one", good_rows(count=129), summary(100 * S, duration_s=29.0))
     told = {finding.check: finding.text for finding in findings_of(open_run(one.path))}
@@ -384,7 +340,7 @@ def test_missing_cells_are_a_finding(tmp_path):
 def test_every_check_can_find_something():
     found = {check.__name__ for check in CHECKS}
     by_hand = {"cells_missing", "single_repeat", "cells_marked", "foreign_load", "repeats_disagree"}
-    by_hand |= {"mostly_queued", "bimodal", "drift_over_run", "server_attached", "conversations_never_began"}
+    by_hand |= {"bimodal", "drift_over_run", "server_attached", "conversations_never_began"}
     by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
     by_hand |= {"cache_not_reset", "cache_unchecked"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
@@ -401,7 +357,7 @@ def test_remedies_name_keys_that_there_are():
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named |= set(re.findall(r"\b(?:[a-z_]+\.[a-z_]+(?==)|[a-z_]+(?==[\w{]))", node.value))
                 named |= set(re.findall(rf"\b(?:{sections})\.(?!py\b)[a-z_]+", node.value))
-    assert {"load.warmup", "engine.prefix_cache", "compare.metric", "repeats", "quantization"} <= named
+    assert {"load.warmup", "engine.prefix_cache", "repeats", "quantization"} <= named
     assert named <= set(keys.known_keys())
 
 
@@ -466,26 +422,6 @@ def test_the_self_test_is_quoted_where_a_cell_went_beyond_it(tmp_path):
         "at the nearest load tested (1 stream x 100 chunks/s) bench's own TTFT error was p50 0.03 ms, p99 0.1"
     )
     assert said in text
-
-
-def queue_of(path, waiting, running=4.0, load=None):
-    """One cell whose server says so of its requests, each second."""
-    made = one_cell_run(path, good_rows(), summary(100 * S, duration_s=LONG))
-    [record] = store.read_starts(path)
-    plain = ServerSample(0, *[None] * 10, scrape_s=0.002)
-    samples = [replace(plain, t_ns=k * S, running=running, waiting=waiting) for k in range(90, 170)]
-    store.write_samples(path / "starts" / record.name / "server.parquet", samples)
-    return {finding.check: finding for finding in findings_of(open_run(made.path))}
-
-
-def test_more_requests_waiting_than_served_are_a_finding(tmp_path):
-    found = queue_of(tmp_path / "long", 5.0)["mostly_queued"]
-    assert "llama_cpp fp16 at 1 user, start 1: 5.00 waiting, 4.00 served" in found.text
-    assert found.cells == (0,)
-    assert "ttft_s" in found.metrics
-    assert "tpot_s" not in found.metrics
-    assert "mostly_queued" not in queue_of(tmp_path / "short", 3.0)
-    assert "mostly_queued" not in queue_of(tmp_path / "idle", 0.0, running=0.0)
 
 
 def test_answers_that_ended_for_different_reasons_are_told_apart(tmp_path):
