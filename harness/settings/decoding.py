@@ -33,7 +33,7 @@ _UNITS = {
 }
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _DAY_S = 86400
-_PART = (0.0001, 0.9999)  # of a share that can be neither nothing nor all
+_PART = (1e-6, 1 - 1e-6)  # of a share that can be neither nothing nor all
 # What the fields' types cannot say: the smallest and the largest value that make sense.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "repeats": (1, 1000),
@@ -69,8 +69,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "search.trials": (1, math.inf),
     "search.precision": _PART,
     "compare.margin": _PART,
-    "gate.max_regression": (0, 0.9999),
-    "slo.success": (0.0001, 1),
+    "gate.max_regression": (0, 1 - 1e-6),
+    "slo.success": (1e-6, 1),
     "until": _PART,
     "until.budget": (0.1, math.inf),
 }
