@@ -67,19 +67,19 @@ def report(
     """Write a run's report again, or its numbers and charts in another form. Needs the directory alone;
     pictures need an installed Chromium, Chrome or Edge."""
     from reports import open_run
-    from reports.outputs.asked import Given, asked
+    from reports.outputs.asked import asked
     from reports.outputs.pictures import NO_CHARTS, charts_of
     from reports.outputs.writing import write_output
 
-    given = Given(format_, as_json, output, table, chart, theme, width, height)
+    given = (format_, as_json, output, table, chart, theme, width, height)
     if charts:
-        if given != Given():
+        if any(given):
             raise UserError("--charts lists the charts and goes with no other option")
         listed = charts_of(open_run(directory)).items()
         lines = [f"{name:<28} {placed.section}: {placed.chart.title}" for name, placed in listed]
         print_lines(lines or [NO_CHARTS])
     else:
-        print_lines(map(str, write_output(directory, asked(given))))
+        print_lines(map(str, write_output(directory, asked(*given))))
 
 
 def compare(

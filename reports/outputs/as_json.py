@@ -19,24 +19,12 @@ FORMAT = 1
 
 
 def to_builtins(run: Run) -> dict[str, Any]:
-    """`format`, `run`, `answer` and `tables`; each table a list of rows by their columns' names (TABLES).
-    What is missing or infinite is null."""
-    return {
-        "format": FORMAT,
-        "run": _run(run),
-        "answer": {
-            "headline": headline(run),
-            "sentences": [each.plain for each in answers_of(run)],
-            "basis": basis(run) or None,
-            "marks": [each.check for each in findings_of(run) if each.marks],
-        },
-        "tables": {name: rows_of(frame) for name, frame in tables_of(run).items()},
-    }
+    """Return `format`, `run`, `answer` and `tables`, each table as a list of rows by their columns' names.
 
-
-def _run(run: Run) -> dict[str, Any]:
+    What is missing or infinite is None.
+    """
     record, cells = run.record, run.planned_cells
-    return {
+    about = {
         "id": record.run_id,
         "created": record.created_at,
         "ended": record.ended_at,
@@ -54,31 +42,30 @@ def _run(run: Run) -> dict[str, Any]:
         "schema_version": record.schema_version,
         "environment": record.environment,
     }
+    answer = {
+        "headline": headline(run),
+        "sentences": [each.plain for each in answers_of(run)],
+        "basis": basis(run) or None,
+        "marks": [each.check for each in findings_of(run) if each.marks],
+    }
+    tables = {name: frame.to_dict("records") for name, frame in tables_of(run).items()}
+    whole = _plain({"format": FORMAT, "run": about, "answer": answer, "tables": tables})
+    assert isinstance(whole, dict)
+    return whole
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table's rows in plain values."""
-    columns = [[_plain(value) for value in frame[name]] for name in frame.columns]
-    names = [str(name) for name in frame.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+def json_text(run: Run) -> str:
+    """Return the same as text, one line per entry."""
+    return json.dumps(to_builtins(run), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def _plain(value: Any) -> Any:
+    """Return a value of any type as one that JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if value is None or value is pd.NA:
         return None
     plain = value.item() if hasattr(value, "item") else value
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
-
-
-def json_text(run: Run) -> str:
-    """The same as text, one line per entry."""
-    return json.dumps(_finite(to_builtins(run)), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Facts of the machine as they were recorded, whatever type they have."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return _plain(value)

@@ -1,24 +1,25 @@
-"""A run as GitHub-flavoured Markdown, for a pull request: the answer, the table at the load that decides, why
-to distrust it, and how it was made."""
+"""A run as GitHub-flavoured Markdown, for a pull request: answer, table, reasons to distrust, command."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.checks.examine import SIGN, findings_of
-from reports.checks.finding import by_weight
+from reports.checks.examine import SIGN, findings_of, mark_text, marks_of, marks_of_capacity
+from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.written import plural, several
-from reports.outputs.markdown_rows import States, heads_of, row_of, search_heads, search_row, whys_of
+from reports.measures.metrics import BY_NAME
+from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
+from reports.measures.written import plural, span_text, supported
+from reports.page.answer_table import COLUMNS
 from reports.two_runs import gfm
-from reports.verdicts.comparisons import comparisons_of, remedy
 from reports.verdicts.decision import decision_rows
-from reports.verdicts.load_cases import LoadCase, load_cases_of, title_of_case, told_first
-from reports.verdicts.searches import capacities_of
+from reports.verdicts.decisions import Decision, decisions_of
+from reports.verdicts.load_cases import load_cases_of, title_of_case
+from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, mean_words, span_words, word
 from reports.words.answer import answers_of, basis
 from reports.words.decision_words import slo_words
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.said import clipped
-from reports.words.verdict_words import family_text, margin_text
+from reports.words.verdict_words import heading_of, ratio_text, ratio_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 # Of several scenarios and models.
@@ -26,34 +27,32 @@ _ANSWERS_AT_MOST = 8
 _LENGTH_AT_MOST = 60_000
 _LINE_AT_MOST = 20_000
 _CUT = "\n\nThe rest is left out: a comment has no room for it.\n"
-_MARKS = f"{SIGN} 2 behind a value: two of the reasons below to distrust it."
 # More reasons than these are folded.
 _REASONS_OPEN = 5
+# What is left out first where a comment has no room for all.
+_LOADS, _TEXTS, _SKIPS = "other loads", "what the reasons say", "what was not run"
+_TABLES, _COMMAND = "tables but the first", "the command"
+_LEFT_OUT = (_LOADS, _TEXTS, _SKIPS, _TABLES, _COMMAND)
+_STATES = {"kept": "keeps it", "unclear": "not clear", "broken": "does not", "unknown": "not measured"}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """`name`: what is left out where a comment has no room for `lines`, and `short` stands instead; without
-    a name it stays."""
+    """Lines that `short` may stand for, by a name of _LEFT_OUT; without a name they stay."""
 
     lines: Sequence[str]
     name: str = ""
     short: Sequence[str] = ()
 
 
-# In the order in which they are left out.
-_LOADS, _TEXTS, _SKIPS = "other loads", "what the reasons say", "what was not run"
-_TABLES, _COMMAND = "tables but the first", "the command"
-_LEFT_OUT = (_LOADS, _TEXTS, _SKIPS, _TABLES, _COMMAND)
-
-
 def markdown_text(run: Run) -> str:
-    """A heading, the answer, a table at the load that decides, the reasons to distrust; the rest folded, and
-    left out where a comment has no room for it, which is said at the end."""
-    tables = _searched(run) if run.record.search is not None else _by_load(run)
-    parts = [_Part(list(_top(run))), *tables, _distrust(run), *_made(run)]
+    """Return heading, answer, the table at the load that decides, and reasons to distrust; fold the rest.
+
+    What a comment has no room for is left out, and named at the end.
+    """
+    parts = [_Part(list(_top(run))), *_tables(run), _Part(_legend(run)), _distrust(run), *_made(run)]
     for count in range(len(_LEFT_OUT) + 1):
-        text = _joined(parts, [part.name for part in parts if part.name in _LEFT_OUT[:count]])
+        text = _joined(parts, _LEFT_OUT[:count])
         if len(text) <= _LENGTH_AT_MOST:
             return text
     return _cut(text)
@@ -67,7 +66,7 @@ def _joined(parts: Sequence[_Part], left_out: Sequence[str]) -> str:
 
 
 def _cut(text: str) -> str:
-    """The lines from the top that there is room for, none of them a long one."""
+    """Return the lines from the top that there is room for, none of them a long one."""
     kept, room = [], _LENGTH_AT_MOST - len(_CUT)
     for line in text.splitlines():
         short = clipped(line, _LINE_AT_MOST)
@@ -97,80 +96,128 @@ def _top(run: Run) -> Iterator[str]:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def _by_load(run: Run) -> list[_Part]:
-    """Of each scenario and model the load that is told first on the page, then the others."""
-    states: States = {
-        (row.scenario, row.load, each.label): each.state
+def _tables(run: Run) -> Iterator[_Part]:
+    """Yield the table of each answer, then the folded ones of other loads; of a search its only one."""
+    if run.record.search is not None:
+        rows = [_search_row(run, each) for each in capacities_of(run)]
+        heads = [
+            "deployment",
+            "highest load that keeps the SLO",
+            "ratio to the baseline",
+            "verdict",
+            "starts",
+        ]
+        yield _Part(["", *gfm.table(heads, rows, numbers_from=1)])
+        return
+    made = {(each.case.scenario, each.case.model, each.case.load): each for each in decisions_of(run)}
+    folded: list[str] = []
+    for case in load_cases_of(run, at_least=1):
+        title, found = gfm.plain(title_of_case(run, case)), made.get((case.scenario, case.model, case.load))
+        if found is None:
+            folded += gfm.folded(title, _table(run, case.groups, None))
+    for place, found in enumerate(made.values()):
+        title = gfm.plain(title_of_case(run, found.case))
+        lines = ["", f"#### {title}", "", *_table(run, found.case.groups, found)]
+        yield _Part(lines, _TABLES if place else "")
+    yield _Part(folded, _LOADS)
+
+
+def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str]:
+    """Return a row per deployment, with a decision best first, beside its ratio to the leader."""
+    names = dict.fromkeys([made.metric, *COLUMNS] if made else COLUMNS)
+    known = [name for name in names if name.partition(".")[0] in BY_NAME]
+    metrics = [name for name in known if any(aggregate(run, g, name).mean is not None for g in groups)]
+    best_first = [group.deployment for group in made.groups] if made else []
+    places = {label: place for place, label in enumerate(best_first)}
+    ordered = sorted(groups, key=lambda group: places.get(group.deployment, len(places)))
+    states = {
+        each.label: each.state
         for row in decision_rows(run)
         for each in row.standings
+        if (row.scenario, row.load) == (groups[0].scenario, groups[0].load)
     }
-    first = told_first(run)
-    keys = {(case.scenario, case.model, case.load) for case in first}
-    others = [
-        case for case in load_cases_of(run, at_least=1) if (case.scenario, case.model, case.load) not in keys
-    ]
-    opened = [["", f"#### {_title(run, case)}", "", *_table(run, case, states)] for case in first]
-    folded = [line for case in others for line in gfm.folded(_title(run, case), _table(run, case, states))]
-    more = [line for lines in opened[1:] for line in lines]
-    head = opened[0] if opened else []
-    return [_Part(head), _Part(more, _TABLES), _Part(["", *_legend(run)]), _Part(folded, _LOADS)]
+    columns: dict[str, list[str]] = {"deployment": [gfm.code(group.deployment) for group in ordered]}
+    if states:
+        columns["SLO"] = [_STATES[states.get(group.deployment, "unknown")] for group in ordered]
+    for name in metrics:
+        columns[gfm.plain(heading_of(name, unit_of(run, name)))] = [
+            _value(run, group, name, made) for group in ordered
+        ]
+        if made and made.best and name == made.metric:
+            columns["against the leader"] = [_ratio(made, group) for group in ordered]
+    return gfm.table(list(columns), list(zip(*columns.values(), strict=True)), numbers_from=1)
 
 
-def _title(run: Run, case: LoadCase) -> str:
-    return gfm.plain(title_of_case(run, case))
+def _value(run: Run, group: Group, name: str, made: Decision | None) -> str:
+    """Return the mean with its interval and marks; bold where it is decided that it is the best."""
+    found = aggregate(run, group, name)
+    if found.mean is None:
+        return gfm.NOTHING
+    shown, ends = gfm.plain(supported(name, found.mean, shorter_half(found))), span_text(name, found)
+    if ends and not has_interval(found):
+        ends = "" if ends == shown else f"({ends})"
+    is_first = made is not None and (
+        made.leaders.get(name) == group.deployment
+        or (name == made.metric and made.kind in ("named", "slight") and group == made.leader)
+    )
+    strong = f"**{shown}**" if is_first else shown
+    return " ".join(filter(None, (strong, ends, mark_text(marks_of(run, group, name)))))
 
 
-def _table(run: Run, case: LoadCase, states: States) -> list[str]:
-    rows = [row_of(run, group, case, states) for group in case.groups]
-    table = gfm.table(heads_of(run, case, states), rows, numbers_from=1)
-    whys = whys_of(run, case)
-    return [*table, *(["", f"No verdict: {gfm.plain(several(whys, '; '))}."] if whys else [])]
+def _ratio(made: Decision, group: Group) -> str:
+    ratio = made.ratio_to_leader(group.deployment)
+    if ratio is None:
+        why = made.left_out.get(group.deployment)
+        return gfm.plain(why) if why else gfm.NOTHING
+    return gfm.plain(ratio_words(ratio[0], ratio[1:], is_told=False))
 
 
-def _searched(run: Run) -> list[_Part]:
-    rows = [search_row(run, each) for each in capacities_of(run)]
-    note = f"{basis(run)} SLO: {slo_words(run.record.slo)}. {_MARKS}".lstrip()
-    return [_Part(["", *gfm.table(search_heads(), rows, numbers_from=1), "", gfm.plain(note)])]
-
-
-def _reference(run: Run) -> str:
-    return run.record.compare.baseline or "the first deployment"
+def _search_row(run: Run, each: Capacity) -> list[str]:
+    """Return a deployment's highest load, and what may be said of it against its model's baseline."""
+    marks = mark_text(marks_of_capacity(run, each))
+    load = " ".join(filter(None, (mean_words(each), span_words(each), marks)))
+    verdict, ratio = each.verdict, gfm.NOTHING
+    if verdict is None:
+        said = "baseline"
+    elif verdict.kind == "none":
+        said = f"no verdict: {verdict.why}"
+    else:
+        ratio, said = ratio_text(CAPACITY, verdict), word(verdict, run.record.compare.margin_share)
+    starts = ", ".join(answer.words for answer in each.answers)
+    shown = gfm.plain(load or each.why or gfm.NOTHING)
+    return [gfm.code(each.deployment), shown, ratio, gfm.plain(said), gfm.plain(starts)]
 
 
 def _legend(run: Run) -> list[str]:
-    """How to read the tables, and by which rule the verdicts are given."""
-    found = comparisons_of(run)
-    said = ["Means over starts [95 % interval] (of two starts their range)."]
-    if found.why_none:
-        said.append(f"No verdicts: {found.why_none}. {remedy(run)}".rstrip())
-    elif found.family:
-        margin = margin_text(run.record.compare.margin_share)
-        said.append(
-            f"Below, ratios to {_reference(run)}: {family_text(found.family)}; same: within {margin}."
-        )
+    """Return how to read the tables, and by which rule a winner is named."""
+    said = ["Means over starts [95 % interval] (of two starts their range). Bold: decided."]
+    made = next((each for each in decisions_of(run) if each.best), None)
+    if made is not None:
+        level = f"{100 * made.confidence:.4g} % each, 95 % together"
+        said.append(f"Ratios are of {title_of(made.metric)} to the leader's ({level}).")
+    said.append(basis(run))
     if run.record.slo:
         said.append(f"SLO: {slo_words(run.record.slo)}.")
-    return [gfm.plain(" ".join([*said, _MARKS]))]
+    said.append(f"{SIGN} 2 behind a value: two of the reasons below to distrust it.")
+    return ["", gfm.plain(" ".join(filter(None, said)))]
 
 
 # --- what to know of it ----------------------------------------------------------------------------
 
 
 def _distrust(run: Run) -> _Part:
-    """Each reason, with what would help."""
-    if not findings_of(run):
+    """Return each reason with what would help, or their titles alone."""
+    found = findings_of(run)
+    if not found:
         return _Part(["", "No check found a reason to distrust these numbers. That proves nothing yet."])
-    found = by_weight(findings_of(run))
     titles = [f"- **{gfm.plain(each.title)}**" for each in found]
-    whole = [
-        f"{title}: {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*"
-        for title, each in zip(titles, found, strict=True)
-    ]
+    texts = [f": {gfm.plain(each.text)} *{gfm.plain(each.remedy)}*" for each in found]
+    whole = [title + text for title, text in zip(titles, texts, strict=True)]
     return _Part(_reasons(whole), _TEXTS, _reasons(titles))
 
 
 def _reasons(items: Sequence[str]) -> list[str]:
-    """The first of them open, the rest folded."""
+    """Return the first of them open, the rest folded."""
     title = f"{plural(len(items), 'reason')} to distrust these numbers"
     more = items[_REASONS_OPEN:]
     rest = gfm.folded(f"{len(more)} more", more) if more else []
@@ -178,7 +225,7 @@ def _reasons(items: Sequence[str]) -> list[str]:
 
 
 def _made(run: Run) -> Iterator[_Part]:
-    """The machine, what was not run, and the command that asks for the same again."""
+    """Yield the machine, what was not run, and the command that asks for the same again."""
     run_id = f"Run {gfm.code(run.record.run_id)} of {gfm.plain(run.record.created_at[:10])}."
     yield _Part(["", f"{gfm.plain(environment_words(run))}. {run_id}"])
     if skips := run.record.plan.skips:

@@ -13,7 +13,7 @@ from importlib import resources
 from harness.errors import UserError
 from reports.data.run import Run
 from reports.outputs.asked import ALL, Format, Theme
-from reports.outputs.chromium import Page, blank_page
+from reports.outputs.chromium import blank_page
 from reports.page.charts import Chart, figure
 from reports.page.document import document
 from reports.page.markup import Html
@@ -25,16 +25,6 @@ NO_CHARTS = "no charts: no cell has a value"
 SCALE = 2
 # Of a busy machine with one core; it takes 3 s and 0.1 s elsewhere.
 _BEGIN_S, _EACH_S = 120.0, 5.0
-
-
-@dataclass(frozen=True)
-class Look:
-    """How pictures are drawn. `height_px`: of the whole picture; None: as the chart's on the page wants."""
-
-    format: Format
-    theme: Theme = "light"
-    width_px: int = 900
-    height_px: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ def charts_of(run: Run) -> dict[str, Placed]:
 
 
 def chosen(run: Run, name: str) -> list[Placed]:
-    """The chart of that id, or all of them. Raises UserError, with the nearest ids, where there is none."""
+    """Return the chart of that id, or all of them. Raises UserError where there is none."""
     charts = charts_of(run)
     if not charts:
         raise UserError(f"--chart {name}: {NO_CHARTS}")
@@ -69,54 +59,43 @@ def chosen(run: Run, name: str) -> list[Placed]:
     raise UserError(f"--chart {name}: no such chart; {said}")
 
 
-def pictures(run: Run, charts: Sequence[Placed], look: Look) -> Iterator[tuple[str, bytes]]:
-    """Each chart's id with its file's contents. Raises MissingError without a Chromium, BenchError where it
-    fails."""
-    if not charts:
-        return
-    width_px = look.width_px
+def pictures(
+    run: Run,
+    charts: Sequence[Placed],
+    format_: Format,
+    theme: Theme = "light",
+    width_px: int = 900,
+    height_px: int | None = None,
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each chart's id with its file's contents. `height_px`: None is as the chart's on the page wants.
+
+    Raises MissingError without a Chromium, BenchError where it fails.
+    """
+    script = resources.files("reports.outputs").joinpath("picture.js").read_text(encoding="utf-8")
+    size = {"format": format_, "width": width_px, "height": height_px or 0, "scale": SCALE}
     with blank_page(_BEGIN_S + _EACH_S * len(charts)) as page:
         screen = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         page.ask("Emulation.setDeviceMetricsOverride", **screen)
-        page.ask(
-            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": look.theme}]
-        )
-        _open(page, _document(run, [each.chart for each in charts], width_px))
+        page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        frame = page.ask("Page.getFrameTree")["frameTree"]["frame"]["id"]
+        whole = _document(run, [each.chart for each in charts], width_px)
+        page.ask("Page.setDocumentContent", frameId=frame, html=whole)
         for each in charts:
-            yield each.chart.id, _picture(page, run, each, look)
+            chart = each.chart
+            said = {"id": chart.id, "title": chart.title, "quantity": chart.quantity, "note": chart.note}
+            wanted = {**said, "foot": _foot(run, each), **size}
+            drawn: str = page.evaluate(f"({script.strip()})({json.dumps(wanted)})")
+            yield chart.id, base64.b64decode(drawn) if format_ == "png" else drawn.encode()
 
 
 def _document(run: Run, charts: Sequence[Chart], width_px: int) -> str:
-    """A page of these charts alone, each as wide as its picture."""
+    """Return a page of these charts alone, each as wide as its picture."""
     figures = "".join(figure(chart).text for chart in charts)
     return document(question(run), Html(f'<div style="width:{width_px - 32}px">{figures}</div>'), charts)
 
 
-def _open(page: Page, whole: str) -> None:
-    frame = page.ask("Page.getFrameTree")["frameTree"]["frame"]["id"]
-    page.ask("Page.setDocumentContent", frameId=frame, html=whole)
-
-
-def _picture(page: Page, run: Run, placed: Placed, look: Look) -> bytes:
-    chart = placed.chart
-    wanted = {
-        "id": chart.id,
-        "title": chart.title,
-        "quantity": chart.quantity,
-        "note": chart.note,
-        "foot": _foot(run, placed),
-        "format": look.format,
-        "width": look.width_px,
-        "height": look.height_px or 0,
-        "scale": SCALE,
-    }
-    script = resources.files("reports.outputs").joinpath("picture.js").read_text(encoding="utf-8")
-    drawn: str = page.evaluate(f"({script.strip()})({json.dumps(wanted)})")
-    return base64.b64decode(drawn) if look.format == "png" else drawn.encode()
-
-
 def _foot(run: Run, placed: Placed) -> str:
-    """Where it is from, since a picture goes its own way."""
+    """Say where it is from, since a picture goes its own way."""
     of, title = placed.chart.of, placed.chart.title
     about = [each for each in (of.deployment, of.load) if each and each not in title]
     made = f"run {run.record.run_id}, {run.record.created_at[:10]}"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import UserError
 from reports import TABLES
-from reports.outputs.asked import FORMATS, Given, asked
+from reports.outputs.asked import FORMATS, asked
 from reports.outputs.pictures import charts_of
 
 
@@ -169,4 +169,4 @@ def test_a_mistake_is_one_line(run_dir, tmp_path, monkeypatch, words, said):
 def test_every_format_is_asked_for_by_its_name(tmp_path):
     for name in FORMATS:
         more = {"chart": "x"} if name in ("png", "svg") else {}
-        assert asked(Given(format=name, output=tmp_path, **more)).format == name
+        assert asked(format_=name, output=tmp_path, **more).format == name

@@ -19,7 +19,7 @@ from waiting import number_in, wait_until
 from harness.errors import BenchError, MissingError
 from reports import open_run
 from reports.outputs.chromium import VARIABLE, blank_page, program
-from reports.outputs.pictures import Look, chosen, pictures
+from reports.outputs.pictures import chosen, pictures
 
 SVG = "{http://www.w3.org/2000/svg}"
 TTFT, RATIOS = "ttft_s-p50-0", "verdicts-output_tokens_per_s-0"
@@ -42,12 +42,12 @@ def run(tmp_path_factory):
 
 def drawn(run, *names: str, **look) -> list[bytes]:
     charts = [placed for name in names for placed in chosen(run, name)]
-    return [contents for _, contents in pictures(run, charts, Look(**look))]
+    return [contents for _, contents in pictures(run, charts, **look)]
 
 
 @pytest.fixture(scope="module")
 def svgs(chromium, run) -> list[bytes]:
-    return drawn(run, TTFT, RATIOS, format="svg")
+    return drawn(run, TTFT, RATIOS, format_="svg")
 
 
 def words_of(svg: bytes) -> list[str]:
@@ -117,7 +117,7 @@ def test_an_svg_asks_for_nothing_from_elsewhere(svgs):
 @pytest.mark.long
 @pytest.mark.parametrize(("theme", "is_dark"), [("light", False), ("dark", True)])
 def test_a_png_has_twice_the_width_the_themes_ground_and_a_chart(chromium, run, theme, is_dark):
-    [png] = drawn(run, TTFT, format="png", theme=theme, width_px=600, height_px=480)
+    [png] = drawn(run, TTFT, format_="png", theme=theme, width_px=600, height_px=480)
     width, height, rows = pixels(png)
     assert (width, height) == (1200, 960)
     ground = rows[0][:3]
@@ -130,7 +130,7 @@ def test_a_png_has_twice_the_width_the_themes_ground_and_a_chart(chromium, run, 
 @pytest.mark.browser
 @pytest.mark.long
 def test_a_picture_too_low_for_its_key_and_its_plot_grows(chromium, run):
-    [png] = drawn(run, TTFT, format="png", width_px=400, height_px=200)
+    [png] = drawn(run, TTFT, format_="png", width_px=400, height_px=200)
     width, height, _ = pixels(png)
     assert width == 800
     assert height > 400
@@ -139,7 +139,7 @@ def test_a_picture_too_low_for_its_key_and_its_plot_grows(chromium, run):
 @pytest.mark.browser
 @pytest.mark.long
 def test_hostile_names_are_words_in_the_picture(chromium, tmp_path):
-    [svg] = drawn(open_run(full_run(tmp_path)), TTFT, format="svg", width_px=390)
+    [svg] = drawn(open_run(full_run(tmp_path)), TTFT, format_="svg", width_px=390)
     root = ElementTree.fromstring(svg)
     assert not [
         each for each in root.iter() if each.tag.rpartition("}")[2] in ("script", "img", "foreignObject")
@@ -151,7 +151,7 @@ def test_hostile_names_are_words_in_the_picture(chromium, tmp_path):
 @pytest.mark.long
 def test_nothing_is_left_of_chromium(chromium, run):
     before = {process.pid for process in psutil.process_iter()}
-    drawn(run, TTFT, format="svg")
+    drawn(run, TTFT, format_="svg")
     mine = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and _is_ours(p)]
     assert mine == []
 
@@ -168,7 +168,7 @@ def test_without_a_chromium_it_says_what_to_install(monkeypatch, run):
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr("reports.outputs.chromium._IN_MACOS", ())
     with pytest.raises(MissingError, match=r"need an installed Chromium, Chrome or Edge on PATH") as caught:
-        drawn(run, TTFT, format="png")
+        drawn(run, TTFT, format_="png")
     assert caught.value.exit_code == 2
     monkeypatch.setenv(VARIABLE, "/absent/chromium")
     with pytest.raises(MissingError, match=r"BENCH_CHROMIUM=/absent/chromium: no such program"):
