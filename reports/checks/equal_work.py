@@ -124,17 +124,17 @@ def terms_not_matched(run: Run) -> list[Finding]:
     """Find common terms of which a server got something else than was asked, or could not be told."""
     by_words: dict[str, list[str]] = {}
     alone = too_few_at_once(run)
-    for row in ledger_of(run).rows:
+    for row in ledger_of(run):
         for label, entry in row.entries.items():
             is_told_apart = row.term.name == "concurrent_sequences" and label in alone
-            if (entry.is_off or entry.is_more) and not is_told_apart:
-                by_words.setdefault(f"{row.title} {_asked_and_got(entry)}", []).append(label)
+            if entry.state != "same" and not is_told_apart:
+                by_words.setdefault(f"{row.term.title} {_asked_and_got(entry)}", []).append(label)
     count = sum(map(len, by_words.values()))
     return found(
         "terms_not_matched",
         "Not all terms are as asked",
         f"{plural(count, 'value')} could not be matched ({{}}).",
-        "See Fairness; ask for what all of them can be given, or compare those that got it.",
+        "See Trust; ask for what all of them can be given, or compare those that got it.",
         [(f"{', '.join(labels)}: {words}", cells_of(run, labels)) for words, labels in by_words.items()],
         (),
     )
@@ -178,7 +178,7 @@ def processor_use_differs(run: Run) -> list[Finding]:
                 pair = f"{known[least]:.1f} ({least}) to {known[most]:.1f} ({most})"
                 cells = [cell for group in groups for cell in group.cells]
                 seen.append((f"at {groups[0].load} they kept from {pair} cores busy", cells))
-    threads = next((row for row in ledger_of(run).kernels if row.term.name == "threads"), None)
+    threads = next((row for row in ledger_of(run) if row.term.name == "threads"), None)
     by_count: dict[str, list[str]] = {}
     for label, entry in threads.entries.items() if threads else ():
         if entry.got:

@@ -6,24 +6,14 @@ from reports.data.run import Run
 from reports.page.charts import Section
 from reports.page.markup import paragraph
 from reports.page.sections import (
-    anatomy,
-    bounds,
-    client,
-    distrust,
     energy,
-    environment,
-    errors,
-    fairness,
-    guard,
     latency,
     memory,
-    method,
-    rerun,
-    serving,
+    served,
     side_by_side,
-    skipped,
-    steadiness,
     throughput,
+    trust,
+    why,
 )
 
 Maker = Callable[[Run], Section | None]
@@ -39,25 +29,11 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, Maker]]] = {
     "side": ("Side by side", {"values": side_by_side.section}),
     "frontier": ("Throughput", {"throughput": throughput.section}),
     "latency": ("Latency", {"latencies": latency.section}),
-    "memory": ("Memory", {"memory-over-time": memory.section, "anatomy": anatomy.section}),
+    "memory": ("Memory", {"memory-held": memory.held, "memory-over-time": memory.course}),
     "quality": ("Quality", {"kept": _quality}),
     "cost": ("Cost", {"energy": energy.section}),
-    "why": ("Why", {"bounds": bounds.section, "serving": serving.section}),
-    "trust": (
-        "Trust",
-        {
-            "distrust": distrust.section,
-            "fairness": fairness.section,
-            "client": client.section,
-            "steadiness": steadiness.section,
-            "guard": guard.section,
-            "errors": errors.section,
-            "skipped": skipped.section,
-            "environment": environment.section,
-            "method": method.section,
-            "rerun": rerun.section,
-        },
-    ),
+    "why": ("Why", {"bounds": why.bounds, "decode": why.decode, "served": served.section}),
+    "trust": ("Trust", {"distrust": trust.checks, "grounds": trust.grounds, "rerun": trust.rerun}),
 }
 # Where the heading says more than the bar has room for.
 TITLES = {"frontier": "Throughput against latency", "cost": "Cost and energy"}

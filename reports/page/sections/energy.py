@@ -1,8 +1,7 @@
-"""Energy and cost by load: power, joules per output token net of idle, and what a million output tokens
-cost."""
+"""Cost and energy by load: power, joules per output token net of idle, cost of a million output tokens."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from harness.contracts import ApiPrice, Price
 from harness.store.store import StartRecord
@@ -12,175 +11,175 @@ from reports.measures.energy import api_cost_per_million, devices_of, power_in, 
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
-from reports.page.charts import Section, grid
+from reports.page.charts import Section, section_of
 from reports.page.looks import looks, named
-from reports.page.markup import Html, Of, Row, join, long_table, paragraph, tag
+from reports.page.markup import Html, Of, join, paragraph
 from reports.page.sections.by_load import by_load_charts
+from reports.page.sections.listed import Columns, listed
 
-# A deployment, a load.
-_At = tuple[str, str]
 _RAN_ALREADY = "the server ran already, perhaps on another machine"
 _ENERGY = "energy_j_per_output_token"
 _COST = "cost_per_million_output_tokens"
 
 
 def section(run: Run) -> Section | None:
-    """Return energy and cost. None if no group was measured."""
+    """Return energy and cost with what is not known of them and why. None if no group was measured."""
     if not run.groups:
         return None
     charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
-    drawn = [paragraph(f"Lower is better. Points are means over starts. {BARS}"), grid(charts)]
-    body = [*(drawn if charts else []), *_energy(run), *_cost(run)]
-    return Section("Energy and cost", join(body), charts)
+    powered = [group for group in run.groups if _watts(run, group)]
+    costed = [group for group in run.groups if price_of(run) and _has_devices(run, group)]
+    shown = [group for group in run.groups if group in powered or group in costed]
+    notes = (_energy_note(powered), _cost_note(run) if costed else "", LEGEND)
+    note = " ".join(filter(None, notes))
+    table = listed("By load", note, _columns(run), shown, lambda group: Of(group.deployment, group.load))
+    claim = f"Lower is better. Points are means over starts. {BARS}" if charts else ""
+    return section_of("Cost and energy", claim, [*charts, *table, *_not_known(run)])
 
 
-def _energy(run: Run) -> list[Html]:
-    found = looks(run)
-    rows: list[Row] = []
-    unknown: dict[_At, str] = {}
-    for group in run.groups:
-        powers = [power for cell in group.counted if (power := power_in(run, cell)) is not None]
-        idle = [power.idle_w for power in powers if power.idle_w is not None]
-        if group.counted and not idle:
-            unknown[group.deployment, group.load] = _why_no_energy(run.starts_of(group.deployment))
-        if not powers:
-            continue
-        rows.append(
-            Row(
-                [
-                    join([named(found[group.deployment]), cell_marks(run, group)]),
-                    group.load,
-                    number(sum(power.mean_w for power in powers) / len(powers), 0),
-                    number(sum(idle) / len(idle), 0) if idle else NOTHING,
-                    mean_cell(run, group, _ENERGY),
-                    f"{sum(power.n for power in powers):,}",
-                    starts_that_count(group),
-                ],
-                Of(group.deployment, group.load),
-            )
-        )
-    if not rows:
-        return [_not_known("Energy", unknown, run)]
-    columns = ["deployment", "load", "power W", "idle W", "J per output token", "samples", "starts"]
-    note = paragraph(
-        "Power in the windows, of all the server's devices together (on a host: of the CPU's packages alone, "
-        "without memory, and what the load process and bench itself draw is in it); idle: over the second "
-        "before each start. Joules per output token are net of idle, and have the reading of the prompts in "
-        f"them. {LEGEND}"
-    )
-    return [
-        tag("h3", "Energy"),
-        note,
-        long_table(columns, rows, "plain loads", "Energy"),
-        *([_not_known("Energy", unknown, run)] if unknown else []),
-    ]
-
-
-def _why_no_energy(starts: Sequence[StartRecord]) -> str:
-    if any(record.attached for record in starts):
-        return _RAN_ALREADY
-    said = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
-    return "; ".join(said) if said else "nothing that was sampled tells it"
-
-
-def _not_known(what: str, unknown: Mapping[_At, str], run: Run) -> Html:
-    """Where a figure is not known, and why; `unknown` has the reason of each."""
-    measured = {(group.deployment, group.load) for group in run.groups if group.counted}
-    reasons = list(dict.fromkeys(unknown.values()))
-    if len(reasons) <= 1 and measured <= unknown.keys():
-        return paragraph(f"{what} is not known: {reasons[0] if reasons else 'no cell counts'}.")
-    places = {why: _places([at for at in unknown if unknown[at] == why], measured) for why in reasons}
-    return paragraph(" ".join(f"{what} is not known of {several(places[why])}: {why}." for why in reasons))
-
-
-def _places(found: Sequence[_At], measured: Collection[_At]) -> list[str]:
-    """Deployments, with their loads where it is not all of those that were measured."""
-    loads: dict[str, list[str]] = {}
-    for deployment, load in found:
-        loads.setdefault(deployment, []).append(load)
-    whole = Counter(deployment for deployment, _ in measured)
-    return [
-        label if len(some) == whole[label] else f"{label} at {several(some)}" for label, some in loads.items()
-    ]
-
-
-def _cost(run: Run) -> list[Html]:
-    price = price_of(run)
-    unknown = {
-        (group.deployment, group.load): _why_no_cost(run.starts_of(group.deployment))
-        for group in run.groups
-        if group.counted and all(devices_of(run, cell) is None for cell in group.counted)
+def _columns(run: Run) -> Columns[Group]:
+    price, providers = price_of(run), list(dict.fromkeys(key for g in run.groups for key in _prices(run, g)))
+    cost: Columns[Group] = {
+        f"{price.currency if price else ''} per million output tokens": partial(_cost, run),
+        **{f"{name}, {currency}": partial(_api_cost, run, (name, currency)) for name, currency in providers},
+        "requests": lambda group: f"{aggregate(run, group, _COST).n:,}",
     }
-    is_known = any(group.counted and (group.deployment, group.load) not in unknown for group in run.groups)
-    said = [_not_known("Cost", unknown, run)] if unknown and (price or not is_known) else []
-    if price is None and is_known:
-        said = [
-            paragraph("Cost: give price.gpu_hour, what an hour of the device costs (and price.currency).")
-        ]
-    if price is None or not is_known:
-        return said
-    return [tag("h3", "Cost"), paragraph(_cost_note(run, price)), _cost_table(run, price), *said]
-
-
-def _why_no_cost(starts: Sequence[StartRecord]) -> str:
-    is_attached = any(record.attached for record in starts)
-    return _RAN_ALREADY if is_attached else "the server's devices are not on record"
-
-
-def _cost_table(run: Run, price: Price) -> Html:
-    found = looks(run)
-    prices = {group.deployment: _api_prices(run, group) for group in run.groups}
-    providers = list(dict.fromkeys(key for known in prices.values() for key in known))
-    rows = [
-        Row(
-            [
-                join([named(found[group.deployment]), cell_marks(run, group)]),
-                group.load,
-                mean_cell(run, group, _COST),
-                *(_api_cost(run, group, prices[group.deployment].get(key)) for key in providers),
-                f"{aggregate(run, group, _COST).n:,}",
-                starts_that_count(group),
-            ],
-            Of(group.deployment, group.load),
-        )
-        for group in run.groups
-    ]
-    own = f"{price.currency} per million output tokens"
-    apis = (f"{name}, {currency}" for name, currency in providers)
-    return long_table(["deployment", "load", own, *apis, "requests", "starts"], rows, "plain loads", "Cost")
-
-
-def _api_prices(run: Run, group: Group) -> dict[tuple[str, str], ApiPrice]:
-    """What providers ask for the group's model, by provider and currency; of several starts the last's."""
     return {
-        (api.provider, api.currency): api
-        for record in run.starts_of(group.deployment)
-        for api in record.api_prices
+        "deployment": lambda group: join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
+        "load": lambda group: group.load,
+        "power W": lambda group: number(_mean(_watts(run, group)), 0),
+        "idle W": lambda group: number(_mean(_idle_watts(run, group)), 0),
+        "J per output token": lambda group: mean_cell(run, group, _ENERGY) if _watts(run, group) else "",
+        "samples": lambda group: _samples(run, group),
+        **(cost if price else {}),
+        "starts": starts_that_count,
     }
 
 
-def _cost_note(run: Run, price: Price) -> str:
+def _watts(run: Run, group: Group) -> list[float]:
+    return [power.mean_w for cell in group.counted if (power := power_in(run, cell))]
+
+
+def _idle_watts(run: Run, group: Group) -> list[float]:
+    powers = [power for cell in group.counted if (power := power_in(run, cell))]
+    return [power.idle_w for power in powers if power.idle_w is not None]
+
+
+def _samples(run: Run, group: Group) -> str:
+    counts = [power.n for cell in group.counted if (power := power_in(run, cell))]
+    return f"{sum(counts):,}" if counts else NOTHING
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _has_devices(run: Run, group: Group) -> bool:
+    return any(devices_of(run, cell) is not None for cell in group.counted)
+
+
+def _prices(run: Run, group: Group) -> Mapping[tuple[str, str], ApiPrice]:
+    """Return what providers ask for the group's model, by provider and currency."""
+    records = run.starts_of(group.deployment)
+    return {(api.provider, api.currency): api for record in records for api in record.api_prices}
+
+
+def _cost(run: Run, group: Group) -> Html | str:
+    return mean_cell(run, group, _COST) if _has_devices(run, group) else ""
+
+
+def _api_cost(run: Run, provider: tuple[str, str], group: Group) -> str:
+    api = _prices(run, group).get(provider)
+    asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
+    if api is None or asked is None or not given:
+        return NOTHING
+    return precise(api_cost_per_million(api, asked, given), 2)
+
+
+def _energy_note(powered: Sequence[Group]) -> str:
+    if not powered:
+        return ""
+    return (
+        "Power in the windows, of all the server's devices together (on a host: of the CPU's packages, and "
+        "what the load process and bench itself draw is in it). Joules are net of idle, which is read in the "
+        "second before each start."
+    )
+
+
+def _cost_note(run: Run) -> str:
+    price = price_of(run)
+    assert price is not None
     kinds = {record.memory_kind for record in run.start_records if not record.attached}
     whose = " or ".join(
         name for kind, name in (("device", "a device"), ("host", "this machine")) if kind in kinds
     )
     text = (
         f"At {precise(price.gpu_hour, 2)} {price.currency} for an hour of {whose or 'a device'}, used for "
-        "nothing else and as busy as in the window; the reading of the prompts is in it. Requests: those "
-        f"that ended in the windows. {LEGEND}"
+        "nothing else and as busy as in the window."
     )
-    known = [api for group in run.groups for api in _api_prices(run, group).values()]
-    if known:
-        sources = ", ".join(dict.fromkeys(f"{api.source}, {api.as_of}" for api in known))
-        text += (
-            f" Providers: the same requests at their prices for the model ({sources}); how they quantize it "
-            "is their own affair."
-        )
-    return text
+    known = [api for group in run.groups for api in _prices(run, group).values()]
+    sources = ", ".join(dict.fromkeys(f"{api.source}, {api.as_of}" for api in known))
+    said = f" Providers: the same requests at their prices for the model ({sources})." if known else ""
+    return text + said
 
 
-def _api_cost(run: Run, group: Group, api: ApiPrice | None) -> Html | str:
-    asked, given = (aggregate(run, group, name).mean for name in ("input_tokens", "output_tokens"))
-    if api is None or asked is None or not given:
-        return NOTHING
-    return precise(api_cost_per_million(api, asked, given), 2)
+# --- what is not known -----------------------------------------------------------------------------
+
+
+def _not_known(run: Run) -> list[Html]:
+    measured = [group for group in run.groups if group.counted]
+    energy = [
+        (group, _why_no_energy(run.starts_of(group.deployment)))
+        for group in measured
+        if not _idle_watts(run, group)
+    ]
+    cost = [
+        (group, _why_no_cost(run.starts_of(group.deployment), price_of(run)))
+        for group in measured
+        if price_of(run) is None or not _has_devices(run, group)
+    ]
+    return [*_said("Energy", energy, measured), *_said("Cost", cost, measured)]
+
+
+def _why_no_energy(starts: Sequence[StartRecord]) -> str:
+    if any(record.attached for record in starts):
+        return _RAN_ALREADY
+    said = dict.fromkeys(record.idle_power_note for record in starts if record.idle_power_note)
+    return "; ".join(said) or "nothing that was sampled tells it"
+
+
+def _why_no_cost(starts: Sequence[StartRecord], price: Price | None) -> str:
+    if any(record.attached for record in starts):
+        return _RAN_ALREADY
+    return (
+        "the server's devices are not on record"
+        if price
+        else "give price.gpu_hour, what an hour of the device costs (and price.currency)"
+    )
+
+
+def _said(what: str, unknown: Sequence[tuple[Group, str]], measured: Sequence[Group]) -> list[Html]:
+    """Say where a figure is not known, and why: each reason once."""
+    if not measured:
+        return [paragraph(f"{what} is not known: no cell counts.")]
+    by_reason: dict[str, list[Group]] = {}
+    for group, why in unknown:
+        by_reason.setdefault(why, []).append(group)
+    said = [
+        f"{what} is not known of {several(_places(groups, measured))}: {why}."
+        for why, groups in by_reason.items()
+    ]
+    if len(by_reason) == 1 and len(unknown) == len(measured):
+        said = [f"{what} is not known: {unknown[0][1]}."]
+    return list(map(paragraph, said))
+
+
+def _places(groups: Sequence[Group], measured: Sequence[Group]) -> list[str]:
+    """Return the deployments, with their loads where they are not all that were measured."""
+    loads: dict[str, list[str]] = {}
+    for group in groups:
+        loads.setdefault(group.deployment, []).append(group.load)
+    whole = {label: sum(group.deployment == label for group in measured) for label in loads}
+    return [
+        label if len(some) == whole[label] else f"{label} at {several(some)}" for label, some in loads.items()
+    ]

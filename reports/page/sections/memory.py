@@ -1,76 +1,280 @@
-"""Memory: what was needed; then over time, a chart per deployment, a line per start, the windows shaded."""
+"""Memory: what each server held and needed of it, over time, as predicted, and its start-up."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from harness.store.store import StartRecord
-from reports.data.cells import Group
-from reports.data.machine import foreign_share, group_cores
 from reports.data.run import Run
 from reports.data.starts import Memory, memory_over_time, start_title
-from reports.measures.anatomy import shared_reasons
-from reports.measures.metrics import BY_NAME
-from reports.measures.written import number
-from reports.page.axes import downsample, significant
-from reports.page.charts import Chart, Section, about, axis, grid, line
-from reports.page.looks import Look, looks
-from reports.page.markup import Html, Of, Row, join, long_table, note, paragraph, tag
-from reports.page.sections.devices import device_parts
-from reports.page.sections.memory_needed import needed_parts
-from reports.page.shades import window_shades
+from reports.measures.anatomy import (
+    GRAPHS,
+    KV_CACHE,
+    KV_COPIES,
+    PARTS,
+    PROGRAM,
+    REST,
+    WEIGHTS,
+    WORKSPACE,
+    alike,
+    anatomies,
+    mean,
+    mean_size,
+    mean_total,
+    shared_reasons,
+)
+from reports.measures.over_starts import aggregate
+from reports.measures.written import number, plural, several, span_text
+from reports.page import kinds
+from reports.page.charts import Block, Chart, Part, Section, axis, section_of
+from reports.page.looks import Look, looks, named
+from reports.page.markup import Of, Row, tag
+from reports.page.over_time import Course, above, over_time
+from reports.page.sections.memory_tables import (
+    GIB,
+    SOURCES,
+    TITLES,
+    Found,
+    Starts,
+    expected_parts,
+    gib,
+    kv_parts,
+    parts_rows,
+    stages_parts,
+)
+from reports.verdicts.decisions import decisions_of
 from reports.words.said import capital
 
-# A chart is some 500 pixels wide.
-_POINTS = 500
-_GIB = BY_NAME["memory_peak_bytes"].shown_scale
+_FILLS: dict[str, kinds.Fill] = {
+    "weights": ("--s-1", ""),
+    "KV cache that requests held": ("--s-2", "/"),
+    "KV cache": ("--s-2", "/"),
+    "graphs and workspace": ("--s-3", ""),
+    "program": ("--s-4", "\\"),
+    "KV copies": ("--s-5", "."),
+    "the rest": ("--s-6", ""),
+    "KV cache reserved, not needed": ("--line", "/"),
+}
+# Less than this share of what a server holds is not worth a title, nor is a lead of less than the second.
+_MUCH_SHARE, _AHEAD_SHARE = 0.1, 0.05
 # Room above the highest sample, for its label.
 _HEADROOM = 1.18
+_PEAK = "memory_peak_bytes"
 _MARKED = {"weights_loaded": "weights loaded", "engine_ready": "engine ready"}
 # Lines nearer to each other than this share of the axis have one label.
 _NEAR_SHARE = 0.04
 
 
-def section(run: Run) -> Section | None:
-    """None where no start has samples of its server's memory, or a reason why not."""
+def held(run: Run) -> Section | None:
+    """Return what servers held and needed at their highest. None where no part of any memory is known."""
+    found = {name: alike(each)[0] for name, each in anatomies(run).items()}
+    if all(set(a.parts) == {REST} for each in found.values() for a in each):
+        return None
+    # What is marked is said of the work that was done, not of memory.
+    shown = {name: named(replace(looks(run)[name], marks=())) for name in found}
+    left_out = [a.record.name for each in anatomies(run).values() for a in alike(each)[1]]
+    whats = several([a.what for each in found.values() for a in each], "; ")
+    claim = (
+        f"{capital(whats)}: means over {plural(sum(map(len, found.values())), 'start')}. Needed: with the KV "
+        "cache that requests held at once instead of the one reserved."
+    )
+    claim += f" Left out, as other cells were measured on them: {', '.join(left_out)}." if left_out else ""
+    tables = [*expected_parts(found, shown), *kv_parts(found, shown), *stages_parts(found, shown)]
+    return section_of(_title(found), claim, [_bars(run, found), *tables], SOURCES)
+
+
+def course(run: Run) -> Section | None:
+    """Return memory over time, a chart per deployment, and what could not be read."""
+    parts = [*_over_time(run), *_missing(run)]
+    seen = [memory_over_time(run, record) for record in run.start_records]
+    kinds_of = capital("; ".join(dict.fromkeys(memory.what for memory in seen if len(memory.t_ns))))
+    claim = f"{kinds_of}. A line per start, the first bold; all charts have the same scale."
+    how = (
+        "Shaded: the windows of the first start, with their loads (u: users, /s: conversations per second, "
+        "x: speed of a trace). Lines are thinned; lows and highs are kept."
+    )
+    return section_of("Over time", claim if kinds_of else "", parts, how if kinds_of else "")
+
+
+# --- what it is made of ----------------------------------------------------------------------------
+
+
+def _bars(run: Run, found: Found) -> Chart:
+    finding, quantity = _least(run), "Memory at its highest, by what it is for, GiB"
+    bars = [
+        kinds.Bar(Of(name), f"{name} {_said(each)}", _pieces(each), _ticks(each))
+        for name, each in found.items()
+    ]
+    drawn = {name for bar in bars for name, _, _ in bar.pieces}
+    fills = {name: fill for name, fill in _FILLS.items() if name in drawn}
+    return Chart(
+        "memory-parts",
+        finding or quantity,
+        *kinds.bars(bars, fills, "GiB", "GiB"),
+        *parts_rows(found),
+        "A tick is one start; the table says where each part is known from.",
+        height_px=80 + kinds.BAR_PX * len(found),
+        quantity=quantity if finding else "",
+        key=kinds.key_of(fills),
+        is_wide=True,
+    )
+
+
+def _ticks(starts: Starts) -> list[tuple[float, Of]]:
+    return [(a.total_bytes * GIB, _of(a.record)) for a in starts]
+
+
+def _of(record: StartRecord) -> Of:
+    return Of(record.deployment.label, start=record.repeat + 1)
+
+
+def _said(starts: Starts) -> str:
+    needed, total = mean([a.needed_bytes for a in starts]), gib(mean_total(starts))
+    return f"held {total}" if needed is None else f"needs {gib(needed)} of {total}"
+
+
+def _pieces(starts: Starts) -> list[tuple[str, float, float]]:
+    """Return name, begin and length of each piece in GiB; they add up to the total."""
+    kv, needed = mean_size(starts, KV_CACHE), mean([a.kv_needed_bytes for a in starts])
+    pieces = {
+        "weights": mean_size(starts, WEIGHTS),
+        "KV cache that requests held": needed or 0.0,
+        "KV cache": kv if needed is None else 0.0,
+        "graphs and workspace": mean_size(starts, GRAPHS) + mean_size(starts, WORKSPACE),
+        "program": mean_size(starts, PROGRAM),
+        "KV copies": mean_size(starts, KV_COPIES),
+        "the rest": mean_size(starts, REST),
+        "KV cache reserved, not needed": 0.0 if needed is None else kv - needed,
+    }
+    known = {name: size * GIB for name, size in pieces.items() if size > 0}
+    begins = itertools.accumulate(known.values(), initial=0.0)
+    return [(name, begin, size) for (name, size), begin in zip(known.items(), begins, strict=False)]
+
+
+def _title(found: Found) -> str:
+    """Return what one deployment holds and does not need, where that is much; else what most of it is."""
+    sizes = {name: (mean_total(each), mean([a.needed_bytes for a in each])) for name, each in found.items()}
+    full = _with_all_loads(found)
+    spare = {
+        name: 1.0 - needed / total
+        for name, (total, needed) in sizes.items()
+        if needed is not None and name in full
+    }
+    ranked = sorted(spare, key=lambda name: spare[name], reverse=True)
+    if ranked and spare[most := ranked[0]] > _MUCH_SHARE:
+        if all(spare[most] - spare[name] > _AHEAD_SHARE for name in ranked[1:2]):
+            return f"{most} holds {gib(sizes[most][0])} GiB and needs {gib(sizes[most][1])}"
+        return f"Up to {100 * spare[most]:.0f} % of a server's memory is KV cache that no request needed"
+    largest = {max(PARTS, key=lambda part: mean_size(each, part)) for each in found.values()}
+    if len(largest) == 1 and (part := largest.pop()) != REST:
+        return f"Most of {'each' if len(found) > 1 else 'the'} server's memory is {TITLES[part]}"
+    return "What the servers' memory is made of"
+
+
+def _with_all_loads(found: Found) -> list[str]:
+    """Return the deployments of which all loads count that count of any: a lighter load needs less."""
+    loads = {
+        name: {(scenario, load) for scenario, load, counts in each[0].measured if counts}
+        for name, each in found.items()
+    }
+    everything = set().union(*loads.values())
+    return [name for name in loads if loads[name] == everything]
+
+
+def _least(run: Run) -> str | None:
+    """Return which deployment holds the least, where that is decided."""
+    for made in decisions_of(run):
+        for group in made.groups:
+            if made.leaders.get(_PEAK) == group.deployment:
+                held = aggregate(run, group, _PEAK)
+                return f"{group.deployment} holds the least: {gib(held.mean)} GiB {span_text(_PEAK, held)}"
+    return None
+
+
+# --- over time -------------------------------------------------------------------------------------
+
+
+def _over_time(run: Run) -> list[Chart]:
+    """Return a chart per deployment with a line for each of its starts."""
     by_label: dict[str, list[tuple[StartRecord, Memory]]] = {}
     for record in run.start_records:
         memory = memory_over_time(run, record)
         if len(memory.t_ns):
             by_label.setdefault(record.deployment.label, []).append((record, memory))
-    missing = _missing(run)
-    overview, needed = needed_parts(run)
     if not by_label:
-        parts = [*overview, *missing]
-        return Section("Memory", join(parts), needed) if parts else None
-    top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * _GIB
-    found = looks(run)
-    charts = [
-        _chart(run, found[label], starts, top, index)
+        return []
+    top = max(memory.size_bytes.max() for starts in by_label.values() for _, memory in starts) * GIB
+    return [
+        _chart(run, looks(run)[label], starts, top, f"memory-{index}")
         for index, (label, starts) in enumerate(by_label.items())
     ]
-    kinds = dict.fromkeys(memory.what for starts in by_label.values() for _, memory in starts)
-    about = note(
-        f"{capital('; '.join(kinds))}, GiB against seconds since the server's spawn. A line per start "
-        "(the first is bold), the same GiB in every chart.",
-        "Shaded: the windows that were measured in the first start, with their loads (u: users, "
-        "/s: conversations per second, x: speed of a trace); thin lines: stages "
-        "of its start; dotted: its first good generation. At most 500 points per line; lows and highs are "
-        "kept.",
-    )
-    over_time = [tag("h3", "Over time"), about, grid(charts)]
-    body = [*overview, *over_time, *missing, *device_parts(run), *_processor_parts(run)]
-    return Section("Memory", join(body), [*needed, *charts])
 
 
-def _missing(run: Run) -> list[Html]:
-    """What could not be sampled, why, and of which starts: equal ones once."""
+def _chart(run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], top: float, id_: str) -> Chart:
+    courses = [
+        Course(
+            f"start {start_title(run, record)}", record, memory.t_ns, memory.size_bytes * GIB, is_faint=at > 0
+        )
+        for at, (record, memory) in enumerate(starts)
+    ]
+    rows = [
+        Row(row, course.of)
+        for course, (_, memory) in zip(courses, starts, strict=True)
+        for row in _instants(start_title(run, course.record), course, memory)
+    ]
+    notes = [_peak(courses), *_stages(courses)]
+    y = axis("GiB", range=[0, top * _HEADROOM])
+    columns = ["start", "instant", "seconds since spawn", "GiB"]
+    return over_time(run, id_, look.label, look, courses, y, (columns, rows), notes)
+
+
+def _peak(courses: Sequence[Course]) -> dict[str, object]:
+    """Label the highest sample of all starts where it is."""
+    course = max(courses, key=lambda each: float(each.values.max()))
+    at = int(course.values.argmax())
+    peak = {"y": float(course.values[at]), "yref": "y", "yanchor": "bottom", "of": course.of.to_builtins()}
+    said = above(course.seconds(course.t_ns[at]), f"peak {number(float(course.values[at]), 2)}")
+    return {**said, **peak, "font": {"color": "--fg", "size": 12}}
+
+
+def _stages(courses: Sequence[Course]) -> list[dict[str, object]]:
+    """Name the stages of the first start, upright at the bottom; those near each other have one label."""
+    first = courses[0]
+    near_s = _NEAR_SHARE * max(each.seconds(each.t_ns[-1]) for each in courses)
+    marked: list[tuple[float, str]] = []
+    for name, t_ns in sorted(first.record.stages.items(), key=lambda pair: pair[1]):
+        if name in _MARKED:
+            at_s, said = first.seconds(t_ns), _MARKED[name]
+            if marked and at_s - marked[-1][0] < near_s:
+                said = f"{marked.pop()[1]}, {said}"
+            marked.append((at_s, said))
+    upright = {"y": 0.02, "yanchor": "bottom", "xanchor": "right", "textangle": -90}
+    return [{**above(at_s, said), **upright, "of": first.of.to_builtins()} for at_s, said in marked]
+
+
+def _instants(title: str, course: Course, memory: Memory) -> list[list[str]]:
+    """Return the memory at each named instant (the nearest sample within a second), and the peak."""
+    rows = []
+    for phase in course.record.phases:
+        away = np.abs(memory.t_ns - phase.t_ns)
+        near = float(course.values[away.argmin()]) if away.min() < 1e9 else None
+        rows.append([title, phase.name, number(course.seconds(phase.t_ns)), number(near, 2)])
+    at = memory.peak
+    return [*rows, [title, "peak", number(course.seconds(memory.t_ns[at])), number(course.values[at], 2)]]
+
+
+# --- what is missing -------------------------------------------------------------------------------
+
+
+def _missing(run: Run) -> list[Part]:
+    """Return what could not be sampled, why, and of which starts: equal ones once."""
     items = [
         tag("li", f"{_whose(run, starts)}: {', '.join(what).replace('_', ' ')}: {why}")
         for what, why, starts in shared_reasons(run.start_records)
     ]
-    return [tag("h3", "What could not be read"), tag("ul", *items, class_="note")] if items else []
+    return [Block("What could not be read", [tag("ul", *items, class_="note")])] if items else []
 
 
 def _whose(run: Run, starts: Sequence[StartRecord]) -> str:
@@ -83,190 +287,3 @@ def _whose(run: Run, starts: Sequence[StartRecord]) -> str:
         name if len(numbers) == len(run.starts_of(name)) else f"{name}, start {', '.join(numbers)}"
         for name, numbers in by_label.items()
     )
-
-
-def _processor_parts(run: Run) -> list[Html]:
-    """Cores by deployment and load, where the servers ran on the processor."""
-    if any(record.memory_kind != "host" for record in run.start_records):
-        return []
-    each = [(group, group_cores(run, group)) for group in run.groups]
-    rows = [
-        Row(
-            [
-                group.deployment,
-                group.load,
-                number(_mean(cores), 1),
-                number(_foreign_pct(run, group), 0),
-                str(len(cores)),
-            ],
-            Of(group.deployment, group.load),
-        )
-        for group, cores in each
-        if cores
-    ]
-    if not rows:
-        return []
-    note = paragraph(
-        "Cores that the server's processes kept busy in the windows, and the share of the machine that went "
-        "to neither the server nor the client; means over starts."
-    )
-    columns = ["deployment", "load", "server's cores", "others %", "starts"]
-    return [
-        tag("h3", "Processor in the windows"),
-        note,
-        long_table(columns, rows, "plain loads", "Processor in the windows"),
-    ]
-
-
-def _foreign_pct(run: Run, group: Group) -> float | None:
-    shares = [foreign_share(run, cell) for cell in group.counted]
-    return _mean([None if share is None else 100 * max(share, 0.0) for share in shares])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _chart(
-    run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], top: float, index: int
-) -> Chart:
-    traces = [_trace(run, look, *each, is_first=position == 0) for position, each in enumerate(starts)]
-    shapes, notes = _phases(run, *starts[0])
-    lines, names = _stages(starts, top)
-    layout = {
-        "xaxis": axis("seconds since spawn", rangemode="tozero"),
-        "yaxis": axis("GiB", range=[0, top * _HEADROOM]),
-        "shapes": [*shapes, *lines],
-        "annotations": [*notes, *names, _peak(starts)],
-    }
-    rows = [
-        Row(row, _of(record))
-        for record, memory in starts
-        for row in _rows(start_title(run, record), record, memory)
-    ]
-    columns = ["start", "instant", "seconds since spawn", "GiB"]
-    return Chart(
-        f"memory-{index}",
-        look.label,
-        traces,
-        layout,
-        columns,
-        rows,
-        height_px=250,
-        of=Of(look.label),
-    )
-
-
-def _trace(run: Run, look: Look, record: StartRecord, memory: Memory, *, is_first: bool) -> dict[str, Any]:
-    """A start's memory against time; of the first start a strong line."""
-    x, y = downsample((memory.t_ns - _zero_ns(record, memory)) / 1e9, memory.size_bytes * _GIB, _POINTS)
-    title = start_title(run, record)
-    drawn = line(
-        look,
-        [round(float(v), 2) for v in x],
-        [significant(float(v)) for v in y],
-        mode="lines",
-        line={"color": look.colour, "dash": "solid", "width": 2 if is_first else 1},
-        opacity=1 if is_first else 0.55,
-        hovertemplate=f"start {title}, %{{x:.1f}} s: %{{y:.2f}} GiB<extra></extra>",
-    )
-    return about(drawn, _of(record))
-
-
-def _of(record: StartRecord) -> Of:
-    return Of(record.deployment.label, start=record.repeat + 1)
-
-
-def _zero_ns(record: StartRecord, memory: Memory) -> float:
-    return float(record.spawned_ns if record.spawned_ns is not None else memory.t_ns[0])
-
-
-def _peak(starts: Sequence[tuple[StartRecord, Memory]]) -> dict[str, Any]:
-    """The highest sample of all starts, labelled where it is."""
-    record, memory = max(starts, key=lambda pair: float(pair[1].size_bytes.max()))
-    at = memory.peak
-    return {
-        "x": (float(memory.t_ns[at]) - _zero_ns(record, memory)) / 1e9,
-        "y": float(memory.size_bytes[at]) * _GIB,
-        "text": f"peak {number(float(memory.size_bytes[at]) * _GIB, 2)}",
-        "showarrow": False,
-        "yshift": 9,
-        "font": {"color": "--fg", "size": 12},
-        "of": _of(record).to_builtins(),
-    }
-
-
-def _phases(
-    run: Run, record: StartRecord, memory: Memory
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    zero_ns = _zero_ns(record, memory)
-    shapes: list[dict[str, Any]] = []
-    tall = {"yref": "paper", "y0": 0, "y1": 1}
-    if record.ready_ns is not None and record.spawned_ns is not None:
-        x = (record.ready_ns - zero_ns) / 1e9
-        dotted = {"color": "--mut", "dash": "dot", "width": 1}
-        shapes.append(
-            {"type": "line", "x0": x, "x1": x, "line": dotted, "of": _of(record).to_builtins(), **tall}
-        )
-    windows, loads = window_shades(run, record, zero_ns)
-    return [*shapes, *windows], loads
-
-
-def _stages(
-    starts: Sequence[tuple[StartRecord, Memory]], top: float
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A line at each stage of the first start, and their labels: a row for each, so that none is in the way
-    of another, above a low curve and below a high one."""
-    record, memory = starts[0]
-    of = _of(record).to_builtins()
-    last_s = max((float(m.t_ns[-1]) - _zero_ns(r, m)) / 1e9 for r, m in starts)
-    at_s = [(name, (t_ns - _zero_ns(record, memory)) / 1e9) for name, t_ns in record.stages.items()]
-    marked = sorted(((x, _MARKED[name]) for name, x in at_s if name in _MARKED), key=lambda pair: pair[0])
-    thin = {"color": "--mut", "width": 1}
-    shapes = [
-        {"type": "line", "x0": x, "x1": x, "line": thin, "yref": "paper", "y0": 0, "y1": 1, "of": of}
-        for x, _ in marked
-    ]
-    is_low = float(memory.size_bytes.max()) * _GIB < 0.5 * top * _HEADROOM
-    notes = []
-    for row, (x, text) in enumerate(_near_joined(marked, _NEAR_SHARE * last_s)):
-        notes.append(
-            {
-                "x": x,
-                "xanchor": "left" if x < 0.5 * last_s else "right",
-                "yref": "paper",
-                "y": 0.9 - 0.09 * row if is_low else 0.01 + 0.09 * row,
-                "yanchor": "top" if is_low else "bottom",
-                "showarrow": False,
-                "text": text,
-                "font": {"color": "--mut", "size": 10.5},
-                "of": of,
-            }
-        )
-    return shapes, notes
-
-
-def _near_joined(marked: Sequence[tuple[float, str]], near_s: float) -> list[tuple[float, str]]:
-    """Labels in their order; those of lines that are near each other as one, at the last line."""
-    joined: list[tuple[float, str]] = []
-    for x, text in marked:
-        if joined and x - joined[-1][0] < near_s:
-            joined[-1] = (x, f"{joined[-1][1]}, {text}")
-        else:
-            joined.append((x, text))
-    return joined
-
-
-def _rows(title: str, record: StartRecord, memory: Memory) -> list[Sequence[Html | str]]:
-    """Memory at each named instant (the nearest sample within a second), and the peak."""
-    zero_ns = _zero_ns(record, memory)
-    rows: list[Sequence[Html | str]] = []
-    for phase in record.phases:
-        away = np.abs(memory.t_ns - phase.t_ns)
-        near = float(memory.size_bytes[away.argmin()]) * _GIB if away.min() < 1e9 else None
-        seconds = number((phase.t_ns - zero_ns) / 1e9)
-        rows.append([title, phase.name, seconds, number(near, 2)])
-    at = memory.peak
-    seconds = number((float(memory.t_ns[at]) - zero_ns) / 1e9)
-    return [*rows, [title, "peak", seconds, number(float(memory.size_bytes[at]) * _GIB, 2)]]

@@ -1,0 +1,59 @@
+"""Tables as data: what each column is called, and what stands in it for one thing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from reports.measures.written import NOTHING
+from reports.page.charts import Block, Part, Table, rendered
+from reports.page.markup import Html, Of, Row, paragraph, tag
+
+T = TypeVar("T")
+Shown = Html | str
+Columns = Mapping[str, Callable[[T], Shown]]
+
+
+def listed(
+    title: str,
+    note: str,
+    columns: Columns[T],
+    things: Sequence[T],
+    of: Callable[[T], Of] = lambda _: Of(),
+    look: str = "plain loads",
+) -> list[Part]:
+    """Return a block with a row for each thing, or nothing without any. `of`: what a row is about."""
+    if not things:
+        return []
+    whole = tabled(title, columns, things, of, look)
+    return [Block(title, [*([paragraph(note)] if note else []), whole])]
+
+
+def tabled(
+    name: str,
+    columns: Columns[T],
+    things: Sequence[T],
+    of: Callable[[T], Of] = lambda _: Of(),
+    look: str = "plain loads",
+) -> Table:
+    """Return the table alone, folded if it is long; `name` is heard by who cannot see it."""
+    return Table(name, *filled(columns, things, of), look, may_fold=True)
+
+
+def filled(
+    columns: Columns[T], things: Sequence[T], of: Callable[[T], Of] = lambda _: Of()
+) -> tuple[list[str], list[Row]]:
+    """Return the columns in which anything stands, and a row for each thing."""
+    cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
+    kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}
+    return list(kept), [Row([own[at] for own in kept.values()], of(thing)) for at, thing in enumerate(things)]
+
+
+def fold(id_: str, title: str, claim: str, *parts: Part) -> Html:
+    """Return parts that show their title and what they come to until they are opened."""
+    head = tag("summary", tag("b", title), f": {claim}")
+    return tag("details", head, rendered(parts), id=id_, class_="ground")
+
+
+def below(main: Shown, *said: str) -> Html:
+    """Return a cell's value with smaller words below it."""
+    lines = [tag("span", line, class_="range") for line in said if line]
+    return tag("div", main, *lines) if lines else tag("span", main)
