@@ -35,7 +35,7 @@ from harness.store import store
 from reports import open_run
 from reports.checks.bounds import Bound, bound_of
 from reports.data.run import Run
-from reports.page.sections import bounds
+from reports.page.sections import why
 
 NOTHING = ServerSample(0, *[None] * 10, scrape_s=0.002)
 BUSY_DEVICE = DeviceSample(
@@ -390,7 +390,7 @@ def test_starts_that_halve_are_not_clear(tmp_path: Path) -> None:
 
 
 def plain(run: Run) -> str:
-    made = bounds.section(run)
+    made = why.bounds(run)
     assert made is not None
     return " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
 

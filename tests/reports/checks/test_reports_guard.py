@@ -10,7 +10,7 @@ from harness.contracts import GuardFinding, Unfit
 from reports import open_run
 from reports.checks.examine import findings_of
 from reports.checks.machine import CAUSES
-from reports.page.sections import guard
+from reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")
@@ -44,19 +44,18 @@ def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
 
 def test_the_section_lists_what_was_seen(tmp_path):
     made = one_cell_run(tmp_path, ROWS, **MARKED, guard=(BUSY, HOT))
-    html = str(guard.section(open_run(made.path)).body)
-    assert "guard=mark looked at 1 cell, before their load" in html
-    assert "; 1 cell had something to report" in html
+    html = str(trust.grounds(open_run(made.path)).body)
+    assert "guard=mark. A cell on an unfit machine is measured, and suspect." in html
+    assert "looked at 1 cell, 1 had something to report" in html
     assert "other programs used 40 % of the processor" in html
 
 
 def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path):
     made = one_cell_run(tmp_path / "looked", ROWS, guard_mode="strict")
-    html = str(guard.section(open_run(made.path)).body)
-    assert "guard=strict looked at 1 cell" in html
-    assert "none had something to report" in html
+    html = str(trust.grounds(open_run(made.path)).body)
+    assert "looked at 1 cell, none had something to report" in html
     off = one_cell_run(tmp_path / "off", ROWS)
-    assert "Nobody looked" in str(guard.section(open_run(off.path)).body)
+    assert "nobody looked" in str(trust.grounds(open_run(off.path)).body)
 
 
 def test_a_start_that_was_refused_has_its_findings(tmp_path):

@@ -174,7 +174,7 @@ def test_a_stage_that_the_page_does_not_know_is_shown_by_its_name(tmp_path):
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
     page = write_report(engines_run(tmp_path_factory.mktemp("engines"))).read_text(encoding="utf-8")
-    return page.partition('id="environment">')[2].partition("</section>")[0]
+    return page.partition('id="environment"')[2].partition('id="method"')[0]
 
 
 def test_command_line_environment_version_and_launcher_are_told(engines):
@@ -235,14 +235,14 @@ def test_a_container_s_image_is_identified(tmp_path):
         run_of(tmp_path / name, STAGES, image=facts, argv=("docker", "run"))
         page = write_report(tmp_path / name).read_text(encoding="utf-8")
         started = page.partition("How each server was started")[2]
-        assert "launcher image options" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
+        assert "deployment launcher image" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
         assert told in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", started))
 
 
 def test_without_a_container_there_is_no_column_for_images(tmp_path):
     page = write_report(run_of(tmp_path, STAGES, argv=("vllm", "serve")).path).read_text(encoding="utf-8")
     started = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("How each server was started")[2]))
-    assert "version launcher options vllm bf16 – native –" in started
+    assert "deployment launcher vllm bf16 native" in started
 
 
 def test_hostile_values_stay_text(engines):

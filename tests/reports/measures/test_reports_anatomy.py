@@ -34,8 +34,7 @@ from harness.store.store import Phase
 from reports import open_run, write_report
 from reports.measures.anatomy import Part, alike, anatomies, expectations, mean_part, parts_of
 from reports.measures.kv_need import KvPool, longest, peak_tokens, pool_of
-from reports.page.sections import anatomy as anatomy_section
-from reports.page.sections import memory as memory_section
+from reports.page.sections import memory
 
 MIB = 2**20
 SPAWNED_NS = 100 * S
@@ -238,7 +237,7 @@ def test_means_are_of_starts_that_measured_the_same_cells(tmp_path):
     kept, left_out = alike(found)
     assert [a.record.repeat for a in kept] == [1]
     assert [a.record.repeat for a in left_out] == [0, 2]
-    text = plain(anatomy_section.section(open_run(path)).body.text)
+    text = plain(memory.held(open_run(path)).body.text)
     assert "Left out, as other cells were measured on them: 00-llama_cpp-bf16, 02-llama_cpp-bf16" in text
 
 
@@ -457,7 +456,7 @@ def plain(markup: str) -> str:
 
 def test_the_title_names_who_holds_much_more_than_it_needs(tmp_path):
     run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
-    made = anatomy_section.section(run)
+    made = memory.held(run)
     assert made is not None
     # 280 MiB; 280 - 64 + 21.875
     assert made.title == "llama_cpp bf16 holds 0.27 GiB and needs 0.23"
@@ -474,7 +473,7 @@ def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_pa
         )
         write_start(tmp_path, record, taken)
         write_cell(tmp_path, start.cells[0], start, answers(), summary(SPAWNED_NS + 12 * S))
-    made = anatomy_section.section(open_run(tmp_path))
+    made = memory.held(open_run(tmp_path))
     # 64 MiB reserved, 350 of 1,024 (1,000) tokens needed, of 260 MiB: 16.2 and 16.0 %
     assert made.title == "Up to 16 % of a server's memory is KV cache that no request needed"
 
@@ -495,60 +494,45 @@ def test_the_title_names_nobody_whose_heavier_load_does_not_count(tmp_path):
         write_start(tmp_path, record, taken)
         for cell, how in zip(start.cells, ("completed", status), strict=True):
             write_cell(tmp_path, cell, start, answers(), summary(SPAWNED_NS + 12 * S), status=how)
-    made = anatomy_section.section(open_run(tmp_path))
+    made = memory.held(open_run(tmp_path))
     # vllm: 32 MiB of which 350 of 1,024 tokens were needed, of 260 MiB: 8 %, which is not much
-    assert made.title == "Weights are the largest part of each server's memory"
+    assert made.title == "Most of each server's memory is weights"
 
 
 def test_what_is_left_after_the_stop_is_told_of_devices_alone(tmp_path):
     # On a host it is all that the machine had in use, whoever had it.
-    host = anatomy_section.section(
-        open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB))
-    )
-    device = anatomy_section.section(open_run(device_run(tmp_path / "d", is_attributed=True)))
+    host = memory.held(open_run(marked_run(tmp_path / "h", memory_said=SAID, after_bytes=3 * GIB)))
+    device = memory.held(open_run(device_run(tmp_path / "d", is_attributed=True)))
     assert "left on the device" in plain(device.body.text)
-    assert "left" not in plain(host.body.text)
+    assert "left on the device" not in plain(host.body.text)
 
 
 @pytest.mark.parametrize(("begin", "is_said"), [(50, False), (120, True)])
 def test_a_mark_that_came_after_some_weights_is_said_to_be_more_than_the_program(tmp_path, begin, is_said):
     marks = [(at, name, begin if name == "weights_begin" else size) for at, name, size in MARKS]
-    made = anatomy_section.section(open_run(marked_run(tmp_path, marks, memory_said=SAID)))
-    assert ("some weights were in already" in plain(made.body.text)) is is_said
-
-
-def test_why_the_peaks_of_other_sections_differ_is_said_beside_the_chart(tmp_path):
-    run = open_run(marked_run(tmp_path, memory_said=SAID))
-    [chart] = anatomy_section.section(run).charts
-    assert "RSS" in chart.note
-    assert "at marks" in chart.note
+    made = memory.held(open_run(marked_run(tmp_path, marks, memory_said=SAID)))
+    assert ("Some weights were in already" in plain(made.body.text)) is is_said
 
 
 def test_swatches_have_the_patterns_of_their_bars(tmp_path):
-    made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
+    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID)))
     key = made.body.text.partition('class="key"')[2].partition("</p>")[0]
-    assert re.findall(r'class="(swatch[^"]*)"', key) == [
-        "swatch",
-        "swatch slash",
-        "swatch",
-        "swatch back",
-        "swatch",
-    ]
+    assert re.findall(r'class="swatch ([^"]*)"', key) == ["", "slash", "", "back", ""]
 
 
 def test_the_title_names_the_largest_part_where_little_is_reserved(tmp_path):
-    made = anatomy_section.section(open_run(marked_run(tmp_path, memory_said=SAID)))
+    made = memory.held(open_run(marked_run(tmp_path, memory_said=SAID)))
     assert made is not None
-    assert made.title == "Weights are the largest part of the server's memory"
+    assert made.title == "Most of the server's memory is weights"
 
 
 def test_bars_add_up_to_the_total_and_show_what_was_not_needed(tmp_path):
     run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
-    made = anatomy_section.section(run)
+    made = memory.held(run)
     assert made is not None
     bars = {t["name"]: t["x"][0] for t in made.charts[0].traces if t["type"] == "bar"}
     assert sum(bars.values()) == pytest.approx(280 / 1024, abs=5e-4)
-    assert bars["KV cache needed"] == pytest.approx(350 / 16 / 1024, abs=1e-4)
+    assert bars["KV cache that requests held"] == pytest.approx(350 / 16 / 1024, abs=1e-4)
     assert bars["KV cache reserved, not needed"] == pytest.approx((64 - 350 / 16) / 1024, abs=1e-4)
 
 
@@ -557,21 +541,21 @@ def test_each_part_stands_with_its_source_and_the_share_that_is_explained(tmp_pa
         tmp_path, memory_said={**SAID, "kv_cache": 400 * MIB}, resolved={"kv_cache_tokens": 1024}
     )
     page = write_report(path).read_text(encoding="utf-8")
-    text = plain(page.partition('id="anatomy">')[2].partition("</section>")[0])
+    text = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
     assert "0.098 said 0.127 said + 0.264 reserved, not yet touched" in text
     assert "0.049 measured step" in text
     assert "100.0 %" in text
 
 
-def test_a_run_of_which_no_part_is_known_has_no_such_section(tmp_path):
-    assert anatomy_section.section(open_run(full_run(tmp_path))) is None
+def test_a_run_of_which_no_part_is_known_has_no_chart_of_parts(tmp_path):
+    assert memory.held(open_run(full_run(tmp_path))) is None
 
 
 def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):
     page = write_report(engines_run(tmp_path)).read_text(encoding="utf-8")
     data = charts_of(page)
-    assert len(data["anatomy"]["traces"][0]["y"]) == 8
-    section = plain(page.partition('id="anatomy">')[2].partition("</section>")[0])
+    assert len(data["memory-parts"]["traces"][0]["y"]) == 8
+    section = plain(page.partition('<section id="memory">')[2].partition("</section>")[0])
     assert "vllm bf16" in section
     assert "nan" not in section.lower().split()
 
@@ -582,39 +566,40 @@ def test_hostile_names_stay_text(tmp_path):
         record.write_text(record.read_text().replace('"llama_cpp bf16"', json.dumps(f"llama_cpp {HOSTILE}")))
     page = write_report(path).read_text(encoding="utf-8")
     data = charts_of(page)
-    assert "<script>" not in data["anatomy"]["traces"][0]["y"][0]
-    assert "<img" not in page.partition('id="anatomy">')[2].partition("</section>")[0]
+    assert "<script>" not in data["memory-parts"]["traces"][0]["y"][0]
+    assert "<img" not in page.partition('<section id="memory">')[2].partition("</section>")[0]
 
 
 # --- memory over time ------------------------------------------------------------------------------
+
+
+def chart_of(run, id_):
+    made = memory.course(run)
+    assert made is not None
+    return next(chart for chart in made.charts if chart.id == id_)
 
 
 def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path):
     path = marked_run(tmp_path, starts=2)
     again = replace(open_run(path).start_records[1], repeat=0)
     store.write_record(path / "starts" / again.name / "start.json", again)
-    made = memory_section.section(open_run(path))
-    assert list(dict.fromkeys(row.cells[0] for row in made.charts[-1].rows)) == ["1 (00)", "1 (01)"]
+    chart = chart_of(open_run(path), "memory-0")
+    assert list(dict.fromkeys(row.cells[0] for row in chart.rows)) == ["1 (00)", "1 (01)"]
 
 
 def stage_labels(path, **stages_s):
-    """Labels of the stages in the chart of memory over time: their text, place and row."""
+    """Labels of the stages in the chart of memory over time: their text and place."""
     record = said_record(stages={name: SPAWNED_NS + int(at * S) for name, at in stages_s.items()})
     store.write_record(path / "run.json", run_record(plan_of([record.deployment], [Load()])))
     write_start(path, replace(record, status="completed"), host_samples(SPAWNED_NS, GIB, 100))
-    made = memory_section.section(open_run(path))
-    assert made is not None
-    notes = made.charts[-1].layout["annotations"]
-    return [(n["text"], n["x"], n["y"]) for n in notes if "ready" in n["text"] or "loaded" in n["text"]]
+    notes = chart_of(open_run(path), "memory-0").layout["annotations"]
+    return [(n["text"], n["x"]) for n in notes if "ready" in n["text"] or "loaded" in n["text"]]
 
 
-def test_stages_far_apart_have_a_label_each_in_a_row_of_its_own(tmp_path):
-    first, second = stage_labels(tmp_path, weights_loaded=10, engine_ready=30, weights_begin=5)
-    assert (first[0], first[1]) == ("weights loaded", 10)
-    assert (second[0], second[1]) == ("engine ready", 30)
-    assert abs(first[2] - second[2]) >= 0.09
+def test_stages_far_apart_have_a_label_each(tmp_path):
+    found = stage_labels(tmp_path, weights_loaded=10, engine_ready=30, weights_begin=5)
+    assert found == [("weights loaded", 10), ("engine ready", 30)]
 
 
 def test_stages_near_each_other_share_a_label(tmp_path):
-    [(text, at_s, _)] = stage_labels(tmp_path, weights_loaded=1, engine_ready=2)
-    assert (text, at_s) == ("weights loaded, engine ready", 2)
+    assert stage_labels(tmp_path, weights_loaded=1, engine_ready=2) == [("weights loaded, engine ready", 2)]

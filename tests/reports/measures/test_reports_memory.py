@@ -1,4 +1,4 @@
-"""The memory section: what devices did in the windows, and what could not be read."""
+"""What devices did in the windows, and what of memory could not be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.store import store
 from reports import open_run, write_report
 from reports.data.machine import Counted, device_windows
 from reports.data.run import Run
-from reports.page.sections import memory
+from reports.page.sections import memory, served
 
 SPAWNED_NS = 100 * S
 # Ten seconds after the spawn the load begins; its window is from 12 to 20 s.
@@ -65,9 +65,19 @@ def sampled(**by_second: object) -> tuple[DeviceSample, ...]:
 
 
 def text_of(run: Run) -> str:
-    made = memory.section(run)
+    made = memory.course(run)
     assert made is not None
-    return " ".join(re.sub("<[^>]+>", " ", made.body.text).split())
+    return plain(made.body.text)
+
+
+def served_text(run: Run) -> str:
+    made = served.section(run)
+    assert made is not None
+    return plain(made.body.text)
+
+
+def plain(markup: str) -> str:
+    return " ".join(re.sub("<[^>]+>", " ", markup).split())
 
 
 # --- what could not be read ------------------------------------------------------------------------
@@ -121,13 +131,13 @@ def test_devices_are_told_by_means_extremes_and_growth_in_the_windows(tmp_path: 
     assert (seen.ecc_errors, seen.pcie_replays) == (Counted(5, 2), Counted(14, 0))
     assert seen.pcie_links == ("1 x8", "4 x8")
     assert (seen.samples, seen.starts) == (2 * len(WINDOW_S), 1)
-    text = text_of(run)
+    text = served_text(run)
     expected = "llama_cpp bf16 1 user 80 600 80 1,550 25 power cap 5 2 new 1 x8, 4 x8 14 0 new 16 1"
     assert expected in text
 
 
 def test_a_column_that_no_device_told_is_left_out(tmp_path: Path) -> None:
-    text = text_of(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None, power_w=None)))
+    text = served_text(run_of(tmp_path, ({}, {}), sampled(sm_clock_mhz=None, power_w=None)))
     assert "deployment load utilization % hottest °C samples starts" in text
     assert "llama_cpp bf16 1 user 80 60 16 1" in text
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from make_run import (
     GIB,
@@ -29,10 +30,9 @@ from harness.contracts import CacheReset, Load
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
+from reports.measures.anatomy import anatomies
 from reports.page.charts import charts_in
-from reports.page.markup import Row
-from reports.page.sections import client, environment, errors, memory, startup, steadiness
-from reports.page.sections.resets import resets
+from reports.page.sections import memory, startup, trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 
@@ -60,19 +60,18 @@ def about(section: object) -> set[str]:
 
 
 def test_rows_of_deployments_and_loads_can_be_filtered(full: Run) -> None:
-    made = client.section(full)
-    assert 'deployment="vllm fp16" data-load="4 users"' in about(made)
+    assert 'deployment="vllm fp16" data-load="4 users"' in about(trust.grounds(full))
 
 
 def test_rows_of_cells_say_their_start(full: Run) -> None:
-    assert 'deployment="vllm fp16" data-load="1 user" data-start="2"' in about(steadiness.section(full))
+    assert 'deployment="vllm fp16" data-load="1 user" data-start="2"' in about(trust.grounds(full))
     cell = full.planned_cells[5]
     wanted = f'deployment="{cell.label}" data-load="{cell.load_label}" data-start="{cell.planned.repeat + 1}"'
-    assert wanted in about(errors.section(full))
+    assert wanted in about(trust.grounds(full))
 
 
 def test_workers_are_about_their_start(tmp_path: Path) -> None:
-    made = client.section(open_run(every_load_run(tmp_path)))
+    made = trust.grounds(open_run(every_load_run(tmp_path)))
     assert any(re.search(r'data-load="trace[^"]*" data-start="2"', found) for found in about(made))
 
 
@@ -80,9 +79,9 @@ def test_workers_are_about_their_start(tmp_path: Path) -> None:
 
 
 def test_memory_over_time_tells_starts_apart_and_is_of_one_deployment(full: Run) -> None:
-    made = memory.section(full)
+    made = memory.course(full)
     assert made is not None
-    chart = made.charts[-1]
+    chart = next(chart for chart in made.charts if chart.id == "memory-3")
     assert chart.of.to_builtins() == {"deployment": "vllm gguf-q4_k_m"}
     assert [trace["meta"]["of"]["start"] for trace in chart.traces] == ["1", "2"]
     # The windows are those of the first start.
@@ -104,49 +103,42 @@ def test_steps_of_start_up_are_about_their_deployments(tmp_path: Path) -> None:
 
 
 def test_the_overview_splits_what_was_held_into_needed_and_not(sweep: Run) -> None:
-    made = memory.section(sweep)
+    made = memory.held(sweep)
     assert made is not None
     chart = made.charts[0]
-    bars = {trace["name"]: trace["x"] for trace in chart.traces}
+    bars = {trace["name"]: trace["x"] for trace in chart.traces if trace["type"] == "bar"}
     assert bars["weights"] == [15.0, 5.4, 4.7]
-    held = [sum(values) for values in zip(*bars.values(), strict=True)]
-    highest = sweep.starts.groupby("deployment", sort=False)["memory_peak_bytes"].mean() / GIB
-    assert held == pytest.approx([highest[label] for label in sweep.deployments], abs=0.01)
+    ends = dict.fromkeys(sweep.deployments, 0.0)
+    for trace in chart.traces:
+        for name, length in zip(trace["y"], trace["x"], strict=True) if trace["type"] == "bar" else ():
+            ends[list(ends)[int(name)]] += length
+    highest = {
+        label: np.mean([a.total_bytes / GIB for a in each]) for label, each in anatomies(sweep).items()
+    }
+    assert ends == pytest.approx(highest, abs=0.01)
     assert bars["KV cache reserved, not needed"][0] > 40
     assert [point["deployment"] for point in chart.traces[0]["meta"]["points"]] == list(sweep.deployments)
 
 
-def test_who_needs_the_least_is_said_where_the_intervals_part(sweep: Run) -> None:
-    made = memory.section(sweep)
+def test_who_holds_the_least_is_said_where_it_is_decided(tmp_path: Path) -> None:
+    chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
+    sweep_run(tmp_path, chosen, users=(1,), repeats=3, window_s=5.0, slo=())
+    made = memory.held(open_run(tmp_path))
     assert made is not None
     title = made.charts[0].title
-    assert re.fullmatch(r"llama_cpp gguf-q4_k_m needs the least memory: [\d.]+ GiB \[[\d.]+, [\d.]+\]", title)
-
-
-def test_a_gap_within_the_margin_makes_nobody_the_smallest(tmp_path: Path) -> None:
-    """7.49 GiB against 7.52, whose intervals lie apart: the same within 5 %, as the decision says."""
-    larger = replace(SIX[1], quantization="fp16", weights_gib=SIX[1].weights_gib + 0.03)
-    sweep_run(tmp_path, [larger, SIX[1]], users=(1,), repeats=3, window_s=8.0)
-    made = memory.section(open_run(tmp_path))
-    assert made is not None
-    chart = made.charts[0]
-    ends = [re.findall(r"[\d.]+", str(line.cells[-1])) for line in chart.rows if isinstance(line, Row)]
-    assert float(ends[1][1]) < float(ends[0][0])
-    assert chart.title == "Memory needed and held at its highest, GiB"
+    assert re.fullmatch(r"llama_cpp gguf-q4_k_m holds the least: [\d.]+ GiB \[[\d.]+, [\d.]+\]", title)
 
 
 def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> None:
     chosen = [each for each in SIX if each.engine in ("vllm", "llama_cpp")]
     sweep_run(tmp_path, chosen, users=(1,), repeats=1, window_s=5.0)
-    made = memory.section(open_run(tmp_path))
+    made = memory.held(open_run(tmp_path))
     assert made is not None
-    assert made.charts[0].title == "Memory needed and held at its highest, GiB"
+    assert made.charts[0].title == "Memory at its highest, by what it is for, GiB"
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:
-    made = memory.section(full)
-    assert made is not None
-    assert [chart.id for chart in made.charts] == ["memory-0", "memory-1", "memory-2", "memory-3"]
+    assert memory.held(full) is None
 
 
 # --- resets ----------------------------------------------------------------------------------------
@@ -164,14 +156,13 @@ def run_with(path: Path, *given: CacheReset | None) -> Run:
 
 
 def text_of(run: Run) -> str:
-    made = "".join(part.text for part in resets(run))
+    made = trust.grounds(run).body.text.partition('id="resets"')[2].partition("</details>")[0]
     return " ".join(re.sub("<[^>]+>", " ", made.partition("<tbody>")[2]).split())
 
 
 def test_a_reset_that_was_checked_says_what_the_probe_found(tmp_path: Path) -> None:
     run = run_with(tmp_path, CacheReset("reset", 400, 0), CacheReset("reset", 400, 16))
-    assert text_of(run) == "vllm fp16 emptied, and checked all 2 16 of 400 tokens –"
-    assert "Prefix cache before each cell" in environment.section(run).body.text  # type: ignore[union-attr]
+    assert text_of(run) == "vllm fp16 emptied, and checked all 2 16 of 400 tokens"
 
 
 def test_outcomes_of_a_deployment_stand_apart_with_their_reasons(tmp_path: Path) -> None:
@@ -184,4 +175,4 @@ def test_outcomes_of_a_deployment_stand_apart_with_their_reasons(tmp_path: Path)
 
 
 def test_a_run_that_did_not_record_resets_has_no_table(tmp_path: Path) -> None:
-    assert resets(run_with(tmp_path, None)) == []
+    assert 'id="resets"' not in trust.grounds(run_with(tmp_path, None)).body.text
