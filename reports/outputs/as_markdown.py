@@ -8,7 +8,7 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import BY_NAME
 from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
-from reports.measures.written import plural, span_text, supported
+from reports.measures.written import plural, shown, span_text, supported
 from reports.page.answer_table import COLUMNS
 from reports.two_runs import gfm
 from reports.verdicts.decision import decision_rows
@@ -152,15 +152,16 @@ def _value(run: Run, group: Group, name: str, made: Decision | None) -> str:
     """Return the mean with its interval and marks; bold where it is decided that it is the best."""
     found = aggregate(run, group, name)
     if found.mean is None:
-        return gfm.NOTHING
-    shown, ends = gfm.plain(supported(name, found.mean, shorter_half(found))), span_text(name, found)
+        pooled = found.pooled
+        return f"{shown(name, pooled.value)} ({found.pooled_over})" if pooled else gfm.NOTHING
+    main, ends = gfm.plain(supported(name, found.mean, shorter_half(found))), span_text(name, found)
     if ends and not has_interval(found):
-        ends = "" if ends == shown else f"({ends})"
+        ends = "" if ends == main else f"({ends})"
     is_first = made is not None and (
         made.leaders.get(name) == group.deployment
         or (name == made.metric and made.kind in ("named", "slight") and group == made.leader)
     )
-    strong = f"**{shown}**" if is_first else shown
+    strong = f"**{main}**" if is_first else main
     return " ".join(filter(None, (strong, ends, mark_text(marks_of(run, group, name)))))
 
 
