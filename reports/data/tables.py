@@ -155,41 +155,6 @@ def read_gaps(run_dir: Path, number: int) -> Gaps:
     return Gaps(np.concatenate(seconds), np.concatenate(request), np.concatenate(turn))
 
 
-def read_answers(run_dir: Path, number: int) -> Any:
-    """Return reasoning and answer of each of a cell's ok requests in the window as one text, in the stored
-    order, which is that of `requests_frame`: an Arrow array of strings."""
-    table = _read_requests(run_dir, number, ["outcome", "in_window", "reasoning_text", "output_text"])
-    kept = pc.and_(pc.equal(table["outcome"], "ok"), pc.fill_null(table["in_window"], False))
-    table = table.filter(kept)
-    # Offsets of plain strings end at 2 GiB.
-    reasoning, answer = (pc.cast(pc.fill_null(table[name], ""), pa.large_string()) for name in _TEXTS)
-    end = pc.if_else(pc.equal(reasoning, ""), "", "\0").cast(pa.large_string())
-    joined = pc.binary_join_element_wise(reasoning, end, answer, pa.scalar("", pa.large_string()))
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-
-def common_shares(a: Any, at_a: np.ndarray, b: Any, at_b: np.ndarray) -> np.ndarray:
-    """Return for pairs of texts, by their places in two arrays of `read_answers`, the share of the longer
-    one's characters before the first that differs; 1.0 where they are alike."""
-    first, second = a.take(pa.array(at_a)), b.take(pa.array(at_b))
-    shares = np.ones(len(at_a))
-    differ = np.flatnonzero(~_flags(pc.equal(first, second)))
-    pairs = zip(
-        first.take(pa.array(differ)).to_pylist(), second.take(pa.array(differ)).to_pylist(), strict=True
-    )
-    shares[differ] = [_common_characters(x, y) / max(len(x), len(y)) for x, y in pairs]
-    return shares
-
-
-def _common_characters(a: str, b: str) -> int:
-    """Return how many characters two texts begin with alike, by bisection."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
-    return low
-
-
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:
     """Return host.parquet or device.parquet of all starts in their order, with the column `start` (a
     category); None where no start has one."""

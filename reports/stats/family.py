@@ -6,7 +6,7 @@ Holm's are not taken: with "same" and "differs" both sayable up to 14 % of famil
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,10 @@ class Verdict:
     k: int = 0
     is_log: bool = True
     why: str | None = None
+
+
+# The verdict on the first of two labels against the second; None where it was not asked.
+Told = Callable[[str, str], Verdict | None]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from reports.measures.equal_work import stand_ins
 from reports.measures.over_starts import Aggregate, aggregate
 from reports.measures.slo import judged_cells
 from reports.stats import intervals
-from reports.stats.family import STARTS_NEEDED, Question, Verdict, decide, log_margin
-from reports.stats.fronts import Told
+from reports.stats.family import STARTS_NEEDED, Question, Told, Verdict, decide, log_margin
 from reports.verdicts.comparisons import comparisons_of, mirrored
 from reports.verdicts.picks import Pick, Standing, State, pick
 

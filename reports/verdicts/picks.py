@@ -7,8 +7,7 @@ from typing import Literal
 from reports.data.cells import Group
 from reports.measures.over_starts import Aggregate
 from reports.measures.slo import Judged
-from reports.stats.family import Verdict
-from reports.stats.fronts import Told
+from reports.stats.family import Told, Verdict
 
 State = Literal["kept", "unclear", "broken", "unknown"]
 

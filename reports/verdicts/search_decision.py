@@ -11,7 +11,7 @@ from reports.data.run import Run
 from reports.measures import energy
 from reports.measures.equal_work import stand_ins
 from reports.measures.over_starts import Aggregate
-from reports.stats.fronts import Told
+from reports.stats.family import Told
 from reports.verdicts.decision import COST, Column, Row, by_nothing, over_starts
 from reports.verdicts.picks import Pick, Standing, State, pick
 from reports.verdicts.search_starts import at_highest, load_words

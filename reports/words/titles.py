@@ -11,7 +11,7 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.equal_work import stand_ins
 from reports.measures.metrics import metric_of
-from reports.stats.fronts import Told
+from reports.stats.family import Told
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import Row, decision_rows
 from reports.verdicts.load_cases import told_first
