@@ -211,7 +211,7 @@ def _against(run: Run, each: Capacity) -> Html | str:
     ratio = ratio_text(CAPACITY, verdict) if verdict.kind != "none" else ""
     said = [tag("b", word(verdict, run.record.compare.margin_share))]
     said += [tag("span", ratio, class_="range")] if ratio else []
-    return join([*said, *([tag("span", verdict.why, class_="why")] if verdict.why else [])])
+    return join([*said, *([tag("span", verdict.why, class_="range")] if verdict.why else [])])
 
 
 def _trials(run: Run, found: Sequence[Capacity]) -> Table:

@@ -24,8 +24,8 @@ from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, tag, text
 from reports.page.sections.startup import launches
 from reports.stats.family import Verdict
-from reports.verdicts.comparisons import comparisons_of, remedy
-from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case, verdict_of
+from reports.verdicts.comparisons import Compared, comparisons_of, remedy
+from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case
 from reports.words.said import capital
 from reports.words.verdict_words import family_text, heading_of, margin_text, ratio_text, title_of, word_of
 
@@ -65,7 +65,6 @@ def section(run: Run) -> Section | None:
         charts: list[Part] = list(_charts(run, case, number)) if is_open else []
         table = _table(run, case, title, word)
         parts.append(Block(title, [table, *charts], Of(load=case.load), is_folded=not is_open))
-    parts += _between(run)
     parts += launches(run)
     parts.append(Block(f"Every cell: {len(run.planned_cells):,}", [_cells(run)], is_folded=True))
     return section_of("Side by side", f"{_BESIDE[word]} {LEGEND}", parts, _HOW)
@@ -74,19 +73,17 @@ def section(run: Run) -> Section | None:
 def _rule(run: Run) -> str:
     """Say by which rule verdicts are given, or why there are none and what would help."""
     found = comparisons_of(run)
-    if run.record.search is not None or not found.rows:
-        return "No verdicts on values: " + (
-            "a search tries other loads on each start; its answers are compared."
-            if run.record.search is not None
-            else "no two deployments are of one model."
-        )
+    if run.record.search is not None:
+        return "No verdicts on values: a search tries other loads on each start; its answers are compared."
+    if not found.rows:
+        return "No verdicts on values: no two deployments are of one model."
     if found.why_none or not found.family:
         why = found.why_none or "no comparison allows one; each says why"
         return f"No verdicts: {why}. {remedy(run) if found.why_none else ''}".rstrip()
     margin = margin_text(run.record.compare.margin_share)
     return (
-        f"Below a value its ratio to the baseline's with the interval, {family_text(found.family)}; same: "
-        f"within {margin}."
+        "Below a value its ratio to that of the column's reference (the leader, or compare.baseline), "
+        f"{family_text(found.family)}; same: within {margin}."
     )
 
 
@@ -99,30 +96,37 @@ def _table(run: Run, case: LoadCase, title: str, word: str) -> Table:
         sent = [run.window_requests(cell.number) for cell in group.cells if cell.record]
         ok = sum(int((frame["outcome"] == "ok").sum()) for frame in sent)
         failed = sum(len(frame) for frame in sent) - ok
-        is_baseline = group is case.baseline and len(case.groups) > 1
-        role = tag("span", "baseline", class_="said quiet") if is_baseline else ""
         cells: list[Html | str] = [
-            join([named(looks(run)[group.deployment]), role, cell_marks(run, group)]),
+            join([named(looks(run)[group.deployment]), cell_marks(run, group)]),
             *(_cell(run, case, group, name) for name in columns),
-            tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else ""),
-            starts_that_count(group),
+            join(
+                [
+                    tag("span", f"{ok:,} / {failed:,}", class_="bad" if failed else ""),
+                    tag("span", f"{starts_that_count(group)} {word}", class_="range"),
+                ]
+            ),
         ]
         rows.append(Row(cells, Of(group.deployment, group.load)))
-    heads = ["deployment", *columns.values(), "requests ok / failed", word]
+    heads = ["deployment", *columns.values(), "requests ok / failed"]
     return Table(f"Values, {title}", heads, rows, "summary verdicts")
 
 
 def _cell(run: Run, case: LoadCase, group: Group, name: str) -> Html:
-    """Return a value, and the verdict on it if one was asked for."""
-    value, verdict = mean_cell(run, group, name), verdict_of(run, case, group, name)
-    if verdict is None or case.baseline is None or comparisons_of(run).why_none:
+    """Return a value, and the verdict on it against its column's reference."""
+    value, told = mean_cell(run, group, name), _compared(run, case, name)
+    if not told or comparisons_of(run).why_none:
         return value
+    found = told.get(group.deployment)
+    if found is None:
+        return join([value, tag("span", "reference", class_="range")])
+    verdict = found.verdict
     if verdict.kind == "none":
         return join([value, tag("span", verdict.why or "no verdict", class_="range why-none")])
     ratio, _, interval = ratio_text(name, verdict).partition(" ")
     word = word_of(name, verdict, run.record.compare.margin_share).partition(" within")[0]
     title = f"{plural(verdict.k, 'block')}; interval at {100 * verdict.confidence:.4g} %"
-    marks = mark_html(marks_between(run, group, case.baseline, name))
+    other = next(each for each in case.groups if each.deployment == found.b)
+    marks = mark_html(marks_between(run, group, other, name))
     said = tag("span", f"{ratio} {word}", marks, title=title, class_=f"verdict {verdict.kind}")
     return join([value, said, tag("span", interval, class_="range")])
 
@@ -151,19 +155,14 @@ def _cell_row(run: Run, cell: Cell) -> Row:
 # --- verdicts --------------------------------------------------------------------------------------
 
 
-def _between(run: Run) -> Iterator[Part]:
-    """Yield the comparisons that no baseline is in; asked where deployments that keep the SLO are chosen."""
-    found = comparisons_of(run)
-    rows = []
-    for each in found.rows:
-        if each.b not in found.baselines.values() and not found.why_none and run.record.search is None:
-            said = _said(each.metric, each.verdict, run.record.compare.margin_share)
-            cells = [each.a, each.b, each.scenario, each.load, title_of(each.metric), *said]
-            rows.append(Row(cells, Of(load=each.load)))
-    if rows:
-        columns = ["of", "to", "scenario", "load", "metric", "ratio", "verdict"]
-        table = Table("Verdicts between deployments", columns, rows, "plain")
-        yield Block("Verdicts between the others", [table], is_folded=True)
+def _compared(run: Run, case: LoadCase, name: str) -> dict[str, Compared]:
+    """Return what is compared with a metric's reference at a load, by deployment."""
+    labels = {group.deployment for group in case.groups}
+    return {
+        row.a: row
+        for row in comparisons_of(run).rows
+        if (row.scenario, row.load, row.metric) == (case.scenario, case.load, name) and row.a in labels
+    }
 
 
 def _said(name: str, verdict: Verdict, margin_share: float) -> list[Html | str]:
@@ -176,55 +175,53 @@ def _said(name: str, verdict: Verdict, margin_share: float) -> list[Html | str]:
 def _charts(run: Run, case: LoadCase, number: int) -> Iterator[Chart]:
     """Yield a chart per metric of the ratios with their intervals."""
     for name in run.record.compare.metrics:
-        pairs = [(group, verdict_of(run, case, group, name)) for group in case.groups]
-        drawn = [(group, found) for group, found in pairs if found and found.kind != "none" and found.ratio]
-        if drawn and case.baseline:
-            yield _chart(run, case, case.baseline, name, drawn, number)
+        rows = _compared(run, case, name).values()
+        drawn = [(row.a, row.verdict) for row in rows if row.verdict.kind != "none" and row.verdict.ratio]
+        reference = next((row.b for row in rows), "")
+        if drawn:
+            yield _chart(run, case, reference, name, drawn, number)
 
 
 def _chart(
     run: Run,
     case: LoadCase,
-    baseline: Group,
+    reference: str,
     name: str,
-    drawn: Sequence[tuple[Group, Verdict]],
+    drawn: Sequence[tuple[str, Verdict]],
     number: int,
 ) -> Chart:
     margin, metric, is_log = run.record.compare.margin_share, metric_of(name), drawn[0][1].is_log
     scale = 1.0 if is_log else metric.shown_scale
     found = [
         forest.row(
-            looks(run)[group.deployment],
-            f"{group.deployment}: {word_of(name, verdict, margin)}",
+            looks(run)[label],
+            f"{label}: {word_of(name, verdict, margin)}",
             verdict,
             ratio_text(name, verdict),
-            Of(group.deployment, group.load),
+            Of(label, case.load),
             scale,
         )
-        for group, verdict in drawn
+        for label, verdict in drawn
     ]
     unit = "ratio, log scale" if is_log else f"difference, {metric.shown_unit}"
     layout = forest.ratio_layout(found, unit, margin) if is_log else forest.difference_layout(found, unit)
     side = {"higher": "; better to the right", "lower": "; better to the left"}.get(metric.better, "")
     what = "Ratio to" if is_log else "Difference from"
-    absent = [g.deployment for g in case.groups if g is not baseline and g not in [each for each, _ in drawn]]
-    note = f"{what} {baseline.deployment}{side}.{f' Band: within {margin_text(margin)}.' if is_log else ''}"
+    shown = {reference, *(label for label, _ in drawn)}
+    absent = [group.deployment for group in case.groups if group.deployment not in shown]
+    note = f"{what} {reference}{side}.{f' Band: within {margin_text(margin)}.' if is_log else ''}"
     note += f" No verdict: {', '.join(absent)}." if absent else ""
     rows = [
-        Row([group.deployment, *_said(name, each, margin), str(each.k)], Of(group.deployment, group.load))
-        for group, each in drawn
+        Row([label, *_said(name, each, margin), str(each.k)], Of(label, case.load)) for label, each in drawn
     ]
-    finding = _finding(name, baseline, drawn, margin)
-    subject, columns = (
-        capital(title_of(name)),
-        ["deployment", "ratio" if is_log else "difference", "verdict", "blocks"],
-    )
+    finding = _finding(name, reference, drawn, margin)
+    subject = capital(title_of(name))
     return Chart(
         f"verdicts-{name}-{number}".replace(".", "-"),
         f"{subject}: {finding}" if finding else f"{subject} at {case.load}",
         forest.traces(found),
         layout,
-        columns,
+        ["deployment", "ratio" if is_log else "difference", "verdict", "blocks"],
         rows,
         note,
         forest.height_px(found),
@@ -234,21 +231,21 @@ def _chart(
     )
 
 
-def _finding(name: str, baseline: Group, drawn: Sequence[tuple[Group, Verdict]], margin: float) -> str:
+def _finding(name: str, reference: str, drawn: Sequence[tuple[str, Verdict]], margin: float) -> str:
     """Return `sglang awq faster than vllm fp16; 2 slower`; empty if nothing is decided."""
     by_kind: dict[str, list[str]] = {}
-    for group, verdict in drawn:
-        by_kind.setdefault(verdict.kind, []).append(group.deployment)
+    for label, verdict in drawn:
+        by_kind.setdefault(verdict.kind, []).append(label)
     better, worse = metric_of(name).words
     words = {"better": better, "worse": worse, "same": f"the same within {margin_text(margin)}"}
     said = [f"{_names(by_kind[kind])} {word}" for kind, word in words.items() if kind in by_kind]
     if not said:
         return ""
     is_same = by_kind.keys() <= {"same", "unknown"}
-    said[0] += f" {'as' if is_same else 'than'} {baseline.deployment}"
-    return "; ".join(
-        [*said, *([f"{_names(by_kind['unknown'])} too close to call"] if "unknown" in by_kind else [])]
-    )
+    said[0] += f" {'as' if is_same else 'than'} {reference}"
+    if unclear := by_kind.get("unknown"):
+        said.append(f"{_names(unclear)} too close to call")
+    return "; ".join(said)
 
 
 def _names(labels: Sequence[str]) -> str:

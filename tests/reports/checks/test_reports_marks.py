@@ -148,7 +148,7 @@ def test_a_value_alone_bears_no_mark(html):
 
 def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
     found = Page(html)
-    assert len(found.marks) > 3
+    assert found.marks
     assert {mark["href"].removeprefix("#") for mark in found.marks} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
     for mark in found.marks:
