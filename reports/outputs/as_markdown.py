@@ -7,7 +7,7 @@ from reports.checks.examine import SIGN, findings_of, mark_text, marks_of, marks
 from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.metrics import BY_NAME
-from reports.measures.over_starts import aggregate, has_interval, shorter_half, unit_of
+from reports.measures.over_starts import aggregate, shorter_half, unit_of
 from reports.measures.written import plural, shown, span_text, supported
 from reports.page.answer_table import COLUMNS
 from reports.two_runs import gfm
@@ -155,8 +155,6 @@ def _value(run: Run, group: Group, name: str, made: Decision | None) -> str:
         pooled = found.pooled
         return f"{shown(name, pooled.value)} ({found.pooled_over})" if pooled else gfm.NOTHING
     main, ends = gfm.plain(supported(name, found.mean, shorter_half(found))), span_text(name, found)
-    if ends and not has_interval(found):
-        ends = "" if ends == main else f"({ends})"
     is_first = made is not None and (
         made.leaders.get(name) == group.deployment
         or (name == made.metric and made.kind in ("named", "slight") and group == made.leader)

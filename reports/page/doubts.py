@@ -1,63 +1,53 @@
-"""What the first screen says against its own numbers: the reasons to distrust them, in short, and what is not
-on it."""
+"""What the first screen says against its own numbers: reasons to distrust them, and what is missing."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from reports.checks.examine import findings_of
-from reports.checks.finding import Finding, by_weight
-from reports.data.cells import Cell
+from reports.checks.examine import examine, findings_of
+from reports.checks.finding import Finding
 from reports.data.run import Run
 from reports.measures.selftest import Reached, known_steps, ms, named, nearest_step, reached, ttft_error_s
 from reports.measures.written import plural
-from reports.page.markup import Html, join, paragraph, tag
+from reports.page.markup import Html, details, join, paragraph, tag
 from reports.verdicts.load_cases import told_first
 from reports.words.said import clipped
 
-# As many as fit on a screen with their texts; of the others there are the titles.
-TOLD = 4
-_TEXT_AT_LEAST, _TEXT_AT_MOST = 25, 110
+# These fit on a screen; the others are folded.
+_TOLD = 5
+_TEXT_AT_MOST, _REASON_AT_MOST = 120, 70
 _SKIPS_TOLD = 3
-_REASON_AT_MOST = 70
 
 
 def doubts(run: Run) -> Html:
-    """Those that mark a number first, as in the section; nothing where no check found one."""
-    found = by_weight(findings_of(run))
+    """Return the reasons to distrust, worst first, the rest of them folded; nothing where there is none."""
+    found = findings_of(run)
     if not found:
         return Html("")
-    told, rest = found[:TOLD], found[TOLD:]
-    items = [tag("li", _link(each), f": {_short(each)}") for each in told]
-    if rest:
-        links = [part for each in rest for part in (Html("; "), _link(each))][1:]
-        items.append(tag("li", f"{len(rest)} more: ", *links, class_="rest"))
-    title = f"{plural(len(found), 'reason')} to distrust these numbers"
-    return tag("div", tag("h2", title), tag("ul", *items), class_="why-box doubts")
+    items = [tag("li", _link(each), f": {_short(each.text)}") for each in found[:_TOLD]]
+    rest = [tag("li", _link(each)) for each in found[_TOLD:]]
+    clean = plural(sum(not seen for seen in examine(run).values()), "check")
+    more = [details(f"{len(rest)} more, and {clean} that found nothing", tag("ul", *rest))] if rest else []
+    title = f"{plural(len(found), 'reason')} to distrust this"
+    return tag("div", tag("h2", title), tag("ul", *items), *more, class_="why-box doubts")
 
 
 def _link(finding: Finding) -> Html:
     return tag("a", finding.title, href=f"#distrust-{finding.check}")
 
 
-def _short(finding: Finding) -> str:
-    """The beginning of what was seen, as far as it is whole: no sentence is cut between two words."""
-    first = finding.text.partition(". ")[0].partition("; ")[0].rstrip(".")
-    if len(first) <= _TEXT_AT_MOST:
-        return f"{first}."
-    ends = [found.start() for found in re.finditer(r", |: | \(", first)]
-    heads = [head for end in ends if (head := first[:end]).count("(") == head.count(")")]
-    fit = [head for head in heads if _TEXT_AT_LEAST <= len(head) <= _TEXT_AT_MOST]
-    return f"{fit[-1] if fit else first}."
-
-
-# --- what is not there -----------------------------------------------------------------------------
+def _short(text: str) -> str:
+    """Return the beginning of what was seen, up to where a sentence, a clause or a list may end."""
+    first = text.partition(". ")[0].partition("; ")[0].rstrip(".")
+    ends = [found.start() for found in re.finditer(r", |: | \(", first)] if len(first) > _TEXT_AT_MOST else []
+    heads = [head for end in ends if len(head := first[:end]) <= _TEXT_AT_MOST]
+    whole = [head for head in heads if head.count("(") == head.count(")")]
+    return f"{whole[-1] if whole else first}."
 
 
 def left_out(run: Run) -> Html:
-    """Combinations that were not run, and bench's own error at the table's load; nothing for neither."""
+    """Return combinations that were not run, and bench's own error at the load of the table."""
     parts = [part for part in (_skipped(run), _own_error(run)) if part]
-    spaced = [part for each in parts for part in (Html(" "), each)][1:]
-    return paragraph(join(spaced)) if parts else Html("")
+    return paragraph(join(part for each in parts for part in (each, " "))) if parts else Html("")
 
 
 def _skipped(run: Run) -> Html | None:
@@ -77,29 +67,19 @@ def _reason(whats: Sequence[str], reason: str) -> str:
 
 
 def _own_error(run: Run) -> Html | None:
-    """By the self-test of the machine, at the load of the table; None where it was not measured."""
-    selftest = run.selftest
-    if selftest is None or not known_steps(selftest):
+    """Return it by the self-test of the machine; None where it was not measured."""
+    loads = list(_loads(run))
+    if run.selftest is None or not known_steps(run.selftest) or not loads:
         return None
-    loads = [load for cell in _told_cells(run) if (load := reached(run, cell))]
-    if not loads:
-        return None
-    step = nearest_step(selftest, max(loads, key=_chunks_per_s))
+    step = nearest_step(run.selftest, max(loads, key=lambda load: load.total_per_s))
     median_s, p99_s = ttft_error_s(step)
-    return join(
-        [
-            tag("a", "bench's own error", href="#client"),
-            f" at this load: TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms (self-test of this machine, "
-            f"{named(step)}).",
-        ]
-    )
+    link = tag("a", "bench's own error", href="#own-error")
+    said = f" at this load: TTFT p50 {ms(median_s)} ms, p99 {ms(p99_s)} ms (self-test of this machine, "
+    return join([link, f"{said}{named(step)})."])
 
 
-def _chunks_per_s(load: Reached) -> float:
-    return load.total_per_s
-
-
-def _told_cells(run: Run) -> list[Cell]:
-    groups = [group for case in told_first(run) for group in case.groups]
-    counted = [cell for group in groups for cell in group.counted]
-    return counted or [cell for cell in run.planned_cells if cell.counts]
+def _loads(run: Run) -> Iterator[Reached]:
+    cells = [cell for case in told_first(run) for group in case.groups for cell in group.counted]
+    for cell in cells or [cell for cell in run.planned_cells if cell.counts]:
+        if load := reached(run, cell):
+            yield load

@@ -158,7 +158,7 @@ def test_every_mark_leads_to_a_reason_on_the_page_and_says_what_it_is(html):
 
 def test_the_top_has_every_reason_with_a_link_those_that_mark_a_number_first(html):
     box = html.partition('class="why-box doubts"')[2].partition("</div>")[0]
-    assert "2 reasons to distrust these numbers" in box
+    assert "2 reasons to distrust this" in box
     links = re.findall(r'href="#distrust-(\w+)"', box)
     assert links == ["requests_failed", "quality_not_measured"]
 

@@ -73,7 +73,7 @@ def test_reasons_to_distrust_and_the_command_are_there(text):
 def test_two_starts_have_no_ratio_and_their_range_in_round_brackets(tmp_path):
     text = markdown_text(open_run(full_run(tmp_path)))
     assert "against the leader" not in text
-    assert re.search(r"\| \d+\.\d+ \(\d+\.\d+–\d+\.\d+\) \|", text)
+    assert re.search(r"\| \d+\.\d+ \(\d+\.\d+–\d+\.\d+\)( ▲ \d)? \|", text)
 
 
 def test_an_slo_is_told_at_the_highest_load_that_is_kept(tmp_path):
@@ -150,7 +150,7 @@ def doubtful(path, count: int, words: int):
     found = tuple(
         Finding(f"check_{k}", f"Reason {k}", "it is so " * words, "measure again") for k in range(count)
     )
-    run.found_once[examine.__wrapped__] = {each.check: (each,) for each in found}
+    run.found_once[examine.__wrapped__,] = {each.check: (each,) for each in found}
     return run
 
 

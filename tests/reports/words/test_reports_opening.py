@@ -270,12 +270,12 @@ def test_the_traffic_is_one_line_with_what_matters_of_the_scenario(tmp_path: Pat
     )
 
 
-def test_reasons_beyond_the_first_are_named_only(tmp_path: Path) -> None:
+def test_reasons_beyond_the_first_five_are_folded_and_named_only(tmp_path: Path) -> None:
     run = open_run(full_run(tmp_path))
     box = opening(run).text.partition('class="why-box doubts"')[2].partition("</div>")[0]
     assert len(findings_of(run)) > 5
-    assert box.count("<li") == 5
-    assert f"{len(findings_of(run)) - 4} more: " in box
+    assert box.partition("<details>")[0].count("<li") == 5
+    assert f"<summary>{len(findings_of(run)) - 5} more, and " in box
     assert len(re.findall('href="#distrust-', box)) == len(findings_of(run))
 
 
