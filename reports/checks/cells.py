@@ -72,30 +72,30 @@ def _has_own_reason(cell: Cell) -> bool:
 
 def requests_failed(run: Run) -> list[Finding]:
     """Find failed requests: what is left may be the easy ones."""
-    seen, worst = list[Seen](), 0.0
+    seen, many = list[Seen](), list[Seen]()
     for group in run.groups:
         sent = {cell.number: run.window_requests(cell.number) for cell in group.counted}
         failed = {number: int((frame["outcome"] != "ok").sum()) for number, frame in sent.items()}
         count, total = sum(failed.values()), sum(map(len, sent.values()))
         if count:
             said = f"{group.deployment} at {group.load}: {count:,} of {total:,}"
-            seen.append((said, [cell for cell in group.counted if failed[cell.number]]))
-            worst = max(worst, count / total)
+            case = (said, [cell for cell in group.counted if failed[cell.number]])
+            (many if count >= LOST_SHARE * total else seen).append(case)
     return found(
         "requests_failed",
         "Requests failed",
         "{}; latencies are of the others.",
         "See Errors; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
-        seen,
+        _lost(many, seen),
         (*SPEED, "success_share"),
-        marks=worst >= LOST_SHARE,
+        marks=bool(many),
     )
 
 
 def answers_cut(run: Run) -> list[Finding]:
     """Find answers that ended before the length asked for: the context was full, or the engine stopped though
     it was told not to."""
-    seen, worst = list[Seen](), 0.0
+    seen, many = list[Seen](), list[Seen]()
     for group in run.groups:
         full = stopped = total = 0
         cut = []
@@ -112,17 +112,21 @@ def answers_cut(run: Run) -> list[Finding]:
         ends = [(full, "by `length`, as where the context is full"), (stopped, "of themselves")]
         if words := [f"{count:,} {how}" for count, how in ends if count]:
             said = f"{group.deployment} at {group.load}: {' and '.join(words)}, of {total:,} answers"
-            seen.append((said, cut))
-            worst = max(worst, (full + stopped) / total)
+            (many if full + stopped >= LOST_SHARE * total else seen).append((said, cut))
     return found(
         "answers_cut",
         "Answers were cut short",
         "Ended before the length asked for: {}. Shorter answers look faster.",
         "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
-        seen,
+        _lost(many, seen),
         ("e2e_s", "slo_share", *RATES),
-        marks=worst >= LOST_SHARE,
+        marks=bool(many),
     )
+
+
+def _lost(many: list[Seen], few: list[Seen]) -> list[Seen]:
+    """Return all cases, those that lost many first; of the others no cell is marked beside such a one."""
+    return [*many, *((said, ()) for said, _ in few)] if many else few
 
 
 # --- starts ----------------------------------------------------------------------------------------

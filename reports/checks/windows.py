@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from harness.contracts import timing
 from reports.checks.finding import (
     BY_OBJECTIVES,
@@ -177,6 +179,10 @@ def bimodal(run: Run) -> list[Finding]:
 
 def _clearest(run: Run, cell: Cell, metric: str) -> tuple[int, Humps] | None:
     """Return the turn (from 0) whose humps are furthest apart, with them."""
-    by_turn = run.by_turn(cell.number, metric).groupby("turn")["seconds"]
-    both = [(int(str(turn)), each) for turn, values in by_turn if (each := humps(values.to_numpy()))]
+    values, turns = (run.ok_values(cell.number, name) for name in (metric, "turn"))
+    both = [
+        (int(turn), two)
+        for turn in np.unique(turns)
+        if (two := humps(values[(turns == turn) & ~np.isnan(values)]))
+    ]
     return max(both, key=lambda pair: pair[1].high_s / pair[1].low_s, default=None)

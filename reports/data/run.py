@@ -176,26 +176,10 @@ class Run:
         found = floats(self.window_requests(number)[name])
         return np.asarray(found[_ok_mask(self, number)])
 
-    def gaps(self, number: int) -> tables.Gaps:
-        """Return the gaps between content chunks of a cell's ok requests in the window, one by one. They are
-        read each time; a page draws from `gap_counts_of`."""
-        return tables.read_gaps(self.path, number)
-
     def observations(self, number: int, name: str) -> np.ndarray:
-        """Return a cell's observations of a latency (`ttft_s`, `itl_s` ...): its ok requests in the window.
-        Not to be written to."""
-        return self.gaps(number).seconds if name == "itl_s" else _observations(self, number, name)
-
-    def by_turn(self, number: int, name: str) -> pd.DataFrame:
-        """Return a cell's observations of a latency with the request and the turn (from 0) of each, in the
-        columns `seconds`, `request` and `turn`."""
-        if name == "itl_s":
-            gaps = self.gaps(number)
-            return pd.DataFrame({"seconds": gaps.seconds, "request": gaps.request, "turn": gaps.turn})
-        seconds, turn = self.ok_values(number, name), self.ok_values(number, "turn")
-        has_one = ~np.isnan(seconds)
-        seconds, turn = seconds[has_one], turn[has_one].astype(int)
-        return pd.DataFrame({"seconds": seconds, "request": np.arange(len(seconds)), "turn": turn})
+        """Return a cell's observations of a latency (`ttft_s` ...): its ok requests in the window. Not to be
+        written to. Gaps between chunks are counted instead (gap_counts_of)."""
+        return _observations(self, number, name)
 
 
 @once

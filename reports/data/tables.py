@@ -88,20 +88,6 @@ def _seconds(begin_ns: Any, end_ns: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """Gaps between successive content chunks, and for each its request (a row's number) and its turn."""
-
-    seconds: np.ndarray
-    request: np.ndarray
-    turn: np.ndarray
-
-    @property
-    def requests(self) -> int:
-        """Number of requests that have a gap."""
-        return len(np.unique(self.request))
-
-
-@dataclass(frozen=True)
 class Chunks:
     """The content chunks of some of a cell's requests: `at_ns` of all, those of request k from begins[k] to
     begins[k + 1]; and by request its turn (from 0), its output tokens (NaN where not known), whether it is
@@ -139,20 +125,6 @@ def _chunks(table: Any) -> Chunks:
 
 def _flags(column: Any) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
-
-
-def read_gaps(run_dir: Path, number: int) -> Gaps:
-    """Return each gap of the ok requests in the window: 24 bytes a gap."""
-    nothing = np.empty(0, dtype=np.int64)
-    seconds, request, turn, before = [np.empty(0)], [nothing], [nothing], 0
-    for chunks in chunk_batches(run_dir, number):
-        row = np.repeat(np.arange(len(chunks.turn)), np.diff(chunks.begins))
-        is_gap = (np.diff(row) == 0) & (chunks.is_ok & chunks.in_window)[row[1:]]
-        seconds.append(np.diff(chunks.at_ns)[is_gap] / 1e9)
-        request.append(before + row[1:][is_gap])
-        turn.append(chunks.turn[row[1:][is_gap]])
-        before += len(chunks.turn)
-    return Gaps(np.concatenate(seconds), np.concatenate(request), np.concatenate(turn))
 
 
 def samples_frame(run_dir: Path, names: Iterable[str], file_name: str) -> pd.DataFrame | None:

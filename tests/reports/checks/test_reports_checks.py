@@ -245,6 +245,15 @@ def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_pat
     assert write_pair(tmp_path, second=[*good_rows(), *long]) == {}
 
 
+def test_one_failed_request_of_hundreds_is_told_and_marks_nothing(tmp_path):
+    one, two = ([failed_row(200 + k, T0 + S) for k in range(count)] for count in (1, 2))
+    alone = write_pair(tmp_path / "alone", first=[*good_rows(), *one])["requests_failed"]
+    assert (alone.marks, alone.cells) == (False, (0, 2))
+    beside = write_pair(tmp_path / "both", first=[*good_rows(), *one], second=[*good_rows(), *two])
+    assert (beside["requests_failed"].marks, beside["requests_failed"].cells) == (True, (1, 3))
+    assert "llama_cpp fp16 at 1 user: 2 of 362" in beside["requests_failed"].text
+
+
 def test_the_cache_is_judged_by_first_turns_alone(tmp_path):
     later = good_rows(cached_tokens=50, turn=3)
     assert "warm_cache" not in write_pair(tmp_path / "none", first=later)

@@ -233,17 +233,6 @@ def test_a_self_test_is_read_back_and_a_damaged_one_is_one_line(tmp_path):
     assert open_run(path).selftest is None
 
 
-def test_gaps_know_their_turn(tmp_path):
-    rows = [
-        row(0, T0, turn=0, chunk_ns=(T0, T0 + 10 * MS)),
-        row(1, T0 + S, turn=1, chunk_ns=(T0 + S, T0 + S + 30 * MS, T0 + S + 50 * MS)),
-    ]
-    found = open_run(one_cell_run(tmp_path, rows).path).by_turn(0, "itl_s")
-    assert found["seconds"].tolist() == pytest.approx([0.01, 0.03, 0.02])
-    assert found["turn"].tolist() == [0, 1, 1]
-    assert found["request"].tolist() == [0, 1, 1]
-
-
 @pytest.mark.parametrize("name", ["cells/000/requests.parquet", "starts/00-llama_cpp-fp16/host.parquet"])
 def test_a_table_that_was_cut_short_is_one_line_with_its_name(tmp_path, name):
     made = one_cell_run(tmp_path, [row(k, T0 + k * S) for k in range(6)])

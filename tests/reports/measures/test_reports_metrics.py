@@ -29,9 +29,10 @@ from harness.contracts.timing import needed
 from harness.sampling.host import HostSample
 from harness.store import store
 from reports import METRICS, open_run, tables_of
+from reports.data.chunks import bins_of
 from reports.measures.metrics import percentile_values, why_missing
 from reports.measures.over_starts import aggregate, starts_frame
-from reports.measures.values import values_of
+from reports.measures.values import gap_counts_of, values_of
 from reports.measures.written import number
 from reports.page.axes import log_ticks
 from reports.page.cells import mean_cell
@@ -111,7 +112,9 @@ def test_itl_has_no_gap_across_requests_and_leaves_failures_out(tmp_path):
         row(5, T0 - S, chunk_ns=(T0 + S, T0 + 2 * S)),  # sent in the warm-up
     ]
     made = one_cell_run(tmp_path, rows)
-    assert open_run(made.path).gaps(0).seconds.tolist() == pytest.approx([0.005, 0.020, 0.007])
+    found = gap_counts_of(open_run(made.path), 0)
+    assert found.requests.tolist() == [2]
+    assert np.flatnonzero(found.counts).tolist() == sorted(bins_of(np.array([5, 7, 20]) * MS).tolist())
 
 
 def test_tokens_count_by_the_chunks_that_arrived_in_the_window(tmp_path):

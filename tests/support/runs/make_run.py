@@ -194,6 +194,16 @@ def one_cell_run(path: Path, rows, load_summary: LoadSummary | None = None, **ce
     return made
 
 
+def gaps_of(path: Path, number: int = 0) -> list[list[float]]:
+    """Return the gaps between chunks in seconds of each ok request in the window that has one."""
+    table = store.read_requests(
+        store.cell_dir(path, number), ["chunk_ns", "outcome", "in_window", "output_tokens"]
+    )
+    kept = [each for each in table.to_pylist() if each["outcome"] == "ok" and each["in_window"]]
+    gaps = [[(b - a) / 1e9 for a, b in itertools.pairwise(each["chunk_ns"] or ())] for each in kept]
+    return [each for each in gaps if each]
+
+
 def empty_run(path: Path) -> Path:
     """Planned, and ended before the first start."""
     plan = plan_of([deployment("llama_cpp", "fp16")], [Load(concurrency=1)])
