@@ -14,6 +14,7 @@ from reports.measures.metrics import metric_of
 from reports.stats.family import Told
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import Row, decision_rows
+from reports.verdicts.decisions import decisions_of
 from reports.verdicts.load_cases import told_first
 from reports.verdicts.picks import State
 from reports.words.decision_words import objective_words
@@ -55,7 +56,8 @@ def frontier_title(run: Run, groups: Sequence[Group]) -> str | None:
         return _by_verdicts(run, "output_tokens_per_s", groups)
     rows = _rows(run, groups)
     has_several = any(len(row.standings) > 1 for row in rows)
-    return (fastest_within(rows) if has_several else None) or _by_slo(run, "goodput_per_s", groups)
+    fastest = (fastest_within(rows) or _decided(run, "output_tokens_per_s", groups)) if has_several else None
+    return fastest or _by_slo(run, "goodput_per_s", groups)
 
 
 def _by_verdicts(run: Run, name: str, groups: Sequence[Group]) -> str | None:
@@ -68,7 +70,21 @@ def _by_verdicts(run: Run, name: str, groups: Sequence[Group]) -> str | None:
     baseline = comparisons_of(run).baselines[models.pop()]
     told = {(case.scenario, case.load) for case in told_first(run)}
     first = next((load for load, found in _at(groups) if (found[0].scenario, load) in told), None)
-    return by_verdicts(name, cases, baseline, run.record.compare.margin_share, first)
+    decided = _decided(run, name, groups)
+    return by_verdicts(name, cases, baseline, run.record.compare.margin_share, first, decided)
+
+
+def _decided(run: Run, name: str, groups: Sequence[Group]) -> str | None:
+    """Return who is named for a metric at the load told first, if that is one of these loads."""
+    keys = {(group.scenario, group.model, group.load) for group in groups}
+    for made in decisions_of(run):
+        case = made.case
+        is_primary = made.metric == name and made.kind in ("named", "slight")
+        label = made.groups[0].deployment if is_primary else made.leaders.get(name)
+        if label and (case.scenario, case.model, case.load) in keys:
+            within = " within the SLO" if made.slo_row and made.left_out else ""
+            return f"{label} {_superlative(name)}{within} at {case.load}"
+    return None
 
 
 def _at(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
@@ -129,7 +145,12 @@ def _state(row: Row, label: str, name: str) -> State:
 
 
 def by_verdicts(
-    name: str, cases: Sequence[At], baseline: str, margin_share: float, opens_at: str | None = None
+    name: str,
+    cases: Sequence[At],
+    baseline: str,
+    margin_share: float,
+    opens_at: str | None = None,
+    decided: str | None = None,
 ) -> str | None:
     """From the lowest load to the highest: who is better than every other, and at which loads around the one
     told first, `opens_at` (without it the highest that most deployments have); else what is proven there
@@ -143,7 +164,7 @@ def by_verdicts(
     told = loads.index(opens_at) if opens_at in loads else len(loads) - 1
     at = next((place for place in (told, len(loads) - 1, 0) if leaders[place]), None)
     if at is None:
-        return _against(name, whole[told], baseline, margin_share)
+        return decided or _against(name, whole[told], baseline, margin_share)
     first = last = at
     while first and leaders[first - 1] == leaders[at]:
         first -= 1
