@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from reports.data.cells import Group, level_axis, level_text
 from reports.data.run import Run
 from reports.measures.metrics import SEVERAL_TOKENS, Value, counted, is_percentile, metric_of
@@ -186,13 +188,14 @@ def turn_chart(run: Run, at: LoadPoint, name: str, index: int) -> Chart | None:
     turns = sorted({turn for _, each in known for turn in each})
     if len(turns) < 2:
         return None
-    drawn = turns[:: -(-len(turns) // TURNS_AT_MOST)]
+    places = np.linspace(0, len(turns) - 1, min(len(turns), TURNS_AT_MOST)).round().astype(int)
+    drawn = [turns[place] for place in places]
     series = []
     for group, each in known:
         points = [_turn_point(name, group, turn, *pair) for turn, pair in each.items() if turn in drawn]
         series += [(looks(run)[group.deployment], points)] if points else []
-    places = [turn + 1.0 for turn in drawn]
-    axis = kinds.place_axis("turn of the conversation", places, [f"{place:g}" for place in places])
+    numbers = [turn + 1.0 for turn in drawn]
+    axis = kinds.place_axis("turn of the conversation", numbers, [f"{number:g}" for number in numbers])
     rows = [
         Row(
             [
