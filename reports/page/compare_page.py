@@ -35,7 +35,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The whole page as text."""
+    """Return the whole page as text."""
     title = f"{comparison.b} against {comparison.a}"
     charts = list(_charts(comparison))
     parts = [
@@ -88,8 +88,7 @@ def _distrust(comparison: Comparison) -> list[Html]:
 
 
 def _charts(comparison: Comparison) -> Iterator[Chart]:
-    """One of the ratios at each scenario and load; metrics that are compared by their difference have a table
-    only."""
+    """Yield a chart of the ratios at each scenario and load; differences have a table only."""
     by_load: dict[str, list[ComparedCase]] = {}
     for case in comparison.cases:
         by_load.setdefault(f"{case.scenario}, {case.load}", []).append(case)

@@ -55,8 +55,8 @@ class IndexRow:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """The results directories below a directory, itself included, by their run.json. Raises UserError where
-    there is no such directory, and where it has no run."""
+    """Return the results directories below a directory, itself included. Raises UserError where there is no
+    such directory, and where it has no run."""
     if not root.is_dir():
         what = "is a file" if root.exists() else "no such directory"
         raise UserError(f"{_shown(root)}: {what}; give the directory that has the runs, such as results")
@@ -69,7 +69,7 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def _runs(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Nothing within a run, in hidden directories, or twice by a link."""
+    """Yield no run within a run, in hidden directories, or twice by a link."""
     try:
         stat = folder.stat()
         if (stat.st_dev, stat.st_ino) in seen:
@@ -88,7 +88,7 @@ def _runs(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path
 
 
 def index_row(directory: Path) -> IndexRow:
-    """A run's row; one that cannot be read has the reason."""
+    """Return a run's row; one that cannot be read has the reason."""
     try:
         return IndexRow(directory, digest(directory))
     except (BenchError, OSError, UnicodeError, pa.ArrowException) as error:
@@ -97,12 +97,12 @@ def index_row(directory: Path) -> IndexRow:
 
 
 def newest_first(rows: Sequence[IndexRow]) -> list[IndexRow]:
-    """Those that cannot be read last."""
+    """Return rows in their order; those that cannot be read stand last."""
     return sorted(rows, key=lambda row: row.digest.created_at if row.digest else "", reverse=True)
 
 
 def as_plain(row: IndexRow) -> dict[str, Any]:
-    """For JSON."""
+    """Return a row for JSON."""
     where = {"directory": _shown(row.directory), "report": _shown(row.report) if row.report else None}
     if row.digest is None:
         return {**where, "problem": row.problem}
@@ -131,7 +131,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
-    """The whole page as text, with links that work from the directory `beside`."""
+    """Return the whole page as text, with links that work from the directory `beside`."""
     ordered = newest_first(rows)
     bad = sum(row.digest is None for row in ordered)
     said = f"{plural(len(ordered), 'run')} below {_shown(root)}, newest first"
@@ -161,7 +161,7 @@ def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:
 
 
 def _link(row: IndexRow, found: Digest, beside: Path) -> Html:
-    """To the report; where there is none, how to make it."""
+    """Link to the report; say how to make it where there is none."""
     if row.report is None:
         how = tag("code", f"bench report {_shown(row.directory)}")
         return join([text(found.question), tag("span", "no report: ", how, class_="range")])
@@ -173,7 +173,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _number(value: float, shown: str) -> Html:
-    """With what it is sorted by."""
+    """Return a number with what it is sorted by."""
     return tag("span", shown, data_value=f"{value:g}")
 
 
@@ -193,5 +193,5 @@ def _relative(path: Path, beside: Path) -> Path:
 
 
 def _shown(path: Path | str) -> str:
-    """A path as text; bytes that are none are replaced."""
+    """Return a path as text; bytes that are none are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")

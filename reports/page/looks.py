@@ -69,8 +69,8 @@ _SVG_MARKERS = {
 
 @dataclass(frozen=True)
 class Mark:
-    """What a reader has to know of a deployment wherever its figures stand: in words, why in a tooltip.
-    `kind`: bad, warn, or quiet for what is only said."""
+    """A caveat that stands wherever a deployment's figures do: in words, with why in a tooltip. The `kind`
+    quiet is for what is only said."""
 
     words: str
     why: str
@@ -79,8 +79,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class Look:
-    """`colour` is a style variable; `fill`: of the marker, open for the second deployment of an engine and
-    quantization (another program, launcher or option), dotted for further ones."""
+    """How a deployment is drawn. `colour` is a style variable. The marker's `fill` is open for the second
+    deployment of an engine and quantization (another program or option), dotted for further ones."""
 
     label: str
     engine: str
@@ -93,12 +93,12 @@ class Look:
 
     @property
     def symbol(self) -> str:
-        """The marker as plotly names it."""
+        """Return the marker as plotly names it."""
         return self.marker + {"full": "", "open": "-open", "dotted": "-open-dot"}[self.fill]
 
 
 def looks(run: Run) -> dict[str, Look]:
-    """The look of each deployment by its label, in the plan's order."""
+    """Return the look of each deployment by its label, in the plan's order."""
     found: dict[str, Look] = {}
     others = sorted({q for _, _, q in deployments(run)} - _SHAPES.keys())
     shapes = {name: _OTHER_SHAPES[k % len(_OTHER_SHAPES)] for k, name in enumerate(others)} | _SHAPES
@@ -125,14 +125,14 @@ def looks(run: Run) -> dict[str, Look]:
 
 
 def _free(wanted: str, taken: Sequence[str], kept_for: Sequence[str]) -> str:
-    """The dash that is wanted, or one that the engine's deployments have least often and do not want."""
+    """Return the dash that is wanted, or one that the engine's deployments have least often."""
     if wanted not in taken:
         return wanted
     return min(_DASHES, key=lambda dash: (taken.count(dash), dash in kept_for))
 
 
 def _colours(run: Run) -> dict[tuple[str, str], str]:
-    """By engine and quantization, in the plan's order."""
+    """Return colours by engine and quantization."""
     pairs = list(dict.fromkeys((engine, quantization) for _, engine, quantization in deployments(run)))
     if has_one_engine(run) and len(pairs) > 1:
         return {pair: _HUES[index % len(_HUES)] for index, pair in enumerate(pairs)}
@@ -166,7 +166,7 @@ def _marks(run: Run) -> dict[str, list[Mark]]:
 
 
 def mark(look: Look) -> Html:
-    """The line and marker of a deployment as a small picture."""
+    """Draw the line and marker of a deployment as a small picture."""
     line = f'<line x1="-6" x2="34" y1="6" y2="6" stroke-width="2" stroke-dasharray="{look.pattern}"/>'
     dot = '<circle cx="14" cy="6" r=".5"/>' if look.fill == "dotted" else ""
     shape = _SVG_MARKERS[look.marker] + dot
@@ -180,14 +180,14 @@ def mark(look: Look) -> Html:
 
 
 def named(look: Look) -> Html:
-    """A deployment's picture, name and marks."""
+    """Return a deployment's picture, name and marks."""
     engine, _, rest = look.label.partition(" ")
     name = join([tag("b", text(engine)), " ", tag("span", _breakable(rest), class_="q")])
     return join([tag("span", mark(look), name, class_="dep"), *map(_said, look.marks)])
 
 
 def _breakable(rest: str) -> Html:
-    """A name that a narrow column may break behind `program=`, not within a word."""
+    """Return a name that a narrow column may break behind `program=`, not within a word."""
     return Html(text(rest).text.replace("=", "=<wbr>"))
 
 

@@ -27,7 +27,7 @@ from reports.measures.anatomy import (
 )
 from reports.measures.over_starts import aggregate
 from reports.measures.written import number, plural, several, span_text
-from reports.page import kinds
+from reports.page.bars import BAR_PX, Bar, Fill, draw_bars, key_of
 from reports.page.charts import Block, Chart, Part, Section, axis, section_of
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Of, Row, tag
@@ -47,7 +47,7 @@ from reports.page.sections.memory_tables import (
 from reports.verdicts.decisions import decisions_of
 from reports.words.said import capital
 
-_FILLS: dict[str, kinds.Fill] = {
+_FILLS: dict[str, Fill] = {
     "weights": ("--s-1", ""),
     "KV cache that requests held": ("--s-2", "/"),
     "KV cache": ("--s-2", "/"),
@@ -104,20 +104,19 @@ def course(run: Run) -> Section | None:
 def _bars(run: Run, found: Found) -> Chart:
     finding, quantity = _least(run), "Memory at its highest, by what it is for, GiB"
     bars = [
-        kinds.Bar(Of(name), f"{name} {_said(each)}", _pieces(each), _ticks(each))
-        for name, each in found.items()
+        Bar(Of(name), f"{name} {_said(each)}", _pieces(each), _ticks(each)) for name, each in found.items()
     ]
     drawn = {name for bar in bars for name, _, _ in bar.pieces}
     fills = {name: fill for name, fill in _FILLS.items() if name in drawn}
     return Chart(
         "memory-parts",
         finding or quantity,
-        *kinds.bars(bars, fills, "GiB", "GiB"),
+        *draw_bars(bars, fills, "GiB", "GiB"),
         *parts_rows(found),
         "A tick is one start; the table says where each part is known from.",
-        height_px=80 + kinds.BAR_PX * len(found),
+        height_px=80 + BAR_PX * len(found),
         quantity=quantity if finding else "",
-        key=kinds.key_of(fills),
+        key=key_of(fills),
         is_wide=True,
     )
 

@@ -6,7 +6,7 @@ from harness.store.store import StartRecord
 from reports.data.run import Run
 from reports.data.starts import FIRST, STAGES, Launch, Step, instants_s, launches_of, start_title
 from reports.measures.written import number
-from reports.page import kinds
+from reports.page.bars import BAR_PX, Bar, draw_bars, key_of
 from reports.page.charts import Block, Chart, Part
 from reports.page.markup import Of, Row, paragraph
 
@@ -49,7 +49,7 @@ def _chart(run: Run, found: Sequence[Launch]) -> Chart:
     stages = _in_order(step.stage for launch in found for step in launch.steps)
     fills = {_title(stage): _FILLS.get(stage, _OTHER_FILL) for stage in stages}
     bars = [
-        kinds.Bar(
+        Bar(
             Of(launch.label),
             f"{_name(launch, found)}: {number(launch.steps[-1].end_s, 2)} s",
             [(_title(step.stage), step.begin_s, step.length_s) for step in launch.steps],
@@ -64,12 +64,12 @@ def _chart(run: Run, found: Sequence[Launch]) -> Chart:
         "From the spawn to the first steady token"
         if is_whole
         else "From the spawn to the first good generation",
-        *kinds.bars(bars, fills, "seconds since the spawn", "s"),
+        *draw_bars(bars, fills, "seconds since the spawn", "s"),
         columns,
         rows,
         "Means over a bar's starts; a tick is one start.",
-        height_px=80 + kinds.BAR_PX * len(found),
-        key=kinds.key_of(fills),
+        height_px=80 + BAR_PX * len(found),
+        key=key_of(fills),
         is_wide=True,
     )
 
