@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from reports.checks.examine import marks_of
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.measures.metrics import BY_NAME
 from reports.measures.over_starts import Aggregate, aggregate, unit_of
 from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, table, tag
 from reports.verdicts.decisions import Decision
 from reports.verdicts.searches import Capacity, mean_words, span_words
+from reports.words.answer import OTHER_CORES
 from reports.words.said import at
 from reports.words.search_text import value_at_highest
 from reports.words.verdict_words import heading_of, ratio_words, title_of
@@ -28,6 +28,7 @@ COLUMNS = (
     "cost_per_million_output_tokens",
     "cores_used",
 )
+_PER_CORE = "output_tokens_per_s_per_core"
 # The drawing of a ratio, in px.
 _WIDTH, _HEIGHT = 150, 16
 # A head, and the cell of each row.
@@ -59,9 +60,16 @@ def answer_table(run: Run, made: Decision) -> Html:
     decided = dict(made.leaders)
     if made.kind in ("named", "slight"):
         decided[made.metric] = made.groups[0].deployment
-    first, *rest = _columns(run, lines, [made.metric, *COLUMNS], decided, at(made.case.load))
+    metrics = [made.metric, *COLUMNS, *([_PER_CORE] if _use_other_cores(lines) else [])]
+    first, *rest = _columns(run, lines, metrics, decided, at(made.case.load))
     columns = [first, *_ratios(run, made, lines), *rest]
     return _table(run, lines, columns, made.groups[0].deployment if decided.get(made.metric) else None)
+
+
+def _use_other_cores(lines: Sequence[_Line]) -> bool:
+    """Say whether the servers kept numbers of cores busy that differ by more than 15 %."""
+    used = [mean for line in lines if (mean := line.value("cores_used").mean)]
+    return bool(used) and max(used) > OTHER_CORES * min(used)
 
 
 def capacity_table(run: Run, found: Sequence[Capacity]) -> Html:
@@ -101,8 +109,6 @@ def _columns(
     """Return a column of each metric that a deployment has a value of; the first one says at which load."""
     columns: list[Column] = []
     for name in dict.fromkeys(metrics):
-        if name.partition(".")[0] not in BY_NAME:
-            continue
         values = [line.value(name) for line in lines]
         if columns and all(value.mean is None and value.pooled is None for value in values):
             continue

@@ -114,17 +114,11 @@ def _holm(p: Sequence[float], alpha: float) -> float:
 def _decision(run: Run, case: LoadCase) -> Decision:
     metric = primary_metric(run, case)
     groups, left_out, row = _contenders(run, case, metric)
-    values = _values(run, groups, metric)
+    values: Mapping[str, Mapping[int, float]] = _values(run, groups, metric)
     for group in groups:
         if group.deployment not in values:
             left_out[group.deployment] = aggregate(run, group, metric).why or "it has no value"
-    while len(values) > 2 and len(_shared(values)) < STARTS_NEEDED:
-        fewest = min(values, key=lambda label: len(values[label]))
-        others = {label: found for label, found in values.items() if label != fewest}
-        if len(_shared(others)) < STARTS_NEEDED:
-            break
-        left_out[fewest] = f"only {len(values[fewest])} of its starts have a value"
-        values = others
+    values = _with_enough(values, left_out)
     planned = len({cell.planned.repeat for cell in run.planned_cells})
     shared, unfit = _shared(values), _disturbed(groups)
     repeats = [repeat for repeat in shared if repeat not in unfit]
@@ -152,6 +146,19 @@ def _decision(run: Run, case: LoadCase) -> Decision:
     best = _best(run, values, repeats, metric)
     groups = sorted(named, key=lambda group: group.deployment != best.leader)
     return replace(made, kind="open", groups=tuple(groups), best=best, leaders=_leaders(run, named, metric))
+
+
+def _with_enough(
+    values: Mapping[str, Mapping[int, float]], left_out: dict[str, str]
+) -> Mapping[str, Mapping[int, float]]:
+    """Leave out, with the reason, one that has so few values that without it the others have enough."""
+    if len(values) > 2 and len(_shared(values)) < STARTS_NEEDED:
+        fewest = min(values, key=lambda label: len(values[label]))
+        others = {label: found for label, found in values.items() if label != fewest}
+        if len(_shared(others)) >= STARTS_NEEDED:
+            left_out[fewest] = f"only {len(values[fewest])} of its starts have a value"
+            return others
+    return values
 
 
 def _why_no_test(run: Run, made: Decision, values: Mapping[str, Mapping[int, float]]) -> str | None:

@@ -7,7 +7,7 @@ import shlex
 
 from reports.data.cells import Group
 from reports.data.run import Run, once
-from reports.measures.metrics import BY_NAME, metric_of
+from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, shorter_half
 from reports.measures.written import plural, several, span_text, supported
 from reports.verdicts.comparisons import comparisons_of
@@ -19,6 +19,8 @@ from reports.words.search_text import search_answers
 from reports.words.verdict_words import family_text, margin_text, ratio_words, title_of
 
 MEMORY = "memory_peak_bytes"
+# From this ratio of busy cores on it is said that they differ.
+OTHER_CORES = 1.15
 # What is said of a deployment that stands alone.
 _ALONE = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", MEMORY)
 _REASON_AT_MOST = 200
@@ -122,10 +124,8 @@ def _cores(run: Run, made: Decision) -> str:
     best = made.best
     assert best is not None
     groups = {group.deployment: group for group in made.groups}
-    if "cores_used" not in BY_NAME:
-        return ""
     used = [aggregate(run, groups[label], "cores_used").mean for label in (best.leader, best.next)]
-    if not (used[0] and used[1]) or abs(used[0] / used[1] - 1) <= 0.15:
+    if not (used[0] and used[1]) or 1 / OTHER_CORES <= used[0] / used[1] <= OTHER_CORES:
         return ""
     return f", on {used[0]:.1f} cores against {used[1]:.1f}"
 
@@ -241,11 +241,13 @@ def resume_with(run: Run, repeats: int) -> str:
 
 
 def _repeat_s(run: Run) -> float:
-    """Seconds that one repeat of all deployments took, from the first launch to the last cell's end."""
-    ends = [cell.summary.ended_ns for cell in run.planned_cells if cell.summary]
-    begins = [phase.t_ns for record in run.start_records for phase in record.phases[:1]]
-    repeats = len({cell.planned.repeat for cell in run.planned_cells})
-    return (max(ends) - min(begins)) / 1e9 / repeats if ends and begins else 0.0
+    """Return the seconds that one repeat of all deployments took: the lives of its servers."""
+    lives = [
+        record.stopped_ns - record.spawned_ns
+        for record in run.start_records
+        if record.spawned_ns is not None and record.stopped_ns is not None
+    ]
+    return sum(lives) / 1e9 / len({cell.planned.repeat for cell in run.planned_cells})
 
 
 def _values(run: Run, made: Decision, where: str) -> Said:
