@@ -19,7 +19,6 @@ from reports.stats.family import STARTS_NEEDED, Verdict
 from reports.verdicts import searches
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decision import Row, decision_rows
-from reports.verdicts.picks import Candidate, Pick
 from reports.verdicts.search_decision import load_rows, search_rows
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, slo_metrics
 from reports.words.verdict_words import word_of
@@ -60,23 +59,14 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _value(run: Run, group: Group, name: str, found: Aggregate) -> dict[str, Any]:
-    metric, ends = metric_of(name), found.interval if has_interval(found) else None
-    price = run.record.price.currency if run.record.price else None
+    metric, price = metric_of(name), run.record.price.currency if run.record.price else None
     return {
-        "deployment": group.deployment,
-        "engine": group.engine,
-        "model": group.model,
-        "quantization": group.quantization,
-        "scenario": group.scenario,
-        "load": group.load,
-        "family": group.family,
-        "level": group.level,
+        **_of(group, "deployment engine model quantization scenario load family level"),
         "metric": name,
         "unit": price if metric.unit == "price.currency" else metric.unit,
         "better": metric.better,
         "value": found.mean,
-        "low": ends[0] if ends else None,
-        "high": ends[1] if ends else None,
+        **_ends(found.interval if has_interval(found) else None),
         "least": found.low,
         "most": found.high,
         "starts": found.k,
@@ -88,8 +78,18 @@ def _value(run: Run, group: Group, name: str, found: Aggregate) -> dict[str, Any
     }
 
 
+def _of(thing: Any, names: str) -> dict[str, Any]:
+    """Return attributes under their own names."""
+    return {name: getattr(thing, name) for name in names.split()}
+
+
+def _ends(interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {"low": low, "high": high}
+
+
 def _ids(found: Iterable[Any]) -> str | None:
-    """Ids of the checks, each once; None for none."""
+    """Return the ids of checks, each once; None for none."""
     return " ".join(dict.fromkeys(each.check for each in found)) or None
 
 
@@ -104,11 +104,7 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
     for row in comparisons_of(run).rows:
         a, b = (groups[label, row.scenario, row.load] for label in (row.a, row.b))
         yield {
-            "scenario": row.scenario,
-            "load": row.load,
-            "metric": row.metric,
-            "a": row.a,
-            "b": row.b,
+            **_of(row, "scenario load metric a b"),
             "verdict": word_of(row.metric, row.verdict, run.record.compare.margin_share),
             "family": comparisons_of(run).family,
             "marks": _ids(marks_between(run, a, b, row.metric)) if row.verdict.kind != "none" else None,
@@ -117,26 +113,25 @@ def _verdicts(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _verdicts_of_search(run: Run) -> Iterator[dict[str, Any]]:
-    """Each pair once, the later of the plan against the earlier."""
+    """Yield each pair once, the later of the plan against the earlier."""
     found, order = capacities_of(run), list(run.deployments)
-    margin, family = run.record.compare.margin_share, searches.verdict_count(capacities_of(run))
+    margin = run.record.compare.margin_share
     for each in found:
         for (metric, other), verdict in each.told.items():
-            if order.index(other) < order.index(each.deployment):
-                is_load = metric == CAPACITY
-                yield {
-                    "scenario": each.scenario,
-                    "load": AT_HIGHEST,
-                    "metric": metric,
-                    "a": each.deployment,
-                    "b": other,
-                    "verdict": searches.word(verdict, margin)
-                    if is_load
-                    else word_of(metric, verdict, margin),
-                    "family": family,
-                    "marks": _ids(_marks_between(run, each, other, metric)),
-                    **_said(verdict),
-                }
+            if order.index(other) > order.index(each.deployment):
+                continue
+            is_load = metric == CAPACITY
+            yield {
+                "scenario": each.scenario,
+                "load": AT_HIGHEST,
+                "metric": metric,
+                "a": each.deployment,
+                "b": other,
+                "verdict": searches.word(verdict, margin) if is_load else word_of(metric, verdict, margin),
+                "family": searches.verdict_count(found),
+                "marks": _ids(_marks_between(run, each, other, metric)),
+                **_said(verdict),
+            }
 
 
 def _marks_between(run: Run, each: Capacity, other: str, metric: str) -> list[Any]:
@@ -147,18 +142,9 @@ def _marks_between(run: Run, each: Capacity, other: str, metric: str) -> list[An
 
 
 def _said(verdict: Verdict) -> dict[str, Any]:
-    """Where nothing is said there is no ratio either."""
-    is_said = verdict.kind != "none"
-    return {
-        "kind": verdict.kind,
-        "is_ratio": verdict.is_log,
-        "ratio": verdict.ratio if is_said else None,
-        "low": verdict.low if is_said else None,
-        "high": verdict.high if is_said else None,
-        "confidence": verdict.confidence if is_said else None,
-        "blocks": verdict.k,
-        "why": verdict.why,
-    }
+    """Return a verdict's columns; where nothing is said there is no ratio either."""
+    told = _of(verdict, "ratio low high confidence") if verdict.kind != "none" else {}
+    return {"is_ratio": verdict.is_log, "blocks": verdict.k, **_of(verdict, "kind why"), **told}
 
 
 # --- the SLO ---------------------------------------------------------------------------------------
@@ -173,9 +159,7 @@ def _standings(run: Run) -> Iterator[dict[str, Any]]:
         for each in row.standings:
             cells = {cell.number for cell in each.group.counted} if each.group else set()
             yield {
-                "scenario": row.scenario,
-                "load": row.load,
-                "model": row.model,
+                **_of(row, "scenario load model"),
                 "deployment": each.label,
                 "state": each.state,
                 "why": (each.judged.too_high or each.judged.problem) if each.judged else None,
@@ -187,53 +171,34 @@ def _objectives(run: Run) -> Iterator[dict[str, Any]]:
     for row in _rows(run):
         for each in row.standings:
             for found in each.judged.attained if each.judged else ():
-                low, high = found.interval
                 yield {
-                    "scenario": row.scenario,
-                    "load": row.load,
+                    **_of(row, "scenario load"),
                     "deployment": each.label,
                     "objective": found.objective.name,
                     "limit_s": found.objective.limit_s,
                     "asked": found.objective.share,
-                    "share": found.share,
-                    "low": low,
-                    "high": high,
-                    "met": found.met,
-                    "n": found.n,
+                    **_of(found, "share met n"),
+                    **_ends(found.interval),
                     "state": found.verdict,
                 }
 
 
 def _picks(run: Run) -> Iterator[dict[str, Any]]:
-    for row in search_rows(run) if run.record.search is not None else decision_rows(run):
+    is_search = run.record.search is not None
+    for row in search_rows(run) if is_search else decision_rows(run):
         for respect, pick in row.picks.items():
+            value = pick.best.value
             yield {
-                "scenario": row.scenario,
-                "load": AT_HIGHEST if run.record.search is not None else row.load,
-                "model": row.model,
+                **_of(row, "scenario model"),
+                "load": AT_HIGHEST if is_search else row.load,
                 "respect": respect,
-                **_pick(pick),
+                "deployment": pick.best.label,
+                "value": value.mean,
+                **_ends(value.interval if value.k >= STARTS_NEEDED else None),
+                "ties": "; ".join(pick.ties) or None,
+                "next": pick.next.label if pick.next else None,
+                **_of(pick, "metric is_proven why"),
             }
-
-
-def _pick(pick: Pick) -> dict[str, Any]:
-    ends = _ends(pick.best)
-    return {
-        "metric": pick.metric,
-        "deployment": pick.best.label,
-        "value": pick.best.value.mean,
-        "low": ends[0],
-        "high": ends[1],
-        "is_proven": pick.is_proven,
-        "ties": "; ".join(pick.ties) or None,
-        "next": pick.next.label if pick.next else None,
-        "why": pick.why,
-    }
-
-
-def _ends(candidate: Candidate) -> tuple[float | None, float | None]:
-    value = candidate.value
-    return value.interval if value.interval and value.k >= STARTS_NEEDED else (None, None)
 
 
 # --- a search --------------------------------------------------------------------------------------
@@ -244,18 +209,12 @@ def _capacities(run: Run) -> Sequence[Capacity]:
 
 
 def _capacity(run: Run, each: Capacity) -> dict[str, Any]:
-    ends = each.span if each.has_interval else None
     return {
-        "deployment": each.deployment,
-        "scenario": each.scenario,
-        "model": each.model,
+        **_of(each, "deployment scenario model is_least why"),
         "unit": "users" if each.family == "closed loop" else "conversations/s",
         "value": each.estimate.shown if each.estimate else None,
-        "low": ends[0] if ends else None,
-        "high": ends[1] if ends else None,
-        "is_least": each.is_least,
+        **_ends(each.span if each.has_interval else None),
         "starts": len(each.answers),
-        "why": each.why,
         "marks": _ids(marks_of_capacity(run, each)),
     }
 
@@ -264,14 +223,8 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
     for each in _capacities(run):
         for answer in each.answers:
             yield {
-                "deployment": each.deployment,
-                "scenario": each.scenario,
-                "start": answer.start,
-                "kept": answer.kept,
-                "broken": answer.broken,
-                "proven_kept": answer.proven_kept,
-                "proven_broken": answer.proven_broken,
-                "is_whole": answer.is_whole,
+                **_of(each, "deployment scenario"),
+                **_of(answer, "start kept broken proven_kept proven_broken is_whole"),
                 "trials": sum(len(tried.cells) for tried in answer.tried),
             }
 
@@ -282,11 +235,7 @@ def _brackets(run: Run) -> Iterator[dict[str, Any]]:
 def _findings(run: Run) -> Iterator[dict[str, Any]]:
     for each in findings_of(run):
         yield {
-            "check": each.check,
-            "title": each.title,
-            "text": each.text,
-            "remedy": each.remedy,
+            **_of(each, "check title text remedy marks"),
             "cells": " ".join(map(str, each.cells)) or None,
             "metrics": " ".join(each.metrics) or None,
-            "marks": each.marks,
         }
