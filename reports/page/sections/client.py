@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from harness.contracts import LoadSummary, SelfTest, SelfTestStep, WorkerSummary
+from harness.contracts import LoadSummary, SelfTest, SelfTestStep
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate
@@ -18,7 +18,7 @@ from reports.page.cells import mean_cell
 from reports.page.charts import Block, Part
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, join, note, paragraph, tag
-from reports.page.sections.listed import Columns, Shown, below, fold, listed, tabled
+from reports.page.sections.listed import Columns, fold, tabled
 from reports.stats.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,
@@ -29,7 +29,6 @@ from reports.stats.steadiness import (
     Steadiness,
 )
 
-_SAMPLERS = ("host", "device")
 _WIDTH, _HEIGHT = 104, 26
 
 
@@ -128,7 +127,7 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def client_part(run: Run) -> Html | None:
-    """Return a row per deployment and load, and one per load process. None where no cell was measured."""
+    """Return a row per deployment and load. None where no cell was measured."""
     groups = [group for group in run.groups if any(cell.summary for cell in group.counted)]
     if not groups:
         return None
@@ -144,14 +143,13 @@ def client_part(run: Run) -> Html | None:
         "lateness of a 10 ms timer in the load process. Stamp lag: from the kernel's receive stamp to our "
         "reading of it. Clock: uncertainty of mapping the stamps onto the one time axis. GC and CPU: of "
         "the load processes together. Re-sent: requests whose kept-alive connection had been closed. "
-        "Lost: requests that a load process died with. Samples missed: of memory and processor, due each "
-        "100 ms.",
+        "Lost: requests that a load process died with.",
     )
     parts: list[Part] = [said]
     for scenario in dict.fromkeys(group.scenario for group in groups):
         own = [group for group in groups if group.scenario == scenario]
         parts.append(tabled(f"Client, {scenario}", _columns(run), own, _about, "plain client"))
-    return fold("client", "The client", claim, *parts, *_workers(run))
+    return fold("client", "The client", claim, *parts)
 
 
 def _columns(run: Run) -> Columns[Group]:
@@ -176,7 +174,6 @@ def _columns(run: Run) -> Columns[Group]:
             (100 * cores for cell in group.counted if (cores := cell.client_cores) is not None), 0
         ),
         "requests re-sent / lost": partial(_resent_and_lost, run),
-        "samples missed": partial(_sampler, run),
     }
 
 
@@ -204,53 +201,6 @@ def _resent_and_lost(run: Run, group: Group) -> Html:
     resent = sum(int(frame["is_resent"].fillna(False).sum()) for frame in sent)
     lost = sum(int((frame["outcome"] == "lost").sum()) for frame in sent)
     return join([f"{resent:,} / ", tag("span", f"{lost:,}", class_="bad" if lost else "")])
-
-
-def _sampler(run: Run, group: Group) -> Shown:
-    """Count the samples missed on the group's starts, with the longest interval p99 of a sampler."""
-    records = [record for cell in group.counted if (record := run.start_of(cell))]
-    samplers = {record.name: record.sampler for record in records}.values()
-
-    def values(ending: str) -> list[float]:
-        names = [f"{name}_{ending}" for name in _SAMPLERS]
-        return [float(v) for each in samplers for key in names if isinstance(v := each.get(key), int | float)]
-
-    taken, missed = sum(values("samples")), sum(values("missed"))
-    if not taken + missed:
-        return NOTHING
-    p99_ms = _worst((1e3 * p99_s for p99_s in values("interval_p99_s")), 0)
-    return below(f"{missed:,.0f} of {taken + missed:,.0f}", f"p99 {p99_ms} ms")
-
-
-def _workers(run: Run) -> list[Part]:
-    """Return a row per load process, of the cells that had several."""
-    pairs = [
-        (cell, worker)
-        for group in run.groups
-        for cell in group.cells
-        if cell.summary and len(cell.summary.workers) > 1
-        for worker in cell.summary.workers
-    ]
-    columns: Columns[tuple[Cell, WorkerSummary]] = {
-        "deployment": lambda pair: named(looks(run)[pair[0].label]),
-        "load": lambda pair: pair[0].load_label,
-        "start": lambda pair: str(pair[0].planned.repeat + 1),
-        "worker": lambda pair: str(pair[1].number),
-        "pid": lambda pair: str(pair[1].pid),
-        "requests": lambda pair: f"{pair[1].requests:,}",
-        "loop lag p99 ms": lambda pair: number(
-            pair[1].loop_lag_s[1] * 1e3 if pair[1].loop_lag_s else None, 2
-        ),
-        "stamp lag p99 ms": lambda pair: number(
-            pair[1].stamp_lag_s[1] * 1e3 if pair[1].stamp_lag_s else None, 2
-        ),
-        "stamps": lambda pair: pair[1].stamp_source,
-        "GC ms": lambda pair: number(pair[1].gc_pause_s * 1e3, 2),
-        "CPU % of a core": lambda pair: number(
-            100 * pair[1].cpu_s / pair[0].load_s if pair[0].load_s else None, 0
-        ),
-    }
-    return listed("Load processes", "", columns, pairs, lambda pair: _of(pair[0]), "plain client")
 
 
 # --- steadiness ------------------------------------------------------------------------------------

@@ -166,20 +166,9 @@ def _said(what: str, unknown: Sequence[tuple[Group, str]], measured: Sequence[Gr
     for group, why in unknown:
         by_reason.setdefault(why, []).append(group)
     said = [
-        f"{what} is not known of {several(_places(groups, measured))}: {why}."
+        f"{what} is not known of {several([f'{g.deployment} at {g.load}' for g in groups])}: {why}."
         for why, groups in by_reason.items()
     ]
     if len(by_reason) == 1 and len(unknown) == len(measured):
         said = [f"{what} is not known: {unknown[0][1]}."]
     return list(map(paragraph, said))
-
-
-def _places(groups: Sequence[Group], measured: Sequence[Group]) -> list[str]:
-    """Return the deployments, with their loads where they are not all that were measured."""
-    loads: dict[str, list[str]] = {}
-    for group in groups:
-        loads.setdefault(group.deployment, []).append(group.load)
-    whole = {label: sum(group.deployment == label for group in measured) for label in loads}
-    return [
-        label if len(some) == whole[label] else f"{label} at {several(some)}" for label, some in loads.items()
-    ]

@@ -25,6 +25,7 @@ _OPEN_TOPICS = ("traffic", "machine", "devices")
 _NOT_SHOWN = ("clock", "boot_id", "selftest")
 # ending of a key, and the unit that a person reads
 _UNITS = {"_s": "s", "_pct": "%", "_w": "W", "_mhz": "MHz", "_mib": "MiB"}
+_COMMAND = {"class_": "command", "tabindex": "0"}
 _RULES = (
     "The window runs from the end of the warm-up to the first ramp-down. A request belongs to it if it "
     "was sent in it; one that never got onto the wire belongs where it was due. Tokens that arrived in it "
@@ -173,8 +174,8 @@ def servers_part(run: Run) -> Html | None:
             "options": lambda pair: _options(pair[1]),
         }
         note = (
-            "Options are the engine's own. Command lines and environments are of the first start, and of the "
-            "others what is not the same. Values of secrets are not shown."
+            "Options are the engine's own. Commands stand with the environment that bears on them; values of "
+            "secrets are not shown."
         )
         title = "How each server was started"
         parts += [tag("h3", title), paragraph(note)]
@@ -211,64 +212,34 @@ def _launcher(records: Sequence[StartRecord]) -> str:
 
 def _image(records: Sequence[StartRecord]) -> Html | str:
     """Return the container's image and what identifies it, of all starts, or what was asked for."""
-    found = dict.fromkeys(_image_words(record.image) for record in records if record.image)
+    found = dict.fromkeys(tuple(record.image.items()) for record in records if record.image)
     asked = msgspec.to_builtins(records[0].deployment.options).get("image")
-    return join(below(name, facts) for name, facts in found) if found else str(asked or NOTHING)
+    return join(_identified(dict(image)) for image in found) if found else str(asked or NOTHING)
 
 
-def _image_words(image: Mapping[str, str | None]) -> tuple[str, str]:
+def _identified(image: Mapping[str, str | None]) -> Html:
     """Return its name; and its digest, or its id where it was built here, its age, and Docker's version."""
-    digest, identity = image.get("image_digest"), image.get("image_id")
-    created, docker = image.get("image_created"), image.get("docker_version")
-    known = f"digest {_short(digest)}" if digest else f"id {_short(identity)}" if identity else ""
-    facts = (known, f"made {created[:10]}" if created else "", f"Docker {docker}" if docker else "")
-    return image.get("image") or NOTHING, ", ".join(filter(None, facts))
-
-
-def _short(digest: str) -> str:
-    """Shorten as Docker does: the first twelve digits."""
-    return digest.rpartition(":")[2][:12]
+    known = image.get("image_digest") or image.get("image_id") or ""
+    said = {
+        # As Docker shows it: the first twelve digits.
+        "digest" if image.get("image_digest") else "id": known.rpartition(":")[2][:12],
+        "made": (image.get("image_created") or "")[:10],
+        "Docker": image.get("docker_version"),
+    }
+    facts = ", ".join(f"{name} {value}" for name, value in said.items() if value)
+    return below(image.get("image") or NOTHING, facts)
 
 
 def _commands(run: Run, records: Sequence[StartRecord]) -> list[Html]:
-    """Return the first start's command line and environment, then what other starts have different."""
-    first, *rest = records
-    lines = [f"{name}={shlex.quote(value)}" for name, value in masked_values(first.environment).items()]
-    said = "Environment: what was set for it, and what of bench's bears on it"
+    """Return each different command line with its environment and the starts that it was of."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        lines = [f"{name}={shlex.quote(value)}" for name, value in masked_values(record.environment).items()]
+        whole = "\n".join([*lines, shlex.join(masked_argv(record.argv))])
+        found.setdefault(whole, []).append(start_title(run, record))
     return [
-        paragraph(f"Start {start_title(run, first)}: command line"),
-        _code(shlex.join(masked_argv(first.argv))),
-        *([paragraph(said), _code("\n".join(lines))] if lines else []),
-        *(_changes(start_title(run, record), first, record) for record in rest),
-    ]
-
-
-def _code(content: str) -> Html:
-    return tag("pre", tag("code", content or NOTHING), class_="command", tabindex="0")
-
-
-def _changes(title: str, first: StartRecord, record: StartRecord) -> Html:
-    """Return what differs from the first start; the whole command line where its shape does."""
-    name = f"Start {title}: "
-    a, b = masked_argv(first.argv), masked_argv(record.argv)
-    said = _changed(masked_values(first.environment), masked_values(record.environment))
-    if len(a) != len(b):
-        return join([paragraph(f"{name}command line"), _code(shlex.join(b)), *map(paragraph, said)])
-    flags = [
-        f"{b[at - 1]} {new}" if at and b[at - 1].startswith("-") else new
-        for at, (old, new) in enumerate(zip(a, b, strict=True))
-        if old != new
-    ]
-    if not flags and not said:
-        return paragraph(f"{name}the same.")
-    return tag("p", f"{name}the same but for ", tag("code", "  ".join([*flags, *said])), class_="note")
-
-
-def _changed(first: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name}={other[name]}" if name in other else f"without {name}"
-        for name in dict.fromkeys([*first, *other])
-        if first.get(name) != other.get(name)
+        join([paragraph(f"Start {', '.join(starts)}"), tag("pre", tag("code", whole), **_COMMAND)])
+        for whole, starts in found.items()
     ]
 
 

@@ -57,8 +57,8 @@ _FILLS: dict[str, Fill] = {
     "the rest": ("--s-6", ""),
     "KV cache reserved, not needed": ("--line", "/"),
 }
-# Less than this share of what a server holds is not worth a title, nor is a lead of less than the second.
-_MUCH_SHARE, _AHEAD_SHARE = 0.1, 0.05
+# Less than this share of what a server holds is not worth a title.
+_MUCH_SHARE = 0.1
 # Room above the highest sample, for its label.
 _HEADROOM = 1.18
 _PEAK = "memory_peak_bytes"
@@ -153,33 +153,21 @@ def _pieces(starts: Starts) -> list[tuple[str, float, float]]:
 
 
 def _title(found: Found) -> str:
-    """Return what one deployment holds and does not need, where that is much; else what most of it is."""
-    sizes = {name: (mean_total(each), mean([a.needed_bytes for a in each])) for name, each in found.items()}
-    full = _with_all_loads(found)
-    spare = {
-        name: 1.0 - needed / total
-        for name, (total, needed) in sizes.items()
-        if needed is not None and name in full
-    }
-    ranked = sorted(spare, key=lambda name: spare[name], reverse=True)
-    if ranked and spare[most := ranked[0]] > _MUCH_SHARE:
-        if all(spare[most] - spare[name] > _AHEAD_SHARE for name in ranked[1:2]):
-            return f"{most} holds {gib(sizes[most][0])} GiB and needs {gib(sizes[most][1])}"
-        return f"Up to {100 * spare[most]:.0f} % of a server's memory is KV cache that no request needed"
-    largest = {max(PARTS, key=lambda part: mean_size(each, part)) for each in found.values()}
-    if len(largest) == 1 and (part := largest.pop()) != REST:
-        return f"Most of {'each' if len(found) > 1 else 'the'} server's memory is {TITLES[part]}"
-    return "What the servers' memory is made of"
-
-
-def _with_all_loads(found: Found) -> list[str]:
-    """Return the deployments of which all loads count that count of any: a lighter load needs less."""
+    """Return how much no request needed, where that is much; else what most of the memory is."""
     loads = {
         name: {(scenario, load) for scenario, load, counts in each[0].measured if counts}
         for name, each in found.items()
     }
-    everything = set().union(*loads.values())
-    return [name for name in loads if loads[name] == everything]
+    # A deployment whose heavier load does not count needed less than it would.
+    full = [each for name, each in found.items() if loads[name] == set().union(*loads.values())]
+    needed = [(mean([a.needed_bytes for a in each]), mean_total(each)) for each in full]
+    spare = max((1.0 - size / total for size, total in needed if size is not None), default=0.0)
+    if spare > _MUCH_SHARE:
+        return f"Up to {100 * spare:.0f} % of a server's memory is KV cache that no request needed"
+    largest = {max(PARTS, key=lambda part: mean_size(each, part)) for each in found.values()}
+    if len(largest) == 1 and (part := largest.pop()) != REST:
+        return f"Most of {'each' if len(found) > 1 else 'the'} server's memory is {TITLES[part]}"
+    return "What the servers' memory is made of"
 
 
 def _least(run: Run) -> str | None:

@@ -454,12 +454,12 @@ def plain(markup: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))
 
 
-def test_the_title_names_who_holds_much_more_than_it_needs(tmp_path):
+def test_the_title_says_how_much_no_request_needed(tmp_path):
     run = open_run(marked_run(tmp_path, memory_said=SAID, resolved={"kv_cache_tokens": 1024}))
     made = memory.held(run)
     assert made is not None
-    # 280 MiB; 280 - 64 + 21.875
-    assert made.title == "llama_cpp bf16 holds 0.27 GiB and needs 0.23"
+    # 64 - 21.875 of 280 MiB
+    assert made.title == "Up to 15 % of a server's memory is KV cache that no request needed"
 
 
 def test_the_title_names_nobody_where_several_hold_about_as_much_too_much(tmp_path):

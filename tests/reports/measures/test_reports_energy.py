@@ -251,8 +251,8 @@ def test_what_is_not_known_of_some_is_said_of_them(tmp_path):
     write_measured(tmp_path, plan.starts[0], host=counted, idle_power_w=40.0)
     write_measured(tmp_path, plan.starts[1], host=counted, attached=True)
     html = energy.section(open_run(tmp_path)).body.text
-    assert "Energy is not known of openai: the server ran already" in html
-    assert "Cost is not known of openai: the server ran already" in html
+    assert "Energy is not known of openai at 1 user: the server ran already" in html
+    assert "Cost is not known of openai at 1 user: the server ran already" in html
     assert ">1.00<" in html  # (60 W - 40 W) / 20 tokens/s of the other
 
 

