@@ -22,10 +22,7 @@ LOCAL_ROPE_BASE = 10_000.0
 END_OF_TURN = "<end_of_turn>"
 # tokenizer.ggml.token_type. Source: llama.cpp, enum llama_token_type.
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
-OUTER_TENSORS = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-}
+OUTER_TENSORS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 TENSORS = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",

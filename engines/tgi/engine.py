@@ -9,15 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.common.launching import (
-    DTYPES,
-    QUANTIZED,
-    checkpoint,
-    container,
-    flags,
-    given,
-    need_counts,
-)
+from engines.common.launching import DTYPES, QUANTIZED, checkpoint, container, flags, given, need_counts
 from engines.common.overhead import (
     ACTIVATION_SOURCE,
     CONTEXT_SOURCE,

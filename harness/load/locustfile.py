@@ -96,10 +96,6 @@ def _open(environment: Any) -> None:
     rows = open(job.rows_path or os.devnull, "ab", buffering=0)  # noqa: SIM115 - lifetime closes it
     ChatUser.lifetime.push(rows)
     ChatUser.traffic = traffic = Traffic(
-        job,
-        SCENARIOS[job.scenario],
-        ENGINES[job.engine],
-        write_begun=lambda line: None,
-        write_row=rows.write,
+        job, SCENARIOS[job.scenario], ENGINES[job.engine], write_begun=lambda line: None, write_row=rows.write
     )
     ChatUser.lifetime.callback(traffic.alarm.close)

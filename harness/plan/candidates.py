@@ -42,13 +42,7 @@ def candidates(settings: Settings) -> list[Deployment]:
 
 
 def _candidate(
-    settings: Settings,
-    name: str,
-    model: str,
-    quantization: str,
-    terms: Varied,
-    options: Varied,
-    slots: int,
+    settings: Settings, name: str, model: str, quantization: str, terms: Varied, options: Varied, slots: int
 ) -> Deployment:
     engine, filled = ENGINES[name], terms.value
     if not filled.base_url:

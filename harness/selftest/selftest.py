@@ -76,9 +76,7 @@ def ladder_of(text: str) -> Ladder:
 
 QUICK = ladder_of("1x100,64x100,256x100")
 WHOLE = replace(
-    ladder_of("1x100,64x10,16x100,256x10,64x100,1024x10,256x100,1024x100,256x400"),
-    warmup_s=1.0,
-    window_s=4.0,
+    ladder_of("1x100,64x10,16x100,256x10,64x100,1024x10,256x100,1024x100,256x400"), warmup_s=1.0, window_s=4.0
 )
 
 
@@ -116,10 +114,7 @@ def find_reference(
 
 
 def run(
-    reference: Reference,
-    ladder: Ladder,
-    state_dir: Path,
-    on_step: Callable[[SelfTestStep], None],
+    reference: Reference, ladder: Ladder, state_dir: Path, on_step: Callable[[SelfTestStep], None]
 ) -> SelfTest:
     """Climb the ladder to its end, or to a load that the server or this machine cannot do. Block.
 
@@ -167,10 +162,7 @@ def _obstacle(rung: Rung, before: SelfTestStep | None) -> str | None:
 
 
 def _measure(
-    reference: Reference,
-    rung: Rung,
-    ladder: Ladder,
-    state_dir: Path,
+    reference: Reference, rung: Rung, ladder: Ladder, state_dir: Path
 ) -> tuple[SelfTestStep, LoadSummary]:
     with TemporaryDirectory(prefix="bench-selftest-") as folder:
         scratch = Path(folder)
@@ -182,11 +174,7 @@ def _measure(
         ) as running:
             server.wait_ready(running, _START_TIMEOUT_S)
             summary = run_load(
-                job,
-                scratch,
-                state_dir,
-                lambda progress: None,
-                lambda: server.check_alive(running),
+                job, scratch, state_dir, lambda progress: None, lambda: server.check_alive(running)
             )
         rows = request_table.read_rows(Path(job.rows_path))
         answers = known_error.served(reference.read_sends(scratch / "sends.bin"))
