@@ -12,21 +12,7 @@ from engines.llama_cpp.flags import KV_CACHE_TYPES, erasable_slots, python_argum
 from engines.llama_cpp.memory import memory_needed
 from engines.model.weights.tools import LLAMA_SERVER, PYTHON, XLLAMACPP, environment
 from engines.places import INSIDE
-from harness.contracts import (
-    Deployment,
-    Engine,
-    Fairness,
-    HttpCall,
-    InstallSpec,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    Reason,
-    ServerMetric,
-    Tuned,
-    Turn,
-    Weights,
-)
+from harness import contracts
 from harness.errors import UserError
 
 _SCRIPTS = {XLLAMACPP: INSIDE / "xllamacpp_server.py", PYTHON: INSIDE / "llama_cpp_python_server.py"}
@@ -67,24 +53,26 @@ class Options:
             raise UserError(f"llama_cpp.cache_ram={self.cache_ram_bytes}: {PYTHON} keeps no such cache")
 
 
-def _weights(deployment: Deployment) -> Weights | Reason:
+def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     quantization = deployment.quantization
     if quantization in ("fp16", "bf16") or quantization.startswith("gguf-"):
-        return Weights(deployment.model, quantization, "gguf")
-    return Reason(f"llama.cpp serves GGUF files; {quantization} is stored as safetensors")
+        return contracts.Weights(deployment.model, quantization, "gguf")
+    return contracts.Reason(f"llama.cpp serves GGUF files; {quantization} is stored as safetensors")
 
 
-def _install(program: str | None, device: str) -> InstallSpec | Reason:
+def _install(program: str | None, device: str) -> contracts.InstallSpec | contracts.Reason:
     program = program or XLLAMACPP
     if program == XLLAMACPP and device != "cpu":
-        return Reason(
+        return contracts.Reason(
             f"the prebuilt xllamacpp wheel serves on the CPU only; {LLAMA_SERVER} and {PYTHON} can be "
             "built with CUDA"
         )
     return environment(program, device)
 
 
-def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+def _request_fields(
+    turn: contracts.Turn, options: Options, fairness: contracts.Fairness
+) -> Mapping[str, Any]:
     # llama-cpp-python knows no ignore_eos.
     is_python = options.program == PYTHON
     forced = {"min_tokens": turn.max_tokens} if is_python else {"ignore_eos": True}
@@ -104,7 +92,7 @@ def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping
     }
 
 
-def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     terms, is_python = deployment.terms, deployment.options.program == PYTHON
     is_another = terms.kv_cache_tokens not in (None, terms.context_length)
     untold = {
@@ -136,19 +124,19 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
-def _reset_cache(deployment: Deployment) -> Sequence[HttpCall] | Reason:
+def _reset_cache(deployment: contracts.Deployment) -> Sequence[contracts.HttpCall] | contracts.Reason:
     if deployment.options.program == PYTHON:
         # Another request takes the place of the last one, the only one that it keeps.
         message = {"role": "user", "content": "."}
         body = {"model": deployment.model, "messages": [message], "max_tokens": 1, "temperature": 0}
-        return (HttpCall("POST", "/v1/chat/completions", body),)
+        return (contracts.HttpCall("POST", "/v1/chat/completions", body),)
     slots = erasable_slots(deployment)
-    if isinstance(slots, Reason):
+    if isinstance(slots, contracts.Reason):
         return slots
-    return [HttpCall("POST", f"/slots/{slot}?action=erase") for slot in range(slots)]
+    return [contracts.HttpCall("POST", f"/slots/{slot}?action=erase") for slot in range(slots)]
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     terms, program = deployment.terms, deployment.options.program
     shares, template = terms.tensor_parallel, template_of(deployment, place)
     if shares > 1 and len(place.devices) != shares:
@@ -177,7 +165,7 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     words = arguments(deployment, place, str(weights), template, str(place.scratch))
     # Without devices a build with CUDA must not use one either.
     devices = ",".join(map(str, place.devices))
-    return NativeSpec(
+    return contracts.NativeSpec(
         argv=(str(starts), *(("-P", str(script)) if script else ()), *words),
         base_url=place.base_url,
         served_model=deployment.model,
@@ -188,8 +176,10 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
 
 
 # Prompt tokens are those that were not cached; output tokens are counted when their request has ended.
-_PROMPTS = ServerMetric("llamacpp:prompt_tokens_total", also=("llamacpp:prompt_tokens_cached_total",))
-ENGINE = Engine(
+_PROMPTS = contracts.ServerMetric(
+    "llamacpp:prompt_tokens_total", also=("llamacpp:prompt_tokens_cached_total",)
+)
+ENGINE = contracts.Engine(
     name="llama_cpp",
     description="llama.cpp's servers on GGUF files; llama-cpp-python's takes one request at a time",
     options=Options,
@@ -208,18 +198,18 @@ ENGINE = Engine(
     stages=log.STAGES,
     hints=log.HINTS,
     memory_needed=memory_needed,
-    tuned=Tuned(
+    tuned=contracts.Tuned(
         "large batches",
         {"batch": 2048, "ubatch": 2048},
         "the example presets in llama.cpp's docs/preset.md (batch-size and ubatch-size 2048)",
     ),
     # tools/server/server-context.cpp; llama-cpp-python has no such page.
     metrics={
-        "running": ServerMetric("llamacpp:requests_processing"),
-        "waiting": ServerMetric("llamacpp:requests_deferred"),
+        "running": contracts.ServerMetric("llamacpp:requests_processing"),
+        "waiting": contracts.ServerMetric("llamacpp:requests_deferred"),
         "prefix_query_tokens": _PROMPTS,
-        "prefix_hit_tokens": ServerMetric("llamacpp:prompt_tokens_cached_total"),
+        "prefix_hit_tokens": contracts.ServerMetric("llamacpp:prompt_tokens_cached_total"),
         "prompt_tokens": _PROMPTS,
-        "generated_tokens": ServerMetric("llamacpp:tokens_predicted_total"),
+        "generated_tokens": contracts.ServerMetric("llamacpp:tokens_predicted_total"),
     },
 )

@@ -15,17 +15,7 @@ from typing import Literal, NamedTuple
 from engines.common.launching import flags, given, named, need_counts
 from engines.common.said import from_page
 from engines.places import INSIDE
-from harness.contracts import (
-    Deployment,
-    Engine,
-    InstallSpec,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    Reason,
-    Said,
-    ServerMetric,
-)
+from harness import contracts
 from harness.errors import StoreError, UserError
 
 _FOLDER = INSIDE / "reference"
@@ -86,23 +76,23 @@ class Options:
                 raise UserError(f"reference.{key}={getattr(self, name)}: must not be negative")
 
 
-def _install(program: str | None, device: str) -> InstallSpec | Reason | None:
+def _install(program: str | None, device: str) -> contracts.InstallSpec | contracts.Reason | None:
     if program != "native":
         return None
     if device != "cpu":
-        return Reason("the reference server uses no device")
+        return contracts.Reason("the reference server uses no device")
     if platform.system() != "Linux":
-        return Reason("the native reference server needs Linux (epoll)")
+        return contracts.Reason("the native reference server needs Linux (epoll)")
     sources = sorted(path for path in _FOLDER.iterdir() if path.suffix in (".c", ".h"))
-    return InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
+    return contracts.InstallSpec("reference-native-cpu", None, "", 1_000_000, tuple(sources))
 
 
-def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     asked = {name: getattr(deployment.terms, name) for name in _NOT_A_MODEL}
     return {name: "it has no model" for name, value in asked.items() if value is not None}
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     terms, options = deployment.terms, deployment.options
     command = [str(place.python or sys.executable), "-P", str(_FOLDER / "reference_server.py")]
     if options.program == "native":
@@ -115,10 +105,10 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
         **named(options, [field.name for field in fields(options) if field.name != "program"]),
         "slots": options.slots or terms.concurrent_sequences or 64,
     }
-    return NativeSpec((*command, *flags(values)), place.base_url, deployment.model)
+    return contracts.NativeSpec((*command, *flags(values)), place.base_url, deployment.model)
 
 
-ENGINE = Engine(
+ENGINE = contracts.Engine(
     name="reference",
     description="a server with known send times and faults on demand; measures bench itself",
     options=Options,
@@ -127,19 +117,19 @@ ENGINE = Engine(
     install=_install,
     forces_length=lambda deployment: deployment.options.output_tokens is None,
     unmatched=_unmatched,
-    reset_cache=lambda deployment: Reason("it has no prefix cache"),
+    reset_cache=lambda deployment: contracts.Reason("it has no prefix cache"),
     pages=("/info",),
-    said=lambda log, pages: Said(
+    said=lambda log, pages: contracts.Said(
         from_page(pages.get("/info"), {"context_length": "context_length", "concurrent_sequences": "slots"})
     ),
-    memory_needed=lambda deployment, facts, device: Reason(
+    memory_needed=lambda deployment, facts, device: contracts.Reason(
         "it has no model; it holds reference.memory and little else"
     ),
     metrics={
-        "running": ServerMetric("reference:requests_running"),
-        "waiting": ServerMetric("reference:requests_waiting"),
-        "prompt_tokens": ServerMetric("reference:prompt_tokens_total"),
-        "generated_tokens": ServerMetric("reference:output_tokens_total"),
+        "running": contracts.ServerMetric("reference:requests_running"),
+        "waiting": contracts.ServerMetric("reference:requests_waiting"),
+        "prompt_tokens": contracts.ServerMetric("reference:prompt_tokens_total"),
+        "generated_tokens": contracts.ServerMetric("reference:output_tokens_total"),
     },
 )
 

@@ -9,37 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.common.launching import (
-    CACHE_IN_IMAGE,
-    DTYPES,
-    PLAIN_SAMPLING,
-    checkpoint,
-    compile_caches,
-    container,
-    flags,
-    given,
-    named,
-    need_counts,
-    template_of,
-)
+from engines.common import launching
 from engines.places import LOCKS
 from engines.sglang import log
 from engines.sglang.memory import memory_needed
-from harness.contracts import (
-    Deployment,
-    Engine,
-    Fairness,
-    HttpCall,
-    InstallSpec,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    Reason,
-    ServerMetric,
-    Tuned,
-    Turn,
-    Weights,
-)
+from harness import contracts
 from harness.errors import UserError
 
 # The image has no interpreter in its entrypoint, which only sets up CUDA's libraries.
@@ -87,17 +61,19 @@ class Options:
         share = self.mem_fraction_static
         if share is not None and not 0 < share < 1:
             raise UserError(f"sglang.mem_fraction_static={share}: must be between 0 and 1")
-        need_counts("sglang", self, *_COUNTS)
+        launching.need_counts("sglang", self, *_COUNTS)
         if self.schedule_conservativeness is not None and self.schedule_conservativeness <= 0:
             raise UserError(
                 f"sglang.schedule_conservativeness={self.schedule_conservativeness}: must be above 0"
             )
 
 
-def _weights(deployment: Deployment) -> Weights | Reason:
+def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     if deployment.quantization.startswith("gguf-"):
-        return Reason("SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them")
-    return checkpoint(
+        return contracts.Reason(
+            "SGLang reads GGUF files on GPUs only and as an experiment; llama_cpp serves them"
+        )
+    return launching.checkpoint(
         deployment,
         "SGLang",
         # Seen with gemma3-270m and 0.5.23: it starts, and each token is <pad>. vLLM refuses float16 for them.
@@ -106,44 +82,49 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     )
 
 
-def _install(program: str | None, device: str) -> InstallSpec | Reason:
+def _install(program: str | None, device: str) -> contracts.InstallSpec | contracts.Reason:
     if device != "cuda":
-        return Reason(
+        return contracts.Reason(
             "there is no CPU build of SGLang's kernels (sglang-kernel) to install; sglang.environment=DIR "
             "uses an environment that has them"
         )
     # The size is the sum of the wheels, of which CUDA's libraries are the most, unpacked.
     check = "import sgl_kernel, sglang.srt.server_args, torch, sys; torch.version.cuda or sys.exit('no CUDA')"
-    return InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", check, 14_000_000_000)
+    return contracts.InstallSpec("sglang-cuda", LOCKS / "sglang-cuda.txt", check, 14_000_000_000)
 
 
-def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+def _request_fields(
+    turn: contracts.Turn, options: Options, fairness: contracts.Fairness
+) -> Mapping[str, Any]:
     # No min_tokens: it makes SGLang add a penalty to each token's logits, which costs time.
     forced = {"ignore_eos": True}
-    return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING, "top_k": -1}
+    return forced if fairness == "stock" else {**forced, **launching.PLAIN_SAMPLING, "top_k": -1}
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
-    weights, template = given(place.weights, "sglang needs a checkpoint"), template_of(deployment, place)
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
+    weights, template = (
+        launching.given(place.weights, "sglang needs a checkpoint"),
+        launching.template_of(deployment, place),
+    )
     if template is not None and template.suffix != ".jinja":
         raise UserError(
             f"engine.chat_template={deployment.terms.chat_template or place.chat_template}: SGLang takes a "
             "Jinja file by its ending: name it .jinja"
         )
     if deployment.terms.launcher == "docker":
-        return container(
+        return launching.container(
             deployment,
             place,
             lambda weights, template: (*_IN_IMAGE, *_arguments(deployment, place, weights, template)),
             template=template,
-            environment=_environment(place, CACHE_IN_IMAGE),
-            cache=str(CACHE_IN_IMAGE),
+            environment=_environment(place, launching.CACHE_IN_IMAGE),
+            cache=str(launching.CACHE_IN_IMAGE),
             # At most, for what its processes say to each other (SGLang's docs, Install: --shm-size 32g).
             shm_bytes=32 * 2**30,
             stop_grace_s=_STOP_GRACE_S,
         )
-    python = given(place.python, "sglang needs the Python of its environment")
-    return NativeSpec(
+    python = launching.given(place.python, "sglang needs the Python of its environment")
+    return contracts.NativeSpec(
         argv=(str(python), "-P", *_IN_IMAGE[1:], *_arguments(deployment, place, str(weights), template)),
         base_url=place.base_url,
         served_model=deployment.model,
@@ -152,17 +133,19 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
-def _environment(place: Place, cache: Path | None) -> dict[str, str]:
+def _environment(place: contracts.Place, cache: Path | None) -> dict[str, str]:
     return {
         "HF_HUB_OFFLINE": "1",
         # /health answers 200 once its warm-up is over, without one more generation.
         "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
         **({} if place.devices else {"SGLANG_USE_CPU_ENGINE": "1"}),
-        **compile_caches(cache, "SGLANG_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"),
+        **launching.compile_caches(cache, "SGLANG_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"),
     }
 
 
-def _arguments(deployment: Deployment, place: Place, weights: str, template: object) -> tuple[str, ...]:
+def _arguments(
+    deployment: contracts.Deployment, place: contracts.Place, weights: str, template: object
+) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
     if terms.chunked_prefill is False and options.chunked_prefill_size is not None:
         raise UserError(
@@ -172,7 +155,7 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
     tokens, is_cpu, backend = terms.speculative_tokens, not place.devices, options.attention_backend
     if is_cpu and terms.launcher != "docker":
         backend = backend or "torch_native"
-        if backend == "torch_native" and deployment.quantization not in DTYPES:
+        if backend == "torch_native" and deployment.quantization not in launching.DTYPES:
             raise UserError(
                 f"SGLang on a CPU has no kernels for {deployment.quantization} with torch_native; bf16 "
                 "works (sglang.attention_backend=intel_amx takes SGLang's own CPU build)"
@@ -191,7 +174,7 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         # The overlapping scheduler is for GPUs (SGLang's docs, CPU servers).
         "disable-overlap-schedule": is_cpu,
         "attention-backend": backend,
-        "dtype": terms.dtype or DTYPES.get(deployment.quantization),
+        "dtype": terms.dtype or launching.DTYPES.get(deployment.quantization),
         "context-length": terms.context_length,
         "max-running-requests": terms.concurrent_sequences,
         "max-total-tokens": terms.kv_cache_tokens,
@@ -206,10 +189,10 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
         "speculative-num-draft-tokens": None if tokens is None else tokens + 1,
         "trust-remote-code": terms.trust_remote_code,
     }
-    return *flags(values), *flags(named(options, _VALUES))
+    return *launching.flags(values), *launching.flags(launching.named(options, _VALUES))
 
 
-ENGINE = Engine(
+ENGINE = contracts.Engine(
     name="sglang",
     description="SGLang on Hugging Face checkpoints (on a CPU: in an environment of your own)",
     options=Options,
@@ -220,13 +203,13 @@ ENGINE = Engine(
     request_fields=_request_fields,
     forces_length=lambda deployment: True,
     # srt/entrypoints/http_server.py: it waits this many seconds for the last request to be over.
-    reset_cache=lambda deployment: (HttpCall("POST", "/flush_cache?timeout=5"),),
+    reset_cache=lambda deployment: (contracts.HttpCall("POST", "/flush_cache?timeout=5"),),
     pages=("/server_info", "/v1/models"),
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
     memory_needed=memory_needed,
-    tuned=Tuned(
+    tuned=contracts.Tuned(
         "shared-prefixes",
         {"schedule_policy": "lpm"},
         "SGLang's docs, Hyperparameter Tuning: longest prefix match where prompts share much, as turns do",
@@ -234,16 +217,16 @@ ENGINE = Engine(
     # srt/observability/metrics_collector.py. Tokens are counted when their request has ended, and gauges are
     # as of the last prefill or 40th decode step (--decode-log-interval): on a CPU that is seconds ago.
     metrics={
-        "running": ServerMetric("sglang:num_running_reqs"),
-        "waiting": ServerMetric("sglang:num_queue_reqs"),
+        "running": contracts.ServerMetric("sglang:num_running_reqs"),
+        "waiting": contracts.ServerMetric("sglang:num_queue_reqs"),
         # Of the fullest of an engine's pools.
-        "kv_cache_usage_share": ServerMetric("sglang:token_usage", combine="mean"),
-        "prefix_query_tokens": ServerMetric("sglang:prompt_tokens_total"),
-        "prefix_hit_tokens": ServerMetric("sglang:cached_tokens_total", absent=0.0),
-        "preemptions": ServerMetric("sglang:num_retracted_requests_total", absent=0.0),
-        "prompt_tokens": ServerMetric("sglang:prompt_tokens_total"),
-        "generated_tokens": ServerMetric("sglang:generation_tokens_total"),
-        "queue_s": ServerMetric("sglang:queue_time_seconds_sum"),
-        "queued_requests": ServerMetric("sglang:queue_time_seconds_count"),
+        "kv_cache_usage_share": contracts.ServerMetric("sglang:token_usage", combine="mean"),
+        "prefix_query_tokens": contracts.ServerMetric("sglang:prompt_tokens_total"),
+        "prefix_hit_tokens": contracts.ServerMetric("sglang:cached_tokens_total", absent=0.0),
+        "preemptions": contracts.ServerMetric("sglang:num_retracted_requests_total", absent=0.0),
+        "prompt_tokens": contracts.ServerMetric("sglang:prompt_tokens_total"),
+        "generated_tokens": contracts.ServerMetric("sglang:generation_tokens_total"),
+        "queue_s": contracts.ServerMetric("sglang:queue_time_seconds_sum"),
+        "queued_requests": contracts.ServerMetric("sglang:queue_time_seconds_count"),
     },
 )

@@ -6,18 +6,7 @@ model_executor/pool_configurator.py and configs/model_config.py (windows), arg_g
 step and its graphs take).
 """
 
-from engines.common.overhead import (
-    ACTIVATION_SOURCE,
-    CONTEXT_SOURCE,
-    CUDA_CONTEXT_BYTES,
-    MEBIBYTE,
-    activation_bytes,
-    cache_tokens,
-    cpu_source,
-    is_like_measured,
-    step_tokens,
-    wider_step_bytes,
-)
+from engines.common import overhead
 from engines.model import sizes
 from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 
@@ -25,8 +14,10 @@ from harness.contracts import Deployment, MemoryNeed, ModelFacts, Reason
 _OWN_POOL = ("gpt_oss", "llama4", "llama4_text", "gemma4", "gemma4_text", "step3p5", "mimo_v2_flash")
 _OWN_POOL_SHARE = 0.8  # of the tokens
 # Measured with gemma3-270m on 2 cores: the most PSS of a run of all processes, less weights and pool.
-_CPU_BYTES = 3460 * MEBIBYTE
-_GPU_SOURCE = f"assumed: SGLang's own estimate (memory_hook.py); {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
+_CPU_BYTES = 3460 * overhead.MEBIBYTE
+_GPU_SOURCE = "assumed: SGLang's own estimate (memory_hook.py); " + "; ".join(
+    (overhead.CONTEXT_SOURCE, overhead.ACTIVATION_SOURCE)
+)
 
 
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
@@ -39,17 +30,17 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     value_bytes = 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
     if (options.kv_cache_dtype or "auto").startswith("fp8"):
         value_bytes = 1
-    tokens, page = cache_tokens(terms, facts), options.page_size or 1
+    tokens, page = overhead.cache_tokens(terms, facts), options.page_size or 1
     in_windows = int(tokens * (_OWN_POOL_SHARE if facts.architecture in _OWN_POOL else 1.0))
     slots = sizes.full_layers(facts) * (tokens + page) + sizes.windowed_layers(facts) * (in_windows + page)
     return MemoryNeed(
         kv_cache_bytes=round(slots * sizes.layer_token_bytes(facts, value_bytes, shares)),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes, shares),
         overhead_bytes=_overhead_bytes(deployment, facts, is_cpu=is_cpu),
-        overhead_source=cpu_source("sglang 0.5.23 without its kernels", facts, "what a step takes")
+        overhead_source=overhead.cpu_source("sglang 0.5.23 without its kernels", facts, "what a step takes")
         if is_cpu
         else _GPU_SOURCE,
-        is_assumed=not is_cpu or not is_like_measured(facts),
+        is_assumed=not is_cpu or not overhead.is_like_measured(facts),
     )
 
 
@@ -57,15 +48,15 @@ def _overhead_bytes(deployment: Deployment, facts: ModelFacts, *, is_cpu: bool) 
     terms, options, shares = deployment.terms, deployment.options, deployment.terms.tensor_parallel
     # Of a start on a machine of 24 GiB, by its log; of a GPU of 60 to 160 GiB.
     own_step = 4096 if is_cpu else 8192 if terms.chunked_prefill is not False else 16_384
-    step = step_tokens(terms, facts, options.chunked_prefill_size or own_step)
+    step = overhead.step_tokens(terms, facts, options.chunked_prefill_size or own_step)
     if is_cpu:
-        return _CPU_BYTES + wider_step_bytes(facts, step) * shares
+        return _CPU_BYTES + overhead.wider_step_bytes(facts, step) * shares
     # SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph. For a step it
     # leaves 1.5 MiB free for each token, of which a narrow model takes a part.
-    each = CUDA_CONTEXT_BYTES + 512 * MEBIBYTE + activation_bytes(facts, step)
+    each = overhead.CUDA_CONTEXT_BYTES + 512 * overhead.MEBIBYTE + overhead.activation_bytes(facts, step)
     if terms.graphs is not False:
         most = options.cuda_graph_max_bs_decode or 256
-        each += min(most, terms.concurrent_sequences or most) * 2 * MEBIBYTE
+        each += min(most, terms.concurrent_sequences or most) * 2 * overhead.MEBIBYTE
     # Devices that share a model exchange parts of it.
-    each += 128 * MEBIBYTE * shares if shares > 1 else 0
+    each += 128 * overhead.MEBIBYTE * shares if shares > 1 else 0
     return each * shares

@@ -9,30 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from engines.common import overhead
 from engines.common.launching import DTYPES, QUANTIZED, checkpoint, container, flags, given, need_counts
-from engines.common.overhead import (
-    ACTIVATION_SOURCE,
-    CONTEXT_SOURCE,
-    CUDA_CONTEXT_BYTES,
-    MEBIBYTE,
-    activation_bytes,
-    cache_tokens,
-)
 from engines.model import sizes
 from engines.tgi import log
-from harness.contracts import (
-    Deployment,
-    Engine,
-    EngineTerms,
-    LaunchSpec,
-    MemoryNeed,
-    ModelFacts,
-    NativeSpec,
-    Place,
-    Reason,
-    ServerMetric,
-    Weights,
-)
+from harness import contracts
 from harness.errors import UserError
 
 # Any other name in a request is taken for a LoRA adapter's.
@@ -68,11 +49,13 @@ class Options:
         need_counts("tgi", self, "max_batch_prefill_tokens", "max_concurrent_requests")
 
 
-def _weights(deployment: Deployment) -> Weights | Reason:
+def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     if deployment.terms.launcher == "native" and deployment.options.program is None:
-        return Reason(_NOT_INSTALLED)
+        return contracts.Reason(_NOT_INSTALLED)
     if deployment.quantization.startswith("gguf-"):
-        return Reason(f"TGI's own engine reads safetensors; {deployment.quantization} is stored as GGUF")
+        return contracts.Reason(
+            f"TGI's own engine reads safetensors; {deployment.quantization} is stored as GGUF"
+        )
     return checkpoint(
         deployment,
         "TGI",
@@ -83,7 +66,7 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     )
 
 
-def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     terms, speculates = deployment.terms, deployment.terms.speculative_tokens is not None
     is_quantized = deployment.quantization in QUANTIZED
     # With chunked prefill a running batch takes in whatever fits the KV cache.
@@ -117,7 +100,7 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     weights, program = given(place.weights, "tgi needs a checkpoint"), place.program
     if deployment.terms.launcher != "native":
         if not place.devices and deployment.options.image is None:
@@ -141,7 +124,7 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     # its default is every TGI's; the launcher's children have its working directory.
     argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
-    return NativeSpec(
+    return contracts.NativeSpec(
         argv=(*argv, *_arguments(deployment, place, str(weights.absolute())), socket),
         base_url=place.base_url,
         served_model=_SERVED_MODEL,
@@ -150,14 +133,14 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
-def _environment(terms: EngineTerms) -> dict[str, str]:
+def _environment(terms: contracts.EngineTerms) -> dict[str, str]:
     """Return what TGI has no flag for. The router's own test of LOG_COLORIZE is inverted: 1 is off."""
     asked = {"PREFIX_CACHING": terms.prefix_cache, "PREFILL_CHUNKING": terms.chunked_prefill}
     switches = {name: str(int(value)) for name, value in asked.items() if value is not None}
     return {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "LOG_COLORIZE": "1", **switches}
 
 
-def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[str]:
+def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights: str) -> Iterator[str]:
     """Return the launcher's command line. Long names: --port and --prometheus-port share their short one."""
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
@@ -190,13 +173,15 @@ def _arguments(deployment: Deployment, place: Place, weights: str) -> Iterator[s
     return flags(values)
 
 
-def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
+def _memory_needed(
+    deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
+) -> contracts.MemoryNeed | contracts.Reason:
     """Return what TGI needs for the tokens that were asked for, of which every layer keeps all.
 
     Its KV cache takes whatever memory is left. Source: models/flash_causal_lm.py, warmup.
     """
     if device == "cpu":
-        return Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
+        return contracts.Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options
     # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
     # that do not divide the attention heads; those that divide the KV heads do.
@@ -204,24 +189,24 @@ def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Me
     can_repeat = facts.architecture in ("falcon", "gpt_bigcode")
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
-    tokens = cache_tokens(terms, facts)
+    tokens = overhead.cache_tokens(terms, facts)
     value_bytes = 1 if options.kv_cache_dtype else 2
     token_bytes = sizes.token_bytes(facts, value_bytes, terms.tensor_parallel)
     # TGI reads 4,096 tokens in a step where it knows no better number for the device.
     step = options.max_batch_prefill_tokens or min(4096, tokens)
-    each = CUDA_CONTEXT_BYTES + activation_bytes(facts, step)
+    each = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, step)
     # Graphs of 1 to 32 sequences. vLLM's of up to 256 or 512 take 0.67 GiB; no log of TGI's tells theirs.
-    each += 300 * MEBIBYTE if terms.graphs is not False else 0
-    return MemoryNeed(
+    each += 300 * overhead.MEBIBYTE if terms.graphs is not False else 0
+    return contracts.MemoryNeed(
         kv_cache_bytes=tokens * token_bytes,
         kv_bytes_per_token=token_bytes,
         overhead_bytes=each * terms.tensor_parallel,
-        overhead_source=f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}",
+        overhead_source=f"assumed: {overhead.CONTEXT_SOURCE}; {overhead.ACTIVATION_SOURCE}",
         is_assumed=True,
     )
 
 
-ENGINE = Engine(
+ENGINE = contracts.Engine(
     name="tgi",
     description="Hugging Face Text Generation Inference: its container, your own launcher, or attached; "
     "generates answers of more than 1,024 tokens in pieces, each with a prefill of its own",
@@ -229,13 +214,15 @@ ENGINE = Engine(
     launchers=("docker", "native"),
     weights=_weights,
     launch=_launch,
-    install=lambda program, device: Reason(_NOT_INSTALLED),
+    install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
     # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change
     # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2. It has no
     # ignore_eos.
     unmatched=_unmatched,
     # router/src/server.rs has no such route.
-    reset_cache=lambda deployment: Reason("TGI has no way to empty its prefix cache but a new start"),
+    reset_cache=lambda deployment: contracts.Reason(
+        "TGI has no way to empty its prefix cache but a new start"
+    ),
     pages=("/info",),
     said=log.said,
     stages=log.STAGES,
@@ -245,10 +232,10 @@ ENGINE = Engine(
     # well. No prompt_tokens: a request for more than 1,024 tokens has its input_length counted again for each
     # 1,024.
     metrics={
-        "running": ServerMetric("tgi_batch_current_size"),
-        "waiting": ServerMetric("tgi_queue_size"),
-        "generated_tokens": ServerMetric("tgi_request_generated_tokens_sum"),
-        "queue_s": ServerMetric("tgi_request_queue_duration_sum"),
-        "queued_requests": ServerMetric("tgi_request_queue_duration_count"),
+        "running": contracts.ServerMetric("tgi_batch_current_size"),
+        "waiting": contracts.ServerMetric("tgi_queue_size"),
+        "generated_tokens": contracts.ServerMetric("tgi_request_generated_tokens_sum"),
+        "queue_s": contracts.ServerMetric("tgi_request_queue_duration_sum"),
+        "queued_requests": contracts.ServerMetric("tgi_request_queue_duration_count"),
     },
 )

