@@ -40,12 +40,11 @@ class Options:
 
     `program`: `native` is the C program, which `bench install reference` builds. On one core of the machine
     in benchmarks/README.md, with 256 streams, `python` is punctual (p99 under 0.5 ms) up to 22,000 tokens/s,
-    `native` up to 154,000.
-    `ttft_s` counts from a request's start in a slot to its first chunk; `prefill_per_token_s` adds to it for
-    each token of the prompt. `output_tokens` is the length of each answer, at most max_tokens (None:
-    max_tokens). `slots` is the number of generations at once; further ones wait (None:
-    engine.concurrent_sequences, else 64). `label` tells equal deployments apart. `memory_bytes` are held
-    from the start. With `role_chunk` each stream begins at once with a chunk without content.
+    `native` up to 154,000. `ttft_s` counts from a request's start in a slot to its first chunk;
+    `prefill_per_token_s` adds to it for each token of the prompt. `output_tokens` is the length of each
+    answer, at most max_tokens (None: max_tokens). `slots` is the number of generations at once; further ones
+    wait (None: engine.concurrent_sequences, else 64). `label` tells equal deployments apart. `memory_bytes`
+    are held from the start. With `role_chunk` each stream begins at once with a chunk without content.
     """
 
     program: Literal["python", "native"] = "python"

@@ -14,21 +14,19 @@ Fairness = Literal["matched", "stock", "tuned"]
 
 @dataclass(frozen=True)
 class EngineTerms:
-    """Terms common to all engines (`engine.*`); each engine's file maps them to its own flags.
+    """Terms common to all engines (`engine.*`); each engine's file maps them to its own flags. None leaves it
+    to the engine.
 
-    None leaves a term to the engine. With fairness `matched` and `tuned` the plan fills those that were not
-    given: `context_length` (tokens of one conversation), `concurrent_sequences` (requests served at once:
-    what the largest load needs, see plan/terms.py), `kv_cache_tokens` (tokens that the KV cache holds in
-    all: the product of the two, or what all deployments can hold, see plan/terms.py), `prefix_cache` (on).
-    With `stock` it fills none.
+    With fairness `matched` and `tuned` the plan fills `context_length` (tokens of one conversation),
+    `concurrent_sequences` (requests served at once), `kv_cache_tokens` (in all) and `prefix_cache`; see
+    plan/terms.py.
 
     `launcher`: None is the engine's first. `chunked_prefill`: long prompts are read in parts, between the
     tokens of others. `dtype`: of activations and unquantized weights. `tensor_parallel`: devices that share
-    the model. `seed`: the server's. `graphs`: captured or compiled ones; false: eager. `speculative_tokens`:
-    proposed at once from n-grams of the text so far. `chat_template`: a Jinja file instead of the model's.
-    `memory_limit_bytes`: of a container. `trust_remote_code`: the engine may run Python code that comes with
-    the model. `base_url`: attach to this running server instead of starting one. `api_key_env`: name
-    of the environment variable that holds its key.
+    the model. `graphs`: captured or compiled ones; false: eager. `speculative_tokens`: proposed at once from
+    n-grams of the text so far. `chat_template`: a Jinja file instead of the model's. `memory_limit_bytes`: of
+    a container. `trust_remote_code`: run Python code that comes with the model. `base_url`: attach to this
+    running server. `api_key_env`: the environment variable that holds its key.
     """
 
     fairness: Fairness = "matched"
@@ -55,8 +53,8 @@ class EngineTerms:
 class Deployment:
     """One engine serving one model at one quantization with fixed options.
 
-    `options` is the engine's own frozen dataclass (a mapping when read back from a file). `label` is unique
-    in a plan, short, and shown to people; `slug` names files.
+    `options` is the engine's own frozen dataclass (a mapping when read back). `label` is unique in a plan;
+    `slug` names files.
     """
 
     engine: str
@@ -73,8 +71,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Weights:
-    """Local files that an engine needs: a model at a quantization, as `gguf` (one file, or the first of
-    several) or `safetensors` (a directory as Hugging Face lays it out)."""
+    """Local files that an engine needs: `gguf` is the first file, `safetensors` a Hugging Face directory."""
 
     model: str
     quantization: str
@@ -86,9 +83,9 @@ class ModelFacts:
     """What a model's config.json says of its shape. `architecture` is its model_type.
 
     `sliding_layers` of the `layers` keep no more than `sliding_window` tokens in their KV cache,
-    `linear_layers` none: a state of fixed size. `latent_size`: numbers kept per token and layer by latent
-    attention (MLA), which keeps no keys and values of `kv_heads`. `vocabulary` and `hidden_size` are the
-    embedding's shape; where `ties_embeddings` the output layer is the same matrix.
+    `linear_layers` a state of fixed size instead. `latent_size`: numbers kept per token and layer by latent
+    attention (MLA). `vocabulary` and `hidden_size` are the embedding's shape, which the output layer shares
+    where `ties_embeddings`.
     """
 
     architecture: str
@@ -108,10 +105,8 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class KnownFacts:
-    """A shape with its parameters. `source` is a clause: where the shape is from, and who counted them.
-
-    `origin`: bench's table, the hub, weights on this machine, or a shape alone (config.json). `is_stretched`:
-    positions are, so that the context length need not be the most.
+    """A shape with its parameters. `source` is a clause: where it is from. `origin`: bench's table, the hub,
+    weights on this machine, or a config.json. `is_stretched`: the context length need not be the most.
     """
 
     facts: ModelFacts
@@ -123,9 +118,11 @@ class KnownFacts:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Weights found on this machine: a file, or a directory. `note` says what their origin means for a
-    comparison, if anything. `facts` and `chat_template` (a Jinja file that every engine is to use, where the
-    model's own files disagree or have none) are None where they are not known."""
+    """Weights found on this machine: a file, or a directory.
+
+    `note` says what their origin means for a comparison. `chat_template`: a Jinja file for every engine,
+    where the model's own files disagree or have none.
+    """
 
     path: Path
     size_bytes: int
@@ -138,10 +135,10 @@ class WeightsFile:
 @dataclass(frozen=True)
 class Place:
     """Where a server runs. `python`: the interpreter of the engine's environment, None where it needs none.
-    `scratch`: the start's own directory, for files that the server writes. `program`: what its environment
-    was compiled to, or the user's own program; None where there is none. `devices`: indices of the devices
-    to use; none on the CPU. `facts` and `chat_template` are the weights'. `cache`: a directory that one
-    program keeps between its starts (compiled kernels); a container has its own (ContainerSpec.cache)."""
+    `scratch`: the start's own directory. `program`: what the environment was compiled to, or the user's own.
+    `devices`: none on the CPU. `cache`: what one program keeps between starts (a container:
+    ContainerSpec.cache).
+    """
 
     python: Path | None
     weights: Path | None
@@ -163,8 +160,8 @@ class Place:
 class NativeSpec:
     """A server process. `base_url` ends in /v1; `served_model` goes into each request's `model`.
 
-    `ready_path` (from the server's root) answers 200 once the server listens; readiness itself is a real
-    generation. `environment` is added to a copy of ours.
+    `ready_path` (from the root) answers 200 once the server listens. `environment` is added to a copy of
+    ours.
     """
 
     argv: tuple[str, ...]
@@ -179,10 +176,9 @@ class NativeSpec:
 class ContainerSpec:
     """A server in a container on the host's network; it must listen on 127.0.0.1 and the place's port.
 
-    `arguments` follow the image's entrypoint (or `entrypoint`). `mounts`: a path here and one in the
-    container, read-only. `cache`: a directory of the image, writable by its user, that a Docker volume keeps
-    between the starts of that image. `devices`: of `docker run --gpus device=`; none on the CPU. Nothing of
-    our environment is passed on. Else as NativeSpec.
+    `arguments` follow the image's entrypoint (or `entrypoint`). `mounts`: a path here and one inside,
+    read-only. `cache`: a directory of the image that a Docker volume keeps between starts. `devices`: of
+    `docker run --gpus device=`. Nothing of our environment is passed on. Else as NativeSpec.
     """
 
     image: str
@@ -243,11 +239,9 @@ class HttpCall:
 class CacheReset:
     """What was done so that a cell does not find prompts of an earlier one in the prefix cache.
 
-    `how` is one of: `reset` (the probe prompt, cached before, was read again after it), `unchecked` (the
-    calls were answered, but the server's counts do not show what came of them), `failed` (the prompt was
-    still cached, or a call was refused), `none` (the engine cannot, or the server is not ours). `note` says
-    why it is not `reset`. `cached_tokens`: how many of the probe prompt's `prompt_tokens` were cached after
-    the reset; None if the server does not say.
+    `how`: `reset` (the probe prompt was read again after it), `unchecked` (the server's counts do not show
+    it), `failed` (still cached, or a call was refused), `none` (the engine cannot, or the server is not
+    ours). `note` says why it is not `reset`. `cached_tokens` of `prompt_tokens` were cached after the reset.
     """
 
     how: Literal["reset", "unchecked", "failed", "none"]
@@ -256,14 +250,12 @@ class CacheReset:
     note: str | None = None
 
 
-# What a server's memory is made of. `graphs`: captured or compiled ones; `workspace`: buffers of a step
-# (activations, logits), which are there whether or not they are used; `kv_copies`: states of conversations
-# that are saved beside the KV cache, under load.
+# What a server's memory is made of. `workspace`: buffers of a step (activations, logits), used or not;
+# `kv_copies`: states of conversations that are saved beside the KV cache, under load.
 MemoryPart = Literal["weights", "kv_cache", "graphs", "workspace", "kv_copies"]
 
-# What engines' metrics pages have in common. Gauges: running, waiting (requests), kv_cache_usage_share
-# (0 to 1). All others only ever grow: prefix_hit_tokens of prefix_query_tokens (tokens of prompts that were
-# looked up), preemptions, prompt_tokens, generated_tokens, queue_s of queued_requests (waited, in all).
+# What engines' metrics pages have in common. Gauges: running, waiting (requests), kv_cache_usage_share (0 to
+# 1). All others only grow: prefix_hit_tokens of prefix_query_tokens, queue_s of queued_requests (in all).
 ServerTerm = Literal[
     "running", "waiting", "kv_cache_usage_share", "prefix_query_tokens", "prefix_hit_tokens", "preemptions",
     "prompt_tokens", "generated_tokens", "queue_s", "queued_requests",
@@ -274,12 +266,11 @@ METRICS_PATH = "/metrics"  # of a server's Prometheus page, from its root
 
 @dataclass(frozen=True)
 class ServerMetric:
-    """Where a server's Prometheus page has a term.
+    """Where a server's Prometheus page has a term: `sample`, plus those of `also`, times `scale`.
 
-    It is the value of `sample`, plus those of `also`, times `scale`; it is not known if one of them is
-    missing. The values of all label sets that have all of `labels` are added, or their `mean` is taken: the
-    mean share of data-parallel engines' equal caches is the share of all of them. `absent`: what the term is
-    while the page has no `sample`, since some counters appear only with what they count first.
+    The values of all label sets that have `labels` are added, or their `mean` is taken (data-parallel
+    engines' equal caches). `absent`: the term's value while the page has no `sample`: some counters appear
+    with what they count.
     """
 
     sample: str
@@ -292,12 +283,10 @@ class ServerMetric:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a deployment takes on all its devices together, computed from the model's shape.
+    """What a deployment takes on all its devices together. The plan adds `weights_bytes`.
 
-    The plan adds `weights_bytes`. `kv_bytes_per_token`: one more token, if no layer has a full window.
-    `overhead_bytes`: all else (the device's context, graphs, workspace, on a CPU the programs and libraries).
-    `overhead_source`: where that was measured, or who says so. `is_assumed`: it was never measured on such a
-    device, or not with a shape like this one.
+    `kv_bytes_per_token`: one more token, if no layer has a full window. `overhead_bytes`: all else.
+    `overhead_source`: where that was measured. `is_assumed`: never on such a device, or with such a shape.
     """
 
     kv_cache_bytes: int

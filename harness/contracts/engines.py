@@ -35,8 +35,7 @@ class Hint:
 class Stage:
     """A step of a start, reached at the first line of the log that has `pattern` (a regular expression).
 
-    The names, in their order: `weights_begin` (before it the program loads), `weights_loaded`, `engine_ready`
-    (KV cache and graphs are there).
+    Names, in order: `weights_begin` (before it the program loads), `weights_loaded`, `engine_ready`.
     """
 
     name: str
@@ -54,12 +53,11 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Said:
-    """What a server says that it uses.
+    """What a server says that it uses. What it does not say is left out.
 
-    `terms`: the fields of EngineTerms, where there is one. Others, where they fit: engine_version,
-    weights_type, kv_cache_bytes, kv_cache_type, quantization_kernel, attention_backend, threads,
-    chat_template. kv_cache_tokens is the capacity for text, as the server counts it.
-    `memory`: bytes of each part, on all devices together. What a server does not say is left out.
+    `terms`: fields of EngineTerms where there is one, else engine_version, weights_type, kv_cache_bytes,
+    kv_cache_type, quantization_kernel, attention_backend, threads, chat_template. `memory`: bytes of each
+    part, on all devices.
     """
 
     terms: Mapping[str, Scalar] = field(default_factory=dict)
@@ -68,10 +66,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Engine:
-    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All of it is pure.
-
-    Only the first four members have no default; an engine says nothing of what it does not have.
-    """
+    """A serving program: `ENGINE = Engine(...)` in engines/<name>/engine.py. All of it is pure."""
 
     name: str
     description: str

@@ -1,5 +1,4 @@
-"""Whether the machine and the client itself are fit to measure, and what a device says of itself: why it
-lowers its clocks, and its mean power."""
+"""Whether machine and client are fit to measure, why a device lowers its clocks, and its mean power."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,18 +24,15 @@ Unfit = Literal[
     "disk_low",
     "few_files",
 ]
-# What an unfit machine means. mark: it is waited for, then measured all the same, and the cell is suspect.
-# strict: the cell is refused, or invalid where it became unfit in the window; --resume measures it again.
-# off: nobody looks.
+# An unfit machine is waited for. mark: then it is measured, and the cell is suspect. strict: the cell is
+# refused, or invalid where it became unfit in the window; --resume measures it again. off: nobody looks.
 GuardMode = Literal["strict", "mark", "off"]
 
 
 @dataclass(frozen=True)
 class GuardTerms:
-    """How much time an unfit machine may cost.
-
-    `wait_s`: how long it is waited for, before a start and before a cell. `again_share`: of the time that a
-    run took, how much may go into measuring again what was disturbed.
+    """How much time an unfit machine may cost. `wait_s`: before a start and before a cell. `again_share`: of
+    a run's time, what may go into measuring again what was disturbed.
     """
 
     wait_s: float = 30.0
@@ -45,10 +41,8 @@ class GuardTerms:
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What made the machine unfit for a cell.
-
-    `text`: a clause with the numbers. `when`: it was seen before the cell, or during its window.
-    `validity`: what it makes of the cell.
+    """What made the machine unfit for a cell. `text`: a clause with the numbers. `validity`: what it makes of
+    the cell.
     """
 
     kind: Unfit
@@ -61,13 +55,11 @@ class GuardFinding:
 class SelfTestStep:
     """One load of the self-test: `streams` at once, each offered `chunks_per_s`, one event per segment.
 
-    Errors are what the client reported minus what the server did, paired per request (ITL: per gap):
-    (median, p99), both of the absolute value, in seconds; None where no request could be paired. TTFT and E2E
-    count from each side's own start: the client's `sent_ns`, the request's arrival at the server. `failed`:
-    of `requests`, those that went wrong or of which the server knows something else than the client.
-    `server_late_s`: how late the server itself sent a chunk: median, p99. `server_kept_up`: it sent the
-    median chunk before the next one was due. `cpu_s_per_chunk`: processor time of the load process, decoding
-    and writing included.
+    Errors are what the client reported minus what the server did, paired per request (ITL: per gap): (median,
+    p99) of the absolute value. TTFT and E2E count from each side's own start. `failed`: requests that went
+    wrong or that the server knows otherwise. `server_late_s`: lateness of the server's sends (median, p99).
+    `server_kept_up`: it sent the median chunk before the next was due. `cpu_s_per_chunk`: of the load
+    process, decoding and writing included.
     """
 
     streams: int
@@ -87,11 +79,10 @@ class SelfTestStep:
 @dataclass(frozen=True)
 class SelfTest:
     """What `bench selftest` measured on this machine. `program` of the reference server: python or native.
-    `steps`: what is kept holds each load as it was measured last, `created_at` is of the last time.
 
-    `largest`: (streams, chunks per second of each) of the largest load at which, as at all smaller ones,
-    the p99 error of TTFT stays under 1 ms; None where no load does. `stopped`: a sentence on why no larger
-    load was tried, None at the ladder's end. `machine`: facts that must be the same for the result to hold.
+    `steps` has each load as it was measured last. `largest`: (streams, chunks per second of each) of the
+    largest load at which, as at all smaller ones, the p99 error of TTFT stays under 1 ms. `stopped`: why no
+    larger load was tried. `machine`: facts that must be the same for the result to hold.
     """
 
     created_at: str  # ISO 8601 with offset
@@ -104,10 +95,7 @@ class SelfTest:
     stopped: str | None = None
 
 
-# --- what a device says of itself --------------------------------------------------------------------------
-
-# Bits of NVML's clocks event reasons (nvml.h; in nvidia-ml-py nvmlClocksEventReason...) that mean that
-# the hardware or the driver held the clocks below what was asked for.
+# Bits of NVML's clocks event reasons (nvml.h) that mean that the clocks were held below what was asked for.
 _THROTTLING = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -122,10 +110,8 @@ _NOT_THROTTLING = 0x01 | 0x02 | 0x10 | 0x100
 
 
 def throttle_names(mask: int) -> tuple[str, ...]:
-    """Return what throttles a device, from DeviceSample.throttle_reasons.
-
-    That is nothing while it idles or runs at clocks that somebody set. A bit that is not known here counts,
-    and is named by its number.
+    """Return what throttles a device, from DeviceSample.throttle_reasons. An unknown bit is named by its
+    number.
     """
     unknown = mask & ~(sum(_THROTTLING) | _NOT_THROTTLING)
     names = [name for bit, name in _THROTTLING.items() if mask & bit]
@@ -133,12 +119,10 @@ def throttle_names(mask: int) -> tuple[str, ...]:
 
 
 def mean_power_w(counted: Sequence[tuple[int, float | None]]) -> float | None:
-    """Return the mean power between a counter's first and last step, from (instant in ns, joules so far), in
-    order.
+    """Return the mean power between a counter's first and last step, from (ns, joules so far) in order.
 
     None if it was not always known, fell, or made fewer than two steps. A counter stands still between its
-    updates (NVML's for 10 to 100 ms, by card). From step to step the error is that of when a step was seen,
-    not that of a whole update at each end.
+    updates (NVML's for 10 to 100 ms): from step to step no update at either end is missed.
     """
     known = [(t_ns, energy_j) for t_ns, energy_j in counted if energy_j is not None]
     steps = [now for before, now in pairwise(known) if now[1] != before[1]]

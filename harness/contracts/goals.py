@@ -8,11 +8,7 @@ SUCCESS = "success"
 
 @dataclass(frozen=True)
 class Objective:
-    """One SLO: at least `share` of the requests meet it.
-
-    A request meets a latency's (`ttft_s`, `tpot_s`, `e2e_s`) if its own value is `limit_s` or less, and that
-    of `success` (limit_s None) if its outcome is ok.
-    """
+    """One SLO: at least `share` of the requests are ok (`success`), or have a `metric` up to `limit_s`."""
 
     metric: str
     share: float
@@ -26,10 +22,8 @@ class Objective:
 
 @dataclass(frozen=True)
 class Until:
-    """When to stop adding repeats.
-
-    Whole blocks are added until the 95 % interval of `metric`, for every deployment and load, reaches no
-    further than `half_width_share` from its mean, or the next block would not end within `budget_s`.
+    """When to stop adding repeats: once the 95 % interval of `metric`, for every deployment and load, reaches
+    no further than `half_width_share` from its mean, or the next block would not end within `budget_s`.
     """
 
     half_width_share: float
@@ -43,10 +37,9 @@ COMPARED_METRICS = ("output_tokens_per_s", "ttft_s.p50", "tpot_s.p50", "memory_p
 
 @dataclass(frozen=True)
 class CompareTerms:
-    """How deployments are compared.
+    """How deployments are compared. Ratios within `margin_share` of 1 are the same.
 
-    Ratios within `margin_share` of 1 are the same. `baseline` is the label that the others are compared to
-    (None: the plan's first). Verdicts are on these `metrics`.
+    `baseline` is the label that the others are compared to (None: the plan's first).
     """
 
     margin_share: float = 0.05
@@ -66,9 +59,8 @@ class GateTerms:
 class SearchTerms:
     """What `bench search` looks for: the highest load from `lowest` to `highest` that keeps every SLO.
 
-    `over`: users (closed loop) or conversations begun per second (open loop). Ends when the highest that
-    keeps it and the lowest that does not are within `precision_share` (users: next to each other, at the
-    least). `trials`: windows at most at one load while it is not clear whether it keeps the SLO.
+    `over`: users (closed loop) or conversations begun per second (open loop), to within `precision_share`.
+    `trials`: windows at most at one load while it is not clear whether it keeps the SLO.
     """
 
     over: Literal["concurrency", "rate"] = "concurrency"
@@ -80,10 +72,7 @@ class SearchTerms:
 
 @dataclass(frozen=True)
 class Price:
-    """What an hour of one device costs, in `currency`; without a GPU, of the machine.
-
-    None: nobody said, and no cost is shown.
-    """
+    """What an hour of one device (or the machine) costs. None: nobody said, and no cost is shown."""
 
     gpu_hour: float | None = None
     currency: str = "USD"
@@ -91,8 +80,9 @@ class Price:
 
 @dataclass(frozen=True)
 class ApiPrice:
-    """What a provider asked for the same model, per million tokens; `as_of` is a date (ISO 8601), `source`
-    says where it stood."""
+    """What a provider asked for the same model, per million tokens, on the date `as_of`; `source`: where it
+    stood.
+    """
 
     provider: str
     input_per_million: float

@@ -1,7 +1,4 @@
-"""What users say, how they arrive, and in which order what is started: scenarios, loads and the plan.
-
-And how sure a run is of what it measured.
-"""
+"""What users say, how they arrive, and in which order what is started: scenarios, loads and the plan."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +6,6 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from harness.contracts.deployments import Deployment
-
-# --- what users say ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -21,11 +16,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Turn:
-    """One request of a conversation.
+    """One request of a conversation. `think_time_s` passes before it is sent.
 
-    `messages` are added to the history before the request is sent. `think_time_s` passes between the end of
-    the turn before and the sending of this one. `answer` goes back into the history instead of the model's
-    own text where the scenario's history is scripted.
+    `messages` are added to the history before; `answer` goes back into it instead of the model's own text
+    where the scenario's history is scripted.
     """
 
     messages: tuple[Message, ...]
@@ -44,8 +38,9 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options that every scenario has. `history`: `model` sends the model's own answers back, `scripted`
-    the scenario's."""
+    """Options of every scenario. `history`: `model` sends the model's own answers back, `scripted` the
+    scenario's.
+    """
 
     history: Literal["model", "scripted"] = "model"
 
@@ -63,14 +58,12 @@ class Scenario(Protocol):
     def conversations(self, options: Any, rng: Random) -> Iterator[Conversation]:
         """Yield conversations, without end unless the source ends; the same for the same rng state.
 
-        Pure but for reading a file that an option names. Raises UserError where an option's value cannot
-        work.
+        Pure but for reading a file that an option names. Raises UserError for a value that cannot work.
         """
         ...
 
     def arrivals(self, options: Any) -> Iterator[tuple[float, int]] | None:
-        """Return each conversation's `arrival_s` and the output tokens that it asks for, in order; None if
-        they have no instants.
+        """Return each conversation's `arrival_s` and output tokens, in order; None if they have no instants.
 
         Makes no text. Raises UserError, when read, where the source cannot be played to its end.
         """
@@ -79,9 +72,8 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True)
 class ScenarioChoice:
-    """A scenario with its options decoded into its own dataclass (a mapping when read back from a file).
-
-    `span_s`: how long it goes on, for one that has arrival times.
+    """A scenario with its options decoded (a mapping when read back). `span_s`: its length, if it has arrival
+    times.
     """
 
     name: str
@@ -89,8 +81,6 @@ class ScenarioChoice:
     label: str
     span_s: float | None = None
 
-
-# --- how conversations arrive ------------------------------------------------------------------------------
 
 Arrival = Literal["constant", "poisson", "gamma", "trace"]
 
@@ -105,25 +95,20 @@ class Load:
 
     Closed loop: `concurrency` users, each with at most one request in flight. Open loop: `rate_per_s`
     conversations begin per second, whether or not the server keeps up; `arrival` spaces them, and
-    `burstiness` is the shape of `gamma` (1: Poisson; below: burstier; above: more even). With the arrival
-    `trace` each conversation begins at its own `arrival_s`, divided by `speedup`. Exactly one of the three:
-    `concurrency` is None in the other two.
+    `burstiness` is the shape of `gamma` (1: Poisson; below: burstier). With the arrival `trace` each begins
+    at its own `arrival_s`, divided by `speedup`. Exactly one of the three.
 
-    A cell is ramp-up, warm-up, window, ramp-down, drain. Over `ramp_up_s` users or rate grow from nothing
-    to the load, over `ramp_down_s` they shrink again, `linear` or in `ramp_steps` equal `steps`.
+    A cell is ramp-up, warm-up, window, ramp-down, drain. Ramps are `linear` or in `ramp_steps` equal `steps`.
+    The window ends after `duration_s` (None: no bound); while fewer than `min_requests` have been sent in it
+    and ended, it goes on for `duration_s` more, up to `steps` times that. It also ends when `conversations`
+    have begun and no more are to begin: in an open loop at the instant of the next one, in a closed loop once
+    `min_requests` have ended, or nobody is talking. Those that began are finished, for up to `grace_s` (None:
+    the window's length again, `timeout_s` at least).
 
-    The window ends after `duration_s` (None: no bound). If fewer than `min_requests` have been sent in it and
-    ended by then, it goes on for `duration_s` more, up to `steps` times that in all. It also ends when
-    `conversations` (counted from its start) have begun and there are no more to begin: in an open loop at the
-    instant of the next one, in a closed loop once `min_requests` have ended, or nobody is talking any more.
-    The conversations that began are then finished, for up to `grace_s` (None: the window's length again,
-    `timeout_s` at least).
-
-    A request that runs longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of
-    the last requests failed, the cell is ended.
-
-    `workers` load processes share the load. `tokenizer`: a tokenizer.json that counts output tokens beside
-    the server. `keep_bytes` keeps each response as it came, not only failed ones.
+    A request longer than `timeout_s` is ended as `timeout`. Once more than `max_failed_share` of the last
+    requests failed, the cell is ended. `workers` load processes share the load. `tokenizer`: a tokenizer.json
+    that counts output tokens beside the server. `keep_bytes` keeps each response as it came, not only failed
+    ones.
     """
 
     concurrency: int | None = 1
@@ -164,9 +149,6 @@ class Load:
         return f"{self.concurrency} user" + ("" if self.concurrency == 1 else "s")
 
 
-# --- the plan ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class PlannedCell:
     """The unit that is measured. `number` counts over the run; `seed` is the same for every deployment."""
@@ -200,11 +182,9 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered starts with their cells, and what is left out.
+    """Ordered starts with their cells, and what is left out. `labels` are in the order asked for.
 
-    `estimate_s` is the expected duration. `labels`: of the deployments, in the order in which they were asked
-    for. `filled`: why the plan gave a common term its value, a clause by the term's name, of those that
-    nobody gave.
+    `filled`: by a common term's name, why the plan gave it its value.
     """
 
     starts: tuple[PlannedStart, ...]
@@ -215,7 +195,6 @@ class Plan:
 
     @property
     def deployments(self) -> dict[str, Deployment]:
-        """Return the deployments by label, in the order in which they were asked for."""
         found = {start.deployment.label: start.deployment for start in self.starts}
         return {label: found[label] for label in dict.fromkeys([*self.labels, *found]) if label in found}
 
@@ -226,12 +205,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Precision:
-    """How sure a run is of one mean over starts.
+    """How sure a run is of one mean over starts. `case`: of which deployment and load, in words.
 
-    `case`: of which deployment and load, in words.
-
-    `half_width_share`: how far the mean's 95 % interval reaches from it, over the mean; infinite for a single
-    start. None: there is no mean, nor will there be one after further blocks, and `why` says why.
+    `half_width_share`: of its 95 % interval, over the mean; infinite for a single start. None: there is no
+    such mean, nor will there be after further blocks, and `why` says why.
     """
 
     case: str

@@ -41,9 +41,8 @@ class LoadJob:
     """All that a load process is told; written to a JSON file.
 
     `cell` prefixes request ids. `rows_path` receives one JSON line per RequestRow as requests end,
-    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary at the end. Workers but the
-    first write to files of their own beside these. The key of `api_key_env` is read from the environment;
-    the name is empty for a server that bench started, which gets no key.
+    `begun_path` one per BegunRow as they begin, `summary_path` the LoadSummary. Workers but the first write
+    to files beside these. `api_key_env` is empty for a server that bench started, which gets no key.
     """
 
     cell: str
@@ -80,12 +79,11 @@ class RequestRow:
     """One request as it was. Instants are CLOCK_MONOTONIC nanoseconds.
 
     `request_id` was sent as X-Request-Id. `scheduled_ns`: when it was due; `sent_ns`: just before its first
-    byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content;
-    `first_content_ns` and `last_content_ns` repeat its ends. `end_ns`: end of the response body, or of the
-    attempt. `token_source` says whose count `output_tokens` is; the other counts are the server's, None
-    where it gave none. `tokenizer_tokens`: of `reasoning_text` and `output_text`, where a tokenizer was
-    given. `worker`: the load process. `is_resent`: sent a second time on a new connection. `raw_response`:
-    the first 64 KiB of a failed response, or all with load.keep_bytes.
+    byte was handed to the kernel (None: never sent). `chunk_ns`: arrival of each chunk that bears content.
+    `end_ns`: end of the response body, or of the attempt. `token_source` says whose count `output_tokens` is;
+    other counts are the server's. `tokenizer_tokens`: of `reasoning_text` and `output_text`. `is_resent`:
+    sent a second time on a new connection. `raw_response`: the first 64 KiB of a failed response, or all with
+    load.keep_bytes.
     """
 
     request_id: str
@@ -134,15 +132,12 @@ class WorkerSummary:
 class LoadSummary:
     """What the load processes say of one cell, themselves included.
 
-    A request is in the window if window_start_ns <= sent_ns < window_end_ns. `ended_by` is what ended the
-    window. `users`: of all workers; in open loop the most that were needed at once. `stamp_source`: `kernel`
-    (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within `clock_uncertainty_ns`) or `read` (stamped after the
-    read). `stamp_lag_s`: from the kernel's stamp to our reading of it: median, p99, maximum (None without
-    kernel stamps). `loop_lag_s`: lateness of a 10 ms timer in the load process: median, p99, maximum. Of
-    several workers these are the worst one's, `cpu_s` (from the start of the load on) and
-    `gc_pause_s` are sums; `workers` has each. `left_out`: conversations of an open loop or a trace that were
-    due before the window's end and never began. `cut_conversations`: those that had begun when there were no
-    more to begin, and were not finished within load.grace; `cut_turns`: what they still had to say.
+    A request is in the window if window_start_ns <= sent_ns < window_end_ns. `users`: in open loop the most
+    needed at once. `stamp_source`: `kernel` (SO_TIMESTAMPNS, mapped to CLOCK_MONOTONIC within
+    `clock_uncertainty_ns`) or `read`. `stamp_lag_s` (from the kernel's stamp to our reading of it) and
+    `loop_lag_s` (lateness of a 10 ms timer): median, p99, maximum, of the worst worker; `cpu_s` and
+    `gc_pause_s` are sums. `left_out`: conversations that were due before the window's end and never began.
+    `cut_conversations`: those not finished within load.grace; `cut_turns`: what they still had to say.
     """
 
     started_ns: int
@@ -166,7 +161,6 @@ class LoadSummary:
 
     @property
     def load_s(self) -> float | None:
-        """Return the seconds from the load's first moment to its last; None without a length."""
         return (self.ended_ns - self.started_ns) / 1e9 if self.ended_ns > self.started_ns else None
 
     @property

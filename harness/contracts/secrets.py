@@ -1,6 +1,5 @@
-"""What a secret is, and texts without it: one rule for what is recorded and for what is shown.
-
-Goes by the names of variables and flags, and by the shape of well-known tokens.
+"""What a secret is, by the names of variables and flags and the shape of well-known tokens, and texts without
+it.
 """
 
 import re
@@ -13,7 +12,6 @@ _SECRET_PARTS = {
     "apikey", "apikeys", "auth", "authorization", "bearer", "credential", "credentials", "key", "keys",
     "passphrase", "passwd", "password", "passwords", "pat", "secret", "secrets", "token",
 }  # fmt: skip
-# A name that ends so says where a secret is, not what it is.
 _HARMLESS_ENDS = frozenset({"dir", "env", "file", "mode", "name", "parallelism", "path", "type"})
 _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|eyJ[\w-]{10,}\.[\w.-]+)"
@@ -38,8 +36,9 @@ def is_secret(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text without well-known tokens, what follows `Bearer`, users of URLs, and values of `api_key=`
-    and the like."""
+    """Return a text without well-known tokens, what follows `Bearer`, users of URLs, and values of
+    `api_key=`.
+    """
     found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
     return _SAID.sub(rf"\g<name>{MASK}", found)
 

@@ -1,7 +1,4 @@
-"""What a latency counts from, what a token rate counts, and how many requests a percentile needs.
-
-The one place of these definitions: stored values, the panel, searches and reports follow it. Pure.
-"""
+"""The one place that says what a latency and a token rate count, and how many requests a percentile needs."""
 
 import functools
 import itertools
@@ -19,10 +16,7 @@ LEAST_FOR_LIVE_P95 = 20
 
 
 def origin_of(load: Load) -> Origin:
-    """Return what the latencies of a load count from.
-
-    If the load keeps a schedule, a late sending is a part of what a user waits (coordinated omission).
-    """
+    """Return what latencies count from. With a schedule, late sending is waiting (coordinated omission)."""
     return "sent_ns" if load.kind == "closed" else "scheduled_ns"
 
 
@@ -40,19 +34,12 @@ def chunks_within(chunk_ns: Sequence[int], begin_ns: int, end_ns: int) -> int:
 
 
 def tokens_within(output_tokens: int, inside: int, chunks: int) -> float:
-    """Return the output tokens of a request that arrived in a time in which `inside` of its chunks did.
-
-    A request's tokens are spread evenly over its content chunks.
-    """
+    """Return the output tokens that arrived with `inside` of the chunks, if spread evenly over all."""
     return output_tokens * inside / chunks
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a percentile of ascending values by the linear rule, the default of numpy and pyarrow.
-
-    What harness measures of itself goes by the nearest rank instead: how late its loop is (a histogram), its
-    samplers' intervals and the self-test's errors.
-    """
+    """Return a percentile of ascending values by the linear rule, the default of numpy and pyarrow."""
     at = share * (len(ordered) - 1)
     below = int(at)
     above = min(below + 1, len(ordered) - 1)
@@ -63,12 +50,11 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def needed(level: int) -> int:
     """Return the observations that a percentile needs: 11 (p50), 64 (p90), 130 (p95), 662 (p99).
 
-    From that many on the second greatest lies above the percentile in 99 % of samples, so that a bound above
-    it can be had. This is MLPerf's early-stopping estimate with one observation beyond: mlcommons/inference,
-    loadgen/early_stopping.cc and results.cc (confidence 0.99, tolerance 0, t = 1).
+    From there the second greatest lies above it in 99 % of samples. This is MLPerf's early-stopping estimate
+    with one observation beyond: mlcommons/inference, loadgen/early_stopping.cc (confidence 0.99, tolerance 0,
+    t = 1).
     """
     below, beyond = level / 100, 1 - level / 100
-    # The probability that at most one of n lies beyond.
     at_most_one = (below**n + n * beyond * below ** (n - 1) for n in itertools.count(2))
     return next(n for n, share in enumerate(at_most_one, 2) if share <= 1 - 0.99)
 

@@ -22,17 +22,15 @@ WhyNotOn = Callable[[Sequence[int]], plan.WhyNotHere]
 # As far as numbers of users are looked for: the most that load.concurrency takes.
 MOST_USERS = 100_000
 _LEAST_CONTEXT = 16
-# With the KV cache in bytes, as bench asks for it, vLLM leaves its share aside; SGLang and TGI do not start
-# where the rest does not hold what they need.
+# SGLang and TGI do not start where the rest of their share does not hold what they need; vLLM ignores it.
 _SHARE_KEYS = frozenset(f"{engine}.{option}" for engine, option in SHARES.items())
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What there is to fit into: `device_bytes` of each device, or of the machine.
+    """What there is to fit into, of each device or the machine. `source` (a clause): who says so.
 
-    `devices`: how many were named; None: as many as engine.tensor_parallel says. `source` (a clause): who
-    says so.
+    `devices`: how many were named; None: as many as engine.tensor_parallel says.
     """
 
     device: Device
@@ -43,13 +41,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class FitRow:
-    """One engine at one quantization.
+    """One engine at one quantization. `program`: where it is not the engine's first, which cannot serve
+    there.
 
-    `program`: where it is not the engine's first, since that does not serve on such a device. `memory_bytes`:
-    of the devices that it uses. `most_users` of the same context and `longest_context` for as many users are
-    the largest that fit. `most_users` None: more users take no more memory; MOST_USERS: that many or more.
-    `longest_context` None: not even a few tokens. `why_not_had`: why its weights cannot be had, as far as
-    bench knows; None where they can, or where a shape alone was given.
+    `most_users` of the same context and `longest_context` for as many users are the largest that fit.
+    `most_users` None: more users take no more memory. `longest_context` None: not even a few tokens.
+    `why_not_had`: why its weights cannot be had; None where a shape alone was given.
     """
 
     label: str
@@ -80,9 +77,8 @@ class Unserved:
 class FitTable:
     """All deployments of one model for `users` at once, each with a conversation of `context_length` tokens.
 
-    `differs`: the common terms beside these that are swept, with this table's values. `uncounted`: keys that
-    were given, with their values, which say what share of a device an engine may take, and which the numbers
-    leave out.
+    `differs`: the other common terms that are swept. `uncounted`: given keys that say what share of a device
+    an engine may take, which the numbers leave out.
     """
 
     model: str
@@ -96,14 +92,10 @@ class FitTable:
     uncounted: tuple[str, ...] = ()
 
 
-# --- what there is ---------------------------------------------------------------------------------
-
-
 def memory_of(device: str, given_bytes: int | None) -> Memory:
-    """Return the memory that `device` (auto, cpu, 0, "0,1") has.
+    """Return the memory that `device` (auto, cpu, 0, "0,1") has. Raises UserError for one that is not here.
 
-    `given_bytes` of each is believed, and then it need not be here. Raises UserError for a device that is not
-    here without them.
+    `given_bytes` of each is believed, and then it need not be here.
     """
     found = gpu.devices()
     lack = found.text if isinstance(found, Reason) and device == "auto" else None
@@ -124,9 +116,6 @@ def memory_of(device: str, given_bytes: int | None) -> Memory:
     return Memory("cuda", least_bytes, len(indices), f"this machine's: {', '.join(named)}")
 
 
-# --- what fits -------------------------------------------------------------------------------------
-
-
 def fit(
     settings: Settings,
     known: Mapping[str, KnownFacts],
@@ -136,9 +125,7 @@ def fit(
 ) -> list[FitTable]:
     """Return a table for each model, common terms and load of the settings.
 
-    `can_prepare` says why weights cannot be had, and is not asked of a shape alone. Of weights on this
-    machine only what they are and what can be made of them is answered, unless quantizations were asked for.
-
+    Of weights on this machine only what can be made of them is answered, unless quantizations were asked for.
     Raises UserError for settings that leave the memory to the engines, or ask for more than a model can.
     """
     loading = engines_with_weights()
@@ -149,7 +136,6 @@ def fit(
         raise UserError(
             "engine.fairness=stock: each engine then takes as much memory as it likes; leave it out"
         )
-    # Loads that differ in nothing but their bounds and ramps take the same memory.
     loads = {load.concurrency: load for load in settings.loads}.values()
     tables = []
     for model, varied, load in product(settings.models, settings.terms, loads):
@@ -194,15 +180,12 @@ class _Question:
         )
 
     def _asked(self) -> list[Deployment]:
-        """Return the deployments of the table: without quantizations in the settings, those that each engine
-        serves; of a local model's weights, those that can be made of them."""
         asked = [self._on_device(each) for each in candidates(self.settings)]
         if "quantization" in self.settings.given:
             return asked
         served = [each for each in asked if not isinstance(ENGINES[each.engine].weights(each), Reason)]
         if self.known.origin != "weights":
             return served or asked
-        # What the file itself is may be none of the usual ones.
         rare = replace(self.settings, quantizations=tuple(QUANTIZATIONS))
         return (
             [each for each in served if self._why_not_had(each) is None]
@@ -218,8 +201,6 @@ class _Question:
         return None if self.known.origin == "shape" else self.can_prepare(needed)
 
     def _on_device(self, deployment: Deployment) -> Deployment:
-        """Return it with a program that serves on the device, if the engine's first does not and none was
-        given."""
         engine, name = ENGINES[deployment.engine], deployment.engine
         is_chosen = f"{name}.program" in self.settings.given or deployment.terms.launcher != "native"
         if is_chosen or not hasattr(deployment.options, "program"):
@@ -237,7 +218,6 @@ class _Question:
         need = reason or need_of(deployment, self.known.facts, device)
         if isinstance(need, Reason):
             return Unserved(*names, need.text)
-        # The machine's memory is one, whatever shares it.
         each_bytes = self.memory.device_bytes
         memory_bytes = each_bytes if device == "cpu" else shared_bytes(deployment, each_bytes)
         share = need.total_bytes / memory_bytes
@@ -258,10 +238,7 @@ class _Question:
         )
 
     def _room(self, deployment: Deployment, limit_bytes: float) -> tuple[int | None, int | None]:
-        """Return the most users with the same context, and the longest context for as many users, that
-        fit."""
         facts, terms = self.known.facts, deployment.terms
-        # The plan fills them for all fairness but stock.
         context, users = terms.context_length or 0, terms.concurrent_sequences or 0
 
         def needed(users: int, context: int) -> float:

@@ -1,6 +1,5 @@
-"""Settings -> every deployment that was asked for, its terms filled and its label made. Pure.
-
-Knows no engine; whether one exists or can be started here is harness/plan/plan.py's question.
+"""Settings -> every deployment that was asked for, its terms filled and its label made. Pure. Knows no
+engine.
 """
 
 import itertools
@@ -28,8 +27,7 @@ _HOW: Mapping[Launcher | None, str] = {
 
 
 def candidates(settings: Settings) -> list[Deployment]:
-    """Return every combination asked for, once; an engine that needs no weights has no quantization to
-    sweep."""
+    """Return every combination asked for, once; an engine without weights has no quantization to sweep."""
     slots = at_once(settings.loads, settings.scenarios).count
     asked = itertools.product(settings.engines, settings.models, settings.quantizations, settings.terms)
     return list(
@@ -59,11 +57,7 @@ def _candidate(
 
 
 def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple[Launcher | None, Varied]:
-    """Return the launcher, and the options without what only another one heeds: such deployments would be
-    equal under different names.
-
-    Without a launcher it is the engine's first that heeds an option that was given, else its first.
-    """
+    """Leave out what only another launcher heeds: such deployments would be equal under different names."""
     default = engine.options()
     named = {name: getattr(default, name) for name in _HEEDED_BY if hasattr(default, name)}
     given = {_HEEDED_BY[name] for name, usual in named.items() if getattr(options.value, name) != usual}
@@ -76,10 +70,6 @@ def _heeded(options: Varied, engine: Engine, launcher: Launcher | None) -> tuple
 
 
 def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
-    """Return the terms as an engine is told them: with fairness=stock only those that were given.
-
-    Raises UserError for a KV cache that could not hold one conversation.
-    """
     if terms.fairness == "stock":
         return terms
     context_length = terms.context_length or CONTEXT_LENGTH
@@ -99,10 +89,8 @@ def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
 
 
 def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]) -> str:
-    """Return engine and quantization, then only what tells a deployment from the others of this run.
-
-    Program, launcher and fairness are named as well if they are not the engine's first, since two runs must
-    not be confused.
+    """Tell a deployment from the others of this run, and from other runs where it is not the engine's first
+    way.
     """
     engine, terms = ENGINES[deployment.engine], deployment.terms
     names = [Path(model).name for model in settings.models]

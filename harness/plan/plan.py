@@ -1,6 +1,5 @@
-"""Settings -> the ordered starts and cells of a run, and what is left out, with its reason. Pure.
-
-Knows no engine: whether a pair exists is asked of the engine's own file.
+"""Settings -> the ordered starts and cells of a run, and what is left out, with its reason. Pure. Knows no
+engine.
 """
 
 import hashlib
@@ -31,9 +30,7 @@ from harness.settings.config import Settings
 
 Item = TypeVar("Item")
 CanPrepare = Callable[[Weights], Reason | None]
-# Says why this machine cannot start a deployment; None where it can.
 WhyNotHere = Callable[[Deployment], Reason | None]
-# The most tokens of context that a model can; None where that is not known.
 MostContext = Callable[[str], int | None]
 
 # What a start takes beside the engine's own start-up (1 s to minutes), and a cell beside its load: a guess.
@@ -55,11 +52,9 @@ def make(
     device_bytes: DeviceBytes = lambda deployment: None,
     shape: Shape = lambda model: None,
 ) -> Plan:
-    """Return blocks in which every deployment is started once, in an order that is balanced and drawn from
-    the run's seed; the cells of a start are in random order.
+    """Return blocks in which every deployment is started once, in a balanced order drawn from the run's seed.
 
-    `can_prepare` says why weights cannot be had on this machine, None where they can. `repeats`: how many
-    blocks, where the plan has grown; None: as asked for. Raises UserError for options that none of the
+    `repeats`: how many blocks, where the plan has grown. Raises UserError for options that none of the
     deployments could heed, and where `is_new` for a context that holds no conversation, or is longer than the
     model can: a run that was begun with one may still be resumed.
     """
@@ -126,7 +121,6 @@ def estimated(whole: Plan) -> Plan:
 
 
 def start_s(deployment: Deployment) -> float:
-    """Return the seconds that a start is guessed to take beside its cells and the engine's own start-up."""
     return _ATTACHED_S if deployment.terms.base_url else _START_S
 
 
@@ -135,11 +129,7 @@ def cell_s(cell: PlannedCell) -> float:
 
 
 def load_s(load: Load, scenario: ScenarioChoice) -> float:
-    """Return the expected seconds of a load's ramps, warm-up and window.
-
-    Where load.duration does not say it: a trace's length, in open loop load.conversations at their rate,
-    else one minute, a guess.
-    """
+    """Return the expected seconds of a load's ramps, warm-up and window, whose length may be a guess."""
     bounds_s = [] if load.duration_s is None else [load.duration_s]
     if load.kind == "trace" and scenario.span_s is not None:
         bounds_s.append(max(0.0, scenario.span_s / load.speedup - load.warmup_s))
@@ -161,11 +151,10 @@ def _cells(settings: Settings, repeat: int, numbers: Iterator[int]) -> list[Plan
 
 
 def cell_seed(run_seed: int, scenario: ScenarioChoice, load: Load, repeat: int, place: int = 0) -> int:
-    """Return a cell's seed. All deployments see the same conversations, whatever the load's bounds and ramps
-    are.
+    """Return a cell's seed. All deployments see the same conversations, whatever the load's bounds and ramps.
 
-    `place`: of a load among those of one traffic in a run. Each has conversations of its own, since those of
-    the cell before would be in the server's cache.
+    Each load of one traffic has its own (`place`), since those of the cell before would be in the server's
+    cache.
     """
     text = f"{run_seed}|{scenario.label}|{_traffic(load)}|{repeat}" + (f"|{place}" if place else "")
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
@@ -181,10 +170,7 @@ def _traffic(load: Load) -> str:
 
 
 def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNotHere) -> Reason | None:
-    """Return why a deployment is left out of a plan; None where it is not.
-
-    Raises UserError where the options of an engine without weights cannot work.
-    """
+    """Return why a deployment is left out. Raises UserError where options without weights cannot work."""
     if deployment.terms.base_url:
         return None  # the server runs already; what it serves is the user's word
     engine, launcher = ENGINES[deployment.engine], deployment.terms.launcher
@@ -203,23 +189,19 @@ def why_not(deployment: Deployment, can_prepare: CanPrepare, why_not_here: WhyNo
     return why_not_here(deployment) or can_prepare(needed)
 
 
-# --- the order -------------------------------------------------------------------------------------
-
-# Orders are those of Williams designs, Latin squares in which every deployment stands at each place equally
-# often and follows each other one equally often, so that neither drift nor what a server leaves to the next
-# favours one. Source: E. J. Williams, "Experimental designs balanced for the estimation of residual effects
+# Williams designs: Latin squares in which each deployment stands at each place and follows each other one
+# equally often. Source: E. J. Williams, "Experimental designs balanced for the estimation of residual effects
 # of treatments", Australian Journal of Scientific Research A 2 (1949), 149-168.
 
 
 def deployment_order(run_seed: int, count: int, block: int) -> tuple[int, ...]:
     """Return the order in which a block (from 0) starts its deployments, as places in the order asked for.
 
-    It depends on nothing else, so a plan that grows keeps its beginning. Blocks come in pairs, the second
-    with the first's order turned round (A B, B A): over a pair a linear drift falls on all alike. After
-    `count` blocks, of an odd count twice as many, it is balanced, and other orders are drawn.
+    A plan that grows keeps its beginning. Blocks come in pairs, the second with the first's order turned
+    round: over a pair a linear drift falls on all alike. After `count` blocks (odd: twice as many) it is
+    balanced.
     """
-    # 0, 1, count - 1, 2, count - 2, ...: no two neighbours are equally far apart, which balances the rows
-    # that come of it by adding.
+    # No two neighbours are equally far apart, which balances the rows that come of it by adding.
     steps = ((step, count - step) for step in range(1, count // 2 + 1))
     first = (0, *itertools.chain.from_iterable(steps))[:count]
     rows = [tuple((item + shift) % count for item in first) for shift in range(count)]

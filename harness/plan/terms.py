@@ -1,8 +1,6 @@
 """The common terms that a plan fills: requests at once, from the traffic, and a KV cache that all can hold.
 
-Says what a deployment takes of a device's memory, too, and which contexts hold no conversation. Looks at the
-first conversations of each scenario, and at all of a trace. Pure but for a scenario's file: what a device has
-and what a model's shape is are handed in.
+Pure but for a scenario's file: what a device has and what a model's shape is are handed in.
 """
 
 from bisect import bisect_left
@@ -30,19 +28,14 @@ from harness.errors import UserError
 from scenarios import SCENARIOS
 
 Device = Literal["cpu", "cuda"]
-# Bytes of each device that a deployment uses; None on a CPU, or where nobody knows.
 DeviceBytes = Callable[[Deployment], int | None]
-# The shape of a model; None where it is not known.
 Shape = Callable[[str], ModelFacts | None]
 
 
-# --- requests at once -------------------------------------------------------------------------------------
-
-# How fast one answer comes, at the slowest that is thought of: about as fast as a person reads. Faster
-# servers need fewer sequences than they are told.
+# The slowest answer that is thought of, about as fast as a person reads.
 ANSWER_TOKENS_PER_S = 10.0
-# Of an open loop. Fewer would make bursts wait; some engines reserve a whole engine.context_length for each:
-# llama.cpp at 64 and 4,096 tokens takes 2.2 GiB at 270M parameters.
+# Of an open loop. Some engines reserve a whole engine.context_length for each: llama.cpp 2.2 GiB at 64 x
+# 4,096.
 FEWEST, MOST = 8, 256
 _LOOKED_AT = 100
 
@@ -63,8 +56,8 @@ def at_once(loads: Sequence[Load], scenarios: Sequence[ScenarioChoice]) -> AtOnc
 def needed(load: Load, scenario: ScenarioChoice) -> AtOnce:
     """Return what one load needs: its users, or the conversations that are under way at once in an open loop.
 
-    These are the rate times the seconds that a conversation takes at ANSWER_TOKENS_PER_S, think times
-    included; of a trace, those at its busiest moment.
+    These are the rate times a conversation's seconds at ANSWER_TOKENS_PER_S and think times; of a trace, the
+    most.
     """
     if load.concurrency is not None:
         return AtOnce(load.concurrency, "the largest load.concurrency")
@@ -98,13 +91,8 @@ def _busiest(arrivals: Iterable[tuple[float, int]], speedup: float) -> int:
     return max(accumulate(change for _, change in sorted(changes)))
 
 
-# --- context ----------------------------------------------------------------------------------------------
-
-# A word counts as one token, which hardly a tokenizer beats, and the chat template as nothing: what does not
-# fit by that does not fit. Common tokenizers make up to 1.3 tokens of an English word, with the chat
-# template's share.
+# At least one token for a word; common tokenizers make up to 1.3, with the chat template's share.
 _TOKENS_PER_WORD = 1.3
-# Of each scenario, the first that are played.
 _MEASURED = 8
 
 
@@ -112,7 +100,6 @@ def sizes_of(conversation: Conversation, *, is_scripted: bool) -> tuple[int, int
     """Return the tokens of a conversation's largest request with its answer: at least, and likely.
 
     At least: without the answers before it, unless they are scripted; likely: these as long as they may be.
-    `is_scripted`: the scenario's own answers go back instead of the model's.
     """
     least = likely = least_before = likely_before = 0
     for turn in conversation.turns:
@@ -138,8 +125,7 @@ def context_lines(starts: Sequence[PlannedStart]) -> list[str]:
 
 
 def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
-    """Yield a line for each context that bench tells a server and that some conversations of a scenario are
-    too long for, and whether all of them are."""
+    """Yield a line for each context that a scenario's conversations are too long for, and whether all are."""
     terms = {start.deployment.terms for start in starts}
     lengths = sorted({each.context_length for each in terms if each.context_length and not each.base_url})
     cells = {cell.scenario.label: cell for start in starts[:1] for cell in reversed(start.cells)}
@@ -161,8 +147,6 @@ def _too_short(starts: Sequence[PlannedStart]) -> Iterator[tuple[str, bool]]:
                 line += f"{max(likely)} tokens, a word as one: their last requests fail or are cut; "
                 yield f"{line}{would_hold} would hold them", False
 
-
-# --- memory ------------------------------------------------------------------------------------------------
 
 # The estimate is meant to be right to a tenth; beyond this share its error decides whether a server starts.
 FITS_SHARE = 0.9
@@ -197,10 +181,7 @@ def needed_bytes(deployment: Deployment, facts: ModelFacts, device: Device, **te
 
 
 def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -> Mapping[str, int]:
-    """Return StartRecord.memory_expected; empty where nothing can be said.
-
-    That is so for a running server, for terms that are left to the engine, and for a shape that nobody knows.
-    """
+    """Return StartRecord.memory_expected; empty where nothing can be said."""
     terms = deployment.terms
     if facts is None or facts.parameters is None or terms.base_url or terms.fairness == "stock":
         return {}
@@ -216,8 +197,7 @@ def expected(deployment: Deployment, facts: ModelFacts | None, device: Device) -
 
 
 def shared_bytes(deployment: Deployment, device_bytes: int) -> int:
-    """Return the memory of all devices that a deployment uses; an engine that cannot share has one
-    device's."""
+    """Return the memory of the devices that a deployment uses; one device's if the engine cannot share."""
     is_shared = "tensor_parallel" not in ENGINES[deployment.engine].unmatched(deployment)
     return device_bytes * (deployment.terms.tensor_parallel if is_shared else 1)
 
@@ -233,8 +213,7 @@ def bounded(
 ) -> tuple[list[Deployment], str]:
     """Give all deployments of a model with the same context the KV cache that the smallest of them can hold.
 
-    Their terms are filled: the cache is engine.context_length x engine.concurrent_sequences. It stays that if
-    each of them holds it, and if it is not known what they hold. Return them with a clause that says which.
+    It stays as it is if each of them holds it, or that is not known. The clause says which.
     """
     groups: dict[object, list[Deployment]] = {}
     for each in deployments:
@@ -249,10 +228,6 @@ def bounded(
 
 
 def _comparable(deployment: Deployment) -> object:
-    """Return what deployments share that are to have the same KV cache.
-
-    None for one without a cache of ours, or whose size was given: that is not changed.
-    """
     terms = deployment.terms
     if terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
         return None
@@ -263,10 +238,6 @@ def _comparable(deployment: Deployment) -> object:
 
 
 def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
-    """Return the tokens that all of a group can hold, and why it is that many.
-
-    One that does not hold a single conversation does not count: it will not start, whatever the others have.
-    """
     wanted = group[0].terms.kv_cache_tokens or 0
     found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
     held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
@@ -285,7 +256,6 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
 
 
 def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
-    """Return the most KV cache that one deployment can have, in tokens, up to what its terms ask for."""
     if device_bytes is None:
         return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
     if facts is None or facts.parameters is None:

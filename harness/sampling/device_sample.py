@@ -1,7 +1,6 @@
 """The state of devices over time, read again and again through NVML.
 
-Knows handles and pids, and nothing of rates or engines. PCIe throughput is left out: NVML measures it for
-20 ms in each call (nvml.h, nvmlDeviceGetPcieThroughput), a fifth of the time between two samples.
+PCIe throughput is left out: NVML measures it for 20 ms in each call (nvmlDeviceGetPcieThroughput).
 """
 
 import os
@@ -28,17 +27,12 @@ _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 class DeviceSample:
     """One device at `t_ns` (CLOCK_MONOTONIC, before the first field was read).
 
-    `used_bytes` is of all processes, without the driver's reserve. `process_bytes` is of the watched
-    processes together; None if NVML lists none of them, which in a container may be all the time. `energy_j`
-    counts since the driver was loaded. The utilizations are NVML's own averages over up to a second.
-
-    `throttle_reasons` are NVML's bits (contracts.throttle_names). `ecc_errors` are the uncorrected
-    ones since the driver was loaded, `pcie_replays` the packets that were sent again. `foreign_processes` are
-    on the device and not the server's, with `foreign_bytes` of memory (None if NVML hides that of one); None
-    if the two cannot be told apart.
-
-    Processes, ECC and PCIe are read twice a second and at marks. Rows between repeat them: `process_bytes`
-    may be half a second older than `used_bytes`.
+    `used_bytes` is of all processes, without the driver's reserve; `process_bytes` of the watched ones, None
+    if NVML lists none (often in a container). Both `energy_j` and `ecc_errors` (uncorrected) count since the
+    driver was loaded. Utilizations are NVML's averages over up to a second. `throttle_reasons` are NVML's
+    bits (contracts.throttle_names). `foreign_processes` and `foreign_bytes` are not the server's; None if
+    they cannot be told apart. Processes, ECC and PCIe are read twice a second and at marks, and repeated
+    between.
     """
 
     t_ns: int
@@ -62,10 +56,9 @@ class DeviceSample:
 
 
 def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Sampling[DeviceSample]:
-    """Return a sampler to be entered with `with`. Each of its samples is one row per device.
+    """Return a sampler of one row per device. Raises UserError if there is no NVML.
 
-    `ours` tells which processes are the server's (ProcessTree.among). Raises UserError if there is no NVML.
-    Leaving blocks for some seconds if the driver hangs.
+    `ours` tells which processes are the server's. Leaving blocks for some seconds if the driver hangs.
     """
     notes: dict[str, str] = {}
     nvml = gpu.answer(gpu.opened)
@@ -79,8 +72,7 @@ def sample_devices(indices: Sequence[int], ours: Ours, hz: float = 10.0) -> Samp
 
 
 class DeviceReader:
-    """Reads one device again and again, and keeps what it does not read each time. `notes` takes the reasons
-    why a field is None."""
+    """Reads one device again and again. `notes` takes the reasons why a field is None."""
 
     def __init__(self, nvml: Any, notes: dict[str, str], index: int, ours: Ours) -> None:
         self._nvml = nvml
@@ -92,10 +84,7 @@ class DeviceReader:
         self._slow: dict[str, int | None] = {}
 
     def read(self, *, is_mark: bool = False) -> DeviceSample:
-        """Return one sample; at a mark, with whose the memory is at that moment.
-
-        Waits for one that another thread reads.
-        """
+        """Return one sample; at a mark, with whose the memory is at that moment."""
         with self._lock:
             t_ns, nvml = time.monotonic_ns(), self._nvml
             device = Device(nvml, self._index, self._notes, f"device {self._index} ")
@@ -146,10 +135,6 @@ class DeviceReader:
 
 
 def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
-    """Return whose the device's processes are, by the fields of a sample: the server's, and others'.
-
-    The fields of others are left out if they cannot be told from the server's.
-    """
     own = ours(set(listed))
     process_bytes = total(listed[pid] for pid in own) if own else None
     if own is None:
@@ -172,7 +157,6 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
-    """Add up the memory of each process. One may be listed more than once, by its GPU instances."""
     found: dict[int, int | None] = {}
     for process in processes:
         found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))

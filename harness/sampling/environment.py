@@ -60,10 +60,7 @@ def machine_facts() -> dict[str, Scalar]:
 
 
 def of_server(added: Mapping[str, str], *, inherits: bool = True) -> dict[str, str]:
-    """Return what is set for a server and, if it `inherits` our own environment, what of that bears on it.
-
-    Secrets are masked (harness/contracts/secrets.py).
-    """
+    """Return what is set for a server and what of ours it `inherits` that bears on it, without secrets."""
     ours = {n: value for n, value in os.environ.items() if inherits and n.startswith(_OF_SERVERS)}
     return dict(masked_values(dict(sorted({**ours, **added}.items()))))
 
@@ -89,7 +86,6 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the checkout's commit, with `-dirty` if files differ, None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parents[2]), "describe", "--always", "--dirty", "--abbrev=12"]
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

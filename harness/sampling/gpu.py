@@ -1,8 +1,7 @@
-"""NVIDIA devices through NVML: which there are, and one question after another to each of them.
+"""NVIDIA devices through NVML, by its indices; CUDA_VISIBLE_DEVICES changes nothing. Only reads.
 
-A machine without card, driver or library is a Reason or a UserError, and a field that a device does not
-tell is None with a note, never pynvml's exception. A driver that hangs costs a bounded time. Indices are
-NVML's (as nvidia-smi shows them); CUDA_VISIBLE_DEVICES changes nothing. Settings are read, never changed.
+No card, driver or library is a Reason or a UserError, an untold field is None with a note, and a driver that
+hangs costs a bounded time.
 """
 
 import ctypes
@@ -21,15 +20,11 @@ Value = TypeVar("Value")
 ANSWER_LIMIT_S = 45.0
 
 
-# --- the library -----------------------------------------------------------------------------------
-
-
 @cache
 def opened() -> Any:
-    """Return the pynvml module, with NVML open. Raises UserError without it.
+    """Return the pynvml module, with NVML open until bench exits. Raises UserError without it.
 
-    NVML stays open until bench exits: without the persistence daemon the driver wakes every device each time
-    that it is opened. Meanwhile the driver can be neither unloaded nor reset, so no handle grows stale.
+    Without the persistence daemon the driver wakes every device each time that NVML is opened.
     """
     # pynvml takes a tenth of a second to import, which a machine without a driver is spared.
     try:
@@ -54,8 +49,7 @@ def answer(question: Callable[[], Value]) -> Value:
 
 
 class Device:
-    """One device during one look at it. The first reason for a missing value goes to `notes`, by field, with
-    `label` before it. Once the device is lost, the rest of the look asks it for nothing."""
+    """One device during one look at it. `notes` has, by field, the first reason for a missing value."""
 
     def __init__(self, nvml: Any, index: int, notes: dict[str, str], label: str = "") -> None:
         self._nvml = nvml
@@ -68,7 +62,6 @@ class Device:
         return None if self.handle is None else self.ask(field, read, self.handle, *arguments)
 
     def thousandth(self, field: str, read: Callable[..., int]) -> float | None:
-        """Return a thousandth of `value`: watts for milliwatts, joules for millijoules."""
         found = self.value(field, read)
         return None if found is None else found / 1000
 
@@ -80,7 +73,6 @@ class Device:
         try:
             return read(*arguments)
         except self._nvml.NVMLError as error:
-            # No other call can work: it is lost, needs a reset, or its driver was unloaded.
             gone = ("GPU_IS_LOST", "RESET_REQUIRED", "DRIVER_NOT_LOADED", "UNINITIALIZED")
             if error.value in [getattr(self._nvml, f"NVML_ERROR_{name}") for name in gone]:
                 self.handle, field = None, "handle"
@@ -91,12 +83,9 @@ class Device:
         self._notes.setdefault(self._label + field, reason)
 
 
-# --- what there is ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class DeviceFacts:
-    """One device as NVML describes it. `notes` say why a field is None, and what else a reader must know."""
+    """One device as NVML describes it. `notes` say why a field is None."""
 
     index: int
     name: str | None
@@ -137,9 +126,8 @@ def listed(device: str) -> list[str]:
 
 
 def select(device: str) -> tuple[int, ...]:
-    """Return the indices of the devices that `device` (`0`, `0,1`, `cpu`) names; none for cpu.
-
-    Raises UserError if one of them is not here.
+    """Return the indices that `device` (`0`, `0,1`, `cpu`) names; none for cpu. Raises UserError if one is
+    not here.
     """
     if device == "cpu":
         return ()
@@ -155,8 +143,7 @@ def select(device: str) -> tuple[int, ...]:
 
 
 def smallest_bytes(indices: Sequence[int]) -> int | None:
-    """Return the memory of the smallest of these devices, since engines share alike; None if not all tell
-    it."""
+    """Return the memory of the smallest of these devices; None if not all tell it."""
     found = devices() if indices else ()
     sizes = {} if isinstance(found, Reason) else {each.index: each.memory_bytes for each in found}
     known = [size for index in indices if (size := sizes.get(index))]
@@ -190,9 +177,6 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
         cuda=cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
         notes=tuple(f"{what}: {reason}" for what, reason in notes.items()),
     )
-
-
-# --- before and after a server ---------------------------------------------------------------------
 
 
 def memory(indices: Sequence[int]) -> Memory:

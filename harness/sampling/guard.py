@@ -1,8 +1,7 @@
 """Judge whether the machine is fit to measure: before each start and cell, and over each cell's window.
 
-It looks at what the samplers of a start have seen, at the disk and at the limit of open files. What it finds
-makes a cell suspect; with guard=strict it refuses the cell or makes it invalid. What cannot be known (the
-load of others beside a server that is out of sight) is no finding. Reads no device itself.
+What it finds makes a cell suspect; guard=strict refuses it or makes it invalid. What cannot be known (the
+load of others beside a server that is out of sight) is no finding.
 """
 
 import os
@@ -56,13 +55,13 @@ class Seen:
     cores: int = os.cpu_count() or 1
 
 
-# Gives what a start's samplers saw from one instant (CLOCK_MONOTONIC) up to another (Watch.seen).
 Samples = Callable[[int, int], Seen]
 
 
 class Guard:
-    """Looks after one run, or the resumed rest of one, and keeps what is usual on this machine: the memory
-    before the first start, the clocks of the windows so far. `wait_s`: see GuardTerms."""
+    """Looks after one run, and keeps what is usual here: memory before the first start, clocks of the windows
+    so far.
+    """
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode
@@ -77,8 +76,8 @@ class Guard:
     def before_start(self, memory: Memory, devices: Sequence[int], tell: Callable[[str], None]) -> Use:
         """Return what is in use before a server is started.
 
-        If that is more than before the first start, tell so and block for up to wait_s until it is not. If it
-        still is, that marks all cells of the start; with guard=strict, raise UnfitError.
+        If that is more than before the first start, block for up to wait_s until it is not. If it still is,
+        that marks all cells of the start; with guard=strict, raise UnfitError.
         """
         self._of_start, self._devices, self._told = (), tuple(devices), set()
         idle = memory.measure()
@@ -108,10 +107,9 @@ class Guard:
         tell: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
     ) -> tuple[GuardFinding, ...]:
-        """Return what is unfit before a cell of a run in `directory`.
+        """Return what is unfit before a cell. `tell` gets what is waited for, once; `check` may raise.
 
-        Blocks for one look, and for up to wait_s while what may pass has not. `tell` gets what is waited for,
-        once. `check` is called at each look and may raise.
+        Blocks for one look, and for up to wait_s while what may pass has not.
         """
         if self.mode == "off":
             return ()
@@ -130,7 +128,7 @@ class Guard:
     def during(self, samples: Samples, summary: LoadSummary, traffic: str) -> tuple[GuardFinding, ...]:
         """Return what made the machine unfit in a cell's window.
 
-        `traffic` names its deployment and load. Windows of one name are expected to have the same clocks.
+        `traffic` names its deployment and load: windows of one name are expected to have the same clocks.
         """
         if self.mode == "off":
             return ()
@@ -198,10 +196,7 @@ def system_causes(load: Load, directory: Path) -> Iterator[Cause]:
 
 
 def host_causes(seen: Seen, client: float | None) -> Iterator[Cause]:
-    """Yield what is wrong with the machine: others' load, stolen time, swapping.
-
-    `client` are the cores that the load used.
-    """
+    """Yield what is wrong with the machine: others' load (not the `client` cores), stolen time, swapping."""
     share = foreign_share(seen, client)
     if share is not None and share > FOREIGN_SHARE:
         yield "foreign_load", f"other programs used {100 * share:.0f} % of the processor"
@@ -226,7 +221,6 @@ def foreign_share(seen: Seen, client: float | None) -> float | None:
 
 
 def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
-    """Yield that processes on a device are not the server's, with the most at once."""
     most = max(rows, key=lambda row: row.foreign_processes or 0)
     if most.foreign_processes:
         held = f" with {most.foreign_bytes / 2**30:.2f} GiB" if most.foreign_bytes is not None else ""
@@ -235,7 +229,6 @@ def others_on(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
 
 
 def throttled(device: int, rows: Sequence[DeviceSample]) -> Iterator[Cause]:
-    """Yield that a device's clocks were held down in more than THROTTLED_SHARE of the samples."""
     known = [throttle_names(row.throttle_reasons) for row in rows if row.throttle_reasons is not None]
     held = [names for names in known if names]
     if len(held) > THROTTLED_SHARE * len(known):

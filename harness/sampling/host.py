@@ -1,7 +1,4 @@
-"""Memory, CPU and energy of the machine and of a server's process tree over time.
-
-What cannot be read is None. Knows processes by pid only, and nothing of engines or devices.
-"""
+"""Memory, CPU and energy of the machine and of a server's process tree over time."""
 
 import threading
 import time
@@ -21,13 +18,10 @@ _POWERCAP = Path("/sys/class/powercap")
 class HostSample:
     """The tree's and the machine's state at `t_ns` (CLOCK_MONOTONIC).
 
-    The tree's fields are None without a tree or once it has gone (`processes` is 0 then). `cpu_s` and the
-    faults never decrease. What a child used within a sample's length of its end may be missing. `rss_bytes`
-    counts what processes share once for each. `pss_bytes` is read at marks only.
-
-    `machine_cpu_pct` and `machine_steal_pct` are of all cores (100 = all busy, all stolen) since the sample
-    before, None at marks. `machine_swapped_bytes` went in or out of swap since boot. `package_energy_j` is of
-    the CPU's packages, from an arbitrary beginning.
+    The tree's fields are None without a tree or once it has gone. `cpu_s` and the faults never decrease.
+    `rss_bytes` counts what processes share once for each; `pss_bytes` is read at marks only.
+    `machine_cpu_pct` and `machine_steal_pct` are of all cores since the sample before, None at marks.
+    `machine_swapped_bytes` went in or out of swap since boot. `package_energy_j` is of the CPU's packages.
     """
 
     t_ns: int
@@ -47,15 +41,16 @@ class HostSample:
 
 
 class PackageEnergy:
-    """The energy counters of the CPU's packages, from Linux's power capping interface (RAPL), added up.
+    """The energy counters of the CPU's packages (Linux's RAPL), added up; most systems let root alone read
+    them.
 
-    Most systems let root alone read them. `reason` says why there is no value; it is None while there is one.
-    A counter begins again after max_energy_range_uj (minutes at full power): read it more often than that.
+    `reason` says why there is no value. A counter begins again after minutes at full power: read it more
+    often.
     """
 
     def __init__(self, root: Path = _POWERCAP) -> None:
-        # A package is a zone of the first level (intel-rapl:0, on AMD as well). Its parts (intel-rapl:0:0)
-        # are in it, `psys` is the whole machine, and intel-rapl-mmio has the same package once more.
+        # A package is a zone of the first level. Its parts (intel-rapl:0:0) are in it, `psys` is the whole
+        # machine.
         zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
         packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
         self._ranges_uj = {
@@ -67,7 +62,6 @@ class PackageEnergy:
         self.reason = None if packages else none
 
     def read_j(self) -> float | None:
-        """Return the joules so far, from an arbitrary beginning, or None. They never decrease."""
         try:
             for counter, range_uj in self._ranges_uj.items():
                 now_uj = int(counter.read_text())
@@ -118,7 +112,6 @@ class HostReader:
         ]
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen since this thread asked last, None at first, and if no time has passed."""
         times = psutil.cpu_times_percent()
         is_first, self._is_first = self._is_first, False
         if is_first or not sum(times):
@@ -140,7 +133,6 @@ def memory() -> Memory:
     def read() -> list[Use]:
         now = psutil.virtual_memory()
         energy_j = energy.read_j()
-        # In use: total less what a new program could have without swapping.
         return [Use(int(now.total - now.available), None, energy.reason, energy_j)]
 
     return Memory("host", read)

@@ -1,7 +1,6 @@
 """A process and its descendants: who they are, and what they use together.
 
-On Linux they are read from one file of /proc for each, at a sixth of psutil's price; elsewhere by psutil.
-What cannot be read is None. Knows nothing of servers.
+Linux's /proc is read at a sixth of psutil's price; elsewhere psutil. What cannot be read is None.
 """
 
 import os
@@ -39,8 +38,7 @@ class _Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class TreeReading:
-    """The members together, by the fields of a HostSample. All but `processes` are None once none is left;
-    that is None without a pid. The faults are None also if the system does not count them."""
+    """The members together, as in HostSample. All but `processes` are None once none is left."""
 
     processes: int | None = None
     rss_bytes: int | None = None
@@ -53,8 +51,7 @@ class TreeReading:
 class ProcessTree:
     """A process and its descendants over time, which stay members when their parent ends before them.
 
-    New ones are looked for once a second, or when `among` is asked of a pid that is not known. Without a pid
-    it is empty, and says so.
+    New ones are looked for once a second, or when `among` is asked of a pid that is not known.
     """
 
     def __init__(self, pid: int | None) -> None:
@@ -67,8 +64,9 @@ class ProcessTree:
         self._look_due_s = 0.0
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Return those of the pids that are members, or were: a driver lists a process for a moment longer
-        than it lives. None for a tree without a pid."""
+        """Return those of the pids that are or were members; None without a pid. A driver lists the dead for
+        a moment.
+        """
         if not self._ever:
             return None
         with self._lock:
@@ -102,10 +100,7 @@ class ProcessTree:
         )
 
     def pss_bytes(self) -> int | Reason | None:
-        """Read the memory with what is shared counted once, in about 10 ms per GiB.
-
-        None if no member is left; the Reason if the system does not tell.
-        """
+        """Read the memory with what is shared counted once, in about 10 ms per GiB."""
         if not _IS_LINUX:
             return Reason("this system does not tell PSS")
         sizes = []
@@ -131,11 +126,6 @@ class ProcessTree:
         self._members = members
 
     def _counted(self, alive: Iterable[_Reading]) -> _Counters:
-        """Return what the tree has used so far.
-
-        An ended child is in its parent's sum if that one waited for it, and in our last reading of it. The
-        larger of the two sums is the better account, and neither counts anything twice.
-        """
         own = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)
         last = _added(reading.own for reading in self._last.values())

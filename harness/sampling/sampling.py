@@ -1,6 +1,5 @@
-"""A thread that reads something at a fixed rate, and the idle state before and after a server.
-
-Instants are CLOCK_MONOTONIC nanoseconds. Knows neither what is read nor who asks.
+"""A thread that reads something at a fixed rate, and the idle state before and after a server. In
+CLOCK_MONOTONIC ns.
 """
 
 import itertools
@@ -26,10 +25,10 @@ _IDLE_HZ = 100.0
 
 
 class Sampling(Generic[Row]):
-    """Rows of `read()`, `hz` times a second, from entering the `with` block to leaving it.
+    """Rows of `read()`, `hz` times a second, while the `with` block runs; `read_at_mark` gives those of a
+    mark.
 
-    `read_at_mark` gives the rows of a mark (default: `read`). An exception from either is kept in `error`,
-    its sample left out. `notes` is what the reader has to say of missing values, by field.
+    An exception from either is kept in `error`. `notes`: why values are missing, by field.
     """
 
     def __init__(
@@ -53,10 +52,7 @@ class Sampling(Generic[Row]):
         self._stop = threading.Event()
 
     def mark(self) -> None:
-        """Take a sample with what is too costly for each one: a phase of the start begins.
-
-        Blocks for up to ANSWER_LIMIT_S. Takes none while one that came too late has not returned.
-        """
+        """Take a sample with what is too costly for each one. Blocks for up to ANSWER_LIMIT_S."""
         if not all(returned.is_set() for returned in self._late_marks):
             return
         returned = threading.Event()
@@ -88,8 +84,7 @@ class Sampling(Generic[Row]):
     def timing(self) -> dict[str, Any]:
         """Return the sampler's own cost and regularity so far, as start.json has them.
 
-        `missed` are samples that were due while another still ran. The intervals are None before the second
-        sample. `cpu_s` is of its thread and of marks.
+        `missed` are samples that were due while another still ran. `cpu_s` is of its thread and of marks.
         """
         instants = list(self._instants_ns)
         gaps = sorted((b - a) / 1e9 for a, b in itertools.pairwise(instants))
@@ -141,9 +136,9 @@ def quiet_thread(run: Callable[[], None], name: str) -> threading.Thread:
 
 
 def within(limit_s: float, ask: Callable[[], Value]) -> Value:
-    """Return `ask()`, called in a thread of its own, or raise what it raises. Block for up to limit_s.
+    """Return `ask()`, called in a thread of its own. Raise what it raises, or TimeoutError after limit_s.
 
-    Raises TimeoutError after that and leaves the thread behind: what hangs in a driver cannot be stopped.
+    The thread is left behind: what hangs in a driver cannot be stopped.
     """
     answer = Future[Value]()
 
@@ -159,15 +154,9 @@ def within(limit_s: float, ask: Callable[[], Value]) -> Value:
     return answer.result()
 
 
-# --- the idle state --------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Use:
-    """What devices or the machine use at a moment, or over a time: memory, power on average.
-
-    `energy_j` counts from an arbitrary beginning. `note` says why power is not known.
-    """
+    """What devices or the machine use at a moment, or on average. `note` says why power is not known."""
 
     used_bytes: int | None
     power_w: float | None = None
@@ -177,19 +166,17 @@ class Use:
 
 @dataclass(frozen=True)
 class Memory:
-    """One kind of memory: that of the machine, or of some devices.
-
-    `read` returns the use of each device, of the machine one. It raises UserError if none can be read.
+    """The memory of the machine or of some devices. `read` returns the use of each; it raises UserError for
+    none.
     """
 
     kind: Literal["host", "device"]
     read: Callable[[], Sequence[Use]]
 
     def measure(self, duration_s: float = 1.0) -> Use:
-        """Return what is in use over duration_s: memory as median, power by energy counters. Block.
+        """Return the median memory and the mean power in use over duration_s. Blocks.
 
-        Without a counter, power is the mean of what a device says. A card takes some seconds to lower its
-        clocks after work, and that counts as idle here.
+        A card takes some seconds to lower its clocks after work, and that counts as idle here.
         """
         seen = []
         for _ in range(max(1, round(_IDLE_HZ * duration_s))):
@@ -206,9 +193,8 @@ class Memory:
         return Use(used_bytes, power_w, None if power_w is not None else note)
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
-        """Block for up to timeout_s until not more than the baseline is in use, within a tolerance.
-
-        Return whether that is so, and the bytes in use at the last look. What cannot be read is not back.
+        """Block for up to timeout_s until about the baseline is in use. Return whether it is, and the last
+        bytes seen.
         """
         deadline = time.monotonic() + timeout_s
         most_bytes = baseline_bytes + tolerance_bytes(baseline_bytes)

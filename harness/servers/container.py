@@ -1,8 +1,7 @@
 """One server in a container: whether Docker can start it, `docker run`, its removal, what a killed run left.
 
-Docker's client runs in the foreground as a supervised child, so the server's output is in the log as it is
-written, and the end of bench is the end of the client, which ends the container. There is no Docker library:
-users have set up permissions and contexts for the client. Knows no engine.
+Docker's client runs in the foreground as a supervised child, so its end is the end of the container. There is
+no Docker library: users have set up permissions and contexts for the client. Knows no engine.
 """
 
 import csv
@@ -129,8 +128,7 @@ def running_container(
     spec: ContainerSpec, *, engine: str, log_path: Path, state_dir: Path, hints: Sequence[Hint] = ()
 ) -> Iterator[Server]:
     """Run a server in a container while the block runs, its output in log_path. It is gone after the block.
-
-    Entering blocks until its first process runs. Raises ServerError if Docker cannot start it.
+    Raises ServerError if Docker cannot start it.
     """
     plain = re.sub("[^A-Za-z0-9_.-]+", "-", engine)[:40]
     container = _Container(f"serving-bench-{plain}-{secrets.token_hex(4)}", spec)
@@ -150,7 +148,6 @@ def running_container(
 
 
 def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[str]:
-    """Return docker's command line."""
     # --init: a program that handles no TERM ignores it if it is a container's first process.
     argv = [
         "docker", "run", "--rm", f"--name={name}", "--pull=never", "--network=host", "--log-driver=none",
@@ -159,7 +156,7 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
     argv += [f"--label={key}={value}" for key, value in labels.items()]
     flags = {
         "memory": spec.memory_limit_bytes,
-        # The same again: without, as much swap is allowed, and a measurement would swap.
+        # Without it as much swap is allowed.
         "memory-swap": spec.memory_limit_bytes,
         "shm-size": spec.shm_bytes,
         # Read as CSV, so the list of devices is one quoted field.
@@ -188,8 +185,7 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
 def reap() -> list[str]:
     """Remove the containers of runs that were killed, and return a sentence for each. Blocks for seconds.
 
-    Leaves alone those of a bench that still runs, and those of other machines and containers that share this
-    Docker. Call it after running.reap, which waits for watchdogs at work.
+    Leaves alone those of a bench that still runs, and of other machines that share this Docker.
     """
     if shutil.which("docker") is None:
         return []
@@ -213,7 +209,6 @@ class _Container:
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
-        """Block until its first process runs. Return true if the client ended first by Docker's failure."""
         deadline = time.monotonic() + _START_LIMIT_S
         while True:
             code = client.wait(_POLL_S)
@@ -230,7 +225,6 @@ class _Container:
                 raise ServerError(f"Docker did not start {what}")
 
     def cause(self) -> str | None:
-        """Return why it ended, if Docker knows more than its exit code says."""
         asked = ask(
             "events", f"--since={self._begun_s:.6f}", f"--until={time.time():.6f}",
             f"--filter=container={self.name}", "--filter=event=oom", "--format={{.Action}}",
@@ -245,7 +239,6 @@ class _Container:
         ask("stop", f"--time={round(grace_s)}", self.name, timeout_s=grace_s + _GONE_LIMIT_S)
 
     def remove(self) -> None:
-        """Remove what is left after the client's end: a container that never ran or would not stop."""
         try:
             removed = _remove(self.name)
         except BaseException:
@@ -258,10 +251,6 @@ class _Container:
 
 
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
-    """Return pid and start time if that process is the container's, else None.
-
-    The daemon may be in a virtual machine, or bench in a container: there the number is another's.
-    """
     started_s = watchdog.start_time_s(pid)
     # Its control group is named after it, or (rootless) its /etc/hostname is a mount of a file of Docker's.
     signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
@@ -272,7 +261,6 @@ def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
 
 
 def _remove(name: str) -> bool | None:
-    """Remove a container, and block until it is gone. Return whether it was there, None if not known."""
     answer = ask("rm", "--force", "--volumes", name)
     if answer.code == 0 and "no such container" not in answer.error.lower():
         return True

@@ -1,8 +1,7 @@
-"""Empty the prefix cache of a server of ours before a cell, and let the server's own count prove it.
+"""Empty a server's prefix cache before a cell, and let the server's own count prove it.
 
-A server's "ok" is not believed. A fixed prompt is sent twice, so that it is found cached. Then come the
-engine's calls, then the prompt once more, of which nothing may be cached. Nothing that happens here fails a
-cell. Knows no engine: the engine's file has the calls.
+A fixed prompt is sent twice, so that it is found cached; then come the engine's calls, then the prompt again,
+of which nothing may be cached. Nothing here fails a cell.
 """
 
 import time
@@ -25,10 +24,7 @@ _WORDS = "bench asks for this to see what a server keeps of the words that it ha
 
 
 def reset(engine: Engine, deployment: Deployment, spec: LaunchSpec) -> CacheReset:
-    """Empty the prefix cache of an idle, ready server, and check that it is empty.
-
-    Blocks for about LIMIT_S at most. An attached server is left alone.
-    """
+    """Empty the prefix cache of an idle, ready server, and check it. Blocks for about LIMIT_S at most."""
     if isinstance(spec, AttachSpec):
         return CacheReset("none", note="the server was attached to, and may serve others")
     if deployment.terms.prefix_cache is False:
@@ -90,6 +86,5 @@ def _was_cached(said: Decoded) -> bool:
 
 
 def text(context_length: int | None) -> str:
-    """Return a prompt of up to PROMPT_WORDS words, of fewer if a conversation may have few tokens."""
     most = PROMPT_WORDS if context_length is None else min(PROMPT_WORDS, context_length // 2)
     return " ".join(islice(cycle(_WORDS.split()), max(1, most)))

@@ -1,7 +1,5 @@
-"""Ask one server over HTTP: does it listen, does it generate, what does it say of itself.
-
-Bench's own HTTP client, without proxies and redirects. Error texts never hold the key. It does not measure:
-that is harness/load's.
+"""Ask one server over HTTP: does it listen, does it generate, what does it say of itself. Errors never hold
+the key.
 """
 
 import http.client
@@ -37,8 +35,8 @@ _FAILURES: Mapping[type[Exception], str] = {
 # vLLM's page of metrics has 50 KiB with the histograms of one model.
 _BODY_LIMIT_BYTES = 16 * 2**20
 _USER = {"role": "user", "content": "Name three rivers and the seas that they flow into."}
-# Short prompts that tell two chat templates apart, by the number of tokens that a server makes of them: a
-# doubled BOS adds one token to each, a dropped system prompt makes `system` no longer than `user`.
+# Prompts whose token counts tell chat templates apart: a doubled BOS adds one to each, a dropped system
+# prompt makes `system` no longer than `user`.
 PROMPTS: Mapping[str, Sequence[Mapping[str, str]]] = {
     "user": (_USER,),
     "system": (
@@ -81,7 +79,6 @@ class Answer:
 
 
 def root_of(base_url: str) -> str:
-    """Return the server's root: base_url without its last /v1."""
     return base_url.rstrip("/").removesuffix("/v1")
 
 
@@ -127,10 +124,9 @@ def _answer(method: str, url: str, timeout_s: float, body: object, key: str | No
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation as a probe. `problem` is None if tokens came, else a clause on what came instead.
+    """One generation as a probe. `problem` (a clause) is None if tokens came, `status` if nothing did.
 
-    `first_token_ns` (CLOCK_MONOTONIC): when the first event that bears content had been read. `status` is
-    HTTP's, None if nothing came.
+    `first_token_ns` (CLOCK_MONOTONIC): when the first event that bears content had been read.
     """
 
     problem: str | None
@@ -154,17 +150,13 @@ def generate(base_url: str, model: str, *, timeout_s: float, key: str | None = N
     said = answer.decoded()
     if said.server_error is not None:
         return Generation(f"a generation answered 200 with an error: {answer.shown}", status=200)
-    # By what came, or by the server's own count.
     if not (said.chunk_ns or said.text or said.reasoning or said.output_tokens):
         return Generation(f"a generation answered 200 without content: {answer.shown}", status=200)
     return Generation(None, (*said.chunk_ns, answer.read_ns[-1])[0], 200)
 
 
 def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str | None) -> dict[str, int]:
-    """Return the tokens of each of PROMPTS as the server counts them, from a generation of one token each.
-
-    Blocks. A prompt that the server refuses, or for which it tells no usage, is left out.
-    """
+    """Return the tokens of each of PROMPTS as the server counts them, less those that it refuses. Blocks."""
     counted = {}
     url = base_url.rstrip("/") + CHAT_PATH
     for name, messages in PROMPTS.items():
@@ -178,8 +170,7 @@ def count_prompt_tokens(base_url: str, model: str, *, timeout_s: float, key: str
 def fetch_facts(
     base_url: str, paths: Iterable[str], *, timeout_s: float = 5.0, key: str | None = None
 ) -> dict[str, Any]:
-    """Return the JSON answers at `paths` (from the server's root) by path, without those that did not
-    come."""
+    """Return the JSON answers at `paths` (from the server's root) by path, without those that failed."""
     facts: dict[str, Any] = {}
     for path in paths:
         answer = request("GET", root_of(base_url) + path, timeout_s=timeout_s, key=key)
@@ -192,8 +183,7 @@ def fetch_facts(
 def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) -> tuple[Said, list[str]]:
     """Return what a server says that it uses, and a sentence on each thing that was left out.
 
-    Servers change the shape of their pages: a value that cannot be what it should be ends no run. Block for
-    up to 5 s for each page. A server that was attached to has no log.
+    A value that cannot be what it should be ends no run. Blocks for up to 5 s for each page.
     """
     log = log_path.read_text(errors="replace") if log_path.is_file() else ""
     try:
@@ -214,10 +204,7 @@ def read_said(engine: Engine, base_url: str, log_path: Path, key: str | None) ->
 
 
 def probe_attached(spec: AttachSpec, key: str | None, *, timeout_s: float = 60.0) -> None:
-    """Raise UserError if a running server cannot be measured: it must answer, know the model, and generate.
-
-    A server without a list of models is taken at its word.
-    """
+    """Raise UserError if a running server does not answer, does not know the model, or does not generate."""
     at = f"engine.base_url={spec.base_url}"
     listed = request("GET", f"{spec.base_url.rstrip('/')}/models", timeout_s=timeout_s, key=key)
     if listed.status is None:

@@ -1,7 +1,6 @@
-"""Read what a running server tells of itself: its Prometheus page, once a second, in common terms.
+"""Read a running server's Prometheus page once a second, in common terms.
 
-A page that is late, missing or damaged is a sample that is not there, with the reason, and sampling goes on.
-The only importer of prometheus_client. Knows no engine: where a page has a term is handed in.
+A page that is late or damaged is a missing sample with a reason. The only importer of prometheus_client.
 """
 
 import math
@@ -27,8 +26,7 @@ TIMEOUT_S = 2.0
 class ServerSample:
     """What the page said once; see ServerTerm. None: the page has no such term, or no number for it.
 
-    `t_ns` (CLOCK_MONOTONIC) is halfway between the question and the end of its answer, which took
-    `scrape_s`: the server wrote the numbers at most half of that before or after.
+    `t_ns` (CLOCK_MONOTONIC) is halfway between the question and the end of its answer, `scrape_s` apart.
     """
 
     t_ns: int
@@ -81,7 +79,7 @@ def terms_on(
 ) -> tuple[dict[ServerTerm, float], dict[str, str]]:
     """Return the values of a page by term, and by term why one is missing.
 
-    The page is cut to the lines of the wanted samples before it is parsed: of vLLM's 600 lines, a dozen.
+    Only the lines of the wanted samples are parsed: of vLLM's 600 lines, a dozen.
     """
     names = sorted({re.escape(name) for metric in metrics.values() for name in (metric.sample, *metric.also)})
     lines = re.findall(rf"^(?:{'|'.join(names)})[{{ \t].*$", text, re.MULTILINE)

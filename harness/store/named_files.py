@@ -12,10 +12,7 @@ _OF_A_RUN = (RUN_FILE, LOCK_FILE, "headline.json", "cells", "starts")
 
 
 def write_named(path: Path, contents: bytes) -> None:
-    """Write a file that a user named.
-
-    Raises UserError if it cannot be written, and if it would take the place of something of a run's.
-    """
+    """Write a file that a user named. Raises UserError if it cannot, or if the file is one of a run's own."""
     check_named(path)
     try:
         write_whole(path, contents)

@@ -1,7 +1,6 @@
 """Requests on disk: JSON lines while a cell runs, one Parquet table from then on.
 
-A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory. The rows
-are counted while they pass. Knows no cell and no directory.
+A million requests of 200 chunks are gigabytes, so no more than a batch of them is ever in memory.
 """
 
 from __future__ import annotations
@@ -99,15 +98,11 @@ def write_table(
     *,
     origin: timing.Origin = "sent_ns",
 ) -> Tally:
-    """Turn JSON lines of RequestRow into a Parquet table of REQUEST_SCHEMA, in the order of sending, and
-    count them.
+    """Turn JSON lines of RequestRow into a Parquet table in the order of sending, and count them.
 
-    Makes two passes over the lines, with one batch of them in memory, and some 200 bytes for each request.
-    A last line cut by a kill is left out. So is a damaged one, and the log says so. A file that is not there
-    is an empty one. The table is written whole or not at all.
-
-    `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and output_tokens where the
-    server of an ok request gave none. Latencies count from `origin`.
+    A last line cut by a kill is left out, a damaged one too, and the log says so. The table is written whole
+    or not at all. `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and
+    output_tokens where the server of an ok request gave none. Latencies count from `origin`.
     """
     tally = Tally(summary, origin)
     with written_whole(path) as part, table_writer(part) as writer:
@@ -138,8 +133,7 @@ def table_writer(path: Path) -> pq.ParquetWriter:
 def token_counter(path: str) -> CountTokens:
     """Return a function from texts to their numbers of tokens by a tokenizer.json, without special tokens.
 
-    Reads the file once. Raises UserError if the package `tokenizers` (optional) is missing, or the file is no
-    tokenizer.
+    Raises UserError if the optional package `tokenizers` is missing, or the file is no tokenizer.
     """
     try:
         from tokenizers import Tokenizer
@@ -191,10 +185,6 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _places(path: Path) -> list[tuple[int, int, int]]:
-    """Return, for each whole line, when its request was sent and where it begins and ends, in this order.
-
-    Logs how many are damaged.
-    """
     places, decoder = [], msgspec.json.Decoder(_Sent)
     end = damaged = 0
     with path.open("rb", buffering=1 << 20) as lines:
@@ -210,18 +200,14 @@ def _places(path: Path) -> list[tuple[int, int, int]]:
     return sorted(places)
 
 
-# --- what they come to -----------------------------------------------------------------------------
-
-# The definitions are those of harness/contracts/timing.py, and a test holds the figures equal to the
-# report's: statistics belong to the reports, whose libraries are not to be loaded between two cells.
+# A test holds these figures equal to the report's, whose libraries are not to be loaded between two cells.
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a completed cell came to, in two figures.
+    """What a completed cell came to; None where counts or requests are too few.
 
-    `tokens_per_s`: output tokens that arrived per second of the window, None if the server told too few
-    counts. `ttft_p50_s`: the median of the window's `ttft_n` ok requests, None if they are too few for one.
+    `tokens_per_s`: output tokens per second of the window. `ttft_p50_s`: the median of `ttft_n` ok requests.
     """
 
     tokens_per_s: float | None = None
@@ -233,8 +219,7 @@ class Result:
 class Tally:
     """A cell's requests, counted: all, those sent in the window, those of them that failed, and all ok ones.
 
-    Without a `summary` there is no window. Latencies count from `origin`. `messages` and `window_messages`
-    count `outcome: error` of the failed ones.
+    `messages` and `window_messages` count `outcome: error` of the failed ones.
     """
 
     summary: LoadSummary | None = None

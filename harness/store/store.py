@@ -35,9 +35,8 @@ SCHEMA_HISTORY = {6: "workers of one machine only, plans without `learnt`; forma
 class RunRecord:
     """run.json: what a run is.
 
-    `settings` maps each dotted key that was given to its values, as text that parses again. `environment` is
-    facts of the machine, by topic. `search` is of `bench search` alone. `stopped_because` says why `until`
-    ended. `looks`: how many repeats it had each time that it ended and an answer was given.
+    `settings` maps each dotted key that was given to its values, as text that parses again. `looks`: how many
+    repeats it had each time that it ended and an answer was given.
     """
 
     schema_version: int
@@ -70,20 +69,15 @@ class Phase:
 class StartRecord:
     """start.json: one start of a deployment, as far as it has come.
 
-    `argv` is the command line, a container's with docker's. `environment` is what was set for the server and
-    what of ours bears on it, without secrets. `version` is the server's word, else its environment's. `image`
-    identifies a container (container.image_facts). `unmatched`: common terms that the engine could not be
-    told, and why. `forces_length`: answers have the length asked for. `resolved` is what the server says of
-    itself. `stages` are the instants at which steps of the start were over, of process_up, weights_loaded,
-    engine_ready, listening, first_token, steady_token those that could be seen. `prompt_tokens` is what the
-    server counted for fixed short prompts, by the prompt's name (harness/servers/probe.py).
+    `argv` and `environment` (what was set, and what of ours bears on the server) are without secrets.
+    `version` is the server's word, else its environment's. `unmatched`: common terms that the engine could
+    not be told, and why. `resolved` is what the server says of itself. `stages` are instants of process_up,
+    weights_loaded, engine_ready, listening, first_token, steady_token. `prompt_tokens`: see servers/probe.py.
 
-    Memory is the machine's or that of the `devices` (as NVML counts them), as `memory_kind` says.
-    `baseline_bytes` was in use before the start, `after_bytes` once the server had stopped.
-    `memory_notes` say why a value was not sampled, by sampler and field ("device 0 energy"). `memory_said`
-    are bytes of its parts by the server's word (MemoryPart), `memory_expected` those that `bench fit`
-    computes: weights, kv_cache, overhead, kv_bytes_per_token. `idle_power_w` is of the devices together (of
-    the CPU's packages if memory_kind is host) before the server was there.
+    Memory is the machine's or that of the `devices`, as `memory_kind` says: `baseline_bytes` before the
+    start, `after_bytes` after it. `memory_notes` say why a value was not sampled. `memory_said` are bytes of
+    its parts by the server's word, `memory_expected` those that `bench fit` computes. `idle_power_w` is from
+    before the server was there.
     """
 
     name: str
@@ -126,7 +120,6 @@ class StartRecord:
 
     @property
     def launch_s(self) -> float | None:
-        """From the spawn to the end of the first good generation; None if the start did not come so far."""
         if self.spawned_ns is None or self.ready_ns is None:
             return None
         return (self.ready_ns - self.spawned_ns) / 1e9
@@ -134,10 +127,9 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """cell.json: one cell, measured or not.
+    """cell.json: one cell, measured or not. `start` names the directory of its start.
 
-    `start` names the directory of its start. `guard` is what made the machine unfit; `reasons` say so as
-    well. `guard_mode` is None if nobody looked, `cache_reset` if the cell did not come so far.
+    `guard` is what made the machine unfit, `guard_mode` None if nobody looked.
     """
 
     number: int
@@ -158,11 +150,7 @@ class CellRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether its values enter the statistics: it is completed, and not invalid."""
         return self.status == "completed" and self.validity != "invalid"
-
-
-# --- tables ----------------------------------------------------------------------------------------
 
 
 def read_requests(cell_dir: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -197,9 +185,6 @@ def read_samples(path: Path) -> pa.Table | None:
     return pq.read_table(path) if path.is_file() else None
 
 
-# --- records ---------------------------------------------------------------------------------------
-
-
 def write_record(path: Path, record: RunRecord | StartRecord | CellRecord) -> None:
     """Write a record as indented JSON, whole or not at all."""
     data = msgspec.json.format(msgspec.json.encode(record), indent=1)
@@ -212,10 +197,7 @@ class _Version(msgspec.Struct):
 
 
 def read_run(run_dir: Path) -> RunRecord:
-    """Read run.json.
-
-    Raises StoreError with one line if there is no run, if it is damaged, or of another schema.
-    """
+    """Read run.json. Raises StoreError if there is no run, if it is damaged, or of another schema."""
     path = run_dir / "run.json"
     if not path.is_file():
         raise StoreError(
