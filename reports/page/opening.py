@@ -23,7 +23,7 @@ def opening(run: Run) -> Html:
     if len(said) > 1:
         head = [tag("h1", asked), ran, *_warnings(run)]
         blocks = [
-            tag("section", _answer(each, "h2"), *tables[place : place + 1], _note(each.note), class_="case")
+            tag("div", _answer(each, "h2"), *tables[place : place + 1], _note(each.note), class_="case")
             for place, each in enumerate(said)
         ]
         return join([*head, *blocks, *tables[len(said) :], _basis(run), doubts(run), left_out(run)])

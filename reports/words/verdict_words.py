@@ -10,7 +10,12 @@ from reports.measures.metrics import is_percentile, metric_of
 from reports.stats.family import Verdict
 
 _SHORT = {"ttft_s": "TTFT", "itl_s": "ITL", "tpot_s": "TPOT", "e2e_s": "E2E"}
-_TITLES = {"output_tokens_per_s": "output tokens/s", "requests_per_s": "requests/s"}
+_TITLES = {
+    "output_tokens_per_s": "output tokens/s",
+    "requests_per_s": "requests/s",
+    "cores_used": "cores used",
+    "output_tokens_per_s_per_core": "tokens/s per core",
+}
 _PLACES_AT_MOST = 6
 _RATIO_PLACES_AT_MOST = 4
 # Values that differ by less are equal but for the rounding of a computer.
