@@ -307,9 +307,10 @@ def _corner(share: float, limit: Limit, left: float, right: float) -> dict[str, 
 def pairs(
     series: Sequence[tuple[Look, Sequence[float], Sequence[float]]], x_title: str, y_title: str
 ) -> Drawn:
-    """Draw a dot per pair on two log axes of one range; on the diagonal both took the same."""
-    every = [value for _, x, y in series for value in (*x, *y)]
-    frame = {"low": min(every), "high": max(every)}
+    """Draw a dot per pair on two log axes; on the dotted line both took the same."""
+    all_x, all_y = ([value for each in series for value in each[at]] for at in (1, 2))
+    x_axis, y_axis = log_axis(x_title, min(all_x), max(all_x)), log_axis(y_title, min(all_y), max(all_y))
+    ends = [max(min(all_x), min(all_y)), min(max(all_x), max(all_y))]
     traces = []
     for look, x, y in series:
         marker = {"color": look.colour, "symbol": look.symbol, "size": 5, "opacity": 0.5}
@@ -318,7 +319,7 @@ def pairs(
         made = line(look, *shown, mode="markers", marker=marker, hovertemplate=hover)
         traces.append(about(made, Of(look.label)))
     same = {
-        "type": "scatter", "mode": "lines", "x": list(frame.values()), "y": list(frame.values()), "name": "",
+        "type": "scatter", "mode": "lines", "x": ends, "y": ends,
         "line": {"color": "--mut", "width": 1, "dash": "dot"}, "hoverinfo": "skip",
     }  # fmt: skip
-    return [*traces, same], {"xaxis": log_axis(x_title, **frame), "yaxis": log_axis(y_title, **frame)}
+    return [*traces, *([same] if ends[0] < ends[1] else [])], {"xaxis": x_axis, "yaxis": y_axis}

@@ -16,6 +16,8 @@ from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_o
 
 # Dots per deployment.
 _AT_MOST = 400
+# A log axis has no zero.
+_LEAST_MS = 1e-3
 # What makes two requests the same: a cell's seed is the same for every deployment.
 _SAME = ["repeat", "conversation", "turn"]
 
@@ -65,5 +67,9 @@ def _requests(run: Run, group: Group) -> pd.DataFrame:
     frames = []
     for cell in group.counted:
         ok = run.ok_requests(cell.number, "conversation", "turn", "ttft_s").dropna()
-        frames.append(ok.assign(repeat=cell.planned.repeat, ms=1e3 * ok["ttft_s"]).drop(columns="ttft_s"))
+        frames.append(
+            ok.assign(repeat=cell.planned.repeat, ms=(1e3 * ok["ttft_s"]).clip(lower=_LEAST_MS)).drop(
+                columns="ttft_s"
+            )
+        )
     return pd.concat(frames) if frames else pd.DataFrame(columns=[*_SAME, "ms"])
