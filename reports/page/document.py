@@ -3,21 +3,36 @@
 Puts sections together and knows nothing of what they show. plotly.js and the charts are inline, packed.
 """
 
-from collections.abc import Sequence
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+
+from plotly.offline import get_plotlyjs
 
 from harness.errors import UserError
 from harness.store.named_files import check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
-from reports.page.assets import HAS_SCRIPT, Assets, of_report, plotly, plotly_source, policy
-from reports.page.bar import bar
 from reports.page.charts import Chart
-from reports.page.markup import Html, join, macro, packed_json, paragraph, render, tag
+from reports.page.looks import key
+from reports.page.markup import Html, join, macro, own_file, packed, packed_json, paragraph, render, tag
 from reports.page.opening import opening
 from reports.page.sections import SECTIONS, TITLES, sections_of
 from reports.words.described import question
 from reports.words.digest import digest_of, keep, sources_of
+
+# Before anything is laid out, so that nothing moves.
+_HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
+# A page's own styles and scripts. Each script uses what stands before it; page.js and index.js begin.
+Files = tuple[Sequence[str], Sequence[str]]
+REPORT: Files = (
+    ("style.css", "opening.css", "bar.css", "figures.css", "print.css"),
+    ("shared.js", "theme.js", "follow.js", "ends.js", "draw.js", "filters.js", "links.js", "tables.js",
+     "printing.js", "page.js"),
+)  # fmt: skip
+INDEX: Files = (("style.css", "index.css", "print.css"), ("shared.js", "tables.js", "index.js"))
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
@@ -70,18 +85,72 @@ def page(run: Run) -> str:
     return document(question(run), body, charts)
 
 
-def document(title: str, body: Html, charts: Sequence[Chart], own: Assets | None = None) -> str:
-    """Return a page with these charts, whose places the body has. `own` is its style and script, those of a
-    report if None. No other script runs in it, wherever it came from."""
-    own = own or of_report()
+def bar(run: Run, names: Mapping[str, str]) -> Html:
+    """Return the bar. `names` are those of the sections that the page has, by id."""
+    word = "start" if all(map(run.is_restarted, run.deployments)) else "block"
+    wholes = {"deployment": "all deployments", "load": "all loads", "start": f"all {word}s"}
+    filters = [(name, wholes[name], found) for name, found in _choices(run, word).items()]
+    return macro("bar", names, filters, key(run))
+
+
+def _choices(run: Run, word: str) -> dict[str, list[tuple[str, str]]]:
+    """Return what can be chosen, as value and words, of each filter that has more than one choice."""
+    by_load = {group.load: (group.family, group.level) for group in run.groups}
+    starts = sorted({cell.planned.repeat + 1 for cell in run.planned_cells})
+    found = {
+        "deployment": [(label, label) for label in run.deployments],
+        "load": [(load, load) for load in sorted(by_load, key=by_load.__getitem__)],
+        "start": [(str(start), f"{word} {start}") for start in starts],
+    }
+    return {name: pairs for name, pairs in found.items() if len(pairs) > 1}
+
+
+# --- the document ----------------------------------------------------------------------------------
+
+
+def document(title: str, body: Html, charts: Sequence[Chart], files: Files = REPORT) -> str:
+    """Return a page with these charts, whose places the body has. No other script than that of its own files
+    runs in it, wherever it came from."""
+    styles, scripts = files
+    # One function, so that nothing of it is global but window.bench.
+    script = '(() => {\n"use strict";\n' + "".join(map(own_file, scripts)) + "})();"
     data = packed_json("charts", {chart.id: chart.to_builtins() for chart in charts})
-    scripts = [HAS_SCRIPT, own.script, *([plotly_source()] if charts else [])]
+    allowed = [_HAS_SCRIPT, script, *([_plotly_source()] if charts else [])]
     return render(
         "page.html",
         title=title,
-        policy=Html(policy(scripts)),
-        own={"style": Html(own.style), "script": Html(own.script)},
-        has_script=Html(HAS_SCRIPT),
+        policy=Html(_policy(allowed)),
+        style=Html("".join(map(own_file, styles))),
+        has_script=Html(_HAS_SCRIPT),
+        script=Html(script),
         body=body,
-        charts=join([data, plotly()]) if charts else "",
+        charts=join([data, _plotly()]) if charts else "",
     )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Return what a browser lets the page do: run these scripts as they stand here, and load nothing.
+
+    plotly sets styles. Source: Content Security Policy Level 3, by hashes.
+    """
+    allowed = " ".join(map(_hash_of, scripts))
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _hash_of(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@cache
+def _plotly_source() -> str:
+    return str(get_plotlyjs())
+
+
+@cache
+def _plotly() -> Html:
+    """Return plotly.js, packed to two fifths of it; the page's script unpacks and adds it as it stands."""
+    return packed("plotly", _plotly_source())

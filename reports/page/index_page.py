@@ -15,8 +15,7 @@ import pyarrow as pa
 from harness.errors import BenchError, UserError
 from harness.store.store import is_going_on
 from reports.measures.written import NOTHING, plural
-from reports.page.assets import of_index
-from reports.page.document import check_writable, document, write_page
+from reports.page.document import INDEX, check_writable, document, write_page
 from reports.page.markup import Html, join, paragraph, table, tag, text
 from reports.words.digest import Digest, digest
 
@@ -139,7 +138,7 @@ def index_page(root: Path, rows: Sequence[IndexRow], beside: Path) -> str:
     whole = table(list(_COLUMNS), [_row(root, row, beside) for row in ordered], "runs", "Runs")
     title = f"Runs in {_shown(Path(os.path.abspath(root)).name) or _shown(root)}"
     body = tag("main", tag("h1", title), paragraph(said, "sub"), whole, class_="wide")
-    return document(title, join([Html(_OURS), body]), (), of_index())
+    return document(title, join([Html(_OURS), body]), (), INDEX)
 
 
 def _row(root: Path, row: IndexRow, beside: Path) -> list[Html | str]:

@@ -308,7 +308,8 @@ def pairs(
     series: Sequence[tuple[Look, Sequence[float], Sequence[float]]], x_title: str, y_title: str
 ) -> Drawn:
     """Draw a dot per pair on two log axes; on the dotted line both took the same."""
-    all_x, all_y = ([value for each in series for value in each[at]] for at in (1, 2))
+    all_x = [value for _, x, _ in series for value in x]
+    all_y = [value for _, _, y in series for value in y]
     x_axis, y_axis = log_axis(x_title, min(all_x), max(all_x)), log_axis(y_title, min(all_y), max(all_y))
     ends = [max(min(all_x), min(all_y)), min(max(all_x), max(all_y))]
     traces = []
