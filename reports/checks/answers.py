@@ -1,4 +1,4 @@
-"""Reasons to distrust the answers: cells and requests that are missing, token counts, caches, weights."""
+"""Reasons to distrust the answers: token counts, caches, the origin of weights, quality."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,13 +10,11 @@ from reports.checks.finding import (
     BY_OBJECTIVES,
     OF_REQUESTS,
     TOKENS,
-    Finding,
     Seen,
     cell_name,
     cells_of,
-    found,
+    check,
     measured_cells,
-    numbers,
     start_name,
 )
 from reports.data.cells import Cell
@@ -25,8 +23,6 @@ from reports.data.served import grown_in_cell
 from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.written import several
 
-# Of the requests of a group, so many lost or cut make its numbers of other work than was asked for.
-LOST_SHARE = 0.01
 WARM_SHARE = 0.2
 # What two prompts may have in common by their chat template, in tokens.
 SHARED_TOKENS = 64
@@ -37,9 +33,17 @@ SERVER_DIFFERS_TOKENS = 16
 # --- token counts ----------------------------------------------------------------------------------
 
 
-def token_counts_differ(run: Run) -> list[Finding]:
+@check(
+    "token counts that the tokenizer does not confirm",
+    "Server and tokenizer count differently",
+    "Output tokens: {}. The server's count is the one used.",
+    "load.tokenizer=FILE with the served model's own tokenizer.json; it counts no special tokens and no "
+    "tool calls.",
+    ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+    marks=True,
+)
+def token_counts_differ(run: Run) -> Iterator[Seen]:
     """Find servers whose count of output tokens is not the tokenizer's, over the requests that have both."""
-    seen: list[Seen] = []
     for group in run.groups:
         server = tokenizer = n = 0
         for cell in group.counted:
@@ -51,34 +55,23 @@ def token_counts_differ(run: Run) -> list[Finding]:
         if n and abs(server - tokenizer) > LENGTHS_DIFFER * max(server, 1):
             share = 100 * (tokenizer - server) / max(server, 1)
             said = f"server {server:,}, tokenizer {tokenizer:,} ({share:+.1f} %; n = {n:,} requests)"
-            seen.append((f"{group.deployment} at {group.load}: {said}", group.counted))
-    return found(
-        "token_counts_differ",
-        "Server and tokenizer count differently",
-        "Output tokens: {}. The server's count is the one used.",
-        "load.tokenizer=FILE with the served model's own tokenizer.json; it counts no special tokens and no "
-        "tool calls.",
-        seen,
-        ("tpot_s", "output_tokens", *BY_OBJECTIVES, *TOKENS),
-        marks=True,
-    )
+            yield f"{group.deployment} at {group.load}: {said}", group.counted
 
 
-def server_counts_differ(run: Run) -> list[Finding]:
+@check(
+    "server's counters unlike its answers",
+    "The server's counters and its answers differ",
+    "Over whole cells, warm-up included: {}.",
+    "Look for other clients of the server, for requests that were sent again on the way, and behind a "
+    "load balancer for servers other than the one whose counters these are.",
+    ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
+)
+def server_counts_differ(run: Run) -> Iterator[Seen]:
     """Find servers whose counters of tokens are not the counts in their answers, over whole cells."""
-    seen: list[Seen] = []
     for cell in run.planned_cells:
         if cell.status == "completed":
-            seen += [(f"{start_name(cell)}: {said}", [cell]) for said in _server_differences(run, cell)]
-    return found(
-        "server_counts_differ",
-        "The server's counters and its answers differ",
-        "Over whole cells, warm-up included: {}.",
-        "Look for other clients of the server, for requests that were sent again on the way, and behind a "
-        "load balancer for servers other than the one whose counters these are.",
-        seen,
-        ("tpot_s", "input_tokens", "output_tokens", *BY_OBJECTIVES, *TOKENS),
-    )
+            for said in _server_differences(run, cell):
+                yield f"{start_name(cell)}: {said}", [cell]
 
 
 def _server_differences(run: Run, cell: Cell) -> Iterator[str]:
@@ -123,9 +116,16 @@ def _prompts(requests: pd.DataFrame) -> tuple[float, float] | None:
 # --- caches ----------------------------------------------------------------------------------------
 
 
-def warm_cache(run: Run) -> list[Finding]:
+@check(
+    "a warm prefix cache",
+    "The prefix cache was warm",
+    "Share of the first turns' input that was cached already: {}. TTFT is that of cached prompts.",
+    "Compare TTFT only between deployments with like shares; engine.prefix_cache=false measures without "
+    "the cache.",
+    OF_REQUESTS,
+)
+def warm_cache(run: Run) -> Iterator[Seen]:
     """Find first turns that found much of their input in the cache."""
-    seen: list[Seen] = []
     for group in run.groups:
         cached = total = 0.0
         for cell in group.counted:
@@ -134,43 +134,39 @@ def warm_cache(run: Run) -> list[Finding]:
             cached += float(known["cached_tokens"].sum())
             total += float(known["input_tokens"].sum())
         if total and cached / total > WARM_SHARE:
-            seen.append((f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %", group.counted))
-    return found(
-        "warm_cache",
-        "The prefix cache was warm",
-        "Share of the first turns' input that was cached already: {}. TTFT is that of cached prompts.",
-        "Compare TTFT only between deployments with like shares; engine.prefix_cache=false measures without "
-        "the cache.",
-        seen,
-        OF_REQUESTS,
-    )
+            yield f"{group.deployment} at {group.load}: {100 * cached / total:.0f} %", group.counted
 
 
-def cache_not_reset(run: Run) -> list[Finding]:
+@check(
+    "a prefix cache that was not reset",
+    "The prefix cache was not empty at first",
+    "The first request of a cell found input cached that only other cells or other users can have left, "
+    "or may have: {}. Later cells are served faster than the first.",
+    "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; or "
+    "engine.prefix_cache=false.",
+    OF_REQUESTS,
+    marks=True,
+)
+def cache_not_reset(run: Run) -> Iterator[Seen]:
     """Find cells whose first request of all found much of its input cached, so by what came before; and where
     it does not say, those before which the cache could not be emptied."""
-    seen: list[Seen] = []
     for cell in measured_cells(run):
         reset, first = cell.record.cache_reset if cell.record else None, _first_cached(run, cell)
         if first is None and reset is not None and reset.how == "failed":
-            seen.append((f"{cell_name(cell)}: it could not be emptied ({reset.note})", [cell]))
+            yield f"{cell_name(cell)}: it could not be emptied ({reset.note})", [cell]
         elif first is not None and _is_warm(*first):
             why = f" ({reset.note})" if reset and reset.note else ""
-            seen.append((f"{cell_name(cell)}: {first[0]:,.0f} of {first[1]:,.0f} tokens{why}", [cell]))
-    return found(
-        "cache_not_reset",
-        "The prefix cache was not empty at first",
-        "The first request of a cell found input cached that only other cells or other users can have left, "
-        "or may have: {}. Later cells are served faster than the first.",
-        "scenario=chat_multi_turn, whose prompts are new to each cell; one load.concurrency in each run; or "
-        "engine.prefix_cache=false.",
-        seen,
-        OF_REQUESTS,
-        marks=True,
-    )
+            yield f"{cell_name(cell)}: {first[0]:,.0f} of {first[1]:,.0f} tokens{why}", [cell]
 
 
-def cache_unchecked(run: Run) -> list[Finding]:
+@check(
+    "a prefix cache that nobody saw empty",
+    "It is not shown that the prefix cache was empty",
+    "What earlier cells had left was to be emptied before {}.",
+    "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
+    OF_REQUESTS,
+)
+def cache_unchecked(run: Run) -> Iterator[Seen]:
     """Find cells of which neither the reset before them nor their first request shows that the cache was
     empty, and those whose first request does though the reset failed."""
     cells_by_note: dict[str, list[Cell]] = {}
@@ -180,17 +176,8 @@ def cache_unchecked(run: Run) -> list[Finding]:
             continue
         if reset.how == ("unchecked" if first is None else "failed"):
             cells_by_note.setdefault(reset.note or "", []).append(cell)
-    return found(
-        "cache_unchecked",
-        "It is not shown that the prefix cache was empty",
-        "What earlier cells had left was to be emptied before {}.",
-        "engine.prefix_cache=false measures without the cache; prompts of a cell are no other cell's.",
-        [
-            (f"{several(list(map(cell_name, cells)))} ({note})", cells)
-            for note, cells in cells_by_note.items()
-        ],
-        OF_REQUESTS,
-    )
+    for note, cells in cells_by_note.items():
+        yield f"{several(list(map(cell_name, cells)))} ({note})", cells
 
 
 def _is_warm(cached: float, tokens: float) -> bool:
@@ -212,7 +199,14 @@ def _first_cached(run: Run, cell: Cell) -> tuple[float, float] | None:
 # --- what was served -------------------------------------------------------------------------------
 
 
-def weights_noted(run: Run) -> list[Finding]:
+@check(
+    "weights of another origin",
+    "Origin of the weights",
+    "{}.",
+    "Speed and memory are those of the format; quality is not.",
+    (),
+)
+def weights_noted(run: Run) -> Iterator[Seen]:
     """Tell what the origin of the weights means for the comparison: each clause once, with whose it is."""
     labels_by_clause: dict[str, list[str]] = {}
     for record in run.start_records:
@@ -222,31 +216,19 @@ def weights_noted(run: Run) -> list[Finding]:
     clauses_by_labels: dict[tuple[str, ...], list[str]] = {}
     for clause, labels in labels_by_clause.items():
         clauses_by_labels.setdefault(tuple(labels), []).append(clause)
-    if not clauses_by_labels:
-        return []
-    said = [f"{several(labels)}: {'; '.join(clauses)}." for labels, clauses in clauses_by_labels.items()]
-    return [
-        Finding(
-            "weights_noted",
-            "Origin of the weights",
-            " ".join(said),
-            "Speed and memory are those of the format; quality is not.",
-            numbers(cells_of(run, {label for labels in clauses_by_labels for label in labels})),
-        )
-    ]
+    for whose, clauses in clauses_by_labels.items():
+        yield f"{several(whose)}: {', '.join(clauses)}", cells_of(run, whose)
 
 
-def quality_not_measured(run: Run) -> list[Finding]:
+@check(
+    "several quantizations with quality not measured",
+    "Quality is not measured",
+    "{} may answer differently well; speed and memory alone do not choose between them.",
+    "Judge the answers on a task of yours, or compare at one quantization=NAME.",
+    (),
+)
+def quality_not_measured(run: Run) -> Iterator[Seen]:
     """Tell that there are several quantizations, and nobody looked at the answers."""
     names = list(dict.fromkeys(group.quantization for group in run.groups if group.quantization != "-"))
-    if len(names) < 2:
-        return []
-    return [
-        Finding(
-            "quality_not_measured",
-            "Quality is not measured",
-            f"{several(names)} may answer differently well; speed and memory alone do not choose between "
-            "them.",
-            "Judge the answers on a task of yours, or compare at one quantization=NAME.",
-        )
-    ]
+    if len(names) > 1:
+        yield several(names), ()

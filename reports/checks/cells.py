@@ -1,25 +1,15 @@
-"""Reasons to distrust cells and their starts: missing, marked, failed or cut requests, too few, or unlike."""
+"""Reasons to distrust cells and their starts: missing, failed or cut, too few starts, or starts unlike."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from reports.checks.finding import (
-    RATES,
-    SPEED,
-    TOKENS,
-    Finding,
-    Seen,
-    cell_name,
-    drift_text,
-    found,
-    measured_cells,
-)
+from reports.checks.finding import RATES, SPEED, Seen, cell_name, check, drift_text, measured_cells
 from reports.data.cells import Cell, Group
 from reports.data.run import Run
-from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, by_start, withheld
-from reports.measures.written import plural, several, shown
+from reports.measures.written import shown
 from reports.stats.drift import start_drifts
 from reports.stats.family import STARTS_NEEDED
 
@@ -31,71 +21,72 @@ STARTS_DIFFER = 0.2
 # --- cells and requests ----------------------------------------------------------------------------
 
 
-def cells_missing(run: Run) -> list[Finding]:
+@check(
+    "missing cells",
+    "Cells are missing",
+    "{}.",
+    "See Errors for the reasons; bench run --resume measures them again.",
+    (),
+)
+def cells_missing(run: Run) -> Iterator[Seen]:
     """Find cells that failed, were interrupted or never measured."""
     to_come = ("in flight", "not measured") if run.is_going_on else ()
-    missing = [cell for cell in run.planned_cells if cell.status not in ("completed", *to_come)]
-    return found(
-        "cells_missing",
-        "Cells are missing",
-        f"{len(missing)} of {plural(len(run.planned_cells), 'cell')} gave no values ({{}}).",
-        "See Errors for the reasons; bench run --resume measures them again.",
-        [(f"{cell_name(cell)}: {cell.status}", [cell]) for cell in missing],
-        (),
-    )
+    for cell in run.planned_cells:
+        if cell.status not in ("completed", *to_come):
+            yield f"{cell_name(cell)}: {cell.status}", [cell]
 
 
-def cells_marked(run: Run) -> list[Finding]:
-    """Find cells that the run itself called suspect or invalid, by more than what the guard saw."""
-    findings = []
-    for kind in ("invalid", "suspect"):
-        cells = [cell for cell in run.planned_cells if cell.validity == kind and _has_own_reason(cell)]
-        is_invalid = kind == "invalid"
-        findings += found(
-            f"cells_{kind}",
-            f"Cells are {kind}",
-            f"{plural(len(cells), 'cell')} ({{}}).",
-            "They are left out of the values." if is_invalid else "They count; look at the reasons.",
-            [(f"{cell_name(cell)}: {cell.reason or 'no reason given'}", [cell]) for cell in cells],
-            (),
-            marks=is_invalid,
-        )
-    return findings
+@check("invalid cells", "Cells are invalid", "{}.", "They are left out of the values.", (), marks=True)
+def cells_invalid(run: Run) -> Iterator[Seen]:
+    """Find cells that the run called invalid."""
+    return _called(run, "invalid")
 
 
-def _has_own_reason(cell: Cell) -> bool:
-    if cell.record is None:
-        return True
-    seen = tuple(each.text for each in cell.record.guard)
-    return not all(reason.startswith(seen) for reason in cell.record.reasons)
+@check("suspect cells", "Cells are suspect", "{}.", "They count; look at the reasons.", ())
+def cells_suspect(run: Run) -> Iterator[Seen]:
+    """Find cells that the run called suspect."""
+    return _called(run, "suspect")
 
 
-def requests_failed(run: Run) -> list[Finding]:
-    """Find failed requests: what is left may be the easy ones."""
-    seen, many = list[Seen](), list[Seen]()
+def _called(run: Run, validity: str) -> Iterator[Seen]:
+    """Yield the cells with a reason beside what the guard saw, of which there is a check."""
+    for cell in run.planned_cells:
+        if cell.validity == validity and cell.record:
+            seen = tuple(each.text for each in cell.record.guard)
+            if not all(reason.startswith(seen) for reason in cell.record.reasons):
+                yield f"{cell_name(cell)}: {cell.reason or 'no reason given'}", [cell]
+
+
+@check(
+    "failed requests",
+    "Requests failed",
+    "{}; latencies are of the others.",
+    "See Errors; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
+    (*SPEED, "success_share"),
+    marks=True,
+)
+def requests_failed(run: Run) -> Iterator[Seen]:
+    """Find failed requests: what is left may be the easy ones. From LOST_SHARE on their cells are marked."""
     for group in run.groups:
-        sent = {cell.number: run.window_requests(cell.number) for cell in group.counted}
-        failed = {number: int((frame["outcome"] != "ok").sum()) for number, frame in sent.items()}
-        count, total = sum(failed.values()), sum(map(len, sent.values()))
+        sent = [(cell, run.window_requests(cell.number)["outcome"]) for cell in group.counted]
+        failed = [cell for cell, outcomes in sent if (outcomes != "ok").any()]
+        count, total = sum(int((each != "ok").sum()) for _, each in sent), sum(len(each) for _, each in sent)
         if count:
             said = f"{group.deployment} at {group.load}: {count:,} of {total:,}"
-            case = (said, [cell for cell in group.counted if failed[cell.number]])
-            (many if count >= LOST_SHARE * total else seen).append(case)
-    return found(
-        "requests_failed",
-        "Requests failed",
-        "{}; latencies are of the others.",
-        "See Errors; a slow server that drops requests looks fast. load.timeout=300s, or a lower load.",
-        _lost(many, seen),
-        (*SPEED, "success_share"),
-        marks=bool(many),
-    )
+            yield said, failed if count >= LOST_SHARE * total else ()
 
 
-def answers_cut(run: Run) -> list[Finding]:
+@check(
+    "answers cut short",
+    "Answers were cut short",
+    "Ended before the length asked for: {}. Shorter answers look faster.",
+    "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
+    ("e2e_s", "slo_share", *RATES),
+    marks=True,
+)
+def answers_cut(run: Run) -> Iterator[Seen]:
     """Find answers that ended before the length asked for: the context was full, or the engine stopped though
-    it was told not to."""
-    seen, many = list[Seen](), list[Seen]()
+    it was told not to. From LOST_SHARE on their cells are marked."""
     for group in run.groups:
         full = stopped = total = 0
         cut = []
@@ -112,44 +103,29 @@ def answers_cut(run: Run) -> list[Finding]:
         ends = [(full, "by `length`, as where the context is full"), (stopped, "of themselves")]
         if words := [f"{count:,} {how}" for count, how in ends if count]:
             said = f"{group.deployment} at {group.load}: {' and '.join(words)}, of {total:,} answers"
-            (many if full + stopped >= LOST_SHARE * total else seen).append((said, cut))
-    return found(
-        "answers_cut",
-        "Answers were cut short",
-        "Ended before the length asked for: {}. Shorter answers look faster.",
-        "A longer engine.context_length, or shorter conversations (scenario.turns, scenario.output_tokens).",
-        _lost(many, seen),
-        ("e2e_s", "slo_share", *RATES),
-        marks=bool(many),
-    )
-
-
-def _lost(many: list[Seen], few: list[Seen]) -> list[Seen]:
-    """Return all cases, those that lost many first; of the others no cell is marked beside such a one."""
-    return [*many, *((said, ()) for said, _ in few)] if many else few
+            yield said, cut if full + stopped >= LOST_SHARE * total else ()
 
 
 # --- starts ----------------------------------------------------------------------------------------
 
 
-def single_repeat(run: Run) -> list[Finding]:
+@check(
+    "too few starts",
+    "Few starts",
+    "{}: start-up luck and drift cannot be told from the engine, and no verdict is given.",
+    "repeats=5 or more, which can tell a difference of 10 %.",
+    (),
+)
+def single_repeat(run: Run) -> Iterator[Seen]:
     """Find deployments with fewer starts than a verdict needs: their luck is not told from their speed."""
     starts = {group.key: _starts(run, group) for group in run.groups}
-    few = [group for group in run.groups if 0 < starts[group.key] < STARTS_NEEDED]
     others = {group.deployment for group in run.groups if starts[group.key] >= STARTS_NEEDED}
-    names = [f"{g.deployment} at {g.load}" if g.deployment in others else g.deployment for g in few]
-    is_single = all(starts[group.key] == 1 for group in few)
-    count = "one start only" if is_single else f"fewer than {STARTS_NEEDED} starts"
-    were = "was" if len(set(names)) == 1 else "were"
-    return found(
-        "single_repeat",
-        "A single start" if is_single else "Few starts",
-        f"{several(names)} {were} measured on {count}; start-up luck and drift cannot be told from the "
-        "engine, and no verdict is given.",
-        "repeats=5 or more, which can tell a difference of 10 %.",
-        [("", group.counted) for group in few],
-        (),
-    )
+    for group in run.groups:
+        count = starts[group.key]
+        if 0 < count < STARTS_NEEDED:
+            where = f" at {group.load}" if group.deployment in others else ""
+            one = "one start only" if count == 1 else f"fewer than {STARTS_NEEDED} starts"
+            yield f"{group.deployment}{where} was measured on {one}", group.counted
 
 
 def _starts(run: Run, group: Group) -> int:
@@ -161,69 +137,57 @@ def _starts(run: Run, group: Group) -> int:
     return len({cell.planned.repeat for each in own for cell in each.counted}) if group.counted else 0
 
 
-def server_attached(run: Run) -> list[Finding]:
+@check(
+    "a server that ran already",
+    "The server was not started by bench",
+    "Repeats are blocks on one start, and its settings, load and memory are not known.",
+    "Let bench start the engine: engine=NAME without engine.base_url.",
+    (),
+)
+def attached(run: Run) -> Iterator[Seen]:
     """Find a server that bench did not start."""
-    if not any(record.attached for record in run.start_records):
-        return []
-    return [
-        Finding(
-            "attached",
-            "The server was not started by bench",
-            "Repeats are blocks on one start, and its settings, load and memory are not known.",
-            "Let bench start the engine: engine=NAME without engine.base_url.",
-        )
-    ]
+    if any(record.attached for record in run.start_records):
+        yield "", ()
 
 
-def repeats_disagree(run: Run) -> list[Finding]:
-    """Find starts of one deployment at one load whose values lie far apart; a finding for each metric."""
-    findings = []
+@check(
+    "starts that disagree",
+    "Starts disagree",
+    "{}.",
+    "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
+)
+def repeats_disagree(run: Run) -> Iterator[Seen]:
+    """Find starts of one deployment at one load whose values lie far apart, furthest first."""
+    far: list[tuple[float, str, list[Cell]]] = []
     for name, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50 ms")):
-        spread: list[tuple[float, Group, str]] = []
         for group in run.groups:
             value = aggregate(run, group, name)
             if value.mean and value.low is not None and value.high is not None:
+                share = (value.high - value.low) / value.mean
                 ends = f"{shown(name, value.low)} to {shown(name, value.high)}"
-                spread.append(((value.high - value.low) / value.mean, group, ends))
-        far = sorted((each for each in spread if each[0] > STARTS_DIFFER), key=lambda each: -each[0])
-        metric = metric_of(name).name
-        findings += found(
-            f"repeats_disagree_{metric}",
-            "Starts disagree",
-            "{}.",
-            "More repeats, and a quiet machine; until=ci:5% repeats until the interval is narrow.",
-            [
-                (
-                    f"{group.deployment} at {group.load}: {title} {ends} ({100 * share:.0f} % of the mean)",
-                    group.counted,
-                )
-                for share, group, ends in far
-            ],
-            TOKENS if metric in TOKENS else (metric,),
-        )
-    return findings
+                said = f"{group.deployment} at {group.load}: {title} {ends} ({100 * share:.0f} % of the mean)"
+                far += [(share, said, group.counted)] if share > STARTS_DIFFER else []
+    for _, said, cells in sorted(far, key=lambda each: -each[0]):
+        yield said, cells
 
 
-def drift_over_run(run: Run) -> list[Finding]:
+@check(
+    "deployments that drift over the run",
+    "A deployment drifted over the run",
+    "From start to start, beside what all deployments have in common: {}.",
+    "A machine that has warmed up and is quiet, and more repeats.",
+)
+def drift_over_run(run: Run) -> Iterator[Seen]:
     """Find deployments that drift from start to start otherwise than all together: what the pairing of
     repeats does not take out. Not of a search, which chooses its loads, nor of blocks on one server."""
     if run.record.search is not None or any(record.attached for record in run.start_records):
-        return []
-    seen: list[Seen] = []
+        return
     for metric, title in (("output_tokens_per_s", "output tokens/s"), ("ttft_s.p50", "TTFT p50")):
         logs = {label: own for label in run.deployments if (own := _logs(run, label, metric))}
         # Two metrics are tested, so each at half of the level.
         for label, drift in start_drifts(logs, run.record.compare.margin_share, tests=2).items():
             cells = [cell for cell in measured_cells(run) if cell.label == label]
-            seen.append((f"{label}: {title} {drift_text(drift)} from start to start", cells))
-    beside = ", beside what all deployments have in common" if len(run.deployments) > 1 else ""
-    return found(
-        "drift_over_run",
-        "A deployment drifted over the run",
-        f"{{}}{beside}.",
-        "A machine that has warmed up and is quiet, and more repeats.",
-        seen,
-    )
+            yield f"{label}: {title} {drift_text(drift)}", cells
 
 
 def _logs(run: Run, label: str, metric: str) -> dict[int, float]:

@@ -9,10 +9,9 @@ from reports.checks.finding import (
     BY_OBJECTIVES,
     FROM_SENDING,
     LATENCIES,
-    Finding,
     Seen,
     cell_name,
-    found,
+    check,
     measured_cells,
 )
 from reports.data.cells import Cell
@@ -40,52 +39,52 @@ LATE_SEND_S = 0.010
 LATE_LOOP_S = 0.005
 
 
-def error_not_small(run: Run) -> list[Finding]:
+@check(
+    "a TTFT near bench's own error",
+    "bench's own error is a part of TTFT",
+    "{}.",
+    "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
+    ("ttft_s", "itl_s", *BY_OBJECTIVES),
+    marks=True,
+)
+def error_not_small(run: Run) -> Iterator[Seen]:
     """Find cells whose TTFT is not much larger than bench's own error at that load."""
-    seen: list[Seen] = []
     for cell, load, selftest in _loads(run):
         step = nearest_step(selftest, load)
         ttft_s, (_, error_s) = values_of(run)[cell.number]["ttft_s.p50"].value, ttft_error_s(step)
         if ttft_s is not None and error_s > ERROR_SHARE * ttft_s:
-            said = (
-                f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, error p99 {ms(error_s)} ms "
-                f"({named(step)}, n = {step.requests:,} requests)"
-            )
-            seen.append((said, [cell]))
-    return found(
-        "error_not_small",
-        "bench's own error is a part of TTFT",
-        "{}.",
-        "load.workers=2 with free cores for them; differences of that size say nothing of the server.",
-        seen,
-        ("ttft_s", "itl_s", *BY_OBJECTIVES),
-        marks=True,
-    )
+            error = f"error p99 {ms(error_s)} ms ({named(step)}, n = {step.requests:,} requests)"
+            yield f"{cell_name(cell)}: TTFT p50 {number(ttft_s * 1e3)} ms, {error}", [cell]
 
 
-def client_late(run: Run) -> list[Finding]:
+@check(
+    "a late client",
+    "The client was late",
+    "The load process's 10 ms timer was late ({}); requests left that much later.",
+    "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
+    (*FROM_SENDING, "itl_s"),
+    marks=True,
+)
+def client_late(run: Run) -> Iterator[Seen]:
     """Find cells whose load process was late by much of their TTFT."""
-    seen: list[Seen] = []
     for cell in measured_cells(run):
         lags_s = cell.summary.loop_lag_s if cell.summary else None
         ttft_s = run.observations(cell.number, "ttft_s")
         if lags_s and len(ttft_s) and lags_s[1] > max(LATE_LOOP_S, ERROR_SHARE * float(np.median(ttft_s))):
             of = f"of a median TTFT of {number(float(np.median(ttft_s)) * 1e3)} ms"
-            seen.append((f"{cell_name(cell)}: {number(lags_s[1] * 1e3)} ms at p99 {of}", [cell]))
-    return found(
-        "client_late",
-        "The client was late",
-        "The load process's 10 ms timer was late ({}); requests left that much later.",
-        "load.workers=2 with free cores for them, or fewer users (load.concurrency).",
-        seen,
-        (*FROM_SENDING, "itl_s"),
-        marks=True,
-    )
+            yield f"{cell_name(cell)}: {number(lags_s[1] * 1e3)} ms at p99 {of}", [cell]
 
 
-def schedule_not_kept(run: Run) -> list[Finding]:
+@check(
+    "a schedule that was not kept",
+    "The schedule was not kept",
+    "Requests left later than they were due: {}. The lag is a part of their TTFT and E2E.",
+    "load.workers=2 with free cores for them, or a lower load.rate.",
+    FROM_SENDING,
+    marks=True,
+)
+def schedule_not_kept(run: Run) -> Iterator[Seen]:
     """Find open loops and traces whose requests left late, and added to their latency."""
-    seen: list[Seen] = []
     for cell in measured_cells(run):
         lags_s = run.observations(cell.number, "send_lag_s")
         ttft_s = run.observations(cell.number, "ttft_s")
@@ -93,62 +92,46 @@ def schedule_not_kept(run: Run) -> list[Finding]:
             continue
         lag_s, median_s = float(np.percentile(lags_s, 99)), float(np.median(ttft_s))
         if lag_s > min(LATE_SEND_S, ERROR_SHARE * median_s):
-            seen.append((f"{cell_name(cell)}: {_lag(lags_s, ttft_s)} (n = {len(lags_s):,})", [cell]))
-    return found(
-        "schedule_not_kept",
-        "The schedule was not kept",
-        "Requests left later than they were due: {}. The lag is a part of their TTFT and E2E.",
-        "load.workers=2 with free cores for them, or a lower load.rate.",
-        seen,
-        FROM_SENDING,
-        marks=True,
-    )
+            yield f"{cell_name(cell)}: {_lag(lags_s, ttft_s)} (n = {len(lags_s):,})", [cell]
 
 
 def _lag(lags_s: np.ndarray, ttft_s: np.ndarray) -> str:
     """Return `p99 12.0 ms of a median TTFT of 79.1 ms`; with too few requests for either, the greatest."""
     is_p99, is_median = is_supported(99, len(lags_s)), is_supported(50, len(ttft_s))
-    lag = (
-        f"p99 {number(1e3 * np.percentile(lags_s, 99))}" if is_p99 else f"up to {number(1e3 * lags_s.max())}"
-    )
-    median = f"a median TTFT of {number(1e3 * np.median(ttft_s))}"
-    return f"{lag} ms of {median if is_median else f'a TTFT of up to {number(1e3 * ttft_s.max())}'} ms"
+    lag_s = float(np.percentile(lags_s, 99) if is_p99 else lags_s.max())
+    of_s = float(np.median(ttft_s) if is_median else ttft_s.max())
+    lag, of = "p99" if is_p99 else "up to", "a median TTFT of" if is_median else "a TTFT of up to"
+    return f"{lag} {number(1e3 * lag_s)} ms of {of} {number(1e3 * of_s)} ms"
 
 
-def conversations_never_began(run: Run) -> list[Finding]:
+@check(
+    "conversations that never began",
+    "Less came than was asked for",
+    "Conversations that were due before the window's end never began: {}.",
+    "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
+    (),
+    marks=True,
+)
+def conversations_never_began(run: Run) -> Iterator[Seen]:
     """Find open loops and traces in which conversations that were due never began: the load was another."""
-    seen: list[Seen] = [
-        (f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}", [cell])
-        for cell in measured_cells(run)
-        if cell.load.kind != "closed" and cell.summary and cell.summary.left_out
-    ]
-    return found(
-        "conversations_never_began",
-        "Less came than was asked for",
-        "Conversations that were due before the window's end never began: {}.",
-        "load.workers=2 with free cores for them, a higher limit of open files, or a lower load.rate.",
-        seen,
-        (),
-        marks=True,
-    )
+    for cell in measured_cells(run):
+        if cell.load.kind != "closed" and cell.summary and cell.summary.left_out:
+            yield f"{cell_name(cell)}: {plural(cell.summary.left_out, 'conversation')}", [cell]
 
 
-def beyond_selftest(run: Run) -> list[Finding]:
+@check(
+    "loads beyond the self-test",
+    "Beyond what bench was tested at",
+    "{}.",
+    "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
+    (*LATENCIES, *BY_OBJECTIVES),
+)
+def beyond_selftest(run: Run) -> Iterator[Seen]:
     """Find cells whose load is larger than any at which bench's own error is known, or known to be small."""
-    seen: list[Seen] = []
     for cell, load, selftest in _loads(run):
         if why := _why_beyond(selftest, load):
             text = f"{load.streams:,.0f} streams x {load.chunks_per_s:,.0f} chunks/s"
-            said = f"{cell_name(cell)} ({text}): {why}; {quoted(nearest_step(selftest, load))}"
-            seen.append((said, [cell]))
-    return found(
-        "beyond_selftest",
-        "Beyond what bench was tested at",
-        "{}.",
-        "load.workers=2, or free cores for the client; bench selftest shows how far it reaches.",
-        seen,
-        (*LATENCIES, *BY_OBJECTIVES),
-    )
+            yield f"{cell_name(cell)} ({text}): {why}; {quoted(nearest_step(selftest, load))}", [cell]
 
 
 def _why_beyond(selftest: SelfTest, load: Reached) -> str | None:
@@ -169,15 +152,16 @@ def _loads(run: Run) -> Iterator[tuple[Cell, Reached, SelfTest]]:
             yield cell, load, selftest
 
 
-def stamps_not_kernel(run: Run) -> list[Finding]:
+@check(
+    "arrivals without the kernel's stamp",
+    "Arrivals are stamped after reading",
+    "The kernel gave no receive time for at least one read; such an answer is timed when bench read it, and "
+    "a busy client adds its own lag to that ({}).",
+    "Run the client on Linux, which gives them, with TLS too.",
+    (*LATENCIES, *BY_OBJECTIVES),
+)
+def stamps_not_kernel(run: Run) -> Iterator[Seen]:
     """Find cells with arrivals that the client stamped after reading, not the kernel."""
-    cells = [cell for cell in measured_cells(run) if cell.summary and cell.summary.stamp_source != "kernel"]
-    return found(
-        "stamps_not_kernel",
-        "Arrivals are stamped after reading",
-        f"In {plural(len(cells), 'cell')} the kernel gave no receive time for at least one read; such an "
-        "answer is timed when bench read it, and a busy client adds its own lag to that.",
-        "Run the client on Linux, which gives them, with TLS too.",
-        [("", cells)] if cells else [],
-        (*LATENCIES, *BY_OBJECTIVES),
-    )
+    for cell in measured_cells(run):
+        if cell.summary and cell.summary.stamp_source != "kernel":
+            yield cell_name(cell), [cell]

@@ -1,8 +1,9 @@
 """Reasons to doubt that deployments did the same work: kernels, prompts, lengths of answers, terms, cores."""
 
 import re
+from collections.abc import Iterator
 
-from reports.checks.finding import RATES, SPEED, TOKENS, Finding, Seen, cells_of, found
+from reports.checks.finding import RATES, SPEED, TOKENS, Seen, cells_of, check
 from reports.checks.ledger import Entry, ledger_of
 from reports.data.machine import group_cores
 from reports.data.run import Run
@@ -17,110 +18,106 @@ from reports.measures.equal_work import (
     too_few_at_once,
     work_of,
 )
-from reports.measures.written import number, plural, several
+from reports.measures.written import number, several
 
 # Cores by which servers' use of the processor may lie apart, as a share of the least: 1.0 and 1.2 differ.
 CORES_DIFFER_SHARE = 0.15
 _FEATURE = re.compile(r"(\w+) = 1\b")  # as llama.cpp says it: `AVX2 = 1 | AVX512 = 0`
 
 
-def kernels_stand_in(run: Run) -> list[Finding]:
+@check(
+    "stand-ins for kernels",
+    "Stand-ins for an engine's kernels",
+    "{}. These are no speeds of that engine.",
+    "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
+    marks=True,
+)
+def kernels_stand_in(run: Run) -> Iterator[Seen]:
     """Find servers that ran with replacements for their own kernels."""
-    return found(
-        "kernels_stand_in",
-        "Stand-ins for an engine's kernels",
-        "{}. These are no speeds of that engine.",
-        "Read from it only that the engine works; measure its speed on a device that it has kernels for.",
-        [(f"{label}: {what}", cells_of(run, {label})) for label, what in stand_ins(run).items()],
-        marks=True,
-    )
+    for label, what in stand_ins(run).items():
+        yield f"{label}: {what}", cells_of(run, {label})
 
 
-def prompts_differ(run: Run) -> list[Finding]:
+@check(
+    "unequal prompts",
+    "Prompts are not the same, and such pairs not comparable",
+    "{}. Only figures with equal letters compare.",
+    "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
+    (*SPEED, "input_tokens"),
+    marks=True,
+)
+def prompts_differ(run: Run) -> Iterator[Seen]:
     """Find deployments of one model whose prompts are not the same."""
     work = work_of(run)
     classes: dict[tuple[str, str], list[str]] = {}
     for label, deployment in run.deployments.items():
         if label in work.unlike:
             classes.setdefault((deployment.model, work.prompt_class(label)), []).append(label)
-    seen: list[Seen] = []
     for (_, letter), labels in sorted(classes.items()):
         why = "" if letter == "A" else f": {work.why_unlike(labels[0])}"
-        seen.append((f"prompts {letter}, {', '.join(labels)}{why}", cells_of(run, labels)))
-    return found(
-        "prompts_differ",
-        "Prompts are not the same, and such pairs not comparable",
-        "{}. Only figures with equal letters compare.",
-        "The same engine.chat_template for all; scenario.history=scripted sends the same text to all.",
-        seen,
-        (*SPEED, "input_tokens"),
-        marks=True,
-    )
+        yield f"prompts {letter}, {', '.join(labels)}{why}", cells_of(run, labels)
 
 
-def output_lengths_differ(run: Run) -> list[Finding]:
+@check(
+    "unequal lengths of answers",
+    "Output lengths differ",
+    "{}.",
+    "Compare figures per token only: E2E and requests/s of answers of another length are left out.",
+    # Of shorter answers a greater part of the time is the reading of their prompts.
+    ("e2e_s", "slo_share", *RATES),
+    marks=True,
+)
+def output_lengths_differ(run: Run) -> Iterator[Seen]:
     """Find deployments whose answers to the same turns differ in length at the same load."""
-    seen: list[Seen] = []
     for groups in by_case(run):
-        means = {
-            name: turns.mean
-            for name, turns in same_turns(run, groups, "output_tokens").items()
-            if turns.mean is not None
-        }
+        turns = same_turns(run, groups, "output_tokens")
+        means = {name: each.mean for name, each in turns.items() if each.mean is not None}
         if differ(list(means.values())):
             least, most = (end(means, key=lambda name: means[name]) for end in (min, max))
             pair = f"{least} {number(means[least])} against {most} {number(means[most])}"
             strays = [group for group in groups if group.key in work_of(run).per_token_only] or groups
             cells = [cell for group in strays for cell in group.cells]
-            seen.append((f"at {groups[0].load} {pair} tokens per request", cells))
-    return found(
-        "output_lengths_differ",
-        "Output lengths differ",
-        "{}.",
-        "Compare figures per token only: E2E and requests/s of answers of another length are left out.",
-        seen,
-        # Of shorter answers a greater part of the time is the reading of their prompts.
-        ("e2e_s", "slo_share", *RATES),
-        marks=True,
-    )
+            yield f"at {groups[0].load} {pair} tokens per request", cells
 
 
-def lengths_not_forced(run: Run) -> list[Finding]:
+@check(
+    "answers of free length",
+    "Answers have the length that they come to",
+    "{} cannot be made to give the length asked for.",
+    "Compare figures per token only (ITL, TPOT, output tokens/s): E2E and requests/s are left out.",
+    TOKENS,
+)
+def lengths_not_forced(run: Run) -> Iterator[Seen]:
     """Find engines that stop where the model stops, beside others."""
-    free = [
-        label
-        for label in run.deployments
-        if (records := run.starts_of(label)) and not all(record.forces_length for record in records)
-    ]
-    return found(
-        "lengths_not_forced",
-        "Answers have the length that they come to",
-        "{} cannot be made to give the length asked for.",
-        "Compare figures per token only (ITL, TPOT, output tokens/s): E2E and requests/s are left out.",
-        [(label, cells_of(run, {label})) for label in free] if len(run.deployments) > 1 else [],
-        TOKENS,
-    )
+    for label in run.deployments if len(run.deployments) > 1 else ():
+        if not all(record.forces_length for record in run.starts_of(label)):
+            yield label, cells_of(run, {label})
 
 
-def system_prompt_dropped(run: Run) -> list[Finding]:
+@check(
+    "a dropped system prompt",
+    "A system prompt is dropped",
+    "{}. The chat template leaves it out.",
+    "A chat template with a system prompt: engine.chat_template=FILE.",
+    (*SPEED, "input_tokens"),
+)
+def system_prompt_dropped(run: Run) -> Iterator[Seen]:
     """Find servers for which a system message adds nothing to the prompt."""
-    seen: list[Seen] = []
     for label in run.deployments:
         counts = counted_prompts(run.starts_of(label))
         if drops_system(counts):
             said = f"{label}: {counts['system']:,} tokens with it, {counts['user']:,} without"
-            seen.append((said, cells_of(run, {label})))
-    return found(
-        "system_prompt_dropped",
-        "A system prompt is dropped",
-        "{}. The chat template leaves it out.",
-        "A chat template with a system prompt: engine.chat_template=FILE.",
-        seen,
-        (*SPEED, "input_tokens"),
-    )
+            yield said, cells_of(run, {label})
 
 
-def terms_not_matched(run: Run) -> list[Finding]:
+@check(
+    "terms that were not matched",
+    "Not all terms are as asked",
+    "Could not be matched: {}.",
+    "See Trust; ask for what all of them can be given, or compare those that got it.",
+    (),
+)
+def terms_not_matched(run: Run) -> Iterator[Seen]:
     """Find common terms of which a server got something else than was asked, or could not be told."""
     by_words: dict[str, list[str]] = {}
     alone = too_few_at_once(run)
@@ -129,15 +126,8 @@ def terms_not_matched(run: Run) -> list[Finding]:
             is_told_apart = row.term.name == "concurrent_sequences" and label in alone
             if entry.state != "same" and not is_told_apart:
                 by_words.setdefault(f"{row.term.title} {_asked_and_got(entry)}", []).append(label)
-    count = sum(map(len, by_words.values()))
-    return found(
-        "terms_not_matched",
-        "Not all terms are as asked",
-        f"{plural(count, 'value')} could not be matched ({{}}).",
-        "See Trust; ask for what all of them can be given, or compare those that got it.",
-        [(f"{', '.join(labels)}: {words}", cells_of(run, labels)) for words, labels in by_words.items()],
-        (),
-    )
+    for words, labels in by_words.items():
+        yield f"{', '.join(labels)}: {words}", cells_of(run, labels)
 
 
 def _asked_and_got(entry: Entry) -> str:
@@ -145,30 +135,30 @@ def _asked_and_got(entry: Entry) -> str:
     return f"asked {entry.asked_text}, {got}" + (f": {entry.clause}" if entry.clause else "")
 
 
-def served_one_at_a_time(run: Run) -> list[Finding]:
+@check(
+    "fewer requests served at once than asked",
+    "Requests served at once are not as asked",
+    "{}. Others wait: with several users TTFT is mostly the queue.",
+    "Compare at load.concurrency=1.",
+)
+def served_one_at_a_time(run: Run) -> Iterator[Seen]:
     """Find servers that answer fewer requests at once than were asked for."""
-    alone = too_few_at_once(run)
-    are_one = all(each.is_one for each in alone.values())
-    return found(
-        "served_one_at_a_time",
-        "One request at a time" if are_one else "Requests served at once are not as asked",
-        "{}. Others wait: with several users TTFT is mostly the queue.",
-        "Compare at load.concurrency=1.",
-        [
-            (
-                f"{label}: asked {each.asked:,}" + (f", {each.clause}" if each.clause else ""),
-                [cell for cell in cells_of(run, {label}) if cell.load.concurrency != 1],
-            )
-            for label, each in alone.items()
-        ],
-    )
+    for label, each in too_few_at_once(run).items():
+        clause = f", {each.clause}" if each.clause else ", served one at a time" if each.is_one else ""
+        cells = [cell for cell in cells_of(run, {label}) if cell.load.concurrency != 1]
+        yield f"{label}: asked {each.asked:,}{clause}", cells
 
 
-def processor_use_differs(run: Run) -> list[Finding]:
+@check(
+    "unequal use of the processor",
+    "Servers do not use the processor alike",
+    "{}. One that is faster may only use more of it.",
+    "Give each engine the same threads by its own options, and compare tokens/s per core.",
+)
+def processor_use_differs(run: Run) -> Iterator[Seen]:
     """Find servers on the processor that keep different numbers of cores busy, or say so of their threads."""
     if any(record.memory_kind != "host" for record in run.start_records):
-        return []
-    seen: list[Seen] = []
+        return
     for groups in by_case(run):
         means = {group.deployment: mean(group_cores(run, group)) for group in groups}
         known = {label: cores for label, cores in means.items() if cores}
@@ -177,28 +167,25 @@ def processor_use_differs(run: Run) -> list[Finding]:
             if known[most] > known[least] * (1 + CORES_DIFFER_SHARE):
                 pair = f"{known[least]:.1f} ({least}) to {known[most]:.1f} ({most})"
                 cells = [cell for group in groups for cell in group.cells]
-                seen.append((f"at {groups[0].load} they kept from {pair} cores busy", cells))
+                yield f"at {groups[0].load} they kept from {pair} cores busy", cells
     threads = next((row for row in ledger_of(run) if row.term.name == "threads"), None)
     by_count: dict[str, list[str]] = {}
     for label, entry in threads.entries.items() if threads else ():
         if entry.got:
             by_count.setdefault(entry.got_text, []).append(label)
     if len(by_count) > 1:
-        each = [f"{count}: {several(labels)}" for count, labels in by_count.items()]
+        counts = [f"{count}: {several(labels)}" for count, labels in by_count.items()]
         labels = [label for own in by_count.values() for label in own]
-        seen.append((f"threads as they say ({'; '.join(each)})", cells_of(run, labels)))
-    return found(
-        "processor_use_differs",
-        "Servers do not use the processor alike",
-        "{}. One that is faster may only use more of it.",
-        "Give each engine the same threads by its own options, and compare tokens/s per core."
-        if len(by_count) > 1
-        else "Compare tokens/s per core; see whether other programs took the cores.",
-        seen,
-    )
+        yield f"threads as they say ({'; '.join(counts)})", cells_of(run, labels)
 
 
-def builds_differ(run: Run) -> list[Finding]:
+@check(
+    "other builds of one engine",
+    "Programs of an engine are built differently",
+    "{}, which its other programs use: a difference between them may be the build's.",
+    "Compare programs that are built for the same instructions.",
+)
+def builds_differ(run: Run) -> Iterator[Seen]:
     """Find programs of one engine that say that they were built for other instructions of the processor."""
     by_engine: dict[str, dict[str, frozenset[str]]] = {}
     for label, deployment in run.deployments.items():
@@ -212,10 +199,5 @@ def builds_differ(run: Run) -> list[Finding]:
         for label, features in own.items():
             if features < every:
                 lacking.setdefault(", ".join(sorted(every - features)), []).append(label)
-    return found(
-        "builds_differ",
-        "Programs of an engine are built differently",
-        "{}, which its other programs use: a difference between them may be the build's.",
-        "Compare programs that are built for the same instructions.",
-        [(f"{several(labels)}: without {names}", cells_of(run, labels)) for names, labels in lacking.items()],
-    )
+    for names, labels in lacking.items():
+        yield f"{several(labels)}: without {names}", cells_of(run, labels)

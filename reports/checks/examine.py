@@ -1,63 +1,64 @@
 """All reasons to distrust a run, and the marks that numbers bear for them. Draws nothing."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 from reports.checks import answers, cells, client, equal_work, machine, windows
-from reports.checks.finding import Finding, by_weight
+from reports.checks.finding import Check, Finding, by_weight
 from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.verdicts.searches import Capacity, cells_at_highest, slo_metrics
 
 SIGN = "▲"
 LEGEND = f"{SIGN} 2 behind a value: two reasons not to compare it, and a link to them."
-# Each with what it looks for, in the words for a run in which it is not there; worst first.
-CHECKS: dict[Callable[[Run], list[Finding]], str] = {
-    equal_work.kernels_stand_in: "stand-ins for kernels",
-    equal_work.prompts_differ: "unequal prompts",
-    equal_work.output_lengths_differ: "unequal lengths of answers",
-    cells.requests_failed: "failed requests",
-    cells.answers_cut: "answers cut short",
-    cells.cells_missing: "missing cells",
-    cells.cells_marked: "cells that the run called suspect or invalid",
-    client.error_not_small: "a TTFT near bench's own error",
-    client.client_late: "a late client",
-    client.schedule_not_kept: "a schedule that was not kept",
-    client.conversations_never_began: "conversations that never began",
-    answers.token_counts_differ: "token counts that the tokenizer does not confirm",
-    answers.cache_not_reset: "a prefix cache that was not reset",
-    cells.server_attached: "a server that ran already",
-    cells.single_repeat: "too few starts",
-    cells.drift_over_run: "deployments that drift over the run",
-    machine.machine_unfit: "what the guard looks for",
-    machine.foreign_load: "other programs on the processor",
-    equal_work.processor_use_differs: "unequal use of the processor",
-    equal_work.terms_not_matched: "terms that were not matched",
-    equal_work.served_one_at_a_time: "requests served one at a time",
-    equal_work.system_prompt_dropped: "a dropped system prompt",
-    equal_work.lengths_not_forced: "answers of free length",
-    equal_work.builds_differ: "other builds of one engine",
-    answers.quality_not_measured: "several quantizations with quality not measured",
-    answers.server_counts_differ: "server's counters unlike its answers",
-    windows.queue_only_grew: "a queue that only grew",
-    cells.repeats_disagree: "starts that disagree",
-    windows.window_drifted: "windows over which speed drifts",
-    windows.bimodal: "latencies with two humps",
-    answers.warm_cache: "a warm prefix cache",
-    answers.cache_unchecked: "a prefix cache that nobody saw empty",
-    client.beyond_selftest: "loads beyond the self-test",
-    client.stamps_not_kernel: "arrivals without the kernel's stamp",
-    windows.few_requests: "too few requests",
-    windows.short_windows: "short windows",
-    machine.cores_shared: "client and server on the same cores",
-    answers.weights_noted: "weights of another origin",
-}
+# Worst first.
+CHECKS: tuple[Check, ...] = (
+    equal_work.kernels_stand_in,
+    equal_work.prompts_differ,
+    equal_work.output_lengths_differ,
+    cells.requests_failed,
+    cells.answers_cut,
+    cells.cells_missing,
+    cells.cells_invalid,
+    cells.cells_suspect,
+    client.error_not_small,
+    client.client_late,
+    client.schedule_not_kept,
+    client.conversations_never_began,
+    answers.token_counts_differ,
+    answers.cache_not_reset,
+    cells.attached,
+    cells.single_repeat,
+    cells.drift_over_run,
+    machine.machine_unfit,
+    machine.foreign_load,
+    equal_work.processor_use_differs,
+    equal_work.terms_not_matched,
+    equal_work.served_one_at_a_time,
+    equal_work.system_prompt_dropped,
+    equal_work.lengths_not_forced,
+    equal_work.builds_differ,
+    answers.quality_not_measured,
+    answers.server_counts_differ,
+    windows.queue_only_grew,
+    cells.repeats_disagree,
+    windows.window_drifted,
+    windows.bimodal,
+    answers.warm_cache,
+    answers.cache_unchecked,
+    client.beyond_selftest,
+    client.stamps_not_kernel,
+    windows.few_requests,
+    windows.short_windows,
+    machine.cores_shared,
+    answers.weights_noted,
+)
 
 
 @once
 def examine(run: Run) -> dict[str, tuple[Finding, ...]]:
     """Return what each check found, by what it looks for, in the order of CHECKS."""
-    return {looked_for: tuple(check(run)) for check, looked_for in CHECKS.items()}
+    return {each.looks_for: each.findings(run) for each in CHECKS}
 
 
 @once

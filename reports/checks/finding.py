@@ -5,7 +5,7 @@ for kernels, the client's own error large beside the value, an invalid cell. All
 without a mark.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from reports.data.cells import Cell
@@ -48,28 +48,51 @@ class Finding:
     marks: bool = False
 
 
+# A case in words, and the cells that it is about; one without cells marks nothing.
 Seen = tuple[str, Iterable[Cell]]
 
 
-def found(
-    check: str,
+@dataclass(frozen=True)
+class Check:
+    """A reason to distrust, declared. `see` yields its cases in a run, of which `{}` in the text stands for
+    the first four. `looks_for`: the reason in the words for a run in which it is not there."""
+
+    name: str
+    looks_for: str
+    title: str
+    text: str
+    remedy: str | Callable[[Run], str]
+    metrics: tuple[str, ...]
+    marks: bool
+    see: Callable[[Run], Iterable[Seen]]
+
+    def findings(self, run: Run) -> tuple[Finding, ...]:
+        """Return the finding on all cases of a run; none where there is no case."""
+        seen = list(self.see(run))
+        if not seen:
+            return ()
+        text = self.text.replace("{}", several([words for words, _ in seen], "; "))
+        cells = tuple(sorted({cell.number for _, each in seen for cell in each}))
+        remedy = self.remedy if isinstance(self.remedy, str) else self.remedy(run)
+        marks = self.marks and bool(cells)
+        return (Finding(self.name, self.title, text, remedy, cells, self.metrics, marks),)
+
+
+def check(
+    looks_for: str,
     title: str,
     text: str,
-    remedy: str,
-    seen: Sequence[Seen],
+    remedy: str | Callable[[Run], str],
     metrics: tuple[str, ...] = SPEED,
     *,
     marks: bool = False,
-) -> list[Finding]:
-    """Return the finding on what was seen, cases in words with their cells, or none where nothing was.
+) -> Callable[[Callable[[Run], Iterable[Seen]]], Check]:
+    """Declare what a function sees as a check of its name."""
 
-    `{}` in the text stands for the first four cases.
-    """
-    if not seen:
-        return []
-    text = text.replace("{}", several([words for words, _ in seen], "; "))
-    cells = numbers(cell for _, each in seen for cell in each)
-    return [Finding(check, title, text, remedy, cells, metrics, marks)]
+    def declared(see: Callable[[Run], Iterable[Seen]]) -> Check:
+        return Check(see.__name__, looks_for, title, text, remedy, metrics, marks, see)
+
+    return declared
 
 
 def by_weight(findings: Iterable[Finding]) -> list[Finding]:
@@ -100,8 +123,3 @@ def start_name(cell: Cell) -> str:
 def drift_text(drift: Drift) -> str:
     """Return a drift in words: `+12.3 % (n = 5 starts, p = 0.0004)`."""
     return f"{100 * drift.share:+.1f} % (n = {drift.k} starts, p = {drift.p:.1g})"
-
-
-def numbers(cells: Iterable[Cell]) -> tuple[int, ...]:
-    """Return the numbers of cells, each once, in order."""
-    return tuple(sorted({cell.number for cell in cells}))

@@ -161,7 +161,7 @@ CASES = {
     "kernels_stand_in": {"second_start": {"resolved": {"kernel_stand_in": "a module in pure Python"}}},
     "token_counts_differ": {"second": good_rows(tokenizer_tokens=11)},
     "answers_cut": {"first": [*good_rows(), cut_row(), cut_row(request_id="r171")]},
-    "bimodal_ttft": {"first": stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))},
+    "bimodal": {"first": stamped(with_first_chunks(lambda k: (200 if k % 3 else 100) + k * 37 % 20))},
     "window_drifted": {
         "first": stamped(with_first_chunks(lambda k: 100 + k // 6 + k * 37 % 5)),
         "repeats": 3,
@@ -248,7 +248,7 @@ def test_lengths_of_turns_that_only_one_of_them_played_are_no_difference(tmp_pat
 def test_one_failed_request_of_hundreds_is_told_and_marks_nothing(tmp_path):
     one, two = ([failed_row(200 + k, T0 + S) for k in range(count)] for count in (1, 2))
     alone = write_pair(tmp_path / "alone", first=[*good_rows(), *one])["requests_failed"]
-    assert (alone.marks, alone.cells) == (False, (0, 2))
+    assert (alone.marks, alone.cells) == (False, ())
     beside = write_pair(tmp_path / "both", first=[*good_rows(), *one], second=[*good_rows(), *two])
     assert (beside["requests_failed"].marks, beside["requests_failed"].cells) == (True, (1, 3))
     assert "llama_cpp fp16 at 1 user: 2 of 362" in beside["requests_failed"].text
@@ -279,8 +279,8 @@ def test_starts_that_lie_far_apart_are_a_finding(tmp_path):
     # 180 requests of 10 tokens in 60 s: 30 tokens/s; with 13 tokens: 39; the geometric mean is 32.7.
     found = write_starts(tmp_path / "far", [good_rows(), good_rows(output_tokens=13), good_rows()])
     text = "llama_cpp fp16 at 1 user: output tokens/s 30.0 to 39.0 (27 % of the mean)."
-    assert list(found) == ["repeats_disagree_output_tokens_per_s"]
-    assert found["repeats_disagree_output_tokens_per_s"].text == text
+    assert list(found) == ["repeats_disagree"]
+    assert found["repeats_disagree"].text == text
     # 30 and 36: 19 %.
     assert write_starts(tmp_path / "near", [good_rows(), good_rows(output_tokens=12), good_rows()]) == {}
 
@@ -290,8 +290,7 @@ def test_starts_whose_first_tokens_lie_far_apart_are_a_finding(tmp_path):
     late = [replace(row, first_content_ns=row.chunk_ns[0], last_content_ns=row.chunk_ns[-1]) for row in late]
     found = write_starts(tmp_path, [good_rows(), late, good_rows()])
     text = "llama_cpp fp16 at 1 user: TTFT p50 ms 100.0 to 150.0 (44 % of the mean)."
-    assert found["repeats_disagree_ttft_s"].text == text
-    assert found["repeats_disagree_ttft_s"].metrics == ("ttft_s",)
+    assert found["repeats_disagree"].text == text
 
 
 @pytest.mark.parametrize(("machine_pct", "share"), [(60.0, None), (95.0, "44 %")])
@@ -309,15 +308,6 @@ def test_processor_time_of_neither_server_nor_client_is_a_finding(tmp_path, mach
         assert f"llama_cpp fp16 at 1 user, start 1: {share}" in found["foreign_load"].text
 
 
-def test_verbs_agree_with_their_number(tmp_path):
-    one = one_cell_run(tmp_path / "one", good_rows(count=129), summary(100 * S, duration_s=29.0))
-    told = {finding.check: finding.text for finding in findings_of(open_run(one.path))}
-    assert told["few_requests"].startswith("1 of 1 cell has fewer than 130 ok requests")
-    assert told["short_windows"].startswith("1 of 1 window is shorter than 30 s")
-    several = write_pair(tmp_path / "pair", load_summary=summary(100 * S, duration_s=29.0))
-    assert several["short_windows"].text.startswith("4 of 4 windows are shorter than 30 s")
-
-
 def test_the_origin_of_weights_is_told_once_with_what_differs(tmp_path):
     origin = "made from the Q4_K_M file; its quality is not a reference"
     found = write_pair(
@@ -326,7 +316,7 @@ def test_the_origin_of_weights_is_told_once_with_what_differs(tmp_path):
         second_start={"weights": {"note": f"{origin}; cast to fp16 on load"}},
     )
     assert found["weights_noted"].text == (
-        "llama_cpp fp16, vllm fp16: made from the Q4_K_M file; its quality is not a reference. "
+        "llama_cpp fp16, vllm fp16: made from the Q4_K_M file, its quality is not a reference; "
         "vllm fp16: cast to fp16 on load."
     )
 
@@ -343,13 +333,13 @@ def test_one_start_is_a_finding(tmp_path):
 
 def test_missing_cells_are_a_finding(tmp_path):
     found = {finding.check: finding for finding in findings_of(open_run(full_run(tmp_path)))}
-    assert "1 of 16 cells gave no values (vllm fp16 at 4 users: failed)" in found["cells_missing"].text
+    assert found["cells_missing"].text == "vllm fp16 at 4 users: failed."
 
 
 def test_every_check_can_find_something():
-    found = {check.__name__ for check in CHECKS}
-    by_hand = {"cells_missing", "single_repeat", "cells_marked", "foreign_load", "repeats_disagree"}
-    by_hand |= {"bimodal", "drift_over_run", "server_attached", "conversations_never_began"}
+    found = {check.name for check in CHECKS}
+    by_hand = {"cells_missing", "cells_invalid", "single_repeat", "foreign_load", "repeats_disagree"}
+    by_hand |= {"drift_over_run", "conversations_never_began"}
     by_hand |= {"processor_use_differs", "builds_differ"}  # in test_reports_fairness
     by_hand |= {"cache_not_reset", "cache_unchecked"}  # in test_prefix_cache
     by_hand |= {"machine_unfit"}  # in test_reports_guard
@@ -405,7 +395,7 @@ def test_conversations_that_never_began_are_told_with_their_number(tmp_path):
 
 def test_one_read_without_a_stamp_is_told_as_what_it_is(tmp_path):
     found = write_pair(tmp_path, load_summary=READ)["stamps_not_kernel"]
-    assert "the kernel gave no receive time for at least one read" in found.text
+    assert "The kernel gave no receive time for at least one read" in found.text
     assert "timed when bench read it" in found.text
 
 
@@ -449,12 +439,12 @@ def test_an_engine_that_stops_where_it_likes_has_no_answers_cut_but_by_its_conte
     assert list(full) == ["answers_cut", "lengths_not_forced"]
 
 
-@pytest.mark.parametrize(("repeats", "title"), [(1, "A single start"), (2, "Few starts"), (3, None)])
-def test_fewer_starts_than_a_verdict_needs_are_a_finding_that_marks_nothing(tmp_path, repeats, title):
+@pytest.mark.parametrize(("repeats", "said"), [(1, "one start only"), (2, "fewer than 3 starts"), (3, None)])
+def test_fewer_starts_than_a_verdict_needs_are_a_finding_that_marks_nothing(tmp_path, repeats, said):
     found = write_starts(tmp_path, [good_rows()] * repeats).get("single_repeat")
-    assert (found.title if found else None) == title
+    assert (found is None) == (said is None)
     if found:
-        assert "no verdict is given" in found.text
+        assert said in found.text
 
 
 def test_the_remedy_for_few_requests_is_a_window_that_has_enough(tmp_path):
@@ -487,6 +477,4 @@ def test_a_deployment_that_slows_from_start_to_start_is_told_and_what_all_share_
     assert "drift_over_run" not in starts(tmp_path / "common", [0] * 5)
     found = starts(tmp_path / "own", [0, 5, 11, 17, 22])["drift_over_run"]
     assert "vllm fp16: output tokens/s -2." in found.text
-    assert "from start to start, beside what all deployments have in common" in found.text.replace(
-        " (n = 5", " ("
-    )
+    assert found.text.startswith("From start to start, beside what all deployments have in common: ")

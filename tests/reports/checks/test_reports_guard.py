@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from make_run import S, one_cell_run, row
 
-from harness.contracts import GuardFinding, Unfit
+from harness.contracts import GuardFinding
 from reports import open_run
 from reports.checks.examine import findings_of
-from reports.checks.machine import CAUSES
 from reports.page.sections import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
@@ -25,21 +22,22 @@ def checks_of(run):
     return {finding.check: finding for finding in findings_of(run)}
 
 
-def test_each_cause_is_a_finding_with_its_cells_and_remedy(tmp_path):
+def test_a_disturbed_start_names_itself_by_the_guards_own_measure(tmp_path):
     reasons = (f"{BUSY.text} (during the window)", f"{HOT.text} (during the window)")
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY, HOT))
     found = checks_of(open_run(made.path))
-    assert found["guard_foreign_load"].text == (
-        "In 1 cell (llama_cpp fp16 at 1 user, start 1, during: other programs used 40 % of the processor)."
+    assert found["machine_unfit"].text == (
+        "llama_cpp fp16 at 1 user, start 1: other programs used 40 % of the processor (during), device 0 was "
+        "throttled (power cap) in 50 % of the samples (during)."
     )
-    assert found["guard_throttled"].title == "The device was throttled"
+    assert not found["machine_unfit"].marks
     assert "cells_suspect" not in found
 
 
 def test_a_cell_with_reasons_of_its_own_is_listed_as_such_too(tmp_path):
     reasons = ("1 of 6 requests in the window failed", f"{BUSY.text} (during the window)")
     made = one_cell_run(tmp_path, ROWS, **MARKED, reasons=reasons, guard=(BUSY,))
-    assert {"cells_suspect", "guard_foreign_load"} <= checks_of(open_run(made.path)).keys()
+    assert {"cells_suspect", "machine_unfit"} <= checks_of(open_run(made.path)).keys()
 
 
 def test_the_section_lists_what_was_seen(tmp_path):
@@ -61,8 +59,4 @@ def test_the_section_says_that_nothing_was_found_and_that_nobody_looked(tmp_path
 def test_a_start_that_was_refused_has_its_findings(tmp_path):
     found = (GuardFinding("memory_not_back", "1.00 GiB more host memory was in use", "before", "invalid"),)
     made = one_cell_run(tmp_path, ROWS, status="failed", error="not fit", guard=found, guard_mode="strict")
-    assert "guard_memory_not_back" in checks_of(open_run(made.path))
-
-
-def test_every_cause_of_the_guard_has_its_words():
-    assert set(CAUSES) == set(get_args(Unfit))
+    assert "machine_unfit" in checks_of(open_run(made.path))

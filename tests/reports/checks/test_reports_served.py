@@ -143,7 +143,9 @@ def counted(path: Path, rows=ROWS, **grown: float) -> list[Finding]:
     """Findings of a run whose server's counters grew so much over its only cell."""
     before = dict.fromkeys(grown, 7.0)
     after = {term: 7.0 + value for term, value in grown.items()}
-    return list(server_counts_differ(run_of(path, [sample(99.0, **before), sample(111.0, **after)], rows)))
+    return list(
+        server_counts_differ.findings(run_of(path, [sample(99.0, **before), sample(111.0, **after)], rows))
+    )
 
 
 def test_equal_counts_are_no_finding(tmp_path: Path) -> None:
@@ -249,5 +251,5 @@ def test_run_without_server_samples_has_no_section(tmp_path: Path) -> None:
     assert run.server is None
     made = served.section(run)
     assert made is None or made.charts == []
-    assert list(server_counts_differ(run)) == []
+    assert list(server_counts_differ.findings(run)) == []
     assert never_told(run, [run.start_records[0].name]) == list(TERMS)

@@ -364,10 +364,10 @@ def test_a_side_without_values_says_so(tmp_path):
 
 def test_findings_of_either_side_are_listed_by_title(tmp_path):
     found = two_runs(tmp_path, STEADY, (100,))
-    [reason] = [each for each in found.distrust if each.title == "A single start"]
+    [reason] = [each for each in found.distrust if each.title == "Few starts"]
     assert reason.sides == ("B",)
     assert reason.remedy
-    assert reason.text == f"A single start (B). {reason.remedy}"
+    assert reason.text == f"Few starts (B). {reason.remedy}"
 
 
 def test_numbers_bear_their_marks_wherever_they_are_shown(tmp_path):
