@@ -176,7 +176,7 @@ def test_a_failed_cell_and_a_skip_are_shown_with_their_reasons(page):
     assert "✕ start 1 failed" in text
     assert "the server died" in text
     assert "no such pair" in text
-    assert "1 of 16 cells gave no values" in text
+    assert "vllm fp16 at 4 users: failed" in text
 
 
 def test_no_number_is_nan(page):
