@@ -116,8 +116,8 @@ class Evidence:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the processor may be full and its samples do not show it: the thread that spins while idle
-        may be the one that computes, or nothing was sampled while idle."""
+        """True where the processor may be full and its samples do not show it: the thread that spins while
+        idle may be the one that computes, or nothing was sampled while idle."""
         if self.is_on_device or self.cores is None or self.core_limit is None:
             return False
         if self.work is None:

@@ -123,7 +123,7 @@ def _is_rate(found: Evidence) -> bool:
 
 
 def _is_users(found: Evidence) -> bool:
-    """None waited by the server's gauge; where it has none, it serves as many at once as there were users."""
+    """Return whether none waited by the server's gauge, or without one whether each user had a slot."""
     users = found.cell.load.concurrency
     if not found.is_closed or users is None:
         return False

@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def counts(self) -> bool:
-        """Whether its values enter the statistics: completed, and not invalid."""
+        """True where its values enter the statistics: completed, and not invalid."""
         return self.status == "completed" and self.validity != "invalid"
 
     @property
@@ -113,7 +113,7 @@ class Group:
 
 
 def groups_of(cells: Sequence[Cell], labels: Sequence[str] = ()) -> tuple[Group, ...]:
-    """By scenario, deployments as in `labels` (else by their first cells), and their loads within."""
+    """Return groups by scenario, deployments as in `labels` (else by their first cells), and their loads."""
     by_key: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         by_key.setdefault(cell.key, []).append(cell)
@@ -146,7 +146,7 @@ _IN_LABEL = ("concurrency", "rate_per_s", "arrival", "burstiness", "speedup")
 
 
 def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
-    """A name per load: Load.label, and whatever else differs between loads of the same label."""
+    """Return a name per load: Load.label, and whatever else differs between loads of the same label."""
     labels = {}
     for load in dict.fromkeys(loads):
         rivals = [other for other in loads if other.label == load.label and other != load]
@@ -159,7 +159,7 @@ def load_labels(loads: Sequence[Load]) -> dict[Load, str]:
 
 
 def load_family(load: Load) -> str:
-    """Loads whose levels belong on one axis: `closed loop`, `open loop, poisson`, `trace`."""
+    """Return which loads' levels belong on one axis: `closed loop`, `open loop, poisson`, `trace`."""
     if load.kind == "closed":
         return "closed loop"
     if load.kind == "trace":
@@ -169,36 +169,36 @@ def load_family(load: Load) -> str:
 
 
 def load_level(load: Load) -> float:
-    """What rises along a family's axis: users, conversations per second, or a trace's speed."""
+    """Return what rises along a family's axis: users, conversations per second, or a trace's speed."""
     if load.kind == "trace":
         return load.speedup
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
 
 
 def arrival_cv(load: Load) -> float:
-    """Coefficient of variation of the gaps between random arrivals; 0 where they are not random. That of a
-    gamma distribution of shape k is 1 / sqrt(k)."""
+    """Return the coefficient of variation of gaps between random arrivals; 0 where they are not random. That
+    of a gamma distribution of shape k is 1 / sqrt(k)."""
     if load.kind != "open" or load.arrival == "constant":
         return 0.0
     return float(load.burstiness**-0.5) if load.arrival == "gamma" else 1.0
 
 
 def level_axis(family: str) -> str:
-    """The title of that axis."""
+    """Return the title of that axis."""
     if family == "closed loop":
         return "users"
     return "speed of the trace" if family == "trace" else "conversations begun per second"
 
 
 def level_text(family: str, level: float) -> str:
-    """A level as it stands on its axis."""
+    """Return a level as it stands on its axis."""
     if family == "closed loop":
         return f"{level:,.0f}"
     return f"x{level:g}" if family == "trace" else f"{level:g}"
 
 
 def short_load(load: Load) -> str:
-    """A load where there is little room: `4 u`, `2.5/s`, `x2`."""
+    """Return a load where there is little room: `4 u`, `2.5/s`, `x2`."""
     if load.kind == "closed":
         return f"{load.concurrency:,} u"
     return f"x{load.speedup:g}" if load.kind == "trace" else f"{load.rate_per_s:g}/s"

@@ -88,12 +88,12 @@ class Run:
 
     @cached_property
     def is_going_on(self) -> bool:
-        """Whether a bench measures it now; what follows is of the cells that there are."""
+        """True while a bench measures it; what follows is of the cells that there are."""
         return store.is_going_on(self.path, self.record.status)
 
     @cached_property
     def found_once(self) -> dict[Hashable, Any]:
-        """What functions under `once` gave."""
+        """Results of functions under `once`."""
         return {}
 
     @cached_property
@@ -108,7 +108,7 @@ class Run:
 
     @cached_property
     def selftest(self) -> SelfTest | None:
-        """What bench had measured of its own error on this machine; None where it had not."""
+        """The error that bench had measured of itself on this machine; None where it had not."""
         recorded = self.record.environment.get("selftest")
         if recorded is None:
             return None

@@ -97,7 +97,7 @@ class Anatomy:
 
     @property
     def kv_needed_bytes(self) -> float | None:
-        """What the requests needed at once of the KV cache part; None where that is not known."""
+        """Bytes of the KV cache part that the requests needed at once; None where that is not known."""
         if self.kv.needed_bytes is None or KV_CACHE not in self.parts:
             return None
         return min(self.kv.needed_bytes, self.parts[KV_CACHE].size_bytes)

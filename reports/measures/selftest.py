@@ -1,7 +1,4 @@
-"""What bench's self-test says of a cell: the nearest load tested, and whether the cell went beyond.
-
-Judges nothing and draws nothing.
-"""
+"""What bench's self-test says of a cell: the nearest load tested, and whether the cell went beyond."""
 
 import math
 from dataclasses import dataclass
@@ -35,18 +32,18 @@ def reached(run: Run, cell: Cell) -> Reached | None:
 
 
 def known_steps(selftest: SelfTest) -> list[SelfTestStep]:
-    """The steps that have an error of TTFT: those in which a request could be paired."""
+    """Return the steps that have an error of TTFT: those in which a request could be paired."""
     return [step for step in selftest.steps if step.ttft_error_s is not None]
 
 
 def ttft_error_s(step: SelfTestStep) -> tuple[float, float]:
-    """Median and p99 of a known step."""
+    """Return the median and p99 of a known step."""
     assert step.ttft_error_s is not None
     return step.ttft_error_s
 
 
 def nearest_step(selftest: SelfTest, load: Reached) -> SelfTestStep:
-    """The known step whose streams and rate are nearest by their ratios."""
+    """Return the known step whose streams and rate are nearest by their ratios."""
 
     def distance(step: SelfTestStep) -> float:
         streams = math.log(step.streams / max(load.streams, 1.0))
@@ -60,7 +57,7 @@ def named(step: SelfTestStep) -> str:
 
 
 def quoted(step: SelfTestStep) -> str:
-    """bench's own error at a step, in a sentence."""
+    """Return bench's own error at a step, in a sentence."""
     median_s, p99_s = ttft_error_s(step)
     return (
         f"at the nearest load tested ({named(step)}) bench's own TTFT error was p50 {ms(median_s)} ms, "
@@ -69,19 +66,19 @@ def quoted(step: SelfTestStep) -> str:
 
 
 def ms(seconds: float) -> str:
-    """Milliseconds with two digits that count: 0.031, 0.24, 12."""
+    """Return milliseconds with two digits that count: 0.031, 0.24, 12."""
     return f"{seconds * 1e3:.2g}" if seconds < 0.1 else f"{seconds * 1e3:,.0f}"
 
 
 def is_beyond_tested(selftest: SelfTest, load: Reached) -> bool:
-    """Whether more streams, or more chunks per second in all, than any step."""
+    """Return whether a load has more streams, or more chunks per second in all, than any step."""
     steps = known_steps(selftest)
     most_per_s = max(step.reached_chunks_per_s for step in steps)
     return load.streams > max(step.streams for step in steps) or load.total_per_s > most_per_s
 
 
 def is_beyond_good(selftest: SelfTest, load: Reached) -> bool:
-    """Whether more chunks per second in all than the largest load within 1 ms; always where there is none."""
+    """Return whether a load has more chunks per second than the largest within 1 ms; True without one."""
     if selftest.largest is None:
         return True
     streams, chunks_per_s = selftest.largest

@@ -94,12 +94,12 @@ class Attainment:
 
     @property
     def meets(self) -> bool:
-        """Whether the share as it stands is the asked one or more."""
+        """True where the share as it stands is the asked one or more."""
         return self.n > 0 and self.met / self.n >= self.objective.share
 
     @property
     def wanting(self) -> str | None:
-        """What would make it clear, in words; None where it is."""
+        """Words on how it would become clear; None where it is."""
         asked = self.objective.share
         if self.share is None or self.verdict != "unclear":
             return None

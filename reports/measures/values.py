@@ -131,7 +131,7 @@ def _rates(found: Steadiness | None) -> dict[str, Value]:
 
 
 def _of_server(run: Run, cell: Cell, tokens_per_s: Value) -> dict[str, Value]:
-    """What the server took for it: start-up, memory, cores, energy and money."""
+    """Return what the server took for it: start-up, memory, cores, energy and money."""
     start, speed = run.start_of(cell), tokens_per_s.value
     launch_s = start.launch_s if start else None
     cores = server_cores(run, cell)

@@ -11,8 +11,8 @@ NOTHING = "–"
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """With thousands separated; `–` for None. Below ten one more digit, so that small values stay apart; what
-    would be rounded to zero and is none is `<` the last digit."""
+    """Return a number with thousands separated; `–` for None. Below ten it has one more digit, so that small
+    values stay apart; one that would be rounded to zero is `<` the last digit."""
     if value is None:
         return NOTHING
     places = digits + 1 if digits == 1 and abs(value) < 10 else digits
@@ -22,22 +22,22 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def precise(value: float | None, digits: int) -> str:
-    """As `number` writes it, but with two significant digits of what is small."""
+    """Return the same with two significant digits of what is small."""
     if not value:
         return number(value, digits)
     return number(value, min(max(digits, 1 - math.floor(math.log10(abs(value)))), 9))
 
 
 def shown(name: str, value: float | None) -> str:
-    """A stored value of a metric in the unit that a person reads, without the unit."""
+    """Return a stored value of a metric in the unit that a person reads, without the unit."""
     metric = metric_of(name)
     write = precise if metric.may_be_small else number
     return write(None if value is None else value * metric.shown_scale, metric.digits)
 
 
 def supported(name: str, value: float | None, half: float) -> str:
-    """As `shown`, without the digits that an uncertainty of `half` (stored unit) makes noise: the last one
-    left is worth a fifth of it at most. 1,234 with 434 is `1,230`."""
+    """Return the same without the digits that an uncertainty of `half` (stored unit) makes noise: the last
+    one left is worth a fifth of it at most. 1,234 with 434 is `1,230`."""
     whole, metric = shown(name, value), metric_of(name)
     if value is None or not half > 0 or whole.startswith("<"):
         return whole
@@ -48,8 +48,8 @@ def supported(name: str, value: float | None, half: float) -> str:
 
 
 def span_text(name: str, found: Aggregate) -> str:
-    """`[9.5, 10.5]`, a mean's interval; `(9.8–10.2)`, a range (reports/stats/spans.py); empty for one
-    value. Both ends have as many decimals as the mean."""
+    """Return what stands beside a mean, with its decimals: `[9.5, 10.5]` for an interval, `(9.8–10.2)` for a
+    range, nothing for one value."""
     ends = span(found)
     if ends is None:
         return ""
@@ -60,7 +60,7 @@ def span_text(name: str, found: Aggregate) -> str:
 
 
 def _like(main: str, name: str, value: float, half: float) -> str:
-    """As `supported`, with as many decimals as `main`, unless nothing of it would be left."""
+    """Return it as `supported` does, with as many decimals as `main`, unless nothing of it would be left."""
     own, places = supported(name, value, half), len(main.partition(".")[2])
     if "<" in own + main or len(own.partition(".")[2]) == places:
         return own
@@ -69,19 +69,19 @@ def _like(main: str, name: str, value: float, half: float) -> str:
 
 
 def several(names: Sequence[str], between: str = ", ") -> str:
-    """The first four different names, and how many more there are."""
+    """Return the first four different names, and how many more there are."""
     different = list(dict.fromkeys(names))
     more = f" and {len(different) - 4} more" if len(different) > 4 else ""
     return between.join(different[:4]) + more
 
 
 def plural(count: int, word: str) -> str:
-    """`1 cell`, `2,000 cells`."""
+    """Return `1 cell`, `2,000 cells`."""
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
 def flat(facts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings and lists with their dotted keys, in order."""
+    """Yield the leaves of nested mappings and lists with their dotted keys, in order."""
     if isinstance(facts, Mapping):
         items = [(str(key), value) for key, value in facts.items()]
     elif isinstance(facts, list | tuple):
