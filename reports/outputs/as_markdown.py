@@ -11,15 +11,14 @@ from reports.measures.over_starts import aggregate, shorter_half, unit_of
 from reports.measures.written import plural, shown, span_text, supported
 from reports.page.answer_table import COLUMNS
 from reports.two_runs import gfm
-from reports.verdicts.decision import decision_rows
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, mean_words, span_words, word
+from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
-from reports.words.decision_words import slo_words
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.said import clipped
-from reports.words.verdict_words import heading_of, ratio_text, ratio_words, title_of
+from reports.words.verdict_words import heading_of, ratio_text, ratio_words, slo_words, title_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 # Of several scenarios and models.
@@ -132,7 +131,7 @@ def _table(run: Run, groups: Sequence[Group], made: Decision | None) -> list[str
     ordered = sorted(groups, key=lambda group: places.get(group.deployment, len(places)))
     states = {
         each.label: each.state
-        for row in decision_rows(run)
+        for row in slo_rows(run)
         for each in row.standings
         if (row.scenario, row.load) == (groups[0].scenario, groups[0].load)
     }

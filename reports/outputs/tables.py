@@ -18,9 +18,9 @@ from reports.outputs.columns import framed
 from reports.stats.family import STARTS_NEEDED, Verdict
 from reports.verdicts import searches
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decision import Row, decision_rows
-from reports.verdicts.search_decision import load_rows, search_rows
+from reports.verdicts.picks import Pick, picks_of
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, slo_metrics
+from reports.verdicts.standings import Row, search_rows, slo_rows
 from reports.words.verdict_words import word_of
 
 # The load of what a search compares at each deployment's own highest.
@@ -38,7 +38,7 @@ def tables_of(run: Run) -> dict[str, pd.DataFrame]:
         "verdicts": framed("verdicts", _verdicts(run)),
         "standings": framed("standings", _standings(run)),
         "objectives": framed("objectives", _objectives(run)),
-        "picks": framed("picks", _picks(run)),
+        "picks": framed("picks", map(_pick, picks_of(run))),
         "capacities": framed("capacities", (_capacity(run, each) for each in _capacities(run))),
         "brackets": framed("brackets", _brackets(run)),
         "cells": framed("cells", cells_frame(run)),
@@ -151,7 +151,7 @@ def _said(verdict: Verdict) -> dict[str, Any]:
 
 
 def _rows(run: Run) -> list[Row]:
-    return load_rows(run) if run.record.search is not None else decision_rows(run)
+    return search_rows(run) if run.record.search is not None else slo_rows(run)
 
 
 def _standings(run: Run) -> Iterator[dict[str, Any]]:
@@ -183,22 +183,16 @@ def _objectives(run: Run) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _picks(run: Run) -> Iterator[dict[str, Any]]:
-    is_search = run.record.search is not None
-    for row in search_rows(run) if is_search else decision_rows(run):
-        for respect, pick in row.picks.items():
-            value = pick.best.value
-            yield {
-                **_of(row, "scenario model"),
-                "load": AT_HIGHEST if is_search else row.load,
-                "respect": respect,
-                "deployment": pick.best.label,
-                "value": value.mean,
-                **_ends(value.interval if value.k >= STARTS_NEEDED else None),
-                "ties": "; ".join(pick.ties) or None,
-                "next": pick.next.label if pick.next else None,
-                **_of(pick, "metric is_proven why"),
-            }
+def _pick(pick: Pick) -> dict[str, Any]:
+    value = pick.value
+    return {
+        **_of(pick, "scenario model respect metric next is_proven why"),
+        "load": pick.load or AT_HIGHEST,
+        "deployment": pick.best,
+        "value": value.mean,
+        **_ends(value.interval if value.k >= STARTS_NEEDED else None),
+        "ties": "; ".join(pick.ties) or None,
+    }
 
 
 # --- a search --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from reports.page.answer_table import answer_table, capacity_table
 from reports.page.doubts import doubts, left_out
 from reports.page.markup import Html, join, paragraph, tag, unbroken
 from reports.verdicts.decisions import decisions_of
-from reports.verdicts.search_decision import cases_of_search
+from reports.verdicts.searches import cases_of_search
 from reports.words.answer import answers_of, basis
 from reports.words.described import question, what_was_run
 from reports.words.said import Said

@@ -1,7 +1,4 @@
-"""Which deployments of a run are compared, on which metrics, and what is said of each pair.
-
-What may be said of a pair: reports/verdicts/pairs.py. Draws nothing.
-"""
+"""Which deployments of a run are compared, on which metrics, and what is said of each pair."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +11,7 @@ from reports.measures.over_starts import aggregate
 from reports.stats.family import STARTS_NEEDED, Kind, Verdict, decide
 from reports.verdicts.pairs import Pair, question_of
 
-# Compared whatever was asked for: what answers and picks go by.
+# Compared whatever was asked for: answers and picks go by them.
 DECIDED_BY = ("output_tokens_per_s", "memory_peak_bytes")
 _MIRRORED: dict[Kind, Kind] = {"better": "worse", "worse": "better"}
 
@@ -47,14 +44,12 @@ class Comparisons:
     by_key: Mapping[tuple[str, str, str, str, str], Verdict]
 
     def of(self, scenario: str, load: str, metric: str, a: str, b: str) -> Verdict | None:
-        """Return the verdict on `a` against `b`, whichever way round it was asked; None where it was not."""
-        found = self.by_key.get((scenario, load, metric, a, b))
-        other = self.by_key.get((scenario, load, metric, b, a))
-        return found if found is not None or other is None else mirrored(other)
+        """Return the verdict on `a` against `b`; None where the two were not compared."""
+        return self.by_key.get((scenario, load, metric, a, b))
 
 
 def mirrored(verdict: Verdict) -> Verdict:
-    """The same of the second against the first."""
+    """Return the verdict on the second against the first."""
     if verdict.ratio is None or verdict.low is None or verdict.high is None:
         return verdict
     ratio, low, high = (_inverse(each, verdict.is_log) for each in (verdict.ratio, verdict.high, verdict.low))
@@ -69,45 +64,35 @@ def _inverse(value: float, is_log: bool) -> float:
 
 @once
 def comparisons_of(run: Run) -> Comparisons:
-    """Compare all deployments of a model at each load, on the compared metrics and on what decisions need.
+    """Compare all deployments of a model at each load, on the compared metrics and on DECIDED_BY.
 
     The comparisons of one metric at one load are a family: of all pairs, since the leader is chosen by the
     data; with compare.baseline of the pairs with it. The rows are those with the reference: the baseline that
     was asked for, else the leader of the metric.
     """
-    why, rows, family = why_none(run), [], 0
-    found: dict[tuple[str, str, str, str, str], Verdict] = {}
-    asked = run.record.compare.baseline
-    margin = run.record.compare.margin_share
+    compare, why, family = run.record.compare, why_none(run), 0
+    rows, found = [], {}
     for groups in _cases(run):
-        first = groups[0]
-        has_asked = any(group.deployment == asked for group in groups)
-        for metric in dict.fromkeys([*run.record.compare.metrics, *DECIDED_BY]):
-            pairs = [
-                Pair((a.deployment, b.deployment), (run, run), (a, b), why)
-                for a, b in itertools.combinations(groups, 2)
-                if not has_asked or asked in (a.deployment, b.deployment)
-            ]
-            verdicts = decide([question_of(pair, metric, margin) for pair in pairs])
+        scenario, load = groups[0].scenario, groups[0].load
+        labels = [group.deployment for group in groups]
+        baseline = compare.baseline if compare.baseline in labels else None
+        pairs = [
+            Pair((a.deployment, b.deployment), (run, run), (a, b), why)
+            for a, b in itertools.combinations(groups, 2)
+            if baseline is None or baseline in (a.deployment, b.deployment)
+        ]
+        for metric in dict.fromkeys([*compare.metrics, *DECIDED_BY]):
+            verdicts = decide([question_of(pair, metric, compare.margin_share) for pair in pairs])
             family = max(family, sum(verdict.kind != "none" for verdict in verdicts))
             for pair, verdict in zip(pairs, verdicts, strict=True):
-                found[first.scenario, first.load, metric, pair.names[1], pair.names[0]] = verdict
-            if metric in run.record.compare.metrics:
-                reference = asked if has_asked and asked else _leader(run, groups, metric)
-                rows += [(group, metric, reference) for group in groups if group.deployment != reference]
-    made = Comparisons((), _baselines(run), family, why, found)
-    said = (
-        (group, metric, reference, made.of(group.scenario, group.load, metric, group.deployment, reference))
-        for group, metric, reference in rows
-    )
-    return replace(
-        made,
-        rows=tuple(
-            Compared(group.scenario, group.load, metric, group.deployment, reference, verdict)
-            for group, metric, reference, verdict in said
-            if verdict
-        ),
-    )
+                first, second = pair.names
+                found[scenario, load, metric, second, first] = verdict
+                found[scenario, load, metric, first, second] = mirrored(verdict)
+            if metric in compare.metrics:
+                reference = baseline or _leader(run, groups, metric)
+                keys = [(scenario, load, metric, label, reference) for label in labels]
+                rows += [Compared(*key, found[key]) for key in keys if key in found]
+    return Comparisons(tuple(rows), _baselines(run), family, why, found)
 
 
 def _cases(run: Run) -> Iterator[list[Group]]:
@@ -127,7 +112,7 @@ def _leader(run: Run, groups: Sequence[Group], metric: str) -> str:
 
 
 def why_none(run: Run) -> str | None:
-    """Why no two deployments of a run get a verdict; None where they may."""
+    """Return why no two deployments of a run get a verdict; None where they may."""
     if not all(map(run.is_restarted, run.deployments)):
         return "the server was running already and was not restarted between repeats"
     if run.record.search is not None:
@@ -139,7 +124,7 @@ def why_none(run: Run) -> str | None:
 
 
 def remedy(run: Run) -> str:
-    """What would give verdicts, as a sentence; empty where nothing would."""
+    """Return what would give verdicts, as a sentence; empty where nothing would."""
     if not all(map(run.is_restarted, run.deployments)):
         return "Where bench can start the servers, leave out engine.base_url."
     if run.record.search is not None:
@@ -148,7 +133,6 @@ def remedy(run: Run) -> str:
 
 
 def _baselines(run: Run) -> dict[str, str]:
-    """By model, the asked label, else the first."""
     found: dict[str, str] = {}
     for label, deployment in run.deployments.items():
         if label == run.record.compare.baseline:

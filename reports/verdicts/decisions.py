@@ -17,8 +17,8 @@ from reports.measures.over_starts import aggregate, by_start, withheld
 from reports.stats.best import Best, best_of, level_of_look, repeats_to_tell
 from reports.stats.family import STARTS_NEEDED
 from reports.stats.intervals import may_be_logged
-from reports.verdicts.decision import Row, decision_rows
 from reports.verdicts.load_cases import LoadCase, told_first
+from reports.verdicts.standings import Row, slo_rows
 
 SPEED = "output_tokens_per_s"
 # Metrics whose leaders are named beside the primary one, Holm's procedure over those that have values.
@@ -214,10 +214,7 @@ def _contenders(run: Run, case: LoadCase, metric: str) -> tuple[list[Group], dic
         elif why := withheld(run, group.key, metric):
             left_out[label] = why
         elif states and states.get(label) != "kept":
-            left_out[label] = {
-                "broken": "it misses the SLO",
-                "unclear": "whether it keeps the SLO is not clear",
-            }.get(states.get(label, ""), "whether it keeps the SLO is not known")
+            left_out[label] = _NOT_KEPT[states.get(label, "unknown")]
         else:
             groups.append(group)
     return groups, left_out, row
@@ -226,7 +223,7 @@ def _contenders(run: Run, case: LoadCase, metric: str) -> tuple[list[Group], dic
 def _slo_row(run: Run, case: LoadCase) -> Row | None:
     family = case.groups[0].family
     asked = (case.scenario, case.model, family, case.load)
-    rows = (row for row in decision_rows(run) if (row.scenario, row.model, row.family, row.load) == asked)
+    rows = (row for row in slo_rows(run) if (row.scenario, row.model, row.family, row.load) == asked)
     return next(rows, None)
 
 

@@ -1,8 +1,4 @@
-"""What stands beside each other: the deployments of one model at one load of a scenario, and their baseline;
-and which load the whole page tells first.
-
-Computes no value and draws nothing.
-"""
+"""The deployments that stand beside each other at a load, and which load the whole page tells first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +6,16 @@ from typing import TypeVar
 
 from reports.data.cells import Group
 from reports.data.run import Run
-from reports.stats.family import Verdict
 from reports.verdicts.comparisons import comparisons_of
-from reports.verdicts.decision import Row, decision_rows
+from reports.verdicts.standings import Row, slo_rows
 
 
 @dataclass(frozen=True)
 class LoadCase:
-    """`groups`: one or more, in the plan's order. `baseline`: which of them the others are compared to; None
-    where it is not among them."""
+    """A load of a scenario and one model's groups there, one or more, in the plan's order.
+
+    `baseline`: which of them the others are compared to; None where it is not among them.
+    """
 
     scenario: str
     load: str
@@ -28,7 +25,7 @@ class LoadCase:
 
     @property
     def topic(self) -> tuple[str, ...]:
-        """Of which a page tells one load first."""
+        """What a page tells one load of first."""
         return self.scenario, self.model
 
 
@@ -42,7 +39,7 @@ class LoadPoint:
 
     @property
     def topic(self) -> tuple[str, ...]:
-        """As LoadCase.topic."""
+        """What a page tells one load of first."""
         return (self.scenario,)
 
 
@@ -53,31 +50,24 @@ Either = TypeVar("Either", LoadCase, LoadPoint)
 
 
 def told_first(run: Run) -> list[LoadCase]:
-    """The load that the whole page opens with, a case for each scenario and model, with an SLO for each
-    family of loads too.
+    """Return the load that the page opens with for each scenario and model; with an SLO per family of loads.
 
-    With an SLO the highest load at which any deployment is known to keep it, else the lowest. Without one,
-    and of a search, the highest of the first family at which as many deployments as at any other have been
-    measured.
+    With an SLO it is the highest load at which any deployment is known to keep it, else the lowest. Without
+    one, and for a search, it is the highest of the first family at which most deployments were measured.
     """
     if run.record.slo and run.record.search is None:
         by_case: dict[tuple[str, str, str], list[Row]] = {}
-        for row in decision_rows(run):
+        for row in slo_rows(run):
             by_case.setdefault((row.scenario, row.model, row.family), []).append(row)
-        return [_case(run, each.scenario, each.model, each.load) for each in map(_decisive, by_case.values())]
+        decisive = [([r for r in rows if r.labels("kept")] or rows[:1])[-1] for rows in by_case.values()]
+        return [_case(run, row.scenario, row.model, row.load) for row in decisive]
     found: dict[tuple[str, str], list[Group]] = {}
     for group in run.groups:
         found.setdefault((group.scenario, group.model), []).append(group)
     return [_case(run, *key, _highest_common(groups)) for key, groups in found.items()]
 
 
-def _decisive(rows: Sequence[Row]) -> Row:
-    kept = [row for row in rows if row.labels("kept")]
-    return kept[-1] if kept else rows[0]
-
-
 def _highest_common(groups: Sequence[Group]) -> str:
-    """A deployment that was measured at no load does not matter."""
     own = [group for group in groups if group.family == min(each.family for each in groups)]
     measured: dict[str, int] = {}
     for group in sorted(own, key=lambda each: -each.level):
@@ -92,8 +82,7 @@ def _case(run: Run, scenario: str, model: str, load: str) -> LoadCase:
 
 
 def opened(run: Run, found: Sequence[Either]) -> list[Either]:
-    """Those that a page shows open: of each scenario (and model) the load told first, else the first of
-    `found`."""
+    """Return those that a page shows open: for each topic the load told first, else the first of `found`."""
     first = {(case.topic, case.load) for case in told_first(run)}
     first |= {((scenario,), load) for (scenario, *_), load in first}
     told = [each for each in found if (each.topic, each.load) in first]
@@ -107,8 +96,10 @@ def opened(run: Run, found: Sequence[Either]) -> list[Either]:
 
 
 def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
-    """By scenario and model, the load told first before the others, each family's from the highest down.
-    Those with at least so many deployments."""
+    """Return the cases with at least so many deployments, by scenario and model.
+
+    The load told first comes first, then the others of each family from the highest down.
+    """
     keys = dict.fromkeys((group.scenario, group.model, group.load) for group in run.groups)
     order = list(dict.fromkeys(deployment.model for deployment in run.deployments.values()))
     found = [case for case in (_case(run, *key) for key in keys) if len(case.groups) >= at_least]
@@ -118,7 +109,7 @@ def load_cases_of(run: Run, at_least: int = 2) -> list[LoadCase]:
 
 
 def load_points(run: Run) -> dict[str, list[LoadPoint]]:
-    """By scenario, the load told first; then the others by family, each from the highest down."""
+    """Return the loads by scenario: the one told first, then those of each family from the highest down."""
     by_load: dict[str, dict[str, list[Group]]] = {}
     for group in run.groups:
         by_load.setdefault(group.scenario, {}).setdefault(group.load, []).append(group)
@@ -132,17 +123,8 @@ def load_points(run: Run) -> dict[str, list[LoadPoint]]:
 
 
 def title_of_case(run: Run, case: LoadCase) -> str:
-    """`At 4 users`, with what tells it from the run's other cases."""
+    """Return `At 4 users`, with what tells it from the run's other cases."""
     said = [f"At {case.load}"]
     said += [case.scenario] if len({group.scenario for group in run.groups}) > 1 else []
     said += [case.model] if len({group.model for group in run.groups}) > 1 else []
     return ", ".join(said)
-
-
-def verdict_of(run: Run, case: LoadCase, group: Group, metric: str) -> Verdict | None:
-    """Of a deployment against its case's baseline; None for the baseline itself."""
-    if case.baseline is None or group is case.baseline:
-        return None
-    return comparisons_of(run).of(
-        case.scenario, case.load, metric, group.deployment, case.baseline.deployment
-    )

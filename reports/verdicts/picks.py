@@ -1,100 +1,137 @@
-"""The best of the deployments that keep the SLO, and what is not told apart from it. Knows no run."""
+"""The best of the deployments that keep the SLO in each respect, and who is not told apart from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from reports.data.cells import Group
-from reports.measures.over_starts import Aggregate
-from reports.measures.slo import Judged
+from reports.data.cells import Cell
+from reports.data.run import Run
+from reports.measures import energy
+from reports.measures.equal_work import stand_ins
+from reports.measures.metrics import metric_of
+from reports.measures.over_starts import Aggregate, aggregate
 from reports.stats.family import Told, Verdict
+from reports.verdicts.comparisons import comparisons_of
+from reports.verdicts.searches import (
+    CAPACITY,
+    PEAK,
+    SPEED,
+    Capacity,
+    capacity_value,
+    cases_of_search,
+    value_at_highest,
+)
+from reports.verdicts.standings import slo_rows
 
-State = Literal["kept", "unclear", "broken", "unknown"]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Whether a deployment keeps the SLO at a load. `judged`: all its starts' windows together; None where
-    they say nothing, and of a search, where each start has its own."""
-
-    label: str
-    state: State
-    group: Group | None = None
-    judged: Judged | None = None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    label: str
-    value: Aggregate
+Respect = Literal["fastest", "cheapest", "smallest", "most load"]
+COST = "cost_per_million_output_tokens"
+_METRICS: Mapping[Respect, str] = {"fastest": SPEED, "cheapest": COST, "smallest": PEAK}
+_OTHER_DEVICES = "they use different numbers of devices, and a verdict is on their speed alone"
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The best of a column by its value, from `metric`. `ties`: those that are not proven worse; `next`: the
-    second by value, with the verdict on the best against it. `same`: of the ties those that are within the
-    margin of it, by their whole interval. `why`: why no verdict is given, so that the best
-    is only that of these starts. `unclear`: those that are proven better still, if they keep the SLO.
-    `left_out`: those that keep it, or may, and have no value."""
+    """The deployment with the best value of `metric` at a load; of a search each at its own highest load.
 
+    `next`: the second by value, `verdict`: on the best against it. `ties`: those that are not proven worse;
+    `same`: of these the ones within the margin. `why`: why there is no verdict at all.
+    """
+
+    scenario: str
+    model: str
+    load: str | None
+    respect: Respect
     metric: str
-    best: Candidate
-    ties: tuple[str, ...] = ()
-    next: Candidate | None = None
+    best: str
+    value: Aggregate
+    next: str | None = None
     verdict: Verdict | None = None
-    why: str | None = None
-    unclear: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    ties: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
+    why: str | None = None
 
     @property
     def is_proven(self) -> bool:
-        """Whether it is better than every other."""
         return self.why is None and not self.ties
 
 
-def pick(
+def picks_of(run: Run) -> list[Pick]:
+    """Return the picks of each load, or of a search; none in a respect of which no value is known."""
+    made = _of_search(run) if run.record.search is not None else _of_loads(run)
+    return [each for each in made if each]
+
+
+def _of_loads(run: Run) -> Iterator[Pick | None]:
+    fakes = stand_ins(run)
+    for row in slo_rows(run):
+        kept = [each.group for each in row.standings if each.state == "kept" and each.group]
+        groups = [group for group in kept if group.deployment not in fakes]
+        is_told_cost = _have_like_devices(run, (cell for group in groups for cell in group.counted))
+        for respect, metric in _METRICS.items():
+            values = {group.deployment: aggregate(run, group, metric) for group in groups}
+            is_told = metric != COST or is_told_cost
+            by_verdicts = partial(comparisons_of(run).of, row.scenario, row.load, _decided_by(metric))
+            told: Told = by_verdicts if is_told else _not_told
+            yield _pick((row.scenario, row.model, row.load), respect, metric, values, told)
+
+
+def _of_search(run: Run) -> Iterator[Pick | None]:
+    fakes = stand_ins(run)
+    for (scenario, model), found in cases_of_search(run).items():
+        kept = {e.deployment: e for e in found if e.estimate and e.deployment not in fakes}
+        numbers = {number for each in kept.values() for number in each.cells_at_highest}
+        is_told_cost = _have_like_devices(run, (c for c in run.planned_cells if c.number in numbers))
+        loads = {label: capacity_value(each) for label, each in kept.items()}
+        yield _pick((scenario, model, None), "most load", CAPACITY, loads, _told(kept, CAPACITY))
+        for respect, metric in _METRICS.items():
+            values = {label: value_at_highest(run, each, metric) for label, each in kept.items()}
+            told = _not_told if metric == COST and not is_told_cost else _told(kept, _decided_by(metric))
+            yield _pick((scenario, model, None), respect, metric, values, told)
+
+
+def _decided_by(metric: str) -> str:
+    """Return the metric whose verdicts decide: on as many devices each, cost is a price over the speed."""
+    return SPEED if metric == COST else metric
+
+
+def _have_like_devices(run: Run, cells: Iterable[Cell]) -> bool:
+    return len({energy.devices_of(run, cell) for cell in cells}) < 2
+
+
+def _told(found: Mapping[str, Capacity], metric: str) -> Told:
+    return lambda a, b: found[a].told.get((metric, b))
+
+
+def _not_told(_: str, __: str) -> Verdict:
+    return Verdict("none", why=_OTHER_DEVICES)
+
+
+def _pick(
+    case: tuple[str, str, str | None],
+    respect: Respect,
     metric: str,
-    standings: Sequence[Standing],
     values: Mapping[str, Aggregate],
-    better: Literal["higher", "lower"],
     told: Told,
 ) -> Pick | None:
-    """Of those that keep the SLO, or if none does, of those that may; None where none of them has a value."""
-    sign = -1.0 if better == "higher" else 1.0
-    usable: list[tuple[float, State, Candidate]] = []
-    for each in standings:
-        value = values.get(each.label)
-        if value is not None and value.mean is not None:
-            usable.append((sign * value.mean, each.state, Candidate(each.label, value)))
-    usable.sort(key=lambda found: found[0])
-    kept, unclear = ([c for _, state, c in usable if state == wanted] for wanted in ("kept", "unclear"))
-    if not (kept or unclear):
+    means = {label: value.mean for label, value in values.items() if value.mean is not None}
+    if not means:
         return None
-    best, *others = kept or unclear
-    verdicts = [told(best.label, other.label) for other in others]
-    valued = {candidate.label for *_, candidate in usable}
-    candidates = [each.label for each in standings if each.state in ("kept", "unclear")]
-    why = _why_none(verdicts)
+    is_higher = metric == CAPACITY or metric_of(metric).better == "higher"
+    best, *others = sorted(means, key=lambda label: means[label], reverse=is_higher)
+    verdicts = {label: told(best, label) or Verdict("none", why="they were not compared") for label in others}
+    why = next((each.why for each in verdicts.values()), None)
+    if any(each.kind != "none" for each in verdicts.values()):
+        why = None
     return Pick(
+        *case,
+        respect,
         metric,
         best,
-        () if why else tuple(o.label for o, v in zip(others, verdicts, strict=True) if not _is_better(v)),
-        others[0] if others else None,
-        verdicts[0] if verdicts else None,
-        why,
-        unclear=tuple(c.label for c in unclear if _is_better(told(c.label, best.label))) if kept else (),
-        left_out=tuple(label for label in candidates if label not in valued),
-        same=tuple(o.label for o, v in zip(others, verdicts, strict=True) if v and v.kind == "same"),
+        values[best],
+        next=others[0] if others else None,
+        verdict=verdicts[others[0]] if others else None,
+        ties=() if why else tuple(label for label, each in verdicts.items() if each.kind != "better"),
+        same=tuple(label for label, each in verdicts.items() if each.kind == "same"),
+        why=why,
     )
-
-
-def _is_better(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.kind == "better"
-
-
-def _why_none(verdicts: Sequence[Verdict | None]) -> str | None:
-    """Why there is no verdict on any of the pairs; None where there is one, and where there are no pairs."""
-    if any(verdict is not None and verdict.kind != "none" for verdict in verdicts) or not verdicts:
-        return None
-    return next((verdict.why for verdict in verdicts if verdict and verdict.why), "they were not compared")

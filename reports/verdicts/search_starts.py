@@ -1,5 +1,4 @@
-"""What a search found on each start: the highest load that kept the objectives, and the bracket around the
-truth. Draws nothing.
+"""What a search found on each start: the highest load that kept the objectives, and the bracket around it.
 
 Recomputed from the requests on reading, by the rules that the search went by.
 """
@@ -17,8 +16,7 @@ from reports.measures.values import values_of
 
 @dataclass(frozen=True)
 class Tried:
-    """One load on one start: its windows in the order of their measurement, and what they came to together;
-    None where they say nothing."""
+    """One load on one start: its windows in order, and what they came to; None where they say nothing."""
 
     level: float
     load: str
@@ -27,7 +25,7 @@ class Tried:
 
     @property
     def keeps(self) -> bool | None:
-        """Clear or not, whether it counts as kept; None where nothing is known."""
+        """Whether it counts as kept, clear or not; None where nothing is known."""
         if self.judged is None:
             return None
         return self.judged.verdict == "kept" or (self.judged.verdict == "unclear" and self.judged.meets)
@@ -35,10 +33,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one start. `kept`: the highest load that kept every objective below all that did not, None where
-    none did; `broken`: the lowest that did not, None where none was found. `proven_kept` and `proven_broken`
-    are those whose intervals say so. `is_whole`: the search came to its end on this start. `limit`: the
-    highest load that the search was allowed."""
+    """The answer of one start.
+
+    `kept`: the highest load that kept every objective below all that did not; `broken`: the lowest that did
+    not; None where there is none. `proven_kept`, `proven_broken`: the same by intervals. `is_whole`: the
+    search came to its end on this start. `limit`: the highest load that it was allowed.
+    """
 
     deployment: str
     scenario: str
@@ -55,18 +55,17 @@ class Answer:
 
     @property
     def uncertain(self) -> list[Tried]:
-        """The ends of the bracket that were decided by their shares alone, intervals notwithstanding."""
+        """The ends of the bracket that shares decided, since their intervals do not."""
         ends = (self.kept, self.broken)
         return [t for t in self.tried if t.level in ends and t.judged and t.judged.verdict == "unclear"]
 
     @property
     def is_at_limit(self) -> bool:
-        """Whether the highest load that was allowed is kept: the answer is that or more."""
         return self.broken is None and self.kept is not None and self.kept == self.limit
 
     @property
     def bracket(self) -> tuple[float, float] | None:
-        """Highest kept and lowest broken, between which the truth lies; None where either is missing."""
+        """Highest kept and lowest broken load; None where either is missing."""
         if not self.is_whole or self.kept is None or self.broken is None:
             return None
         return self.kept, self.broken
@@ -82,16 +81,14 @@ class Answer:
 
 
 def load_words(family: str, level: float, half: float = 0.0) -> str:
-    """A level with its unit: `12 users`, `2.5/s`. A mean over starts may be no whole number of users. `half`:
-    how uncertain it is, 0 where that is not known."""
+    """Return a level with its unit: `12 users`, `2.5/s`. `half`: as in level_words."""
     if family == "closed loop":
         return f"{level_words(level, half)} user{'' if level == 1 else 's'}"
     return f"{level_words(level, half)}/s"
 
 
 def level_words(level: float, half: float = 0.0) -> str:
-    """Without its unit, and without the digits that `half` makes noise: the last is worth a fifth of it at
-    most. Three significant digits where that is not known."""
+    """Return a level without the digits that an uncertainty of `half` makes noise (0: not known)."""
     # A mean of logarithms misses a whole number by its rounding.
     if round(level, 9).is_integer():
         return f"{level:,.0f}"
@@ -101,7 +98,7 @@ def level_words(level: float, half: float = 0.0) -> str:
 
 
 def answers_of(run: Run) -> list[Answer]:
-    """Of each deployment and scenario, in the plan's order, and its starts."""
+    """Return the answer of each start, by deployment and scenario in the plan's order."""
     by_start: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in run.planned_cells:
         key = (cell.label, cell.planned.scenario.label, cell.planned.repeat)
@@ -112,7 +109,7 @@ def answers_of(run: Run) -> list[Answer]:
 
 
 def ends_of(tried: Sequence[Tried]) -> tuple[float | None, float | None]:
-    """The highest load kept below all that are broken, and the lowest broken; None where there is none.
+    """Return the highest load kept below all that are broken, and the lowest broken; None for none.
 
     The search goes by the same rule (harness/run/search.py), to which tests/harness/run/test_bisection.py
     holds both.
@@ -151,8 +148,7 @@ def _answer(run: Run, cells: Sequence[Cell]) -> Answer:
 
 
 def at_highest(run: Run, answer: Answer, metric: str) -> float | None:
-    """A start's value of a metric at the highest load that it kept, by its windows there that count; None
-    where it has none."""
+    """Return a start's value of a metric over its windows that count at the highest load that it kept."""
     cells = [cell for tried in answer.tried if tried.level == answer.kept for cell in tried.cells]
     found = [values_of(run)[cell.number].get(metric, Value(None, 0)) for cell in cells if cell.counts]
     return value_of_start(found).value if found else None

@@ -1,7 +1,6 @@
-"""What a search found: the highest load at which each deployment kept the objectives, with its uncertainty,
-and the verdicts on every two of them. Draws nothing.
+"""What a search found: the highest load at which each deployment kept the objectives, with its uncertainty.
 
-All comparisons of a search are one family: the loads, and what the decision goes by at them.
+All comparisons of a search are one family: the loads, and what picks go by at them.
 """
 
 import itertools
@@ -12,7 +11,7 @@ from typing import Literal
 from harness.contracts import SUCCESS
 from reports.data.run import Run, once
 from reports.measures.equal_work import stand_ins, work_of
-from reports.measures.over_starts import withheld
+from reports.measures.over_starts import Aggregate, withheld
 from reports.stats.family import STARTS_NEEDED, Question, Verdict, decide, log_margin
 from reports.stats.intervals import (
     Estimate,
@@ -27,18 +26,20 @@ from reports.verdicts.search_starts import Answer, answers_of, at_highest, level
 
 # The highest load that keeps the SLO, in users or conversations per second.
 CAPACITY = "capacity"
-# What the decision goes by besides, at the highest load that each kept.
+# What picks go by besides, at the highest load that each kept.
 SPEED, PEAK = "output_tokens_per_s", "memory_peak_bytes"
 _BETTER: Mapping[str, Literal["higher", "lower"]] = {CAPACITY: "higher", SPEED: "higher", PEAK: "lower"}
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """A deployment's answer. `estimate`: over starts, each between its highest kept and lowest broken load;
-    None where a start has no answer of its own, and `why` says why. `is_least`: a start kept the highest load
-    that was allowed, so it is that or more. `baseline`: its model's, None of the baseline itself. `told`: the
-    verdicts on it by metric and the other's label. `is_attached`: its
-    starts are blocks on one that ran already."""
+    """A deployment's answer.
+
+    `estimate`: over starts, each between its highest kept and lowest broken load; None where a start has no
+    answer of its own, and `why` says why. `is_least`: a start kept the highest load that was allowed, so it
+    is that or more. `is_attached`: its starts are blocks on a server that ran already. `baseline`: that of
+    its model, None for the baseline itself. `told`: the verdicts on it, by metric and the other's label.
+    """
 
     deployment: str
     scenario: str
@@ -57,12 +58,11 @@ class Capacity:
 
     @property
     def cells_at_highest(self) -> set[int]:
-        """Its windows that count at the highest load that each start kept."""
         return cells_at_highest(self.answers)
 
     @property
     def verdict(self) -> Verdict | None:
-        """Its highest load against the baseline's; None of the baseline itself."""
+        """The verdict on its highest load against the baseline's; None for the baseline itself."""
         return None if self.baseline is None else self.told.get((CAPACITY, self.baseline))
 
     @property
@@ -75,8 +75,10 @@ class Capacity:
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """The mean's 95 % interval; of two starts, and of blocks on one, from their lowest kept to their
-        highest broken load. None for a single one, and where it is a least."""
+        """The mean's 95 % interval; of two starts, and of blocks, their lowest kept to highest broken load.
+
+        None for a single start, and where the answer is a least.
+        """
         if self.estimate is None or self.is_least or self.estimate.k < 2:
             return None
         if self.has_interval:
@@ -87,7 +89,7 @@ class Capacity:
 
 @once
 def capacities_of(run: Run) -> list[Capacity]:
-    """Of each deployment and scenario, in the plan's order."""
+    """Return the answer of each deployment and scenario, in the plan's order."""
     by_key = itertools.groupby(answers_of(run), key=lambda answer: (answer.deployment, answer.scenario))
     found = [_capacity(run, list(each)) for _, each in by_key]
     told = _told(run, found)
@@ -135,13 +137,46 @@ def _why_none(answers: Sequence[Answer]) -> str:
 
 
 def cells_at_highest(answers: Sequence[Answer]) -> set[int]:
-    """Return the numbers of the cells at the highest load that each start kept."""
+    """Return the numbers of the cells that count at the highest load that each start kept."""
     kept = [tried for answer in answers for tried in answer.tried if tried.level == answer.kept]
     return {cell.number for tried in kept for cell in tried.cells if cell.counts}
 
 
+def cases_of_search(run: Run) -> dict[tuple[str, str], list[Capacity]]:
+    """Return the answers of each scenario and model; nothing for a run that is no search."""
+    found: dict[tuple[str, str], list[Capacity]] = {}
+    if run.record.search is not None:
+        for each in capacities_of(run):
+            found.setdefault((each.scenario, each.model), []).append(each)
+    return found
+
+
+def capacity_value(each: Capacity) -> Aggregate:
+    """Return the answer as a value over starts, with the interval that it has."""
+    kept = [answer.kept for answer in each.answers if answer.kept is not None]
+    if each.estimate is None:
+        return Aggregate(None, None, None, 0, 0, (), why=each.why)
+    interval = each.span if each.has_interval else None
+    k = len(kept)
+    return Aggregate(each.estimate.shown, min(kept), max(kept), k, k, tuple(kept), interval=interval)
+
+
+def value_at_highest(run: Run, each: Capacity, name: str) -> Aggregate:
+    """Return a value over the starts at the highest load that each kept; none unless all have one."""
+    if each.estimate is None:
+        return Aggregate(None, None, None, 0, 0, (), why=each.why)
+    values = [at_highest(run, answer, name) for answer in each.answers]
+    known = [value for value in values if value is not None and value > 0]
+    if len(known) < len(values):
+        return Aggregate(None, None, None, 0, 0, tuple(values), why="a start has no value")
+    estimate, k = of_values(known, is_log=True), len(known)
+    # Blocks on one start: nobody knows how much another would differ.
+    interval = estimate.interval() if k > 1 and not each.is_attached else None
+    return Aggregate(estimate.shown, min(known), max(known), k, k, tuple(known), interval=interval)
+
+
 def slo_metrics(run: Run) -> list[str]:
-    """The metrics that its objectives are on, by whose marks their shares are marked."""
+    """Return the metrics of the objectives, whose marks the shares bear."""
     return ["success_share" if each.metric == SUCCESS else each.metric for each in run.record.slo]
 
 
@@ -149,7 +184,7 @@ def slo_metrics(run: Run) -> list[str]:
 
 
 def _told(run: Run, found: Sequence[Capacity]) -> dict[tuple[str, str, str, str], Verdict]:
-    """By scenario, metric, and a deployment's label against another's: each pair both ways round."""
+    """Return the verdicts by scenario, metric, and a label against another: each pair both ways round."""
     pairs = [
         (b, a) for a, b in itertools.combinations(found, 2) if (a.scenario, a.model) == (b.scenario, b.model)
     ]
@@ -163,7 +198,7 @@ def _told(run: Run, found: Sequence[Capacity]) -> dict[tuple[str, str, str, str]
 
 
 def verdict_count(capacities: Sequence[Capacity]) -> int:
-    """How many comparisons were decided together."""
+    """Return how many comparisons were decided together."""
     return sum(verdict.kind != "none" for each in capacities for verdict in each.told.values()) // 2
 
 
@@ -191,7 +226,6 @@ def _value_ratio(run: Run, metric: str, blocks: Sequence[tuple[Answer, Answer]])
 
 
 def _why_not(run: Run, metric: str, a: Capacity, b: Capacity) -> str | None:
-    """Why two deployments get no verdict; None where they may."""
     for each in (a, b):
         if each.why:
             return f"{each.deployment}: {each.why}"
@@ -214,7 +248,7 @@ def _why_not(run: Run, metric: str, a: Capacity, b: Capacity) -> str | None:
 
 
 def _withheld(run: Run, each: Capacity) -> str | None:
-    """Why its goodput is no comparison: answers of another length than was asked for."""
+    """Return why goodput is no comparison: answers of another length than was asked for."""
     kept = [tried for answer in each.answers for tried in answer.tried if tried.level == answer.kept]
     whys = (withheld(run, cell.key, "goodput_per_s") for tried in kept for cell in tried.cells)
     return next(filter(None, whys), None)
@@ -224,7 +258,7 @@ def _withheld(run: Run, each: Capacity) -> str | None:
 
 
 def mean_words(each: Capacity) -> str:
-    """`12 users`, `64 users or more`, with the digits that its interval supports; empty without an answer."""
+    """Return `12 users`, `64 users or more`, with the digits that its interval supports."""
     if each.estimate is None:
         return ""
     shown, ends = each.estimate.shown, each.span
@@ -233,7 +267,7 @@ def mean_words(each: Capacity) -> str:
 
 
 def span_words(each: Capacity) -> str:
-    """`[11.2, 13.9]`, a mean's interval; `12–14`, two starts and blocks on one; empty for one."""
+    """Return `[11.2, 13.9]`, a mean's interval; `12–14` of two starts and of blocks; empty for one."""
     ends = each.span
     if each.estimate is None or ends is None:
         return ""
@@ -243,7 +277,7 @@ def span_words(each: Capacity) -> str:
 
 
 def word(verdict: Verdict, margin_share: float) -> str:
-    """`more load`, `less load`, `same within 5 %`, `cannot tell`, or `no verdict`."""
+    """Return `more load`, `less load`, `same within 5 %`, `cannot tell`, or `no verdict`."""
     return {
         "better": "more load",
         "worse": "less load",

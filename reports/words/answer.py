@@ -13,10 +13,9 @@ from reports.measures.written import plural, several, span_text, supported
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.searches import capacities_of, verdict_count
-from reports.words.decision_words import slo_words
 from reports.words.said import HEADLINE_AT_MOST, Said, at, capital, clipped, sentence
 from reports.words.search_text import search_answers
-from reports.words.verdict_words import family_text, margin_text, ratio_words, title_of
+from reports.words.verdict_words import family_text, margin_text, ratio_words, slo_words, title_of
 
 MEMORY = "memory_peak_bytes"
 # From this ratio of busy cores on it is said that they differ.

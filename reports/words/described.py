@@ -10,7 +10,7 @@ from harness.contracts import Load, ScenarioChoice, SearchTerms
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.measures.written import flat, plural
-from reports.words.decision_words import slo_words
+from reports.words.verdict_words import slo_words
 
 
 def question(run: Run) -> str:

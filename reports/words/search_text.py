@@ -1,5 +1,4 @@
-"""The answer of a search in sentences: which deployment takes the most load within the SLO, or why none is
-known to."""
+"""The answer of a search in sentences: who takes the most load within the SLO, or why none does."""
 
 import math
 from collections.abc import Sequence
@@ -8,57 +7,61 @@ from typing import Any
 
 from reports.checks.examine import mark_text, marks_of_capacity
 from reports.data.run import Run
-from reports.measures.over_starts import Aggregate
 from reports.measures.written import plural, several
 from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
-from reports.verdicts.decision import Row, over_starts
-from reports.verdicts.search_decision import cases_of_search, search_rows
-from reports.verdicts.search_starts import Answer, at_highest, load_words
-from reports.verdicts.searches import Capacity, mean_words, span_words
-from reports.words.decision_words import NAMED_AT_MOST, ratio_to_next, same_words, slo_words, tied_words
+from reports.verdicts.picks import Pick, picks_of
+from reports.verdicts.search_starts import Answer, load_words
+from reports.verdicts.searches import CAPACITY, Capacity, cases_of_search, mean_words, span_words
 from reports.words.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
+from reports.words.verdict_words import margin_text, ratio_text, slo_words
+
+# Of those that are not told apart.
+NAMED_AT_MOST = 3
 
 
 def search_answers(run: Run) -> list[Said]:
-    """One of each scenario and model."""
+    """Return the answer of each scenario and model."""
     cases = cases_of_search(run)
-    rows = {(row.scenario, row.model): row for row in search_rows(run)}
-    return told_apart(list(cases), [_searched(run, found, rows.get(case)) for case, found in cases.items()])
+    picks = {(each.scenario, each.model): each for each in picks_of(run) if each.metric == CAPACITY}
+    return told_apart(list(cases), [_searched(run, found, picks.get(case)) for case, found in cases.items()])
 
 
-def _searched(run: Run, found: Sequence[Capacity], row: Row | None) -> Said:
+def _searched(run: Run, found: Sequence[Capacity], pick: Pick | None) -> Said:
     slo = slo_words(run.record.slo)
-    pick = row.picks.get("most load") if row else None
     if pick is None:
         return _nothing_found(slo, found)
-    by_label = {each.deployment: each for each in found}
-    best = pick.best.label
-    load = _load(by_label[best])
-    keeps, short = f"It keeps the SLO ({slo}) up to {load}", f"{best}: {load} within the SLO"
+    best = pick.best
+    loads = {each.deployment: _load(each) for each in found}
+    keeps, short = f"It keeps the SLO ({slo}) up to {loads[best]}", f"{best}: {loads[best]} within the SLO"
     if len(found) == 1:
-        return Said(best, f"{keeps}.{_interval_words(by_label[best])}", short)
-    if pick.next is None:
-        others = [each for each in found if each.deployment != best]
+        return Said(best, f"{keeps}.{_interval_words(found[0])}", short)
+    if pick.next is None or pick.verdict is None:
+        others = several([_without(each, is_named=True) for each in found if each.deployment != best], "; ")
         alone = f"of {plural(len(found), 'deployment')} the only one that is known to"
-        return Said(
-            best, f"{keeps}, {alone}; {_lack(others)}.", f"{short}, the only one that is known to keep it"
-        )
+        return Said(best, f"{keeps}, {alone}; {others}.", f"{short}, the only one that is known to keep it")
     if pick.why:
-        each = [f"{label} up to {_load(by_label[label])}" for label in (best, pick.next.label)]
-        text = f"The SLO ({slo}) is kept by {' and by '.join(each)}; which is more is not said: {pick.why}."
-        return Said(
-            "No winner", text, clipped(f"No winner: {' and '.join(each)}; {pick.why}", HEADLINE_AT_MOST)
-        )
+        one, other = (f"{label} up to {loads[label]}" for label in (best, pick.next))
+        text = f"The SLO ({slo}) is kept by {one} and by {other}; which is more is not said: {pick.why}."
+        return Said("No winner", text, clipped(f"No winner: {one} and {other}; {pick.why}", HEADLINE_AT_MOST))
+    ratio = ratio_text(CAPACITY, pick.verdict)
     if pick.ties:
-        first, margin = [best, *pick.ties], run.record.compare.margin_share
+        first, same = [best, *pick.ties], f"the same within {margin_text(run.record.compare.margin_share)} as"
         lead = one_of(first) if len(first) <= NAMED_AT_MOST else "No single winner"
-        text = f"{best} keeps the SLO ({slo}) up to {load}, {tied_words(pick, margin)}."
-        is_same = set(pick.ties) == set(pick.same)
-        tied = f"{same_words(margin)} as" if is_same else "not told apart from"
+        named = {label: f"{label} ({ratio})" if label == pick.next else label for label in pick.ties}
+        parts = [
+            f"{words} {several(listed)}"
+            for words, listed in (
+                (same, [text for label, text in named.items() if label in pick.same]),
+                ("not told apart from", [text for label, text in named.items() if label not in pick.same]),
+            )
+            if listed
+        ]
+        text = f"{best} keeps the SLO ({slo}) up to {loads[best]}, {' and '.join(parts)}."
+        tied = same if set(pick.ties) == set(pick.same) else "not told apart from"
         return Said(lead, text, f"{short}, {tied} {several(pick.ties)}")
-    text = f"{keeps}, more than any other: {ratio_to_next(pick)} that of {pick.next.label}."
-    return Said(best, text, f"{short}, {ratio_to_next(pick)} that of {pick.next.label}")
+    text = f"{keeps}, more than any other: {ratio} that of {pick.next}."
+    return Said(best, text, f"{short}, {ratio} that of {pick.next}")
 
 
 def _nothing_found(slo: str, found: Sequence[Capacity]) -> Said:
@@ -70,7 +73,6 @@ def _nothing_found(slo: str, found: Sequence[Capacity]) -> Said:
 
 
 def _load(each: Capacity) -> str:
-    """`12 users [11.2, 13.9]`."""
     return " ".join(filter(None, (mean_words(each), span_words(each))))
 
 
@@ -78,12 +80,8 @@ def _interval_words(each: Capacity) -> str:
     return f" In brackets the {100 * CONFIDENCE:.0f} % interval over starts." if each.has_interval else ""
 
 
-def _lack(others: Sequence[Capacity]) -> str:
-    return several([_without(each, is_named=True) for each in others], "; ")
-
-
 def _without(each: Capacity, *, is_named: bool) -> str:
-    """Why a deployment has no answer, with what its starts came to."""
+    """Return why a deployment has no answer, with what its starts came to."""
     if each.why is None:
         why = "its kernels are not its own"
     else:
@@ -94,7 +92,7 @@ def _without(each: Capacity, *, is_named: bool) -> str:
 
 
 def words(run: Run, each: Capacity) -> str:
-    """`12 users [11.2, 13.9] ▲ 1, mean of 3 starts (12, 12, 11)`; of a start without an answer what it is."""
+    """Return `12 users [11.2, 13.9] ▲ 1, mean of 3 starts (12, 12, 11)`, or why there is no answer."""
     by_start = ", ".join(answer.words for answer in each.answers)
     if each.estimate is None:
         return f"{by_start}: {each.why}" if len(each.answers) > 1 else f"{by_start}; {each.why}"
@@ -110,8 +108,7 @@ def words(run: Run, each: Capacity) -> str:
 
 
 def as_plain(run: Run, each: Capacity) -> dict[str, Any]:
-    """For JSON: the answer, its interval over starts (`is_interval`; else their range), and each start's
-    bracket."""
+    """Return for JSON the answer, its interval over starts (else their range), and each start's bracket."""
     span = each.span
     return {
         "deployment": each.deployment,
@@ -131,7 +128,7 @@ def as_plain(run: Run, each: Capacity) -> dict[str, Any]:
 
 
 def _without_interval(verdict: Verdict) -> Verdict:
-    """Where nothing is said there is no ratio either: of two starts, or of blocks on one, it says nothing."""
+    """Leave out the ratio where nothing is said, as of two starts."""
     return verdict if verdict.kind != "none" else replace(verdict, ratio=None, low=None, high=None)
 
 
@@ -146,14 +143,3 @@ def _start_as_plain(answer: Answer) -> dict[str, Any]:
         "is_at_limit": answer.is_at_limit,
         "trials": sum(len(tried.cells) for tried in answer.tried),
     }
-
-
-def value_at_highest(run: Run, each: Capacity, name: str) -> Aggregate:
-    """Return a value over the starts at the highest load that each kept; none unless all have one."""
-    if each.estimate is None:
-        return Aggregate(None, None, None, 0, 0, (), why=each.why)
-    values = [at_highest(run, answer, name) for answer in each.answers]
-    known = [value for value in values if value is not None and value > 0]
-    if len(known) < len(values):
-        return Aggregate(None, None, None, 0, 0, tuple(values), why="a start has no value")
-    return over_starts(known)

@@ -1,11 +1,9 @@
-"""Verdicts in words and ratios in figures, the same wherever one is said: page, terminal, gate.
-
-Knows no run and no markup.
-"""
+"""Names, objectives, verdicts and ratios in words, the same wherever one is said: page, terminal, gate."""
 
 import math
 from collections.abc import Sequence
 
+from harness.contracts import Objective
 from reports.measures.metrics import is_percentile, metric_of
 from reports.stats.family import Verdict
 
@@ -25,20 +23,37 @@ _FACTOR_AT_MOST = 1000
 
 
 def title_of(name: str) -> str:
-    """A value's name as a sentence has it, without its unit: `TTFT p95`, `output tokens/s`, `peak memory`."""
+    """Return a value's name as a sentence has it, without its unit: `TTFT p95`, `output tokens/s`."""
     metric, _, level = name.partition(".")
     title = _SHORT.get(metric) or _TITLES.get(metric) or metric_of(name).title
     return f"{title} {level}" if is_percentile(name) else title
 
 
 def heading_of(name: str, unit: str | None = None) -> str:
-    """The same with its unit, as a column's head: `TTFT p95 ms`. `unit`: another one, as a currency."""
+    """Return a column's head: `TTFT p95 ms`. `unit`: another one than the metric's, as a currency."""
     metric = name.partition(".")[0]
     return title_of(name) if metric in _TITLES else f"{title_of(name)} {unit or metric_of(name).shown_unit}"
 
 
+def slo_words(slo: Sequence[Objective]) -> str:
+    """Return `p95 TTFT 300 ms, p95 TPOT 20 ms, 99 % success`."""
+    return ", ".join(
+        f"{100 * each.share:g} % success"
+        if each.limit_s is None
+        else f"{objective_words(each)} {1e3 * each.limit_s:g} ms"
+        for each in slo
+    )
+
+
+def objective_words(objective: Objective) -> str:
+    """Return an objective without its limit: `p95 TTFT`, `success`."""
+    if objective.limit_s is None:
+        return objective.metric
+    return f"p{100 * objective.share:g} {_SHORT.get(objective.metric, objective.metric)}"
+
+
 def margin_text(margin_share: float) -> str:
-    """`5 %`."""
+    """Return `5 %`."""
     return f"{100 * margin_share:g} %"
 
 
@@ -48,7 +63,7 @@ def family_text(count: int) -> str:
 
 
 def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
-    """`faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`, by the metric's own words."""
+    """Return `faster`, `slower`, `same within 5 %`, `cannot tell`, or `no verdict`."""
     better, worse = metric_of(name).words
     words = {
         "better": better,
@@ -61,8 +76,10 @@ def word_of(name: str, verdict: Verdict, margin_share: float) -> str:
 
 
 def ratio_text(name: str, verdict: Verdict) -> str:
-    """`1.31x [1.24, 1.38]`, or a difference with its unit, `+2.1 [+0.4, +3.8] tokens per request`; empty
-    where there is no interval."""
+    """Return `1.31x [1.24, 1.38]`, or a difference with its unit, `+2.1 [+0.4, +3.8] tokens per request`.
+
+    Empty where there is no interval.
+    """
     if verdict.ratio is None or verdict.low is None or verdict.high is None or verdict.k < 2:
         return ""
     values = (verdict.ratio, verdict.low, verdict.high)
@@ -70,20 +87,22 @@ def ratio_text(name: str, verdict: Verdict) -> str:
         return ratio_words(values[0], values[1:], is_told=verdict.kind in ("better", "worse"))
     metric = metric_of(name)
     scaled = [value * metric.shown_scale for value in values]
-    places = _difference_places(scaled, metric.digits)
-    mean, low, high = (signed(value, places) for value in scaled)
+    places = max(metric.digits, _places_to_see(max(map(abs, scaled))))
+    mean, low, high = (_signed(value, places) for value in scaled)
     return f"{mean} [{low}, {high}] {metric.shown_unit}"
 
 
-def signed(value: float, places: int) -> str:
-    """With its sign, and none for what is rounded to 0."""
+def _signed(value: float, places: int) -> str:
+    """Write a value with its sign, and none for what is rounded to 0."""
     text = f"{value:+,.{places}f}"
     return text[1:] if not float(text.replace(",", "")) else text.replace("-", "−")
 
 
 def ratio_words(mean: float, ends: Sequence[float], *, is_told: bool) -> str:
-    """`1.31x [1.24, 1.38]`, with the places that its interval supports: two, and more where that is narrower.
-    `is_told`: from 1, as which it then does not read."""
+    """Return `1.31x [1.24, 1.38]`, with two places, and more where its interval is narrow.
+
+    `is_told`: it is told from 1, so that it must not read as 1.
+    """
     places = _ratio_places(mean, ends, is_told=is_told)
     said, low, high = (_factor(value, places) for value in (mean, *ends))
     return f"{said}x [{low}, {high}]"
@@ -109,12 +128,8 @@ def _factor(value: float, places: int) -> str:
     return f"<{10.0**-places:.{places}f}" if 0 < value < 0.5 * 10.0**-places else f"{value:,.{places}f}"
 
 
-def _difference_places(values: Sequence[float], digits: int) -> int:
-    return max(digits, _places_to_see(max(map(abs, values))))
-
-
 def _places_to_see(value: float) -> int:
-    """Decimal places with which a value is not rounded to 0; six at most."""
+    """Return the decimal places with which a value is not rounded to 0; six at most."""
     if value < _LEAST_SEEN:
         return 0
     return min(_PLACES_AT_MOST, max(0, math.ceil(-math.log10(2 * value))))

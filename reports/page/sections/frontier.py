@@ -15,9 +15,8 @@ from reports.page.kinds import Limit, Point
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
 from reports.page.sections.by_load import families, point
-from reports.words.decision_words import objective_words
 from reports.words.titles import frontier_title, title_by_load
-from reports.words.verdict_words import title_of
+from reports.words.verdict_words import objective_words, title_of
 
 _SPEED = "output_tokens_per_s"
 _LEVELS = (95, 90, 50)

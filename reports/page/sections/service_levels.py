@@ -10,11 +10,10 @@ from reports.page.cells import none_cell
 from reports.page.charts import Block, Part, Table
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, join, tag
-from reports.verdicts.picks import State
 from reports.verdicts.search_starts import Answer
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, mean_words, span_words, word
-from reports.words.decision_words import objective_words, slo_words
-from reports.words.verdict_words import ratio_text
+from reports.verdicts.standings import State
+from reports.words.verdict_words import objective_words, ratio_text, slo_words
 
 _STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),

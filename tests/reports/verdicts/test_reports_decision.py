@@ -28,17 +28,14 @@ from harness.contracts import Load, Objective, Price, RequestRow, SearchTerms
 from harness.store import store
 from reports import open_run
 from reports.data.run import Run
-from reports.measures.over_starts import Aggregate
 from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts
-from reports.stats.family import Verdict
 from reports.verdicts.comparisons import mirrored
-from reports.verdicts.decision import Row, by_pairs, decision_rows
-from reports.verdicts.picks import Standing, pick
-from reports.verdicts.search_decision import load_rows, search_rows
+from reports.verdicts.picks import Pick, picks_of
 from reports.verdicts.searches import capacities_of
+from reports.verdicts.standings import Row, search_rows, slo_rows
 from reports.words.answer import answers_of
-from reports.words.decision_words import slo_words, tied_words
+from reports.words.verdict_words import slo_words
 
 SLO = (Objective("ttft_s", 0.95, 0.3), Objective("success", 0.98))
 ONE, FOUR = Load(concurrency=1), Load(concurrency=4)
@@ -98,8 +95,13 @@ def answer(run: Run) -> str:
     return " ".join(each.plain for each in answers_of(run))
 
 
+def picked(run: Run, respect: str) -> Pick:
+    [found] = [each for each in picks_of(run) if each.respect == respect]
+    return found
+
+
 def only(run: Run) -> Row:
-    [found] = decision_rows(run)
+    [found] = slo_rows(run)
     return found
 
 
@@ -120,17 +122,17 @@ def clear(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> None:
-    _, found = decision_rows(clear)
+    _, found = slo_rows(clear)
     assert found.labels("kept") == ["vllm fp16", "vllm awq", "sglang awq"]
     assert found.labels("broken") == ["tgi fp16"]
-    fastest, smallest = found.picks["fastest"], found.picks["smallest"]
-    assert (fastest.best.label, fastest.ties, fastest.is_proven) == ("vllm awq", (), True)
-    assert fastest.next is not None
+    picks = {each.respect: each for each in picks_of(clear) if each.load == found.load}
+    fastest = picks["fastest"]
+    assert (fastest.best, fastest.ties, fastest.is_proven) == ("vllm awq", (), True)
     assert fastest.verdict is not None
-    assert (fastest.next.label, fastest.verdict.kind) == ("vllm fp16", "better")
+    assert (fastest.next, fastest.verdict.kind) == ("vllm fp16", "better")
     assert fastest.verdict.ratio == pytest.approx(400 / 301, rel=0.01)
-    assert smallest.best.label == "sglang awq"
-    assert "cheapest" not in found.picks
+    assert picks["smallest"].best == "sglang awq"
+    assert "cheapest" not in picks
 
 
 def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
@@ -144,25 +146,15 @@ def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
 def test_deployments_that_are_not_proven_worse_stand_beside_the_best(tmp_path: Path) -> None:
     near = Does((131, 137, 130))
     run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
-    pick = only(run).picks["fastest"]
-    assert (pick.best.label, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
+    pick = picked(run, "fastest")
+    assert (pick.best, pick.ties, pick.is_proven) == ("vllm awq", ("sglang awq",), False)
 
 
 def test_those_within_the_margin_are_said_to_be_the_same(tmp_path: Path) -> None:
     near = Does((132, 134, 131))
     run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": near, "vllm fp16": SLOW})
-    pick = only(run).picks["fastest"]
+    pick = picked(run, "fastest")
     assert (pick.ties, pick.same) == (("sglang awq",), ("sglang awq",))
-
-
-def test_ties_of_both_kinds_are_told_apart() -> None:
-    kinds = {"b": "same", "c": "unknown", "d": "better"}
-    standings = [Standing(label, "kept") for label in "abcd"]
-    values = {label: Aggregate(9.0 - place, None, None, 3, 30, ()) for place, label in enumerate("abcd")}
-    found = pick("output_tokens_per_s", standings, values, "higher", lambda a, b: Verdict(kinds[b]))
-    assert found is not None
-    assert (found.ties, found.same) == (("b", "c"), ("b",))
-    assert tied_words(found, 0.05) == "the same within 5 % as b (8.00) and not told apart from c"
 
 
 def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> None:
@@ -172,18 +164,10 @@ def test_a_start_alone_has_no_bar_in_the_curve_of_a_search(tmp_path: Path) -> No
     assert trace["error_y"]["array"] == trace["error_y"]["arrayminus"] == ["none"] * len(trace["x"])
 
 
-def test_unclear_deployment_is_no_pick_and_is_said(tmp_path: Path) -> None:
-    run = run_of(tmp_path, {"vllm awq": FAST, "sglang awq": UNCLEAR, "vllm fp16": SLOW})
-    found = only(run)
-    assert found.labels("unclear") == ["sglang awq"]
-    pick = found.picks["fastest"]
-    assert (pick.best.label, pick.unclear) == ("vllm awq", ("sglang awq",))
-
-
-def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) -> None:
+def test_an_unclear_deployment_is_no_pick(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"sglang awq": UNCLEAR, "tgi fp16": BROKEN})
-    pick = only(run).picks["fastest"]
-    assert (pick.best.label, pick.unclear) == ("sglang awq", ())
+    assert only(run).labels("unclear") == ["sglang awq"]
+    assert picks_of(run) == []
     assert answer(run) == (
         "No winner. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) at any load. Of "
         "sglang awq it is not clear at 4 users."
@@ -192,13 +176,13 @@ def test_without_any_that_keeps_it_an_unclear_one_is_the_best(tmp_path: Path) ->
 
 def test_no_pick_where_all_break_it(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm fp16": BROKEN, "tgi fp16": BROKEN})
-    assert only(run).picks == {}
+    assert picks_of(run) == []
     assert "No deployment is known to keep the SLO" in answer(run)
 
 
 def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm awq": Does((133, 135)), "vllm fp16": Does((100, 101))})
-    pick = only(run).picks["fastest"]
+    pick = picked(run, "fastest")
     assert pick.why == "a verdict needs 3 starts of each deployment or more, here 2"
     assert not pick.is_proven
 
@@ -206,8 +190,8 @@ def test_two_starts_give_values_and_no_best(tmp_path: Path) -> None:
 def test_stand_in_kernels_are_never_the_best(tmp_path: Path) -> None:
     changes = {"sglang awq": {"resolved": {"kernel_stand_in": True}}}
     run = run_of(tmp_path, {"sglang awq": FAST, "vllm awq": MIDDLE, "vllm fp16": SLOW}, start_changes=changes)
-    pick = only(run).picks["fastest"]
-    assert (pick.best.label, pick.left_out) == ("vllm awq", ("sglang awq",))
+    pick = picked(run, "fastest")
+    assert pick.best == "vllm awq"
 
 
 def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> None:
@@ -215,9 +199,9 @@ def test_cheapest_on_the_same_devices_is_decided_by_speed(tmp_path: Path) -> Non
     run = run_of(
         tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
     )
-    pick = only(run).picks["cheapest"]
-    assert (pick.best.label, pick.is_proven) == ("vllm awq", True)
-    assert pick.verdict == only(run).picks["fastest"].verdict
+    pick = picked(run, "cheapest")
+    assert (pick.best, pick.is_proven) == ("vllm awq", True)
+    assert pick.verdict == picked(run, "fastest").verdict
 
 
 def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
@@ -228,15 +212,15 @@ def test_cheapest_on_other_devices_has_no_verdict(tmp_path: Path) -> None:
     run = run_of(
         tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, start_changes=devices, price=Price(2.0, "USD")
     )
-    pick = only(run).picks["cheapest"]
-    assert pick.best.label == "vllm fp16"  # three quarters of the speed for half of the price
+    pick = picked(run, "cheapest")
+    assert pick.best == "vllm fp16"  # three quarters of the speed for half of the price
     assert pick.why is not None
     assert not pick.is_proven
 
 
 def test_run_without_an_slo_has_no_decision(tmp_path: Path) -> None:
     run = run_of(tmp_path, {"vllm awq": FAST, "vllm fp16": MIDDLE}, slo=())
-    assert decision_rows(run) == []
+    assert slo_rows(run) == []
 
 
 def searched(path: Path, does: Mapping[str, Does], users: Sequence[int] = (2, 4, 8)) -> Run:
@@ -255,19 +239,17 @@ def test_search_names_the_one_that_takes_the_most_load(tmp_path: Path) -> None:
     """4, 2 and no users on every start: brackets 4 to 8 and 2 to 4 of loads that were doubled only."""
     does = {"vllm awq": up_to(4, FAST), "vllm fp16": up_to(2, MIDDLE), "tgi fp16": up_to(0, SLOW)}
     run = searched(tmp_path, does)
-    [found] = search_rows(run)
-    assert (found.labels("kept"), found.labels("broken")) == (["vllm awq", "vllm fp16"], ["tgi fp16"])
-    most, fastest = found.picks["most load"], found.picks["fastest"]
-    assert (most.best.label, most.best.value.mean) == ("vllm awq", pytest.approx(4))
+    most, fastest = picked(run, "most load"), picked(run, "fastest")
+    assert (most.best, most.value.mean) == ("vllm awq", pytest.approx(4))
     assert (most.ties, most.is_proven) == (("vllm fp16",), False), "both may be 4"
-    assert (fastest.best.label, fastest.is_proven) == ("vllm awq", True)
-    assert found.picks["cheapest"].verdict == fastest.verdict
-    low, high = load_rows(run)
+    assert (fastest.best, fastest.is_proven) == ("vllm awq", True)
+    assert picked(run, "cheapest").verdict == fastest.verdict
+    low, high = search_rows(run)
     assert (low.load, low.labels("kept"), low.labels("broken")) == (
         "2 users", ["vllm awq", "vllm fp16"], ["tgi fp16"],
     )  # fmt: skip
     assert (high.load, high.labels("kept")) == ("4 users", ["vllm awq"])
-    assert decision_rows(run) == []
+    assert slo_rows(run) == []
     text = answer(run)
     assert re.fullmatch(
         r"vllm awq or vllm fp16\. vllm awq keeps the SLO \(p95 TTFT 300 ms, 98 % success\) up to 4 users "
@@ -280,7 +262,7 @@ def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path
     does = {"vllm awq": up_to(16, FAST), "vllm fp16": up_to(2, MIDDLE)}
     run = searched(tmp_path, does, (1, 2, 3, 16, 17))
     _, second = capacities_of(run)
-    pick = search_rows(run)[0].picks["most load"]
+    pick = picked(run, "most load")
     assert second.verdict is not None
     assert (pick.is_proven, second.verdict.kind) == (True, "worse")
     assert pick.verdict == mirrored(second.verdict)
@@ -291,7 +273,7 @@ def test_search_page_and_decision_say_the_same_of_two_deployments(tmp_path: Path
 
 def test_search_that_kept_nothing_says_so_and_why(tmp_path: Path) -> None:
     run = searched(tmp_path, {"vllm awq": up_to(0, FAST), "tgi fp16": up_to(0, SLOW)})
-    assert search_rows(run) == []
+    assert picks_of(run) == search_rows(run) == []
     why = "no load that was tried kept the objectives on 3 of 3 starts (none, none, none), from 2 users on"
     assert answer(run) == (
         "No answer. No deployment is known to keep the SLO (p95 TTFT 300 ms, 98 % success) on all of its "
@@ -313,42 +295,8 @@ def test_search_of_one_deployment_answers_without_a_comparison(tmp_path: Path) -
 def test_search_of_one_start_tells_nothing_apart(tmp_path: Path) -> None:
     one = Does((300,))
     run = searched(tmp_path, {"vllm awq": up_to(4, one), "vllm fp16": up_to(2, one)})
-    assert not search_rows(run)[0].picks["most load"].is_proven
+    assert not picked(run, "most load").is_proven
     assert "which is more is not said: a verdict needs 3 starts of each" in answer(run)
-
-
-# --- parts -----------------------------------------------------------------------------------------
-
-
-def of(mean: float) -> Aggregate:
-    return Aggregate(mean, mean, mean, 3, 3, (mean,) * 3)
-
-
-def test_unclear_one_is_better_only_where_that_is_proven() -> None:
-    standings = [Standing("a", "kept"), Standing("b", "unclear"), Standing("c", "unclear")]
-    values = {"a": of(100.0), "b": of(101.0), "c": of(150.0)}
-    kinds = {("b", "a"): "unknown", ("c", "a"): "better"}
-
-    def told(a: str, b: str) -> Verdict:
-        return Verdict(kinds[a, b], 1.1, 0.9, 1.3, k=3)  # type: ignore[arg-type]
-
-    found = pick("output_tokens_per_s", standings, values, "higher", told)
-    assert found is not None
-    assert (found.best.label, found.unclear) == ("a", ("c",))
-
-
-def test_needed_memory_is_told_apart_by_pairs(clear: Run) -> None:
-    """A fifth less in every repeat, of means whose own intervals overlap by far."""
-    a = {0: 1.0, 1: 2.0, 2: 4.0}
-    told = by_pairs(clear, {"a": a, "b": {k: 0.8 * v for k, v in a.items()}, "c": {0: 1.0, 1: 2.0}}, None)
-    assert [found.kind for found in (told("b", "a"), told("a", "b")) if found] == ["better", "worse"]
-    less = told("a", "c")
-    assert less is not None
-    assert (less.kind, less.why) == ("none", "a verdict needs 3 starts of each deployment or more, here 2")
-    where = "one is measured on a device, the other on the host"
-    refused = by_pairs(clear, {"a": a, "b": a}, where)("a", "b")
-    assert refused is not None
-    assert refused.why == where
 
 
 def test_slo_in_words() -> None:
