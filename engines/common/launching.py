@@ -1,7 +1,4 @@
-"""What engines say alike of a start: checkpoints, flags, paths, templates, containers and their images.
-
-The images' names are in docker/versions.env, the one place that has them. Pure but for reading that file.
-"""
+"""What engines say alike of a start: checkpoints, flags, paths, templates, containers and their images."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -44,9 +41,8 @@ def checkpoint(
 ) -> Weights | Reason:
     """Return the checkpoint that an engine needs, or why it does not serve it.
 
-    `no_float16`: architectures that float16 does not do for, and `why`, with {} for the architecture. A plan
-    reads no files, so the architecture is known of the models of bench's own table only. `casts_quantized`:
-    engine.dtype is also what quantized weights compute in. `may_run_code`: it heeds engine.trust_remote_code.
+    `no_float16`: architectures that float16 does not do for, and `why`, with {} for the architecture.
+    `casts_quantized`: engine.dtype is also what quantized weights compute in.
     """
     quantization, dtype = deployment.quantization, deployment.terms.dtype
     served = (*DTYPES, *QUANTIZED)
@@ -75,9 +71,8 @@ def need_counts(engine: str, options: object, *names: str) -> None:
 
 
 def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]:
-    """Yield `--name=value` for each value, `--name` for True, nothing for None and False.
-
-    With glue None name and value are two words.
+    """Yield `--name=value` for each value, `--name` for True, nothing for None and False. Without glue: two
+    words.
     """
     for name, value in values.items():
         if value is True:
@@ -109,7 +104,6 @@ def template_of(deployment: Deployment, place: Place) -> Path | None:
 
 
 def compile_caches(folder: Path | None, *variables: str) -> dict[str, str]:
-    """Return the variables that keep what was compiled for later starts; `variables` name the folder too."""
     if folder is None:
         return {}
     torch = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
@@ -127,7 +121,7 @@ def container(
 ) -> ContainerSpec:
     """Return a container of the user's image, else of bench's, with weights and template mounted.
 
-    `arguments` is called with the paths of both inside. `others` are further fields of ContainerSpec.
+    `arguments` is called with the paths of both inside.
     """
     mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
     templates = [] if template is None else [(template, f"/templates/{template.name}")]
@@ -147,8 +141,7 @@ def container(
 def weights_mount(weights: Path) -> tuple[tuple[Path, str], str]:
     """Return what to mount and where, and the weights' path there.
 
-    The first folder inside has no character but letters, digits and `_.-`. Links are known by the names of
-    their folders alone: others that lead out of what is mounted work natively and not in a container.
+    Links that lead out of what is mounted work natively and not in a container.
     """
     # The first of several files of one model; the server finds the others beside it.
     is_first = re.search(r"-00001-of-\d{5}\.gguf$", weights.name)

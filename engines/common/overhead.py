@@ -1,19 +1,15 @@
-"""The memory that servers take beside weights and KV cache.
-
-For a GPU the numbers are what others have published, for a CPU what one small model took. How much it took in
-each engine stands in the engine's own package. Pure.
+"""The memory that servers take beside weights and KV cache: published for GPUs, measured for one model on a
+CPU.
 """
 
 from harness.contracts import EngineTerms, ModelFacts
 
 MEBIBYTE = 2**20
 
-# Driver, kernels and libraries of one process on one device. Sources: PyTorch's issue 109888 ("around
-# 400MB"); vLLM's start logs on an H100, which find 78.66 of 79.19 GiB free once the context is there.
+# One process on one device. Sources: PyTorch's issue 109888 ("around 400MB"), vLLM's start logs on an H100.
 CUDA_CONTEXT_BYTES = 540 * MEBIBYTE
-# Activations at once, as numbers of the model's width and two bytes, for each token of a step: 1.26 GiB for
-# 8,192 tokens of Llama-3-8B (vLLM's pull request 10511), 1.97 GiB for 16,384 tokens of a model of 7 billion
-# parameters and width 3,584 (a start log on an H100).
+# Numbers of the model's width and two bytes for each token of a step: 1.26 GiB for 8,192 tokens of Llama-3-8B
+# (vLLM's pull request 10511), 1.97 GiB for 16,384 of width 3,584 (a start log on an H100).
 _ACTIVATIONS_PER_TOKEN = 20
 _UNKNOWN_WIDTH = 4096
 _MEASURED_WIDTH, _MEASURED_VOCABULARY = 640, 262_144  # of gemma3-270m
@@ -27,10 +23,7 @@ def activation_bytes(facts: ModelFacts, tokens: int) -> int:
 
 
 def is_like_measured(facts: ModelFacts) -> bool:
-    """Return whether what was measured on a CPU holds for a model.
-
-    It does where width and vocabulary are within a factor of two of those of gemma3-270m, which was measured.
-    """
+    """Return whether width and vocabulary are within a factor of two of gemma3-270m's, which was measured."""
     pairs = ((facts.hidden_size, _MEASURED_WIDTH), (facts.vocabulary, _MEASURED_VOCABULARY))
     return all(size is not None and 0.5 <= size / measured <= 2 for size, measured in pairs)
 

@@ -1,8 +1,4 @@
-"""Reads what servers say of themselves, in their logs and on their JSON pages.
-
-A page may have any shape. What is not the scalar that was expected is passed on as it came: bench checks each
-value, leaves out what it cannot use, and says so in its log.
-"""
+"""Reads what servers say of themselves, in their logs and on their JSON pages, which may have any shape."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

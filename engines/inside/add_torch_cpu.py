@@ -1,8 +1,7 @@
 """Adds PyTorch to the environment of transformers on a CPU: its CPU build, where pip's settings offer one.
 
-PyPI's own is for CUDA, and with CUDA's libraries 4 GB more. It is taken only where pip reached all its
-indexes and found no CPU build, where there is room, and where the user asked for the install: a run sets
-BENCH_INSTALL_LIMIT_BYTES. pip's lines are indented: they are for the log.
+PyPI's own has 4 GB more, for CUDA. It is taken only where pip found no CPU build, where there is room, and
+where the user asked for the install (a run sets BENCH_INSTALL_LIMIT_BYTES).
 """
 
 import os

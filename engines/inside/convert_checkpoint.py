@@ -1,9 +1,6 @@
-"""Makes a GGUF file of a checkpoint with llama.cpp's own converter.
+"""Makes a GGUF file of a checkpoint with llama.cpp's own converter, in the convert environment (`python -P`).
 
-Runs in the convert environment (`python -P`), which has the converter in share/llama.cpp. Arguments: the
-checkpoint's directory, the output, the type of the tensors (f32, f16, bf16).
-
-The converter loads some tokenizers with the code that lies beside them. Here transformers runs none.
+Arguments: the checkpoint's directory, the output, the type of the tensors (f32, f16, bf16).
 """
 
 import logging

@@ -1,7 +1,6 @@
-"""Writes a GGUF file again with other types of tensors.
+"""Writes a GGUF file again with other types of tensors, in the llama_cpp environment (`python -P`).
 
-Runs in the llama_cpp environment (`python -P`). Arguments: input, output, kind (f16, bf16, q8_0, q4_0). As in
-llama.cpp's own tools tensors of one dimension stay F32, and the output matrix is never below Q8_0.
+Arguments: input, output, kind (f16, bf16, q8_0, q4_0). As in llama.cpp's tools 1-d tensors stay F32.
 """
 
 import sys

@@ -1,10 +1,9 @@
-"""Asks the Hugging Face hub about a model, or downloads files of it.
+"""Asks the Hugging Face hub about a model, or downloads files of it. Runs with bench's own Python (`python
+-P`).
 
-Runs with bench's own Python (`python -P`), as a process of its own so that it can be ended at once.
-`ask REPOSITORY REVISION` prints the fields of HubPage in engines/model/facts.py as JSON. `download REPOSITORY
-COMMIT FOLDER BYTES NAME...` fetches the files that are not there, and says now and then how many bytes are.
-Where the hub refuses, the last line is REFUSAL and a clause on why, and the exit code is 4. The token comes
-from HF_TOKEN alone, never from the file that a login leaves. HF_ENDPOINT names another hub.
+`ask REPOSITORY REVISION` prints the fields of HubPage in engines/model/facts.py as JSON; `download REPOSITORY
+COMMIT FOLDER BYTES NAME...` fetches the files that are not there. Where the hub refuses, the last line is
+REFUSAL and why, and the exit code 4. The token comes from HF_TOKEN alone.
 """
 
 import glob

@@ -1,8 +1,7 @@
-"""llama-cpp-python's own HTTP server. Runs in its environment (`python -P`) and takes its arguments.
+"""llama-cpp-python's own HTTP server, in its environment (`python -P`), with what a measurement needs.
 
-Added is what a measurement needs: a chat template from a file, tokens counted in the last chunk of a stream,
-`min_tokens` that holds back all tokens that end an answer (not the EOS alone), and a prompt cache that can be
-turned off. An X-Request-Id must be a UUID.
+That is a chat template from a file, tokens counted in a stream's last chunk, `min_tokens` that holds back all
+ends (not EOS alone), and a prompt cache that can be off. An X-Request-Id must be a UUID.
 """
 
 import argparse

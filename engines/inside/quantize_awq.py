@@ -1,9 +1,7 @@
-"""Quantizes a checkpoint to 4 bits with AWQ.
+"""Quantizes a checkpoint's layers to 4 bits with AWQ, in the environment autoawq-<device> (`python -P`).
 
-Runs in the environment autoawq-<device> (`python -P`). Arguments: input directory, output directory,
-calibration text (passages between lines of %%), seed. It quantizes the matrices of the layers, not the
-embedding and the output's, and writes config.json and weights; bench copies the other files of the input.
-The last line says on what it was calibrated.
+Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. Writes
+config.json and weights. The last line says on what it was calibrated.
 """
 
 import json
@@ -68,11 +66,7 @@ class Quantizer(quantizer.AwqQuantizer):
         max_shrink: float = 0.5,
         n_sample_token: int = 512,
     ) -> torch.Tensor:
-        """Search as autoawq does, by products of matrices: on a CPU most of the time goes there.
-
-        Return for each group of each row (out, groups, 1) the largest weight to be kept, so that its part of
-        the output changes least.
-        """
+        """Search as autoawq does, by products of matrices: on a CPU most of the time goes there."""
         tokens = input_feat.reshape(-1, w.shape[1])
         tokens = tokens[:: max(1, len(tokens) // n_sample_token)].to(w.device)
         tokens = tokens.reshape(len(tokens), -1, self.group_size).float()

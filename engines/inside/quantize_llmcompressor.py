@@ -1,9 +1,8 @@
-"""Quantizes a checkpoint to 4 bits with AWQ, stored as compressed-tensors (W4A16).
+"""Quantizes a checkpoint's layers to 4 bits with AWQ, stored as compressed-tensors (W4A16), with
+llm-compressor.
 
-Runs in the environment llmcompressor-<device> (`python -P`). Arguments: input directory, output directory,
-calibration text (passages between lines of %%), seed. It quantizes the matrices of the layers, not the
-embedding and the output's, and writes config.json and weights; bench copies the other files of the input.
-The last line says on what it was calibrated.
+Arguments: input directory, output directory, calibration text (passages between lines of %%), seed. Writes
+config.json and weights. The last line says on what it was calibrated.
 """
 
 import logging
@@ -32,9 +31,8 @@ GROUP_SIZE = 128
 
 class Modifier(AWQModifier):
     def _compute_best_scale(self, *about: Any) -> Any:
-        # Only the proportions of a layer's scales matter to its weights. As llm-compressor 0.14.0.1 gives
-        # them, a channel that never speaks makes all others large, and the norm before them, which is divided
-        # by them, small: of Gemma's, stored as what is to be added to 1, bfloat16 then keeps little.
+        # Only proportions of a layer's scales matter. As llm-compressor 0.14.0.1 gives them, a channel that
+        # never speaks makes all others large and the norm before them small, of which bfloat16 keeps little.
         scales = super()._compute_best_scale(*about)
         return scales / scales.median()
 

@@ -1,8 +1,6 @@
 """The basic Python script that everybody starts from: transformers' generate behind an HTTP server.
 
-It runs in the transformers environment (`python -P`). One thread generates, further requests wait in their
-order, and nothing is kept between them. It serves what bench asks of /v1/chat/completions: greedy, streamed
-(one chunk per token) or not.
+One thread generates, further requests wait in their order, and nothing is kept between them.
 """
 
 import argparse
@@ -329,7 +327,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, content: bytes) -> None:
-        """Send one chunk of a body. It is called on the generating thread, too."""
         self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
 
     def _reply_well(self, body: bytes) -> None:

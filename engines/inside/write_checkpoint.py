@@ -1,8 +1,7 @@
 """Writes a Hugging Face checkpoint (bfloat16, safetensors) from a GGUF file of a Gemma 3 text model.
 
-Runs in the environment tool-checkpoint-cpu (`python -P`). Arguments: input, output directory, chat template.
-Sources: llama.cpp, convert_hf_to_gguf.py and gguf-py tensor_mapping.py, read backwards; transformers,
-models/gemma3/configuration_gemma3.py for what the file does not say.
+Arguments: input, output directory, chat template. Sources: llama.cpp, convert_hf_to_gguf.py and gguf-py
+tensor_mapping.py, read backwards; transformers, models/gemma3/configuration_gemma3.py.
 """
 
 import json

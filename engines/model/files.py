@@ -1,7 +1,6 @@
 """What files of weights say of a model: a GGUF file's header, a checkpoint's config.json and headers.
 
-Reads headers, loads no weights. Knows no engine and no cache. Source: ggml's docs/gguf.md; safetensors,
-README, "Format".
+Loads no weights. Source: ggml's docs/gguf.md; safetensors, README, "Format".
 """
 
 import json
@@ -38,17 +37,15 @@ FILE_TYPES: Mapping[int, str] = {
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 _MOST_LAYERS = 1024  # of any model; longer arrays are of tokens
-# Every n-th layer keeps all tokens, the others a window. Source: llama.cpp, src/models/<architecture>.cpp,
-# set_swa_pattern; the header of newer architectures says it itself.
+# Every n-th layer keeps all tokens (llama.cpp, set_swa_pattern); newer architectures' headers say it.
 SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of one file says.
+    """What one file's header says. `tensors`: names and shapes, a row's length first.
 
     `values` by key: scalars, strings, and arrays of numbers that are short enough to have one for each layer.
-    `tensors`: names and shapes, a row's length first, of this file, which may be one of several.
     """
 
     values: Mapping[str, Any]
@@ -76,11 +73,10 @@ class Header:
 
 
 def gguf_facts(header: Header) -> ModelFacts | None:
-    """Return the model's shape.
+    """Return the model's shape; None where the header lacks it, or its layers differ in more than a window.
 
-    None where the header lacks it, or its layers differ in more than a window or a state (other counts of
-    heads). Where the header does not say which layers have a sliding window, llama.cpp's own pattern for the
-    architecture counts; of an unknown one none are counted, so memory is over-estimated.
+    Where the header names no windows, llama.cpp's pattern for the architecture counts, else none:
+    over-estimated.
     """
     said = header.of_model
     is_untied = "output.weight" in header.tensors
@@ -113,7 +109,6 @@ def gguf_facts(header: Header) -> ModelFacts | None:
 
 
 def _alike(value: Any) -> int:
-    """Return the number that all layers have which have any. Raise ValueError where they differ."""
     different = {each for each in value if each} if isinstance(value, tuple) else {value}
     (number,) = different
     return int(number)
@@ -233,10 +228,7 @@ def facts_in(folder: Path, config: Mapping[str, Any]) -> ModelFacts | None:
 
 
 def stored_precision(folder: Path) -> str | None:
-    """Return the least precision in which nothing of its matrices is lost, whatever config.json claims.
-
-    None where some matrices are stored in another type than fp16, bf16 and fp32.
-    """
+    """Return the least precision that loses nothing, whatever config.json claims; None for other types."""
     kinds = {str(tensor["dtype"]) for tensor in _tensors(folder) if len(tensor["shape"]) > 1}
     if not kinds <= _DTYPES.keys():
         return None

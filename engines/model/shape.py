@@ -10,17 +10,14 @@ from harness.contracts import ModelFacts
 Config = Mapping[str, Any]
 
 PRECISIONS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-# Every n-th layer keeps all tokens, the others a window, where config.json names no layers. Source:
-# transformers, the defaults of each model's configuration class.
+# Every n-th layer keeps all tokens, where config.json names no layers. Source: transformers' configurations.
 _SLIDING_PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 # Every n-th layer has attention, the others a state of fixed size. Source as above.
 _ATTENTION_INTERVALS = {"qwen3_next": 4, "qwen3_5_text": 4, "qwen3_5_moe_text": 4}
 # Layers that keep keys and values of tokens, by the names of `layer_types` and `layers_block_type`.
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid"})
 _WINDOWED = frozenset({"sliding_attention", "chunked_attention"})
-# The least and the most of each number that the shape is computed from. Where the least is 0, models that
-# lack the thing say so. The most are far beyond any model: layers are walked through, and larger numbers of
-# the others are a mistake, not a model.
+# The least and the most of each number that the shape is computed from; far beyond any model.
 _MOST_LAYERS, _MOST = 10_000, 10**9
 _RANGES = {
     "num_hidden_layers": (1, _MOST_LAYERS),
@@ -101,7 +98,7 @@ def _is_whole(value: Any) -> bool:
 def facts_of(config: Config, parameters: int | None = None) -> ModelFacts | None:
     """Return the shape; None where config.json names it in other words than usual, or wrongly.
 
-    `parameters`: as they were counted. Otherwise they are computed from the shape, where that is possible.
+    Without `parameters` they are computed from the shape, where that is possible.
     """
     text = text_part(config)
     if shape_mistake(config) is not None:
@@ -157,7 +154,6 @@ def _sliding(text: Config, layers: int) -> tuple[int | None, int]:
 
 
 def _linear_layers(text: Config, layers: int) -> int:
-    """Return how many layers keep a state of fixed size, or nothing, instead of keys and values."""
     for name in ("layer_types", "layers_block_type"):
         if isinstance(kinds := text.get(name), list):
             return sum(kind not in _ATTENTION for kind in kinds[:layers])
@@ -175,11 +171,7 @@ def _linear_layers(text: Config, layers: int) -> int:
 
 @dataclass(frozen=True)
 class _Family:
-    """How a model type differs from Llama where parameters are counted.
-
-    `norms` of a layer are as wide as the model. `qk_norms`: one for queries and one for keys, a head wide.
-    `qkv_bias`: always there.
-    """
+    """How a model type differs from Llama where parameters are counted, in norms of a layer and of a head."""
 
     norms: int = 2
     qk_norms: bool = False
@@ -209,10 +201,9 @@ def ties_embeddings(config: Config) -> bool:
 
 
 def parameters_of(config: Config) -> int | None:
-    """Return the parameters counted from the shape, tied embeddings once.
+    """Return the parameters counted from the shape, tied embeddings once; None for an unknown model type.
 
-    None for a model type whose layers are not known here, or that sees as well. Layers that only predict
-    further tokens (DeepSeek's MTP) are left out: they are not served by default.
+    Layers that only predict further tokens (DeepSeek's MTP) are left out: they are not served by default.
     """
     family = _FAMILIES.get(str(config.get("model_type")))
     return _count(config, family) if family and text_part(config) is config else None

@@ -11,10 +11,10 @@ HALF_BYTES = 2.0  # of a number in float16 and bfloat16
 
 @dataclass(frozen=True)
 class Quantization:
-    """What weights were reduced to.
+    """What weights were reduced to. `bits_per_weight` counts scales; of mixed kinds (_k_) it is Llama 3.1
+    8B's.
 
-    `bits_per_weight` counts scales; of the mixed kinds (_k_) it moves a little with the model. `file_format`
-    is None for a precision, which each engine takes in its own format.
+    `file_format` is None for a precision, which each engine takes in its own format.
     """
 
     name: str
@@ -23,9 +23,8 @@ class Quantization:
     description: str
 
 
-# Bits of the mixed kinds: Llama 3.1 8B in llama.cpp's tools/quantize/README.md. Bits of the others: their
-# block layout. Q8_0 is 32 weights of 8 bits and a scale of 16. AWQ and GPTQ are groups of 128 weights of 4
-# bits, a scale of 16 and a zero of 4; W4A16 of compressed-tensors has no zero.
+# Mixed kinds: llama.cpp's tools/quantize/README.md. The others: their block layout (Q8_0: 32 weights of 8
+# bits, a scale of 16; AWQ and GPTQ: 128 of 4 bits, a scale of 16, a zero of 4; W4A16: no zero).
 QUANTIZATIONS: Mapping[str, Quantization] = {
     row.name: row
     for row in (
@@ -65,23 +64,19 @@ def is_cast(stored: str, wanted: str) -> bool:
     return wanted in ("fp16", "bf16") and stored in PLAIN_BITS
 
 
-# Quantized checkpoints keep the embedding and the output layer in 16 bits. Source: AutoAWQ and GPTQModel
-# quantize the layers of the blocks only; llm-compressor's recipes and Qwen's and Meta's FP8 checkpoints name
-# lm_head under `ignore`.
+# Quantized checkpoints keep the embedding and the output layer in 16 bits: AutoAWQ, GPTQModel,
+# llm-compressor.
 _UNQUANTIZED_BITS = 16.0
 _ROWS_OF_K_KINDS = 256
 _NARROW_OUTPUT_BITS = 8.5
-# The share of a block's numbers whose rows are as long as the model is wide: all of attention but its output,
-# two of the MLP's three matrices.
+# Share of a block's numbers in rows as long as the model is wide: all but attention's output and one of the
+# MLP.
 NARROW_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
 class _GgufKind:
-    """Average bits of a number in the blocks, in the embedding and in the output layer.
-
-    `narrow`: the bits of tensors whose rows are no multiple of 256; None where rows of 32 are enough.
-    """
+    """Average bits of a number by place; `narrow`: of rows not divisible by 256 (None: 32 are enough)."""
 
     blocks: float
     embedding: float
@@ -89,10 +84,9 @@ class _GgufKind:
     narrow: float | None = None
 
 
-# Which tensor gets which kind: llama.cpp, src/llama-quant.cpp, llama_tensor_get_type_impl (an embedding that
-# is the output layer too is treated as that: Q6_K, and Q8_0 where rows are no multiple of 256) and
-# tensor_type_fallback. Bits of a kind: its block layout in ggml-common.h. `blocks` of the mixed kinds: the
-# bits of Llama 3.1 8B in tools/quantize/README.md, less its embedding and output layer.
+# Which tensor gets which kind: llama.cpp, src/llama-quant.cpp, llama_tensor_get_type_impl and
+# tensor_type_fallback. `blocks` of the mixed kinds: the bits of Llama 3.1 8B, less its embedding and output
+# layer.
 _GGUF_KINDS: Mapping[str, _GgufKind] = {
     "gguf-q8_0": _GgufKind(8.5, 8.5, output=8.5),
     "gguf-q6_k": _GgufKind(6.5625, 6.5625, narrow=8.5),
@@ -159,15 +153,13 @@ def _embedding(facts: ModelFacts) -> int:
     return (facts.vocabulary or 0) * (facts.hidden_size or 0)
 
 
-# A state of fixed size, as linear attention and Mamba keep it, is not counted: it is small, and its size is
-# not among the facts.
+# A state of fixed size (linear attention, Mamba) is not counted: it is small.
 
 
 def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor_parallel: int = 1) -> float:
     """Return the bytes of one token in one layer that keeps it, on all devices together.
 
-    Devices that share a model share the KV heads. Each has at least one, all have equally many: where
-    their number does not divide the heads, some heads are there twice. Each device has the whole latent.
+    Each device has equally many KV heads, one at least, so some may be there twice, and the whole latent.
     """
     if facts.latent_size is not None:
         return facts.latent_size * tensor_parallel * value_bytes
@@ -176,10 +168,7 @@ def layer_token_bytes(facts: ModelFacts, value_bytes: float = HALF_BYTES, tensor
 
 
 def why_not_shared(facts: ModelFacts, tensor_parallel: int, *, can_repeat: bool = True) -> Reason | None:
-    """Return why an engine that gives each device equally many KV heads refuses this many devices.
-
-    `can_repeat`: with more devices than heads each head is on several.
-    """
+    """Return why devices cannot have equally many KV heads. `can_repeat`: a head may be on several."""
     heads = facts.kv_heads
     if facts.latent_size is not None or heads % tensor_parallel == 0:
         return None

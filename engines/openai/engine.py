@@ -1,7 +1,4 @@
-"""Any running server that speaks the OpenAI protocol: attached to, never started or stopped.
-
-Knows no server's own terms: a program that bench can start has a package of its own.
-"""
+"""Any running server that speaks the OpenAI protocol: attached to, never started or stopped."""
 
 from dataclasses import dataclass
 
@@ -11,8 +8,9 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """`ignore_eos`: force each answer's length with ignore_eos and min_tokens. vLLM and SGLang know these
-    fields; other servers may ignore or refuse them."""
+    """`ignore_eos`: force each answer's length with ignore_eos and min_tokens, which other servers may
+    refuse.
+    """
 
     ignore_eos: bool = False
 

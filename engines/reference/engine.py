@@ -1,7 +1,4 @@
-"""The reference engine: a server with known send times and faults on demand, the measuring standard.
-
-The server is engines/inside/reference/reference_server.py or, for rates that Python cannot keep, the C
-program beside it."""
+"""The reference engine: a server with known send times and faults on demand, the measuring standard."""
 
 import platform
 import re
@@ -36,15 +33,14 @@ _FAULTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of the server, which describes its faults. `fault` and `role_chunk` are the Python one's.
+    """The arguments of engines/inside/reference/reference_server.py, which describes its faults, or of the C
+    program.
 
-    `program`: `native` is the C program, which `bench install reference` builds. On one core of the machine
-    in benchmarks/README.md, with 256 streams, `python` is punctual (p99 under 0.5 ms) up to 22,000 tokens/s,
-    `native` up to 154,000. `ttft_s` counts from a request's start in a slot to its first chunk;
-    `prefill_per_token_s` adds to it for each token of the prompt. `output_tokens` is the length of each
-    answer, at most max_tokens (None: max_tokens). `slots` is the number of generations at once; further ones
-    wait (None: engine.concurrent_sequences, else 64). `label` tells equal deployments apart. `memory_bytes`
-    are held from the start. With `role_chunk` each stream begins at once with a chunk without content.
+    `program`: `native` is the C program: punctual (p99 under 0.5 ms) up to 154,000 tokens/s, `python` up to
+    22,000. `ttft_s` counts from a request's start in a slot. `output_tokens`: of each answer, at most
+    max_tokens. `slots`: generations at once (None: engine.concurrent_sequences, else 64). `label` tells equal
+    deployments apart. With `role_chunk` (`python` only, as `fault`) each stream begins at once with a chunk
+    without content.
     """
 
     program: Literal["python", "native"] = "python"
@@ -133,8 +129,6 @@ ENGINE = contracts.Engine(
 )
 
 
-# --- the record of its true send times (sends.bin): reference_server.py describes and writes it
-
 # Chunk numbers that are none: the request was there whole; the end of its answer's body was sent.
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
@@ -143,10 +137,9 @@ _RECORD = struct.Struct("<36sIQQ")
 
 
 class Send(NamedTuple):
-    """`chunk`: number of the content chunk in its answer, ARRIVAL or END. Instants are CLOCK_MONOTONIC.
+    """One row: the request, a content chunk's number (or ARRIVAL, END), when it was due and when sent.
 
-    `due_ns`: when the chunk should have been sent; 0 for ARRIVAL and END. `sent_ns`: just
-    before it was handed to the kernel; for ARRIVAL, when the request had been read.
+    CLOCK_MONOTONIC. `due_ns` is 0 for ARRIVAL and END; `sent_ns` of ARRIVAL: when the request had been read.
     """
 
     request_id: str
@@ -156,10 +149,9 @@ class Send(NamedTuple):
 
 
 def read_sends(path: Path) -> list[Send]:
-    """Return all rows in the order of writing, which is the order of sending.
+    """Return all rows in the order of sending, without a last one that a kill cut short.
 
-    Ids are cut to 36 characters. Empty for an empty file; a last record that a kill cut short is left out.
-    Raise StoreError for a file that is something else, or absent.
+    Ids are cut to 36 characters. Raise StoreError for a file that is something else, or absent.
     """
     try:
         content = path.read_bytes()

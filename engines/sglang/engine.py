@@ -1,7 +1,7 @@
-"""SGLang: `python -m sglang.launch_server` on a Hugging Face checkpoint, in an environment or an image.
+"""SGLang: `python -m sglang.launch_server` on a checkpoint. Flags of 0.5.23 (the lock) and 0.5.21 (the
+image).
 
-The flags are those of 0.5.23, which the lock pins; 0.5.21, the image's, has the same. On a CPU it runs only
-in an environment of the user's own.
+On a CPU it runs only in an environment of the user's own.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,8 @@ _VALUES = (
 class Options:
     """Each is SGLang's flag of the same name, left out where it is None.
 
-    `mem_fraction_static`: share of the memory for weights and KV cache; engine.kv_cache_tokens, which
-    fairness=matched sets, can only make the cache smaller than that. `attention_backend`: on a CPU
-    torch_native unless it is given; intel_amx needs SGLang's own CPU kernels.
+    `mem_fraction_static`: share of the memory for weights and KV cache; engine.kv_cache_tokens can only make
+    the cache smaller. `attention_backend`: on a CPU torch_native unless it is given.
     """
 
     environment: str | None = None
@@ -214,8 +213,8 @@ ENGINE = contracts.Engine(
         {"schedule_policy": "lpm"},
         "SGLang's docs, Hyperparameter Tuning: longest prefix match where prompts share much, as turns do",
     ),
-    # srt/observability/metrics_collector.py. Tokens are counted when their request has ended, and gauges are
-    # as of the last prefill or 40th decode step (--decode-log-interval): on a CPU that is seconds ago.
+    # srt/observability/metrics_collector.py. Tokens are counted when their request has ended; gauges may be
+    # old.
     metrics={
         "running": contracts.ServerMetric("sglang:num_running_reqs"),
         "waiting": contracts.ServerMetric("sglang:num_queue_reqs"),

@@ -1,7 +1,4 @@
-"""What SGLang's log and its page /server_info say: what it uses, how far a start has come, what went wrong.
-
-Patterns and keys are those of 0.5.23.
-"""
+"""What SGLang 0.5.23's log and /server_info say: what it uses, how far a start is, what went wrong."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -96,7 +93,6 @@ _LOG_TERMS: Sequence[LogTerm] = (
     ("quantization_kernel", r"convertible to \w+ during runtime\. Using (\w+) kernel\.", str),
     ("chat_template", r"Loading chat template from argument: (.+)", str),
     ("threads", r"local_omp_cpuid=([\d,]+)", lambda cores: len(cores.split(","))),
-    # Only where a stand-in was imported.
     ("kernel_stand_in", f"({STAND_IN})", lambda said: True),
 )
 
@@ -114,10 +110,8 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
-    """Return the bytes of the parts. SGLang's GB are 2^30 bytes, of which the log has hundredths.
-
-    Weights and graphs are the memory that was free before less that after: on a device each rank says its
-    own. On a CPU that is the whole machine's, with what others took meanwhile, and counts for nothing here.
+    """SGLang's GB are 2^30 bytes. On a CPU what was free before and after is the whole machine's, and does
+    not count.
     """
     found: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
@@ -131,7 +125,6 @@ def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
     if "available_gpu_mem=" in log:
         found["weights"] = sum(_sizes(r"Load weight end\..* mem usage=(-?[\d.]+) GB", log))
         found["graphs"] = sum(_sizes(r"Capture .* end\..* mem usage=(-?[\d.]+) GB", log))
-    # Others may have freed more than it took.
     return {part: size for part, size in found.items() if size > 0}
 
 

@@ -1,9 +1,7 @@
 """What SGLang takes beside the weights. Pure.
 
-Its pool has slots for engine.kv_cache_tokens and one page more, in every layer; only some models with sliding
-windows have smaller pools for those. Sources, of 0.5.23: mem_cache/memory_pool.py (slots),
-model_executor/pool_configurator.py and configs/model_config.py (windows), arg_groups/memory_hook.py (what a
-step and its graphs take).
+Its pool has slots for engine.kv_cache_tokens and one page more, in every layer. Sources, of 0.5.23:
+mem_cache/memory_pool.py, model_executor/pool_configurator.py, arg_groups/memory_hook.py.
 """
 
 from engines.common import overhead
@@ -23,8 +21,7 @@ _GPU_SOURCE = "assumed: SGLang's own estimate (memory_hook.py); " + "; ".join(
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
     terms, options = deployment.terms, deployment.options
     shares, is_cpu = terms.tensor_parallel, device == "cpu"
-    # layers/linear.py, QKVParallelLinear; on a CPU configs/update_config.py pads the heads. On a GPU it also
-    # refuses devices that do not divide the attention heads, whose number is not among the facts.
+    # QKVParallelLinear; on a CPU configs/update_config.py pads the heads. See vllm/memory.py.
     if not is_cpu and (reason := sizes.why_not_shared(facts, shares)):
         return reason
     value_bytes = 4 if terms.dtype == "float32" and options.kv_cache_dtype != "bf16" else 2
@@ -51,8 +48,7 @@ def _overhead_bytes(deployment: Deployment, facts: ModelFacts, *, is_cpu: bool) 
     step = overhead.step_tokens(terms, facts, options.chunked_prefill_size or own_step)
     if is_cpu:
         return _CPU_BYTES + overhead.wider_step_bytes(facts, step) * shares
-    # SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph. For a step it
-    # leaves 1.5 MiB free for each token, of which a narrow model takes a part.
+    # SGLang's own estimate: 512 MiB for what backends hold, 2 for each sequence of a graph.
     each = overhead.CUDA_CONTEXT_BYTES + 512 * overhead.MEBIBYTE + overhead.activation_bytes(facts, step)
     if terms.graphs is not False:
         most = options.cuda_graph_max_bs_decode or 256

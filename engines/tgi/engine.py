@@ -1,8 +1,8 @@
-"""Hugging Face's Text Generation Inference: its container, a launcher of the user's own, or attached to.
+"""Hugging Face's Text Generation Inference (in maintenance): its container, the user's launcher, or attached
+to.
 
-Facts on its flags, log and pages are of its source as of 2026-01-08, after tag v3.3.7; upstream has it in
-maintenance. It generates an answer of more than 1,024 tokens in pieces of that many: each begins with a
-prefill of all before it, and the last is not cut to max_tokens.
+Facts are of its source as of 2026-01-08, after v3.3.7. It generates an answer of more than 1,024 tokens in
+pieces, each with a prefill of all before it, and does not cut the last to max_tokens.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,9 +28,10 @@ _NOT_INSTALLED = (
 
 @dataclass(frozen=True)
 class Options:
-    """`program`: the path of a text-generation-launcher of the user's own; its text-generation-router and
-    text-generation-server must be on PATH. `quantize`: TGI's own method; unless given it is the one that
-    the checkpoint's config.json names. `max_concurrent_requests`: that run or wait; more are refused."""
+    """`program`: the path of a text-generation-launcher of the user's own. `quantize`: TGI's own method;
+    unless given the one that config.json names. `max_concurrent_requests`: that run or wait; more are
+    refused.
+    """
 
     program: str | None = None
     image: str | None = None
@@ -120,8 +121,7 @@ def _launch(deployment: contracts.Deployment, place: contracts.Place) -> contrac
         )
     if program is None:
         raise UserError(_NOT_INSTALLED)
-    # The router writes the tokenizer to ./out. The path of a shard's socket must be absolute and short, and
-    # its default is every TGI's; the launcher's children have its working directory.
+    # The router writes to ./out. The path of a shard's socket must be short, and its default is every TGI's.
     argv = ("/usr/bin/env", f"--chdir={place.scratch.absolute()}", str(program.absolute()))
     socket = "--shard-uds-path=/proc/self/cwd/shard"
     return contracts.NativeSpec(
@@ -141,7 +141,6 @@ def _environment(terms: contracts.EngineTerms) -> dict[str, str]:
 
 
 def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights: str) -> Iterator[str]:
-    """Return the launcher's command line. Long names: --port and --prometheus-port share their short one."""
     terms, options = deployment.terms, deployment.options
     length = terms.context_length
     # Without chunked prefill the longest prompt must fit into one, else the router does not start.
@@ -176,16 +175,12 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
 def _memory_needed(
     deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
 ) -> contracts.MemoryNeed | contracts.Reason:
-    """Return what TGI needs for the tokens that were asked for, of which every layer keeps all.
-
-    Its KV cache takes whatever memory is left. Source: models/flash_causal_lm.py, warmup.
-    """
+    """TGI's KV cache takes whatever memory is left. Source: models/flash_causal_lm.py, warmup."""
     if device == "cpu":
         return contracts.Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options
-    # flash_llama_modeling.py and its like divide the KV heads and never repeat them. They also refuse devices
-    # that do not divide the attention heads; those that divide the KV heads do.
-    # Of their one KV head each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
+    # flash_llama_modeling.py and its like divide the KV heads and never repeat them; of their one KV head
+    # each device has a copy: flash_rw_modeling.py, flash_santacoder_modeling.py.
     can_repeat = facts.architecture in ("falcon", "gpt_bigcode")
     if reason := sizes.why_not_shared(facts, terms.tensor_parallel, can_repeat=can_repeat):
         return reason
@@ -216,8 +211,7 @@ ENGINE = contracts.Engine(
     launch=_launch,
     install=lambda program, device: contracts.Reason(_NOT_INSTALLED),
     # No request_fields: TGI reads no sampling parameter from the model's files, and neutral ones would change
-    # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2. It has no
-    # ignore_eos.
+    # the answer: top_p=1 is refused, presence_penalty=0 becomes a repetition penalty of 2.
     unmatched=_unmatched,
     # router/src/server.rs has no such route.
     reset_cache=lambda deployment: contracts.Reason(
@@ -228,9 +222,8 @@ ENGINE = contracts.Engine(
     stages=log.STAGES,
     hints=log.HINTS,
     memory_needed=_memory_needed,
-    # router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums: of requests that went
-    # well. No prompt_tokens: a request for more than 1,024 tokens has its input_length counted again for each
-    # 1,024.
+    # router/src/server.rs, backends/v3/src. Histograms, of which a page has the sums. No prompt_tokens: a
+    # long request has its input_length counted again for each 1,024.
     metrics={
         "running": contracts.ServerMetric("tgi_batch_current_size"),
         "waiting": contracts.ServerMetric("tgi_queue_size"),

@@ -1,5 +1,4 @@
-"""TGI's log and /info: the steps of a start, what the server really uses, what its failures mean. Of its
-source as of 2026-01-08. The launcher repeats the lines of its shards and its router."""
+"""TGI's log and /info (source as of 2026-01-08): steps of a start, what it uses, what went wrong."""
 
 import re
 from collections.abc import Mapping, Sequence

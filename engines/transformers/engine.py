@@ -1,6 +1,5 @@
-"""Hugging Face transformers behind a small server of this project (engines/inside/transformers_server.py).
-
-A baseline: one request at a time, nothing kept between requests, no kernels of its own.
+"""Hugging Face transformers behind engines/inside/transformers_server.py: a baseline of one request at a
+time.
 """
 
 import re
@@ -64,8 +63,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """`threads`: CPU threads (PyTorch's choice unless given). `attention`: which of transformers' own
-    implementations."""
+    """`threads`: CPU threads (PyTorch's choice unless given). `attention`: one of transformers' own."""
 
     environment: str | None = None
     threads: int | None = None

@@ -1,7 +1,4 @@
-"""vLLM: `vllm serve` on a Hugging Face checkpoint, in bench's environment or an image.
-
-The flags are those of 0.32.0, which both locks pin.
-"""
+"""vLLM: `vllm serve` on a Hugging Face checkpoint, in an environment or an image. Flags of 0.32.0."""
 
 import json
 from collections.abc import Mapping
@@ -44,10 +41,8 @@ _VALUES = (
 class Options:
     """Each is vLLM's flag of the same name, left out where it is None, but for these.
 
-    `threads_bind` (CPU only): cores of each worker, as VLLM_CPU_OMP_THREADS_BIND takes them (`0-7`, of
-    several workers `0-7|8-15`); vLLM keeps one core free for its other processes unless it is given. While
-    engine.kv_cache_tokens is set, which fairness=matched does, `gpu_memory_utilization` does not size the KV
-    cache.
+    `threads_bind` (CPU only): cores of each worker (`0-7|8-15`), as VLLM_CPU_OMP_THREADS_BIND takes them.
+    `gpu_memory_utilization` does not size the KV cache while engine.kv_cache_tokens does.
     """
 
     environment: str | None = None
@@ -153,9 +148,8 @@ def _environment(
         "DO_NOT_TRACK": "1",
         # vLLM's own limit of a start, 600 s, must not come before the user's.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(max(600, ceil(terms.start_timeout_s))),
-        # Else there is no /reset_prefix_cache. It adds other routes too (sleep, new weights, collective_rpc),
-        # for whoever reaches the port, which bench binds to 127.0.0.1. What computes stays the same, and
-        # compiled graphs are found again: vllm/envs.py leaves it out of their key.
+        # Else there is no /reset_prefix_cache. What computes stays the same, and compiled graphs are found
+        # again: vllm/envs.py leaves it out of their key.
         "VLLM_SERVER_DEV_MODE": None if terms.prefix_cache is False else "1",
         # Else 0.32.0 compiles again at each start: what it saves ahead of time cannot be loaded on a CPU.
         "VLLM_USE_AOT_COMPILE": None if place.devices else "0",

@@ -125,11 +125,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
-    """Return the bytes of the parts that the log names.
-
-    Workspace is said only where vLLM sizes the KV cache itself. What is not above zero (graphs are a
-    difference of free memory, which others change as well) is left out.
-    """
+    """Workspace is said only where vLLM sizes the KV cache itself. What is not above zero is left out."""
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():

@@ -1,9 +1,8 @@
 """What vLLM takes beside the weights: its KV cache as bench sizes it, its programs, a step. Pure.
 
-vLLM divides one pool into blocks of equal size. Layers are put into groups of equal number, each of which
-takes blocks of its own for a conversation. Those with a sliding window take no more than the window and what
-is being read. Source: vLLM 0.32.0, v1/core/kv_cache_utils.py (get_kv_cache_groups, get_kv_cache_capacity) and
-v1/kv_cache_interface.py (SlidingWindowSpec). Exact on a CPU for plain attention, grouped heads included.
+One pool is divided into equal blocks, layers into groups of equal number, each with blocks of its own.
+Source: vLLM 0.32.0, v1/core/kv_cache_utils.py (get_kv_cache_groups, get_kv_cache_capacity),
+v1/kv_cache_interface.py.
 """
 
 from typing import Any
@@ -21,8 +20,7 @@ from engines.common.overhead import (
 from engines.model import sizes
 from harness.contracts import Deployment, EngineTerms, MemoryNeed, ModelFacts, Reason
 
-# Measured with gemma3-270m on 2 cores: the most PSS of a run of the server, its core and its worker, less
-# weights and KV cache; bf16 and awq differ by 1 in 100. Each further worker takes another third.
+# Measured with gemma3-270m on 2 cores: the most PSS of a run. Each further worker takes another third.
 _CPU_BYTES = 3500 * MEBIBYTE
 _PROCESSES = 3
 _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
@@ -31,16 +29,16 @@ _GPU_SOURCE = f"assumed: {ACTIVATION_SOURCE}; start logs on an H100"
 def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> MemoryNeed | Reason:
     terms, is_cpu = deployment.terms, device == "cpu"
     shares, step = terms.tensor_parallel, _batched_tokens(terms, deployment.options, is_cpu=is_cpu)
-    # vLLM 0.32.0, model_executor/layers/linear.py, QKVParallelLinear. It also refuses devices that do not
-    # divide the attention heads, whose number is not among the facts: more devices than KV heads.
+    # QKVParallelLinear; vLLM also refuses devices that do not divide the attention heads, which are not known
+    # here.
     if reason := sizes.why_not_shared(facts, shares):
         return reason
     if is_cpu:
         overhead = round(_CPU_BYTES * (_PROCESSES - 1 + shares) / _PROCESSES)
         overhead += wider_step_bytes(facts, step) * shares
     else:
-        # Of a start log of a model of 7 billion parameters on an H100: 0.07 GiB of libraries beside PyTorch,
-        # 0.67 of graphs. Several devices take more for what they exchange (0.28 GiB: vLLM's issue 15039).
+        # Of a start log on an H100: 0.07 GiB of libraries beside PyTorch, 0.67 of graphs. Several devices
+        # take more for what they exchange (0.28 GiB: vLLM's issue 15039).
         each = CUDA_CONTEXT_BYTES + 72 * MEBIBYTE + activation_bytes(facts, step)
         each += 690 * MEBIBYTE if terms.graphs is not False else 0
         each += 290 * MEBIBYTE if shares > 1 else 0
@@ -55,8 +53,7 @@ def memory_needed(deployment: Deployment, facts: ModelFacts, device: str) -> Mem
 
 
 def _batched_tokens(terms: EngineTerms, options: Any, *, is_cpu: bool) -> int:
-    # Of a server on a CPU, and on a GPU of 70 GiB or more. With less memory it reads fewer, and a model with
-    # sliding windows gets room for some more tokens than were asked for.
+    # Of a server on a CPU, and on a GPU of 70 GiB or more; with less memory it reads fewer.
     batched = 2048 * terms.tensor_parallel if is_cpu else 8192
     if terms.context_length is not None:
         sequences = terms.concurrent_sequences or (128 if is_cpu else 1024)
@@ -92,8 +89,7 @@ def cache_bytes(deployment: Deployment, tokens: int, facts: ModelFacts, *, is_cp
         (sizes.full_layers(facts), _up(context, block)),
         # A window does not begin where a block does.
         (sizes.windowed_layers(facts), _up(in_window, block) + 1),
-        # A state (Mamba, linear attention), whose size is not known, as tokens of a layer with attention:
-        # Qwen3-Next's and Nemotron-H's are about 1,024.
+        # A state, whose size is not known, as tokens of a layer with attention: Qwen3-Next's are about 1,024.
         (facts.linear_layers, _up(min(1536, context), block)),
     ]
     counts = [layers for layers, _ in kinds if layers]

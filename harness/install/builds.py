@@ -1,6 +1,5 @@
-"""Builds of engines and tools: which there are, which of them are here, and which this machine can start.
-
-Installs nothing, and never changes what the user brought. Knows no engine: asks each engine's own file.
+"""Builds of engines and tools: which there are, which are here, and which this machine can start. Installs
+nothing.
 """
 
 import os
@@ -32,9 +31,9 @@ SERVED_BUT = "served, but "
 
 @dataclass(frozen=True)
 class Build:
-    """An engine's program in bench's environment of it, or in a directory of the user's.
-
-    `program` is a name, or the path of the user's own (it has a slash)."""
+    """An engine's program in bench's environment, or in a directory of the user's; the user's own has a
+    slash.
+    """
 
     engine: str
     program: str | None = None
@@ -91,9 +90,7 @@ def select_devices(device: str) -> tuple[int, ...]:
 
 
 def why_not_on(devices: Sequence[int]) -> Callable[[Deployment], Reason | None]:
-    """Return a function that says why a deployment cannot be started on these devices (none: on the CPU).
-
-    It looks at no file."""
+    """Return a function that says why a deployment cannot be started on these devices (none: on the CPU)."""
 
     def why_not(deployment: Deployment) -> Reason | None:
         if deployment.terms.base_url:
@@ -114,7 +111,6 @@ def _no_build(devices: Sequence[int], deployment: Deployment) -> Reason | None:
     if not is_process(deployment) or build.is_own:
         return None
     spec = build.spec(has_device=bool(devices))
-    # A server without weights computes nothing, wherever it is.
     if isinstance(spec, Reason) or not devices or ENGINES[build.engine].weights(deployment) is None:
         return spec if isinstance(spec, Reason) else None
     for_device = build.spec_for("cuda")
@@ -166,9 +162,8 @@ def check_own(build: Build) -> None:
 
 @dataclass(frozen=True)
 class Installable:
-    """An engine's program, or a tool.
-
-    `state` is `ready` if it needs no environment, `other` if that is of another lock, or was cut short.
+    """An engine's program, or a tool. `state` is `ready` if it needs no environment, `other` if of another
+    lock.
     """
 
     name: str
@@ -193,9 +188,7 @@ class EngineHere:
 
 @dataclass(frozen=True)
 class QuantizationServed:
-    """A row of the engine x quantization matrix.
-
-    `engines`: engine -> `yes`, or why not. After SERVED_BUT: there are no such weights."""
+    """A row of the engine x quantization matrix. `engines`: engine -> `yes`, or why not."""
 
     quantization: str
     alias: str | None
@@ -240,8 +233,8 @@ def _installable(name: str, program: str | None, spec: InstallSpec, line: str, c
 def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec | Reason | None:
     """Return the environment of an engine's program or of a tool; None where it needs none.
 
-    Without a program it is the engine's first that needs one. NAME finds tool NAME-cpu or NAME-cuda too.
-    Raises UserError for an unknown name."""
+    NAME finds tool NAME-cpu or NAME-cuda too. Raises UserError for an unknown name.
+    """
     tools = engines.TOOLS
     if name in ENGINES:
         programs = ENGINES[name].programs
@@ -263,7 +256,6 @@ def spec_of(name: str, program: str | None, *, has_device: bool) -> InstallSpec 
 
 
 def version_of(name: str, program: str | None, versions: Mapping[str, str]) -> str | None:
-    """Return the version of the distribution whose name is, or begins with, the program's or the engine's."""
     by_name = {_plain(distribution): version for distribution, version in versions.items()}
     begins = sorted(each for each in by_name if each.startswith(_plain(name) + "-"))
     wanted = [*map(_plain, filter(None, (program, name))), *begins]
@@ -295,6 +287,5 @@ def quantizations_served(
 
 
 def weights_needed(engine: str, model: str, quantization: str) -> Weights | Reason | None:
-    """Return what an engine, as it is first started, needs of a model; None where it takes no weights."""
     known = ENGINES[engine]
     return known.weights(Deployment(engine, model, quantization, EngineTerms(), known.options(), ""))

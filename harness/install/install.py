@@ -1,7 +1,6 @@
 """Makes, finds and removes environments: a venv from a lock, or a program from C files.
 
-An InstallSpec says all of an environment; no engine is known here. The only place that knows where bench's
-cache is. What is cut short never counts: a marker is written last, and its hash covers all that went in.
+What is cut short never counts: a marker is written last, and its hash covers all that went in.
 """
 
 import fcntl
@@ -50,8 +49,7 @@ _VERSIONS = (
 class Environment:
     """What starts a server, or makes weights, on this machine; `name` is None where the user brought it.
 
-    `python` and `program` are None where it has none. `versions`: distribution -> version, of a compiled
-    program the compiler's (`cc`), of the user's own its hash: a run is not resumed with another.
+    `versions`: of distributions, of a compiled program the compiler's (`cc`), of the user's own its hash.
     """
 
     folder: Path
@@ -97,8 +95,9 @@ def installed(cache: Path, spec: InstallSpec) -> Environment | None:
 def install(cache: Path, spec: InstallSpec, on_line: OnLine, limit_bytes: int | None = None) -> Environment:
     """Make the environment unless it is there; blocks, for seconds to many minutes.
 
-    `on_line` gets few lines on how far it is. With `limit_bytes` a mending script that needs more fails.
-    Raises MissingError with the end of the output where it fails, UserError where the disk is full."""
+    With `limit_bytes` a mending script that needs more fails. Raises MissingError, or UserError for a full
+    disk.
+    """
     folder, log = environment_dir(cache, spec), environment_dir(cache, spec, ".log")
     with _exclusive(cache, spec, on_line):
         if found := installed(cache, spec):
@@ -135,9 +134,7 @@ def _environment(folder: Path, spec: InstallSpec, marker: Mapping[str, Any]) -> 
 
 
 def remove(cache: Path, spec: InstallSpec) -> int:
-    """Delete the environment, whole or half, and what its engine compiled. Return the bytes freed.
-
-    Files that the environment shares with uv's cache are deleted, but free nothing."""
+    """Delete the environment, whole or half, and what its engine compiled. Return the bytes freed."""
     folders = [environment_dir(cache, spec), compiled_dir(cache, spec.environment)]
     if not any(folder.exists() for folder in folders):
         return 0
@@ -178,7 +175,6 @@ def _make_venv(
     step = partial(run_step, on_line=on_line, log=log)
     venv = [sys.executable, "-I", "-m", "venv", "--clear", str(folder)]
     step(venv, "making a virtual environment", f"{name} got no virtual environment")
-    # A small /tmp does not matter, and nothing is left there.
     scratch = folder / "tmp"
     scratch.mkdir()
     # A start that is measured should not be the one that compiles modules.
@@ -241,7 +237,6 @@ def _clear(folder: Path) -> None:
 
 
 def _size_bytes(folder: Path, *, is_shared: bool = True) -> int:
-    """Return the bytes of all files below; without is_shared, of those that no other place has as well."""
     files = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(file.st_size for file in files if is_shared or file.st_nlink == 1)
 
@@ -272,8 +267,7 @@ def run_step(
 ) -> None:
     """Run one command of an install. `on_line` gets the lines that `shows` picks, `log` gets all.
 
-    `doing` and `failure` are for people; `environment` is added to ours. Raises MissingError with `failure`,
-    the command's last lines and `advice` if it fails. See run_supervised.
+    Raises MissingError with `failure`, the command's last lines and `advice` if it fails. See run_supervised.
     """
     tail: deque[str] = deque(maxlen=15)
 
@@ -299,8 +293,8 @@ def run_supervised(
 ) -> int | None:
     """Run a command to its end and return its exit code.
 
-    `read` gets each line of its output, `on_quiet` the seconds so far whenever it says nothing for QUIET_S.
-    An exception in these, or the end of bench by whatever signal, ends it with all that it started.
+    `on_quiet` gets the seconds so far whenever it says nothing for QUIET_S. It ends with bench, and by any
+    exception.
     """
     merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *argv]
     began_s = time.monotonic()

@@ -1,8 +1,7 @@
 """Installs packages into a Python environment: by uv, or by pip where uv has no program for this platform.
 
-uv does not read pip's configuration. What that says of indexes, folders of wheels and certificates is passed
-on in uv's environment, never in its arguments: the address of an index can hold a password, and arguments are
-in every list of processes. Imports the standard library only, since `make install` runs it first of all.
+pip's configuration is passed on in uv's environment, never in arguments, which every list of processes shows.
+Imports the standard library only, since `make install` runs it first of all.
 """
 
 import ast
@@ -13,8 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# pip's setting -> uv's variable, and what separates values there. Not its constraints: a lock names every
-# version, and uv refuses what has no hash beside what has one.
+# pip's setting -> uv's variable, and what separates values there. Constraints have no hashes, which uv wants.
 _UV_VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", ""),
     "extra-index-url": ("UV_INDEX", " "),
@@ -27,8 +25,7 @@ _UV_VARIABLES = {
     "timeout": ("UV_HTTP_TIMEOUT", ""),
     "no-cache-dir": ("UV_NO_CACHE", ""),
 }
-# pip lists `section.name='value'`, with the value as Python writes it. Of the sections a later one wins: what
-# holds for every command, what holds for `pip install`, the environment.
+# pip lists `section.name='value'`, with the value as Python writes it. A later section wins.
 _SECTIONS = ("global", "install", ":env:")
 _SETTING = re.compile(rf"^({'|'.join(_SECTIONS)})\.([\w-]+)=(.*)$", re.MULTILINE)
 

@@ -1,7 +1,6 @@
 """What deployments need on this machine, an environment and weights: found, made, or refused with a command.
 
-`bench run` makes what is missing itself where it is small; else the error names the command. Knows no engine:
-InstallSpec and Weights say all.
+`bench run` makes what is missing itself where it is small; else the error names the command.
 """
 
 import hashlib
@@ -84,7 +83,6 @@ def device_of(settings: Settings) -> str:
     """Return the run's `device`: `cpu` instead of `auto` where nothing asked for could use another."""
     if settings.device != "auto":
         return settings.device
-    # A server without weights computes nothing, wherever it is.
     could_use_device = (
         each.terms.base_url or (uses_devices(each) and ENGINES[each.engine].weights(each) is not None)
         for each in candidates(settings)
@@ -116,9 +114,6 @@ def provide(
     _refuse_weights(asked, store, cache)
     weights = {each: provide_weights(each, store, cache, on_line) for each in asked}
     return Provisions(environments, weights)
-
-
-# --- environments
 
 
 def _environment(
@@ -161,15 +156,11 @@ def _tool_line(spec: InstallSpec) -> str:
     return next(found, f"bench install {spec.environment}")
 
 
-# --- weights
-
-
 def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], list[Skip]]:
     """Return the weights that `bench prepare` is to have ready, and what cannot be had, with its reason.
 
-    In the file formats that the engines take which the settings name; without them in each that any engine
-    takes and the model can be had in: for a plain precision often GGUF and safetensors both. Raises UserError
-    for a running server.
+    Without engines in the settings in each file format that any engine takes. Raises UserError for a running
+    server.
     """
     if settings.is_attached:
         raise UserError("engine.base_url: a running server has its weights; leave it out to prepare some")
@@ -189,7 +180,6 @@ def wanted(settings: Settings, can_prepare: CanPrepare) -> tuple[list[Weights], 
 
 
 def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, Weights | Reason | None]]:
-    # What the default engine takes comes first.
     first = str(DEFAULTS["engine"][0])
     names = [first, *(name for name in ENGINES if name != first)]
     for model, quantization in itertools.product(settings.models, settings.quantizations):
@@ -204,10 +194,7 @@ def _of_any(settings: Settings, can_prepare: CanPrepare) -> Iterator[tuple[str, 
 def failures(
     failed: Sequence[Weights], made: Collection[Weights], can_prepare: CanPrepare
 ) -> Sequence[Weights]:
-    """Return those of the failed that leave a quantization without weights.
-
-    One that turned out not to exist, as `can_prepare` says by now, is no failure where the model is had at
-    that quantization in another format."""
+    """Return those of the failed that leave a quantization without weights in any format."""
     had = {(each.model, each.quantization) for each in made}
     return [
         each for each in failed if can_prepare(each) is None or (each.model, each.quantization) not in had
@@ -237,10 +224,7 @@ def provide_weights(
 
 
 def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
-    """Raise MissingError, with one command for all, where some are too much to be made without being asked.
-
-    A run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each.
-    """
+    """A run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each."""
     sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
     refused = {
         each: size

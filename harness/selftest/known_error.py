@@ -1,8 +1,4 @@
-"""bench's own error: what a client reported against what the reference server did, and what is kept of it.
-
-The results of `bench selftest` lie in the cache directory, one of each machine and program of the server. The
-record of every run on that machine gets a copy.
-"""
+"""bench's own error: what a client reported against what the reference server did, and what is kept of it."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +13,7 @@ from harness.contracts import RequestRow, Scalar, SelfTest, SelfTestStep
 from harness.sampling import environment
 from harness.whole_files import write_whole
 
-# (request id, number of the content chunk, due_ns, sent_ns), as the reference server records them. These two
-# numbers stand for the arrival of the request and for the end of the answer.
+# (request id, number of the content chunk, due_ns, sent_ns). Two numbers stand for arrival and end.
 Send = tuple[str, int, int, int]
 ARRIVAL = 0xFFFFFFFF
 END = 0xFFFFFFFE
@@ -32,13 +27,9 @@ LIMIT_S = 1e-3
 _MACHINE = ("kernel", "architecture", "cpu_model", "cores_usable", "python")
 
 
-# --- client minus server, on the same machine's CLOCK_MONOTONIC -----------------------------------
-
-
 @dataclass
 class Served:
-    """One answer as the server made it: when the request came, when each content chunk was due and was sent,
-    and when the answer's end was sent. None: it was not."""
+    """One answer as the server made it; due and sent instants of each chunk. None: it was not."""
 
     arrived_ns: int | None = None
     due_ns: list[int] = field(default_factory=list)
@@ -66,9 +57,8 @@ def served(sends: Iterable[Send]) -> dict[str, Served]:
 class Errors:
     """Client minus server, in seconds, signed, over requests that went well.
 
-    `ttft_s` and `e2e_s` have a value of each request: on the server they run from the request's arrival.
-    `itl_s` has one of each gap between chunks. `late_s` is how late the server sent each chunk. `unpaired`
-    are requests of which the server knows nothing, or another number of chunks.
+    `ttft_s` and `e2e_s` run on the server from the request's arrival. `itl_s` has one of each gap between
+    chunks. `late_s`: of the server's sends. `unpaired`: the server knows nothing of them, or other chunks.
     """
 
     ttft_s: list[float] = field(default_factory=list)
@@ -98,11 +88,7 @@ def errors(rows: Iterable[RequestRow], answers: Mapping[str, Served]) -> Errors:
 
 
 def error_s(here: Span, there: Span) -> float:
-    """Return a duration as the client has it minus the server's, in seconds.
-
-    Each runs from its own start: a latency's are the sending of the request and its arrival at the server. So
-    a client that sets its start wrongly is wrong, and the way of the request counts against it.
-    """
+    """Return a duration as the client has it minus the server's, in seconds, each from its own start."""
     return ((here[1] - here[0]) - (there[1] - there[0])) / 1e9
 
 
@@ -119,16 +105,10 @@ def quantiles(values: Iterable[float]) -> tuple[float, float] | None:
     return median(ordered), ordered[-(-99 * len(ordered) // 100) - 1]
 
 
-# --- what is kept of it ---------------------------------------------------------------------------
-
-
 def keep(cache: Path, result: SelfTest) -> Path | None:
-    """Write a result to the cache's selftest.json, and return the file.
+    """Write a result to the cache's selftest.json, and return the file; None if no request could be judged.
 
-    Loads that the same version measured before, with the same program on the same machine, stay if `result`
-    has not measured them again; what stopped the one that came to the larger load is what stopped both. A
-    result of another version goes. If no request of `result` could be judged, nothing is written and None
-    returned.
+    Other loads that the same version and program measured on the same machine stay.
     """
     if all(step.ttft_error_s is None for step in result.steps):
         return None
@@ -163,8 +143,7 @@ def _merged(before: SelfTest, result: SelfTest) -> SelfTest:
 def largest(steps: Iterable[SelfTestStep]) -> tuple[int, float] | None:
     """Return the load with the most chunks per second at which bench is exact, None if there is none.
 
-    Exact at a load: the p99 of TTFT's error is under LIMIT_S and nothing failed, there and at all steps with
-    neither more streams nor a higher rate.
+    Exact: the p99 of TTFT's error is under LIMIT_S and nothing failed, there and at all smaller steps.
     """
     by_load = sorted(steps, key=_chunks_per_s, reverse=True)
     inexact = [step for step in by_load if not _is_exact(step)]
@@ -180,7 +159,6 @@ def _is_exact(step: SelfTestStep) -> bool:
 
 
 def _chunks_per_s(step: SelfTestStep) -> tuple[float, int]:
-    """Return what orders loads: chunks per second of all streams, then the streams."""
     return step.streams * step.chunks_per_s, step.streams
 
 
@@ -192,7 +170,6 @@ def find(cache: Path) -> SelfTest | None:
 
 
 def _stored(path: Path) -> list[SelfTest]:
-    """Read all results; none if the file is absent, damaged or of another format: it is made again."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[SelfTest])
     except (FileNotFoundError, msgspec.MsgspecError):

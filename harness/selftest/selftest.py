@@ -1,8 +1,4 @@
-"""Measure bench's own error on this machine, against a server whose send times are known.
-
-It climbs a ladder of loads. For each there is a fresh reference server and the real load process, both free
-to run where they like, as in a run. Knows no terminal.
-"""
+"""Measure bench's own error here: climb a ladder of loads, each with a fresh reference server."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +114,7 @@ def run(
 ) -> SelfTest:
     """Climb the ladder to its end, or to a load that the server or this machine cannot do. Block.
 
-    Raises CellError if not even the first rung could be measured, and Interrupted. Leaves nothing behind.
+    Raises CellError if not even the first rung could be measured, and Interrupted.
     """
     steps: list[SelfTestStep] = []
     stamp_sources = set()
@@ -182,7 +178,6 @@ def _measure(
 
 
 def _job(spec: NativeSpec, reference: Reference, rung: Rung, ladder: Ladder, scratch: Path) -> LoadJob:
-    """Return a load with answers of nearly a second, shorter if few streams would give too few for a p99."""
     tokens = min(128, max(8, round(0.8 * rung.chunks_per_s * min(1, rung.streams / 16))))
     return LoadJob(
         cell="s",

@@ -1,8 +1,6 @@
-"""The lifetime of one server: a free port, its start, readiness by a real generation, its end; and its log.
+"""The lifetime of one server: its start, readiness by a real generation, its end; and its log.
 
-The log tells the steps of a start while it is written, and what would help where it failed. Instants are
-CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told argv, paths, patterns and hints. That nothing is left
-behind is the business of harness/processes.
+Instants are CLOCK_MONOTONIC nanoseconds. Knows no engine: it is told argv, paths, patterns and hints.
 """
 
 import os
@@ -77,8 +75,7 @@ def running_server(
 ) -> Iterator[Server]:
     """Run a server while the block runs, its output in log_path. All that it started is gone after it.
 
-    Its environment is a copy of ours `without` the variables of these names, and with spec.environment.
-    Raises ServerError if the program cannot be started.
+    Its environment is ours `without` these names, and with spec.environment. Raises ServerError.
     """
     running = supervised(
         spec.argv,
@@ -109,12 +106,9 @@ def wait_ready(
 ) -> dict[str, int]:
     """Block until the server has answered ready_path with 200 and then two real generations.
 
-    Return the instants of `listening` (it answered), `first_token` (of the first good generation), `ready`
-    (its end) and `steady_token` (of the next, which meets nothing that is done only once).
-
-    `on_wait` hears every 15 s how long it has been and what is missing. Raises ServerError if the server
-    exits first, if it listens and answers each generation with an error for _REFUSING_S, or when timeout_s
-    (engine.start_timeout, from the start on) has passed. Ending it is then up to the `with` block.
+    Return the instants of `listening`, `first_token` (of the first good generation), `ready` (its end) and
+    `steady_token` (of the next). `on_wait` hears every 15 s what is missing. Raises ServerError if the server
+    exits first, answers each generation with an error for _REFUSING_S, or is not ready within timeout_s.
     """
     spec = server.spec
     listening_ns = refusing_s = None
@@ -179,9 +173,6 @@ def _age_s(server: Server) -> float:
     return (time.monotonic_ns() - server.process.spawned_ns) / 1e9
 
 
-# --- the log
-
-
 class Stages:
     """The steps that a log has told of so far; who looks calls `on_stage` with the name of each."""
 
@@ -202,12 +193,10 @@ class Stages:
         return dict(self._reached)
 
     def look(self) -> None:
-        """Read what was added to the log since the last look. A log that is not there yet is empty."""
         with self._lock:
             now_ns = time.monotonic_ns()
             added = _bytes_from(self._path, self._offset)
             self._offset += len(added)
-            # A progress bar's states end with a carriage return.
             *lines, self._rest = re.split(rb"[\r\n]", self._rest + added)
             told = [PROCESS_UP] if added else []
             for line in lines:
@@ -225,8 +214,7 @@ def watched_stages(
 ) -> Iterator[Stages]:
     """Look every 0.02 s while the block runs, until all stages are reached, and once more at its end.
 
-    `on_stage` is called from a thread of its own, in order, so that it delays no instant. Leaving the block
-    waits for it, for up to some seconds.
+    `on_stage` is called from a thread of its own, in order; leaving the block waits for it.
     """
     told = SimpleQueue[str | None]()
     watched = Stages(log_path, stages, told.put)
@@ -274,7 +262,6 @@ def _end_of(path: Path) -> str:
 
 
 def _bytes_from(path: Path, offset: int) -> bytes:
-    """Read a log from an offset on, which counts from its end if it is negative. No log is an empty one."""
     try:
         with path.open("rb") as log:
             log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))

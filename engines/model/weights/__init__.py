@@ -18,9 +18,8 @@ __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
-    """Return why these weights cannot be had; None where they are there or, as far as is known, can be.
-
-    Looks at local files only. With `cache` it knows what `prepare` has found a repository of the hub to lack.
+    """Return why these weights cannot be had; None where they can be, as far as local files (in `cache`)
+    tell.
     """
     if cache is None:
         way = way_of(weights)
@@ -34,7 +33,6 @@ def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
 
 
 def _ways(weights: Weights, cache: Path) -> Iterator[Way | Reason]:
-    """Yield the way that is expected, then the one that the hub's answers have shown."""
     way = way_of(weights)
     yield way
     if isinstance(way, Way) and way.origin.repo:
@@ -81,9 +79,8 @@ def calls_hub(weights: Weights, cache: Path) -> bool:
 def prepare(weights: Weights, cache: Path, tool: Tool, on_line: OnLine, run: Run) -> WeightsFile:
     """Find the weights or make them, fetching their source if need be. Blocks, for seconds to hours.
 
-    `tool` makes the environments whose programs it takes; `run` runs those. `on_line` gets progress, one line
-    at a time. Raises MissingError where they cannot be made, UserError where the disk is too small. What was
-    cut short is begun again; a download from the hub keeps the files that were whole.
+    `tool` makes the environments whose programs it takes; `run` runs those. Raises MissingError where they
+    cannot be made, UserError where the disk is too small. What was cut short is begun again.
     """
     found = find(weights, cache)
     if found is not None:
@@ -121,7 +118,6 @@ def _missing(way: Way, cache: Path) -> list[Way]:
 
 
 def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
-    """Return what is kept of a way's weights; None where they are not there, or are those of another way."""
     if way.step == "local":
         size_bytes = way.path.stat().st_size if way.path.is_file() else kept.bytes_below(way.path)
         return {"size_bytes": size_bytes, "note": None}
@@ -133,7 +129,7 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
 
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:
-    """Raise UserError where what is missing does not fit, at the worst moment; what nobody knows counts 0."""
+    """What is missing must fit at the worst moment; what nobody knows counts 0."""
     needed = 0
     for each in _missing(way, cache):
         # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.

@@ -29,17 +29,11 @@ _CONVERSIONS = ("fp16", "bf16", "gguf-q8_0", "gguf-q4_0")
 
 
 def way_of(weights: Weights, cache: Path | None = None) -> Way | Reason:
-    """Return how these weights are had, or why they cannot be.
-
-    With `cache` it knows what the hub said when it was asked, and what is there already.
-    """
+    """Return how these weights are had, or why they cannot be. `cache` tells what the hub said before."""
     try:
         return _way_of(weights, cache)
     except UserError as error:
         return Reason(str(error))
-
-
-# Each function below raises UserError where the weights cannot be had.
 
 
 def _way_of(weights: Weights, cache: Path | None) -> Way:
@@ -106,10 +100,7 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way:
 def _of_hub_checkpoint(
     repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: str, model: Model | None = None
 ) -> Way:
-    """Return how weights are had from a repository's checkpoint. `why`: what is said where they cannot be.
-
-    Until the checkpoint is here to be looked at, its precision is what was said of it.
-    """
+    """Until the checkpoint is here to be looked at, its precision is what was said of it."""
     source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
     if weights.file_format != "gguf":
         return _of_checkpoint(source, weights.quantization, why)
@@ -122,7 +113,6 @@ def _of_hub_checkpoint(
 
 
 def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model | None = None) -> Way:
-    """Return the download of a repository's files. Which these are is known once the hub was asked."""
     page = kept_page(repo, cache) if cache else None
     if page is None:
         return ways.published(repo, weights.quantization, weights.file_format, model)
@@ -140,7 +130,6 @@ def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model
 
 
 def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
-    """Return the safetensors of the top folder with what belongs to them: neither pickles nor code."""
     # `consolidated*` are the same once more.
     plain = [name for name in names if not name.startswith("consolidated")]
     weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]
@@ -211,7 +200,6 @@ def _local_gguf(path: Path, weights: Weights) -> Way:
 
 
 def _of_checkpoint(source: Way, wanted: str, why: str) -> Way:
-    """Return the checkpoint itself where engines serve it as wanted, or what is calibrated on it."""
     if source.quantization == wanted or is_cast(source.quantization, wanted):
         return source
     if source.quantization in PLAIN_BITS and wanted in CALIBRATED:

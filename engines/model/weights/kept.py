@@ -18,11 +18,11 @@ Manifest = Mapping[str, Any]
 
 
 def read(path: Path) -> Manifest | None:
-    """Return the manifest of finished weights; None where they are absent or unfinished.
+    """Return the manifest of finished weights; None where they are absent or unfinished. Compares sizes, no
+    hashes.
 
-    It has `size_bytes`, `sha256`, `note`, what tells where they come from, and for a directory `files`: name
-    -> size_bytes and sha256. A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name.
-    Quick: compares sizes, not hashes.
+    It has `size_bytes`, `sha256`, `note`, origin, and for a directory `files`: name -> size_bytes and sha256.
+    A directory's sha256 is that of the lines `<sha256>  <name>`, sorted by name.
     """
     try:
         manifest: Manifest = json.loads(_manifest_path(path).read_text(encoding="utf-8"))
@@ -38,8 +38,7 @@ def finish(
 ) -> None:
     """Give the part its name, then write its manifest: `facts`, sizes, hashes and the time.
 
-    `expected`: the sha256 that files should have, by name; that of a part which is a file under "". Where one
-    has another it is removed, and MissingError raised. Blocks while all of it is hashed.
+    `expected`: sha256 by name ("": the part). Where one differs it is removed, and MissingError raised.
     """
     found = measured(part)
     for name, digest in (expected or {}).items():

@@ -24,8 +24,7 @@ from harness.errors import MissingError, UserError
 
 # Makes an environment, or finds it: its directory.
 Tool = Callable[[InstallSpec], Path]
-# Runs a command to its end: argv, what is added to our environment, what gets its lines, what gets the
-# seconds so far while it says nothing; its exit code. Whatever way bench ends, the command ends with it.
+# argv, what is added to our environment, what gets its lines, what gets the silent seconds; its exit code.
 Run = Callable[[Sequence[str], Mapping[str, str], OnLine, Callable[[float], None]], int | None]
 
 _WEIGHT_FILES = (".safetensors", ".safetensors.index.json")
@@ -34,9 +33,8 @@ _TAIL_LINES = 10
 _CUDA_DRIVER = Path("/dev/nvidiactl")
 _QUIET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 _SLOW = "; on a CPU a small model takes minutes, a large one hours"
-# Step -> the environment of the program that takes it, its script in engines/inside (llama-quantize is none),
-# and what the manifest says of its maker: words, and the package whose version follows them. llama.cpp's
-# converter is no package.
+# Step -> the program's environment, its script in engines/inside (llama-quantize is none), and what the
+# manifest says of its maker: words, and the package whose version follows them.
 _PROGRAMS: Mapping[Step, tuple[Mapping[str, InstallSpec], str | None, str, str | None]] = {
     "from_checkpoint": (
         {"cpu": tools.CONVERT},
@@ -161,11 +159,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
 
 
 def _copy_companions(source: Path, part: Path) -> None:
-    """Copy all but weights, so that tokenizer, chat template and generation settings are the same.
-
-    The source's config.json gets what the program's says of the quantization. All else that the program wrote
-    beside the weights goes: settings as its libraries would have them.
-    """
+    """All but weights is the source's: tokenizer, chat template and generation settings stay."""
     quantized = config_of(part).get("quantization_config")
     for path in part.iterdir():
         if path.name.endswith(_WEIGHT_FILES):
@@ -193,7 +187,6 @@ def _download(way: Way, repo: HubRepo, part: Path, means: Means) -> Mapping[str,
 
 
 def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
-    """Look at what was made, and keep it. Raises MissingError where it is not what it should be."""
     try:
         if way.file_format == "gguf":
             found: dict[str, Any] = {"quantization": gguf_header(part / said.get("first", "")).quantization}
@@ -227,7 +220,6 @@ def _finish(way: Way, part: Path, path: Path, said: Mapping[str, Any]) -> None:
 
 
 def _note(way: Way) -> str | None:
-    """Return what a packaged source means for all that is made from it."""
     package = way.origin.package
     if package is None or way.package is not None:
         return None

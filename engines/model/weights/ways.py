@@ -36,11 +36,10 @@ Step = Literal[
 
 @dataclass(frozen=True)
 class Way:
-    """One step, with those before it in `source`.
+    """One step, with those before it in `source`. What only a download can tell is None.
 
-    `path`: a file, or a directory for checkpoints and all that comes from the hub; below the cache's weights,
-    but for the user's own. `identity`: what a manifest must say for the weights to be these. `size_bytes`:
-    roughly what the step downloads and writes. What only a download can tell is None.
+    `path`: a file, or a directory; below the cache's weights, but for the user's own. `identity`: what a
+    manifest must say. `size_bytes`: roughly what the step downloads and writes.
     """
 
     step: Step
@@ -184,7 +183,6 @@ def kind_of(quantization: str) -> str:
 
 
 def _seen(path: Path, *patterns: str) -> list[list[Any]]:
-    """Return name, size and time of a file, or of the files of a directory, by which a change is seen."""
     files = [path] if path.is_file() else sorted(each for end in patterns for each in path.glob(end))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
