@@ -51,6 +51,14 @@ function drawVisible() {
   if (isReady) places.filter(isDue).forEach(draw);
 }
 
+const isOnScreen = (place) => {
+  const { top, bottom } = place.getBoundingClientRect();
+  return isVisible(place) && bottom > 0 && top < window.innerHeight;
+};
+function drawOnScreen() {
+  for (const place of places) if (isOnScreen(place) && isDue(place)) draw(place);
+}
+
 function watch() {
   const seen = (entries) => {
     for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);

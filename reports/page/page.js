@@ -15,25 +15,42 @@ function failed(reason) {
   root.classList.add("no-charts");
 }
 
-async function unpackCharts() {
-  if (!window.DecompressionStream) throw new Error("this browser cannot unpack them");
-  Object.assign(charts, JSON.parse(await unpacked("charts")));
+function unpackCharts() {
+  if (places.length && !Object.keys(charts).length) Object.assign(charts, JSON.parse(unpacked("charts")));
 }
 
-async function startCharts() {
-  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  document.head.append(made("script", { textContent: await unpacked("plotly") }));
+// What is on the screen already is drawn at once.
+function startCharts() {
+  unpackCharts();
+  document.head.append(made("script", { textContent: unpacked("plotly") }));
   isReady = true;
+  drawOnScreen();
   watch();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
+function beginCharts() {
+  if (isReady || !places.length || root.classList.contains("no-charts")) return;
+  try {
+    startCharts();
+  } catch (error) {
+    failed(error.message);
+  }
+}
+
+// A chart on the screen is waited for; else the text comes first.
 async function start() {
   [startLinks, startTables, startPrinting].forEach(attempt);
-  // Filters know from the charts what there is to choose; without charts they are of the tables alone.
-  if (places.length) await unpackCharts().catch((error) => failed(error.message));
+  if (places.some(isOnScreen)) beginCharts();
+  else if (places.length && window.DecompressionStream)
+    await Promise.all(["charts", "plotly"].map(unpackSoon)).catch(() => {});
+  try {
+    unpackCharts();
+  } catch (error) {
+    failed(error.message);
+  }
   attempt(startFilters);
-  if (places.length && !root.classList.contains("no-charts")) await startCharts().catch((error) => failed(error.message));
+  beginCharts();
 }
 
 const ready = start();

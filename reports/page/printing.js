@@ -1,6 +1,7 @@
 // Before printing: every chart that is not folded away, at the paper's width and in light colours, and what was
 // filtered.
 function beginPrint() {
+  beginCharts();
   root.classList.add("printing");
   const said = document.getElementById("shown")?.textContent;
   if (said) document.getElementById("main").prepend(made("p", { className: "of-all printed" }, said));

@@ -386,9 +386,9 @@ def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
-def test_a_page_without_a_browser_that_can_unpack_says_so_and_keeps_its_tables(browser, path):
+def test_a_page_whose_charts_cannot_be_unpacked_says_so_and_keeps_its_tables(browser, path):
     script = browser.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete window.DecompressionStream"}
+        "Page.addScriptToEvaluateOnNewDocument", {"source": "window.atob = () => { throw new Error('damaged') }"}
     )
     show(browser, path)
     browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
