@@ -29,8 +29,8 @@ _HAS_SCRIPT = "'use strict'; document.documentElement.className = 'js'"
 Files = tuple[Sequence[str], Sequence[str]]
 REPORT: Files = (
     ("style.css", "opening.css", "bar.css", "figures.css", "print.css"),
-    ("shared.js", "inflate.js", "theme.js", "follow.js", "ends.js", "draw.js", "filters.js", "links.js", "tables.js",
-     "printing.js", "page.js"),
+    ("shared.js", "inflate.js", "theme.js", "follow.js", "ends.js", "draw.js", "filters.js", "links.js",
+     "tables.js", "printing.js", "page.js"),
 )  # fmt: skip
 INDEX: Files = (("style.css", "index.css", "print.css"), ("shared.js", "tables.js", "index.js"))
 

@@ -93,7 +93,7 @@ def _chart(run: Run, name: str, groups: Sequence[Group], suffix: str, number: in
         height_px=_HEIGHTS_PX[metric],
         quantity=quantity if finding else "",
         names_ends=True,
-        is_wide=True,
+        is_wide=number == 0,
     )
 
 

@@ -388,7 +388,8 @@ def test_the_bar_folds_its_filters_on_a_narrow_screen(browser, path):
 
 def test_a_page_whose_charts_cannot_be_unpacked_says_so_and_keeps_its_tables(browser, path):
     script = browser.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": "window.atob = () => { throw new Error('damaged') }"}
+        "Page.addScriptToEvaluateOnNewDocument",
+        {"source": "window.atob = () => { throw new Error('damaged') }"},
     )
     show(browser, path)
     browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)

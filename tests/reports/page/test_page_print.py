@@ -124,3 +124,16 @@ def test_no_chart_is_taller_than_a_page(browser, path):
     tall = "return Math.max(...[...document.querySelectorAll('figure')].map((f) => f.offsetHeight))"
     assert 0 < browser.execute_script(tall) < PAGE_PX[1] - 2 * MARGIN_PX
     browser.execute_script(END)
+
+
+def test_what_is_on_the_screen_is_drawn_before_the_page_has_loaded(browser, path):
+    """So a page that is saved as a picture right away has its charts."""
+    size = {"width": 1280, "height": 6000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(path.as_uri())
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('.chart')].filter((place) => place.checkVisibility()"
+        " && place.getBoundingClientRect().top < innerHeight).map((place) => Boolean(place.data))"
+    )
+    assert len(drawn) > 3
+    assert all(drawn)
