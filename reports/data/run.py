@@ -36,6 +36,7 @@ def once(
 
     @functools.wraps(function)
     def known(run: Run, /, *given: Given.args, **named: Given.kwargs) -> Found:
+        assert not named, "what is given is told apart by its place"
         place = (function, *map(_key, given))
         if place not in run.found_once:
             run.found_once[place] = function(run, *given, **named)

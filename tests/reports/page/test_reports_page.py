@@ -226,11 +226,12 @@ def test_a_missing_percentile_is_a_dash_that_says_why(tmp_path):
     assert 'title="p95 needs n of 130 or more, here n = 129"' in page
 
 
-def test_a_percentile_that_a_start_lacks_is_a_dash_that_says_why(tmp_path):
+def test_a_percentile_that_a_start_lacks_is_pooled_and_not_drawn(tmp_path):
     starts = {"vllm awq": (10, 11), "vllm fp16": (11, 11)}
     page = write_report(uneven_run(tmp_path, starts)).read_text(encoding="utf-8")
     reason = "only 1 of 2 starts has enough requests"
-    assert f'title="{reason}"' in page
+    assert f'title="n = 21; {reason}"' in page
+    assert "pooled over 2 starts" in plain(page)
     assert f"No value: vllm awq at 1 user ({reason})." in plain(page)
     drawn = charts_of(page)["ttft_s-p50-0"]["traces"]
     assert [trace["name"] for trace in drawn] == ["vllm fp16"]
