@@ -9,8 +9,7 @@ from reports.measures.metrics import metric_of
 from reports.measures.written import NOTHING
 from reports.two_runs.compare import ComparedCase, Comparison, Row, verdict_line, verdict_text
 from reports.two_runs.differences import KINDS, Difference
-from reports.two_runs.gate import Gate, GatedCase
-from reports.two_runs.gate_limit import limit_text
+from reports.two_runs.gate import Gate, GatedCase, limit_text
 from reports.two_runs.side_values import Mark
 from reports.words.verdict_words import ratio_text
 

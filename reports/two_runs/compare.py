@@ -1,20 +1,14 @@
-"""Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case.
+"""Two runs, or two deployments, compared: what differs in how they were made, then B over A, case by case."""
 
-Ratios come with their intervals and are decided as one family (reports/stats/family.py).
-"""
-
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import CompareTerms
-from harness.errors import UserError
 from reports.data.run import Run
 from reports.measures.metrics import METRICS, PERCENTILES, metric_of
 from reports.measures.written import plural
 from reports.stats.family import Verdict, decide
-from reports.two_runs.cases import Case, LeftOut, cases_of
 from reports.two_runs.differences import Difference, differences
 from reports.two_runs.side_values import (
     Mark,
@@ -24,7 +18,7 @@ from reports.two_runs.side_values import (
     reasons_of,
     side_values,
 )
-from reports.two_runs.sides import open_sides
+from reports.two_runs.sides import Case, LeftOut, cases_of, check_common, open_sides
 from reports.verdicts.pairs import question_of
 from reports.words.verdict_words import family_text, margin_text, word_of
 
@@ -46,8 +40,7 @@ NOT_INTERLEAVED = (
 
 @dataclass(frozen=True)
 class Row:
-    """A metric of a case: both values, and the verdict on B over A; None where none was asked for. `marks`:
-    what the comparison bears."""
+    """A metric of a case: both values, and the verdict on B over A; None where none was asked for."""
 
     metric: str
     unit: str
@@ -65,9 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """One deployment of each side under a load of a scenario. `starts`: of each side, those that count;
-    blocks where a server was not restarted between them (`are_starts`).
-    `why_none`: why no metric of it gets a verdict; `notes`: what a reader has to know of it besides."""
+    """One deployment of each side under a load of a scenario.
+
+    `starts`: those of each side that count; blocks where a server was not restarted (`are_starts`).
+    `why_none`: why no metric of it gets a verdict; `notes`: what a reader has to know of it besides.
+    """
 
     deployment: str
     scenario: str
@@ -82,12 +77,10 @@ class ComparedCase:
 
     @property
     def name(self) -> str:
-        """Deployment, scenario and load."""
         return ", ".join((self.deployment, self.scenario, self.load))
 
     @property
     def starts_text(self) -> str:
-        """How many starts its values come from."""
         first, second = self.starts
         word = "start" if self.are_starts else "block"
         return plural(first, word) + (" each" if first == second else f" of A, {second:,} of B")
@@ -95,9 +88,10 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`a` and `b` as they were given. `how`: a sentence on what their starts have to do with each other.
-    `family`: how many verdicts were decided together. `distrust`: what the marks stand for, and what else
-    bears on these values."""
+    """Two sides compared. `how`: a sentence on what their starts have to do with each other.
+
+    `family`: how many verdicts were decided together. `distrust`: what bears on these values.
+    """
 
     a: str
     b: str
@@ -119,16 +113,13 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
     terms = terms or CompareTerms()
     sides = open_sides(str(a), str(b))
     cases, left_out = cases_of(*sides)
-    if not cases:
-        raise UserError(f"{a} and {b} cannot be compared: {why_nothing(left_out)}")
+    check_common(a, b, cases, left_out)
     runs = sides[0].run, sides[1].run
-    asked = [(case, metric) for case in cases for metric in terms.metrics]
-    verdicts = decide([question_of(case.pair, metric, terms.margin_share) for case, metric in asked])
-    by_case = {
-        id(case): dict(zip(terms.metrics, verdicts[n * len(terms.metrics) :], strict=False))
-        for n, case in enumerate(cases)
-    }
-    compared = tuple(_compared(case, by_case[id(case)]) for case in cases)
+    asked = [question_of(case.pair, name, terms.margin_share) for case in cases for name in terms.metrics]
+    verdicts = decide(asked)
+    # In the order in which they were asked: case by case, each with all metrics.
+    told = iter(verdicts)
+    compared = tuple(_compared(case, {name: next(told) for name in terms.metrics}) for case in cases)
     pairs = list(dict.fromkeys((case.a.deployment, case.b.deployment) for case in cases))
     return Comparison(
         a=str(a),
@@ -144,21 +135,8 @@ def compare_runs(a: str | Path, b: str | Path, terms: CompareTerms | None = None
     )
 
 
-def why_nothing(left_out: Sequence[LeftOut]) -> str:
-    """Why two sides have no case in common."""
-    of_both = list(dict.fromkeys(each.why for each in left_out if " and " in each.side))
-    if of_both:
-        return "; ".join(of_both[:3])
-    listed = [f"{each.side} has {each.what}" for each in left_out[:4]]
-    more = f", and {len(left_out) - 4} more" if len(left_out) > 4 else ""
-    return (
-        f"no deployment, scenario and load in common ({'; '.join(listed)}{more}); "
-        "DIR:DEPLOYMENT compares deployments of other names"
-    )
-
-
 def verdict_line(comparison: Comparison) -> str:
-    """By which rule the verdicts were given."""
+    """Return by which rule the verdicts were given."""
     if not comparison.family:
         return "Ratios are B over A, with 95 % intervals; no verdicts."
     return (
@@ -168,7 +146,7 @@ def verdict_line(comparison: Comparison) -> str:
 
 
 def verdict_text(metric: str, verdict: Verdict, margin_share: float) -> str:
-    """`B faster`, `same within 5 %`, `cannot tell`, or why there is none."""
+    """Return `B faster`, `same within 5 %`, `cannot tell`, or why there is none."""
     if verdict.kind == "none":
         return f"none: {verdict.why}"
     word = word_of(metric, verdict, margin_share)
@@ -210,5 +188,5 @@ def _unit(name: str, first: Run, second: Run) -> str:
 
 
 def to_builtins(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain JSON values, in stored units."""
+    """Return the comparison as plain JSON values, in stored units."""
     return asdict(comparison)

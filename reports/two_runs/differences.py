@@ -5,7 +5,7 @@ Facts as they were recorded. What changes with every start (ports, directories, 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -34,8 +34,10 @@ _OWN_OF_START = ("port", "name", "label")
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that is not the same on both sides; None: not recorded, or not set. `where`: the deployments
-    that it is of, where it is not of all that are compared."""
+    """A fact that is not the same on both sides; None: not recorded, or not set.
+
+    `where`: the deployments that it is of; empty where it is of all that are compared.
+    """
 
     kind: Kind
     what: str
@@ -44,26 +46,28 @@ class Difference:
     where: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        """The difference as a person reads it: what, a, b."""
+        """Return what, a and b as a person reads them."""
         what = f"{self.what} ({self.where})" if self.where else self.what
         return what, *(NOTHING if side is None else side for side in (self.a, self.b))
 
 
 def differences(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
-    """Of two runs, which may be one, and of the labels of their deployments that are compared. What was set
-    and is said again by the server's flags stands once, as a setting."""
+    """Return what differs between two runs (which may be one) and between their compared deployments.
+
+    What was set and is said again by the server's flags stands once, as a setting.
+    """
     return each_once([*_of_runs(a, b), *_of_deployments(a, b, pairs)])
 
 
 def each_once(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    """In the order of their kinds; of two that say the same the first."""
+    """Return differences in the order of their kinds; of two that say the same the first."""
     ordered = sorted(found, key=lambda each: KINDS.index(each.kind))
     once = {each.cells(): each for each in reversed(ordered)}
     return tuple(each for each in ordered if once[each.cells()] is each)
 
 
 def hardware_differs(a: Run, b: Run) -> str | None:
-    """What of the hardware is not the same, in a sentence; None where all of it is."""
+    """Return what of the hardware is not the same, as a clause; None where all of it is."""
     if a is b:
         return None
     if not all("machine" in run.record.environment for run in (a, b)):
@@ -75,7 +79,7 @@ def hardware_differs(a: Run, b: Run) -> str | None:
 
 
 def _matters(difference: Difference) -> bool:
-    """Not another one of the same kind, nor a little more or less memory, nor swap."""
+    """Return False for another device of the same kind, a little more or less memory, and swap."""
     if any(name in _SAME_KIND for name in difference.what.split(".")):
         return False
     if not difference.what.endswith("memory_bytes") or difference.a is None or difference.b is None:
@@ -86,21 +90,24 @@ def _matters(difference: Difference) -> bool:
 
 # --- of the runs -----------------------------------------------------------------------------------
 
+_Facts = dict[tuple[Kind, str], str]
+_Told = tuple[Kind, str, str | None, str | None]
+
+
+def _unlike(a: _Facts, b: _Facts) -> Iterator[_Told]:
+    """Yield kind, name and both values of each fact that is not the same."""
+    for kind, what in dict.fromkeys([*a, *b]):
+        first, second = a.get((kind, what)), b.get((kind, what))
+        if first != second:
+            yield kind, what, first, second
+
 
 def _of_runs(a: Run, b: Run) -> Iterator[Difference]:
-    if a is b:
-        return
-    sides = _facts(a), _facts(b)
-    for kind, what in dict.fromkeys([*sides[0], *sides[1]]):
-        first, second = (side.get((kind, what)) for side in sides)
-        if first != second:
-            yield Difference(kind, what, first, second)
+    return (Difference(*each) for each in _unlike(_facts(a), _facts(b)))
 
 
-def _facts(run: Run) -> dict[tuple[Kind, str], str]:
-    found: dict[tuple[Kind, str], str] = {}
-    for key, values in run.record.settings.items():
-        found["settings", key] = ",".join(values)
+def _facts(run: Run) -> _Facts:
+    found: _Facts = {("settings", key): ",".join(values) for key, values in run.record.settings.items()}
     for key, value in flat(run.record.environment):
         if not key.startswith(_PASSING):
             found[_kind(key), key] = str(value)
@@ -110,46 +117,39 @@ def _facts(run: Run) -> dict[tuple[Kind, str], str]:
 
 def _kind(key: str) -> Kind:
     topic, _, name = key.partition(".")
-    if topic == "machine":
-        return "hardware" if name in _HARDWARE else "versions"
     if topic == "devices":
         return "versions" if name.rpartition(".")[2] in _SOFTWARE_OF_DEVICE else "hardware"
-    return "versions"
+    return "hardware" if topic == "machine" and name in _HARDWARE else "versions"
 
 
 # --- of the deployments ----------------------------------------------------------------------------
 
 
 def _of_deployments(a: Run, b: Run, pairs: Sequence[tuple[str, str]]) -> Iterator[Difference]:
-    where: dict[tuple[Kind, str, str | None, str | None], list[str]] = {}
+    where: dict[_Told, list[str]] = {}
     for first, second in pairs:
-        sides = _launch_facts(a, first), _launch_facts(b, second)
         is_one_engine = a.deployments[first].engine == b.deployments[second].engine
-        for kind, what in dict.fromkeys([*sides[0], *sides[1]]):
-            one, other = (side.get((kind, what)) for side in sides)
+        for each in _unlike(_launch_facts(a, first), _launch_facts(b, second)):
             # Of two engines all of the command line differs, and says nothing.
-            if one != other and (is_one_engine or not what.startswith(_ARGV)):
-                where.setdefault((kind, what, one, other), []).append(first)
-    for (kind, what, one, other), labels in where.items():
-        yield Difference(kind, what, one, other, "" if len(labels) == len(pairs) else several(labels))
+            if is_one_engine or not each[1].startswith(_ARGV):
+                where.setdefault(each, []).append(first)
+    for told, labels in where.items():
+        yield Difference(*told, "" if len(labels) == len(pairs) else several(labels))
 
 
-def _launch_facts(run: Run, label: str) -> dict[tuple[Kind, str], str]:
-    """Of a deployment: as planned, then as its starts were made, each different value of them once."""
+def _launch_facts(run: Run, label: str) -> _Facts:
+    """Return facts of a deployment: as planned, then as its starts were made, each value of them once."""
     deployment = run.deployments[label]
     records = run.starts_of(label)
-    found: dict[tuple[Kind, str], str] = {("flags", "engine"): deployment.engine}
-    found["flags", "quantization"] = deployment.quantization
-    parts: dict[str, Any] = {
+    parts = {
         "engine": msgspec.to_builtins(deployment.terms),
         deployment.engine: msgspec.to_builtins(deployment.options),
     }
-    for prefix, facts in parts.items():
-        for key, value in flat(facts):
-            if value is not None:
-                found["flags", f"{prefix}.{key}"] = str(value)
-    for what, value in _argv_facts(records).items():
-        found["flags", what] = value
+    planned = {key: str(value) for key, value in flat(parts) if value is not None}
+    flags = {"engine": deployment.engine, "quantization": deployment.quantization}
+    found: _Facts = {
+        ("flags", key): value for key, value in {**flags, **planned, **_argv_facts(records)}.items()
+    }
     for field in ("resolved", "environment", "weights", "image"):
         kind: Kind = "versions" if field == "image" else "flags"
         facts = [pair for record in records for pair in getattr(record, field).items()]
@@ -166,19 +166,15 @@ def _once(values: Sequence[str]) -> str:
 
 
 def _argv_facts(records: Sequence[StartRecord]) -> dict[str, str]:
-    """The server's arguments, but those that differ from one start of the deployment to the next."""
+    """Return the server's arguments but those that differ from one start to the next."""
     each = [_arguments(record) for record in records if record.argv]
     names = dict.fromkeys(name for arguments in each for name in arguments)
     values = {name: {arguments.get(name) for arguments in each} for name in names}
-    return {f"{_ARGV}{name}": _told(found) for name, found in values.items() if len(found) == 1}
-
-
-def _told(found: set[str | None]) -> str:
-    return next(iter(found)) or "given"
+    return {f"{_ARGV}{name}": found.pop() or "given" for name, found in values.items() if len(found) == 1}
 
 
 def _arguments(record: StartRecord) -> Mapping[str, str]:
-    """Flags with their values (``: none), and words without a flag by their place."""
+    """Return flags with their values (empty: none), and words without a flag by their place."""
     found: dict[str, str] = {}
     words = list(record.argv)
     flag = None
@@ -192,13 +188,12 @@ def _arguments(record: StartRecord) -> Mapping[str, str]:
             flag = None
         else:
             found["program" if not place else f"word {place}"] = word
-    return {name: value for name, value in found.items() if not _is_own(name, value, record)}
+    return {
+        name: value
+        for name, value in found.items()
+        if name.strip("-") not in _OWN_OF_START and record.name not in value
+    }
 
 
 def _is_number(word: str) -> bool:
     return word[1:].replace(".", "", 1).isdecimal()
-
-
-def _is_own(flag: str, value: str, record: StartRecord) -> bool:
-    """Whether an argument is this start's alone."""
-    return flag.strip("-") in _OWN_OF_START or record.name in value

@@ -1,12 +1,10 @@
 """The gate: whether a new run is worse than a base by more than is allowed, case by case.
 
-Every case is decided by its interval, all of them as one family (reports/stats/family.py); a case that
-the interval does not decide is inconclusive, and says how many repeats would. So is one that NEW does not
-have: what was not seen is not passed.
+Every case is decided by its interval, all of them as one family (reports/stats/family.py). One that the
+interval does not decide is inconclusive, as is one that NEW does not have: what was not seen is not passed.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +12,11 @@ from typing import Any, Literal
 from harness.contracts import GateTerms
 from harness.errors import UserError
 from reports.data.run import Run
-from reports.measures.metrics import metric_of
+from reports.measures.metrics import METRICS, check_metric_name, metric_of
 from reports.measures.written import plural
 from reports.stats.family import Question, Verdict, decide
 from reports.stats.intervals import CONFIDENCE, Estimate
-from reports.two_runs.cases import Case, LeftOut, cases_of
-from reports.two_runs.compare import why_nothing
 from reports.two_runs.differences import Difference, differences
-from reports.two_runs.gate_limit import check_limit, check_metric, limit_of
 from reports.two_runs.side_values import (
     Mark,
     Reason,
@@ -31,25 +26,28 @@ from reports.two_runs.side_values import (
     side_value,
     side_values,
 )
-from reports.two_runs.sides import open_sides
+from reports.two_runs.sides import Case, LeftOut, cases_of, check_common, open_sides
 from reports.verdicts.pairs import estimate_of, why_not
 from reports.words.verdict_words import family_text
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 NAMES = ("BASE", "NEW")
-# With more than so many further repeats it is not worth saying how many.
+# With more further repeats it is not worth saying how many.
 MOST_REPEATS = 100
+_TOO_CLOSE = f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
 _OUTCOMES: dict[str, Outcome] = {"better": "pass", "worse": "fail"}
+_WORST_LAST: tuple[Outcome, ...] = ("pass", "inconclusive", "fail")
 
 
 @dataclass(frozen=True)
 class GatedCase:
-    """One deployment of each side under a load of a scenario. `regression` within [`low`, `high`] at
-    `confidence`: how much worse NEW is, as a ratio that is above 1 where it is worse (`is_ratio`), else as a
-    difference that is above 0; None without an interval. `why`: of one that is inconclusive, why.
+    """One deployment of each side under a load of a scenario.
+
+    `regression` within [`low`, `high`] at `confidence`: how much worse NEW is, as a ratio above 1 where it is
+    worse (`is_ratio`), else as a difference above 0; None without an interval. `why`: why it is inconclusive.
     `more_repeats`: how many more of each side would be likely to decide it; None where that is not known.
-    `notes`: what a reader has to know of it; `marks`: what the comparison bears."""
+    """
 
     deployment: str
     scenario: str
@@ -57,20 +55,19 @@ class GatedCase:
     outcome: Outcome
     base: SideValue
     new: SideValue
-    regression: float | None
-    low: float | None
-    high: float | None
-    confidence: float
     is_ratio: bool
-    starts: int
     why: str | None
-    more_repeats: int | None
+    regression: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float = CONFIDENCE
+    starts: int = 0
+    more_repeats: int | None = None
     notes: tuple[str, ...] = ()
     marks: tuple[Mark, ...] = ()
 
     def regression_text(self, metric: str) -> str:
-        """`1.031x [1.012, 1.050]`, above 1 where NEW is worse; of a share `+0.50 [-0.10, +1.10] %`; empty
-        without an interval."""
+        """Return `1.031x [1.012, 1.050]`, of a share `+0.50 [-0.10, +1.10] %`; empty without an interval."""
         if self.regression is None or self.low is None or self.high is None:
             return ""
         values = (self.regression, self.low, self.high)
@@ -83,15 +80,16 @@ class GatedCase:
 
     @property
     def name(self) -> str:
-        """Deployment, scenario and load."""
         return ", ".join((self.deployment, self.scenario, self.load))
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`outcome`: fail if any case fails, else inconclusive if any is, else pass. `cases`: all that BASE has.
-    `left_out`: what only NEW has. `created_at`: when NEW was begun. Else as
-    reports.two_runs.compare.Comparison."""
+    """What came out for all cases that BASE has; `left_out`: what only NEW has.
+
+    `outcome`: fail if any case fails, else inconclusive if any is, else pass. `created_at`: when NEW was
+    begun. `family`: how many verdicts were decided together. `distrust`: what the marks stand for.
+    """
 
     base: str
     new: str
@@ -141,8 +139,7 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
     check_limit(terms)
     sides = open_sides(str(base), str(new))
     found, left_out = cases_of(*sides, NAMES)
-    if not found:
-        raise UserError(f"{base} and {new} cannot be compared: {why_nothing(left_out)}")
+    check_common(base, new, found, left_out)
     runs = sides[0].run, sides[1].run
     verdicts = decide([_question(case, terms) for case in found])
     cases = [_gated(case, verdict, terms) for case, verdict in zip(found, verdicts, strict=True)]
@@ -153,7 +150,7 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
         new=str(new),
         metric=terms.metric,
         max_regression_share=terms.max_regression_share,
-        outcome=_whole([case.outcome for case in cases]),
+        outcome=max((case.outcome for case in cases), key=_WORST_LAST.index),
         created_at=runs[1].record.created_at,
         is_interleaved=runs[0] is runs[1],
         family=sum(verdict.kind != "none" for verdict in verdicts),
@@ -165,46 +162,42 @@ def gate_runs(base: str | Path, new: str | Path, terms: GateTerms | None = None)
 
 
 def _question(case: Case, terms: GateTerms) -> Question:
-    """Whether NEW is worse, counted from the limit: an interval below 0 is all within it."""
+    """Ask whether NEW is worse, counted from the limit: an interval below 0 is all within it."""
     estimate = _regression(case, terms.metric)
     shifted = estimate and replace(estimate, mean=estimate.mean - limit_of(terms))
     return Question(shifted, "lower", 0.0, why_not(case.pair, terms.metric))
 
 
 def _regression(case: Case, metric: str) -> Estimate | None:
-    """How much worse NEW is: above 1 (above 0, where additive) where it is."""
     return estimate_of(case.pair, metric, is_inverse=metric_of(metric).better == "higher")
 
 
 def _gated(case: Case, verdict: Verdict, terms: GateTerms) -> GatedCase:
     base, new = side_values(case.pair, terms.metric)
-    outcome = _OUTCOMES.get(verdict.kind, "inconclusive")
-    why, more = None, None
-    if verdict.kind == "unknown":
-        estimate = _regression(case, terms.metric)
-        assert estimate is not None
+    outcome, why, more = _OUTCOMES.get(verdict.kind, "inconclusive"), verdict.why, None
+    estimate = _regression(case, terms.metric)
+    if verdict.kind == "unknown" and estimate:
         more = more_repeats(estimate, limit_of(terms), verdict.confidence)
-        why = _needs(more)
-    elif outcome == "inconclusive":
-        why = verdict.why
+        why = f"needs about {plural(more, 'more repeat')}" if more else _TOO_CLOSE
+    limit = limit_of(terms)
     low, ratio, high = (
-        None if value is None else _unshifted(value, verdict, terms)
+        None if value is None else value * math.exp(limit) if verdict.is_log else value + limit
         for value in (verdict.low, verdict.ratio, verdict.high)
     )
     return GatedCase(
-        deployment=case.deployment,
-        scenario=case.a.scenario,
-        load=case.a.load,
-        outcome=outcome,
-        base=base,
-        new=new,
+        case.deployment,
+        case.a.scenario,
+        case.a.load,
+        outcome,
+        base,
+        new,
+        is_ratio=not metric_of(terms.metric).is_additive,
+        why=why,
         regression=ratio,
         low=low,
         high=high,
         confidence=verdict.confidence,
-        is_ratio=not metric_of(terms.metric).is_additive,
         starts=verdict.k,
-        why=why,
         more_repeats=more,
         notes=case.notes,
         marks=marks_of_pair(case.pair, terms.metric),
@@ -212,7 +205,7 @@ def _gated(case: Case, verdict: Verdict, terms: GateTerms) -> GatedCase:
 
 
 def _unseen(base: Run, left_out: LeftOut, terms: GateTerms) -> GatedCase:
-    """A case of BASE that has no partner."""
+    """Return a case of BASE that has no partner."""
     key = left_out.deployment, left_out.scenario, left_out.load
     group = next(group for group in base.groups if group.key == key)
     is_absent = left_out.side == NAMES[0]
@@ -221,28 +214,17 @@ def _unseen(base: Run, left_out: LeftOut, terms: GateTerms) -> GatedCase:
         outcome="inconclusive",
         base=side_value(base, group, terms.metric),
         new=SideValue(None, None, None, False, 0, 0, left_out.why),
-        regression=None,
-        low=None,
-        high=None,
-        confidence=CONFIDENCE,
         is_ratio=not metric_of(terms.metric).is_additive,
-        starts=0,
         why=f"NEW has no {left_out.what}" if is_absent else left_out.why,
-        more_repeats=None,
     )
 
 
-def _unshifted(value: float, verdict: Verdict, terms: GateTerms) -> float:
-    return value * math.exp(limit_of(terms)) if verdict.is_log else value + limit_of(terms)
-
-
 def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | None:
-    """How many more repeats of each side would be likely to separate what was seen from the limit: the least
-    whose expected interval, at this confidence and with the noise that was seen, does not reach it. None:
-    more than MOST_REPEATS.
+    """Return how many more repeats of each side would be likely to separate what was seen from the limit.
 
-    The error of a mean falls with the square root of the repeats, and its degrees of freedom grow in
-    proportion (those of Welch's too, while both sides grow alike).
+    That is the least number whose expected interval, with the noise that was seen, does not reach it. The
+    error of a mean falls with the square root of the repeats, and its degrees of freedom grow in proportion.
+    None: more than MOST_REPEATS.
     """
     distance = abs(estimate.mean - limit)
     for more in range(1, MOST_REPEATS + 1):
@@ -259,17 +241,72 @@ def more_repeats(estimate: Estimate, limit: float, confidence: float) -> int | N
     return None
 
 
-def _needs(more: int | None) -> str:
-    if more is None:
-        return f"needs more than {MOST_REPEATS} more repeats: what was seen is close to the limit"
-    return f"needs about {plural(more, 'more repeat')}"
-
-
-def _whole(outcomes: Sequence[Outcome]) -> Outcome:
-    worst_first: tuple[Outcome, ...] = ("fail", "inconclusive")
-    return next((outcome for outcome in worst_first if outcome in outcomes), "pass")
-
-
 def gate_to_builtins(gate: Gate) -> dict[str, Any]:
-    """The gate as plain JSON values, in stored units."""
+    """Return the gate as plain JSON values, in stored units."""
     return {**asdict(gate), "exit_code": gate.exit_code}
+
+
+# --- what can be gated, and by how much ------------------------------------------------------------
+
+
+def check_metric(name: str) -> None:
+    """Raise UserError for a metric that does not exist, or of which nothing worse can be told by a share."""
+    check_metric_name(name, "gate.metric")
+    metric = metric_of(name)
+    if metric.better == "-":
+        raise UserError(
+            f"gate.metric={name}: more of it is neither better nor worse; choose from {_gateable()}"
+        )
+    if not _is_gateable(name):
+        raise UserError(
+            f"gate.metric={name}: is compared by its difference, which a share does not limit; "
+            f"choose from {_gateable()}"
+        )
+
+
+def check_limit(terms: GateTerms) -> None:
+    """Raise UserError where it lets everything pass: nothing loses more than all it has."""
+    share = terms.max_regression_share
+    if _is_of_less(terms) and share >= 1:
+        raise UserError(
+            f"gate.max_regression={100 * share:g}%: {terms.metric} cannot fall by more than 100 %; "
+            "give less, such as 5%"
+        )
+
+
+def _is_of_less(terms: GateTerms) -> bool:
+    """Return whether worse is less of it, by a ratio."""
+    metric = metric_of(terms.metric)
+    return metric.better == "higher" and not metric.is_additive
+
+
+def _is_gateable(name: str) -> bool:
+    metric = metric_of(name)
+    return metric.better != "-" and (not metric.is_additive or metric.unit == "share")
+
+
+def _gateable() -> str:
+    return ", ".join(
+        f"{metric.name}.p95" if metric.is_distribution else metric.name
+        for metric in METRICS
+        if _is_gateable(metric.name)
+    )
+
+
+def limit_of(terms: GateTerms) -> float:
+    """Return the limit on the estimate's scale: 5 % are 1.05 times the time, 0.95 times the rate (as
+    logarithms), or 0.05 of a share."""
+    share = terms.max_regression_share
+    if metric_of(terms.metric).is_additive:
+        return share
+    return -math.log1p(-share) if _is_of_less(terms) else math.log1p(share)
+
+
+def limit_text(metric: str, max_regression_share: float) -> str:
+    """Return `1.05x`; `1.053x (5 % less)` where worse is less; of a share `+5 %`."""
+    limit, percent = limit_of(GateTerms(metric, max_regression_share)), f"{100 * max_regression_share:g} %"
+    if metric_of(metric).is_additive:
+        return f"+{percent}"
+    if metric_of(metric).better == "higher":
+        return f"{math.exp(limit):.4g}x ({percent} less)"
+    return f"{1 + max_regression_share:g}x"

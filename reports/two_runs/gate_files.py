@@ -1,9 +1,8 @@
 """The gate's result as files that others read: JUnit XML for CI systems, Markdown for a pull request.
 
 JUnit: a case that fails is a `failure`; one that is inconclusive is `skipped` with its reason. An `error`
-would be shown as a broken test, a pass would hide it; as skipped it is counted and listed by Jenkins, GitLab
-and GitHub's reporters, while the exit code of `bench gate` (3) keeps the job from passing.
-The order of elements and their attributes are those of the Ant schema (JUnit.xsd), which all of them read.
+would be shown as a broken test, a pass would hide it; the exit code of `bench gate` (3) keeps the job from
+passing. Elements and attributes are in the order of the Ant schema (JUnit.xsd), which all systems read.
 """
 
 import re
@@ -13,8 +12,7 @@ from xml.etree import ElementTree
 from reports.checks.examine import SIGN, mark_text
 from reports.measures.metrics import metric_of
 from reports.two_runs import gfm
-from reports.two_runs.gate import Gate, GatedCase
-from reports.two_runs.gate_limit import limit_text
+from reports.two_runs.gate import Gate, GatedCase, limit_text
 from reports.two_runs.side_values import Mark
 
 # All that XML 1.0 may hold; nothing else can be written, escaped or not.
@@ -23,7 +21,7 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclus
 
 
 def junit_text(gate: Gate) -> str:
-    """A document with one suite, a test case for each case."""
+    """Return a document with one suite and a test case for each case."""
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(
         root,
@@ -75,7 +73,7 @@ def _test_case(suite: ElementTree.Element, gate: Gate, case: GatedCase) -> None:
 
 
 def _told(gate: Gate) -> Iterator[str]:
-    """What a case that passes has no place for, then what the marks stand for, and the verdict."""
+    """Yield what a case that passes has no place for, then what the marks stand for, and the verdict."""
     yield from (f"{case.name}: {_said(gate, case)}" for case in gate.cases)
     yield from (f"Not gated: {each.what}: {each.why}" for each in gate.left_out)
     yield from (f"Reason to distrust: {each.text}" for each in gate.distrust)
@@ -83,7 +81,7 @@ def _told(gate: Gate) -> Iterator[str]:
 
 
 def _said(gate: Gate, case: GatedCase) -> str:
-    """Values and regression of a case in one line, each with its mark."""
+    """Return values and regression of a case in one line, each with its mark."""
     unit = metric_of(gate.metric).shown_unit
     base, new = (_marked(side.text(gate.metric), side.marks) for side in (case.base, case.new))
     parts = [f"{gate.metric} in {unit}: BASE {base}, NEW {new}"]
@@ -109,7 +107,7 @@ def _xml_text(value: str) -> str:
 
 
 def markdown_text(gate: Gate) -> str:
-    """A heading, one table, what a reviewer has to know. Names stand in code spans, which hold no markup."""
+    """Return a heading, one table and what a reviewer has to know; names stand in code spans."""
     unit = metric_of(gate.metric).shown_unit
     heads = ("deployment", "scenario", "load", f"BASE, {unit}", f"NEW, {unit}", "NEW worse by", "")
     lines = [
@@ -136,12 +134,10 @@ def _notes(gate: Gate) -> Iterator[str]:
 
 
 def _what_differs(gate: Gate) -> list[str]:
-    """Folded: it may be long."""
     if not gate.differences:
         return []
     rows = [[each.kind, *map(gfm.code, each.cells())] for each in gate.differences]
-    title = f"<details><summary>What differs ({len(rows)})</summary>"
-    return ["", title, "", *gfm.table(("", "what", "BASE", "NEW"), rows), "", "</details>"]
+    return gfm.folded(f"What differs ({len(rows)})", gfm.table(("", "what", "BASE", "NEW"), rows))
 
 
 _HOW = {

@@ -1,7 +1,4 @@
-"""What is shown of two sides: their values, with what stands beside each and the reasons to distrust it.
-
-Shared by `bench compare` and `bench gate`, in the terminal and in files. Decides no verdict.
-"""
+"""What is shown of two sides: their values, what stands beside each, and the reasons to distrust them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate, has_interval, span
 from reports.measures.written import NOTHING, shown
-from reports.two_runs.cases import Case
+from reports.two_runs.sides import Case
 from reports.verdicts.pairs import Pair
 
 # What goes by how long answers are, besides what needs equal lengths.
@@ -29,7 +26,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Reason:
-    """What the checks found that bears on these values, with its remedy, and which runs' (`sides`)."""
+    """What the checks found that bears on these values, with its remedy, and in which runs (`sides`)."""
 
     check: str
     title: str
@@ -38,15 +35,16 @@ class Reason:
 
     @property
     def text(self) -> str:
-        """In a line."""
         return f"{self.title} ({' and '.join(self.sides)}). {self.remedy}".rstrip()
 
 
 @dataclass(frozen=True)
 class SideValue:
-    """One side's value in its stored unit: the mean over k starts, n observations, and what stands beside it:
-    its 95 % interval [low, high], or (`is_range`) the least and the greatest (reports/stats/spans.py).
-    None or 0 where absent, and `why` then says why."""
+    """One side's value in its stored unit: the mean over k starts and n observations.
+
+    Beside it stands its 95 % interval [low, high], or (`is_range`) the least and the greatest. None or 0
+    where it is absent, and `why` then says why.
+    """
 
     mean: float | None
     low: float | None
@@ -58,8 +56,7 @@ class SideValue:
     marks: tuple[Mark, ...] = ()
 
     def text(self, metric: str, *, has_why: bool = False) -> str:
-        """As a person reads it, without its unit and marks: `104.9 [98.1, 112.2]`, or `104.9 (98.1–112.2)`
-        with a range; of one that is absent `has_why` says why."""
+        """Return `104.9 [98.1, 112.2]`, or `104.9 (98.1–112.2)` with a range, without unit and marks."""
         if self.mean is None:
             return f"{NOTHING} ({self.why})" if self.why and has_why else NOTHING
         if self.low is None or self.high is None:
@@ -69,12 +66,11 @@ class SideValue:
 
 
 def _end(metric: str, value: float) -> str:
-    """An end of an interval: below zero it has the digits of any other."""
     return f"−{shown(metric, -value)}" if value < 0 else shown(metric, value)
 
 
 def side_value(run: Run, group: Group, metric: str) -> SideValue:
-    """What of a side's value is shown."""
+    """Return what of one side's value is shown."""
     found = aggregate(run, group, metric)
     low, high = span(found) or (None, None)
     is_range = low is not None and not has_interval(found)
@@ -83,18 +79,18 @@ def side_value(run: Run, group: Group, metric: str) -> SideValue:
 
 
 def side_values(pair: Pair, metric: str) -> tuple[SideValue, SideValue]:
-    """Of both."""
+    """Return what is shown of both."""
     first, second = (side_value(run, group, metric) for _, run, group in pair.sides)
     return first, second
 
 
 def marked(found: Iterable[Finding]) -> tuple[Mark, ...]:
-    """Each once, in order."""
+    """Return findings as marks, each once, in order."""
     return tuple(dict.fromkeys(Mark(each.check, each.title) for each in found))
 
 
 def marks_of_pair(pair: Pair, metric: str) -> tuple[Mark, ...]:
-    """What a comparison of the two on a metric bears."""
+    """Return the marks of a comparison of the two on a metric."""
     (_, run, first), (_, other, second) = pair.sides
     if pair.is_paired:
         return marked(marks_between(run, first, second, metric))
@@ -104,7 +100,7 @@ def marks_of_pair(pair: Pair, metric: str) -> tuple[Mark, ...]:
 
 
 def _of_two_runs(pair: Pair) -> Iterator[Finding]:
-    """What the checks of neither run can see. Named as the checks that find it within a run."""
+    """Yield what the checks of neither run can see, named as the checks that find it within a run."""
     if why := pair.other_answers:
         yield Finding(
             "output_lengths_differ",
@@ -124,22 +120,18 @@ def _of_two_runs(pair: Pair) -> Iterator[Finding]:
 
 
 def reasons_of(cases: Sequence[Case], metrics: Sequence[str]) -> tuple[Reason, ...]:
-    """What the checks of either run found that bears on these values, and what tells the two runs apart."""
-    found: dict[tuple[str, str], Reason] = {}
+    """Return what the checks of either run found on these values, and what tells the runs apart."""
+    remedies: dict[tuple[str, str], str] = {}
+    sides: dict[tuple[str, str], set[str]] = {}
     for case in cases:
         for name, each in _findings(case.pair, metrics):
-            known = found.get((each.check, each.title))
-            sides = known.sides if known else ()
-            if name not in sides:
-                remedy = known.remedy if known else each.remedy
-                found[each.check, each.title] = Reason(
-                    each.check, each.title, remedy, tuple(sorted((*sides, name)))
-                )
-    return tuple(found.values())
+            remedies.setdefault((each.check, each.title), each.remedy)
+            sides.setdefault((each.check, each.title), set()).add(name)
+    return tuple(Reason(*key, remedy, tuple(sorted(sides[key]))) for key, remedy in remedies.items())
 
 
 def _findings(pair: Pair, metrics: Sequence[str]) -> Iterator[tuple[str, Finding]]:
-    """With the name of the side whose run has it."""
+    """Yield findings, each with the name of the side whose run has it."""
     asked = {metric.partition(".")[0] for metric in metrics}
     for name, run, group in pair.sides:
         cells = {cell.number for cell in group.counted}

@@ -19,9 +19,8 @@ from harness.contracts import GateTerms, Load
 from harness.errors import UserError
 from reports import gate_runs, gate_to_builtins
 from reports.stats.intervals import Estimate
-from reports.two_runs.gate import more_repeats
+from reports.two_runs.gate import check_metric, limit_text, more_repeats
 from reports.two_runs.gate_files import junit_text, markdown_text
-from reports.two_runs.gate_limit import check_metric, limit_text
 from reports.two_runs.side_values import Mark
 
 TTFT = GateTerms("ttft_s.p50", 0.05)

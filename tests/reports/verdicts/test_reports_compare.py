@@ -18,10 +18,9 @@ from harness.store import store
 from reports import compare_runs, to_builtins, write_comparison
 from reports.data.run import open_run
 from reports.page.compare_page import comparison_page
-from reports.two_runs.cases import cases_of
 from reports.two_runs.differences import Difference, each_once
 from reports.two_runs.side_values import Mark
-from reports.two_runs.sides import open_sides
+from reports.two_runs.sides import cases_of, open_sides
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.pairs import estimate_of, why_not
 
