@@ -1,8 +1,6 @@
-"""Two groups set against each other: their values start by start, what can be estimated of them, and why a
-metric of them gets no verdict.
+"""Two groups set against each other: what can be estimated of them, and why a metric gets no verdict.
 
-The one home of these rules: a run's page, `bench compare` and `bench gate` all ask here, so that they never
-say different things of the same pair. Decides no verdict.
+A run's page, `bench compare` and `bench gate` all ask here, so that they say the same of the same pair.
 """
 
 import math
@@ -25,8 +23,10 @@ _OF_A_PLACE = ("memory_peak_bytes", "energy_j_per_output_token")
 
 @dataclass(frozen=True)
 class Pair:
-    """The second is asked about, beside the first. `names`: what reasons call them. `whole`: why nothing of
-    the two runs gets a verdict; None where it may."""
+    """Two groups; the second is asked about, beside the first.
+
+    `names`: what reasons call them. `whole`: why nothing of the two runs gets a verdict; None where it may.
+    """
 
     names: Names
     runs: tuple[Run, Run]
@@ -58,8 +58,7 @@ class Pair:
 
     @cached_property
     def other_answers(self) -> str | None:
-        """That answers of two runs differ in length by more than equal_work.LENGTHS_DIFFER, with both means;
-        of one run its own `withheld` goes by what was asked for."""
+        """That answers of two runs differ in length, with both means; for one run `withheld` says it."""
         return None if self.is_paired else _lengths(self, "output_tokens", "answers")
 
 
@@ -67,16 +66,15 @@ class Pair:
 
 
 def aggregates(pair: Pair, metric: str) -> list[Aggregate]:
-    """The value of both."""
+    """Return the value of both."""
     return [aggregate(run, group, metric) for _, run, group in pair.sides]
 
 
 def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimate | None:
-    """The second over the first (`is_inverse`: the first over the second), a difference where the metric is
-    additive.
+    """Return the second over the first (`is_inverse`: the other way), a difference for an additive metric.
 
     None where a side has no value, fewer than two, or one without a logarithm; where the two are not of one
-    kind (places, currencies); and of servers that were not restarted, whose blocks say nothing of starts.
+    kind (places, currencies); and for servers that were not restarted, whose blocks say nothing of starts.
     """
     is_log = not metric_of(metric).is_additive
     if any(found.mean is None for found in aggregates(pair, metric)) or _other_kind(pair, metric):
@@ -93,7 +91,7 @@ def estimate_of(pair: Pair, metric: str, *, is_inverse: bool = False) -> Estimat
 
 
 def _values(pair: Pair, metric: str) -> tuple[list[float], list[float]]:
-    """By start; of one run those of the blocks that have both."""
+    """Return values by start; of one run those of the blocks that have both."""
     first, second = (_known(run, group, metric) for _, run, group in pair.sides)
     if not pair.is_paired:
         return list(first.values()), list(second.values())
@@ -110,7 +108,7 @@ def _known(run: Run, group: Group, metric: str) -> dict[int, float]:
 
 
 def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
-    """Whether the second is better than the first, worse, or the same within the margin."""
+    """Return the question whether the second is better, worse, or the same within the margin."""
     row = metric_of(metric)
     return Question(
         estimate_of(pair, metric),
@@ -121,7 +119,7 @@ def question_of(pair: Pair, metric: str, margin_share: float) -> Question:
 
 
 def why_not(pair: Pair, metric: str) -> str | None:
-    """Why a metric of the two gets no verdict; None where it may."""
+    """Return why a metric of the two gets no verdict; None where it may."""
     if pair.why_none:
         return pair.why_none
     if metric_of(metric).needs_equal_lengths and pair.other_answers:
@@ -133,20 +131,14 @@ def why_not(pair: Pair, metric: str) -> str | None:
             return f"{name}: {why}"
     first, second = _values(pair, metric)
     if min(len(first), len(second)) < STARTS_NEEDED:
-        return _too_few(pair, len(first), len(second))
+        counts = f"{len(first)}" if pair.is_paired else f"{len(first)} and {len(second)}"
+        return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {counts}"
     if not metric_of(metric).is_additive and not may_be_logged([*first, *second]):
         return "a value is 0, which has no ratio"
     return None
 
 
-def _too_few(pair: Pair, first: int, second: int) -> str:
-    if pair.is_paired:
-        return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {first}"
-    return f"a verdict needs {STARTS_NEEDED} starts of each or more, here {first} and {second}"
-
-
 def _why_missing(run: Run, group: Group, metric: str) -> str | None:
-    """Why a side has no value; None where it has."""
     found = aggregate(run, group, metric)
     if found.mean is not None:
         return None
@@ -163,7 +155,6 @@ def _why_missing(run: Run, group: Group, metric: str) -> str | None:
 
 
 def _other_kind(pair: Pair, metric: str) -> str | None:
-    """Why the values of the two are not of one kind."""
     if metric in _OF_A_PLACE:
         kinds = {r.memory_kind for _, run, group in pair.sides for r in run.starts_of(group.deployment)}
         if len(kinds) > 1:
@@ -185,7 +176,6 @@ def _stand_ins(pair: Pair) -> str | None:
 
 
 def _other_prompts(pair: Pair) -> str | None:
-    """Of one run by the classes of its deployments; of two by the same rules, from this pair alone."""
     not_same = "their prompts are not the same"
     if pair.is_paired:
         work = work_of(pair.runs[0])
@@ -199,8 +189,7 @@ def _other_prompts(pair: Pair) -> str | None:
 
 
 def _lengths(pair: Pair, name: str, title: str) -> str | None:
-    """Lengths of turns that both answered where their conversations are the same, since a faster server plays
-    further ones; else on average."""
+    """Compare lengths of turns that both answered, else their means."""
     turns = _turns(pair, name)
     means = [found.mean for found in turns] or [found.mean for found in aggregates(pair, name)]
     if not equal_work.differ(means):
@@ -210,7 +199,7 @@ def _lengths(pair: Pair, name: str, title: str) -> str | None:
 
 
 def _turns(pair: Pair, column: str) -> list[Turns]:
-    """A count of both for each turn that both answered; empty where these are too few, or others."""
+    """Return a count of both for each turn that both answered; empty where these are too few."""
     if not pair.has_same_seeds:
         return []
     found = shared([turns_of(run, group, column) for _, run, group in pair.sides])

@@ -1,7 +1,4 @@
-"""How sure a run is of one metric: by how much each mean's interval reaches beyond it, for `until`.
-
-Reads a results directory that may still grow. Decides nothing (harness/run/next_starts.py).
-"""
+"""How sure a run is of one metric: how far the interval of each mean reaches beyond it, for `until`."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +11,7 @@ from reports.measures.over_starts import Aggregate, aggregate
 
 
 def precisions(run_dir: Path, metric: str) -> tuple[Precision, ...]:
-    """Of every deployment, scenario and load, the widest interval first, those without a mean last.
+    """Return every deployment, scenario and load, the widest interval first, those without a mean last.
 
     Raises StoreError where the directory cannot be read.
     """
@@ -43,8 +40,10 @@ def _precision(case: str, group: Group, found: Aggregate) -> Precision:
 
 
 def half_width_share(found: Aggregate) -> float | None:
-    """The larger side of a mean's 95 % interval over the mean: infinite for a single start; None where the
-    mean is 0 and the interval is not."""
+    """Return the larger side of a mean's 95 % interval over the mean.
+
+    Infinite for a single start; None where the mean is 0 and the interval is not.
+    """
     if found.mean is None or found.interval is None:
         return math.inf
     side = max(found.mean - found.interval[0], found.interval[1] - found.mean)

@@ -1,12 +1,11 @@
-"""What a run was, in words: its question, device, traffic and command. Computes no value, knows no markup."""
+"""A run in words: its question, device, traffic and command."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import PurePath
 
 import msgspec
 
-from harness.contracts import Load, ScenarioChoice, SearchTerms
+from harness.contracts import Load, ScenarioChoice
 from reports.data.cells import load_family, load_level
 from reports.data.run import Run
 from reports.measures.written import flat, plural
@@ -14,7 +13,7 @@ from reports.words.verdict_words import slo_words
 
 
 def question(run: Run) -> str:
-    """The run's question: what was compared, of which model, on which device."""
+    """Return what was compared, of which model, on which device, as a question."""
     starts = run.record.plan.starts
     deployments = {start.deployment.label: start.deployment for start in starts}.values()
     engines = {d.engine for d in deployments}
@@ -34,7 +33,7 @@ def question(run: Run) -> str:
 
 
 def device(run: Run) -> str:
-    """The device in words: the card's name where the run used one, else the processor's."""
+    """Return the card's name where the run used one, else the processor's."""
     facts = dict(flat(run.record.environment))
     on_card = any(record.memory_kind == "device" for record in run.start_records)
     wanted = ("name",) if on_card else ("cpu_model",)
@@ -46,7 +45,7 @@ def device(run: Run) -> str:
 
 
 def environment_words(run: Run) -> str:
-    """The device and what served on it: `NVIDIA H100; llama_cpp b6000, vllm 0.11.0; bench 0.1.0`."""
+    """Return the device and what served on it: `NVIDIA H100; llama_cpp b6000, vllm 0.11.0; bench 0.1.0`."""
     served = dict.fromkeys(
         " ".join(filter(None, (record.deployment.engine, record.version))) for record in run.start_records
     )
@@ -56,7 +55,7 @@ def environment_words(run: Run) -> str:
 
 
 def what_was_run(run: Run) -> str:
-    """Scenario with its main terms, users, starts, windows, SLO and date in one line."""
+    """Return scenario, loads, starts, windows, SLO and date in one line."""
     cells = run.planned_cells
     choices = {cell.planned.scenario.label: cell.planned.scenario for cell in cells}
     scenarios = "; ".join(map(_scenario, choices.values())) or "nothing planned"
@@ -81,7 +80,7 @@ def what_was_run(run: Run) -> str:
 
 
 def _scenario(choice: ScenarioChoice) -> str:
-    """`chat_multi_turn: 4 turns, system prompt of 60 words, the model's own answers as history`."""
+    """Return `chat_multi_turn: 4 turns, system prompt of 60 words, the model's own history`."""
     options = msgspec.to_builtins(choice.options)
     said = [plural(turns, "turn")] if isinstance(turns := options.get("turns"), int) else []
     if isinstance(words := options.get("system_words"), int):
@@ -95,8 +94,14 @@ def _scenario(choice: ScenarioChoice) -> str:
 
 
 def loads_words(run: Run) -> str:
-    """`1, 4 users`, of a search between which it looked; empty where nothing was planned."""
-    return _searched(run.record.search) if run.record.search else _loads(_ordered(run))
+    """Return `1, 4 users`, `searched from 1 to 64 users`; empty where nothing was planned."""
+    if terms := run.record.search:
+        unit = "users" if terms.over == "concurrency" else "conversations begun per second"
+        return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
+    loads = _ordered(run)
+    users = sorted({load.concurrency or 0 for load in loads if load.kind == "closed"})
+    closed = [", ".join(map(str, users)) + (" user" if users == [1] else " users")] if users else []
+    return ", ".join([*closed, *dict.fromkeys(load.label for load in loads if load.kind != "closed")])
 
 
 def _ordered(run: Run) -> list[Load]:
@@ -104,21 +109,8 @@ def _ordered(run: Run) -> list[Load]:
     return sorted(loads, key=lambda load: (load_family(load), load_level(load)))
 
 
-def _searched(terms: SearchTerms) -> str:
-    """`searched from 1 to 64 users`."""
-    unit = "users" if terms.over == "concurrency" else "conversations begun per second"
-    return f"searched from {terms.lowest:g} to {terms.highest:g} {unit}"
-
-
-def _loads(loads: Sequence[Load]) -> str:
-    """`1, 4 users, 2/s poisson`: all loads, users together."""
-    users = sorted({load.concurrency or 0 for load in loads if load.kind == "closed"})
-    closed = [", ".join(map(str, users)) + (" user" if users == [1] else " users")] if users else []
-    return ", ".join([*closed, *dict.fromkeys(load.label for load in loads if load.kind != "closed")])
-
-
 def window_bound(load: Load) -> str:
-    """What ends a load's window: `8 s`, `100 conversations`, `8 s or 100 conversations`."""
+    """Return what ends a load's window: `8 s`, `100 conversations`, `8 s or 100 conversations`."""
     ends = [f"{load.duration_s:g} s"] if load.duration_s is not None else []
     if load.conversations is not None:
         ends.append(plural(load.conversations, "conversation"))
@@ -126,7 +118,6 @@ def window_bound(load: Load) -> str:
 
 
 def command(run: Run) -> str:
-    """`bench run key=value,value ...`, or `bench search`; each value is the text that was given, which parses
-    again."""
+    """Return `bench run key=value,value ...`, or `bench search`, with the values as they were given."""
     overrides = [f"{key}={','.join(values)}" for key, values in run.record.settings.items()]
     return shlex.join(["bench", "search" if run.record.search else "run", *overrides])

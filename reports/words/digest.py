@@ -1,8 +1,7 @@
 """A run in a few words, for the index of runs, kept beside it so that many runs need not be read again.
 
-headline.json in a run's directory holds the digest and what it was made from: when one of the run's records
-has changed, or another bench writes other words, it is made anew. A directory that cannot be written is read
-each time.
+headline.json in a run's directory holds the digest and what it was made from. When one of the run's records
+has changed, or DIGEST_VERSION has, it is made again.
 """
 
 import os
@@ -20,14 +19,13 @@ from reports.data.run import Run, open_run
 from reports.words.described import device, loads_words, question
 from reports.words.headline import headline
 
-# Of the digest's words and fields; another number makes all of them anew.
 DIGEST_VERSION = 2
 DIGEST_FILE = "headline.json"
 
 
 @dataclass(frozen=True)
 class Digest:
-    """`created_at`: ISO 8601; `starts`: of each deployment; `cells` were planned, `measured` completed."""
+    """A row of the index. `starts`: of each deployment; `cells` were planned, `measured` completed."""
 
     run_id: str
     created_at: str
@@ -47,8 +45,7 @@ class Digest:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a digest comes from: run.json and the records of starts and cells, how many they are, their size
-    together, and the sum of the times of their last change."""
+    """What a digest was made from: number, size and sum of change times of run.json and all records."""
 
     run_id: str
     records: int
@@ -58,7 +55,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Kept:
-    """headline.json."""
+    """The content of headline.json."""
 
     version: int
     sources: Sources
@@ -66,6 +63,7 @@ class Kept:
 
 
 def digest_of(run: Run) -> Digest:
+    """Return the digest of an open run."""
     cells = run.planned_cells
     deployments = run.deployments.values()
     return Digest(
@@ -87,8 +85,10 @@ def digest_of(run: Run) -> Digest:
 
 
 def digest(run_dir: Path) -> Digest:
-    """The kept one where it still holds, else made anew and kept. Raises StoreError where the run cannot be
-    read."""
+    """Return the kept digest if it still holds, else a new one, which is kept.
+
+    Raises StoreError where the run cannot be read.
+    """
     sources = sources_of(run_dir)
     found = _kept(run_dir)
     if found is not None and found.version == DIGEST_VERSION and found.sources == sources:
@@ -99,7 +99,10 @@ def digest(run_dir: Path) -> Digest:
 
 
 def sources_of(run_dir: Path) -> Sources:
-    """Raises StoreError where there is no run, or its run.json is damaged."""
+    """Return what a digest would be made from now.
+
+    Raises StoreError where there is no run, or its run.json is damaged.
+    """
     path = run_dir / "run.json"
     try:
         run_id = msgspec.json.decode(path.read_bytes(), type=_Named).run_id
@@ -117,7 +120,6 @@ class _Named(msgspec.Struct):
 
 
 def _records(run_dir: Path) -> Iterator[os.stat_result]:
-    """Size and time of each record of a start and a cell."""
     for folder, name in (("starts", "start.json"), ("cells", "cell.json")):
         with suppress(FileNotFoundError), os.scandir(run_dir / folder) as entries:
             for entry in entries:
