@@ -47,13 +47,9 @@ def over_time(
     look: Look,
     courses: Sequence[Course],
     y: dict[str, Any],
-    table: tuple[Sequence[str], Sequence[Row]] | None = None,
     notes: Sequence[dict[str, Any]] = (),
 ) -> Chart:
-    """Draw courses of one deployment. Shaded: the windows of the first one's start.
-
-    `table`: columns and rows; None: the points of the lines. `notes`: annotations.
-    """
+    """Draw courses of one deployment. Shaded: the windows of the first one's start. `notes`: annotations."""
     first = courses[0]
     shapes, loads = _windows(run, first)
     began = "since spawn" if first.record.spawned_ns is not None else "sampled"
@@ -66,7 +62,7 @@ def over_time(
     traces = [_trace(look, each) for each in courses]
     starts = {each.record.name for each in courses}
     of = first.of if len(starts) == 1 else Of(look.label)
-    return Chart(id_, title, traces, layout, *(table or _points(traces, courses)), height_px=240, of=of)
+    return Chart(id_, title, traces, layout, *_points(traces, courses), height_px=240, of=of)
 
 
 def _trace(look: Look, course: Course) -> dict[str, Any]:

@@ -4,8 +4,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from harness.store.store import StartRecord
 from reports.data.run import Run
 from reports.data.starts import Memory, memory_over_time, start_title
@@ -30,7 +28,7 @@ from reports.measures.written import number, plural, several, span_text
 from reports.page.bars import BAR_PX, Bar, Fill, draw_bars, key_of
 from reports.page.charts import Block, Chart, Part, Section, axis, section_of
 from reports.page.looks import Look, looks, named
-from reports.page.markup import Of, Row, tag
+from reports.page.markup import Of, tag
 from reports.page.over_time import Course, above, over_time
 from reports.page.sections.memory_tables import (
     GIB,
@@ -206,15 +204,9 @@ def _chart(run: Run, look: Look, starts: Sequence[tuple[StartRecord, Memory]], t
         )
         for at, (record, memory) in enumerate(starts)
     ]
-    rows = [
-        Row(row, course.of)
-        for course, (_, memory) in zip(courses, starts, strict=True)
-        for row in _instants(start_title(run, course.record), course, memory)
-    ]
     notes = [_peak(courses), *_stages(courses)]
     y = axis("GiB", range=[0, top * _HEADROOM])
-    columns = ["start", "instant", "seconds since spawn", "GiB"]
-    return over_time(run, id_, look.label, look, courses, y, (columns, rows), notes)
+    return over_time(run, id_, look.label, look, courses, y, notes)
 
 
 def _peak(courses: Sequence[Course]) -> dict[str, object]:
@@ -239,17 +231,6 @@ def _stages(courses: Sequence[Course]) -> list[dict[str, object]]:
             marked.append((at_s, said))
     upright = {"y": 0.02, "yanchor": "bottom", "xanchor": "right", "textangle": -90}
     return [{**above(at_s, said), **upright, "of": first.of.to_builtins()} for at_s, said in marked]
-
-
-def _instants(title: str, course: Course, memory: Memory) -> list[list[str]]:
-    """Return the memory at each named instant (the nearest sample within a second), and the peak."""
-    rows = []
-    for phase in course.record.phases:
-        away = np.abs(memory.t_ns - phase.t_ns)
-        near = float(course.values[away.argmin()]) if away.min() < 1e9 else None
-        rows.append([title, phase.name, number(course.seconds(phase.t_ns)), number(near, 2)])
-    at = memory.peak
-    return [*rows, [title, "peak", number(course.seconds(memory.t_ns[at])), number(course.values[at], 2)]]
 
 
 # --- what is missing -------------------------------------------------------------------------------

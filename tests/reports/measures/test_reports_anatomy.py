@@ -584,7 +584,7 @@ def test_starts_of_the_same_number_are_told_apart_by_their_directories(tmp_path)
     again = replace(open_run(path).start_records[1], repeat=0)
     store.write_record(path / "starts" / again.name / "start.json", again)
     chart = chart_of(open_run(path), "memory-0")
-    assert list(dict.fromkeys(row.cells[0] for row in chart.rows)) == ["1 (00)", "1 (01)"]
+    assert list(dict.fromkeys(row.cells[0] for row in chart.rows)) == ["start 1 (00)", "start 1 (01)"]
 
 
 def stage_labels(path, **stages_s):
