@@ -86,6 +86,7 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     cache, show = install.cache_dir(), Show(quiet=quiet)
     made: list[Weights] = []
     lacking: list[Weights] = []
+    whys: dict[str, list[str]] = {}
     with signals_interrupt():
         for line in skip_lines(skips):
             show.line(line)
@@ -96,13 +97,14 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
                 found = provision.provide_weights(each, weights, cache, show.line, limit_bytes=None)
             except BenchError as error:
                 lacking.append(each)
-                complaints.print(
-                    f"{each.model} {each.quantization} as {each.file_format}: {error}", markup=False
-                )
+                name = f"{each.model} {each.quantization} as {each.file_format}"
+                whys.setdefault(str(error), []).append(name)
                 continue
             made.append(each)
             said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
             print_lines([said, f"  {found.note}"] if found.note else [said])
+    for why, names in whys.items():
+        complaints.print(f"{', '.join(names)}: {why}", markup=False)
     if provision.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)
 

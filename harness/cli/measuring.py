@@ -194,13 +194,15 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     """
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with signals_interrupt():
-        for line in (*skip_lines(task.whole.skips), *task.lines):
+        for line in skip_lines(task.whole.skips):
             show.line(line)
         check_any(task.whole, verb)
         cache = install.cache_dir()
         # A block that is added starts every deployment again.
         needed = task.whole.starts if task.may_grow else task.starts
         site = session.provide_site(task.settings, needed, weights, cache, show)
+        for line in task.lines:
+            show.line(line)
         directory = task.directory or session.new_run_dir(Path("results"), task.settings)
         again, report = f"`bench {verb} --resume {directory}`", str(directory / "report.html")
         with session.sole_writer(directory):

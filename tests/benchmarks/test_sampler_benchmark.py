@@ -52,7 +52,7 @@ def test_a_machine_without_a_card_has_nothing_to_record(tmp_path: Path) -> None:
     done = subprocess.run(argv, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        "--record: the NVIDIA driver is installed but not loaded\n",
+        "--record: NVML does not start: Driver Not Loaded\n",
     )
     assert not (tmp_path / "session.jsonl").exists()
 
