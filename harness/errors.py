@@ -62,10 +62,7 @@ class StoreError(BenchError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception, so that no handler of failures swallows it.
-
-    `exit_code` is 130 for SIGINT, 143 for SIGTERM.
-    """
+    """SIGINT (exit code 130) or SIGTERM (143) arrived. Not an Exception, so that no handler swallows it."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"signal {signal_number}")

@@ -1,7 +1,4 @@
-"""Write a file whole or not at all: no reader sees half of one, and what was written survives a power cut.
-
-Standard library only, so every package may use it. Knows nothing of what the files hold.
-"""
+"""Write a file whole or not at all, by the standard library alone; it survives a power cut."""
 
 import os
 from collections.abc import Iterator
@@ -13,9 +10,8 @@ from pathlib import Path
 def written_whole(path: Path, *, lasts: bool = True) -> Iterator[Path]:
     """Give the block a name beside `path` to write to, and move that file to `path` at the block's end.
 
-    What was at `path` stays until then. Of two processes that write the same file, the last one's stays. What
-    need not last beyond a power cut is written faster. Raises OSError. Whatever is raised, nothing is left
-    behind.
+    What need not last beyond a power cut is written faster. Raises OSError. Whatever is raised, nothing is
+    left.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

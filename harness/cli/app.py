@@ -1,8 +1,4 @@
-"""The command line: which commands there are, exit codes, and how a mistake is told.
-
-A command's module is imported when that command is called, so that `bench --help` waits for none of them, and
-not for rich.
-"""
+"""The command line: commands, exit codes, mistakes. A command's module is imported when it is called."""
 
 import sys
 from importlib import import_module
@@ -18,9 +14,8 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Command(NamedTuple):
-    """One command: its function (`module:name` of harness.cli), and what the help says of it.
-
-    `summary` is the first paragraph of the function's docstring (a test compares them).
+    """One command: its function (`module:name` of harness.cli), the first paragraph of its docstring, an
+    example.
     """
 
     function: str

@@ -84,14 +84,12 @@ def _gated_cells(gate: Gate, case: GatedCase) -> dict[str, str]:
     }
 
 
-# --- of both ----------------------------------------------------------------------------------------------
 def _marked(said: str, marks: Sequence[Mark]) -> str:
     return f"{said} {mark_text(marks)}".rstrip()
 
 
 def _print_differences(differences: Sequence[Difference], names: tuple[str, str]) -> None:
-    """Print a table for each kind of difference. Of an engine of which many packages differ the table has its
-    own alone."""
+    """Of an engine of which many packages differ the table has its own alone."""
     if not differences:
         return
     print_lines(["What differs in how they were made:"], fold=True)

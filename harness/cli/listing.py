@@ -1,7 +1,4 @@
-"""`bench list`: what bench knows, as facts for `--json` and as tables for people.
-
-A list imports what it alone needs when it is asked for: `bench list engines` waits for no other.
-"""
+"""`bench list`: what bench knows, as facts for `--json` and as tables. Each list has its own imports."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -47,10 +44,7 @@ def has_device() -> bool:
     return not isinstance(gpu.devices(), Reason)
 
 
-# --- engines and tools
 def _print_engines(engines: Sequence[builds.EngineHere]) -> None:
-    """Print a row for each engine and, where it has a choice, for each of its programs below it; then what
-    each engine is."""
     rows: list[Row] = []
     for engine in engines:
         how = ", ".join(_LAUNCHERS[each] for each in engine.launchers) or "runs already"
@@ -87,7 +81,6 @@ def _state(item: builds.Installable) -> str:
     return said.get(item.state, f"to be made again: {remedy}")
 
 
-# --- quantizations and models
 def _quantizations() -> list[builds.QuantizationServed]:
     from engines.model import weights
     from harness.settings.keys import DEFAULT_MODEL
@@ -96,7 +89,7 @@ def _quantizations() -> list[builds.QuantizationServed]:
 
 
 def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
-    """Print the engine x quantization matrix. A number in a cell is that of the reason below it."""
+    """A number in a cell is that of the reason below the table."""
     from harness.settings.keys import DEFAULT_MODEL
 
     named: dict[str, list[str]] = {}  # by reason, _NAME in place of the quantizations that have it
@@ -170,7 +163,6 @@ def _kind(weights: Weights) -> str:
     return f"{weights.quantization} ({weights.file_format})" if is_plain else weights.quantization
 
 
-# --- scenarios, metrics and keys
 def _scenarios() -> list[Row]:
     from harness.settings.decoding import fields_by_key
     from scenarios import SCENARIOS

@@ -104,8 +104,6 @@ def _files() -> Finding:
     return Finding("file descriptors", "ok", f"{soft} now, up to {limit} for the load")
 
 
-# --- the self-test ---------------------------------------------------------------------------------
-
 _EXPLAINED = """\
 error: what the client reported minus what the server did, of each request (ITL: each gap);
 TTFT and E2E: the client's from sending the request, the server's from that request's arrival;

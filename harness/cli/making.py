@@ -1,5 +1,4 @@
-"""What servers need before they start: `fit` says whether their memory does; `install` and `prepare` make the
-rest."""
+"""What servers need before they start: `fit` says whether memory does; `install` and `prepare` make it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -109,7 +108,6 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
         raise typer.Exit(1)
 
 
-# --- fit -------------------------------------------------------------------------------------------
 def fit_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
     """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
 
@@ -204,7 +202,6 @@ def _notes(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> I
 
 
 def _kv_lines(tables: Sequence[fit.FitTable], known: Mapping[str, KnownFacts]) -> Iterator[str]:
-    """Say what a token of each model takes, and why the column is not that times the tokens."""
     several = len(known) > 1
     for model, about in known.items():
         rows = [row for table in tables if table.model == model for row in table.rows]

@@ -95,13 +95,11 @@ def search(
     _perform(task, quiet=quiet, as_json=as_json)
 
 
-# --- what there is to do ---------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Task:
     """A new run or search, or what a recorded one lacks: `starts` are those to measure.
 
-    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run. `lines`
-    say what it is about.
+    Without a `directory` one is made, without a `record` the run is new. `search` is None for a run.
     """
 
     settings: config.Settings
@@ -128,7 +126,6 @@ def _new(settings: config.Settings, terms: SearchTerms | None, output: Path | No
 def _recorded(
     directory: Path, changes: list[str] | None, study: Path | None, output: Path | None
 ) -> tuple[store.RunRecord, int | None]:
-    """Return the record that --resume names, and the repeats that it shall have; None: as it is."""
     given = overrides.parse(changes or [])
     if study or output or given.keys() - {"repeats"}:
         raise UserError("--resume takes a run's own settings; beside it give repeats=N at most")
@@ -146,10 +143,7 @@ def _recorded(
 
 
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """Return what a run lacks, up to `repeats` repeats.
-
-    One that `until` had ended grows only if some of it is measured again.
-    """
+    """One that `until` had ended grows only if some of it is measured again."""
     settings = config.settings(next_starts.choices_of(record))
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
     starts = next_starts.missing_starts(directory, record, whole)
@@ -186,12 +180,7 @@ def search_line(terms: SearchTerms, whole: Plan) -> str:
     )
 
 
-# --- doing it --------------------------------------------------------------------------------------
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
-    """Measure a task and write the report, whatever happens; print where it is, and a search's answers.
-
-    An interrupt ends the command with a line on what goes on with it.
-    """
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
     with signals_interrupt():
         for line in skip_lines(task.whole.skips):
@@ -259,9 +248,8 @@ def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[O
 
 
 def report_whatever_happened(directory: Path, show: Show) -> bool:
-    """Write the report undisturbed by another Ctrl-C, and say what it says in a line.
-
-    Return whether it was written: a failure here must not hide the first.
+    """Write the report undisturbed by another Ctrl-C; return whether it was: a failure must not hide the
+    first.
     """
     from reports import write_report
     from reports.words.digest import digest
@@ -279,7 +267,6 @@ def report_whatever_happened(directory: Path, show: Show) -> bool:
 
 
 def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
-    """Print each deployment's answer and the report's path. Return how many starts did not end."""
     from reports import open_run
     from reports.checks.examine import SIGN, marks_of_capacity
     from reports.verdicts.searches import capacities_of

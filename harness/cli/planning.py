@@ -63,7 +63,6 @@ def planned(settings: config.Settings, *, is_new: bool = True, repeats: int | No
 
 
 def _shape(model: str) -> ModelFacts | None:
-    """Return a model's shape as far as it is known without the hub, so that --resume finds the same."""
     try:
         return None if model.startswith("hf:") else known_facts(model).facts
     except BenchError:
@@ -87,7 +86,6 @@ def check_goals(settings: config.Settings, whole: Plan) -> None:
         raise UserError(f"compare.baseline={baseline}: {why}; choose from {', '.join(whole.deployments)}")
 
 
-# --- in words --------------------------------------------------------------------------------------
 def print_plan(whole: Plan, until: Until | None = None) -> None:
     """Print a row for each cell, with its start's name in the first; then what holds for the whole plan."""
     rows = [
@@ -152,7 +150,6 @@ def _tuned_lines(deployment: Deployment) -> Iterator[str]:
 
 
 def _unmatched(whole: Plan) -> list[dict[str, Any]]:
-    """Return each common term that servers cannot be told, with the reason and these deployments' labels."""
     found: dict[tuple[str, str], list[str]] = {}
     for deployment in whole.deployments.values():
         if deployment.terms.base_url is None:

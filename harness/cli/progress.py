@@ -1,7 +1,4 @@
-"""Shows a run in the terminal: lines, on a terminal a panel below them, nothing with --quiet.
-
-Everything goes to stderr; stdout is for results.
-"""
+"""Shows a run in the terminal, on stderr: lines, on a terminal a panel below them, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -70,10 +67,7 @@ class Show:
     def begin(
         self, starts: Sequence[PlannedStart], *, may_grow: bool = False, is_search: bool = False
     ) -> None:
-        """Show that these starts are about to run: the bar spans their cells.
-
-        With `may_grow` others may follow. The cells of a search are not known yet, so that it has no bar.
-        """
+        """Show that these starts are about to run. A search has no bar: its cells are not known yet."""
         now_s = time.monotonic()
         self._outlook = Outlook(starts, now_s)
         total = None if is_search else sum(len(start.cells) for start in starts)
@@ -101,7 +95,6 @@ class Show:
         self.line(why)
 
     def _ends(self, key: str | int, cells: int) -> None:
-        """Show the end of a step of the plan (a start by its name, a cell by its number) in one frame."""
         now_s = time.monotonic()
         with self._lock:
             self._outlook.ends(key, now_s)
@@ -157,7 +150,6 @@ class Show:
         self.line(f"{cell}: {said}{doubt}")
 
 
-# --- the panel -------------------------------------------------------------------------------------
 class Outlook:
     """How long the rest of a plan takes: as planned, with the start-ups that this run has seen."""
 
@@ -188,10 +180,8 @@ class Outlook:
         self._began_s = now_s
 
     def left(self, now_s: float) -> tuple[float, bool]:
-        """Return the seconds that are left, and whether they are only the least.
-
-        They are if an engine is to be started that was not started yet in this run. A step that takes longer
-        than it should is about to end.
+        """Return the seconds that are left, and whether they are only the least, since an engine starts for
+        the first time.
         """
         expected = [self._expected(step) for step in self._left.values()]
         if not expected:
@@ -211,8 +201,7 @@ class Outlook:
 class View:
     """How far the whole is, and what goes on now. Instants are of time.monotonic(), in seconds.
 
-    `total` is None if its end is not known; `may_grow`: more repeats may follow. `detail` follows `what` goes
-    on with the start and how long it takes.
+    `total` is None if its end is not known. `detail` follows `what` goes on and how long it takes.
     """
 
     began_s: float
@@ -270,7 +259,6 @@ def _overall(view: View, outlook: Outlook, now_s: float) -> str:
 
 
 def _phase(load: Load, progress: Progress) -> str:
-    """Say how far the load's phase is, and how long it is if that is known and not yet over."""
     ends, name = phases(load), progress.phase.replace("warmup", "warm-up")
     spans = {
         "ramp-up": (0.0, ends.ramp_up_end_s),
@@ -299,10 +287,7 @@ def _lately(recent: Glance | None) -> str:
 
 
 def inert(words: str, keep: str = "") -> str:
-    """Return the words without control characters and marks of direction, but for those of `keep`.
-
-    They could move the cursor, or turn what stands beside them.
-    """
+    """Return the words without control characters and marks of direction, which could move the cursor."""
     return "".join(each if each.isprintable() or each in keep else " " for each in words)
 
 

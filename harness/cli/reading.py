@@ -1,6 +1,5 @@
-"""Commands that read results directories: `report`, `compare`, `gate`, `view`.
-
-`reports` brings pandas, a second or more: each function imports it, so that help and mistakes do not wait.
+"""Commands that read results: `report`, `compare`, `gate`, `view`. Each imports `reports`, a second, when
+called.
 """
 
 from pathlib import Path

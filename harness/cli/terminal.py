@@ -48,8 +48,7 @@ def print_json(value: object) -> None:
 def print_rows(rows: Sequence[Row], *, right: Collection[str] = ()) -> None:
     """Print a table with a column per key of the first row; those named in `right` are aligned there.
 
-    The names in the first column are cut last. In a table that is too wide columns move together, and words
-    are broken only if they do not fit even then.
+    In a table that is too wide words are broken only if they do not fit even then.
     """
     first, *others = rows[0]
     columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}

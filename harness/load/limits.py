@@ -25,10 +25,7 @@ def raise_file_limit() -> int:
 
 
 def check_files(starts: Iterable[PlannedStart]) -> None:
-    """Raise UserError if a closed loop needs more open files than a process may have here.
-
-    An open loop cannot know how many it will need: there, conversations wait, and are late.
-    """
+    """Raise UserError if a closed loop needs more open files than a process may have here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for start in starts if hard != resource.RLIM_INFINITY else ():
         has_server_here = start.deployment.terms.base_url is None

@@ -1,9 +1,8 @@
 """The same users under Locust's own command line and web UI, against any OpenAI-compatible server:
 
-    locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
+locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
-The key comes from OPENAI_API_KEY. Locust decides how many users there are and when it ends; its bucketed
-statistics are for watching. For a record of each request give --rows.
+The key comes from OPENAI_API_KEY. For a record of each request give --rows.
 """
 
 import logging

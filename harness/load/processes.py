@@ -1,7 +1,4 @@
-"""Start the load processes of one cell, hear how far they are, and end all if one of them ends badly.
-
-This imports neither locust nor gevent: they live in those processes, harness/load/worker.py.
-"""
+"""Start the load processes of one cell, hear how far they are, and end all if one of them ends badly."""
 
 import logging
 import os
@@ -43,9 +40,8 @@ def run_load(
 ) -> LoadSummary:
     """Play one cell's load, block until it has ended, and leave its rows in job.rows_path.
 
-    `check` runs about once a second and may raise to end the load early (the server died). Raises LoadError
-    if a load process gives no summary. Whatever is raised, the rows so far are on disk. Requests that a load
-    process took with it are there as `lost`, if the disk takes them.
+    `check` runs about once a second and may raise. Raises LoadError if a load process gives no summary.
+    Whatever is raised, the rows so far are on disk, those that a load process took with it as `lost`.
     """
     log_path = directory / "load.log"
     try:
@@ -72,9 +68,8 @@ def run_load(
 
 
 class _Worker:
-    """One load process as its parent sees it.
-
-    `pulse`: how far it is by its own word, None until it is ready. `summary`: None until it has ended well.
+    """One load process as its parent sees it. `pulse` is None until it is ready, `summary` until it has ended
+    well.
     """
 
     def __init__(self, job: LoadJob, number: int, process: Supervised, log_path: Path) -> None:
@@ -112,7 +107,6 @@ class _Worker:
 def _started(
     job: LoadJob, directory: Path, state_dir: Path, log_path: Path, stack: ExitStack
 ) -> list[_Worker]:
-    """Start all workers. When the stack is left, all are told to end first, then each is awaited."""
     job_path = directory / "job.json"
     job_path.write_bytes(msgspec.json.encode(job))
     # -P: a folder of the user's that is called as one of ours must not be imported instead.
@@ -137,7 +131,6 @@ def _started(
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """Tell all workers that still run to end with what there is. It does not wait for them."""
     for worker in workers:
         if worker.process.poll() is None:
             with suppress(ProcessLookupError):
@@ -151,7 +144,6 @@ def _follow(
     on_progress: Callable[[Progress], None],
     check: Callable[[], None],
 ) -> None:
-    """Let the workers begin together, and hear them until all have ended. Raises what `check` does."""
     limit_s = longest_s(load) + load.timeout_s + _SLACK_S
     began_s = time.monotonic()
     while running := [worker for worker in workers if worker.summary is None]:

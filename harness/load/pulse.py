@@ -1,7 +1,4 @@
-"""How far a load is, as it says once a second for a person to see. No report reads it. Pure.
-
-A request costs one short tuple in a ring here. All else is done once a second, on the ring's length at most.
-"""
+"""How far a load is, as it says once a second for a person to see. No report reads it. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +7,7 @@ from dataclasses import dataclass, field
 from harness.contracts import Load, RequestRow
 from harness.contracts.timing import LEAST_FOR_LIVE_P95, LEAST_FOR_MEDIAN, origin_of, percentile, ttft_ns
 
-# What is kept of requests, and how far back `Recent.stretch` goes: over STRETCH_S, further where fewer than
-# ENOUGH ended in them, and never beyond LONGEST_S.
+# How far back `Recent.stretch` goes: over STRETCH_S, further where fewer than ENOUGH ended in them.
 KEPT = 512
 STRETCH_S, LONGEST_S = 10.0, 60.0
 # The first of them only begins the stretch: what is left is enough for all that is shown.
@@ -20,10 +16,8 @@ ENOUGH = LEAST_FOR_LIVE_P95 + 1
 
 @dataclass(frozen=True)
 class Stretch:
-    """The requests of one load process that ended well in the last `length_s`.
-
-    `tokens`: their output tokens, None if the server told none of one of them. `chunks`: content chunks.
-    `ttft_us`: the time to first token of each, in microseconds.
+    """The requests of one load process that ended well in the last `length_s`; `tokens` None if one told
+    none.
     """
 
     length_s: float = 0.0
@@ -35,10 +29,9 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Glance:
-    """The requests that ended well lately, of all load processes.
+    """The requests that ended well lately, of all load processes. `ttft_n` of them had content.
 
-    `length_s`: over how many seconds, the longest of theirs. Tokens count with the request that they end
-    with. `ttft_n` requests had content. None: not known, or of too few requests.
+    Tokens count with the request that they end with. None: not known, or of too few requests.
     """
 
     length_s: float
@@ -54,8 +47,7 @@ class Glance:
 class Progress:
     """How far one load process is, or with `recent` all those of a cell together.
 
-    `t_s`: since its start. `requests` and `failed` ended well and badly, `in_flight` run now, `failures`
-    counts by outcome. `loop_lag_s`: the p99 of how late its own loop was so far, the worst one's of several.
+    `requests` and `failed` ended well and badly. `loop_lag_s`: the p99 of how late its own loop was.
     `stretch`: of one process, what `recent` is made of.
     """
 

@@ -22,9 +22,8 @@ def of_worker(path: str | Path, worker: int) -> Path:
 
 
 def gather(job: LoadJob, log_path: Path) -> None:
-    """Append the other workers' rows, begun rows and logs to the first one's, and remove them.
-
-    For workers that have all ended. A last line of a row that was cut short is dropped. Raises OSError.
+    """Append the other workers' rows, begun rows and logs to the first one's, and remove them. Raises
+    OSError.
     """
     rows_paths = (Path(job.rows_path), Path(job.begun_path))
     for path in (*rows_paths, log_path):
@@ -42,9 +41,6 @@ def discard(job: LoadJob) -> None:
     summaries = [of_worker(job.summary_path, number) for number in range(job.load.workers)]
     for path in (Path(job.rows_path), Path(job.begun_path), *summaries):
         path.unlink(missing_ok=True)
-
-
-# --- summaries -----------------------------------------------------------------------------------
 
 
 def read_summary(job: LoadJob) -> LoadSummary | None:
@@ -84,7 +80,6 @@ def merged(summaries: Sequence[LoadSummary]) -> LoadSummary:
 
 
 def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
-    """Return what stopped any of them, else what ended the first window."""
     said = {summary.ended_by for summary in summaries}
     stops: tuple[EndedBy, ...] = ("failures", "interrupted")
     first = min(summaries, key=lambda summary: summary.window_end_ns)
@@ -94,9 +89,6 @@ def _ended_by(summaries: Sequence[LoadSummary]) -> EndedBy:
 def _worst(lags: Iterable[Lag | None]) -> Lag | None:
     # By the p99.
     return max((lag for lag in lags if lag is not None), key=lambda lag: lag[1], default=None)
-
-
-# --- requests whose load process is gone ---------------------------------------------------------
 
 
 class _Ended(msgspec.Struct):
@@ -109,9 +101,8 @@ class _Ended(msgspec.Struct):
 def append_lost(job: LoadJob) -> int:
     """Add a `lost` row to job.rows_path for each request that began and has no row. Returns how many.
 
-    For load processes that are gone, after `gather`. Lost requests end at the last instant in either file,
-    when their process was last heard of. A damaged line is passed over. Doing it again adds nothing. Raises
-    OSError.
+    For load processes that are gone, after `gather`. They end at the last instant in either file. Doing it
+    again adds nothing. Raises OSError.
     """
     running: dict[str, BegunRow] = {}
     heard_ns = 0
@@ -128,7 +119,6 @@ def append_lost(job: LoadJob) -> int:
 
 
 def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
-    """Return the record of a request whose load process is gone. Whether it was sent is not known."""
     return RequestRow(
         request_id=begun.request_id,
         user=begun.user,
@@ -155,7 +145,6 @@ def _lost(begun: BegunRow, end_ns: int) -> RequestRow:
 
 
 def _read(path: Path, kind: type[Line]) -> Iterator[Line]:
-    """Yield the lines of a file. Damaged ones are passed over, and their number is logged."""
     if not path.is_file():
         return
     damaged = 0

@@ -1,10 +1,8 @@
 """A load process: `python -m harness.load.worker JOB.json` plays one cell's load and records it.
 
-With `--worker K --board FILE` it is one of several: it plays its share, and begins at the instant that its
-parent writes on the board once all are ready. (An instant on the command line would have to be guessed: on a
-busy machine the imports take from half a second to many.) It says on stdout when it is ready, and then once a
-second how far it is, one JSON line each. All other words go to stderr. SIGINT and SIGTERM end it at once,
-with what there is and exit code 0. It must not know the server's process or the plan.
+With `--worker K --board FILE` it plays its share, and begins at the instant that its parent writes on the
+board. It says on stdout when it is ready, then once a second how far it is, one JSON line each; all else goes
+to stderr. SIGINT and SIGTERM end it at once, with what there is and exit code 0.
 """
 
 import argparse
@@ -57,10 +55,7 @@ def main(argv: list[str]) -> int:
 
 
 def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int) -> None:
-    """Play a worker's share of a job, block until its last request has ended, and write rows and summary.
-
-    Raises what the scenario raises, UserError among it; the rows so far are written then too.
-    """
+    """Play a worker's share of a job, block until its last request has ended, and write rows and summary."""
     # These take most of the start, in which signals must already be held.
     import gevent
     from locust.env import Environment
@@ -104,9 +99,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
 
 
 def _take_stdout() -> int:
-    """Return a descriptor of this process's stdout. From now on, whoever else prints writes to stderr."""
-    # Our reader takes each line for JSON, and a print in a scenario or a library must not end the cell.
-    # Not undone at the end: what is printed on the way out must not come between either.
+    """A print in a scenario or a library must not end the cell: from now on it writes to stderr."""
     sys.stdout.flush()
     descriptor = os.dup(1)
     os.dup2(2, 1)
@@ -122,7 +115,6 @@ def _say(descriptor: int, progress: Progress) -> None:
 
 @contextmanager
 def _interrupts(on_signal: Callable[[], object]) -> Iterator[None]:
-    """Call `on_signal` in gevent's loop for SIGINT and SIGTERM, held ones too. Later ones are ignored."""
     import gevent
 
     handlers = [gevent.signal_handler(number, on_signal) for number in ENDING]

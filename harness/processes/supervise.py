@@ -1,7 +1,4 @@
-"""Run processes under harness/processes/watchdog.py, keep records of them, and end what a killed run left.
-
-One JSON file per process lies in a state directory that all runs share. Knows no server and no load.
-"""
+"""Run processes under harness/processes/watchdog.py, keep records of them, and end what a killed run left."""
 
 import os
 import secrets
@@ -76,12 +73,10 @@ class Lines:
 
 
 class Supervised:
-    """A running process and its lifeline.
+    """A running process and its lifeline, a pipe that closes with this object or with bench.
 
-    `pid` is the program's own, not the watchdog's; `start_time_s` is as in watchdog.start_time_s;
-    `spawned_ns` is the instant just before its spawn; `ended` is its exit code, -N for signal N, once it and
-    all that it started are gone. The lifeline is a pipe that closes with this object or with bench, whatever
-    happens first, so an interrupt at no point leaves the program running. Not for several threads.
+    `pid` is the program's own, not the watchdog's; `spawned_ns` is just before its spawn; `ended` is its exit
+    code, -N for signal N, once it and all that it started are gone. Not for several threads.
     """
 
     def __init__(
@@ -129,10 +124,11 @@ class Supervised:
             yield line
 
     def stop(self) -> int:
-        """End it and its descendants: TERM, KILL after the grace period. Block until they are gone.
+        """End it and its descendants: TERM, KILL after the grace period. Block until they are gone. Return
+        its exit code.
 
-        Returns its exit code. An interrupt does not end the waiting; it is raised after it. The watchdog
-        needs no more of us, but who reads that bench has stopped may rely on the server being gone.
+        An interrupt is raised after the waiting: who reads that bench has stopped may rely on the server
+        being gone.
         """
         if self.ended is None:
             self._lifeline.close()
@@ -191,8 +187,8 @@ def supervised(
     """Run argv in a session of its own while the block runs, its output appended to log_path.
 
     Leaving the block ends it and all that it started. Until then a record with `label` is in state_dir, for
-    `reap`. `environment` is added to a copy of ours that is `without` the variables of these names. With
-    pass_stdout its stdout goes to `lines()` and must be read. Raises OSError if it cannot be started.
+    `reap`. `environment` is added to a copy of ours `without` these names. With pass_stdout its stdout goes
+    to `lines()` and must be read. Raises OSError.
     """
     process = _spawned(argv, log_path, environment or {}, without, grace_s, pass_stdout)
     path = state_dir / f"{process.mark}.json" if state_dir else None
@@ -258,10 +254,10 @@ def _spawned(
 
 
 def reap(state_dir: Path) -> list[str]:
-    """End what earlier runs left in spite of all, and return a sentence for each.
+    """End what earlier runs left in spite of all, and return a sentence for each. Blocks for their grace
+    periods.
 
-    Leaves alone what belongs to a bench that still runs, and any process that has the pid of one that ended.
-    Blocks for up to the grace period of each.
+    Leaves alone what belongs to a bench that still runs, and any other process that has an old pid.
     """
     said = []
     for path in sorted(state_dir.glob("*.json")):

@@ -1,10 +1,8 @@
 """Supervise one child process so that nothing it started outlives bench, however bench ends.
 
-The program: bench starts `python -P harness/processes/watchdog.py -- ARGV...` and holds the other end of its
-stdin. When that end closes (bench asks, exits, or dies by kill -9) or the child exits, every process that
-descends from the child is ended: TERM, a grace period, KILL. This file may import the standard library and
-psutil only: as a program it runs without bench's packages on its path. The client is
-harness/processes/supervise.py.
+`python -P harness/processes/watchdog.py -- ARGV...`; bench (supervise.py) holds the other end of its stdin.
+When that closes or the child exits, every process that descends from the child is ended: TERM, a grace
+period, KILL. May import the standard library and psutil only.
 
 The protocol: one JSON line with the child's extra environment on stdin (so that no key shows in an argument
 list); events as JSON lines on stdout (`started` or `failed`, `exited`, `done`); the child's output on stderr.
@@ -35,10 +33,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def start_time_s(pid: int) -> float | None:
-    """Return when the process started, None if there is none or only a zombie. With the pid, that names it.
-
-    On Linux in seconds since boot, so that setting the clock does not change it; elsewhere since the epoch.
-    """
+    """Return when the process started (on Linux since boot), None if there is none or only a zombie."""
     if not sys.platform.startswith("linux"):
         with suppress(psutil.Error):
             return psutil.Process(pid).create_time()
@@ -65,9 +60,8 @@ def boot_id() -> str:
 def end(
     find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
 ) -> None:
-    """End the processes that `find` gives, again and again until it gives none: TERM, then KILL.
-
-    Blocks for up to grace_s + KILL_LIMIT_S; `wait(seconds)` is called between looks.
+    """End the processes that `find` gives until it gives none: TERM, then KILL. `wait(seconds)` between
+    looks.
     """
     for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
         deadline = time.monotonic() + limit_s
@@ -82,10 +76,8 @@ def end(
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
-    """Return what still lives of a process whose watchdog is gone.
-
-    That is itself (if pid and start time match) with its descendants, the members of its session, and whoever
-    of this user's carries its mark.
+    """Return what still lives of a process whose watchdog is gone: it, its descendants, its session, its
+    mark's.
     """
     present_s = start_time_s(pid)
     is_session = present_s in (
@@ -104,9 +96,6 @@ def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
             root = psutil.Process(pid)
             found |= {process.pid: process for process in (root, *root.children(recursive=True))}
     return [process for process in found.values() if start_time_s(process.pid) is not None]
-
-
-# --- the program ---------------------------------------------------------------------------------
 
 
 def main() -> int:
@@ -141,10 +130,7 @@ def main() -> int:
 
 
 def _wakeup_pipe() -> int:
-    """Return a descriptor on which each signal's number arrives as a byte. From now on no signal ends us.
-
-    Python handlers, not SIG_IGN: an ignored signal would stay ignored in the child.
-    """
+    """Python handlers, not SIG_IGN: an ignored signal would stay ignored in the child."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     os.set_blocking(read_end, False)
@@ -175,7 +161,6 @@ def _spawn(
 
 
 def _in_child(prctl: Callable[..., object] | None) -> None:
-    """Let the child open files up to the hard limit, and the kernel end it if this watchdog is killed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
@@ -197,7 +182,6 @@ def _watch(child_pid: int, wake: int) -> None:
 
 
 def _reap(child_pid: int) -> bool:
-    """Take leave of all children that have ended. Report the program's end; return if it is among them."""
     has_exited = False
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:

@@ -1,7 +1,4 @@
-"""One cell: its load is played against a server that is ready, and what came of it is judged and stored.
-
-A cell's record is what makes it exist. Knows no engine and no statistic.
-"""
+"""One cell: its load is played against a server that is ready, and what came of it is judged and stored."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -50,7 +47,6 @@ def run_cell(up: Serving, cell: PlannedCell, site: Site) -> store.CellRecord:
 def _play(
     record: store.CellRecord, job: LoadJob, up: Serving, cell: PlannedCell, site: Site
 ) -> store.CellRecord:
-    """Have the load played, and store whatever came of it. Raises Interrupted, with the cell stored."""
     directory, name = Path(job.rows_path).parent, f"cell {cell.number:03d}"
     up.watch.mark(f"{name} warm-up")
     try:
@@ -149,13 +145,11 @@ def fail_rest(
     return failed
 
 
-# --- what its requests make of it ------------------------------------------------------------------
 def judged(record: store.CellRecord, tally: Tally) -> store.CellRecord:
     """Return the record with what its requests say of it.
 
-    A cell in whose window all requests failed is failed, and so is one without a good request at all. One
-    that lost requests or conversations is suspect, one in whose window none was sent, and one on a machine
-    that was not fit.
+    Without a good request (in its window or at all) it is failed; suspect if it lost requests or
+    conversations, if none was sent in its window, or on an unfit machine.
     """
     if record.status != "completed" or record.summary is None:
         return record

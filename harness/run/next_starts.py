@@ -1,7 +1,4 @@
-"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks for it.
-
-Knows no statistic: the reports say how sure the run is of its means, and the command line hands them in.
-"""
+"""The starts that come next: what a run that was begun lacks, and one more block while `until` asks."""
 
 import math
 import time
@@ -26,7 +23,6 @@ from harness.store import store
 _MACHINE = ("cpu_model", "cores_usable", "memory_bytes", "architecture")
 
 
-# --- what is left of a run or a search -------------------------------------------------------------
 def choices_of(record: store.RunRecord) -> Choices:
     """Return what was given when a run or a search was begun."""
     return overrides.parse([f"{key}={','.join(values)}" for key, values in record.settings.items()])
@@ -71,7 +67,6 @@ def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: 
 
 
 def _measured(planned: Plan) -> object:
-    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
     measured = [
         (
             start.deployment.label,
@@ -88,10 +83,7 @@ def _measured(planned: Plan) -> object:
 def renumbered(
     directory: Path, record: store.RunRecord, whole: Plan, cells: Sequence[tuple[PlannedCell, ...]]
 ) -> list[PlannedStart]:
-    """Return every start of today's plan, with the cells that are left of it, begun ones under new numbers.
-
-    The starts are today's, since what is read back from a file has mappings where options were.
-    """
+    """Return every start of today's plan, with the cells that are left of it, under new numbers."""
     begun, last = {start.index for start in store.read_starts(directory)}, last_index(directory, record)
     left = []
     for start, was, own in zip(whole.starts, record.plan.starts, cells, strict=True):
@@ -107,7 +99,6 @@ def last_index(directory: Path, record: store.RunRecord) -> int:
     return max([*begun, *(start.index for start in record.plan.starts)], default=0)
 
 
-# --- until -----------------------------------------------------------------------------------------
 def growing(
     run: store.Kept[store.RunRecord],
     starts: Sequence[PlannedStart],
@@ -118,8 +109,8 @@ def growing(
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then the starts of one more block as long as `until` asks for one.
 
-    A block is in run.json before it begins, and so is the reason why there is no further one. `whole` is the
-    plan so far. `precisions` says how sure the run is of a metric, the widest interval first.
+    run.json has a block before it begins, and why there is no further one. `precisions`: the widest interval
+    first.
     """
     until, directory = settings.until, run.path.parent
     assert until is not None
@@ -149,8 +140,7 @@ def measured_s(directory: Path) -> float:
 def why_stop(until: Until, found: Sequence[Precision], blocks: int, spent_s: float) -> str | None:
     """Return why no further block is measured, in a sentence with numbers, or None for one more.
 
-    `found` begins with the widest, and ends with those without a mean. `spent_s` is of all attempts together;
-    the next block is taken to last as long as the mean of those `blocks`.
+    `found` begins with the widest. The next block is taken to last as long as the mean of those `blocks`.
     """
     unknown = [f"{each.case} ({each.why})" for each in found if each.half_width_share is None]
     left_out = f"; left out, since no further repeat would help: {'; '.join(unknown)}" if unknown else ""
@@ -176,16 +166,12 @@ def _widest(until: Until, found: Precision) -> str:
     return f"the widest 95 % interval of {until.metric} reaches {how_far} from its mean ({found.case})"
 
 
-# --- what was disturbed -----------------------------------------------------------------------------
-
-
 def and_again(
     run: store.Kept[store.RunRecord], starts: Iterable[PlannedStart], share: float, observer: Observer
 ) -> Iterator[PlannedStart]:
     """Yield the starts, then once more those with disturbed cells, each with these cells alone.
 
-    What is measured takes the place of the disturbed cell in its repeat. `share`: of the time that the starts
-    took, how much this may take as well; a start is begun only if it is likely to end within it.
+    A start is begun only if it is likely to end within this `share` of the time that the starts took.
     """
     began_s, measured = time.monotonic(), list[PlannedStart]()
     for start in starts:

@@ -1,8 +1,6 @@
 """The loop: for each start a server is brought up, its cells are measured and stored, the server is stopped.
 
-A new run, a resumed run, one that grows and a search differ only in what comes next, in `starts` and
-`next_cell`. Every record is written as soon as it is known, so that a later failure loses nothing that was
-measured. Knows no engine, no statistic and no terminal.
+A new run, a resumed run, one that grows and a search differ only in `starts` and `next_cell`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,9 +24,8 @@ def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell
 def run_starts(
     starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
 ) -> list[CellRecord]:
-    """Measure all starts in order and return the records of their cells. Raises Interrupted.
-
-    `starts` is read one at a time: the next one may depend on what was measured so far.
+    """Measure all starts in order, read one at a time, and return the records of their cells. Raises
+    Interrupted.
     """
     records: list[CellRecord] = []
     for start in starts:

@@ -1,8 +1,7 @@
 """One `bench search`: starts whose next load depends on what was measured on them.
 
-From the lowest load it doubles until one breaks the objectives. Then it halves the distance: numbers of
-users at the arithmetic mean, rates at the geometric one. Each trial is in run.json before it begins. Knows no
-terminal and no statistic: the command hands in who judges a load's windows.
+From the lowest load it doubles until one breaks the objectives, then halves the distance: users at the
+arithmetic mean, rates at the geometric one. Each trial is in run.json before it begins.
 """
 
 import itertools
@@ -24,8 +23,7 @@ from harness.store import store
 
 # A server may reserve memory for each that it serves at once (see plan/terms.py).
 MOST_SEQUENCES = 64
-# A trial ends once more of its last requests have failed: where every objective asks for a larger share than
-# the rest, none of them can be kept. What is measured to its end otherwise is the queue of a broken server.
+# A trial ends once more of its last requests have failed: no objective can be kept then.
 MOST_FAILED_SHARE = 0.5
 # If even the lowest rate breaks the objectives, lower ones are tried, down to a sixteenth.
 _HALVINGS = 4
@@ -35,8 +33,8 @@ _HALVINGS = 4
 class Trial:
     """What one load came to, in all its `windows` on one start together; `words` say it too.
 
-    `meets` says whether the shares meet the objectives as they stand, without their intervals. It decides
-    while the verdict is unclear. `problem` says why nothing can be said.
+    `meets`: whether the shares meet the objectives without their intervals, which decides while the verdict
+    is unclear.
     """
 
     load: float
@@ -55,11 +53,10 @@ class Trial:
 Judge = Callable[[Path, float, Sequence[int], Sequence[Objective]], Trial]
 
 
-# --- before it begins ------------------------------------------------------------------------------
 def prepared(settings: Settings, terms: SearchTerms) -> Settings:
     """Return the settings with a search's own load.max_failed and number of requests served at once.
 
-    What the user gave stays. Raises UserError for loads that are a sweep.
+    Raises UserError for loads that are a sweep.
     """
     if len(settings.loads) > 1:
         raise UserError("bench search looks for one load: give one value of each load.* key, or search again")
@@ -92,7 +89,7 @@ def starts_left(
 ) -> tuple[store.RunRecord, list[PlannedStart]]:
     """Return the starts that did not come to their end, to be begun again, and the record with them.
 
-    The cells of their first attempt stay on disk and leave the plan. Raises as next_starts.check_same.
+    The cells of their first attempt leave the plan. Raises as next_starts.check_same.
     """
     # Each start as it was before its first trial: without the cells that the search has added.
     first = max((len(start.cells) for start in whole.starts), default=0)
@@ -118,7 +115,6 @@ def _last_number(planned: Plan) -> int:
     return max((cell.number for start in planned.starts for cell in start.cells), default=0)
 
 
-# --- trials ----------------------------------------------------------------------------------------
 @dataclass
 class Search:
     """Plans the trials of a search, start by start: `next_cell` is what run_starts asks."""
@@ -132,7 +128,7 @@ class Search:
     trials: dict[float, Trial] = field(default_factory=dict)
 
     def next_cell(self, start: PlannedStart, done: Sequence[store.CellRecord]) -> PlannedCell | None:
-        """Return the start's next trial. Its first cells are planned already, one of each scenario.
+        """Return the start's next trial; its first cells are planned already, one of each scenario.
 
         Raises CellError if the windows of a load say nothing of the objectives, however often it was tried.
         """
@@ -146,7 +142,6 @@ class Search:
         return next((cell for cell in start.cells if cell.scenario.label not in begun), None)
 
     def _next_load(self, done: Sequence[store.CellRecord]) -> float | None:
-        """Judge the load of the newest window, and return the load to try next."""
         load = _level(done[-1].load)
         windows = [record.number for record in done if _level(record.load) == load]
         words = f"{load:g}/s" if self.terms.over == "rate" else counted(int(load), "user")
@@ -169,10 +164,7 @@ class Search:
         return following
 
     def _planned(self, start: PlannedStart, load: float, done: Sequence[store.CellRecord]) -> PlannedCell:
-        """Return a cell at this load, and write it in run.json.
-
-        All starts of the repeat have the same seed at this trial; a further trial of the load has another.
-        """
+        """All starts of the repeat have the same seed at this trial; a further trial has another."""
         plan, scenario = self.run.record.plan, done[0].scenario
         size = {"rate_per_s": load} if self.terms.over == "rate" else {"concurrency": int(load)}
         loaded = replace(done[0].load, **size)
@@ -191,7 +183,6 @@ def _level(load: Load) -> float:
     return float(load.rate_per_s if load.rate_per_s is not None else load.concurrency or 0)
 
 
-# --- which load is next ----------------------------------------------------------------------------
 def bracket(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
     """Return the highest load kept below all that are broken, and the lowest broken. Each may be None."""
     broken = min((trial.load for trial in trials if not trial.keeps), default=None)
@@ -204,8 +195,7 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
     """Return the load to try next, or None at the search's end. One that was tried gets fresh prompts.
 
     An unclear load is tried again only once it is an end of the closed bracket, for up to `terms.trials`
-    windows. Until then a higher load that is kept, or a lower one that is broken, makes that needless. What
-    is found there may open the bracket again.
+    windows: until then another load may make that needless.
     """
     kept, broken = bracket(trials)
     load = _narrower(terms, kept, broken)
@@ -217,7 +207,6 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
 
 
 def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
-    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
     lowest, highest = terms.lowest or 1.0, terms.highest or math.inf
     if broken is None:
         if kept is None:

@@ -1,7 +1,4 @@
-"""One run or search from its directory to its end: begin or resume it, provide what it needs, measure it.
-
-Knows no terminal and no report: the commands hand in who shows progress and who finds weights.
-"""
+"""One run or search from its directory to its end: begin or resume it, provide what it needs, measure it."""
 
 import fcntl
 import secrets
@@ -31,7 +28,6 @@ from harness.store import request_table, store
 from harness.store.named_files import LOCK_FILE
 
 
-# --- the directory ---------------------------------------------------------------------------------
 def new_run_dir(parent: Path, settings: Settings) -> Path:
     """Make a directory whose name sorts by time and says what is in it; never one that is there already."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -70,7 +66,6 @@ def sole_writer(directory: Path) -> Iterator[None]:
         yield
 
 
-# --- begin, resume, end ----------------------------------------------------------------------------
 def begin(
     directory: Path,
     settings: Settings,
@@ -101,10 +96,7 @@ def begin(
 
 
 def go_on(directory: Path, record: store.RunRecord, provisions: Provisions) -> store.Kept[store.RunRecord]:
-    """Write in run.json that the run is measured from now on, with the versions of what it starts.
-
-    Raises StoreError if an engine's environment or image is not the one that the run was begun with.
-    """
+    """Write in run.json that the run goes on. Raises StoreError if what it starts has other versions."""
     known = record.environment.get("engine_packages", {})
     engines = {engine: dict(versions) for engine, versions in provisions.versions.items()}
     for engine, was in known.items():
@@ -142,7 +134,6 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-# --- what it needs ---------------------------------------------------------------------------------
 def provide_site(
     settings: Settings, starts: Sequence[PlannedStart], weights: WeightsStore, cache: Path, observer: Observer
 ) -> Site:

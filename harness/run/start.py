@@ -1,8 +1,4 @@
-"""One server start: its record, its server up, watched and ready, and what the server says of itself.
-
-The server is a process, a container, or one that runs already. Knows no load. Engines are reached through
-their dict.
-"""
+"""One server start (a process, a container, or one that runs already): its record, its server watched."""
 
 import logging
 import os
@@ -71,7 +67,6 @@ def key_of(deployment: Deployment) -> str | None:
     return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
 
 
-# --- the record ------------------------------------------------------------------------------------
 def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
@@ -122,7 +117,6 @@ def _used_memory(devices: Sequence[int]) -> Memory:
     return gpu.memory(devices) if devices else host.memory()
 
 
-# --- up and down -----------------------------------------------------------------------------------
 @contextmanager
 def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
@@ -175,7 +169,6 @@ def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequen
 def _launched(
     deployment: Deployment, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
-    """Start the server, which gets no API key of ours, or give None for one that runs already."""
     if isinstance(spec, AttachSpec):
         yield None
         return
@@ -211,7 +204,6 @@ def _launched(
             record.update(stopped_ns=time.monotonic_ns(), exit_code=code if code >= 0 else None)
 
 
-# --- ready -----------------------------------------------------------------------------------------
 def wait_ready(up: Serving, site: Site) -> None:
     """Block until the server is ready; then record what it says of itself. Raises ServerError."""
     if up.process is None:
@@ -240,8 +232,6 @@ def _ask(up: Serving) -> tuple[Said, list[str]]:
 
 
 def _wait_started(up: Serving, process: server.Server, site: Site) -> None:
-    """Wait for a server of ours. The record gets the instants of its stages, also if it fails."""
-
     def reached(stage: str) -> None:
         up.watch.mark(stage)
         site.observer.start_stage(up.start, stage)

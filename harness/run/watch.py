@@ -1,7 +1,4 @@
-"""What every step of a run is given (Site, Observer), and what watches one start: its samplers and phases.
-
-Reads neither psutil nor NVML.
-"""
+"""What every step of a run is given (Site, Observer), and what watches one start: its samplers and phases."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +39,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run takes place: its directory, bench's cache directory, device indices, what is installed, and
-    who looks whether the machine is fit."""
+    """Where a run takes place, with what is installed, and who shows it."""
 
     run_dir: Path
     cache_dir: Path
@@ -73,10 +69,7 @@ class Watch:
     phases: list[store.Phase] = field(default_factory=list)
 
     def mark(self, name: str, t_ns: int | None = None) -> None:
-        """Note that a phase begins now, from any thread, and read what is costly once.
-
-        With `t_ns` it began at that instant, which must lie in the past, and nothing is read.
-        """
+        """Note that a phase begins, now and with what is costly read once, or at the past instant `t_ns`."""
         self.phases.append(store.Phase(name, time.monotonic_ns() if t_ns is None else t_ns))
         if t_ns is None:
             for sampler in list(self.samplers.values()):  # ask_server may add one meanwhile

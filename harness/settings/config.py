@@ -1,8 +1,4 @@
-"""Choices of each key -> typed, frozen Settings: their defaults, and which of them go together.
-
-settings/keys.py knows which keys there are, settings/decoding.py reads each value, settings/sections.py
-those of loads and goals.
-"""
+"""Choices of each key -> typed, frozen Settings: their defaults, and which of them go together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,8 +53,8 @@ _PATHS_OF_ENGINES = ("environment", "program")
 class Settings:
     """One run as asked for; each tuple is an axis that the plan multiplies.
 
-    `engines`: by name, with the points of its own options. `given` holds what the user set, as text that
-    parses again.
+    `engines`: by name, with the points of its own options. `given`: what the user set, as text that parses
+    again.
     """
 
     models: tuple[str, ...]
@@ -141,9 +137,8 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
 
 
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
-    """Return the settings of `bench search`, whose one load is the lowest, and its own keys.
-
-    Raises UserError as `settings` does.
+    """Return the settings of `bench search`, whose one load is the lowest, and its own keys. Raises
+    UserError.
     """
     terms = sections.search_terms(given)
     ends = "search.lowest and search.highest"
@@ -163,7 +158,6 @@ def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
 
 
 def _with_defaults(given: Choices, defaults: Choices) -> Settings:
-    """Return the settings of a command that has defaults of its own, which are not given ones."""
     made = settings({**defaults, **given})
     asked = {key: values for key, values in made.given.items() if key in given or key not in defaults}
     return replace(made, given=asked)
@@ -184,7 +178,6 @@ def _as_given(given: Choices) -> dict[str, tuple[str, ...]]:
 
 
 def _absolute(key: str, values: Sequence[Scalar]) -> tuple[Scalar, ...]:
-    """Return the values of a key, paths among them as they are from anywhere."""
     engine, _, name = key.partition(".")
     may_be_path = engine in ENGINES and name in _PATHS_OF_ENGINES
     return tuple(

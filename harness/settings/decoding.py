@@ -1,7 +1,6 @@
 """The text of a key -> a typed value with its unit and its range, and back; of a section -> its dataclass.
 
-A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s. Knows no
-engine, and not which keys there are.
+A field's suffix is its unit and no part of its key: `load.duration=20s` sets Load.duration_s.
 """
 
 import dataclasses
@@ -163,7 +162,7 @@ def only_value(key: str, choices: Choices) -> Scalar:
 def decode(key: str, kind: Any, value: Scalar, suffix: str | None = None) -> Any:
     """Return one value as its type: with a unit suffix in seconds, bytes, per second or as a share.
 
-    null is taken only where the type has None. Raises UserError: the key, the value, and what would work.
+    Raises UserError: the key, the value, and what would work.
     """
     parts = _parts(kind)
     if value is None:
@@ -203,7 +202,6 @@ def _parts(kind: Any) -> tuple[Any, ...]:
     return (kind,) if is_plain else typing.get_args(kind)
 
 
-# --- as text ---------------------------------------------------------------------------------------------
 def as_text(value: Scalar) -> str:
     """Return the value as it can be given on a command line again, with the same meaning."""
     if value is None or isinstance(value, bool):

@@ -64,7 +64,6 @@ def listed_keys() -> dict[str, tuple[str, str]]:
 
 
 def _fields() -> dict[str, Field]:
-    """Return the field of each key that sets one; where scenarios share a key, the first one's."""
     sections: list[tuple[str, type]] = [
         ("load", Load),
         ("engine", EngineTerms),

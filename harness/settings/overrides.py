@@ -1,8 +1,6 @@
-"""`key=value` and study files -> the values of each dotted key, not yet typed.
+"""`key=value` and study files -> the values of each dotted key, not yet typed, by Hydra's override grammar.
 
-Hydra's override grammar, without the rest of Hydra: `engine=vllm,sglang`, `[1,2]`, `range(1,4)`, quotes.
-Knows no key: harness/settings/config.py does. Hydra takes 0.2 s to import, so what does not parse must not
-import this file.
+Hydra takes 0.2 s to import, so what does not parse must not import this file.
 """
 
 from collections.abc import Sequence
@@ -64,7 +62,6 @@ def _scalar(value: object) -> Scalar:
 
 
 def _read_study(path: Path) -> dict[str, tuple[Scalar, ...]]:
-    """Return the values in a flat YAML mapping of the same keys; a list is a sweep."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

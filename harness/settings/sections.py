@@ -1,8 +1,4 @@
-"""The sections of keys: what a run is for (`slo`, `until`, `compare`, `gate`, `search`) and its loads.
-
-For loads: which defaults hold for which kind, and which keys make no sense together. The commands ask the
-reports whether a metric exists.
-"""
+"""The sections of keys: what a run is for (`slo`, `until`, `compare`, `gate`, `search`) and its loads."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,8 +34,7 @@ _SLO = re.compile(rf"slo\.({'|'.join(_SLO_METRICS)})\.p([1-9]\d?)")
 _SLO_SUCCESS = f"slo.{SUCCESS}"
 # Of a search of rates, at its lowest: a window with hardly a conversation in it says nothing.
 _CONVERSATIONS_A_WINDOW = 4
-# The default of each key as it would be given (`-`: none), and what it takes. Of objectives one percentile
-# stands for the others.
+# The default of each key as it would be given (`-`: none), and what it takes; one percentile of objectives.
 LISTED: dict[str, tuple[str, str]] = {
     **{f"slo.{metric}.p95": ("-", "a duration, such as 500ms") for metric in _SLO_METRICS},
     _SLO_SUCCESS: ("-", "a share, such as 99%"),
@@ -131,7 +126,6 @@ def search_terms(given: Choices) -> SearchTerms:
 
 
 def _lowest_rate(given: Choices) -> float:
-    """Return the rate at which the shortest window sees a few conversations begin."""
     given_s = [decode("load.duration", float | None, each, "_s") for each in given.get("load.duration", ())]
     shortest_s = min(filter(None, given_s), default=Load.duration_s or 0.0)
     return max(0.1, float(f"{_CONVERSATIONS_A_WINDOW / shortest_s:.1g}"))
@@ -143,12 +137,8 @@ def _check_only(given: Choices, own: Iterable[str]) -> None:
             raise UserError(f"{key}={shown(values[0])}: no such key here; choose from {', '.join(own)}")
 
 
-# --- loads -----------------------------------------------------------------------------------------
 def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice]) -> tuple[Load, ...]:
-    """Return all loads of a run; `choices` are the given ones over the defaults. Raises UserError.
-
-    Without load.concurrency and load.rate a scenario that has arrival times is replayed by them.
-    """
+    """Return all loads of a run; `choices` are the given ones over the defaults. Raises UserError."""
     chosen = dict(choices)
     if _is_replay(given, scenarios):
         chosen["load.arrival"] = ("trace",)
@@ -164,8 +154,7 @@ def loads(choices: Choices, given: Choices, scenarios: Sequence[ScenarioChoice])
     )
     if "load.rate" in both or is_trace:
         chosen["load.concurrency"] = (None,)
-    # load.conversations without load.duration is the only bound; with it, whichever comes first. A trace is
-    # played whole, without a warm-up that would leave out its beginning, unless they are given.
+    # Without load.duration load.conversations is the only bound. A trace is played whole, without a warm-up.
     made = []
     for point in points("load", Load, chosen):
         load: Load = point.value

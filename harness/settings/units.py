@@ -16,9 +16,8 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of `20s`, `500ms`, `2m` or `1.5h`; a bare number is seconds.
-
-    ValueError says what would work, here and below.
+    """Return the seconds of `20s`, `500ms`, `2m` or `1.5h`, or of a bare number. Raises ValueError, as all
+    here.
     """
     return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
 
@@ -58,7 +57,6 @@ def _value(text: str, units: dict[str, float] | dict[str, int], bare: float, wan
     return value
 
 
-# --- for people -------------------------------------------------------------------------------------------
 def size_text(size_bytes: int) -> str:
     """Return `2.0 MiB`, `412 MiB` or `38.6 GiB`: in GiB from 10 GiB on."""
     if size_bytes >= 10 << 30:

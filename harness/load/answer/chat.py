@@ -1,6 +1,5 @@
-"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and token counts.
-
-Pure: it knows no socket, clock or engine. No bytes make it raise: what is wrong with them is in the result.
+"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and token counts. Never
+raises.
 """
 
 import re
@@ -24,11 +23,10 @@ _NO_TOKENS: _Tokens = (None, None, None)
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a stream said.
+    """What a stream said. `malformed`: why these bytes are not a stream.
 
     `chunk_ns`: arrival of the read that completed each event that bears content (text, reasoning or a
-    tool-call delta). Token counts are the server's, None where it gave none. `server_error`: the message
-    of an error event, or of an error in place of a stream. `malformed`: why these bytes are not a stream.
+    tool-call delta). Counts are the server's. `server_error`: of an error event, or in place of a stream.
     """
 
     chunk_ns: tuple[int, ...] = ()
@@ -64,15 +62,14 @@ class _Chunk(msgspec.Struct, gc=False):
     object: str | None = None
 
 
-# Half the time of a decoder that makes all fields: 0.3 us for a chunk of 200 bytes. It skips the others'
-# strings unseen, so whoever uses it must know that all is UTF-8.
+# Half the time of a decoder that makes all fields. It skips strings unseen, so all must be known as UTF-8.
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Decoded:
     """Decode a response's body, without transfer framing. Of one that is cut off, keep what came.
 
-    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it, of the last the body's end.
+    `read_ns`: when each of its parts arrived; `read_ends`: the offset behind it.
     """
     chunk_ns: list[int] = []
     text: list[str] = []
@@ -132,7 +129,6 @@ def decode(body: bytes, read_ns: Sequence[int], read_ends: Sequence[int]) -> Dec
 
 
 def _decode_plain(body: bytes) -> Decoded:
-    """Decode what is no event stream: an error in JSON, an answer that was not streamed, a web page."""
     if not body:
         return Decoded(malformed="the response is empty")
     server_error, malformed = _error_message(body), f"not an event stream: {shown(body)}"
@@ -156,8 +152,7 @@ def _decode_plain(body: bytes) -> Decoded:
 def events(body: bytes) -> Iterator[tuple[str, bytes, int]]:
     """Yield a body's server-sent events: kind, data, and the offset behind the byte that completed it.
 
-    One that the body's end cuts off comes last, if it holds data. The kind is the event field, or `message`
-    if there is none. A line `error: ...`, as older llama.cpp servers send it, gives the kind `error`.
+    One that the end cuts off comes last. `error: ...` (older llama.cpp servers) gives the kind `error`.
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.5.
     """
     if body.startswith(_DATA) and body.endswith(_BLANK) and b"\r" not in body:
@@ -193,8 +188,7 @@ def classify(
 ) -> tuple[Outcome, str | None]:
     """Return the outcome of a response that came whole, and a sentence on it unless it is ok.
 
-    A good stream under another content type is none to a browser (WHATWG, section 9.2.2), though most clients
-    for language models do not look at it. A response without a content type passes.
+    A good stream under another content type is none to a browser (WHATWG, section 9.2.2).
     """
     if status >= 400:
         return "http_error", f"HTTP {status}: {decoded.server_error or shown(body)}"
@@ -220,10 +214,7 @@ def shown(data: bytes) -> str:
 
 
 def _error_message(data: bytes, is_error: bool = False) -> str | None:
-    """Return the message of an error. None if this is none, unless it `is_error` by the event's kind.
-
-    OpenAI: {"error": {"message": ...}}; TGI: {"error": "..."}; vLLM: {"object": "error", "message": ...}.
-    """
+    """OpenAI: {"error": {"message": ..}}; TGI: {"error": ".."}; vLLM: {"object": "error", "message": ..}."""
     try:
         found = msgspec.json.decode(data)
     except (ValueError, RecursionError):
@@ -238,7 +229,6 @@ def _error_message(data: bytes, is_error: bool = False) -> str | None:
 
 
 def _usage_tokens(usage: dict[str, Any]) -> _Tokens:
-    """Return the counts as OpenAI has them."""
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached
 

@@ -23,8 +23,7 @@ SAMPLED = 16
 class ClockMap:
     """The offset from CLOCK_REALTIME, of the kernel's stamps, to CLOCK_MONOTONIC, the axis of all instants.
 
-    Both clocks run at the same rate (NTP slews both), so the offset changes only when somebody sets the
-    time of day; `refresh` notices that. `uncertainty_ns` is the worst of all offsets used so far.
+    It changes only when somebody sets the time of day. `uncertainty_ns` is the worst of all offsets so far.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class ClockMap:
         return newest_ns
 
     def _best_pair(self, pairs: int) -> tuple[int, int]:
-        """Return the offset by the quickest of some readings of both clocks, and its uncertainty."""
         best_ns, offset_ns = 1 << 62, 0
         for _ in range(pairs):
             before_ns = self._monotonic_ns()
@@ -130,10 +128,7 @@ class LagHistogram:
 
 @contextmanager
 def loop_lag() -> Iterator[LagHistogram]:
-    """Measure how late a 10 ms timer of gevent's loop is while the block runs.
-
-    libev rounds a wait up to whole milliseconds, so about 1 ms is the floor on an idle machine.
-    """
+    """Measure how late a 10 ms timer of gevent's loop is in the block; about 1 ms is libev's floor."""
     histogram = LagHistogram()
 
     def watch() -> None:

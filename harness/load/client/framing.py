@@ -1,7 +1,6 @@
 """Find the end of one HTTP/1.1 response in a growing buffer, cheaply enough to run once per read.
 
-While a body grows only its end is looked for. Its chunks are taken apart once, when it has ended. This reads
-no socket, takes no time, and does not look into the body. Source of the rules: RFC 9112, section 6.
+Its chunks are taken apart once, when it has ended. Source of the rules: RFC 9112, section 6.
 """
 
 import re
@@ -26,10 +25,10 @@ class FramingError(ValueError):
 
 
 class Framing:
-    """Where one response's body lies in `raw`, which its owner appends to.
+    """Where one response's body lies in `raw`, which its owner appends to. `status` is None before the head's
+    end.
 
-    `status` is None until the head is complete; `headers` have lower-case names. `searched`: no last chunk of
-    a chunked body begins before this offset.
+    `headers` have lower-case names. `searched`: no last chunk of a chunked body begins before this offset.
     """
 
     def __init__(self, raw: bytearray) -> None:
@@ -48,10 +47,7 @@ class Framing:
         self._end = 0
 
     def advance(self) -> bool:
-        """Look at what was added to `raw`. Returns True once the response is complete.
-
-        Raises FramingError; for a wrong chunk perhaps not before `check`.
-        """
+        """Look at what was added to `raw`. Returns True once the response is complete. Or FramingError."""
         is_first = self.status is None
         if is_first and not self._read_head():
             return False
@@ -154,7 +150,6 @@ class Framing:
         self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
 
     def _walk_chunks(self) -> bool:
-        """Go on from size to size as far as the bytes go. Returns whether the last chunk is there."""
         raw, at = self.raw, self._at
         while (line := _SIZE_LINE.match(raw, at)) and (size := int(line[1], 16)):
             self._starts.append(line.end())

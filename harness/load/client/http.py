@@ -1,7 +1,6 @@
 """One user's side of HTTP/1.1: connections, plain or TLS, that only stamp while an answer streams.
 
-A libev watcher calls a plain function in gevent's hub for each read. The user's greenlet is woken once, at
-the end of the response. This decodes nothing and knows no engine. There are no proxies and no redirects.
+A libev watcher calls a plain function in gevent's hub for each read; the user's greenlet is woken at the end.
 """
 
 import os
@@ -25,9 +24,8 @@ from harness.load.client.framing import FramingError
 from harness.load.client.receive import READ_BYTES, Receiver, Take, plain_socket
 from harness.load.client.response import Exchange, ExchangeError, Response
 
-# A server that closed an idle connection just before our request reached it lets us know within a round
-# trip. One that breaks later may have worked on the request, and that is a failure: sending it again
-# would hide it. Where a round trip takes longer than this, the failure is reported, not hidden.
+# A server that closed an idle connection just before our request lets us know within a round trip. One that
+# breaks later may have worked on the request: sending it again would hide that.
 CLOSED_BEFORE_S = 0.05
 
 
@@ -76,10 +74,9 @@ class Client:
     def stream(self, body: bytes, request_id: str, timeout_s: float) -> Exchange:
         """POST a JSON body and block this greenlet until the response has ended or `timeout_s` has passed.
 
-        The time includes connecting, `sent_ns` comes after it, unless the server had just closed the kept
-        connection: then the request is sent once more, on a new one, and `sent_ns` is that of the first try.
-        Never raises for what a server does; a killed greenlet gets its exchange as `cancelled`, and must end
-        by itself.
+        Never raises for what a server does. `sent_ns` comes after connecting, unless the server had just
+        closed the kept connection: then the request is sent again, and it is that of the first try. A killed
+        greenlet gets its exchange as `cancelled`, and must end by itself.
         """
         response = Response()
         outcome: Outcome = "ok"
@@ -144,10 +141,7 @@ class Client:
 
 
 class _Connection:
-    """An open connection. It has one exchange at a time.
-
-    TLS runs over bytes that we move ourselves, so that the kernel's stamps survive it.
-    """
+    """An open connection. TLS runs over bytes that we move ourselves, so that the kernel's stamps survive."""
 
     def __init__(self, endpoint: Endpoint, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -217,7 +211,6 @@ class _Connection:
         return take
 
     def _decrypted(self, data: bytes | memoryview) -> tuple[bytes, bool]:
-        """Return all that the records so far hold, and whether the peer has said that it ends."""
         assert self._tls
         self._incoming.write(data)
         plain = bytearray()

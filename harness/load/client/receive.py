@@ -1,6 +1,5 @@
-"""Read sockets and stamp what arrives, with the kernel's receive time if there is one.
-
-This runs in gevent's hub while streams run, so it makes no objects that last. It knows no HTTP.
+"""Read sockets and stamp what arrives, with the kernel's receive time if there is one. Makes no objects that
+last.
 """
 
 import platform
@@ -22,11 +21,9 @@ _ANCILLARY_BYTES = 64
 READ_BYTES = 65536
 STAMPS_BEGIN_MS = 1000
 
-# While streams run, the loop waits a little before it asks for the next reads where the last round brought
-# fewer than ENOUGH_READS, so that one wake-up serves many of them. With 256 streams of 100 tokens/s that
-# halves the CPU of receiving a token (15 us -> 7 us). It must be short beside the time between two segments
-# of one stream, lest they wait in the kernel together: GATHER_SHARE of that time's mean, GATHER_S at most. A
-# send may be late by as much.
+# The loop waits a little before the next reads where the last round brought fewer than ENOUGH_READS: with 256
+# streams of 100 tokens/s that halves the CPU of a token. GATHER_SHARE of the mean time between two segments
+# of a stream, GATHER_S at most, lest they wait in the kernel together.
 GATHER_S = 0.0005
 GATHER_SHARE = 0.1
 LEAST_GATHER_S = 0.00005  # beside which the sleep itself takes as long
@@ -56,8 +53,7 @@ def _nothing() -> None:
 class Receiver:
     """Reads for all connections of a process, and counts the reads that the kernel did not stamp.
 
-    `reads`: how many there were. `streams`: how many responses are awaited or under way. `lag`: from the
-    kernel's stamp to the moment at which we read the bytes. A context manager.
+    `streams`: responses awaited or under way. `lag`: from the kernel's stamp to our reading.
     """
 
     def __init__(self, use_kernel: bool = True) -> None:
@@ -110,11 +106,8 @@ class Receiver:
 
         `take` gets the kernel's stamp or nothing, the instant of the reading, and the bytes: good until the
         next read, none at the stream's end. `end` is called when `take` returns True, and with sys.exc_info()
-        if anything raises: gevent's hub would only print an exception, and the user would wait for ever.
-
-        There is one stamp per read, the last segment's. The kernel joins small segments that wait in its
-        queue and keeps the youngest's stamp alone (tcp_try_coalesce), so reading less at once brings no other
-        back.
+        if anything raises, which gevent's hub would only print. The kernel joins waiting segments and keeps
+        the youngest's stamp (tcp_try_coalesce), so reading less at once gains nothing.
         """
         # One function, for it runs once per token.
         recvmsg_into, view, buffers = socket.recvmsg_into, self._view, [self._buffer]
@@ -149,11 +142,7 @@ class Receiver:
         return instants
 
     def end(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called soon in the hub: one for each round of the loop.
-
-        What follows a response's end (decoding, the row, the next request) takes long. Were it done for many
-        at once, segments of the others would wait in the kernel, and it keeps but one stamp of those.
-        """
+        """Have `wake` called soon in the hub: one for each round of the loop, since it takes long."""
         self._ended.append(wake)
         self._idle.start(_nothing)  # so that the loop goes on without waiting for events
 

@@ -1,7 +1,4 @@
-"""One response as it grows, and the exchange that comes of it: bytes and when they arrived.
-
-It knows no socket. It runs in gevent's hub while a stream runs, so it only appends.
-"""
+"""One response as it grows, and the exchange that comes of it. Runs in gevent's hub, so it only appends."""
 
 import time
 from array import array
@@ -29,10 +26,8 @@ class ExchangeError(Exception):
 class Exchange:
     """One request and what came of it, as far as the transport knows.
 
-    `read_ns`: when each read arrived, ascending; `read_ends`: the offset in the body behind it. `end_ns`:
-    arrival of the response's last byte, or the end of the attempt. `outcome` is ok whatever the HTTP status,
-    as long as the response is complete. `raw`: all bytes as they came, headers included. `is_resent`: sent
-    a second time, on a new connection.
+    `read_ns`: when each read arrived; `read_ends`: the offset in the body behind it. `end_ns`: of the last
+    byte, or of the attempt. `outcome` is ok whatever the HTTP status. `raw`: all bytes, headers included.
     """
 
     status: int | None
@@ -51,8 +46,7 @@ class Exchange:
 class Response:
     """A response as it grows: its bytes in one buffer, and four numbers of each read in a flat array.
 
-    They are the kernel's stamp (seconds and nanoseconds; zeros if it gave none), the instant we read it, and
-    the offset behind it. `closed_ns`: when the connection ended, if it did.
+    They are the kernel's stamp (zeros if none), the instant we read it, and the offset behind it.
     """
 
     __slots__ = ("_marks", "closed_ns", "framing", "is_resent", "raw", "sent_ns")
@@ -84,9 +78,8 @@ class Response:
         return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """Note that the connection has ended, and return whether the response has.
-
-        Raises ExchangeError, FramingError.
+        """Note that the connection has ended, and return whether the response has. Raises ExchangeError,
+        FramingError.
         """
         self.closed_ns = now_ns
         if self.framing.close():

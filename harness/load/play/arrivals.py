@@ -1,7 +1,4 @@
-"""When a cell's conversations begin and its users come and go, in seconds from its start. Pure.
-
-A cell is ramp-up, warm-up, window, ramp-down. Knows no clock, no process and no request.
-"""
+"""When a cell's conversations begin and its users come and go, in seconds from its start. Pure."""
 
 from collections.abc import Iterator
 from itertools import accumulate, repeat
@@ -14,8 +11,7 @@ from harness.errors import UserError
 
 # Users that begin together are spread over at most this long, so that they do not run in step.
 STAGGER_S = 1.0
-# A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least, so
-# that the last of them is in it.
+# A trace that has ended: the window goes on for the mean gap of its arrivals, but for so long at least.
 LAST_GAP_S = 0.1
 
 
@@ -47,21 +43,15 @@ def longest_s(load: Load) -> float:
 
 
 def grace_s(load: Load, window_s: float) -> float:
-    """Return the seconds in which conversations that began are finished once no other is to begin.
-
-    By default the window's length again, a request's time at least: at a high rate a window is over soon.
-    """
+    """Return the seconds for conversations that began: the window's length, a request's time at least."""
     return max(window_s, load.timeout_s) if load.grace_s is None else load.grace_s
-
-
-# --- open loop -----------------------------------------------------------------------------------
 
 
 class Beginning(NamedTuple):
     """A conversation to play, or without one the end of all.
 
-    `at`: of an open loop the point of its arrival, of a trace the seconds from the cell's start. `due_ns` is
-    the instant that follows from it. Both are None in a closed loop, where it is due once its user is free.
+    `at`: of an open loop the point of its arrival, of a trace seconds from the start. `due_ns` follows from
+    it. Both are None in a closed loop.
     """
 
     number: int
@@ -71,10 +61,7 @@ class Beginning(NamedTuple):
 
 
 def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker: int) -> Iterator[Beginning]:
-    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out.
-
-    load.conversations counts those that are due in the window, over all workers.
-    """
+    """Yield a worker's share of a cell's beginnings in order, then the end if the conversations run out."""
     if load.kind == "trace":
         places = _traced(load, conversations)
     else:
@@ -96,7 +83,6 @@ def planned(load: Load, seed: int, conversations: Iterator[Conversation], worker
 
 
 def _traced(load: Load, conversations: Iterator[Conversation]) -> Iterator[tuple[float, Conversation | None]]:
-    """Yield the conversations of a trace at their own instants. The next would have come a mean gap later."""
     last_s, gaps = 0.0, 0
     for place, conversation in enumerate(conversations):
         if conversation.arrival_s is None:
@@ -120,7 +106,6 @@ class Stretch(NamedTuple):
 
     @property
     def arrivals(self) -> float:
-        """Return the number of arrivals that are expected in it."""
         mean_per_s = (self.from_per_s + self.to_per_s) / 2
         return self.length_s * mean_per_s if mean_per_s else 0.0
 
@@ -150,19 +135,15 @@ def stretches(load: Load, window_end_s: float) -> Iterator[Stretch]:
 def points(load: Load, rng: Random) -> Iterator[float]:
     """Yield the points of an open loop's arrivals: those of a renewal process of rate 1, without end.
 
-    The k-th point u becomes the instant at which u arrivals are expected (`instant_s`): the integral of the
-    rate up to it equals u. So a ramp keeps the kind of spacing. For Poisson arrivals this is exact. Source:
-    Gerhardt and Nelson, Transforming renewal processes for simulation of nonstationary arrival processes,
-    INFORMS Journal on Computing 21 (2009), the inversion method.
+    The k-th point u becomes the instant at which the rate's integral is u (`instant_s`), so a ramp keeps the
+    kind of spacing. Source: Gerhardt and Nelson, Transforming renewal processes for simulation of
+    nonstationary arrival processes, INFORMS Journal on Computing 21 (2009), the inversion method.
     """
     return accumulate(_gaps(load, rng))
 
 
 def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
-    """Return when `point` arrivals are expected, in seconds from the cell's start. Infinity: never.
-
-    The end of the window is not known before it is over. It moves only what comes behind it, and to later.
-    """
+    """Return when `point` arrivals are expected, in seconds from the cell's start. Infinity: never."""
     begin_s = before = 0.0
     for stretch in stretches(load, window_end_s):
         if point - before < stretch.arrivals:
@@ -173,11 +154,7 @@ def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
 
 
 def _gaps(load: Load, rng: Random) -> Iterator[float]:
-    """Yield gaps of mean 1. `constant` begins at once, the others with a gap.
-
-    Gamma has the shape `burstiness`, so its coefficient of variation is burstiness ** -0.5.
-    Source: vLLM benchmarks/serve.py, get_request.
-    """
+    """Gamma's coefficient of variation is burstiness ** -0.5. Source: vLLM benchmarks/serve.py."""
     if load.arrival == "constant":
         yield 0.0
         yield from repeat(1.0)
@@ -186,15 +163,8 @@ def _gaps(load: Load, rng: Random) -> Iterator[float]:
         yield rng.expovariate(1.0) if shape == 1.0 else rng.gammavariate(shape, 1.0 / shape)
 
 
-# --- closed loop ---------------------------------------------------------------------------------
-
-
 def user_begins_s(load: Load, user: int) -> float:
-    """Return when a closed loop's user begins.
-
-    In a ramp-up it begins at its turn, else staggered over the warm-up's first second. Users of one step are
-    spread over a second, at most a quarter of the step.
-    """
+    """Return when a closed loop's user begins: at its turn, staggered over a second at most."""
     users = load.concurrency or 1
     if not load.ramp_up_s:
         return min(load.warmup_s, STAGGER_S) * (user / users)

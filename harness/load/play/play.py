@@ -38,9 +38,8 @@ def play(
 ) -> LoadSummary:
     """Play the traffic's load from `start_ns` on (None: now) and block until its last request has ended.
 
-    A request of the window may run to its own timeout. `runner` is a Locust runner whose users are
-    `user_class(traffic, target, receiver)`. `on_progress` hears once a second how far it is. Raises what the
-    scenario or our own code raised in a user.
+    `runner` is a Locust runner of users `user_class(traffic, target, receiver)`. Raises what the scenario or
+    our own code raised in a user.
     """
     load, open_loop = traffic.job.load, traffic.open_loop
     users = FIRST_USERS if open_loop else arrivals.share(load.concurrency or 0, load.workers, traffic.worker)
@@ -110,7 +109,6 @@ def _wait_for_the_end(traffic: Traffic) -> None:
 
 
 def _add_users(traffic: Traffic, open_loop: OpenLoop, runner: Any, name: str) -> None:
-    """Make a user, or a few at once, whenever nobody is idle, up to as many as there can be connections."""
     users, limit = FIRST_USERS, max(FIRST_USERS, raise_file_limit() - OTHER_FILES)
     while True:
         open_loop.wanted.wait()
@@ -153,7 +151,6 @@ def _report_progress(
 
 
 def _pulse(traffic: Traffic, lag: LagHistogram, now_ns: int) -> Progress:
-    """Return how far a traffic that has started is. It takes less than a millisecond, whatever the load."""
     started_ns, late_s = traffic.window.cell_start_ns or now_ns, lag.summary_s()
     return Progress(
         t_s=round((now_ns - started_ns) / 1e9, 1),

@@ -13,10 +13,9 @@ RAW_BYTES = 65536
 
 
 def id_of(cell: str, conversation: int, turn: int) -> str:
-    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4.
+    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID, which some want.
 
-    An example is 00000007-0002-4000-8000-000000000031. A cell without a number, of a load outside of a run,
-    counts as 0. Some servers (llama-cpp-python's) refuse an X-Request-Id of another form.
+    An example is 00000007-0002-4000-8000-000000000031; cell 0 is a load outside of a run.
     """
     number = cell if cell.isdecimal() else "0"
     return f"{number:0>8}-{turn:04d}-4000-8000-{conversation:012d}"
@@ -91,7 +90,6 @@ def request_row(
 
 
 def _raw(exchange: Exchange, key: str | None, is_whole: bool) -> str | None:
-    """Return the response as it came, or its first 64 KiB. None if nothing came."""
     # The key must not survive in halves at the cut, so it is masked before.
     start = exchange.raw if is_whole else exchange.raw[: RAW_BYTES + 4096]
     text = masked(start.decode("utf-8", "replace"), key)

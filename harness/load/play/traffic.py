@@ -1,7 +1,4 @@
-"""What the users of one load process share: the conversations, the window, the record of requests.
-
-It runs under gevent, in one thread. It knows no socket and no Locust.
-"""
+"""What the users of one load process share: the conversations, the window, the record of requests."""
 
 import logging
 import time
@@ -42,10 +39,8 @@ Write = Callable[[bytes], object]
 class Traffic:
     """Hands out conversations in order until it is closed, and writes each request as it begins and ends.
 
-    `worker` is this load process's number. With several, all draw the same conversations and instants, and
-    each plays every load.workers-th: the numbers of conversations and users are unique over all of them.
-    `failure` is what a scenario or our own code raised in a user's greenlet. It closes the traffic, and
-    whoever runs it must raise it again.
+    Several workers draw the same conversations and instants; each plays every load.workers-th. `failure`,
+    raised in a user's greenlet, closes the traffic, and whoever runs it must raise it again.
     """
 
     def __init__(
@@ -84,8 +79,6 @@ class Traffic:
         is_open = job.load.kind != "closed"
         self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
 
-    # --- when ------------------------------------------------------------------------------------
-
     def start(self, started_ns: int) -> None:
         """Fix the instants of the cell, which begins at `started_ns`."""
         self.window.begin(started_ns)
@@ -98,8 +91,6 @@ class Traffic:
         if not self.closed.is_set():
             self.alarm.wait(due_ns)
         return not self.closed.is_set()
-
-    # --- users and conversations -----------------------------------------------------------------
 
     def admit(self, user: gevent.Greenlet) -> tuple[int, int]:
         """Take in a user. Returns its number and when it begins in a closed loop."""
@@ -127,7 +118,6 @@ class Traffic:
         return None
 
     def _next_in_turn(self) -> Beginning | None:
-        """Return the next one of a closed loop. load.conversations is shared out among the workers."""
         load = self.job.load
         if load.conversations is not None and time.monotonic_ns() >= self.window.start_ns:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):
@@ -144,8 +134,6 @@ class Traffic:
             self.cut_conversations += 1
             self.cut_turns += turns_left
         self._finish()
-
-    # --- how it ends -----------------------------------------------------------------------------
 
     def _finish(self) -> None:
         # With none left to begin the window ends when enough is measured, all when nobody talks any more.
@@ -198,8 +186,6 @@ class Traffic:
         """Stop everything because of an error that is not a server's."""
         self.failure = self.failure or failure
         self.interrupt()
-
-    # --- requests --------------------------------------------------------------------------------
 
     def begin(self, row: BegunRow) -> None:
         """Write that a request is about to be sent, so that it is missed if this process dies."""

@@ -1,7 +1,6 @@
 """The Locust user: it plays whole conversations, one request at a time, and records each.
 
-Importing this imports Locust, which patches the standard library unless told not to: only a load process may
-do it. Locust's statistics see every request; the record is the RequestRow.
+Locust patches the standard library unless told not to: only a load process may import this.
 """
 
 import logging
@@ -28,8 +27,7 @@ class RequestError(Exception):
 class ConversationUser(User):  # type: ignore[misc] # Locust's types are not followed
     """Plays the traffic's conversations until there are no more. A failed turn ends its conversation.
 
-    Its three class attributes are set before Locust makes a user of it. In a closed loop it waits after a
-    failure, longer while failures go on, so that a dead server does not make a busy loop.
+    In a closed loop it waits after a failure, so that a dead server does not make a busy loop.
     """
 
     abstract = True
@@ -91,7 +89,6 @@ class ConversationUser(User):  # type: ignore[misc] # Locust's types are not fol
     def _request(
         self, number: int, turn_number: int, turn: Turn, history: list[Message], due_ns: int
     ) -> tuple[RequestRow, str]:
-        """Send one turn and record it. Returns its row and the answer that goes back into the history."""
         traffic, job = self.traffic, self.traffic.job
         fields = traffic.engine.request_fields(turn, traffic.engine_options, job.fairness)
         body = request_body(job.model, turn, history, fields)

@@ -1,7 +1,4 @@
-"""How greenlets wait: for an instant, and in an open loop for the next conversation.
-
-Under gevent; knows no socket, no request and no Locust.
-"""
+"""How greenlets wait: for an instant, and in an open loop for the next conversation."""
 
 import ctypes
 import os
@@ -27,8 +24,7 @@ _S = 1_000_000_000
 class Alarm:
     """One timer that all waiting greenlets of a process share, made by the first wait.
 
-    A timerfd of Linux, watched by gevent's loop, wakes within some 0.1 ms. gevent's own timers, which serve
-    elsewhere, wait in whole milliseconds.
+    A timerfd of Linux wakes within some 0.1 ms. gevent's own timers wait in whole milliseconds.
     """
 
     def __init__(self, has_timerfd: bool = sys.platform == "linux") -> None:
@@ -96,9 +92,9 @@ class Alarm:
 class OpenLoop:
     """Hands each beginning to a user at its instant.
 
-    One user at a time is on watch: it has the next beginning, made in advance, and waits for its instant.
-    Then it wakes an idle user to keep watch and goes to play. Where nobody is idle, `wanted` is set, and the
-    next user to ask keeps watch: beginnings that became due meanwhile are late, none is left out.
+    One user at a time is on watch for the next beginning; then it wakes an idle user to keep watch and goes
+    to play. Where nobody is idle, `wanted` is set: beginnings that become due meanwhile are late, none is
+    left out.
     """
 
     def __init__(

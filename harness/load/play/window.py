@@ -1,7 +1,4 @@
-"""The window of a cell as one load process knows it, and what the processes of a cell share about theirs.
-
-A window ends by rules that are fixed before the run. This asks no clock and knows no request's content.
-"""
+"""The window of a cell as one load process knows it, and what the processes of a cell share about theirs."""
 
 import ctypes
 import mmap
@@ -17,10 +14,7 @@ MOST_WORKERS = 256  # as harness/settings/decoding.py has it
 
 
 class Board(ctypes.Structure):
-    """The few numbers that the load processes of one cell share, in a file that all of them map.
-
-    Each number has one writer, so nobody needs a lock and there are no messages.
-    """
+    """The few numbers that the load processes of one cell share in a mapped file. Each has one writer."""
 
     _fields_ = (
         ("start_ns", ctypes.c_int64),  # when all workers begin; 0 until the parent has written it
@@ -88,9 +82,8 @@ class Window:
                 self._board.is_window_over = 1
 
     def goes_on_after(self, step: int) -> bool | None:
-        """Return whether it goes on after its first `step` times load.duration, of which the last is over.
-
-        The first worker decides for all, since they would not count alike. Returns None until it has.
+        """Return whether it goes on after its first `step` times load.duration; None until the first worker
+        has decided.
         """
         if self.end_ns is not None or step >= self._load.steps:
             return False
