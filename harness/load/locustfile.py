@@ -1,6 +1,6 @@
 """The same users under Locust's own command line and web UI, against any OpenAI-compatible server:
 
-locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
+    locust -f harness/load/locustfile.py --host http://127.0.0.1:8000 --model NAME
 
 The key comes from OPENAI_API_KEY. For a record of each request give --rows.
 """
