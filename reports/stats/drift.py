@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import stdtr
 
+from reports.stats.family import STARTS_NEEDED
+
 ALPHA = 0.01
-STARTS_NEEDED = 3
 # Twelve parts of five requests in the order of their sending; a part's median is one observation, since
 # requests that were in flight together share what happened to them.
 PARTS = 12

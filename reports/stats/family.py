@@ -41,9 +41,11 @@ Told = Callable[[str, str], Verdict | None]
 
 @dataclass(frozen=True)
 class Question:
-    """One comparison of a family. `margin`: on the scale of the estimate (log(1.05), or a difference), 0
-    where nothing counts as the same. `why_none`: why it gets no verdict, though it may have an estimate; such
-    a question is none of the family's."""
+    """One comparison of a family.
+
+    `margin`: on the scale of the estimate (log(1.05), or a difference), 0 where nothing counts as the same.
+    `why_none`: why it gets no verdict, though it may have an estimate; it does not count for the family.
+    """
 
     estimate: Estimate | None
     better: Literal["higher", "lower"]
@@ -52,7 +54,7 @@ class Question:
 
 
 def log_margin(share: float) -> float:
-    """The margin of a ratio: within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree."""
+    """Return the margin of a ratio: within 5 % is from 1/1.05 to 1.05, so that a / b and b / a agree."""
     return math.log1p(share)
 
 
@@ -80,7 +82,6 @@ def _decided(question: Question, level: float) -> Verdict:
 
 
 def _kind(question: Question, low: float, high: float) -> Kind:
-    """By an interval alone, the margin first."""
     is_log = question.estimate is not None and question.estimate.is_log
     none = 1.0 if is_log else 0.0
     nearest, farthest = (math.exp(side) if is_log else side for side in (-question.margin, question.margin))

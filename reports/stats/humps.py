@@ -23,8 +23,7 @@ _GRID = 256  # points of the density
 
 @dataclass(frozen=True)
 class Humps:
-    """Two humps, the lower latencies first: their medians in seconds, and the share of the requests that is
-    in the upper one; `n` requests."""
+    """Two humps of n requests: the medians of both, and the share of the requests in the upper one."""
 
     low_s: float
     high_s: float
@@ -33,8 +32,10 @@ class Humps:
 
 
 def humps(seconds: np.ndarray) -> Humps | None:
-    """The two humps that are furthest apart by the depth of the valley between them; None where there are no
-    two. Values of 0 or less are left out."""
+    """Return the two humps with the deepest valley between them; None where there are no two.
+
+    Values of 0 or less are left out.
+    """
     values = np.sort(seconds[seconds > 0])
     if len(values) < REQUESTS_NEEDED:
         return None
@@ -56,7 +57,7 @@ def humps(seconds: np.ndarray) -> Humps | None:
 
 
 def _density(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """A grid over the sample and the kernel density there, up to a factor; None where all values are one."""
+    """Return a grid over the sample and the density there, up to a factor; None where all values are one."""
     quartiles = np.percentile(logs, [25, 75])
     spread = min(float(logs.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34)
     width = 0.9 * spread * len(logs) ** -0.2

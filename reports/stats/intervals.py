@@ -1,7 +1,6 @@
-"""Intervals from repeats: of a deployment's mean over starts, and of the ratio of two. Pure.
+"""Intervals from repeats by Student's t: of a mean over starts, and of the ratio of two. Pure.
 
 A start gives one value; requests within a start are not independent, so they are never counted as repeats.
-Student's t: its quantiles and probabilities are scipy's.
 """
 
 import math
@@ -16,12 +15,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error: of logarithms where `is_log`, so that it is shown as exp of it.
+    """A mean with its standard error, of logarithms where `is_log`.
 
     `df`: degrees of freedom; `k`: values (pairs, or those of the smaller side) it comes from. With k = 1 the
-    error is infinite: one start says nothing about the next. It is 0 where all values are the same.
-    `below`, `above`: how far to either side the mean may lie apart from chance, as where each value is known
-    to within a bracket only.
+    error is infinite: one start says nothing about the next. `below`, `above`: how far to either side the
+    mean may lie apart from chance, where each value is known to within a bracket only.
     """
 
     mean: float
@@ -34,11 +32,11 @@ class Estimate:
 
     @property
     def shown(self) -> float:
-        """The mean as a person reads it: a geometric mean or a ratio where it is of logarithms."""
+        """The mean as a person reads it: a geometric mean or a ratio for logarithms."""
         return math.exp(self.mean) if self.is_log else self.mean
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Low and high end, as a person reads them; infinitely wide for one value."""
+        """Return low and high end, as a person reads them; infinitely wide for one value."""
         if self.k < 2:
             return (0.0, math.inf) if self.is_log else (-math.inf, math.inf)
         half = float(stdtrit(self.df, 0.5 + confidence / 2)) * self.error
@@ -46,8 +44,10 @@ class Estimate:
         return (math.exp(low), math.exp(min(high, 700.0))) if self.is_log else (low, high)
 
     def p_beyond(self, bound: float) -> float:
-        """Probability of a mean at least as far above `bound` (on the scale of `mean`) if the truth is
-        `bound`: small where the mean is clearly above it."""
+        """Return the probability of a mean at least this far above `bound` if the truth is `bound`.
+
+        `bound` is on the scale of `mean`.
+        """
         if self.k < 2:
             return 1.0
         least = self.mean - self.below
@@ -57,26 +57,29 @@ class Estimate:
 
 
 def may_be_logged(values: Sequence[float]) -> bool:
-    """Whether all values have a finite logarithm."""
+    """Return whether all values have a finite logarithm."""
     return all(0 < value < math.inf for value in values)
 
 
 def of_values(values: Sequence[float], *, is_log: bool) -> Estimate:
-    """The mean over starts. Raises ValueError for no value, one that is not finite, and a logarithm of 0 or
-    less."""
+    """Return the mean over starts.
+
+    Raises ValueError for no value, one that is not finite, and a logarithm of 0 or less.
+    """
     return _estimate(_on_scale(values, is_log), is_log)
 
 
 def of_pairs(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
-    """a / b (a - b where not `is_log`) from pairs of one block each, in order. Raises as of_values, and where
-    a value has no partner."""
-    if len(a) != len(b):
-        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
+    """Return a / b (a - b where not `is_log`) from pairs of one block each, in order.
+
+    Raises ValueError as of_values, and where a value has no partner.
+    """
+    _check_pairs(a, b)
     return _estimate(_on_scale(a, is_log) - _on_scale(b, is_log), is_log)
 
 
 def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> Estimate:
-    """a / b (a - b where not `is_log`) from starts that are no pairs, as those of two runs.
+    """Return a / b (a - b where not `is_log`) from starts that are no pairs, as those of two runs.
 
     Welch's unequal variances, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
     """
@@ -92,27 +95,31 @@ def of_two_samples(a: Sequence[float], b: Sequence[float], *, is_log: bool) -> E
 
 
 def of_brackets(brackets: Sequence[tuple[float, float]]) -> Estimate:
-    """The geometric mean of quantities that are each known to lie from a low to a high end; shown is the mean
-    of the low ends. Raises as of_values.
+    """Return the geometric mean of quantities that each lie between two ends; shown is that of the low ends.
 
     The interval reaches from the low ends' limit to the high ends'. Its error is the larger of theirs, and at
-    least that of means of values spread evenly over their brackets (width / sqrt(12)): where all starts come
-    to the same bracket they do not show how much they differ within it.
+    least that of values spread evenly over their brackets (width / sqrt(12)), since starts that come to the
+    same bracket do not show how much they differ within it. Raises ValueError as of_values.
     """
     lows, highs = (_on_scale(ends, is_log=True) for ends in zip(*brackets, strict=True))
     return _bracketed(lows, lows, highs, float((highs - lows).mean()))
 
 
 def of_bracket_pairs(a: Sequence[tuple[float, float]], b: Sequence[tuple[float, float]]) -> Estimate:
-    """a / b of such quantities from pairs of one block each, in order; shown is that of the low ends. From
-    a's low end over b's high one to a's high over b's low, with an error as in of_brackets. Raises as
-    of_pairs."""
-    if len(a) != len(b):
-        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
+    """Return a / b of such quantities from pairs of one block each; shown is that of the low ends.
+
+    The interval reaches from a's low end over b's high one to a's high over b's low. Raises as of_pairs.
+    """
+    _check_pairs(a, b)
     low_a, high_a = (_on_scale(ends, is_log=True) for ends in zip(*a, strict=True))
     low_b, high_b = (_on_scale(ends, is_log=True) for ends in zip(*b, strict=True))
     width = math.hypot(float((high_a - low_a).mean()), float((high_b - low_b).mean()))
     return _bracketed(low_a - low_b, low_a - high_b, high_a - low_b, width)
+
+
+def _check_pairs(a: Sequence[object], b: Sequence[object]) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"pairs need as many of both, not {len(a)} and {len(b)}")
 
 
 def _bracketed(shown: np.ndarray, lows: np.ndarray, highs: np.ndarray, width: float) -> Estimate:

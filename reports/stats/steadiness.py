@@ -1,6 +1,6 @@
-"""Whether a window was steady: requests in flight and throughput over it, and how far they drifted.
+"""Requests in flight and throughput over a window, and how far they drifted. Pure.
 
-A check on a window that was fixed before the run; it never chooses one. Pure.
+This checks a window that was fixed before the run; it never chooses one.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ REQUESTS_NEEDED = 30
 GROWTH = 1.5
 GROWTH_ERRORS = 3.0
 GROWTH_RANK = 0.8
-# Until requests begin to leave, an open loop only fills up. Answers take up to so many times the shortest one
-# (lengths from half to one and a half of their mean).
+# Until requests begin to leave, an open loop only fills up. The longest answers take this many times the
+# shortest one (lengths from half to one and a half of their mean).
 LONGEST_TO_SHORTEST = 3.0
 
 
@@ -45,7 +45,6 @@ class Series:
 
     @property
     def only_rises(self) -> bool:
-        """By half or more, nearly always upwards, and beyond what an occupancy of this size varies."""
         first, _, last = self.thirds
         enough = last > GROWTH * first and last - first > GROWTH_ERRORS * float(np.sqrt(first + last))
         return enough and rank_correlation(self.parts) >= GROWTH_RANK
@@ -62,15 +61,17 @@ class Series:
         return float(np.sqrt(2 * within / (PARTS / 3))) / self.mean if self.mean else 0.0
 
     def is_drifting(self, noise: float = 0.0) -> bool:
-        """`noise`: the standard deviation that the drift has by chance, as far as that is known otherwise."""
+        """Return whether it drifts clearly; `noise`: the standard deviation by chance, if known."""
         return abs(self.drift) > max(DRIFT_SHARE, DRIFT_ERRORS * max(self.drift_error, noise))
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """A cell's window: requests in flight, output tokens/s (None where not known), ok requests/s that ended,
-    and how many of those there were. `arrival_cv`: the coefficient of variation of the gaps between arrivals
-    that are drawn at random (Poisson: 1), 0 where they are not."""
+    """A cell's window: requests in flight, output tokens/s (None: not known), and ok requests/s that ended.
+
+    `requests`: how many ended. `arrival_cv`: the coefficient of variation of the gaps between arrivals that
+    are drawn at random (Poisson: 1), 0 where they are not.
+    """
 
     in_flight: Series
     tokens: Series | None
@@ -93,7 +94,7 @@ class Steadiness:
 
     @property
     def drifts(self) -> dict[str, Series]:
-        """What drifted, by its unit.
+        """The series that drifted, by their units.
 
         Random arrivals make a third's count vary by its square root, and with requests longer than a part the
         parts do not show it: the thirds of n requests then differ by sqrt(6 / n) of their mean, and requests
@@ -108,11 +109,10 @@ class Steadiness:
 
 
 def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
-    """Whether a queue only grew over a window, as beyond a server's capacity: its requests in flight only
-    became more, other than by an open loop's filling up. `requests`: all of the cell.
+    """Return whether requests in flight only became more over a window, as beyond a server's capacity.
 
-    Filling up is over once the longest of the requests leave that came first at the full rate, so after the
-    ramp; where that is not by the end of the window's first third, nothing is said. Users are a fixed number.
+    An open loop also fills up at first: until the longest of the requests leave that came first at the full
+    rate. Where that is later than the window's first third, nothing is said. `requests`: all of the cell.
     """
     begin_ns, end_ns = summary.window_start_ns, summary.window_end_ns
     sent = requests[requests["sent_ns"].notna() & requests["end_ns"].notna()]
@@ -128,25 +128,25 @@ def only_grew(requests: pd.DataFrame, load: Load, summary: LoadSummary) -> bool:
 
 
 def rank_correlation(values: np.ndarray) -> float:
-    """Spearman's, of values with their order; ties in the order of their places."""
+    """Return Spearman's correlation with the order (importing scipy.stats takes half a second)."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return float(np.corrcoef(np.arange(len(values)), ranks)[0, 1])
 
 
 def edges_of(begin_ns: int, end_ns: int) -> np.ndarray:
-    """The PARTS + 1 instants that bound a window's parts."""
+    """Return the PARTS + 1 instants that bound a window's parts."""
     return np.linspace(begin_ns, end_ns, PARTS + 1)
 
 
 def occupancy(sent_ns: np.ndarray, end_ns: np.ndarray, edges: np.ndarray) -> Series:
-    """Requests in flight, the exact mean over each part."""
+    """Return requests in flight, the exact mean over each part."""
     zero = edges[0]  # differences first: a float has too few digits for nanoseconds since boot
     lived = _time_since(sent_ns - zero, edges - zero) - _time_since(end_ns - zero, edges - zero)
     return Series(np.diff(lived) / np.diff(edges))
 
 
 def _time_since(begins: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """At each edge, the sum of the times that have passed since each begin before it."""
+    """Return at each edge the sum of the times that have passed since each begin before it."""
     ordered = np.sort(begins)
     before = np.searchsorted(ordered, edges)
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
@@ -154,6 +154,6 @@ def _time_since(begins: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def rate(at_ns: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> Series:
-    """Events per second (or their weights) in each part."""
+    """Return events per second (or their weights) in each part."""
     counts, _ = np.histogram(at_ns, edges, weights=weights)
     return Series(counts / (np.diff(edges) / 1e9))
