@@ -71,9 +71,7 @@ def need_counts(engine: str, options: object, *names: str) -> None:
 
 
 def flags(values: Mapping[str, object], glue: str | None = "=") -> Iterator[str]:
-    """Yield `--name=value` for each value, `--name` for True, nothing for None and False. Without glue: two
-    words.
-    """
+    """Yield `--name=value` for each value, `--name` for True, nothing for None and False."""
     for name, value in values.items():
         if value is True:
             yield f"--{name}"
@@ -121,7 +119,7 @@ def container(
 ) -> ContainerSpec:
     """Return a container of the user's image, else of bench's, with weights and template mounted.
 
-    `arguments` is called with the paths of both inside.
+    `arguments` is called with the paths of both inside. `others` are further fields of ContainerSpec.
     """
     mount, weights = weights_mount(given(place.weights, f"{deployment.engine} needs weights"))
     templates = [] if template is None else [(template, f"/templates/{template.name}")]

@@ -1,6 +1,4 @@
-"""The memory that servers take beside weights and KV cache: published for GPUs, measured for one model on a
-CPU.
-"""
+"""The memory that servers take beside weights and KV cache: on GPUs published, on CPUs measured."""
 
 from harness.contracts import EngineTerms, ModelFacts
 

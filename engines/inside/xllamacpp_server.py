@@ -1,6 +1,4 @@
-"""llama.cpp's HTTP server, from the xllamacpp wheel, with those of llama-server's arguments that bench
-passes.
-"""
+"""llama.cpp's HTTP server, from the xllamacpp wheel, with those llama-server arguments that bench passes."""
 
 import argparse
 import faulthandler

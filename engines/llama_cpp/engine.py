@@ -1,6 +1,4 @@
-"""llama.cpp serving GGUF files: llama-server (from xllamacpp, or compiled here), or llama-cpp-python's
-server.
-"""
+"""llama.cpp serving GGUF files: llama-server (xllamacpp's or compiled) or llama-cpp-python's server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

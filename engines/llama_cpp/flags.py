@@ -17,9 +17,7 @@ KV_CACHE_TYPES = {
 def server_arguments(
     deployment: Deployment, place: Place, weights: str, template: object, folder: str
 ) -> Iterator[str]:
-    """Yield the words for llama-server, and for engines/inside/xllamacpp_server.py, with the server's own
-    paths.
-    """
+    """Yield the words for llama-server and xllamacpp_server.py. Paths are as the server sees them."""
     terms, options = deployment.terms, deployment.options
     # By default up to 8 GiB of old prompts are kept beside the KV cache, whose size is a common term.
     cache_ram = None if terms.fairness == "stock" and terms.prefix_cache is not False else 0

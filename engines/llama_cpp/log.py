@@ -126,7 +126,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str) -> Mapping[MemoryPart, int]:
-    """On a CPU tensors that are repacked (CPU_REPACK) are a second copy of mapped pages: workspace."""
+    """Return bytes by part. Tensors that a CPU repacks are a second copy of mapped pages: workspace."""
     # A load that only finds out what fits comes before the real one.
     lines = log[max(0, log.rfind("load_tensors: loading model tensors")) :]
     found = [match.groups() for match in _BUFFER.finditer(lines)]

@@ -72,9 +72,7 @@ def known_facts(model: str) -> KnownFacts:
 
 
 def most_context(model: str) -> int | None:
-    """Return a listed or local model's most tokens of context; None where the hub knows, or positions are
-    stretched.
-    """
+    """Return a model's most tokens of context; None where only the hub knows, or they are stretched."""
     if model.startswith("hf:"):
         return None
     try:

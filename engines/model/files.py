@@ -109,6 +109,7 @@ def gguf_facts(header: Header) -> ModelFacts | None:
 
 
 def _alike(value: Any) -> int:
+    """Return the number that all layers have which have any. Raise ValueError where they differ."""
     different = {each for each in value if each} if isinstance(value, tuple) else {value}
     (number,) = different
     return int(number)

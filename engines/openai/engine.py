@@ -8,9 +8,7 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """`ignore_eos`: force each answer's length with ignore_eos and min_tokens, which other servers may
-    refuse.
-    """
+    """`ignore_eos`: force each answer's length with ignore_eos and min_tokens, which others may refuse."""
 
     ignore_eos: bool = False
 

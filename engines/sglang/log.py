@@ -110,9 +110,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, kv_cache_bytes: Any) -> Mapping[MemoryPart, int]:
-    """SGLang's GB are 2^30 bytes. On a CPU what was free before and after is the whole machine's, and does
-    not count.
-    """
+    """Return bytes by part. SGLang's GB are 2^30 bytes; on a CPU free memory is the machine's, not its."""
     found: dict[MemoryPart, int] = {}
     ranks = len(set(re.findall(r" (TP\d+)\] KV Cache is allocated", log))) or 1
     # Keys and values, or a latent, which is one.

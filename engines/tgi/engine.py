@@ -175,7 +175,7 @@ def _arguments(deployment: contracts.Deployment, place: contracts.Place, weights
 def _memory_needed(
     deployment: contracts.Deployment, facts: contracts.ModelFacts, device: str
 ) -> contracts.MemoryNeed | contracts.Reason:
-    """TGI's KV cache takes whatever memory is left. Source: models/flash_causal_lm.py, warmup."""
+    """Return what TGI needs; its KV cache takes all that is left (models/flash_causal_lm.py, warmup)."""
     if device == "cpu":
         return contracts.Reason("TGI's image serves on a GPU; what it takes on a CPU was not measured")
     terms, options = deployment.terms, deployment.options

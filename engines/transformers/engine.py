@@ -1,6 +1,4 @@
-"""Hugging Face transformers behind engines/inside/transformers_server.py: a baseline of one request at a
-time.
-"""
+"""Hugging Face transformers behind engines/inside/transformers_server.py: one request at a time."""
 
 import re
 from collections.abc import Mapping

@@ -148,8 +148,9 @@ def _environment(
         "DO_NOT_TRACK": "1",
         # vLLM's own limit of a start, 600 s, must not come before the user's.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(max(600, ceil(terms.start_timeout_s))),
-        # Else there is no /reset_prefix_cache. What computes stays the same, and compiled graphs are found
-        # again: vllm/envs.py leaves it out of their key.
+        # Else there is no /reset_prefix_cache. It adds other routes too (sleep, collective_rpc), for whoever
+        # reaches the port, which bench binds to 127.0.0.1. What computes stays the same: vllm/envs.py leaves
+        # it out of the graphs' key.
         "VLLM_SERVER_DEV_MODE": None if terms.prefix_cache is False else "1",
         # Else 0.32.0 compiles again at each start: what it saves ahead of time cannot be loaded on a CPU.
         "VLLM_USE_AOT_COMPILE": None if place.devices else "0",

@@ -125,7 +125,7 @@ def said(log: str, pages: Mapping[str, Any]) -> Said:
 
 
 def _memory(log: str, terms: Mapping[str, Scalar]) -> Mapping[MemoryPart, int]:
-    """Workspace is said only where vLLM sizes the KV cache itself. What is not above zero is left out."""
+    """Return bytes by part, without those at zero; workspace only where vLLM sizes the KV cache itself."""
     devices = int(terms.get("tensor_parallel") or 1)
     found: dict[MemoryPart, int] = {}
     for part, pattern in _PARTS.items():

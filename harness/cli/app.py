@@ -14,9 +14,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Command(NamedTuple):
-    """One command: its function (`module:name` of harness.cli), the first paragraph of its docstring, an
-    example.
-    """
+    """One command: its function (`module:name` of harness.cli), its docstring's start, an example."""
 
     function: str
     summary: str

@@ -89,7 +89,7 @@ def _marked(said: str, marks: Sequence[Mark]) -> str:
 
 
 def _print_differences(differences: Sequence[Difference], names: tuple[str, str]) -> None:
-    """Of an engine of which many packages differ the table has its own alone."""
+    """Print a table for each kind. An engine of which many packages differ shows its own alone."""
     if not differences:
         return
     print_lines(["What differs in how they were made:"], fold=True)

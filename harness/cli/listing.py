@@ -89,7 +89,7 @@ def _quantizations() -> list[builds.QuantizationServed]:
 
 
 def _print_matrix(served: Sequence[builds.QuantizationServed]) -> None:
-    """A number in a cell is that of the reason below the table."""
+    """Print the matrix. A number in a cell is that of the reason below the table."""
     from harness.settings.keys import DEFAULT_MODEL
 
     named: dict[str, list[str]] = {}  # by reason, _NAME in place of the quantizations that have it

@@ -143,7 +143,7 @@ def _recorded(
 
 
 def _run_left(directory: Path, record: store.RunRecord, repeats: int | None) -> Task:
-    """One that `until` had ended grows only if some of it is measured again."""
+    """Return what a run lacks. One that `until` had ended grows only if some of it is measured again."""
     settings = config.settings(next_starts.choices_of(record))
     whole = planned(settings, is_new=False, repeats=record.plan.blocks)
     starts = next_starts.missing_starts(directory, record, whole)
@@ -248,9 +248,7 @@ def _trial(directory: Path, load: float, numbers: Sequence[int], slo: Sequence[O
 
 
 def report_whatever_happened(directory: Path, show: Show) -> bool:
-    """Write the report undisturbed by another Ctrl-C; return whether it was: a failure must not hide the
-    first.
-    """
+    """Write the report undisturbed by another Ctrl-C. Return whether it was written."""
     from reports import write_report
     from reports.words.digest import digest
 

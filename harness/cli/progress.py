@@ -180,9 +180,7 @@ class Outlook:
         self._began_s = now_s
 
     def left(self, now_s: float) -> tuple[float, bool]:
-        """Return the seconds that are left, and whether they are only the least, since an engine starts for
-        the first time.
-        """
+        """Return the seconds that are left, and whether they are only the least: an engine is new here."""
         expected = [self._expected(step) for step in self._left.values()]
         if not expected:
             return 0.0, False

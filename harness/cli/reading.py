@@ -1,6 +1,4 @@
-"""Commands that read results: `report`, `compare`, `gate`, `view`. Each imports `reports`, a second, when
-called.
-"""
+"""Commands that read results: `report`, `compare`, `gate`, `view`. `reports` is slow to import."""
 
 from pathlib import Path
 from typing import Annotated

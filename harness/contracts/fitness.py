@@ -41,9 +41,7 @@ class GuardTerms:
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What made the machine unfit for a cell. `text`: a clause with the numbers. `validity`: what it makes of
-    the cell.
-    """
+    """What made the machine unfit for a cell (`text`, with numbers), and the `validity` that it leaves."""
 
     kind: Unfit
     text: str
@@ -110,9 +108,7 @@ _NOT_THROTTLING = 0x01 | 0x02 | 0x10 | 0x100
 
 
 def throttle_names(mask: int) -> tuple[str, ...]:
-    """Return what throttles a device, from DeviceSample.throttle_reasons. An unknown bit is named by its
-    number.
-    """
+    """Return what throttles a device, from DeviceSample.throttle_reasons; unknown bits by number."""
     unknown = mask & ~(sum(_THROTTLING) | _NOT_THROTTLING)
     names = [name for bit, name in _THROTTLING.items() if mask & bit]
     return (*names, f"unknown reason {unknown:#x}") if unknown else tuple(names)

@@ -80,9 +80,7 @@ class Price:
 
 @dataclass(frozen=True)
 class ApiPrice:
-    """What a provider asked for the same model, per million tokens, on the date `as_of`; `source`: where it
-    stood.
-    """
+    """What a provider asked for the same model, per million tokens, on the date `as_of`."""
 
     provider: str
     input_per_million: float

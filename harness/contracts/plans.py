@@ -38,9 +38,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Options of every scenario. `history`: `model` sends the model's own answers back, `scripted` the
-    scenario's.
-    """
+    """Options of every scenario. `history`: the model's own answers go back, or `scripted` ones."""
 
     history: Literal["model", "scripted"] = "model"
 
@@ -72,9 +70,7 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True)
 class ScenarioChoice:
-    """A scenario with its options decoded (a mapping when read back). `span_s`: its length, if it has arrival
-    times.
-    """
+    """A scenario with its options decoded (a mapping when read back). `span_s`: a trace's length."""
 
     name: str
     options: Any

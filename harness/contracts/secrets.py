@@ -1,6 +1,4 @@
-"""What a secret is, by the names of variables and flags and the shape of well-known tokens, and texts without
-it.
-"""
+"""What a secret is, by names of variables and flags and by well-known tokens, and texts without it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,9 +34,7 @@ def is_secret(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text without well-known tokens, what follows `Bearer`, users of URLs, and values of
-    `api_key=`.
-    """
+    """Return a text without well-known tokens, what follows `Bearer` or `api_key=`, and users of URLs."""
     found = _BEARER.sub(rf"\1{MASK}", _USER_INFO.sub(MASK, _TOKEN.sub(MASK, text)))
     return _SAID.sub(rf"\g<name>{MASK}", found)
 

@@ -1,6 +1,4 @@
-"""Builds of engines and tools: which there are, which are here, and which this machine can start. Installs
-nothing.
-"""
+"""Builds of engines and tools: which there are, which are here, which can start here. Installs nothing."""
 
 import os
 import re
@@ -31,9 +29,7 @@ SERVED_BUT = "served, but "
 
 @dataclass(frozen=True)
 class Build:
-    """An engine's program in bench's environment, or in a directory of the user's; the user's own has a
-    slash.
-    """
+    """An engine's program in bench's environment, or the user's own (a path) or in the user's."""
 
     engine: str
     program: str | None = None
@@ -162,9 +158,7 @@ def check_own(build: Build) -> None:
 
 @dataclass(frozen=True)
 class Installable:
-    """An engine's program, or a tool. `state` is `ready` if it needs no environment, `other` if of another
-    lock.
-    """
+    """An engine's program, or a tool. `state` is `ready` if it needs no environment."""
 
     name: str
     program: str | None

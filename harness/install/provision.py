@@ -224,7 +224,7 @@ def provide_weights(
 
 
 def _refuse_weights(asked: Mapping[Weights, Sequence[str]], store: WeightsStore, cache: Path) -> None:
-    """A run never asks a hub, nor does it fetch gigabytes by itself. `asked`: the engines that need each."""
+    """Raise MissingError for weights that a run does not fetch by itself. `asked`: who needs each."""
     sizes = {each: store.missing_bytes(each, cache) for each in asked if store.find(each, cache) is None}
     refused = {
         each: size

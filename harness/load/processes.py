@@ -68,9 +68,7 @@ def run_load(
 
 
 class _Worker:
-    """One load process as its parent sees it. `pulse` is None until it is ready, `summary` until it has ended
-    well.
-    """
+    """One load process as its parent sees it. `pulse` is None before it is ready, `summary` till its end."""
 
     def __init__(self, job: LoadJob, number: int, process: Supervised, log_path: Path) -> None:
         self.process = process

@@ -16,9 +16,7 @@ ENOUGH = LEAST_FOR_LIVE_P95 + 1
 
 @dataclass(frozen=True)
 class Stretch:
-    """The requests of one load process that ended well in the last `length_s`; `tokens` None if one told
-    none.
-    """
+    """The requests of one load process that ended well in the last `length_s`."""
 
     length_s: float = 0.0
     requests: int = 0

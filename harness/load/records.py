@@ -22,9 +22,7 @@ def of_worker(path: str | Path, worker: int) -> Path:
 
 
 def gather(job: LoadJob, log_path: Path) -> None:
-    """Append the other workers' rows, begun rows and logs to the first one's, and remove them. Raises
-    OSError.
-    """
+    """Append the other workers' rows, begun rows and logs to the first's. Remove them. Raises OSError."""
     rows_paths = (Path(job.rows_path), Path(job.begun_path))
     for path in (*rows_paths, log_path):
         for part in (of_worker(path, number) for number in range(job.load.workers)):

@@ -99,7 +99,7 @@ def run_job(job: LoadJob, worker: int, board_path: Path | None, progress_fd: int
 
 
 def _take_stdout() -> int:
-    """A print in a scenario or a library must not end the cell: from now on it writes to stderr."""
+    """Return stdout's descriptor. From now on a print in a scenario or a library goes to stderr."""
     sys.stdout.flush()
     descriptor = os.dup(1)
     os.dup2(2, 1)

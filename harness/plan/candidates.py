@@ -1,6 +1,4 @@
-"""Settings -> every deployment that was asked for, its terms filled and its label made. Pure. Knows no
-engine.
-"""
+"""Settings -> every deployment that was asked for, with terms and label. Pure. Knows no engine."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -89,9 +87,7 @@ def _filled(terms: EngineTerms, slots: int) -> EngineTerms:
 
 
 def _label(settings: Settings, deployment: Deployment, varied: Mapping[str, str]) -> str:
-    """Tell a deployment from the others of this run, and from other runs where it is not the engine's first
-    way.
-    """
+    """Tell a deployment from the others of this run and, where it is unusual, of other runs."""
     engine, terms = ENGINES[deployment.engine], deployment.terms
     names = [Path(model).name for model in settings.models]
     model = Path(deployment.model).name if deployment.model != NO_QUANTIZATION and len(names) > 1 else ""

@@ -1,6 +1,4 @@
-"""Settings -> the ordered starts and cells of a run, and what is left out, with its reason. Pure. Knows no
-engine.
-"""
+"""Settings -> the ordered starts and cells of a run, and what is left out, and why. Pure."""
 
 import hashlib
 import itertools

@@ -228,6 +228,10 @@ def bounded(
 
 
 def _comparable(deployment: Deployment) -> object:
+    """Return what deployments share that are to have the same KV cache.
+
+    None for one without a cache of ours, or whose size was given: that is not changed.
+    """
     terms = deployment.terms
     if terms.base_url or ENGINES[deployment.engine].weights(deployment) is None:
         return None
@@ -238,6 +242,10 @@ def _comparable(deployment: Deployment) -> object:
 
 
 def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape) -> tuple[int, str]:
+    """Return the tokens that all of a group can hold, and why it is that many.
+
+    One that does not hold a single conversation does not count: it will not start, whatever the others have.
+    """
     wanted = group[0].terms.kv_cache_tokens or 0
     found = [(each, _held(each, device_bytes(each), shape(each.model))) for each in group]
     held = [(tokens, each) for each, tokens in found if isinstance(tokens, int)]
@@ -256,6 +264,7 @@ def _bound(group: Sequence[Deployment], device_bytes: DeviceBytes, shape: Shape)
 
 
 def _held(deployment: Deployment, device_bytes: int | None, facts: ModelFacts | None) -> int | Reason:
+    """Return the most KV cache that one deployment can have, in tokens, up to what its terms ask for."""
     if device_bytes is None:
         return Reason("whether it fits is not asked on a CPU, nor of a device that does not tell its memory")
     if facts is None or facts.parameters is None:

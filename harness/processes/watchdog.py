@@ -60,9 +60,7 @@ def boot_id() -> str:
 def end(
     find: Callable[[], Sequence[psutil.Process]], grace_s: float, wait: Callable[[float], object]
 ) -> None:
-    """End the processes that `find` gives until it gives none: TERM, then KILL. `wait(seconds)` between
-    looks.
-    """
+    """End the processes that `find` gives until it gives none: TERM, then KILL. It calls `wait` between."""
     for number, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_LIMIT_S)):
         deadline = time.monotonic() + limit_s
         told: set[int] = set()
@@ -76,9 +74,7 @@ def end(
 
 
 def left_of(pid: int, started_s: float, mark: str) -> list[psutil.Process]:
-    """Return what still lives of a process whose watchdog is gone: it, its descendants, its session, its
-    mark's.
-    """
+    """Return what lives of a process whose watchdog is gone: its descendants, session, and mark's."""
     present_s = start_time_s(pid)
     is_session = present_s in (
         None,
@@ -130,7 +126,7 @@ def main() -> int:
 
 
 def _wakeup_pipe() -> int:
-    """Python handlers, not SIG_IGN: an ignored signal would stay ignored in the child."""
+    """Return a pipe of signal numbers. Handlers, not SIG_IGN: that would be the child's, too."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     os.set_blocking(read_end, False)
@@ -161,6 +157,7 @@ def _spawn(
 
 
 def _in_child(prctl: Callable[..., object] | None) -> None:
+    """Let the child open files up to the hard limit, and the kernel end it if this watchdog is killed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # An unlimited number makes programs slow that close every possible one, and macOS refuses it.
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
@@ -182,6 +179,7 @@ def _watch(child_pid: int, wake: int) -> None:
 
 
 def _reap(child_pid: int) -> bool:
+    """Take leave of all children that have ended. Report the program's end; return if it is among them."""
     has_exited = False
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:

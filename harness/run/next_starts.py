@@ -67,6 +67,7 @@ def check_same(directory: Path, record: store.RunRecord, recorded: Plan, whole: 
 
 
 def _measured(planned: Plan) -> object:
+    """Return what a plan is going to measure, its defaults included, as it is when read back from a file."""
     measured = [
         (
             start.deployment.label,

@@ -24,9 +24,7 @@ def planned_cell(start: PlannedStart, done: Sequence[CellRecord]) -> PlannedCell
 def run_starts(
     starts: Iterable[PlannedStart], site: Site, next_cell: NextCell = planned_cell
 ) -> list[CellRecord]:
-    """Measure all starts in order, read one at a time, and return the records of their cells. Raises
-    Interrupted.
-    """
+    """Measure all starts in order, read one at a time. Return their cells' records, or raise Interrupted."""
     records: list[CellRecord] = []
     for start in starts:
         records += _run_start(start, site, next_cell)

@@ -164,7 +164,7 @@ class Search:
         return following
 
     def _planned(self, start: PlannedStart, load: float, done: Sequence[store.CellRecord]) -> PlannedCell:
-        """All starts of the repeat have the same seed at this trial; a further trial has another."""
+        """Return a cell at this load. All starts of the repeat have one seed; a further trial has another."""
         plan, scenario = self.run.record.plan, done[0].scenario
         size = {"rate_per_s": load} if self.terms.over == "rate" else {"concurrency": int(load)}
         loaded = replace(done[0].load, **size)
@@ -207,6 +207,7 @@ def next_load(terms: SearchTerms, trials: Sequence[Trial]) -> float | None:
 
 
 def _narrower(terms: SearchTerms, kept: float | None, broken: float | None) -> float | None:
+    """Return a load outside of the bracket if one side is open, else within it, or None once it is narrow."""
     lowest, highest = terms.lowest or 1.0, terms.highest or math.inf
     if broken is None:
         if kept is None:

@@ -169,6 +169,7 @@ def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequen
 def _launched(
     deployment: Deployment, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
+    """Start the server, which gets no API key of ours, or give None for one that runs already."""
     if isinstance(spec, AttachSpec):
         yield None
         return

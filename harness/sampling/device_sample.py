@@ -135,6 +135,10 @@ class DeviceReader:
 
 
 def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[str, int | None]:
+    """Return whose the device's processes are, by the fields of a sample: the server's, and others'.
+
+    The fields of others are left out if they cannot be told from the server's.
+    """
     own = ours(set(listed))
     process_bytes = total(listed[pid] for pid in own) if own else None
     if own is None:
@@ -157,6 +161,7 @@ def _owned(device: Device, listed: dict[int, int | None], ours: Ours) -> dict[st
 
 
 def _memory_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
+    """Add up the memory of each process. One may be listed more than once, by its GPU instances."""
     found: dict[int, int | None] = {}
     for process in processes:
         found[process.pid] = total((found.get(process.pid, 0), process.usedGpuMemory))

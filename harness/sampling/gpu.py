@@ -126,9 +126,7 @@ def listed(device: str) -> list[str]:
 
 
 def select(device: str) -> tuple[int, ...]:
-    """Return the indices that `device` (`0`, `0,1`, `cpu`) names; none for cpu. Raises UserError if one is
-    not here.
-    """
+    """Return the indices that `device` (`0`, `0,1`, `cpu`) names; raise UserError if one is not here."""
     if device == "cpu":
         return ()
     parts = listed(device)

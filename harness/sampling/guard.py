@@ -59,9 +59,7 @@ Samples = Callable[[int, int], Seen]
 
 
 class Guard:
-    """Looks after one run, and keeps what is usual here: memory before the first start, clocks of the windows
-    so far.
-    """
+    """Looks after one run, and keeps what is usual here: memory at its begin, clocks of its windows."""
 
     def __init__(self, mode: GuardMode, wait_s: float) -> None:
         self.mode = mode

@@ -50,7 +50,7 @@ class PackageEnergy:
 
     def __init__(self, root: Path = _POWERCAP) -> None:
         # A package is a zone of the first level. Its parts (intel-rapl:0:0) are in it, `psys` is the whole
-        # machine.
+        # machine, and intel-rapl-mmio has the same package once more.
         zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if zone.name.count(":") == 1]
         packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
         self._ranges_uj = {

@@ -64,9 +64,7 @@ class ProcessTree:
         self._look_due_s = 0.0
 
     def among(self, pids: set[int]) -> set[int] | None:
-        """Return those of the pids that are or were members; None without a pid. A driver lists the dead for
-        a moment.
-        """
+        """Return those of the pids that are or were members (drivers list the dead for a moment)."""
         if not self._ever:
             return None
         with self._lock:
@@ -126,6 +124,11 @@ class ProcessTree:
         self._members = members
 
     def _counted(self, alive: Iterable[_Reading]) -> _Counters:
+        """Return what the tree has used so far.
+
+        An ended child is in its parent's sum if that one waited for it, and in our last reading of it. The
+        larger of the two sums is the better account, and neither counts anything twice.
+        """
         own = _added(reading.own for reading in alive)
         waited = _added(reading.children for reading in alive)
         last = _added(reading.own for reading in self._last.values())

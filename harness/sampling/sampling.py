@@ -1,6 +1,4 @@
-"""A thread that reads something at a fixed rate, and the idle state before and after a server. In
-CLOCK_MONOTONIC ns.
-"""
+"""A thread that reads something at a fixed rate, and the idle state before and after a server."""
 
 import itertools
 import signal
@@ -166,9 +164,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of the machine or of some devices. `read` returns the use of each; it raises UserError for
-    none.
-    """
+    """The memory of the machine or of some devices. `read` raises UserError if none can be read."""
 
     kind: Literal["host", "device"]
     read: Callable[[], Sequence[Use]]
@@ -193,9 +189,7 @@ class Memory:
         return Use(used_bytes, power_w, None if power_w is not None else note)
 
     def wait(self, baseline_bytes: int, timeout_s: float) -> tuple[bool, int | None]:
-        """Block for up to timeout_s until about the baseline is in use. Return whether it is, and the last
-        bytes seen.
-        """
+        """Block for up to timeout_s until about the baseline is in use: whether it is, the last bytes."""
         deadline = time.monotonic() + timeout_s
         most_bytes = baseline_bytes + tolerance_bytes(baseline_bytes)
         with suppress(UserError):

@@ -185,7 +185,8 @@ def run_argv(spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> list[
 def reap() -> list[str]:
     """Remove the containers of runs that were killed, and return a sentence for each. Blocks for seconds.
 
-    Leaves alone those of a bench that still runs, and of other machines that share this Docker.
+    Leaves alone those of a bench that still runs, and those of other machines and containers that share this
+    Docker. Call it after running.reap, which waits for watchdogs at work.
     """
     if shutil.which("docker") is None:
         return []
@@ -209,6 +210,7 @@ class _Container:
         self._begun_s = time.time()
 
     def wait_started(self, client: Supervised) -> bool:
+        """Block until its first process runs. Return true if the client ended first by Docker's failure."""
         deadline = time.monotonic() + _START_LIMIT_S
         while True:
             code = client.wait(_POLL_S)
@@ -251,6 +253,10 @@ class _Container:
 
 
 def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
+    """Return pid and start time if that process is the container's, else None.
+
+    The daemon may be in a virtual machine, or bench in a container: there the number is another's.
+    """
     started_s = watchdog.start_time_s(pid)
     # Its control group is named after it, or (rootless) its /etc/hostname is a mount of a file of Docker's.
     signs = {"cgroup": container_id, "mountinfo": f"/{container_id}/hostname /etc/hostname "}
@@ -261,6 +267,7 @@ def _seen_here(pid: int, container_id: str) -> tuple[int, float] | None:
 
 
 def _remove(name: str) -> bool | None:
+    """Remove a container, and block until it is gone. Return whether it was there, None if not known."""
     answer = ask("rm", "--force", "--volumes", name)
     if answer.code == 0 and "no such container" not in answer.error.lower():
         return True

@@ -1,6 +1,4 @@
-"""Ask one server over HTTP: does it listen, does it generate, what does it say of itself. Errors never hold
-the key.
-"""
+"""Ask one server over HTTP what it is, has and says, and to generate. Errors never hold the key."""
 
 import http.client
 import socket

@@ -262,6 +262,7 @@ def _end_of(path: Path) -> str:
 
 
 def _bytes_from(path: Path, offset: int) -> bytes:
+    """Read a log from an offset on, which counts from its end if it is negative. No log is an empty one."""
     try:
         with path.open("rb") as log:
             log.seek(offset if offset >= 0 else max(0, log.seek(0, os.SEEK_END) + offset))

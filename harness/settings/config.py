@@ -137,9 +137,7 @@ def fit_settings(given: Choices) -> tuple[Settings, FitTerms]:
 
 
 def search_settings(given: Choices) -> tuple[Settings, SearchTerms]:
-    """Return the settings of `bench search`, whose one load is the lowest, and its own keys. Raises
-    UserError.
-    """
+    """Return the settings of `bench search`, whose one load is the lowest, and its own keys."""
     terms = sections.search_terms(given)
     ends = "search.lowest and search.highest"
     for key, instead in {"load.concurrency": ends, "load.rate": ends, "until": "repeats=N"}.items():

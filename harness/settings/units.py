@@ -16,9 +16,7 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(/?[A-Za-z%
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of `20s`, `500ms`, `2m` or `1.5h`, or of a bare number. Raises ValueError, as all
-    here.
-    """
+    """Return the seconds of `20s`, `500ms`, `2m`, `1.5h` or a bare number. Raises ValueError, as all."""
     return _value(text, _DURATIONS_S, 1.0, "a duration such as 20s, 500ms or 2m")
 
 

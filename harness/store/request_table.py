@@ -100,9 +100,10 @@ def write_table(
 ) -> Tally:
     """Turn JSON lines of RequestRow into a Parquet table in the order of sending, and count them.
 
-    A last line cut by a kill is left out, a damaged one too, and the log says so. The table is written whole
-    or not at all. `in_window` is null without a summary. `count_tokens` fills tokenizer_tokens, and
-    output_tokens where the server of an ok request gave none. Latencies count from `origin`.
+    Makes two passes, with one batch of lines in memory. A last line cut by a kill is left out, a damaged one
+    too, and the log says so. The table is written whole or not at all. `in_window` is null without a summary.
+    `count_tokens` fills tokenizer_tokens, and output_tokens where the server of an ok request gave none.
+    Latencies count from `origin`.
     """
     tally = Tally(summary, origin)
     with written_whole(path) as part, table_writer(part) as writer:
@@ -185,6 +186,10 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
 
 
 def _places(path: Path) -> list[tuple[int, int, int]]:
+    """Return, for each whole line, when its request was sent and where it begins and ends, in this order.
+
+    Logs how many are damaged.
+    """
     places, decoder = [], msgspec.json.Decoder(_Sent)
     end = damaged = 0
     with path.open("rb", buffering=1 << 20) as lines:

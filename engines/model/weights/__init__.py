@@ -18,9 +18,7 @@ __all__ = ["OnLine", "Run", "Tool", "calls_hub", "can_prepare", "find", "missing
 
 
 def can_prepare(weights: Weights, cache: Path | None = None) -> Reason | None:
-    """Return why these weights cannot be had; None where they can be, as far as local files (in `cache`)
-    tell.
-    """
+    """Return why these weights cannot be had; None where local files do not say that."""
     if cache is None:
         way = way_of(weights)
         return way if isinstance(way, Reason) else None
@@ -129,7 +127,7 @@ def _manifest(way: Way, cache: Path) -> kept.Manifest | None:
 
 
 def _check_disk(weights: Weights, way: Way, cache: Path) -> None:
-    """What is missing must fit at the worst moment; what nobody knows counts 0."""
+    """Raise UserError where what is missing does not fit at the worst moment."""
     needed = 0
     for each in _missing(way, cache):
         # pip keeps a copy of what it downloads, unpacks it once more, and the file is made from that.

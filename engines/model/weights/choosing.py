@@ -100,7 +100,7 @@ def _on_hub(weights: Weights, cache: Path | None) -> Way:
 def _of_hub_checkpoint(
     repo: HubRepo, stored: str, weights: Weights, cache: Path | None, why: str, model: Model | None = None
 ) -> Way:
-    """Until the checkpoint is here to be looked at, its precision is what was said of it."""
+    """Return the way. Until the checkpoint is here, its precision is what was said of it."""
     source = _published(repo, Weights(weights.model, stored, "safetensors"), cache, model)
     if weights.file_format != "gguf":
         return _of_checkpoint(source, weights.quantization, why)
@@ -130,6 +130,7 @@ def _published(repo: HubRepo, weights: Weights, cache: Path | None, model: Model
 
 
 def _checkpoint_names(repo: str, names: Sequence[str]) -> Collection[str]:
+    """Return the safetensors of the top folder with what belongs to them: neither pickles nor code."""
     # `consolidated*` are the same once more.
     plain = [name for name in names if not name.startswith("consolidated")]
     weights = [name for name in plain if "/" not in name and name.endswith(".safetensors")]

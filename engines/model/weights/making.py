@@ -159,7 +159,7 @@ def _run(way: Way, part: Path, means: Means) -> Mapping[str, Any]:
 
 
 def _copy_companions(source: Path, part: Path) -> None:
-    """All but weights is the source's: tokenizer, chat template and generation settings stay."""
+    """Copy all but weights, so that tokenizer, chat template and generation settings stay."""
     quantized = config_of(part).get("quantization_config")
     for path in part.iterdir():
         if path.name.endswith(_WEIGHT_FILES):

@@ -183,6 +183,7 @@ def kind_of(quantization: str) -> str:
 
 
 def _seen(path: Path, *patterns: str) -> list[list[Any]]:
+    """Return name, size and time of a file, or of the files of a directory, by which a change is seen."""
     files = [path] if path.is_file() else sorted(each for end in patterns for each in path.glob(end))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 

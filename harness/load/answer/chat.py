@@ -1,6 +1,4 @@
-"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and token counts. Never
-raises.
-"""
+"""Turn the bytes of a chat completion, and when they arrived, into text, chunks and counts. Never raises."""
 
 import re
 from bisect import bisect_left
@@ -214,7 +212,7 @@ def shown(data: bytes) -> str:
 
 
 def _error_message(data: bytes, is_error: bool = False) -> str | None:
-    """OpenAI: {"error": {"message": ..}}; TGI: {"error": ".."}; vLLM: {"object": "error", "message": ..}."""
+    """Return the message of an error as OpenAI, TGI or vLLM send it; None if this is none."""
     try:
         found = msgspec.json.decode(data)
     except (ValueError, RecursionError):

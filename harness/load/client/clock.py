@@ -81,6 +81,7 @@ class ClockMap:
         return newest_ns
 
     def _best_pair(self, pairs: int) -> tuple[int, int]:
+        """Return the offset by the quickest of some readings of both clocks, and its uncertainty."""
         best_ns, offset_ns = 1 << 62, 0
         for _ in range(pairs):
             before_ns = self._monotonic_ns()

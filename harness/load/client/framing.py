@@ -150,6 +150,7 @@ class Framing:
         self._keeps_alive = "keep-alive" in tokens or (status_line[1] == b"1" and "close" not in tokens)
 
     def _walk_chunks(self) -> bool:
+        """Go on from size to size as far as the bytes go. Returns whether the last chunk is there."""
         raw, at = self.raw, self._at
         while (line := _SIZE_LINE.match(raw, at)) and (size := int(line[1], 16)):
             self._starts.append(line.end())

@@ -211,6 +211,7 @@ class _Connection:
         return take
 
     def _decrypted(self, data: bytes | memoryview) -> tuple[bytes, bool]:
+        """Return all that the records so far hold, and whether the peer has said that it ends."""
         assert self._tls
         self._incoming.write(data)
         plain = bytearray()

@@ -1,6 +1,4 @@
-"""Read sockets and stamp what arrives, with the kernel's receive time if there is one. Makes no objects that
-last.
-"""
+"""Read sockets and stamp what arrives, by the kernel if it can. Makes no objects that last."""
 
 import platform
 import socket as names
@@ -142,7 +140,11 @@ class Receiver:
         return instants
 
     def end(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called soon in the hub: one for each round of the loop, since it takes long."""
+        """Have `wake` called soon in the hub, one for each round of the loop.
+
+        What follows a response's end takes long. Done for many at once, segments of the others would wait in
+        the kernel, which keeps but one stamp of those.
+        """
         self._ended.append(wake)
         self._idle.start(_nothing)  # so that the loop goes on without waiting for events
 

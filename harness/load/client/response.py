@@ -78,9 +78,7 @@ class Response:
         return framing.advance()
 
     def close(self, now_ns: int) -> bool:
-        """Note that the connection has ended, and return whether the response has. Raises ExchangeError,
-        FramingError.
-        """
+        """Note that the connection has ended, and return whether the response has. May raise either error."""
         self.closed_ns = now_ns
         if self.framing.close():
             return True

@@ -154,7 +154,7 @@ def instant_s(load: Load, point: float, window_end_s: float = inf) -> float:
 
 
 def _gaps(load: Load, rng: Random) -> Iterator[float]:
-    """Gamma's coefficient of variation is burstiness ** -0.5. Source: vLLM benchmarks/serve.py."""
+    """Yield gaps of mean 1; gamma's coefficient of variation is burstiness ** -0.5 (vLLM, serve.py)."""
     if load.arrival == "constant":
         yield 0.0
         yield from repeat(1.0)

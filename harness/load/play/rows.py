@@ -13,9 +13,10 @@ RAW_BYTES = 65536
 
 
 def id_of(cell: str, conversation: int, turn: int) -> str:
-    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID, which some want.
+    """Return a request's id: cell, turn and conversation in decimal, in the form of a UUID of version 4.
 
-    An example is 00000007-0002-4000-8000-000000000031; cell 0 is a load outside of a run.
+    An example is 00000007-0002-4000-8000-000000000031. A cell without a number counts as 0. Some servers
+    (llama-cpp-python's) refuse an X-Request-Id of another form.
     """
     number = cell if cell.isdecimal() else "0"
     return f"{number:0>8}-{turn:04d}-4000-8000-{conversation:012d}"

@@ -118,6 +118,7 @@ class Traffic:
         return None
 
     def _next_in_turn(self) -> Beginning | None:
+        """Return the next one of a closed loop. load.conversations is shared out among the workers."""
         load = self.job.load
         if load.conversations is not None and time.monotonic_ns() >= self.window.start_ns:
             if self._counted >= arrivals.share(load.conversations, load.workers, self.worker):

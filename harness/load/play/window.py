@@ -82,9 +82,7 @@ class Window:
                 self._board.is_window_over = 1
 
     def goes_on_after(self, step: int) -> bool | None:
-        """Return whether it goes on after its first `step` times load.duration; None until the first worker
-        has decided.
-        """
+        """Return whether it goes on after `step` times load.duration; None until the first worker decides."""
         if self.end_ns is not None or step >= self._load.steps:
             return False
         if self._worker == 0:
