@@ -163,16 +163,6 @@ def table(
     return macro("table", heads, [row if isinstance(row, Row) else Row(row) for row in rows], class_, name)
 
 
-def long_table(
-    columns: Sequence[Head | Html | str], rows: Sequence[Row | Sequence[Html | str]], class_: str, name: str
-) -> Html:
-    """Return a table that is folded where it has more than OPEN_ROWS rows."""
-    whole = table(columns, rows, class_, name)
-    return (
-        whole if len(rows) <= OPEN_ROWS else tag("details", tag("summary", "Table"), whole, class_="folded")
-    )
-
-
 # --- data for the script ---------------------------------------------------------------------------
 
 
