@@ -13,12 +13,13 @@ from reports.page.answer_table import COLUMNS
 from reports.two_runs import gfm
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.load_cases import load_cases_of, title_of_case
-from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, mean_words, span_words, word
+from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
 from reports.verdicts.standings import slo_rows
 from reports.words.answer import answers_of, basis
 from reports.words.described import command, environment_words, question, what_was_run
 from reports.words.said import clipped
-from reports.words.verdict_words import heading_of, ratio_text, ratio_words, slo_words, title_of
+from reports.words.search_text import mean_words, span_words
+from reports.words.verdict_words import heading_of, ratio_text, ratio_words, slo_words, title_of, word_of
 
 # A comment on GitHub holds 65,536 characters; something may stand around this.
 # Of several scenarios and models.
@@ -180,7 +181,10 @@ def _search_row(run: Run, each: Capacity) -> list[str]:
     elif verdict.kind == "none":
         said = f"no verdict: {verdict.why}"
     else:
-        ratio, said = ratio_text(CAPACITY, verdict), word(verdict, run.record.compare.margin_share)
+        ratio, said = (
+            ratio_text(CAPACITY, verdict),
+            word_of(CAPACITY, verdict, run.record.compare.margin_share),
+        )
     starts = ", ".join(answer.words for answer in each.answers)
     shown = gfm.plain(load or each.why or gfm.NOTHING)
     return [gfm.code(each.deployment), shown, ratio, gfm.plain(said), gfm.plain(starts)]

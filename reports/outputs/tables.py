@@ -120,14 +120,13 @@ def _verdicts_of_search(run: Run) -> Iterator[dict[str, Any]]:
         for (metric, other), verdict in each.told.items():
             if order.index(other) > order.index(each.deployment):
                 continue
-            is_load = metric == CAPACITY
             yield {
                 "scenario": each.scenario,
                 "load": AT_HIGHEST,
                 "metric": metric,
                 "a": each.deployment,
                 "b": other,
-                "verdict": searches.word(verdict, margin) if is_load else word_of(metric, verdict, margin),
+                "verdict": word_of(metric, verdict, margin),
                 "family": searches.verdict_count(found),
                 "marks": _ids(_marks_between(run, each, other, metric)),
                 **_said(verdict),

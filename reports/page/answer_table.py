@@ -12,9 +12,10 @@ from reports.page.cells import aggregate_cell, mark_html
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, Row, join, table, tag
 from reports.verdicts.decisions import Decision
-from reports.verdicts.searches import Capacity, mean_words, span_words, value_at_highest
+from reports.verdicts.searches import Capacity, value_at_highest
 from reports.words.answer import OTHER_CORES
 from reports.words.said import at
+from reports.words.search_text import mean_words, span_words
 from reports.words.verdict_words import heading_of, ratio_words, title_of
 
 # Beside the metric that decides; those that no deployment has a value of are left out.

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.contracts import CompareTerms
 from reports.data.run import Run
-from reports.measures.metrics import METRICS, PERCENTILES, metric_of
+from reports.measures.metrics import metric_of, value_names
 from reports.measures.written import plural
 from reports.stats.family import Verdict, decide
 from reports.two_runs.differences import Difference, differences
@@ -22,13 +22,6 @@ from reports.two_runs.sides import Case, LeftOut, cases_of, check_common, open_s
 from reports.verdicts.pairs import question_of
 from reports.words.verdict_words import family_text, margin_text, word_of
 
-VALUE_NAMES = tuple(
-    name
-    for metric in METRICS
-    for name in (
-        [f"{metric.name}.p{level}" for level in PERCENTILES] if metric.is_distribution else [metric.name]
-    )
-)
 # As metrics name the unit of a cost, which each run says for itself.
 _CURRENCY = "price.currency"
 PAIRED = "Paired by block: each block of the run started both."
@@ -154,7 +147,7 @@ def verdict_text(metric: str, verdict: Verdict, margin_share: float) -> str:
 
 
 def _compared(case: Case, verdicts: dict[str, Verdict]) -> ComparedCase:
-    names = [*verdicts, *(name for name in VALUE_NAMES if name not in verdicts)]
+    names = [*verdicts, *(name for name in value_names() if name not in verdicts)]
     rows = [_row(case, name, verdicts.get(name)) for name in names]
     return ComparedCase(
         case.deployment,

@@ -22,7 +22,7 @@ from reports.stats.intervals import (
     of_values,
 )
 from reports.verdicts.comparisons import comparisons_of, mirrored
-from reports.verdicts.search_starts import Answer, answers_of, at_highest, level_words, load_words
+from reports.verdicts.search_starts import Answer, answers_of, at_highest
 
 # The highest load that keeps the SLO, in users or conversations per second.
 CAPACITY = "capacity"
@@ -252,36 +252,3 @@ def _withheld(run: Run, each: Capacity) -> str | None:
     kept = [tried for answer in each.answers for tried in answer.tried if tried.level == answer.kept]
     whys = (withheld(run, cell.key, "goodput_per_s") for tried in kept for cell in tried.cells)
     return next(filter(None, whys), None)
-
-
-# --- in words --------------------------------------------------------------------------------------
-
-
-def mean_words(each: Capacity) -> str:
-    """Return `12 users`, `64 users or more`, with the digits that its interval supports."""
-    if each.estimate is None:
-        return ""
-    shown, ends = each.estimate.shown, each.span
-    half = min(shown - ends[0], ends[1] - shown) if each.has_interval and ends else 0.0
-    return load_words(each.family, shown, half) + (" or more" if each.is_least else "")
-
-
-def span_words(each: Capacity) -> str:
-    """Return `[11.2, 13.9]`, a mean's interval; `12–14` of two starts and of blocks; empty for one."""
-    ends = each.span
-    if each.estimate is None or ends is None:
-        return ""
-    half = min(each.estimate.shown - ends[0], ends[1] - each.estimate.shown)
-    low, high = (level_words(end, half if each.has_interval else 0.0) for end in ends)
-    return f"[{low}, {high}]" if each.has_interval else f"{low}–{high}"
-
-
-def word(verdict: Verdict, margin_share: float) -> str:
-    """Return `more load`, `less load`, `same within 5 %`, `cannot tell`, or `no verdict`."""
-    return {
-        "better": "more load",
-        "worse": "less load",
-        "same": f"same within {100 * margin_share:g} %",
-        "unknown": "cannot tell",
-        "none": "no verdict",
-    }[verdict.kind]

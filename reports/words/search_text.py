@@ -11,8 +11,8 @@ from reports.measures.written import plural, several
 from reports.stats.family import Verdict
 from reports.stats.intervals import CONFIDENCE
 from reports.verdicts.picks import Pick, picks_of
-from reports.verdicts.search_starts import Answer, load_words
-from reports.verdicts.searches import CAPACITY, Capacity, cases_of_search, mean_words, span_words
+from reports.verdicts.search_starts import Answer, level_words, load_words
+from reports.verdicts.searches import CAPACITY, Capacity, cases_of_search
 from reports.words.said import HEADLINE_AT_MOST, Said, clipped, one_of, told_apart
 from reports.words.verdict_words import margin_text, ratio_text, slo_words
 
@@ -89,6 +89,25 @@ def _without(each: Capacity, *, is_named: bool) -> str:
         lowest = min(tried.level for answer in each.answers for tried in answer.tried)
         why = f"{each.why}{starts}, from {load_words(each.family, lowest)} on"
     return f"{each.deployment}: {why}" if is_named else why
+
+
+def mean_words(each: Capacity) -> str:
+    """Return `12 users`, `64 users or more`, with the digits that its interval supports."""
+    if each.estimate is None:
+        return ""
+    shown, ends = each.estimate.shown, each.span
+    half = min(shown - ends[0], ends[1] - shown) if each.has_interval and ends else 0.0
+    return load_words(each.family, shown, half) + (" or more" if each.is_least else "")
+
+
+def span_words(each: Capacity) -> str:
+    """Return `[11.2, 13.9]`, a mean's interval; `12–14` of two starts and of blocks; empty for one."""
+    ends = each.span
+    if each.estimate is None or ends is None:
+        return ""
+    half = min(each.estimate.shown - ends[0], ends[1] - each.estimate.shown)
+    low, high = (level_words(end, half if each.has_interval else 0.0) for end in ends)
+    return f"[{low}, {high}]" if each.has_interval else f"{low}–{high}"
 
 
 def words(run: Run, each: Capacity) -> str:

@@ -11,9 +11,10 @@ from reports.page.charts import Block, Part, Table
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, join, tag
 from reports.verdicts.search_starts import Answer
-from reports.verdicts.searches import CAPACITY, Capacity, capacities_of, mean_words, span_words, word
+from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
 from reports.verdicts.standings import State
-from reports.words.verdict_words import objective_words, ratio_text, slo_words
+from reports.words.search_text import mean_words, span_words
+from reports.words.verdict_words import objective_words, ratio_text, slo_words, word_of
 
 _STATES: Mapping[State, tuple[str, str]] = {
     "kept": ("keeps it", ""),
@@ -208,7 +209,7 @@ def _against(run: Run, each: Capacity) -> Html | str:
         return NOTHING
     verdict = each.verdict
     ratio = ratio_text(CAPACITY, verdict) if verdict.kind != "none" else ""
-    said = [tag("b", word(verdict, run.record.compare.margin_share))]
+    said = [tag("b", word_of(CAPACITY, verdict, run.record.compare.margin_share))]
     said += [tag("span", ratio, class_="range")] if ratio else []
     return join([*said, *([tag("span", verdict.why, class_="range")] if verdict.why else [])])
 
