@@ -28,7 +28,11 @@ function inflated(bytes, from, size) {
   const out = new Uint8Array(size);
   let at = from, end = 0, held = 0, count = 0;
   function bits(wanted) {
-    while (count < wanted) { held |= bytes[at++] << count; count += 8; }
+    while (count < wanted) {
+      if (at >= bytes.length) throw new Error("what is packed is cut short");
+      held |= bytes[at++] << count;
+      count += 8;
+    }
     const value = held & ((1 << wanted) - 1);
     held >>>= wanted;
     count -= wanted;
@@ -99,6 +103,7 @@ async function unpackSoon(id) {
 function unpacked(id) {
   if (texts[id] === undefined) {
     const bytes = packed(id);
+    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) throw new Error("what is packed is damaged");
     // After a head of 10 bytes come the data and, in the last four, the size.
     const size = new DataView(bytes.buffer).getUint32(bytes.length - 4, true);
     texts[id] = new TextDecoder().decode(inflated(bytes, 10, size));
