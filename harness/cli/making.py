@@ -8,22 +8,10 @@ import typer
 
 from engines.model import weights
 from engines.model.facts import known_facts
+from harness.cli import terminal
 from harness.cli.listing import has_device
 from harness.cli.planning import skip_lines
 from harness.cli.progress import Show
-from harness.cli.terminal import (
-    Json,
-    Overrides,
-    Quiet,
-    Row,
-    Study,
-    complaints,
-    out,
-    print_json,
-    print_lines,
-    print_rows,
-    signals_interrupt,
-)
 from harness.contracts import KnownFacts, Reason, Weights
 from harness.errors import BenchError, UserError
 from harness.fit import fit
@@ -42,7 +30,7 @@ def install_command(
         str | None, typer.Option(help="Which of its programs; by default the first that needs installing.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove its environment instead.")] = False,
-    quiet: Quiet = False,
+    quiet: terminal.Quiet = False,
 ) -> None:
     """Make an engine's own environment in the user's cache directory, with your own pip settings.
 
@@ -55,7 +43,7 @@ def install_command(
     if spec is None:
         said = f"{what} needs no environment of its own"
     elif not remove:
-        with signals_interrupt():
+        with terminal.signals_interrupt():
             made = install.install(cache, spec, Show(quiet=quiet).line)
         said = f"{what} is installed in {made.folder} ({size_text(made.size_bytes)})"
     elif freed := install.remove(cache, spec):
@@ -63,10 +51,12 @@ def install_command(
         said = f"removed {what}: {size_text(freed)} freed{cached}"
     else:
         said = f"{what} is not installed"
-    print_lines([said])
+    terminal.print_lines([said])
 
 
-def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False) -> None:
+def prepare(
+    changes: terminal.Overrides = None, study: terminal.Study = None, quiet: terminal.Quiet = False
+) -> None:
     """Find or make the weights that a run with the same keys would need, and print where they are.
 
     With engine=... in the files that these engines take. Without it in each format that some engine takes:
@@ -86,7 +76,7 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
     made: list[Weights] = []
     lacking: list[Weights] = []
     whys: dict[str, list[str]] = {}
-    with signals_interrupt():
+    with terminal.signals_interrupt():
         for line in skip_lines(skips):
             show.line(line)
         if not needed:
@@ -101,14 +91,16 @@ def prepare(changes: Overrides = None, study: Study = None, quiet: Quiet = False
                 continue
             made.append(each)
             said = f"{each.model} {each.quantization}: {found.path}  {size_text(found.size_bytes)}"
-            print_lines([said, f"  {found.note}"] if found.note else [said])
+            terminal.print_lines([said, f"  {found.note}"] if found.note else [said])
     for why, names in whys.items():
-        complaints.print(f"{', '.join(names)}: {why}", markup=False)
+        terminal.complaints.print(f"{', '.join(names)}: {why}", markup=False)
     if provision.failures(lacking, made, partial(weights.can_prepare, cache=cache)):
         raise typer.Exit(1)
 
 
-def fit_command(changes: Overrides = None, study: Study = None, as_json: Json = False) -> None:
+def fit_command(
+    changes: terminal.Overrides = None, study: terminal.Study = None, as_json: terminal.Json = False
+) -> None:
     """Say which engines at which quantizations fit the device's memory, from the model's shape alone.
 
     model= names one of `bench list models`, a config.json or its directory, a .gguf file, or hf:org/name.
@@ -125,17 +117,17 @@ def fit_command(changes: Overrides = None, study: Study = None, as_json: Json = 
     can_prepare = partial(weights.can_prepare, cache=install.cache_dir())
     tables = fit.fit(settings, known, memory, builds.why_not_on, can_prepare)
     if as_json:
-        print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
+        terminal.print_json({"memory": memory, "fits_share": FITS_SHARE, "models": known, "tables": tables})
         return
-    print_lines(_about(known, memory), fold=True)
+    terminal.print_lines(_about(known, memory), fold=True)
     for table in tables:
-        out.print()
-        print_lines([_question(table, several=len(known) > 1)], fold=True)
+        terminal.out.print()
+        terminal.print_lines([_question(table, several=len(known) > 1)], fold=True)
         if table.rows:
             rows = [_cells(row) for row in table.rows]
-            print_rows(rows, right=rows[0].keys() - {"deployment", "verdict"})
-    out.print()
-    print_lines(_notes(tables, known), fold=True)
+            terminal.print_rows(rows, right=rows[0].keys() - {"deployment", "verdict"})
+    terminal.out.print()
+    terminal.print_lines(_notes(tables, known), fold=True)
 
 
 def _about(known: Mapping[str, KnownFacts], memory: fit.Memory) -> Iterator[str]:
@@ -156,7 +148,7 @@ def _question(table: fit.FitTable, *, several: bool) -> str:
     return (f"{table.model}, " if several else "") + ", ".join(words) + ", in GiB:"
 
 
-def _cells(row: fit.FitRow) -> Row:
+def _cells(row: fit.FitRow) -> terminal.Row:
     most = "any" if row.most_users is None else f"{row.most_users:,}"
     return {
         "deployment": row.label + (" !" if row.why_not_had else ""),

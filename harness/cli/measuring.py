@@ -9,18 +9,9 @@ from typing import Annotated
 import typer
 
 from engines.model import weights
+from harness.cli import terminal
 from harness.cli.planning import check_any, length_lines, planned, skip_lines
 from harness.cli.progress import Show
-from harness.cli.terminal import (
-    Json,
-    Overrides,
-    Quiet,
-    Study,
-    print_json,
-    print_lines,
-    signals_handled,
-    signals_interrupt,
-)
 from harness.contracts import Objective, Plan, PlannedStart, SearchTerms
 from harness.errors import BenchError, Interrupted, UserError
 from harness.install import install
@@ -37,15 +28,15 @@ from harness.store import store
 
 
 def run(
-    changes: Overrides = None,
-    study: Study = None,
+    changes: terminal.Overrides = None,
+    study: terminal.Study = None,
     output: Annotated[
         Path | None, typer.Option(help="Directory of this run; new or empty.", show_default="results/<time>")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure what a run lacks; repeats=N: more.")
     ] = None,
-    quiet: Quiet = False,
+    quiet: terminal.Quiet = False,
 ) -> None:
     """Start each server in turn, play the same conversations at it, and write one report."""
     if resume is None:
@@ -57,8 +48,8 @@ def run(
 
 
 def search(
-    changes: Overrides = None,
-    study: Study = None,
+    changes: terminal.Overrides = None,
+    study: terminal.Study = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Directory of this search; new or empty.", show_default="results/<time>"),
@@ -66,8 +57,8 @@ def search(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Repeat the starts that did not come to their end.")
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: terminal.Json = False,
+    quiet: terminal.Quiet = False,
 ) -> None:
     """Find the highest load that keeps every objective (slo.*), on each server start.
 
@@ -182,7 +173,7 @@ def search_line(terms: SearchTerms, whole: Plan) -> str:
 
 def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
     show, verb = Show(quiet=quiet), "search" if task.search else "run"
-    with signals_interrupt():
+    with terminal.signals_interrupt():
         for line in skip_lines(task.whole.skips):
             show.line(line)
         check_any(task.whole, verb)
@@ -205,14 +196,14 @@ def _perform(task: Task, *, quiet: bool, as_json: bool) -> None:
                 if is_interrupt:
                     show.line(f"{again} goes on with it")
                 if report_whatever_happened(directory, show) and is_interrupt and not as_json:
-                    print_lines([report])
+                    terminal.print_lines([report])
                 raise
             report_whatever_happened(directory, show)
     if task.search:
         failed = _print_answers(directory, report, as_json=as_json)
         said = f"{failed} of {len(task.whole.starts)} starts failed; {again} repeats them"
     else:
-        print_lines([report])
+        terminal.print_lines([report])
         failed = sum(not cell.counts for cell in cells)
         said = f"{failed} of {len(cells)} cells failed or are invalid; {again} measures them again"
     if failed:
@@ -254,7 +245,7 @@ def report_whatever_happened(directory: Path, show: Show) -> bool:
 
     show.close_panel()
     show.line("writing the report")
-    with signals_handled(signal.SIG_IGN):
+    with terminal.signals_handled(signal.SIG_IGN):
         try:
             write_report(directory)
             show.line(digest(directory).headline)
@@ -274,12 +265,12 @@ def _print_answers(directory: Path, report: str, *, as_json: bool) -> int:
     capacities = capacities_of(run)
     has_scenarios = len({each.scenario for each in capacities}) > 1
     if as_json:
-        print_json({"answers": [as_plain(run, each) for each in capacities], "report": report})
+        terminal.print_json({"answers": [as_plain(run, each) for each in capacities], "report": report})
     else:
         for each in capacities:
             scenario = f", {each.scenario}" if has_scenarios else ""
-            print_lines([f"{each.deployment}{scenario}: {words(run, each)}"])
+            terminal.print_lines([f"{each.deployment}{scenario}: {words(run, each)}"])
         if any(marks_of_capacity(run, each) for each in capacities):
-            print_lines([f"{SIGN} n: n reasons to distrust it; the report says which"])
-        print_lines([report])
+            terminal.print_lines([f"{SIGN} n: n reasons to distrust it; the report says which"])
+        terminal.print_lines([report])
     return sum(not answer.is_whole for each in capacities for answer in each.answers)

@@ -11,19 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engines import API_PRICES, ENGINES
-from harness.contracts import (
-    METRICS_PATH,
-    AttachSpec,
-    ContainerSpec,
-    Deployment,
-    Engine,
-    LaunchSpec,
-    NativeSpec,
-    Place,
-    PlannedStart,
-    Said,
-    masked_argv,
-)
+from harness import contracts
 from harness.errors import ServerError
 from harness.install import builds, install
 from harness.plan import terms
@@ -42,14 +30,14 @@ _MEMORY_BACK_S = {"host": 5.0, "device": 10.0}
 class Serving:
     """A start whose server runs. `process` is None for a server that bench did not start."""
 
-    start: PlannedStart
-    spec: LaunchSpec
+    start: contracts.PlannedStart
+    spec: contracts.LaunchSpec
     process: server.Server | None
     watch: Watch
     record: Kept[StartRecord]
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> contracts.Engine:
         return ENGINES[self.start.deployment.engine]
 
     @property
@@ -62,12 +50,12 @@ class Serving:
             server.check_alive(self.process)
 
 
-def key_of(deployment: Deployment) -> str | None:
+def key_of(deployment: contracts.Deployment) -> str | None:
     """Return the API key from the environment for a running server. One that bench starts gets none."""
     return os.environ.get(deployment.terms.api_key_env) if deployment.terms.base_url else None
 
 
-def new_record(start: PlannedStart, site: Site) -> Kept[StartRecord]:
+def new_record(start: contracts.PlannedStart, site: Site) -> Kept[StartRecord]:
     """Write start.json with what is known before the server is started."""
     deployment, engine = start.deployment, ENGINES[start.deployment.engine]
     weights = site.provisions.weights_of(deployment)
@@ -118,7 +106,7 @@ def _used_memory(devices: Sequence[int]) -> Memory:
 
 
 @contextmanager
-def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
+def bring_up(start: contracts.PlannedStart, site: Site, record: Kept[StartRecord]) -> Iterator[Serving]:
     """Bring the start's server up for a `with` block, watched from its spawn on. It need not be ready yet."""
     devices = site.devices if builds.uses_devices(start.deployment) else ()
     used = _used_memory(devices)
@@ -139,13 +127,15 @@ def bring_up(start: PlannedStart, site: Site, record: Kept[StartRecord]) -> Iter
         yield Serving(start, spec, process, watch, record)
 
 
-def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequence[int]) -> LaunchSpec:
+def _launch_spec(
+    start: contracts.PlannedStart, site: Site, scratch: Path, devices: Sequence[int]
+) -> contracts.LaunchSpec:
     deployment = start.deployment
     if deployment.terms.base_url:
-        return AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
+        return contracts.AttachSpec(deployment.terms.base_url.rstrip("/"), deployment.model)
     weights = site.provisions.weights_of(deployment)
     installed = site.provisions.environment_of(deployment)
-    place = Place(
+    place = contracts.Place(
         python=installed.python if installed else None,
         weights=weights.path if weights else None,
         host="127.0.0.1",
@@ -158,7 +148,7 @@ def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequen
         cache=install.compiled_dir(site.cache_dir, (installed and installed.name) or deployment.engine),
     )
     spec = ENGINES[deployment.engine].launch(deployment, place)
-    if not isinstance(spec, NativeSpec) or not devices:
+    if not isinstance(spec, contracts.NativeSpec) or not devices:
         return spec
     # CUDA is to count the devices as NVML does.
     shown = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
@@ -167,10 +157,10 @@ def _launch_spec(start: PlannedStart, site: Site, scratch: Path, devices: Sequen
 
 @contextmanager
 def _launched(
-    deployment: Deployment, spec: LaunchSpec, site: Site, record: Kept[StartRecord]
+    deployment: contracts.Deployment, spec: contracts.LaunchSpec, site: Site, record: Kept[StartRecord]
 ) -> Iterator[server.Server | None]:
     """Start the server, which gets no API key of ours, or give None for one that runs already."""
-    if isinstance(spec, AttachSpec):
+    if isinstance(spec, contracts.AttachSpec):
         yield None
         return
     known: dict[str, Any] = {
@@ -179,7 +169,7 @@ def _launched(
         "state_dir": site.state_dir,
         "hints": ENGINES[deployment.engine].hints,
     }
-    if isinstance(spec, ContainerSpec):
+    if isinstance(spec, contracts.ContainerSpec):
         image = site.provisions.images.get(spec.image, {})
         record.update(image=image, version=image.get("image_version"))
         started = container.running_container(spec, **known)
@@ -196,8 +186,10 @@ def _launched(
             record.update(
                 spawned_ns=running.process.spawned_ns,
                 pid=running.pid,
-                argv=masked_argv(running.argv),
-                environment=environment.of_server(spec.environment, inherits=isinstance(spec, NativeSpec)),
+                argv=contracts.masked_argv(running.argv),
+                environment=environment.of_server(
+                    spec.environment, inherits=isinstance(spec, contracts.NativeSpec)
+                ),
             )
             yield running
     finally:
@@ -212,7 +204,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     else:
         _wait_started(up, up.process, site)
     up.watch.mark("ready")
-    up.watch.ask_server(up.spec.base_url, METRICS_PATH, up.engine.metrics, up.key)
+    up.watch.ask_server(up.spec.base_url, contracts.METRICS_PATH, up.engine.metrics, up.key)
     site.observer.start_ready(up.start, up.record.record.launch_s)
     said, problems = _ask(up)
     for problem in problems:
@@ -228,7 +220,7 @@ def wait_ready(up: Serving, site: Site) -> None:
     )
 
 
-def _ask(up: Serving) -> tuple[Said, list[str]]:
+def _ask(up: Serving) -> tuple[contracts.Said, list[str]]:
     return probe.read_said(up.engine, up.spec.base_url, up.record.path.with_name("server.log"), up.key)
 
 

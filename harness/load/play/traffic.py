@@ -12,17 +12,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from harness.contracts import (
-    FEWEST_REQUESTS,
-    LAST_REQUESTS,
-    BegunRow,
-    EndedBy,
-    Engine,
-    LoadJob,
-    RequestRow,
-    Scenario,
-    ScenarioOptions,
-)
+from harness import contracts
 from harness.load.play import arrivals
 from harness.load.play.arrivals import Beginning
 from harness.load.play.waits import Alarm, OpenLoop
@@ -45,16 +35,16 @@ class Traffic:
 
     def __init__(
         self,
-        job: LoadJob,
-        scenario: Scenario,
-        engine: Engine,
+        job: contracts.LoadJob,
+        scenario: contracts.Scenario,
+        engine: contracts.Engine,
         *,
         write_begun: Write,
         write_row: Write,
         board: Board | None = None,
         worker: int = 0,
     ) -> None:
-        options: ScenarioOptions = msgspec.convert(dict(job.scenario_options), scenario.options)
+        options: contracts.ScenarioOptions = msgspec.convert(dict(job.scenario_options), scenario.options)
         self.job = job
         self.worker = worker
         self.board = board or Board()
@@ -74,7 +64,7 @@ class Traffic:
         self.recent = Recent(job.load)
         self.closed = Event()
         self.failure: BaseException | None = None
-        self._last_failed: deque[bool] = deque(maxlen=LAST_REQUESTS)
+        self._last_failed: deque[bool] = deque(maxlen=contracts.LAST_REQUESTS)
         self._conversations = scenario.conversations(options, Random(job.seed))
         is_open = job.load.kind != "closed"
         self.open_loop = OpenLoop(self.wait_until, self.window.due_ns, self.closed) if is_open else None
@@ -150,7 +140,7 @@ class Traffic:
             gevent.sleep(_LOOK_S)
         return bool(decided)
 
-    def end_window(self, ended_by: EndedBy, ended_ns: int) -> None:
+    def end_window(self, ended_by: contracts.EndedBy, ended_ns: int) -> None:
         """End the window: what is sent from now on is outside of it. The first call's reason stays."""
         if self.window.ended_by is not None:
             return
@@ -166,7 +156,7 @@ class Traffic:
         self.wait_until(max(ended_ns, self.window.start_ns) + grace_ns)
         self.close("conversations")
 
-    def close(self, ended_by: EndedBy) -> None:
+    def close(self, ended_by: contracts.EndedBy) -> None:
         """Let no request begin from now on."""
         if not self.closed.is_set():
             self.closed.set()
@@ -188,12 +178,12 @@ class Traffic:
         self.failure = self.failure or failure
         self.interrupt()
 
-    def begin(self, row: BegunRow) -> None:
+    def begin(self, row: contracts.BegunRow) -> None:
         """Write that a request is about to be sent, so that it is missed if this process dies."""
         self.in_flight += 1
         self._write_begun(msgspec.json.encode(row) + b"\n")
 
-    def record(self, row: RequestRow) -> None:
+    def record(self, row: contracts.RequestRow) -> None:
         """Count a request that has ended, write its row, and close if too many of the last ones failed."""
         self.in_flight -= 1
         if row.outcome == "ok":
@@ -211,7 +201,7 @@ class Traffic:
 
     def _check_failures(self) -> None:
         most, seen = self.job.load.max_failed_share, len(self._last_failed)
-        if most is None or seen < FEWEST_REQUESTS or self.closed.is_set():
+        if most is None or seen < contracts.FEWEST_REQUESTS or self.closed.is_set():
             return
         failed = sum(self._last_failed)
         if failed > most * seen:
