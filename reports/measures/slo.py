@@ -59,13 +59,16 @@ def requests_needed(asked: float, share: float = 1.0, confidence: float = CONFID
 
 @dataclass(frozen=True)
 class Attainment:
-    """How many of the requests that an objective applies to met it. `starts`: the same of each server start,
-    where there are several."""
+    """How many of the requests that an objective applies to met it.
+
+    `starts`: the same of each server start, where there are several. `confidence`: of its interval.
+    """
 
     objective: Objective
     met: int
     n: int
     starts: tuple[tuple[int, int], ...] = ()
+    confidence: float = CONFIDENCE
 
     @property
     def share(self) -> float | None:
@@ -77,11 +80,11 @@ class Attainment:
         their shares: a start is one draw, however many requests it has."""
         if not self.n:
             return 0.0, 1.0
-        low, high = wilson(self.met, self.n)
+        low, high = wilson(self.met, self.n, self.confidence)
         shares = [met / n for met, n in self.starts if n]
         if len(shares) < 2:
             return low, high
-        least, most = of_values(shares, is_log=False).interval()
+        least, most = of_values(shares, is_log=False).interval(self.confidence)
         return max(0.0, min(low, least)), min(1.0, max(high, most))
 
     @property
@@ -105,7 +108,7 @@ class Attainment:
             return None
         if asked >= 1:
             return "can be broken and never proven, as all of 100 %"
-        wanted = requests_needed(asked, self.share)
+        wanted = requests_needed(asked, self.share, self.confidence)
         if wanted is None:
             return "has just the asked share"
         if wanted <= self.n:
@@ -113,7 +116,9 @@ class Attainment:
         return f"would be clear from about {wanted:,} requests on"
 
 
-def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective]) -> tuple[Attainment, ...]:
+def attainments(
+    starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objective], confidence: float = CONFIDENCE
+) -> tuple[Attainment, ...]:
     """Return each objective over the requests that were sent in each start's windows, and over all
     together."""
     found = []
@@ -124,7 +129,7 @@ def attainments(starts: Sequence[Sequence[pd.DataFrame]], slo: Sequence[Objectiv
             met = sum(int((applies & meets).sum()) for applies, meets in flags)
             by_start.append((met, sum(int(applies.sum()) for applies, _ in flags)))
         met, n = (sum(each[at] for each in by_start) for at in (0, 1))
-        found.append(Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else ()))
+        found.append(Attainment(objective, met, n, tuple(by_start) if len(by_start) > 1 else (), confidence))
     return tuple(found)
 
 
@@ -208,12 +213,12 @@ def _words(each: Attainment) -> str:
     return f"{said} ({each.wanting})" if each.wanting else said
 
 
-def judged(windows: Sequence[Window], slo: Sequence[Objective]) -> Judged:
+def judged(windows: Sequence[Window], slo: Sequence[Objective], confidence: float = CONFIDENCE) -> Judged:
     """Judge the windows of one load, pooled: those that were not disturbed, if there are any."""
     calm = [window for window in windows if not window.is_disturbed]
     used = calm or windows
     by_start = itertools.groupby(sorted(used, key=lambda window: window.start), key=lambda w: w.start)
-    attained = attainments([[window.sent for window in each] for _, each in by_start], slo)
+    attained = attainments([[window.sent for window in each] for _, each in by_start], slo, confidence)
     too_high = next((window.too_high for window in used if window.too_high), None)
     without = next((each.objective for each in attained if not each.n), None)
     problem = None
@@ -261,10 +266,10 @@ def trial(run_dir: Path, numbers: Sequence[int], slo: Sequence[Objective]) -> Ju
     return Judged(found.attained, len(numbers), problem=next(filter(None, errors), found.problem))
 
 
-def judged_cells(run: Run, cells: Sequence[Cell]) -> Judged | None:
+def judged_cells(run: Run, cells: Sequence[Cell], confidence: float = CONFIDENCE) -> Judged | None:
     """Judge the windows of these cells, of one load, together; None where none says anything."""
     windows = [each for cell in cells if (each := _window(cell.record, run.cell_requests(cell.number)))]
-    found = judged(windows, run.record.slo)
+    found = judged(windows, run.record.slo, confidence)
     return found if windows and not found.problem else None
 
 

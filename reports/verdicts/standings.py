@@ -1,5 +1,6 @@
 """Which deployments keep the SLO at each load: of a run by its windows, of a search by its answers."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 from reports.data.cells import Group
 from reports.data.run import Run, once
 from reports.measures.slo import Judged, judged_cells
+from reports.stats.intervals import CONFIDENCE
 from reports.verdicts.search_starts import load_words
 from reports.verdicts.searches import Capacity, cases_of_search
 
@@ -52,14 +54,22 @@ def slo_rows(run: Run) -> list[Row]:
     for group in run.groups:
         key = (group.scenario, group.model, group.family, group.level, group.load)
         by_case.setdefault(key, []).append(group)
+    loads = Counter((scenario, model, family) for scenario, model, family, _, _ in by_case)
     return [
-        Row(scenario, model, family, load, tuple(_standing(run, group) for group in groups))
+        Row(
+            scenario,
+            model,
+            family,
+            load,
+            tuple(_standing(run, group, loads[scenario, model, family]) for group in groups),
+        )
         for (scenario, model, family, _, load), groups in sorted(by_case.items(), key=lambda item: item[0])
     ]
 
 
-def _standing(run: Run, group: Group) -> Standing:
-    found = judged_cells(run, group.cells)
+def _standing(run: Run, group: Group, loads: int) -> Standing:
+    # The loads of a question are a family: whichever is the highest kept is chosen by the data.
+    found = judged_cells(run, group.cells, 1 - (1 - CONFIDENCE) / loads)
     return Standing(group.deployment, "unknown" if found is None else found.verdict, group, found)
 
 

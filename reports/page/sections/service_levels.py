@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.contracts import Objective
+from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.slo import Attainment, Judged, judged_cells
 from reports.measures.written import NOTHING, number, plural, several
@@ -12,7 +13,7 @@ from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, join, tag
 from reports.verdicts.search_starts import Answer
 from reports.verdicts.searches import CAPACITY, Capacity, capacities_of
-from reports.verdicts.standings import State
+from reports.verdicts.standings import State, slo_rows
 from reports.words.search_text import mean_words, span_words
 from reports.words.verdict_words import objective_words, ratio_text, slo_words, word_of
 
@@ -23,7 +24,8 @@ _STATES: Mapping[State, tuple[str, str]] = {
     "unknown": ("not measured", "none"),
 }
 HOW = (
-    "A deployment keeps the SLO where the 95 % interval of each objective's share is not below what is "
+    "A deployment keeps the SLO where the interval of each objective's share (95 % over its loads "
+    "together) is not below what is "
     "asked; it does not where one is wholly below; else it is not clear. The interval is of all requests "
     "together (Wilson), and of several starts so wide that it also holds the t interval of their shares. A "
     "failed request meets no objective; TPOT does not apply to an answer of one token."
@@ -32,7 +34,7 @@ HOW = (
 
 def levels(run: Run) -> list[Part]:
     """Return the table of who keeps the SLO by load, and each objective's shares, folded."""
-    judged = [(group, found) for group in run.groups if (found := judged_cells(run, group.cells))]
+    judged = _judged(run)
     parts: list[Part] = []
     in_order = sorted((group for group, _ in judged), key=lambda group: (group.family, group.level))
     for scenario in dict.fromkeys(group.scenario for group in in_order):
@@ -56,6 +58,14 @@ def levels(run: Run) -> list[Part]:
         parts.append(Block(f"{title}{said}", [kept]))
         parts.append(Block(f"Every objective at every load{said}", [shares], is_folded=True))
     return parts
+
+
+def _judged(run: Run) -> list[tuple[Group, Judged]]:
+    """Return what is known of each group; of a search, whose loads are its own, each by itself."""
+    if run.record.search is not None:
+        return [(group, found) for group in run.groups if (found := judged_cells(run, group.cells))]
+    standings = (standing for row in slo_rows(run) for standing in row.standings)
+    return [(each.group, each.judged) for each in standings if each.group and each.judged]
 
 
 def _state(found: Judged | None) -> Html:

@@ -146,7 +146,7 @@ def test_minor_faults_are_those_of_the_whole_tree() -> None:
 def test_a_tree_without_a_pid_says_so() -> None:
     tree = ProcessTree(None)
     assert tree.read() == TreeReading()
-    assert (tree.among({os.getpid()}), tree.pids(), tree.pss_bytes()) == (None, set(), None)
+    assert (tree.among({os.getpid()}), tree.pss_bytes()) == (None, None)
 
 
 def test_a_pid_that_is_asked_for_is_looked_for_at_once() -> None:
