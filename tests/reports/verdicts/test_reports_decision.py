@@ -117,7 +117,8 @@ UNCLEAR = Does((167, 167, 168), late=10)
 @pytest.fixture(scope="module")
 def clear(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three that keep the SLO at both loads, far from each other, and one that is faster and does not."""
-    does = {"vllm fp16": MIDDLE, "vllm awq": FAST, "sglang awq": SLOW, "tgi fp16": BROKEN}
+    slow = replace(SLOW, counts=(84, 85, 84))
+    does = {"vllm fp16": MIDDLE, "vllm awq": FAST, "sglang awq": slow, "tgi fp16": BROKEN}
     return run_of(tmp_path_factory.mktemp("clear"), does, (FOUR, ONE))
 
 
@@ -133,6 +134,14 @@ def test_best_of_those_that_keep_the_slo_is_named_with_its_ratio(clear: Run) -> 
     assert fastest.verdict.ratio == pytest.approx(400 / 301, rel=0.01)
     assert picks["smallest"].best == "sglang awq"
     assert "cheapest" not in picks
+
+
+def test_the_loads_of_a_question_are_a_family(tmp_path: Path) -> None:
+    """199 good requests of 199 prove 98 % at one load, and not at either of two: 188 and 246 would."""
+    [alone] = slo_rows(run_of(tmp_path / "one", {"vllm awq": SLOW, "tgi fp16": SLOW}, (FOUR,)))
+    assert alone.labels("kept") == ["vllm awq", "tgi fp16"]
+    both = slo_rows(run_of(tmp_path / "two", {"vllm awq": SLOW, "tgi fp16": SLOW}, (FOUR, ONE)))
+    assert [row.labels("unclear") for row in both] == [["vllm awq", "tgi fp16"]] * 2
 
 
 def test_section_has_the_loads_in_rows_and_who_keeps_it(clear: Run) -> None:
