@@ -118,7 +118,7 @@ def test_the_menus_say_where_the_reader_is(browser, report):
     here = """return [...document.querySelectorAll('nav [aria-current=location]')].map((link) => link.hash)"""
     show(browser, report)
     draw_all(browser)
-    for name in ("memory", "latency", "steadiness"):
+    for name in ("memory", "latency", "trust"):
         browser.execute_async_script(
             "document.getElementById(arguments[0]).scrollIntoView();"
             "requestAnimationFrame(() => requestAnimationFrame(arguments[1]))",
