@@ -100,7 +100,7 @@ def test_the_report_reads_it_like_any_run(both):
     place, _ = both["users"].result()
     (found,) = answers_of(open_run(place.run_dir))
     assert found.words == f"{SLOTS} users"
-    assert "Service levels: the highest load" in place.report()
+    assert "The highest load, in users, that keeps the SLO" in place.report()
 
 
 def test_a_search_that_ended_has_nothing_left(both):
