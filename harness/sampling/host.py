@@ -80,7 +80,7 @@ class HostReader:
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree
         self._lock = threading.Lock()
-        self._is_first = True
+        self._times: tuple[float, float, float] | None = None
         self._energy = PackageEnergy()
         self.notes: dict[str, str] = {}
 
@@ -112,12 +112,16 @@ class HostReader:
         ]
 
     def _cpu_pct(self) -> tuple[float | None, float | None]:
-        times = psutil.cpu_times_percent()
-        is_first, self._is_first = self._is_first, False
-        if is_first or not sum(times):
+        # cpu_times_percent takes a tenth of a second for a whole one: an idle machine would be 80 % busy.
+        times = psutil.cpu_times()
+        idle_s, stolen_s = times.idle + getattr(times, "iowait", 0.0), getattr(times, "steal", None)
+        # Linux counts a guest's time in `user` as well.
+        total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        before, self._times = self._times, (idle_s, stolen_s or 0.0, total_s)
+        if before is None or (passed_s := total_s - before[2]) <= 0:
             return None, None
-        idle_pct = times.idle + getattr(times, "iowait", 0.0)
-        return max(0.0, 100.0 - idle_pct), getattr(times, "steal", None)
+        stolen_pct = None if stolen_s is None else 100.0 * (stolen_s - before[1]) / passed_s
+        return max(0.0, 100.0 * (1.0 - (idle_s - before[0]) / passed_s)), stolen_pct
 
 
 def sample_host(tree: ProcessTree, hz: float = 10.0) -> Sampling[HostSample]:

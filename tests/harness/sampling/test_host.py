@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import psutil
+import pytest
 from child_process import WAIT, child, heard, tell
 from waiting import wait_until
 
@@ -94,3 +96,15 @@ def test_energy_that_may_not_be_read_is_none_with_its_reason() -> None:
         wait_until(lambda: len(sampling.rows()) >= 2)
     values = {row.package_energy_j is None for row in sampling.rows()}
     assert values == {"package_energy" in sampling.notes}
+
+
+def test_the_machines_share_is_of_the_time_that_passed_however_short(monkeypatch) -> None:
+    times = psutil.cpu_times()
+    zero = times._replace(**dict.fromkeys(times._fields, 0.0))
+    # Two cores for 0.1 s: 0.02 s in programs, 0.01 s stolen, the rest idle.
+    given = [zero._replace(idle=10.0), zero._replace(idle=10.17, user=0.02, steal=0.01)]
+    monkeypatch.setattr(psutil, "cpu_times", lambda: given.pop(0))
+    reader = HostReader(ProcessTree(None))
+    assert reader.read()[0].machine_cpu_pct is None
+    [second] = reader.read()
+    assert (second.machine_cpu_pct, second.machine_steal_pct) == pytest.approx((15.0, 5.0))
