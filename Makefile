@@ -80,11 +80,11 @@ size: install
 # The screenshot that the README shows, of the example report (needs Chromium).
 report-example:
 	chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
-	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,1400 \
-	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/cpu-verdicts.html
+	  --disable-component-update --disable-sync --hide-scrollbars --window-size=1280,900 \
+	  --virtual-time-budget=9000 --screenshot=docs/report.png file://$(CURDIR)/docs/examples/llama-cpp-quantizations.html
 
 # docs/gallery/: a picture of each section of the example report, or of REPORT=file.html (needs Chromium with its driver).
-REPORT ?= docs/examples/cpu-verdicts.html
+REPORT ?= docs/examples/llama-cpp-quantizations.html
 gallery: install
 	$(BIN)/python tests/support/runs/make_gallery.py $(REPORT)
 
