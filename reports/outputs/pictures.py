@@ -14,8 +14,8 @@ from harness.errors import UserError
 from reports.data.run import Run
 from reports.outputs.asked import ALL, Format, Theme
 from reports.outputs.chromium import blank_page
-from reports.page.charts import Chart, figure
 from reports.page.document import document
+from reports.page.drawing.charts import Chart, figure
 from reports.page.markup import Html
 from reports.page.sections import SECTIONS, sections_of
 from reports.words.described import question

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from reports.checks.examine import LEGEND, mark_text
 from reports.measures.written import NOTHING
-from reports.page import forest
 from reports.page.cells import mark_html
-from reports.page.charts import Chart, figure
 from reports.page.document import check_writable, document, write_page
+from reports.page.drawing import forest
+from reports.page.drawing.charts import Chart, figure
 from reports.page.looks import Look
 from reports.page.markup import Html, details, join, paragraph, table, tag
 from reports.stats.family import Kind, Verdict

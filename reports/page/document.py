@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.store.named_files import check_named
 from harness.whole_files import write_whole
 from reports.data.run import Run, open_run
-from reports.page.charts import Chart
+from reports.page.drawing.charts import Chart
 from reports.page.looks import key
 from reports.page.markup import Html, join, macro, own_file, packed, packed_json, paragraph, render, tag
 from reports.page.opening import opening

@@ -20,10 +20,10 @@ from reports.measures.over_starts import (
 )
 from reports.measures.turns import turn_values
 from reports.measures.written import NOTHING, plural, several, shown, span_text
-from reports.page import kinds
 from reports.page.cells import aggregate_cell, mean_cell
-from reports.page.charts import Chart
-from reports.page.kinds import Limit, Point
+from reports.page.drawing import kinds
+from reports.page.drawing.charts import Chart
+from reports.page.drawing.kinds import Limit, Point
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
 from reports.verdicts.load_cases import LoadPoint

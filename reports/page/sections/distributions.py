@@ -10,12 +10,12 @@ from reports.data.run import Run
 from reports.measures.metrics import LATENCIES, counted, metric_of
 from reports.measures.over_starts import withheld
 from reports.measures.written import number, several
-from reports.page import kinds
-from reports.page.charts import Chart
-from reports.page.kinds import Limit
+from reports.page.drawing import kinds
+from reports.page.drawing.charts import Chart
+from reports.page.drawing.kinds import Limit
+from reports.page.drawing.steps import Steps, steps_of
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
-from reports.page.steps import Steps, steps_of
 from reports.verdicts.load_cases import LoadPoint
 from reports.words.titles import title_at, title_by_load
 from reports.words.verdict_words import title_of

@@ -11,11 +11,11 @@ from reports.measures.energy import api_cost_per_million, devices_of, power_in, 
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
-from reports.page.charts import Section, section_of
+from reports.page.drawing.charts import Section, section_of
+from reports.page.listed import Columns, listed
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, join, paragraph
 from reports.page.sections.by_load import by_load_charts
-from reports.page.sections.listed import Columns, listed
 
 _RAN_ALREADY = "the server ran already, perhaps on another machine"
 _ENERGY = "energy_j_per_output_token"

@@ -8,10 +8,10 @@ from reports.data.run import Run
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, span
 from reports.measures.written import several
-from reports.page import kinds
 from reports.page.cells import mean_cell
-from reports.page.charts import Chart
-from reports.page.kinds import Limit, Point
+from reports.page.drawing import kinds
+from reports.page.drawing.charts import Chart
+from reports.page.drawing.kinds import Limit, Point
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
 from reports.page.sections.by_load import families, point

@@ -6,7 +6,7 @@ from reports.data.run import Run
 from reports.measures.metrics import LATENCIES
 from reports.measures.over_starts import BARS, by_start
 from reports.measures.written import several
-from reports.page.charts import Block, Chart, Part, Section, section_of
+from reports.page.drawing.charts import Block, Chart, Part, Section, section_of
 from reports.page.markup import Of, paragraph
 from reports.page.sections.by_load import by_load_charts, turn_chart
 from reports.page.sections.distributions import distributions, steps_each

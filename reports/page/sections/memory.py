@@ -25,11 +25,11 @@ from reports.measures.anatomy import (
 )
 from reports.measures.over_starts import aggregate
 from reports.measures.written import number, plural, several, span_text
-from reports.page.bars import BAR_PX, Bar, Fill, draw_bars, key_of
-from reports.page.charts import Block, Chart, Part, Section, axis, section_of
+from reports.page.drawing.bars import BAR_PX, Bar, Fill, draw_bars, key_of
+from reports.page.drawing.charts import Block, Chart, Part, Section, axis, section_of
+from reports.page.drawing.over_time import Course, above, over_time
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Of, tag
-from reports.page.over_time import Course, above, over_time
 from reports.page.sections.memory_tables import (
     GIB,
     SOURCES,

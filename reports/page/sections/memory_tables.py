@@ -25,9 +25,9 @@ from reports.measures.anatomy import (
 )
 from reports.measures.anatomy import Part as Piece
 from reports.measures.written import NOTHING, number
-from reports.page.charts import Block, Part
+from reports.page.drawing.charts import Block, Part
+from reports.page.listed import Columns, Shown, below, filled, listed, tabled
 from reports.page.markup import Html, Of, Row, paragraph
-from reports.page.sections.listed import Columns, Shown, below, filled, listed, tabled
 
 GIB = 2.0**-30
 TITLES = {

@@ -8,8 +8,8 @@ from reports.data.cells import Group
 from reports.data.run import Run
 from reports.measures.equal_work import work_of
 from reports.measures.written import number
-from reports.page import kinds
-from reports.page.charts import Chart
+from reports.page.drawing import kinds
+from reports.page.drawing.charts import Chart
 from reports.page.looks import looks
 from reports.page.markup import Of, Row
 from reports.verdicts.load_cases import LoadCase, load_cases_of, opened, title_of_case

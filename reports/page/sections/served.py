@@ -10,11 +10,11 @@ from reports.data.machine import Counted, DeviceWindows, device_windows, foreign
 from reports.data.run import Run
 from reports.data.served import mean_gauge, never_told, pooled, samples_of, total
 from reports.measures.written import NOTHING, number, several
-from reports.page.charts import Chart, Part, Section, axis, section_of
+from reports.page.drawing.charts import Chart, Part, Section, axis, section_of
+from reports.page.drawing.over_time import Course, over_time
+from reports.page.listed import Shown, below, listed
 from reports.page.looks import looks
 from reports.page.markup import Of, paragraph
-from reports.page.over_time import Course, over_time
-from reports.page.sections.listed import Shown, below, listed
 
 _NAMES: dict[ServerTerm, str] = {
     "running": "running requests",

@@ -8,7 +8,7 @@ from reports.data.run import Run
 from reports.measures.slo import Attainment, Judged, judged_cells
 from reports.measures.written import NOTHING, number, plural, several
 from reports.page.cells import none_cell
-from reports.page.charts import Block, Part, Table
+from reports.page.drawing.charts import Block, Part, Table
 from reports.page.looks import looks, named
 from reports.page.markup import Head, Html, Of, Row, join, tag
 from reports.verdicts.search_starts import Answer

@@ -10,7 +10,6 @@ from reports.measures.metrics import metric_of
 from reports.measures.over_starts import unit_of, withheld
 from reports.measures.values import values_of
 from reports.measures.written import plural
-from reports.page import forest
 from reports.page.cells import (
     LEGEND,
     cell_marks,
@@ -19,7 +18,8 @@ from reports.page.cells import (
     starts_that_count,
     value_cell,
 )
-from reports.page.charts import Block, Chart, Part, Section, Table, section_of
+from reports.page.drawing import forest
+from reports.page.drawing.charts import Block, Chart, Part, Section, Table, section_of
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, tag, text
 from reports.page.sections.startup import launches

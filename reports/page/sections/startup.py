@@ -6,8 +6,8 @@ from harness.store.store import StartRecord
 from reports.data.run import Run
 from reports.data.starts import FIRST, STAGES, Launch, Step, instants_s, launches_of, start_title
 from reports.measures.written import number
-from reports.page.bars import BAR_PX, Bar, draw_bars, key_of
-from reports.page.charts import Block, Chart, Part
+from reports.page.drawing.bars import BAR_PX, Bar, draw_bars, key_of
+from reports.page.drawing.charts import Block, Chart, Part
 from reports.page.markup import Of, Row, paragraph
 
 # One hue from dark to light, and stripes in every other one: steps follow each other, whatever they are.

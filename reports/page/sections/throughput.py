@@ -3,7 +3,7 @@
 from reports.data.run import Run
 from reports.measures.over_starts import BARS
 from reports.measures.values import values_of
-from reports.page.charts import Block, Part, Section, section_of
+from reports.page.drawing.charts import Block, Part, Section, section_of
 from reports.page.sections import service_levels
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.frontier import frontier_charts

@@ -12,11 +12,22 @@ from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
 from reports.measures.over_starts import aggregate
 from reports.measures.values import measured_of
 from reports.measures.written import NOTHING, number
-from reports.page.axes import significant
-from reports.page.charts import Block, Chart, Part, Section, Table, about, axis, label, line, section_of
+from reports.page.drawing.axes import significant
+from reports.page.drawing.charts import (
+    Block,
+    Chart,
+    Part,
+    Section,
+    Table,
+    about,
+    axis,
+    label,
+    line,
+    section_of,
+)
+from reports.page.listed import below, filled, tabled
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Head, Html, Of, Row, tag
-from reports.page.sections.listed import below, filled, tabled
 from reports.words.said import capital
 
 _CLAIM = (

@@ -7,7 +7,7 @@ from make_run import S, one_cell_run, row
 from harness.contracts import GuardFinding
 from reports import open_run
 from reports.checks.examine import findings_of
-from reports.page.sections import trust
+from reports.page.trust import trust
 
 ROWS = [row(k, (102 + k) * S) for k in range(6)]
 BUSY = GuardFinding("foreign_load", "other programs used 40 % of the processor", "during", "suspect")

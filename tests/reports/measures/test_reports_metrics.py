@@ -34,8 +34,8 @@ from reports.measures.metrics import percentile_values, why_missing
 from reports.measures.over_starts import aggregate, starts_frame
 from reports.measures.values import gap_counts_of, values_of
 from reports.measures.written import number
-from reports.page.axes import log_ticks
 from reports.page.cells import mean_cell
+from reports.page.drawing.axes import log_ticks
 
 # The window of one_cell_run is [102 s, 110 s).
 T0 = 102 * S

@@ -8,8 +8,8 @@ from browser import draw_all, show
 from make_run import full_run
 
 from reports import open_run
-from reports.page.charts import Chart, about, axis, grid, line
 from reports.page.document import bar, document, write_page
+from reports.page.drawing.charts import Chart, about, axis, grid, line
 from reports.page.looks import looks
 from reports.page.markup import Head, Of, Row, details, join, table, tag
 

@@ -37,8 +37,8 @@ from harness.errors import UserError
 from harness.sampling.device_sample import DeviceSample
 from harness.store import store
 from reports import open_run, write_report
-from reports.page.axes import POINTS_AT_MOST, downsample
-from reports.page.kinds import aside
+from reports.page.drawing.axes import POINTS_AT_MOST, downsample
+from reports.page.drawing.kinds import aside
 from reports.page.looks import looks
 from reports.page.markup import packed_json
 from reports.page.sections import SECTIONS

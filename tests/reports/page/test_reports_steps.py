@@ -7,7 +7,7 @@ import pytest
 from make_run import MS
 
 from reports.data.chunks import BINS, EDGES_S, bins_of
-from reports.page.steps import steps_of_counts, steps_of_values
+from reports.page.drawing.steps import steps_of_counts, steps_of_values
 
 
 def counted(*gaps_ms: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from reports import open_run
 from reports.data.run import Run
 from reports.measures.over_starts import aggregate
 from reports.measures.values import values_of
-from reports.page.charts import Chart, Section
+from reports.page.drawing.charts import Chart, Section
 from reports.page.markup import Row
 from reports.page.sections import throughput
 from reports.page.sections.by_load import by_load_charts

@@ -31,8 +31,9 @@ from harness.store import store
 from reports import open_run
 from reports.data.run import Run
 from reports.measures.anatomy import anatomies
-from reports.page.charts import charts_in
-from reports.page.sections import memory, startup, trust
+from reports.page.drawing.charts import charts_in
+from reports.page.sections import memory, startup
+from reports.page.trust import trust
 
 ROW = re.compile(r"<tr data-([^>]*)>")
 

@@ -14,8 +14,8 @@ from test_reports_page import contrast, luminance
 
 from harness.contracts import CompareTerms, Load, SearchTerms
 from reports import open_run, write_report
-from reports.page import forest
-from reports.page.forest import ratio_ticks
+from reports.page.drawing import forest
+from reports.page.drawing.forest import ratio_ticks
 from reports.page.looks import looks
 from reports.page.sections import side_by_side
 from reports.page.sections.pairs import pair_charts

@@ -15,10 +15,10 @@ from reports.measures.selftest import named as step_name
 from reports.measures.values import measured_of, values_of
 from reports.measures.written import NOTHING, number, plural, shown
 from reports.page.cells import mean_cell
-from reports.page.charts import Block, Part
+from reports.page.drawing.charts import Block, Part
+from reports.page.listed import Columns, fold, tabled
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Html, Of, join, note, paragraph, tag
-from reports.page.sections.listed import Columns, fold, tabled
 from reports.stats.steadiness import (
     DRIFT_ERRORS,
     DRIFT_SHARE,

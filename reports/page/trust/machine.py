@@ -14,10 +14,10 @@ from reports.data.starts import start_title
 from reports.measures.equal_work import LENGTHS_DIFFER
 from reports.measures.metrics import METRICS, PERCENTILES, REQUESTS_NEEDED
 from reports.measures.written import NOTHING, flat, number, several
-from reports.page.charts import Part
+from reports.page.drawing.charts import Part
+from reports.page.listed import Columns, below, fold, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import LONG_WORD, Head, Html, Of, details, join, paragraph, table, tag
-from reports.page.sections.listed import Columns, below, fold, tabled
 from reports.words.described import device, window_bound
 
 _OPEN_TOPICS = ("traffic", "machine", "devices")

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports.page.axes import log_axis, log_ticks, significant
-from reports.page.charts import about, axis, label, line
+from reports.page.drawing.axes import log_axis, log_ticks, significant
+from reports.page.drawing.charts import about, axis, label, line
 from reports.page.looks import Look
 from reports.page.markup import Of
 

@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from reports.page.charts import axis
+from reports.page.drawing.charts import axis
 
 POINTS_AT_MOST = 1000
 # Fewer do not show how far apart values are.

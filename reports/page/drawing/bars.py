@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.axes import significant
-from reports.page.charts import about, axis, label
-from reports.page.kinds import Drawn
+from reports.page.drawing.axes import significant
+from reports.page.drawing.charts import about, axis, label
+from reports.page.drawing.kinds import Drawn
 from reports.page.markup import Of
 
 BAR_PX = 48

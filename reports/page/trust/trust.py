@@ -13,13 +13,13 @@ from reports.data.cells import Cell
 from reports.data.run import Run
 from reports.data.starts import start_title
 from reports.measures.written import NOTHING, number, plural, several
-from reports.page.charts import Block, Part, Section
+from reports.page.drawing.charts import Block, Part, Section
+from reports.page.listed import fold, listed, tabled
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, details, join, paragraph, tag
-from reports.page.sections.client import client_part, own_error_part, steadiness_part
-from reports.page.sections.fairness import fairness_part
-from reports.page.sections.listed import fold, listed, tabled
-from reports.page.sections.machine import machine_part, method_part, servers_part
+from reports.page.trust.client import client_part, own_error_part, steadiness_part
+from reports.page.trust.fairness import fairness_part
+from reports.page.trust.machine import machine_part, method_part, servers_part
 from reports.words.described import command
 
 # Heading, what it means, and which findings stand there; each stands in the first that fits.

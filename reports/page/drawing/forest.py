@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.axes import significant
-from reports.page.charts import about, axis, label
+from reports.page.drawing.axes import significant
+from reports.page.drawing.charts import about, axis, label
 from reports.page.looks import Look
 from reports.page.markup import ALL, Of
 from reports.stats.family import Verdict

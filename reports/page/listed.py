@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from reports.measures.written import NOTHING
-from reports.page.charts import Block, Part, Table, rendered
+from reports.page.drawing.charts import Block, Part, Table, rendered
 from reports.page.markup import Html, Of, Row, paragraph, tag
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from reports.checks.ledger import MORE_SHARE, NOT_ASKED, NOT_SAID, Entry, Row, l
 from reports.data.run import Run
 from reports.measures.equal_work import counted_prompts, work_of
 from reports.measures.written import NOTHING, plural, several
+from reports.page.listed import fold
 from reports.page.looks import looks, named
 from reports.page.markup import LONG_WORD, Head, Html, Of, join, paragraph, table, tag
-from reports.page.sections.listed import fold
 
 _MODES = {
     "matched": "context length, requests served at once, KV cache and prefix cache are asked to be the same",

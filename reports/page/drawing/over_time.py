@@ -10,8 +10,8 @@ from harness.store.store import StartRecord
 from reports.data.cells import short_load
 from reports.data.run import Run
 from reports.measures.written import number
-from reports.page.axes import downsample, significant
-from reports.page.charts import Chart, about, axis, label, line
+from reports.page.drawing.axes import downsample, significant
+from reports.page.drawing.charts import Chart, about, axis, label, line
 from reports.page.looks import Look
 from reports.page.markup import Of, Row
 
