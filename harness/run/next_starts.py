@@ -180,7 +180,13 @@ def and_again(
         yield start
     took_s = time.monotonic() - began_s
     ends_s = time.monotonic() + share * took_s
-    left = [replace(start, cells=cells) for start in measured if (cells := _disturbed(run, start))]
+    hit = {
+        cell.number
+        for cell in store.read_cells(run.path.parent)
+        if any(finding.when == "during" for finding in cell.guard)
+    }
+    cells = [tuple(cell for cell in start.cells if cell.number in hit) for start in measured]
+    left = [replace(start, cells=own) for start, own in zip(measured, cells, strict=True) if own]
     for place, start in enumerate(left):
         if time.monotonic() + took_s / len(measured) > ends_s:
             observer.line(f"{counted(len(left) - place, 'disturbed start')} not measured again: no time left")
@@ -189,12 +195,3 @@ def and_again(
         name = f"{start.deployment.label}, repeat {start.repeat + 1}"
         observer.grow([again], f"{name}, was disturbed and is measured again")
         yield again
-
-
-def _disturbed(run: store.Kept[store.RunRecord], start: PlannedStart) -> tuple[PlannedCell, ...]:
-    numbers = {
-        cell.number
-        for cell in store.read_cells(run.path.parent)
-        if any(finding.when == "during" for finding in cell.guard)
-    }
-    return tuple(cell for cell in start.cells if cell.number in numbers)

@@ -40,7 +40,7 @@ class Best:
 
     @property
     def p(self) -> float:
-        """The largest p of the leader's two-sided tests: it is named where this is at most alpha."""
+        """Return the largest p of the leader's two-sided tests: it is named where this is at most alpha."""
         return max(min(1.0, 2 * each.p_beyond(0.0)) for each in self.over.values())
 
     @property
@@ -49,12 +49,12 @@ class Best:
 
     @property
     def nearest(self) -> str:
-        """The one that the leader is least surely ahead of."""
+        """Return the one that the leader is least surely ahead of."""
         return min(self.over, key=lambda label: self.lead_over(label)[0])
 
     @property
     def next(self) -> str:
-        """The one with the next best mean."""
+        """Return the one with the next best mean."""
         return min(self.over, key=lambda label: self.over[label].mean)
 
     def lead_over(self, label: str) -> tuple[float, float]:
@@ -63,7 +63,7 @@ class Best:
 
     @property
     def least_lead(self) -> float:
-        """The least lower bound of the leads: it holds for all of them together."""
+        """Return the least lower bound of the leads: it holds for all of them together."""
         return self.lead_over(self.nearest)[0]
 
 

@@ -4,7 +4,7 @@ The primary metric decides among contenders that were fixed before the test: mea
 own kernels, and with an SLO known to keep it. Leaders of other metrics are named by the same rule.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal
@@ -93,8 +93,9 @@ def decisions_of(run: Run) -> tuple[Decision, ...]:
         return ()
     made = [_decision(run, case) for case in told_first(run)]
     tested = [each.best for each in made if each.best]
-    level = _holm([best.p for best in tested], level_of_look(_looks_before(run)))
-    return tuple(_told(each, level, run.record.compare.margin_share) for each in made)
+    looks = _looks_before(run)
+    level = _holm([best.p for best in tested], level_of_look(looks))
+    return tuple(_told(each, level, looks, run.record.compare.margin_share) for each in made)
 
 
 def _looks_before(run: Run) -> int:
@@ -145,7 +146,9 @@ def _decision(run: Run, case: LoadCase) -> Decision:
         return replace(made, kind="values", why=why)
     best = _best(run, values, repeats, metric)
     groups = sorted(named, key=lambda group: group.deployment != best.leader)
-    return replace(made, kind="open", groups=tuple(groups), best=best, leaders=_leaders(run, named, metric))
+    return replace(
+        made, kind="open", groups=tuple(groups), best=best, leaders=_leaders(run, named, metric, unfit)
+    )
 
 
 def _with_enough(
@@ -253,20 +256,23 @@ def _best(run: Run, values: Mapping[str, Mapping[int, float]], repeats: Sequence
     return best_of(paired, is_higher_better=row.better != "lower", is_log=is_log, alpha=alpha)
 
 
-def _leaders(run: Run, groups: Sequence[Group], primary: str) -> dict[str, str]:
+def _leaders(run: Run, groups: Sequence[Group], primary: str, unfit: Collection[int]) -> dict[str, str]:
     """Return the decided leader of each other metric, by Holm's procedure over these metrics."""
     found = {}
     for metric in SECONDARY:
         values = _values(run, groups, metric) if metric != primary else {}
-        repeats = _shared(values)
+        repeats = [repeat for repeat in _shared(values) if repeat not in unfit]
         if len(values) == len(groups) and len(repeats) >= STARTS_NEEDED:
             found[metric] = _best(run, values, repeats, metric)
     level = _holm([best.p for best in found.values()], level_of_look(_looks_before(run)))
     return {metric: best.leader for metric, best in found.items() if best.p <= level}
 
 
-def _told(made: Decision, level: float, margin: float) -> Decision:
-    """Say what a decision's tests come to at the level of its family. `margin`: a share, such as 0.05."""
+def _told(made: Decision, level: float, looks: int, margin: float) -> Decision:
+    """Say what a decision's tests come to at the level of its family. `margin`: a share, such as 0.05.
+
+    `looks`: how often the run was looked at before.
+    """
     if made.best is None:
         return made
     best = replace(made.best, alpha=level)
@@ -278,4 +284,7 @@ def _told(made: Decision, level: float, margin: float) -> Decision:
     is_within = all(1 / (1 + margin) < low and high < 1 + margin for _, low, high in ratios)
     if is_within and len(ratios) == len(best.over):
         return replace(made, kind="same")
-    return replace(made, advised=repeats_to_tell(best, level_of_look(1)))
+    if advised := repeats_to_tell(best, level_of_look(looks + 1)):
+        # Repeats that do not count are there as well.
+        advised += made.planned - made.repeats
+    return replace(made, advised=advised)

@@ -10,6 +10,7 @@ from reports.data.run import Run, once
 from reports.measures.metrics import metric_of
 from reports.measures.over_starts import aggregate, shorter_half
 from reports.measures.written import plural, several, span_text, supported
+from reports.stats.family import STARTS_NEEDED
 from reports.verdicts.comparisons import comparisons_of
 from reports.verdicts.decisions import Decision, decisions_of
 from reports.verdicts.searches import capacities_of, verdict_count
@@ -80,7 +81,9 @@ def _named(run: Run, made: Decision, where: str) -> Said:
     if made.disturbed:
         said += f" {plural(made.disturbed, 'disturbed repeat')} left out."
     said += _slo(run, made) + _left_out(made)
-    short = f"Serve {best.leader}: {_ratio_short(made)} the {title_of(made.metric)} of {best.next} {where}"
+    is_log = best.over[best.next].is_log
+    by = f"{_leader_over(made, best.next)[0]:.2f}x" if is_log else "better"
+    short = f"Serve {best.leader}: {by} the {title_of(made.metric)} of {best.next} {where}"
     return Said(f"Serve {best.leader}", said, short, unless=_unless(run, made))
 
 
@@ -88,24 +91,24 @@ def _lead(made: Decision) -> str:
     """Return `it gives 1.14x the output tokens/s of the next best, b (at least 1.06x, 96 %)`."""
     best = made.best
     assert best is not None
-    over, title = best.over[best.next], title_of(made.metric)
-    sure = f"{100 * (1 - best.alpha):.3g} %"
-    who = "" if len(best.over) == 1 else " that of every other"
-    is_lower = metric_of(made.metric).better == "lower"
-    if not over.is_log:
+    title, sure = title_of(made.metric), f"{100 * (1 - best.alpha):.3g} %"
+    if not best.over[best.next].is_log:
         return f"it is ahead of {best.next} in {title} ({sure})"
-    ratio, least = (1 / over.shown, 1 / best.least_lead) if is_lower else (over.shown, best.least_lead)
-    verb, bound = ("has", "at most") if is_lower else ("gives", "at least")
-    next_best = best.next if len(best.over) == 1 else f"the next best, {best.next}"
-    return f"it {verb} {ratio:.2f}x the {title} of {next_best} ({bound} {least:.2f}x{who}, {sure})"
+    is_alone = len(best.over) == 1
+    next_best, who = (best.next, "") if is_alone else (f"the next best, {best.next}", " that of every other")
+    ratio, _, _ = _leader_over(made, best.next)
+    _, least, most = _leader_over(made, best.nearest)
+    if metric_of(made.metric).better == "lower":
+        return f"it has {ratio:.2f}x the {title} of {next_best} (at most {most:.2f}x{who}, {sure})"
+    return f"it gives {ratio:.2f}x the {title} of {next_best} (at least {least:.2f}x{who}, {sure})"
 
 
-def _ratio_short(made: Decision) -> str:
+def _leader_over(made: Decision, label: str) -> tuple[float, float, float]:
+    """Return the leader's value over another's, with the interval of its test: below 1 if less is better."""
     best = made.best
     assert best is not None
-    over = best.over[best.next]
-    is_lower = metric_of(made.metric).better == "lower"
-    return f"{1 / over.shown if is_lower else over.shown:.2f}x" if over.is_log else "better"
+    ratio, (low, high) = best.over[label].shown, best.lead_over(label)
+    return (1 / ratio, 1 / high, 1 / low) if metric_of(made.metric).better == "lower" else (ratio, low, high)
 
 
 def _memory(run: Run, made: Decision) -> str:
@@ -195,14 +198,10 @@ def _open(run: Run, made: Decision, where: str) -> Said:
     title, near = title_of(made.metric), best.nearest
     groups = {group.deployment: group for group in made.groups}
     values = [f"{label} ({_amount(run, groups[label], made.metric)})" for label in (best.leader, near)]
-    over = best.over[near]
-    ratio = over.shown
-    ends = best.lead_over(near)
     said = f"{capital(where)} {values[0]} and {values[1]} are too close to call in {title}"
     said += f" after {made.repeats} repeats"
-    if over.is_log:
-        if metric_of(made.metric).better == "lower":
-            ratio, ends = 1 / ratio, (1 / ends[1], 1 / ends[0])
+    if best.over[near].is_log:
+        ratio, *ends = _leader_over(made, near)
         said += f": {ratio_words(ratio, ends, is_told=False)} ({100 * (1 - best.alpha):.3g} %)"
     said += f".{_behind(made)}{_slo(run, made)}{_left_out(made)}"
     short = f"Too close to call {where}: {best.leader} and {near} in {title}"
@@ -227,7 +226,7 @@ def _behind(made: Decision) -> str:
 
 def _advice(run: Run, made: Decision) -> str:
     """Return how many repeats would tell, how long they take, and the command."""
-    if made.advised is None or made.advised <= made.planned:
+    if made.advised is None:
         return "More than 60 repeats would be needed to tell them apart: choose by another column."
     seconds = _repeat_s(run) * (made.advised - made.planned)
     takes = f", {max(1, round(seconds / 60))} more minutes" if seconds else ""
@@ -254,7 +253,7 @@ def _values(run: Run, made: Decision, where: str) -> Said:
     values = [f"{group.deployment} {_amount(run, group, made.metric)}" for group in made.groups]
     why = made.why or "no test could be made"
     text = f"{capital(where)}, {title}: {several(values)}. No winner is named: {why}."
-    is_short = made.planned == made.repeats and "needs" in why
+    is_short = made.planned < STARTS_NEEDED and not run.is_going_on
     note = f"More repeats would tell: {resume_with(run, 5)}" if is_short else ""
     if not all(run.is_restarted(group.deployment) for group in made.groups):
         note = "Where bench can start the servers, leave out engine.base_url."

@@ -11,6 +11,7 @@ from repeated_run import Made, repeated_run
 
 from harness.contracts import CompareTerms, GuardFinding, Load, Objective
 from reports import open_run
+from reports.stats.best import level_of_look, repeats_to_tell
 from reports.verdicts.decisions import Decision, decisions_of, primary_metric
 
 FOUR = (Load(concurrency=4),)
@@ -149,6 +150,35 @@ def test_a_further_look_is_held_to_what_is_left_of_the_5_percent(tmp_path):
     second = decided(tmp_path / "b", [FAST, SLOW], looks=(3,))
     again = decided(tmp_path / "c", [FAST, SLOW], looks=(5,))
     assert [each.best.alpha for each in (first, second, again)] == pytest.approx([0.04, 0.005, 0.04])
+
+
+def test_the_advice_is_for_the_next_look_and_counts_repeats_that_are_left_out(tmp_path):
+    near = [replace(FAST, slow=0.85, per_repeat=UNSTEADY), MIDDLE]
+    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+
+    def changes(cell, start):
+        return {"guard": (seen,)} if start.repeat == 3 else {}
+
+    first, later = decided(tmp_path / "a", near), decided(tmp_path / "b", near, looks=(3,))
+    assert first.advised == repeats_to_tell(first.best, level_of_look(1))
+    assert later.advised == repeats_to_tell(later.best, level_of_look(2)) > first.advised
+    cut = decided(tmp_path / "c", near, cell_changes=changes)
+    assert (cut.kind, cut.repeats) == ("open", 4)
+    assert cut.advised == repeats_to_tell(cut.best, level_of_look(1)) + 1
+
+
+def test_leaders_of_other_metrics_are_named_without_disturbed_repeats(tmp_path):
+    """In its last repeat the fast one was slower than the other."""
+    made = [replace(FAST, per_repeat=(1.0, 1.01, 0.99, 1.0, 1.5)), MIDDLE]
+    seen = GuardFinding("foreign_load", "other programs used 60 % of the cores", "during", "suspect")
+
+    def changes(cell, start):
+        return {"guard": (seen,)} if start.repeat == 4 else {}
+
+    calm = decided(tmp_path / "calm", made)
+    cut = decided(tmp_path / "cut", made, cell_changes=changes)
+    assert (calm.kind, calm.leaders.get("ttft_s.p50")) == ("open", None)
+    assert (cut.kind, cut.leaders.get("ttft_s.p50")) == ("named", "llama_cpp gguf-q8_0")
 
 
 def test_several_models_are_a_family_of_answers(tmp_path):
