@@ -69,7 +69,7 @@ def what_was_run(run: Run) -> str:
         word = "block" if attached else "start"
         parts.append(f"{plural(repeats, word)} {blocks}" + (", interleaved" if repeats > 1 else ""))
         if len(run.start_records) > len(run.record.plan.starts):  # --resume starts a server anew
-            parts.append(f"{len(run.start_records)} starts in all, with those of --resume")
+            parts.append(f"{len(run.start_records)} starts in all, with those measured again")
         parts.append(f"windows of {', '.join(dict.fromkeys(map(window_bound, loads)))}")
     if run.record.slo:
         parts.append(f"SLO: {slo_words(run.record.slo)}")
