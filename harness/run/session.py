@@ -74,7 +74,7 @@ def begin(
     search: SearchTerms | None = None,
 ) -> store.RunRecord:
     """Write run.json of a new run. `known_error` is what bench knows of its own error on this machine."""
-    facts = environment.facts()
+    facts = {**environment.facts(), "memory": {"read_bytes_per_s": environment.read_bytes_per_s()}}
     if known_error:
         facts["selftest"] = msgspec.to_builtins(known_error)
     record = store.RunRecord(

@@ -95,6 +95,7 @@ class DeviceFacts:
     power_limit_w: float | None
     sm_clock_max_mhz: int | None
     memory_clock_max_mhz: int | None
+    memory_bus_bits: int | None
     ecc_enabled: bool | None
     mig_enabled: bool | None
     pcie_generation_max: int | None
@@ -167,6 +168,7 @@ def _facts(nvml: Any, index: int) -> DeviceFacts:
         power_limit_w=device.thousandth("power_limit", nvml.nvmlDeviceGetEnforcedPowerLimit),
         sm_clock_max_mhz=value("sm_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
         memory_clock_max_mhz=value("memory_clock_max", nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_MEM),
+        memory_bus_bits=value("memory_bus", nvml.nvmlDeviceGetMemoryBusWidth),
         ecc_enabled=ecc and bool(ecc[0]),  # now; the second is what it is after a reboot
         mig_enabled=mig and bool(mig[0]),
         pcie_generation_max=value("pcie_generation_max", nvml.nvmlDeviceGetMaxPcieLinkGeneration),

@@ -38,3 +38,9 @@ def test_machine_facts_name_what_a_reader_compares() -> None:
     assert facts["memory_bytes"] == psutil.virtual_memory().total
     assert isinstance(facts["cpu_model"], str)
     assert facts["boot_id"]
+
+
+def test_memory_is_read_at_a_speed_that_a_machine_can_have() -> None:
+    speed = environment.read_bytes_per_s()
+    assert speed is not None
+    assert 1e8 < speed < 1e13

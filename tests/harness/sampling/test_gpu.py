@@ -25,6 +25,7 @@ def test_devices_are_described(library: Path) -> None:
         "power_limit_w": 700.0,
         "sm_clock_max_mhz": 1980,
         "memory_clock_max_mhz": 2619,
+        "memory_bus_bits": 5120,
         "ecc_enabled": True,
         "mig_enabled": False,
         "pcie_generation_max": 5,

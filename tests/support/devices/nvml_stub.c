@@ -128,6 +128,7 @@ int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *celsius) {
 }
 int nvmlDeviceGetClockInfo(void *device, unsigned type, unsigned *mhz) { FAULT(device); *mhz = type == 1 ? 1755 : type == 2 ? 2619 : 0; return 0; }
 int nvmlDeviceGetMaxClockInfo(void *device, unsigned type, unsigned *mhz) { FAULT(device); *mhz = type == 1 ? 1980 : type == 2 ? 2619 : 0; return 0; }
+int nvmlDeviceGetMemoryBusWidth(void *device, unsigned *bits) { FAULT(device); *bits = 5120; return 0; }
 int nvmlDeviceGetCurrentClocksEventReasons(void *device, unsigned long long *reasons) { FAULT(device); *reasons = 0x44; return 0; }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *reasons) { FAULT(device); *reasons = 0x20; return 0; }
 int nvmlDeviceGetTotalEccErrors(void *device, unsigned type, unsigned counter, unsigned long long *errors) {
