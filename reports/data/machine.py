@@ -87,6 +87,24 @@ def _course(run: Run, start: str) -> tuple[np.ndarray, np.ndarray]:
     return t_ns[order], cpu_s[order]
 
 
+def read_roof(run: Run, start: StartRecord) -> float | None:
+    """Return the bytes per second that the memory of a start's device gives at most: of a host as measured
+    when the run began, of cards together by NVML's clock and bus (two transfers a clock). None: not known."""
+    environment = run.record.environment
+    if start.memory_kind == "host":
+        is_here = start.deployment.terms.base_url is None
+        return environment.get("memory", {}).get("read_bytes_per_s") if is_here else None
+    facts = environment.get("devices", ())
+    known = {} if isinstance(facts, str) else {each.get("index"): each for each in facts}
+    roofs = [
+        2e6 * clock * bits / 8
+        for index in start.devices
+        if (clock := known.get(index, {}).get("memory_clock_max_mhz"))
+        and (bits := known[index].get("memory_bus_bits"))
+    ]
+    return sum(roofs) if roofs and len(roofs) == len(start.devices) else None
+
+
 # --- devices ---------------------------------------------------------------------------------------
 
 

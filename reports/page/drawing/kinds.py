@@ -83,7 +83,7 @@ def lines(
         y = axis(label(unit), rangemode="tozero", **({"range": room} if room else {}))
     layout: dict[str, Any] = {"xaxis": dict(x_axis), "yaxis": y}
     if limit and every and limit.at <= 1.5 * max(point.y for point in every):
-        layout |= _limit_across(limit, is_log=y.get("type") == "log")
+        layout |= across([limit], is_log=y.get("type") == "log")
     return traces, layout
 
 
@@ -145,16 +145,19 @@ def _cut(points: Sequence[Point]) -> list[float] | None:
     return [0.0, min(1.05 * max(ends), top)] if max(ends) > top or min(ends) < 0 else None
 
 
-def _limit_across(limit: Limit, *, is_log: bool) -> dict[str, Any]:
-    across = {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": limit.at, "y1": limit.at, "layer": "below",
-        "line": {"color": "--mut", "width": 1, "dash": "dash"},
-    }  # fmt: skip
-    said = {
-        "xref": "paper", "x": 0, "xanchor": "left", "y": math.log10(limit.at) if is_log else limit.at,
-        "yanchor": "bottom", "showarrow": False, "font": {"color": "--mut", "size": 11}, "text": limit.words,
-    }  # fmt: skip
-    return {"shapes": [across], "annotations": [said]}
+def across(limits: Sequence[Limit], *, is_log: bool = False) -> dict[str, Any]:
+    """Return the part of a layout that draws limits of the y axis as dashed lines with their words."""
+    line_of = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
+    line_of |= {"line": {"color": "--mut", "width": 1, "dash": "dash"}}
+    words_of = {"xref": "paper", "x": 0, "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+    words_of |= {"font": {"color": "--mut", "size": 11}}
+    return {
+        "shapes": [{**line_of, "y0": limit.at, "y1": limit.at} for limit in limits],
+        "annotations": [
+            {**words_of, "y": math.log10(limit.at) if is_log else limit.at, "text": limit.words}
+            for limit in limits
+        ],
+    }
 
 
 def place_axis(title: str, levels: Sequence[float], ticks: Sequence[str]) -> dict[str, Any]:

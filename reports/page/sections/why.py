@@ -7,6 +7,7 @@ from typing import Any
 
 from reports.checks.bounds import BUSY_SHARE, KV_FULL_SHARE, MOST, Bound, bound_of
 from reports.data.cells import Group
+from reports.data.machine import read_roof
 from reports.data.run import Run
 from reports.measures.anatomy import WEIGHTS, alike, anatomies, mean_size
 from reports.measures.over_starts import aggregate
@@ -25,6 +26,7 @@ from reports.page.drawing.charts import (
     line,
     section_of,
 )
+from reports.page.drawing.kinds import Limit, across
 from reports.page.listed import below, filled, tabled
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Head, Html, Of, Row, tag
@@ -120,12 +122,14 @@ def _sentence(bound: Bound) -> str:
 
 @dataclass(frozen=True)
 class _Decode:
-    """A group's decode: requests in flight on average, TPOT p50, and the size of the weights."""
+    """A group's decode: requests in flight on average, TPOT p50, the size of the weights, and what the
+    memory of its device gives at most, where that is known."""
 
     group: Group
     in_flight: float
     tpot_s: float
     weights_bytes: float
+    roof_gb_per_s: float | None
 
     @property
     def read_gb_per_s(self) -> float:
@@ -145,18 +149,27 @@ def _decoded(run: Run) -> Iterator[_Decode]:
         known = [each.in_flight.mean for each in found if each]
         tpot_s = aggregate(run, group, "tpot_s.p50").mean
         if weights and tpot_s and known:
-            yield _Decode(group, sum(known) / len(known), tpot_s, weights)
+            roof = read_roof(run, run.starts_of(group.deployment)[0])
+            yield _Decode(group, sum(known) / len(known), tpot_s, weights, roof and roof / 1e9)
 
 
 def decode(run: Run) -> Section | None:
     """Return the bytes of weights that decode read each second, by requests in flight."""
     found = sorted(_decoded(run), key=lambda each: each.in_flight)
     by_label = {name: [e for e in found if e.group.deployment == name] for name in run.deployments}
+    roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
+    most = max((e.read_gb_per_s / e.roof_gb_per_s for e in found if e.roof_gb_per_s), default=0.0)
+    title = f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else ""
+    quantity = "Weights read by decode: their size / TPOT p50"
     chart = Chart(
         "decode",
-        "Weights read by decode: their size / TPOT p50",
+        title or quantity,
         [_trace(looks(run)[name], own) for name, own in by_label.items() if own],
-        {"xaxis": axis("requests in flight, mean"), "yaxis": axis("GB/s", rangemode="tozero")},
+        {
+            "xaxis": axis("requests in flight, mean"),
+            "yaxis": axis("GB/s", rangemode="tozero"),
+            **across([Limit(roof, f"memory: {roof:,.0f} GB/s") for roof in roofs]),
+        },
         *filled(
             {
                 "deployment": lambda each: each.group.deployment,
@@ -165,6 +178,7 @@ def decode(run: Run) -> Section | None:
                 "TPOT p50 ms": lambda each: number(1e3 * each.tpot_s, 2),
                 "weights GB": lambda each: number(each.weights_bytes / 1e9, 2),
                 "read GB/s": lambda each: number(each.read_gb_per_s),
+                "memory gives GB/s": lambda each: number(each.roof_gb_per_s),
             },
             found,
             lambda each: Of(each.group.deployment, each.group.load),
@@ -173,10 +187,12 @@ def decode(run: Run) -> Section | None:
         "compute, the KV cache or the queue takes over.",
         names_ends=True,
         is_wide=True,
+        quantity=quantity if title else "",
     )
     claim = (
         "A decode step reads all weights once for all requests in flight, so this is the least bandwidth "
-        "that the device gave; of a mixture of experts it is the most. What it can give is not on record."
+        "that the device gave; of a mixture of experts it is the most. Dashed: what its memory can give, "
+        "as measured when the run began (of a card: by NVML's clock and bus)."
     )
     return section_of("Decode against bandwidth", claim, [chart]) if found else None
 
