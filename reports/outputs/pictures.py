@@ -82,7 +82,12 @@ def pictures(
         page.ask("Page.setDocumentContent", frameId=frame, html=whole)
         for each in charts:
             chart = each.chart
-            said = {"id": chart.id, "title": chart.title, "quantity": chart.quantity, "note": chart.note}
+            said = {
+                "id": chart.id,
+                "title": chart.title,
+                "quantity": chart.what if chart.finding else "",
+                "note": chart.note,
+            }
             wanted = {**said, "foot": _foot(run, each), **size}
             drawn: str = page.evaluate(f"({script.strip()})({json.dumps(wanted)})")
             yield chart.id, base64.b64decode(drawn) if format_ == "png" else drawn.encode()

@@ -1,7 +1,7 @@
 """Tables as data: what each column is called, and what stands in it for one thing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reports.measures.written import NOTHING
 from reports.page.drawing.charts import Block, Part, Table, rendered
@@ -9,7 +9,9 @@ from reports.page.markup import Html, Of, Row, paragraph, tag
 
 T = TypeVar("T")
 Shown = Html | str
-Columns = Mapping[str, Callable[[T], Shown]]
+# What a column is called (text, Html, or a Head that says what all of it is about), and what stands in it for
+# one thing.
+Columns = Mapping[Any, Callable[[T], Shown]]
 
 
 def listed(
@@ -40,7 +42,7 @@ def tabled(
 
 def filled(
     columns: Columns[T], things: Sequence[T], of: Callable[[T], Of] = lambda _: Of()
-) -> tuple[list[str], list[Row]]:
+) -> tuple[list[Any], list[Row]]:
     """Return the columns in which anything stands, and a row for each thing."""
     cells = {name: [show(thing) for thing in things] for name, show in columns.items()}
     kept = {name: own for name, own in cells.items() if any(cell not in ("", NOTHING) for cell in own)}

@@ -31,27 +31,32 @@ from reports.page.markup import (
 class Chart:
     """One drawing with its title, its note and its table.
 
-    `title` is its finding, where the intervals support one, with `quantity` below it; else what is drawn.
-    While filters leave only a part, or one start, `quantity` alone is the title: a finding is of all. `key`
-    has the swatches of bars: name, colour, pattern. `names_ends`: each line's deployment stands where it
-    ends. `has_baseline`: where one deployment is chosen the others stay, dimmed. An annotation or shape of
-    the layout may say what it is about as `of`, for the filters.
+    `what` is drawn; `finding` is what it shows, where the intervals support that. While filters leave only a
+    part, or one start, `what` alone is the title: a finding is of all. `key` has the swatches of bars: name,
+    colour, pattern. `names_ends`: each line's deployment stands where it ends. `has_baseline`: where one
+    deployment is chosen the others stay, dimmed. An annotation or shape of the layout may say what it is
+    about as `of`, for the filters.
     """
 
     id: str
-    title: str
+    what: str
     traces: Sequence[dict[str, Any]]
     layout: dict[str, Any]
-    columns: Sequence[str]
+    columns: Sequence[Head | Html | str]
     rows: Sequence[Row | Sequence[Html | str]]
     note: str = ""
     height_px: int = 300
-    quantity: str = ""
+    finding: str | None = None
     of: Of = ALL
     key: Sequence[tuple[str, str, str]] = ()
     names_ends: bool = False
     has_baseline: bool = False
     is_wide: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return the finding; without one what is drawn."""
+        return self.finding or self.what
 
     def to_builtins(self) -> dict[str, Any]:
         """Return what the page's script draws."""
@@ -60,7 +65,7 @@ class Chart:
             "layout": {"height": self.height_px, **self.layout},
             "names_ends": self.names_ends,
             "has_baseline": self.has_baseline,
-            **({"title": self.title, "quantity": self.quantity} if self.quantity else {}),
+            **({"title": self.title, "quantity": self.what} if self.finding else {}),
         }
 
 
@@ -90,22 +95,25 @@ Part = Chart | Table | Block | Html
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its heading, its markup and the charts that the markup places."""
+    """A part of the page as data: its heading, what it says first, its parts, and how to read them (folded).
+    One without parts is not shown."""
 
     title: str
-    body: Html
-    charts: Sequence[Chart] = ()
+    claim: str = ""
+    parts: Sequence[Part] = ()
+    how: str = ""
 
+    @property
+    def body(self) -> Html:
+        """Return its markup, without the heading."""
+        said = [paragraph(self.claim)] if self.claim else []
+        said += [details("How to read this", paragraph(self.how))] if self.how else []
+        return join([*said, rendered(self.parts)])
 
-def section_of(title: str, claim: str, parts: Iterable[Part], how: str = "") -> Section | None:
-    """Return a section that says `claim`, then has these parts; None without one. `how` to read it is
-    folded."""
-    parts = list(parts)
-    if not parts:
-        return None
-    said = [paragraph(claim)] if claim else []
-    said += [details("How to read this", paragraph(how))] if how else []
-    return Section(title, join([*said, rendered(parts)]), list(charts_in(parts)))
+    @property
+    def charts(self) -> list[Chart]:
+        """Return the charts that its markup places."""
+        return list(charts_in(self.parts))
 
 
 def charts_in(parts: Iterable[Part]) -> Iterator[Chart]:

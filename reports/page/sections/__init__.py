@@ -8,11 +8,11 @@ from reports.page.markup import paragraph
 from reports.page.sections import energy, latency, memory, served, side_by_side, throughput, why
 from reports.page.trust import trust
 
-Maker = Callable[[Run], Section | None]
+Maker = Callable[[Run], Section]
 
 
 def _quality(run: Run) -> Section:
-    return Section("Quality", paragraph("Not measured: a smaller quantization may answer worse."))
+    return Section("Quality", parts=[paragraph("Not measured: a smaller quantization may answer worse.")])
 
 
 # A section's id: its name in the bar, and what makes its parts, each with an id of its own. Before them all
@@ -34,7 +34,7 @@ TITLES = {"frontier": "Throughput against latency", "cost": "Cost and energy"}
 def sections_of(run: Run) -> dict[str, dict[str, Section]]:
     """Return the parts of each section that this run has, by the ids of both."""
     found = {
-        name: {part: made for part, make in makers.items() if (made := make(run))}
+        name: {part: made for part, make in makers.items() if (made := make(run)).parts}
         for name, (_, makers) in SECTIONS.items()
     }
     return {name: parts for name, parts in found.items() if parts}

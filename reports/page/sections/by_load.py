@@ -100,13 +100,13 @@ def _chart(
     word = "starts" if all(value.is_of_starts for _, value in found) else "blocks"
     return Chart(
         f"{name}-{number}".replace(".", "-"),
-        finding or quantity,
+        quantity,
         traces,
         {**layout, **more},
         ["deployment", "load", unit_of(run, name), "n", word],
         rows,
         " ".join(filter(None, [_several_tokens(run, name, found), _missing(run, name, found)])),
-        quantity=quantity if finding else "",
+        finding=finding,
         names_ends=True,
     )
 

@@ -73,12 +73,12 @@ def _chart(
     together = ", starts together" if any(len(group.counted_by_start) > 1 for group in point.groups) else ""
     return Chart(
         chart_id,
-        finding or quantity,
+        quantity,
         *kinds.distribution(curves, metric.shown_unit, near, Of(load=point.load)),
         ["deployment", "n", *(f"p{level} {metric.shown_unit}{together}" for level in _LEVELS)],
         rows,
         " ".join([*far, *([f"Too few requests: {several(absent)}."] if absent else [])]),
-        quantity=quantity if finding else "",
+        finding=finding,
         of=Of(load=point.load),
     )
 

@@ -11,7 +11,7 @@ from reports.measures.energy import api_cost_per_million, devices_of, power_in, 
 from reports.measures.over_starts import BARS, aggregate
 from reports.measures.written import NOTHING, number, precise, several
 from reports.page.cells import LEGEND, cell_marks, mean_cell, starts_that_count
-from reports.page.drawing.charts import Section, section_of
+from reports.page.drawing.charts import Section
 from reports.page.listed import Columns, listed
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, join, paragraph
@@ -22,10 +22,10 @@ _ENERGY = "energy_j_per_output_token"
 _COST = "cost_per_million_output_tokens"
 
 
-def section(run: Run) -> Section | None:
-    """Return energy and cost with what is not known of them and why. None if no group was measured."""
+def section(run: Run) -> Section:
+    """Return energy and cost with what is not known of them and why."""
     if not run.groups:
-        return None
+        return Section("Cost and energy")
     charts = [chart for name in (_ENERGY, _COST) for chart in by_load_charts(run, name)]
     powered = [group for group in run.groups if _watts(run, group)]
     costed = [group for group in run.groups if price_of(run) and _has_devices(run, group)]
@@ -34,7 +34,7 @@ def section(run: Run) -> Section | None:
     note = " ".join(filter(None, notes))
     table = listed("By load", note, _columns(run), shown, lambda group: Of(group.deployment, group.load))
     claim = f"Lower is better. Points are means over starts. {BARS}" if charts else ""
-    return section_of("Cost and energy", claim, [*charts, *table, *_not_known(run)])
+    return Section("Cost and energy", claim, [*charts, *table, *_not_known(run)])
 
 
 def _columns(run: Run) -> Columns[Group]:

@@ -85,13 +85,13 @@ def _chart(run: Run, name: str, groups: Sequence[Group], suffix: str, number: in
     said += [f"Not drawn, with no value of both: {several(missing, '; ')}."] if missing else []
     return Chart(
         f"frontier-{metric}-{number}".replace("_", "-"),
-        finding or quantity,
+        quantity,
         *kinds.frontier(series, *titles, limit),
         ["deployment", "load", f"{title_of(name)} ms", "output tokens/s", "starts", "front"],
         rows,
         " ".join(filter(None, said)),
         height_px=_HEIGHTS_PX[metric],
-        quantity=quantity if finding else "",
+        finding=finding,
         names_ends=True,
         is_wide=number == 0,
     )

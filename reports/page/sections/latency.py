@@ -6,7 +6,7 @@ from reports.data.run import Run
 from reports.measures.metrics import LATENCIES
 from reports.measures.over_starts import BARS, by_start
 from reports.measures.written import several
-from reports.page.drawing.charts import Block, Chart, Part, Section, section_of
+from reports.page.drawing.charts import Block, Chart, Part, Section
 from reports.page.markup import Of, paragraph
 from reports.page.sections.by_load import by_load_charts, turn_chart
 from reports.page.sections.distributions import distributions, steps_each
@@ -20,8 +20,8 @@ _BY_TURN = ("ttft_s.p50", "cached_share", "input_tokens", "tpot_s.p50")
 _BY_TURN_FOLDED = ("itl_s.p50", "e2e_s.p50")
 
 
-def section(run: Run) -> Section | None:
-    """Return the section; None if no request gave a latency."""
+def section(run: Run) -> Section:
+    """Return the section."""
     by_scenario = load_points(run)
     points = [point for each in by_scenario.values() for point in each]
     parts: list[Part] = [chart for name in _SHOWN for chart in by_load_charts(run, name)]
@@ -35,7 +35,7 @@ def section(run: Run) -> Section | None:
         f"Points are means over starts of each start's percentile. {BARS} A point is missing where a start "
         f"had too few requests for that percentile. {_origins(run)}"
     )
-    return section_of("Latency", "Lower is better.", parts, how)
+    return Section("Latency", "Lower is better.", parts, how)
 
 
 def _origins(run: Run) -> str:

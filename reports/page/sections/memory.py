@@ -26,7 +26,7 @@ from reports.measures.anatomy import (
 from reports.measures.over_starts import aggregate
 from reports.measures.written import number, plural, several, span_text
 from reports.page.drawing.bars import BAR_PX, Bar, Fill, draw_bars, key_of
-from reports.page.drawing.charts import Block, Chart, Part, Section, axis, section_of
+from reports.page.drawing.charts import Block, Chart, Part, Section, axis
 from reports.page.drawing.over_time import Course, above, over_time
 from reports.page.looks import Look, looks, named
 from reports.page.markup import Of, tag
@@ -65,11 +65,11 @@ _MARKED = {"weights_loaded": "weights loaded", "engine_ready": "engine ready"}
 _NEAR_SHARE = 0.04
 
 
-def held(run: Run) -> Section | None:
-    """Return what servers held and needed at their highest. None where no part of any memory is known."""
+def held(run: Run) -> Section:
+    """Return what servers held and needed at their highest, where a part of any memory is known."""
     found = {name: alike(each)[0] for name, each in anatomies(run).items()}
     if all(set(a.parts) == {REST} for each in found.values() for a in each):
-        return None
+        return Section("Memory")
     # What is marked is said of the work that was done, not of memory.
     shown = {name: named(replace(looks(run)[name], marks=())) for name in found}
     left_out = [a.record.name for each in anatomies(run).values() for a in alike(each)[1]]
@@ -80,10 +80,10 @@ def held(run: Run) -> Section | None:
     )
     claim += f" Left out, as other cells were measured on them: {', '.join(left_out)}." if left_out else ""
     tables = [*expected_parts(found, shown), *kv_parts(found, shown), *stages_parts(found, shown)]
-    return section_of(_title(found), claim, [_bars(run, found), *tables], SOURCES)
+    return Section(_title(found), claim, [_bars(run, found), *tables], SOURCES)
 
 
-def course(run: Run) -> Section | None:
+def course(run: Run) -> Section:
     """Return memory over time, a chart per deployment, and what could not be read."""
     parts = [*_over_time(run), *_missing(run)]
     seen = [memory_over_time(run, record) for record in run.start_records]
@@ -93,14 +93,13 @@ def course(run: Run) -> Section | None:
         "Shaded: the windows of the first start, with their loads (u: users, /s: conversations per second, "
         "x: speed of a trace). Lines are thinned; lows and highs are kept."
     )
-    return section_of("Over time", claim if kinds_of else "", parts, how if kinds_of else "")
+    return Section("Over time", claim if kinds_of else "", parts, how if kinds_of else "")
 
 
 # --- what it is made of ----------------------------------------------------------------------------
 
 
 def _bars(run: Run, found: Found) -> Chart:
-    finding, quantity = _least(run), "Memory at its highest, by what it is for, GiB"
     bars = [
         Bar(Of(name), f"{name} {_said(each)}", _pieces(each), _ticks(each)) for name, each in found.items()
     ]
@@ -108,12 +107,12 @@ def _bars(run: Run, found: Found) -> Chart:
     fills = {name: fill for name, fill in _FILLS.items() if name in drawn}
     return Chart(
         "memory-parts",
-        finding or quantity,
+        "Memory at its highest, by what it is for, GiB",
         *draw_bars(bars, fills, "GiB", "GiB"),
         *parts_rows(found),
         "A tick is one start; the table says where each part is known from.",
         height_px=80 + BAR_PX * len(found),
-        quantity=quantity if finding else "",
+        finding=_least(run),
         key=key_of(fills),
         is_wide=True,
     )

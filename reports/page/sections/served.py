@@ -10,7 +10,7 @@ from reports.data.machine import Counted, DeviceWindows, device_windows, foreign
 from reports.data.run import Run
 from reports.data.served import mean_gauge, never_told, pooled, samples_of, total
 from reports.measures.written import NOTHING, number, several
-from reports.page.drawing.charts import Chart, Part, Section, axis, section_of
+from reports.page.drawing.charts import Chart, Part, Section, axis
 from reports.page.drawing.over_time import Course, over_time
 from reports.page.listed import Shown, below, listed
 from reports.page.looks import looks
@@ -34,7 +34,7 @@ _DRAWN: tuple[tuple[str, str, float, dict[ServerTerm, tuple[str, str]]], ...] = 
 _HEADROOM = 1.18
 
 
-def section(run: Run) -> Section | None:
+def section(run: Run) -> Section:
     """Return charts over time, and tables of servers, devices and the processor by load."""
     charts = _charts(run)
     told: list[Part] = [*charts, *_by_load(run), *_untold(run)] if charts else []
@@ -46,7 +46,7 @@ def section(run: Run) -> Section | None:
         "from arrival to the start of work, for each request."
     )
     parts = [*told, *_devices(run), *_processor(run)]
-    return section_of("What servers and devices told", claim if charts else "", parts, how if charts else "")
+    return Section("What servers and devices told", claim if charts else "", parts, how if charts else "")
 
 
 def _charts(run: Run) -> list[Chart]:

@@ -19,7 +19,7 @@ from reports.page.cells import (
     value_cell,
 )
 from reports.page.drawing import forest
-from reports.page.drawing.charts import Block, Chart, Part, Section, Table, section_of
+from reports.page.drawing.charts import Block, Chart, Part, Section, Table
 from reports.page.looks import looks, named
 from reports.page.markup import Html, Of, Row, join, paragraph, tag, text
 from reports.page.sections.startup import launches
@@ -52,10 +52,10 @@ _HOW = (
 )
 
 
-def section(run: Run) -> Section | None:
-    """Return all values and verdicts; None if no group was planned."""
+def section(run: Run) -> Section:
+    """Return all values and verdicts."""
     if not run.groups:
-        return None
+        return Section("Side by side")
     word = "starts" if all(map(run.is_restarted, run.deployments)) else "blocks"
     cases = load_cases_of(run, at_least=1)
     first = opened(run, cases)
@@ -67,7 +67,7 @@ def section(run: Run) -> Section | None:
         parts.append(Block(title, [table, *charts], Of(load=case.load), is_folded=not is_open))
     parts += launches(run)
     parts.append(Block(f"Every cell: {len(run.planned_cells):,}", [_cells(run)], is_folded=True))
-    return section_of("Side by side", f"{_BESIDE[word]} {LEGEND}", parts, _HOW)
+    return Section("Side by side", f"{_BESIDE[word]} {LEGEND}", parts, _HOW)
 
 
 def _rule(run: Run) -> str:
@@ -218,14 +218,14 @@ def _chart(
     subject = capital(title_of(name))
     return Chart(
         f"verdicts-{name}-{number}".replace(".", "-"),
-        f"{subject}: {finding}" if finding else f"{subject} at {case.load}",
+        f"{subject} at {case.load}",
         forest.traces(found),
         layout,
         ["deployment", "ratio" if is_log else "difference", "verdict", "blocks"],
         rows,
         note,
         forest.height_px(found),
-        quantity=f"{subject} at {case.load}" if finding else "",
+        finding=f"{subject}: {finding}" if finding else None,
         of=Of(load=case.load),
         has_baseline=True,
     )

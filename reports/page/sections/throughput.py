@@ -3,16 +3,16 @@
 from reports.data.run import Run
 from reports.measures.over_starts import BARS
 from reports.measures.values import values_of
-from reports.page.drawing.charts import Block, Part, Section, section_of
+from reports.page.drawing.charts import Block, Part, Section
 from reports.page.sections import service_levels
 from reports.page.sections.by_load import by_load_charts
 from reports.page.sections.frontier import frontier_charts
 
 
-def section(run: Run) -> Section | None:
-    """Return the section; None if nothing was measured."""
+def section(run: Run) -> Section:
+    """Return the section."""
     if run.record.search is not None:
-        return _of_search(run) if values_of(run) else None
+        return _of_search(run)
     frontier: list[Part] = list(frontier_charts(run))
     names = ["output_tokens_per_s", "requests_per_s", *(["goodput_per_s"] if run.record.slo else [])]
     by_load: list[Part] = [chart for name in names for chart in by_load_charts(run, name)]
@@ -27,10 +27,10 @@ def section(run: Run) -> Section | None:
         how = f"{how} {service_levels.HOW}"
     parts = [*frontier, *kept]
     parts += [Block("Throughput by load", by_load)] if by_load else []
-    return section_of("Throughput against latency", claim, parts, how)
+    return Section("Throughput against latency", claim, parts, how)
 
 
-def _of_search(run: Run) -> Section | None:
+def _of_search(run: Run) -> Section:
     """Return a search's answers: its starts try other loads, so no frontier is drawn."""
     answers = {"shapes": service_levels.answer_lines(run)}
     curves: list[Part] = list(by_load_charts(run, "goodput_per_s", answers))
@@ -41,4 +41,4 @@ def _of_search(run: Run) -> Section | None:
         f"over the starts that tried a load. {service_levels.HOW}"
     )
     claim = service_levels.search_claim(run)
-    return section_of("Throughput against latency", claim, [*service_levels.search_parts(run), *curves], how)
+    return Section("Throughput against latency", claim, [*service_levels.search_parts(run), *curves], how)

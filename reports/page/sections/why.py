@@ -24,7 +24,6 @@ from reports.page.drawing.charts import (
     axis,
     label,
     line,
-    section_of,
 )
 from reports.page.drawing.kinds import Limit, across
 from reports.page.listed import below, filled, tabled
@@ -50,8 +49,8 @@ _LIMITS = {"client", "kv_cache", "slots", "compute"}
 _Found = Sequence[tuple[Group, Bound]]
 
 
-def bounds(run: Run) -> Section | None:
-    """Return what bounded each load, with the evidence. None where no cell counts."""
+def bounds(run: Run) -> Section:
+    """Return what bounded each load, with the evidence. Nothing where no cell counts."""
     found = [(group, bound) for group in run.groups if (bound := bound_of(run, group))]
     scenarios = list(dict.fromkeys(group.scenario for group, _ in found))
     parts: list[Part] = []
@@ -60,7 +59,7 @@ def bounds(run: Run) -> Section | None:
         evidence = Block("Evidence", [_evidence(run, own)], is_folded=True)
         parts += [Block(scenario, [_words(run, own), evidence])] if len(scenarios) > 1 else []
         parts += [] if len(scenarios) > 1 else [_words(run, own), evidence]
-    return section_of(_title(found), _CLAIM, parts, _HOW) if found else None
+    return Section(_title(found) if found else "", _CLAIM, parts, _HOW)
 
 
 def _title(found: _Found) -> str:
@@ -153,17 +152,16 @@ def _decoded(run: Run) -> Iterator[_Decode]:
             yield _Decode(group, sum(known) / len(known), tpot_s, weights, roof and roof / 1e9)
 
 
-def decode(run: Run) -> Section | None:
+def decode(run: Run) -> Section:
     """Return the bytes of weights that decode read each second, by requests in flight."""
     found = sorted(_decoded(run), key=lambda each: each.in_flight)
     by_label = {name: [e for e in found if e.group.deployment == name] for name in run.deployments}
     roofs = sorted({each.roof_gb_per_s for each in found if each.roof_gb_per_s})
     most = max((e.read_gb_per_s / e.roof_gb_per_s for e in found if e.roof_gb_per_s), default=0.0)
     title = f"Decode reads up to {100 * most:.0f} % of what the memory can give" if 0 < most <= 1 else ""
-    quantity = "Weights read by decode: their size / TPOT p50"
     chart = Chart(
         "decode",
-        title or quantity,
+        "Weights read by decode: their size / TPOT p50",
         [_trace(looks(run)[name], own) for name, own in by_label.items() if own],
         {
             "xaxis": axis("requests in flight, mean"),
@@ -187,14 +185,14 @@ def decode(run: Run) -> Section | None:
         "compute, the KV cache or the queue takes over.",
         names_ends=True,
         is_wide=True,
-        quantity=quantity if title else "",
+        finding=title,
     )
     claim = (
         "A decode step reads all weights once for all requests in flight, so this is the least bandwidth "
         "that the device gave; of a mixture of experts it is the most. Dashed: what its memory can give, "
         "as measured when the run began (of a card: by NVML's clock and bus)."
     )
-    return section_of("Decode against bandwidth", claim, [chart]) if found else None
+    return Section("Decode against bandwidth", claim, [chart] if found else [])
 
 
 def _trace(look: Look, found: Sequence[_Decode]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def checks(run: Run) -> Section:
     """Return what checks found, worst first, and what they did not find."""
     found, clean = findings_of(run), [what for what, seen in examine(run).items() if not seen]
     title = f"{plural(len(found), 'reason')} to distrust, {plural(len(clean), 'check')} found nothing"
-    return Section(title, join([_checks(run, found), _clean(clean)]))
+    return Section(title, parts=[_checks(run, found), _clean(clean)])
 
 
 def grounds(run: Run) -> Section:
@@ -68,7 +68,7 @@ def grounds(run: Run) -> Section:
         servers_part(run),
         method_part(),
     )
-    return Section("What the numbers rest on", join(part for part in parts if part))
+    return Section("What the numbers rest on", parts=[part for part in parts if part])
 
 
 def rerun(run: Run) -> Section:
@@ -76,7 +76,7 @@ def rerun(run: Run) -> Section:
     given = tag("code", shlex.join(masked_argv(run.record.argv))) if run.record.argv else "not recorded"
     note = paragraph("The same settings and seed give the same conversations to every deployment.")
     asked = tag("p", "Given as: ", given, class_="note")
-    return Section("Run it again", join([tag("pre", tag("code", command(run))), asked, note]))
+    return Section("Run it again", parts=[tag("pre", tag("code", command(run))), asked, note])
 
 
 # --- checks ----------------------------------------------------------------------------------------

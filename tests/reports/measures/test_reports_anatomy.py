@@ -548,7 +548,7 @@ def test_each_part_stands_with_its_source_and_the_share_that_is_explained(tmp_pa
 
 
 def test_a_run_of_which_no_part_is_known_has_no_chart_of_parts(tmp_path):
-    assert memory.held(open_run(full_run(tmp_path))) is None
+    assert not memory.held(open_run(full_run(tmp_path))).parts
 
 
 def test_every_deployment_that_was_ready_is_on_the_page(tmp_path):

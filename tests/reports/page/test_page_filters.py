@@ -35,7 +35,7 @@ def by_load(run) -> Chart:
     rows = [Row([label, load, "1"], Of(label, load)) for label in (A, B) for load in LOADS]
     layout = {"xaxis": axis("users"), "yaxis": axis("ms", rangemode="tozero")}
     columns = ["deployment", "load", "ms"]
-    return Chart("lines", FINDING, traces, layout, columns, rows, quantity="ms by load", names_ends=True)
+    return Chart("lines", "ms by load", traces, layout, columns, rows, finding=FINDING, names_ends=True)
 
 
 def by_turn(run) -> Chart:
@@ -51,8 +51,8 @@ def against(run) -> Chart:
     layout = {
         "annotations": [{"x": 1, "y": 1, "text": label, "of": Of(label).to_builtins()} for label in (A, B)]
     }
-    more = {"quantity": "ratios", "has_baseline": True}
-    return Chart("ratios", f"{B} above {A}", traces, layout, ["deployment"], [[A], [B]], **more)
+    more = {"finding": f"{B} above {A}", "has_baseline": True}
+    return Chart("ratios", "ratios", traces, layout, ["deployment"], [[A], [B]], **more)
 
 
 @pytest.fixture(scope="module")

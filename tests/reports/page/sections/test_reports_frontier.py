@@ -152,9 +152,9 @@ def test_a_run_without_values_has_no_frontier(tmp_path: Path) -> None:
 def test_a_chart_with_a_finding_says_below_it_what_is_drawn(sweep: Run) -> None:
     [chart] = by_load_charts(sweep, SPEED)
     assert chart.title == "sglang awq gives the most output tokens/s within the SLO at 32 users"
-    assert chart.quantity == "Output tokens per second"
+    assert chart.what == "Output tokens per second"
     [other] = by_load_charts(sweep, "requests_per_s")
-    assert (other.title, other.quantity) == ("Requests per second", "")
+    assert (other.title, other.finding) == ("Requests per second", None)
 
 
 def test_points_have_the_values_of_each_start(sweep: Run) -> None:

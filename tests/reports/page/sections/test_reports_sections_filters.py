@@ -139,7 +139,7 @@ def test_with_too_few_starts_for_verdicts_nobody_is_named(tmp_path: Path) -> Non
 
 
 def test_without_parts_there_is_no_overview(full: Run) -> None:
-    assert memory.held(full) is None
+    assert not memory.held(full).parts
 
 
 # --- resets ----------------------------------------------------------------------------------------

@@ -260,4 +260,4 @@ def test_a_chart_in_which_nothing_is_decided_is_titled_by_its_quantity(tmp_path)
     terms = CompareTerms(metrics=("ttft_s.p50",))
     path = repeated_run(tmp_path, [Made(FP16), Made(VLLM, per_repeat=wild)], ONE, compare=terms)
     chart, _ = side_by_side.section(open_run(path)).charts
-    assert (chart.title, chart.quantity) == ("TTFT p50 at 4 users", "")
+    assert (chart.title, chart.finding) == ("TTFT p50 at 4 users", None)
